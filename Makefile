@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check tests format clean
+
+# The environment: everything pinned by constraints.txt; obp 0.5.7 forbids Python 3.11 and newer in its
+# metadata though it works there, hence its own line.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,obp,bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python obp==0.5.7
+	touch .venv/installed
+
+# The promised commands, one after another, on the sample logs, in the folder demo/.
+demo: .venv/installed
+	rm -rf demo && mkdir demo
+	cd demo && ../$(BIN)/ctrkit train
+	cd demo && ../$(BIN)/ctrkit calibrate
+	cd demo && ../$(BIN)/ctrkit ope
+	cd demo && ../$(BIN)/ctrkit simulate-bidding --budget 1000
+	cd demo && ../$(BIN)/ctrkit summary
+
+test: check tests
+
+# Lint, format, types: the same three commands that pre-commit runs.
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+tests: .venv/installed
+	$(BIN)/python -m pytest -n 2
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist demo *.egg-info

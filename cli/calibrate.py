@@ -1,0 +1,54 @@
+"""`ctrkit calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli.common import (
+    ConfigFile,
+    Debug,
+    Json,
+    Output,
+    Overrides,
+    Progress,
+    Quiet,
+    Seed,
+    execute,
+    overrides_of,
+)
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="The artifact, which gets the calibrators.")] = Path(
+        "model.pt"
+    ),
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled table; else held-out rows of the training table.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="auto, identity, temperature, platt or isotonic.", show_default="auto")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the calibrated artifact here instead.")] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/calibrate"),
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fit calibrators on held-out rows and show calibration before and after on rows not used for it."""
+
+    def work(progress: Progress) -> Result:
+        import ctrkit
+
+        settings = overrides_of(overrides, seed=seed, method=method)
+        return ctrkit.calibrate(model, data, config=config, overrides=settings, save=save, out=out)
+
+    execute(Output(json, quiet, debug), work, where=f"model: {save or model}   report: {out / 'report.html'}")

@@ -1,0 +1,132 @@
+"""What every command shares: its options, and how results, progress and errors reach the person."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from ctrkit.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ctrkit.api.results import Result
+
+ConfigFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with the settings of this command.")
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of the config; repeatable."),
+]
+Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Progress: TypeAlias = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command speaks."""
+
+    json: bool
+    quiet: bool
+    debug: bool
+
+    def console(self, *, stderr: bool) -> Console:
+        from rich.console import Console
+
+        # Tables piped into a file keep their columns instead of being cut at 80 characters.
+        return Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
+    """`--set` strings, followed by the flags that were given, as JSON, which is YAML too."""
+    chosen = {key: json_text.dumps(value) for key, value in flags.items() if value is not None}
+    return [*(given or []), *(f"{key}={value}" for key, value in chosen.items())]
+
+
+def execute(output: Output, work: Callable[[Progress], Result], where: str | None = None) -> None:
+    """Run a command's work and print its result; errors become one clear message and an exit code.
+
+    Args:
+        work: takes a progress callback and returns the result.
+        where: a last line for people: what lies where.
+    """
+    with _errors(output):
+        with _progress(output) as progress:
+            result = work(progress)
+        if output.json:
+            typer.echo(result.to_json())
+        if not output.quiet:
+            _print(output.console(stderr=output.json), result, where)
+
+
+def _print(console: Console, result: Result, where: str | None) -> None:
+    from rich.table import Table as RichTable
+
+    report = result.report()
+    for table in report.tables:
+        drawn = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="dim")
+        for index, name in enumerate(table.header):
+            drawn.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+    for note in report.notes:
+        console.print(note, style="dim")
+    if report.answer:
+        console.print(report.answer, style="bold")
+    if where is not None:
+        console.print(where)
+
+
+@contextmanager
+def _progress(output: Output) -> Iterator[Progress]:
+    """A progress bar on stderr; silent with --quiet."""
+    if output.quiet:
+        yield lambda done, total, what: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=output.console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+
+
+@contextmanager
+def _errors(output: Output) -> Iterator[None]:
+    """Exit 2 for wrong input, 1 for a failure at run time, 130 for Ctrl-C; warnings as one line each."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            if output.debug:
+                raise
+            if isinstance(error, (InputError, RunError)):
+                typer.echo(f"error: {error}", err=True)
+            else:
+                name = type(error).__name__
+                typer.echo(f"error: {name}: {error} (run again with --debug for the traceback)", err=True)
+            raise typer.Exit(2 if isinstance(error, InputError) else 1) from None

@@ -1,0 +1,30 @@
+"""`ctrkit sample-logs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli.common import Debug, Json, Output, Progress, Quiet, Seed, execute
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def sample_logs(
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("logs_sample"),
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write the logs of a synthetic market with known truth; the same seed gives the same bytes."""
+
+    def work(progress: Progress) -> Result:
+        import ctrkit
+
+        return ctrkit.sample_logs(out, seed=seed or 0)
+
+    execute(Output(json, quiet, debug), work)

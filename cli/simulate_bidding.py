@@ -1,0 +1,68 @@
+"""`ctrkit simulate-bidding`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli.common import (
+    ConfigFile,
+    Debug,
+    Json,
+    Output,
+    Overrides,
+    Progress,
+    Quiet,
+    Seed,
+    execute,
+    overrides_of,
+)
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def simulate_bidding(
+    budget: Annotated[float, typer.Option(help="Money to spend, in the unit of the market prices.")],
+    replay: Annotated[Path | None, typer.Option(help="Auction log, parquet or CSV; else the sample.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Artifact that scores the ads; else the log's pctr, or model.pt.")
+    ] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:KEY=VALUE,...]", help="A bidding strategy; repeatable.")
+    ] = None,
+    episode_length: Annotated[
+        int | None, typer.Option(help="Auctions an episode; the budget is then each episode's.")
+    ] = None,
+    max_bid: Annotated[float | None, typer.Option(help="No bid goes above this.")] = None,
+    integer_bids: Annotated[
+        bool | None, typer.Option("--integer-bids", help="Round bids down to whole units of money.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/simulate-bidding"),
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Replay auctions under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
+
+    def work(progress: Progress) -> Result:
+        import ctrkit
+
+        settings = overrides_of(
+            overrides,
+            seed=seed,
+            strategies=strategy or None,
+            episode_length=episode_length,
+            max_bid=max_bid,
+            integer_bids=integer_bids,
+        )
+        return ctrkit.simulate_bidding(
+            replay, model, budget=budget, config=config, overrides=settings, out=out, on_step=progress
+        )
+
+    execute(Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")

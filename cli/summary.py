@@ -1,0 +1,29 @@
+"""`ctrkit summary`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli.common import Debug, Json, Output, Progress, Quiet, execute
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def summary(
+    runs: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Put what the last runs found into one table and one report."""
+
+    def work(progress: Progress) -> Result:
+        import ctrkit
+
+        return ctrkit.summary(runs)
+
+    execute(Output(json, quiet, debug), work, where=f"report: {runs / 'report.html'}")

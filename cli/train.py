@@ -1,0 +1,48 @@
+"""`ctrkit train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli.common import (
+    ConfigFile,
+    Debug,
+    Json,
+    Output,
+    Overrides,
+    Progress,
+    Quiet,
+    Seed,
+    execute,
+    overrides_of,
+)
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="Parquet or CSV table, or a source's folder; else the sample.")
+    ] = None,
+    config: ConfigFile = None,
+    model: Annotated[Path, typer.Option(help="Where the artifact goes.")] = Path("model.pt"),
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/train"),
+    overrides: Overrides = None,
+    seed: Seed = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a click and conversion model; a killed run goes on where it was when started again."""
+
+    def work(progress: Progress) -> Result:
+        import ctrkit
+
+        settings = overrides_of(overrides, seed=seed)
+        return ctrkit.train(config, data, model=model, out=out, overrides=settings, on_step=progress)
+
+    execute(Output(json, quiet, debug), work, where=f"model: {model}   report: {out / 'report.html'}")

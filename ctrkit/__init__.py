@@ -1,0 +1,69 @@
+"""ctrkit: from ad logs to ad decisions.
+
+Everything a command does is one function here, ten lines in a notebook go the whole road:
+
+    import ctrkit
+
+    ctrkit.train(data="impressions.parquet", model="model.pt")
+    ctrkit.calibrate("model.pt", "impressions.parquet")
+    model = ctrkit.load("model.pt")
+    model.predict(frame)                                   # calibrated probabilities, a column a task
+    ctrkit.evaluate_policy("bandit.parquet", "model.pt")   # what would it have earned
+    ctrkit.simulate_bidding("auctions.parquet", "model.pt", budget=1000)
+
+Names are loaded when first used, so that `import ctrkit` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ctrkit.api.calibrate import calibrate
+    from ctrkit.api.evaluate_policy import evaluate_policy
+    from ctrkit.api.model import Model, load
+    from ctrkit.api.sample_logs import sample_logs
+    from ctrkit.api.simulate_bidding import simulate_bidding
+    from ctrkit.api.summary import summary
+    from ctrkit.api.train import TrainConfig, train
+    from ctrkit.schema import FeatureSpec
+
+__version__ = _version("ctrkit")
+
+_HOME = {
+    "FeatureSpec": "ctrkit.schema",
+    "Model": "ctrkit.api.model",
+    "TrainConfig": "ctrkit.api.train",
+    "calibrate": "ctrkit.api.calibrate",
+    "evaluate_policy": "ctrkit.api.evaluate_policy",
+    "load": "ctrkit.api.model",
+    "sample_logs": "ctrkit.api.sample_logs",
+    "simulate_bidding": "ctrkit.api.simulate_bidding",
+    "summary": "ctrkit.api.summary",
+    "train": "ctrkit.api.train",
+}
+
+__all__ = [
+    "FeatureSpec",
+    "Model",
+    "TrainConfig",
+    "calibrate",
+    "evaluate_policy",
+    "load",
+    "sample_logs",
+    "simulate_bidding",
+    "summary",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'ctrkit' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

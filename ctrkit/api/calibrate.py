@@ -1,0 +1,181 @@
+"""`ctrkit calibrate`: fit calibrators on held-out rows, show before and after, store them in the artifact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.special import expit
+
+from ctrkit.api.model import Model, load
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.calibration import CalibrationSummary, Choice, assess, choose
+from ctrkit.config import Config, load_config
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.split import split_rows
+from ctrkit.metrics import Reliability, reliability
+from ctrkit.reports import Report, Table
+from ctrkit.reports.figures import reliability_diagram
+from ctrkit.tables import TableLike
+from ctrkit.training import predict
+
+
+class CalibrateConfig(Config):
+    """How to calibrate.
+
+    Attributes:
+        method: `auto` chooses by cross-validated log loss; else the calibrator of that name.
+        bins: of the reliability diagram.
+    """
+
+    method: Literal["auto", "identity", "temperature", "platt", "isotonic"] = "auto"
+    folds: int = Field(default=5, ge=2)
+    bins: int = Field(default=10, ge=2)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """One task's calibration: the choice, and how well it does on rows it was not fitted on."""
+
+    choice: Choice
+    before: CalibrationSummary
+    after: CalibrationSummary
+    diagram_before: Reliability
+    diagram_after: Reliability
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {**self.choice.to_dict(), "before": self.before.to_dict(), "after": self.after.to_dict()}
+
+
+@dataclass(frozen=True)
+class CalibrationResult(Result):
+    """Calibration of every task of a model."""
+
+    model: str
+    tasks: dict[str, TaskCalibration]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        tasks = {task: found.to_dict() for task, found in self.tasks.items()}
+        return {"model": self.model, "tasks": tasks, "notes": list(self.notes)}
+
+    def report(self) -> Report:
+        return Report(
+            "Calibration",
+            " ".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
+            tuple(_before_and_after(task, found) for task, found in self.tasks.items()),
+            tuple(
+                reliability_diagram(f"reliability_{task}", task, found.diagram_before, found.diagram_after)
+                for task, found in self.tasks.items()
+            ),
+            self.notes,
+        )
+
+
+def calibrate(
+    model: str | os.PathLike[str] = "model.pt",
+    data: TableLike | None = None,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    save: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "runs/calibrate",
+) -> CalibrationResult:
+    """Fit one calibrator a task on held-out rows and store them in the artifact.
+
+    On the table that the model was trained on, its validation rows are fitted and its test rows judged; on
+    any other table, which is held out as a whole, one part is fitted and the other judged, divided as the
+    model's config divides. A task is calibrated on the rows where it can happen: conversions on clicked rows.
+
+    Args:
+        model: the artifact. data: a labelled table; by default the one the model was trained on.
+        save: where the calibrated artifact goes; by default over `model`.
+        out: the run folder.
+    """
+    settings = load_config(CalibrateConfig, config, overrides)
+    loaded = load(model)
+    encoded, fitted, judged, notes = _held_out_rows(loaded, data, settings.seed)
+    logits, _ = predict(loaded.network, encoded)
+    tasks: dict[str, TaskCalibration] = {}
+    for index, task in enumerate(loaded.tasks):
+        possible = encoded.labels[:, index - 1] == 1 if index else np.ones(len(encoded), dtype=bool)
+        fit_rows, judge_rows = fitted[possible[fitted]], judged[possible[judged]]
+        tasks[task] = _calibrate_task(encoded, logits[:, index], index, fit_rows, judge_rows, settings)
+    result = CalibrationResult(os.fspath(save or model), tasks, notes)
+    artifact = loaded.artifact
+    artifact.calibrators = {task: found.choice.calibrator.state() for task, found in tasks.items()}
+    artifact.metrics["calibrate"] = result.to_dict()["tasks"]
+    write_run(out, "calibrate", settings.model_dump(mode="json"), result)
+    artifact.save(save or model)
+    return result
+
+
+def _held_out_rows(
+    model: Model, data: TableLike | None, seed: int
+) -> tuple[EncodedTable, NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Encoded rows, those to fit on, those to judge on, and what to tell of them."""
+    config = TrainConfig.model_validate(model.artifact.config)
+    table, file = read_training_table(config, data if data is not None else model.artifact.data["file"])
+    encoded = model.encoder.encode(table, file)
+    if encoded.fingerprint() == model.artifact.data["fingerprint"]:
+        split = split_rows(config.features, config.split, table, config.seed, file)
+        note = f"Fitted on {split.valid.size:,} validation rows, judged on {split.test.size:,} test rows."
+        return encoded, split.valid, split.test, (note,)
+    halves = config.split.model_copy(update={"train": 0.5, "valid": 0.25})
+    split = split_rows(config.features, halves, table, seed, file)
+    judged = np.concatenate([split.valid, split.test])
+    note = (
+        f"Not the training table: fitted on {split.train.size:,} rows, judged on the other {judged.size:,}."
+    )
+    return encoded, split.train, judged, (note,)
+
+
+def _calibrate_task(
+    data: EncodedTable,
+    logits: NDArray[np.float64],
+    index: int,
+    fitted: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    config: CalibrateConfig,
+) -> TaskCalibration:
+    """Choose and fit on one set of rows, judge on another."""
+    methods = None if config.method == "auto" else (config.method,)
+    groups = data.groups[fitted] if data.groups is not None else None
+    labels = data.labels[:, index]
+    choice = choose(
+        logits[fitted], labels[fitted], methods=methods, folds=config.folds, seed=config.seed, groups=groups
+    )
+    before, after = expit(logits[judged]), choice.calibrator(logits[judged])
+    judged_groups = data.groups[judged] if data.groups is not None else None
+    return TaskCalibration(
+        choice,
+        assess(labels[judged], before, judged_groups, confidence=config.confidence),
+        assess(labels[judged], after, judged_groups, confidence=config.confidence),
+        reliability(labels[judged], before, bins=config.bins),
+        reliability(labels[judged], after, bins=config.bins),
+    )
+
+
+def _before_and_after(task: str, found: TaskCalibration) -> Table:
+    """Every calibration metric before and after, with its interval where it has one."""
+    before, after = found.before.to_dict(), found.after.to_dict()
+    rows = []
+    for name, value in before.items():
+        if isinstance(value, dict):
+            rows.append((name, _interval(value), _interval(after[name])))
+        else:
+            rows.append((name, f"{value:,.5g}", f"{after[name]:,.5g}"))
+    return Table(f"{task}: held-out rows, {found.choice.method}", ("metric", "before", "after"), tuple(rows))
+
+
+def _interval(value: dict[str, float]) -> str:
+    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"

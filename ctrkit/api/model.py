@@ -1,0 +1,164 @@
+"""A trained model in use: raw rows in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ctrkit.artifact import Artifact
+from ctrkit.calibration import Calibrator, calibrator_from_state
+from ctrkit.data.batches import FeatureMap
+from ctrkit.data.encoder import Encoder, require_columns
+from ctrkit.errors import ArtifactError, DataError
+from ctrkit.models import build_model, model_config
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
+from ctrkit.tables import TableLike, name_of, read_table
+from ctrkit.training import predict
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """A model's view of every candidate of every row; K is the longest list, missing places are NaN.
+
+    Attributes:
+        probabilities: calibrated, task -> [n, K]; each task given the one before it.
+        logits: of the first task, before calibration, [n, K].
+        hidden: what the first task's last layer reads, [n, K, D], where it was asked for.
+    """
+
+    probabilities: Mapping[str, NDArray[np.float64]]
+    logits: NDArray[np.float64]
+    hidden: NDArray[np.float32] | None = None
+
+
+class Model:
+    """An artifact ready to predict."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.encoder = Encoder.from_state(artifact.encoder)
+        self.network = build_model(
+            model_config(artifact.config["model"]), FeatureMap.from_dict(artifact.feature_map)
+        )
+        self.network.load_state_dict(artifact.weights)
+        self.calibrators: dict[str, Calibrator] = {
+            task: calibrator_from_state(state) for task, state in artifact.calibrators.items()
+        }
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the columns mean."""
+        return self.encoder.spec
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names in funnel order."""
+        return self.spec.tasks
+
+    @property
+    def posterior(self) -> LastLayerPosterior:
+        """The last-layer posterior of the first task."""
+        if self.artifact.posterior is None:
+            raise ArtifactError("the artifact has no posterior", mend="Train it again with `ctrkit train`")
+        return LastLayerPosterior.from_state(self.artifact.posterior)
+
+    def logits(self, frame: TableLike) -> NDArray[np.float64]:
+        """Uncalibrated logits [n, T], each task given the one before it."""
+        table = read_table(frame)
+        return predict(self.network, self.encoder.encode(table, name_of(frame), labels=False))[0]
+
+    def predict(self, frame: TableLike) -> Any:
+        """Calibrated probabilities, one column a task, each given the task before it.
+
+        `click` is p(click), `conversion` is p(conversion | click); multiply them for p(conversion). Before
+        `ctrkit calibrate` the probabilities are the network's own.
+
+        Args:
+            frame: a path or a pandas, Polars or Arrow table with the feature columns.
+
+        Returns:
+            A Polars DataFrame, or a pandas one with the same index where a pandas frame was given.
+        """
+        logits = self.logits(frame)
+        columns = {task: self.calibrate(task, logits[:, index]) for index, task in enumerate(self.tasks)}
+        if type(frame).__module__.startswith("pandas"):
+            import pandas as pd
+
+            return pd.DataFrame(columns, index=frame.index)
+        return pl.DataFrame(columns)
+
+    def calibrate(self, task: str, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of one task's logits, calibrated where the artifact is."""
+        calibrator = self.calibrators.get(task)
+        return calibrator(logits) if calibrator is not None else expit(logits)
+
+    def score_candidates(
+        self, context: pl.DataFrame, candidates: pl.Series, *, hidden: bool = False, file: str | None = None
+    ) -> CandidateScores:
+        """Score every candidate of every row of a bandit or auction log.
+
+        A candidate's row is the log's row with the action's id and, for each feature of the spec's
+        `candidate.features`, the value from the aligned list column `candidate_<feature>`.
+
+        Args:
+            context: the rows of the log, n of them; candidates: list column of action ids.
+            hidden: whether to keep the last layer's input too.
+        """
+        chosen = self.spec.candidate
+        if chosen is None:
+            raise ArtifactError(
+                "the model's feature spec names no candidate, so it cannot score candidates",
+                mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+            )
+        lengths = candidates.list.len().to_numpy().astype(np.int64)
+        listed = {name: f"{CANDIDATE_PREFIX}{name}" for name in chosen.features if name != chosen.id}
+        require_columns(context, list(listed.values()), file)
+        shared = [c for c in self.spec.features if c not in listed and c != chosen.id]
+        require_columns(context, shared, file)
+        for name in listed.values():
+            wrong = np.flatnonzero(context[name].list.len().to_numpy() != lengths)
+            if wrong.size:
+                raise DataError(
+                    "the list is not as long as the list of candidates",
+                    file=file,
+                    column=name,
+                    row=int(wrong[0]),
+                    mend="Give one value for each candidate",
+                )
+        flat = context.select(shared)[np.repeat(np.arange(context.height), lengths)].with_columns(
+            candidates.explode().alias(chosen.id),
+            *(context[column].explode().alias(name) for name, column in listed.items()),
+        )
+        flat_logits, flat_hidden = predict(self.network, self.encoder.encode(flat, file, labels=False))
+        place = np.arange(lengths.max()) < lengths[:, None]  # [n, K]
+
+        def spread(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+            wide = np.full((*place.shape, *values.shape[1:]), np.nan, dtype=dtype)
+            wide[place] = values
+            return wide
+
+        return CandidateScores(
+            {
+                task: spread(self.calibrate(task, flat_logits[:, index]), np.float64)
+                for index, task in enumerate(self.tasks)
+            },
+            spread(flat_logits[:, 0], np.float64),
+            spread(flat_hidden, np.float32) if hidden else None,
+        )
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Open a `model.pt`.
+
+    Raises:
+        ArtifactError: when the file is missing, damaged, or of something else.
+    """
+    return Model(Artifact.load(path))

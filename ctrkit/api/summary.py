@@ -1,0 +1,117 @@
+"""`ctrkit summary`: one table over the whole road, from the run folders that the commands left."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrkit.api.results import Result
+from ctrkit.errors import DataError
+from ctrkit.reports import Report, Table
+from ctrkit.reports.document import to_html
+from ctrkit.tables import write_text
+
+_COMMANDS = ("train", "calibrate", "ope", "simulate-bidding")
+
+
+@dataclass(frozen=True)
+class Summary(Result):
+    """What the last run of each command found.
+
+    Attributes:
+        runs: command -> content of its `metrics.json`.
+        page: the report over all runs.
+    """
+
+    runs: dict[str, dict[str, Any]]
+    page: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.runs, "report": self.page}
+
+    def report(self) -> Report:
+        rows = tuple(
+            row for command in _COMMANDS if command in self.runs for row in _ROWS[command](self.runs[command])
+        )
+        tables = (Table("The road, end to end", ("what", "value", "beside"), rows),)
+        return Report("The road, end to end", tables=tables)
+
+
+def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
+    """Gather the run folders under `runs` into one table, and write `report.html` there, which links them.
+
+    Raises:
+        DataError: when there is no run, or a file of one is damaged.
+    """
+    home = Path(runs)
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(home.glob("*/metrics.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found[content["command"]] = content
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                "this is no run's metrics", file=path, mend="Delete the folder or run it again"
+            ) from error
+    if not found:
+        raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
+    result = Summary(found, os.fspath(home / "report.html"))
+    write_text(to_html("ctrkit", (result.report(),)), home / "report.html")
+    return result
+
+
+def _training(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            f"AUC of {task}",
+            f"{metrics['auc']:.4f}",
+            f"{metrics['positives']:,} positives of {metrics['rows']:,} test rows",
+        )
+        for task, metrics in content["metrics"].items()
+        if "auc" in metrics
+    ]
+
+
+def _calibration(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    for task, found in content["tasks"].items():
+        for name in ("ece", "pcoc"):
+            before, after = found["before"][name], found["after"][name]
+            rows.append((f"{name.upper()} of {task}", _interval(after), f"before: {_interval(before)}"))
+    return rows
+
+
+def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [("value of the logging policy", _interval(content["logging"]), "")]
+    for policy in content["policies"]:
+        truth = "" if policy["truth"] is None else f"truth: {policy['truth']:.5f}"
+        rows += [
+            (f"value of the new policy, {estimate['estimator']}", _interval(estimate), truth)
+            for estimate in policy["estimates"]
+        ]
+        rows.append(("verdict on the new policy", policy["verdict"], ""))
+    return rows
+
+
+def _bidding(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    best = content["optimum"]
+    rows = []
+    for one in (*content["strategies"], {"name": "hindsight optimum", "share_of_optimum": 1.0, **best}):
+        clicks = "–" if one["clicks"] is None else f"{one['clicks']:,.0f}"
+        share = "" if one["share_of_optimum"] is None else f", {one['share_of_optimum']:.1%} of the optimum"
+        spent = f"spent {one['spend']:,.0f} of {content['budget']:,.0f}"
+        rows.append((f"{one['name']}: clicks, value", f"{clicks}, {one['value']:,.0f}", f"{spent}{share}"))
+    return rows
+
+
+def _interval(value: float | dict[str, float]) -> str:
+    """A number, with its interval where it has one."""
+    if isinstance(value, float):
+        return f"{value:.5f}"
+    return f"{value['value']:.5f} [{value['low']:.5f}, {value['high']:.5f}]"
+
+
+_ROWS = {"train": _training, "calibrate": _calibration, "ope": _policy_value, "simulate-bidding": _bidding}

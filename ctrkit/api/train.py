@@ -1,0 +1,254 @@
+"""`ctrkit train`: a table and a feature spec in, an artifact and a run folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, SerializeAsAny
+from scipy.special import expit
+
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.sample_logs import bundled
+from ctrkit.artifact import Artifact, versions
+from ctrkit.config import Config, apply_overrides, build, read_yaml
+from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.sources import read_source
+from ctrkit.data.split import Split, SplitConfig, split_rows
+from ctrkit.errors import ConfigError
+from ctrkit.metrics import auc, ece, gauc, log_loss, normalized_entropy, pcoc
+from ctrkit.models import ModelConfig, build_model
+from ctrkit.models import model_config as config_of_model
+from ctrkit.models.base import CtrModel
+from ctrkit.policies import PolicyConfig
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.reports import Report, Table
+from ctrkit.reports.figures import training_curve
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables import TableLike, name_of, read_table, write_text
+from ctrkit.training import History, TrainingConfig, fit, predict
+from ctrkit.training.loop import OnStep
+
+
+def _model(content: Any) -> ModelConfig:
+    """The config of the model that `name` names, so that its own keys are checked."""
+    if isinstance(content, ModelConfig):
+        return content
+    if not isinstance(content, Mapping):
+        raise ValueError("a model is a mapping with a `name`")
+    return config_of_model(content)
+
+
+class TrainConfig(Config):
+    """A training run.
+
+    Attributes:
+        data: the table, or the folder of a `source`.
+        source: a public data set that `ctrkit.data.sources` reads; without it `data` is a table.
+        policy: what the artifact does when it decides, for off-policy evaluation and bidding.
+    """
+
+    data: str | None = None
+    source: str | None = None
+    features: FeatureSpec
+    split: SplitConfig = SplitConfig()
+    model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_model)] = Field(
+        default_factory=lambda: config_of_model({"name": "mdaf"})
+    )
+    training: TrainingConfig = TrainingConfig()
+    policy: PolicyConfig = PolicyConfig()
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class TrainingResult(Result):
+    """What training gave: where the artifact lies, and metrics on the test rows before calibration."""
+
+    model: str
+    rows: dict[str, Any]
+    metrics: dict[str, dict[str, float]]
+    history: History
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "rows": self.rows,
+            "metrics": self.metrics,
+            "resumed": self.history.resumed,
+            "validations": self.history.events,
+        }
+
+    def report(self) -> Report:
+        names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
+        rows = tuple(
+            (task, *(f"{values[name]:,.4g}" if name in values else "–" for name in names))
+            for task, values in self.metrics.items()
+        )
+        table = Table("Test rows, before calibration", ("task", *names), rows)
+        first = next(iter(self.metrics))
+        score = self.metrics[first].get("auc", float("nan"))
+        answer = f"{self.model}: AUC of {first} {score:.4f} on the test rows."
+        resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
+        notes = (_split_note(self.rows), *resumed)
+        return Report(
+            "Training",
+            answer,
+            (table,),
+            (training_curve(self.history.events),),
+            notes,
+        )
+
+
+def _split_note(rows: Mapping[str, Any]) -> str:
+    how = "by time" if rows["by"] == "time" else "at random"
+    counts = ", ".join(f"{rows[part]:,} {part}" for part in ("train", "valid", "test"))
+    return f"Rows: {counts}, split {how}."
+
+
+def load_train_config(
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None,
+    overrides: Sequence[str] = (),
+) -> TrainConfig:
+    """A training config from an object, a mapping, a YAML file or, by name, one that ships with ctrkit."""
+    if isinstance(config, TrainConfig):
+        return build(TrainConfig, apply_overrides(config.model_dump(mode="json"), overrides))
+    if isinstance(config, Mapping):
+        return build(TrainConfig, apply_overrides(dict(config), overrides))
+    path = Path(config) if config is not None else bundled("configs", "sample.yaml")
+    if not path.exists() and bundled("configs", f"{path}.yaml").is_file():
+        path = bundled("configs", f"{path}.yaml")
+    return build(TrainConfig, apply_overrides(read_yaml(path), overrides), path)
+
+
+def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
+    """The raw table of a config, and its name for messages; `data` goes before the config's own path."""
+    place = data if data is not None else config.data
+    if config.source is not None:
+        if place is None:
+            raise ConfigError(
+                f"the source '{config.source}' needs the folder of its files", mend="Name it as DATA"
+            )
+        return read_source(config.source, place), name_of(place)
+    if place is None:
+        place = bundled("logs_sample", "impressions.parquet")
+    return read_table(place), name_of(place)
+
+
+def train(
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    data: TableLike | None = None,
+    *,
+    model: str | os.PathLike[str] = "model.pt",
+    out: str | os.PathLike[str] = "runs/train",
+    overrides: Sequence[str] = (),
+    on_step: OnStep = lambda done, total, what: None,
+) -> TrainingResult:
+    """Train a model, and write the artifact and a run folder.
+
+    A run that was killed goes on from its last checkpoint when it is started again with the same config,
+    data and run folder.
+
+    Args:
+        config: a `TrainConfig`, a mapping, a YAML file, the name of a config that ships with ctrkit, or None
+            for the sample logs' config.
+        data: the table (path or frame), before the config's own.
+        model: where the artifact goes. out: the run folder.
+        overrides: `key.path=value` strings over the config.
+        on_step: called with (steps done, steps in all, what is going on).
+    """
+    settings = load_train_config(config, overrides)
+    table, file = read_training_table(settings, data)
+    split = split_rows(settings.features, settings.split, table, settings.seed, file)
+    encoder = Encoder.fit(settings.features, table[split.train], file)
+    encoded = encoder.encode(table, file)
+    fingerprint = encoded.fingerprint()
+    torch.manual_seed(settings.seed)
+    network = build_model(settings.model, encoder.feature_map())
+    network.set_base_rates(_base_rates(encoded.labels[split.train]))
+    checkpoint = Path(out) / "checkpoint.pt"
+    history = fit(
+        network,
+        encoded,
+        split,
+        settings.training,
+        seed=settings.seed,
+        identity=_identity(settings, fingerprint),
+        checkpoint=checkpoint,
+        on_step=on_step,
+    )
+    logits, _ = predict(network, encoded, split.test)
+    metrics = test_metrics(settings.features.tasks, encoded, split.test, logits)
+    artifact = Artifact(
+        config=settings.model_dump(mode="json"),
+        feature_map=encoder.feature_map().to_dict(),
+        encoder=encoder.state(),
+        weights=network.state_dict(),
+        posterior=_posterior(network, encoded, split).state(),
+        policy=settings.policy.model_dump(mode="json"),
+        data={"file": file, "fingerprint": fingerprint, "rows": len(encoded), "split": split.describe()},
+        metrics={"train": metrics},
+        versions=versions(),
+    )
+    artifact.save(model)
+    result = TrainingResult(os.fspath(model), split.describe(), metrics, history)
+    write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
+    write_run(out, "train", artifact.config, result)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def test_metrics(
+    tasks: Sequence[str], data: EncodedTable, rows: NDArray[np.int64], logits: NDArray[np.float64]
+) -> dict[str, dict[str, float]]:
+    """Metrics of each task on the rows where it can happen: conversions are judged on clicked rows.
+
+    Args:
+        rows: the test rows; logits: [rows, T], each task given the one before it.
+    """
+    labels = data.labels[rows]
+    found: dict[str, dict[str, float]] = {}
+    for index, task in enumerate(tasks):
+        possible = labels[:, index - 1] == 1 if index else np.ones(rows.size, dtype=bool)
+        y, p = labels[possible, index], expit(logits[possible, index])
+        values: dict[str, float] = {"rows": int(possible.sum()), "positives": int(y.sum())}
+        if 0 < values["positives"] < values["rows"]:
+            values |= {"auc": auc(y, p)}
+            if data.groups is not None and index == 0:
+                values |= {"gauc": gauc(y, p, data.groups[rows])}
+            values |= {
+                "log_loss": log_loss(y, p),
+                "normalized_entropy": normalized_entropy(y, p),
+                "ece": ece(y, p),
+                "pcoc": pcoc(y, p),
+            }
+        found[task] = values
+    return found
+
+
+def _base_rates(labels: NDArray[np.float32]) -> list[float]:
+    """The rate of each task where it can happen, from labels [n, T]; one half where it never can."""
+    positives = labels.sum(axis=0, dtype=np.float64)
+    possible = [len(labels), *positives[:-1]]
+    return [float((p + 0.5) / (n + 1.0)) for p, n in zip(positives, possible, strict=True)]
+
+
+def _posterior(network: CtrModel, data: EncodedTable, split: Split) -> LastLayerPosterior:
+    """The Laplace posterior of the first task's last layer on the training rows."""
+    _, hidden = predict(network, data, split.train)
+    layer = network.last_layer
+    return LastLayerPosterior.fit(hidden, layer.weight.detach().double().numpy()[0], float(layer.bias.item()))
+
+
+def _identity(config: TrainConfig, fingerprint: str) -> str:
+    """A hash of all that decides the weights."""
+    content = json.dumps([config.model_dump(mode="json"), fingerprint, versions()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""Auctions, bid strategies that keep to a budget, and what the best bidder could have had. Needs no torch."""
+
+from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, read_auction_log
+from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
+from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
+from ctrkit.bidding.simulator import simulate
+from ctrkit.bidding.strategies import (
+    STRATEGIES,
+    Bids,
+    BidStrategy,
+    DualBidding,
+    LinearBidding,
+    ThompsonBidding,
+    TickResult,
+    TruthfulBidding,
+    parse_strategy,
+)
+
+__all__ = [
+    "STRATEGIES",
+    "Auctions",
+    "BidStrategy",
+    "Bids",
+    "DualBidding",
+    "DualPacer",
+    "LinearBidding",
+    "Optimum",
+    "OptimumResult",
+    "Pace",
+    "SimulationResult",
+    "Slots",
+    "StrategyResult",
+    "ThompsonBidding",
+    "TickResult",
+    "TruthfulBidding",
+    "auctions_from_log",
+    "hindsight_optimum",
+    "hindsight_optimum_cvxpy",
+    "parse_strategy",
+    "read_auction_log",
+    "simulate",
+]

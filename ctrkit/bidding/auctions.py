@@ -1,0 +1,226 @@
+"""Auctions as arrays: what a bidder sees, what the market asks, and what each ad would have brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.errors import DataError
+from ctrkit.schema import AUCTION_LOG
+from ctrkit.tables import TableLike, name_of, read_table
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a bidder sees before it bids: n slots, each to be filled with one of K candidate ads.
+
+    Attributes:
+        click_probability: [n, K], the calibrated pCTR of each ad; 0 where there is no such candidate.
+        value_of_click: [n, K], what a click is expected to bring: the value of a click, or pCVR times the
+            value of a conversion, in units of money; all 1 where unknown, so that values count clicks.
+        hidden: [n, K, D], what the model's last layer reads, where a last-layer posterior is to be used.
+    """
+
+    click_probability: Floats
+    value_of_click: Floats
+    hidden: NDArray[np.floating[Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.click_probability)
+
+    @property
+    def value(self) -> Floats:
+        """Expected value of showing each ad, [n, K]."""
+        return self.click_probability * self.value_of_click
+
+
+@dataclass(frozen=True)
+class Auctions:
+    """A chunk of n auctions in order of time. Only `slots` is shown to bidders.
+
+    Outcomes are potential ones: what would happen if the auction were won with ad k. They are fixed before
+    anyone bids, so that strategies in one run are compared under the same luck.
+
+    Attributes:
+        market_price: [n], the highest competing bid, in units of money an impression.
+        click_probability, value_of_click, hidden: see `Slots`.
+        timestamp: [n], unix seconds.
+        click, conversion: [n, K], 0 or 1.
+        earned: [n, K], the money that showing the ad would bring in.
+        true_click_probability: [n, K], where the truth is known.
+        true_value: [n, K], the true expected value of showing the ad, where known.
+    """
+
+    market_price: Floats
+    click_probability: Floats
+    value_of_click: Floats
+    hidden: NDArray[np.floating[Any]] | None = None
+    timestamp: Floats | None = None
+    click: NDArray[Any] | None = None
+    conversion: NDArray[Any] | None = None
+    earned: Floats | None = None
+    true_click_probability: Floats | None = None
+    true_value: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.market_price)
+
+    def __getitem__(self, rows: slice) -> Auctions:
+        """Some of the auctions, without a copy."""
+        columns: list[Any] = [getattr(self, name) for name in _FIELDS]
+        columns = [None if column is None else column[rows] for column in columns]
+        return Auctions(*columns)
+
+    @property
+    def slots(self) -> Slots:
+        """What bidders see."""
+        return Slots(self.click_probability, self.value_of_click, self.hidden)
+
+    @property
+    def expected_value(self) -> Floats:
+        """By what strategies are judged, [n, K]: the best knowledge of the expected value of each ad.
+
+        The true value where it is known; else true click probability times the value of a click; else
+        pCTR times the value of a click, which takes the log's own prediction for the truth.
+        """
+        if self.true_value is not None:
+            return self.true_value
+        known = self.true_click_probability
+        return (self.click_probability if known is None else known) * self.value_of_click
+
+    def check(self, first_row: int = 0) -> None:
+        """Check shapes and values once, before any bidding.
+
+        Raises:
+            DataError: names the column and the first faulty row, counted from `first_row`.
+        """
+        rows, ads = len(self), self.click_probability.shape[-1]
+        for name in _FIELDS:
+            values = getattr(self, name)
+            if values is None:
+                continue
+            shape = (rows,) if name in ("market_price", "timestamp") else (rows, ads)
+            if values.shape[: len(shape)] != shape or values.ndim != len(shape) + (name == "hidden"):
+                raise DataError(f"the shape is {values.shape}, and {shape} is needed", column=name)
+            high = 1.0 if name in _PROBABILITIES else np.inf
+            low = -np.inf if name in _ANY_SIGN else 0.0
+            _check_range(values, name, low, high, first_row)
+
+
+_FIELDS = tuple(field.name for field in fields(Auctions))
+_PROBABILITIES = ("click_probability", "true_click_probability", "click", "conversion")
+_ANY_SIGN = ("timestamp", "earned", "hidden", "true_value")
+
+
+def concatenate(first: Auctions, second: Auctions) -> Auctions:
+    """Two chunks as one.
+
+    Raises:
+        DataError: when one knows a column that the other does not.
+    """
+    if not len(first) or not len(second):
+        return first if len(first) else second
+    columns: list[Any] = []
+    for name in _FIELDS:
+        a, b = getattr(first, name), getattr(second, name)
+        if (a is None) != (b is None):
+            raise DataError("some chunks of auctions have it and some have not", column=name)
+        columns.append(None if a is None else np.concatenate([a, b]))
+    return Auctions(*columns)
+
+
+def read_auction_log(source: TableLike) -> pl.DataFrame:
+    """Read and check an auction log: columns as in `ctrkit.schema.AUCTION_LOG`, rows in order of time.
+
+    Raises:
+        DataError: an unreadable or empty table, a missing column, a price below 0, a pCTR above 1, a
+            conversion without a click, or a time that goes back; names file, column, row and mend.
+    """
+    file, raw = name_of(source), read_table(source)
+    if raw.height == 0:
+        raise DataError("the table has no rows", file=file, mend="Give a table with at least one row")
+    table = AUCTION_LOG.apply(raw, file)
+    if "pctr" in table.columns and (table["pctr"] > 1).any():
+        row = int(np.argmax(table["pctr"].to_numpy() > 1))
+        raise DataError(
+            f"{table['pctr'][row]:g} is above 1 and no probability",
+            file=file,
+            column="pctr",
+            row=row,
+            mend="Give probabilities, neither logits nor percent",
+        )
+    if "timestamp" in table.columns and (back := np.diff(table["timestamp"].to_numpy()) < 0).any():
+        raise DataError(
+            "the time goes back",
+            file=file,
+            column="timestamp",
+            row=int(np.argmax(back)) + 1,
+            mend="Sort the log by time",
+        )
+    if {"click", "conversion"} <= set(table.columns) and (table["conversion"] > table["click"]).any():
+        row = int(np.argmax((table["conversion"] > table["click"]).to_numpy()))
+        raise DataError(
+            "a conversion without a click",
+            file=file,
+            column="conversion",
+            row=row,
+            mend="Mend the click or drop such rows",
+        )
+    return table
+
+
+def auctions_from_log(
+    table: pl.DataFrame, click_probability: Floats | None = None, value_of_click: float | Floats = 1.0
+) -> Auctions:
+    """A plain replay, one ad an auction (K = 1), of a log that `read_auction_log` checked.
+
+    Args:
+        click_probability: [n], a model's calibrated pCTR; by default the log's `pctr`.
+        value_of_click: what a click brings, for all rows or [n]; 1 counts clicks.
+
+    Raises:
+        DataError: when there is neither a `pctr` column nor a model's prediction.
+    """
+    if click_probability is None and "pctr" not in table.columns:
+        raise DataError(
+            "without a model, a replay takes the click probability from this column",
+            column="pctr",
+            mend="Add it, or give a model whose features the log holds",
+        )
+
+    def column(name: str) -> Floats | None:
+        return table[name].to_numpy().astype(np.float64) if name in table.columns else None
+
+    def one_ad(values: Floats | None) -> Floats | None:
+        return None if values is None else values[:, None]
+
+    pctr = table["pctr"].to_numpy() if click_probability is None else click_probability
+    conversion, value = column("conversion"), column("value")
+    return Auctions(
+        market_price=table["market_price"].to_numpy().astype(np.float64),
+        click_probability=np.asarray(pctr, np.float64)[:, None],
+        value_of_click=np.broadcast_to(np.asarray(value_of_click, np.float64), (table.height,))[:, None],
+        timestamp=column("timestamp"),
+        click=one_ad(column("click")),
+        conversion=one_ad(conversion),
+        earned=one_ad(conversion * value) if conversion is not None and value is not None else None,
+    )
+
+
+def _check_range(values: NDArray[Any], name: str, low: float, high: float, first_row: int) -> None:
+    good = np.isfinite(values) & (values >= low) & (values <= high)
+    if not good.all():
+        row, *rest = (int(index) for index in np.argwhere(~good)[0])
+        wanted = f"in [{low:g}, {high:g}]" if high == 1 else "finite and at least 0" if low == 0 else "finite"
+        raise DataError(
+            f"{values[(row, *rest)]:g} is not {wanted}",
+            column=name,
+            row=row + first_row,
+            mend="Fill in or drop such rows",
+        )

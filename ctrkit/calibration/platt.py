@@ -1,0 +1,42 @@
+"""Platt scaling: a logistic regression on the logit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ctrkit.calibration.base import Calibrator, State, positive_scalar
+from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
+from ctrkit.metrics.checks import Floats
+
+
+class PlattScaling(Calibrator):
+    """p = σ(slope · logit + intercept), slope > 0, by maximum likelihood (Platt 1999).
+
+    The intercept makes the mean prediction equal the mean label, so PCOC on the fitted rows is 1. Targets
+    are the labels themselves; only rows that the logit separates perfectly are fitted to Platt's
+    smoothed targets, with a warning, for else the slope were infinite.
+
+    Attributes:
+        slope, intercept: once fitted.
+    """
+
+    name = "platt"
+    minimum_positives = 20
+    slope: float
+    intercept: float
+
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+        self.slope, self.intercept = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
+
+    def _probabilities(self, logits: Floats) -> Floats:
+        return line_probabilities(Line(self.slope, self.intercept), logits)
+
+    def _state(self) -> State:
+        return {"slope": self.slope, "intercept": self.intercept}
+
+    def _load(self, state: Mapping[str, Floats]) -> None:
+        self.slope, self.intercept = positive_scalar(state, "slope"), float(state["intercept"])
+        if not np.isfinite(self.intercept):
+            raise ValueError(f"intercept = {self.intercept}")

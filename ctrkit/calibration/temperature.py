@@ -1,0 +1,36 @@
+"""Temperature scaling: one number that makes a model more or less sure of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ctrkit.calibration.base import Calibrator, State, positive_scalar
+from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
+from ctrkit.metrics.checks import Floats
+
+
+class TemperatureScaling(Calibrator):
+    """p = σ(logit / T), T > 0, by maximum likelihood (Guo, Pleiss, Sun & Weinberger 2017).
+
+    T above 1 tempers an over-confident model. A wrong base rate it cannot mend: that takes Platt scaling.
+
+    Attributes:
+        temperature: T, once fitted.
+    """
+
+    name = "temperature"
+    minimum_positives = 20
+    temperature: float
+
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+        line = fit_line(logits, labels, weight, name=self.name, with_intercept=False)
+        self.temperature = 1 / line.slope
+
+    def _probabilities(self, logits: Floats) -> Floats:
+        return line_probabilities(Line(1 / self.temperature, 0.0), logits)
+
+    def _state(self) -> State:
+        return {"temperature": self.temperature}
+
+    def _load(self, state: Mapping[str, Floats]) -> None:
+        self.temperature = positive_scalar(state, "temperature")

@@ -1,0 +1,298 @@
+"""Raw tables to encoded arrays: vocabularies and standardisation are learnt on training rows only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
+from ctrkit.errors import DataError, nearest
+from ctrkit.schema import Column, FeatureSpec, NumericFeature, check_column
+
+Rows: TypeAlias = NDArray[np.int64] | slice
+
+
+@dataclass(frozen=True)
+class EncodedTable:
+    """Encoded rows as arrays in memory; `batch` cuts out what a model sees.
+
+    Attributes:
+        categorical: int32 [n, F]; numeric: float32 [n, N]; sequences: name -> int32 [n, L], left-padded.
+        labels: float32 [n, T]; weight: float32 [n].
+        groups: int64 [n], equal where the group column is equal, or None without one.
+    """
+
+    categorical: NDArray[np.int32]
+    numeric: NDArray[np.float32]
+    sequences: Mapping[str, NDArray[np.int32]]
+    labels: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    groups: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return int(self.categorical.shape[0])
+
+    def batch(self, rows: Rows) -> Batch:
+        """The rows given, as tensors."""
+        return Batch(
+            torch.from_numpy(self.categorical[rows]),
+            torch.from_numpy(self.numeric[rows]),
+            {name: torch.from_numpy(ids[rows]) for name, ids in self.sequences.items()},
+            torch.from_numpy(self.labels[rows]),
+            torch.from_numpy(self.weight[rows]),
+        )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the encoded rows and labels: equal for the same rows in the same order."""
+        digest = hashlib.sha256()
+        for array in (self.categorical, self.numeric, *self.sequences.values(), self.labels, self.weight):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+class Encoder:
+    """Learns ids and scales from training rows, and turns any table of the same columns into arrays.
+
+    Args:
+        spec: what the columns mean.
+        vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
+        scales: numeric feature -> (mean, deviation) on the training rows, after the transform.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        vocabularies: Mapping[str, Sequence[str]],
+        scales: Mapping[str, tuple[float, float]],
+    ) -> None:
+        self.spec = spec
+        self.vocabularies = {name: list(values) for name, values in vocabularies.items()}
+        self.scales = {name: (float(mean), float(deviation)) for name, (mean, deviation) in scales.items()}
+
+    @classmethod
+    def fit(cls, spec: FeatureSpec, training: pl.DataFrame, file: str | None = None) -> Encoder:
+        """Learn from the training rows.
+
+        Ids are ordered by falling count, then by value, so that the same rows give the same ids. A sequence
+        that shares a categorical feature's table adds no ids to it: what only histories hold is unknown.
+        """
+        require_columns(training, spec.features, file)
+        vocabularies: dict[str, list[str]] = {}
+        for feature in spec.categorical:
+            ids = _as_text(training[feature.name], file)
+            vocabularies[feature.name] = _frequent(ids, feature.min_count)
+        for sequence in spec.sequences:
+            if sequence.shares is None:
+                events = _as_text(_as_lists(training[sequence.name], file).explode().drop_nulls(), file)
+                vocabularies[sequence.name] = _frequent(events, sequence.min_count)
+        scales: dict[str, tuple[float, float]] = {}
+        for number in spec.numeric:
+            values = _transformed(training[number.name], number, file)
+            deviation = float(values.std())
+            scales[number.name] = (float(values.mean()), deviation if deviation > 0.0 else 1.0)
+        return cls(spec, vocabularies, scales)
+
+    def feature_map(self) -> FeatureMap:
+        """What a model must know of the encoded rows."""
+        spec = self.spec
+        shared = {s.shares for s in spec.sequences if s.shares is not None}
+        target = (
+            spec.target or tuple(f.name for f in spec.categorical if f.name in shared) or spec.static_features
+        )
+        profile = spec.profile or tuple(name for name in spec.static_features if name not in target)
+        return FeatureMap(
+            tables={name: len(values) + FIRST_ID for name, values in self.vocabularies.items()},
+            categorical={f.name: f.name for f in spec.categorical},
+            numeric=tuple(f.name for f in spec.numeric),
+            sequences={s.name: s.shares or s.name for s in spec.sequences},
+            max_length=max((s.max_length for s in spec.sequences), default=0),
+            target=target,
+            profile=profile or spec.static_features,
+            tasks=spec.tasks,
+        )
+
+    def encode(self, table: pl.DataFrame, file: str | None = None, *, labels: bool = True) -> EncodedTable:
+        """Encode a table.
+
+        Args:
+            labels: whether the label columns must be there; without them `labels` has no columns.
+
+        Raises:
+            DataError: for a missing column, a wrong type, a number that is not finite, a label that is not
+                0 or 1 or breaks the funnel.
+        """
+        spec = self.spec
+        wanted = (*spec.features, *(spec.labels.values() if labels else ()))
+        require_columns(table, wanted, file)
+        n = table.height
+        categorical = np.empty((n, len(spec.categorical)), dtype=np.int32)
+        for index, feature in enumerate(spec.categorical):
+            categorical[:, index] = self._ids(feature.name, table[feature.name], file)
+        numeric = np.empty((n, len(spec.numeric)), dtype=np.float32)
+        for index, number in enumerate(spec.numeric):
+            mean, deviation = self.scales[number.name]
+            numeric[:, index] = (_transformed(table[number.name], number, file) - mean) / deviation
+        length = max((s.max_length for s in spec.sequences), default=0)
+        sequences = {
+            s.name: self._padded(s.shares or s.name, table[s.name], s.max_length, length, file)
+            for s in spec.sequences
+        }
+        _check_aligned(sequences, file)
+        weight = np.ones(n, dtype=np.float32)
+        if spec.weight is not None and labels:
+            require_columns(table, (spec.weight,), file)
+            column = Column(spec.weight, "number", "the row's weight", low=0.0)
+            weight = check_column(table[spec.weight], column, file).to_numpy().astype(np.float32)
+        return EncodedTable(
+            categorical,
+            numeric,
+            sequences,
+            read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32),
+            weight,
+            _groups(spec, table),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain data, for the artifact."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "vocabularies": self.vocabularies,
+            "scales": {name: list(scale) for name, scale in self.scales.items()},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Encoder:
+        """The inverse of `state`."""
+        scales = {name: (mean, deviation) for name, (mean, deviation) in state["scales"].items()}
+        return cls(FeatureSpec.model_validate(state["spec"]), state["vocabularies"], scales)
+
+    def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
+        """Ids of flat values; what is missing or was not learnt is unknown."""
+        vocabulary = self.vocabularies[table]
+        if not vocabulary:
+            return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
+        known = pl.Series(vocabulary, dtype=pl.String)
+        ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
+        text = _as_text(values, file)
+        encoded = text.replace_strict(known, ids, default=UNKNOWN_ID, return_dtype=pl.Int32)
+        return encoded.fill_null(UNKNOWN_ID).to_numpy()
+
+    def _padded(
+        self, table: str, values: pl.Series, keep: int, length: int, file: str | None
+    ) -> NDArray[np.int32]:
+        """Ids of a list column as [n, length], newest last, padding in front."""
+        lists = _as_lists(values, file).list.tail(keep)
+        counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
+        padded = np.full((lists.len(), length), PADDING_ID, dtype=np.int32)
+        if counts.sum() == 0:
+            return padded
+        events = lists.filter(lists.list.len() > 0).explode()
+        row = np.repeat(np.arange(lists.len()), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        padded[row, length - counts[row] + within] = self._ids(table, events, file)
+        return padded
+
+
+def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> NDArray[np.float32]:
+    """The labels of a table, float32 [n, T] in funnel order, checked.
+
+    Raises:
+        DataError: where a label is not 0 or 1, or is 1 where the task before it is 0.
+    """
+    columns = []
+    for task, name in spec.labels.items():
+        column = Column(name, "binary", f"the label of task '{task}'")
+        columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
+    labels = np.stack(columns, axis=1)
+    names = list(spec.labels.values())
+    for index in range(1, len(names)):
+        broken = np.flatnonzero(labels[:, index] > labels[:, index - 1])
+        if broken.size:
+            raise DataError(
+                f"the label is 1 where '{names[index - 1]}', the step before it, is 0",
+                file=file,
+                column=names[index],
+                row=int(broken[0]),
+                mend="List the labels in funnel order, or mend such rows",
+            )
+    return labels
+
+
+def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None = None) -> None:
+    """Raise a DataError that names the first missing column and the nearest one that is there."""
+    for name in names:
+        if name not in table.columns:
+            raise DataError(
+                "the column is missing", file=file, column=name, mend=nearest(name, table.columns)
+            )
+
+
+def _as_text(values: pl.Series, file: str | None) -> pl.Series:
+    """Ids as text: 7 and "7" are the same id."""
+    if values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null):
+        return values.cast(pl.Int8).cast(pl.String) if values.dtype == pl.Boolean else values.cast(pl.String)
+    raise DataError(
+        f"ids are integers or text, not {values.dtype}",
+        file=file,
+        column=values.name,
+        mend="Cast the column, or declare it as numeric",
+    )
+
+
+def _as_lists(values: pl.Series, file: str | None) -> pl.Series:
+    """A list column; a missing list counts as an empty one."""
+    if isinstance(values.dtype, pl.Array):
+        values = values.cast(pl.List(values.dtype.inner))
+    if not isinstance(values.dtype, pl.List):
+        raise DataError(
+            f"a sequence is a list a row, not {values.dtype}",
+            file=file,
+            column=values.name,
+            mend="Store it as a parquet list column, oldest event first",
+        )
+    return values
+
+
+def _frequent(ids: pl.Series, min_count: int) -> list[str]:
+    """Values seen at least `min_count` times, most frequent first."""
+    counts = ids.drop_nulls().rename("value").to_frame().group_by("value").len()
+    kept = counts.filter(pl.col("len") >= min_count).sort(["len", "value"], descending=[True, False])
+    return kept["value"].to_list()
+
+
+def _transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> NDArray[np.float64]:
+    low = 0.0 if feature.transform == "log1p" else None
+    column = Column(feature.name, "number", "a numeric feature", low=low)
+    numbers = check_column(values, column, file).to_numpy()
+    return np.log1p(numbers) if feature.transform == "log1p" else numbers
+
+
+def _groups(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.int64] | None:
+    if spec.group is None or spec.group not in table.columns:
+        return None
+    return table[spec.group].rank("dense").to_numpy().astype(np.int64)
+
+
+def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None) -> None:
+    """All sequences of a row describe the same events, so they are equally long."""
+    names = list(sequences)
+    for name in names[1:]:
+        apart = np.flatnonzero(
+            ((sequences[name] == PADDING_ID) != (sequences[names[0]] == PADDING_ID)).any(axis=1)
+        )
+        if apart.size:
+            raise DataError(
+                f"the list is not as long as that of '{names[0]}'",
+                file=file,
+                column=name,
+                row=int(apart[0]),
+                mend="Sequences are aligned event by event: give them equal lengths and one max_length",
+            )

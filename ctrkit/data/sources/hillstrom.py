@@ -1,0 +1,68 @@
+"""Hillstrom's e-mail test (MineThatData, 2008): 64,000 customers, three random arms, visits and purchases."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ctrkit.errors import DataError
+from ctrkit.tables import read_table
+
+ARMS = ("Mens E-Mail", "Womens E-Mail", "No E-Mail")
+FEATURES = ("recency", "history", "mens", "womens", "zip_code", "newbie", "channel")
+
+
+def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
+    """One row a customer: features, `segment` (the arm, each with probability 1/3), visit, conversion, spend.
+
+    Args:
+        folder: holds `hillstrom.parquet` or `hillstrom.csv` with the columns of the public file.
+    """
+    path = Path(folder) / "hillstrom.csv"
+    table = read_table(path if path.exists() else path.with_suffix(".parquet"))
+    needed = (*FEATURES, "segment", "visit", "conversion", "spend")
+    if missing := [name for name in needed if name not in table.columns]:
+        raise DataError(
+            "the Hillstrom table needs this column", file=path, column=missing[0], mend="Take the public file"
+        )
+    return table.select(needed).with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def biased_log(table: pl.DataFrame, seed: int, strength: float = 1.0) -> pl.DataFrame:
+    """A bandit log of a policy that was never run, with known propensities, from the randomised test.
+
+    The policy mails men's goods to those who bought them, women's goods likewise, and spares those who
+    bought long ago: π(a | x) is a softmax of such scores. A row with arm a is kept with probability
+    π(a | x) / max π, which leaves features as they were, arms drawn from π and outcomes untouched
+    (rejection sampling, Li et al. 2011, "Unbiased offline evaluation of contextual-bandit-based news
+    article recommendation algorithms").
+
+    Args:
+        table: what `read` gives.
+        strength: 0 is the uniform policy; larger is more deterministic.
+
+    Returns:
+        The kept rows as a bandit log: features, action, propensity, reward (the visit), conversion, spend,
+        candidates and logging_probabilities.
+    """
+    mens, womens, recency = (
+        table[name].cast(pl.Float64).to_numpy() for name in ("mens", "womens", "recency")
+    )
+    score = strength * np.column_stack([mens, womens, recency / 12])
+    policy = np.exp(score)
+    policy /= policy.sum(axis=1, keepdims=True)
+    arm = table["segment"].replace_strict(ARMS, range(len(ARMS)), return_dtype=pl.Int64).to_numpy()
+    propensity = policy[np.arange(table.height), arm]
+    kept = np.random.default_rng(seed).random(table.height) < propensity / policy.max()
+    return (
+        table.rename({"segment": "action", "visit": "reward"})
+        .with_columns(
+            propensity=propensity,
+            candidates=pl.concat_list(map(pl.lit, ARMS)),
+            logging_probabilities=pl.Series(policy.tolist(), dtype=pl.List(pl.Float64)),
+        )
+        .filter(kept)
+    )

@@ -1,0 +1,90 @@
+"""Training, validation and test rows: by time or at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ctrkit.config import Config
+from ctrkit.data.encoder import require_columns
+from ctrkit.errors import DataError
+from ctrkit.schema import Column, FeatureSpec, check_column
+
+
+class SplitConfig(Config):
+    """How rows are divided; what is neither training nor validation is test.
+
+    `by: auto` splits by time where the spec names a time stamp, else at random.
+    """
+
+    by: Literal["auto", "time", "random"] = "auto"
+    train: float = Field(default=0.8, gt=0.0, lt=1.0)
+    valid: float = Field(default=0.1, gt=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _leaves_a_test_part(self) -> SplitConfig:
+        if self.train + self.valid >= 1.0:
+            raise ValueError("train + valid must stay below 1, so that test rows are left")
+        return self
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row indices of the three parts, each int64 and in the order of the table."""
+
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    test: NDArray[np.int64]
+    by: str
+    boundaries: tuple[float, float] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data: sizes and, by time, the first time stamps of validation and test."""
+        sizes = {"train": self.train.size, "valid": self.valid.size, "test": self.test.size}
+        return {"by": self.by, **sizes, "boundaries": list(self.boundaries) if self.boundaries else None}
+
+
+def split_rows(
+    spec: FeatureSpec, config: SplitConfig, table: pl.DataFrame, seed: int, file: str | None = None
+) -> Split:
+    """Divide a table's rows.
+
+    By time, the cuts fall between distinct time stamps: rows of the same moment stay on one side.
+
+    Raises:
+        DataError: when a part would be empty, or the time stamp is missing.
+    """
+    by = config.by if config.by != "auto" else "time" if spec.timestamp else "random"
+    boundaries = None
+    if by == "time":
+        if spec.timestamp is None:
+            raise DataError(
+                "a split by time needs `timestamp` in the feature spec", file=file, mend="Name the column"
+            )
+        require_columns(table, (spec.timestamp,), file)
+        column = Column(spec.timestamp, "time", "the time of the row")
+        time = check_column(table[spec.timestamp], column, file).to_numpy()
+        first_valid = float(np.quantile(time, config.train, method="higher"))
+        first_test = float(np.quantile(time, config.train + config.valid, method="higher"))
+        boundaries = (first_valid, first_test)
+        part = (time >= first_valid).astype(np.int8) + (time >= first_test).astype(np.int8)
+    else:
+        order = np.random.default_rng(seed).permutation(table.height)
+        cuts = (np.array([config.train, config.train + config.valid]) * table.height).round().astype(np.int64)
+        part = np.empty(table.height, dtype=np.int8)
+        for index, rows in enumerate(np.split(order, cuts)):
+            part[rows] = index
+    train, valid, test = (np.flatnonzero(part == index) for index in range(3))
+    for name, rows in (("training", train), ("validation", valid), ("test", test)):
+        if rows.size == 0:
+            raise DataError(
+                f"the split leaves no {name} rows of {table.height}",
+                file=file,
+                mend="Give more rows or other shares",
+            )
+    return Split(train, valid, test, by, boundaries)

@@ -1,0 +1,77 @@
+"""Everything that can go wrong, by whose turn it is to act.
+
+CtrkitError
+├── InputError        what was given is wrong; the message names file, column, row and the mend (exit 2)
+│   ├── ConfigError   a config file, an unknown key, a value out of range
+│   ├── DataError     a table: missing column, wrong type, value out of range, unreadable file
+│   └── ArtifactError a model file that is no ctrkit artifact, is damaged, or lacks a needed part
+└── RunError          the input was fine and the work failed (exit 1)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CtrkitError(Exception):
+    """Base of all errors that ctrkit raises on purpose."""
+
+
+class InputError(CtrkitError):
+    """What was given is wrong.
+
+    Args:
+        problem: one sentence on what is wrong, without a full stop.
+        file: the file that holds the fault, when there is one.
+        column: the column, when the fault is in one.
+        row: the first faulty row, counted from 0.
+        mend: what the reader should do about it, as an imperative sentence without a full stop.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | os.PathLike[str] | None = None,
+        column: str | None = None,
+        row: int | None = None,
+        mend: str | None = None,
+    ) -> None:
+        self.problem, self.column, self.row, self.mend = problem, column, row, mend
+        self.file = os.fspath(file) if file is not None else None
+        place = [
+            part
+            for part in (
+                self.file,
+                f"column '{column}'" if column is not None else None,
+                f"row {row} (the first row is 0)" if row is not None else None,
+            )
+            if part
+        ]
+        message = f"{', '.join(place)}: {problem}." if place else f"{problem}."
+        super().__init__(f"{message} {mend}." if mend else message)
+
+
+class ConfigError(InputError):
+    """A config file or a `--set` value is wrong."""
+
+
+class DataError(InputError):
+    """A table is wrong."""
+
+
+class ArtifactError(InputError):
+    """A model file is wrong, or lacks what the command needs."""
+
+
+class RunError(CtrkitError):
+    """The input was fine and the work failed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name nearest to a misspelt one, as a phrase for an error's mend."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"

@@ -1,0 +1,109 @@
+"""DCNv3, also called FCN: cross networks whose order grows linearly or exponentially with depth.
+
+From "FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate Prediction" (Li et al.,
+arXiv 2407.13349), in the form of its authors' code, whose outputs these classes reproduce.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+def two_views(embeddings: Tensor, heads: int) -> Tensor:
+    """Field embeddings as the cross networks' input: `[B, F, d * heads] -> [B, heads, F * d]`.
+
+    Each embedding is cut into one piece of width d a head, and each piece into two halves: a head's vector
+    holds the first halves of all fields, then all second halves. d must be even.
+    """
+    batch, fields, width = embeddings.shape
+    halves = embeddings.reshape(batch, fields, heads, 2, width // heads // 2)
+    return halves.permute(0, 2, 3, 1, 4).reshape(batch, heads, fields * width // heads)
+
+
+class CrossNetwork(nn.Module, ABC):
+    """The layers that both cross networks share; they differ in `cross` alone.
+
+    Layer l maps the state x to `cross(x0, x, c + b)`, with h = W x of half the width, BN optional, and
+
+        c = [h | h * m],  m = ReLU(LN(h))
+
+    so that the second half is a copy of the first, gated by itself (the self-mask). All heads share their
+    weights. Dropout acts on the whole new state.
+
+    Args:
+        width: D, the width of a head's vector; even.
+        layers: number of cross layers.
+        heads: H, needed by batch normalisation alone.
+        layer_norm: normalise h inside the gate.
+        batch_norm: normalise h, heads as channels, before the gate.
+        dropout: share of the new state that is dropped after every layer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int = 1,
+        layer_norm: bool = True,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        half = width // 2
+        self.w = nn.ModuleList(nn.Linear(width, half, bias=False) for _ in range(layers))
+        # U(0, 1) as published, not zero: embeddings are small, their products smaller still, and it is b
+        # that gives the state a linear path at the first step.
+        self.b = nn.ParameterList(torch.rand(width) for _ in range(layers))
+        self.layer_norm = nn.ModuleList(
+            nn.LayerNorm(half) if layer_norm else nn.Identity() for _ in range(layers)
+        )
+        self.batch_norm = nn.ModuleList(
+            nn.BatchNorm1d(heads) if batch_norm else nn.Identity() for _ in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, 1)
+        for linear in (*self.w, self.head):
+            nn.init.xavier_normal_(linear.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @abstractmethod
+    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
+        """The next state from the input x0, the state x and the cross vector c, all `[B, H, D]`."""
+
+    def state(self, x0: Tensor) -> Tensor:
+        """The state after the last layer: `[B, H, D] -> [B, H, D]`."""
+        x = x0
+        for w, b, layer_norm, batch_norm in zip(
+            self.w, self.b, self.layer_norm, self.batch_norm, strict=True
+        ):
+            h = batch_norm(w(x))
+            m = torch.relu(layer_norm(h))
+            c = torch.cat([h, h * m], dim=-1)
+            x = self.dropout(self.cross(x0, x, c + b))
+        return x
+
+    def logit(self, state: Tensor) -> Tensor:
+        """The mean of the heads' logits from the last state: `[B, H, D] -> [B]`."""
+        logits: Tensor = self.head(state)
+        return logits.squeeze(-1).mean(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, H, D] -> logit [B]`."""
+        return self.logit(self.state(x))
+
+
+class ExponentialCross(CrossNetwork):
+    """The exponential cross network (ECN): after l layers, interactions of order up to 2^l."""
+
+    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
+        return x * c + x
+
+
+class LinearCross(CrossNetwork):
+    """The linear cross network (LCN): after l layers, interactions of order up to l + 1."""
+
+    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
+        return x0 * c + x

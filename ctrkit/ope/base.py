@@ -1,0 +1,160 @@
+"""What an estimator is: terms of rows, whose moments give a value, a difference and their intervals."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ctrkit.ope.intervals import Interval, Unseen, cressie_read, normal
+from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
+
+
+@dataclass(frozen=True)
+class LoggedRows:
+    """All that an estimator sees of a policy on B rows of a log.
+
+    Attributes:
+        weights: [B] the policy's probability of the logged action over the logging policy's.
+        rewards: [B].
+        largest_weight: the largest weight to reckon with, seen or not (see `ctrkit.ope.weights`).
+        q_logged: [B] the reward model's prediction for the logged action.
+        q_policy: [B] its mean under the policy, Σ π(a) q(a).
+        users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
+    """
+
+    weights: Floats
+    rewards: Floats
+    largest_weight: float
+    q_logged: Floats | None = None
+    q_policy: Floats | None = None
+    users: Ints | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated value a row with its interval.
+
+    Attributes:
+        estimator: the estimator's name.
+        value: the estimate; NaN where the rows determine none.
+        interval: for the value; contains it.
+        difference: value less the logging policy's mean reward, and its interval, from the same rows.
+    """
+
+    estimator: str
+    value: float
+    interval: Interval
+    difference: float
+    difference_interval: Interval
+
+
+class Estimator(ABC):
+    """Estimates a policy's value, the expected reward a row, from the log of another policy.
+
+    Each row gives a term; the terms' `Moments` are all that is kept. So memory does not grow with the log,
+    `merge` joins the parts of a log that were read apart, and point and interval come from the same sums.
+
+    Args:
+        reward_range: the least and the largest possible reward, where they are known.
+    """
+
+    name: ClassVar[str]
+    needs_reward_model: ClassVar[bool] = False
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        self.reward_range = reward_range
+        self.moments = Moments()
+        self.clustered = False
+
+    @abstractmethod
+    def terms(self, rows: LoggedRows) -> Floats:
+        """f [B], one a row; the value is their mean unless `value` says otherwise."""
+
+    def value(self) -> float:
+        """The estimate from all rows so far."""
+        return float(self.moments.mean @ TERM)
+
+    def direction(self) -> Floats:
+        """Coefficients of z = (1, w, f, r) whose mean spreads as the value does (the delta method)."""
+        return TERM
+
+    def update(self, rows: LoggedRows) -> None:
+        """Take in rows."""
+        self.moments.update(rows.weights, self.terms(rows), rows.rewards, rows.users)
+        self.clustered |= rows.users is not None
+
+    def merge(self, other: Self) -> None:
+        """Take in what another estimator of this class has seen, of other users."""
+        self.moments.merge(other.moments)
+        self.clustered |= other.clustered
+
+    def result(self, confidence: float = 0.95) -> Estimate:
+        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        value = self.value()
+        difference = value - float(self.moments.mean @ REWARD)
+        return Estimate(
+            self.name,
+            value,
+            self._around(value, self.interval(value, 0.0, confidence)),
+            difference,
+            self._around(difference, self.interval(difference, 1.0, confidence)),
+        )
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
+        return normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
+
+    def _around(self, value: float, interval: Interval) -> Interval:
+        """The interval, widened where it leaves out the estimate."""
+        method = f"{interval.method}, clustered by user" if self.clustered else interval.method
+        return Interval(float(np.fmin(interval.low, value)), float(np.fmax(interval.high, value)), method)
+
+
+class WeightedEstimator(Estimator):
+    """An estimator that rests on the weights, whose mean is known to be 1.
+
+    With a range of rewards its intervals are Cressie-Read's, without one they are normal.
+    """
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        super().__init__(reward_range)
+        self.largest_weight = 0.0
+
+    @abstractmethod
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """The least and the largest term of a row of this weight and reward that the log might have held."""
+
+    def weight_range(self) -> tuple[float, float]:
+        """The least and the largest weight of such a row."""
+        return 0.0, self.largest_weight
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`."""
+        super().update(rows)
+        self.largest_weight = max(self.largest_weight, rows.largest_weight)
+
+    def merge(self, other: Self) -> None:
+        """See `Estimator`."""
+        super().merge(other)
+        self.largest_weight = max(self.largest_weight, other.largest_weight)
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """See `Estimator`."""
+        if self.reward_range is None:
+            return super().interval(value, baseline, confidence)
+        unseen = [self._unseen(weight, baseline, self.reward_range) for weight in self.weight_range()]
+        found = cressie_read(self.moments, TERM - baseline * REWARD, unseen, confidence)
+        least, most = self.reward_range
+        low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
+        return Interval(float(low), float(high), found.method)
+
+    def _unseen(self, weight: float, baseline: float, rewards: tuple[float, float]) -> Unseen:
+        ranges = [(reward, *self.unseen_terms(weight, reward)) for reward in rewards]
+        return Unseen(
+            weight,
+            min(low - baseline * reward for reward, low, _ in ranges),
+            max(high - baseline * reward for reward, _, high in ranges),
+        )

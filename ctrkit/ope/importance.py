@@ -1,0 +1,70 @@
+"""Estimators that reweight the logged rewards and need no model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from ctrkit.ope.base import LoggedRows, WeightedEstimator
+from ctrkit.ope.moments import TERM, WEIGHT, Floats
+
+
+class InversePropensityScoring(WeightedEstimator):
+    """mean(w r): unbiased where the propensities are right and no action of the policy was ruled out.
+
+    Horvitz and Thompson, A Generalization of Sampling Without Replacement From a Finite Universe, 1952.
+    """
+
+    name: ClassVar[str] = "ips"
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        return rows.weights * rows.rewards
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`."""
+        return weight * reward, weight * reward
+
+
+class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
+    """Σ w r / Σ w: biased by O(1/n), with less variance, and never outside the rewards' range.
+
+    Swaminathan and Joachims, The Self-Normalized Estimator for Counterfactual Learning, NeurIPS 2015. Its
+    Cressie-Read interval is that of IPS, which makes use of the weights' mean as well.
+    """
+
+    name: ClassVar[str] = "snips"
+
+    def value(self) -> float:
+        """See `Estimator`; NaN where all weights are 0."""
+        mean = self.moments.mean
+        return float(mean @ TERM / (mean @ WEIGHT)) if mean @ WEIGHT > 0 else np.nan
+
+    def direction(self) -> Floats:
+        """See `Estimator`."""
+        mean_weight = self.moments.mean @ WEIGHT
+        return np.asarray((TERM - self.value() * WEIGHT) / mean_weight) if mean_weight > 0 else TERM
+
+
+class OnPolicy(WeightedEstimator):
+    """mean(r): the value of the logging policy itself, to which every row has weight 1."""
+
+    name: ClassVar[str] = "on-policy"
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`."""
+        super().update(replace(rows, weights=np.ones(len(rows.rewards)), largest_weight=1.0))
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        return rows.rewards
+
+    def weight_range(self) -> tuple[float, float]:
+        """See `WeightedEstimator`."""
+        return 1.0, 1.0
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`."""
+        return reward, reward

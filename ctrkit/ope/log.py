@@ -1,0 +1,236 @@
+"""Bandit logs, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from ctrkit.errors import DataError, nearest
+from ctrkit.ope.moments import Floats, Ints
+from ctrkit.policies.candidates import padded
+from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
+from ctrkit.tables import TableLike, name_of, read_table
+
+# Probabilities are often written as 32-bit floats or with five decimals.
+PROPENSITY_TOLERANCE = 1e-4
+SUM_TOLERANCE = 1e-3
+
+TARGET = next(column for column in BANDIT_LOG.columns if column.name == "target_probability")
+
+
+@dataclass(frozen=True)
+class BanditLog:
+    """A checked bandit log of N rows.
+
+    Attributes:
+        table: the log under the names of `ctrkit.schema.BANDIT_LOG`.
+        file: where it came from, for messages.
+        reward: [N].
+        propensity: [N] in (0, 1].
+        action_index: [N] the place of the logged action among the row's candidates.
+        actions: the sorted actions of the log where it names no candidates: each row's candidates then are
+            all of them. None where the log has a `candidates` column.
+        users: [N] codes of `user_id` from 0; None where users are unknown or each has one row.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    reward: Floats
+    propensity: Floats
+    action_index: Ints
+    actions: pl.Series | None
+    users: Ints | None
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @property
+    def width(self) -> int:
+        """The longest list of candidates, K."""
+        if self.actions is not None:
+            return self.actions.len()
+        return int(self.table["candidates"].list.len().to_numpy().max())
+
+    @cached_property
+    def binary(self) -> bool:
+        """Whether all rewards are 0 or 1."""
+        return bool(np.isin(self.reward, (0.0, 1.0)).all())
+
+    def candidates(self, rows: slice) -> pl.Series:
+        """The candidates of some rows, as a list column."""
+        if self.actions is None:
+            return self.table["candidates"][rows]
+        count = self.table[rows].height
+        return pl.Series("candidates", [self.actions]).gather(np.zeros(count, dtype=np.uint32))
+
+    def logging_probabilities(self, rows: slice) -> Floats | None:
+        """The logging policy's probabilities of the candidates, [B, K] with 0 at missing places, if known."""
+        if "logging_probabilities" not in self.table.columns:
+            return None
+        return padded(self.table["logging_probabilities"][rows], fill=0.0)
+
+    def target_probability(self, column: str = TARGET.name) -> Floats:
+        """A column with a new policy's probabilities of the logged actions, [N], checked.
+
+        Densities are refused: for continuous actions the propensity would have to be one too.
+        """
+        if column not in self.table.columns:
+            raise DataError(
+                "no such column", file=self.file, column=column, mend=nearest(column, self.table.columns)
+            )
+        target = check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
+        wrong = np.flatnonzero(target > 1)
+        if wrong.size:
+            raise DataError(
+                f"{target[wrong[0]]:g} is above 1 and no probability",
+                file=self.file,
+                column=column,
+                row=int(wrong[0]),
+                mend="Give the probability with which the new policy would choose the logged action",
+            )
+        return target
+
+
+def read_bandit_log(source: TableLike, require_candidates: bool = False) -> BanditLog:
+    """Read and check a bandit log.
+
+    Beyond the columns' own checks: the action is among the row's candidates, no candidate is there twice,
+    lists of a row are of one length, the logging policy's probabilities sum to 1 and agree with the
+    propensity.
+
+    Args:
+        source: a path or a table with the columns of `ctrkit.schema.BANDIT_LOG`, aliases accepted.
+        require_candidates: whether a log without a `candidates` column is refused. Where it is not, each
+            row's candidates are all actions of the log.
+
+    Raises:
+        DataError: names the file, the column, the first faulty row and the mend.
+    """
+    file = name_of(source)
+    table = read_table(source)
+    if table.height == 0:
+        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
+    table = BANDIT_LOG.apply(table, file)
+    actions = None
+    if "candidates" in table.columns:
+        _check_aligned(table, file)
+        action_index = _place_of_action(table, file)
+        if "logging_probabilities" in table.columns:
+            _check_logging_probabilities(table, action_index, file)
+    elif require_candidates or "logging_probabilities" in table.columns:
+        raise DataError(
+            "the log does not say among which candidates the policy chose",
+            file=file,
+            column="candidates",
+            mend="Add a list column with the ids of each row's candidates",
+        )
+    else:
+        actions = table["action"].unique().sort()
+        action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
+    log = BanditLog(
+        table,
+        file,
+        table["reward"].to_numpy(),
+        table["propensity"].to_numpy(),
+        action_index,
+        actions,
+        _user_codes(table),
+    )
+    if TARGET.name in table.columns:
+        log.target_probability()
+    return log
+
+
+def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
+    """Every list about the candidates is as long as the list of candidates."""
+    lengths = table["candidates"].list.len().to_numpy()
+    for name in table.columns:
+        if name != "logging_probabilities" and not name.startswith(CANDIDATE_PREFIX):
+            continue
+        if not isinstance(table.schema[name], pl.List):
+            continue
+        own = table[name].list.len().fill_null(0).to_numpy()
+        wrong = np.flatnonzero(own != lengths)
+        if wrong.size:
+            row = int(wrong[0])
+            raise DataError(
+                f"the list has {own[row]} values for {lengths[row]} candidates",
+                file=file,
+                column=name,
+                row=row,
+                mend="Give one value for each candidate, in their order",
+            )
+
+
+def _place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
+    """The place of each row's action among its candidates."""
+    candidates, action = table["candidates"], table["action"]
+    lengths = candidates.list.len().to_numpy().astype(np.int64)
+    repeated = np.flatnonzero(candidates.list.n_unique().to_numpy() != lengths)
+    if repeated.size:
+        raise DataError(
+            "the list names a candidate twice",
+            file=file,
+            column="candidates",
+            row=int(repeated[0]),
+            mend="Name each candidate once",
+        )
+    flat = candidates.explode()
+    if flat.dtype.is_integer() != action.dtype.is_integer():
+        raise DataError(
+            f"candidates are {flat.dtype} and actions are {action.dtype}",
+            file=file,
+            column="candidates",
+            mend="Store both as integers or both as text",
+        )
+    rows = np.repeat(np.arange(table.height), lengths)
+    at = np.flatnonzero((flat == action.gather(rows)).to_numpy())
+    missing = np.setdiff1d(np.arange(table.height), rows[at])
+    if missing.size:
+        row = int(missing[0])
+        raise DataError(
+            f"action {action[row]!r} is not among the row's candidates",
+            file=file,
+            column="action",
+            row=row,
+            mend="Log every candidate that could have been shown, the one shown included",
+        )
+    starts = np.cumsum(lengths) - lengths
+    return np.asarray(at - starts)
+
+
+def _check_logging_probabilities(table: pl.DataFrame, action_index: Ints, file: str | None) -> None:
+    """The logged distribution sums to 1 and gives the logged action its propensity."""
+    probabilities = table["logging_probabilities"]
+    totals = probabilities.list.sum().to_numpy()
+    wrong = np.flatnonzero(np.abs(totals - 1) > SUM_TOLERANCE)
+    if wrong.size:
+        raise DataError(
+            f"the probabilities sum to {totals[wrong[0]]:g}, not to 1",
+            file=file,
+            column="logging_probabilities",
+            row=int(wrong[0]),
+            mend="Log the probability of every candidate",
+        )
+    propensity = table["propensity"].to_numpy()
+    chosen = probabilities.list.get(pl.Series(action_index)).to_numpy()
+    wrong = np.flatnonzero(np.abs(chosen - propensity) > PROPENSITY_TOLERANCE * propensity)
+    if wrong.size:
+        row = int(wrong[0])
+        raise DataError(
+            f"the propensity is {propensity[row]:g}, but logging_probabilities say {chosen[row]:g}",
+            file=file,
+            column="propensity",
+            row=row,
+            mend="Log both from the same distribution",
+        )
+
+
+def _user_codes(table: pl.DataFrame) -> Ints | None:
+    if "user_id" not in table.columns:
+        return None
+    codes = table["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    return codes if codes.max() + 1 < len(codes) else None

@@ -1,0 +1,83 @@
+"""The plain verdict on a policy: better, worse, cannot tell, do not trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ctrkit.ope.base import Estimate
+from ctrkit.ope.weights import Diagnostics
+
+# Below this many effective rows a handful of rows decides the estimate.
+LEAST_EFFECTIVE_ROWS = 100
+LEAST_POSITIVES = 10
+# Chance alone leads a mean weight 4 standard errors astray once in 16,000 logs. 2 would cry wolf: the
+# weights are skewed, and several policies are judged on one log. A distance below 1 % is rounding.
+LARGEST_MEAN_WEIGHT_Z = 4.0
+MATERIAL_MEAN_WEIGHT = 0.01
+LARGEST_UNSUPPORTED_SHARE = 0.05
+# The estimators that may decide, the one with the least variance first. The direct method may not: nothing
+# in the log bounds its bias.
+DECISIVE = ("dr", "snips", "ips")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict and its reason, a sentence without a full stop."""
+
+    verdict: Literal["better", "worse", "cannot tell", "do not trust"]
+    reason: str
+
+
+def judge(
+    estimates: Mapping[str, Estimate], diagnostics: Diagnostics, reward_range: tuple[float, float] | None
+) -> Verdict:
+    """The verdict that estimates (by estimator) and diagnostics allow.
+
+    Distrust comes first; then the interval of the difference to the logging policy decides, by the first
+    estimator of `DECISIVE` that is there.
+    """
+    for reason in _doubts(estimates, diagnostics, reward_range):
+        return Verdict("do not trust", reason)
+    decisive = next((estimates[name] for name in DECISIVE if name in estimates), None)
+    if decisive is None:
+        return Verdict("cannot tell", "no estimator was asked for that bounds its own error")
+    interval = decisive.difference_interval
+    found = f"by {decisive.estimator} the policy earns between {interval.low:+.4g} and {interval.high:+.4g}"
+    if interval.low > 0:
+        return Verdict("better", f"{found} a row more than the logging policy")
+    if interval.high < 0:
+        return Verdict("worse", f"{found} a row beside the logging policy")
+    return Verdict("cannot tell", f"{found} a row beside the logging policy, which includes no difference")
+
+
+def _doubts(
+    estimates: Mapping[str, Estimate], diagnostics: Diagnostics, reward_range: tuple[float, float] | None
+) -> list[str]:
+    """Why the log can say nothing about the policy; the gravest first."""
+    d = diagnostics
+    doubts = []
+    if d.unsupported_share is not None and d.unsupported_share > LARGEST_UNSUPPORTED_SHARE:
+        doubts.append(
+            f"{d.unsupported_share:.1%} of the policy's choices are candidates that the logging policy "
+            "never chooses, so the log cannot tell what they earn"
+        )
+    if d.effective_sample_size < LEAST_EFFECTIVE_ROWS:
+        doubts.append(
+            f"the effective sample size is {d.effective_sample_size:.3g} of {d.rows} rows (at least "
+            f"{LEAST_EFFECTIVE_ROWS} are needed): a few rows with weights up to {d.max_weight:.4g} decide all"
+        )
+    if abs(d.mean_weight_z) > LARGEST_MEAN_WEIGHT_Z and abs(d.mean_weight - 1) > MATERIAL_MEAN_WEIGHT:
+        doubts.append(
+            f"the mean weight is {d.mean_weight:.4g}, {abs(d.mean_weight_z):.1f} standard errors from the 1 "
+            "that right propensities give: they are wrong, or actions of the policy were never logged"
+        )
+    if d.positives < LEAST_POSITIVES:
+        doubts.append(f"only {d.positives} rows have a reward (at least {LEAST_POSITIVES} are needed)")
+    for name in DECISIVE:
+        if name in estimates and reward_range is not None:
+            value, (low, high) = estimates[name].value, reward_range
+            if not low <= value <= high:
+                doubts.append(f"{name} estimates {value:.4g}, and no reward lies outside {low:g} to {high:g}")
+    return doubts

@@ -1,0 +1,97 @@
+"""Importance weights: their diagnostics, and the largest that a log of this length would show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctrkit.ope.moments import Floats
+
+
+class WeightTail:
+    """The weights of the rarest events of which a log is expected to hold one.
+
+    Row i shows candidate a, with its weight π(a)/μ(a), with probability μ(a). Taken from the largest weight
+    down until those probabilities add up to 1, these are the weights that could just as well have been seen
+    as not; larger ones have too little of the policy's mass to matter. Their mean is what an interval must
+    reckon with as unseen: the maximum over all candidates would let one candidate that is hardly ever
+    logged, in one row of millions, decide the width.
+    """
+
+    def __init__(self) -> None:
+        self.weights = np.zeros(0)
+        self.chances = np.zeros(0)
+
+    def update(self, policy: Floats, logging: Floats) -> None:
+        """Take in rows: both policies' probabilities of all candidates, [B, K]."""
+        seen = logging > 0
+        self._keep(policy[seen] / logging[seen], logging[seen])
+
+    def merge(self, other: WeightTail) -> None:
+        """Take in other rows."""
+        self._keep(other.weights, other.chances)
+
+    def _keep(self, weights: Floats, chances: Floats) -> None:
+        full = self.chances.sum() >= 1
+        larger = weights > self.weights[-1] if full else np.ones(len(weights), dtype=bool)
+        weights = np.concatenate([self.weights, weights[larger]])
+        chances = np.concatenate([self.chances, chances[larger]])
+        order = np.argsort(-weights, kind="stable")
+        kept = order[: np.searchsorted(np.cumsum(chances[order]), 1.0) + 1]
+        self.weights, self.chances = weights[kept], chances[kept]
+
+    @property
+    def largest(self) -> float:
+        """The mean weight of those events."""
+        return float(self.weights @ self.chances / self.chances.sum())
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Whether a log can say anything about a policy.
+
+    Attributes:
+        rows: rows of the log; positives: those with a reward other than 0.
+        effective_sample_size: (Σ w)² / Σ w²: as many rows of equal weight would vary as much (Kish 1965).
+        mean_weight: 1 in expectation, where the propensities are right and no action is ruled out.
+        mean_weight_z: its distance from 1 in standard errors.
+        max_weight: the largest weight.
+        top_share: the share of all weight that the heaviest 1 % of the rows carry.
+        unsupported_share: the policy's mass on candidates which the logging policy never chooses; None where
+            the logging policy's probabilities of the candidates are unknown.
+    """
+
+    rows: int
+    positives: int
+    effective_sample_size: float
+    mean_weight: float
+    mean_weight_z: float
+    max_weight: float
+    top_share: float
+    unsupported_share: float | None
+
+
+def diagnose(weights: Floats, rewards: Floats, unsupported_share: float | None) -> Diagnostics:
+    """Diagnostics of a policy's weights [B] beside the rewards [B]."""
+    rows, total = len(weights), float(weights.sum())
+    square = float((weights**2).sum())
+    standard_error = float(weights.std() / np.sqrt(rows))
+    mean = float(weights.mean())
+    distance = mean - 1
+    # Weights that are all alike vary by rounding errors only.
+    if standard_error > 1e-12 * mean:
+        z = distance / standard_error
+    else:
+        z = 0.0 if abs(distance) < 1e-9 else float(np.copysign(np.inf, distance))
+    top = max(rows // 100, 1)
+    return Diagnostics(
+        rows=rows,
+        positives=int(np.count_nonzero(rewards)),
+        effective_sample_size=total**2 / square if square > 0 else 0.0,
+        mean_weight=mean,
+        mean_weight_z=z,
+        max_weight=float(weights.max()),
+        top_share=float(np.partition(weights, rows - top)[rows - top :].sum()) / total if total > 0 else 1.0,
+        unsupported_share=unsupported_share,
+    )

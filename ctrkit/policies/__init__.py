@@ -1,0 +1,21 @@
+"""Decisions over candidates: policies that turn scores into choice probabilities. Needs no torch."""
+
+from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
+from ctrkit.policies.candidates import candidate_mask, padded
+from ctrkit.policies.choices import EpsilonGreedyPolicy, GreedyPolicy, SoftmaxPolicy, UniformPolicy
+from ctrkit.policies.registry import POLICIES, PolicyConfig, make_policy
+
+__all__ = [
+    "POLICIES",
+    "EpsilonGreedyPolicy",
+    "GreedyPolicy",
+    "Policy",
+    "PolicyConfig",
+    "ScoredPolicy",
+    "Scorer",
+    "SoftmaxPolicy",
+    "UniformPolicy",
+    "candidate_mask",
+    "make_policy",
+    "padded",
+]

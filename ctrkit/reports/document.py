@@ -1,0 +1,87 @@
+"""A report as plain data, and as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text, ready to print. The first column names the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture as SVG text, with the sentence that says what it shows."""
+
+    name: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run found, in reading order: the answer first, then tables, figures and remarks."""
+
+    title: str
+    answer: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --line: #dde3ea;
+  --paper: #fff; --tint: #f5f7fa; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6eaf0; --soft: #9aa7b6; --line: #333d49; --paper: #14181d; --tint: #1c2229; }
+  figure svg { background: #fff; border-radius: 6px; }
+}
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+.answer { font-size: 1.1rem; } .note { color: var(--soft); }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block;
+  overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding: .4rem 0; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 600; }
+tbody tr:hover { background: var(--tint); }
+figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; } figcaption { color: var(--soft); }
+"""
+
+
+def to_html(title: str, reports: tuple[Report, ...]) -> str:
+    """One page of one or more reports; nothing in it is fetched from elsewhere."""
+    body = "\n".join(_section(report, level=1 if len(reports) == 1 else 2) for report in reports)
+    heading = "" if len(reports) == 1 else f"<h1>{escape(title)}</h1>\n"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{heading}{body}\n</body>\n</html>\n"
+    )
+
+
+def _section(report: Report, level: int) -> str:
+    parts = [f"<h{level}>{escape(report.title)}</h{level}>"]
+    if report.answer:
+        parts.append(f'<p class="answer">{escape(report.answer)}</p>')
+    parts += [_table(table) for table in report.tables]
+    for figure in report.figures:
+        drawing = figure.svg[figure.svg.index("<svg") :]  # without the XML heading
+        parts.append(f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>")
+    parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
+    return "\n".join(parts)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in table.rows)
+    caption = f"<caption>{escape(table.title)}</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"

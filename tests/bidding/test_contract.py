@@ -1,0 +1,102 @@
+"""What every bid strategy must keep, over the registry: a new one is tested the moment it is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctrkit.bidding import STRATEGIES, Auctions, BidStrategy, TickResult, parse_strategy, simulate
+from ctrkit.errors import ConfigError
+from ctrkit.policies.laplace import LastLayerPosterior
+
+Made = tuple[BidStrategy[Any], Auctions]
+
+
+@pytest.fixture(params=sorted(STRATEGIES))
+def made(
+    request: pytest.FixtureRequest, model_market: Callable[..., tuple[Auctions, LastLayerPosterior]]
+) -> Made:
+    """The strategy with its defaults, and a market whose clicks are worth money."""
+    auctions, posterior = model_market(3000, seed=5)
+    worth = np.random.default_rng(0).integers(200, 1000, auctions.click_probability.shape).astype(float)
+    return parse_strategy(request.param, posterior), Auctions(**{**vars(auctions), "value_of_click": worth})
+
+
+def test_bids_are_sane(made: Made) -> None:
+    strategy, auctions = made
+    state = strategy.start(1000.0, len(auctions))
+    bids = strategy.bid(state, auctions.slots, np.random.default_rng(0))
+    assert bids.amount.shape == bids.value.shape == bids.ad.shape == (len(auctions),)
+    assert np.isfinite(bids.amount).all()
+    assert (bids.amount >= 0).all()
+    assert bids.amount.any()
+    assert ((bids.ad >= 0) & (bids.ad < 12)).all()
+
+
+def test_bids_and_updates_are_pure(made: Made) -> None:
+    strategy, auctions = made
+    state = strategy.start(1000.0, len(auctions))
+    before = deepcopy(state)
+    slots = auctions[:100].slots
+    bids = [strategy.bid(state, slots, np.random.default_rng(7)) for _ in range(2)]
+    np.testing.assert_array_equal(bids[0].amount, bids[1].amount)
+    np.testing.assert_array_equal(bids[0].ad, bids[1].ad)
+    result = TickResult(slots, bids[0], np.ones(100, np.bool_), np.ones(100), np.zeros(100))
+    after = [strategy.update(state, result) for _ in range(2)]
+    assert repr(state) == repr(before)
+    assert repr(after[0]) == repr(after[1])
+
+
+def test_spends_at_most_the_budget(made: Made) -> None:
+    strategy, auctions = made
+    for budget in (0.3, 50.0, 5000.0):
+        result = simulate(auctions, [strategy], budget)
+        assert result.strategies[0].spend <= budget
+        assert result.events["spend"].sum() == pytest.approx(result.strategies[0].spend)
+
+
+def test_never_beats_the_hindsight_optimum(made: Made) -> None:
+    strategy, auctions = made
+    assert 0 < (simulate(auctions, [strategy], 500.0).strategies[0].share_of_optimum or 0) <= 1
+
+
+def test_takes_no_ad_that_is_missing(made: Made) -> None:
+    strategy, auctions = made
+    pctr = auctions.click_probability.copy()
+    pctr[:, ::2] = 0.0
+    events = simulate(Auctions(**{**vars(auctions), "click_probability": pctr}), [strategy], 500.0).events
+    assert (events["ad"] % 2 == 1).all()
+
+
+def test_works_without_known_clicks_and_in_episodes(made: Made) -> None:
+    strategy, auctions = made
+    blind = Auctions(**{**vars(auctions), "click": None})
+    result = simulate(blind, [strategy], 100.0, episode_length=700)
+    assert result.strategies[0].clicks is None
+    assert result.episodes == 5
+    assert result.strategies[0].wins > 0
+
+
+def test_its_label_gives_it_back(made: Made) -> None:
+    strategy, _ = made
+    given = dict.fromkeys(strategy.parameters(), 0.25)
+    settings = ",".join(f"{key}={value}" for key, value in given.items())
+    posterior = getattr(strategy, "posterior", None)
+    changed = parse_strategy(f"{strategy.name}:{settings}", posterior)
+    assert all(getattr(changed, key) == 0.25 for key in given)
+    assert parse_strategy(changed.label, posterior) == changed
+
+
+def test_its_parameters_are_checked(made: Made) -> None:
+    strategy, _ = made
+    posterior = getattr(strategy, "posterior", None)
+    assert strategy.parameters()
+    for name in strategy.parameters():
+        for wrong in ("-1", "nan", "inf", "much"):
+            with pytest.raises(ConfigError, match=f"{strategy.name}.*{name}") as error:
+                parse_strategy(f"{strategy.name}:{name}={wrong}", posterior)
+            assert error.value.mend

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import linprog
+
+from ctrkit.bidding import hindsight_optimum, hindsight_optimum_cvxpy
+
+
+@pytest.mark.parametrize("n", [1, 7, 300])
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
+def test_sorting_and_cvxpy_agree(n: int, share: float) -> None:
+    rng = np.random.default_rng(n)
+    value, price = rng.lognormal(-4, 1, n), rng.lognormal(3, 1, n)
+    price[rng.random(n) < 0.05] = 0.0
+    value[rng.random(n) < 0.05] = 0.0
+    budget = share * price.sum()
+    sorted_, solved = hindsight_optimum(value, price, budget), hindsight_optimum_cvxpy(value, price, budget)
+    assert sorted_.value == pytest.approx(solved.value, rel=1e-8)
+    assert sorted_.spend == pytest.approx(solved.spend, rel=1e-8)
+    assert sorted_.multiplier == pytest.approx(solved.multiplier, rel=1e-6)
+    np.testing.assert_allclose(sorted_.share, solved.share, atol=1e-7)
+
+
+@given(
+    value=arrays(np.float64, 12, elements=st.floats(0, 10, width=16)),
+    price=arrays(np.float64, 12, elements=st.floats(0, 10, width=16)),
+    budget=st.floats(0, 60),
+)
+def test_is_the_linear_programs_value(
+    value: np.ndarray[tuple[int], np.dtype[np.float64]],
+    price: np.ndarray[tuple[int], np.dtype[np.float64]],
+    budget: float,
+) -> None:
+    found = hindsight_optimum(value, price, budget)
+    program = linprog(-value, A_ub=price[None], b_ub=[budget], bounds=(0, 1))
+    assert found.value == pytest.approx(-program.fun, abs=1e-6)
+    assert found.spend <= budget * (1 + 1e-12)
+    assert ((found.share >= 0) & (found.share <= 1)).all()
+    assert ((found.share > 0) & (found.share < 1)).sum() <= 1
+
+
+def test_bidding_value_over_multiplier_buys_the_optimum() -> None:
+    rng = np.random.default_rng(1)
+    value, price = rng.lognormal(0, 1, 1000), rng.lognormal(0, 1, 1000)
+    optimum = hindsight_optimum(value, price, 200.0)
+    won = value / optimum.multiplier >= price * (1 + 1e-12)
+    assert value[won].sum() <= optimum.value <= value[won].sum() + value.max()
+
+
+def test_free_auctions_are_bought_and_worthless_ones_are_not() -> None:
+    optimum = hindsight_optimum(np.array([1.0, 0.0, 3.0]), np.array([0.0, 0.0, 4.0]), budget=1.0)
+    assert optimum.share.tolist() == [1.0, 0.0, 0.25]
+    assert optimum.multiplier == 0.75
+
+
+def test_a_budget_that_does_not_bind_has_no_multiplier() -> None:
+    optimum = hindsight_optimum(np.ones(3), np.ones(3), budget=3.0)
+    assert (optimum.value, optimum.spend, optimum.multiplier) == (3.0, 3.0, 0.0)
+    assert hindsight_optimum_cvxpy(np.ones(3), np.ones(3), budget=5.0).multiplier == pytest.approx(0.0)

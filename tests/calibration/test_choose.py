@@ -1,0 +1,145 @@
+"""The choice: what wins where it should, by cross-validation that a loop with scikit-learn confirms."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from ctrkit.calibration import CALIBRATORS, CalibrationWarning, Choice, choose
+from ctrkit.errors import ConfigError, DataError
+
+
+def draw(rows: int, base: float = -2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """True logits and labels."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(base, 1.2, rows)
+    return truth, (random.random(rows) < expit(truth)).astype(float)
+
+
+def chosen(logits: np.ndarray, labels: np.ndarray, **settings: object) -> Choice:
+    return choose(logits, labels, **settings)  # type: ignore[arg-type]
+
+
+def test_calibrated_logits_are_left_alone() -> None:
+    choice = chosen(*draw(20_000))
+    assert choice.method == choice.calibrator.name == "identity"
+    assert choice.reason.startswith("Calibration does not help")
+    assert [score.method for score in choice.scores] == ["identity", "temperature", "platt", "isotonic"]
+
+
+def test_each_fault_gets_the_calibrator_made_for_it() -> None:
+    truth, labels = draw(40_000)
+    assert chosen(1.6 * truth, labels).method == "temperature"
+    assert chosen(truth + 0.8, labels).method == "platt"
+    # A kink that no line follows.
+    bent = np.where(truth > -2, truth, -2 + 5 * (truth + 2))
+    bent = np.where(bent > -1, -1 + 0.2 * (bent + 1), bent)
+    choice = chosen(bent, labels)
+    assert choice.method == "isotonic"
+    assert "smallest cross-validated log loss" in choice.reason
+    assert choice.calibrator(bent).mean() == pytest.approx(labels.mean(), rel=0.01)
+
+
+def test_the_simpler_of_two_alike_is_taken() -> None:
+    # Isotonic can follow a line as well; whichever is ahead by noise, the line is preferred.
+    for seed in range(4):
+        truth, labels = draw(30_000, seed=seed)
+        choice = chosen(1.5 * truth + 1, labels, methods=["platt", "isotonic"], seed=seed)
+        assert choice.method == "platt"
+    best = min(choice.scores, key=lambda score: score.log_loss)
+    assert (best.difference, best.standard_error) == (0.0, 0.0)
+    for score in choice.scores:
+        assert score.difference == pytest.approx(score.log_loss - best.log_loss)
+
+
+def test_scores_are_cross_validated_log_losses() -> None:
+    truth, labels = draw(3000)
+    choice = chosen(2 * truth + 1, labels, methods=["identity", "platt"], folds=10)
+    scores = {score.method: score for score in choice.scores}
+    identity = sklearn.metrics.log_loss(labels, expit(2 * truth + 1))
+    assert scores["identity"].log_loss == pytest.approx(identity, rel=1e-12)
+    # Other folds than ours: equal up to the noise of which row is in which.
+    predicted = cross_val_predict(
+        LogisticRegression(C=np.inf), truth[:, None], labels, cv=10, method="predict_proba"
+    )[:, 1]
+    assert scores["platt"].log_loss == pytest.approx(sklearn.metrics.log_loss(labels, predicted), rel=2e-3)
+    # The table of the difference: losses of the rows, paired.
+    losses = [-(labels * np.log(p) + (1 - labels) * np.log(1 - p)) for p in (expit(2 * truth + 1), predicted)]
+    error = np.std(losses[0] - losses[1]) / np.sqrt(3000)
+    assert scores["identity"].standard_error == pytest.approx(error, rel=0.02)
+
+
+def test_few_positives_rule_methods_out() -> None:
+    logits, labels = draw(3000, base=-3.5, seed=1)
+    assert 20 <= labels.sum() < 200
+    choice = chosen(1.5 * logits + 1, labels)
+    assert set(choice.left_out) == {"isotonic"}
+    assert "needs 200 positive rows" in choice.left_out["isotonic"]
+    logits, labels = draw(300, base=-4.5, seed=2)
+    assert 0 < labels.sum() < 20
+    with pytest.warns(CalibrationWarning, match=rf"only {labels.sum():.0f} positive rows"):
+        choice = chosen(logits, labels)
+    assert (choice.method, choice.scores, choice.folds) == ("identity", (), 0)
+    with pytest.warns(CalibrationWarning, match="only 0 positive rows"):
+        assert chosen(logits, np.zeros(300)).method == "identity"
+    # It is the rarer label that counts.
+    with pytest.warns(CalibrationWarning, match="negative rows"):
+        assert chosen(-logits, 1 - labels).method == "identity"
+
+
+def test_a_single_method_is_fitted_without_comparison() -> None:
+    logits, labels = draw(3000)
+    for name, kind in CALIBRATORS.items():
+        choice = chosen(logits, labels, methods=[name])
+        assert type(choice.calibrator) is kind
+        assert choice.scores == ()
+        assert (choice.calibrator(logits) == kind().fit(logits, labels)(logits)).all()
+    with pytest.warns(CalibrationWarning, match="isotonic needs 200"):
+        assert chosen(*draw(300), methods=["isotonic"]).method == "isotonic"
+
+
+def test_copies_do_not_buy_flexibility_when_grouped() -> None:
+    truth, labels = draw(1500, base=-1.0)
+    copies = np.repeat(np.arange(1500), 8)
+    logits, labels = (1.02 * truth)[copies], labels[copies]
+    # Copies of one row in several folds let isotonic memorise it.
+    assert chosen(logits, labels).method == "isotonic"
+    assert chosen(logits, labels, groups=copies).method == "identity"
+
+
+def test_groups_that_cannot_be_divided() -> None:
+    logits, labels = draw(400)
+    with pytest.warns(CalibrationWarning, match="fold's groups"):
+        assert chosen(logits, labels, groups=np.zeros(400)).method == "identity"
+    with pytest.warns(CalibrationWarning, match="fold's groups"):
+        assert chosen(logits, labels, groups=np.where(labels == 1, 0, np.arange(400))).method == "identity"
+    assert chosen(logits, labels, groups=np.arange(400) % 3, methods=["identity", "platt"]).folds == 5
+
+
+def test_the_seed_decides_the_folds() -> None:
+    truth, labels = draw(2000)
+    first, again, other = (chosen(truth, labels, seed=seed).scores for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_to_dict_is_plain_data() -> None:
+    choice = chosen(*draw(2000))
+    assert json.loads(json.dumps(choice.to_dict())) == choice.to_dict()
+    assert choice.to_dict()["rows"] == 2000
+    assert choice.calibrator([logit(0.2)])[0] == pytest.approx(0.2)
+
+
+def test_bad_settings_are_named() -> None:
+    logits, labels = draw(100)
+    with pytest.raises(ConfigError, match=r"unknown calibrator 'plat'.*Did you mean 'platt'"):
+        choose(logits, labels, methods=["plat"])
+    with pytest.raises(ConfigError, match="folds must be at least 2"):
+        choose(logits, labels, folds=1)
+    with pytest.raises(DataError, match="column 'groups'"):
+        choose(logits, labels, groups=[1, 2])

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ctrkit.data.encoder import Encoder
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "numeric": [{"name": "price", "transform": "log1p"}],
+        "categorical": [{"name": "ad", "min_count": 2}, {"name": "device"}],
+        "sequences": [
+            {"name": "history", "shares": "ad", "max_length": 3},
+            {"name": "kind", "max_length": 3},
+        ],
+        "labels": {"click": "click", "conversion": "buy"},
+        "group": "user",
+    }
+)
+TABLE = pl.DataFrame(
+    {
+        "price": [0.0, 1.0, 3.0, 7.0],
+        "ad": [7, 7, 9, 8],
+        "device": ["tv", None, "pc", "pc"],
+        "history": [[], [7], [9, 7, 7, 9], [7, 8]],
+        "kind": [[], ["v"], ["b", "v", "v", "b"], ["b", "v"]],
+        "click": [0, 1, 1, 0],
+        "buy": [0, 0, 1, 0],
+        "user": ["u", "v", "u", "w"],
+    }
+)
+
+
+def test_ids_histories_and_numbers_are_as_worked_out_by_hand() -> None:
+    encoder = Encoder.fit(SPEC, TABLE)
+    encoded = encoder.encode(TABLE)
+    # Ad 7 is seen twice, the others once; devices by falling count; None is unknown.
+    np.testing.assert_array_equal(encoded.categorical, [[2, 3], [2, 1], [1, 2], [1, 2]])
+    np.testing.assert_array_equal(encoded.sequences["history"], [[0, 0, 0], [0, 0, 2], [2, 2, 1], [0, 2, 1]])
+    np.testing.assert_array_equal(encoded.sequences["kind"], [[0, 0, 0], [0, 0, 2], [2, 2, 3], [0, 3, 2]])
+    logs = np.log1p(TABLE["price"].to_numpy())
+    np.testing.assert_allclose(encoded.numeric[:, 0], (logs - logs.mean()) / logs.std(), rtol=1e-6)
+    np.testing.assert_array_equal(encoded.labels, [[0, 0], [1, 0], [1, 1], [0, 0]])
+    assert encoded.groups is not None
+    assert encoded.groups[0] == encoded.groups[2] != encoded.groups[1]
+
+
+def test_feature_map_defaults_to_the_shared_features_as_target() -> None:
+    feature_map = Encoder.fit(SPEC, TABLE).feature_map()
+    assert feature_map.tables == {"ad": 3, "device": 4, "kind": 4}
+    assert feature_map.sequences == {"history": "ad", "kind": "kind"}
+    assert feature_map.target == ("ad",)
+    assert feature_map.profile == ("device", "price")
+    assert type(feature_map).from_dict(feature_map.to_dict()) == feature_map
+
+
+def test_scales_are_those_of_the_training_rows() -> None:
+    encoder = Encoder.fit(SPEC, TABLE[:2])
+    logs = np.log1p([0.0, 1.0])
+    assert encoder.scales["price"] == pytest.approx((logs.mean(), logs.std()))
+
+
+def test_a_constant_number_becomes_zero() -> None:
+    table = TABLE.with_columns(price=pl.lit(5.0))
+    assert (Encoder.fit(SPEC, table).encode(table).numeric == 0).all()
+
+
+def test_state_round_trip_encodes_alike_and_takes_ids_as_text() -> None:
+    encoder = Encoder.fit(SPEC, TABLE)
+    again = Encoder.from_state(encoder.state())
+    text = TABLE.with_columns(pl.col("ad").cast(pl.String), pl.col("history").cast(pl.List(pl.String)))
+    assert again.encode(text).fingerprint() == encoder.encode(TABLE).fingerprint()
+
+
+def test_fingerprint_tells_other_rows() -> None:
+    encoder = Encoder.fit(SPEC, TABLE)
+    assert encoder.encode(TABLE).fingerprint() != encoder.encode(TABLE.reverse()).fingerprint()
+
+
+def test_an_id_above_two_to_the_24_stays_distinct() -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "ad"}]})
+    table = pl.DataFrame({"ad": [2**24, 2**24 + 1], "click": [0, 1]})
+    assert set(Encoder.fit(spec, table).encode(table).categorical[:, 0]) == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "row", "said"),
+    [
+        ({"click": [0, 1, 2, 0]}, "click", 2, "neither 0 nor 1"),
+        ({"click": [0, None, 1, 0]}, "click", 1, "missing"),
+        ({"click": [0.0, 1.0, float("nan"), 0.0]}, "click", 2, "not a finite number"),
+        ({"buy": [1, 0, 1, 0]}, "buy", 0, "the step before it, is 0"),
+        ({"price": [0.0, float("nan"), 1.0, 2.0]}, "price", 1, "not a finite number"),
+        ({"price": [0.0, -1.0, 1.0, 2.0]}, "price", 1, "below 0"),
+        ({"ad": [0.5, 1.0, 1.0, 2.0]}, "ad", None, "ids are integers or text"),
+        ({"history": [1, 2, 3, 4]}, "history", None, "a list a row"),
+        ({"kind": [[], ["v"], ["b"], ["b", "v"]]}, "kind", 2, "not as long as"),
+    ],
+)
+def test_bad_values_are_named(
+    change: dict[str, list[object]], column: str, row: int | None, said: str
+) -> None:
+    bad = TABLE.with_columns(pl.Series(name, values) for name, values in change.items())
+    encoder = Encoder.fit(SPEC, TABLE)
+    with pytest.raises(DataError, match=said) as caught:
+        encoder.encode(bad, "t.parquet")
+    assert (caught.value.file, caught.value.column, caught.value.row) == ("t.parquet", column, row)
+
+
+def test_a_missing_column_names_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"column 'device': the column is missing. Did you mean 'devise'"):
+        Encoder.fit(SPEC, TABLE.rename({"device": "devise"}))
+
+
+def test_labels_may_be_absent_when_predicting() -> None:
+    encoded = Encoder.fit(SPEC, TABLE).encode(TABLE.drop("click", "buy"), labels=False)
+    assert encoded.labels.shape == (4, 0)

@@ -1,0 +1,257 @@
+"""What every registered model must do, in every setting that changes its shape."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.models import MODELS, CtrModel, Output, build_model, model_config
+
+FULL = FeatureMap(
+    tables={"user": 30, "item": 40, "category": 9, "hour": 26},
+    categorical={"user": "user", "item": "item", "category": "category", "hour": "hour"},
+    numeric=("price", "age"),
+    sequences={"seen_items": "item", "seen_categories": "category"},
+    max_length=6,
+    target=("item", "category"),
+    profile=("user", "age"),
+    tasks=("click", "conversion"),
+)
+MAPS = {
+    "full": FULL,
+    "one task": replace(FULL, tasks=("click",)),
+    "no history": replace(FULL, sequences={}, max_length=0, target=(), profile=()),
+    "no numeric": replace(FULL, numeric=(), profile=()),
+    "no categorical": replace(
+        FULL, categorical={}, tables={"item": 40, "category": 9}, target=(), profile=("age",)
+    ),
+    "one sequence, of no field": replace(
+        FULL, tables={**FULL.tables, "query": 12}, sequences={"queries": "query"}, target=()
+    ),
+}
+# Settings that change what a model is made of; every other model is tested as it comes.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "mdaf": [
+        {},
+        {"fusion": "context_gate"},
+        {"history": {"readout": "last_state", "position_embedding": False}},
+        {"cross": {"heads": 2, "batch_norm": True}, "history": {"norm": "post"}, "embedding": 8},
+    ]
+}
+CASES = [
+    pytest.param({"name": name, **setting}, feature_map, id=f"{name}-{number}-{kind}")
+    for name in sorted(MODELS)
+    for number, setting in enumerate(SETTINGS.get(name, [{}]))
+    for kind, feature_map in MAPS.items()
+]
+every_model = pytest.mark.parametrize(("content", "feature_map"), CASES)
+
+
+def make(content: dict[str, Any], feature_map: FeatureMap, seed: int = 0) -> CtrModel:
+    torch.manual_seed(seed)
+    return build_model(model_config(content), feature_map)
+
+
+def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, seed: int = 1) -> Batch:
+    """Random rows with histories of every length from none to all of it."""
+    generator = torch.Generator().manual_seed(seed)
+    length = feature_map.max_length if length is None else length
+    ages = torch.arange(length - 1, -1, -1)
+    present = ages < (torch.arange(rows) % (length + 1))[:, None]
+
+    def draw(size: int, *shape: int) -> torch.Tensor:
+        return torch.randint(1, size, shape, generator=generator, dtype=torch.int32)
+
+    tables = feature_map.tables
+    columns = [draw(tables[table], rows) for table in feature_map.categorical.values()]
+    return Batch(
+        torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0, dtype=torch.int32),
+        torch.randn(rows, len(feature_map.numeric), generator=generator),
+        {name: draw(tables[t], rows, length) * present for name, t in feature_map.sequences.items()},
+        torch.randint(0, 2, (rows, len(feature_map.tasks)), generator=generator).float(),
+        torch.ones(rows),
+    )
+
+
+def select(batch: Batch, rows: slice) -> Batch:
+    sequences = {name: ids[rows] for name, ids in batch.sequences.items()}
+    return Batch(
+        batch.categorical[rows], batch.numeric[rows], sequences, batch.labels[rows], batch.weight[rows]
+    )
+
+
+def with_padding(batch: Batch, padding: int) -> Batch:
+    """The same rows with `padding` more empty places, or fewer, to the left of their histories."""
+    padded = {name: torch.nn.functional.pad(ids, (padding, 0)) for name, ids in batch.sequences.items()}
+    return replace(batch, sequences=padded)
+
+
+def assert_same(ours: Output, theirs: Output) -> None:
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.hidden, theirs.hidden, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_shapes_types_and_the_last_layer(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model = make(content, feature_map).eval()
+    for rows in (9, 1):
+        output = model(make_batch(feature_map, rows))
+        assert output.logits.shape == (rows, len(feature_map.tasks))
+        assert output.hidden.shape == (rows, model.last_layer.in_features)
+        assert output.logits.dtype == output.hidden.dtype == torch.float32
+        assert all(extra.shape == (rows,) for extra in output.auxiliary.values())
+        torch.testing.assert_close(model.last_layer(output.hidden)[:, 0], output.logits[:, 0])
+    assert len(model.task_layers) == len(feature_map.tasks)
+
+
+@every_model
+def test_rows_do_not_touch_one_another(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9)
+    whole = model(batch)
+    for row in range(9):
+        alone = model(select(batch, slice(row, row + 1)))
+        torch.testing.assert_close(alone.logits, whole.logits[row : row + 1], rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_left_padding_changes_nothing(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9)
+    for padding in (1, 5):
+        assert_same(model(with_padding(batch, padding)), model(batch))
+    newcomers = replace(batch, sequences={n: torch.zeros_like(s) for n, s in batch.sequences.items()})
+    assert_same(model(with_padding(newcomers, 1 - feature_map.max_length)), model(newcomers))
+    assert bool(model(newcomers).logits.isfinite().all())
+
+
+@every_model
+def test_gradient_reaches_every_parameter(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model = make(content, feature_map)
+    output = model(make_batch(feature_map, 64))
+    (output.logits.square().sum() + sum(x.square().sum() for x in output.auxiliary.values())).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name
+        assert bool((parameter.grad != 0).any()), name
+
+
+@every_model
+def test_gradients_are_finite_without_history(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model, batch = make(content, feature_map), make_batch(feature_map, 8)
+    model(
+        replace(batch, sequences={n: torch.zeros_like(s) for n, s in batch.sequences.items()})
+    ).logits.sum().backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@every_model
+def test_every_input_is_read(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9)
+    logits = model(batch).logits
+    for column, table in enumerate(feature_map.categorical.values()):
+        categorical = batch.categorical.clone()
+        categorical[:, column] = categorical[:, column] % (feature_map.tables[table] - 1) + 1
+        assert not torch.equal(model(replace(batch, categorical=categorical)).logits, logits)
+    for column in range(len(feature_map.numeric)):
+        numeric = batch.numeric.clone()
+        numeric[:, column] += 1.0
+        assert not torch.equal(model(replace(batch, numeric=numeric)).logits, logits)
+    for name, table in feature_map.sequences.items():
+        ids = batch.sequences[name]
+        changed = torch.where(ids > 0, ids % (feature_map.tables[table] - 1) + 1, 0)
+        sequences = {**batch.sequences, name: changed.int()}
+        assert not torch.equal(model(replace(batch, sequences=sequences)).logits, logits)
+
+
+@every_model
+def test_same_seed_same_model_and_weights_load(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    batch = make_batch(feature_map, 9)
+    first, again, other = (make(content, feature_map, seed).eval() for seed in (0, 0, 1))
+    assert torch.equal(first(batch).logits, again(batch).logits)
+    assert not torch.equal(first(batch).logits, other(batch).logits)
+    other.load_state_dict(first.state_dict(), strict=True)
+    assert torch.equal(first(batch).logits, other(batch).logits)
+
+
+@every_model
+def test_base_rates_set_the_biases(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model = make(content, feature_map)
+    model.set_base_rates([0.02, 0.1][: len(feature_map.tasks)])
+    torch.testing.assert_close(model.last_layer.bias.sigmoid(), torch.tensor([0.02]))
+
+
+@pytest.mark.parametrize(
+    "content", [{"name": name, **s} for name in MODELS for s in SETTINGS.get(name, [{}])]
+)
+def test_learns_256_rows_by_heart(content: dict[str, Any]) -> None:
+    model, batch = make(content, FULL), make_batch(FULL, 256)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(model(batch).logits, batch.labels)
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        loss = binary_cross_entropy_with_logits(model(batch).logits, batch.labels)
+    assert float(loss) < 0.2  # guessing gives 0.69
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="needs onnx, onnxscript and onnxruntime",
+)
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_exports_to_onnx_with_a_free_batch_size(name: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    feature_map = replace(FULL, max_length=3)  # the scan is unrolled: shorter is quicker
+
+    class Tensors(torch.nn.Module):
+        """A model of plain tensors, as ONNX knows no dataclass."""
+
+        def __init__(self, model: CtrModel) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, categorical: torch.Tensor, numeric: torch.Tensor, sequences: dict[str, torch.Tensor]
+        ) -> torch.Tensor:
+            empty = numeric.new_zeros(0)
+            output: Output = self.model(Batch(categorical, numeric, sequences, empty, empty))
+            return output.logits
+
+    model = make({"name": name}, feature_map).eval()
+    batch, path = make_batch(feature_map, 4), tmp_path / "model.onnx"
+    rows = torch.export.Dim.DYNAMIC
+    with warnings.catch_warnings():
+        # The exporter warns of its own internals (copyreg, isinstance of LeafSpec), which differ by version.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.onnx.export(
+            Tensors(model).eval(),
+            (batch.categorical, batch.numeric),
+            path,
+            kwargs={"sequences": dict(batch.sequences)},
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes={
+                "categorical": {0: rows},
+                "numeric": {0: rows},
+                "sequences": {key: {0: rows} for key in batch.sequences},
+            },
+        )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    for size in (1, 11):
+        batch = make_batch(feature_map, size, seed=size)
+        values = [batch.categorical, batch.numeric, *batch.sequences.values()]
+        (logits,) = session.run(None, {n: v.numpy() for n, v in zip(names, values, strict=True)})
+        torch.testing.assert_close(torch.from_numpy(logits), model(batch).logits, rtol=1e-4, atol=1e-5)

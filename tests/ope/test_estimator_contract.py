@@ -1,0 +1,136 @@
+"""What every estimator promises, over the registry and the logging policy's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
+from ctrkit.ope.importance import OnPolicy
+
+ROWS, USERS = 900, 300
+RANGES = [(0.0, 1.0), None]
+
+
+def draw(seed: int = 0, clustered: bool = False) -> LoggedRows:
+    """Rows in the order of their users."""
+    rng = np.random.default_rng(seed)
+    weights = rng.gamma(0.8, 1.25, size=ROWS)
+    return LoggedRows(
+        weights,
+        (rng.random(ROWS) < 0.1).astype(float),
+        float(weights.max()),
+        rng.uniform(0.02, 0.2, size=ROWS),
+        rng.uniform(0.02, 0.2, size=ROWS),
+        np.arange(ROWS) * USERS // ROWS if clustered else None,
+    )
+
+
+def part(rows: LoggedRows, where: slice) -> LoggedRows:
+    assert rows.q_logged is not None
+    assert rows.q_policy is not None
+    return LoggedRows(
+        rows.weights[where],
+        rows.rewards[where],
+        float(rows.weights[where].max()),
+        rows.q_logged[where],
+        rows.q_policy[where],
+        None if rows.users is None else rows.users[where],
+    )
+
+
+@pytest.fixture(params=[*ESTIMATORS.values(), OnPolicy], ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> type[Estimator]:
+    return request.param
+
+
+def result(estimator: Estimator, confidence: float = 0.95) -> list[float]:
+    found = estimator.result(confidence)
+    assert found.estimator == estimator.name
+    return [
+        found.value,
+        found.interval.low,
+        found.interval.high,
+        found.difference,
+        found.difference_interval.low,
+        found.difference_interval.high,
+    ]
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+@pytest.mark.parametrize("reward_range", RANGES)
+def test_parts_merged_are_the_whole(
+    kind: type[Estimator], reward_range: tuple[float, float] | None, clustered: bool
+) -> None:
+    rows = draw(clustered=clustered)
+    whole = kind(reward_range)
+    whole.update(rows)
+    # Users have three rows each: parts end where users do.
+    parts = [part(rows, where) for where in (slice(0, 90), slice(90, 690), slice(690, ROWS))]
+    first, second = kind(reward_range), kind(reward_range)
+    first.update(parts[2])
+    second.update(parts[0])
+    second.update(parts[1])
+    first.merge(second)
+    np.testing.assert_allclose(result(first), result(whole), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("reward_range", RANGES)
+def test_order_of_rows_does_not_matter(
+    kind: type[Estimator], reward_range: tuple[float, float] | None
+) -> None:
+    rows = draw()
+    forward, backward = kind(reward_range), kind(reward_range)
+    forward.update(rows)
+    backward.update(part(rows, slice(None, None, -1)))
+    np.testing.assert_allclose(result(forward), result(backward), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("reward_range", RANGES)
+def test_intervals_contain_the_value_and_grow_with_confidence(
+    kind: type[Estimator], reward_range: tuple[float, float] | None
+) -> None:
+    estimator = kind(reward_range)
+    estimator.update(draw())
+    value, low, high, difference, less, more = result(estimator)
+    assert low <= value <= high
+    assert less <= difference <= more
+    _, lower, higher, _, lesser, most = result(estimator, 0.99)
+    assert lower <= low
+    assert higher >= high
+    assert (lesser, most) == pytest.approx((less, more)) or (lesser < less and most > more)
+
+
+def test_logging_policy_judged_by_its_own_log(kind: type[Estimator]) -> None:
+    """With weights of 1 every estimator gives the mean reward, if the model's mean is right."""
+    rng = np.random.default_rng(1)
+    rewards = (rng.random(ROWS) < 0.1).astype(float)
+    q = np.full(ROWS, rewards.mean())
+    estimator = kind((0.0, 1.0))
+    estimator.update(LoggedRows(np.ones(ROWS), rewards, 1.0, q, q))
+    found = estimator.result()
+    assert found.value == pytest.approx(rewards.mean(), rel=1e-12)
+    assert found.difference == pytest.approx(0, abs=1e-15)
+    assert found.difference_interval.low <= 0 <= found.difference_interval.high
+
+
+def test_memory_does_not_grow(kind: type[Estimator]) -> None:
+    estimator = kind((0.0, 1.0))
+    sizes = []
+    for seed in range(3):
+        estimator.update(draw(seed))
+        sizes.append(sum(np.size(value) for value in [*vars(estimator).values(), estimator.moments.rows]))
+    assert sizes[0] == sizes[-1]
+
+
+def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:
+    bounded, free, clustered = kind((0.0, 1.0)), kind(), kind((0.0, 1.0))
+    for estimator, rows in ((bounded, draw()), (free, draw()), (clustered, draw(clustered=True))):
+        estimator.update(rows)
+    methods = [estimator.result().interval.method for estimator in (bounded, free, clustered)]
+    if kind.name == "dm":
+        assert methods[0] == "normal, given the reward model"
+    else:
+        assert methods[0] == "cressie-read"
+    assert methods[1].startswith("normal")
+    assert methods[2] == f"{methods[0]}, clustered by user"

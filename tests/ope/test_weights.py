@@ -1,0 +1,76 @@
+"""Diagnostics by hand, and the weights that a log may be expected to hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ctrkit.ope.weights import WeightTail, diagnose
+
+
+def test_diagnostics() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.exponential(size=1000)
+    rewards = (rng.random(1000) < 0.05).astype(float)
+    found = diagnose(weights, rewards, 0.25)
+    assert found.rows == 1000
+    assert found.positives == rewards.sum()
+    assert found.effective_sample_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert found.mean_weight_z == pytest.approx(stats.ttest_1samp(weights, 1).statistic, rel=1e-3)
+    assert found.max_weight == weights.max()
+    assert found.top_share == pytest.approx(np.sort(weights)[-10:].sum() / weights.sum())
+    assert found.unsupported_share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("weight", "z", "effective"), [(1.0, 0.0, 20), (0.5, -np.inf, 20), (0.0, -np.inf, 0)]
+)
+def test_equal_weights(weight: float, z: float, effective: float) -> None:
+    found = diagnose(np.full(20, weight), np.zeros(20), None)
+    assert found.mean_weight_z == z
+    assert found.effective_sample_size == pytest.approx(effective)
+
+
+def distributions(rows: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return rng.dirichlet(np.ones(candidates), size=rows), rng.dirichlet(np.full(candidates, 0.3), size=rows)
+
+
+def test_largest_weight_to_reckon_with() -> None:
+    """Pairs of row and candidate from the largest weight down, until one event is expected among them."""
+    policy, logging = distributions(200, 6)
+    pairs = sorted(zip((policy / logging).ravel(), logging.ravel(), strict=True), reverse=True)
+    total = mass = 0.0
+    for weight, chance in pairs:
+        total, mass = total + chance, mass + weight * chance
+        if total >= 1:
+            break
+    tail = WeightTail()
+    tail.update(policy, logging)
+    assert tail.largest == pytest.approx(mass / total)
+    assert tail.largest < (policy / logging).max()
+
+
+def test_parts_merged_are_the_whole() -> None:
+    policy, logging = distributions(300, 6)
+    whole, one, two = WeightTail(), WeightTail(), WeightTail()
+    whole.update(policy, logging)
+    one.update(policy[:40], logging[:40])
+    one.update(policy[40:150], logging[40:150])
+    two.update(policy[150:], logging[150:])
+    one.merge(two)
+    assert one.largest == pytest.approx(whole.largest)
+    assert len(whole.weights) < 1800
+
+
+def test_a_common_largest_weight_is_found_exactly() -> None:
+    tail = WeightTail()
+    tail.update(np.tile([0.7, 0.3], (100, 1)), np.tile([0.1, 0.9], (100, 1)))
+    assert tail.largest == pytest.approx(7)
+
+
+def test_candidates_that_are_never_logged_have_no_weight() -> None:
+    tail = WeightTail()
+    tail.update(np.array([[0.5, 0.25, 0.25]]), np.array([[0.5, 0.5, 0.0]]))
+    assert tail.largest == pytest.approx(0.75)

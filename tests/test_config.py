@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctrkit.config import Config, apply_overrides, build, load_config
+from ctrkit.errors import ConfigError
+
+
+class Inner(Config):
+    rate: float = 0.1
+    names: tuple[str, ...] = ()
+
+
+class Outer(Config):
+    inner: Inner = Inner()
+    several: tuple[Inner, ...] = ()
+    epochs: int = 1
+
+
+def test_overrides_reach_nested_keys_and_leave_the_given_mapping_alone() -> None:
+    content = {"inner": {"rate": 0.5}}
+    config = build(Outer, apply_overrides(content, ["inner.rate=1e-2", "epochs=3", "inner.names=[a, b]"]))
+    assert config == Outer(inner=Inner(rate=0.01, names=("a", "b")), epochs=3)
+    assert content == {"inner": {"rate": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"epoch": 2}, "unknown key 'epoch'. Did you mean 'epochs'"),
+        ({"inner": {"rates": 2}}, "unknown key 'inner.rates'. Did you mean 'rate'"),
+        ({"several": [{"rat": 2}]}, "unknown key 'several.0.rat'. Did you mean 'rate'"),
+        ({"epochs": "many"}, "key 'epochs'"),
+    ],
+)
+def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(Outer, content, "some.yaml")
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("some.yaml: ")
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [", "not YAML"), ("- a", "mapping of keys")])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_config(Outer, file)
+
+
+def test_a_missing_file_and_a_malformed_override_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(Outer, tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"not of the form key\.path=value"):
+        load_config(Outer, None, ["epochs"])
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: !!python/object/apply:os.getpid []")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(Outer, file)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+
+from ctrkit.config import build
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.schema import AUCTION_LOG, BANDIT_LOG, Column, FeatureSpec, check_column
+
+LOG = pl.DataFrame({"item_id": [3, 1], "pscore": [0.5, 1.0], "click": [0, 1], "x": [1.0, 2.0]})
+
+
+def test_aliases_are_renamed_and_other_columns_pass() -> None:
+    log = BANDIT_LOG.apply(LOG)
+    assert log.columns == ["action", "propensity", "reward", "x"]
+    assert log["reward"].to_list() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said", "row"),
+    [
+        ("pscore", [0.5, 0.0], "0 is not in (0, 1]", 1),
+        ("pscore", [1.5, 0.5], "1.5 is not in (0, 1]", 0),
+        ("pscore", [0.5, None], "the value is missing", 1),
+        ("pscore", [0.5, float("nan")], "nan is not a finite number", 1),
+        ("pscore", ["0.5", "half"], "'half' is not a number", 1),
+        ("click", [float("inf"), 0], "inf is not a finite number", 0),
+        ("item_id", [1.5, 2.0], "ids are integers or text", None),
+    ],
+)
+def test_a_bad_value_is_named_with_column_row_and_mend(
+    column: str, values: list[object], said: str, row: int | None
+) -> None:
+    bad = LOG.with_columns(pl.Series(column, values, strict=False))
+    with pytest.raises(DataError) as caught:
+        BANDIT_LOG.apply(bad, "log.parquet")
+    error = caught.value
+    assert said in str(error)
+    assert (error.file, error.column, error.row) == ("log.parquet", column, row)
+    assert error.mend
+
+
+def test_a_missing_column_names_its_aliases() -> None:
+    with pytest.raises(DataError, match=r"column 'propensity'.*pscore, propensity_score"):
+        BANDIT_LOG.apply(LOG.drop("pscore"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "row"),
+    [
+        ([[1], []], "the list is empty", 1),
+        ([[1], [2, None]], "the list holds a missing value", 1),
+        ([1, 2], "a list a row is needed", None),
+    ],
+)
+def test_lists_are_checked(values: list[object], said: str, row: int | None) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        BANDIT_LOG.apply(LOG.with_columns(pl.Series("candidates", values)))
+    assert caught.value.row == row
+
+
+def test_a_probability_in_a_list_may_be_zero_but_not_above_one() -> None:
+    column = Column("p", "probabilities", "")
+    assert check_column(pl.Series("p", [[0.0, 1.0]]), column).to_list() == [[0.0, 1.0]]
+    with pytest.raises(DataError, match=r"holds 1\.2, which is not a probability"):
+        check_column(pl.Series("p", [[0.5], [0.5, 1.2]]), column)
+
+
+def test_times_of_every_kind_become_unix_seconds() -> None:
+    moment = dt.datetime(2024, 1, 1, 12, tzinfo=dt.UTC)
+    column = Column("t", "time", "")
+    for values in ([moment], [moment.isoformat()], [int(moment.timestamp())], [moment.timestamp()]):
+        assert check_column(pl.Series("t", values), column).to_list() == [moment.timestamp()]
+    with pytest.raises(DataError, match="'soon' is not a time"):
+        check_column(pl.Series("t", ["2024-01-01T00:00:00", "soon"]), column)
+
+
+def test_a_negative_market_price_is_refused() -> None:
+    with pytest.raises(DataError, match="-1 is below 0"):
+        AUCTION_LOG.apply(pl.DataFrame({"market_price": [2, -1]}))
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ({}, "at least one"),
+        ({"numeric": [{"name": "a"}], "categorical": [{"name": "a"}]}, "declared twice"),
+        ({"numeric": [{"name": "click"}]}, "is a label"),
+        ({"numeric": [{"name": "true_click_probability"}]}, "the truth of a simulated market"),
+        ({"numeric": [{"name": "a"}], "weight": "a"}, "row weight"),
+        ({"numeric": [{"name": "a"}], "sequences": [{"name": "s", "shares": "b"}]}, "no categorical feature"),
+        ({"numeric": [{"name": "a"}], "target": ["b"]}, "target 'b'"),
+        ({"numeric": [{"name": "a"}], "target": ["click"]}, "target 'click'"),
+    ],
+)
+def test_specs_that_contradict_themselves_are_refused(features: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build(FeatureSpec, features)
