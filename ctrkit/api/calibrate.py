@@ -19,6 +19,7 @@ from ctrkit.calibration import CalibrationSummary, Choice, assess, choose
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import split_rows
+from ctrkit.errors import DataError
 from ctrkit.metrics import Reliability, reliability
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import reliability_diagram
@@ -42,18 +43,25 @@ class CalibrateConfig(Config):
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """How well calibrated some probabilities are: in numbers, and by bins."""
+
+    summary: CalibrationSummary
+    diagram: Reliability
+
+
+@dataclass(frozen=True)
 class TaskCalibration:
     """One task's calibration: the choice, and how well it does on rows it was not fitted on."""
 
     choice: Choice
-    before: CalibrationSummary
-    after: CalibrationSummary
-    diagram_before: Reliability
-    diagram_after: Reliability
+    before: Judgement
+    after: Judgement
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {**self.choice.to_dict(), "before": self.before.to_dict(), "after": self.after.to_dict()}
+        judged = {"before": self.before.summary.to_dict(), "after": self.after.summary.to_dict()}
+        return {**self.choice.to_dict(), **judged}
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class CalibrationResult(Result):
             " ".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
             tuple(_before_and_after(task, found) for task, found in self.tasks.items()),
             tuple(
-                reliability_diagram(f"reliability_{task}", task, found.diagram_before, found.diagram_after)
+                reliability_diagram(f"reliability_{task}", task, found.before.diagram, found.after.diagram)
                 for task, found in self.tasks.items()
             ),
             self.notes,
@@ -109,7 +117,7 @@ def calibrate(
     for index, task in enumerate(loaded.tasks):
         possible = encoded.labels[:, index - 1] == 1 if index else np.ones(len(encoded), dtype=bool)
         fit_rows, judge_rows = fitted[possible[fitted]], judged[possible[judged]]
-        tasks[task] = _calibrate_task(encoded, logits[:, index], index, fit_rows, judge_rows, settings)
+        tasks[task] = _calibrate_task(task, encoded, logits[:, index], index, fit_rows, judge_rows, settings)
     result = CalibrationResult(os.fspath(save or model), tasks, notes)
     artifact = loaded.artifact
     artifact.calibrators = {task: found.choice.calibrator.state() for task, found in tasks.items()}
@@ -140,6 +148,7 @@ def _held_out_rows(
 
 
 def _calibrate_task(
+    task: str,
     data: EncodedTable,
     logits: NDArray[np.float64],
     index: int,
@@ -154,20 +163,25 @@ def _calibrate_task(
     choice = choose(
         logits[fitted], labels[fitted], methods=methods, folds=config.folds, seed=config.seed, groups=groups
     )
-    before, after = expit(logits[judged]), choice.calibrator(logits[judged])
+    y = labels[judged]
+    if y.min() == y.max():
+        only = "positive" if y[0] else "negative"
+        raise DataError(
+            f"all {y.size:,} rows that would judge the calibration of '{task}' are {only}",
+            mend="Give a larger table",
+        )
     judged_groups = data.groups[judged] if data.groups is not None else None
-    return TaskCalibration(
-        choice,
-        assess(labels[judged], before, judged_groups, confidence=config.confidence),
-        assess(labels[judged], after, judged_groups, confidence=config.confidence),
-        reliability(labels[judged], before, bins=config.bins),
-        reliability(labels[judged], after, bins=config.bins),
-    )
+
+    def judge(probabilities: NDArray[np.float64]) -> Judgement:
+        summary = assess(y, probabilities, judged_groups, confidence=config.confidence)
+        return Judgement(summary, reliability(y, probabilities, bins=config.bins))
+
+    return TaskCalibration(choice, judge(expit(logits[judged])), judge(choice.calibrator(logits[judged])))
 
 
 def _before_and_after(task: str, found: TaskCalibration) -> Table:
     """Every calibration metric before and after, with its interval where it has one."""
-    before, after = found.before.to_dict(), found.after.to_dict()
+    before, after = found.before.summary.to_dict(), found.after.summary.to_dict()
     rows = []
     for name, value in before.items():
         if isinstance(value, dict):

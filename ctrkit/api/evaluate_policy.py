@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy.special import logit
@@ -18,8 +17,8 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError
 from ctrkit.ope import DEFAULT_ESTIMATORS, BanditLog, Evaluation, evaluate, read_bandit_log
-from ctrkit.policies import Policy, PolicyConfig, make_policy, padded
-from ctrkit.policies.candidates import Floats
+from ctrkit.policies import Policy, PolicyConfig, candidate_mask, make_policy, padded
+from ctrkit.policies.candidates import Floats, ragged
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import forest_plot
 from ctrkit.tables import TableLike
@@ -158,10 +157,8 @@ def _with_scores(log: BanditLog, model: Model, on_step: OnStep) -> BanditLog:
         rows = slice(start, min(start + _ROWS, len(log)))
         candidates = log.candidates(rows)
         found = model.score_candidates(log.table[rows], candidates, file=log.file)
-        place = ~np.isnan(found.logits)
-        flat = logit(found.probabilities[model.tasks[0]][place])
-        lengths = place.sum(axis=1)
-        scores.append(pl.Series(SCORE, np.split(flat, np.cumsum(lengths)[:-1]), dtype=pl.List(pl.Float64)))
+        log_odds = logit(found.probabilities[model.tasks[0]])
+        scores.append(ragged(log_odds, candidate_mask(candidates)).alias(SCORE))
         on_step(rows.stop, len(log), "scoring candidates")
     return replace(log, table=log.table.with_columns(pl.concat(scores)))
 

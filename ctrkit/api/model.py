@@ -70,10 +70,11 @@ class Model:
             raise ArtifactError("the artifact has no posterior", mend="Train it again with `ctrkit train`")
         return LastLayerPosterior.from_state(self.artifact.posterior)
 
-    def logits(self, frame: TableLike) -> NDArray[np.float64]:
-        """Uncalibrated logits [n, T], each task given the one before it."""
+    def outputs(self, frame: TableLike) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
+        layer reads, [n, D]."""
         table = read_table(frame)
-        return predict(self.network, self.encoder.encode(table, name_of(frame), labels=False))[0]
+        return predict(self.network, self.encoder.encode(table, name_of(frame), labels=False))
 
     def predict(self, frame: TableLike) -> Any:
         """Calibrated probabilities, one column a task, each given the task before it.
@@ -87,7 +88,7 @@ class Model:
         Returns:
             A Polars DataFrame, or a pandas one with the same index where a pandas frame was given.
         """
-        logits = self.logits(frame)
+        logits, _ = self.outputs(frame)
         columns = {task: self.calibrate(task, logits[:, index]) for index, task in enumerate(self.tasks)}
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +176,12 @@ def _chunks(
 
 def _of_single_ads(rows: pl.DataFrame, model: Model, settings: BiddingConfig) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
-    predicted = model.predict(rows)
+    logits, hidden = model.outputs(rows)
+    probabilities = [model.calibrate(task, logits[:, index]) for index, task in enumerate(model.tasks)]
     worth: float | Floats = settings.value_per_click or 1.0
     if settings.value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
-        worth = predicted[model.tasks[1]].to_numpy() * rows["value"].to_numpy()
-    return auctions_from_log(rows, predicted[model.tasks[0]].to_numpy(), worth)
+        worth = probabilities[1] * rows["value"].to_numpy()
+    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden[:, None])
 
 
 def _of_candidates(rows: pl.DataFrame, model: Model, settings: BiddingConfig, file: str | None) -> Auctions:

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -24,3 +25,9 @@ def padded(lists: pl.Series, fill: float = np.nan) -> Floats:
     matrix = np.full(mask.shape, fill)
     matrix[mask] = lists.explode().to_numpy()
     return matrix
+
+
+def ragged(matrix: Floats, mask: Mask) -> pl.Series:
+    """The inverse of `padded`: a list column of the values at the True places of [B, K]."""
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(matrix[mask])))

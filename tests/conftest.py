@@ -1,0 +1,62 @@
+"""Shared by all tests: one thread a worker, and a small market to run the road on."""
+
+from __future__ import annotations
+
+import os
+
+# Two test workers with two threads each on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# A model small enough to train in seconds, on the sample logs' features.
+SMALL = (
+    "model.embedding=4",
+    "model.width=8",
+    "model.head=[8]",
+    "model.history.blocks=1",
+    "model.history.state=4",
+    "training.epochs=2",
+    "training.batch_size=256",
+    "training.learning_rate=0.005",
+)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small logs of a small market: impressions.parquet, bandit.parquet, auctions.parquet."""
+    from ctrkit.data.synthetic import Market
+    from ctrkit.tables import write_table
+
+    folder = tmp_path_factory.mktemp("logs")
+    market = Market(seed=3, users=300, ads=40, advertisers=8)
+    write_table(market.impressions(12_000), folder / "impressions.parquet")
+    write_table(market.bandit_log(3000), folder / "bandit.parquet")
+    write_table(market.auction_log(3000), folder / "auctions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[str, ...]:
+    """Overrides that make the sample config's model small and its training short."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def trained(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A calibrated artifact trained on the small logs; copy it before changing it."""
+    import ctrkit
+    from ctrkit.calibration import CalibrationWarning
+
+    folder = tmp_path_factory.mktemp("trained")
+    model = folder / "model.pt"
+    ctrkit.train(data=logs / "impressions.parquet", model=model, out=folder / "train", overrides=SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # conversions are few in so small a log
+        ctrkit.calibrate(model, out=folder / "calibrate", overrides=["method=platt"])
+    return model
