@@ -1,6 +1,6 @@
 """trivago: boosted trees beside ctrkit's model, on the same columns and the same split.
 
-    python benchmarks/trivago.py FOLDER
+    python benchmarks/trivago.py FOLDER [--seeds 1]
 
 FOLDER holds `trivago_impressions.parquet` and `trivago_actions.parquet`. Trees get the static columns of the
 config as they are; of the sequences, which they cannot read, the config's own counts and recencies stand in.
@@ -9,6 +9,7 @@ config as they are; of the sequences, which they cannot read, the config's own c
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import log_loss, roc_auc_score
 
+import ctrkit
 from ctrkit.config import build, read_yaml
 from ctrkit.data.sources import trivago
 from ctrkit.data.split import Split, SplitConfig, split_rows
@@ -91,15 +93,34 @@ def lightgbm_scores(table: pl.DataFrame, split: Split) -> list[Score]:
     ]
 
 
+def mdaf_score(folder: Path, config: str, name: str, seed: int) -> Score:
+    """Train ctrkit's model by a config of this repository, and score the same test rows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        result = ctrkit.train(
+            CONFIGS / config,
+            folder,
+            model=Path(scratch) / "model.pt",
+            out=Path(scratch) / "run",
+            overrides=[f"seed={seed}"],
+        )
+    return Score(f"{name}, seed {seed}", result.metrics["click"]["auc"], result.metrics["click"]["log_loss"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="trivago: trees beside ctrkit's model")
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each of ctrkit's models")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     table = trivago.read(folder)
     config = build(SplitConfig, read_yaml(CONFIGS / "trivago.yaml")["split"])
     split = split_rows(spec_of("trivago.yaml"), config, table, seed=0)
     shown = Table("model", "test AUC", "test log loss", title=f"trivago, {split.test.size:,} test rows")
-    for score in lightgbm_scores(table, split):
+    scores = lightgbm_scores(table, split)
+    for seed in range(arguments.seeds):
+        scores.append(mdaf_score(folder, "trivago.yaml", "MDAF", seed))
+        scores.append(mdaf_score(folder, "trivago_without_history.yaml", "MDAF without history", seed))
+    for score in scores:
         shown.add_row(score.name, f"{score.auc:.4f}", f"{score.log_loss:.4f}")
     Console().print(shown)
 

@@ -52,6 +52,6 @@ def write_run(folder: str | os.PathLike[str], command: str, config: dict[str, An
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), home / "config.yaml")
     for figure in report.figures:
         write_text(figure.svg, home / "figures" / f"{figure.name}.svg")
-    write_text(to_html(report.title, (report,)), home / "report.html")
+    write_text(to_html(report), home / "report.html")
     write_json({"command": command, **result.to_dict()}, home / "metrics.json")
     return home

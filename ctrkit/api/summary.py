@@ -23,10 +23,12 @@ class Summary(Result):
 
     Attributes:
         runs: command -> content of its `metrics.json`.
+        folders: command -> name of its run folder.
         page: the report over all runs.
     """
 
     runs: dict[str, dict[str, Any]]
+    folders: dict[str, str]
     page: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -37,7 +39,10 @@ class Summary(Result):
             row for command in _COMMANDS if command in self.runs for row in _ROWS[command](self.runs[command])
         )
         tables = (Table("The road, end to end", ("what", "value", "beside"), rows),)
-        return Report("The road, end to end", tables=tables)
+        links = tuple(
+            (f"Report of ctrkit {c}", f"{self.folders[c]}/report.html") for c in _COMMANDS if c in self.runs
+        )
+        return Report("The road, end to end", tables=tables, links=links)
 
 
 def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
@@ -48,18 +53,19 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
     """
     home = Path(runs)
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(home.glob("*/metrics.json")):
+    folders: dict[str, str] = {}
+    for path in sorted(home.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found[content["command"]] = content
+            found[content["command"]], folders[content["command"]] = content, path.parent.name
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "this is no run's metrics", file=path, mend="Delete the folder or run it again"
             ) from error
     if not found:
         raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
-    result = Summary(found, os.fspath(home / "report.html"))
-    write_text(to_html("ctrkit", (result.report(),)), home / "report.html")
+    result = Summary(found, folders, os.fspath(home / "report.html"))
+    write_text(to_html(result.report()), home / "report.html")
     return result
 
 

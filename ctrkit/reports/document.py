@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 
 
@@ -26,13 +26,18 @@ class Figure:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found, in reading order: the answer first, then tables, figures and remarks."""
+    """What a run found, in reading order: the answer first, then tables, figures and remarks.
+
+    Attributes:
+        links: (text, relative path) of pages that tell more.
+    """
 
     title: str
     answer: str = ""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 _STYLE = """
@@ -44,7 +49,7 @@ _STYLE = """
 }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; }
 .answer { font-size: 1.1rem; } .note { color: var(--soft); }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block;
   overflow-x: auto; }
@@ -56,20 +61,18 @@ figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; } figca
 """
 
 
-def to_html(title: str, reports: tuple[Report, ...]) -> str:
-    """One page of one or more reports; nothing in it is fetched from elsewhere."""
-    body = "\n".join(_section(report, level=1 if len(reports) == 1 else 2) for report in reports)
-    heading = "" if len(reports) == 1 else f"<h1>{escape(title)}</h1>\n"
+def to_html(report: Report) -> str:
+    """The report as one page; nothing in it is fetched from elsewhere."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{heading}{body}\n</body>\n</html>\n"
+        f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{_body(report)}\n</body>\n</html>\n"
     )
 
 
-def _section(report: Report, level: int) -> str:
-    parts = [f"<h{level}>{escape(report.title)}</h{level}>"]
+def _body(report: Report) -> str:
+    parts = [f"<h1>{escape(report.title)}</h1>"]
     if report.answer:
         parts.append(f'<p class="answer">{escape(report.answer)}</p>')
     parts += [_table(table) for table in report.tables]
@@ -77,6 +80,7 @@ def _section(report: Report, level: int) -> str:
         drawing = figure.svg[figure.svg.index("<svg") :]  # without the XML heading
         parts.append(f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>")
     parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
+    parts += [f'<p><a href="{escape(path)}">{escape(text)}</a></p>' for text, path in report.links]
     return "\n".join(parts)
 
 

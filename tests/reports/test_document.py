@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ctrkit.metrics import reliability
+from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports.document import to_html
+from ctrkit.reports.figures import (
+    forest_plot,
+    multiplier_paths,
+    reliability_diagram,
+    spend_curves,
+    training_curve,
+)
+
+VOID = {"meta", "br", "path", "use", "rect", "image", "circle", "line", "ellipse", "polygon"}
+
+
+class Page(HTMLParser):
+    """Collects text and outside references, and checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [v for name, v in attrs if name in ("src", "href") and v]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def figures() -> list[Figure]:
+    rng = np.random.default_rng(0)
+    p = rng.random(500)
+    bins = reliability((rng.random(500) < p).astype(float), p)
+    events = [{"epoch": e, "training_loss": 1 / e, "validation_loss": 1.1 / e} for e in (1.0, 2.0)]
+    row = {"label": "ips", "value": 0.04, "low": 0.03, "high": 0.05}
+    return [
+        training_curve(events),
+        reliability_diagram("r", "click", bins, bins),
+        forest_plot("f", {"value": 0.03, "low": 0.02, "high": 0.04}, [row], 0.035),
+        spend_curves({"dual": np.linspace(1, 10, 20)}, 10.0),
+        multiplier_paths({"dual": np.linspace(1, 2, 20)}, 1.5),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_figures_are_the_same_bytes_for_the_same_numbers(index: int) -> None:
+    first, second = figures()[index], figures()[index]
+    assert first.svg == second.svg
+    assert "<svg" in first.svg
+
+
+def test_a_page_is_whole_escapes_and_needs_nothing_from_outside() -> None:
+    table = Table("t <b>", ("a", "b"), (("x & y", "<script>"),))
+    report = Report(
+        "R", "answer <i>", (table,), tuple(figures()), ("note",), (("more", "train/report.html"),)
+    )
+    page = Page()
+    text = to_html(report)
+    page.feed(text)
+    assert page.open == []
+    shown = "".join(page.text)
+    for piece in ("t <b>", "x & y", "<script>", "answer <i>", "note", "more"):
+        assert piece in shown
+    assert "<script" not in text
+    outside = [r for r in page.references if not r.startswith("#")]
+    assert outside == ["train/report.html"]
