@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import (
-    ConfigFile,
-    Debug,
-    Json,
-    Output,
-    Overrides,
-    Progress,
-    Quiet,
-    Seed,
-    execute,
-    overrides_of,
-)
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -36,19 +25,23 @@ def calibrate(
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the calibrated artifact here instead.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/calibrate"),
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Fit calibrators on held-out rows and show calibration before and after on rows not used for it."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
-        settings = overrides_of(overrides, seed=seed, method=method)
+        settings = common.overrides_of(overrides, seed=seed, method=method)
         return ctrkit.calibrate(model, data, config=config, overrides=settings, save=save, out=out)
 
-    execute(Output(json, quiet, debug), work, where=f"model: {save or model}   report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"model: {save or model}   report: {out / 'report.html'}",
+    )

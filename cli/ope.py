@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import (
-    ConfigFile,
-    Debug,
-    Json,
-    Output,
-    Overrides,
-    Progress,
-    Quiet,
-    Seed,
-    execute,
-    overrides_of,
-)
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -31,16 +20,16 @@ def ope(
         str | None, typer.Option(help="Column with the new policy's probability of the action.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope"),
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Tell what a new policy would have earned on logged data, with intervals and a plain verdict."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
         return ctrkit.evaluate_policy(
@@ -48,9 +37,9 @@ def ope(
             policy,
             target_column=target_column,
             config=config,
-            overrides=overrides_of(overrides, seed=seed),
+            overrides=common.overrides_of(overrides, seed=seed),
             out=out,
             on_step=progress,
         )
 
-    execute(Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import Debug, Json, Output, Progress, Quiet, Seed, execute
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 def sample_logs(
     out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("logs_sample"),
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Write the logs of a synthetic market with known truth; the same seed gives the same bytes."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
         return ctrkit.sample_logs(out, seed=seed or 0)
 
-    execute(Output(json, quiet, debug), work)
+    common.execute(common.Output(json, quiet, debug), work)

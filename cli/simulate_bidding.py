@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import (
-    ConfigFile,
-    Debug,
-    Json,
-    Output,
-    Overrides,
-    Progress,
-    Quiet,
-    Seed,
-    execute,
-    overrides_of,
-)
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -41,19 +30,19 @@ def simulate_bidding(
         bool | None, typer.Option("--integer-bids", help="Round bids down to whole units of money.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/simulate-bidding"),
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Replay auctions under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
-        settings = overrides_of(
+        settings = common.overrides_of(
             overrides,
             seed=seed,
             strategies=strategy or None,
@@ -65,4 +54,4 @@ def simulate_bidding(
             replay, model, budget=budget, config=config, overrides=settings, out=out, on_step=progress
         )
 
-    execute(Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import Debug, Json, Output, Progress, Quiet, execute
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 def summary(
     runs: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Put what the last runs found into one table and one report."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
         return ctrkit.summary(runs)
 
-    execute(Output(json, quiet, debug), work, where=f"report: {runs / 'report.html'}")
+    common.execute(common.Output(json, quiet, debug), work, where=f"report: {runs / 'report.html'}")

@@ -7,18 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ctrkit.cli.common import (
-    ConfigFile,
-    Debug,
-    Json,
-    Output,
-    Overrides,
-    Progress,
-    Quiet,
-    Seed,
-    execute,
-    overrides_of,
-)
+from ctrkit.cli import common
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -28,21 +17,23 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(help="Parquet or CSV table, or a source's folder; else the sample.")
     ] = None,
-    config: ConfigFile = None,
+    config: common.ConfigFile = None,
     model: Annotated[Path, typer.Option(help="Where the artifact goes.")] = Path("model.pt"),
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/train"),
-    overrides: Overrides = None,
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
 ) -> None:
     """Train a click and conversion model; a killed run goes on where it was when started again."""
 
-    def work(progress: Progress) -> Result:
+    def work(progress: common.Progress) -> Result:
         import ctrkit
 
-        settings = overrides_of(overrides, seed=seed)
+        settings = common.overrides_of(overrides, seed=seed)
         return ctrkit.train(config, data, model=model, out=out, overrides=settings, on_step=progress)
 
-    execute(Output(json, quiet, debug), work, where=f"model: {model}   report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug), work, where=f"model: {model}   report: {out / 'report.html'}"
+    )

@@ -74,6 +74,7 @@ class TrainingResult(Result):
     """What training gave: where the artifact lies, and metrics on the test rows before calibration."""
 
     model: str
+    data: str
     rows: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     history: History
@@ -81,6 +82,7 @@ class TrainingResult(Result):
     def to_dict(self) -> dict[str, Any]:
         return {
             "model": self.model,
+            "data": self.data,
             "rows": self.rows,
             "metrics": self.metrics,
             "resumed": self.history.resumed,
@@ -98,7 +100,7 @@ class TrainingResult(Result):
         score = self.metrics[first].get("auc", float("nan"))
         answer = f"{self.model}: AUC of {first} {score:.4f} on the test rows."
         resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
-        notes = (_split_note(self.rows), *resumed)
+        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed)
         return Report(
             "Training",
             answer,
@@ -199,7 +201,7 @@ def train(
         versions=versions(),
     )
     artifact.save(model)
-    result = TrainingResult(os.fspath(model), split.describe(), metrics, history)
+    result = TrainingResult(os.fspath(model), file or "a table in memory", split.describe(), metrics, history)
     write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
     write_run(out, "train", artifact.config, result)
     checkpoint.unlink(missing_ok=True)

@@ -112,6 +112,15 @@ class MDAF(CtrModel):
     def task_layers(self) -> Sequence[nn.Linear]:
         return [head for head in self.heads if isinstance(head, nn.Linear)]
 
+    @torch.no_grad()
+    def set_base_rates(self, rates: Sequence[float]) -> None:
+        """See `CtrModel`. The cross networks, each with a loss of its own, start at the first task's rate
+        too; the first task reads half of each, and so needs nothing more."""
+        super().set_base_rates(rates)
+        for network in (self.cross.exponential, self.cross.linear):
+            network.head.bias.copy_(self.last_layer.bias)
+        self.last_layer.bias.zero_()
+
     def forward(self, batch: Batch) -> Output:
         fields = self.embedding.fields(batch)
         fused, deep, shallow = self.cross(fields)

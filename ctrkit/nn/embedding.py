@@ -24,18 +24,17 @@ class FeatureEmbedding(nn.Module):
         feature_map: tables, fields and sequences.
         width: d, of each embedding.
         std: of the normal distribution that rows are drawn from. FuxiCTR's 0.0001 makes products of
-            embeddings vanish, so that cross networks and attention start out blind; with 1 the noise of
-            rarely seen ids would outweigh what is learned of them.
+            embeddings vanish, and with them the gradients of everything that compares ids: cross networks
+            and target attention then start out blind, and learn late that two ids are the same.
     """
 
     offsets: Tensor
 
-    def __init__(self, feature_map: FeatureMap, width: int, std: float = 0.03) -> None:
+    def __init__(self, feature_map: FeatureMap, width: int, std: float = 0.1) -> None:
         super().__init__()
         sizes = [size - 1 for size in feature_map.tables.values()]  # padding is shared
         starts = dict(zip(feature_map.tables, accumulate(sizes, initial=0), strict=False))
-        self.tables = starts
-        self.sequence_tables = dict(feature_map.sequences)
+        self.sequence_starts = {name: starts[table] for name, table in feature_map.sequences.items()}
         self.register_buffer(
             "offsets",
             torch.tensor([starts[table] for table in feature_map.categorical.values()], dtype=torch.int64),
@@ -64,16 +63,13 @@ class FeatureEmbedding(nn.Module):
     def sequences(self, batch: Batch) -> Tensor:
         """The aligned sequences side by side: `[B, L, S, d]`, S in the order of the feature map."""
         return torch.stack(
-            [
-                self._lookup(batch.sequences[name], self.tables[table])
-                for name, table in self.sequence_tables.items()
-            ],
+            [self._lookup(batch.sequences[name], start) for name, start in self.sequence_starts.items()],
             dim=2,
         )
 
     def event_mask(self, batch: Batch) -> Tensor:
         """Where there is an event, in any of the aligned sequences: bool `[B, L]`."""
-        present = [batch.sequences[name] != PADDING_ID for name in self.sequence_tables]
+        present = [batch.sequences[name] != PADDING_ID for name in self.sequence_starts]
         return torch.stack(present).any(dim=0)
 
 
@@ -101,7 +97,7 @@ class PositionEmbedding(nn.Module):
     Events older than the last age known share its vector.
     """
 
-    def __init__(self, ages: int, width: int, std: float = 0.03) -> None:
+    def __init__(self, ages: int, width: int, std: float = 0.1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(ages, width) * std)
 
