@@ -27,7 +27,7 @@ from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import Floats
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.figures import multiplier_paths, spend_curves
 from ctrkit.tables import TableLike, name_of, write_table
 from ctrkit.training.loop import OnStep
@@ -94,15 +94,16 @@ class BiddingResult(Result):
             tuple(content["notes"]),
         )
 
-    def _figures(self) -> tuple[Any, ...]:
+    def _figures(self) -> tuple[Figure, ...]:
         path = self.simulation.trajectory
         if self.simulation.episodes > 1:  # a curve an episode says nothing
             return ()
-        curves = {name: path.filter(strategy=name)["spend"].to_numpy() for name in _names(path)}
-        paced = path.drop_nulls("multiplier")
-        paths = {name: paced.filter(strategy=name)["multiplier"].to_numpy() for name in _names(paced)}
+        runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
+        curves = {name: run["spend"].to_numpy() for name, run in runs.items()}
+        paths = {name: run["multiplier"].drop_nulls().to_numpy() for name, run in runs.items()}
+        paced = any(one.size for one in paths.values())
         optimum = self.simulation.optimum.multiplier
-        drawn = (multiplier_paths(paths, optimum or None),) if paths else ()
+        drawn = (multiplier_paths(paths, optimum or None),) if paced else ()
         return (spend_curves(curves, self.simulation.budget), *drawn)
 
 
@@ -226,10 +227,6 @@ def _of_candidates(rows: pl.DataFrame, model: Model, settings: BiddingConfig, fi
         true_click_probability=true_click,
         true_value=truth,
     )
-
-
-def _names(frame: pl.DataFrame) -> list[str]:
-    return frame["strategy"].unique(maintain_order=True).to_list()
 
 
 def _number(value: float | int | None) -> str:
