@@ -51,7 +51,7 @@ def simulate_bidding(
             integer_bids=integer_bids,
         )
         return ctrkit.simulate_bidding(
-            replay, model, budget=budget, config=config, overrides=settings, out=out, on_step=progress
+            replay, model, budget, config=config, overrides=settings, out=out, on_step=progress
         )
 
     common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")

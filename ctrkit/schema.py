@@ -36,13 +36,15 @@ class SequenceFeature(Config):
     """A list column, oldest event first; of longer lists the newest `max_length` events are kept.
 
     Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
-    categorical feature whose ids, and embedding, the sequence uses.
+    categorical feature whose ids, and embedding, the sequence uses. In a text column, as in a CSV, the
+    events stand with `separator` between them.
     """
 
     name: str
     shares: str | None = None
     max_length: int = Field(default=50, ge=1)
     min_count: int = Field(default=1, ge=1)
+    separator: str = Field(default="|", min_length=1)
 
 
 class CandidateSpec(Config):

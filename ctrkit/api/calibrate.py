@@ -66,9 +66,9 @@ class TaskCalibration:
 
 @dataclass(frozen=True)
 class CalibrationResult(Result):
-    """Calibration of every task of a model."""
+    """Calibration of every task of a model, and where the artifact lies, if it was saved."""
 
-    model: str
+    model: str | None
     tasks: dict[str, TaskCalibration]
     notes: tuple[str, ...]
 
@@ -90,7 +90,7 @@ class CalibrationResult(Result):
 
 
 def calibrate(
-    model: str | os.PathLike[str] = "model.pt",
+    model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
     *,
     config: str | os.PathLike[str] | None = None,
@@ -105,12 +105,14 @@ def calibrate(
     model's config divides. A task is calibrated on the rows where it can happen: conversions on clicked rows.
 
     Args:
-        model: the artifact. data: a labelled table; by default the one the model was trained on.
-        save: where the calibrated artifact goes; by default over `model`.
+        model: the path of an artifact, or a model in memory, which is calibrated in place.
+        data: a labelled table; by default the one the model was trained on.
+        save: where the calibrated artifact goes; by default over the path given as `model`.
         out: the run folder.
     """
     settings = load_config(CalibrateConfig, config, overrides)
-    loaded = load(model)
+    loaded = model if isinstance(model, Model) else load(model)
+    target = save or (None if isinstance(model, Model) else model)
     encoded, fitted, judged, notes = _held_out_rows(loaded, data, settings.seed)
     logits, _ = predict(loaded.network, encoded)
     tasks: dict[str, TaskCalibration] = {}
@@ -118,12 +120,12 @@ def calibrate(
         possible = encoded.labels[:, index - 1] == 1 if index else np.ones(len(encoded), dtype=bool)
         fit_rows, judge_rows = fitted[possible[fitted]], judged[possible[judged]]
         tasks[task] = _calibrate_task(task, encoded, logits[:, index], index, fit_rows, judge_rows, settings)
-    result = CalibrationResult(os.fspath(save or model), tasks, notes)
-    artifact = loaded.artifact
-    artifact.calibrators = {task: found.choice.calibrator.state() for task, found in tasks.items()}
-    artifact.metrics["calibrate"] = result.to_dict()["tasks"]
+    result = CalibrationResult(os.fspath(target) if target else None, tasks, notes)
+    loaded.set_calibrators({task: found.choice.calibrator for task, found in tasks.items()})
+    loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     write_run(out, "calibrate", settings.model_dump(mode="json"), result)
-    artifact.save(save or model)
+    if target:
+        loaded.artifact.save(target)
     return result
 
 
@@ -132,7 +134,10 @@ def _held_out_rows(
 ) -> tuple[EncodedTable, NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
     """Encoded rows, those to fit on, those to judge on, and what to tell of them."""
     config = TrainConfig.model_validate(model.artifact.config)
-    table, file = read_training_table(config, data if data is not None else model.artifact.data["file"])
+    source = data if data is not None else model.artifact.data["file"]
+    if source is None:
+        raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
+    table, file = read_training_table(config, source)
     encoded = model.encoder.encode(table, file)
     if encoded.fingerprint() == model.artifact.data["fingerprint"]:
         split = split_rows(config.features, config.split, table, config.seed, file)

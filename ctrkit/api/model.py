@@ -49,9 +49,14 @@ class Model:
             model_config(artifact.config["model"]), FeatureMap.from_dict(artifact.feature_map)
         )
         self.network.load_state_dict(artifact.weights)
-        self.calibrators: dict[str, Calibrator] = {
+        self.calibrators: Mapping[str, Calibrator] = {
             task: calibrator_from_state(state) for task, state in artifact.calibrators.items()
         }
+
+    def set_calibrators(self, calibrators: Mapping[str, Calibrator]) -> None:
+        """Use these calibrators from now on, a task each."""
+        self.calibrators = dict(calibrators)
+        self.artifact.calibrators = {task: one.state() for task, one in calibrators.items()}
 
     @property
     def spec(self) -> FeatureSpec:

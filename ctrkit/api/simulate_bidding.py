@@ -108,10 +108,10 @@ class BiddingResult(Result):
 
 
 def simulate_bidding(
-    auctions: TableLike | None = None,
-    model: str | os.PathLike[str] | Model | None = None,
-    *,
+    auctions: TableLike | None,
+    model: str | os.PathLike[str] | Model | None,
     budget: float,
+    *,
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/simulate-bidding",
@@ -120,8 +120,8 @@ def simulate_bidding(
     """Replay auctions under a budget, and write a run folder with every bid in `events.parquet`.
 
     Args:
-        auctions: an auction log (see `ctrkit.schema.AUCTION_LOG`); by default the sample log.
-        model: an artifact or a path to one, which scores the ads. Without it the log's `pctr` column does,
+        auctions: an auction log (see `ctrkit.schema.AUCTION_LOG`); None for the sample log.
+        model: an artifact or a path to one, which scores the ads. With None the log's `pctr` column does,
             and where the log has none, `model.pt`.
         budget: above 0, in the unit of the market prices; with `episode_length` that of each episode.
         out: the run folder. on_step: called with the auctions done.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
 from ctrkit.errors import DataError, nearest
-from ctrkit.schema import Column, FeatureSpec, NumericFeature, check_column
+from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
 
 Rows: TypeAlias = NDArray[np.int64] | slice
 
@@ -91,7 +91,9 @@ class Encoder:
             vocabularies[feature.name] = _frequent(ids, feature.min_count)
         for sequence in spec.sequences:
             if sequence.shares is None:
-                events = _as_text(_as_lists(training[sequence.name], file).explode().drop_nulls(), file)
+                events = _as_text(
+                    _as_lists(training[sequence.name], sequence, file).explode().drop_nulls(), file
+                )
                 vocabularies[sequence.name] = _frequent(events, sequence.min_count)
         scales: dict[str, tuple[float, float]] = {}
         for number in spec.numeric:
@@ -142,8 +144,7 @@ class Encoder:
             numeric[:, index] = (_transformed(table[number.name], number, file) - mean) / deviation
         length = max((s.max_length for s in spec.sequences), default=0)
         sequences = {
-            s.name: self._padded(s.shares or s.name, table[s.name], s.max_length, length, file)
-            for s in spec.sequences
+            s.name: self._padded(s, _as_lists(table[s.name], s, file), length, file) for s in spec.sequences
         }
         _check_aligned(sequences, file)
         weight = np.ones(n, dtype=np.float32)
@@ -186,18 +187,19 @@ class Encoder:
         return encoded.fill_null(UNKNOWN_ID).to_numpy()
 
     def _padded(
-        self, table: str, values: pl.Series, keep: int, length: int, file: str | None
+        self, sequence: SequenceFeature, lists: pl.Series, length: int, file: str | None
     ) -> NDArray[np.int32]:
         """Ids of a list column as [n, length], newest last, padding in front."""
-        lists = _as_lists(values, file).list.tail(keep)
-        counts = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
-        padded = np.full((lists.len(), length), PADDING_ID, dtype=np.int32)
+        newest = lists.list.tail(sequence.max_length)
+        counts = newest.list.len().fill_null(0).to_numpy().astype(np.int64)
+        padded = np.full((newest.len(), length), PADDING_ID, dtype=np.int32)
         if counts.sum() == 0:
             return padded
-        events = lists.filter(lists.list.len() > 0).explode()
-        row = np.repeat(np.arange(lists.len()), counts)
+        events = newest.filter(newest.list.len() > 0).explode()
+        row = np.repeat(np.arange(newest.len()), counts)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        padded[row, length - counts[row] + within] = self._ids(table, events, file)
+        ids = self._ids(sequence.shares or sequence.name, events, file)
+        padded[row, length - counts[row] + within] = ids
         return padded
 
 
@@ -247,16 +249,22 @@ def _as_text(values: pl.Series, file: str | None) -> pl.Series:
     )
 
 
-def _as_lists(values: pl.Series, file: str | None) -> pl.Series:
-    """A list column; a missing list counts as an empty one."""
+def _as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
+    """A sequence as a list column; a missing list counts as an empty one."""
     if isinstance(values.dtype, pl.Array):
-        values = values.cast(pl.List(values.dtype.inner))
+        return values.cast(pl.List(values.dtype.inner))
+    if values.dtype == pl.String:
+        split = values.str.split(sequence.separator)
+        # Splitting an empty text gives one empty event.
+        return split.list.eval(pl.element().filter(pl.element() != ""))
+    if values.dtype == pl.Null:
+        return values.cast(pl.List(pl.String))
     if not isinstance(values.dtype, pl.List):
         raise DataError(
             f"a sequence is a list a row, not {values.dtype}",
             file=file,
             column=values.name,
-            mend="Store it as a parquet list column, oldest event first",
+            mend=f"Store it as a list column, or as text with '{sequence.separator}' between events",
         )
     return values
 

@@ -31,6 +31,7 @@ def test_ipinyou_gives_the_published_integers(tmp_path: Path) -> None:
     # Published for campaign 2997 at a 32nd of the budget, episodes of 1,000 auctions.
     result = ctrkit.simulate_bidding(
         real("ipinyou_2997_test.parquet"),
+        None,
         budget=1969,
         out=tmp_path,
         overrides=[

@@ -153,3 +153,21 @@ def test_results_speak_json_and_pandas(trained: Path, logs: Path, tmp_path: Path
     result = ctrkit.evaluate_policy(logs / "bandit.parquet", trained, out=tmp_path / "ope")
     assert json.loads(result.to_json()) == result.to_dict()
     assert list(result.to_pandas().columns) == ["estimator", "value", "low", "high", "interval"]
+
+
+def test_ten_lines_in_a_notebook_go_the_whole_road(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = pl.read_parquet(logs / "impressions.parquet").to_pandas()
+    ctrkit.train(data=frame, overrides=[*small, "training.epochs=1"])
+    model = ctrkit.load("model.pt")
+    with pytest.raises(DataError, match="trained on a table in memory"):
+        ctrkit.calibrate(model)
+    ctrkit.calibrate(model, frame, overrides=["method=temperature"])
+    assert set(model.calibrators) == {"click", "conversion"}
+    assert ctrkit.load("model.pt").calibrators == {}  # a model in memory is saved only where one says
+    value = ctrkit.evaluate_policy(logs / "bandit.parquet", model)
+    result = ctrkit.simulate_bidding(logs / "auctions.parquet", model, 50)
+    assert value.to_pandas().shape[0] >= 5
+    assert result.to_pandas()["strategy"].to_list()[-1] == "hindsight optimum"

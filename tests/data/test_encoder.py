@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from ctrkit.data.encoder import Encoder
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
+from ctrkit.tables import read_table
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -73,6 +76,14 @@ def test_state_round_trip_encodes_alike_and_takes_ids_as_text() -> None:
     again = Encoder.from_state(encoder.state())
     text = TABLE.with_columns(pl.col("ad").cast(pl.String), pl.col("history").cast(pl.List(pl.String)))
     assert again.encode(text).fingerprint() == encoder.encode(TABLE).fingerprint()
+
+
+def test_sequences_as_text_encode_as_lists_do(tmp_path: Path) -> None:
+    joined = [pl.col(name).cast(pl.List(pl.String)).list.join("|") for name in ("history", "kind")]
+    TABLE.with_columns(joined).write_csv(tmp_path / "t.csv")
+    encoder = Encoder.fit(SPEC, TABLE)
+    encoded = encoder.encode(read_table(tmp_path / "t.csv"))
+    assert encoded.fingerprint() == encoder.encode(TABLE).fingerprint()
 
 
 def test_fingerprint_tells_other_rows() -> None:
