@@ -3,17 +3,21 @@
 from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
 from ctrkit.policies.candidates import candidate_mask, padded
 from ctrkit.policies.choices import EpsilonGreedyPolicy, GreedyPolicy, SoftmaxPolicy, UniformPolicy
+from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.policies.registry import POLICIES, PolicyConfig, make_policy
+from ctrkit.policies.thompson import ThompsonPolicy
 
 __all__ = [
     "POLICIES",
     "EpsilonGreedyPolicy",
     "GreedyPolicy",
+    "LastLayerPosterior",
     "Policy",
     "PolicyConfig",
     "ScoredPolicy",
     "Scorer",
     "SoftmaxPolicy",
+    "ThompsonPolicy",
     "UniformPolicy",
     "candidate_mask",
     "make_policy",
