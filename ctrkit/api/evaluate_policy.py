@@ -88,7 +88,7 @@ class PolicyValue(Result):
         ]
         return Report(
             "Off-policy evaluation",
-            f"{policy['name']}: {policy['verdict']}. {policy['reason']}",
+            f"Verdict on {policy['name']}: {policy['verdict']} ({policy['reason']}).",
             (estimates, diagnostics),
             (forest_plot("estimates", logging, drawn, self.truth),),
             (*content["notes"], *self.notes),

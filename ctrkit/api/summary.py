@@ -38,7 +38,7 @@ class Summary(Result):
         rows = tuple(
             row for command in _COMMANDS if command in self.runs for row in _ROWS[command](self.runs[command])
         )
-        tables = (Table("The road, end to end", ("what", "value", "beside"), rows),)
+        tables = (Table("What the last runs found", ("what", "value", "beside"), rows),)
         links = tuple(
             (f"Report of ctrkit {c}", f"{self.folders[c]}/report.html") for c in _COMMANDS if c in self.runs
         )
