@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 from scipy.special import logit
@@ -169,14 +170,20 @@ def _scores_of(context: pl.DataFrame, candidates: pl.Series) -> Floats:
 
 
 def _truth(log: BanditLog, policy: Policy | str) -> float | None:
-    """The policy's true value, mean of Σ π(a) E[r | a], where the log carries the truth."""
+    """The policy's true value, mean of Σ π(a) E[r | a], where the log carries the truth of its rewards."""
     if isinstance(policy, str) or TRUTH not in log.table.columns:
         return None
-    total = 0.0
+    total = of_logged = noise = 0.0
     for start in range(0, len(log), _ROWS):
         rows = slice(start, min(start + _ROWS, len(log)))
-        probabilities = policy.probabilities(log.table[rows], log.candidates(rows))
-        total += float((probabilities * padded(log.table[TRUTH][rows], fill=0.0)).sum())
+        expected = padded(log.table[TRUTH][rows], fill=0.0)
+        logged = np.take_along_axis(expected, log.action_index[rows, None], axis=1)
+        of_logged += float(logged.sum())
+        noise += float((logged * (1.0 - logged)).sum())
+        total += float((policy.probabilities(log.table[rows], log.candidates(rows)) * expected).sum())
+    # The column tells of clicks. Rewards of another kind are far from it, and it is not their truth.
+    if abs(float(log.reward.sum()) - of_logged) > 6.0 * np.sqrt(noise):
+        return None
     return total / len(log)
 
 

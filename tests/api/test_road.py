@@ -79,6 +79,11 @@ def test_a_policys_truth_is_the_markets(trained: Path, logs: Path, tmp_path: Pat
         assert estimates[name]["low"] <= expected <= estimates[name]["high"]
 
 
+def test_the_truth_of_clicks_is_not_taken_for_that_of_other_rewards(logs: Path, tmp_path: Path) -> None:
+    log = pl.read_parquet(logs / "bandit.parquet").with_columns(reward=pl.col("conversion"))
+    assert ctrkit.evaluate_policy(log, UniformPolicy(), out=tmp_path / "o").truth is None
+
+
 def test_an_artifacts_policy_is_evaluated_with_its_own_settings(
     trained: Path, logs: Path, tmp_path: Path
 ) -> None:
