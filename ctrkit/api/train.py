@@ -204,7 +204,8 @@ def train(
     result = TrainingResult(os.fspath(model), file or "a table in memory", split.describe(), metrics, history)
     write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
     write_run(out, "train", artifact.config, result)
-    checkpoint.unlink(missing_ok=True)
+    for leftover in (checkpoint, *Path(out).glob(".checkpoint.pt.*.part")):  # of a killed write
+        leftover.unlink(missing_ok=True)
     return result
 
 

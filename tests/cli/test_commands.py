@@ -231,7 +231,6 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(
     deadline = time.monotonic() + 60
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
     assert not (tmp_path / "killed.pt").exists()
@@ -240,3 +239,5 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(
     assert json.loads(again.stdout)["resumed"]
     first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed"))
     assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    left = {path.name for path in (tmp_path / "killed").iterdir()}
+    assert left == {path.name for path in (tmp_path / "whole").iterdir()}
