@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ctrkit
 from ctrkit.api.results import Result
 from ctrkit.reports import Report, Table
 
 
 def bundled(*parts: str) -> Path:
     """A file of `configs/` or `logs_sample/`: inside the installed package, or beside it in a checkout."""
-    package = Path(ctrkit.__file__).parent
+    package = Path(__file__).parents[1]
     home = package if (package / parts[0]).is_dir() else package.parent
     return home.joinpath(*parts)
 
