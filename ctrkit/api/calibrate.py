@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from scipy.special import expit
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.train import TrainConfig, read_training_table
-from ctrkit.calibration import CalibrationSummary, Choice, assess, choose
+from ctrkit.calibration import CalibrationSummary, CalibrationWarning, Choice, assess, choose
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import split_rows
@@ -165,9 +166,18 @@ def _calibrate_task(
     methods = None if config.method == "auto" else (config.method,)
     groups = data.groups[fitted] if data.groups is not None else None
     labels = data.labels[:, index]
-    choice = choose(
-        logits[fitted], labels[fitted], methods=methods, folds=config.folds, seed=config.seed, groups=groups
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        choice = choose(
+            logits[fitted],
+            labels[fitted],
+            methods=methods,
+            folds=config.folds,
+            seed=config.seed,
+            groups=groups,
+        )
+    for doubt in dict.fromkeys(str(warning.message) for warning in caught):
+        warnings.warn(f"{task}: {doubt}", CalibrationWarning, stacklevel=3)
     y = labels[judged]
     if y.min() == y.max():
         only = "positive" if y[0] else "negative"

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import true_value
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies import UniformPolicy
@@ -49,7 +50,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_calibration_is_fitted_on_validation_rows_and_judged_on_test_rows(
     trained: Path, tmp_path: Path
 ) -> None:
-    result = ctrkit.calibrate(trained, out=tmp_path / "c", save=tmp_path / "m.pt", overrides=["method=platt"])
+    with pytest.warns(CalibrationWarning, match="^conversion: platt needs 20 positive rows"):
+        result = ctrkit.calibrate(
+            trained, out=tmp_path / "c", save=tmp_path / "m.pt", overrides=["method=platt"]
+        )
     split = ctrkit.load(trained).artifact.data["split"]
     assert result.tasks["click"].choice.rows == split["valid"]
     assert result.tasks["click"].after.summary.rows == split["test"]
