@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -361,17 +360,3 @@ AUCTION_LOG = LogSchema(
         Column("candidates", "ids", "the ads that could fill the slot"),
     ),
 )
-
-
-def describe(schema: LogSchema) -> list[Mapping[str, str]]:
-    """The columns of a schema as rows of a documentation table."""
-    return [
-        {
-            "column": c.name,
-            "kind": c.kind,
-            "needed": "yes" if c.required else "",
-            "also called": ", ".join(c.aliases),
-            "meaning": c.meaning,
-        }
-        for c in schema.columns
-    ]
