@@ -16,7 +16,7 @@ from scipy.special import expit
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.train import TrainConfig, read_training_table
-from ctrkit.calibration import CalibrationSummary, CalibrationWarning, Choice, assess, choose
+from ctrkit.calibration import CalibrationSummary, Choice, assess, choose
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import split_rows
@@ -176,8 +176,8 @@ def _calibrate_task(
             seed=config.seed,
             groups=groups,
         )
-    for doubt in dict.fromkeys(str(warning.message) for warning in caught):
-        warnings.warn(f"{task}: {doubt}", CalibrationWarning, stacklevel=3)
+    for doubt, category in dict.fromkeys((str(warning.message), warning.category) for warning in caught):
+        warnings.warn(f"{task}: {doubt}", category, stacklevel=3)
     y = labels[judged]
     if y.min() == y.max():
         only = "positive" if y[0] else "negative"

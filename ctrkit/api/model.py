@@ -94,17 +94,20 @@ class Model:
             A Polars DataFrame, or a pandas one with the same index where a pandas frame was given.
         """
         logits, _ = self.outputs(frame)
-        columns = {task: self.calibrate(task, logits[:, index]) for index, task in enumerate(self.tasks)}
+        columns = self.probabilities(logits)
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 
             return pd.DataFrame(columns, index=frame.index)
         return pl.DataFrame(columns)
 
-    def calibrate(self, task: str, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities of one task's logits, calibrated where the artifact is."""
-        calibrator = self.calibrators.get(task)
-        return calibrator(logits) if calibrator is not None else expit(logits)
+    def probabilities(self, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Probabilities [n] of each task, given the one before it, from logits [n, T]; calibrated where the
+        artifact is."""
+        return {
+            task: self.calibrators[task](column) if task in self.calibrators else expit(column)
+            for task, column in zip(self.tasks, logits.T, strict=True)
+        }
 
     def score_candidates(
         self, context: pl.DataFrame, candidates: pl.Series, *, hidden: bool = False, file: str | None = None
@@ -152,10 +155,7 @@ class Model:
             return wide
 
         return CandidateScores(
-            {
-                task: spread(self.calibrate(task, flat_logits[:, index]), np.float64)
-                for index, task in enumerate(self.tasks)
-            },
+            {task: spread(p, np.float64) for task, p in self.probabilities(flat_logits).items()},
             spread(flat_logits[:, 0], np.float64),
             spread(flat_hidden, np.float32) if hidden else None,
         )

@@ -178,7 +178,7 @@ def _chunks(
 def _of_single_ads(rows: pl.DataFrame, model: Model, settings: BiddingConfig) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
     logits, hidden = model.outputs(rows)
-    probabilities = [model.calibrate(task, logits[:, index]) for index, task in enumerate(model.tasks)]
+    probabilities = list(model.probabilities(logits).values())
     worth: float | Floats = settings.value_per_click or 1.0
     if settings.value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()
