@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -83,6 +84,14 @@ def build(
                 f"unknown key '{key}'",
                 file=file,
                 mend=nearest(str(first["loc"][-1]), known) if known else None,
+            ) from error
+        if first["type"] in ("union_tag_invalid", "literal_error"):
+            context = first["ctx"]
+            valid = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
+            given = str(context.get("tag", first["input"]))
+            where = key if first["type"] == "literal_error" else f"{key}.name".removeprefix(".")
+            raise ConfigError(
+                f"key '{where}': there is no '{given}'", file=file, mend=nearest(given, valid)
             ) from error
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
         given = first["input"] if isinstance(first["input"], (str, int, float, bool)) else None

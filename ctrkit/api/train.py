@@ -26,9 +26,8 @@ from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.errors import ConfigError
 from ctrkit.metrics import auc, ece, gauc, log_loss, normalized_entropy, pcoc
-from ctrkit.models import ModelConfig, build_model
+from ctrkit.models import CtrModel, ModelConfig, build_model
 from ctrkit.models import model_config as config_of_model
-from ctrkit.models.base import CtrModel
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.reports import Report, Table

@@ -1,25 +1,26 @@
 """Models that can be trained, one a file; every file of this folder is registered by being there."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from ctrkit.models.base import (
     MODELS,
-    CtrModel,
+    Backbone,
     ModelConfig,
     Output,
-    build_model,
     funnel_log_complements,
     funnel_log_probabilities,
     model_config,
     register,
 )
+from ctrkit.models.model import CtrModel, build_model
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 __all__ = [
     "MODELS",
+    "Backbone",
     "CtrModel",
     "ModelConfig",
     "Output",

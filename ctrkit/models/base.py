@@ -1,22 +1,30 @@
-"""What a model is: rows in, logits of a funnel of tasks out. And the registry of all models.
+"""What a model is made of, and the registry of all of them.
 
-A new model is one new file in this folder: a config with its own `name`, and a class under `@register`.
+    embedding ─▶ Inputs ─▶ backbone ─▶ Representation ─▶ heads ─▶ Output
+    history ────────┘
+
+A model of the field is a `Backbone`: one file in this folder with a config and a class under `@register`.
+Embeddings, the reading of histories and the heads of the tasks are common to all of them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config, build
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.errors import ConfigError, nearest
+from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
+from ctrkit.nn.embedding import EmbeddingConfig
+from ctrkit.nn.history import History, HistoryConfig, HistoryState
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,8 @@ class Output:
         logits: `[B, T]`, of each task given the task before it: click, then conversion given click.
         hidden: `[B, D]`, what the last linear layer of the first task reads: `logits[:, 0]` is
             `last_layer(hidden)[:, 0]`, so that a posterior over that layer can be put on any model.
-        auxiliary: further logits of the first task, `[B]` each, for losses that train parts of the model
-            on their own.
+        auxiliary: what further losses read, `[B]` each: "deep" and "shallow" are logits of the first task
+            by parts of the model, "imputation.<task>" is ESCM²'s guess of that task's loss.
     """
 
     logits: Tensor
@@ -36,59 +44,146 @@ class Output:
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a backbone reads of a batch of B rows.
+
+    Attributes:
+        batch: the encoded rows themselves, for what is not an embedding of the common width.
+        fields: embeddings of the static fields, `[B, F, d]`.
+        readings: what was read of the histories, `[B, R, d]`; R = 0 without sequences.
+        history: the encoded histories, one for each row or for each run of rows that share it.
+    """
+
+    batch: Batch
+    fields: Tensor
+    readings: Tensor
+    history: HistoryState | None
+
+    @property
+    def vectors(self) -> Tensor:
+        """Fields and readings side by side, `[B, F + R, d]`: to most models a reading is one more field."""
+        return torch.cat([self.fields, self.readings], dim=1)
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What a backbone can count on when it is built.
+
+    Attributes:
+        feature_map: tables, fields and tasks.
+        width: d, of each embedding; fields: F; readings: R.
+        history: the module that reads histories, or None without sequences.
+    """
+
+    feature_map: FeatureMap
+    width: int
+    fields: int
+    readings: int
+    history: History | None
+
+    @property
+    def vectors(self) -> int:
+        """F + R, the vectors in `Inputs.vectors`."""
+        return self.fields + self.readings
+
+    @property
+    def flat(self) -> int:
+        """Width of all vectors laid side by side."""
+        return self.vectors * self.width
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What a backbone makes of a batch.
+
+    Attributes:
+        vector: `[B, D]`, read by the tower of each task; or `[B, T, D]` with a vector for each of them.
+        terms: `[B, K]`, parts of the first task's logit that are ready, read by its last linear layer.
+        auxiliary: see `Output.auxiliary`.
+    """
+
+    vector: Tensor
+    terms: Tensor
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, vector: Tensor) -> Representation:
+        """A vector alone."""
+        return cls(vector, vector.new_empty(len(vector), 0))
+
+    def for_task(self, task: int) -> Tensor:
+        """The vector that the tower of a task reads, `[B, D]`."""
+        return self.vector if self.vector.dim() == 2 else self.vector[:, task]
+
+
 class ModelConfig(Config):
-    """Base of the models' configs; each has a literal `name` with itself as the default."""
+    """Base of the models' configs; each has a literal `name` with itself as the default.
+
+    What a config file leaves out of a nested part stays as the model has it, unless the file gives that
+    part another `name`.
+
+    Attributes:
+        embedding: of fields and events; a number alone is the width.
+        history: how behaviour sequences are encoded and read; without sequences it is not used.
+        heads: what the tasks share, and the tower of each.
+    """
 
     name: str
+    embedding: EmbeddingConfig = EmbeddingConfig(width=16)
+    history: HistoryConfig = HistoryConfig()
+    heads: HeadsConfig = Field(default=SharedBottomConfig())
+
+    @property
+    def embedding_width(self) -> int:
+        """d, the width of an embedding as the backbone sees it."""
+        return self.embedding.width
 
 
-class CtrModel(nn.Module, ABC):
-    """A model of the probabilities of a funnel of tasks.
+class Backbone(nn.Module, ABC):
+    """The part of a model that makes one representation of a row from its fields and readings.
 
-    It returns logits, and knows nothing of losses, optimizers, devices or files. Its constructor takes its
-    config and the feature map, and draws its weights from torch's global generator.
+    It is built from its config and the shape of its inputs, and draws its weights from torch's global
+    generator.
+
+    Attributes:
+        outputs: D, width of the representation's vector; may be 0.
+        terms: K, number of the representation's terms.
+        term_weight: what the last linear layer of the first task multiplies each term with at first.
     """
 
     config_class: ClassVar[type[ModelConfig]]
+    outputs: int = 0
+    terms: int = 0
+    term_weight: float = 1.0
 
-    def __init__(self, config: ModelConfig, feature_map: FeatureMap) -> None:
+    @abstractmethod
+    def __init__(self, config: Any, shape: InputShape) -> None:
         super().__init__()
-        self.feature_map = feature_map
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Output:
-        """Logits of the rows; labels and weights of the batch are not read."""
+    def forward(self, inputs: Inputs) -> Representation:
+        """The representation of each row."""
 
-    @property
-    @abstractmethod
-    def task_layers(self) -> Sequence[nn.Linear]:
-        """The last linear layer of each task, with one output each, in funnel order."""
+    def start_at(self, logit: float) -> float:
+        """Start the terms at a logit, where they have biases of their own.
 
-    @property
-    def last_layer(self) -> nn.Linear:
-        """The last linear layer of the first task, which reads `Output.hidden`."""
-        return self.task_layers[0]
-
-    @torch.no_grad()
-    def set_base_rates(self, rates: Sequence[float]) -> None:
-        """Start each task at its base rate (given the task before it) rather than at one half.
-
-        Clicks are rare: without this, the first hundreds of steps go into learning how rare.
+        Returns:
+            What the last linear layer's bias should add to them.
         """
-        for layer, rate in zip(self.task_layers, rates, strict=True):
-            layer.bias.fill_(torch.logit(torch.tensor(rate), eps=1e-6).item())
+        return logit
 
 
-ModelT = TypeVar("ModelT", bound=type[CtrModel])
+BackboneT = TypeVar("BackboneT", bound=type[Backbone])
 
-MODELS: dict[str, type[CtrModel]] = {}
+MODELS: dict[str, type[Backbone]] = {}
 DEFAULT_MODEL = "mdaf"
 
 
-def register(config: type[ModelConfig]) -> Callable[[ModelT], ModelT]:
+def register(config: type[ModelConfig]) -> Callable[[BackboneT], BackboneT]:
     """Class decorator: make a model known by the `name` of its config."""
 
-    def known(model: ModelT) -> ModelT:
+    def known(model: BackboneT) -> BackboneT:
         model.config_class = config
         MODELS[config.model_fields["name"].default] = model
         return model
@@ -107,12 +202,19 @@ def model_config(content: Mapping[str, Any] | ModelConfig) -> ModelConfig:
     name = content.get("name", DEFAULT_MODEL)
     if name not in MODELS:
         raise ConfigError(f"unknown model '{name}'", mend=nearest(str(name), MODELS))
-    return build(MODELS[name].config_class, dict(content))
+    config = MODELS[name].config_class
+    return build(config, _merged(config().model_dump(), content))
 
 
-def build_model(config: ModelConfig, feature_map: FeatureMap) -> CtrModel:
-    """A model with fresh weights."""
-    return MODELS[config.name](config, feature_map)
+def _merged(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping over the defaults, part by part; a part with another `name` starts from nothing."""
+    merged = {**defaults, **content}
+    for key, given in content.items():
+        default = defaults.get(key)
+        if isinstance(default, Mapping) and isinstance(given, Mapping):
+            renamed = given.get("name", default.get("name")) != default.get("name")
+            merged[key] = dict(given) if renamed else _merged(default, given)
+    return merged
 
 
 def funnel_log_probabilities(logits: Tensor) -> Tensor:

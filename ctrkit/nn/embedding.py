@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import Any
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ctrkit.config import Config
 from ctrkit.data.batches import PADDING_ID, Batch, FeatureMap
+
+
+class EmbeddingConfig(Config):
+    """How ids and numbers become vectors. A plain integer stands for `width` alone.
+
+    Attributes:
+        width: d, of every vector that a model gets.
+        std: of the normal distribution that vectors start from. FuxiCTR's 0.0001 makes products of
+            embeddings vanish, and with them the gradients of everything that compares ids: cross networks
+            and target attention then start out blind, and learn late that two ids are the same.
+        dropout: share of whole vectors that training drops: a field of a row, or an event of a history with
+            all its parts. The rest are scaled by 1 / (1 - dropout).
+        per_field: give each table a dimension of its own, and project its vectors to `width`.
+        hash_above: tables of more ids than this become hash embeddings.
+        hash_rows: rows that all hash embeddings share.
+    """
+
+    width: int = Field(ge=1)
+    std: float = Field(default=0.1, gt=0.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    per_field: bool = False
+    hash_above: int | None = Field(default=None, ge=1)
+    hash_rows: int = Field(default=100_000, ge=1, lt=1 << 31)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _width_alone(cls, content: Any) -> Any:
+        is_width = isinstance(content, int) and not isinstance(content, bool)
+        return {"width": content} if is_width else content
 
 
 class FeatureEmbedding(nn.Module):
@@ -22,16 +54,15 @@ class FeatureEmbedding(nn.Module):
 
     Args:
         feature_map: tables, fields and sequences.
-        width: d, of each embedding.
-        std: of the normal distribution that rows are drawn from. FuxiCTR's 0.0001 makes products of
-            embeddings vanish, and with them the gradients of everything that compares ids: cross networks
-            and target attention then start out blind, and learn late that two ids are the same.
+        config: of the embeddings; a plain integer is their width.
     """
 
     offsets: Tensor
 
-    def __init__(self, feature_map: FeatureMap, width: int, std: float = 0.1) -> None:
+    def __init__(self, feature_map: FeatureMap, config: EmbeddingConfig | int) -> None:
         super().__init__()
+        config = EmbeddingConfig.model_validate(config)
+        width, std = config.width, config.std
         sizes = [size - 1 for size in feature_map.tables.values()]  # padding is shared
         starts = dict(zip(feature_map.tables, accumulate(sizes, initial=0), strict=False))
         self.sequence_starts = {name: starts[table] for name, table in feature_map.sequences.items()}

@@ -49,9 +49,13 @@ def test_configs_by_name() -> None:
     [
         ({"name": "mdfa"}, "unknown model 'mdfa'. Did you mean 'mdaf'"),
         ({"name": "mdaf", "embeding": 8}, "Did you mean 'embedding'"),
-        ({"name": "mdaf", "history": {"readouts": "last_state"}}, "Did you mean 'readout'"),
+        ({"name": "mdaf", "history": {"readout": ["mean"]}}, "Did you mean 'readouts'"),
+        ({"name": "mdaf", "history": {"readouts": ["latest_state"]}}, "Did you mean 'last_state'"),
+        ({"name": "mdaf", "history": {"encoder": {"name": "mambo"}}}, "Did you mean 'mamba'"),
+        ({"name": "mdaf", "history": {"encoder": {"stat": 8}}}, "Did you mean 'state'"),
+        ({"name": "mdaf", "heads": {"name": "esm"}}, "Did you mean 'esmm'"),
         ({"name": "mdaf", "embedding": 7}, "must be even"),
-        ({"name": "mdaf", "head": [8, 0]}, "greater than 0"),
+        ({"name": "mdaf", "heads": {"towers": [8, 0]}}, "greater than 0"),
     ],
 )
 def test_wrong_configs_say_what_is_meant(content: dict[str, object], message: str) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.models import MODELS, CtrModel, Output, build_model, model_config
+from tests.models.settings import SETTINGS
 
 FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9, "hour": 26},
@@ -35,15 +36,6 @@ MAPS = {
     "one sequence, of no field": replace(
         FULL, tables={**FULL.tables, "query": 12}, sequences={"queries": "query"}, target=()
     ),
-}
-# Settings that change what a model is made of; every other model is tested as it comes.
-SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "mdaf": [
-        {},
-        {"fusion": "context_gate"},
-        {"history": {"readout": "last_state", "position_embedding": False}},
-        {"cross": {"heads": 2, "batch_norm": True}, "history": {"norm": "post"}, "embedding": 8},
-    ]
 }
 CASES = [
     pytest.param({"name": name, **setting}, feature_map, id=f"{name}-{number}-{kind}")

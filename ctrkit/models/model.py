@@ -1,0 +1,99 @@
+"""A model put together: embeddings, the reading of histories, a backbone, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.errors import ConfigError
+from ctrkit.models.base import MODELS, Inputs, InputShape, ModelConfig, Output
+from ctrkit.models.heads.base import HEADS
+from ctrkit.nn.embedding import FeatureEmbedding
+from ctrkit.nn.history import History, HistoryState
+
+
+class CtrModel(nn.Module):
+    """A model of the probabilities of a funnel of tasks.
+
+    It returns logits, and knows nothing of losses, optimizers, devices or files. Its weights are drawn from
+    torch's global generator.
+
+    Args:
+        config: which model, and its settings.
+        feature_map: what a batch holds.
+    """
+
+    def __init__(self, config: ModelConfig, feature_map: FeatureMap) -> None:
+        super().__init__()
+        if not feature_map.fields and not feature_map.sequences:
+            raise ConfigError("a model needs at least one feature", mend="Declare one under `features`")
+        width = config.embedding_width
+        self.feature_map = feature_map
+        self.embedding = FeatureEmbedding(feature_map, config.embedding.model_copy(update={"width": width}))
+        self.history = History(config.history, feature_map, width) if feature_map.sequences else None
+        readings = self.history.readings if self.history is not None else 0
+        shape = InputShape(feature_map, width, len(feature_map.fields), readings, self.history)
+        self.heads = HEADS[config.heads.name](
+            config.heads, lambda: MODELS[config.name](config, shape), feature_map.tasks
+        )
+
+    def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
+        """Logits of the rows; labels and weights of the batch are not read.
+
+        Args:
+            history: encoded histories from `encode_history`, in place of the batch's own sequences. With U
+                of them and U x K rows, each is shared by K rows that follow one another: candidates of one
+                auction, say.
+        """
+        fields = self.embedding.fields(batch)
+        if self.history is None:
+            return self._output(Inputs(batch, fields, fields[:, :0], None))
+        state = self.encode_history(batch) if history is None else history
+        return self._output(Inputs(batch, fields, self.history.read(state, fields), state))
+
+    def _output(self, inputs: Inputs) -> Output:
+        output: Output = self.heads(inputs)
+        return output
+
+    def encode_history(self, batch: Batch) -> HistoryState:
+        """The batch's sequences, ready to be read by any number of candidates.
+
+        Raises:
+            ConfigError: when the model reads no sequences.
+        """
+        if self.history is None:
+            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
+        mask = self.embedding.event_mask(batch)
+        return self.history.encode(self.embedding.sequences(batch), mask, batch.sequences)
+
+    @property
+    def task_layers(self) -> Sequence[nn.Linear]:
+        """The last linear layer of each task, with one output each, in funnel order."""
+        return self.heads.task_layers
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The last linear layer of the first task, which reads `Output.hidden`."""
+        return self.task_layers[0]
+
+    @torch.no_grad()
+    def set_base_rates(self, rates: Sequence[float]) -> None:
+        """Start each task at its base rate (given the task before it) rather than at one half.
+
+        Clicks are rare: without this, the first hundreds of steps go into learning how rare.
+        """
+        for layer, backbone, rate in zip(self.task_layers, self.heads.own_backbones(), rates, strict=True):
+            logit = _logit(rate)
+            layer.bias.fill_(logit if backbone is None else backbone.start_at(logit))
+
+
+def _logit(rate: float) -> float:
+    return torch.logit(torch.tensor(rate, dtype=torch.float64), eps=1e-6).item()
+
+
+def build_model(config: ModelConfig, feature_map: FeatureMap) -> CtrModel:
+    """A model with fresh weights."""
+    return CtrModel(config, feature_map)

@@ -1,0 +1,27 @@
+"""Read-outs: what a target, or nobody in particular, reads of a history."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def last_state(states: Tensor, mask: Tensor) -> Tensor:
+    """The state at the newest event, zero for an empty history: `[B, L, width] -> [B, width]`."""
+    return states[:, -1] * mask[:, -1:]
+
+
+def mean_state(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the events, zero for an empty history: `[B, L, width] -> [B, width]`."""
+    present = mask.unsqueeze(-1).to(states.dtype)
+    return (states * present).sum(dim=1) / present.sum(dim=1).clamp(min=1.0)
+
+
+def expand_shared(reading: Tensor, candidates: int) -> Tensor:
+    """A reading that does not depend on the target, given to all of them: `[U, w] -> [U, K, w]`."""
+    return reading.unsqueeze(1).expand(-1, candidates, -1)
+
+
+def interleave(readings: list[Tensor]) -> Tensor:
+    """Readings side by side, one row a candidate: R of `[U, K, w] -> [U * K, R, w]`."""
+    return torch.stack(readings, dim=2).flatten(0, 1)
