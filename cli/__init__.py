@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from ctrkit.cli import calibrate, ope, sample_logs, simulate_bidding, summary, train
+from ctrkit.cli import calibrate, models, ope, sample_logs, simulate_bidding, summary, train
 
 app = typer.Typer(
     name="ctrkit",
@@ -21,6 +21,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("ope")(ope.ope)
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
+app.command("models")(models.models)
 app.command("summary")(summary.summary)
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctrkit.api.calibrate import calibrate
     from ctrkit.api.evaluate_policy import evaluate_policy
+    from ctrkit.api.list_models import list_models
     from ctrkit.api.model import Model, load
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
@@ -38,6 +39,7 @@ _HOME = {
     "TrainConfig": "ctrkit.api.train",
     "calibrate": "ctrkit.api.calibrate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
+    "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.model",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -51,6 +53,7 @@ __all__ = [
     "TrainConfig",
     "calibrate",
     "evaluate_policy",
+    "list_models",
     "load",
     "sample_logs",
     "simulate_bidding",

@@ -43,7 +43,10 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Lay `key.path=value` strings over a mapping; values are read as YAML scalars or lists."""
+    """Lay `key.path=value` strings over a mapping; values are read as YAML scalars or lists.
+
+    A part that gets another `name` becomes another kind of thing, and starts from nothing.
+    """
     merged = {**content}
     for override in overrides:
         path, equals, value = override.partition("=")
@@ -52,16 +55,19 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
                 f"--set {override}: not of the form key.path=value",
                 mend="Write for example --set training.epochs=3",
             )
+        try:
+            chosen = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML", mend="Quote it") from error
         node = merged
         *parents, last = path.split(".")
         for key in parents:
             inner = node.get(key)
             node[key] = {**inner} if isinstance(inner, dict) else {}
             node = node[key]
-        try:
-            node[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML", mend="Quote it") from error
+        if last == "name" and parents and node.get("name", chosen) != chosen:
+            node.clear()
+        node[last] = chosen
     return merged
 
 

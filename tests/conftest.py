@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[1]
 SMALL = (
     "model.embedding=4",
     "model.width=8",
-    "model.head=[8]",
-    "model.history.blocks=1",
-    "model.history.state=4",
+    "model.heads.towers=[8]",
+    "model.history.encoder.blocks=1",
+    "model.history.encoder.state=4",
     "training.epochs=2",
     "training.batch_size=256",
-    "training.learning_rate=0.005",
+    "training.optimizer.learning_rate=0.005",
 )
 
 

@@ -26,6 +26,13 @@ def test_overrides_reach_nested_keys_and_leave_the_given_mapping_alone() -> None
     assert content == {"inner": {"rate": 0.5}}
 
 
+def test_a_part_that_gets_another_name_starts_from_nothing() -> None:
+    content = {"model": {"name": "a", "width": 3}, "name": "run"}
+    assert apply_overrides(content, ["model.name=b", "model.depth=2"])["model"] == {"name": "b", "depth": 2}
+    assert apply_overrides(content, ["model.name=a"])["model"] == {"name": "a", "width": 3}
+    assert apply_overrides(content, ["name=other"]) == {**content, "name": "other"}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

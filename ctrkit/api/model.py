@@ -21,7 +21,7 @@ from ctrkit.models import build_model, model_config
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
 from ctrkit.tables import TableLike, name_of, read_table
-from ctrkit.training import predict
+from ctrkit.training import predict, predict_candidates
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,19 @@ class Model:
                     row=int(wrong[0]),
                     mend="Give one value for each candidate",
                 )
-        flat = context.select(shared)[np.repeat(np.arange(context.height), lengths)].with_columns(
+        sequences = {sequence.name for sequence in self.spec.sequences}
+        flat = context.select(c for c in shared if c not in sequences)[
+            np.repeat(np.arange(context.height), lengths)
+        ].with_columns(
             candidates.explode().alias(chosen.id),
             *(context[column].explode().alias(name) for name, column in listed.items()),
         )
-        flat_logits, flat_hidden = predict(self.network, self.encoder.encode(flat, file, labels=False))
+        flat_logits, flat_hidden = predict_candidates(
+            self.network,
+            self.encoder.encode(context, file, labels=False, static=False),
+            self.encoder.encode(flat, file, labels=False, sequences=False),
+            lengths,
+        )
         place = np.arange(lengths.max()) < lengths[:, None]  # [n, K]
 
         def spread(values: NDArray[Any], dtype: type) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
+from ctrkit.api.model import load
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.artifact import Artifact, versions
@@ -70,13 +71,18 @@ class TrainConfig(Config):
 
 @dataclass(frozen=True)
 class TrainingResult(Result):
-    """What training gave: where the artifact lies, and metrics on the test rows before calibration."""
+    """What training gave: where the artifact lies, and metrics on the test rows before calibration.
+
+    Attributes:
+        found: the settings of the model that a search ended with; empty where nothing was searched.
+    """
 
     model: str
     data: str
     rows: dict[str, Any]
     metrics: dict[str, dict[str, float]]
     history: History
+    found: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -85,6 +91,7 @@ class TrainingResult(Result):
             "rows": self.rows,
             "metrics": self.metrics,
             "resumed": self.history.resumed,
+            "found": self.found,
             "validations": self.history.events,
         }
 
@@ -99,12 +106,13 @@ class TrainingResult(Result):
         score = self.metrics[first].get("auc", float("nan"))
         answer = f"{self.model}: AUC of {first} {score:.4f} on the test rows."
         resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
-        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed)
+        found = (f"The search ended with {json.dumps(self.found)}.",) if self.found else ()
+        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed, *found)
         return Report(
             "Training",
             answer,
             (table,),
-            (training_curve(self.history.events),),
+            (training_curve(self.history.events, self.history.monitor),),
             notes,
         )
 
@@ -169,23 +177,40 @@ def train(
     settings = load_train_config(config, overrides)
     table, file = read_training_table(settings, data)
     split = split_rows(settings.features, settings.split, table, settings.seed, file)
+    teacher_logits = _teacher_logits(settings, table)
     encoder = Encoder.fit(settings.features, table[split.train], file)
     encoded = encoder.encode(table, file)
     fingerprint = encoded.fingerprint()
-    torch.manual_seed(settings.seed)
-    network = build_model(settings.model, encoder.feature_map())
-    network.set_base_rates(_base_rates(encoded.labels[split.train]))
-    checkpoint = Path(out) / "checkpoint.pt"
-    history = fit(
-        network,
-        encoded,
-        split,
-        settings.training,
-        seed=settings.seed,
-        identity=_identity(settings, fingerprint),
-        checkpoint=checkpoint,
-        on_step=on_step,
-    )
+    home = Path(out)
+
+    def fitted(model: ModelConfig, checkpoint: Path, stage: str = "") -> tuple[CtrModel, History]:
+        """A model trained from fresh weights."""
+        torch.manual_seed(settings.seed)
+        network = build_model(model, encoder.feature_map())
+        network.set_base_rates(_base_rates(encoded.labels[split.train]))
+        history = fit(
+            network,
+            encoded,
+            split,
+            settings.training,
+            seed=settings.seed,
+            identity=_identity(settings.model_copy(update={"model": model}), fingerprint, teacher_logits),
+            checkpoint=checkpoint,
+            teacher_logits=teacher_logits,
+            on_step=lambda done, total, what: on_step(done, total, stage + what),
+        )
+        return network, history
+
+    checkpoints, found = [home / "checkpoint.pt"], {}
+    if settings.model.searches:
+        # The checkpoint of a finished search stays until all is done: a run that goes on finds it there.
+        checkpoints.insert(0, home / "search.pt")
+        searched, _ = fitted(settings.model, checkpoints[0], "search, ")
+        derived = searched.derive()
+        before, after = settings.model.model_dump(mode="json"), derived.model_dump(mode="json")
+        found = {key: value for key, value in after.items() if value != before[key]}
+        settings = settings.model_copy(update={"model": derived})
+    network, history = fitted(settings.model, checkpoints[-1])
     logits, _ = predict(network, encoded, split.test)
     metrics = test_metrics(settings.features.tasks, encoded, split.test, logits)
     artifact = Artifact(
@@ -200,11 +225,14 @@ def train(
         versions=versions(),
     )
     artifact.save(model)
-    result = TrainingResult(os.fspath(model), file or "a table in memory", split.describe(), metrics, history)
+    result = TrainingResult(
+        os.fspath(model), file or "a table in memory", split.describe(), metrics, history, found
+    )
     write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
     write_run(out, "train", artifact.config, result)
-    for leftover in (checkpoint, *Path(out).glob(".checkpoint.pt.*.part")):  # of a killed write
-        leftover.unlink(missing_ok=True)
+    for checkpoint in checkpoints:
+        for leftover in (checkpoint, *home.glob(f".{checkpoint.name}.*.part")):  # of a killed write
+            leftover.unlink(missing_ok=True)
     return result
 
 
@@ -250,7 +278,26 @@ def _posterior(network: CtrModel, data: EncodedTable, split: Split) -> LastLayer
     return LastLayerPosterior.fit(hidden, layer.weight.detach().double().numpy()[0], float(layer.bias.item()))
 
 
-def _identity(config: TrainConfig, fingerprint: str) -> str:
-    """A hash of all that decides the weights."""
+def _teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:
+    """What the teacher of the config, where there is one, says of all rows: logits [n, T]."""
+    if config.training.loss.distillation is None:
+        return None
+    file = config.training.loss.distillation.teacher
+    teacher = load(file)
+    if teacher.tasks != config.features.tasks:
+        raise ConfigError(
+            f"the teacher predicts {', '.join(teacher.tasks)}, not {', '.join(config.features.tasks)}",
+            file=file,
+            mend="Name a teacher of the same tasks in training.loss.distillation",
+        )
+    logits, _ = teacher.outputs(table)
+    return logits.astype(np.float32)
+
+
+def _identity(config: TrainConfig, fingerprint: str, teacher_logits: NDArray[np.float32] | None) -> str:
+    """A hash of all that decides the weights; a teacher decides by what it says."""
     content = json.dumps([config.model_dump(mode="json"), fingerprint, versions()], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    digest = hashlib.sha256(content.encode())
+    if teacher_logits is not None:
+        digest.update(np.ascontiguousarray(teacher_logits).data)
+    return digest.hexdigest()

@@ -121,41 +121,43 @@ class Encoder:
             tasks=spec.tasks,
         )
 
-    def encode(self, table: pl.DataFrame, file: str | None = None, *, labels: bool = True) -> EncodedTable:
+    def encode(
+        self,
+        table: pl.DataFrame,
+        file: str | None = None,
+        *,
+        labels: bool = True,
+        static: bool = True,
+        sequences: bool = True,
+    ) -> EncodedTable:
         """Encode a table.
 
         Args:
             labels: whether the label columns must be there; without them `labels` has no columns.
+            static, sequences: whether to encode the static fields, the sequences, or both; what is left out
+                has no columns.
 
         Raises:
             DataError: for a missing column, a wrong type, a number that is not finite, a label that is not
                 0 or 1 or breaks the funnel.
         """
         spec = self.spec
-        wanted = (*spec.features, *(spec.labels.values() if labels else ()))
-        require_columns(table, wanted, file)
+        listed = {s.name for s in spec.sequences}
+        features = [name for name in spec.features if (sequences if name in listed else static)]
+        require_columns(table, (*features, *(spec.labels.values() if labels else ())), file)
         n = table.height
-        categorical = np.empty((n, len(spec.categorical)), dtype=np.int32)
-        for index, feature in enumerate(spec.categorical):
-            categorical[:, index] = self._ids(feature.name, table[feature.name], file)
-        numeric = np.empty((n, len(spec.numeric)), dtype=np.float32)
-        for index, number in enumerate(spec.numeric):
-            mean, deviation = self.scales[number.name]
-            numeric[:, index] = (_transformed(table[number.name], number, file) - mean) / deviation
-        length = max((s.max_length for s in spec.sequences), default=0)
-        sequences = {
-            s.name: self._padded(s, _as_lists(table[s.name], s, file), length, file) for s in spec.sequences
-        }
-        _check_aligned(sequences, file)
+        categorical = [self._ids(f.name, table[f.name], file) for f in spec.categorical if static]
+        numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
+        histories = self._histories(table, file) if sequences else {}
         weight = np.ones(n, dtype=np.float32)
         if spec.weight is not None and labels:
             require_columns(table, (spec.weight,), file)
             column = Column(spec.weight, "number", "the row's weight", low=0.0)
             weight = check_column(table[spec.weight], column, file).to_numpy().astype(np.float32)
         return EncodedTable(
-            categorical,
-            numeric,
-            sequences,
+            np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
+            np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
+            histories,
             read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32),
             weight,
             _groups(spec, table),
@@ -185,6 +187,23 @@ class Encoder:
         text = _as_text(values, file)
         encoded = text.replace_strict(known, ids, default=UNKNOWN_ID, return_dtype=pl.Int32)
         return encoded.fill_null(UNKNOWN_ID).to_numpy()
+
+    def _standardised(
+        self, feature: NumericFeature, values: pl.Series, file: str | None
+    ) -> NDArray[np.float32]:
+        """A numeric feature, transformed, with mean 0 and deviation 1 on the training rows."""
+        mean, deviation = self.scales[feature.name]
+        return ((_transformed(values, feature, file) - mean) / deviation).astype(np.float32)
+
+    def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
+        """All sequences, aligned event by event."""
+        length = max((s.max_length for s in self.spec.sequences), default=0)
+        padded = {
+            s.name: self._padded(s, _as_lists(table[s.name], s, file), length, file)
+            for s in self.spec.sequences
+        }
+        _check_aligned(padded, file)
+        return padded
 
     def _padded(
         self, sequence: SequenceFeature, lists: pl.Series, length: int, file: str | None

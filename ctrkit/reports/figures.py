@@ -46,8 +46,8 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list
     return canvas, list(axes[0])
 
 
-def training_curve(events: Sequence[Mapping[str, float]]) -> Figure:
-    """Training and validation loss by epoch."""
+def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_loss") -> Figure:
+    """Training and validation loss by epoch; `monitor` is what the best validation was chosen by."""
     canvas, (axes,) = _canvas(6.0, 3.2)
     epochs = [event["epoch"] for event in events]
     axes.plot(epochs, [e["training_loss"] for e in events], "o-", color=_GREY, label="training", markersize=4)
@@ -59,7 +59,8 @@ def training_curve(events: Sequence[Mapping[str, float]]) -> Figure:
         label="validation",
         markersize=4,
     )
-    best = min(events, key=lambda event: event["validation_loss"])
+    by_auc = monitor == "auc"
+    best = min(events, key=lambda e: -e["validation_auc"] if by_auc else e["validation_loss"])
     axes.axvline(best["epoch"], color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend(frameon=False)

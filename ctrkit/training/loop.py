@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 
 from ctrkit.config import Config
-from ctrkit.data.encoder import EncodedTable, Rows
+from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import RunError
+from ctrkit.errors import ConfigError, RunError
 from ctrkit.metrics import auc
-from ctrkit.models.base import CtrModel
-from ctrkit.training.checkpoints import Position, load_checkpoint, save_checkpoint
-from ctrkit.training.losses import task_losses, training_loss
+from ctrkit.models import CtrModel
+from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
+from ctrkit.training.checkpoints import Position, Stateful, load_checkpoint, save_checkpoint
+from ctrkit.training.losses import task_losses
+from ctrkit.training.objectives import LossConfig, Objective
+from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
+from ctrkit.training.prediction import predict
 
 # Called after every step with (steps done, steps in all epochs, what is going on).
 OnStep: TypeAlias = Callable[[int, int, str], None]
@@ -30,47 +35,39 @@ class TrainingConfig(Config):
     """How to train.
 
     Attributes:
-        patience: validations without a better loss before training stops.
+        epochs: passes over the training rows, at most.
+        batch_size: rows a step.
+        patience: validations without a better one before training stops.
         validations_per_epoch: ids are often overfitted within one epoch, so look more than once.
+        monitor: which validation is the best. Log loss is of all tasks over the entire space, whatever
+            training minimises; AUC is of the first task, for losses that leave the scale of
+            probabilities.
         clip_norm: largest norm of the gradient.
-        detach_branch_weights: see `ctrkit.training.losses.tri_bce`.
         checkpoint_steps: steps between checkpoints; one more follows every validation.
+        optimizer: how a gradient changes the weights.
+        loss: what is minimised for each task.
+        balancing: how the losses of the tasks become one.
     """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0.0)
-    weight_decay: float = Field(default=0.0, ge=0.0)
     patience: int = Field(default=2, ge=1)
     validations_per_epoch: int = Field(default=1, ge=1)
+    monitor: Literal["log_loss", "auc"] = "log_loss"
     clip_norm: float = Field(default=10.0, gt=0.0)
-    detach_branch_weights: bool = False
     checkpoint_steps: int = Field(default=50, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    balancing: BalancingConfig = FixedConfig()
 
 
 @dataclass(frozen=True)
 class History:
-    """What a run went through: one entry a validation, and whether it had been resumed."""
+    """What a run went through: one entry a validation, what chose the best, and whether it was resumed."""
 
     events: list[dict[str, Any]]
+    monitor: str
     resumed: bool
-    best_loss: float
-
-
-@torch.no_grad()
-def predict(
-    model: CtrModel, data: EncodedTable, rows: NDArray[np.int64] | None = None, batch_size: int = 4096
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Logits [n, T] and `hidden` [n, D] of the rows given, or of all, in evaluation mode."""
-    model.eval()
-    chosen = np.arange(len(data)) if rows is None else rows
-    device = next(model.parameters()).device
-    logits, hidden = [], []
-    for start in range(0, chosen.size, batch_size):
-        output = model(data.batch(_contiguous(chosen[start : start + batch_size])).to(device))
-        logits.append(output.logits.double().cpu().numpy())
-        hidden.append(output.hidden.float().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(hidden)
 
 
 def fit(
@@ -82,6 +79,7 @@ def fit(
     seed: int,
     identity: str,
     checkpoint: Path,
+    teacher_logits: NDArray[np.float32] | None = None,
     on_step: OnStep = lambda done, total, what: None,
 ) -> History:
     """Train a model in place; it ends with its best weights.
@@ -92,48 +90,97 @@ def fit(
 
     Args:
         identity: a hash of config and data, so that a checkpoint of another run is not taken for ours.
+        teacher_logits: what a teacher says of all rows of the data, `[n, T]`, each task given the one before
+            it; for `config.loss.distillation`.
 
     Raises:
+        ConfigError: the model, the tasks or the data lack what the loss needs.
         RunError: when the loss is no longer finite.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    tasks = model.feature_map.tasks
+    device = next(model.parameters()).device
+    _check(config, data, split, teacher_logits)
+    objective = Objective(
+        config.loss,
+        tasks,
+        torch.from_numpy(data.labels[split.train]),
+        grouped=data.groups is not None,
+        taught=teacher_logits is not None,
+        device=device,
     )
-    position = load_checkpoint(checkpoint, identity, model, optimizer)
+    balancer = build_balancer(config.balancing, tasks).to(device)
+    optimizer = build_optimizer(model, config.optimizer)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "balancer": balancer}
+    position = load_checkpoint(checkpoint, identity, parts)
     resumed = position is not None
     position = position or Position()
+    groups = data.groups if objective.compares_groups else None
     steps = -(-split.train.size // config.batch_size)
     validate_at = {
         round(steps * (i + 1) / config.validations_per_epoch) for i in range(config.validations_per_epoch)
     }
-    device = next(model.parameters()).device
     while position.epoch < config.epochs and not position.finished:
-        order = np.random.default_rng([seed, position.epoch]).permutation(split.train)
+        order = epoch_order(split.train, groups, np.random.default_rng([seed, position.epoch]))
         while position.step < steps:
             rows = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
             batch = data.batch(rows).to(device)
             model.train()
             output = model(batch)
-            loss = training_loss(output, batch.labels, batch.weight, detach=config.detach_branch_weights)
+            losses = objective(
+                output, batch, _pick(groups, rows, device), _pick(teacher_logits, rows, device)
+            )
+            balancer.observe(losses, output.logits, model)
+            loss = balancer(losses)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip_grad_norm_(model.parameters(), config.clip_norm)
+            loss.backward()
+            clip_gradients(model, config.clip_norm)
             optimizer.step()
-            position.loss_sum += loss.item()
+            balancer.step()
+            value = loss.item()
+            position.loss_sum += value
             position.step += 1
-            if not np.isfinite(position.loss_sum):
+            if not math.isfinite(value):
                 raise RunError(f"the loss is not finite at step {position.step} of epoch {position.epoch}")
             done = position.epoch * steps + position.step
-            on_step(done, config.epochs * steps, f"epoch {position.epoch + 1}, loss {loss.item():.4f}")
+            on_step(done, config.epochs * steps, f"epoch {position.epoch + 1}, loss {value:.4f}")
             if position.step in validate_at:
                 _validate(model, data, split.valid, config, position, steps)
             if position.step in validate_at or position.step % config.checkpoint_steps == 0:
-                save_checkpoint(checkpoint, identity, model, optimizer, position)
+                save_checkpoint(checkpoint, identity, parts, position)
             if position.finished:
                 break
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
     model.load_state_dict(position.best_weights)
-    return History(position.events, resumed, position.best_loss)
+    return History(position.events, config.monitor, resumed)
+
+
+def epoch_order(
+    rows: NDArray[np.int64], groups: NDArray[np.int64] | None, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The rows at random; with groups `[n]`, of all rows of the data, a group's rows follow one another."""
+    order = rng.permutation(rows)
+    if groups is None:
+        return order
+    known, group = np.unique(groups[order], return_inverse=True)
+    place = rng.permutation(known.size)[group]
+    return order[np.argsort(place, kind="stable")]
+
+
+def _check(
+    config: TrainingConfig, data: EncodedTable, split: Split, teacher_logits: NDArray[np.float32] | None
+) -> None:
+    """Raise on what would only fail in the middle of a run."""
+    if teacher_logits is not None and teacher_logits.shape != data.labels.shape:
+        raise ConfigError(
+            f"the teacher's logits are {teacher_logits.shape}, and rows and tasks are {data.labels.shape}",
+            mend="Give a teacher of the same tasks, and its logits of every row",
+        )
+    clicks = data.labels[split.valid, 0]
+    if config.monitor == "auc" and not 0 < clicks.sum() < clicks.size:
+        raise ConfigError(
+            "training.monitor is 'auc', but the labels of the validation rows are all alike",
+            mend="Choose the validation rows otherwise under split, or monitor 'log_loss'",
+        )
 
 
 def _validate(
@@ -146,29 +193,27 @@ def _validate(
 ) -> None:
     """Measure on the validation rows; keep the best weights, and stop after too long a wait."""
     logits, _ = predict(model, data, rows)
-    batch_labels = torch.from_numpy(data.labels[rows]).double()
+    labels = torch.from_numpy(data.labels[rows]).double()
     weight = torch.from_numpy(data.weight[rows]).double()
-    losses = task_losses(torch.from_numpy(logits), batch_labels, weight)
-    loss = float(losses.sum())
+    loss = float(task_losses(torch.from_numpy(logits), labels, weight).sum())
     event = {
         "epoch": position.epoch + position.step / steps,
         "training_loss": position.loss_sum / position.step,
         "validation_loss": loss,
     }
-    clicks = data.labels[rows][:, 0]
+    clicks = data.labels[rows, 0]
     if 0 < clicks.sum() < clicks.size:
         event["validation_auc"] = auc(clicks, logits[:, 0])
     position.events.append(event)
-    if loss < position.best_loss:
-        position.best_loss, position.waited = loss, 0
+    score = -event["validation_auc"] if config.monitor == "auc" else loss
+    if score < position.best_score:
+        position.best_score, position.waited = score, 0
         position.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     else:
         position.waited += 1
         position.finished = position.waited >= config.patience
 
 
-def _contiguous(rows: NDArray[np.int64]) -> Rows:
-    """A run of rows as a slice, which copies nothing."""
-    if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows
+def _pick(values: NDArray[Any] | None, rows: NDArray[np.int64], device: torch.device) -> Tensor | None:
+    """What belongs to the rows, as a tensor."""
+    return None if values is None else torch.from_numpy(values[rows]).to(device)

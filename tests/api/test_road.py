@@ -14,6 +14,7 @@ import ctrkit
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import true_value
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.nn.fusion import OPERATIONS
 from ctrkit.policies import UniformPolicy
 
 # Conversions are few in so small a log, and calibration says so.
@@ -45,6 +46,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
         weights.append(ctrkit.load(path).artifact.weights)
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     assert any((weights[0][name] != weights[2][name]).any() for name in weights[0])
+
+
+def test_optfusion_searches_derives_and_trains_what_it_found(
+    logs: Path, tmp_path: Path, small: tuple[str, ...]
+) -> None:
+    search = ["model.fusion.name=optfusion", "model.branches=[cross, fields, behaviour]", "training.epochs=1"]
+    path, stages = tmp_path / "model.pt", set()
+    result = ctrkit.train(
+        data=logs / "impressions.parquet",
+        model=path,
+        out=tmp_path / "run",
+        overrides=[*small, *search],
+        on_step=lambda done, total, what: stages.add(what.split()[0]),
+    )
+    fusion = ctrkit.load(path).artifact.config["model"]["fusion"]
+    assert result.found == {"fusion": fusion}
+    assert fusion["connected"]
+    assert fusion["operation"] in OPERATIONS
+    assert stages == {"search,", "epoch"}
+    assert not list((tmp_path / "run").glob("*.pt"))
+    names = ctrkit.load(path).artifact.weights
+    assert not any("alpha" in name for name in names)
 
 
 def test_calibration_is_fitted_on_validation_rows_and_judged_on_test_rows(

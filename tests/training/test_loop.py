@@ -1,135 +1,212 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from ctrkit.api.train import load_train_config, read_training_table
-from ctrkit.data.encoder import EncodedTable, Encoder
-from ctrkit.data.split import Split, split_rows
-from ctrkit.errors import ArtifactError, RunError
-from ctrkit.models import build_model
-from ctrkit.models.base import CtrModel
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.split import Split
+from ctrkit.errors import ArtifactError, ConfigError, RunError
 from ctrkit.training import TrainingConfig, fit, predict
+from ctrkit.training.loop import epoch_order
+from ctrkit.training.losses import task_losses
+
+NewModel = Callable[[], nn.Module]
+Weights = dict[str, torch.Tensor]
 
 
 class Stop(Exception):
     """Stands for a kill in the middle of a run."""
 
 
-@pytest.fixture(scope="module")
-def prepared(logs: Path, small: tuple[str, ...]) -> tuple[EncodedTable, Split, CtrModel]:
-    config = load_train_config(None, small)
-    table, file = read_training_table(config, logs / "impressions.parquet")
-    split = split_rows(config.features, config.split, table, 0, file)
-    encoder = Encoder.fit(config.features, table[split.train], file)
-    torch.manual_seed(0)
-    return encoder.encode(table, file), split, build_model(config.model, encoder.feature_map())
+SETTINGS = {"epochs": 2, "batch_size": 256, "checkpoint_steps": 3, "optimizer": {"learning_rate": 5e-3}}
 
 
-CONFIG = TrainingConfig(epochs=2, batch_size=256, checkpoint_steps=3, learning_rate=5e-3)
+class Runs:
+    """Trains the same small model on the same rows."""
 
+    def __init__(self, data: EncodedTable, split: Split, new_model: NewModel) -> None:
+        self.data, self.split, self.new_model = data, split, new_model
 
-def run(
-    prepared: tuple[EncodedTable, Split, CtrModel],
-    folder: Path,
-    *,
-    config: TrainingConfig = CONFIG,
-    identity: str = "a",
-    stop_at: int | None = None,
-) -> tuple[dict[str, torch.Tensor], bool]:
-    """Train from the same start; `stop_at` breaks off after so many steps."""
-    data, split, model = prepared
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    torch.manual_seed(5)
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        identity: str = "a",
+        stop_at: int | None = None,
+        data: EncodedTable | None = None,
+        teacher_logits: Any = None,
+        **options: Any,
+    ) -> tuple[Weights, bool]:
+        """Weights at the end, and whether the run was resumed; `stop_at` breaks off after so many steps."""
+        model = self.new_model()
+        torch.manual_seed(5)
 
-    def on_step(done: int, total: int, what: str) -> None:
-        if done == stop_at:
-            raise Stop
+        def on_step(done: int, total: int, what: str) -> None:
+            if done == stop_at:
+                raise Stop
 
-    checkpoint = folder / "checkpoint.pt"
-    try:
         history = fit(
-            model, data, split, config, seed=1, identity=identity, checkpoint=checkpoint, on_step=on_step
+            model,
+            self.data if data is None else data,
+            self.split,
+            TrainingConfig.model_validate(SETTINGS | options),
+            seed=1,
+            identity=identity,
+            checkpoint=folder / "checkpoint.pt",
+            teacher_logits=teacher_logits,
+            on_step=on_step,
         )
-        return {name: value.clone() for name, value in model.state_dict().items()}, history.resumed
-    finally:
-        model.load_state_dict(start)
+        return model.state_dict(), history.resumed
 
 
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+@pytest.fixture
+def run(data: EncodedTable, split: Split, new_model: NewModel) -> Runs:
+    return Runs(data, split, new_model)
+
+
+def equal(first: Weights, second: Weights) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("stop_at", [5, 14, 20])
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "uncertainty": {"balancing": {"name": "uncertainty"}},
+    "gradnorm": {"balancing": {"name": "gradnorm"}},
+    "escm": {"loss": {"conversion": {"name": "dr"}}},
+    "ranking": {"loss": {"ranking": {"name": "bpr"}}, "monitor": "auc"},
+    "distillation": {"loss": {"distillation": {"teacher": "teacher.pt"}}},
+}
+
+
+@pytest.mark.parametrize("stop_at", [4, 10, 14])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_a_broken_run_ends_with_the_same_weights_bit_for_bit(
-    prepared: tuple[EncodedTable, Split, CtrModel], tmp_path: Path, stop_at: int
+    run: Runs, tmp_path: Path, options: str, stop_at: int
 ) -> None:
-    whole, resumed = run(prepared, tmp_path / "whole")
+    arguments: dict[str, Any] = {**OPTIONS[options]}
+    if options == "distillation":
+        arguments["teacher_logits"] = run.data.numeric
+    whole, resumed = run(tmp_path / "whole", **arguments)
     assert not resumed
     with pytest.raises(Stop):
-        run(prepared, tmp_path / "broken", stop_at=stop_at)
+        run(tmp_path / "broken", stop_at=stop_at, **arguments)
     torch.manual_seed(99)  # whatever state a new process has
-    again, resumed = run(prepared, tmp_path / "broken")
+    again, resumed = run(tmp_path / "broken", **arguments)
     assert resumed
     assert equal(whole, again)
 
 
-def test_a_checkpoint_of_another_run_is_not_taken(
-    prepared: tuple[EncodedTable, Split, CtrModel], tmp_path: Path
-) -> None:
-    whole, _ = run(prepared, tmp_path / "whole")
+@pytest.mark.parametrize("options", [name for name in OPTIONS if name != "plain"])
+def test_every_option_changes_what_is_learnt(run: Runs, tmp_path: Path, options: str) -> None:
+    teacher = run.data.numeric if options == "distillation" else None
+    plain, _ = run(tmp_path / "plain")
+    other, _ = run(tmp_path / "other", teacher_logits=teacher, **OPTIONS[options])
+    assert not equal(plain, other)
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(run: Runs, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole")
     with pytest.raises(Stop):
-        run(prepared, tmp_path / "broken", identity="b", stop_at=5)
-    again, resumed = run(prepared, tmp_path / "broken")
+        run(tmp_path / "broken", identity="b", stop_at=5)
+    again, resumed = run(tmp_path / "broken")
     assert not resumed
     assert equal(whole, again)
 
 
-def test_a_damaged_checkpoint_is_named(
-    prepared: tuple[EncodedTable, Split, CtrModel], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_named(run: Runs, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
     with pytest.raises(ArtifactError, match=r"checkpoint\.pt: the checkpoint is damaged"):
-        run(prepared, tmp_path)
+        run(tmp_path)
 
 
+@pytest.mark.parametrize("monitor", ["log_loss", "auc"])
 def test_the_best_weights_are_kept_and_training_stops_after_the_wait(
-    prepared: tuple[EncodedTable, Split, CtrModel], tmp_path: Path
+    data: EncodedTable, split: Split, new_model: NewModel, tmp_path: Path, monitor: str
 ) -> None:
-    data, split, model = prepared
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    config = CONFIG.model_copy(update={"epochs": 30, "learning_rate": 0.05, "patience": 2})
-    torch.manual_seed(5)
+    model = new_model()
+    config = TrainingConfig.model_validate(
+        {
+            "epochs": 40,
+            "batch_size": 256,
+            "patience": 2,
+            "monitor": monitor,
+            "optimizer": {"learning_rate": 0.03},
+        }
+    )
     history = fit(model, data, split, config, seed=1, identity="a", checkpoint=tmp_path / "c.pt")
-    losses = [event["validation_loss"] for event in history.events]
-    assert len(losses) < 30
-    assert losses.index(min(losses)) == len(losses) - 3
-    assert history.best_loss == min(losses)
+    sign, name = (1, "validation_loss") if monitor == "log_loss" else (-1, "validation_auc")
+    scores = [sign * event[name] for event in history.events]
+    assert len(scores) < 40
+    assert scores.index(min(scores)) == len(scores) - 3
     logits, _ = predict(model, data, split.valid)
-    from ctrkit.training.losses import task_losses
-
     labels, weight = (torch.from_numpy(x[split.valid]).double() for x in (data.labels, data.weight))
-    assert task_losses(torch.from_numpy(logits), labels, weight).sum().item() == pytest.approx(min(losses))
-    model.load_state_dict(start)
+    found = task_losses(torch.from_numpy(logits), labels, weight).sum().item()
+    assert found == pytest.approx(history.events[-3]["validation_loss"])
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(
-    prepared: tuple[EncodedTable, Split, CtrModel], tmp_path: Path
-) -> None:
-    data, split, model = prepared
-    broken = replace(data, numeric=np.full_like(data.numeric, np.nan))
+def test_a_loss_that_is_not_finite_ends_the_run(run: Runs, tmp_path: Path) -> None:
+    broken = replace(run.data, numeric=np.full_like(run.data.numeric, np.nan))
     with pytest.raises(RunError, match="not finite at step 1"):
-        run((broken, split, model), tmp_path)
+        run(tmp_path, data=broken)
+
+
+def test_what_the_data_lack_is_told_before_training(run: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="validation rows are all alike"):
+        run(tmp_path, monitor="auc", data=replace(run.data, labels=np.zeros_like(run.data.labels)))
+    with pytest.raises(ConfigError, match=r"Set features\.group"):
+        run(tmp_path, data=replace(run.data, groups=None), **OPTIONS["ranking"])
+    with pytest.raises(ConfigError, match="teacher of the same tasks"):
+        run(tmp_path, teacher_logits=run.data.numeric[:, :1], **OPTIONS["distillation"])
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_an_epoch_has_every_row_once_and_keeps_groups_together(data: EncodedTable, split: Split) -> None:
+    plain = epoch_order(split.train, None, np.random.default_rng(0))
+    by_group = epoch_order(split.train, data.groups, np.random.default_rng(0))
+    for order in (plain, by_group):
+        assert sorted(order) == sorted(split.train)
+    assert data.groups is not None
+    groups = data.groups[by_group]
+    changes = np.flatnonzero(np.diff(groups))
+    assert len(changes) + 1 == np.unique(groups).size
+    assert not np.array_equal(np.unique(groups), groups[np.append(changes, -1)])  # nor in their own order
+    again = epoch_order(split.train, data.groups, np.random.default_rng(1))
+    assert not np.array_equal(again, by_group)
+
+
+def test_a_student_follows_its_teacher_where_labels_are_noise(
+    run: Runs, data: EncodedTable, split: Split, tmp_path: Path
+) -> None:
+    """The teacher knows the numbers; the labels are shuffled and know nothing."""
+    noise = replace(data, labels=np.random.default_rng(0).permutation(data.labels))
+    weights, _ = run(
+        tmp_path,
+        data=noise,
+        teacher_logits=2.0 * data.numeric,
+        epochs=8,
+        patience=8,
+        batch_size=64,
+        monitor="auc",
+        loss={"distillation": {"teacher": "t.pt", "weight": 1.0}},
+    )
+    model = run.new_model()
+    model.load_state_dict(weights)
+    logits, _ = predict(model, data, split.test)
+    for task in range(2):
+        assert np.corrcoef(logits[:, task], data.numeric[split.test, task])[0, 1] > 0.8
 
 
 def test_predictions_do_not_depend_on_the_batch_size(
-    prepared: tuple[EncodedTable, Split, CtrModel],
+    data: EncodedTable, split: Split, new_model: NewModel
 ) -> None:
-    data, split, model = prepared
+    model = new_model()
     whole, hidden = predict(model, data, split.test)
     parts, hidden_parts = predict(model, data, split.test, batch_size=7)
     np.testing.assert_allclose(whole, parts, atol=1e-5)

@@ -1,0 +1,33 @@
+"""`ctrkit models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli import common
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def models(
+    data: Annotated[
+        Path | None, typer.Argument(help="Parquet or CSV table, or a source's folder; else the sample.")
+    ] = None,
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
+) -> None:
+    """List every model there is, with its parameters and its cost a row on your features."""
+
+    def work(progress: common.Progress) -> Result:
+        import ctrkit
+
+        return ctrkit.list_models(config, data, overrides=overrides or ())
+
+    common.execute(common.Output(json, quiet, debug), work)

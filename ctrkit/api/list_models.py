@@ -1,0 +1,127 @@
+"""`ctrkit models`: everything the registry has, with its size and cost on the features at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctrkit.api.results import Result
+from ctrkit.api.train import TrainConfig, load_train_config, read_training_table
+from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.encoder import Encoder
+from ctrkit.errors import ConfigError
+from ctrkit.models import MODELS, CtrModel, ModelConfig, build_model, model_config
+from ctrkit.nn.embedding import FeatureEmbedding
+from ctrkit.reports import Report, Table
+from ctrkit.tables import TableLike
+
+# Rows that the cost is averaged over: enough for a row's share of what is computed once a batch to vanish.
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model of the registry.
+
+    Attributes:
+        description: one line on what it is.
+        parameters: of all but the embeddings; embedding_parameters: of these.
+        flops: floating point operations of one row in the forward pass: matrix products, convolutions and
+            scans, a multiplication and an addition counted as two.
+        problem: why the model cannot be built for these features, where it cannot.
+    """
+
+    name: str
+    description: str
+    parameters: int | None = None
+    embedding_parameters: int | None = None
+    flops: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelTable(Result):
+    """All models, and what features they were built for."""
+
+    features: str
+    models: tuple[ModelSize, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"features": self.features, "models": [asdict(model) for model in self.models]}
+
+    def report(self) -> Report:
+        rows = tuple(
+            (
+                model.name,
+                _count(model.parameters),
+                _count(model.embedding_parameters),
+                _count(model.flops),
+                model.description if model.problem is None else model.problem,
+            )
+            for model in self.models
+        )
+        header = ("model", "parameters", "in embeddings", "FLOPs a row", "what it is")
+        return Report(
+            "Models",
+            f"{len(rows)} models, with their default settings.",
+            (Table(f"On the features of {self.features}", header, rows),),
+        )
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def list_models(
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    data: TableLike | None = None,
+    *,
+    overrides: Sequence[str] = (),
+) -> ModelTable:
+    """What the registry has. Sizes and costs depend on the features, and so on the data they are learnt from.
+
+    Args:
+        config, data, overrides: as in `ctrkit.train`; of the config only the features are used, and the
+            config's own model stands in the table with its own settings.
+    """
+    settings = load_train_config(config, overrides)
+    table, file = read_training_table(settings, data)
+    encoder = Encoder.fit(settings.features, table, file)
+    feature_map = encoder.feature_map()
+    batch = encoder.encode(table.head(_ROWS), file, labels=False).batch(slice(None))
+    sizes = []
+    for name in sorted(MODELS):
+        own = settings.model if name == settings.model.name else model_config({"name": name})
+        sizes.append(_size(own, feature_map, batch))
+    return ModelTable(file or "a table in memory", tuple(sizes))
+
+
+def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSize:
+    description = (sys.modules[MODELS[config.name].__module__].__doc__ or "").splitlines()[0].rstrip(".")
+    try:
+        model = build_model(config, feature_map)
+    except ConfigError as error:
+        return ModelSize(config.name, description, problem=str(error))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    embeddings = {
+        id(parameter): parameter.numel()
+        for module in model.modules()
+        if isinstance(module, FeatureEmbedding)
+        for parameter in module.parameters()
+    }
+    inside = sum(embeddings.values())
+    return ModelSize(config.name, description, total - inside, inside, flops_per_row(model, batch))
+
+
+def flops_per_row(model: CtrModel, batch: Batch) -> int:
+    """Floating point operations of the forward pass, for one row on average."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.eval()(batch)
+    return round(counter.get_total_flops() / len(batch))

@@ -1,0 +1,71 @@
+"""A model's outputs for many rows, batch by batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ctrkit.data.encoder import EncodedTable, Rows
+from ctrkit.models import CtrModel
+
+Outputs = tuple[NDArray[np.float64], NDArray[np.float32]]
+
+
+@torch.no_grad()
+def predict(
+    model: CtrModel, data: EncodedTable, rows: NDArray[np.int64] | None = None, batch_size: int = 4096
+) -> Outputs:
+    """Logits [n, T] and `hidden` [n, D] of the rows given, or of all, in evaluation mode."""
+    model.eval()
+    chosen = np.arange(len(data)) if rows is None else rows
+    device = next(model.parameters()).device
+    logits, hidden = [], []
+    for start in range(0, chosen.size, batch_size):
+        output = model(data.batch(_contiguous(chosen[start : start + batch_size])).to(device))
+        logits.append(output.logits.double().cpu().numpy())
+        hidden.append(output.hidden.float().cpu().numpy())
+    return np.concatenate(logits), np.concatenate(hidden)
+
+
+@torch.no_grad()
+def predict_candidates(
+    model: CtrModel,
+    histories: EncodedTable,
+    candidates: EncodedTable,
+    counts: NDArray[np.int64],
+    batch_size: int = 4096,
+) -> Outputs:
+    """`predict` for candidates that share histories: each history is encoded once.
+
+    Args:
+        histories: n rows, of which the sequences are read.
+        candidates: the rows to score, those of the first history first, without sequences.
+        counts: [n], the candidates of each history; at least one overall.
+        batch_size: candidates scored at a time, about.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    first = np.cumsum(counts) - counts
+    logits, hidden = [], []
+    step = max(1, batch_size // max(1, int(counts.max(initial=1))))
+    for start in range(0, counts.size, step):
+        shared = slice(start, min(start + step, counts.size))
+        places = np.arange(counts[shared].max())
+        present = places < counts[shared, None]
+        if not present.any():
+            continue
+        # A model wants as many candidates for every history: short lists repeat some row.
+        rows = np.where(present, first[shared, None] + places, first[shared].min()).ravel()
+        state = None if model.history is None else model.encode_history(histories.batch(shared).to(device))
+        output = model(candidates.batch(_contiguous(rows)).to(device), state)
+        logits.append(output.logits.double().cpu().numpy()[present.ravel()])
+        hidden.append(output.hidden.float().cpu().numpy()[present.ravel()])
+    return np.concatenate(logits), np.concatenate(hidden)
+
+
+def _contiguous(rows: NDArray[np.int64]) -> Rows:
+    """A run of rows as a slice, which copies nothing."""
+    if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ctrkit.data.batches import FeatureMap
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.models import build_model, model_config
+from ctrkit.training import predict, predict_candidates
+
+MAP = FeatureMap(
+    tables={"item": 30, "user": 9},
+    categorical={"item": "item", "user": "user"},
+    numeric=("price",),
+    sequences={"seen": "item"},
+    max_length=5,
+    target=("item",),
+)
+
+
+def table(n: int, seed: int = 0) -> EncodedTable:
+    draw = np.random.default_rng(seed)
+    seen = draw.integers(1, 30, (n, 5)).astype(np.int32) * (np.arange(5) >= draw.integers(0, 6, (n, 1)))
+    return EncodedTable(
+        draw.integers(1, 9, (n, 2)).astype(np.int32),
+        draw.standard_normal((n, 1)).astype(np.float32),
+        {"seen": seen.astype(np.int32)},
+        np.empty((n, 0), dtype=np.float32),
+        np.ones(n, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize("content", [{"name": "mdaf"}, {"name": "dnn"}, {"branches": ["cross"]}])
+@pytest.mark.parametrize("counts", [[3, 1, 0, 4, 2], [2, 2, 2], [0, 1]])
+@pytest.mark.parametrize("batch_size", [4, 4096])
+def test_candidates_that_share_a_history_score_as_if_each_had_its_own(
+    content: dict[str, Any], counts: list[int], batch_size: int
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(model_config(content), MAP)
+    lengths = np.array(counts)
+    histories, candidates = table(len(counts)), table(int(lengths.sum()), seed=1)
+    own = {"seen": np.repeat(histories.sequences["seen"], lengths, axis=0)}
+    spread = EncodedTable(
+        candidates.categorical, candidates.numeric, own, candidates.labels, candidates.weight
+    )
+    expected = predict(model, spread)
+    found = predict_candidates(model, histories, candidates, lengths, batch_size)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
