@@ -139,6 +139,16 @@ class ModelConfig(Config):
         """d, the width of an embedding as the backbone sees it."""
         return self.embedding.width
 
+    @property
+    def reads_history(self) -> bool:
+        """Whether the model reads sequences where there are some."""
+        return True
+
+    @property
+    def searches(self) -> bool:
+        """Whether training first searches for a config, which `Backbone.derive` then gives."""
+        return False
+
 
 class Backbone(nn.Module, ABC):
     """The part of a model that makes one representation of a row from its fields and readings.
@@ -150,9 +160,11 @@ class Backbone(nn.Module, ABC):
         outputs: D, width of the representation's vector; may be 0.
         terms: K, number of the representation's terms.
         term_weight: what the last linear layer of the first task multiplies each term with at first.
+        needs_history: whether the model is nothing without a behaviour sequence.
     """
 
     config_class: ClassVar[type[ModelConfig]]
+    needs_history: ClassVar[bool] = False
     outputs: int = 0
     terms: int = 0
     term_weight: float = 1.0
@@ -172,6 +184,10 @@ class Backbone(nn.Module, ABC):
             What the last linear layer's bias should add to them.
         """
         return logit
+
+    def derive(self) -> ModelConfig:
+        """The config that a search ended with."""
+        raise NotImplementedError(f"{type(self).__name__} searches for nothing")
 
 
 BackboneT = TypeVar("BackboneT", bound=type[Backbone])

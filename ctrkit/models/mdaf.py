@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ctrkit.config import Config
+from ctrkit.errors import ConfigError
 from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Representation, register
+from ctrkit.models.dcnv3 import CrossConfig
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
-from ctrkit.nn.cross import ExponentialCross, LinearCross, two_views
+from ctrkit.nn.cross import two_views
 from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.encoders import MambaConfig
-from ctrkit.nn.fusion import ContextGate, SoftFusion
+from ctrkit.nn.fusion import ContextGate, DerivedFusion, FusionSearch, Operation, SoftFusion
 from ctrkit.nn.history import HistoryConfig, positions_of
 
+BranchName: TypeAlias = Literal["cross", "fields", "behaviour"]
 
-class CrossConfig(Config):
-    """The two cross networks of DCNv3."""
 
-    exponential_layers: int = Field(default=3, ge=1)
-    linear_layers: int = Field(default=4, ge=1)
-    heads: int = Field(default=1, ge=1)
-    layer_norm: bool = True
-    batch_norm: bool = False
-    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+class SoftFusionConfig(Config):
+    """A learned mixture of sum, product, concatenation and attention."""
+
+    name: Literal["soft"] = "soft"
+
+
+class ContextGateConfig(Config):
+    """A gate between two branches, set by the user's profile."""
+
+    name: Literal["context_gate"] = "context_gate"
+
+
+class ConcatenationConfig(Config):
+    """A linear layer over all branches: the ablation of adaptive fusion."""
+
+    name: Literal["concatenation"] = "concatenation"
+
+
+class OptFusionConfig(Config):
+    """OptFusion: first a search of branches and operation, then training with what was found.
+
+    Attributes:
+        connected: positions of the branches to fuse, among `branches`; operation: how. Where both are left
+            out, they are searched.
+    """
+
+    name: Literal["optfusion"] = "optfusion"
+    connected: tuple[int, ...] | None = None
+    operation: Operation | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether there is anything to search."""
+        return self.connected is None or self.operation is None
+
+
+FusionConfig: TypeAlias = Annotated[
+    SoftFusionConfig | ContextGateConfig | ConcatenationConfig | OptFusionConfig, Field(discriminator="name")
+]
 
 
 class MDAFConfig(ModelConfig):
@@ -34,8 +68,10 @@ class MDAFConfig(ModelConfig):
 
     Attributes:
         embedding: its width is that of one head of the cross networks; even.
-        cross, history: the two branches.
-        fusion: of the two branches.
+        branches: what is fused: "cross" is DCNv3 over the static fields, "behaviour" what was read of the
+            history, "fields" the static fields as they are. `[cross]` is the ablation without behaviour,
+            `[fields, behaviour]` that without cross networks.
+        cross: the cross networks. fusion: of the branches.
         width: of each branch and of what is fused of them.
     """
 
@@ -45,18 +81,37 @@ class MDAFConfig(ModelConfig):
         encoder=MambaConfig(), readouts=("target_attention", "din"), products=True, positions=True
     )
     heads: HeadsConfig = Field(default=SharedBottomConfig(towers=(256, 128), dropout=0.1))
+    branches: tuple[BranchName, ...] = Field(default=("cross", "behaviour"), min_length=1)
     cross: CrossConfig = CrossConfig()
-    fusion: Literal["soft", "context_gate"] = "soft"
+    fusion: FusionConfig = SoftFusionConfig()
     width: int = Field(default=128, ge=1)
 
     @property
     def embedding_width(self) -> int:
-        return self.cross.heads * self.embedding.width
+        return self.cross.heads * self.embedding.width if "cross" in self.branches else self.embedding.width
+
+    @property
+    def reads_history(self) -> bool:
+        return "behaviour" in self.branches
+
+    @property
+    def searches(self) -> bool:
+        return isinstance(self.fusion, OptFusionConfig) and self.fusion.searches
 
     @model_validator(mode="after")
-    def _even(self) -> MDAFConfig:
-        if self.embedding.width % 2:
+    def _consistent(self) -> MDAFConfig:
+        if self.embedding.width % 2 and "cross" in self.branches:
             raise ValueError("embedding.width must be even, as DCNv3 cuts embeddings into two halves")
+        if len(set(self.branches)) < len(self.branches):
+            raise ValueError("branches: each may be named once")
+        if isinstance(self.fusion, ContextGateConfig) and len(self.branches) != 2:
+            raise ValueError("fusion: a context gate stands between two branches, no more and no fewer")
+        if self.searches and self.heads.name != "shared_bottom":
+            raise ValueError("fusion: a search wants one backbone; set heads.name to shared_bottom for it")
+        if isinstance(self.fusion, OptFusionConfig) and not self.fusion.searches:
+            connected = self.fusion.connected or ()
+            if not connected or not set(connected) <= set(range(len(self.branches))):
+                raise ValueError(f"fusion.connected: positions among the {len(self.branches)} branches")
         return self
 
 
@@ -73,43 +128,79 @@ class MDAF(Backbone):
     themselves, as in DIN. The terms are the auxiliary outputs "deep" (exponential) and "shallow" (linear);
     the first task starts with half of each, which is DCNv3's own logit, and its tower learns what to add.
 
-    Without sequences there is no behaviour branch and nothing to fuse.
+    Without sequences there is no behaviour branch; with one branch there is nothing to fuse.
     """
 
-    terms = 2
     term_weight = 0.5
 
     def __init__(self, config: MDAFConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
+        self.config = config
         self.outputs = config.width
-        self.cross = CrossBranch(config.cross, shape.fields * config.embedding.width, config.width)
-        self.fusion: nn.Module | None = None
-        if shape.readings:
-            self.behaviour = _branch(shape.readings * shape.width, config.width)
-            self.profile = positions_of(shape.feature_map, shape.feature_map.profile)
-            self.fusion = (
-                SoftFusion(config.width)
-                if config.fusion == "soft"
-                else ContextGate(config.width, len(self.profile) * shape.width)
+        present = [
+            branch
+            for branch in config.branches
+            if (shape.readings if branch == "behaviour" else shape.fields)
+        ]
+        if not present:
+            raise ConfigError(
+                f"MDAF has nothing to read for its branches ({', '.join(config.branches)})",
+                mend="Declare sequences under `features`, or name other `branches`",
             )
+        self.connected = _connected(config, present)
+        self.branches = nn.ModuleDict(
+            {branch: self._branch(branch, shape) for branch in present if branch in self.connected}
+        )
+        self.terms = 2 if "cross" in self.branches else 0
+        self.profile = positions_of(shape.feature_map, shape.feature_map.profile)
+        self.fusion = _fusion(config, len(self.branches), len(self.profile) * shape.width)
+
+    def _branch(self, branch: str, shape: InputShape) -> nn.Module:
+        if branch == "cross":
+            width = shape.fields * self.config.embedding.width
+            return CrossBranch(self.config.cross, width, self.config.width)
+        vectors = shape.readings if branch == "behaviour" else shape.fields
+        return _projection(vectors * shape.width, self.config.width)
 
     def forward(self, inputs: Inputs) -> Representation:
-        fused, deep, shallow = self.cross(inputs.fields)
-        if self.fusion is not None:
-            behaviour = self.behaviour(inputs.readings.flatten(1))
-            if isinstance(self.fusion, ContextGate):
-                fused = self.fusion(fused, behaviour, inputs.fields[:, self.profile].flatten(1))
+        vectors, terms, auxiliary = [], inputs.fields.new_empty(len(inputs.fields), 0), {}
+        for name, branch in self.branches.items():
+            if isinstance(branch, CrossBranch):
+                vector, deep, shallow = branch(inputs.fields)
+                terms, auxiliary = torch.stack([deep, shallow], dim=1), {"deep": deep, "shallow": shallow}
             else:
-                fused = self.fusion(fused, behaviour)
-        terms = torch.stack([deep, shallow], dim=1)
-        return Representation(fused, terms, {"deep": deep, "shallow": shallow})
+                vector = branch((inputs.readings if name == "behaviour" else inputs.fields).flatten(1))
+            vectors.append(vector)
+        return Representation(self._fused(vectors, inputs), terms, auxiliary)
+
+    def _fused(self, vectors: list[Tensor], inputs: Inputs) -> Tensor:
+        if self.fusion is None:
+            return vectors[0]
+        branches = torch.stack(vectors, dim=1)
+        if isinstance(self.fusion, ContextGate):
+            gated: Tensor = self.fusion(branches, inputs.fields[:, self.profile].flatten(1))
+            return gated
+        fused: Tensor = self.fusion(branches)
+        return fused
 
     def start_at(self, logit: float) -> float:
         """The cross networks, each with a loss of its own, start at the logit; the first task reads half of
         each, and so needs nothing more."""
-        for network in (self.cross.exponential, self.cross.linear):
-            nn.init.constant_(network.head.bias, logit)
-        return 0.0
+        for branch in self.branches.values():
+            if isinstance(branch, CrossBranch):
+                for network in (branch.exponential, branch.linear):
+                    nn.init.constant_(network.head.bias, logit)
+                return 0.0
+        return logit
+
+    def derive(self) -> MDAFConfig:
+        if not isinstance(self.fusion, FusionSearch):
+            return self.config
+        positions, operation = self.fusion.found()
+        names = [list(self.branches)[position] for position in positions]
+        connected = tuple(self.config.branches.index(name) for name in names)  # type: ignore[arg-type]
+        fusion = OptFusionConfig(connected=connected, operation=operation)
+        return self.config.model_copy(update={"fusion": fusion})
 
 
 class CrossBranch(nn.Module):
@@ -123,11 +214,9 @@ class CrossBranch(nn.Module):
 
     def __init__(self, config: CrossConfig, width: int, outputs: int) -> None:
         super().__init__()
-        common = (config.heads, config.layer_norm, config.batch_norm, config.dropout)
         self.heads = config.heads
-        self.exponential = ExponentialCross(width, config.exponential_layers, *common)
-        self.linear = LinearCross(width, config.linear_layers, *common)
-        self.projection = _branch(2 * config.heads * width, outputs)
+        self.exponential, self.linear = config.networks(width)
+        self.projection = _projection(2 * config.heads * width, outputs)
 
     def forward(self, fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, F, d * heads] -> branch [B, outputs], exponential logit [B], linear logit [B]`."""
@@ -137,6 +226,27 @@ class CrossBranch(nn.Module):
         return branch, self.exponential.logit(deep), self.linear.logit(shallow)
 
 
-def _branch(inputs: int, outputs: int) -> nn.Module:
-    """A projection whose outputs are of one scale, so that neither branch drowns the other when fused."""
+def _projection(inputs: int, outputs: int) -> nn.Module:
+    """A projection whose outputs are of one scale, so that no branch drowns the others when fused."""
     return nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs))
+
+
+def _connected(config: MDAFConfig, present: list[BranchName]) -> list[BranchName]:
+    """The branches that reach the fusion, of those that have something to read."""
+    if not isinstance(config.fusion, OptFusionConfig) or config.fusion.connected is None:
+        return present
+    return [config.branches[i] for i in config.fusion.connected if config.branches[i] in present] or present
+
+
+def _fusion(config: MDAFConfig, branches: int, context: int) -> nn.Module | None:
+    if branches == 1:
+        return None
+    if isinstance(config.fusion, OptFusionConfig):
+        if config.fusion.connected is None or config.fusion.operation is None:
+            return FusionSearch(branches, config.width)
+        return DerivedFusion(branches, config.width, config.fusion.operation)
+    if isinstance(config.fusion, ContextGateConfig):
+        return ContextGate(config.width, context)
+    if isinstance(config.fusion, ConcatenationConfig):
+        return DerivedFusion(branches, config.width, "concatenation")
+    return SoftFusion(branches, config.width)

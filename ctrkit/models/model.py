@@ -9,7 +9,7 @@ from torch import nn
 
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import MODELS, Inputs, InputShape, ModelConfig, Output
+from ctrkit.models.base import MODELS, Backbone, Inputs, InputShape, ModelConfig, Output
 from ctrkit.models.heads.base import HEADS
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.history import History, HistoryState
@@ -28,17 +28,24 @@ class CtrModel(nn.Module):
 
     def __init__(self, config: ModelConfig, feature_map: FeatureMap) -> None:
         super().__init__()
-        if not feature_map.fields and not feature_map.sequences:
-            raise ConfigError("a model needs at least one feature", mend="Declare one under `features`")
+        if not feature_map.fields:
+            raise ConfigError(
+                "a model needs at least one static feature",
+                mend="Declare one under `features.categorical` or `features.numeric`",
+            )
+        if MODELS[config.name].needs_history and not feature_map.sequences:
+            raise ConfigError(
+                f"the model '{config.name}' reads a behaviour sequence, and there is none",
+                mend="Declare one under `features.sequences`, or choose another model",
+            )
         width = config.embedding_width
         self.feature_map = feature_map
         self.embedding = FeatureEmbedding(feature_map, config.embedding.model_copy(update={"width": width}))
-        self.history = History(config.history, feature_map, width) if feature_map.sequences else None
+        reads_history = bool(feature_map.sequences) and config.reads_history
+        self.history = History(config.history, feature_map, width) if reads_history else None
         readings = self.history.readings if self.history is not None else 0
         shape = InputShape(feature_map, width, len(feature_map.fields), readings, self.history)
-        self.heads = HEADS[config.heads.name](
-            config.heads, lambda: MODELS[config.name](config, shape), feature_map.tasks
-        )
+        self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
         """Logits of the rows; labels and weights of the batch are not read.
@@ -69,6 +76,27 @@ class CtrModel(nn.Module):
         mask = self.embedding.event_mask(batch)
         return self.history.encode(self.embedding.sequences(batch), mask, batch.sequences)
 
+    def append_event(self, history: HistoryState, event: Batch) -> HistoryState:
+        """Encoded histories with one event more each: the same as encoding the longer ones.
+
+        A recurrent encoder makes one step, whatever the length; the others encode again.
+
+        Args:
+            history: U of them, from `encode_history`.
+            event: U rows with sequences of length 1, none of them padding.
+
+        Raises:
+            ConfigError: when the model reads no sequences.
+        """
+        if self.history is None:
+            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
+        parts = self.embedding.sequences(event).squeeze(1)
+        return self.history.append(history, parts, {n: ids.squeeze(1) for n, ids in event.sequences.items()})
+
+    def derive(self) -> ModelConfig:
+        """The config that a search ended with, for a model whose config `searches`."""
+        return next(module for module in self.modules() if isinstance(module, Backbone)).derive()
+
     @property
     def task_layers(self) -> Sequence[nn.Linear]:
         """The last linear layer of each task, with one output each, in funnel order."""
@@ -79,15 +107,12 @@ class CtrModel(nn.Module):
         """The last linear layer of the first task, which reads `Output.hidden`."""
         return self.task_layers[0]
 
-    @torch.no_grad()
     def set_base_rates(self, rates: Sequence[float]) -> None:
         """Start each task at its base rate (given the task before it) rather than at one half.
 
         Clicks are rare: without this, the first hundreds of steps go into learning how rare.
         """
-        for layer, backbone, rate in zip(self.task_layers, self.heads.own_backbones(), rates, strict=True):
-            logit = _logit(rate)
-            layer.bias.fill_(logit if backbone is None else backbone.start_at(logit))
+        self.heads.start_at([_logit(rate) for rate in rates])
 
 
 def _logit(rate: float) -> float:

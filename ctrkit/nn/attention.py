@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ctrkit.nn.mlp import MLP
@@ -17,9 +16,7 @@ class TargetAttention(nn.Module):
     a(t, h) h. The weights are not normalised over the history, so that the sum tells how strong the
     interest is, not only where it lies; of an empty history it is zero.
 
-    The paper's t - h is left out, as a linear layer that reads t and h has it already. The first layer is
-    written as a sum of three, so that the parts of t and h are computed once for each target and each event
-    rather than for each pair.
+    The t - h that implementations add is left out, as a linear layer that reads t and h has it already.
 
     Args:
         width: of target and events.
@@ -49,8 +46,17 @@ class TargetAttention(nn.Module):
         return weights @ events
 
     def weights(self, target: Tensor, events: Tensor) -> Tensor:
-        """a(t, h) of every pair: `[U, K, width], [U, L, width] -> [U, K, L]`."""
-        pairs = target.unsqueeze(2) * events.unsqueeze(1)
-        first = self.of_pair(pairs) + self.of_target(target).unsqueeze(2) + self.of_event(events).unsqueeze(1)
-        scores: Tensor = self.score(self.tower(torch.relu(first)))
-        return scores.squeeze(-1)
+        """a(t, h) of every pair: `[U, K, width], [U, L, width] -> [U, K, L]`.
+
+        With W_h and W_p for events and products, the first layer is (W_h + W_p diag(t)) h + W_t t + b: one
+        matrix a target, applied to every event. No product of a pair is ever stored.
+        """
+        hidden = self.of_target.out_features
+        by_target = target.transpose(1, 2).unsqueeze(3) * self.of_pair.weight.t().unsqueeze(1)
+        matrices = by_target.add_(self.of_event.weight.t().unsqueeze(1))  # [U, width, K, hidden]
+        # The gradients of products and sums do not read their results, which can be overwritten.
+        first = events @ matrices.flatten(2)
+        first = first.add_(self.of_target(target).flatten(1).unsqueeze(1)).relu_()
+        by_pair = first.reshape(*events.shape[:2], -1, hidden)
+        scores: Tensor = self.score(self.tower(by_pair))  # [U, L, K, 1]
+        return scores.squeeze(3).transpose(1, 2)

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from ctrkit.errors import ConfigError
+
 
 def two_views(embeddings: Tensor, heads: int) -> Tensor:
     """Field embeddings as the cross networks' input: `[B, F, d * heads] -> [B, heads, F * d]`.
@@ -23,6 +25,18 @@ def two_views(embeddings: Tensor, heads: int) -> Tensor:
     return halves.permute(0, 2, 3, 1, 4).reshape(batch, heads, fields * width // heads)
 
 
+class LowRankLinear(nn.Sequential):
+    """A linear layer without bias whose matrix is a product of two: `[..., inputs] -> [..., outputs]`.
+
+    Entries of the product start with the variance of Glorot's (AISTATS 2010) for a full matrix.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int) -> None:
+        super().__init__(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False))
+        for factor in self.parameters():
+            nn.init.normal_(factor, std=(2 / (inputs + outputs) / rank) ** 0.25)
+
+
 class CrossNetwork(nn.Module, ABC):
     """The layers that both cross networks share; they differ in `cross` alone.
 
@@ -33,6 +47,9 @@ class CrossNetwork(nn.Module, ABC):
     so that the second half is a copy of the first, gated by itself (the self-mask). All heads share their
     weights. Dropout acts on the whole new state.
 
+    With many fields the matrices W are most of a model. `rank` replaces each by two factors, W = U V, and
+    with it D / 2 times D multiplications by 3 / 2 times D times `rank`.
+
     Args:
         width: D, the width of a head's vector; even.
         layers: number of cross layers.
@@ -40,6 +57,10 @@ class CrossNetwork(nn.Module, ABC):
         layer_norm: normalise h inside the gate.
         batch_norm: normalise h, heads as channels, before the gate.
         dropout: share of the new state that is dropped after every layer.
+        rank: of each W; None for the full matrix.
+
+    Raises:
+        ConfigError: `rank` is above D / 2, the full matrix's own.
     """
 
     def __init__(
@@ -50,10 +71,19 @@ class CrossNetwork(nn.Module, ABC):
         layer_norm: bool = True,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         half = width // 2
-        self.w = nn.ModuleList(nn.Linear(width, half, bias=False) for _ in range(layers))
+        if rank is not None and rank > half:
+            raise ConfigError(
+                f"a cross layer of width {width} has a matrix of rank {half} at most, and not {rank}",
+                mend="Give a smaller `rank`, or none",
+            )
+        self.w = nn.ModuleList(
+            nn.Linear(width, half, bias=False) if rank is None else LowRankLinear(width, half, rank)
+            for _ in range(layers)
+        )
         # U(0, 1) as published, not zero: embeddings are small, their products smaller still, and it is b
         # that gives the state a linear path at the first step.
         self.b = nn.ParameterList(torch.rand(width) for _ in range(layers))
@@ -66,7 +96,8 @@ class CrossNetwork(nn.Module, ABC):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, 1)
         for linear in (*self.w, self.head):
-            nn.init.xavier_normal_(linear.weight)
+            if isinstance(linear, nn.Linear):
+                nn.init.xavier_normal_(linear.weight)
         nn.init.zeros_(self.head.bias)
 
     @abstractmethod
@@ -89,6 +120,11 @@ class CrossNetwork(nn.Module, ABC):
         """The mean of the heads' logits from the last state: `[B, H, D] -> [B]`."""
         logits: Tensor = self.head(state)
         return logits.squeeze(-1).mean(dim=1)
+
+    def shares(self, state: Tensor) -> Tensor:
+        """What each dimension of the last state adds to the logit: `[B, H, D] -> [B, D]`, with the logit as
+        their sum."""
+        return state.mean(dim=1) * self.head.weight[0] + self.head.bias / state.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, H, D] -> logit [B]`."""

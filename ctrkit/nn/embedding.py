@@ -1,9 +1,10 @@
-"""Embeddings: every id of every table in one matrix, numbers as a direction each, sequences as events."""
+"""Embeddings: ids of all tables and numbers as vectors of one width, sequences as events."""
 
 from __future__ import annotations
 
-from itertools import accumulate
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, TypeAlias
 
 import torch
 from pydantic import Field, model_validator
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.batches import PADDING_ID, Batch, FeatureMap
+from ctrkit.data.batches import FIRST_ID, PADDING_ID, Batch, FeatureMap
+from ctrkit.errors import ConfigError, nearest
+from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
+
+Tables: TypeAlias = StackedTables | ProjectedTables | HashedTables
 
 
 class EmbeddingConfig(Config):
@@ -23,9 +28,9 @@ class EmbeddingConfig(Config):
             embeddings vanish, and with them the gradients of everything that compares ids: cross networks
             and target attention then start out blind, and learn late that two ids are the same.
         dropout: share of whole vectors that training drops: a field of a row, or an event of a history with
-            all its parts. The rest are scaled by 1 / (1 - dropout).
-        per_field: give each table a dimension of its own, and project its vectors to `width`.
-        hash_above: tables of more ids than this become hash embeddings.
+            all its parts, as each part tells of the others. The rest are scaled by 1 / (1 - dropout).
+        per_field: give a table of n ids the dimension min(50, n ** 1/4), and project it to `width`.
+        hash_above: tables of more ids than this become hash embeddings, which `per_field` leaves as they are.
         hash_rows: rows that all hash embeddings share.
     """
 
@@ -44,64 +49,126 @@ class EmbeddingConfig(Config):
 
 
 class FeatureEmbedding(nn.Module):
-    """Embeddings of a batch, in one matrix for all tables of the feature map.
+    """Embeddings of a batch: of the ids of every table of the feature map, and of its numbers.
 
-    Row 0 of the matrix is padding, zero for ever; the ids 1, 2, ... of a table lie one after the other from
-    the table's offset. Fields and sequences that name the same table share its rows. Ids stay integers all
-    the way: no number of them collides in a float.
+    All tables lie in one matrix, unless the config gives them dimensions of their own (then one matrix a
+    dimension) or hashes the large ones. Fields and sequences that name the same table share its vectors. Ids
+    stay integers all the way: no number of them collides in a float. Padding is zero for ever.
 
     A numeric field with value v is embedded as v * direction + bias.
 
     Args:
         feature_map: tables, fields and sequences.
         config: of the embeddings; a plain integer is their width.
-    """
 
-    offsets: Tensor
+    Raises:
+        ConfigError: a table has no ids, or a field or sequence names a table that is not there.
+    """
 
     def __init__(self, feature_map: FeatureMap, config: EmbeddingConfig | int) -> None:
         super().__init__()
         config = EmbeddingConfig.model_validate(config)
-        width, std = config.width, config.std
-        sizes = [size - 1 for size in feature_map.tables.values()]  # padding is shared
-        starts = dict(zip(feature_map.tables, accumulate(sizes, initial=0), strict=False))
-        self.sequence_starts = {name: starts[table] for name, table in feature_map.sequences.items()}
-        self.register_buffer(
-            "offsets",
-            torch.tensor([starts[table] for table in feature_map.categorical.values()], dtype=torch.int64),
-            persistent=False,
-        )
-        self.weight = nn.Parameter(torch.randn(1 + sum(sizes), width) * std)
-        with torch.no_grad():
-            self.weight[PADDING_ID].zero_()
+        _check(feature_map)
+        self.width, self.dropout = config.width, config.dropout
+        self.sequence_names = tuple(feature_map.sequences)
+        kinds = list(_kinds(feature_map, config))
+        self.kinds = nn.ModuleList(kinds)
+        self.field_columns = _Columns(kinds, tuple(feature_map.categorical.values()))
+        self.sequence_columns = _Columns(kinds, tuple(feature_map.sequences.values()))
         if feature_map.numeric:
-            self.direction = nn.Parameter(torch.randn(len(feature_map.numeric), width) * std)
-            self.bias = nn.Parameter(torch.randn(len(feature_map.numeric), width) * std)
-
-    def _lookup(self, ids: Tensor, offsets: Tensor | int) -> Tensor:
-        rows = torch.where(ids == PADDING_ID, PADDING_ID, ids.long() + offsets)
-        return F.embedding(rows, self.weight, padding_idx=PADDING_ID)
+            self.direction = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
+            self.bias = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
 
     def fields(self, batch: Batch) -> Tensor:
         """Static fields, categorical first and numeric after them: `[B, F, d]`."""
         parts = []
-        if len(self.offsets):
-            parts.append(self._lookup(batch.categorical, self.offsets))
+        if self.field_columns.used:
+            parts.append(self.field_columns(batch.categorical, self.kinds))
         if hasattr(self, "direction"):
             parts.append(batch.numeric.unsqueeze(-1) * self.direction + self.bias)
-        return torch.cat(parts, dim=1)
+        if not parts:
+            return batch.numeric.new_zeros(len(batch), 0, self.width)
+        return self._drop(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
 
     def sequences(self, batch: Batch) -> Tensor:
         """The aligned sequences side by side: `[B, L, S, d]`, S in the order of the feature map."""
-        return torch.stack(
-            [self._lookup(batch.sequences[name], start) for name, start in self.sequence_starts.items()],
-            dim=2,
-        )
+        ids = torch.stack([batch.sequences[name] for name in self.sequence_names], dim=2)
+        return self._drop(self.sequence_columns(ids, self.kinds))
 
     def event_mask(self, batch: Batch) -> Tensor:
         """Where there is an event, in any of the aligned sequences: bool `[B, L]`."""
-        present = [batch.sequences[name] != PADDING_ID for name in self.sequence_starts]
+        present = [batch.sequences[name] != PADDING_ID for name in self.sequence_names]
         return torch.stack(present).any(dim=0)
+
+    def _drop(self, vectors: Tensor) -> Tensor:
+        """Drop whole fields of `[B, F, d]`, or whole events of `[B, L, S, d]`."""
+        if not (self.training and self.dropout):
+            return vectors
+        shape = vectors.shape[:2] + (1,) * (vectors.dim() - 2)
+        return vectors * F.dropout(vectors.new_ones(shape), self.dropout)
+
+
+class _Columns(nn.Module):
+    """Columns of ids, each read from its table, whatever kind of table that is.
+
+    Args:
+        kinds: the kinds of tables there are.
+        tables: of each column.
+    """
+
+    order: Tensor
+
+    def __init__(self, kinds: Sequence[Tables], tables: Sequence[str]) -> None:
+        super().__init__()
+        columns = [[c for c, table in enumerate(tables) if table in kind.names] for kind in kinds]
+        self.used = [k for k, chosen in enumerate(columns) if chosen]
+        for k in self.used:
+            positions = [kinds[k].names.index(tables[column]) for column in columns[k]]
+            self.register_buffer(f"columns_{k}", torch.tensor(columns[k]), persistent=False)
+            self.register_buffer(f"tables_{k}", torch.tensor(positions), persistent=False)
+        order = torch.tensor([column for chosen in columns for column in chosen], dtype=torch.int64)
+        self.register_buffer("order", order.argsort(), persistent=False)
+
+    def forward(self, ids: Tensor, kinds: nn.ModuleList) -> Tensor:
+        """`[..., C] -> [..., C, d]`."""
+        if len(self.used) == 1:
+            vectors: Tensor = kinds[self.used[0]](ids, self.get_buffer(f"tables_{self.used[0]}"))
+            return vectors
+        parts = [
+            kinds[k](ids.index_select(-1, self.get_buffer(f"columns_{k}")), self.get_buffer(f"tables_{k}"))
+            for k in self.used
+        ]
+        return torch.cat(parts, dim=-2).index_select(-2, self.order)
+
+
+def _kinds(feature_map: FeatureMap, config: EmbeddingConfig) -> Iterator[Tables]:
+    """The tables of a feature map, of each kind that the config asks for."""
+    hash_above = float("inf") if config.hash_above is None else config.hash_above
+    hashed = {name: size for name, size in feature_map.tables.items() if size > hash_above}
+    plain = {name: size for name, size in feature_map.tables.items() if size <= hash_above}
+    if plain and not config.per_field:
+        yield StackedTables(plain, config.width, config.std)
+    if config.per_field:
+        for dimension in sorted({own_dimension(size) for size in plain.values()}):
+            sizes = {name: size for name, size in plain.items() if own_dimension(size) == dimension}
+            yield ProjectedTables(sizes, dimension, config.width, config.std)
+    if hashed:
+        yield HashedTables(hashed, config.hash_rows, config.width, config.std)
+
+
+def _check(feature_map: FeatureMap) -> None:
+    for table, size in feature_map.tables.items():
+        if size < FIRST_ID:
+            raise ConfigError(
+                f"the embedding table '{table}' has a vocabulary of zero",
+                mend="Give it at least padding and the unknown id, or leave the feature out",
+            )
+    for name, table in chain(feature_map.categorical.items(), feature_map.sequences.items()):
+        if table not in feature_map.tables:
+            raise ConfigError(
+                f"'{name}' names the embedding table '{table}', which is not there",
+                mend=nearest(table, feature_map.tables),
+            )
 
 
 class EventEmbedding(nn.Module):

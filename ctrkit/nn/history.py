@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from ctrkit.config import Config
 from ctrkit.data.batches import FeatureMap
 from ctrkit.nn.attention import TargetAttention
+from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
-from ctrkit.nn.encoders import EncoderConfig, NoEncoderConfig, build_encoder
-from ctrkit.nn.readouts import expand_shared, interleave, last_state, mean_state
-
-ReadoutName: TypeAlias = Literal["last_state", "mean", "target_attention", "din"]
-OF_TARGET = ("target_attention", "din")
+from ctrkit.nn.encoders import Encoded, EncoderConfig, NoEncoderConfig, build_encoder
+from ctrkit.nn.readouts import (
+    READ_STATES,
+    READ_TARGET,
+    ReadoutName,
+    expand_shared,
+    interleave,
+    last_state,
+    mean_state,
+)
 
 
 class HistoryConfig(Config):
@@ -26,47 +31,57 @@ class HistoryConfig(Config):
 
     Attributes:
         encoder: of the events.
-        readouts: one reading each: the newest state, the mean of the states, attention of the target over
-            the states, or over the events themselves ("din").
-        attention: widths of the attention's network.
+        readouts: one reading each. Of the states: the newest ("last_state"), their mean ("mean"), attention
+            of the target ("target_attention"), or a GRU whose steps are as large as the target's attention
+            ("augru", as in DIEN). Of the events themselves: attention of the target ("din"). Of the encoder:
+            the state that it gives the target as the next event ("target_state", as in BST). None for a
+            model that reads the events by itself.
+        attention: widths of the network of "target_attention" and "din".
         products: give beside each reading its product with the target, as only this tells a model that
             cannot multiply how well the two agree.
-        positions: tell attention the age of each event.
+        positions: tell "target_attention" and "din" the age of each event.
     """
 
     encoder: EncoderConfig = NoEncoderConfig()
-    readouts: tuple[ReadoutName, ...] = Field(default=("mean",), min_length=1)
+    readouts: tuple[ReadoutName, ...] = ("mean",)
     attention: tuple[PositiveInt, ...] = Field(default=(64,), min_length=1)
     products: bool = False
     positions: bool = False
 
+    @model_validator(mode="after")
+    def _encoder_is_read(self) -> HistoryConfig:
+        encoded, names = self.encoder.name != "none", ", ".join(self.readouts)
+        if len(set(self.readouts)) < len(self.readouts):
+            raise ValueError(f"readouts: each may be named once (given: {names})")
+        if encoded and set(self.readouts) <= {"din"}:
+            raise ValueError(
+                f"encoder: no read-out reads the states of '{self.encoder.name}', as 'din' reads the events "
+                "themselves; use 'target_attention', or encoder: {name: none}"
+            )
+        if not encoded and "target_state" in self.readouts:
+            raise ValueError(
+                "readouts: 'target_state' reads an encoder, and there is none; name another under 'encoder'"
+            )
+        return self
+
 
 @dataclass(frozen=True)
-class HistoryState:
-    """U encoded histories.
+class HistoryState(Encoded):
+    """Encoded histories, with the sequences they came from.
 
     Attributes:
         ids: sequence -> int32 `[U, L]`, as in the batch.
-        mask: bool `[U, L]`, True at events.
-        events: `[U, L, d]`, an embedding each.
-        states: `[U, L, d]`, by the encoder.
     """
 
-    ids: Mapping[str, Tensor]
-    mask: Tensor
-    events: Tensor
-    states: Tensor
-
-    def __len__(self) -> int:
-        return int(self.mask.shape[0])
+    ids: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class History(nn.Module):
     """Encodes histories and reads them with the eyes of a target.
 
     A target is embedded as if it were the next event: by the same layer, from those of its fields that
-    share a table with a sequence. So a target that equals an event is found at once. The other target
-    fields add a linear term.
+    share a table with a sequence. So a target that equals an event is found at once. All its fields add a
+    linear term.
 
     Args:
         config: of encoder and read-outs.
@@ -75,23 +90,34 @@ class History(nn.Module):
 
     Attributes:
         readings: R, the number of vectors that `read` gives.
+
+    Raises:
+        ConfigError: the encoder's heads do not divide the width.
     """
 
     def __init__(self, config: HistoryConfig, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
-        self.readouts, self.products = config.readouts, config.products
-        self.readings = len(config.readouts) * (2 if config.products else 1)
+        names = config.readouts
+        self.readouts, self.products = names, config.products
+        self.readings = len(names) * (2 if config.products else 1)
         self.events = EventEmbedding(len(feature_map.sequences), width)
-        self.encoder = build_encoder(config.encoder, width, feature_map.max_length)
-        by_target = [name for name in config.readouts if name in OF_TARGET]
-        self.attention = nn.ModuleDict({name: TargetAttention(width, config.attention) for name in by_target})
-        self.ages = (
-            PositionEmbedding(feature_map.max_length, width) if config.positions and by_target else None
+        self.encoder = build_encoder(
+            config.encoder,
+            width,
+            feature_map.max_length,
+            reads_states=not READ_STATES.isdisjoint(names),
+            reads_target="target_state" in names,
         )
-        if by_target or config.products:
-            self.target = positions_of(feature_map, feature_map.target)
-            self.twins = _twins(feature_map, self.target)
-            self.query = nn.Linear(len(self.target) * width, width)
+        by_attention = [name for name in names if name in ("target_attention", "din")]
+        self.attention = nn.ModuleDict(
+            {name: TargetAttention(width, config.attention) for name in by_attention}
+        )
+        self.ages = (
+            PositionEmbedding(feature_map.max_length, width) if config.positions and by_attention else None
+        )
+        self.augru = AUGRU(width) if "augru" in names else None
+        reads_target = (config.products and bool(names)) or not READ_TARGET.isdisjoint(names)
+        self.target = _Target(feature_map, width) if reads_target else None
 
     def encode(self, parts: Tensor, mask: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Encode histories.
@@ -101,8 +127,19 @@ class History(nn.Module):
             mask: bool `[U, L]`, True at events.
             ids: the sequences themselves, kept for who embeds them otherwise.
         """
-        events = self.events(parts)
-        return HistoryState(ids, mask, events, self.encoder(events, mask))
+        return _state(self.encoder.encode(self.events(parts), mask), ids)
+
+    def append(self, state: HistoryState, parts: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
+        """Histories with one more event each: the same as `encode` of the longer ones.
+
+        A recurrent encoder makes one step, whatever the length; the others encode again.
+
+        Args:
+            parts: embeddings of the new event's parts, `[U, S, d]`.
+            ids: sequence -> int32 `[U]`.
+        """
+        longer = {name: torch.cat([old, ids[name].unsqueeze(1)], dim=1) for name, old in state.ids.items()}
+        return _state(self.encoder.append(state, self.events(parts)), longer)
 
     def read(self, state: HistoryState, fields: Tensor) -> Tensor:
         """Read histories for targets.
@@ -115,32 +152,49 @@ class History(nn.Module):
             `[U * K, R, d]`.
         """
         candidates = len(fields) // max(len(state), 1)
-        query = self._query(fields).unflatten(0, (-1, candidates)) if hasattr(self, "query") else None
+        query = None
+        if self.target is not None:
+            query = self.target(fields, self.events).reshape(len(state), candidates, -1)
         readings = []
         for name in self.readouts:
             reading = self._reading(name, state, query, candidates)
             readings.append(reading)
             if self.products and query is not None:
                 readings.append(reading * query)
-        return interleave(readings)
+        return interleave(readings) if readings else fields[:, :0]
 
     def _reading(self, name: str, state: HistoryState, query: Tensor | None, candidates: int) -> Tensor:
         """One reading: `[U, K, d]`."""
-        if query is not None and name in self.attention:
-            seen = state.events if name == "din" else state.states
-            if self.ages is not None:
-                seen = seen + self.ages(seen.shape[1])
-            reading: Tensor = self.attention[name](query, seen, state.mask)
-            return reading
-        pool = last_state if name == "last_state" else mean_state
-        return expand_shared(pool(state.states, state.mask), candidates)
+        if query is None or name not in READ_TARGET:
+            pool = last_state if name == "last_state" else mean_state
+            return expand_shared(pool(state.states, state.mask), candidates)
+        if name == "target_state":
+            return self.encoder.next_states(query, state)
+        seen = state.events if name == "din" else state.states
+        if name == "augru" and self.augru is not None:
+            interest: Tensor = self.augru(query, seen, state.mask)
+            return interest
+        if self.ages is not None:
+            seen = seen + self.ages(seen.shape[1])
+        attended: Tensor = self.attention[name](query, seen, state.mask)
+        return attended
 
-    def _query(self, fields: Tensor) -> Tensor:
-        """The targets as events: `[B, F, d] -> [B, d]`."""
+
+class _Target(nn.Module):
+    """Targets as events, as far as their fields share tables with sequences, and a linear term of all."""
+
+    def __init__(self, feature_map: FeatureMap, width: int) -> None:
+        super().__init__()
+        self.fields = positions_of(feature_map, feature_map.target)
+        self.twins = _twins(feature_map, self.fields)
+        self.linear = nn.Linear(len(self.fields) * width, width)
+
+    def forward(self, fields: Tensor, events: EventEmbedding) -> Tensor:
+        """`[B, F, d] -> [B, d]`."""
         nothing = torch.zeros_like(fields[:, 0])
-        twins = [nothing if field is None else fields[:, field] for field in self.twins]
-        query: Tensor = self.events(torch.stack(twins, dim=1)) + self.query(fields[:, self.target].flatten(1))
-        return query
+        parts = [nothing if twin is None else fields[:, twin] for twin in self.twins]
+        target: Tensor = events(torch.stack(parts, dim=1)) + self.linear(fields[:, self.fields].flatten(1))
+        return target
 
 
 def positions_of(feature_map: FeatureMap, chosen: Sequence[str]) -> list[int]:
@@ -155,3 +209,7 @@ def _twins(feature_map: FeatureMap, target: Sequence[int]) -> list[int | None]:
         next((position for position, table in tables.items() if table == own), None)
         for own in feature_map.sequences.values()
     ]
+
+
+def _state(encoded: Encoded, ids: Mapping[str, Tensor]) -> HistoryState:
+    return HistoryState(encoded.mask, encoded.events, encoded.states, encoded.memory, ids)

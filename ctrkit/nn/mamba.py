@@ -1,136 +1,44 @@
-"""Mamba: the selective state space model, with a scan in plain PyTorch that is quick on a CPU.
+"""Mamba: the selective state space model, and encoders of behaviour sequences made of it.
 
 From "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (Gu and Dao, arXiv 2312.00752).
 Parameters are named, shaped and initialised as those of `mamba_ssm.Mamba`: weights go both ways.
+
+Whatever is made of Mamba reads a history in one pass (`forward`), or in one pass that leaves a state behind
+(`encode`), from which one further event at a time costs the same however long the history was (`step`):
+
+    states, state = encoder.encode(history, mask)
+    newest, state = encoder.step(event, state)          # as the last of encoder(history and event)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Elements of the state history [L, chunk, N, D] that are worked on at a time. At four bytes each, the three
-# such tensors of the backward pass stay in the last cache; measured best at 1 to 2 million.
-_CHUNK_ELEMENTS = 1 << 21
+from ctrkit.nn.scan import causal_convolution, selective_scan, selective_scan_with_state
 
 
-def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """The selective scan, with h_0 = 0 and a state of N numbers for each of D channels:
+class MambaState(NamedTuple):
+    """What a mixer remembers of a sequence.
 
-        h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    y_t = C_t h_t
+    Rows may be picked, repeated or expanded along the batch, the first dimension of both.
 
-    Args:
-        u, delta: input and step size, `[batch, L, D]`.
-        A: decay rates, `[D, N]`, negative.
-        B, C: input and output vectors, `[batch, L, N]`.
-
-    Returns:
-        y, `[batch, L, D]`.
-    """
-    if torch.compiler.is_compiling():  # torch.compile and torch.export trace operations, not Functions
-        return scan_by_steps(u, delta, A, B, C)
-    y: Tensor = _SelectiveScan.apply(u, delta, A, B, C)  # type: ignore[no-untyped-call]
-    return y
-
-
-def scan_by_steps(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """`selective_scan` as its formula reads, one step after the other, differentiated by autograd.
-
-    Several times slower and hungrier than `selective_scan`, but made of ordinary operations only.
-    """
-    decays = torch.exp(delta.unsqueeze(-1) * A).unbind(1)
-    inputs = ((delta * u).unsqueeze(-1) * B.unsqueeze(2)).unbind(1)
-    h = torch.zeros_like(inputs[0])
-    y = []
-    for decay, entering, c in zip(decays, inputs, C.unbind(1), strict=True):
-        h = decay * h + entering
-        y.append((h @ c.unsqueeze(-1)).squeeze(-1))
-    return torch.stack(y, dim=1)
-
-
-class _SelectiveScan(torch.autograd.Function):
-    """The scan with its gradient written out, over chunks of the batch that fit the cache.
-
-    Within a chunk everything but the recurrence itself is one operation over all steps, and the recurrence
-    is one operation a step. The states are not kept for the backward pass but computed again: that costs
-    less than the memory traffic, and memory does not grow with batch x length x N. For the same reason all
-    chunks share their buffers.
+    Attributes:
+        window: the newest inputs of the convolution, `[B, d_conv - 1, D]`, the newest last.
+        h: the state of the scan, `[B, N, D]`.
     """
 
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        ctx.save_for_backward(u, delta, A, B, C)
-        y = torch.empty_like(u)
-        rates = A.t().contiguous()
-        for rows, (decay, h) in _chunks(u, A, buffers=2):
-            u_, delta_, B_, C_ = (_steps_first(x[rows]) for x in (u, delta, B, C))
-            _states(delta_ * u_, delta_, rates, B_, decay, h)
-            y[rows] = (C_.unsqueeze(2) @ h).squeeze(2).transpose(0, 1)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        u, delta, A, B, C = ctx.saved_tensors
-        rates = A.t().contiguous()
-        grad_u, grad_delta, grad_B, grad_C = (torch.empty_like(x) for x in (u, delta, B, C))
-        grad_rates = torch.zeros_like(rates)
-        for rows, (decay, h, g) in _chunks(u, A, buffers=3):
-            u_, delta_, B_, C_, grad_y = (_steps_first(x[rows]) for x in (u, delta, B, C, grads[0]))
-            v = delta_ * u_
-            _states(v, delta_, rates, B_, decay, h)
-
-            # g_t = dLoss/dh_t = C_t grad_y_t + decay_{t+1} g_{t+1}
-            torch.mul(grad_y.unsqueeze(2), C_.unsqueeze(3), out=g)
-            _recur(g.unbind()[::-1], decay.unbind()[:0:-1])
-
-            grad_C[rows] = (grad_y.unsqueeze(2) @ h.transpose(2, 3)).squeeze(2).transpose(0, 1)
-            grad_B[rows] = (v.unsqueeze(2) @ g.transpose(2, 3)).squeeze(2).transpose(0, 1)
-            grad_v = (B_.unsqueeze(2) @ g).squeeze(2)
-            grad_u[rows] = (grad_v * delta_).transpose(0, 1)
-
-            # The exponent delta_t A enters h_t as decay_t h_{t-1}.
-            exponent = g[1:].mul_(decay[1:]).mul_(h[:-1])
-            grad_step = grad_v * u_
-            grad_step[1:] += torch.mul(exponent, rates, out=h[1:]).sum(dim=2)
-            grad_delta[rows] = grad_step.transpose(0, 1)
-            grad_rates += exponent.mul_(delta_[1:].unsqueeze(2)).sum(dim=(0, 1))
-        return grad_u, grad_delta, grad_rates.t(), grad_B, grad_C
+    window: Tensor
+    h: Tensor
 
 
-def _chunks(u: Tensor, A: Tensor, buffers: int) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Slices of the batch with state histories of about `_CHUNK_ELEMENTS` elements, and buffers for these.
-
-    Buffers are `[L, chunk, N, D]`; their content is whatever the chunk before left in them.
-    """
-    batch, length, _ = u.shape
-    size = max(1, min(batch, _CHUNK_ELEMENTS // max(1, length * A.numel())))
-    space = [u.new_empty(length, size, *A.t().shape) for _ in range(buffers)]
-    for start in range(0, batch, size):
-        rows = slice(start, min(start + size, batch))
-        yield rows, [buffer[:, : rows.stop - start] for buffer in space]
-
-
-def _steps_first(x: Tensor) -> Tensor:
-    """`[batch, L, ...] -> [L, batch, ...]`, so that one step lies in one piece."""
-    return x.transpose(0, 1).contiguous()
-
-
-def _states(v: Tensor, delta: Tensor, rates: Tensor, B: Tensor, decay: Tensor, h: Tensor) -> None:
-    """Fill in the decays and states of all steps from v = delta u and rates `[N, D]`."""
-    torch.mul(delta.unsqueeze(2), rates, out=decay).exp_()
-    torch.mul(v.unsqueeze(2), B.unsqueeze(3), out=h)
-    _recur(h.unbind(), decay.unbind()[1:])
-
-
-def _recur(x: Sequence[Tensor], decays: Sequence[Tensor]) -> None:
-    """x_i += decays_{i-1} x_{i-1}, in place and in order."""
-    for before, decay, now in zip(x, decays, x[1:], strict=False):
-        now.addcmul_(decay, before)
+# One state for each block of an encoder.
+EncoderState: TypeAlias = tuple[MambaState, ...]
 
 
 class Mamba(nn.Module):
@@ -147,12 +55,11 @@ class Mamba(nn.Module):
         super().__init__()
         inner = expand * d_model
         dt_rank = math.ceil(d_model / 16)
-        self.widths = (dt_rank, d_state, d_state)
         self.A_log = nn.Parameter(torch.log(torch.arange(1.0, d_state + 1)).repeat(inner, 1))
         self.D = nn.Parameter(torch.ones(inner))
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
         self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1)
-        self.x_proj = nn.Linear(inner, sum(self.widths), bias=False)
+        self.x_proj = nn.Linear(inner, dt_rank + 2 * d_state, bias=False)
         self.dt_proj = nn.Linear(dt_rank, inner)
         self.out_proj = nn.Linear(inner, d_model, bias=False)
         self._initialise_steps(dt_rank**-0.5)
@@ -172,25 +79,48 @@ class Mamba(nn.Module):
             mask: bool `[B, L]`, True at events. Padding to the left of the events, however much, then
                 changes no output: it enters neither the convolution nor the state. Outputs at padding are 0.
         """
-        length = x.shape[1]
         u, z = self.in_proj(x).chunk(2, dim=-1)
-        # The convolution has a bias, which would make an event out of padding: masked before and after.
-        u = _masked(u, mask)
-        u = F.silu(self.conv1d(u.transpose(1, 2))[..., :length].transpose(1, 2))
-        u = _masked(u, mask)
-        dt, B, C = self.x_proj(u).split(self.widths, dim=-1)
-        delta = F.softplus(self.dt_proj(dt))
-        y = selective_scan(u, delta, -torch.exp(self.A_log), B, C) + self.D * u
-        mixed: Tensor = self.out_proj(y * F.silu(z))
-        return mixed
+        u = self._convolved(u, mask)
+        y: Tensor = self.out_proj(selective_scan(u, self.x_proj(u), z, *self._dynamics(), mask))
+        return y
 
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, MambaState]:
+        """`forward`, and the state after the last event."""
+        u, z = self.in_proj(x).chunk(2, dim=-1)
+        events = u if mask is None else u * mask.unsqueeze(-1)
+        window = F.pad(events, (0, 0, self.conv1d.kernel_size[0] - 1, 0))[:, x.shape[1] :]
+        u = self._convolved(u, mask)
+        y, h = selective_scan_with_state(u, self.x_proj(u), z, *self._dynamics(), mask)
+        return self.out_proj(y), MambaState(window, h)
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask.unsqueeze(-1)
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """One event more: `[B, d_model] -> [B, d_model]`, and the state after it."""
+        u, z = self.in_proj(x.unsqueeze(1)).chunk(2, dim=-1)
+        window = torch.cat([state.window, u], dim=1)
+        u = self._convolved(window)[:, -1:]
+        y, h = selective_scan_with_state(u, self.x_proj(u), z, *self._dynamics(), h=state.h)
+        return self.out_proj(y).squeeze(1), MambaState(window[:, 1:], h)
+
+    def initial_state(self, rows: int) -> MambaState:
+        """The state of `rows` empty histories."""
+        inner, states = self.A_log.shape
+        taps = self.conv1d.kernel_size[0]
+        return MambaState(self.D.new_zeros(rows, taps - 1, inner), self.D.new_zeros(rows, states, inner))
+
+    def _convolved(self, u: Tensor, mask: Tensor | None = None) -> Tensor:
+        bias = self.conv1d.bias
+        assert bias is not None
+        return causal_convolution(u, self.conv1d.weight, bias, mask)
+
+    def _dynamics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.dt_proj.weight, self.dt_proj.bias, -torch.exp(self.A_log), self.D
 
 
 class MambaBlock(nn.Module):
-    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post)."""
+    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post).
+
+    Other blocks around a mixer override `before` and `after`.
+    """
 
     def __init__(self, mixer: Mamba, width: int, norm: Literal["pre", "post"], dropout: float) -> None:
         super().__init__()
@@ -199,22 +129,98 @@ class MambaBlock(nn.Module):
         self.pre = norm == "pre"
         self.dropout = nn.Dropout(dropout)
 
+    def before(self, x: Tensor) -> Tensor:
+        """What the mixer gets for x: `[..., width] -> [..., width]`."""
+        entering: Tensor = self.norm(x) if self.pre else x
+        return entering
+
+    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """What becomes of x and of what was mixed: `[..., width] -> [..., width]`."""
+        joined: Tensor = x + self.dropout(mixed)
+        return joined if self.pre else self.norm(joined)
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[B, L, width] -> [B, L, width]`."""
-        if self.pre:
-            pre: Tensor = x + self.dropout(self.mixer(self.norm(x), mask))
-            return pre
-        post: Tensor = self.norm(x + self.dropout(self.mixer(x, mask)))
-        return post
+        return self.after(x, self.mixer(self.before(x), mask))
+
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, MambaState]:
+        """`forward`, and the state after the last event."""
+        mixed, state = self.mixer.encode(self.before(x), mask)
+        return self.after(x, mixed), state
+
+    def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """One event more: `[B, width] -> [B, width]`, and the state after it."""
+        mixed, state = self.mixer.step(self.before(x), state)
+        return self.after(x, mixed), state
 
 
-class MambaEncoder(nn.Module):
-    """A stack of Mamba blocks: the states of a behaviour sequence.
+class BlockStack(nn.Module):
+    """Blocks one after the other: the states of a behaviour sequence.
+
+    Other stacks override `before` and `after`.
+    """
+
+    def __init__(self, blocks: Iterable[MambaBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    @property
+    def _blocks(self) -> Iterable[MambaBlock]:
+        return cast("Iterable[MambaBlock]", self.blocks)
+
+    def before(self, x: Tensor) -> Tensor:
+        """What the first block gets for events: `[..., width] -> [..., width]`."""
+        return x
+
+    def after(self, x: Tensor) -> Tensor:
+        """What becomes of the last block's outputs: `[..., width] -> [..., width]`."""
+        return x
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode histories.
+
+        Args:
+            x: events, `[B, L, width]`.
+            mask: bool `[B, L]`, True at events, which stand to the right.
+
+        Returns:
+            states, `[B, L, width]`; what stands at padding is meaningless.
+        """
+        x = self.before(x)
+        for block in self._blocks:
+            x = block(x, mask)
+        return self.after(x)
+
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, EncoderState]:
+        """`forward`, and what must be kept to go on from there."""
+        x = self.before(x)
+        kept = []
+        for block in self._blocks:
+            x, state = block.encode(x, mask)
+            kept.append(state)
+        return self.after(x), tuple(kept)
+
+    def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
+        """The state `[B, width]` at one event more `[B, width]`, and what must be kept after it."""
+        x = self.before(x)
+        kept = []
+        for block, before in zip(self._blocks, state, strict=True):
+            x, after = block.step(x, before)
+            kept.append(after)
+        return self.after(x), tuple(kept)
+
+    def initial_state(self, rows: int) -> EncoderState:
+        """What is kept of `rows` empty histories."""
+        return tuple(block.mixer.initial_state(rows) for block in self._blocks)
+
+
+class MambaEncoder(BlockStack):
+    """A stack of Mamba blocks.
 
     Args:
         width: of events and states.
         blocks: number of blocks.
-        norm: "pre" (with one more normalisation at the end) or "post", as in Mamba4Rec (arXiv 2403.03900).
+        norm: "pre" (with one more normalisation at the end) or "post".
         dropout: share of each mixer's output that is dropped.
         d_state, d_conv, expand: of each `Mamba`.
     """
@@ -229,15 +235,11 @@ class MambaEncoder(nn.Module):
         d_conv: int = 4,
         expand: int = 2,
     ) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
+        super().__init__(
             MambaBlock(Mamba(width, d_state, d_conv, expand), width, norm, dropout) for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`[B, L, width] -> states [B, L, width]`; what stands at padding is meaningless."""
-        for block in self.blocks:
-            x = block(x, mask)
+    def after(self, x: Tensor) -> Tensor:
         states: Tensor = self.norm(x)
         return states

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor
 
+ReadoutName: TypeAlias = Literal["last_state", "mean", "target_attention", "din", "target_state", "augru"]
+
+# Which read-outs read the target, and which the encoder's states of the events: "din" reads the events
+# themselves, and "target_state" the encoder alone.
+READ_TARGET = frozenset({"target_attention", "din", "target_state", "augru"})
+READ_STATES = frozenset({"last_state", "mean", "target_attention", "augru"})
+
 
 def last_state(states: Tensor, mask: Tensor) -> Tensor:
-    """The state at the newest event, zero for an empty history: `[B, L, width] -> [B, width]`."""
+    """The state at the newest event, zero for an empty history: `[U, L, width] -> [U, width]`."""
     return states[:, -1] * mask[:, -1:]
 
 
 def mean_state(states: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the events, zero for an empty history: `[B, L, width] -> [B, width]`."""
+    """The mean over the events, zero for an empty history: `[U, L, width] -> [U, width]`."""
     present = mask.unsqueeze(-1).to(states.dtype)
     return (states * present).sum(dim=1) / present.sum(dim=1).clamp(min=1.0)
 

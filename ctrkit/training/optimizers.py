@@ -22,14 +22,15 @@ class OptimizerConfig(Config):
 
     Attributes:
         name: "adamw" reads and writes every row of every embedding matrix at every step; "rowwise" only the
-            rows of the batch, and so takes the same time however many rows there are.
+            rows of the batch, and so takes the same time however many rows there are. With a few thousand
+            ids neither is faster by much (`benchmarks/embedding.py`).
         weight_decay: of AdamW (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101). "rowwise" decays no
             embedding: a row that is rarely read would be forgotten rather than regularised.
         embedding_learning_rate: of "rowwise" for embeddings; `learning_rate` where it is None.
         embedding_l2: of "rowwise": adds embedding_l2 * row to the gradient of the rows of the batch.
     """
 
-    name: Literal["adamw", "rowwise"] = "adamw"
+    name: Literal["adamw", "rowwise"] = "rowwise"
     learning_rate: float = Field(default=1e-3, gt=0.0)
     weight_decay: float = Field(default=0.0, ge=0.0)
     embedding_learning_rate: float | None = Field(default=None, gt=0.0)

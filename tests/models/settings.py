@@ -4,15 +4,70 @@ from __future__ import annotations
 
 from typing import Any
 
+HEADS: list[dict[str, Any]] = [
+    {"name": "esmm"},
+    {"name": "mmoe", "experts": 3},
+    {"name": "mmoe", "bottom": "shared", "expert_widths": [16], "towers": [8]},
+    {"name": "ple", "expert_widths": [16]},
+    {"name": "ple", "bottom": "shared", "expert_widths": [16], "task_experts": 2},
+    {"name": "aitm"},
+    {"name": "aitm", "bottom": "shared", "task_widths": [16]},
+]
+
 SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "autoint": [{}, {"hidden": [32, 16], "attention_width": 16}],
+    "bst": [
+        {},
+        {
+            "embedding": 8,
+            "hidden": [16],
+            "history": {"encoder": {"blocks": 2, "heads": 2}, "readouts": ["target_state", "mean"]},
+        },
+    ],
+    "dcn": [{}, {"hidden": [], "layers": 1}],
+    "dcnv2": [
+        {},
+        {"structure": "stacked", "mixture": {"rank": 8}},
+        {"mixture": {"rank": 8, "experts": 1, "activation": "identity"}, "hidden": []},
+    ],
+    "dcnv3": [
+        {},
+        {"heads": {"name": "shared_bottom"}, "cross": {"heads": 2, "batch_norm": True, "rank": 8}},
+    ],
+    "dien": [{}, {"history": {"encoder": {"name": "none"}, "products": True}}],
+    "dnn": [{}, *({"hidden": [32], "heads": heads} for heads in HEADS)],
+    "feature_gating": [
+        {},
+        {"gate": "row", "per": "vector", "hidden": []},
+        {"gate": "embedding", "per": "dimension", "gate_hidden": []},
+        {"gate": "embedding", "per": "vector"},
+    ],
+    "fibinet": [{}, {"form": "all", "excitation": "sigmoid"}, {"form": "each"}],
+    "finalmlp": [
+        {},
+        {"contexts": ["constant", "none"], "hidden": [64, 32], "second_hidden": [16], "fusion_heads": 4},
+    ],
+    "gru4rec": [{}, {"history": {"encoder": {"name": "lstm", "layers": 2}}}],
+    "mamba4rec": [{}, {"history": {"encoder": {"blocks": 2}, "readouts": ["target_state"]}}],
+    "masknet": [{}, {"form": "serial", "reduction": 2.0}],
     "mdaf": [
         {},
-        {"fusion": "context_gate"},
+        {"fusion": {"name": "context_gate"}},
+        {"fusion": {"name": "concatenation"}, "branches": ["fields", "behaviour"]},
+        {"fusion": {"name": "optfusion"}, "branches": ["cross", "fields", "behaviour"]},
+        {"fusion": {"name": "optfusion", "connected": [0, 1], "operation": "product"}},
         {"history": {"readouts": ["last_state"], "products": False}},
         {
             "cross": {"heads": 2, "batch_norm": True},
             "history": {"encoder": {"norm": "post"}},
             "embedding": 8,
         },
-    ]
+        *(
+            {"embedding": 8, "width": 16, "heads": {"towers": [16], **heads}}
+            for heads in HEADS
+            if "bottom" not in heads
+        ),
+    ],
+    "sasrec": [{}, {"history": {"encoder": {"heads": 2}, "readouts": ["target_state"]}}],
+    "xdeepfm": [{}, {"split_half": True, "activation": "relu", "maps": [8, 6, 5], "hidden": []}],
 }

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ctrkit.models.base import Backbone, Inputs, Output, Representation
+from ctrkit.errors import ConfigError
+from ctrkit.models.base import Backbone, Inputs, InputShape, Output, Representation
 from ctrkit.models.heads.config import TowersConfig
+from ctrkit.nn.experts import mixture
 from ctrkit.nn.mlp import MLP
 
 # Makes one more backbone of the model's kind, with weights of its own.
@@ -31,19 +33,38 @@ class TaskTower(nn.Module):
         self, inputs: int, config: TowersConfig, terms: int = 0, term_weight: float | None = None
     ) -> None:
         super().__init__()
+        if config.towers:
+            check_reads(inputs, "heads.towers")
         self.tower = MLP(inputs, config.towers, config.dropout)
         self.layer = nn.Linear(self.tower.outputs + terms, 1)
         if terms and term_weight is not None:
-            nn.init.constant_(self.layer.weight[:, -terms:], term_weight)
+            nn.init.constant_(self.term_weights, term_weight)
 
-    def hidden(self, vector: Tensor, terms: Tensor | None = None) -> Tensor:
+    @property
+    def term_weights(self) -> Tensor:
+        """What the last layer multiplies the terms with, `[K]`."""
+        return self.layer.weight[0, self.tower.outputs :]
+
+    def hidden(self, vector: Tensor, terms: Tensor) -> Tensor:
         """What the last layer reads: `[B, inputs], [B, K] -> [B, D]`."""
-        tower: Tensor = self.tower(vector)
-        return tower if terms is None else torch.cat([tower, terms], dim=1)
+        return torch.cat([self.tower(vector), terms], dim=1)
+
+    def forward(self, vector: Tensor, terms: Tensor) -> Tensor:
+        """The logit: `[B, inputs], [B, K] -> [B]`."""
+        logit: Tensor = self.layer(self.hidden(vector, terms))
+        return logit[:, 0]
 
 
 class Heads(nn.Module, ABC):
     """Backbones, and a tower a task on what they give.
+
+    The terms of a backbone of one task are parts of that task's logit. Those of a backbone that tasks share
+    are parts of the first task's, and the other tasks learn whether to use them.
+
+    Args:
+        config: of the heads.
+        backbone: makes a backbone.
+        shape: of the inputs; its feature map names the tasks, in funnel order.
 
     Attributes:
         towers: a `TaskTower` a task, in funnel order.
@@ -53,7 +74,7 @@ class Heads(nn.Module, ABC):
     towers: nn.ModuleList
 
     @abstractmethod
-    def __init__(self, config: Any, backbone: NewBackbone, tasks: Sequence[str]) -> None:
+    def __init__(self, config: Any, backbone: NewBackbone, shape: InputShape) -> None:
         super().__init__()
 
     @abstractmethod
@@ -61,22 +82,83 @@ class Heads(nn.Module, ABC):
         """Logits of every task."""
 
     @abstractmethod
-    def own_backbones(self) -> Sequence[Backbone | None]:
-        """For each task the backbone whose terms start at that task's base rate, where there is one."""
+    def backbones_of(self, task: int) -> Sequence[Backbone]:
+        """The backbones whose terms start at a task's base rate; none where it reads terms that start at the
+        first task's."""
+
+    @property
+    def task_towers(self) -> Sequence[TaskTower]:
+        """The tower of each task, in funnel order."""
+        return [tower for tower in self.towers if isinstance(tower, TaskTower)]
 
     @property
     def task_layers(self) -> Sequence[nn.Linear]:
         """The last linear layer of each task, with one output each, in funnel order."""
-        return [tower.layer for tower in self.towers if isinstance(tower, TaskTower)]
+        return [tower.layer for tower in self.task_towers]
+
+    @torch.no_grad()
+    def start_at(self, logits: Sequence[float]) -> None:
+        """Start each task at a logit: with the terms of its backbones, as far as these can be started, and
+        with the bias of its last layer for the rest."""
+        term = 0.0  # where each of the terms starts
+        for task, (tower, logit) in enumerate(zip(self.task_towers, logits, strict=True)):
+            for backbone in self.backbones_of(task):
+                rest = backbone.start_at(logit)
+                term = (logit - rest) / (backbone.terms * backbone.term_weight) if backbone.terms else 0.0
+            tower.layer.bias.fill_(logit - term * tower.term_weights.sum().item())
 
     def outputs_of(self, representations: Sequence[Representation]) -> Output:
         """The towers over a representation a task; the auxiliary outputs are those of the first."""
         hidden = [
             tower.hidden(representation.for_task(task), representation.terms)
-            for task, (tower, representation) in enumerate(zip(self.towers, representations, strict=True))
+            for task, (tower, representation) in enumerate(
+                zip(self.task_towers, representations, strict=True)
+            )
         ]
         logits = [layer(h) for layer, h in zip(self.task_layers, hidden, strict=True)]
         return Output(torch.cat(logits, dim=1), hidden[0], representations[0].auxiliary)
+
+
+def build_towers(
+    config: TowersConfig, inputs: int, backbone: Backbone, tasks: int, *, own: bool
+) -> nn.ModuleList:
+    """A tower a task over vectors of a width.
+
+    Args:
+        backbone: one of those whose terms the towers read.
+        own: whether every task reads terms of backbones of its own, or the first task's.
+    """
+    weight = backbone.term_weight
+    return nn.ModuleList(
+        TaskTower(inputs, config, backbone.terms, weight if own or not task else None)
+        for task in range(tasks)
+    )
+
+
+def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Representation:
+    """A task's mixture of representations: their vectors for the task, terms and auxiliary outputs all in the
+    same shares `[B, E]`. Ready logits stay logits, as shares sum to 1."""
+    return Representation(
+        mixture(shares, [expert.for_task(task) for expert in experts]),
+        mixture(shares, [expert.terms for expert in experts]),
+        {
+            name: mixture(shares, [expert.auxiliary[name].unsqueeze(1) for expert in experts]).squeeze(1)
+            for name in experts[0].auxiliary
+        },
+    )
+
+
+def check_reads(width: int, what: str) -> None:
+    """Check that the model gives a vector, of that width, for a part of the heads to read.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not width:
+        raise ConfigError(
+            f"{what} would read the model's vector, but this model gives its logit alone",
+            mend="Use heads: {name: esmm} without towers, or another model",
+        )
 
 
 HeadsT = TypeVar("HeadsT", bound=type[Heads])

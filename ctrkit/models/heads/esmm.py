@@ -1,13 +1,15 @@
-"""ESMM: a backbone a task."""
+"""ESMM: a backbone a task, and the imputation towers of ESCM²."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
-from ctrkit.models.base import Backbone, Inputs, Output
-from ctrkit.models.heads.base import Heads, NewBackbone, TaskTower, register_heads
+from ctrkit.errors import ConfigError
+from ctrkit.models.base import Backbone, Inputs, InputShape, Output
+from ctrkit.models.heads.base import Heads, NewBackbone, TaskTower, build_towers, register_heads
 from ctrkit.models.heads.config import ESMMConfig
 
 
@@ -18,18 +20,42 @@ class ESMM(Heads):
 
     The product p(click) p(conversion | click) is the funnel's, and its loss over all impressions is the
     default of training.
+
+    With `imputation`, each task after the first has an imputation tower too, with a backbone of its own, as
+    in ESCM² (Wang et al., SIGIR 2022, arXiv 2204.05125). What it says is the auxiliary "imputation.<task>", a
+    number of any sign, of which `ctrkit.training.objectives` makes a predicted loss. No logit depends on it.
+
+    Raises:
+        ConfigError: imputation for one task alone.
     """
 
-    def __init__(self, config: ESMMConfig, backbone: NewBackbone, tasks: Sequence[str]) -> None:
-        super().__init__(config, backbone, tasks)
+    def __init__(self, config: ESMMConfig, backbone: NewBackbone, shape: InputShape) -> None:
+        super().__init__(config, backbone, shape)
+        tasks = shape.feature_map.tasks
+        if config.imputation and len(tasks) == 1:
+            raise ConfigError(
+                f"heads.imputation is for the tasks after the first, and '{tasks[0]}' is the only one",
+                mend="Leave it out, or name a second label under features.labels",
+            )
         bottoms = [backbone() for _ in tasks]
         self.backbones = nn.ModuleList(bottoms)
-        self.towers = nn.ModuleList(
-            TaskTower(bottom.outputs, config, bottom.terms, bottom.term_weight) for bottom in bottoms
-        )
+        self.towers = build_towers(config, bottoms[0].outputs, bottoms[0], len(tasks), own=True)
+        self.imputed = tasks[1:] if config.imputation else ()
+        bottoms = [backbone() for _ in self.imputed]
+        self.imputation_backbones = nn.ModuleList(bottoms)
+        self.imputation_towers = nn.ModuleList(TaskTower(b.outputs, config, b.terms) for b in bottoms)
 
     def forward(self, inputs: Inputs) -> Output:
-        return self.outputs_of([backbone(inputs) for backbone in self.backbones])
+        output = self.outputs_of([backbone(inputs) for backbone in self.backbones])
+        return replace(output, auxiliary={**output.auxiliary, **self._imputations(inputs)})
 
-    def own_backbones(self) -> Sequence[Backbone | None]:
-        return [backbone for backbone in self.backbones if isinstance(backbone, Backbone)]
+    def _imputations(self, inputs: Inputs) -> dict[str, Tensor]:
+        outputs = {}
+        towers = zip(self.imputed, self.imputation_backbones, self.imputation_towers, strict=True)
+        for task, (name, backbone, tower) in enumerate(towers, start=1):
+            representation = backbone(inputs)
+            outputs[f"imputation.{name}"] = tower(representation.for_task(task), representation.terms)
+        return outputs
+
+    def backbones_of(self, task: int) -> Sequence[Backbone]:
+        return [backbone for backbone in self.backbones[task : task + 1] if isinstance(backbone, Backbone)]

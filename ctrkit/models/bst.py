@@ -1,0 +1,35 @@
+"""BST: the target as the last event of the sequence, in a transformer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from ctrkit.models.base import register
+from ctrkit.models.sequence import SequenceConfig, SequenceModel
+from ctrkit.nn.embedding import EmbeddingConfig
+from ctrkit.nn.encoders import TransformerConfig
+from ctrkit.nn.history import HistoryConfig
+
+
+class BSTConfig(SequenceConfig):
+    """Config of BST; see `SequenceConfig`."""
+
+    name: Literal["bst"] = "bst"
+    embedding: EmbeddingConfig = EmbeddingConfig(width=32)
+    history: HistoryConfig = HistoryConfig(
+        encoder=TransformerConfig(heads=8, dropout=0.2), readouts=("target_state",)
+    )
+    hidden: tuple[PositiveInt, ...] = (1024, 512, 256)
+
+
+@register(BSTConfig)
+class BST(SequenceModel):
+    """The target is appended to the events, and its state after one block of self-attention joins the fields
+    in a tower ("Behavior Sequence Transformer for E-commerce Recommendation in Alibaba", Chen et al., DLP-KDD
+    2019).
+
+    Events are placed by their number before the target, not by time, and normalised; ReLU stands in the place
+    of the tower's LeakyReLU.
+    """

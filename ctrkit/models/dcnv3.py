@@ -1,0 +1,105 @@
+"""DCNv3, also called FCN: an exponential and a linear cross network, and no tower."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from ctrkit.config import Config
+from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Representation, register
+from ctrkit.models.heads.config import ESMMConfig, HeadsConfig
+from ctrkit.nn.cross import ExponentialCross, LinearCross, two_views
+
+
+class CrossConfig(Config):
+    """The two cross networks of DCNv3.
+
+    Attributes:
+        exponential_layers: interactions up to order 2 ** layers; linear_layers: up to order layers + 1.
+        heads: vectors of the embedding's width that each field has; all heads share their weights.
+        layer_norm: normalise inside the gates. batch_norm: normalise before them, heads as channels.
+        dropout: share of the state that is dropped after each layer.
+        rank: of the layers' matrices, for fewer parameters and multiplications; None for full matrices, as
+            published.
+    """
+
+    exponential_layers: int = Field(default=3, ge=1)
+    linear_layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=1, ge=1)
+    layer_norm: bool = True
+    batch_norm: bool = False
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    rank: int | None = Field(default=None, ge=1)
+
+    def networks(self, width: int) -> tuple[ExponentialCross, LinearCross]:
+        """Both networks, for heads of vectors of a width."""
+        common = (self.heads, self.layer_norm, self.batch_norm, self.dropout, self.rank)
+        return (
+            ExponentialCross(width, self.exponential_layers, *common),
+            LinearCross(width, self.linear_layers, *common),
+        )
+
+
+class DCNv3Config(ModelConfig):
+    """Config of DCNv3.
+
+    Attributes:
+        embedding: its width is that of one head of the cross networks; even.
+        heads: networks of its own for each task, unless told otherwise.
+        cross: the cross networks.
+    """
+
+    name: Literal["dcnv3"] = "dcnv3"
+    heads: HeadsConfig = Field(default=ESMMConfig())
+    cross: CrossConfig = CrossConfig()
+
+    @property
+    def embedding_width(self) -> int:
+        return self.cross.heads * self.embedding.width
+
+    @model_validator(mode="after")
+    def _even(self) -> DCNv3Config:
+        if self.embedding.width % 2:
+            raise ValueError("embedding.width must be even, as DCNv3 cuts embeddings into two halves")
+        return self
+
+
+@register(DCNv3Config)
+class DCNv3(Backbone):
+    """Two cross networks, with the mean of their logits: "FCN: Fusing Exponential and Linear Cross Network
+    for Click-Through Rate Prediction" (Li et al., arXiv 2407.13349).
+
+    The terms are what each dimension of the two last states adds to its network's logit, and the first task
+    starts with half of each: the published mean. So the last layer, and a posterior over it, has more to
+    move than two numbers, and further tasks on a shared bottom have something to read. The networks' own
+    logits are the auxiliary outputs "deep" (exponential) and "shallow" (linear), for the Tri-BCE loss.
+    """
+
+    term_weight = 0.5
+
+    def __init__(self, config: DCNv3Config, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        self.cross_heads = config.cross.heads
+        # Events are normalised, and readings with them: an order of magnitude above fresh embeddings, and
+        # the networks' layers multiply it.
+        self.scale = config.embedding.std
+        width = shape.flat // config.cross.heads
+        self.exponential, self.linear = config.cross.networks(width)
+        self.terms = 2 * width
+
+    def forward(self, inputs: Inputs) -> Representation:
+        vectors = torch.cat([inputs.fields, self.scale * inputs.readings], dim=1)
+        x0 = two_views(vectors, self.cross_heads)
+        deep, shallow = self.exponential.state(x0), self.linear.state(x0)
+        terms = torch.cat([self.exponential.shares(deep), self.linear.shares(shallow)], dim=1)
+        logits = {"deep": self.exponential.logit(deep), "shallow": self.linear.logit(shallow)}
+        return Representation(terms[:, :0], terms, logits)
+
+    def start_at(self, logit: float) -> float:
+        """Both networks, each with a loss of its own, start at the logit, and so does their mean."""
+        for network in (self.exponential, self.linear):
+            nn.init.constant_(network.head.bias, logit)
+        return 0.0

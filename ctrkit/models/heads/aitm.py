@@ -1,0 +1,58 @@
+"""AITM: each task hands information on to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from ctrkit.models.base import Backbone, Inputs, InputShape, Output
+from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, check_reads, register_heads
+from ctrkit.models.heads.config import AITMConfig
+from ctrkit.nn.experts import InformationTransfer
+from ctrkit.nn.mlp import MLP
+
+
+@register_heads(AITMConfig)
+class AITM(Heads):
+    """Adaptive information transfer along the funnel (Xi et al., KDD 2021, arXiv 2105.08489): each task's
+    vector but the first's is mixed with what the task before hands on, by
+    `ctrkit.nn.experts.InformationTransfer`, and then read by the task's tower.
+
+    The paper predicts p(task at an impression) for each task by itself, and its "behavioral expectation
+    calibrator" is a hinge loss on a task that gets more probable than the one before it. Here a logit is that
+    of the task given the one before, as for all heads, and probabilities at an impression are products, which
+    never exceed their factors: the hinge would be zero everywhere, and so there is none.
+
+    Terms and auxiliary outputs are not handed on. One task alone has nothing to hand on.
+    """
+
+    def __init__(self, config: AITMConfig, backbone: NewBackbone, shape: InputShape) -> None:
+        super().__init__(config, backbone, shape)
+        tasks, own = len(shape.feature_map.tasks), config.bottom == "own"
+        bottoms = [backbone() for _ in range(tasks if own else 1)]
+        self.backbones = nn.ModuleList(bottoms)
+        width = bottoms[0].outputs
+        check_reads(width, "information transfer between tasks")
+        self.branches = nn.ModuleList()
+        if not own:
+            self.branches.extend(MLP(width, config.task_widths, config.dropout) for _ in range(tasks))
+            width = config.task_widths[-1]
+        self.transfers = nn.ModuleList(InformationTransfer(width, config.dropout) for _ in range(tasks - 1))
+        self.towers = build_towers(config, width, bottoms[0], tasks, own=own)
+
+    def forward(self, inputs: Inputs) -> Output:
+        bottoms = [backbone(inputs) for backbone in self.backbones]
+        tasks = bottoms * (len(self.towers) // len(bottoms))
+        vectors = [representation.for_task(task) for task, representation in enumerate(tasks)]
+        if self.branches:
+            vectors = [branch(vector) for branch, vector in zip(self.branches, vectors, strict=True)]
+        for task, transfer in enumerate(self.transfers, start=1):
+            vectors[task] = transfer(vectors[task - 1], vectors[task])
+        return self.outputs_of(
+            [replace(task, vector=vector) for task, vector in zip(tasks, vectors, strict=True)]
+        )
+
+    def backbones_of(self, task: int) -> Sequence[Backbone]:
+        return [backbone for backbone in self.backbones[task : task + 1] if isinstance(backbone, Backbone)]

@@ -1,0 +1,51 @@
+"""LR: logistic regression."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Representation, register
+from ctrkit.models.heads.config import ESMMConfig, HeadsConfig
+from ctrkit.nn.embedding import EmbeddingConfig
+from ctrkit.nn.first_order import WEIGHTS, FirstOrder
+
+
+class LRConfig(ModelConfig):
+    """Config of LR.
+
+    Attributes:
+        embedding: of the weights; its width is 1.
+        history: not used, as a sequence counts by the mean weight of its events.
+        heads: weights of its own for each task.
+    """
+
+    name: Literal["lr"] = "lr"
+    embedding: EmbeddingConfig = WEIGHTS
+    heads: HeadsConfig = Field(default=ESMMConfig())
+
+    @property
+    def reads_embeddings(self) -> bool:
+        return False
+
+    @model_validator(mode="after")
+    def _linear(self) -> LRConfig:
+        if self.embedding.width != 1:
+            raise ValueError("embedding.width must be 1, as LR has a single weight a feature")
+        return self
+
+
+@register(LRConfig)
+class LR(Backbone):
+    """A weight for each id, a line for each number, and the mean weight of the events of each sequence:
+    "Predicting Clicks: Estimating the Click-Through Rate for New Ads" (Richardson et al., WWW 2007)."""
+
+    def __init__(self, config: LRConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        self.first_order = FirstOrder(shape.feature_map, config.embedding)
+        self.terms = self.first_order.outputs
+
+    def forward(self, inputs: Inputs) -> Representation:
+        terms = self.first_order(inputs.batch, inputs.history)
+        return Representation(terms[:, :0], terms)

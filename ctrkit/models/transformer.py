@@ -1,0 +1,97 @@
+"""Transformer: attention over fields, events and one query a task."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Representation, register
+from ctrkit.nn.embedding import EmbeddingConfig, PositionEmbedding
+from ctrkit.nn.encoders.attention import AttentionBlock
+from ctrkit.nn.history import HistoryConfig
+
+
+class TransformerConfig(ModelConfig):
+    """Config of the multi-task Transformer.
+
+    Attributes:
+        history: events are tokens as they are; what read-outs give, where some are named, is a token too.
+        blocks: number of blocks. attention_heads: of each, a divisor of the embeddings' width.
+        expand: width inside the feed-forward networks, over the outer.
+        dropout: share dropped of what attention and the feed-forward networks add.
+    """
+
+    name: Literal["transformer"] = "transformer"
+    embedding: EmbeddingConfig = EmbeddingConfig(width=32)
+    history: HistoryConfig = HistoryConfig(readouts=())
+    blocks: int = Field(default=2, ge=1)
+    attention_heads: int = Field(default=4, ge=1)
+    expand: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TransformerConfig:
+        if self.embedding.width % self.attention_heads:
+            raise ValueError("attention_heads must divide embedding.width")
+        return self
+
+
+@register(TransformerConfig)
+class Transformer(Backbone):
+    """One token a field, one an event, and one query a task, which reads them all: the encoder of "Attention
+    Is All You Need" (Vaswani et al., NeurIPS 2017) with pre-norm blocks, and learned queries as the class
+    token of BERT (Devlin et al., NAACL 2019).
+
+        task queries ─┐
+        fields ───────┼─▶ blocks ─▶ what became of each query ─▶ the vector of each task
+        events ───────┘
+
+    Fields and events read one another; queries read them and themselves, and nothing reads a query but
+    itself. So the tasks do not disturb each other, and in the last block only the queries are computed.
+
+    An event knows its age, counted back from the newest; a field and a query know which they are.
+    """
+
+    def __init__(self, config: TransformerConfig, shape: InputShape) -> None:
+        super().__init__(config, shape)
+        width, tasks = shape.width, len(shape.feature_map.tasks)
+        self.outputs = width
+        self.queries = nn.Parameter(torch.randn(tasks, width))
+        self.kinds = nn.Parameter(torch.randn(shape.vectors, width) * 0.1)
+        self.ages = (
+            PositionEmbedding(shape.feature_map.max_length, width) if shape.history is not None else None
+        )
+        self.blocks = nn.ModuleList(
+            AttentionBlock(width, config.attention_heads, config.expand, config.dropout, pre=True)
+            for _ in range(config.blocks)
+        )
+        self.norm = nn.LayerNorm(width)
+        # What a query becomes is much the same in all rows at first, and would shift the tasks' base rates.
+        nn.init.constant_(self.norm.weight, 0.1)
+
+    def forward(self, inputs: Inputs) -> Representation:
+        tokens, bias = self._tokens(inputs)
+        queries = self.queries.expand(len(tokens), -1, -1)
+        for number, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, AttentionBlock)
+            queries = block.of_targets(queries, *block.keys_and_values(tokens), bias)
+            if number < len(self.blocks):
+                tokens = block(tokens, bias)
+        return Representation.of(self.norm(queries))
+
+    def _tokens(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Tokens `[B, F + R + L, d]`, and what is added to the scores of each, `[B, 1, 1, F + R + L]`."""
+        vectors = inputs.vectors + self.kinds
+        bias = vectors.new_zeros(vectors.shape[:2])
+        if inputs.history is not None and self.ages is not None:
+            candidates = len(vectors) // max(len(inputs.history), 1)
+            events = inputs.history.events
+            events = (events + self.ages(events.shape[1])).repeat_interleave(candidates, dim=0)
+            missing = ~inputs.history.mask.repeat_interleave(candidates, dim=0)
+            vectors = torch.cat([vectors, events], dim=1)
+            unread = bias.new_zeros(missing.shape).masked_fill(missing, torch.finfo(bias.dtype).min / 2)
+            bias = torch.cat([bias, unread], dim=1)
+        return vectors, bias[:, None, None, :]

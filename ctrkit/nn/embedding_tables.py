@@ -1,0 +1,209 @@
+"""Tables of vectors, read by id: several in one matrix, with a dimension of their own, or hashed.
+
+Every kind of tables is called alike: `ids [..., C]` of C columns, and `tables [C]`, the table of each
+column by its position, give `[..., C, width]`. The id 0 is padding: its vector is zero for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from itertools import accumulate
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctrkit.data.batches import PADDING_ID
+
+HASHES = 2  # k of the paper's experiments
+PRIME = (1 << 31) - 1  # above every id; a product of two numbers below it fits into int64
+
+
+class RowMatrix(nn.Module):
+    """A matrix that is read by row. Row 0 is zero, gets no gradient, and so stays zero.
+
+    Attributes:
+        weight: `[rows, width]`.
+        sparse: give the gradient as the rows that were read in training, once each, and nothing of the
+            others: a coalesced sparse tensor. Set by `ctrkit.training.optimizers.build_optimizer`.
+    """
+
+    def __init__(self, rows: int, width: int, std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(rows, width).mul_(std))
+        self.sparse = False
+        with torch.no_grad():
+            self.weight[PADDING_ID].zero_()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Row numbers, of any integer type: `[...] -> [..., width]`."""
+        if self.sparse and self.training:
+            vectors: Tensor = _SparseRead.apply(self.weight, rows)  # type: ignore[no-untyped-call]
+            return vectors
+        return F.embedding(rows, self.weight, padding_idx=PADDING_ID)
+
+
+class _SparseRead(torch.autograd.Function):
+    """Rows of a matrix, whose gradient is summed by row right away.
+
+    `F.embedding(sparse=True)` leaves a gradient for each reading; filtering out the padding and summing by
+    row afterwards takes several times as long as the sort and the bag of rows used here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = weight.shape
+        return F.embedding(rows, weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        rows, order = rows.flatten().sort(stable=True)  # stable, so that sums are the same in every run
+        paddings = int((rows == PADDING_ID).sum())
+        rows, order = rows[paddings:], order[paddings:]
+        touched, readings = torch.unique_consecutive(rows, return_counts=True)
+        first = readings.cumsum(0) - readings
+        gradient = gradients[0].reshape(-1, ctx.shape[1])
+        sums = F.embedding_bag(order, gradient, first, mode="sum")
+        sparse = torch.sparse_coo_tensor(
+            touched[None], sums, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return sparse, None
+
+
+class StackedTables(nn.Module):
+    """Tables of one width in one matrix: `[..., C] -> [..., C, width]`.
+
+    Row 0 is the padding of all; the ids 1, 2, ... of a table lie one after the other from its start.
+
+    Args:
+        sizes: table -> number of its ids, padding included.
+        width: of the vectors.
+        std: of the normal distribution that they start from.
+    """
+
+    starts: Tensor
+
+    def __init__(self, sizes: Mapping[str, int], width: int, std: float) -> None:
+        super().__init__()
+        self.names = tuple(sizes)
+        self.register_buffer("starts", table_starts(list(sizes.values())), persistent=False)
+        self.matrix = RowMatrix(1 + sum(size - 1 for size in sizes.values()), width, std)
+
+    def forward(self, ids: Tensor, tables: Tensor) -> Tensor:
+        vectors: Tensor = self.matrix(table_rows(ids, self.starts[tables]))
+        return vectors
+
+
+class ProjectedTables(nn.Module):
+    """Tables of one dimension of their own, each projected to the width of the others: `[..., C] ->
+    [..., C, width]`.
+
+    "Mixed Dimension Embeddings with Application to Memory-Efficient Recommendation Systems" (Ginart et al.,
+    ISIT 2021). The projection has no bias, so that padding stays zero, and starts at the scale that gives
+    projected vectors the standard deviation `std`.
+
+    Args:
+        sizes: table -> number of its ids, padding included.
+        dimension: of the tables.
+        width: of the projected vectors.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], dimension: int, width: int, std: float) -> None:
+        super().__init__()
+        self.names = tuple(sizes)
+        self.stack = StackedTables(sizes, dimension, std)
+        self.projection = nn.Parameter(torch.randn(len(sizes), dimension, width) * dimension**-0.5)
+
+    def forward(self, ids: Tensor, tables: Tensor) -> Tensor:
+        vectors = self.stack(ids, tables)
+        return torch.einsum("...cn,cnd->...cd", vectors, self.projection[tables])
+
+
+class HashedTables(nn.Module):
+    """Tables without vectors of their own, mixed from shared rows: `[..., C] -> [..., C, width]`.
+
+    "Hash Embeddings for Efficient Word Representations" (Svenstrup et al., NIPS 2017): the vector of an id
+    is the sum over k = 1, 2 of p_k(id) E[h_k(id)], with rows E that all ids of all tables share, and two
+    importance weights p of each id. Two ids that fall on the same two rows still differ in their mix. The
+    hash functions ((a id + b) mod prime) mod rows are universal (Carter and Wegman, 1979); their constants
+    follow from the name of the table alone.
+
+    p starts as N(0, 1/2), which gives mixed vectors the standard deviation `std` of E.
+
+    Args:
+        sizes: table -> number of its ids, padding included.
+        rows: of E.
+        width: of the vectors.
+    """
+
+    constants: Tensor
+
+    def __init__(self, sizes: Mapping[str, int], rows: int, width: int, std: float) -> None:
+        super().__init__()
+        self.names, self.rows = tuple(sizes), rows
+        self.register_buffer("constants", hash_constants(self.names), persistent=False)
+        self.importance = StackedTables(sizes, HASHES, HASHES**-0.5)
+        self.shared = RowMatrix(1 + rows, width, std)
+
+    def forward(self, ids: Tensor, tables: Tensor) -> Tensor:
+        rows = hash_rows(ids, self.constants[tables], self.rows)  # [..., C, k]
+        mix: Tensor = self.importance(ids, tables).unsqueeze(-1) * self.shared(rows)
+        return mix.sum(dim=-2)
+
+
+def table_starts(sizes: Sequence[int]) -> Tensor:
+    """What is added to the ids of each table, so that tables share row 0 and nothing else: `[T]`.
+
+    The ids of every table fit into int32, but all of them together may not: then starts, and with them rows,
+    are int64. Where int32 is enough it is used, as it sorts in half the time.
+    """
+    *starts, last_row = accumulate((size - 1 for size in sizes), initial=0)
+    return torch.tensor(starts, dtype=torch.int32 if last_row < 1 << 31 else torch.int64)
+
+
+def table_rows(ids: Tensor, starts: Tensor) -> Tensor:
+    """Rows of int32 ids in a matrix of stacked tables: `[..., C]` and `[C]` give `[..., C]`."""
+    return (ids + starts).masked_fill_(ids == PADDING_ID, PADDING_ID)
+
+
+def hash_constants(tables: Sequence[str]) -> Tensor:
+    """a in 1, ..., prime - 1 and b in 0, ..., prime - 1 of each hash function: int64 `[T, 2, k]`.
+
+    From a cryptographic digest of the table's name, and so the same on every machine and in every run.
+    """
+
+    def draw(table: str, letter: str, function: int, low: int) -> int:
+        digest = blake2b(f"{letter}{function}/{table}".encode(), digest_size=16).digest()
+        return low + int.from_bytes(digest, "big") % (PRIME - low)
+
+    return torch.tensor(
+        [[[draw(table, letter, k, low) for k in range(HASHES)] for letter, low in (("a", 1), ("b", 0))]
+         for table in tables],
+        dtype=torch.int64,
+    )  # fmt: skip
+
+
+def hash_rows(ids: Tensor, constants: Tensor, rows: int) -> Tensor:
+    """1 + ((a id + b) mod prime) mod rows for each hash function, and 0 for padding.
+
+    Args:
+        ids: int32 or int64 `[..., C]`, below 2^31: then nothing overflows int64.
+        constants: a and b, int64 `[C, 2, k]`.
+
+    Returns:
+        int64 `[..., C, k]`.
+    """
+    a, b = constants.unbind(dim=1)
+    ids = ids.unsqueeze(-1)
+    return ((ids * a + b) % PRIME % rows + 1).masked_fill_(ids == PADDING_ID, PADDING_ID)
+
+
+def own_dimension(size: int) -> int:
+    """min(50, floor(size ** 1/4)), at least 1: exact, where a float's power may fall short of an integer."""
+    return max(1, min(50, isqrt(isqrt(size))))

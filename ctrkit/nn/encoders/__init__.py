@@ -1,0 +1,76 @@
+"""Encoders of a behaviour sequence: events in, a state for each event out."""
+
+from __future__ import annotations
+
+from ctrkit.nn.encoders.attention import BidirectionalTransformer, CausalTransformer
+from ctrkit.nn.encoders.base import Encoded, Encoder, Memory, NoEncoder, RecurrentEncoder
+from ctrkit.nn.encoders.config import (
+    EncoderConfig,
+    GRUConfig,
+    LSTMConfig,
+    Mamba4RecConfig,
+    MambaConfig,
+    NoEncoderConfig,
+    SASRecConfig,
+    TransformerConfig,
+)
+from ctrkit.nn.encoders.mamba import Mamba
+from ctrkit.nn.encoders.recurrent import GRU, LSTM
+from ctrkit.nn.mamba import MambaEncoder
+from ctrkit.nn.mamba4rec import Mamba4RecEncoder
+
+
+def build_encoder(
+    config: EncoderConfig, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+) -> Encoder:
+    """An encoder with fresh weights.
+
+    Args:
+        width: of events and states.
+        length: the longest history.
+        reads_states, reads_target: whether any read-out reads the states of the events, and whether any reads
+            that of the target as the next event.
+
+    Raises:
+        ConfigError: heads do not divide the width.
+    """
+    match config:
+        case GRUConfig():
+            return GRU(width, config.layers)
+        case LSTMConfig():
+            return LSTM(width, config.layers)
+        case MambaConfig():
+            mixer = (config.state, config.convolution, config.expand)
+            return Mamba(MambaEncoder(width, config.blocks, config.norm, config.dropout, *mixer))
+        case Mamba4RecConfig():
+            mixer = (config.state, config.convolution, config.expand)
+            start = config.paper_initialisation
+            return Mamba(Mamba4RecEncoder(width, config.blocks, config.dropout, *mixer, start))
+        case TransformerConfig():
+            return BidirectionalTransformer(
+                width, length, config, reads_states=reads_states, reads_target=reads_target
+            )
+        case SASRecConfig():
+            return CausalTransformer(
+                width, length, config, reads_states=reads_states, reads_target=reads_target
+            )
+        case NoEncoderConfig():
+            return NoEncoder()
+
+
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "EncoderConfig",
+    "GRUConfig",
+    "LSTMConfig",
+    "Mamba4RecConfig",
+    "MambaConfig",
+    "Memory",
+    "NoEncoder",
+    "NoEncoderConfig",
+    "RecurrentEncoder",
+    "SASRecConfig",
+    "TransformerConfig",
+    "build_encoder",
+]

@@ -1,0 +1,256 @@
+"""Self-attention over a behaviour sequence: bidirectional as in BST, causal as in SASRec.
+
+Both know the order of events by the age of each, counted back from the target: the target is 0, the newest
+event 1. So padding shifts nothing, and an event has the same age whether a target stands after it or not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctrkit.errors import ConfigError
+from ctrkit.nn.embedding import PositionEmbedding
+from ctrkit.nn.encoders.base import Encoded, Encoder
+from ctrkit.nn.encoders.config import AttentionConfig
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of "Attention Is All You Need" (Vaswani et al., NeurIPS 2017), without biases.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(
+                f"history.encoder.heads: {heads} heads do not divide {width}, the width of embeddings",
+                mend="Choose another number of heads, or another `embedding.width`",
+            )
+        self.heads = heads
+        self.inputs = nn.Linear(width, 3 * width, bias=False)
+        self.outputs = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Each event reads the others: `[U, L, width] -> [U, L, width]`.
+
+        Args:
+            bias: added to the scores, `[U, 1, L or 1, L]`.
+        """
+        query, keys, values = self._split(self.inputs(x), 3)
+        return self._join(F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What events offer to targets: `[U, L, width] -> [U, heads, L, width / heads]`, twice."""
+        width = x.shape[-1]
+        keys, values = self._split(F.linear(x, self.inputs.weight[width:]), 2)
+        return keys, values
+
+    def of_targets(self, targets: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Each target reads the events and itself, but no other target: `[U, K, width] -> [U, K, width]`.
+
+        Args:
+            keys, values: of the events.
+            bias: added to the scores of the events, `[U, 1, 1, L]`.
+        """
+        query, own_key, own_value = self._split(self.inputs(targets), 3)
+        query = query / math.sqrt(query.shape[-1])
+        own_score = (query * own_key).sum(dim=-1, keepdim=True)
+        scores = torch.cat([query @ keys.transpose(2, 3) + bias, own_score], dim=-1)
+        weights = scores.softmax(dim=-1)
+        return self._join(weights[..., :-1] @ values + weights[..., -1:] * own_value)
+
+    def _split(self, x: Tensor, parts: int) -> list[Tensor]:
+        """`[U, L, parts * width]` to the parts, `[U, heads, L, width / heads]` each."""
+        heads = x.reshape(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return [heads[part] for part in range(parts)]
+
+    def _join(self, x: Tensor) -> Tensor:
+        """The heads side by side, mixed."""
+        mixed: Tensor = self.outputs(x.transpose(1, 2).flatten(2))
+        return mixed
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention and a feed-forward network, each in a residual with layer normalisation.
+
+    Args:
+        pre: normalise what the two read, x + f(norm(x)), with ReLU, as in SASRec; else the sum,
+            norm(x + f(x)), with LeakyReLU, as in BST.
+    """
+
+    def __init__(self, width: int, heads: int, expand: int, dropout: float, *, pre: bool) -> None:
+        super().__init__()
+        self.pre = pre
+        self.attention = SelfAttention(width, heads)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, expand * width),
+            nn.ReLU() if pre else nn.LeakyReLU(),
+            nn.Linear(expand * width, width),
+        )
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`[U, L, width] -> [U, L, width]`."""
+        return self._after(x, self.attention(self._before(x), bias))
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `SelfAttention.keys_and_values`."""
+        return self.attention.keys_and_values(self._before(x))
+
+    def of_targets(self, targets: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """See `SelfAttention.of_targets`."""
+        return self._after(targets, self.attention.of_targets(self._before(targets), keys, values, bias))
+
+    def _before(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.attention_norm(x) if self.pre else x
+        return normed
+
+    def _after(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(attended)
+        if self.pre:
+            pre: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            return pre
+        x = self.attention_norm(x)
+        post: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return post
+
+
+class TransformerEncoder(Encoder):
+    """What both encoders of self-attention share.
+
+    Args:
+        width: of events and states; length: the longest history.
+        config: of the blocks.
+        reads_states, reads_target: whether any read-out reads the states of the events, and whether any reads
+            that of the target. What none reads is not computed.
+    """
+
+    pre: ClassVar[bool]
+
+    def __init__(
+        self, width: int, length: int, config: AttentionConfig, *, reads_states: bool, reads_target: bool
+    ) -> None:
+        super().__init__()
+        self.reads_states, self.reads_target = reads_states, reads_target
+        self.positions = PositionEmbedding(length + reads_target, width)
+        self.stack = nn.ModuleList(
+            AttentionBlock(width, config.heads, config.expand, config.dropout, pre=self.pre)
+            for _ in range(config.blocks)
+        )
+
+    @property
+    def blocks(self) -> list[AttentionBlock]:
+        """The blocks, first to last."""
+        return [block for block in self.stack if isinstance(block, AttentionBlock)]
+
+    def _place(self, events: Tensor) -> Tensor:
+        """Events with their ages."""
+        length = events.shape[1]
+        ages: Tensor = self.positions(length + self.reads_target)
+        return events + ages[:length]
+
+    def _place_targets(self, targets: Tensor) -> Tensor:
+        """Targets with theirs, 0."""
+        age: Tensor = self.positions(1)
+        return targets + age
+
+
+class BidirectionalTransformer(TransformerEncoder):
+    """Every event reads every other, as in "Behavior Sequence Transformer for E-commerce Recommendation in
+    Alibaba" (Chen et al., DLP-KDD 2019): post-norm blocks with LeakyReLU.
+
+    The paper's target is the last event of the sequence, and its state is the reading: that is the read-out
+    `target_state`. As all events see the target, all but the last block are computed again for each target;
+    of the last one, only the target's place. The states of events, for other read-outs, are those of the
+    history without a target.
+
+    The paper puts a learned vector for the time between event and target beside each embedding; here it is
+    one for the number of events between them, and added.
+    """
+
+    pre = False
+
+    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+        if not self.reads_states:
+            return Encoded(mask, events, events[:, :0])
+        x, bias = self._place(events), _bias(mask, events)
+        for block in self.blocks:
+            x = block(x, bias)
+        return Encoded(mask, events, x)
+
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        *blocks, last = self.blocks
+        x, t, bias = self._place(history.events), self._place_targets(targets), _bias(history.mask, targets)
+        if blocks:
+            users, candidates = targets.shape[:2]
+            rows = x.repeat_interleave(candidates, dim=0)
+            rows = torch.cat([rows, t.flatten(0, 1).unsqueeze(1)], dim=1)  # [U * K, L + 1, d]
+            bias = bias.repeat_interleave(candidates, dim=0)
+            everywhere = F.pad(bias, (0, 1))
+            for block in blocks:
+                rows = block(rows, everywhere)
+            state = last.of_targets(rows[:, -1:], *last.keys_and_values(rows[:, :-1]), bias)
+            return state.reshape(users, candidates, -1)
+        return last.of_targets(t, *last.keys_and_values(x), bias)
+
+
+class CausalTransformer(TransformerEncoder):
+    """Each event reads itself and those before it, as in "Self-Attentive Sequential Recommendation" (Kang and
+    McAuley, ICDM 2018): dropout of the input, pre-norm blocks with ReLU, and a normalisation at the end.
+
+    No event sees the target: what events offer it in each block is computed once and kept as the memory, and
+    a target costs one place a block.
+    """
+
+    pre = True
+
+    def __init__(
+        self, width: int, length: int, config: AttentionConfig, *, reads_states: bool, reads_target: bool
+    ) -> None:
+        super().__init__(width, length, config, reads_states=reads_states, reads_target=reads_target)
+        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+        x, bias = self.dropout(self._place(events)), _bias(mask, events, causal=True)
+        memory: list[Tensor] = []
+        for number, block in enumerate(self.blocks, start=1):
+            if self.reads_target:
+                memory += block.keys_and_values(x)
+            if self.reads_states or number < len(self.blocks):
+                x = block(x, bias)
+        states = self.norm(x) if self.reads_states else events[:, :0]
+        return Encoded(mask, events, states, tuple(memory))
+
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        x = self.dropout(self._place_targets(targets))
+        bias = _bias(history.mask, targets)
+        for block, keys, values in zip(self.blocks, history.memory[::2], history.memory[1::2], strict=True):
+            x = block.of_targets(x, keys, values, bias)
+        states: Tensor = self.norm(x)
+        return states
+
+
+def _bias(mask: Tensor, like: Tensor, *, causal: bool = False) -> Tensor:
+    """What is added to scores, so that no padding is read, and nothing later where `causal`.
+
+    Finite, as a row of a history without events has nothing else to read.
+
+    Returns:
+        `[U, 1, 1, L]`, or `[U, 1, L, L]` where `causal`.
+    """
+    readable = mask[:, None, None, :]
+    if causal:
+        length = mask.shape[1]
+        readable = readable & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    bias = like.new_zeros(readable.shape)
+    return bias.masked_fill(~readable, torch.finfo(like.dtype).min / 2)

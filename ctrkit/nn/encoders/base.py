@@ -1,0 +1,89 @@
+"""What every encoder of a behaviour sequence does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+# What an encoder keeps of a history, so that one more event need not encode it again: tensors of a row each.
+Memory: TypeAlias = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """U encoded histories of up to L events.
+
+    Attributes:
+        mask: bool `[U, L]`, True at events; padding stands to their left.
+        events: `[U, L, d]`, an embedding each.
+        states: `[U, L, d]`, by the encoder; `[U, 0, d]` where no read-out reads them. What stands at padding
+            is meaningless, but finite.
+        memory: of the encoder, U rows each.
+    """
+
+    mask: Tensor
+    events: Tensor
+    states: Tensor
+    memory: Memory = ()
+
+    def __len__(self) -> int:
+        return int(self.mask.shape[0])
+
+
+class Encoder(nn.Module, ABC):
+    """Gives each event of a history a state that knows the events before it, or around it.
+
+    The amount of padding to the left of the events changes no state.
+    """
+
+    @abstractmethod
+    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+        """Encode histories: events `[U, L, d]`, mask bool `[U, L]`."""
+
+    @abstractmethod
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        """The state that each target would get as the next event of its history: `[U, K, d] -> [U, K, d]`."""
+
+    def append(self, history: Encoded, event: Tensor) -> Encoded:
+        """Histories one event longer, `[U, d]`, as if they had been encoded whole."""
+        return self.encode(*longer(history, event))
+
+
+def longer(history: Encoded, event: Tensor) -> tuple[Tensor, Tensor]:
+    """Events `[U, L + 1, d]` and mask of histories with one event more."""
+    mask = torch.cat([history.mask, torch.ones_like(history.mask[:, :1])], dim=1)
+    return torch.cat([history.events, event.unsqueeze(1)], dim=1), mask
+
+
+class NoEncoder(Encoder):
+    """Events are their own states."""
+
+    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+        return Encoded(mask, events, events)
+
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        return targets
+
+
+class RecurrentEncoder(Encoder):
+    """An encoder that goes from event to event with a memory of fixed size, so that one more event, or the
+    state of a target as the next event, costs the same however long the history is."""
+
+    @abstractmethod
+    def step(self, events: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One more event for each of N histories: `[N, d] -> states [N, d]`, and the memory after it."""
+
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        candidates = targets.shape[1]
+        shared = tuple(rows.repeat_interleave(candidates, dim=0) for rows in history.memory)
+        states, _ = self.step(targets.flatten(0, 1), shared)
+        return states.reshape(targets.shape)
+
+    def append(self, history: Encoded, event: Tensor) -> Encoded:
+        events, mask = longer(history, event)
+        state, memory = self.step(event, history.memory)
+        return Encoded(mask, events, torch.cat([history.states, state.unsqueeze(1)], dim=1), memory)

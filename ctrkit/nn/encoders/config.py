@@ -1,0 +1,111 @@
+"""Configs of the encoders, chosen by `name`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from ctrkit.config import Config
+
+
+class NoEncoderConfig(Config):
+    """The events as they are: what mean pooling and DIN read."""
+
+    name: Literal["none"] = "none"
+
+
+class GRUConfig(Config):
+    """Gated recurrent units; see `ctrkit.nn.encoders.recurrent.GRU`."""
+
+    name: Literal["gru"] = "gru"
+    layers: int = Field(default=1, ge=1)
+
+
+class LSTMConfig(Config):
+    """Long short-term memory; see `ctrkit.nn.encoders.recurrent.LSTM`."""
+
+    name: Literal["lstm"] = "lstm"
+    layers: int = Field(default=1, ge=1)
+
+
+class MambaConfig(Config):
+    """Blocks of the selective state space model; see `ctrkit.nn.mamba.MambaEncoder`.
+
+    Attributes:
+        blocks: number of blocks.
+        state: numbers of state a channel; convolution: its kernel; expand: inner width over outer.
+        norm: before the mixer ("pre") or after the residual ("post").
+        dropout: share of each mixer's output that is dropped.
+    """
+
+    name: Literal["mamba"] = "mamba"
+    blocks: int = Field(default=2, ge=1)
+    state: int = Field(default=16, ge=1)
+    convolution: int = Field(default=4, ge=1)
+    expand: int = Field(default=2, ge=1)
+    norm: Literal["pre", "post"] = "pre"
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+
+class Mamba4RecConfig(Config):
+    """Blocks of Mamba4Rec; see `ctrkit.nn.mamba4rec.Mamba4RecEncoder`.
+
+    Attributes:
+        blocks: number of blocks; a single one has no residual around its mixer.
+        state: numbers of state a channel; convolution: its kernel; expand: inner width over outer.
+        dropout: share dropped of the events and in the blocks.
+        paper_initialisation: start Mamba's own layers as the paper's code does, too.
+    """
+
+    name: Literal["mamba4rec"] = "mamba4rec"
+    blocks: int = Field(default=1, ge=1)
+    state: int = Field(default=32, ge=1)
+    convolution: int = Field(default=4, ge=1)
+    expand: int = Field(default=2, ge=1)
+    dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
+    paper_initialisation: bool = True
+
+
+class AttentionConfig(Config):
+    """What the two encoders of self-attention have.
+
+    Attributes:
+        blocks: number of blocks.
+        heads: of the attention; they divide the width of embeddings.
+        expand: inner width of the feed-forward layers over the outer.
+        dropout: share dropped before each residual sum.
+    """
+
+    name: str
+    blocks: int = Field(default=1, ge=1)
+    heads: int = Field(default=2, ge=1)
+    expand: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+
+class TransformerConfig(AttentionConfig):
+    """Every event attends to every other; see `ctrkit.nn.encoders.attention.BidirectionalTransformer`."""
+
+    name: Literal["transformer"] = "transformer"
+
+
+class SASRecConfig(AttentionConfig):
+    """Events attend to those before them; see `ctrkit.nn.encoders.attention.CausalTransformer`."""
+
+    name: Literal["sasrec"] = "sasrec"
+    blocks: int = Field(default=2, ge=1)
+    heads: int = Field(default=1, ge=1)
+    expand: int = Field(default=1, ge=1)
+
+
+EncoderConfig: TypeAlias = Annotated[
+    NoEncoderConfig
+    | GRUConfig
+    | LSTMConfig
+    | MambaConfig
+    | Mamba4RecConfig
+    | TransformerConfig
+    | SASRecConfig,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,186 @@
+"""The two passes of Mamba over a sequence: causal convolution, and selective scan.
+
+On a CPU they are compiled kernels (`ctrkit.nn.scan_kernels`), on CUDA those of `causal_conv1d` and
+`mamba_ssm` where these are installed, and otherwise, in float64 and in exported programs, the plain formulas
+below.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctrkit.nn.scan_operators import convolution_operator, scan_operator
+
+_NUMBA = importlib.util.find_spec("numba") is not None
+_MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")
+_CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn")
+
+
+def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+    """silu of a depthwise convolution over the events up to each one; 0 at padding.
+
+    Args:
+        x: `[B, L, D]`; what stands at padding is not read.
+        weight: `[D, 1, d_conv]`, the newest event last.
+        bias: `[D]`.
+        mask: bool `[B, L]`, True at events.
+
+    Returns:
+        `[B, L, D]`.
+    """
+    if _by_kernel(x, weight):
+        weights = torch.cat([weight.squeeze(1), bias.unsqueeze(1)], dim=1)
+        convolved: Tensor = convolution_operator(x, weights, mask)
+        return convolved
+    # The convolution has a bias, which would make an event out of padding: masked before and after.
+    x, taps = _masked(x, mask), weight.shape[2]
+    by_cuda = _cuda_kernel(x, *_CAUSAL_CONV1D)
+    if by_cuda is not None and 2 <= taps <= 4:
+        steps_last = x.transpose(1, 2).contiguous()
+        y = by_cuda(steps_last, weight.squeeze(1), bias, activation="silu").transpose(1, 2)
+    else:
+        padded = F.pad(x, (0, 0, taps - 1, 0))
+        shifted = (padded[:, tap : tap + x.shape[1]] * weight[:, 0, tap] for tap in range(taps))
+        y = F.silu(sum(shifted, start=bias))
+    return _masked(y, mask)
+
+
+def selective_scan(
+    u: Tensor,
+    selection: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """The selective scan of "Mamba" (Gu and Dao, arXiv 2312.00752), algorithm 2, with what surrounds it.
+
+    Every one of D channels keeps a state h of N numbers, which an event changes and is read by:
+
+        delta_t = softplus(dt_weight dt_t + dt_bias)
+        h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    h_0 = 0
+        y_t = (C_t h_t + D u_t) silu(z_t)
+
+    Args:
+        u: input, `[B, L, D]`, 0 at padding.
+        selection: dt, B and C side by side, `[B, L, R + 2 N]`, with dt of the low rank R.
+        z: the gate, `[B, L, D]`.
+        dt_weight, dt_bias: `[D, R]`, `[D]`.
+        A: decay rates, `[D, N]`, negative.
+        D: of the skip, `[D]`.
+        mask: bool `[B, L]`, True at events. It spares the padding to the left of them, where y is 0.
+
+    Returns:
+        y, `[B, L, D]`.
+    """
+    if _cuda_kernel(u, *_MAMBA_SSM) is not None:
+        return _scan_by_cuda(u, selection, z, dt_weight, dt_bias, A, D)[0]
+    return selective_scan_with_state(u, selection, z, dt_weight, dt_bias, A, D, mask)[0]
+
+
+def selective_scan_with_state(
+    u: Tensor,
+    selection: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    mask: Tensor | None = None,
+    h: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan`, from a given state to the last one; gradients pass through both.
+
+    Args:
+        mask: not together with a state, which padding would wear away.
+        h: `[B, N, D]`, the state to begin with; zero if None.
+
+    Returns:
+        y, `[B, L, D]`, and the state after the last step, `[B, N, D]`.
+    """
+    if mask is not None and h is not None:
+        raise ValueError("a scan that goes on from a state takes no padding")
+    if _by_kernel(u, selection, z, A):
+        scanned: tuple[Tensor, Tensor] = scan_operator(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
+        return scanned
+    # The state that mamba_ssm returns has no gradient, and it cannot begin with one.
+    if h is None and not torch.is_grad_enabled() and _cuda_kernel(u, *_MAMBA_SSM) is not None:
+        return _scan_by_cuda(u, selection, z, dt_weight, dt_bias, A, D)
+    return scan_by_steps(u, selection, z, dt_weight, dt_bias, A, D, h)
+
+
+def scan_by_steps(
+    u: Tensor,
+    selection: Tensor,
+    z: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    h: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan_with_state` as its formula reads, one step after the other, in ordinary operations.
+
+    Many times slower and hungrier than the kernels, which it explains and checks.
+    """
+    rank, states = dt_weight.shape[1], A.shape[1]
+    dt, B, C = torch.split(selection, [rank, states, states], dim=-1)
+    delta = F.softplus(F.linear(dt, dt_weight, dt_bias))
+    decays = torch.exp(delta.unsqueeze(2) * A.t()).unbind(1)  # L times [B, N, D]
+    inputs = ((delta * u).unsqueeze(2) * B.unsqueeze(3)).unbind(1)
+    h = u.new_zeros(u.shape[0], states, u.shape[2]) if h is None else h
+    y = []
+    for decay, entering, c in zip(decays, inputs, C.unbind(1), strict=True):
+        h = decay * h + entering
+        y.append((c.unsqueeze(1) @ h).squeeze(1))
+    read = torch.stack(y, dim=1) if y else torch.zeros_like(u)
+    return (read + D * u) * F.silu(z), h
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask.unsqueeze(-1)
+
+
+def _by_kernel(*tensors: Tensor) -> bool:
+    """Whether the compiled kernels can do it. Exported programs run where ctrkit is not, so they cannot."""
+    fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+    return _NUMBA and fit and not torch.compiler.is_exporting()
+
+
+def _cuda_kernel(x: Tensor, module: str, name: str) -> Callable[..., Any] | None:
+    """A function of an optional package, for tensors on CUDA."""
+    return _optional(module, name) if x.is_cuda and not torch.compiler.is_exporting() else None
+
+
+@functools.cache
+def _optional(module: str, name: str) -> Callable[..., Any] | None:
+    try:  # mamba_ssm cannot even be imported without its compiled extension
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except ImportError:
+        return None
+    return function
+
+
+def _scan_by_cuda(
+    u: Tensor, selection: Tensor, z: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The scan of mamba_ssm, which wants the steps last."""
+    scan = _optional(*_MAMBA_SSM)
+    assert scan is not None
+    dt, B, C = torch.split(selection, [dt_weight.shape[1], A.shape[1], A.shape[1]], dim=-1)
+    u, delta, z, B, C = (x.transpose(1, 2).contiguous() for x in (u, F.linear(dt, dt_weight), z, B, C))
+    y, h = scan(
+        u, delta, A.float(), B, C, D.float(), z,
+        delta_bias=dt_bias.float(), delta_softplus=True, return_last_state=True,
+    )  # fmt: skip
+    return y.transpose(1, 2), h.transpose(1, 2)
