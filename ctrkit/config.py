@@ -94,10 +94,10 @@ def build(
         if first["type"] in ("union_tag_invalid", "literal_error"):
             context = first["ctx"]
             valid = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
-            given = str(context.get("tag", first["input"]))
+            tag = str(context.get("tag", first["input"]))
             where = key if first["type"] == "literal_error" else f"{key}.name".removeprefix(".")
             raise ConfigError(
-                f"key '{where}': there is no '{given}'", file=file, mend=nearest(given, valid)
+                f"key '{where}': there is no '{tag}'", file=file, mend=nearest(tag, valid)
             ) from error
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
         given = first["input"] if isinstance(first["input"], (str, int, float, bool)) else None

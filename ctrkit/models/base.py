@@ -140,6 +140,11 @@ class ModelConfig(Config):
         return self.embedding.width
 
     @property
+    def reads_embeddings(self) -> bool:
+        """Whether the model reads embeddings of the common width."""
+        return True
+
+    @property
     def reads_history(self) -> bool:
         """Whether the model reads sequences where there are some."""
         return True
@@ -219,7 +224,7 @@ def model_config(content: Mapping[str, Any] | ModelConfig) -> ModelConfig:
     if name not in MODELS:
         raise ConfigError(f"unknown model '{name}'", mend=nearest(str(name), MODELS))
     config = MODELS[name].config_class
-    return build(config, _merged(config().model_dump(), content))
+    return build(config, _merged(config(name=name).model_dump(), content))
 
 
 def _merged(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:

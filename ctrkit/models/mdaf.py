@@ -198,7 +198,7 @@ class MDAF(Backbone):
             return self.config
         positions, operation = self.fusion.found()
         names = [list(self.branches)[position] for position in positions]
-        connected = tuple(self.config.branches.index(name) for name in names)  # type: ignore[arg-type]
+        connected = tuple(self.config.branches.index(name) for name in names)
         fusion = OptFusionConfig(connected=connected, operation=operation)
         return self.config.model_copy(update={"fusion": fusion})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.errors import ConfigError
@@ -24,6 +24,12 @@ class CtrModel(nn.Module):
     Args:
         config: which model, and its settings.
         feature_map: what a batch holds.
+
+    Attributes:
+        reads_history: whether the model reads behaviour sequences.
+
+    Raises:
+        ConfigError: the model cannot be built for these features.
     """
 
     def __init__(self, config: ModelConfig, feature_map: FeatureMap) -> None:
@@ -40,11 +46,18 @@ class CtrModel(nn.Module):
             )
         width = config.embedding_width
         self.feature_map = feature_map
-        self.embedding = FeatureEmbedding(feature_map, config.embedding.model_copy(update={"width": width}))
-        reads_history = bool(feature_map.sequences) and config.reads_history
-        self.history = History(config.history, feature_map, width) if reads_history else None
-        readings = self.history.readings if self.history is not None else 0
-        shape = InputShape(feature_map, width, len(feature_map.fields), readings, self.history)
+        self.reads_history = bool(feature_map.sequences) and config.reads_history
+        self.embedding: FeatureEmbedding | None = None
+        self.history: History | None = None
+        static = readings = 0
+        if config.reads_embeddings:
+            static = len(feature_map.fields)
+            embedding = config.embedding.model_copy(update={"width": width})
+            self.embedding = FeatureEmbedding(feature_map, embedding)
+            if self.reads_history:
+                self.history = History(config.history, feature_map, width)
+                readings = self.history.readings
+        shape = InputShape(feature_map, width, static, readings, self.history)
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
@@ -55,15 +68,22 @@ class CtrModel(nn.Module):
                 of them and U x K rows, each is shared by K rows that follow one another: candidates of one
                 auction, say.
         """
-        fields = self.embedding.fields(batch)
-        if self.history is None:
-            return self._output(Inputs(batch, fields, fields[:, :0], None))
-        state = self.encode_history(batch) if history is None else history
-        return self._output(Inputs(batch, fields, self.history.read(state, fields), state))
-
-    def _output(self, inputs: Inputs) -> Output:
-        output: Output = self.heads(inputs)
+        if history is None and self.reads_history:
+            history = self.encode_history(batch)
+        fields = self._fields(batch)
+        readings = fields[:, :0]
+        if self.history is not None and history is not None:
+            readings = self.history.read(history, fields)
+        output: Output = self.heads(Inputs(batch, fields, readings, history))
         return output
+
+    def _fields(self, batch: Batch) -> Tensor:
+        """Embeddings of the static fields, `[B, F, d]`; `[B, 0, 0]` for a model that reads none."""
+        return (
+            batch.numeric.new_zeros(len(batch), 0, 0)
+            if self.embedding is None
+            else self.embedding.fields(batch)
+        )
 
     def encode_history(self, batch: Batch) -> HistoryState:
         """The batch's sequences, ready to be read by any number of candidates.
@@ -71,8 +91,9 @@ class CtrModel(nn.Module):
         Raises:
             ConfigError: when the model reads no sequences.
         """
-        if self.history is None:
-            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
+        self._check_reads_history()
+        if self.embedding is None or self.history is None:
+            return HistoryState.of_ids(batch.sequences)
         mask = self.embedding.event_mask(batch)
         return self.history.encode(self.embedding.sequences(batch), mask, batch.sequences)
 
@@ -88,10 +109,16 @@ class CtrModel(nn.Module):
         Raises:
             ConfigError: when the model reads no sequences.
         """
-        if self.history is None:
-            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
+        self._check_reads_history()
+        if self.embedding is None or self.history is None:
+            longer = {n: torch.cat([ids, event.sequences[n]], dim=1) for n, ids in history.ids.items()}
+            return HistoryState.of_ids(longer)
         parts = self.embedding.sequences(event).squeeze(1)
         return self.history.append(history, parts, {n: ids.squeeze(1) for n, ids in event.sequences.items()})
+
+    def _check_reads_history(self) -> None:
+        if not self.reads_history:
+            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
 
     def derive(self) -> ModelConfig:
         """The config that a search ended with, for a model whose config `searches`."""

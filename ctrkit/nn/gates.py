@@ -98,6 +98,9 @@ class SqueezeExcitation(nn.Module):
         self.squeeze = nn.Linear(vectors, between, bias=False)
         self.excite = nn.Linear(between, vectors, bias=False)
         self.activation = torch.relu if activation == "relu" else torch.sigmoid
+        # What W2 weighs is never negative: a field that starts with negative weights alone is lost to ReLU.
+        with torch.no_grad():
+            self.excite.weight.abs_()
 
     def forward(self, vectors: Tensor) -> Tensor:
         """`[B, N, d] -> [B, N, d]`."""

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from ctrkit.config import Config
-from ctrkit.data.batches import FeatureMap
+from ctrkit.data.batches import PADDING_ID, FeatureMap
 from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
@@ -74,6 +74,13 @@ class HistoryState(Encoded):
     """
 
     ids: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of_ids(cls, ids: Mapping[str, Tensor]) -> HistoryState:
+        """Histories as they are, for a model that embeds events in its own way alone."""
+        mask = torch.stack([sequence != PADDING_ID for sequence in ids.values()]).any(dim=0)
+        nothing = torch.zeros(*mask.shape, 0, device=mask.device)
+        return cls(mask, nothing, nothing, (), ids)
 
 
 class History(nn.Module):

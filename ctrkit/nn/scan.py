@@ -1,6 +1,6 @@
 """The two passes of Mamba over a sequence: causal convolution, and selective scan.
 
-On a CPU they are compiled kernels (`ctrkit.nn.scan_kernels`), on CUDA those of `causal_conv1d` and
+On a CPU they are compiled kernels (`ctrkit.nn.kernels`), on CUDA those of `causal_conv1d` and
 `mamba_ssm` where these are installed, and otherwise, in float64 and in exported programs, the plain formulas
 below.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctrkit.nn.scan_operators import convolution_operator, scan_operator
+from ctrkit.nn.kernels.operators import convolution_operator, scan_operator
 
 _NUMBA = importlib.util.find_spec("numba") is not None
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")

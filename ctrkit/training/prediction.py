@@ -57,7 +57,7 @@ def predict_candidates(
             continue
         # A model wants as many candidates for every history: short lists repeat some row.
         rows = np.where(present, first[shared, None] + places, first[shared].min()).ravel()
-        state = None if model.history is None else model.encode_history(histories.batch(shared).to(device))
+        state = model.encode_history(histories.batch(shared).to(device)) if model.reads_history else None
         output = model(candidates.batch(_contiguous(rows)).to(device), state)
         logits.append(output.logits.double().cpu().numpy()[present.ravel()])
         hidden.append(output.hidden.float().cpu().numpy()[present.ravel()])

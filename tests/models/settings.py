@@ -35,7 +35,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"heads": {"name": "shared_bottom"}, "cross": {"heads": 2, "batch_norm": True, "rank": 8}},
     ],
     "dien": [{}, {"history": {"encoder": {"name": "none"}, "products": True}}],
-    "dnn": [{}, *({"hidden": [32], "heads": heads} for heads in HEADS)],
+    "dnn": [
+        {},
+        {"embedding": {"width": 8, "per_field": True, "hash_above": 20, "hash_rows": 16, "dropout": 0.1}},
+        *({"hidden": [32], "heads": heads} for heads in HEADS),
+    ],
     "feature_gating": [
         {},
         {"gate": "row", "per": "vector", "hidden": []},

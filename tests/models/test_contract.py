@@ -128,7 +128,7 @@ def test_left_padding_changes_nothing(content: dict[str, Any], feature_map: Feat
 @every_model
 def test_candidates_may_share_a_history(content: dict[str, Any], feature_map: FeatureMap) -> None:
     model = make(content, feature_map).eval()
-    if model.history is None:
+    if not model.reads_history:
         return
     users, batch = make_batch(feature_map, 4), make_batch(feature_map, 12, seed=2)
     own = {name: ids.repeat_interleave(3, dim=0) for name, ids in users.sequences.items()}
@@ -141,7 +141,7 @@ def test_an_event_may_be_appended_to_an_encoded_history(
     content: dict[str, Any], feature_map: FeatureMap
 ) -> None:
     model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9, seed=2)
-    if model.history is None:
+    if not model.reads_history:
         return
     newest = {name: ids[:, -1:].clamp(min=1) for name, ids in batch.sequences.items()}
     before = replace(batch, sequences={name: ids[:, :-1] for name, ids in batch.sequences.items()})
@@ -236,6 +236,8 @@ def test_learns_256_rows_by_heart(content: dict[str, Any]) -> None:
 )
 # torch.export trips over its own deprecation when it copies the graph (torch 2.13).
 @pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:_check_is_size will be removed:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_exports_to_onnx_with_a_free_batch_size(name: str, tmp_path: Path) -> None:
     import onnxruntime

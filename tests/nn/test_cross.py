@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctrkit.errors import ConfigError
 from ctrkit.nn.cross import CrossNetwork, ExponentialCross, LinearCross, two_views
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "dcnv3_reference.npz"
@@ -103,3 +104,39 @@ def test_two_views_hold_first_halves_then_second_halves() -> None:
     ]
     one = two_views(torch.randn(3, 5, 6), heads=1)
     assert one.shape == (3, 1, 30)
+
+
+@pytest.mark.parametrize("kind", [ExponentialCross, LinearCross])
+@torch.no_grad()
+def test_low_rank_is_the_full_form_with_the_product_of_its_factors(kind: type[CrossNetwork]) -> None:
+    torch.manual_seed(0)
+    low, full, x = kind(12, 3, heads=2, rank=2).eval(), kind(12, 3, heads=2).eval(), torch.randn(5, 2, 12)
+    factors = {name for name in low.state_dict() if name.startswith("w.")}
+    products = {f"w.{layer}.weight": w[1].weight @ w[0].weight for layer, w in enumerate(low.w)}
+    full.load_state_dict({n: v for n, v in low.state_dict().items() if n not in factors} | products)
+    torch.testing.assert_close(low(x), full(x))
+    assert sum(low.state_dict()[name].numel() for name in factors) == 3 * 2 * (12 + 6)
+
+
+def test_low_rank_matrices_start_with_the_variance_of_full_ones() -> None:
+    torch.manual_seed(0)
+    for w in ExponentialCross(200, 2, rank=40).w:
+        std = (w[1].weight.detach() @ w[0].weight.detach()).std()
+        assert abs(float(std) / (2 / 300) ** 0.5 - 1) < 0.05
+
+
+def test_a_rank_above_the_full_one() -> None:
+    with pytest.raises(ConfigError, match="rank 6 at most, and not 7"):
+        LinearCross(12, 1, rank=7)
+
+
+@torch.no_grad()
+def test_shares_of_the_dimensions_sum_to_the_logit() -> None:
+    torch.manual_seed(0)
+    network, state = LinearCross(8, 1, heads=3), torch.randn(5, 3, 8)
+    network.head.bias.fill_(0.7)
+    torch.testing.assert_close(network.shares(state).sum(dim=1), network.logit(state))
+    silent = state.clone()
+    silent[:, :, 2] = 0.0
+    changed = (network.shares(silent) != network.shares(state)).any(dim=0)
+    assert changed.tolist() == [False, False, True, False, False, False, False, False]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctrkit.nn import mamba
-from ctrkit.nn.mamba import Mamba, MambaEncoder, scan_by_steps, selective_scan
+from ctrkit.nn import scan
+from ctrkit.nn.mamba import BlockStack, Mamba, MambaEncoder, MambaState
+from ctrkit.nn.mamba4rec import Mamba4RecEncoder
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "mamba_reference.npz"
 
@@ -30,11 +31,11 @@ def layer(reference: dict[str, torch.Tensor]) -> Mamba:
     return layer
 
 
-@pytest.mark.parametrize("scan", [selective_scan, scan_by_steps])
+@pytest.mark.parametrize("by_kernel", [True, False])
 def test_output_and_gradients_equal_mamba_ssm(
-    layer: Mamba, reference: dict[str, torch.Tensor], scan: object, monkeypatch: pytest.MonkeyPatch
+    layer: Mamba, reference: dict[str, torch.Tensor], by_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mamba, "selective_scan", scan)
+    monkeypatch.setattr(scan, "_NUMBA", by_kernel)
     x = reference["x"].clone().requires_grad_()
     y = layer(x)
     y.backward(reference["grad_y"])
@@ -44,43 +45,6 @@ def test_output_and_gradients_equal_mamba_ssm(
     for name, parameter in layer.named_parameters():
         assert parameter.grad is not None
         assert relative_error(parameter.grad, reference[f"grad.{name}"]) < 1e-4, name
-
-
-def scan_inputs(batch: int, length: int, width: int, state: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-    u, delta = draw(batch, length, width) - 0.5, draw(batch, length, width)
-    A, B, C = -draw(width, state) - 0.1, draw(batch, length, state) - 0.5, draw(batch, length, state) - 0.5
-    return [x.requires_grad_() for x in (u, delta, A, B, C)]
-
-
-@pytest.mark.parametrize("chunk_elements", [1, 100, 1 << 20])
-def test_scan_equals_the_recurrence_in_any_chunks(
-    chunk_elements: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mamba, "_CHUNK_ELEMENTS", chunk_elements)
-    u, delta, A, B, C = (x.detach().numpy() for x in scan_inputs(5, 7, 3, 2))
-    h = np.zeros((5, 3, 2))
-    expected = np.empty((5, 7, 3))
-    for t in range(7):
-        for b, d, n in np.ndindex(5, 3, 2):
-            decay = np.exp(delta[b, t, d] * A[d, n])
-            h[b, d, n] = decay * h[b, d, n] + delta[b, t, d] * B[b, t, n] * u[b, t, d]
-        expected[:, t] = (h * C[:, t, None]).sum(-1)
-    for scan in (selective_scan, scan_by_steps):
-        ours = scan(*scan_inputs(5, 7, 3, 2)).detach().numpy()
-        np.testing.assert_allclose(ours, expected, rtol=1e-12)
-    assert torch.autograd.gradcheck(selective_scan, scan_inputs(5, 7, 3, 2))
-
-
-def test_scan_of_one_step() -> None:
-    inputs = scan_inputs(2, 1, 3, 2)
-    u, delta, _, B, C = inputs
-    torch.testing.assert_close(selective_scan(*inputs), delta * u * (B * C).sum(-1, keepdim=True))
-    assert torch.autograd.gradcheck(selective_scan, inputs)
 
 
 def test_initialisation_is_that_of_mamba_ssm() -> None:
@@ -133,3 +97,66 @@ def test_post_norm_encoder_ends_normalised_and_pre_norm_too() -> None:
         states = MambaEncoder(16, blocks=2, norm=norm)(torch.randn(2, 5, 16) * 7)  # type: ignore[arg-type]
         torch.testing.assert_close(states.mean(-1), torch.zeros(2, 5), rtol=0, atol=1e-5)
         torch.testing.assert_close(states.var(-1, unbiased=False), torch.ones(2, 5), rtol=1e-3, atol=0)
+
+
+ENCODERS = {
+    "pre": lambda: MambaEncoder(8, blocks=2, norm="pre"),
+    "post": lambda: MambaEncoder(8, blocks=2, norm="post", d_conv=1),
+    "mamba4rec": lambda: Mamba4RecEncoder(8, blocks=2),
+    "mamba4rec of one block": lambda: Mamba4RecEncoder(8, blocks=1),
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> BlockStack:
+    torch.manual_seed(0)
+    encoder: BlockStack = ENCODERS[request.param]().eval()
+    return encoder
+
+
+def ragged(rows: int, steps: int) -> torch.Tensor:
+    """A mask of left-padded histories of every length, the first empty."""
+    return torch.arange(steps) >= steps - torch.arange(rows)[:, None] % (steps + 1)
+
+
+def test_a_step_gives_what_a_full_pass_gives(encoder: BlockStack) -> None:
+    events, mask = torch.randn(8, 10, 8), ragged(8, 7)
+    whole = encoder(events, torch.cat([mask, torch.ones(8, 3, dtype=torch.bool)], dim=1))
+    states, state = encoder.encode(events[:, :7], mask)
+    torch.testing.assert_close(states[mask], whole[:, :7][mask], rtol=1e-5, atol=1e-6)
+    for step in range(7, 10):
+        newest, state = encoder.step(events[:, step], state)
+        torch.testing.assert_close(newest, whole[:, step], rtol=1e-4, atol=1e-5)
+
+
+def test_an_empty_history_is_the_initial_state(encoder: BlockStack) -> None:
+    _, kept = encoder.encode(torch.randn(3, 4, 8), torch.zeros(3, 4, dtype=torch.bool))
+    for ours, theirs in zip(kept, encoder.initial_state(3), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    events = torch.randn(3, 2, 8)
+    first, state = encoder.step(events[:, 0], encoder.initial_state(3))
+    second, _ = encoder.step(events[:, 1], state)
+    torch.testing.assert_close(torch.stack([first, second], dim=1), encoder(events), rtol=1e-4, atol=1e-5)
+
+
+def test_candidates_share_one_history(encoder: BlockStack) -> None:
+    history, candidates = torch.randn(1, 6, 8), torch.randn(5, 8)
+    _, state = encoder.encode(history)
+    shared = tuple(MambaState(*(x.expand(5, -1, -1) for x in kept)) for kept in state)
+    newest, _ = encoder.step(candidates, shared)
+    appended = torch.cat([history.expand(5, -1, -1), candidates.unsqueeze(1)], dim=1)
+    torch.testing.assert_close(newest, encoder(appended)[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_pass_through_the_state(encoder: BlockStack) -> None:
+    events = torch.randn(3, 5, 8)
+
+    def gradients(newest: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(newest.square().sum() + newest.sum(), list(encoder.parameters())))
+
+    whole = gradients(encoder(events)[:, -1])
+    stepped = gradients(encoder.step(events[:, -1], encoder.encode(events[:, :-1])[1])[0])
+    for (name, _), ours, theirs in zip(encoder.named_parameters(), stepped, whole, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
+        )

@@ -149,14 +149,14 @@ def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Repre
 
 
 def check_reads(width: int, what: str) -> None:
-    """Check that the model gives a vector, of that width, for a part of the heads to read.
+    """Check that there is a vector, of that width, for a part of the heads to read.
 
     Raises:
         ConfigError: it does not.
     """
     if not width:
         raise ConfigError(
-            f"{what} would read the model's vector, but this model gives its logit alone",
+            f"{what} would read a vector of the model, but this model makes its logit alone",
             mend="Use heads: {name: esmm} without towers, or another model",
         )
 

@@ -36,6 +36,7 @@ class MMoE(Heads):
             check_reads(width, "experts over a shared bottom")
             self.experts.extend(MLP(width, config.expert_widths, config.dropout) for _ in range(count))
             reads, width = width, config.expert_widths[-1]
+        check_reads(reads, "the gates of experts")
         self.gates = nn.ModuleList(Gate(reads, count) for _ in range(tasks))
         self.towers = build_towers(config, width, bottoms[0], tasks, own=False)
 

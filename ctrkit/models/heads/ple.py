@@ -38,6 +38,8 @@ class PLE(Heads):
             last = layer == config.layers
             return ExtractionGates(inputs, self.tasks, config.task_experts, config.shared_experts, last)
 
+        if own:
+            check_reads(shape.flat, "the gates of experts")
         self.first = gates(shape.flat, layer=1) if own else None
         bottoms = [backbone() for _ in (self.first.owners if self.first is not None else [0])]
         self.backbones = nn.ModuleList(bottoms)

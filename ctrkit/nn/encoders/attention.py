@@ -1,7 +1,8 @@
 """Self-attention over a behaviour sequence: bidirectional as in BST, causal as in SASRec.
 
-Both know the order of events by the age of each, counted back from the target: the target is 0, the newest
-event 1. So padding shifts nothing, and an event has the same age whether a target stands after it or not.
+Both know the order of events by the age of each, counted back from the target, or from the newest event where
+no read-out puts a target after it. So padding shifts nothing, and what is encoded without the target has the
+ages that it has beside it.
 """
 
 from __future__ import annotations

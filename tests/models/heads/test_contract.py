@@ -110,7 +110,7 @@ def test_wrong_configs_say_what_is_meant(heads: dict[str, Any], message: str) ->
     ],
 )
 def test_a_ready_logit_is_not_read_as_a_vector(content: dict[str, Any], what: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{what}.* gives its logit alone"):
+    with pytest.raises(ConfigError, match=rf"{what}.* makes its logit alone"):
         make(content, outputs=0, terms=1)
 
 

@@ -1,227 +1,38 @@
-"""The two passes of Mamba over a sequence, forward and backward, compiled by numba for the CPU.
+"""The selective scan of Mamba with its step size, skip and gate, forward and backward, in one pass each.
 
-A kernel works on the rows `first` to `last` of a batch, one after the other, so that what a row needs stays
-in cache, and on sixteen channels at a time, so that it stays in registers (`ctrkit.nn.lanes`). Nothing of the
-size batch x length x width x N is ever in memory: the way back computes the states again. Threads are the
-business of the caller.
-
-Letters are those of the paper: L steps, D channels, N numbers of state a channel, R the rank of the step
-size. Arrays that kernels keep for themselves are blocked: `[blocks, ..., LANES]`, channels last and padded.
-
-numba compiles on first use, which takes some seconds, and keeps the result beside this file or in the user's
-cache. It is thrown away when this file changes; after a change of `lanes.py` alone, touch this one.
+Nothing of the size batch x length x width x N is ever in memory: the way back computes the states again.
 """
 
 # mypy: ignore-errors
-# The language of this file is numba's: types are those of the signatures.
 
 from __future__ import annotations
 
-import functools
-import math
-import threading
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-from numba import njit
-
-from ctrkit.nn.lanes import (
+from ctrkit.nn.kernels.common import (
+    LN_2,
+    LOG2_E,
+    add,
+    blocked,
+    copy,
+    exp2,
+    first_event,
+    kernel,
+    read_state,
+    sigmoid,
+    softplus,
+    write_state,
+    zeros,
+)  # fmt: skip
+from ctrkit.nn.kernels.lanes import (
     LANES,
     compiled,
     load,
     load_first,
     load_repeated,
-    maximum,
-    minimum,
     spread,
     store,
     store_first,
-    times_power_of_two,
     total,
 )  # fmt: skip
-
-LN_2 = math.log(2.0)
-LOG2_E = 1.0 / LN_2
-# Added to a small float32 and taken away again, 1.5 * 2**23 rounds it to the nearest integer.
-_ROUND = 12582912.0
-
-_compiling = threading.Lock()
-
-
-def _kernel(signature: str) -> Callable[[Any], Any]:
-    """Compile for arguments of the given types on first use, from the cache where that is possible."""
-
-    def lazily(function: Any) -> Any:
-        ready = []
-
-        @functools.wraps(function)
-        def kernel(*arguments: Any) -> None:
-            with _compiling:
-                if not ready:
-                    ready.append(_compile(signature, function))
-            ready[0](*arguments)
-
-        return kernel
-
-    return lazily
-
-
-def _compile(signature: str, function: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(signature, cache=True, **options)(function)
-    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
-        return njit(signature, **options)(function)
-
-
-@compiled
-def exp2(x):
-    """2**x for x <= 126, to about 2e-7; 2**-126 instead of what is smaller."""
-    x = maximum(x, -126.0)
-    shifted = x + _ROUND
-    x = x - (shifted - _ROUND)
-    # The polynomial of degree 5 with the least relative error on [-1/2, 1/2], 7.5e-8.
-    p = x * 0.0013276471992602875 + 0.009675541334451691
-    p = p * x + 0.055507132734977614
-    p = p * x + 0.24022119723840046
-    p = p * x + 0.6931469670647605
-    p = p * x + 1.0000000716546849
-    return times_power_of_two(p, shifted)
-
-
-@compiled
-def sigmoid(x):
-    return 1.0 / (1.0 + exp2(minimum(x * -LOG2_E, 126.0)))
-
-
-@compiled
-def softplus(x):
-    """log(1 + exp(x)) = max(x, 0) + log(1 + e), with e = exp(-|x|)."""
-    e = exp2(maximum(x, -x) * -LOG2_E)
-    # log(1 + e) / e by the polynomial with the least relative error on [0, 1], 3e-8.
-    p = e * 0.0052326942849555405 - 0.02950523885451967
-    p = p * e + 0.07822595199033099
-    p = p * e - 0.13663245802604831
-    p = p * e + 0.19106006763128416
-    p = p * e - 0.24842982213737488
-    p = p * e + 0.33319096807425724
-    p = p * e - 0.4999949314045984
-    p = p * e + 0.999999969879556
-    return maximum(x, 0.0) + e * p
-
-
-@compiled
-def zeros(size):
-    """Zeros that begin where a line of the cache does: a vector that lies across two takes twice the time."""
-    space = np.zeros(size + LANES, np.float32)
-    start = (-space.ctypes.data % 64) // 4
-    return space[start : start + size]
-
-
-@compiled
-def blocked(x, scale):
-    """`[D, K] -> [blocks, K, LANES]`, scaled, with zeros after the last channel."""
-    channels, inner = x.shape
-    blocks = (channels + LANES - 1) // LANES
-    y = zeros(blocks * inner * LANES).reshape(blocks, inner, LANES)
-    for d in range(channels):
-        for k in range(inner):
-            y[d // LANES, k, d % LANES] = x[d, k] * scale
-    return y
-
-
-@compiled
-def add(array, index, value):
-    store(array, index, load(array, index) + value)
-
-
-@compiled
-def is_event(mask, row, t):
-    return mask.shape[0] == 0 or mask[row, t]
-
-
-@compiled
-def first_event(mask, row, length):
-    """How much padding stands to the left of a row. An empty mask, `[0, 0]`, hides nothing."""
-    t = 0
-    while t < length and not is_event(mask, row, t):
-        t += 1
-    return t
-
-
-@compiled
-def convolve_at(x, mask, weight, start, row, t, block):
-    """One step of the convolution in one block of channels, of the events in its window."""
-    taps = weight.shape[1] - 1
-    channel = block * LANES
-    value = load(weight, (block, taps, 0))
-    for tap in range(taps):
-        source = t - (taps - 1) + tap
-        if source >= start and is_event(mask, row, source):
-            entering = load_first(x, (row, source, channel), x.shape[2] - channel)
-            value = value + load(weight, (block, tap, 0)) * entering
-    return value
-
-
-@_kernel("void(f4[:,:,:], f4[:,:], b1[:,:], f4[:,:,::1], i8, i8)")
-def convolve(x, weight, mask, y, first, last):
-    """y = silu(causal depthwise convolution of x), 0 at padding.
-
-    x, y `[B, L, D]`; weight `[D, taps + 1]`, the bias last.
-    """
-    length, width = x.shape[1:]
-    weight = blocked(weight, 1.0)
-    for row in range(first, last):
-        start = first_event(mask, row, length)
-        y[row, :start] = 0.0
-        for t in range(start, length):
-            for block in range(weight.shape[0]):
-                value = convolve_at(x, mask, weight, start, row, t, block)
-                value = value * sigmoid(value)
-                if not is_event(mask, row, t):
-                    value = spread(0.0)
-                store_first(y, (row, t, block * LANES), value, width - block * LANES)
-
-
-@_kernel("void(f4[:,:,:], f4[:,:], b1[:,:], f4[:,:,::1], f4[:,:,::1], f4[:,:,:,::1], i8, i8, i8)")
-def convolve_backward(x, weight, mask, grad_y, grad_x, grad_weights, per_sum, first, last):
-    """Gradients of `convolve`.
-
-    Those of the weights, `[sums, blocks, taps + 1, LANES]`, are added to what is there, those of `per_sum`
-    rows to one sum: which numbers are added in which order depends on the batch alone.
-    """
-    length, width = x.shape[1:]
-    weight = blocked(weight, 1.0)
-    taps = weight.shape[1] - 1
-    # dLoss/d(before silu), with zeros after the last step, where no event looks back from.
-    slopes = zeros((length + taps) * LANES).reshape(length + taps, LANES)
-    for row in range(first, last):
-        start = first_event(mask, row, length)
-        grad_weight = grad_weights[row // per_sum]
-        grad_x[row, :start] = 0.0
-        for block in range(weight.shape[0]):
-            channel = block * LANES
-            count = width - channel
-            for t in range(start, length):
-                slope = spread(0.0)
-                if is_event(mask, row, t):
-                    value = convolve_at(x, mask, weight, start, row, t, block)
-                    s = sigmoid(value)
-                    slope = load_first(grad_y, (row, t, channel), count) * s * (1.0 + value * (1.0 - s))
-                store(slopes, (t, 0), slope)
-                add(grad_weight, (block, taps, 0), slope)
-                for tap in range(taps):
-                    source = t - (taps - 1) + tap
-                    if source >= start and is_event(mask, row, source):
-                        entering = load_first(x, (row, source, channel), count)
-                        add(grad_weight, (block, tap, 0), slope * entering)
-            for t in range(start, length):
-                grad = spread(0.0)
-                if is_event(mask, row, t):
-                    for tap in range(taps):
-                        grad = grad + load(weight, (block, tap, 0)) * load(slopes, (t + taps - 1 - tap, 0))
-                store_first(grad_x, (row, t, channel), grad, count)
 
 
 @compiled
@@ -232,32 +43,6 @@ def step_size(selection, low_rank, row, t, block):
     for r in range(rank):
         x = x + load(low_rank, (block, r, 0)) * load_repeated(selection, (row, t, r))
     return x
-
-
-@compiled
-def read_state(initial, row, h):
-    """Fill h `[blocks, N, LANES]` with a row of the initial states `[B, N, D]`; of `[0, 0, 0]`, zeros."""
-    for block in range(h.shape[0]):
-        for n in range(h.shape[1]):
-            value = spread(0.0)
-            if initial.shape[0] > 0:
-                value = load_first(initial, (row, n, block * LANES), initial.shape[2] - block * LANES)
-            store(h, (block, n, 0), value)
-
-
-@compiled
-def write_state(h, row, final):
-    for block in range(h.shape[0]):
-        for n in range(h.shape[1]):
-            value = load(h, (block, n, 0))
-            store_first(final, (row, n, block * LANES), value, final.shape[2] - block * LANES)
-
-
-@compiled
-def copy(source, target):
-    for block in range(source.shape[0]):
-        for n in range(source.shape[1]):
-            store(target, (block, n, 0), load(source, (block, n, 0)))
 
 
 @compiled
@@ -287,7 +72,7 @@ def replay(u, selection, low_rank, rates, row, begin, end, history, decays, step
 _SCAN_INPUTS = "f4[:,:,::1], f4[:,:,::1], f4[:,:,:], f4[:,:], f4[:,:], f4[:,:], b1[:,:], f4[:,:,:]"
 
 
-@_kernel(f"void({_SCAN_INPUTS}, f4[:,:,::1], f4[:,:,::1], i8, i8)")
+@kernel(f"void({_SCAN_INPUTS}, f4[:,:,::1], f4[:,:,::1], i8, i8)")
 def scan(u, selection, z, low_rank, A, D, mask, initial, y, final, first, last):
     """The selective scan with its step size, skip and gate; see `ctrkit.nn.scan.selective_scan`.
 
@@ -325,7 +110,7 @@ def scan(u, selection, z, low_rank, A, D, mask, initial, y, final, first, last):
         write_state(h, row, final)
 
 
-@_kernel(
+@kernel(
     f"void({_SCAN_INPUTS}, f4[:,:,::1], f4[:,:,:], f4[:,:,::1], f4[:,:,::1], f4[:,:,:], f4[:,:,::1],"
     " f4[:,:,:,::1], i8, i8, i8, i8)"
 )

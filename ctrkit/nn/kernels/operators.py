@@ -1,4 +1,4 @@
-"""The compiled kernels of `ctrkit.nn.scan_kernels` as operators of torch, with their gradients.
+"""The compiled kernels of `ctrkit.nn.kernels` as operators of torch, with their gradients.
 
 As operators they are opaque to `torch.compile`, which keeps them whole and fuses what is around them.
 numba is imported when the first of them runs.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctrkit.nn.threads import in_parallel
+from ctrkit.nn.kernels.threads import in_parallel
 
 # Gradients of weights are added up in at most this many sums, each of as many rows, and these then in order:
 # the result is the same, bit for bit, whatever the number of threads and whichever comes first.
@@ -29,7 +29,7 @@ _SMALL = 1 << 18
 @torch.library.custom_op("ctrkit::convolution", mutates_args=(), device_types="cpu")
 def convolution_operator(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
     """silu of the causal depthwise convolution of x `[B, L, D]`; weight `[D, d_conv + 1]`, the bias last."""
-    from ctrkit.nn.scan_kernels import convolve
+    from ctrkit.nn.kernels.convolution import convolve
 
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     _on_rows(convolve, x.numel() * weight.shape[1], x, weight, _mask(mask), y)
@@ -40,7 +40,7 @@ def convolution_operator(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tens
 def _convolution_backward(
     x: Tensor, weight: Tensor, mask: Tensor | None, grad_y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    from ctrkit.nn.scan_kernels import convolve_backward
+    from ctrkit.nn.kernels.convolution import convolve_backward
 
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     sums, rows = _sums(x, weight.shape[1])
@@ -63,7 +63,7 @@ def scan_operator(
     h: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`ctrkit.nn.scan.selective_scan_with_state` for float32 on a CPU."""
-    from ctrkit.nn.scan_kernels import scan
+    from ctrkit.nn.kernels.scan import scan
 
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     last = u.new_empty(u.shape[0], A.shape[1], A.shape[0])
@@ -87,7 +87,7 @@ def _scan_backward(
     grad_last: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first seven inputs and of h, that one empty without h."""
-    from ctrkit.nn.scan_kernels import scan_backward
+    from ctrkit.nn.kernels.scan import scan_backward
 
     (channels, states), rank = A.shape, dt_weight.shape[1]
     inputs = u.contiguous(), selection.contiguous(), z, _low_rank(dt_weight, dt_bias), A, D.unsqueeze(1)
@@ -133,7 +133,7 @@ def _memory(x: Tensor) -> Any:
 
 def _sums(x: Tensor, columns: int) -> tuple[Tensor, int]:
     """Room for sums of the gradients of weights `[D, columns]`, and how many rows go into each."""
-    from ctrkit.nn.lanes import LANES
+    from ctrkit.nn.kernels.lanes import LANES
 
     batch, _, channels = x.shape
     rows = max(1, -(-batch // _SUMS))

@@ -1,0 +1,176 @@
+"""What all kernels share: how they are compiled, elementary functions, and the layout of their own arrays.
+
+A kernel works on the rows `first` to `last` of a batch, one after the other, so that what a row needs stays in
+cache, and on sixteen channels at a time, so that it stays in registers. Threads are the business of the caller.
+
+Letters are those of the Mamba paper: L steps, D channels, N numbers of state a channel, R the rank of the step
+size. Arrays that kernels keep for themselves are blocked: `[blocks, ..., LANES]`, channels last and padded.
+"""
+
+# mypy: ignore-errors
+# The language of kernels is numba's: types are those of the signatures.
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ctrkit.nn.kernels.lanes import (
+    LANES,
+    compiled,
+    load,
+    load_first,
+    maximum,
+    minimum,
+    spread,
+    store,
+    store_first,
+    times_power_of_two,
+)  # fmt: skip
+
+LN_2 = math.log(2.0)
+LOG2_E = 1.0 / LN_2
+# Added to a small float32 and taken away again, 1.5 * 2**23 rounds it to the nearest integer.
+_ROUND = 12582912.0
+
+_compiling = threading.Lock()
+# numba takes a kernel from its cache, beside the kernel's file or in the user's folder, as long as that one
+# file is the same. Kernels are made of functions of other files too: their names tell the state of them all.
+_SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+_VERSION = hashlib.sha256(_SOURCES).hexdigest()[:12]
+
+
+def kernel(signature: str) -> Callable[[Any], Any]:
+    """Compile for arguments of the given types on first use, from the cache where that is possible."""
+
+    def lazily(function: Any) -> Any:
+        ready = []
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> None:
+            with _compiling:
+                if not ready:
+                    ready.append(_compile(signature, function))
+            ready[0](*arguments)
+
+        return call
+
+    return lazily
+
+
+def _compile(signature: str, function: Any) -> Any:
+    options = {"nogil": True, "error_model": "numpy"}
+    function.__qualname__ = f"{function.__name__}_{_VERSION}"
+    try:
+        return njit(signature, cache=True, **options)(function)
+    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
+        return njit(signature, **options)(function)
+
+
+@compiled
+def exp2(x):
+    """2**x for x <= 126, to about 2e-7; 2**-126 instead of what is smaller."""
+    x = maximum(x, -126.0)
+    shifted = x + _ROUND
+    x = x - (shifted - _ROUND)
+    # The polynomial of degree 5 with the least relative error on [-1/2, 1/2], 7.5e-8.
+    p = x * 0.0013276471992602875 + 0.009675541334451691
+    p = p * x + 0.055507132734977614
+    p = p * x + 0.24022119723840046
+    p = p * x + 0.6931469670647605
+    p = p * x + 1.0000000716546849
+    return times_power_of_two(p, shifted)
+
+
+@compiled
+def sigmoid(x):
+    return 1.0 / (1.0 + exp2(minimum(x * -LOG2_E, 126.0)))
+
+
+@compiled
+def softplus(x):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + e), with e = exp(-|x|)."""
+    e = exp2(maximum(x, -x) * -LOG2_E)
+    # log(1 + e) / e by the polynomial with the least relative error on [0, 1], 3e-8.
+    p = e * 0.0052326942849555405 - 0.02950523885451967
+    p = p * e + 0.07822595199033099
+    p = p * e - 0.13663245802604831
+    p = p * e + 0.19106006763128416
+    p = p * e - 0.24842982213737488
+    p = p * e + 0.33319096807425724
+    p = p * e - 0.4999949314045984
+    p = p * e + 0.999999969879556
+    return maximum(x, 0.0) + e * p
+
+
+@compiled
+def zeros(size):
+    """Zeros that begin where a line of the cache does: a vector that lies across two takes twice the time."""
+    space = np.zeros(size + LANES, np.float32)
+    start = (-space.ctypes.data % 64) // 4
+    return space[start : start + size]
+
+
+@compiled
+def blocked(x, scale):
+    """`[D, K] -> [blocks, K, LANES]`, scaled, with zeros after the last channel."""
+    channels, inner = x.shape
+    blocks = (channels + LANES - 1) // LANES
+    y = zeros(blocks * inner * LANES).reshape(blocks, inner, LANES)
+    for d in range(channels):
+        for k in range(inner):
+            y[d // LANES, k, d % LANES] = x[d, k] * scale
+    return y
+
+
+@compiled
+def add(array, index, value):
+    store(array, index, load(array, index) + value)
+
+
+@compiled
+def is_event(mask, row, t):
+    return mask.shape[0] == 0 or mask[row, t]
+
+
+@compiled
+def first_event(mask, row, length):
+    """How much padding stands to the left of a row. An empty mask, `[0, 0]`, hides nothing."""
+    t = 0
+    while t < length and not is_event(mask, row, t):
+        t += 1
+    return t
+
+
+@compiled
+def read_state(initial, row, h):
+    """Fill h `[blocks, N, LANES]` with a row of the initial states `[B, N, D]`; of `[0, 0, 0]`, zeros."""
+    for block in range(h.shape[0]):
+        for n in range(h.shape[1]):
+            value = spread(0.0)
+            if initial.shape[0] > 0:
+                value = load_first(initial, (row, n, block * LANES), initial.shape[2] - block * LANES)
+            store(h, (block, n, 0), value)
+
+
+@compiled
+def write_state(h, row, final):
+    for block in range(h.shape[0]):
+        for n in range(h.shape[1]):
+            value = load(h, (block, n, 0))
+            store_first(final, (row, n, block * LANES), value, final.shape[2] - block * LANES)
+
+
+@compiled
+def copy(source, target):
+    for block in range(source.shape[0]):
+        for n in range(source.shape[1]):
+            store(target, (block, n, 0), load(source, (block, n, 0)))

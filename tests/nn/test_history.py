@@ -1,0 +1,177 @@
+"""Every encoder with every read-out."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from ctrkit.config import build
+from ctrkit.data.batches import FeatureMap
+from ctrkit.errors import ConfigError
+from ctrkit.nn.history import History, HistoryConfig, HistoryState
+from ctrkit.nn.readouts import ReadoutName
+
+WIDTH, LENGTH, USERS, CANDIDATES = 4, 5, 7, 3
+FEATURE_MAP = FeatureMap(
+    tables={"item": 40, "category": 9, "hour": 26},
+    categorical={"item": "item", "category": "category", "hour": "hour"},
+    sequences={"items": "item", "categories": "category"},
+    max_length=LENGTH,
+    target=("item", "category"),
+)
+ENCODERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "gru": {},
+    "lstm": {"layers": 2},
+    "mamba": {"state": 4},
+    "mamba4rec": {"state": 4},
+    "transformer": {"blocks": 2},
+    "sasrec": {},
+}
+READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
+ZERO_WHEN_EMPTY = {"last_state", "mean", "target_attention", "din", "augru"}
+
+
+def config(encoder: str, *readouts: str, **settings: Any) -> HistoryConfig:
+    content = {"encoder": {"name": encoder, **ENCODERS[encoder]}, "readouts": list(readouts), **settings}
+    return build(HistoryConfig, content)
+
+
+GRID = [
+    pytest.param(config(encoder, *readouts), id=f"{encoder}-{'+'.join(readouts)}")
+    for encoder in ENCODERS
+    for readouts in (*((name,) for name in READOUTS), READOUTS)
+    if not (encoder == "none" and "target_state" in readouts)
+    and not (encoder != "none" and readouts == ("din",))
+]
+every_reading = pytest.mark.parametrize("config", GRID)
+
+
+def make(config: HistoryConfig, feature_map: FeatureMap = FEATURE_MAP) -> History:
+    torch.manual_seed(0)
+    return History(config, feature_map, WIDTH).eval()
+
+
+def histories(length: int = LENGTH) -> tuple[torch.Tensor, torch.Tensor]:
+    """Parts of histories of 0, 1, 2, ... events, with numbers at padding too."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.arange(length - 1, -1, -1) < (torch.arange(USERS) % (length + 1))[:, None]
+    return torch.randn(USERS, length, 2, WIDTH, generator=generator), mask
+
+
+def targets(candidates: int = CANDIDATES) -> torch.Tensor:
+    return torch.randn(USERS * candidates, 3, WIDTH, generator=torch.Generator().manual_seed(2))
+
+
+def encode(history: History, parts: torch.Tensor, mask: torch.Tensor) -> HistoryState:
+    ids = torch.arange(mask.numel(), dtype=torch.int32).view(mask.shape)
+    return history.encode(parts, mask, {"items": ids, "categories": ids})
+
+
+@every_reading
+def test_candidates_that_share_a_history_read_what_each_alone_reads(config: HistoryConfig) -> None:
+    history, (parts, mask), fields = make(config), histories(), targets()
+    shared = history.read(encode(history, parts, mask), fields)
+    assert shared.shape == (USERS * CANDIDATES, history.readings, WIDTH)
+    own = encode(history, parts.repeat_interleave(CANDIDATES, 0), mask.repeat_interleave(CANDIDATES, 0))
+    torch.testing.assert_close(shared, history.read(own, fields), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(shared, shared[torch.randperm(len(shared))])
+
+
+@every_reading
+def test_left_padding_changes_nothing(config: HistoryConfig) -> None:
+    history, (parts, mask), fields = make(config), histories(), targets()
+    alone = history.read(encode(history, parts, mask), fields)
+    padded = torch.cat([torch.randn(USERS, 4, 2, WIDTH), parts], dim=1)
+    state = encode(history, padded, torch.nn.functional.pad(mask, (4, 0)))
+    torch.testing.assert_close(history.read(state, fields), alone, rtol=1e-4, atol=1e-5)
+
+
+@every_reading
+def test_an_empty_history_reads_zero_where_there_is_no_target_state(config: HistoryConfig) -> None:
+    history, (parts, _), fields = make(config), histories(), targets()
+    readings = history.read(encode(history, parts, torch.zeros(USERS, LENGTH, dtype=torch.bool)), fields)
+    for name, reading in zip(config.readouts, readings.unbind(1), strict=True):
+        assert bool(reading.isfinite().all())
+        assert bool(reading.any()) == (name not in ZERO_WHEN_EMPTY), name
+
+
+@every_reading
+def test_gradient_reaches_every_parameter(config: HistoryConfig) -> None:
+    history, (parts, mask) = make(config).train(), histories()
+    history.read(encode(history, parts, mask), targets(1)).square().sum().backward()
+    for name, parameter in history.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.isfinite().all()), name
+        assert bool(parameter.grad.any()), name
+
+
+@every_reading
+def test_an_appended_event_is_read_as_if_encoded_with_the_rest(config: HistoryConfig) -> None:
+    history, (parts, mask), fields = make(config), histories(LENGTH - 2), targets()
+    state = encode(history, parts, mask)
+    more, ids = torch.randn(USERS, 2, 2, WIDTH), torch.arange(USERS, dtype=torch.int32)
+    for event in more.unbind(1):
+        state = history.append(state, event, {"items": ids, "categories": ids})
+    whole = torch.cat([parts, more], dim=1)
+    expected = encode(history, whole, torch.nn.functional.pad(mask, (0, 2), value=True))
+    torch.testing.assert_close(
+        history.read(state, fields), history.read(expected, fields), rtol=1e-4, atol=1e-5
+    )
+    assert torch.equal(state.ids["items"][:, -2:], ids[:, None].expand(-1, 2))
+
+
+def test_products_and_ages() -> None:
+    history, (parts, mask), fields = make(config("gru", "din", "mean", products=True)), histories(), targets()
+    readings = history.read(encode(history, parts, mask), fields).unflatten(1, (2, 2))
+    assert history.readings == 4
+    assert history.target is not None
+    query = history.target(fields, history.events)
+    torch.testing.assert_close(readings[:, :, 1], readings[:, :, 0] * query.unsqueeze(1))
+
+    aged = make(config("none", "din", positions=True))
+    aged.load_state_dict(make(config("none", "din")).state_dict(), strict=False)
+    assert aged.ages is not None
+    same_events = parts[:, :1].expand(-1, LENGTH, -1, -1)
+    before = aged.read(encode(aged, same_events, mask), fields)
+    with torch.no_grad():
+        aged.ages.weight[0] += 1.0  # of the newest event
+    after = aged.read(encode(aged, same_events, mask), fields).view(USERS, CANDIDATES, -1)
+    changed = (after != before.view(USERS, CANDIDATES, -1)).any(2).any(1)
+    assert torch.equal(changed, mask[:, -1])
+
+
+def test_a_target_that_equals_an_event_is_embedded_as_it() -> None:
+    history, (parts, _) = make(config("none", "din")), histories()
+    assert history.target is not None
+    torch.nn.init.zeros_(history.target.linear.weight)
+    torch.nn.init.zeros_(history.target.linear.bias)
+    item, category = parts[:, 2].unbind(1)
+    fields = torch.stack([item, category, torch.randn(USERS, WIDTH)], dim=1)
+    torch.testing.assert_close(history.target(fields, history.events), history.events(parts[:, 2]))
+
+
+@pytest.mark.parametrize("readouts", [(), ("mean",)])
+def test_only_what_is_read_is_built(readouts: tuple[str, ...]) -> None:
+    history, (parts, mask) = make(config("none", *readouts, positions=True)), histories()
+    assert {name.split(".")[0] for name, _ in history.named_parameters()} == {"events"}
+    state = encode(history, parts, mask)
+    assert history.read(state, targets()).shape == (USERS * CANDIDATES, len(readouts), WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"encoder": {"name": "gru"}, "readouts": ["din"]}, "no read-out reads the states of 'gru'"),
+        ({"readouts": ["target_state"]}, "'target_state' reads an encoder, and there is none"),
+        ({"readouts": ["mean", "din", "mean"]}, "each may be named once"),
+        ({"encoder": {"name": "lstm"}, "readouts": []}, "no read-out reads the states of 'lstm'"),
+        ({"encoder": {"name": "gro"}}, "Did you mean 'gru'"),
+        ({"encoder": {"name": "sasrec", "head": 2}}, "Did you mean 'heads'"),
+    ],
+)
+def test_configs_that_make_no_sense(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(HistoryConfig, content)
