@@ -1,7 +1,8 @@
 """Whole MDAF beside whole BST on the layout of Taobao's ad log: 10 static fields and a history, width 32.
 
 `python benchmarks/models.py sequence` runs it. Both models are ctrkit's; BST has as many transformer blocks
-as MDAF has Mamba blocks, of the same width.
+as MDAF has Mamba blocks, of the same width. ctrkit's BST computes in its last block only what is read of it,
+the target's place; "BST, all places" computes all of it, as other libraries do.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.models.mdaf import MDAF
+from ctrkit.nn.encoders import Encoded
+from ctrkit.nn.encoders.attention import BidirectionalTransformer
 from ctrkit.nn.history import HistoryState
 
 STATIC = {
@@ -33,12 +37,12 @@ TARGET = ("item", "category", "brand")
 MODELS: dict[str, dict[str, Any]] = {
     "MDAF": {"name": "mdaf", "embedding": 32},
     "MDAF, cross layers of rank 64": {"name": "mdaf", "embedding": 32, "cross": {"rank": 64}},
-    "BST": {
-        "name": "bst",
-        "embedding": 32,
-        "hidden": [256, 128],
-        "history": {"encoder": {"blocks": 2, "heads": 4, "expand": 4}},
-    },
+}
+MODELS["BST"] = MODELS["BST, all places"] = {
+    "name": "bst",
+    "embedding": 32,
+    "hidden": [256, 128],
+    "history": {"encoder": {"blocks": 2, "heads": 4, "expand": 4}},
 }
 # Rows and steps of the histories: about as many events each time.
 HISTORIES = ((1024, 50), (256, 200))
@@ -84,7 +88,25 @@ def draw(rows: int, length: int) -> Batch:
 def model_of(name: str, length: int) -> CtrModel:
     """A model with fresh weights."""
     torch.manual_seed(0)
-    return build_model(model_config(MODELS[name]), layout(length))
+    model = build_model(model_config(MODELS[name]), layout(length))
+    if name == "BST, all places" and model.history is not None:
+        model.history.encoder.__class__ = AllPlaces
+    return model
+
+
+class AllPlaces(BidirectionalTransformer):
+    """BST's encoder, with every place of every block computed for every target."""
+
+    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
+        users, candidates = targets.shape[:2]
+        rows = self._place(history.events).repeat_interleave(candidates, dim=0)
+        rows = torch.cat([rows, self._place_targets(targets).flatten(0, 1).unsqueeze(1)], dim=1)
+        unread = torch.finfo(rows.dtype).min / 2
+        bias = torch.zeros(history.mask.shape).masked_fill(~history.mask, unread)
+        bias = pad(bias, (0, 1)).repeat_interleave(candidates, dim=0)[:, None, None, :]
+        for block in self.blocks:
+            rows = block(rows, bias)
+        return rows[:, -1].reshape(users, candidates, -1)
 
 
 def timings(repetitions: int) -> list[Timing]:

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ctrkit.api.results import Result
@@ -20,6 +21,8 @@ from ctrkit.models import MODELS, CtrModel, ModelConfig, build_model, model_conf
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.reports import Report, Table
 from ctrkit.tables import TableLike
+
+Shape: TypeAlias = Sequence[int]
 
 # Rows that the cost is averaged over: enough for a row's share of what is computed once a batch to vanish.
 _ROWS = 256
@@ -66,7 +69,7 @@ class ModelTable(Result):
             )
             for model in self.models
         )
-        header = ("model", "parameters", "in embeddings", "FLOPs a row", "what it is")
+        header = ("model", "parameters", "embeddings", "FLOPs a row", "what it is")
         return Report(
             "Models",
             f"{len(rows)} models, with their default settings.",
@@ -103,7 +106,8 @@ def list_models(
 
 
 def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSize:
-    description = (sys.modules[MODELS[config.name].__module__].__doc__ or "").splitlines()[0].rstrip(".")
+    summary = (sys.modules[MODELS[config.name].__module__].__doc__ or "").splitlines()[0]
+    description = summary.partition(": ")[2].rstrip(".")
     try:
         model = build_model(config, feature_map)
     except ConfigError as error:
@@ -121,7 +125,41 @@ def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSi
 
 def flops_per_row(model: CtrModel, batch: Batch) -> int:
     """Floating point operations of the forward pass, for one row on average."""
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    # Attention in the form that is made of products of matrices, which are counted.
+    with sdpa_kernel(SDPBackend.MATH), counter:
         model.eval()(batch)
     return round(counter.get_total_flops() / len(batch))
+
+
+def _of_scan(
+    u: Shape, selection: Shape, z: Shape, dt_weight: Shape, dt_bias: Shape, A: Shape, *_: Any, **__: Any
+) -> int:
+    """Of a state's number: delta A, decay h, + B v, C h, two sums; and the step size of a channel."""
+    rows, steps, channels = u
+    return rows * steps * channels * (6 * A[1] + 2 * dt_weight[1])
+
+
+def _of_convolution(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    return 2 * x[0] * x[1] * x[2] * weight[1]
+
+
+def _of_vector_product(matrix: Shape, *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _of_added_vector_product(added: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _of_recurrence(x: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: Any) -> int:
+    return 2 * x[0] * x[1] * (of_input[0] * of_input[1] + of_state[0] * of_state[1])
+
+
+_FORMULAS = {
+    torch.ops.aten.mkldnn_rnn_layer: _of_recurrence,
+    torch.ops.ctrkit.selective_scan: _of_scan,
+    torch.ops.ctrkit.convolution: _of_convolution,
+    torch.ops.aten.mv: _of_vector_product,
+    torch.ops.aten.addmv: _of_added_vector_product,
+}

@@ -1,4 +1,4 @@
-"""BST: the target as the last event of the sequence, in a transformer."""
+"""BST: a transformer with the target as the last event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DCN: a cross network of vectors beside a deep network."""
+"""DCN: a cross network of vectors and a tower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DCNv2: a cross network of matrices beside, or before, a deep network."""
+"""DCNv2: a cross network of matrices and a tower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DCNv3, also called FCN: an exponential and a linear cross network, and no tower."""
+"""DCNv3, also called FCN: two cross networks and no tower."""
 
 from __future__ import annotations
 

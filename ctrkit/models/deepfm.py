@@ -1,4 +1,4 @@
-"""DeepFM: a factorization machine and a deep network over the same embeddings."""
+"""DeepFM: a factorization machine beside a tower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FinalMLP: two towers on differently gated features, joined by a bilinear form."""
+"""FinalMLP: two gated towers joined by a bilinear form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MaskNet: hidden layers multiplied by masks that the row's embeddings set."""
+"""MaskNet: hidden layers masked by the row's embeddings."""
 
 from __future__ import annotations
 

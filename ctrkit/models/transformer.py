@@ -1,4 +1,4 @@
-"""Transformer: attention over fields, events and one query a task."""
+"""Transformer: attention over fields, events and task queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""xDeepFM: a linear part, a compressed interaction network and a deep network."""
+"""xDeepFM: products of every order (CIN) beside a tower."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from ctrkit.cli import app
 
-COMMANDS = ("train", "calibrate", "ope", "simulate-bidding", "sample-logs", "summary")
+COMMANDS = ("train", "calibrate", "ope", "simulate-bidding", "sample-logs", "models", "summary")
 pytestmark = pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning")
 
 
