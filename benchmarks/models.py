@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any
@@ -20,8 +22,9 @@ from peers import accuracy, speed
 from peers.libraries import LIBRARIES, installed
 from peers.tables import MODELS
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+
+Model = StrEnum("Model", list(MODELS))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -39,25 +42,27 @@ def peers(
     seeds: Annotated[int, typer.Option(help="Trainings of each model for AUC; 0 leaves AUC out.")] = 3,
     repetitions: Annotated[int, typer.Option(help="Timed epochs of each model; 0 leaves speed out.")] = 5,
     jobs: Annotated[int, typer.Option(help="Trainings for AUC at a time.")] = 2,
-    model: Annotated[list[str] | None, typer.Option(help="Models to compare; all by default.")] = None,
+    model: Annotated[list[Model] | None, typer.Option(help="Models to compare; all by default.")] = None,
     rows: Annotated[int, typer.Option(help="Training rows of an epoch that is timed.")] = 24_576,
     out: Annotated[Path | None, typer.Option("--json", help="Write what was measured here.")] = None,
 ) -> None:
     """AUC and speed of five models in FuxiCTR, DeepCTR-Torch and torch-rechub, beside ctrkit's."""
-    libraries, models = installed(), tuple(model or MODELS)
+    libraries, models = installed(), tuple(one.value for one in model or Model)
     missing = ", ".join(name for name in LIBRARIES if name not in libraries)
     if missing:
         progress.print(f"Not installed, and left out: {missing}")
     scores: list[accuracy.Score] = []
     if seeds:
-        runs = accuracy.runs(data, libraries, models, seeds)
-        found = accuracy.scores(runs, jobs)
-        scores = list(track(found, "AUC", total=len(runs), console=progress))
+        for score in accuracy.scores(accuracy.runs(data, libraries, models, seeds), jobs):
+            run = score.run
+            progress.print(f"{run.data}, {run.model}, {run.library}, seed {run.seed}: {score.auc:.4f}")
+            scores.append(score)
         console.print(_auc_table(scores, libraries))
     speeds: list[speed.Speed] = []
-    if repetitions:
-        cases = [(ids, name) for ids in speed.IDS for name in speed.MODELS if name in models]
-        for ids, name in track(cases, "speed", console=progress):
+    timed = [name for name in speed.MODELS if name in models]
+    if repetitions and timed:
+        for ids, name in product(speed.IDS, timed):
+            progress.print(f"timing {name} with {ids:,} ids")
             speeds += speed.speeds(libraries, ids, name, repetitions, rows, rows // 2)
         console.print(_speed_table(speeds))
     if out is not None:
@@ -74,8 +79,8 @@ def _plain(score: accuracy.Score) -> dict[str, Any]:
 def _auc_table(scores: Sequence[accuracy.Score], libraries: Sequence[str]) -> Table:
     """ctrkit's mean over seeds, and by how much each other library's mean differs."""
     peers = [name for name in libraries if name != "ctrkit"]
-    shown = Table("data", "model", "ctrkit", "± over seeds", *(f"{name} − ctrkit" for name in peers))
-    shown.title = "test AUC, mean over seeds"
+    shown = Table("data", "model", "ctrkit", "± over seeds", *peers)
+    shown.title = "test AUC, mean over seeds; of the other libraries the difference from ctrkit"
     aucs: dict[tuple[str, str], dict[str, list[float]]] = {}
     for score in scores:
         of_model = aucs.setdefault((score.run.data, score.run.model), {})

@@ -13,12 +13,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
@@ -224,3 +225,21 @@ def memories() -> dict[str, dict[str, float]]:
         for rows, length in HISTORIES
         for training in (False, True)
     }
+
+
+def timing_table(found: Sequence[Timing]) -> Table:
+    """Medians, and how many times as fast MDAF is."""
+    shown = Table("what", "model", "median, ms", "MDAF is", title="medians, in turn")
+    own = {one.what: one.median for one in found if one.model == "MDAF"}
+    for one in found:
+        ratio = f"{one.median / own[one.what]:.2f} x" if one.what in own else ""
+        shown.add_row(one.what, one.model, f"{one.median * 1e3:.1f}", ratio)
+    return shown
+
+
+def memory_table(found: Mapping[str, Mapping[str, float]]) -> Table:
+    """Peaks, each of a process of its own."""
+    shown = Table("what", *MODELS, title="memory that it adds at most, MB")
+    for what, of in found.items():
+        shown.add_row(what, *(f"{of[name]:.0f}" for name in MODELS))
+    return shown

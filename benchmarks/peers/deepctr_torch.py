@@ -22,14 +22,11 @@ from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
 from peers.tables import Settings, Start, Task
 
-NAME = "DeepCTR-Torch"
 LENGTH = "history_length"
 
 
 class DeepCTRTorch:
     """One of its models."""
-
-    models = ("deepfm", "dcnv2", "autoint", "xdeepfm", "din")
 
     def __init__(self, model: str, task: Task, settings: Settings, start: Start, scratch: Path) -> None:
         self.task, self.batch_size = task, settings.batch_size

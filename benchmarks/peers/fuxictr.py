@@ -2,8 +2,10 @@
 
 Its wheel holds layers, loaders and trainer, but of its model zoo only models for long sequences. The five
 models are put together here from those layers, as the zoo in its repository does: parameters and outputs are
-the same, which was checked with weights carried over. The npz loader is used since the parquet loader starts
-Ray, whose processes no CPU clock of ours would see.
+the same, which was checked with weights carried over. Its AutoInt has a matrix on the residual only where the
+width changes, so not here; the others, as the paper, always have it.
+
+The npz loader is used since the parquet loader starts Ray, whose processes no CPU clock of ours would see.
 """
 
 from __future__ import annotations
@@ -35,14 +37,11 @@ from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
 from peers.tables import Settings, Start, Task
 
-NAME = "FuxiCTR"
 NEVER = 10**9
 
 
 class FuxiCTR:
     """One of its models with its own loaders and training loop."""
-
-    models = ("deepfm", "dcnv2", "autoint", "xdeepfm", "din")
 
     def __init__(self, model: str, task: Task, settings: Settings, start: Start, scratch: Path) -> None:
         feature_map = _feature_map(task, settings)

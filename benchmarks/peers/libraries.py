@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-from peers.tables import Library
+from peers.tables import MODELS, Library
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Known:
     module: str
     package: str
     adapter: str
-    models: tuple[str, ...] = ("deepfm", "dcnv2", "autoint", "xdeepfm", "din")
+    models: tuple[str, ...] = MODELS
 
 
 LIBRARIES = {

@@ -18,7 +18,7 @@ MODELS = ("deepfm", "dcnv2")
 # Number of ids, and who is timed: the larger is about the optimizer, and all peers update all rows alike.
 IDS = {490_000: tuple(LIBRARIES), 4_900_000: ("ctrkit", "FuxiCTR")}
 PREDICTIONS = 3  # a turn: they are quick, and so more exposed to what else the machine does
-ROWWISE = "ctrkit, row-wise optimizer"
+ROWWISE = "ctrkit, row-wise"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,7 +27,8 @@ from ctrkit.schema import CategoricalFeature, FeatureSpec, SequenceFeature
 
 MODELS = ("deepfm", "dcnv2", "autoint", "xdeepfm", "din")
 QUANTILES = 20
-HISTORY = 20
+HISTORY = 20  # newest events
+FIELDS = 39
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class Task:
     def static(self) -> Task:
         """The same rows without the sequence."""
         plain = FeatureMap(self.feature_map.tables, self.feature_map.categorical)
-        return Task(self.name, plain, _without_sequences(self.train), _without_sequences(self.test))
+        train, test = (replace(rows, sequences={}) for rows in (self.train, self.test))
+        return Task(self.name, plain, train, test)
 
     def columns(self, rows: EncodedTable, *, newest_last: bool = True) -> dict[str, NDArray[np.int32]]:
         """Feature -> int32 `[n]`, the sequence `[n, L]`: what libraries with named inputs are fed.
@@ -210,18 +212,18 @@ def trivago_lists(folder: Path) -> Task:
     return _task("trivago", table, ids, numbers, sequence, int(table.height * 0.85), min_count=20)
 
 
-def wide(ids: int, train: int = 60_000, test: int = 30_000, fields: int = 39) -> Task:
-    """Made-up rows with as many fields as Criteo, for timing: vocabularies from small to large, `ids` in all,
+def wide(ids: int, train: int, test: int) -> Task:
+    """Made-up rows with the 39 fields of Criteo, for timing: vocabularies from small to large, `ids` in all,
     low ids more frequent, clicks by a few fields."""
     rng = np.random.default_rng(0)
-    shares = np.geomspace(1, 3000, fields)
+    shares = np.geomspace(1, 3000, FIELDS)
     sizes = np.maximum(10, (shares / shares.sum() * ids).astype(int))
-    categorical = (sizes * rng.random((train + test, fields)) ** 3).astype(np.int32) + FIRST_ID
+    categorical = (sizes * rng.random((train + test, FIELDS)) ** 3).astype(np.int32) + FIRST_ID
     logit = sum(rng.normal(size=sizes[f])[categorical[:, f] - FIRST_ID] for f in range(10)) / 3 - 1
     labels = (rng.random(train + test) < 1 / (1 + np.exp(-logit))).astype(np.float32)[:, None]
     weight = np.ones(train + test, dtype=np.float32)
     numeric = np.empty((train + test, 0), dtype=np.float32)
-    names = [f"field_{f}" for f in range(fields)]
+    names = [f"field_{f}" for f in range(FIELDS)]
     tables = {name: int(size) + FIRST_ID for name, size in zip(names, sizes, strict=True)}
     parts = [
         EncodedTable(categorical[rows], numeric[rows], {}, labels[rows], weight[rows])
@@ -267,6 +269,7 @@ def _touched_items(lists: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     """Each list with the items that its user touched at an earlier second, oldest first."""
     touches = actions.filter(pl.col("action_type").cast(pl.String).str.contains("item")).select(
         pl.col("user_id").cast(pl.String),
+        "step",
         at="timestamp",
         touched_items=pl.col("reference").cast(pl.String).cast(pl.Int32, strict=False),
     )
@@ -275,11 +278,7 @@ def _touched_items(lists: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
         .unique("event_id")
         .join(touches.drop_nulls(), on="user_id")
         .filter(pl.col("at") < pl.col("timestamp"))
-        .sort("event_id", "at")
+        .sort("event_id", "at", "step")
         .group_by("event_id", maintain_order=True)
         .agg("touched_items")
     )
-
-
-def _without_sequences(rows: EncodedTable) -> EncodedTable:
-    return EncodedTable(rows.categorical, rows.numeric, {}, rows.labels, rows.weight)

@@ -1,8 +1,9 @@
 """torch-rechub 0.9.0 (https://github.com/datawhalechina/torch-rechub): its DataGenerator and CTRTrainer.
 
 Its MLP has a batch norm, and in DIN's tower its own Dice, that no option turns off: both are taken out here,
-as sizes are to be equal. The linear part of its DeepFM and AutoInt reads the embeddings rather than a weight
-for each id. It has no xDeepFM.
+as sizes are to be equal. Other differences stay: the linear part of its DeepFM and AutoInt reads the
+embeddings rather than a weight for each id, AutoInt scales its attention, and DCNv2 adds its bias outside the
+product. It has no xDeepFM.
 """
 
 from __future__ import annotations
@@ -24,13 +25,9 @@ from torch_rechub.utils.data import DataGenerator
 from ctrkit.data.batches import PADDING_ID
 from peers.tables import Settings, Start, Task
 
-NAME = "torch-rechub"
-
 
 class TorchRechub:
     """One of its models."""
-
-    models = ("deepfm", "dcnv2", "autoint", "din")
 
     def __init__(self, model: str, task: Task, settings: Settings, start: Start, scratch: Path) -> None:
         self.model = _build(model, task, settings)

@@ -36,6 +36,10 @@ class InteractingLayer(nn.Module):
         self.heads = heads
         self.query_key_value = nn.Linear(inputs, 3 * outputs, bias=False)
         self.residual = nn.Linear(inputs, outputs, bias=False)
+        # Glorot for each matrix: with the smaller weights of `nn.Linear`, what the fields say would be almost
+        # lost after three layers of attention without a bias.
+        for weight in (*self.query_key_value.weight.chunk(3), self.residual.weight):
+            nn.init.xavier_normal_(weight)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, fields: Tensor) -> Tensor:

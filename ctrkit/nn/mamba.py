@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.nn.scan import causal_convolution, selective_scan, selective_scan_with_state
+from ctrkit.nn.kernels.operators import mixer_operator
+from ctrkit.nn.scan import by_kernel, causal_convolution, selective_scan, selective_scan_with_state
 
 
 class MambaState(NamedTuple):
@@ -39,6 +40,14 @@ class MambaState(NamedTuple):
 
 # One state for each block of an encoder.
 EncoderState: TypeAlias = tuple[MambaState, ...]
+
+
+class Around(NamedTuple):
+    """What a block has around its mixer: a norm of what goes in, a residual, and a norm of the sum."""
+
+    before: nn.LayerNorm | None
+    residual: bool
+    after: nn.LayerNorm | None
 
 
 class Mamba(nn.Module):
@@ -79,14 +88,18 @@ class Mamba(nn.Module):
             mask: bool `[B, L]`, True at events. Padding to the left of the events, however much, then
                 changes no output: it enters neither the convolution nor the state. Outputs at padding are 0.
         """
-        u, z = self.in_proj(x).chunk(2, dim=-1)
+        if self.can_mix_at_once(x):
+            return self.mix_at_once(x, mask, None, keep=False)[0]
+        u, z = self._enter(x)
         u = self._convolved(u, mask)
         y: Tensor = self.out_proj(selective_scan(u, self.x_proj(u), z, *self._dynamics(), mask))
         return y
 
     def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, MambaState]:
         """`forward`, and the state after the last event."""
-        u, z = self.in_proj(x).chunk(2, dim=-1)
+        if self.can_mix_at_once(x):
+            return self.mix_at_once(x, mask, None, keep=True)
+        u, z = self._enter(x)
         events = u if mask is None else u * mask.unsqueeze(-1)
         window = F.pad(events, (0, 0, self.conv1d.kernel_size[0] - 1, 0))[:, x.shape[1] :]
         u = self._convolved(u, mask)
@@ -95,7 +108,11 @@ class Mamba(nn.Module):
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """One event more: `[B, d_model] -> [B, d_model]`, and the state after it."""
-        u, z = self.in_proj(x.unsqueeze(1)).chunk(2, dim=-1)
+        x = x.unsqueeze(1)
+        if self.can_mix_at_once(x):
+            y, state = self.mix_at_once(x, None, state, keep=True)
+            return y.squeeze(1), state
+        u, z = self._enter(x)
         window = torch.cat([state.window, u], dim=1)
         u = self._convolved(window)[:, -1:]
         y, h = selective_scan_with_state(u, self.x_proj(u), z, *self._dynamics(), h=state.h)
@@ -107,20 +124,48 @@ class Mamba(nn.Module):
         taps = self.conv1d.kernel_size[0]
         return MambaState(self.D.new_zeros(rows, taps - 1, inner), self.D.new_zeros(rows, states, inner))
 
+    def can_mix_at_once(self, x: Tensor) -> bool:
+        """Whether the kernel is for x that goes from input to output in one pass, without gradients."""
+        return not torch.is_grad_enabled() and by_kernel(x, self.D)
+
+    def mix_at_once(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        state: MambaState | None,
+        keep: bool,
+        around: Around | None = None,
+    ) -> tuple[Tensor, MambaState]:
+        """From input to output in one pass, with what is around the mixer; the state is empty if not kept."""
+        before, residual, after = around or Around(None, False, None)
+        norm = before or after
+        convolution = torch.cat([self.conv1d.weight.squeeze(1), self._bias().unsqueeze(1)], dim=1)
+        y, window, h = mixer_operator(
+            x, self.in_proj.weight, convolution, self.x_proj.weight, *self._dynamics(), self.out_proj.weight,
+            _weights(before), _weights(after), residual, 0.0 if norm is None else norm.eps,
+            mask, *((None, None) if state is None else state), keep,
+        )  # fmt: skip
+        return y, MambaState(window, h)
+
+    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes through convolution and scan, and the gate: two products, as halves of one would have to
+        be put together again on the way back."""
+        of_input, of_gate = self.in_proj.weight.chunk(2)
+        return F.linear(x, of_input), F.linear(x, of_gate)
+
     def _convolved(self, u: Tensor, mask: Tensor | None = None) -> Tensor:
-        bias = self.conv1d.bias
-        assert bias is not None
-        return causal_convolution(u, self.conv1d.weight, bias, mask)
+        return causal_convolution(u, self.conv1d.weight, self._bias(), mask)
+
+    def _bias(self) -> Tensor:
+        assert self.conv1d.bias is not None
+        return self.conv1d.bias
 
     def _dynamics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.dt_proj.weight, self.dt_proj.bias, -torch.exp(self.A_log), self.D
 
 
 class MambaBlock(nn.Module):
-    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post).
-
-    Other blocks around a mixer override `before` and `after`.
-    """
+    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post)."""
 
     def __init__(self, mixer: Mamba, width: int, norm: Literal["pre", "post"], dropout: float) -> None:
         super().__init__()
@@ -129,29 +174,47 @@ class MambaBlock(nn.Module):
         self.pre = norm == "pre"
         self.dropout = nn.Dropout(dropout)
 
-    def before(self, x: Tensor) -> Tensor:
-        """What the mixer gets for x: `[..., width] -> [..., width]`."""
-        entering: Tensor = self.norm(x) if self.pre else x
-        return entering
+    def around(self) -> Around:
+        """What is around the mixer; other blocks have something else there."""
+        return Around(self.norm, True, None) if self.pre else Around(None, True, self.norm)
 
-    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """What becomes of x and of what was mixed: `[..., width] -> [..., width]`."""
-        joined: Tensor = x + self.dropout(mixed)
-        return joined if self.pre else self.norm(joined)
+    def finish(self, x: Tensor) -> Tensor:
+        """What other blocks do after that: `[..., width] -> [..., width]`."""
+        return x
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """`[B, L, width] -> [B, L, width]`."""
-        return self.after(x, self.mixer(self.before(x), mask))
+        if self._at_once(x):
+            return self.finish(self.mixer.mix_at_once(x, mask, None, False, self.around())[0])
+        return self._after(x, self.mixer(self._before(x), mask))
 
     def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, MambaState]:
         """`forward`, and the state after the last event."""
-        mixed, state = self.mixer.encode(self.before(x), mask)
-        return self.after(x, mixed), state
+        if self._at_once(x):
+            y, state = self.mixer.mix_at_once(x, mask, None, True, self.around())
+            return self.finish(y), state
+        mixed, state = self.mixer.encode(self._before(x), mask)
+        return self._after(x, mixed), state
 
     def step(self, x: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """One event more: `[B, width] -> [B, width]`, and the state after it."""
-        mixed, state = self.mixer.step(self.before(x), state)
-        return self.after(x, mixed), state
+        if self._at_once(x):
+            y, state = self.mixer.mix_at_once(x.unsqueeze(1), None, state, True, self.around())
+            return self.finish(y.squeeze(1)), state
+        mixed, state = self.mixer.step(self._before(x), state)
+        return self._after(x, mixed), state
+
+    def _at_once(self, x: Tensor) -> bool:
+        return not self.training and self.mixer.can_mix_at_once(x)
+
+    def _before(self, x: Tensor) -> Tensor:
+        norm = self.around().before
+        return x if norm is None else norm(x)
+
+    def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        _, residual, norm = self.around()
+        y = self.dropout(mixed) + x if residual else self.dropout(mixed)
+        return self.finish(y if norm is None else norm(y))
 
 
 class BlockStack(nn.Module):
@@ -243,3 +306,7 @@ class MambaEncoder(BlockStack):
     def after(self, x: Tensor) -> Tensor:
         states: Tensor = self.norm(x)
         return states
+
+
+def _weights(norm: nn.LayerNorm | None) -> Tensor | None:
+    return None if norm is None else torch.stack([norm.weight, norm.bias])

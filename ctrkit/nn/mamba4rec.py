@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ctrkit.nn.mamba import BlockStack, Mamba, MambaBlock
+from ctrkit.nn.mamba import Around, BlockStack, Mamba, MambaBlock
 
 # All normalisations of the paper's code add this to the variance.
 _EPSILON = 1e-12
@@ -37,10 +37,11 @@ class Mamba4RecBlock(MambaBlock):
         )
         self.last_norm = nn.LayerNorm(width, eps=_EPSILON)
 
-    def after(self, x: Tensor, mixed: Tensor) -> Tensor:
-        mixed = self.dropout(mixed)
-        y = self.norm(mixed + x if self.residual else mixed)
-        states: Tensor = self.last_norm(self.dropout(self.feed_forward(y)) + y)
+    def around(self) -> Around:
+        return Around(None, self.residual, self.norm)
+
+    def finish(self, x: Tensor) -> Tensor:
+        states: Tensor = self.last_norm(self.dropout(self.feed_forward(x)) + x)
         return states
 
 

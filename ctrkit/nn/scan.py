@@ -36,7 +36,7 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | N
     Returns:
         `[B, L, D]`.
     """
-    if _by_kernel(x, weight):
+    if by_kernel(x, weight):
         weights = torch.cat([weight.squeeze(1), bias.unsqueeze(1)], dim=1)
         convolved: Tensor = convolution_operator(x, weights, mask)
         return convolved
@@ -110,7 +110,7 @@ def selective_scan_with_state(
     """
     if mask is not None and h is not None:
         raise ValueError("a scan that goes on from a state takes no padding")
-    if _by_kernel(u, selection, z, A):
+    if by_kernel(u, selection, z, A):
         scanned: tuple[Tensor, Tensor] = scan_operator(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
         return scanned
     # The state that mamba_ssm returns has no gradient, and it cannot begin with one.
@@ -151,7 +151,7 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.unsqueeze(-1)
 
 
-def _by_kernel(*tensors: Tensor) -> bool:
+def by_kernel(*tensors: Tensor) -> bool:
     """Whether the compiled kernels can do it. Exported programs run where ctrkit is not, so they cannot."""
     fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
     return _NUMBA and fit and not torch.compiler.is_exporting()

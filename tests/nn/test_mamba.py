@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,8 @@ def test_output_and_gradients_equal_mamba_ssm(
 ) -> None:
     monkeypatch.setattr(scan, "_NUMBA", by_kernel)
     x = reference["x"].clone().requires_grad_()
+    with torch.no_grad():
+        assert relative_error(layer(x), reference["y"]) < 1e-5
     y = layer(x)
     y.backward(reference["grad_y"])
     assert relative_error(y.detach(), reference["y"]) < 1e-5
@@ -114,12 +118,19 @@ def encoder(request: pytest.FixtureRequest) -> BlockStack:
     return encoder
 
 
+@pytest.fixture(params=["with gradients", "without"])
+def gradients(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without gradients another kernel does the work."""
+    with torch.set_grad_enabled(request.param == "with gradients"):
+        yield
+
+
 def ragged(rows: int, steps: int) -> torch.Tensor:
     """A mask of left-padded histories of every length, the first empty."""
     return torch.arange(steps) >= steps - torch.arange(rows)[:, None] % (steps + 1)
 
 
-def test_a_step_gives_what_a_full_pass_gives(encoder: BlockStack) -> None:
+def test_a_step_gives_what_a_full_pass_gives(encoder: BlockStack, gradients: None) -> None:
     events, mask = torch.randn(8, 10, 8), ragged(8, 7)
     whole = encoder(events, torch.cat([mask, torch.ones(8, 3, dtype=torch.bool)], dim=1))
     states, state = encoder.encode(events[:, :7], mask)
@@ -129,7 +140,7 @@ def test_a_step_gives_what_a_full_pass_gives(encoder: BlockStack) -> None:
         torch.testing.assert_close(newest, whole[:, step], rtol=1e-4, atol=1e-5)
 
 
-def test_an_empty_history_is_the_initial_state(encoder: BlockStack) -> None:
+def test_an_empty_history_is_the_initial_state(encoder: BlockStack, gradients: None) -> None:
     _, kept = encoder.encode(torch.randn(3, 4, 8), torch.zeros(3, 4, dtype=torch.bool))
     for ours, theirs in zip(kept, encoder.initial_state(3), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -139,7 +150,7 @@ def test_an_empty_history_is_the_initial_state(encoder: BlockStack) -> None:
     torch.testing.assert_close(torch.stack([first, second], dim=1), encoder(events), rtol=1e-4, atol=1e-5)
 
 
-def test_candidates_share_one_history(encoder: BlockStack) -> None:
+def test_candidates_share_one_history(encoder: BlockStack, gradients: None) -> None:
     history, candidates = torch.randn(1, 6, 8), torch.randn(5, 8)
     _, state = encoder.encode(history)
     shared = tuple(MambaState(*(x.expand(5, -1, -1) for x in kept)) for kept in state)
@@ -160,3 +171,67 @@ def test_gradients_pass_through_the_state(encoder: BlockStack) -> None:
         torch.testing.assert_close(
             ours, theirs, rtol=1e-3, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}"
         )
+
+
+# Widths that fill no vector, one, and more; more and fewer steps than go from one projection to the next.
+@pytest.mark.parametrize(
+    ("width", "states", "taps", "steps"), [(5, 3, 1, 1), (16, 1, 2, 16), (40, 17, 4, 37)]
+)
+def test_without_gradients_the_same(width: int, states: int, taps: int, steps: int) -> None:
+    torch.manual_seed(0)
+    mixer, x = Mamba(width, states, taps), torch.randn(70, steps, width)
+    mask = ragged(70, steps)
+    mask[5:, -3:-2] = False  # padding amid events too
+    state = MambaState(torch.randn(70, taps - 1, 2 * width), torch.randn(70, states, 2 * width))
+
+    def everything() -> list[torch.Tensor]:
+        y, kept = mixer.encode(x, mask)
+        newest, after = mixer.step(x[:, -1], state)
+        return [mixer(x), y, *kept, newest, *after]
+
+    with torch.no_grad():
+        at_once = everything()
+    for ours, theirs in zip(at_once, everything(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS)
+def test_norms_and_residuals_are_the_same_without_gradients(make: Callable[[], BlockStack]) -> None:
+    torch.manual_seed(0)
+    encoder, x, mask = make(), torch.randn(9, 20, 8), ragged(9, 20)
+    for part in encoder.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            torch.nn.init.normal_(part.weight)
+            torch.nn.init.normal_(part.bias)
+    with torch.no_grad():
+        dropped = encoder.train()(x, mask)
+        at_once = encoder.eval()(x, mask)
+    torch.testing.assert_close(at_once[mask], encoder(x, mask)[mask], rtol=1e-4, atol=1e-5)
+    has_dropout = any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in encoder.modules())
+    assert torch.allclose(dropped[mask], at_once[mask], rtol=1e-4, atol=1e-5) != has_dropout
+
+
+def test_threads_of_a_server_do_not_disturb_one_another() -> None:
+    torch.manual_seed(0)
+    encoder, batches = MambaEncoder(8).eval(), torch.randn(8, 300, 20, 8)
+
+    def encode(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return encoder(x)
+
+    alone = [encode(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(torch.equal(a, b) for a, b in zip(pool.map(encode, batches), alone, strict=True))
+
+
+# torch.export trips over its own deprecation when it copies the graph (torch 2.13).
+@pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
+def test_compiles_whole_and_exports_in_plain_operations() -> None:
+    torch.manual_seed(0)
+    encoder, x, mask = MambaEncoder(8).eval(), torch.randn(3, 4, 8), ragged(3, 4)
+    compiled = torch.compile(encoder, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x, mask)[mask], encoder(x, mask)[mask])
+        exported = torch.export.export(encoder, (x, mask))
+    assert not any("ctrkit" in str(node.target) for node in exported.graph.nodes)
+    torch.testing.assert_close(exported.module()(x, mask)[mask], encoder(x, mask)[mask], rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctrkit.nn import scan
-from ctrkit.nn.kernels.operators import convolution_operator, scan_operator
+from ctrkit.nn.kernels.operators import convolution_operator, mixer_operator, scan_operator
 from ctrkit.nn.scan import causal_convolution, scan_by_steps, selective_scan, selective_scan_with_state
 
 # Rows, steps, channels, states and rank: widths that fill no vector, one, and more; more rows than sums.
@@ -71,11 +71,11 @@ def as_read(inputs: list[Tensor], h: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def test_plain_scan_is_the_formula() -> None:
-    inputs = scan_inputs((3, 7, 5, 2, 2), torch.float64)
-    h = torch.randn(3, 2, 5, dtype=torch.float64)
+    inputs = scan_inputs((2, 4, 3, 2, 2), torch.float64)
+    h = torch.randn(2, 2, 3, dtype=torch.float64)
     for before in (None, h):
         y, last = scan_by_steps(*inputs, before)
-        expected = as_read(inputs, np.zeros((3, 2, 5)) if before is None else before.numpy().copy())
+        expected = as_read(inputs, np.zeros((2, 2, 3)) if before is None else before.numpy().copy())
         np.testing.assert_allclose(y.detach().numpy(), expected[0], rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(last.detach().numpy(), expected[1], rtol=1e-10, atol=1e-12)
     assert torch.autograd.gradcheck(scan_by_steps, [*inputs, h.requires_grad_()])
@@ -177,8 +177,12 @@ def test_operators_keep_their_promises_to_torch() -> None:
     rows, steps, channels, _, _ = shape = (5, 4, 3, 2, 1)
     inputs = scan_inputs(shape)
     torch.library.opcheck(scan_operator, (*inputs, None, torch.randn(rows, 2, channels, requires_grad=True)))
-    weights = torch.randn(channels, 5, requires_grad=True)
-    torch.library.opcheck(convolution_operator, (inputs[0], weights, left_padded(rows, steps)))
+    weights, mask = torch.randn(channels, 5, requires_grad=True), left_padded(rows, steps)
+    torch.library.opcheck(convolution_operator, (inputs[0], weights, mask))
+
+    x, norm, (into, select, out) = torch.randn(rows, steps, 4), torch.randn(2, 4), torch.randn(3, 6, 4)
+    plain = [v.detach() for v in (x, into, weights, select[:5, :3], *inputs[3:], out[:4, :3], norm)]
+    torch.library.opcheck(mixer_operator, (*plain, None, True, 1e-5, mask, None, None, True))
 
 
 def test_compiles_whole_and_exports_without_operators_of_its_own() -> None:

@@ -1,10 +1,12 @@
 """What all kernels share: how they are compiled, elementary functions, and the layout of their own arrays.
 
-A kernel works on the rows `first` to `last` of a batch, one after the other, so that what a row needs stays in
-cache, and on sixteen channels at a time, so that it stays in registers. Threads are the business of the caller.
+A kernel works on the rows `first` to `last` of a batch, one after the other, so that what a row needs stays
+in cache, and on sixteen channels at a time, so that it stays in registers. Threads are the business of the
+caller.
 
-Letters are those of the Mamba paper: L steps, D channels, N numbers of state a channel, R the rank of the step
-size. Arrays that kernels keep for themselves are blocked: `[blocks, ..., LANES]`, channels last and padded.
+Letters are those of the Mamba paper: L steps, D channels, N numbers of state a channel, R the rank of the
+step size. Arrays that kernels keep for themselves are blocked: `[blocks, ..., LANES]`, channels last and
+padded.
 """
 
 # mypy: ignore-errors
@@ -34,7 +36,7 @@ from ctrkit.nn.kernels.lanes import (
     store,
     store_first,
     times_power_of_two,
-)  # fmt: skip
+)
 
 LN_2 = math.log(2.0)
 LOG2_E = 1.0 / LN_2
@@ -56,9 +58,10 @@ def kernel(signature: str) -> Callable[[Any], Any]:
 
         @functools.wraps(function)
         def call(*arguments: Any) -> None:
-            with _compiling:
-                if not ready:
-                    ready.append(_compile(signature, function))
+            if not ready:
+                with _compiling:  # by the first of several threads
+                    if not ready:
+                        ready.append(_compile(signature, function))
             ready[0](*arguments)
 
         return call
@@ -67,7 +70,7 @@ def kernel(signature: str) -> Callable[[Any], Any]:
 
 
 def _compile(signature: str, function: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     function.__qualname__ = f"{function.__name__}_{_VERSION}"
     try:
         return njit(signature, cache=True, **options)(function)
@@ -125,9 +128,10 @@ def blocked(x, scale):
     channels, inner = x.shape
     blocks = (channels + LANES - 1) // LANES
     y = zeros(blocks * inner * LANES).reshape(blocks, inner, LANES)
-    for d in range(channels):
-        for k in range(inner):
-            y[d // LANES, k, d % LANES] = x[d, k] * scale
+    for block in range(blocks):
+        for lane in range(min(LANES, channels - block * LANES)):
+            for k in range(inner):
+                y[block, k, lane] = x[block * LANES + lane, k] * scale
     return y
 
 

@@ -51,32 +51,34 @@ def convolve_backward(x, weight, mask, grad_y, grad_x, grad_weights, per_sum, fi
     """
     length, width = x.shape[1:]
     weight = blocked(weight, 1.0)
-    taps = weight.shape[1] - 1
+    blocks, taps = weight.shape[0], weight.shape[1] - 1
     # dLoss/d(before silu), with zeros after the last step, where no event looks back from.
-    slopes = zeros((length + taps) * LANES).reshape(length + taps, LANES)
+    slopes = zeros((length + taps) * blocks * LANES).reshape(length + taps, blocks, LANES)
     for row in range(first, last):
         start = first_event(mask, row, length)
         grad_weight = grad_weights[row // per_sum]
         grad_x[row, :start] = 0.0
-        for block in range(weight.shape[0]):
-            channel = block * LANES
-            count = width - channel
-            for t in range(start, length):
+        for t in range(start, length):
+            for block in range(blocks):
+                channel = block * LANES
+                count = width - channel
                 slope = spread(0.0)
                 if is_event(mask, row, t):
                     value = convolve_at(x, mask, weight, start, row, t, block)
                     s = sigmoid(value)
                     slope = load_first(grad_y, (row, t, channel), count) * s * (1.0 + value * (1.0 - s))
-                store(slopes, (t, 0), slope)
+                store(slopes, (t, block, 0), slope)
                 add(grad_weight, (block, taps, 0), slope)
                 for tap in range(taps):
                     source = t - (taps - 1) + tap
                     if source >= start and is_event(mask, row, source):
                         entering = load_first(x, (row, source, channel), count)
                         add(grad_weight, (block, tap, 0), slope * entering)
-            for t in range(start, length):
+        for t in range(start, length):
+            for block in range(blocks):
                 grad = spread(0.0)
                 if is_event(mask, row, t):
                     for tap in range(taps):
-                        grad = grad + load(weight, (block, tap, 0)) * load(slopes, (t + taps - 1 - tap, 0))
-                store_first(grad_x, (row, t, channel), grad, count)
+                        slope = load(slopes, (t + taps - 1 - tap, block, 0))
+                        grad = grad + load(weight, (block, tap, 0)) * slope
+                store_first(grad_x, (row, t, block * LANES), grad, width - block * LANES)

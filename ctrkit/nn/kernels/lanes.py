@@ -36,7 +36,7 @@ _Ints = ir.VectorType(_Int, LANES)
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile for use by other compiled functions, on first use."""
-    return njit(error_model="numpy")(function)
+    return njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 class LanesType(types.Type):

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ctrkit.nn.kernels.threads import in_parallel
 
+_library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untyped-call]
+
 # Gradients of weights are added up in at most this many sums, each of as many rows, and these then in order:
 # the result is the same, bit for bit, whatever the number of threads and whichever comes first.
 _SUMS = 64
@@ -26,8 +28,7 @@ _PARTS_A_THREAD = 4
 _SMALL = 1 << 18
 
 
-@torch.library.custom_op("ctrkit::convolution", mutates_args=(), device_types="cpu")
-def convolution_operator(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
     """silu of the causal depthwise convolution of x `[B, L, D]`; weight `[D, d_conv + 1]`, the bias last."""
     from ctrkit.nn.kernels.convolution import convolve
 
@@ -36,7 +37,6 @@ def convolution_operator(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tens
     return y
 
 
-@torch.library.custom_op("ctrkit::convolution_backward", mutates_args=(), device_types="cpu")
 def _convolution_backward(
     x: Tensor, weight: Tensor, mask: Tensor | None, grad_y: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -50,8 +50,7 @@ def _convolution_backward(
     return grad_x, _added(sums, weight.shape[0])
 
 
-@torch.library.custom_op("ctrkit::selective_scan", mutates_args=(), device_types="cpu")
-def scan_operator(
+def _scan(
     u: Tensor,
     selection: Tensor,
     z: Tensor,
@@ -72,7 +71,6 @@ def scan_operator(
     return y, last
 
 
-@torch.library.custom_op("ctrkit::selective_scan_backward", mutates_args=(), device_types="cpu")
 def _scan_backward(
     u: Tensor,
     selection: Tensor,
@@ -106,7 +104,51 @@ def _scan_backward(
     return grad_u, grad_selection, grad_z, weights[0], weights[1], weights[2], weights[3], grad_h
 
 
-def _on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | int, unit: int = 1) -> None:
+def _mixer(
+    x: Tensor,
+    in_proj: Tensor,
+    convolution: Tensor,
+    x_proj: Tensor,
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    out_proj: Tensor,
+    before: Tensor | None,
+    after: Tensor | None,
+    residual: bool,
+    epsilon: float,
+    mask: Tensor | None,
+    window: Tensor | None,
+    h: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`ctrkit.nn.mamba.Mamba` without gradients, for float32 on a CPU: y, and the window and h to keep.
+
+    before, after: weight and bias `[2, d_model]` of a normalisation before, and after; residual: x is added
+    to what is mixed.
+    """
+    from ctrkit.nn.kernels.mixer import mix
+
+    y, last_window, last = _mixed(x, convolution, A, keep)
+    nothing = torch.zeros(0, 0)
+    _on_rows(
+        mix, x.shape[0] * x.shape[1] * A.numel(),
+        x, in_proj, convolution, x_proj, _low_rank(dt_weight, dt_bias), A, D.unsqueeze(1), out_proj,
+        nothing if before is None else before, nothing if after is None else after,
+        _mask(mask), _state(window), _state(h), y, last_window, last, residual, epsilon,
+    )  # fmt: skip
+    return y, last_window, last
+
+
+def _mixed(x: Tensor, convolution: Tensor, A: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for what a mixer gives; none for a state that is not to be kept."""
+    rows, inner = x.shape[0] if keep else 0, A.shape[0]
+    window = x.new_empty(rows, convolution.shape[1] - 2, inner)
+    return x.new_empty(x.shape), window, x.new_empty(rows, A.shape[1], inner)
+
+
+def _on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, unit: int = 1) -> None:
     """Call a kernel for all rows of a batch, by parts, on torch's threads.
 
     Args:
@@ -116,7 +158,8 @@ def _on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | int, u
     """
     memory: list[Any] = [_memory(x) if isinstance(x, Tensor) else x for x in arguments]
     batch = len(memory[0])
-    parts = 1 if work < _SMALL else _PARTS_A_THREAD * torch.get_num_threads()
+    threads = torch.get_num_threads()
+    parts = 1 if threads == 1 or work < _SMALL else _PARTS_A_THREAD * threads
     size = -(-batch // (parts * unit)) * unit
 
     def on_part(part: int) -> None:
@@ -158,27 +201,29 @@ def _state(h: Tensor | None) -> Tensor:
     return torch.zeros(0, 0, 0) if h is None else h
 
 
-@convolution_operator.register_fake
-def _(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _like(*tensors: Tensor) -> list[Tensor]:
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
 
 
-@_convolution_backward.register_fake
-def _(x: Tensor, weight: Tensor, mask: Tensor | None, grad_y: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(weight)
+def _convolution_fake(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
+    return _like(x)[0]
 
 
-@scan_operator.register_fake
-def _(u: Tensor, selection: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
-    A = others[3]
-    return torch.empty_like(u, memory_format=torch.contiguous_format), u.new_empty(u.shape[0], *A.t().shape)
+def _convolution_backward_fake(x: Tensor, weight: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return tuple(_like(x, weight))
 
 
-@_scan_backward.register_fake
-def _(*inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.empty_like(x, memory_format=torch.contiguous_format) for x in (*inputs[:7], _state(inputs[8]))
-    )
+def _scan_fake(*inputs: Any) -> tuple[Tensor, Tensor]:
+    u, A = inputs[0], inputs[5]
+    return _like(u)[0], u.new_empty(u.shape[0], *A.t().shape)
+
+
+def _scan_backward_fake(*inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(_like(*inputs[:7], _state(inputs[8])))
+
+
+def _mixer_fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _mixed(inputs[0], inputs[2], inputs[6], inputs[-1])
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -187,15 +232,46 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _convolution_gradients(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-    return *_convolution_backward(*ctx.saved_tensors, grad_y), None
+    return *_convolution_backward_operator(*ctx.saved_tensors, grad_y), None
 
 
 def _scan_gradients(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -> tuple[Tensor | None, ...]:
     u, *_, h = ctx.saved_tensors
     grad_y = torch.zeros_like(u) if grad_y is None else grad_y
-    *grads, grad_h = _scan_backward(*ctx.saved_tensors, grad_y, grad_last)
+    *grads, grad_h = _scan_backward_operator(*ctx.saved_tensors, grad_y, grad_last)
     return *grads, None, None if h is None else grad_h
 
 
-convolution_operator.register_autograd(_convolution_gradients, setup_context=_keep)
-scan_operator.register_autograd(_scan_gradients, setup_context=_keep)
+def operator(
+    name: str,
+    function: Callable[..., Any],
+    fake: Callable[..., Any],
+    gradients: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """An operator `ctrkit::name` of torch for tensors on a CPU.
+
+    `torch.library.custom_op` would do the same, but imports `torch._dynamo` on its first call, which takes
+    more than a second.
+
+    Args:
+        function: of annotated tensors and numbers; it changes none of them and returns none of them.
+        fake: gives tensors of the same shapes as `function`, with nothing in them.
+        gradients: backward of an `autograd.Function` that saved all inputs.
+    """
+    schema = torch.library.infer_schema(function, mutates_args=())
+    _library.define(name + schema)  # type: ignore[no-untyped-call]
+    _library.impl(name, function, "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"ctrkit::{name}", fake, lib=_library)
+    if gradients is not None:
+        torch.library.register_autograd(f"ctrkit::{name}", gradients, setup_context=_keep, lib=_library)
+    defined: Callable[..., Any] = getattr(torch.ops.ctrkit, name).default
+    return defined
+
+
+convolution_operator = operator("convolution", _convolution, _convolution_fake, _convolution_gradients)
+_convolution_backward_operator = operator(
+    "convolution_backward", _convolution_backward, _convolution_backward_fake
+)
+scan_operator = operator("selective_scan", _scan, _scan_fake, _scan_gradients)
+_scan_backward_operator = operator("selective_scan_backward", _scan_backward, _scan_backward_fake)
+mixer_operator = operator("mamba", _mixer, _mixer_fake)

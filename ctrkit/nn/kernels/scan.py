@@ -21,7 +21,7 @@ from ctrkit.nn.kernels.common import (
     softplus,
     write_state,
     zeros,
-)  # fmt: skip
+)
 from ctrkit.nn.kernels.lanes import (
     LANES,
     compiled,
@@ -32,17 +32,71 @@ from ctrkit.nn.kernels.lanes import (
     store,
     store_first,
     total,
-)  # fmt: skip
+)
 
 
 @compiled
-def step_size(selection, low_rank, row, t, block):
-    """What softplus makes the step size of: low_rank holds the weights `[D, R]` and then the bias."""
+def step_size(selection, low_rank, t, block):
+    """What softplus makes the step size of.
+
+    selection `[L, R + 2 N]` is of one row; low_rank `[blocks, R + 1, LANES]` has the bias last.
+    """
     rank = low_rank.shape[1] - 1
     x = load(low_rank, (block, rank, 0))
     for r in range(rank):
-        x = x + load(low_rank, (block, r, 0)) * load_repeated(selection, (row, t, r))
+        x = x + load(low_rank, (block, r, 0)) * load_repeated(selection, (t, r))
     return x
+
+
+@compiled
+def advance(h, rates, selection, rank, t, block, delta, entering):
+    """Take the state of a block of channels one step on, and read it: C h."""
+    states = rates.shape[1]
+    out = spread(0.0)
+    for n in range(states):
+        decay = exp2(delta * load(rates, (block, n, 0)))
+        b = load_repeated(selection, (t, rank + n))
+        c = load_repeated(selection, (t, rank + states + n))
+        state = decay * load(h, (block, n, 0)) + b * entering
+        store(h, (block, n, 0), state)
+        out = out + c * state
+    return out
+
+
+@compiled
+def retreat(
+    history, decays, i, rates, selection, rank, t, block, delta, entering, grad_out,
+    grad_h, grad_rates, grad_selection,
+):  # fmt: skip
+    """The way back through `advance`, step i of what `replay` remembers, given the gradient of what it read.
+
+    Takes grad_h one step back, and adds to the gradients of the rates and, lane by lane, of the selection.
+
+    Returns:
+        what was read, the gradient of `entering`, and that of delta log2(e) in the decays.
+    """
+    states = rates.shape[1]
+    out, grad_entering, grad_exponent = spread(0.0), spread(0.0), spread(0.0)
+    for n in range(states):
+        b = load_repeated(selection, (t, rank + n))
+        c = load_repeated(selection, (t, rank + states + n))
+        # All that is read comes before all that is written: the processor would take one for the other
+        # where both stand at the same place of a page.
+        before, after = load(history, (i, block, n, 0)), load(history, (i + 1, block, n, 0))
+        decay, rate = load(decays, (i, block, n, 0)), load(rates, (block, n, 0))
+        grad_b, grad_c = load(grad_selection, (rank + n, 0)), load(grad_selection, (rank + states + n, 0))
+        grad_rate = load(grad_rates, (block, n, 0))
+        grad = load(grad_h, (block, n, 0)) + grad_out * c
+        out = out + c * after
+        grad_entering = grad_entering + grad * b
+        store(grad_selection, (rank + n, 0), grad_b + grad * entering)
+        store(grad_selection, (rank + states + n, 0), grad_c + grad_out * after)
+        grad = grad * decay
+        store(grad_h, (block, n, 0), grad)
+        grad = grad * before
+        store(grad_rates, (block, n, 0), grad_rate + grad * delta)
+        grad_exponent = grad_exponent + grad * rate
+    return out, grad_entering, grad_exponent
 
 
 @compiled
@@ -56,14 +110,14 @@ def replay(u, selection, low_rank, rates, row, begin, end, history, decays, step
     for t in range(begin, end):
         i = t - begin
         for block in range(rates.shape[0]):
-            step = step_size(selection, low_rank, row, t, block)
+            step = step_size(selection, low_rank, t, block)
             delta = softplus(step)
             store(steps, (i, block, 0, 0), delta)
             store(steps, (i, block, 1, 0), sigmoid(step))
             entering = delta * load_first(u, (row, t, block * LANES), u.shape[2] - block * LANES)
             for n in range(states):
                 decay = exp2(delta * load(rates, (block, n, 0)))
-                b = load_repeated(selection, (row, t, rank + n))
+                b = load_repeated(selection, (t, rank + n))
                 state = decay * load(history, (i, block, n, 0)) + b * entering
                 store(decays, (i, block, n, 0), decay)
                 store(history, (i + 1, block, n, 0), state)
@@ -79,7 +133,7 @@ def scan(u, selection, z, low_rank, A, D, mask, initial, y, final, first, last):
     low_rank `[D, R + 1]` and D `[D, 1]`: weights and bias of the step size, and of the skip.
     """
     length, width = u.shape[1:]
-    states, rank = A.shape[1], low_rank.shape[1] - 1
+    rank = low_rank.shape[1] - 1
     rates, low_rank, skip = blocked(A, LOG2_E), blocked(low_rank, 1.0), blocked(D, 1.0)
     h = zeros(rates.size).reshape(rates.shape)
     steps = zeros(h.shape[0] * LANES).reshape(h.shape[0], LANES)
@@ -87,24 +141,18 @@ def scan(u, selection, z, low_rank, A, D, mask, initial, y, final, first, last):
         read_state(initial, row, h)
         start = first_event(mask, row, length)
         y[row, :start] = 0.0
+        selected = selection[row]
         for t in range(start, length):
             # All of them before the first is used: a softplus takes long, but many can be under way at once.
             for block in range(h.shape[0]):
-                store(steps, (block, 0), softplus(step_size(selection, low_rank, row, t, block)))
+                store(steps, (block, 0), softplus(step_size(selected, low_rank, t, block)))
             for block in range(h.shape[0]):
                 channel = block * LANES
                 count = width - channel
                 delta = load(steps, (block, 0))
-                entering = load_first(u, (row, t, channel), count)
-                out = entering * load(skip, (block, 0, 0))
-                entering = entering * delta
-                for n in range(states):
-                    decay = exp2(delta * load(rates, (block, n, 0)))
-                    b = load_repeated(selection, (row, t, rank + n))
-                    c = load_repeated(selection, (row, t, rank + states + n))
-                    state = decay * load(h, (block, n, 0)) + b * entering
-                    store(h, (block, n, 0), state)
-                    out = out + c * state
+                x = load_first(u, (row, t, channel), count)
+                out = advance(h, rates, selected, rank, t, block, delta, delta * x)
+                out = out + x * load(skip, (block, 0, 0))
                 gate = load_first(z, (row, t, channel), count)
                 store_first(y, (row, t, channel), out * gate * sigmoid(gate), count)
         write_state(h, row, final)
@@ -140,6 +188,7 @@ def scan_backward(
 
     for row in range(first, last):
         start = first_event(mask, row, length)
+        selected = selection[row]
         grad_u[row, :start] = 0.0
         grad_z[row, :start] = 0.0
         grad_selection[row, :start] = 0.0
@@ -151,63 +200,41 @@ def scan_backward(
             begin = start + number * chunk
             copy(history[0], before[number])
             end = min(begin + chunk, length)
-            replay(u, selection, low_rank, rates, row, begin, end, history, decays, steps)
+            replay(u, selected, low_rank, rates, row, begin, end, history, decays, steps)
             copy(history[chunk], history[0])
         for number in range(chunks - 1, -1, -1):
             begin = start + number * chunk
             end = min(begin + chunk, length)
             copy(before[number], history[0])
             if number < chunks - 1:
-                replay(u, selection, low_rank, rates, row, begin, end, history, decays, steps)
+                replay(u, selected, low_rank, rates, row, begin, end, history, decays, steps)
             for t in range(end - 1, begin - 1, -1):
+                i = t - begin
                 for column in range(grad_selected.shape[0]):
                     store(grad_selected, (column, 0), spread(0.0))
                 for block in range(blocks):
                     channel = block * LANES
                     count = width - channel
-                    i = t - begin
-                    delta = load(steps, (i, block, 0, 0))
+                    delta, slope = load(steps, (i, block, 0, 0)), load(steps, (i, block, 1, 0))
                     x = load_first(u, (row, t, channel), count)
                     gate = load_first(z, (row, t, channel), count)
-                    s = sigmoid(gate)
                     grad = load_first(grad_y, (row, t, channel), count)
+                    s = sigmoid(gate)
                     grad_out = grad * gate * s
-                    out = x * load(skip, (block, 0, 0))
-                    entering = x * delta
-                    grad_entering = spread(0.0)
-                    grad_exponent = spread(0.0)
-                    for n in range(states):
-                        b = load_repeated(selection, (row, t, rank + n))
-                        c = load_repeated(selection, (row, t, rank + states + n))
-                        h = load(history, (i + 1, block, n, 0))
-                        h_before = load(history, (i, block, n, 0))
-                        decay = load(decays, (i, block, n, 0))
-                        rate = load(rates, (block, n, 0))
-                        grad_b = load(grad_selected, (rank + n, 0))
-                        grad_c = load(grad_selected, (rank + states + n, 0))
-                        grad_rate = load(grad_weight, (block, n, 0))
-                        g = load(grad_h, (block, n, 0)) + grad_out * c
-                        out = out + c * h
-                        grad_entering = grad_entering + g * b
-                        store(grad_selected, (rank + n, 0), grad_b + g * entering)
-                        store(grad_selected, (rank + states + n, 0), grad_c + grad_out * h)
-                        # From h_t = decay h_{t-1} + ..., decay = exp(delta A)
-                        g = g * decay
-                        store(grad_h, (block, n, 0), g)
-                        g = g * h_before
-                        store(grad_weight, (block, n, 0), grad_rate + g * delta)
-                        grad_exponent = grad_exponent + g * rate
-                    grad_gate = grad * out * s * (1.0 + gate * (1.0 - s))
-                    store_first(grad_z, (row, t, channel), grad_gate, count)
-                    grad_x = grad_out * load(skip, (block, 0, 0)) + grad_entering * delta
-                    store_first(grad_u, (row, t, channel), grad_x, count)
-                    grad_step = grad_entering * x + grad_exponent * LN_2
-                    grad_step = grad_step * load(steps, (i, block, 1, 0))
+                    out, grad_entering, grad_exponent = retreat(
+                        history, decays, i, rates, selected, rank, t, block,
+                        delta, x * delta, grad_out, grad_h, grad_weight, grad_selected,
+                    )  # fmt: skip
+                    scale = load(skip, (block, 0, 0))
+                    grad = grad * (out + x * scale) * s * (1.0 + gate * (1.0 - s))
+                    store_first(grad_z, (row, t, channel), grad, count)
+                    grad = grad_out * scale + grad_entering * delta
+                    store_first(grad_u, (row, t, channel), grad, count)
+                    grad = (grad_entering * x + grad_exponent * LN_2) * slope
                     for r in range(rank):
-                        dt = load_repeated(selection, (row, t, r))
-                        add(grad_selected, (r, 0), grad_step * load(low_rank, (block, r, 0)))
-                        add(grad_weight, (block, states + r, 0), grad_step * dt)
-                    add(grad_weight, (block, states + rank, 0), grad_step)
+                        add(grad_selected, (r, 0), grad * load(low_rank, (block, r, 0)))
+                        add(grad_weight, (block, states + r, 0), grad * load_repeated(selected, (t, r)))
+                    add(grad_weight, (block, states + rank, 0), grad)
                     add(grad_weight, (block, states + rank + 1, 0), grad_out * x)
                 for column in range(grad_selected.shape[0]):
                     grad_selection[row, t, column] = total(load(grad_selected, (column, 0)))
