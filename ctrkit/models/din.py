@@ -13,7 +13,7 @@ class DINConfig(SequenceConfig):
     """Config of DIN; see `SequenceConfig`."""
 
     name: Literal["din"] = "din"
-    history: HistoryConfig = HistoryConfig(readouts=("din",), attention=(36,))
+    history: HistoryConfig = HistoryConfig(readouts=("din",), attention=(36,), normalise=False)
 
 
 @register(DINConfig)
@@ -21,5 +21,5 @@ class DIN(SequenceModel):
     """The sum of the events, each weighed by a small network that compares it with the target, joins the
     fields in a tower ("Deep Interest Network for Click-Through Rate Prediction", Zhou et al., KDD 2018).
 
-    ReLU stands in the place of the paper's Dice, and events are normalised.
+    ReLU stands in the place of the paper's Dice.
     """

@@ -172,16 +172,21 @@ def _check(feature_map: FeatureMap) -> None:
 
 
 class EventEmbedding(nn.Module):
-    """One normalised vector an event from the embeddings of its S parts: `[..., S, d] -> [..., d]`.
+    """One vector an event from the embeddings of its S parts: `[..., S, d] -> [..., d]`.
 
-    The parts are concatenated and projected back to d; one part alone is taken as it is. Normalised, because
-    attention compares events by products, which embeddings are too small for at first.
+    The parts are concatenated and projected back to d; one part alone is taken as it is.
+
+    Args:
+        parts: S.
+        width: d.
+        normalise: give each vector the length sqrt(d), as attention compares events by products, which
+            embeddings are too small for at first.
     """
 
-    def __init__(self, parts: int, width: int) -> None:
+    def __init__(self, parts: int, width: int, *, normalise: bool = True) -> None:
         super().__init__()
         self.projection = nn.Linear(parts * width, width) if parts > 1 else nn.Identity()
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
 
     def forward(self, parts: Tensor) -> Tensor:
         """`[..., S, d] -> [..., d]`."""

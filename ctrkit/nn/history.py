@@ -40,6 +40,8 @@ class HistoryConfig(Config):
         products: give beside each reading its product with the target, as only this tells a model that
             cannot multiply how well the two agree.
         positions: tell "target_attention" and "din" the age of each event.
+        normalise: give events one length. Without it they are as short as embeddings are, and a sum of them
+            is no louder in a tower than the embedding of a field.
     """
 
     encoder: EncoderConfig = NoEncoderConfig()
@@ -47,6 +49,7 @@ class HistoryConfig(Config):
     attention: tuple[PositiveInt, ...] = Field(default=(64,), min_length=1)
     products: bool = False
     positions: bool = False
+    normalise: bool = True
 
     @model_validator(mode="after")
     def _encoder_is_read(self) -> HistoryConfig:
@@ -87,7 +90,7 @@ class History(nn.Module):
     """Encodes histories and reads them with the eyes of a target.
 
     A target is embedded as if it were the next event: by the same layer, from those of its fields that
-    share a table with a sequence. So a target that equals an event is found at once. All its fields add a
+    share a table with a sequence. So a target that equals an event is found at once. Its other fields add a
     linear term.
 
     Args:
@@ -107,7 +110,7 @@ class History(nn.Module):
         names = config.readouts
         self.readouts, self.products = names, config.products
         self.readings = len(names) * (2 if config.products else 1)
-        self.events = EventEmbedding(len(feature_map.sequences), width)
+        self.events = EventEmbedding(len(feature_map.sequences), width, normalise=config.normalise)
         self.encoder = build_encoder(
             config.encoder,
             width,
@@ -188,20 +191,22 @@ class History(nn.Module):
 
 
 class _Target(nn.Module):
-    """Targets as events, as far as their fields share tables with sequences, and a linear term of all."""
+    """Targets as events: by the layer of the events, from those of their fields that share a table with a
+    sequence, and a linear term of the others."""
 
     def __init__(self, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
-        self.fields = positions_of(feature_map, feature_map.target)
-        self.twins = _twins(feature_map, self.fields)
-        self.linear = nn.Linear(len(self.fields) * width, width)
+        fields = positions_of(feature_map, feature_map.target)
+        self.twins = _twins(feature_map, fields)
+        self.others = [field for field in fields if field not in self.twins]
+        self.linear = nn.Linear(len(self.others) * width, width) if self.others else None
 
     def forward(self, fields: Tensor, events: EventEmbedding) -> Tensor:
         """`[B, F, d] -> [B, d]`."""
         nothing = torch.zeros_like(fields[:, 0])
         parts = [nothing if twin is None else fields[:, twin] for twin in self.twins]
-        target: Tensor = events(torch.stack(parts, dim=1)) + self.linear(fields[:, self.fields].flatten(1))
-        return target
+        target: Tensor = events(torch.stack(parts, dim=1))
+        return target if self.linear is None else target + self.linear(fields[:, self.others].flatten(1))
 
 
 def positions_of(feature_map: FeatureMap, chosen: Sequence[str]) -> list[int]:

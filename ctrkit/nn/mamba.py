@@ -148,8 +148,10 @@ class Mamba(nn.Module):
         return y, MambaState(window, h)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes through convolution and scan, and the gate: two products, as halves of one would have to
-        be put together again on the way back."""
+        """What goes on to the convolution, and the gate.
+
+        Two products: the gradients of one product's halves would have to be copied together.
+        """
         of_input, of_gate = self.in_proj.weight.chunk(2)
         return F.linear(x, of_input), F.linear(x, of_gate)
 
