@@ -1,9 +1,11 @@
-"""ctrkit's models beside those of other libraries.
+"""ctrkit's models beside those of other libraries, and beside each other.
 
     python benchmarks/models.py peers --data FOLDER [--json FILE]
+    python benchmarks/models.py sequence [--json FILE]
 
 FOLDER holds `trivago_impressions.parquet` and `trivago_actions.parquet`. The libraries come with
-`pip install ".[bench]"`; those that are not installed are left out.
+`pip install ".[peers]"`; those that are not installed are left out. The scan alone, and Mamba beside a
+transformer, are measured by `benchmarks/scan.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from peers.libraries import LIBRARIES, installed
 from peers.tables import MODELS
 from rich.console import Console
 from rich.table import Table
+from sequence import memories, memory_table, timing_table, timings
+from torch import set_num_threads
 
 Model = StrEnum("Model", list(MODELS))
 
@@ -67,6 +71,23 @@ def peers(
         console.print(_speed_table(speeds))
     if out is not None:
         measured = {"auc": [_plain(score) for score in scores], "speed": [asdict(one) for one in speeds]}
+        out.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+@app.command()
+def sequence(
+    repetitions: Annotated[int, typer.Option(help="Of each measurement, in turn.")] = 9,
+    threads: Annotated[int, typer.Option(help="Of torch and of ctrkit's kernels.")] = 2,
+    out: Annotated[Path | None, typer.Option("--json", help="Write what was measured here.")] = None,
+) -> None:
+    """Whole MDAF beside whole BST on the layout of Taobao's ad log."""
+    set_num_threads(threads)
+    found = timings(repetitions)
+    console.print(timing_table(found))
+    memory = memories()
+    console.print(memory_table(memory))
+    if out is not None:
+        measured = {"seconds": [asdict(one) for one in found], "megabytes": memory}
         out.write_text(json.dumps(measured, indent=2) + "\n")
 
 
