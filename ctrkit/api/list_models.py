@@ -156,7 +156,15 @@ def _of_recurrence(x: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: An
     return 2 * x[0] * x[1] * (of_input[0] * of_input[1] + of_state[0] * of_state[1])
 
 
+def _of_attention(target: Shape, base: Shape, events: Shape, *_: Any, **__: Any) -> int:
+    """Of a target: its matrix; of each of its events: the hidden layer, the score, and the sum."""
+    targets, width = target[0] * target[1], target[2]
+    hidden, steps = base[2], events[1]
+    return targets * 2 * (width * hidden + steps * (width * hidden + hidden + width))
+
+
 _FORMULAS = {
+    torch.ops.ctrkit.target_attention: _of_attention,
     torch.ops.aten.mkldnn_rnn_layer: _of_recurrence,
     torch.ops.ctrkit.selective_scan: _of_scan,
     torch.ops.ctrkit.convolution: _of_convolution,

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctrkit.nn.kernels.operators import _SUMS, _on_rows
+from ctrkit.nn.kernels.operators import SUMS, on_rows, operator
 
 
-@torch.library.custom_op("ctrkit::target_attention", mutates_args=(), device_types="cpu")
-def attention_operator(
+def _attention(
     target: Tensor,
     base: Tensor,
     events: Tensor,
@@ -40,11 +39,10 @@ def attention_operator(
     weights = of_event, of_pair, score.t(), score_bias
     pairs = target.flatten(0, 1), base.flatten(0, 1)
     work = pairs[1].numel() * events[0:1].numel()
-    _on_rows(attend, work, *pairs, events, mask, *weights, reading.flatten(0, 1))
+    on_rows(attend, work, *pairs, events, mask, *weights, reading.flatten(0, 1))
     return reading
 
 
-@torch.library.custom_op("ctrkit::target_attention_backward", mutates_args=(), device_types="cpu")
 def _attention_backward(
     target: Tensor,
     base: Tensor,
@@ -62,12 +60,12 @@ def _attention_backward(
 
     grad_target, grad_base, grad_events = (x.new_empty(x.shape) for x in (target, base, events))
     hidden, width = of_event.shape
-    # Summed in a fixed order, as `_SUMS` says. Only histories are parted: their targets share gradients.
-    rows = max(1, -(-len(events) // _SUMS))
+    # Summed in a fixed order, as `SUMS` says. Only histories are parted: their targets share gradients.
+    rows = max(1, -(-len(events) // SUMS))
     sums = target.new_zeros(-(-len(events) // rows), 2 * width + 2, -(-hidden // LANES) * LANES)
     pairs = (x.flatten(0, 1) for x in (target, base))
     weights = of_event, of_pair, score.t(), score_bias
-    _on_rows(
+    on_rows(
         attend_backward, 3 * base.numel() * events[0:1].numel(),
         events, mask, *pairs, *weights, grad_reading.flatten(0, 1),
         grad_events, grad_target.flatten(0, 1), grad_base.flatten(0, 1), sums, rows, unit=rows,
@@ -78,24 +76,22 @@ def _attention_backward(
     return grad_target, grad_base, grad_events, grads[0], grads[1], grads[2], grads[3]
 
 
-@attention_operator.register_fake
-def _(target: Tensor, *others: Tensor) -> Tensor:
+def _attention_fake(target: Tensor, *others: Tensor) -> Tensor:
     return target.new_empty(target.shape)
 
 
-@_attention_backward.register_fake
-def _(*inputs: Tensor) -> tuple[Tensor, ...]:
+def _attention_backward_fake(*inputs: Tensor) -> tuple[Tensor, ...]:
     target, base, events, _, *weights, _ = inputs
     return tuple(x.new_empty(x.shape) for x in (target, base, events, *weights))
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _gradients(ctx: Any, grad_reading: Tensor) -> tuple[Tensor | None, ...]:
-    target, base, events, *weights = _attention_backward(*ctx.saved_tensors, grad_reading)
+def _attention_gradients(ctx: Any, grad_reading: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _attention_backward_operator(*ctx.saved_tensors, grad_reading)
+    target, base, events, *weights = grads
     return target, base, events, None, *weights
 
 
-attention_operator.register_autograd(_gradients, setup_context=_keep)
+attention_operator = operator("target_attention", _attention, _attention_fake, _attention_gradients)
+_attention_backward_operator = operator(
+    "target_attention_backward", _attention_backward, _attention_backward_fake
+)

@@ -19,7 +19,7 @@ _library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untype
 
 # Gradients of weights are added up in at most this many sums, each of as many rows, and these then in order:
 # the result is the same, bit for bit, whatever the number of threads and whichever comes first.
-_SUMS = 64
+SUMS = 64
 # Bytes of states and decays that one thread of the backward scan keeps, which should fit the second cache.
 _HISTORY = 1 << 19
 # Parts of a batch a thread: more than one, as rows differ in length and other programs want the cores too.
@@ -33,7 +33,7 @@ def _convolution(x: Tensor, weight: Tensor, mask: Tensor | None) -> Tensor:
     from ctrkit.nn.kernels.convolution import convolve
 
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _on_rows(convolve, x.numel() * weight.shape[1], x, weight, _mask(mask), y)
+    on_rows(convolve, x.numel() * weight.shape[1], x, weight, _mask(mask), y)
     return y
 
 
@@ -46,7 +46,7 @@ def _convolution_backward(
     sums, rows = _sums(x, weight.shape[1])
     inputs = x, weight, _mask(mask), grad_y.contiguous()
     work = x.numel() * weight.shape[1]
-    _on_rows(convolve_backward, work, *inputs, grad_x, sums, rows, unit=rows)
+    on_rows(convolve_backward, work, *inputs, grad_x, sums, rows, unit=rows)
     return grad_x, _added(sums, weight.shape[0])
 
 
@@ -67,7 +67,7 @@ def _scan(
     y = torch.empty_like(u, memory_format=torch.contiguous_format)
     last = u.new_empty(u.shape[0], A.shape[1], A.shape[0])
     inputs = u.contiguous(), selection.contiguous(), z, _low_rank(dt_weight, dt_bias), A, D.unsqueeze(1)
-    _on_rows(scan, u.numel() * A.shape[1], *inputs, _mask(mask), _state(h), y, last)
+    on_rows(scan, u.numel() * A.shape[1], *inputs, _mask(mask), _state(h), y, last)
     return y, last
 
 
@@ -94,7 +94,7 @@ def _scan_backward(
     )
     sums, rows = _sums(u, states + rank + 2)
     chunk = _HISTORY // (8 * sums.shape[1] * sums.shape[3] * states)
-    _on_rows(
+    on_rows(
         scan_backward, 4 * u.numel() * states,
         *inputs, _mask(mask), _state(h), grad_y.contiguous(), _state(grad_last),
         grad_u, grad_selection, grad_z, grad_h, sums, rows, chunk, unit=rows,
@@ -132,7 +132,7 @@ def _mixer(
 
     y, last_window, last = _mixed(x, convolution, A, keep)
     nothing = torch.zeros(0, 0)
-    _on_rows(
+    on_rows(
         mix, x.shape[0] * x.shape[1] * A.numel(),
         x, in_proj, convolution, x_proj, _low_rank(dt_weight, dt_bias), A, D.unsqueeze(1), out_proj,
         nothing if before is None else before, nothing if after is None else after,
@@ -148,7 +148,7 @@ def _mixed(x: Tensor, convolution: Tensor, A: Tensor, keep: bool) -> tuple[Tenso
     return x.new_empty(x.shape), window, x.new_empty(rows, A.shape[1], inner)
 
 
-def _on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, unit: int = 1) -> None:
+def on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, unit: int = 1) -> None:
     """Call a kernel for all rows of a batch, by parts, on torch's threads.
 
     Args:
@@ -179,7 +179,7 @@ def _sums(x: Tensor, columns: int) -> tuple[Tensor, int]:
     from ctrkit.nn.kernels.lanes import LANES
 
     batch, _, channels = x.shape
-    rows = max(1, -(-batch // _SUMS))
+    rows = max(1, -(-batch // SUMS))
     return x.new_zeros(-(-batch // rows), -(-channels // LANES), columns, LANES), rows
 
 
