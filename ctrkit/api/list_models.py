@@ -102,7 +102,9 @@ def list_models(
     for name in sorted(MODELS):
         own = settings.model if name == settings.model.name else model_config({"name": name})
         sizes.append(_size(own, feature_map, batch))
-    return ModelTable(file or "a table in memory", tuple(sizes))
+    place = data if data is not None else settings.data
+    features = "the sample logs" if place is None else file or "a table in memory"
+    return ModelTable(features, tuple(sizes))
 
 
 def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSize:
