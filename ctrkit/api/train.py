@@ -35,7 +35,7 @@ from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import training_curve
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike, name_of, read_table, write_text
-from ctrkit.training import History, TrainingConfig, fit, predict
+from ctrkit.training import TrainingConfig, TrainingHistory, fit, predict
 from ctrkit.training.loop import OnStep
 
 
@@ -81,7 +81,7 @@ class TrainingResult(Result):
     data: str
     rows: dict[str, Any]
     metrics: dict[str, dict[str, float]]
-    history: History
+    history: TrainingHistory
     found: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def train(
     fingerprint = encoded.fingerprint()
     home = Path(out)
 
-    def fitted(model: ModelConfig, checkpoint: Path, stage: str = "") -> tuple[CtrModel, History]:
+    def fitted(model: ModelConfig, checkpoint: Path, stage: str = "") -> tuple[CtrModel, TrainingHistory]:
         """A model trained from fresh weights."""
         torch.manual_seed(settings.seed)
         network = build_model(model, encoder.feature_map())

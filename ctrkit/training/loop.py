@@ -62,7 +62,7 @@ class TrainingConfig(Config):
 
 
 @dataclass(frozen=True)
-class History:
+class TrainingHistory:
     """What a run went through: one entry a validation, what chose the best, and whether it was resumed."""
 
     events: list[dict[str, Any]]
@@ -81,7 +81,7 @@ def fit(
     checkpoint: Path,
     teacher_logits: NDArray[np.float32] | None = None,
     on_step: OnStep = lambda done, total, what: None,
-) -> History:
+) -> TrainingHistory:
     """Train a model in place; it ends with its best weights.
 
     A run that was killed goes on from `checkpoint` and, on a CPU, ends with the same weights bit for bit:
@@ -151,7 +151,7 @@ def fit(
                 break
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
     model.load_state_dict(position.best_weights)
-    return History(position.events, config.monitor, resumed)
+    return TrainingHistory(position.events, config.monitor, resumed)
 
 
 def epoch_order(
