@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -146,11 +147,24 @@ def test_products_and_ages() -> None:
 def test_a_target_that_equals_an_event_is_embedded_as_it() -> None:
     history, (parts, _) = make(config("none", "din")), histories()
     assert history.target is not None
-    torch.nn.init.zeros_(history.target.linear.weight)
-    torch.nn.init.zeros_(history.target.linear.bias)
+    assert history.target.linear is None  # item and category both share a table with a sequence
     item, category = parts[:, 2].unbind(1)
     fields = torch.stack([item, category, torch.randn(USERS, WIDTH)], dim=1)
     torch.testing.assert_close(history.target(fields, history.events), history.events(parts[:, 2]))
+
+
+def test_target_fields_that_no_sequence_knows_add_a_linear_term() -> None:
+    wider = replace(FEATURE_MAP, target=())  # all fields
+    history = make(config("none", "din"), wider)
+    assert history.target is not None
+    assert history.target.linear is not None
+    others = [name for name in wider.fields if name not in ("item", "category")]
+    assert history.target.linear.in_features == len(others) * WIDTH
+    fields = torch.randn(USERS, len(wider.fields), WIDTH)
+    twins = torch.stack([fields[:, wider.fields.index(name)] for name in ("item", "category")], dim=1)
+    rest = torch.cat([fields[:, wider.fields.index(name)] for name in others], dim=1)
+    expected = history.events(twins) + history.target.linear(rest)
+    torch.testing.assert_close(history.target(fields, history.events), expected)
 
 
 @pytest.mark.parametrize("readouts", [(), ("mean",)])
