@@ -11,7 +11,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from scan import measure
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
@@ -124,20 +124,8 @@ def timings(repetitions: int) -> list[Timing]:
             f"parts of MDAF's inference, {rows} x {length}": _parts(models["MDAF"], batch),
         }
         for what, runs in cases.items():
-            found += [Timing(what, n, s) for n, s in _measured(runs, repetitions).items()]
+            found += [Timing(what, n, s) for n, s in measure(runs, repetitions).items()]
     return found
-
-
-def _measured(runs: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
-    """In each repetition everything runs once, in turn; one more, the first, does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(repetitions + 1):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - begun)
-    return seconds
 
 
 def _inference(model: CtrModel, batch: Batch) -> Callable[[], object]:
