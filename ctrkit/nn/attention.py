@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ctrkit.nn.kernels.attention_operator import attention_operator
+from ctrkit.nn.kernels.operators import by_kernel
 from ctrkit.nn.mlp import MLP
-from ctrkit.nn.scan import by_kernel
 
 
 class TargetAttention(nn.Module):

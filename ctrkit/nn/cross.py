@@ -6,12 +6,14 @@ arXiv 2407.13349), in the form of its authors' code, whose outputs these classes
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
+from ctrkit.nn.kernels.cross_operator import cross_operator
+from ctrkit.nn.kernels.operators import by_kernel
 
 
 def two_views(embeddings: Tensor, heads: int) -> Tensor:
@@ -37,15 +39,19 @@ class LowRankLinear(nn.Sequential):
             nn.init.normal_(factor, std=(2 / (inputs + outputs) / rank) ** 0.25)
 
 
-class CrossNetwork(nn.Module, ABC):
-    """The layers that both cross networks share; they differ in `cross` alone.
+class CrossNetwork(nn.Module):
+    """The layers that both cross networks share; they differ in what the cross vector multiplies.
 
-    Layer l maps the state x to `cross(x0, x, c + b)`, with h = W x of half the width, BN optional, and
+    Layer l maps the state x to `x * (c + b) + x` (exponential) or `x0 * (c + b) + x` (linear), with h = W x
+    of half the width, BN optional, and
 
         c = [h | h * m],  m = ReLU(LN(h))
 
     so that the second half is a copy of the first, gated by itself (the self-mask). All heads share their
     weights. Dropout acts on the whole new state.
+
+    Without gradients, in float32 and on a CPU, a compiled kernel (`ctrkit.nn.kernels`) does all layers at
+    once, but for BN.
 
     With many fields the matrices W are most of a model. `rank` replaces each by two factors, W = U V, and
     with it D / 2 times D multiplications by 3 / 2 times D times `rank`.
@@ -62,6 +68,8 @@ class CrossNetwork(nn.Module, ABC):
     Raises:
         ConfigError: `rank` is above D / 2, the full matrix's own.
     """
+
+    exponential: ClassVar[bool]
 
     def __init__(
         self,
@@ -100,12 +108,10 @@ class CrossNetwork(nn.Module, ABC):
                 nn.init.xavier_normal_(linear.weight)
         nn.init.zeros_(self.head.bias)
 
-    @abstractmethod
-    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
-        """The next state from the input x0, the state x and the cross vector c, all `[B, H, D]`."""
-
     def state(self, x0: Tensor) -> Tensor:
         """The state after the last layer: `[B, H, D] -> [B, H, D]`."""
+        if self._by_kernel(x0):
+            return self._state_by_kernel(x0)
         x = x0
         for w, b, layer_norm, batch_norm in zip(
             self.w, self.b, self.layer_norm, self.batch_norm, strict=True
@@ -113,8 +119,22 @@ class CrossNetwork(nn.Module, ABC):
             h = batch_norm(w(x))
             m = torch.relu(layer_norm(h))
             c = torch.cat([h, h * m], dim=-1)
-            x = self.dropout(self.cross(x0, x, c + b))
+            x = self.dropout((x if self.exponential else x0) * (c + b) + x)
         return x
+
+    def _by_kernel(self, x0: Tensor) -> bool:
+        plain = isinstance(self.batch_norm[0], nn.Identity) and not self.training
+        return plain and not torch.is_grad_enabled() and by_kernel(x0, self.b[0])
+
+    def _state_by_kernel(self, x0: Tensor) -> Tensor:
+        w = [linear.weight for linear in self.w.modules() if isinstance(linear, nn.Linear)]
+        norms = [layer for layer in self.layer_norm if isinstance(layer, nn.LayerNorm)]
+        norm = [torch.stack([layer.weight, layer.bias]) for layer in norms] or [x0.new_empty(0, 0)] * len(
+            self.b
+        )
+        epsilon = norms[0].eps if norms else 0.0
+        state: Tensor = cross_operator(x0, w, list(self.b), norm, self.exponential, epsilon)
+        return state
 
     def logit(self, state: Tensor) -> Tensor:
         """The mean of the heads' logits from the last state: `[B, H, D] -> [B]`."""
@@ -134,12 +154,10 @@ class CrossNetwork(nn.Module, ABC):
 class ExponentialCross(CrossNetwork):
     """The exponential cross network (ECN): after l layers, interactions of order up to 2^l."""
 
-    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
-        return x * c + x
+    exponential = True
 
 
 class LinearCross(CrossNetwork):
     """The linear cross network (LCN): after l layers, interactions of order up to l + 1."""
 
-    def cross(self, x0: Tensor, x: Tensor, c: Tensor) -> Tensor:
-        return x0 * c + x
+    exponential = False

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.nn.kernels.operators import mixer_operator
-from ctrkit.nn.scan import by_kernel, causal_convolution, selective_scan, selective_scan_with_state
+from ctrkit.nn.kernels.operators import by_kernel, mixer_operator
+from ctrkit.nn.scan import causal_convolution, selective_scan, selective_scan_with_state
 
 
 class MambaState(NamedTuple):
@@ -167,18 +167,29 @@ class Mamba(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post)."""
+    """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post).
 
-    def __init__(self, mixer: Mamba, width: int, norm: Literal["pre", "post"], dropout: float) -> None:
+    Args:
+        mixer: of the same width.
+        width: of the sequence.
+        norm: where the normalisation is.
+        dropout: share of the mixer's output that is dropped.
+        last: a stack of "pre" ends with this block, and it with one more normalisation.
+    """
+
+    def __init__(
+        self, mixer: Mamba, width: int, norm: Literal["pre", "post"], dropout: float, last: bool = False
+    ) -> None:
         super().__init__()
         self.mixer = mixer
         self.norm = nn.LayerNorm(width)
+        self.closing = nn.LayerNorm(width) if last and norm == "pre" else None
         self.pre = norm == "pre"
         self.dropout = nn.Dropout(dropout)
 
     def around(self) -> Around:
         """What is around the mixer; other blocks have something else there."""
-        return Around(self.norm, True, None) if self.pre else Around(None, True, self.norm)
+        return Around(self.norm, True, self.closing) if self.pre else Around(None, True, self.norm)
 
     def finish(self, x: Tensor) -> Tensor:
         """What other blocks do after that: `[..., width] -> [..., width]`."""
@@ -222,7 +233,7 @@ class MambaBlock(nn.Module):
 class BlockStack(nn.Module):
     """Blocks one after the other: the states of a behaviour sequence.
 
-    Other stacks override `before` and `after`.
+    Other stacks override `before`.
     """
 
     def __init__(self, blocks: Iterable[MambaBlock]) -> None:
@@ -235,10 +246,6 @@ class BlockStack(nn.Module):
 
     def before(self, x: Tensor) -> Tensor:
         """What the first block gets for events: `[..., width] -> [..., width]`."""
-        return x
-
-    def after(self, x: Tensor) -> Tensor:
-        """What becomes of the last block's outputs: `[..., width] -> [..., width]`."""
         return x
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -254,7 +261,7 @@ class BlockStack(nn.Module):
         x = self.before(x)
         for block in self._blocks:
             x = block(x, mask)
-        return self.after(x)
+        return x
 
     def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, EncoderState]:
         """`forward`, and what must be kept to go on from there."""
@@ -263,7 +270,7 @@ class BlockStack(nn.Module):
         for block in self._blocks:
             x, state = block.encode(x, mask)
             kept.append(state)
-        return self.after(x), tuple(kept)
+        return x, tuple(kept)
 
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """The state `[B, width]` at one event more `[B, width]`, and what must be kept after it."""
@@ -272,7 +279,7 @@ class BlockStack(nn.Module):
         for block, before in zip(self._blocks, state, strict=True):
             x, after = block.step(x, before)
             kept.append(after)
-        return self.after(x), tuple(kept)
+        return x, tuple(kept)
 
     def initial_state(self, rows: int) -> EncoderState:
         """What is kept of `rows` empty histories."""
@@ -301,13 +308,9 @@ class MambaEncoder(BlockStack):
         expand: int = 2,
     ) -> None:
         super().__init__(
-            MambaBlock(Mamba(width, d_state, d_conv, expand), width, norm, dropout) for _ in range(blocks)
+            MambaBlock(Mamba(width, d_state, d_conv, expand), width, norm, dropout, last=block == blocks - 1)
+            for block in range(blocks)
         )
-        self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
-
-    def after(self, x: Tensor) -> Tensor:
-        states: Tensor = self.norm(x)
-        return states
 
 
 def _weights(norm: nn.LayerNorm | None) -> Tensor | None:

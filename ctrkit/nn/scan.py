@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctrkit.nn.kernels.operators import convolution_operator, scan_operator
+from ctrkit.nn.kernels.operators import by_kernel, convolution_operator, scan_operator
 
-_NUMBA = importlib.util.find_spec("numba") is not None
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")
 _CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn")
 
@@ -149,12 +148,6 @@ def scan_by_steps(
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.unsqueeze(-1)
-
-
-def by_kernel(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels can do it. Exported programs run where ctrkit is not, so they cannot."""
-    fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
-    return _NUMBA and fit and not torch.compiler.is_exporting()
 
 
 def _cuda_kernel(x: Tensor, module: str, name: str) -> Callable[..., Any] | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctrkit.nn import scan
+from ctrkit.nn.kernels import operators
 from ctrkit.nn.mamba import BlockStack, Mamba, MambaEncoder, MambaState
 from ctrkit.nn.mamba4rec import Mamba4RecEncoder
 
@@ -37,7 +37,7 @@ def layer(reference: dict[str, torch.Tensor]) -> Mamba:
 def test_output_and_gradients_equal_mamba_ssm(
     layer: Mamba, reference: dict[str, torch.Tensor], by_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "_NUMBA", by_kernel)
+    monkeypatch.setattr(operators, "_NUMBA", by_kernel)
     x = reference["x"].clone().requires_grad_()
     with torch.no_grad():
         assert relative_error(layer(x), reference["y"]) < 1e-5

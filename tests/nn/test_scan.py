@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctrkit.nn import scan
+from ctrkit.nn.kernels import operators
 from ctrkit.nn.kernels.operators import convolution_operator, mixer_operator, scan_operator
 from ctrkit.nn.scan import causal_convolution, scan_by_steps, selective_scan, selective_scan_with_state
 
@@ -144,7 +145,7 @@ def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs[0] = (inputs[0] * mask.unsqueeze(-1)).detach()
     weight, bias = torch.randn(20, 1, 4), torch.randn(20)
     quick = selective_scan(*inputs, mask), causal_convolution(inputs[0], weight, bias, mask)
-    monkeypatch.setattr(scan, "_NUMBA", False)
+    monkeypatch.setattr(operators, "_NUMBA", False)
     monkeypatch.setattr(scan, "scan_operator", None)
     monkeypatch.setattr(scan, "convolution_operator", None)
     plain = selective_scan(*inputs, mask), causal_convolution(inputs[0], weight, bias, mask)

@@ -10,7 +10,7 @@ on the way back: activations are computed again, so that nothing of the size of 
 
 from __future__ import annotations
 
-from ctrkit.nn.kernels.common import add, blocked, kernel, zeros
+from ctrkit.nn.kernels.common import add, blocked, kernel, project, room, zeros
 from ctrkit.nn.kernels.lanes import (
     LANES,
     compiled,
@@ -24,7 +24,6 @@ from ctrkit.nn.kernels.lanes import (
     store_first,
     total,
 )  # fmt: skip
-from ctrkit.nn.kernels.mixer import project, room
 
 # Times this, every positive activation is 1 or more, but for those that are all but 0.
 _HUGE = 3e38

@@ -30,12 +30,14 @@ from ctrkit.nn.kernels.lanes import (
     compiled,
     load,
     load_first,
+    load_repeated,
     maximum,
     minimum,
     spread,
     store,
     store_first,
     times_power_of_two,
+    total,
 )
 
 LN_2 = math.log(2.0)
@@ -178,3 +180,59 @@ def copy(source, target):
     for block in range(source.shape[0]):
         for n in range(source.shape[1]):
             store(target, (block, n, 0), load(source, (block, n, 0)))
+
+
+@compiled
+def project(source, weights, target, steps):
+    """target = source @ weights: `[steps, K]`, `[blocks, K, LANES]`, `[steps, blocks * LANES]`.
+
+    Four steps and two blocks make eight sums, which is as many as a processor has under way at once. Up to
+    three steps more than asked for are computed from what happens to stand there.
+    """
+    for block in range(0, weights.shape[0], 2):
+        other = min(block + 1, weights.shape[0] - 1)
+        for t in range(0, steps, 4):
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(0.0)
+            for k in range(weights.shape[1]):
+                a, b = load(weights, (block, k, 0)), load(weights, (other, k, 0))
+                x = load_repeated(source, (t, k))
+                a0, b0 = a0 + x * a, b0 + x * b
+                x = load_repeated(source, (t + 1, k))
+                a1, b1 = a1 + x * a, b1 + x * b
+                x = load_repeated(source, (t + 2, k))
+                a2, b2 = a2 + x * a, b2 + x * b
+                x = load_repeated(source, (t + 3, k))
+                a3, b3 = a3 + x * a, b3 + x * b
+            for column, s0, s1, s2, s3 in ((block, a0, a1, a2, a3), (other, b0, b1, b2, b3)):
+                store(target, (t, column * LANES), s0)
+                store(target, (t + 1, column * LANES), s1)
+                store(target, (t + 2, column * LANES), s2)
+                store(target, (t + 3, column * LANES), s3)
+
+
+@compiled
+def normalise(x, step, norm, epsilon):
+    """Layer normalisation of x[step], in place, by weight and bias `[2, width]`; by `[0, 0]`, nothing."""
+    width = norm.shape[1]
+    added = spread(0.0)
+    for column in range(0, width, LANES):
+        added = added + load(x, (step, column))
+    mean = total(added) / max(width, 1)
+    squares = spread(0.0)
+    for column in range(0, width, LANES):
+        # What fills up the last vector is 0 and stays so.
+        store_first(x, (step, column), load(x, (step, column)) - mean, width - column)
+        centred = load(x, (step, column))
+        squares = squares + centred * centred
+    scale = 1.0 / math.sqrt(total(squares) / max(width, 1) + epsilon)
+    for column in range(0, width, LANES):
+        weight = load_first(norm, (0, column), width - column)
+        bias = load_first(norm, (1, column), width - column)
+        store(x, (step, column), load(x, (step, column)) * scale * weight + bias)
+
+
+@compiled
+def room(steps, width):
+    """Zeros `[steps, width]`, the width filled up to whole vectors."""
+    padded = (width + LANES - 1) // LANES * LANES
+    return zeros(steps * padded).reshape(steps, padded)

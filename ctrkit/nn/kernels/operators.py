@@ -6,6 +6,7 @@ numba is imported when the first of them runs.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ctrkit.nn.kernels.threads import in_parallel
 
+_NUMBA = importlib.util.find_spec("numba") is not None
 _library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 # Gradients of weights are added up in at most this many sums, each of as many rows, and these then in order:
@@ -146,6 +148,12 @@ def _mixed(x: Tensor, convolution: Tensor, A: Tensor, keep: bool) -> tuple[Tenso
     rows, inner = x.shape[0] if keep else 0, A.shape[0]
     window = x.new_empty(rows, convolution.shape[1] - 2, inner)
     return x.new_empty(x.shape), window, x.new_empty(rows, A.shape[1], inner)
+
+
+def by_kernel(*tensors: Tensor) -> bool:
+    """Whether the compiled kernels can do it. Exported programs run where ctrkit is not, so they cannot."""
+    fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+    return _NUMBA and fit and not torch.compiler.is_exporting()
 
 
 def on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, unit: int = 1) -> None:
