@@ -30,7 +30,7 @@ class Artifact:
         calibrators: task -> calibrator state; empty until `ctrkit calibrate`.
         posterior: last-layer posterior of the first task, or None.
         policy: the policy's config.
-        data: fingerprint, rows and split of the training table.
+        data: fingerprint, rows and split of the training table, and by what its training rows are known again.
         metrics: what was measured, by command.
         versions: of the packages that wrote it.
     """
@@ -86,8 +86,8 @@ class Artifact:
                 mend="Install a newer ctrkit",
             )
         parts = {part.name: content[part.name] for part in fields(cls)}
-        # Calibrators and posterior are NumPy's on the road; only the network's weights stay tensors.
-        for name in ("calibrators", "posterior"):
+        # All but the network's weights is NumPy's on the road.
+        for name in ("calibrators", "posterior", "data"):
             parts[name] = _to_arrays(parts[name])
         return cls(**parts)
 

@@ -18,11 +18,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
 from ctrkit.api.model import load
+from ctrkit.api.profile import training_profile
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, apply_overrides, build, read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.fingerprints import row_hashes, sample_of, share_seen
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.errors import ConfigError
@@ -220,7 +222,14 @@ def train(
         weights=network.state_dict(),
         posterior=_posterior(network, encoded, split).state(),
         policy=settings.policy.model_dump(mode="json"),
-        data={"file": file, "fingerprint": fingerprint, "rows": len(encoded), "split": split.describe()},
+        data={
+            "file": file,
+            "fingerprint": fingerprint,
+            "rows": len(encoded),
+            "split": split.describe(),
+            "seen": _seen(encoded, split),
+            "profile": training_profile(settings.features, table[split.train]),
+        },
         metrics={"train": metrics},
         versions=versions(),
     )
@@ -262,6 +271,16 @@ def test_metrics(
             }
         found[task] = values
     return found
+
+
+def _seen(data: EncodedTable, split: Split) -> dict[str, Any]:
+    """A sample of the training rows, by which they are known again, and how many held-out rows look like
+    one of them, as rows may be alike by chance."""
+    hashes = row_hashes(data)
+    sample = sample_of(hashes[split.train])
+    held_out = hashes[np.concatenate([split.valid, split.test])]
+    # torch, which writes the artifact, has no unsigned integers of 64 bits.
+    return {"sample": sample.view(np.int64), "alike": share_seen(held_out, sample)}
 
 
 def _base_rates(labels: NDArray[np.float32]) -> list[float]:
