@@ -1,8 +1,9 @@
 """From logits to probabilities that come true, and which of the ways to take.
 
-A calibrator is fitted on rows that the model was not trained on, maps logits to probabilities without ever
-changing their order, and saves itself as plain arrays. A new one is a subclass of `Calibrator` in a file of
-its own, imported here: the registry, `choose` and the contract tests find it.
+A calibrator is fitted on rows that the model was not trained on, maps logits to probabilities without
+changing their order (but between segments, where it uses any), and saves itself as plain arrays. A new one is
+a subclass of `Calibrator` in a file of its own, imported here: the registry, `choose` and the contract tests
+find it.
 """
 
 # The order of these imports is the registry's: from the simplest to the most flexible.
@@ -15,26 +16,45 @@ from ctrkit.calibration.base import (
     State,
     calibrator_from_state,
 )
+from ctrkit.calibration.downsampling import DownsamplingCorrection
 from ctrkit.calibration.temperature import TemperatureScaling
 from ctrkit.calibration.platt import PlattScaling
-from ctrkit.calibration.isotonic import IsotonicRegression
+from ctrkit.calibration.beta import BetaCalibration
+from ctrkit.calibration.field_aware import FieldAware
+from ctrkit.calibration.histogram import HistogramBinning
+from ctrkit.calibration.isotonic import BinnedIsotonic, IsotonicRegression
+from ctrkit.calibration.venn_abers import VennAbers
+from ctrkit.calibration.online import OnlineRecalibration, Update
+from ctrkit.calibration.entire_space import EntireSpaceCalibration, joint_logits
 from ctrkit.calibration.choose import Choice, MethodScore, choose
+from ctrkit.calibration.ranking import ranking_key
 from ctrkit.calibration.summary import CalibrationSummary, assess
 # isort: on
 
 __all__ = [
     "CALIBRATORS",
+    "BetaCalibration",
+    "BinnedIsotonic",
     "CalibrationSummary",
     "CalibrationWarning",
     "Calibrator",
     "Choice",
+    "DownsamplingCorrection",
+    "EntireSpaceCalibration",
+    "FieldAware",
+    "HistogramBinning",
     "Identity",
     "IsotonicRegression",
     "MethodScore",
+    "OnlineRecalibration",
     "PlattScaling",
     "State",
     "TemperatureScaling",
+    "Update",
+    "VennAbers",
     "assess",
     "calibrator_from_state",
     "choose",
+    "joint_logits",
+    "ranking_key",
 ]

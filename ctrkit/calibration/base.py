@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self, TypeAlias
@@ -9,14 +10,21 @@ from typing import ClassVar, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctrkit.errors import ArtifactError, RunError, nearest
+from ctrkit.errors import ArtifactError, DataError, RunError, nearest
 from ctrkit.metrics.checks import Floats, finite_floats, need_both_classes, score_rows
 
 # Plain data: an artifact holds it as it is.
 State: TypeAlias = dict[str, str | float | NDArray[np.float64]]
 
+# The segment of each row, int64 of the logits' shape; None for a calibrator that uses none.
+Segments: TypeAlias = NDArray[np.int64] | None
+
 # Outputs stay this far from 0 and 1: log loss and odds stay finite, also after a cast to float32.
 MARGIN = 1e-7
+# With fewer rows of the rarer label no fit is worth much, and every fit says so.
+FEWEST = 20
+# Segments are kept as float64, which holds whole numbers up to here.
+LARGEST_SEGMENT = 2**53
 
 
 class CalibrationWarning(UserWarning):
@@ -31,46 +39,86 @@ class Calibrator(ABC):
     """A non-decreasing map from logit to probability, fitted on rows that the model was not trained on.
 
     A concrete class names itself, says from how many rows of the rarer label on it can be trusted, and
-    implements `_fit`, `_probabilities`, `_state` and `_load`.
+    implements `_fit`, `_probabilities`, `_state` and `_load`. One that uses segments (a field's value by row,
+    such as the advertiser's) has a map for each, and is non-decreasing within a segment.
 
     Attributes:
         name: in states, tables and on the command line.
         minimum_positives: `choose` leaves the class out where the rarer label has fewer rows.
+        uses_segments: whether `fit` and the call need `segments`; the others ignore them.
+        learns: whether `fit` learns anything from the labels.
+        automatic: whether `choose` compares the class unasked.
+        texts: keys of the state that hold text; all others hold numbers.
     """
 
     name: ClassVar[str]
     minimum_positives: ClassVar[int]
+    # Of the class, but for wrappers, which need what the calibrator inside them needs.
+    uses_segments: bool = False
+    learns: ClassVar[bool] = True
+    automatic: ClassVar[bool] = True
+    texts: ClassVar[frozenset[str]] = frozenset({"name"})
     _fitted = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         CALIBRATORS[cls.name] = cls
 
-    def fit(self, logits: ArrayLike, labels: ArrayLike, weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        weight: ArrayLike | None = None,
+        segments: ArrayLike | None = None,
+    ) -> Self:
         """Fit in place.
+
+        Fewer than 20 rows of the rarer label are warned of (`CalibrationWarning`).
 
         Args:
             logits: any finite numbers, [N]. labels: 0 or 1, [N].
             weight: a row of weight 2 counts as two, [N].
+            segments: whole numbers, [N]; needed where `uses_segments`, else ignored.
 
         Raises:
-            DataError: bad values, or only one class has weight.
+            DataError: bad values, only one class has weight, or segments are needed and not given.
         """
         y, z, w = score_rows(labels, logits, weight, column="logits")
-        need_both_classes(float(w @ y), float(w @ (1 - y)), f"{self.name} calibration")
+        codes = self._segments(segments, z.shape)
         held = w > 0
-        self._fit(z[held], y[held], w[held])
+        if not held.all():
+            y, z, w = y[held], z[held], w[held]
+            codes = None if codes is None else codes[held]
+        positives = int(y.sum())
+        rarer = min(positives, len(y) - positives)
+        need_both_classes(positives, len(y) - positives, f"{self.name} calibration")
+        if rarer < FEWEST and self.learns:
+            label = "positive" if positives == rarer else "negative"
+            warnings.warn(
+                f"{self.name} was fitted with only {rarer} {label} rows; below {FEWEST} its probabilities "
+                "are mostly chance",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        # Compiled loops take arrays in one piece that could be written to; a table's are often neither.
+        z, y, w = (np.require(column, requirements=("C", "W")) for column in (z, y, w))
+        self._fit(z, y, w, codes)
         self._fitted = True
         return self
 
-    def __call__(self, logits: ArrayLike) -> Floats:
+    def __call__(self, logits: ArrayLike, segments: ArrayLike | None = None) -> Floats:
         """Calibrated probabilities, float64 in [1e-7, 1 - 1e-7], of the shape of the logits.
 
+        Args:
+            segments: whole numbers of the shape of the logits; needed where `uses_segments`, else ignored.
+
         Raises:
-            RunError: before `fit`. DataError: a logit is not finite.
+            RunError: before `fit`. DataError: a logit is not finite, or segments are needed and not given.
         """
         self._need_fit()
-        return np.clip(self._probabilities(finite_floats(logits, "logits")), MARGIN, 1 - MARGIN)
+        z = finite_floats(logits, "logits")
+        p = self._probabilities(z, self._segments(segments, z.shape))
+        return np.clip(p, MARGIN, 1 - MARGIN)
 
     def state(self) -> State:
         """Everything that `from_state` needs, with the calibrator's name, as floats and arrays."""
@@ -88,7 +136,9 @@ class Calibrator(ABC):
             raise ArtifactError(f"the state of calibrator '{state.get('name')}' was read as '{cls.name}'")
         calibrator = cls()
         try:
-            calibrator._load({key: np.asarray(v, np.float64) for key, v in state.items() if key != "name"})
+            calibrator._load(
+                {key: np.asarray(v, np.str_ if key in cls.texts else np.float64) for key, v in state.items()}
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"the state of calibrator '{cls.name}' is damaged ({error})",
@@ -98,11 +148,11 @@ class Calibrator(ABC):
         return calibrator
 
     @abstractmethod
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
         """Fit to checked rows of weight above 0, both classes among them."""
 
     @abstractmethod
-    def _probabilities(self, logits: Floats) -> Floats:
+    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
         """Probabilities in [0, 1] of finite logits of any size and shape."""
 
     @abstractmethod
@@ -112,6 +162,18 @@ class Calibrator(ABC):
     @abstractmethod
     def _load(self, state: Mapping[str, Floats]) -> None:
         """Take parameters; raises KeyError for a missing one and ValueError for an impossible one."""
+
+    def _segments(self, segments: ArrayLike | None, shape: tuple[int, ...]) -> Segments:
+        """The segments, checked, where the calibrator uses them."""
+        if not self.uses_segments:
+            return None
+        if segments is None:
+            raise DataError(
+                f"{self.name} calibration needs the segment of every row, and none were given",
+                column="segments",
+                mend="Give `segments`, or take a calibrator that uses none",
+            )
+        return segment_numbers(segments, shape)
 
     def _need_fit(self) -> None:
         if not self._fitted:
@@ -123,12 +185,13 @@ class Identity(Calibrator):
 
     name = "identity"
     minimum_positives = 0
+    learns = False
     _fitted = True
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
         pass
 
-    def _probabilities(self, logits: Floats) -> Floats:
+    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
         return sigmoid(logits)
 
     def _state(self) -> State:
@@ -148,6 +211,43 @@ def calibrator_from_state(state: Mapping[str, object]) -> Calibrator:
     if name not in CALIBRATORS:
         raise ArtifactError(f"unknown calibrator '{name}'", mend=nearest(name, CALIBRATORS))
     return CALIBRATORS[name].from_state(state)
+
+
+def nested_state(calibrator: Calibrator) -> State:
+    """The state of a calibrator that lies inside another, under keys that begin with `inner`."""
+    state = calibrator.state()
+    return {"inner": state.pop("name"), **{f"inner.{key}": value for key, value in state.items()}}
+
+
+def nested_calibrator(state: Mapping[str, object]) -> Calibrator:
+    """The calibrator whose `nested_state` lies in a state; raises KeyError or ValueError."""
+    parts = {key.removeprefix("inner."): value for key, value in state.items() if key.startswith("inner.")}
+    try:
+        return calibrator_from_state({**parts, "name": str(state["inner"])})
+    except ArtifactError as error:
+        raise ValueError(str(error)) from error
+
+
+def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Segments as int64 of the given shape.
+
+    Raises:
+        DataError: another shape, other than whole numbers, or one beyond ±2^53.
+    """
+    array = np.asarray(segments)
+    if array.shape != shape:
+        raise DataError(f"logits has the shape {shape} and segments has {array.shape}", column="segments")
+    if array.dtype.kind not in "biu" and array.size:
+        raise DataError(
+            f"segments are whole numbers, and the type is {array.dtype}",
+            column="segments",
+            mend="Number the field's values, missing ones too",
+        )
+    beyond = (array > LARGEST_SEGMENT) | (array < -LARGEST_SEGMENT)
+    if beyond.any():
+        row = int(np.argmax(beyond.reshape(-1)))
+        raise DataError("a segment's number is beyond 2^53", column="segments", row=row)
+    return array.astype(np.int64, copy=False)
 
 
 def sigmoid(logits: Floats) -> Floats:

@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.calibration.base import CALIBRATORS, CalibrationWarning, Calibrator
+from ctrkit.calibration.base import (
+    CALIBRATORS,
+    FEWEST,
+    CalibrationWarning,
+    Calibrator,
+    Segments,
+    segment_numbers,
+)
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
-from ctrkit.metrics.probability import log_losses
+from ctrkit.metrics.probability import entropy, log_losses
+
+# Rows of the rarer label that a free number takes (Peduzzi et al. 1996); `minimum_positives` counts by it.
+ROWS_A_NUMBER = 10
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,14 @@ class MethodScore:
     Attributes:
         method: the calibrator's name.
         log_loss: cross-validated mean, in nats.
-        difference: log_loss less that of the best method.
-        standard_error: of the difference; rows of one group are summed first. 0 for the best itself.
+        penalty: added for too few positives, in nats; see `choose`.
+        difference: log_loss + penalty, less that of the best method.
+        standard_error: of the difference in log loss; rows of one group are summed first. 0 for the best.
     """
 
     method: str
     log_loss: float
+    penalty: float
     difference: float
     standard_error: float
 
@@ -38,10 +50,11 @@ class Choice:
     """The calibrator chosen, fitted on all rows, and why.
 
     Attributes:
-        calibrator: fitted. method: its name. reason: one or two sentences.
+        calibrator: fitted. method: its name. reason: a few sentences.
         scores: of the methods compared, simplest first; empty where there was nothing to compare.
         left_out: method -> which rows it lacks to be compared.
         rows, positives: what it was fitted on. folds: of the cross-validation, 0 for none.
+        compared_rows: how many rows, drawn at random, the methods were compared on; 0 for none.
     """
 
     calibrator: Calibrator
@@ -52,6 +65,7 @@ class Choice:
     rows: int
     positives: int
     folds: int
+    compared_rows: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; without the calibrator, whose `state()` goes into the artifact."""
@@ -63,7 +77,27 @@ class Choice:
             "rows": self.rows,
             "positives": self.positives,
             "folds": self.folds,
+            "compared_rows": self.compared_rows,
         }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is compared on: labels, logits, segments, and groups numbered from 0 to `number` - 1."""
+
+    y: Floats
+    z: Floats
+    segments: Segments
+    codes: Indices
+    number: int
+
+    def take(self, rows: Indices) -> _Rows:
+        """Some of the rows."""
+        segments = None if self.segments is None else self.segments[rows]
+        return _Rows(self.y[rows], self.z[rows], segments, self.codes[rows], self.number)
+
+    def fitted(self, name: str) -> Calibrator:
+        return CALIBRATORS[name]().fit(self.z, self.y, segments=self.segments)
 
 
 def choose(
@@ -73,29 +107,49 @@ def choose(
     folds: int = 5,
     seed: int = 0,
     groups: ArrayLike | None = None,
+    segments: ArrayLike | None = None,
+    sample: int = 1_000_000,
 ) -> Choice:
     """Compare calibrators by cross-validated log loss and fit the one chosen on all rows.
 
     Of the methods whose loss is within one standard error of the best one's (Hastie, Tibshirani &
-    Friedman 2009, section 7.10; here the error of the paired difference) the simplest is taken: identity,
-    temperature, Platt, isotonic. Methods that need more rows of the rarer label than there are
-    (`minimum_positives`) are left out; below 20 only identity stays, with a `CalibrationWarning`.
+    Friedman 2009, section 7.10; here the error of the paired difference) the simplest is taken, in the order
+    of the registry. Methods that need more rows of the rarer label than there are (`minimum_positives`) are
+    left out; below 20 only identity stays, with a `CalibrationWarning`.
+
+    Flexible methods pay for too few positives before they are compared: a penalty of H · k / (2 n), with n
+    the compared rows of the rarer label, H the entropy of the base rate, and k = minimum_positives / 10 a
+    method's free numbers. That is 5 % of H where a method has just its minimum, and falls as 1/n. It is a
+    convention, and stated as one: k numbers fitted to N rows are expected to lose k / (2 N) nats a row
+    on new ones (Wilks 1938), which cross-validation counts already; but its folds share the same few
+    positives, so where they mislead, they mislead in all folds. The penalty counts that loss once more,
+    ln(1 / rate) + 1 times as high where the rarer label has a small rate.
 
     Args:
         logits: of rows that the model was not trained on, [N]. labels: 0 or 1, [N].
-        methods: names to compare, all by default; a single name is fitted without comparison.
+        methods: names to compare; by default all that are meant to compete, those that use segments only
+            where these are given. A single name is fitted without comparison.
         groups: rows of one group (a user's) stay in one fold.
+        segments: whole numbers, [N]; lets methods that use them compete.
+        sample: from more rows than this, so many are drawn for the comparison (whole groups at random).
+            The fit of the method chosen takes all.
 
     Raises:
-        DataError: bad values. ConfigError: an unknown method, or fewer than 2 folds.
+        DataError: bad values. ConfigError: an unknown method, one that cannot be chosen, a method that uses
+            segments where none are given, fewer than 2 folds, or a sample below 1,000 rows.
     """
     y, z, _ = score_rows(labels, logits, column="logits")
     codes, number = (np.arange(len(y)), len(y)) if groups is None else group_codes(groups, len(y))
-    names = _known(methods)
+    numbers = None if segments is None else segment_numbers(segments, z.shape)
+    names = _known(methods, numbers is not None)
     if folds < 2:
         raise ConfigError(f"folds must be at least 2, and {folds} was given")
-    positives = int(y.sum())
-    rarer, label = min((positives, "positive"), (len(y) - positives, "negative"))
+    if sample < 1000:
+        raise ConfigError(f"the sample must be at least 1000 rows, and {sample} was given")
+    rows = _Rows(y, z, numbers, codes, number)
+    random = np.random.default_rng(seed)
+    compared = _sample(rows, sample, random)
+    rarer, label = _rarer(compared.y)
     left_out = {
         name: f"needs {CALIBRATORS[name].minimum_positives} {label} rows, and there are {rarer}"
         for name in names
@@ -103,45 +157,81 @@ def choose(
     }
 
     def chosen(name: str, reason: str, scores: tuple[MethodScore, ...] = ()) -> Choice:
-        calibrator = CALIBRATORS[name]()
-        if name != "identity":  # which has nothing to fit, so it takes rows of a single class as well
-            calibrator.fit(z, y)
-        used = folds if scores else 0
-        return Choice(calibrator, name, reason, scores, left_out, len(y), positives, used)
+        # Identity has nothing to fit, so it takes rows of a single class as well.
+        calibrator = rows.fitted(name) if CALIBRATORS[name].learns else CALIBRATORS[name]()
+        tried = (folds, len(compared.y)) if scores else (0, 0)
+        return Choice(calibrator, name, reason, scores, left_out, len(y), int(y.sum()), *tried)
 
     if len(names) == 1:
         if left_out:
             warnings.warn(f"{names[0]} {left_out[names[0]]}", CalibrationWarning, stacklevel=2)
-        return chosen(names[0], f"{names[0].capitalize()} was asked for.")
+        with warnings.catch_warnings():
+            if left_out and rarer < FEWEST:  # the same doubt need not be told twice
+                warnings.filterwarnings("ignore", ".* was fitted with only", CalibrationWarning)
+            return chosen(names[0], f"{names[0].capitalize()} was asked for.")
     names = [name for name in names if name not in left_out]
-    fold = _folds(y, codes, number, folds, np.random.default_rng(seed))
+    fold = _folds(compared, folds, random)
     too_few = names in ([], ["identity"])
-    if too_few or not _fittable(y, fold, folds):
+    if too_few or not _fittable(compared.y, fold, folds):
         why = f"only {rarer} {label} rows" if too_few else f"all {label} rows in one fold's groups"
         reason = f"With {why} no calibrator can be judged: the model's own probabilities stay."
         warnings.warn(reason, CalibrationWarning, stacklevel=2)
         return chosen("identity", reason)
-    losses = {name: _held_out_losses(name, z, y, fold, folds) for name in names}
-    scores, best = _compare(losses, codes, number)
+    losses = {name: _held_out_losses(name, compared, fold, folds) for name in names}
+    scores, best = _compare(losses, compared, rarer)
     simplest = next(score for score in scores if score.difference <= score.standard_error)
-    return chosen(simplest.method, _reason(simplest, best, scores), scores)
+    reason = _reason(simplest, best, scores) + _penalised(best, scores, rarer, label)
+    if len(compared.y) < len(y):
+        reason += f" Compared on {len(compared.y):,} rows drawn at random, fitted on all {len(y):,}."
+    return chosen(simplest.method, reason, scores)
 
 
-def _known(methods: Sequence[str] | None) -> list[str]:
+def _known(methods: Sequence[str] | None, with_segments: bool) -> list[str]:
     """The methods asked for, simplest first."""
     for name in methods or ():
         if name not in CALIBRATORS:
             raise ConfigError(f"unknown calibrator '{name}'", mend=nearest(name, CALIBRATORS))
-    return [name for name in CALIBRATORS if not methods or name in methods]
+        kind = CALIBRATORS[name]
+        if not (kind.learns or name == "identity"):
+            raise ConfigError(
+                f"'{name}' learns nothing from labels, so it cannot be chosen by them",
+                mend=f"Make a {kind.__name__} with the settings that you know",
+            )
+        if kind.uses_segments and not with_segments:
+            raise ConfigError(f"'{name}' needs segments, and none are given", mend="Give `segments`")
+    if methods:
+        return [name for name in CALIBRATORS if name in methods]
+    competing = (name for name, kind in CALIBRATORS.items() if kind.automatic)
+    return [name for name in competing if with_segments or not CALIBRATORS[name].uses_segments]
 
 
-def _folds(y: Floats, codes: Indices, number: int, folds: int, random: np.random.Generator) -> Indices:
+def _rarer(y: Floats) -> tuple[int, str]:
+    """How many rows the rarer label has, and its name."""
+    positives = int(y.sum())
+    return min((positives, "positive"), (len(y) - positives, "negative"))
+
+
+def _sample(rows: _Rows, size: int, random: np.random.Generator) -> _Rows:
+    """Whole groups at random, as many as have `size` rows together; all rows where they are no more."""
+    if len(rows.y) <= size:
+        return rows
+    if rows.number == len(rows.y):  # groups of one row
+        return rows.take(np.sort(random.choice(len(rows.y), size, replace=False, shuffle=False)))
+    order = random.permutation(rows.number)
+    taken = np.cumsum(np.bincount(rows.codes, minlength=rows.number)[order]) <= size
+    taken[0] = True
+    inside = np.zeros(rows.number, dtype=bool)
+    inside[order[taken]] = True
+    return rows.take(np.flatnonzero(inside[rows.codes]))
+
+
+def _folds(rows: _Rows, folds: int, random: np.random.Generator) -> Indices:
     """The fold of each row: groups dealt out in turn, those with most positives first, else at random."""
-    positives = np.bincount(codes, y, minlength=number)
-    dealt = np.lexsort((random.random(number), -positives))
-    fold_of_group = np.empty(number, np.intp)
-    fold_of_group[dealt] = np.arange(number) % folds
-    return fold_of_group[codes]
+    positives = np.bincount(rows.codes, rows.y, minlength=rows.number)
+    dealt = np.lexsort((random.random(rows.number), -positives))
+    fold_of_group = np.empty(rows.number, np.intp)
+    fold_of_group[dealt] = np.arange(rows.number) % folds
+    return fold_of_group[rows.codes]
 
 
 def _fittable(y: Floats, fold: Indices, folds: int) -> bool:
@@ -150,32 +240,39 @@ def _fittable(y: Floats, fold: Indices, folds: int) -> bool:
     return all(part.size and part.min() < part.max() for part in outside)
 
 
-def _held_out_losses(name: str, z: Floats, y: Floats, fold: Indices, folds: int) -> Floats:
+def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Floats:
     """The log loss of each row under a calibrator fitted on the other folds, [N]."""
-    losses = np.empty(len(y))
+    losses = np.empty(len(rows.y))
     with warnings.catch_warnings():
         # What is wrong with the rows is said once, by the fit on all of them.
         warnings.simplefilter("ignore", CalibrationWarning)
         for k in range(folds):
-            inside = fold == k
-            if inside.any():
-                calibrator = CALIBRATORS[name]().fit(z[~inside], y[~inside])
-                losses[inside] = log_losses(y[inside], calibrator(z[inside]))
+            inside = np.flatnonzero(fold == k)
+            if inside.size:
+                calibrator = rows.take(np.flatnonzero(fold != k)).fitted(name)
+                held_out = rows.take(inside)
+                losses[inside] = log_losses(held_out.y, calibrator(held_out.z, held_out.segments))
     return losses
 
 
 def _compare(
-    losses: dict[str, Floats], codes: Indices, number: int
+    losses: dict[str, Floats], rows: _Rows, rarer: int
 ) -> tuple[tuple[MethodScore, ...], MethodScore]:
-    """The table of scores and the row of it with the smallest loss."""
+    """The table of scores and the row of it with the smallest loss after penalties."""
     means = {name: float(loss.mean()) for name, loss in losses.items()}
-    best = min(means, key=lambda name: means[name])
+    # Of a positive's share in all that there is to learn, k / (2 n): see `choose`.
+    share = entropy(rarer / len(rows.y)) / (2 * rarer * ROWS_A_NUMBER)
+    penalties = {name: share * CALIBRATORS[name].minimum_positives for name in losses}
+    totals = {name: means[name] + penalties[name] for name in losses}
+    best = min(totals, key=lambda name: totals[name])
+    present = np.bincount(rows.codes, minlength=rows.number) > 0
+    groups = int(present.sum())
     scores = []
     for name, loss in losses.items():
         difference = loss - losses[best]
-        by_group = np.bincount(codes, difference - difference.mean(), minlength=number)
-        error = float(np.sqrt(by_group @ by_group * number / (number - 1))) / len(loss)
-        scores.append(MethodScore(name, means[name], means[name] - means[best], error))
+        by_group = np.bincount(rows.codes, difference - difference.mean(), minlength=rows.number)
+        error = float(np.sqrt(by_group @ by_group * groups / (groups - 1))) / len(loss)
+        scores.append(MethodScore(name, means[name], penalties[name], totals[name] - totals[best], error))
     return tuple(scores), next(score for score in scores if score.method == best)
 
 
@@ -196,4 +293,16 @@ def _reason(chosen: MethodScore, best: MethodScore, scores: tuple[MethodScore, .
     return (
         f"{name} (cross-validated log loss {chosen.log_loss:.5g}{gain}) is simpler than {best.method}, which "
         f"is better by only {chosen.difference:.2g}, within one standard error ({chosen.standard_error:.2g})."
+    )
+
+
+def _penalised(best: MethodScore, scores: tuple[MethodScore, ...], rarer: int, label: str) -> str:
+    """Of a method that would have been best without its penalty: that it was not, and why."""
+    ahead = min(scores, key=lambda score: score.log_loss)
+    if ahead == best:
+        return ""
+    return (
+        f" {ahead.method.capitalize()} has the smallest loss, {ahead.log_loss:.5g}, but is charged "
+        f"{ahead.penalty:.2g} for its flexibility, as there are only {rarer:,} {label} rows "
+        f"({best.method}: {best.penalty:.2g})."
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ctrkit.calibration.base import Calibrator, State, positive_scalar
+from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
 from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
 from ctrkit.metrics.checks import Floats
 
@@ -27,10 +27,10 @@ class PlattScaling(Calibrator):
     slope: float
     intercept: float
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
         self.slope, self.intercept = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
 
-    def _probabilities(self, logits: Floats) -> Floats:
+    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
         return line_probabilities(Line(self.slope, self.intercept), logits)
 
     def _state(self) -> State:

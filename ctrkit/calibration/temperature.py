@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ctrkit.calibration.base import Calibrator, State, positive_scalar
+from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
 from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
 from ctrkit.metrics.checks import Floats
 
@@ -22,11 +22,11 @@ class TemperatureScaling(Calibrator):
     minimum_positives = 20
     temperature: float
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
         line = fit_line(logits, labels, weight, name=self.name, with_intercept=False)
         self.temperature = 1 / line.slope
 
-    def _probabilities(self, logits: Floats) -> Floats:
+    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
         return line_probabilities(Line(1 / self.temperature, 0.0), logits)
 
     def _state(self) -> State:

@@ -30,20 +30,45 @@ def test_calibrated_logits_are_left_alone() -> None:
     choice = chosen(*draw(20_000))
     assert choice.method == choice.calibrator.name == "identity"
     assert choice.reason.startswith("Calibration does not help")
-    assert [score.method for score in choice.scores] == ["identity", "temperature", "platt", "isotonic"]
+    competing = ["identity", "temperature", "platt", "beta", "histogram", "isotonic", "venn-abers"]
+    assert [score.method for score in choice.scores] == competing
+    assert choice.compared_rows == choice.rows == 20_000
 
 
 def test_each_fault_gets_the_calibrator_made_for_it() -> None:
     truth, labels = draw(40_000)
     assert chosen(1.6 * truth, labels).method == "temperature"
-    assert chosen(truth + 0.8, labels).method == "platt"
+    shifted = chosen(truth + 0.8, labels)
+    assert shifted.method == "platt"
+    assert "cross-validated log loss" in shifted.reason
     # A kink that no line follows.
     bent = np.where(truth > -2, truth, -2 + 5 * (truth + 2))
     bent = np.where(bent > -1, -1 + 0.2 * (bent + 1), bent)
     choice = chosen(bent, labels)
     assert choice.method == "isotonic"
-    assert "smallest cross-validated log loss" in choice.reason
     assert choice.calibrator(bent).mean() == pytest.approx(labels.mean(), rel=0.01)
+    # Beta distributed scores, of which beta calibration is the right map (Kull et al. 2017, section 3).
+    random = np.random.default_rng(1)
+    labels = (random.random(40_000) < 0.3).astype(float)
+    scores = np.where(labels == 1, random.beta(5, 1, 40_000), random.beta(1, 1, 40_000))
+    assert chosen(logit(np.clip(scores, 1e-12, 1 - 1e-12)), labels).method == "beta"
+
+
+def test_segments_let_field_aware_compete() -> None:
+    truth, labels = draw(40_000)
+    segments = np.random.default_rng(2).integers(0, 30, 40_000)
+    shifts = np.random.default_rng(3).normal(0, 0.8, 30)
+    without = chosen(truth - shifts[segments], labels)
+    choice = chosen(truth - shifts[segments], labels, segments=segments)
+    assert "field-aware" not in {score.method for score in without.scores}
+    assert (choice.method, choice.calibrator.uses_segments) == ("field-aware", True)
+    assert min(score.log_loss for score in without.scores) - choice.scores[4].log_loss > 0.01
+    # Where segments do not differ, it does not win.
+    alike = chosen(truth + 0.8, labels, segments=segments)
+    assert alike.method == "platt"
+    assert "field-aware" in {score.method for score in alike.scores}
+    with pytest.raises(ConfigError, match="'field-aware' needs segments"):
+        chosen(truth, labels, methods=["field-aware"])
 
 
 def test_the_simpler_of_two_alike_is_taken() -> None:
@@ -55,7 +80,56 @@ def test_the_simpler_of_two_alike_is_taken() -> None:
     best = min(choice.scores, key=lambda score: score.log_loss)
     assert (best.difference, best.standard_error) == (0.0, 0.0)
     for score in choice.scores:
-        assert score.difference == pytest.approx(score.log_loss - best.log_loss)
+        loss = score.log_loss + score.penalty - best.log_loss - best.penalty
+        assert score.difference == pytest.approx(loss, abs=1e-12)
+
+
+def test_the_penalty_is_as_stated() -> None:
+    truth, labels = draw(6000, base=-3.5)
+    rate = labels.mean()
+    scores = {score.method: score for score in chosen(1.5 * truth, labels).scores}
+    own_entropy = sklearn.metrics.log_loss(labels, np.full(6000, rate))
+    for name, score in scores.items():
+        numbers = CALIBRATORS[name].minimum_positives / 10
+        assert score.penalty == pytest.approx(own_entropy * numbers / (2 * labels.sum()), rel=1e-12)
+    assert scores["identity"].penalty == 0
+    # It falls as 1/n, and reads the rarer label.
+    twice = chosen(np.tile(1.5 * truth, 2), np.tile(labels, 2), methods=["platt", "isotonic"])
+    assert twice.scores[0].penalty == pytest.approx(scores["platt"].penalty / 2, rel=1e-12)
+    turned = chosen(-1.5 * truth, 1 - labels, methods=["identity", "platt"])
+    assert turned.scores[1].penalty == pytest.approx(scores["platt"].penalty, rel=1e-12)
+
+
+def test_a_penalty_that_decides_is_told() -> None:
+    # A step that no line follows, in few rows: isotonic is ahead, by less than it is charged.
+    random = np.random.default_rng(5)
+    logits = random.uniform(-6, 2, 2500)
+    labels = (random.random(2500) < np.where(logits < -2, 0.03, 0.15)).astype(float)
+    choice = chosen(logits, labels, methods=["platt", "isotonic"])
+    scores = {score.method: score for score in choice.scores}
+    assert scores["isotonic"].log_loss < scores["platt"].log_loss
+    assert choice.method == "platt"
+    rows = f"{labels.sum():,.0f} positive rows"
+    assert "Isotonic has the smallest loss" in choice.reason
+    assert rows in choice.reason
+
+
+def test_many_rows_are_compared_on_a_sample() -> None:
+    truth, labels = draw(9000)
+    users = np.repeat(np.arange(1800), 5)
+    choice = chosen(truth + 1, labels, groups=users, sample=3000, methods=["identity", "platt"])
+    assert (choice.compared_rows, choice.rows, choice.method) == (3000, 9000, "platt")
+    assert "Compared on 3,000 rows drawn at random, fitted on all 9,000." in choice.reason
+    expected = CALIBRATORS["platt"]().fit(truth + 1, labels)
+    assert (choice.calibrator(truth) == expected(truth)).all()
+    # The rows are drawn anew by the seed, and the loss is that of all rows up to their noise.
+    other = chosen(truth + 1, labels, groups=users, sample=3000, methods=["identity", "platt"], seed=1)
+    assert other.scores != choice.scores
+    every = chosen(truth + 1, labels, methods=["identity", "platt"])
+    assert choice.scores[0].log_loss == pytest.approx(every.scores[0].log_loss, rel=0.05)
+    assert chosen(truth, labels, sample=3000, methods=["identity", "platt"]).compared_rows == 3000
+    with pytest.raises(ConfigError, match="at least 1000 rows"):
+        chosen(truth, labels, sample=10)
 
 
 def test_scores_are_cross_validated_log_losses() -> None:
@@ -79,7 +153,9 @@ def test_few_positives_rule_methods_out() -> None:
     logits, labels = draw(3000, base=-3.5, seed=1)
     assert 20 <= labels.sum() < 200
     choice = chosen(1.5 * logits + 1, labels)
-    assert set(choice.left_out) == {"isotonic"}
+    assert set(choice.left_out) == {n for n, k in CALIBRATORS.items() if k.minimum_positives == 200} - {
+        "binned-isotonic"
+    }
     assert "needs 200 positive rows" in choice.left_out["isotonic"]
     logits, labels = draw(300, base=-4.5, seed=2)
     assert 0 < labels.sum() < 20
@@ -95,11 +171,17 @@ def test_few_positives_rule_methods_out() -> None:
 
 def test_a_single_method_is_fitted_without_comparison() -> None:
     logits, labels = draw(3000)
+    segments = np.arange(3000) % 3
     for name, kind in CALIBRATORS.items():
-        choice = chosen(logits, labels, methods=[name])
+        if not (kind.learns or name == "identity"):
+            with pytest.raises(ConfigError, match=f"'{name}' learns nothing from labels"):
+                chosen(logits, labels, methods=[name])
+            continue
+        choice = chosen(logits, labels, methods=[name], segments=segments)
         assert type(choice.calibrator) is kind
-        assert choice.scores == ()
-        assert (choice.calibrator(logits) == kind().fit(logits, labels)(logits)).all()
+        assert (choice.scores, choice.compared_rows) == ((), 0)
+        expected = kind().fit(logits, labels, segments=segments)(logits, segments)
+        assert (choice.calibrator(logits, segments) == expected).all()
     with pytest.warns(CalibrationWarning, match="isotonic needs 200"):
         assert chosen(*draw(300), methods=["isotonic"]).method == "isotonic"
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sklearn.isotonic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 from scipy.special import expit
 
 from ctrkit.calibration import IsotonicRegression
+from ctrkit.calibration.pooling import rising_shares
 
 
 def draw(rows: int, decimals: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -65,3 +69,27 @@ def test_knots_are_the_corners_of_the_curve_only() -> None:
     blocks = len(np.unique(fitted.probabilities))
     assert blocks <= len(fitted.knots) <= 2 * blocks < 500
     assert (fitted.knots[0], fitted.knots[-1]) == (logits.min(), logits.max())
+
+
+@pytest.mark.parametrize("decimals", [9, 1], ids=["no ties", "ties"])
+def test_rows_without_weights_are_pooled_as_those_of_weight_one(decimals: int) -> None:
+    # Two ways of sorting: values of each label, or places of all rows.
+    logits, labels, _ = draw(3000, decimals, seed=2)
+    plain = IsotonicRegression().fit(logits, labels)
+    weighted = IsotonicRegression().fit(
+        np.append(logits, 0.0), np.append(labels, 1.0), np.append(np.ones(3000), 1e-12)
+    )
+    grid = np.linspace(-12, 12, 5000)
+    assert plain(grid) == pytest.approx(weighted(grid), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.1, 5)), min_size=1, max_size=40))
+def test_pooling_equals_scipy(rows: list[tuple[int, float]]) -> None:
+    positives, mass = (np.array(column, float) for column in zip(*rows, strict=True))
+    starts, shares = rising_shares(positives, mass)
+    expected = isotonic_regression(positives / mass, weights=mass)
+    block = np.searchsorted(starts, np.arange(len(mass)), side="right") - 1
+    assert shares[block] == pytest.approx(expected.x, rel=1e-9)
+    assert starts[0] == 0
+    assert (np.diff(shares) > 0).all()

@@ -1,0 +1,133 @@
+"""Calibration of p(conversion) over all impressions, not over clicked ones alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ctrkit.calibration.base import Calibrator, State, nested_calibrator, nested_state
+from ctrkit.calibration.platt import PlattScaling
+from ctrkit.errors import ArtifactError, DataError
+from ctrkit.metrics.checks import Floats, finite_floats
+
+# The least probability that still has a logit.
+SMALLEST = 1e-30
+
+
+class EntireSpaceCalibration:
+    """p(click and conversion) calibrated on every impression, and p(conversion | click) that agrees with it.
+
+    A bid needs p(click) · p(conversion | click) of an impression, before anyone clicked. To calibrate the
+    second factor on clicked rows alone is biased for that use, in two ways. Clicked rows are a selection:
+    those whose logits, and all that no logit knows, made a click likely; what is right on average over
+    clicks is not right on average over impressions (the sample selection bias of Ma et al. 2018, ESMM).
+    And two factors, each calibrated by itself, need not have a calibrated product: who clicks more than
+    predicted often converts more, too, and the product is then wrong by how the two go together. Every
+    impression, on the other hand, has a label of the joint event: 1 for a conversion, 0 for all else,
+    clicked or not.
+
+    So the joint logit is calibrated against that label by any calibrator, and divided by the calibrated
+    p(click) for the conditional: min(1, joint / p(click)). Times p(click), that is the joint probability.
+
+    Delayed conversions count as 0 while they are not yet in: leave out rows that are too young.
+
+    Args:
+        calibrator: of the joint logit; Platt scaling by default. Wrap another in it for segments or updates.
+    """
+
+    name = "entire-space"
+
+    def __init__(self, calibrator: Calibrator | None = None) -> None:
+        self.calibrator = PlattScaling() if calibrator is None else calibrator
+
+    def fit(
+        self,
+        joint_logits: ArrayLike,
+        labels: ArrayLike,
+        weight: ArrayLike | None = None,
+        segments: ArrayLike | None = None,
+    ) -> Self:
+        """Fit in place on all impressions.
+
+        Args:
+            joint_logits: of the uncalibrated p(click) · p(conversion | click), [N]; see `joint_logits`.
+            labels: 1 for a click with a conversion, else 0, [N].
+
+        Raises:
+            DataError: as `Calibrator.fit` does.
+        """
+        self.calibrator.fit(joint_logits, labels, weight, segments)
+        return self
+
+    def joint(self, joint_logits: ArrayLike, segments: ArrayLike | None = None) -> Floats:
+        """Calibrated p(click and conversion), of the shape of the logits."""
+        return self.calibrator(joint_logits, segments)
+
+    def conditional(
+        self, joint_logits: ArrayLike, click_probabilities: ArrayLike, segments: ArrayLike | None = None
+    ) -> Floats:
+        """p(conversion | click) = min(1, joint / p(click)), of the shape of the logits.
+
+        Args:
+            click_probabilities: calibrated p(click), above 0, of the shape of the logits.
+
+        Raises:
+            DataError: bad values, or shapes that differ.
+        """
+        joint, click = self.joint(joint_logits, segments), _probabilities(click_probabilities, "click")
+        if joint.shape != click.shape:
+            raise DataError(f"logits has the shape {joint.shape} and click has {click.shape}", column="click")
+        if not (click > 0).all():
+            row = int(np.argmin(np.atleast_1d(click)))
+            raise DataError("p(click) is 0, and nothing can be divided by it", column="click", row=row)
+        return np.minimum(1.0, joint / click)
+
+    def state(self) -> State:
+        """Everything that `from_state` needs, as text, floats and arrays."""
+        return {"name": self.name, **nested_state(self.calibrator)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, object]) -> Self:
+        """What `state` describes.
+
+        Raises:
+            ArtifactError: the state is of something else, or damaged.
+        """
+        if state.get("name") != cls.name:
+            raise ArtifactError(f"the state of '{state.get('name')}' was read as '{cls.name}'")
+        try:
+            return cls(nested_calibrator(state))
+        except (KeyError, ValueError) as error:
+            raise ArtifactError(
+                f"the state of '{cls.name}' is damaged ({error})", mend="Run `ctrkit calibrate` again"
+            ) from error
+
+
+def joint_logits(click_probabilities: ArrayLike, conversion_probabilities: ArrayLike) -> Floats:
+    """The logit of p(click) · p(conversion | click), of their shape.
+
+    The two may be calibrated or not: it is their product that is calibrated next.
+
+    Raises:
+        DataError: a value outside [0, 1], or shapes that differ.
+    """
+    click = _probabilities(click_probabilities, "click")
+    conversion = _probabilities(conversion_probabilities, "conversion")
+    if click.shape != conversion.shape:
+        raise DataError(
+            f"click has the shape {click.shape} and conversion has {conversion.shape}", column="conversion"
+        )
+    joint = np.clip(click * conversion, SMALLEST, 1 - np.finfo(np.float64).eps)
+    return np.log(joint) - np.log1p(-joint)
+
+
+def _probabilities(values: ArrayLike, column: str) -> Floats:
+    found = finite_floats(values, column)
+    outside = np.atleast_1d((found < 0) | (found > 1))
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise DataError("the value is not in [0, 1]", column=column, row=row, mend="Give probabilities")
+    return found

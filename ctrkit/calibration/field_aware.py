@@ -1,0 +1,183 @@
+"""Field-aware calibration: a correction for each segment, as large as its rows can support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.calibration.base import LARGEST_SEGMENT, Calibrator, Segments, State, positive_scalar, sigmoid
+from ctrkit.calibration.kernels import sum_by_segment
+from ctrkit.calibration.logistic import LEAST_SLOPE, Line, fit_line, moments
+from ctrkit.metrics.checks import Floats, Indices
+
+# Segments whose log-odds differ by less (standard deviation) count as alike.
+LEAST_SPREAD = 1e-4
+PASSES = 100
+
+
+class Estimate(NamedTuple):
+    """What is estimated of S segments, in units of the global log-odds.
+
+    Attributes:
+        shift, tilt: additions to a segment's log-odds, and to their slope by standard deviation, [S].
+        spread: standard deviation over segments of the shifts and of the tilts, [2].
+    """
+
+    shift: Floats
+    tilt: Floats
+    spread: Floats
+
+
+class FieldAware(Calibrator):
+    """Platt scaling with a shift for each segment, shrunk to 0 by an empirical-Bayes weight.
+
+    One curve for all rows can be right on average and wrong for every advertiser. Here the log-odds of a row
+    of segment s are t + δ_s, with t the log-odds of the global line (Platt scaling on all rows), and
+    δ_s ~ N(0, τ²) over segments. δ_s is its posterior mode,
+
+        δ_s = weight_s · m_s,   weight_s = I_s / (I_s + 1/τ²),
+
+    where I_s = Σ w p (1 - p) is what the segment's rows tell, and m_s = δ_s + Σ w (y - p) / I_s their own
+    estimate. τ² is the one of the greatest marginal likelihood in the normal approximation of each segment's
+    likelihood at its mode (penalised quasi-likelihood: Stiratelli, Laird & Ware 1984; Breslow & Clayton
+    1993), found by the fixed point τ² = Σ δ_s² / Σ weight_s (MacKay 1992). So a segment of few rows stays
+    close to the global line, one without positives too, and where segments do not differ, none moves. With
+    few positives in each, the approximation makes τ² somewhat too small, and so shrinks rather too much.
+
+    With `lines`, a segment has a slope of its own as well, shrunk likewise with a variance of its own.
+    Segments not seen in fitting get the global line. The order is kept within a segment; between segments it
+    is meant to change.
+
+    Attributes:
+        line: the global one. segments: their numbers, rising, [S]. slopes, intercepts: of each, [S].
+        spread: τ of the shifts, and of the slopes' change in log-odds by standard deviation, [2].
+        Once fitted.
+    """
+
+    name = "field-aware"
+    minimum_positives = 50
+    uses_segments = True
+    line: Line
+    segments: Floats
+    slopes: Floats
+    intercepts: Floats
+    spread: Floats
+
+    def __init__(self, lines: bool = False) -> None:
+        self.lines = lines
+
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+        assert segments is not None  # as `uses_segments` says
+        line = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
+        numbers, codes = _numbered(segments)
+        t = line.slope * logits + line.intercept
+        middle, width = moments(t, weight)
+        if width <= 1e-12 * max(1.0, abs(middle)):
+            width = 1.0
+        found = _estimate(t, labels, weight, codes, len(numbers), (middle, width), self.lines)
+        factor = np.maximum(1 + found.tilt / width, LEAST_SLOPE)
+        self.line, self.segments, self.spread = line, numbers.astype(np.float64), found.spread
+        self.slopes = line.slope * factor
+        # Log-odds of segment s are t + shift + tilt · (t - middle) / width.
+        self.intercepts = factor * line.intercept + found.shift + (1 - factor) * middle
+
+    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+        assert segments is not None
+        place = np.minimum(np.searchsorted(self.segments, segments), len(self.segments) - 1)
+        known = self.segments[place] == segments
+        slope = np.where(known, self.slopes[place], self.line.slope)
+        with np.errstate(over="ignore"):
+            return sigmoid(slope * logits + np.where(known, self.intercepts[place], self.line.intercept))
+
+    def _state(self) -> State:
+        arrays = {name: getattr(self, name) for name in ("segments", "slopes", "intercepts", "spread")}
+        return {"slope": self.line.slope, "intercept": self.line.intercept, **arrays}
+
+    def _load(self, state: Mapping[str, Floats]) -> None:
+        line = Line(positive_scalar(state, "slope"), float(state["intercept"]))
+        segments, slopes, intercepts = state["segments"], state["slopes"], state["intercepts"]
+        if not np.isfinite(line.intercept):
+            raise ValueError(f"intercept = {line.intercept}")
+        if segments.ndim != 1 or not segments.size or not segments.shape == slopes.shape == intercepts.shape:
+            raise ValueError("segments, slopes and intercepts are not of one length")
+        if not ((np.diff(segments) > 0).all() and (np.abs(segments) <= LARGEST_SEGMENT).all()):
+            raise ValueError("the segments do not rise")
+        if not ((slopes > 0) & np.isfinite(slopes) & np.isfinite(intercepts)).all():
+            raise ValueError("a segment's line does not rise")
+        spread = state["spread"]
+        if spread.shape != (2,) or not (spread >= 0).all():
+            raise ValueError("the spread is not two numbers of at least 0")
+        self.line, self.segments, self.slopes, self.intercepts = line, segments, slopes, intercepts
+        self.spread, self.lines = spread, bool(spread[1] > 0)
+
+
+def _numbered(segments: NDArray[np.int64]) -> tuple[NDArray[np.int64], Indices]:
+    """The distinct segments, rising, [S], and each row's place among them, [N]."""
+    low, high = int(segments.min()), int(segments.max())
+    if high - low >= 4 * len(segments) + 1000:
+        numbers, codes = np.unique(segments, return_inverse=True)
+        return numbers, codes
+    # Numbers close together: a table is filled faster than rows are sorted.
+    there = np.zeros(high - low + 1, dtype=bool)
+    there[segments - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[segments - low]
+
+
+def _estimate(
+    t: Floats, y: Floats, w: Floats, codes: Indices, count: int, frame: tuple[float, float], lines: bool
+) -> Estimate:
+    """Posterior modes of the S segments and the prior's spread, by turns, until neither moves."""
+    places = codes.astype(np.int64, copy=False)
+    shift, tilt = np.zeros(count), np.zeros(count)
+    variance = np.array([0.1, 0.1 if lines else 0.0])
+    for _ in range(PASSES):
+        found = np.zeros((count, 5))
+        sum_by_segment(t, y, w, places, shift, tilt, *frame, found)
+        # The likelihood of each segment as a normal one: precision I [[a, b], [b, c]], and I · estimate.
+        a, b, c = found[:, 2], found[:, 3], found[:, 4]
+        u, v = found[:, 0] + a * shift + b * tilt, found[:, 1] + b * shift + c * tilt
+        if not lines:
+            b, c, v = np.zeros(count), np.zeros(count), np.zeros(count)
+        variance = _spread(a, b, c, u, v, variance)
+        new_shift, new_tilt, _, _ = _posterior(a, b, c, u, v, variance)
+        # Of a far-off segment the approximation is poor: log-odds go at most 1 at a time.
+        step = np.maximum(np.hypot(new_shift - shift, new_tilt - tilt), 1.0)
+        new_shift, new_tilt = shift + (new_shift - shift) / step, tilt + (new_tilt - tilt) / step
+        moved = max(float(np.abs(new_shift - shift).max()), float(np.abs(new_tilt - tilt).max()))
+        shift, tilt = new_shift, new_tilt
+        if moved < 1e-10:
+            break
+    return Estimate(shift, tilt, np.sqrt(variance))
+
+
+def _posterior(
+    a: Floats, b: Floats, c: Floats, u: Floats, v: Floats, variance: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean and variance of shift and tilt of each segment: precision [[a, b], [b, c]] and the prior's."""
+    first = a + 1 / variance[0]
+    if variance[1] == 0:
+        zero = np.zeros_like(a)
+        return u / first, zero, 1 / first, zero
+    second = c + 1 / variance[1]
+    determinant = first * second - b * b
+    shift, tilt = (second * u - b * v) / determinant, (first * v - b * u) / determinant
+    return shift, tilt, second / determinant, first / determinant
+
+
+def _spread(a: Floats, b: Floats, c: Floats, u: Floats, v: Floats, variance: Floats) -> Floats:
+    """Prior variances of the greatest marginal likelihood: Σ mode² / Σ (1 - posterior / prior variance)."""
+    for _ in range(200):
+        shift, tilt, of_shift, of_tilt = _posterior(a, b, c, u, v, variance)
+        told = max(float(np.sum(1 - of_shift / variance[0])), 1e-12)
+        new = np.array([max(float(shift @ shift) / told, LEAST_SPREAD**2), 0.0])
+        if variance[1] > 0:
+            told = max(float(np.sum(1 - of_tilt / variance[1])), 1e-12)
+            new[1] = max(float(tilt @ tilt) / told, LEAST_SPREAD**2)
+        settled = (np.abs(new - variance) <= 1e-12 * variance).all()
+        variance = new
+        if settled:
+            break
+    return variance
