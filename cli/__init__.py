@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from ctrkit.cli import calibrate, models, ope, sample_logs, simulate_bidding, summary, train
+from ctrkit.cli import (
+    calibrate,
+    evaluate,
+    explain,
+    models,
+    ope,
+    sample_logs,
+    simulate_bidding,
+    summary,
+    train,
+)
 
 app = typer.Typer(
     name="ctrkit",
@@ -18,6 +28,8 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("ope")(ope.ope)
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)

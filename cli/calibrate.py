@@ -21,8 +21,18 @@ def calibrate(
         Path | None, typer.Argument(help="Labelled table; else held-out rows of the training table.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="auto, identity, temperature, platt or isotonic.", show_default="auto")
+        str | None,
+        typer.Option(
+            help="auto, identity, temperature, platt, beta, isotonic, histogram, venn-abers, field-aware, …",
+            show_default="auto",
+        ),
     ] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Categorical feature whose values may be corrected one by one.")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Move the calibrators there are with the new rows of DATA.")
+    ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the calibrated artifact here instead.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/calibrate"),
     config: common.ConfigFile = None,
@@ -36,9 +46,14 @@ def calibrate(
 
     def work(progress: common.Progress) -> Result:
         import ctrkit
+        from ctrkit.errors import ConfigError
 
-        settings = common.overrides_of(overrides, seed=seed, method=method)
-        return ctrkit.calibrate(model, data, config=config, overrides=settings, save=save, out=out)
+        settings = common.overrides_of(overrides, seed=seed, method=method, field=field)
+        if not update:
+            return ctrkit.calibrate(model, data, config=config, overrides=settings, save=save, out=out)
+        if data is None:
+            raise ConfigError("--update needs new rows", mend="Name a labelled table as DATA")
+        return ctrkit.recalibrate(model, data, config=config, overrides=settings, save=save, out=out)
 
     common.execute(
         common.Output(json, quiet, debug),

@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctrkit.api.calibrate import calibrate
+    from ctrkit.api.evaluate import evaluate
     from ctrkit.api.evaluate_policy import evaluate_policy
+    from ctrkit.api.explain import explain
     from ctrkit.api.list_models import list_models
     from ctrkit.api.model import Model, load
+    from ctrkit.api.recalibrate import recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
     from ctrkit.api.summary import summary
@@ -38,9 +41,12 @@ _HOME = {
     "Model": "ctrkit.api.model",
     "TrainConfig": "ctrkit.api.train",
     "calibrate": "ctrkit.api.calibrate",
+    "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
+    "explain": "ctrkit.api.explain",
     "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.model",
+    "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
     "summary": "ctrkit.api.summary",
@@ -52,9 +58,12 @@ __all__ = [
     "Model",
     "TrainConfig",
     "calibrate",
+    "evaluate",
     "evaluate_policy",
+    "explain",
     "list_models",
     "load",
+    "recalibrate",
     "sample_logs",
     "simulate_bidding",
     "summary",

@@ -30,7 +30,8 @@ class Artifact:
         calibrators: task -> calibrator state; empty until `ctrkit calibrate`.
         posterior: last-layer posterior of the first task, or None.
         policy: the policy's config.
-        data: fingerprint, rows and split of the training table, and by what its training rows are known again.
+        data: fingerprint, rows and split of the training table; a profile of its training rows, and by what
+            they are known again.
         metrics: what was measured, by command.
         versions: of the packages that wrote it.
     """

@@ -10,15 +10,23 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.special import expit
 
+from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
-from ctrkit.api.train import TrainConfig, read_training_table
-from ctrkit.calibration import CalibrationSummary, Choice, assess, choose
+from ctrkit.api.task_calibrators import TaskCalibrator, joint_of, segments_of
+from ctrkit.calibration import (
+    CalibrationSummary,
+    CalibrationWarning,
+    Choice,
+    DownsamplingCorrection,
+    EntireSpaceCalibration,
+    assess,
+    choose,
+)
 from ctrkit.config import Config, load_config
-from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import split_rows
 from ctrkit.errors import DataError
 from ctrkit.metrics import Reliability, reliability
@@ -33,14 +41,27 @@ class CalibrateConfig(Config):
 
     Attributes:
         method: `auto` chooses by cross-validated log loss; else the calibrator of that name.
+        field: a categorical feature whose values may be corrected one by one: lets `field-aware` compete.
+        conversion: on which rows the tasks after the first are calibrated: `clicked` ones, or all
+            impressions (`entire_space`), for bids that are made before the click.
+        kept_negatives: share of the first task's negatives that training has seen, for `downsampling`.
         bins: of the reliability diagram.
     """
 
-    method: Literal["auto", "identity", "temperature", "platt", "isotonic"] = "auto"
+    method: str = "auto"
+    field: str | None = None
+    conversion: Literal["clicked", "entire_space"] = "clicked"
+    kept_negatives: float | None = Field(default=None, gt=0.0, le=1.0)
     folds: int = Field(default=5, ge=2)
     bins: int = Field(default=10, ge=2)
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CalibrateConfig:
+        if (self.method == DownsamplingCorrection.name) != (self.kept_negatives is not None):
+            raise ValueError("method 'downsampling' and kept_negatives, the share it corrects, go together")
+        return self
 
 
 @dataclass(frozen=True)
@@ -53,16 +74,21 @@ class Judgement:
 
 @dataclass(frozen=True)
 class TaskCalibration:
-    """One task's calibration: the choice, and how well it does on rows it was not fitted on."""
+    """One task's calibration: the choice, and how well it does on rows it was not fitted on.
+
+    Attributes:
+        entire_space: whether it is of the task and all before it, on all rows.
+    """
 
     choice: Choice
     before: Judgement
     after: Judgement
+    entire_space: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         judged = {"before": self.before.summary.to_dict(), "after": self.after.summary.to_dict()}
-        return {**self.choice.to_dict(), **judged}
+        return {**self.choice.to_dict(), "entire_space": self.entire_space, **judged}
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,8 @@ def calibrate(
 
     On the table that the model was trained on, its validation rows are fitted and its test rows judged; on
     any other table, which is held out as a whole, one part is fitted and the other judged, divided as the
-    model's config divides. A task is calibrated on the rows where it can happen: conversions on clicked rows.
+    model's config divides. A task is calibrated on the rows where it can happen, conversions on clicked rows,
+    or on all impressions where the settings say so.
 
     Args:
         model: the path of an artifact, or a model in memory, which is calibrated in place.
@@ -114,15 +141,20 @@ def calibrate(
     settings = load_config(CalibrateConfig, config, overrides)
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
-    encoded, fitted, judged, notes = _held_out_rows(loaded, data, settings.seed)
-    logits, _ = predict(loaded.network, encoded)
+    opened = labelled_rows(loaded, data)
+    fitted, judged, notes = _divided(loaded, opened, settings.seed)
+    logits, _ = predict(loaded.network, opened.encoded)
     tasks: dict[str, TaskCalibration] = {}
+    calibrators: dict[str, TaskCalibrator] = {}
     for index, task in enumerate(loaded.tasks):
-        possible = encoded.labels[:, index - 1] == 1 if index else np.ones(len(encoded), dtype=bool)
-        fit_rows, judge_rows = fitted[possible[fitted]], judged[possible[judged]]
-        tasks[task] = _calibrate_task(task, encoded, logits[:, index], index, fit_rows, judge_rows, settings)
+        entire = settings.conversion == "entire_space"
+        rows = task_rows(loaded, opened, logits, index, field=settings.field, entire_space=entire)
+        tasks[task] = _calibrate_task(task, rows, fitted, judged, settings, first=index == 0)
+        own = tasks[task].choice.calibrator
+        field = settings.field if own.uses_segments else None
+        calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
     result = CalibrationResult(os.fspath(target) if target else None, tasks, notes)
-    loaded.set_calibrators({task: found.choice.calibrator for task, found in tasks.items()})
+    loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     write_run(out, "calibrate", settings.model_dump(mode="json"), result)
     if target:
@@ -130,68 +162,128 @@ def calibrate(
     return result
 
 
-def _held_out_rows(
-    model: Model, data: TableLike | None, seed: int
-) -> tuple[EncodedTable, NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-    """Encoded rows, those to fit on, those to judge on, and what to tell of them."""
-    config = TrainConfig.model_validate(model.artifact.config)
-    source = data if data is not None else model.artifact.data["file"]
-    if source is None:
-        raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
-    table, file = read_training_table(config, source)
-    encoded = model.encoder.encode(table, file)
-    if encoded.fingerprint() == model.artifact.data["fingerprint"]:
-        split = split_rows(config.features, config.split, table, config.seed, file)
+@dataclass(frozen=True)
+class TaskRows:
+    """What a task is calibrated on, [n] each.
+
+    Attributes:
+        possible: where the task can happen.
+        joint: whether logits and labels are of the task and all before it.
+    """
+
+    logits: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    possible: NDArray[np.bool_]
+    groups: NDArray[np.int64] | None
+    segments: NDArray[np.int32] | None
+    joint: bool
+
+
+def _divided(
+    model: Model, opened: LabelledRows, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Rows to fit on, those to judge on, and what to tell of them."""
+    split = opened.split
+    if split is not None:
         note = f"Fitted on {split.valid.size:,} validation rows, judged on {split.test.size:,} test rows."
-        return encoded, split.valid, split.test, (note,)
-    halves = config.split.model_copy(update={"train": 0.5, "valid": 0.25})
-    split = split_rows(config.features, halves, table, seed, file)
+        return split.valid, split.test, (note,)
+    halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
+    split = split_rows(opened.config.features, halves, opened.table, seed, opened.file)
     judged = np.concatenate([split.valid, split.test])
     note = (
         f"Not the training table: fitted on {split.train.size:,} rows, judged on the other {judged.size:,}."
     )
-    return encoded, split.train, judged, (note,)
+    seen = seen_in_training(model, opened.encoded)
+    if seen is None:
+        return split.train, judged, (note,)
+    overlap = (
+        f"The model was trained on about {seen:.0%} of these rows: on them it is more sure of itself than on "
+        "new ones, so neither the calibrators nor the figures can be trusted. Give rows it has not seen."
+    )
+    warnings.warn(overlap, CalibrationWarning, stacklevel=3)
+    return split.train, judged, (note, overlap)
+
+
+def task_rows(
+    model: Model,
+    opened: LabelledRows,
+    logits: NDArray[np.float64],
+    index: int,
+    *,
+    field: str | None,
+    entire_space: bool,
+) -> TaskRows:
+    """The rows of a task; over the entire space, those of the product of it and all tasks before it."""
+    labels = opened.encoded.labels.astype(np.float64)
+    joint = index > 0 and entire_space
+    fields = tuple(model.network.feature_map.categorical)
+    everywhere = np.ones(len(labels), dtype=bool)
+    return TaskRows(
+        logits=joint_of(logits, index) if joint else logits[:, index],
+        labels=labels[:, : index + 1].prod(axis=1) if joint else labels[:, index],
+        possible=labels[:, index - 1] == 1 if index and not joint else everywhere,
+        groups=opened.encoded.groups,
+        segments=None if field is None else segments_of(field, opened.encoded, fields),
+        joint=joint,
+    )
 
 
 def _calibrate_task(
     task: str,
-    data: EncodedTable,
-    logits: NDArray[np.float64],
-    index: int,
+    rows: TaskRows,
     fitted: NDArray[np.int64],
     judged: NDArray[np.int64],
     config: CalibrateConfig,
+    *,
+    first: bool,
 ) -> TaskCalibration:
     """Choose and fit on one set of rows, judge on another."""
-    methods = None if config.method == "auto" else (config.method,)
-    groups = data.groups[fitted] if data.groups is not None else None
-    labels = data.labels[:, index]
+    fitted, judged = fitted[rows.possible[fitted]], judged[rows.possible[judged]]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        choice = choose(
-            logits[fitted],
-            labels[fitted],
-            methods=methods,
-            folds=config.folds,
-            seed=config.seed,
-            groups=groups,
-        )
+        choice = _chosen(rows, fitted, config, first=first)
     for doubt, category in dict.fromkeys((str(warning.message), warning.category) for warning in caught):
         warnings.warn(f"{task}: {doubt}", category, stacklevel=3)
-    y = labels[judged]
+    y = rows.labels[judged]
     if y.min() == y.max():
         only = "positive" if y[0] else "negative"
         raise DataError(
             f"all {y.size:,} rows that would judge the calibration of '{task}' are {only}",
             mend="Give a larger table",
         )
-    judged_groups = data.groups[judged] if data.groups is not None else None
+    groups = rows.groups[judged] if rows.groups is not None else None
+    segments = rows.segments[judged] if rows.segments is not None else None
 
     def judge(probabilities: NDArray[np.float64]) -> Judgement:
-        summary = assess(y, probabilities, judged_groups, confidence=config.confidence)
+        summary = assess(y, probabilities, groups, confidence=config.confidence)
         return Judgement(summary, reliability(y, probabilities, bins=config.bins))
 
-    return TaskCalibration(choice, judge(expit(logits[judged])), judge(choice.calibrator(logits[judged])))
+    logits = rows.logits[judged]
+    return TaskCalibration(
+        choice, judge(expit(logits)), judge(choice.calibrator(logits, segments)), rows.joint
+    )
+
+
+def _chosen(rows: TaskRows, fitted: NDArray[np.int64], config: CalibrateConfig, *, first: bool) -> Choice:
+    """The calibrator of a task, fitted; down-sampling concerns the first task alone."""
+    labels = rows.labels[fitted]
+    if config.kept_negatives is not None and first:
+        calibrator = DownsamplingCorrection(config.kept_negatives)
+        reason = (
+            f"Downsampling was asked for: training has seen {config.kept_negatives:.3g} of the negatives."
+        )
+        positives = int(labels.sum())
+        return Choice(calibrator, calibrator.name, reason, (), {}, labels.size, positives, 0, 0)
+    automatic = config.method == "auto" or config.kept_negatives is not None
+    return choose(
+        rows.logits[fitted],
+        labels,
+        methods=None if automatic else (config.method,),
+        folds=config.folds,
+        seed=config.seed,
+        groups=rows.groups[fitted] if rows.groups is not None else None,
+        segments=rows.segments[fitted] if rows.segments is not None else None,
+    )
 
 
 def _before_and_after(task: str, found: TaskCalibration) -> Table:
@@ -203,7 +295,8 @@ def _before_and_after(task: str, found: TaskCalibration) -> Table:
             rows.append((name, _interval(value), _interval(after[name])))
         else:
             rows.append((name, f"{value:,.5g}", f"{after[name]:,.5g}"))
-    return Table(f"{task}: held-out rows, {found.choice.method}", ("metric", "before", "after"), tuple(rows))
+    which = "held-out rows, over the entire space" if found.entire_space else "held-out rows"
+    return Table(f"{task}: {which}, {found.choice.method}", ("metric", "before", "after"), tuple(rows))
 
 
 def _interval(value: dict[str, float]) -> str:

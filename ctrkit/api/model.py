@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from ctrkit.api.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.artifact import Artifact
-from ctrkit.calibration import Calibrator, calibrator_from_state
 from ctrkit.data.batches import FeatureMap
-from ctrkit.data.encoder import Encoder, require_columns
+from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.models import build_model, model_config
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -49,11 +48,11 @@ class Model:
             model_config(artifact.config["model"]), FeatureMap.from_dict(artifact.feature_map)
         )
         self.network.load_state_dict(artifact.weights)
-        self.calibrators: Mapping[str, Calibrator] = {
-            task: calibrator_from_state(state) for task, state in artifact.calibrators.items()
+        self.calibrators: Mapping[str, TaskCalibrator] = {
+            task: TaskCalibrator.from_state(state) for task, state in artifact.calibrators.items()
         }
 
-    def set_calibrators(self, calibrators: Mapping[str, Calibrator]) -> None:
+    def set_calibrators(self, calibrators: Mapping[str, TaskCalibrator]) -> None:
         """Use these calibrators from now on, a task each."""
         self.calibrators = dict(calibrators)
         self.artifact.calibrators = {task: one.state() for task, one in calibrators.items()}
@@ -75,11 +74,14 @@ class Model:
             raise ArtifactError("the artifact has no posterior", mend="Train it again with `ctrkit train`")
         return LastLayerPosterior.from_state(self.artifact.posterior)
 
+    def encode(self, frame: TableLike) -> EncodedTable:
+        """Rows as the network reads them, without their labels."""
+        return self.encoder.encode(read_table(frame), name_of(frame), labels=False)
+
     def outputs(self, frame: TableLike) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
         layer reads, [n, D]."""
-        table = read_table(frame)
-        return predict(self.network, self.encoder.encode(table, name_of(frame), labels=False))
+        return predict(self.network, self.encode(frame))
 
     def predict(self, frame: TableLike) -> Any:
         """Calibrated probabilities, one column a task, each given the task before it.
@@ -93,21 +95,25 @@ class Model:
         Returns:
             A Polars DataFrame, or a pandas one with the same index where a pandas frame was given.
         """
-        logits, _ = self.outputs(frame)
-        columns = self.probabilities(logits)
+        rows = self.encode(frame)
+        logits, _ = predict(self.network, rows)
+        columns = self.probabilities(logits, rows)
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 
             return pd.DataFrame(columns, index=frame.index)
         return pl.DataFrame(columns)
 
-    def probabilities(self, logits: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Probabilities [n] of each task, given the one before it, from logits [n, T]; calibrated where the
-        artifact is."""
-        return {
-            task: self.calibrators[task](column) if task in self.calibrators else expit(column)
-            for task, column in zip(self.tasks, logits.T, strict=True)
-        }
+    def probabilities(
+        self, logits: NDArray[np.float64], rows: EncodedTable
+    ) -> dict[str, NDArray[np.float64]]:
+        """Probabilities [n] of each task, given the one before it; calibrated where the artifact is.
+
+        Args:
+            logits: [n, T]. rows: what they are of; a calibrator may correct a field's values one by one.
+        """
+        fields = tuple(self.network.feature_map.categorical)
+        return calibrated(self.tasks, self.calibrators, logits, rows, fields)
 
     def score_candidates(
         self, context: pl.DataFrame, candidates: pl.Series, *, hidden: bool = False, file: str | None = None
@@ -149,10 +155,11 @@ class Model:
             candidates.explode().alias(chosen.id),
             *(context[column].explode().alias(name) for name, column in listed.items()),
         )
+        rows = self.encoder.encode(flat, file, labels=False, sequences=False)
         flat_logits, flat_hidden = predict_candidates(
             self.network,
             self.encoder.encode(context, file, labels=False, static=False),
-            self.encoder.encode(flat, file, labels=False, sequences=False),
+            rows,
             lengths,
         )
         place = np.arange(lengths.max()) < lengths[:, None]  # [n, K]
@@ -163,7 +170,7 @@ class Model:
             return wide
 
         return CandidateScores(
-            {task: spread(p, np.float64) for task, p in self.probabilities(flat_logits).items()},
+            {task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()},
             spread(flat_logits[:, 0], np.float64),
             spread(flat_hidden, np.float32) if hidden else None,
         )

@@ -30,6 +30,7 @@ from ctrkit.policies.candidates import Floats
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.figures import multiplier_paths, spend_curves
 from ctrkit.tables import TableLike, name_of, write_table
+from ctrkit.training import predict
 from ctrkit.training.loop import OnStep
 
 _CHUNK = 2048
@@ -177,8 +178,9 @@ def _chunks(
 
 def _of_single_ads(rows: pl.DataFrame, model: Model, settings: BiddingConfig) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
-    logits, hidden = model.outputs(rows)
-    probabilities = list(model.probabilities(logits).values())
+    encoded = model.encode(rows)
+    logits, hidden = predict(model.network, encoded)
+    probabilities = list(model.probabilities(logits, encoded).values())
     worth: float | Floats = settings.value_per_click or 1.0
     if settings.value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()

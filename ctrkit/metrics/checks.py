@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.metrics.order import dense_codes, quick_codes, sort_keys, without_objects
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.intp]
@@ -98,10 +99,14 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Indices, int]:
     array = np.asarray(groups)
     if array.shape != (rows,):
         raise DataError(f"labels has {rows} rows and groups has the shape {array.shape}", column="groups")
-    # NaN is the value that differs from itself; None only fits into arrays of objects.
-    missing = (array != array) | (array == np.array(None) if array.dtype.kind == "O" else False)
-    if missing.any():
-        raise DataError("the group is missing", column="groups", row=int(np.argmax(missing)))
+    array = without_objects(array)
+    if array.dtype.kind in "fcmMO":
+        # NaN is the value that differs from itself; None only fits into arrays of objects.
+        missing = (array != array) | (array == np.array(None) if array.dtype.kind == "O" else False)
+        if missing.any():
+            raise DataError("the group is missing", column="groups", row=int(np.argmax(missing)))
+    if (coded := quick_codes(array)) is not None:
+        return coded
     try:
         names, codes = np.unique(array, return_inverse=True)
     except TypeError as error:
@@ -114,7 +119,7 @@ def dense_rank(values: Floats) -> Indices:
     # The bootstrap sorts once and then comes here with sorted values many times.
     if (values[1:] >= values[:-1]).all():
         return np.concatenate([[0], np.cumsum(values[1:] > values[:-1])])
-    return np.unique(values, return_inverse=True)[1]
+    return dense_codes(sort_keys(values))[0]
 
 
 def need_both_classes(positives: float, negatives: float, what: str) -> None:

@@ -62,11 +62,18 @@ class TargetAttention(nn.Module):
                 self.score.bias,
             )
             return reading
-        weights = self._weights(target, base, events) * mask.unsqueeze(1)
-        return weights @ events
+        return self._weights(target, base, events, mask) @ events
 
-    def _weights(self, target: Tensor, base: Tensor, events: Tensor) -> Tensor:
-        """a(t, h) of every pair: `[U, K, width], [U, K, hidden], [U, L, width] -> [U, K, L]`.
+    def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """a(t, h), by which a target reads each event, zero at padding; arguments as of `forward`.
+
+        Returns:
+            `[U, K, L]`, of either sign, not normalised.
+        """
+        return self._weights(target, self.of_target(target), events, mask)
+
+    def _weights(self, target: Tensor, base: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """a(t, h) of every pair: `[U, K, width], [U, K, hidden], [U, L, width], [U, L] -> [U, K, L]`.
 
         With W_h and W_p for events and products, the first layer is (W_h + W_p diag(t)) h + W_t t + b: one
         matrix a target, applied to every event. No product of a pair is ever stored.
@@ -82,4 +89,4 @@ class TargetAttention(nn.Module):
         first = first.add_(base.flatten(1).unsqueeze(1)).relu_()
         by_pair = first.reshape(*events.shape[:2], target.shape[1], hidden)
         scores: Tensor = self.score(self.tower(by_pair))  # [U, L, K, 1]
-        return scores.squeeze(3).transpose(1, 2)
+        return scores.squeeze(3).transpose(1, 2) * mask.unsqueeze(1)

@@ -26,9 +26,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found, in reading order: the answer first, then tables, figures and remarks.
+    """What a run found, in reading order: the answer first, then tables, figures, details and remarks.
 
     Attributes:
+        answer: lines, one a subject.
+        details: tables for those who look closer; they stand on the page, not on the terminal.
         links: (text, relative path) of pages that tell more.
     """
 
@@ -38,6 +40,7 @@ class Report:
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    details: tuple[Table, ...] = ()
 
 
 _STYLE = """
@@ -74,11 +77,13 @@ def to_html(report: Report) -> str:
 def _body(report: Report) -> str:
     parts = [f"<h1>{escape(report.title)}</h1>"]
     if report.answer:
-        parts.append(f'<p class="answer">{escape(report.answer)}</p>')
+        lines = "<br>".join(escape(line) for line in report.answer.splitlines())
+        parts.append(f'<p class="answer">{lines}</p>')
     parts += [_table(table) for table in report.tables]
     for figure in report.figures:
         drawing = figure.svg[figure.svg.index("<svg") :]  # without the XML heading
         parts.append(f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>")
+    parts += [_table(table) for table in report.details]
     parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
     parts += [f'<p><a href="{escape(path)}">{escape(text)}</a></p>' for text, path in report.links]
     return "\n".join(parts)

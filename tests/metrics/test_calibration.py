@@ -1,13 +1,18 @@
-"""Calibration metrics against loops over bins, closed forms and simulation."""
+"""Calibration metrics against loops over bins, netcal, closed forms and simulation."""
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics import debiased_ece, ece, mce, pcoc, reliability
+from ctrkit.metrics.calibration import ace, bin_index
 
 
 @pytest.fixture
@@ -38,6 +43,33 @@ def test_ece_and_mce_equal_a_loop_over_bins(rows, strategy, divide, bins) -> Non
     expected = sum(len(part) * gap for part, gap in zip(parts, gaps, strict=True)) / len(labels)
     assert ece(labels, probabilities, bins, strategy) == pytest.approx(expected, abs=1e-12)
     assert mce(labels, probabilities, bins, strategy) == pytest.approx(max(gaps), abs=1e-12)
+    assert ace(labels, probabilities, bins, strategy) == pytest.approx(np.mean(gaps), abs=1e-12)
+
+
+def test_ece_mce_and_ace_are_netcals(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    # netcal cuts bins of equal mass at quantiles, which are the same cuts where bins divide the rows.
+    labels, probabilities = rows[0][:4000], rows[1][:4000]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it imports
+        netcal = pytest.importorskip("netcal.metrics", exc_type=ImportError)
+        for strategy in ("mass", "width"):
+            for name, ours in (("ECE", ece), ("MCE", mce), ("ACE", ace)):
+                theirs = getattr(netcal, name)(10, equal_intervals=strategy == "width")
+                expected = theirs.measure(probabilities, labels.astype(int))
+                assert ours(labels, probabilities, 10, strategy) == pytest.approx(expected, abs=1e-12), name
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.5, 0.51, 0.9, 1.0]), min_size=1, max_size=60),
+    st.integers(1, 20),
+)
+def test_a_run_of_ties_goes_where_its_middle_lies(values: list[float], bins: int) -> None:
+    found = bin_index(np.array(values), np.ones(len(values)), bins, "mass")
+    # The same rule with weights, which takes another road.
+    assert found.tolist() == bin_index(np.array(values), np.full(len(values), 2.0), bins, "mass").tolist()
+    for value, bin_ in zip(values, found.tolist(), strict=True):
+        below, equal = sum(v < value for v in values), values.count(value)
+        assert bin_ == (2 * below + equal) * bins // (2 * len(values))
 
 
 def test_bins_of_equal_mass_differ_by_one_row_at_most(rows: tuple[np.ndarray, np.ndarray]) -> None:
@@ -60,7 +92,7 @@ def test_bins_that_come_true_have_no_error(strategy: str) -> None:
     assert mce(labels, probabilities + 0.1, 4, strategy) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("metric", [ece, mce, debiased_ece])
+@pytest.mark.parametrize("metric", [ece, mce, ace, debiased_ece])
 def test_the_order_of_rows_never_matters(metric) -> None:  # type: ignore[no-untyped-def]
     random = np.random.default_rng(8)
     probabilities = random.choice([0.01, 0.02, 0.021, 0.3], 1000)  # as isotonic regression gives: ties
@@ -72,7 +104,7 @@ def test_the_order_of_rows_never_matters(metric) -> None:  # type: ignore[no-unt
     assert metric(labels[by_label], probabilities[by_label]) == pytest.approx(expected, abs=1e-14)
 
 
-@pytest.mark.parametrize("metric", [ece, mce, pcoc])
+@pytest.mark.parametrize("metric", [ece, mce, ace, pcoc])
 def test_a_weight_of_two_is_two_rows(rows, metric) -> None:  # type: ignore[no-untyped-def]
     labels, probabilities = rows
     times = np.random.default_rng(0).integers(0, 4, len(labels))
@@ -138,6 +170,25 @@ def test_reliability_has_wilson_intervals(rows, strategy) -> None:  # type: igno
     assert positives.sum() == labels.sum()
     gaps = np.abs(found.observed - found.predicted)
     assert np.average(gaps, weights=found.count) == pytest.approx(ece(labels, probabilities, 8, strategy))
+
+
+def test_reliability_knows_copies_from_rows(rows: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = rows
+    copies = np.repeat(np.arange(len(labels)), 4)
+    once, naive = reliability(labels, probabilities, 8), reliability(labels[copies], probabilities[copies], 8)
+    found = reliability(labels[copies], probabilities[copies], 8, groups=copies)
+    assert found.count.tolist() == (4 * once.count).tolist()
+    np.testing.assert_allclose(found.low, once.low, rtol=2e-3)
+    np.testing.assert_allclose(found.high, once.high, rtol=2e-3)
+    assert (naive.high - naive.low < 0.6 * (once.high - once.low)).all()
+
+
+def test_reliability_of_unlike_rows_is_not_surer_than_its_rows() -> None:
+    # Each pair holds one positive and one negative, which alone would give a variance of 0.
+    labels, pairs = np.tile([0, 1], 50), np.repeat(np.arange(50), 2)
+    single = reliability(labels, np.full(100, 0.5), 1)
+    found = reliability(labels, np.full(100, 0.5), 1, groups=pairs)
+    assert (found.low, found.high) == (single.low, single.high)
 
 
 def test_probability_1_is_in_the_last_bin() -> None:

@@ -1,0 +1,58 @@
+"""`ctrkit evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli import common
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="The artifact to evaluate.")] = Path("model.pt"),
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled table; else the test rows of the training table.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="A second artifact, compared with the first on the same rows.")
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Exit 1 where a gate of the config is broken, after the report.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/evaluate"),
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
+) -> None:
+    """Measure a model on held-out rows, and tell whether it is fit to bid on, and where not."""
+    broken: list[str] = []
+
+    def work(progress: common.Progress) -> Result:
+        import ctrkit
+
+        result = ctrkit.evaluate(
+            model,
+            data,
+            against=against,
+            config=config,
+            overrides=common.overrides_of(overrides, seed=seed),
+            out=out,
+            gate=gate,
+            on_step=progress,
+        )
+        broken.extend(outcome.reason for outcome in result.broken)
+        return result
+
+    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    if gate and broken:
+        for reason in broken:
+            typer.echo(f"gate broken: {reason}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,240 @@
+"""`ctrkit evaluate`: how good a model is on labelled rows, where it is not, and whether it can be bid on."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+from pydantic import Field
+
+from ctrkit.api.evaluation_report import evaluation_report
+from ctrkit.api.evaluation_rows import (
+    BOTH,
+    by_task,
+    divisions_of,
+    drift_since_training,
+    held_out_rows,
+    seen_by_other,
+)
+from ctrkit.api.model import Model, load
+from ctrkit.api.results import Result, write_run
+from ctrkit.config import load_config
+from ctrkit.data.encoder import require_columns
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.evaluation.drift import Drift
+from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates, need_known
+from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
+from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation, evaluate_task
+from ctrkit.metrics import Interval
+from ctrkit.metrics.business import business
+from ctrkit.reports import Report
+from ctrkit.tables import TableLike
+from ctrkit.training.loop import OnStep
+
+# What a gate may be on beside the metrics: the largest population stability index of any column.
+DRIFT = "psi"
+_DIFFERENCE = "difference"
+_BIASED = (
+    "ECE, MCE, ACE, KS and smooth ECE grow with noise, which is taken off their intervals and not off their "
+    "values: a value above its interval is mostly noise. debiased_ece has no such noise."
+)
+
+
+class EvaluateConfig(EvaluationSettings):
+    """What to evaluate, and what a pipeline stops at.
+
+    Attributes:
+        fields: columns by whose values calibration is shown; by default the spec's categorical features.
+        figures: whether to draw any; a pipeline that only needs its gates is quicker without.
+        columns: what the log calls its money and its counts, such as `{revenue: value}`; see
+            `ctrkit.metrics.business`.
+        gates: metric -> what it must reach. A bare metric is the first task's; `conversion/auc` is another
+            task's, `difference/auc` the model's less the other's, `psi` the largest drift of any column.
+    """
+
+    fields: tuple[str, ...] | None = None
+    figures: bool = True
+    columns: dict[str, str] = Field(default_factory=dict)
+    gates: dict[str, Gate] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationResult(Result):
+    """Everything found of a model on labelled rows.
+
+    Attributes:
+        model, against: the names of the models; data: that of the rows.
+        tasks: by name, in funnel order; the last is the whole funnel where there is more than one task.
+        drifts: largest first; None where the training rows are not known.
+        business: what the log says of clicks and of money, name -> value.
+        drawn: whether the report has figures.
+    """
+
+    model: str
+    against: str | None
+    data: str
+    tasks: dict[str, TaskEvaluation]
+    drifts: tuple[Drift, ...] | None
+    business: dict[str, float]
+    gates: tuple[GateOutcome, ...]
+    notes: tuple[str, ...]
+    drawn: bool = True
+
+    @property
+    def broken(self) -> tuple[GateOutcome, ...]:
+        """The gates that did not hold."""
+        return tuple(gate for gate in self.gates if not gate.held)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "against": self.against,
+            "data": self.data,
+            "tasks": {name: found.to_dict() for name, found in self.tasks.items()},
+            "drift": None if self.drifts is None else [one.to_dict() for one in self.drifts],
+            "business": self.business,
+            "gates": [gate.to_dict() for gate in self.gates],
+            "notes": list(self.notes),
+        }
+
+    def report(self) -> Report:
+        return self._report
+
+    @cached_property
+    def _report(self) -> Report:
+        """Drawn once: it is both written and printed."""
+        return evaluation_report(
+            self.model,
+            self.against,
+            self.tasks,
+            self.drifts,
+            self.business,
+            self.gates,
+            self.notes,
+            self.drawn,
+        )
+
+
+def evaluate(
+    model: str | os.PathLike[str] | Model = "model.pt",
+    data: TableLike | None = None,
+    *,
+    against: str | os.PathLike[str] | Model | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] = "runs/evaluate",
+    gate: bool = False,
+    on_step: OnStep = lambda done, total, what: None,
+) -> EvaluationResult:
+    """Evaluate a model on labelled rows, and write a run folder.
+
+    On the table that the model was trained on, its test rows are evaluated; any other table is held out as
+    a whole. Each task is judged on the rows where it can happen (conversions on clicked rows), and the
+    product of all tasks on all rows. Rows of one group are taken as dependent.
+
+    Args:
+        model: an artifact's path, or a model in memory. data: a labelled table.
+        against: a second model, compared with the first on the same rows.
+        out: the run folder.
+        gate: whether the config must hold gates; which of them broke, the result tells.
+        on_step: called with (steps done, steps in all, what is going on).
+
+    Raises:
+        ConfigError: unknown metrics in gates, or gates are needed and there are none.
+        DataError: a faulty table, one class only, or a second model of other tasks.
+    """
+    settings = load_config(EvaluateConfig, config, overrides)
+    if gate and not settings.gates:
+        raise ConfigError(
+            "there are no gates to hold the model against",
+            mend="Add for example --set gates.auc.minimum=0.6, or `gates` in the config",
+        )
+    loaded = model if isinstance(model, Model) else load(model)
+    second = against if against is None or isinstance(against, Model) else load(against)
+    if second is not None and second.tasks != loaded.tasks:
+        raise DataError(
+            f"the model predicts {', '.join(loaded.tasks)}, and the one to compare with"
+            f" {', '.join(second.tasks)}",
+            mend="Compare models of the same tasks",
+        )
+    need_known(settings.gates, _gate_names(loaded.tasks, second is not None))
+    steps = len(loaded.tasks) + 3
+    on_step(0, steps, "reading")
+    rows = held_out_rows(loaded, data)
+    fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
+    require_columns(rows.table, fields, rows.file)
+    drifts, unknown = drift_since_training(loaded, rows)
+    divisions, untold = divisions_of(loaded, rows, settings.parts)
+    leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
+    notes = [*rows.notes, _BIASED, *leaked, *unknown, *untold]
+    on_step(1, steps, "predicting")
+    tasks: dict[str, TaskEvaluation] = {}
+    for done, (name, of_task) in enumerate(by_task(loaded, second, rows, fields, divisions)):
+        on_step(2 + done, steps, name)
+        positives, size = int(of_task.labels.sum()), of_task.labels.size
+        if done and positives in (0, size):
+            doubt = f"{name}: left out, as {'all' if positives else 'none'} of its {size:,} rows are positive"
+        elif positives < settings.fit.minimum_positives:
+            least = settings.fit.minimum_positives
+            doubt = f"{name}: {positives} positive rows are mostly noise; {least} are the least"
+        else:
+            doubt = None
+        if doubt is not None:
+            warnings.warn(doubt, EvaluationWarning, stacklevel=2)
+            notes.append(f"{doubt}.")
+        if not done or 0 < positives < size:
+            tasks[name] = evaluate_task(name, of_task, drifts, settings)
+    result = EvaluationResult(
+        _name(model),
+        None if against is None else _name(against),
+        rows.file or "a table in memory",
+        tasks,
+        drifts,
+        _business(rows.table, loaded.spec.labels, settings.columns),
+        check_gates(settings.gates, _gate_values(tasks, drifts)),
+        tuple(notes),
+        settings.figures,
+    )
+    on_step(steps, steps, "writing")
+    write_run(out, "evaluate", settings.model_dump(mode="json"), result)
+    return result
+
+
+def _business(table: pl.DataFrame, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
+    """What the log says of clicks and of money, each row being an impression."""
+    counted = {f"{task}s": name for task, name in labels.items() if task in ("click", "conversion")}
+    found = business(table, rows="impressions", names={**counted, **columns}).to_dict()
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _gate_names(tasks: Sequence[str], compared: bool) -> list[str]:
+    """What a gate can be on."""
+    names = [one.name for one in MEASURES]
+    if compared:
+        names += [f"{_DIFFERENCE}/{one.name}" for one in MEASURES]
+    later = [*tasks[1:], *([BOTH.join(tasks)] if len(tasks) > 1 else [])]
+    return [DRIFT, *names, *(f"{task}/{name}" for task in later for name in names)]
+
+
+def _gate_values(
+    tasks: dict[str, TaskEvaluation], drifts: Sequence[Drift] | None
+) -> dict[str, Interval | float | None]:
+    """What was measured, by the name of the gate on it."""
+    found: dict[str, Interval | float | None] = {}
+    for index, (task, of_task) in enumerate(tasks.items()):
+        before = f"{task}/" if index else ""
+        found |= {f"{before}{name}": one for name, one in of_task.measured.intervals.items()}
+        for name, difference in of_task.differences.items():
+            found[f"{before}{_DIFFERENCE}/{name}"] = None if difference is None else difference.interval
+    if drifts:
+        found[DRIFT] = max(one.psi for one in drifts)
+    return found
+
+
+def _name(model: str | os.PathLike[str] | Model) -> str:
+    return "a model in memory" if isinstance(model, Model) else os.fspath(model)

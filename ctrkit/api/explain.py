@@ -1,0 +1,353 @@
+"""`ctrkit explain`: what a model goes by, and what made the probability of single rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ctrkit.api.explanation_results import ModelExplanation, RowsExplanation
+from ctrkit.api.labelled import labelled_rows
+from ctrkit.api.model import Model, load
+from ctrkit.api.results import write_run
+from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.config import Config, load_config
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.explanations import (
+    HIDDEN,
+    Attributions,
+    Dependence,
+    EmbeddingMap,
+    Importance,
+    Names,
+    attention_weights,
+    deepshap,
+    fusion_gates,
+    integrated_gradients,
+    lay_out,
+    partial_dependence,
+    permutation_importance,
+    sample,
+    shapley_values,
+    table_vectors,
+    take,
+    tell_rows,
+    units,
+)
+from ctrkit.explanations.features import position_of
+from ctrkit.explanations.maps import TableVectors
+from ctrkit.tables import TableLike
+from ctrkit.training import predict
+from ctrkit.training.loop import OnStep
+
+# Rows over which the mean embedding, the baseline, is taken.
+_MEAN_ROWS = 4096
+# Values that a field must have for its table to be mapped without being asked for.
+_FEWEST_POINTS = 8
+
+
+class ExplainConfig(Config):
+    """What to explain, and how.
+
+    Attributes:
+        method: of attributions: "ig" (integrated gradients, for every model), "deepshap" (where the model
+            allows it) or "shap" (Shapley values of the features, for every model, slower). Left out it is
+            "ig", and a report on a model whose attributions nobody asked for does without where captum is
+            missing.
+        task: whose logit is explained; the first by default. A later one is given the task before it.
+        baseline: of integrated gradients: "mean", or "unknown" for the out-of-vocabulary embeddings.
+        steps, tolerance, most_steps: of the integral; see `ctrkit.explanations.integrated_gradients`.
+        background: rows that deepshap and shap compare with.
+        estimator, permutations: of shap.
+        rows: on which importance is measured and that the map shows, at most.
+        attributed_rows: over which the mean |share| is taken.
+        repeats: shufflings of each feature. confidence: of their intervals.
+        features: whose partial dependence is shown; by default the `top` most important.
+        grid: values of each. dependence_rows: rows whose probability is followed over them.
+        map: how embeddings are laid out; map_of: a categorical feature, or "hidden" for what the last layer
+            reads of each row; by default the most important feature with at least 8 values. colour: of the
+            points.
+    """
+
+    method: Literal["ig", "deepshap", "shap"] | None = None
+    task: str | None = None
+    baseline: Literal["mean", "unknown"] = "mean"
+    steps: int = Field(default=64, ge=2)
+    tolerance: float = Field(default=0.01, gt=0.0)
+    most_steps: int = Field(default=1024, ge=2)
+    background: int = Field(default=64, ge=2)
+    estimator: Literal["permutation", "sampling"] = "permutation"
+    permutations: int = Field(default=10, ge=1)
+    rows: int = Field(default=5000, ge=20)
+    attributed_rows: int = Field(default=200, ge=1)
+    repeats: int = Field(default=5, ge=2)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    features: tuple[str, ...] = ()
+    top: int = Field(default=4, ge=0)
+    grid: int = Field(default=20, ge=2)
+    dependence_rows: int = Field(default=300, ge=1)
+    map: Literal["pca", "tsne", "umap", "none"] = "pca"
+    map_of: str | None = None
+    colour: Literal["rate", "frequency"] = "rate"
+    seed: int = Field(default=0, ge=0)
+
+
+def explain(
+    model: str | os.PathLike[str] | Model = "model.pt",
+    data: TableLike | None = None,
+    *,
+    rows: Sequence[int] = (),
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] = "runs/explain",
+    on_step: OnStep = lambda done, total, what: None,
+) -> ModelExplanation | RowsExplanation:
+    """Explain a model as a whole or, where rows are named, the probabilities of these; write a run folder.
+
+    A model as a whole is explained on labelled rows: on the table it was trained on, these are its test rows,
+    and all rows where the task can happen on any other. Single rows need no labels.
+
+    Args:
+        model: an artifact's path, or a model in memory.
+        data: a table; by default the one the model was trained on.
+        rows: numbers of rows to explain, from 0.
+        out: the run folder.
+        on_step: called with (steps done, steps in all, what is going on).
+
+    Raises:
+        ConfigError: an unknown task, a method that the model does not allow, or a package of the extra
+            `ctrkit[explain]` that is not installed.
+        DataError: a faulty table, a row beyond it, or an unknown feature.
+    """
+    settings = load_config(ExplainConfig, config, overrides)
+    loaded = model if isinstance(model, Model) else load(model)
+    path = None if isinstance(model, Model) else os.fspath(model)
+    explained = _Explained(loaded, path, settings, on_step)
+    result = explained.rows(data, rows) if rows else explained.model(data)
+    write_run(out, "explain", settings.model_dump(mode="json"), result)
+    return result
+
+
+class _Explained:
+    """One model under explanation, with the settings."""
+
+    def __init__(self, model: Model, path: str | None, settings: ExplainConfig, on_step: OnStep) -> None:
+        self.loaded, self.path, self.settings, self.on_step = model, path, settings, on_step
+        self.network, self.names = model.network, Names(model.encoder)
+        self.task = settings.task or model.tasks[0]
+        if self.task not in model.tasks:
+            raise ConfigError(f"the model has no task '{self.task}'", mend=nearest(self.task, model.tasks))
+        self.index = model.tasks.index(self.task)
+        self.method = settings.method or "ig"
+        for feature in settings.features:
+            position_of(self.network.feature_map, feature)
+        chosen = settings.map_of
+        if chosen is not None and chosen not in (HIDDEN, *self.network.feature_map.categorical):
+            known = (*self.network.feature_map.categorical, HIDDEN)
+            raise DataError(f"'{chosen}' is no categorical feature to map", mend=nearest(chosen, known))
+
+    def probabilities(self, logits: NDArray[np.float64], rows: EncodedTable) -> NDArray[np.float64]:
+        """Calibrated, of the task; the network's own before `ctrkit calibrate`."""
+        return self.loaded.probabilities(logits, rows)[self.task]
+
+    def rows(self, data: TableLike | None, rows: Sequence[int]) -> RowsExplanation:
+        """Explain single rows."""
+        table, file = self._table(data)
+        for row in rows:
+            if not 0 <= row < table.height:
+                raise DataError(
+                    f"there is no row {row}",
+                    file=file,
+                    mend=f"The table has {table.height:,} rows, numbered from 0 to {table.height - 1}",
+                )
+        numbers = list(dict.fromkeys(rows))
+        seed = self.settings.seed
+        behind = table[sample(table.height, _MEAN_ROWS, seed)]
+        background = self.loaded.encoder.encode(behind, file, labels=False)
+        chosen = self.loaded.encoder.encode(table[numbers], file, labels=False)
+        found = self._attributions(chosen, background)
+        attention = attention_weights(self.network, chosen)
+        logits = predict(self.network, chosen)[0]
+
+        def probability_of(row: int, passed: NDArray[np.float64]) -> NDArray[np.float64]:
+            """With the row's own logits of the other tasks, and calibrated as its own values are."""
+            same = np.full(passed.size, row)
+            changed = logits[same]
+            changed[:, self.index] = passed
+            return self.probabilities(changed, take(chosen, same))
+
+        told = tell_rows(found, chosen, self.names, numbers, attention, probability_of)
+        return RowsExplanation(
+            self.path,
+            self.task,
+            self.method,
+            self._baseline(),
+            told,
+            (*self._notes(), _gap_note(found)),
+        )
+
+    def model(self, data: TableLike | None) -> ModelExplanation:
+        """Explain the model as a whole."""
+        rows, note = self._labelled(data)
+        notes = [note, *self._notes()]
+        importance = permutation_importance(
+            self.network,
+            rows,
+            self.probabilities,
+            task=self.index,
+            repeats=self.settings.repeats,
+            confidence=self.settings.confidence,
+            seed=self.settings.seed,
+            on_step=self.on_step,
+        )
+        importance = tuple(sorted(importance, key=lambda one: -one.auc.value))
+        self.on_step(0, 1, "attributions")
+        found = None
+        try:
+            chosen = take(rows, sample(len(rows), self.settings.attributed_rows, self.settings.seed))
+            found = self._attributions(chosen, rows)
+        except ConfigError as error:
+            if self.settings.method is not None:
+                raise
+            notes.append(f"Attributions are left out: {error}")
+        shares = None
+        if found is not None:
+            sizes = found.mean_absolute[: len(units(self.network.feature_map))]
+            shares = dict(zip(units(self.network.feature_map), sizes.tolist(), strict=True))
+            notes.append(f"Shares are means over {len(found):,} rows. {_gap_note(found)}")
+        self.on_step(0, 1, "partial dependence and map")
+        return ModelExplanation(
+            self.path,
+            self.task,
+            len(rows),
+            importance,
+            self.method,
+            shares,
+            None if found is None else float(np.abs(found.gap).max()),
+            fusion_gates(self.network, rows),
+            tuple(self._dependence(rows, feature) for feature in self._shown(importance)),
+            self._map(rows, importance),
+            self.settings.colour == "frequency",
+            tuple(notes),
+        )
+
+    def _table(self, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
+        source = data if data is not None else self.loaded.artifact.data["file"]
+        if source is None:
+            raise DataError("the model was trained on a table in memory", mend="Give a table as DATA")
+        return read_training_table(TrainConfig.model_validate(self.loaded.artifact.config), source)
+
+    def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
+        """The rows that a model is explained on, and what to tell of them."""
+        found = labelled_rows(self.loaded, data)
+        chosen: NDArray[np.int64]
+        if found.split is None:
+            chosen, what = np.arange(len(found.encoded)), "rows of another table than that of training"
+        else:
+            chosen, what = found.split.test, "test rows of the training table"
+        if self.index:
+            chosen = chosen[found.encoded.labels[chosen, self.index - 1] == 1]
+            what = f"{what} with a {self.loaded.tasks[self.index - 1]}"
+        if not chosen.size:
+            raise DataError(f"there are no {what}", file=found.file, mend="Give a larger table")
+        kept = chosen[sample(chosen.size, self.settings.rows, self.settings.seed)]
+        return take(found.encoded, kept), f"Explained on {kept.size:,} of {chosen.size:,} {what}."
+
+    def _attributions(self, data: EncodedTable, background: EncodedTable) -> Attributions:
+        settings, network = self.settings, self.network
+        if self.method == "ig":
+            return integrated_gradients(
+                network,
+                data,
+                take(background, sample(len(background), _MEAN_ROWS, settings.seed)),
+                task=self.index,
+                baseline=settings.baseline,
+                steps=settings.steps,
+                tolerance=settings.tolerance,
+                most_steps=settings.most_steps,
+            )
+        others = take(background, sample(len(background), settings.background, settings.seed))
+        if self.method == "deepshap":
+            return deepshap(network, data, others, task=self.index)
+        return shapley_values(
+            network,
+            data,
+            others,
+            task=self.index,
+            estimator=settings.estimator,
+            permutations=settings.permutations,
+            seed=settings.seed,
+        )
+
+    def _baseline(self) -> str:
+        """What a row is compared with, in words."""
+        if self.method != "ig":
+            return f"the mean of {self.settings.background} background rows"
+        return "the mean row" if self.settings.baseline == "mean" else "a row of unknown values"
+
+    def _notes(self) -> list[str]:
+        if self.task in self.loaded.calibrators:
+            return []
+        return [f"{self.task} is not calibrated: probabilities are the network's own."]
+
+    def _shown(self, importance: Sequence[Importance]) -> Sequence[str]:
+        """The features whose partial dependence is shown."""
+        fields = self.network.feature_map.fields
+        ranked = [one.feature for one in importance if one.feature in fields]
+        return self.settings.features or ranked[: self.settings.top]
+
+    def _dependence(self, rows: EncodedTable, feature: str) -> Dependence:
+        return partial_dependence(
+            self.network,
+            rows,
+            self.probabilities,
+            self.names,
+            feature,
+            rows=sample(len(rows), self.settings.dependence_rows, self.settings.seed),
+            grid=self.settings.grid,
+        )
+
+    def _map(self, rows: EncodedTable, importance: Sequence[Importance]) -> EmbeddingMap | None:
+        """The map of a field's table or of hidden; None where there is too little to map and nobody asked."""
+        settings = self.settings
+        if settings.map == "none":
+            return None
+        of, vectors = settings.map_of, None
+        if of is None:
+            of, vectors = self._largest(rows, importance)
+        elif of != HIDDEN:
+            vectors = self._vectors(rows, of)
+        if vectors is None:
+            logits, hidden = predict(self.network, rows)
+            p = self.probabilities(logits, rows)
+            names = tuple(str(row) for row in range(len(rows)))
+            vectors = TableVectors(hidden.astype(np.float64), names, np.ones(len(rows), dtype=np.int64), p)
+        points, explained = lay_out(vectors.vectors, settings.map, seed=settings.seed)
+        return EmbeddingMap(of, settings.map, points, vectors.names, vectors.rows, vectors.rate, explained)
+
+    def _largest(
+        self, rows: EncodedTable, importance: Sequence[Importance]
+    ) -> tuple[str, TableVectors | None]:
+        """The most important field with enough values, else hidden."""
+        if self.network.embedding is not None:
+            for one in importance:
+                if one.feature in self.network.feature_map.categorical:
+                    vectors = self._vectors(rows, one.feature)
+                    if len(vectors.names) >= _FEWEST_POINTS:
+                        return one.feature, vectors
+        return HIDDEN, None
+
+    def _vectors(self, rows: EncodedTable, field: str) -> TableVectors:
+        return table_vectors(self.network, rows, self.names, field, task=self.index)
+
+
+def _gap_note(found: Attributions) -> str:
+    """What is left of completeness."""
+    worst = int(np.argmax(np.abs(found.gap)))
+    return f"The shares of a row add up to its logit difference but for {abs(found.gap[worst]):.1g} at most."

@@ -1,0 +1,43 @@
+"""What the training rows look like, kept in the artifact so that drift can be told without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from ctrkit.evaluation.profile import FeatureProfile, profile
+from ctrkit.schema import FeatureSpec
+
+
+def training_profile(spec: FeatureSpec, training: pl.DataFrame) -> dict[str, Any]:
+    """Histograms of every feature, every label and the length of every history, as plain data."""
+    found = profile(
+        profiled_columns(spec, training),
+        categorical=[*(feature.name for feature in spec.categorical), *spec.labels.values()],
+        numeric=[feature.name for feature in spec.numeric],
+        lists=[sequence.name for sequence in spec.sequences],
+    )
+    return {name: one.to_dict() for name, one in found.items()}
+
+
+def profiles_from(content: Mapping[str, Any]) -> dict[str, FeatureProfile]:
+    """The inverse of `training_profile`."""
+    return {name: FeatureProfile.from_dict(one) for name, one in content.items()}
+
+
+def profiled_columns(spec: FeatureSpec, table: pl.DataFrame) -> pl.DataFrame:
+    """The features and labels that a table has, of types that do not depend on how the table was stored."""
+    names = (*spec.features, *spec.labels.values())
+    chosen = table.select(name for name in dict.fromkeys(names) if name in table.columns)
+    labels = [name for name in spec.labels.values() if name in chosen.columns]
+    columns = [pl.col(name).cast(pl.Int8) for name in labels]
+    for sequence in spec.sequences:
+        kind = chosen.schema.get(sequence.name)
+        if kind == pl.String:
+            events = pl.col(sequence.name).str.split(sequence.separator)
+            columns.append(events.list.eval(pl.element().filter(pl.element() != "")))
+        elif kind == pl.Null:
+            columns.append(pl.col(sequence.name).cast(pl.List(pl.String)))
+    return chosen.with_columns(columns)

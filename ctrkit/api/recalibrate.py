@@ -1,0 +1,136 @@
+"""`ctrkit calibrate --update`: move the calibrators of an artifact with new labelled rows."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ctrkit.api.calibrate import task_rows
+from ctrkit.api.labelled import labelled_rows, seen_in_training
+from ctrkit.api.model import Model, load
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.task_calibrators import TaskCalibrator
+from ctrkit.calibration import (
+    CalibrationWarning,
+    Identity,
+    OnlineRecalibration,
+    Update,
+)
+from ctrkit.config import Config, load_config
+from ctrkit.errors import DataError
+from ctrkit.reports import Report, Table
+from ctrkit.tables import TableLike
+from ctrkit.training import predict
+
+
+class RecalibrateConfig(Config):
+    """How to recalibrate.
+
+    Attributes:
+        half_life: after so many rows a row counts half.
+        on_worse: an update that does worse on rows it has not seen is left out, or kept with a warning.
+    """
+
+    half_life: float = Field(default=100_000.0, gt=0.0)
+    on_worse: Literal["revert", "keep"] = "revert"
+
+
+@dataclass(frozen=True)
+class RecalibrationResult(Result):
+    """What the new rows did to the calibrator of each task, and where the artifact lies, if it was saved."""
+
+    model: str | None
+    tasks: dict[str, Update]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        tasks = {task: update.to_dict() for task, update in self.tasks.items()}
+        return {"model": self.model, "tasks": tasks, "notes": list(self.notes)}
+
+    def report(self) -> Report:
+        header = ("task", "rows", "positives", "log loss before", "as it learns", "outcome")
+        rows = tuple(
+            (
+                task,
+                f"{one.rows:,}",
+                f"{one.positives:,}",
+                f"{one.before:.5f}",
+                f"{one.after:.5f}",
+                one.outcome,
+            )
+            for task, one in self.tasks.items()
+        )
+        answer = " ".join(f"{task}: {update.reason}" for task, update in self.tasks.items())
+        return Report("Recalibration", answer, (Table("New rows", header, rows),), (), self.notes)
+
+
+def recalibrate(
+    model: str | os.PathLike[str] | Model,
+    data: TableLike,
+    *,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    save: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "runs/recalibrate",
+) -> RecalibrationResult:
+    """Update the calibrator of each task with new labelled rows, and store it in the artifact.
+
+    Each row is scored before it is learnt. What is learnt comes into use only where it does better on rows it
+    had not seen; the result says so. A task without a calibrator starts from the model's own probabilities.
+
+    Args:
+        model: the path of an artifact, or a model in memory, which is recalibrated in place.
+        data: new labelled rows; in the order of time, where the feature spec names a time stamp.
+        save: where the artifact goes; by default over the path given as `model`.
+        out: the run folder.
+
+    Raises:
+        DataError: a faulty table, the table of training, or no row on which a task could happen.
+    """
+    settings = load_config(RecalibrateConfig, config, overrides)
+    loaded = model if isinstance(model, Model) else load(model)
+    target = save or (None if isinstance(model, Model) else model)
+    opened = labelled_rows(loaded, data)
+    if opened.split is not None:
+        raise DataError(
+            "this is the table that the model was trained on",
+            file=opened.file,
+            mend="Give rows that came later, or calibrate without --update",
+        )
+    time = loaded.spec.timestamp
+    order = opened.table[time].arg_sort().to_numpy() if time else np.arange(opened.table.height)
+    logits, _ = predict(loaded.network, opened.encoded)
+    updates: dict[str, Update] = {}
+    calibrators: dict[str, TaskCalibrator] = {}
+    for index, task in enumerate(loaded.tasks):
+        held = loaded.calibrators.get(task, TaskCalibrator(Identity()))
+        inner = held.of_logits
+        online = inner if isinstance(inner, OnlineRecalibration) else OnlineRecalibration(inner)
+        online.half_life, online.on_worse = settings.half_life, settings.on_worse
+        rows = task_rows(loaded, opened, logits, index, field=held.field, entire_space=held.entire_space)
+        new = order[rows.possible[order]]
+        if not new.size:
+            raise DataError(f"there is no row on which '{task}' could happen", file=opened.file)
+        segments = None if rows.segments is None else rows.segments[new]
+        updates[task] = online.update(rows.logits[new], rows.labels[new], segments=segments)
+        calibrators[task] = held.holding(online)
+    notes = []
+    seen = seen_in_training(loaded, opened.encoded)
+    if seen is not None:
+        notes.append(
+            f"The model was trained on about {seen:.0%} of these rows: on them it is too sure of itself."
+        )
+        warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
+    result = RecalibrationResult(os.fspath(target) if target else None, updates, tuple(notes))
+    loaded.set_calibrators(calibrators)
+    loaded.artifact.metrics["recalibrate"] = result.to_dict()["tasks"]
+    write_run(out, "recalibrate", settings.model_dump(mode="json"), result)
+    if target:
+        loaded.artifact.save(target)
+    return result

@@ -1,0 +1,117 @@
+"""The calibrators of a model's tasks: what each needs beside its task's logit, and how they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state, joint_logits
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.errors import ConfigError, nearest
+
+# Beside a calibrator's state, in an artifact.
+_FIELD = "field"
+
+
+@dataclass(frozen=True)
+class TaskCalibrator:
+    """A task's calibrator.
+
+    Attributes:
+        calibrator: of the task's logit, or, over the entire space, of the joint logit of it and the tasks
+            before it.
+        field: the categorical feature whose ids are the calibrator's segments, where it uses any.
+    """
+
+    calibrator: Calibrator | EntireSpaceCalibration
+    field: str | None = None
+
+    @property
+    def needs_only_logits(self) -> bool:
+        """Whether a task's logit is all that a probability is made of."""
+        return self.field is None and not self.entire_space
+
+    @property
+    def entire_space(self) -> bool:
+        """Whether it is of the task and all before it."""
+        return isinstance(self.calibrator, EntireSpaceCalibration)
+
+    @property
+    def of_logits(self) -> Calibrator:
+        """The calibrator of the logit, whichever it is."""
+        one = self.calibrator
+        return one.calibrator if isinstance(one, EntireSpaceCalibration) else one
+
+    def holding(self, calibrator: Calibrator) -> TaskCalibrator:
+        """The same with another calibrator of the logit."""
+        return replace(
+            self, calibrator=EntireSpaceCalibration(calibrator) if self.entire_space else calibrator
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Plain data, for the artifact."""
+        return {**self.calibrator.state(), **({} if self.field is None else {_FIELD: self.field})}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> TaskCalibrator:
+        """What a state describes.
+
+        Raises:
+            ArtifactError: the state is damaged.
+        """
+        content = {key: value for key, value in state.items() if key != _FIELD}
+        if content.get("name") == EntireSpaceCalibration.name:
+            return cls(EntireSpaceCalibration.from_state(content), state.get(_FIELD))
+        return cls(calibrator_from_state(content), state.get(_FIELD))
+
+
+def calibrated(
+    tasks: Sequence[str],
+    calibrators: Mapping[str, TaskCalibrator],
+    logits: NDArray[np.float64],
+    rows: EncodedTable,
+    fields: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """Probabilities [n] of each task, given the one before it; σ(logit) where a task has no calibrator.
+
+    Args:
+        logits: [n, T]; rows: the same rows, encoded; fields: names of their categorical columns.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    before = np.ones(len(logits))  # calibrated p(all the tasks before)
+    for index, task in enumerate(tasks):
+        one, column = calibrators.get(task), logits[:, index]
+        if one is None:
+            p = expit(column)
+        else:
+            segments = None if one.field is None else segments_of(one.field, rows, fields)
+            if isinstance(one.calibrator, EntireSpaceCalibration):
+                p = one.calibrator.conditional(joint_of(logits, index), before, segments)
+            else:
+                p = one.calibrator(column, segments)
+        found[task] = p
+        before = before * p
+    return found
+
+
+def joint_of(logits: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+    """The logit of the uncalibrated probability that a task and all before it happen, [n] from [n, T]."""
+    own = expit(logits)
+    return joint_logits(own[:, :index].prod(axis=1), own[:, index])
+
+
+def segments_of(field: str, rows: EncodedTable, fields: Sequence[str]) -> NDArray[np.int32]:
+    """The ids of a categorical feature, by row.
+
+    Raises:
+        ConfigError: there is no such feature.
+    """
+    if field not in fields:
+        raise ConfigError(f"'{field}' is no categorical feature of the model", mend=nearest(field, fields))
+    ids: NDArray[np.int32] = rows.categorical[:, list(fields).index(field)]
+    return ids

@@ -1,0 +1,57 @@
+"""How good a model is on labelled rows, where it is not, and whether it is fit to bid on.
+
+Works on NumPy arrays and Polars tables and knows nothing of models: `ctrkit.evaluate` hands it predictions.
+"""
+
+from ctrkit.evaluation.drift import Drift, drift, population_stability
+from ctrkit.evaluation.fields import FieldReport, by_fields
+from ctrkit.evaluation.gain import Gain, gain
+from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates
+from ctrkit.evaluation.measures import (
+    MEASURES,
+    Difference,
+    EvaluationWarning,
+    Measure,
+    compare_models,
+    measure,
+)
+from ctrkit.evaluation.profile import FeatureProfile, profile
+from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
+from ctrkit.evaluation.slices import Division, Slice, by_count, by_slice, occurrences
+from ctrkit.evaluation.task import EvaluationSettings, Rows, TaskEvaluation, evaluate_task
+from ctrkit.evaluation.verdict import FitRules, Verdict, judge
+
+__all__ = [
+    "MEASURES",
+    "Difference",
+    "Division",
+    "Drift",
+    "EvaluationSettings",
+    "EvaluationWarning",
+    "FeatureProfile",
+    "FieldReport",
+    "FitRules",
+    "Gain",
+    "Gate",
+    "GateOutcome",
+    "Measure",
+    "Rows",
+    "ScoreDistribution",
+    "Slice",
+    "TaskEvaluation",
+    "Verdict",
+    "by_count",
+    "by_fields",
+    "by_slice",
+    "check_gates",
+    "compare_models",
+    "drift",
+    "evaluate_task",
+    "gain",
+    "judge",
+    "measure",
+    "occurrences",
+    "population_stability",
+    "profile",
+    "score_distribution",
+]

@@ -1,0 +1,110 @@
+"""Whether the rows a model is judged on look like those it was trained on: the population stability index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
+
+from ctrkit.errors import DataError
+from ctrkit.evaluation.profile import FeatureProfile
+
+# The usual reading (Lewis 1994; Siddiqi 2006, "Credit Risk Scorecards"): below the first there is no change
+# to speak of, from the second the population is another one.
+WATCH, DRIFTED = 0.1, 0.25
+
+Level: TypeAlias = Literal["stable", "watch", "drifted"]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The drift of one column.
+
+    Attributes:
+        psi: the population stability index between training and evaluated rows.
+        noise: what the index stays below in 95 of 100 samples of these sizes without any drift.
+        level: `stable` below 0.1 or within noise, `drifted` from 0.25, else `watch`.
+        largest: the bin that adds most to the index, with its `training` and `evaluated` share.
+    """
+
+    column: str
+    psi: float
+    noise: float
+    level: Level
+    largest: str
+    training: float
+    evaluated: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dict(vars(self))
+
+
+def population_stability(
+    expected: ArrayLike, actual: ArrayLike
+) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
+    """PSI = Σ_b (a_b - e_b) ln(a_b / e_b) of shares a and e, and what each bin adds, [B].
+
+    The index of credit scoring (Lewis 1994, "An Introduction to Credit Scoring"; Siddiqi 2006), which is
+    the symmetric divergence of Jeffreys and of Kullback & Leibler 1951. Half a row is added to every bin
+    that holds a row on either side, so that a bin empty on one side adds a finite amount.
+
+    Args:
+        expected, actual: rows by bin, counts of at least 0, [B].
+
+    Raises:
+        DataError: lengths differ, a count is negative, or one side has no rows.
+    """
+    e, a = np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64)
+    if e.shape != a.shape or e.ndim != 1:
+        raise DataError(f"bins of shape {e.shape} and {a.shape} cannot be compared")
+    if min(e.min(initial=0), a.min(initial=0)) < 0 or e.sum() <= 0 or a.sum() <= 0:
+        raise DataError("counts by bin are at least 0, and both sides hold rows")
+    held = (e > 0) | (a > 0)
+    e, a = np.where(held, e + 0.5, 0.0), np.where(held, a + 0.5, 0.0)
+    e, a = e / e.sum(), a / a.sum()
+    terms = np.zeros(e.size)
+    terms[held] = (a[held] - e[held]) * np.log(a[held] / e[held])
+    return float(terms.sum()), terms
+
+
+def stability_noise(bins: int, expected_rows: float, actual_rows: float, confidence: float = 0.95) -> float:
+    """The quantile of PSI without drift: (1/n + 1/m) times that of χ² with B - 1 degrees of freedom.
+
+    Yurdakul 2018, "Statistical Properties of Population Stability Index". Rows of one user are not
+    independent, so the true noise is larger where a user has many rows.
+
+    Args:
+        bins: that hold rows; expected_rows, actual_rows: the two sample sizes.
+    """
+    if bins < 2:
+        return 0.0
+    return float(chi2.ppf(confidence, bins - 1) * (1 / expected_rows + 1 / actual_rows))
+
+
+def drift(profiles: Mapping[str, FeatureProfile], table: pl.DataFrame) -> tuple[Drift, ...]:
+    """The drift of every profiled column that the table has, largest first.
+
+    Args:
+        profiles: of the training rows, by column. table: the rows to compare with them.
+    """
+    found = []
+    for column, training in profiles.items():
+        if column not in table.columns:
+            continue
+        counts = training.counts(table[column])
+        expected = np.array(training.shares) * training.rows
+        psi, terms = population_stability(expected, counts)
+        bins = int(((expected > 0) | (counts > 0)).sum())
+        noise = stability_noise(bins, training.rows, int(counts.sum()))
+        place = int(np.argmax(terms))
+        level: Level = "stable" if psi < max(WATCH, noise) else "drifted" if psi >= DRIFTED else "watch"
+        share = float(counts[place] / counts.sum())
+        name = training.names()[place]
+        found.append(Drift(column, psi, noise, level, name, training.shares[place], share))
+    return tuple(sorted(found, key=lambda one: -one.psi))

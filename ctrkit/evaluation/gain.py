@@ -1,0 +1,64 @@
+"""How much of what is wanted stands at the top of a ranking: cumulative gain and lift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctrkit.errors import ConfigError
+from ctrkit.metrics.checks import need_both_classes, score_rows
+
+SHARES = (0.01, 0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain curve of a ranking, and its lift at some shares.
+
+    Attributes:
+        share: of the rows, best first, rising from 0 to 1, [P].
+        gain: the share of all positives among them, [P].
+        lift: share -> gain over share: how many times the base rate the best rows have.
+    """
+
+    share: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    lift: dict[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {
+            "share": self.share.tolist(),
+            "gain": self.gain.tolist(),
+            "lift": {f"{share:g}": value for share, value in self.lift.items()},
+        }
+
+
+def gain(labels: ArrayLike, scores: ArrayLike, shares: Sequence[float] = SHARES, points: int = 100) -> Gain:
+    """Cumulative gain and lift (Ling & Li 1998, "Data Mining for Direct Marketing").
+
+    Rows of equal score are taken in no order, so the positives among them count in proportion: the curve
+    is straight over a tie, and a constant score gives the diagonal and a lift of 1.
+
+    Args:
+        labels: 0 or 1, [N]. scores: [N], high is best. shares: in (0, 1], where lift is read.
+        points: of the curve that is returned.
+
+    Raises:
+        DataError: bad values, or only one class. ConfigError: a share outside (0, 1].
+    """
+    if wrong := [share for share in shares if not 0 < share <= 1]:
+        raise ConfigError(f"a share of rows lies in (0, 1], and {wrong[0]:g} was given")
+    y, s, _ = score_rows(labels, scores)
+    need_both_classes(float(y.sum()), float((1 - y).sum()), "gain")
+    order = np.argsort(-s, kind="stable")
+    last = np.flatnonzero(np.r_[s[order][1:] != s[order][:-1], True])  # of each run of ties
+    rows = np.r_[0.0, last + 1.0] / y.size
+    won = np.r_[0.0, np.cumsum(y[order])[last]] / y.sum()
+    at = np.linspace(0.0, 1.0, points + 1)
+    lift = {share: float(np.interp(share, rows, won)) / share for share in shares}
+    return Gain(at, np.interp(at, rows, won), lift)

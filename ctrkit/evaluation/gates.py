@@ -1,0 +1,91 @@
+"""Thresholds that a pipeline stops at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import model_validator
+
+from ctrkit.config import Config
+from ctrkit.errors import ConfigError, nearest
+from ctrkit.metrics import Interval
+
+
+class Gate(Config):
+    """What a metric must reach, at least one of both ends.
+
+    Attributes:
+        beyond_noise: break only where the whole interval lies outside, not where the value alone does.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    beyond_noise: bool = False
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Gate:
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("a gate needs a minimum or a maximum")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+        return self
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """Whether one gate held.
+
+    Attributes:
+        metric: the name in the config. value: None where it could not be measured, which breaks the gate.
+        reason: one sentence.
+    """
+
+    metric: str
+    held: bool
+    value: float | None
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return dict(vars(self))
+
+
+def need_known(gates: Iterable[str], metrics: Iterable[str]) -> None:
+    """Raise a ConfigError that names the nearest metric where a gate is on an unknown one."""
+    known = set(metrics)
+    for name in gates:
+        if name not in known:
+            raise ConfigError(f"key 'gates': there is no metric '{name}'", mend=nearest(name, known))
+
+
+def check_gates(
+    gates: Mapping[str, Gate], measured: Mapping[str, Interval | float | None]
+) -> tuple[GateOutcome, ...]:
+    """Hold what was measured against the gates; what could not be measured breaks its gate."""
+    return tuple(_check(name, gate, measured.get(name)) for name, gate in gates.items())
+
+
+def _check(name: str, gate: Gate, found: Interval | float | None) -> GateOutcome:
+    if found is None or not math.isfinite(found.value if isinstance(found, Interval) else found):
+        return GateOutcome(name, False, None, f"{name} could not be measured on these rows")
+    if isinstance(found, Interval):
+        value, low, high = found.value, found.low, found.high
+        text = f"{name} is {value:.5g} [{low:.5g}, {high:.5g}]"
+    else:
+        value = low = high = found
+        text = f"{name} is {value:.5g}"
+    least, most = (high, low) if gate.beyond_noise else (value, value)
+    if gate.minimum is not None and least < gate.minimum:
+        return GateOutcome(name, False, value, f"{text}, below its minimum of {gate.minimum:g}")
+    if gate.maximum is not None and most > gate.maximum:
+        return GateOutcome(name, False, value, f"{text}, above its maximum of {gate.maximum:g}")
+    ends = " and ".join(
+        f"{what} {end:g}"
+        for what, end in (("at least", gate.minimum), ("at most", gate.maximum))
+        if end is not None
+    )
+    noise = ", as far as noise allows to tell" if gate.beyond_noise else ""
+    return GateOutcome(name, True, value, f"{text}: {ends}{noise}")

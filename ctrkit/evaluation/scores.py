@@ -1,0 +1,56 @@
+"""How scores are distributed, those of positives beside those of negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logit
+
+from ctrkit.errors import ConfigError
+from ctrkit.metrics.checks import need_both_classes, probability_rows
+from ctrkit.metrics.probability import SMALLEST
+
+
+@dataclass(frozen=True)
+class ScoreDistribution:
+    """Shares of positives and of negatives by bin of the predicted probability.
+
+    Attributes:
+        edges: of the bins, as probabilities, evenly spaced in log-odds, [B + 1].
+        positive, negative: share of the class's rows in each bin, each adding up to 1, [B].
+    """
+
+    edges: NDArray[np.float64]
+    positive: NDArray[np.float64]
+    negative: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+
+def score_distribution(labels: ArrayLike, probabilities: ArrayLike, bins: int = 40) -> ScoreDistribution:
+    """Histogram of the predictions by class, in bins of equal width in log-odds.
+
+    Click probabilities crowd near 0, where bins of equal width in probability would hold them all in one.
+
+    Raises:
+        DataError: bad values, or only one class. ConfigError: fewer than one bin.
+    """
+    if bins < 1:
+        raise ConfigError(f"bins must be at least 1, and {bins} was given")
+    y, p, _ = probability_rows(labels, probabilities)
+    need_both_classes(float(y.sum()), float((1 - y).sum()), "a distribution by class")
+    odds = logit(np.clip(p, SMALLEST, 1 - SMALLEST))
+    low, high = float(odds.min()), float(odds.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, bins + 1)
+    positive, _ = np.histogram(odds[y == 1], edges)
+    negative, _ = np.histogram(odds[y == 0], edges)
+    return ScoreDistribution(
+        1.0 / (1.0 + np.exp(-edges)), positive / positive.sum(), negative / negative.sum()
+    )

@@ -1,0 +1,188 @@
+"""One task of a model, evaluated on labelled rows: every metric, by field and by slice, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ctrkit.config import Config
+from ctrkit.evaluation.drift import Drift
+from ctrkit.evaluation.fields import FieldReport, by_fields, segments_of
+from ctrkit.evaluation.gain import Gain, gain
+from ctrkit.evaluation.measures import MAIN, MEASURES, Difference, Drawing, Measured, compare_models, measure
+from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
+from ctrkit.evaluation.slices import Division, Slice, by_slice
+from ctrkit.evaluation.verdict import FitRules, Verdict, judge
+from ctrkit.metrics import Interval, Reliability, reliability
+from ctrkit.metrics.checks import need_both_classes
+
+# What a bootstrap draws at most, in rows, and the draws below which its ends are too rough.
+_DRAWN_ROWS = 20_000_000
+_FEWEST_DRAWS = 50
+
+
+class EvaluationSettings(Config):
+    """How to evaluate.
+
+    Attributes:
+        bins: of the reliability diagram.
+        parts: that item popularity and user activity are divided into.
+        minimum_rows: a value of a field with fewer rows is not looked at by itself.
+        draws: of the bootstrap, for metrics whose interval has no closed form; fewer, but at least 50, above
+            100,000 rows.
+        fit: the rules of the verdict.
+    """
+
+    bins: int = Field(default=10, ge=2)
+    parts: int = Field(default=5, ge=2)
+    minimum_rows: int = Field(default=200, ge=2)
+    draws: int = Field(default=200, ge=20)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    seed: int = Field(default=0, ge=0)
+    fit: FitRules = FitRules()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows of one task.
+
+    Attributes:
+        labels: 0 or 1, [N]. probabilities: [N]; other: of the model to compare with, [N].
+        groups: the group of each row, [N], usually its user.
+        fields: categorical field -> its value a row, as text, [N].
+        divisions: what the rows are sliced by -> the parts.
+    """
+
+    labels: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    other: NDArray[np.float64] | None
+    groups: NDArray[np.int64] | None
+    fields: Mapping[str, NDArray[Any]]
+    divisions: Mapping[str, Division]
+
+    def __getitem__(self, rows: NDArray[Any]) -> Rows:
+        """Some of the rows."""
+        return Rows(
+            self.labels[rows],
+            self.probabilities[rows],
+            None if self.other is None else self.other[rows],
+            None if self.groups is None else self.groups[rows],
+            {name: values[rows] for name, values in self.fields.items()},
+            {name: division[rows] for name, division in self.divisions.items()},
+        )
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """What was found of one task.
+
+    Attributes:
+        measured: every metric; other: of the other model; differences: the model less the other.
+        fields: calibration by field. slices: metrics by slice.
+        diagrams, gains: one of the model and, where there is one, one of the other.
+    """
+
+    task: str
+    rows: int
+    positives: int
+    measured: Measured
+    other: Measured | None
+    differences: dict[str, Difference | None]
+    fields: dict[str, FieldReport]
+    slices: dict[str, tuple[Slice, ...]]
+    diagrams: tuple[Reliability, ...]
+    gains: tuple[Gain, ...]
+    scores: ScoreDistribution
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        compared: dict[str, Any] | None = None
+        if self.other is not None:
+            found = self.differences.items()
+            compared = {
+                "metrics": _plain(self.other.intervals),
+                "differences": {name: None if one is None else one.to_dict() for name, one in found},
+                "reliability": _bins(self.diagrams[1]),
+                "gain": self.gains[1].to_dict(),
+            }
+        return {
+            "rows": self.rows,
+            "positives": self.positives,
+            "metrics": _plain(self.measured.intervals),
+            "undefined": self.measured.reasons,
+            "against": compared,
+            "fields": {name: found.to_dict() for name, found in self.fields.items()},
+            "slices": {name: [one.to_dict() for one in parts] for name, parts in self.slices.items()},
+            "reliability": _bins(self.diagrams[0]),
+            "gain": self.gains[0].to_dict(),
+            "scores": self.scores.to_dict(),
+            "verdict": self.verdict.to_dict(),
+        }
+
+
+def evaluate_task(
+    task: str, rows: Rows, drifts: tuple[Drift, ...] | None, settings: EvaluationSettings
+) -> TaskEvaluation:
+    """Measure one task on the rows given, and judge it.
+
+    Raises:
+        DataError: bad values, or only one class.
+    """
+    y, p = rows.labels, rows.probabilities
+    need_both_classes(float(y.sum()), float((1 - y).sum()), f"an evaluation of '{task}'")
+    drawing = Drawing(_affordable(settings.draws, y.size), settings.confidence, settings.seed)
+    models = [p] if rows.other is None else [p, rows.other]
+    compared = (
+        None if rows.other is None else compare_models(MEASURES, y, p, rows.other, rows.groups, drawing)
+    )
+    measured = measure(MEASURES, y, p, rows.groups, drawing) if compared is None else compared.first
+    fields = by_fields(y, p, rows.fields, rows.groups, settings.minimum_rows, settings.confidence)
+    slices = {
+        name: by_slice(y, p, division, MAIN, rows.groups, settings.confidence)
+        for name, division in rows.divisions.items()
+    }
+    verdict = judge(
+        task,
+        int(y.sum()),
+        measured.intervals["pcoc"],
+        measured.intervals["normalized_entropy"],
+        segments_of(fields, y.size),
+        drifts,
+        settings.fit,
+    )
+    return TaskEvaluation(
+        task,
+        int(y.size),
+        int(y.sum()),
+        measured,
+        compared.second if compared is not None else None,
+        compared.differences if compared is not None else {},
+        fields,
+        slices,
+        tuple(
+            reliability(y, one, settings.bins, confidence=settings.confidence, groups=rows.groups)
+            for one in models
+        ),
+        tuple(gain(y, one) for one in models),
+        score_distribution(y, p),
+        verdict,
+    )
+
+
+def _affordable(draws: int, rows: int) -> int:
+    """How often rows can be drawn again in reasonable time."""
+    return max(min(draws, _DRAWN_ROWS // rows), min(draws, _FEWEST_DRAWS))
+
+
+def _plain(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
+    return {name: None if found is None else found.to_dict() for name, found in intervals.items()}
+
+
+def _bins(diagram: Reliability) -> dict[str, Any]:
+    return {name: values.tolist() for name, values in vars(diagram).items()}

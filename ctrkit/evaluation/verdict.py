@@ -1,0 +1,219 @@
+"""Is this model fit to bid on, and where not: the rules, in one place, and the sentences they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field, field_validator
+
+from ctrkit.config import Config
+from ctrkit.evaluation.drift import DRIFTED, Drift
+from ctrkit.metrics import Interval
+
+Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
+Outcome: TypeAlias = Literal["passed", "limit", "cannot tell", "failed"]
+
+# The worst outcome of all rules decides.
+_DECISIONS: dict[Outcome, Decision] = {
+    "failed": "not fit",
+    "cannot tell": "cannot tell",
+    "limit": "fit with limits",
+    "passed": "fit",
+}
+
+
+class FitRules(Config):
+    """When probabilities can be bid on. A bid linear in p is wrong by the factor that PCOC is.
+
+    Attributes:
+        pcoc: PCOC's whole interval must lie between these: wholly outside fails, across an end one cannot
+            tell.
+        minimum_positives: with fewer, nothing can be told.
+        segment_pcoc: a segment whose PCOC lies outside these, beyond noise, is one not to bid on as it is.
+        large_segment: share of the rows from which on a segment matters.
+        drift: the population stability index from which on a column limits the verdict.
+
+    Besides, the normalised entropy must lie below 1 beyond noise: a model no better than its base rate has
+    nothing to say.
+    """
+
+    pcoc: tuple[float, float] = (0.9, 1.1)
+    minimum_positives: int = Field(default=20, ge=2)
+    segment_pcoc: tuple[float, float] = (0.9, 1.1)
+    large_segment: float = Field(default=0.05, gt=0, le=1)
+    drift: float = Field(default=DRIFTED, gt=0)
+
+    @field_validator("pcoc", "segment_pcoc")
+    @classmethod
+    def _around_one(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] < 1 < value[1]:
+            raise ValueError("PCOC is 1 where predictions come true: give an end below 1 and one above")
+        return value
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows that share a field's value, with their PCOC.
+
+    Attributes:
+        share: of all rows.
+        beyond_noise: whether its PCOC is surely not 1, given how many segments were looked at.
+    """
+
+    field: str
+    value: str
+    share: float
+    pcoc: Interval
+    beyond_noise: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule found, as a sentence."""
+
+    rule: str
+    outcome: Outcome
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one task's probabilities can be bid on, and why."""
+
+    task: str
+    decision: Decision
+    findings: tuple[Finding, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The decision, and what stood in the way of a better one, or else what speaks for it."""
+        return " ".join([self.said, *(one.sentence for one in self.reasons)])
+
+    @property
+    def said(self) -> str:
+        """The decision alone."""
+        return f"{self.task}: {_SAID[self.decision]}."
+
+    @property
+    def reasons(self) -> tuple[Finding, ...]:
+        """The findings that led to the decision."""
+        against = tuple(one for one in self.findings if one.outcome != "passed")
+        return against or self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        findings = [dict(vars(one)) for one in self.findings]
+        said = {"decision": self.decision, "sentence": self.sentence}
+        return {"task": self.task, **said, "findings": findings}
+
+
+_SAID: dict[Decision, str] = {
+    "fit": "fit to bid on",
+    "fit with limits": "fit to bid on, with limits",
+    "cannot tell": "these rows cannot tell whether it is fit to bid on",
+    "not fit": "not fit to bid on",
+}
+
+
+def judge(
+    task: str,
+    positives: int,
+    pcoc: Interval | None,
+    normalized_entropy: Interval | None,
+    segments: Sequence[Segment],
+    drifts: Sequence[Drift] | None,
+    rules: FitRules,
+) -> Verdict:
+    """Apply the rules to what was measured of one task.
+
+    Args:
+        positives: rows on which the task happened. pcoc, normalized_entropy: None where undefined.
+        segments: that were looked at, of any size. drifts: None where training rows are not known.
+    """
+    findings = [_positives(positives, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
+    findings += _segments(segments, rules)
+    findings += _drift(drifts, rules)
+    found = {finding.outcome for finding in findings}
+    decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
+    if positives < rules.minimum_positives:
+        decision = "cannot tell"
+    return Verdict(task, decision, tuple(findings))
+
+
+def _positives(positives: int, rules: FitRules) -> Finding:
+    if positives < rules.minimum_positives:
+        text = f"{positives:,} positive rows are too few; {rules.minimum_positives} are the least."
+        return Finding("positives", "cannot tell", text)
+    return Finding("positives", "passed", f"It was judged on {positives:,} positive rows.")
+
+
+def _whole(pcoc: Interval | None, rules: FitRules) -> Finding:
+    low, high = rules.pcoc
+    bounds = f"{low:g} to {high:g}"
+    if pcoc is None:
+        return Finding("pcoc", "cannot tell", "PCOC could not be measured.")
+    if pcoc.low > high or pcoc.high < low:
+        text = f"Bids would be {_too(pcoc.value)}: PCOC {_text(pcoc)} lies outside {bounds} beyond noise."
+        return Finding("pcoc", "failed", text)
+    if pcoc.low < low or pcoc.high > high:
+        text = f"PCOC {_text(pcoc)} may lie outside {bounds}: more rows are needed to tell."
+        return Finding("pcoc", "cannot tell", text)
+    return Finding("pcoc", "passed", f"Predictions come true on the whole: PCOC {_text(pcoc)}.")
+
+
+def _entropy(entropy: Interval | None) -> Finding:
+    if entropy is None:
+        return Finding("base rate", "cannot tell", "Normalised entropy could not be measured.")
+    if entropy.low > 1:
+        text = f"It predicts worse than the base rate: normalised entropy {_text(entropy)} is above 1."
+        return Finding("base rate", "failed", text)
+    if entropy.high >= 1:
+        text = f"It is not better than the base rate beyond noise: normalised entropy {_text(entropy)}."
+        return Finding("base rate", "cannot tell", text)
+    return Finding("base rate", "passed", f"It beats the base rate: normalised entropy {_text(entropy)}.")
+
+
+def _segments(segments: Sequence[Segment], rules: FitRules) -> list[Finding]:
+    low, high = rules.segment_pcoc
+    large = [one for one in segments if one.share >= rules.large_segment]
+    wrong = [one for one in large if one.beyond_noise and not low <= one.pcoc.value <= high]
+    if not wrong:
+        what = f"None of {len(large)} large segments is miscalibrated beyond noise."
+        return [Finding("segments", "passed", what)] if large else []
+    wrong.sort(key=lambda one: -one.share)
+    return [
+        Finding(
+            "segments",
+            "limit",
+            f"Not where {one.field} is {one.value} ({one.share:.1%} of rows): bids would be"
+            f" {_too(one.pcoc.value)}, PCOC {_text(one.pcoc)}.",
+        )
+        for one in wrong
+    ]
+
+
+def _drift(drifts: Sequence[Drift] | None, rules: FitRules) -> list[Finding]:
+    if drifts is None:
+        return []
+    far = [one for one in drifts if one.psi >= rules.drift and one.psi > one.noise]
+    if not far:
+        return [Finding("drift", "passed", "No column has drifted since training.")]
+    return [
+        Finding(
+            "drift",
+            "limit",
+            f"{one.column} has drifted since training (PSI {one.psi:.2f}): '{one.largest}' went from"
+            f" {one.training:.1%} to {one.evaluated:.1%} of rows.",
+        )
+        for one in far
+    ]
+
+
+def _too(pcoc: float) -> str:
+    return f"{pcoc - 1:.0%} too high" if pcoc > 1 else f"{1 - pcoc:.0%} too low"
+
+
+def _text(found: Interval) -> str:
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"

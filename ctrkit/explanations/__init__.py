@@ -1,0 +1,47 @@
+"""Why a model says what it says: shares of a probability by feature and past event, what the model would lose
+without a feature, how it depends on one, what it attends to, and maps of what it has learnt.
+
+captum, shap, openTSNE and umap-learn are the extra `ctrkit[explain]`, imported where a method needs them.
+"""
+
+from ctrkit.explanations.attention import attention_weights
+from ctrkit.explanations.attributions import Attributions
+from ctrkit.explanations.dependence import Dependence, partial_dependence
+from ctrkit.explanations.features import HISTORY, Names, sample, take, units
+from ctrkit.explanations.gates import FusionGate, FusionShares, GateDistribution, fusion_gates
+from ctrkit.explanations.gradients import deepshap, integrated_gradients
+from ctrkit.explanations.maps import HIDDEN, EmbeddingMap, lay_out, table_vectors
+from ctrkit.explanations.permutation import Importance, Probabilities, Repeated, permutation_importance
+from ctrkit.explanations.rows import Contribution, PastEvent, RowExplanation, tell_rows
+from ctrkit.explanations.shapley import shapley_values
+
+__all__ = [
+    "HIDDEN",
+    "HISTORY",
+    "Attributions",
+    "Contribution",
+    "Dependence",
+    "EmbeddingMap",
+    "FusionGate",
+    "FusionShares",
+    "GateDistribution",
+    "Importance",
+    "Names",
+    "PastEvent",
+    "Probabilities",
+    "Repeated",
+    "RowExplanation",
+    "attention_weights",
+    "deepshap",
+    "fusion_gates",
+    "integrated_gradients",
+    "lay_out",
+    "partial_dependence",
+    "permutation_importance",
+    "sample",
+    "shapley_values",
+    "table_vectors",
+    "take",
+    "tell_rows",
+    "units",
+]

@@ -1,0 +1,52 @@
+"""How a target weighs the events of a history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.models import CtrModel
+from ctrkit.nn.attention import TargetAttention
+from ctrkit.nn.augru import AUGRU
+
+
+@torch.no_grad()
+def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, NDArray[np.float64]]:
+    """The weights by which each row's target reads its past events.
+
+    Those of "target_attention" and "din" have either sign and no fixed sum; those of "augru" sum to 1. A
+    weight tells how much an event is read, not which way it moves the probability.
+
+    Args:
+        data: n rows, few enough for one batch.
+
+    Returns:
+        Read-out -> `[n, L]`, newest last, zero at padding; empty for a network without such a read-out.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: TargetAttention | AUGRU, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+            target, events, mask = inputs  # a target a history: [n, 1, d], [n, L, d], [n, L]
+            found[name] = module.weights(target, events, mask)[:, 0].double().cpu().numpy()
+
+        return hook
+
+    readouts = [
+        (name.split(".")[-1], module)
+        for name, module in network.named_modules()
+        if isinstance(module, (TargetAttention, AUGRU))
+    ]
+    handles = [module.register_forward_pre_hook(keep(name)) for name, module in readouts]
+    try:
+        network.eval()
+        network(data.batch(slice(0, len(data))).to(next(network.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

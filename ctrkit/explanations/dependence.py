@@ -1,0 +1,103 @@
+"""Partial dependence of a probability on a feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.explanations.features import Names, column, position_of, take, with_field
+from ctrkit.explanations.permutation import Probabilities
+from ctrkit.models import CtrModel
+from ctrkit.training import predict
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """The calibrated probability as a function of one feature, G values of it over R rows.
+
+    Attributes:
+        values: of a numeric feature in the table's units, in rising order; of a categorical one as text, the
+            most frequent first.
+        share: `[G]` of rows that have the value; None for a numeric feature.
+        curves: `[R, G]`, the probability of each row with each of the values in place of its own.
+    """
+
+    feature: str
+    values: tuple[float, ...] | tuple[str, ...]
+    share: NDArray[np.float64] | None
+    curves: NDArray[np.float64]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """`[G]`: partial dependence."""
+        means: NDArray[np.float64] = self.curves.mean(axis=0)
+        return means
+
+    def quantile(self, level: float) -> NDArray[np.float64]:
+        """`[G]`: a quantile of the single rows' probabilities."""
+        return np.asarray(np.quantile(self.curves, level, axis=0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data: the mean and the spread, without the single curves."""
+        return {
+            "feature": self.feature,
+            "rows": len(self.curves),
+            "values": list(self.values),
+            "share": None if self.share is None else self.share.tolist(),
+            "mean": self.mean.tolist(),
+            "low": self.quantile(0.1).tolist(),
+            "high": self.quantile(0.9).tolist(),
+        }
+
+
+def partial_dependence(
+    network: CtrModel,
+    data: EncodedTable,
+    probabilities: Probabilities,
+    names: Names,
+    feature: str,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    grid: int = 20,
+) -> Dependence:
+    """Partial dependence of "Greedy Function Approximation: A Gradient Boosting Machine" (Friedman, Annals of
+    Statistics 2001), and the curves of single rows beneath it, "Peeking Inside the Black Box" (Goldstein et
+    al., 2015).
+
+    Every row gets every value of the grid in turn. Combinations that never occur (a category of one shop with
+    the price of another) count as much as others: read it as what the model does, not as what the world does.
+
+    Args:
+        data: the rows that the grid is taken from: for a number its quantiles from 5 to 95 %, for an id its
+            most frequent values.
+        probabilities: calibrated.
+        rows: those whose curves are computed, `[R]`; all where None.
+        grid: G, at most.
+
+    Raises:
+        DataError: the model has no such feature, or it is a history.
+    """
+    position = position_of(network.feature_map, feature)
+    encoded = column(data, position)
+    share = None
+    values: tuple[float, ...] | tuple[str, ...]
+    if position < data.categorical.shape[1]:
+        ids, counts = np.unique(encoded, return_counts=True)
+        frequent = np.argsort(-counts, kind="stable")[:grid]
+        places = ids[frequent].astype(np.float64)
+        share = counts[frequent] / len(data)
+        values = tuple(names.field(position, value) for value in places)
+    else:
+        levels = np.linspace(0.05, 0.95, grid)
+        places = np.unique(np.quantile(encoded, levels, method="nearest")).astype(np.float64)
+        values = tuple(names.number(feature, value) for value in places)
+    followed = data if rows is None else take(data, rows)
+    curves = []
+    for value in places:
+        changed = with_field(followed, position, value)
+        curves.append(probabilities(predict(network, changed)[0], changed))
+    return Dependence(feature, values, share, np.stack(curves, axis=1))

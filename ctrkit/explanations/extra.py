@@ -1,0 +1,34 @@
+"""Packages of the extra `ctrkit[explain]`, imported when they are first needed."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+from ctrkit.errors import ConfigError
+
+EXTRA = "ctrkit[explain]"
+
+
+def require(module: str, purpose: str) -> Any:
+    """A module of the extra.
+
+    Args:
+        module: its dotted name, "captum.attr" for instance.
+        purpose: what needs it, as the beginning of a message.
+
+    Raises:
+        ConfigError: the package is not installed; the message names the extra.
+    """
+    package = module.split(".")[0]
+    try:
+        with warnings.catch_warnings():
+            # What other packages say of their own imports concerns nobody who asks for an explanation.
+            warnings.simplefilter("ignore")
+            return import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{purpose} needs the package '{package}', which is not installed",
+            mend=f"Run `pip install '{EXTRA}'`",
+        ) from error

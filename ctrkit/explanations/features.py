@@ -1,0 +1,143 @@
+"""The features of encoded rows as units that are attributed, shuffled or swapped, and their values as names.
+
+The units are the static fields, categorical first and numeric after them, and the history as a whole: its
+sequences describe the same events, and one of them taken from another row would describe none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.data.batches import FIRST_ID, PADDING_ID, FeatureMap
+from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.errors import DataError, nearest
+
+HISTORY = "past events"
+UNKNOWN = "(unknown)"
+
+
+def units(feature_map: FeatureMap) -> tuple[str, ...]:
+    """Names of the units: the static fields, and "past events" where there are sequences."""
+    return (*feature_map.fields, *((HISTORY,) if feature_map.sequences else ()))
+
+
+def take(data: EncodedTable, rows: NDArray[np.int64]) -> EncodedTable:
+    """The rows given, `[n]`, in their order."""
+    return EncodedTable(
+        data.categorical[rows],
+        data.numeric[rows],
+        {name: ids[rows] for name, ids in data.sequences.items()},
+        data.labels[rows],
+        data.weight[rows],
+        None if data.groups is None else data.groups[rows],
+    )
+
+
+def assemble(data: EncodedTable, index: NDArray[np.int64]) -> EncodedTable:
+    """Rows put together of several: unit j of row i is that of row `index[i, j]` of the table.
+
+    Args:
+        index: `[n, F]`, or `[n, F + 1]` with the rows of the histories last.
+    """
+    categorical = data.categorical.shape[1]
+    fields = categorical + data.numeric.shape[1]
+    places = np.arange(fields)
+    history = index[:, -1]
+    return EncodedTable(
+        data.categorical[index[:, :categorical], places[:categorical]],
+        data.numeric[index[:, categorical:fields], places[categorical:] - categorical],
+        {name: ids[history] for name, ids in data.sequences.items()},
+        np.empty((len(index), 0), dtype=np.float32),
+        np.ones(len(index), dtype=np.float32),
+    )
+
+
+def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
+    """The same rows with one encoded value, an id or a standardised number, in a static field."""
+    split = data.categorical.shape[1]
+    if position < split:
+        categorical = data.categorical.copy()
+        categorical[:, position] = int(value)
+        return replace(data, categorical=categorical)
+    numeric = data.numeric.copy()
+    numeric[:, position - split] = value
+    return replace(data, numeric=numeric)
+
+
+def column(data: EncodedTable, position: int) -> NDArray[np.int32] | NDArray[np.float32]:
+    """The encoded values of a static field, `[n]`."""
+    split = data.categorical.shape[1]
+    return data.categorical[:, position] if position < split else data.numeric[:, position - split]
+
+
+def position_of(feature_map: FeatureMap, name: str) -> int:
+    """Where a static field stands.
+
+    Raises:
+        DataError: there is no such field; the message names the nearest one.
+    """
+    if name in feature_map.sequences or name == HISTORY:
+        raise DataError(
+            f"'{name}' is a history, which has no single value",
+            mend=f"Name one of {', '.join(feature_map.fields)}",
+        )
+    if name not in feature_map.fields:
+        raise DataError(f"the model has no feature '{name}'", mend=nearest(name, feature_map.fields))
+    return feature_map.fields.index(name)
+
+
+class Names:
+    """Encoded values as what stood in the table.
+
+    Args:
+        encoder: that of the model.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.feature_map = encoder.feature_map()
+        self._vocabularies = encoder.vocabularies
+        self._scales = encoder.scales
+        self._transforms = {feature.name: feature.transform for feature in encoder.spec.numeric}
+
+    def id(self, table: str, value: int) -> str:
+        """The text of an id of an embedding table; "(unknown)" for what training did not see."""
+        if value < FIRST_ID:
+            return "" if value == PADDING_ID else UNKNOWN
+        return self._vocabularies[table][value - FIRST_ID]
+
+    def number(self, feature: str, value: float) -> float:
+        """A standardised number in the units of the table, to six digits, which float32 keeps."""
+        mean, deviation = self._scales[feature]
+        raw = float(value) * deviation + mean
+        raw = float(np.expm1(raw)) if self._transforms[feature] == "log1p" else raw
+        return float(f"{raw:.6g}")
+
+    def field(self, position: int, value: float) -> str:
+        """The value of a static field as text."""
+        name = self.feature_map.fields[position]
+        table = self.feature_map.categorical.get(name)
+        return f"{self.number(name, value):,.6g}" if table is None else self.id(table, int(value))
+
+    def event(self, ids: Mapping[str, int]) -> dict[str, str]:
+        """The parts of an event, sequence -> text; empty for padding."""
+        return {
+            name: self.id(self.feature_map.sequences[name], value)
+            for name, value in ids.items()
+            if value != PADDING_ID
+        }
+
+
+def sample(rows: int, most: int, seed: int) -> NDArray[np.int64]:
+    """`most` of so many rows, drawn without replacement and in order; all where there are no more."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def chunks(count: int, size: int) -> Sequence[slice]:
+    """Slices of `size` that cover so many rows."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,107 @@
+"""How a fusion divides between its branches or operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.explanations.features import chunks
+from ctrkit.models import CtrModel
+from ctrkit.nn.fusion import ContextGate, SoftFusion
+
+_BATCH = 4096
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class FusionShares:
+    """What the operations of a `SoftFusion` have of the mixture, the same for every row; they sum to 1."""
+
+    name: str
+    shares: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"name": self.name, "kind": "operations", "shares": self.shares}
+
+
+@dataclass(frozen=True)
+class GateDistribution:
+    """The gate of a `ContextGate` over rows.
+
+    Attributes:
+        first, second: the branches; the gate is the share of the first.
+        by_row: `[n]`, the mean gate over the dimensions.
+        by_dimension: `[width]`, the mean gate over the rows.
+    """
+
+    name: str
+    first: str
+    second: str
+    by_row: NDArray[np.float64]
+    by_dimension: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {
+            "name": self.name,
+            "kind": "gate",
+            "branches": [self.first, self.second],
+            "mean": float(self.by_row.mean()),
+            "levels": list(LEVELS),
+            "quantiles_over_rows": np.quantile(self.by_row, LEVELS).tolist(),
+            "quantiles_over_dimensions": np.quantile(self.by_dimension, LEVELS).tolist(),
+        }
+
+
+FusionGate = FusionShares | GateDistribution
+
+
+@torch.no_grad()
+def fusion_gates(network: CtrModel, data: EncodedTable) -> tuple[FusionGate, ...]:
+    """The gates of every fusion in a network, one a backbone; none for most models."""
+    found: list[FusionGate] = []
+    branches = _branches(network)
+    gates: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, SoftFusion):
+            found.append(FusionShares(name, module.weights()))
+        elif isinstance(module, ContextGate):
+            gates[name] = []
+            handles.append(module.gate.register_forward_hook(_keep(gates[name])))
+    if not handles:
+        return tuple(found)
+    try:
+        network.eval()
+        for rows in chunks(len(data), _BATCH):
+            network(data.batch(rows).to(next(network.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, parts in gates.items():
+        gate = torch.sigmoid(torch.cat(parts).double()).cpu().numpy()
+        first, second = branches[name]
+        found.append(GateDistribution(name, first, second, gate.mean(axis=1), gate.mean(axis=0)))
+    return tuple(found)
+
+
+def _keep(found: list[Tensor]) -> Any:
+    return lambda module, inputs, output: found.append(output)
+
+
+def _branches(network: CtrModel) -> dict[str, Sequence[str]]:
+    """The branches that each context gate stands between, by the name of the gate's module."""
+    return {
+        f"{name}.fusion": tuple(module.branches)
+        for name, module in network.named_modules()
+        if isinstance(getattr(module, "fusion", None), ContextGate)
+        and isinstance(module.branches, nn.ModuleDict)
+    }

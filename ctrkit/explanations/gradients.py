@@ -1,0 +1,171 @@
+"""Attributions by gradients: integrated gradients and DeepSHAP, both by captum."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.errors import ConfigError
+from ctrkit.explanations.attributions import Attributions
+from ctrkit.explanations.extra import require
+from ctrkit.explanations.features import chunks
+from ctrkit.explanations.substitution import BaselineName, Substituted
+from ctrkit.models import CtrModel
+from ctrkit.training import predict
+
+# Rows times steps that go through the network at once.
+_BATCH = 4096
+# The largest gap, relative to the logit difference, that DeepSHAP may leave before it is refused.
+DEEPSHAP_GAP = 0.05
+
+
+def integrated_gradients(
+    network: CtrModel,
+    data: EncodedTable,
+    background: EncodedTable,
+    *,
+    task: int = 0,
+    baseline: BaselineName = "mean",
+    steps: int = 64,
+    tolerance: float = 0.01,
+    most_steps: int = 1024,
+) -> Attributions:
+    """Integrated gradients of a task's logit: "Axiomatic Attribution for Deep Networks" (Sundararajan et al.,
+    ICML 2017),
+
+        share_i = (x_i - x'_i) ∫_0^1 ∂f(x' + a (x - x')) / ∂x_i da,
+
+    over the embeddings of ids and events and over the standardised numbers. The shares add up to
+    f(x) - f(x'): where after `steps` evaluations of the integral (Gauss-Legendre) a gap above the tolerance
+    is left, a row gets four times as many, and at last `most_steps`. What is left then is in
+    `Attributions.gap`.
+
+    The baseline x' has the mean vector of every column over the background (or that of the unknown id),
+    numbers at 0, their mean in training, and as many events as the row, each the mean event. So events tell
+    what it means that they were these, and not how much it means that there were so many.
+
+    Args:
+        data: n rows to explain.
+        background: rows that the mean is taken over.
+        task: of the logit; that of a later task is given the task before it.
+        baseline: see `Substituted.baseline`.
+        tolerance: largest |gap| over max(|f(x) - f(x')|, 0.1).
+
+    Raises:
+        ConfigError: captum is not installed.
+    """
+    captum = require("captum.attr", "integrated gradients")
+    function = Substituted(network, task, data.batch(slice(0, 1)).to(_device(network)))
+    start = function.baseline(baseline, background)
+    method = captum.IntegratedGradients(function)
+    final = predict(network, data)[0][:, task]
+    n, length = len(data), _length(data)
+    fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
+    events = np.zeros((n, length, len(data.sequences)))
+    base = np.zeros(n)
+    rows = np.arange(n)
+    while rows.size:
+        for part in chunks(rows.size, max(1, _BATCH // steps)):
+            chosen = rows[part]
+            batch = data.batch(chosen).to(function.device)
+            ends, starts = function.end(batch), function.start(start, batch)
+            with torch.no_grad():
+                base[chosen] = function(*starts, *function.ids(batch)).double().cpu().numpy()
+            shares = method.attribute(
+                tuple(ends), tuple(starts), additional_forward_args=function.ids(batch), n_steps=steps
+            )
+            fields[chosen], events[chosen] = function.by_unit(shares, fields.shape[1], length)
+        found = Attributions(fields, events.sum(axis=(1, 2)), events, base, final, "ig")
+        rows = rows[found.relative_gap[rows] > tolerance]
+        if steps >= most_steps:
+            break
+        steps = min(4 * steps, most_steps)
+    return Attributions(fields, events.sum(axis=(1, 2)), events, base, final, "ig")
+
+
+def deepshap(
+    network: CtrModel, data: EncodedTable, background: EncodedTable, *, task: int = 0
+) -> Attributions:
+    """DeepSHAP of a task's logit: the mean of DeepLIFT's attributions over background rows, "A Unified
+    Approach to Interpreting Model Predictions" (Lundberg and Lee, NeurIPS 2017), by captum's `DeepLiftShap`.
+
+    The background of fields and numbers are the background rows'; that of events is the mean event, as an
+    event of another row need not stand where this row has one.
+
+    DeepLIFT has rules for modules that work on one number at a time (ReLU, sigmoid). Through products,
+    attention, normalisation and recurrence it goes by the plain gradient, and its shares then do not add up.
+    This is measured, and where they miss the difference by more than 5 %, DeepSHAP is refused.
+
+    Args:
+        data: n rows to explain; background: some tens of rows.
+
+    Raises:
+        ConfigError: captum is not installed, or DeepSHAP does not hold for this model.
+    """
+    captum = require("captum.attr", "DeepSHAP")
+    device = _device(network)
+    function = Substituted(network, task, data.batch(slice(0, 1)).to(device))
+    mean = function.baseline("mean", background)
+    others = function.end(background.batch(slice(0, len(background))).to(device))
+    method = captum.DeepLiftShap(function)
+    final = predict(network, data)[0][:, task]
+    n, length = len(data), _length(data)
+    fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
+    events, base = np.zeros((n, length, len(data.sequences))), np.zeros(n)
+    for row in range(n):
+        batch = data.batch(slice(row, row + 1)).to(device)
+        ends = function.end(batch)
+        starts = _background_of(function, others, function.start(mean, batch))
+        ids = function.ids(batch)
+        with torch.no_grad():
+            many = tuple(tensor.expand(len(background), *tensor.shape[1:]) for tensor in ids)
+            base[row] = function(*starts, *many).double().mean().item()
+        with warnings.catch_warnings():
+            # That hooks are set on activations while it works, and removed afterwards.
+            warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
+            try:
+                shares = method.attribute(tuple(ends), tuple(starts), additional_forward_args=ids)
+            except RuntimeError as error:
+                raise _refused("captum cannot follow a layer that is used more than once") from error
+        fields[row : row + 1], events[row : row + 1] = function.by_unit(shares, fields.shape[1], length)
+    found = Attributions(fields, events.sum(axis=(1, 2)), events, base, final, "deepshap")
+    _check_deepshap(found)
+    return found
+
+
+def _background_of(function: Substituted, others: list[Tensor], start: list[Tensor]) -> list[Tensor]:
+    """The background for one row: numbers and fields of others, mean events where the row has events."""
+    count = len(others[0])
+    mixed = [others[0]]
+    for other, own, of_events in zip(others[1:], start[1:], function.of_events, strict=True):
+        mixed.append(own.expand(count, *own.shape[1:]).clone() if of_events else other)
+    return mixed
+
+
+def _check_deepshap(found: Attributions) -> None:
+    worst = float(found.relative_gap.max(initial=0.0))
+    if worst > DEEPSHAP_GAP:
+        raise _refused(
+            f"its shares miss the logit difference by up to {worst:.0%}, as DeepLIFT has no rule for "
+            "products, attention, normalisation or recurrence"
+        )
+
+
+def _refused(reason: str) -> ConfigError:
+    return ConfigError(
+        f"DeepSHAP does not hold for this model: {reason}",
+        mend="Use the method ig, which holds for every model, or shap",
+    )
+
+
+def _length(data: EncodedTable) -> int:
+    """L, the places of a history."""
+    return max((ids.shape[1] for ids in data.sequences.values()), default=0)
+
+
+def _device(network: CtrModel) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,128 @@
+"""Shapley values of a row's features, estimated by the package shap."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.explanations.attributions import Attributions
+from ctrkit.explanations.extra import require
+from ctrkit.explanations.features import assemble
+from ctrkit.models import CtrModel
+from ctrkit.training import predict
+
+EstimatorName: TypeAlias = Literal["permutation", "sampling"]
+
+
+def shapley_values(
+    network: CtrModel,
+    data: EncodedTable,
+    background: EncodedTable,
+    *,
+    task: int = 0,
+    estimator: EstimatorName = "permutation",
+    permutations: int = 10,
+    seed: int = 0,
+) -> Attributions:
+    """Shapley values of a task's logit: "A Unified Approach to Interpreting Model Predictions" (Lundberg and
+    Lee, NeurIPS 2017).
+
+    The players are the static fields and the history as a whole. The worth of a set S of them is the mean
+    logit over the background rows b of a row that has S from the row explained and the rest from b.
+
+    "permutation" is shap's `PermutationExplainer`: orders of the players gone through forwards and backwards,
+    exact where features interact in pairs at most; its shares add up whatever the number of orders.
+    "sampling" is shap's `SamplingExplainer` (Štrumbelj and Kononenko, 2010), of which shap makes the shares
+    add up afterwards.
+
+    Args:
+        data: n rows to explain; background: some tens of rows.
+        permutations: orders of the players, for each row.
+
+    Raises:
+        ConfigError: shap is not installed.
+    """
+    shap = require("shap", "SHAP")
+    fields = data.categorical.shape[1] + data.numeric.shape[1]
+    players = fields + bool(data.sequences)
+    n, others = len(data), len(background)
+    both = _stacked(data, background)
+
+    # shap sees rows as numbers it never computes with: where each feature is taken from.
+    def logit(index: NDArray[Any]) -> NDArray[np.float64]:
+        return predict(network, assemble(both, np.asarray(index).astype(np.int64)))[0][:, task]
+
+    rows = np.repeat(np.arange(n)[:, None], players, axis=1)
+    behind = np.repeat(np.arange(n, n + others)[:, None], players, axis=1)
+    explain = _permutation if estimator == "permutation" else _sampling
+    with _left_as_it_was():
+        shares = explain(shap, logit, behind, rows, permutations, seed)
+    history = shares[:, fields] if players > fields else np.zeros(n)
+    base = np.full(n, logit(behind).mean())
+    return Attributions(shares[:, :fields], history, None, base, predict(network, data)[0][:, task], "shap")
+
+
+def _permutation(
+    shap: Any,
+    logit: Callable[..., NDArray[np.float64]],
+    background: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    permutations: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """`[n, players]`."""
+    masker = shap.maskers.Independent(background, max_samples=len(background))
+    explainer = shap.PermutationExplainer(logit, masker, seed=seed)
+    evaluations = permutations * (2 * rows.shape[1] + 1)
+    return np.asarray(explainer(rows, max_evals=evaluations, silent=True).values, dtype=np.float64)
+
+
+def _sampling(
+    shap: Any,
+    logit: Callable[..., NDArray[np.float64]],
+    background: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    permutations: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """`[n, players]`."""
+    np.random.seed(seed)  # noqa: NPY002  shap draws from numpy's global generator
+    explainer = shap.SamplingExplainer(logit, background)
+    # An order costs two evaluations a player.
+    evaluations = 2 * permutations * rows.shape[1] * len(background)
+    found = explainer.shap_values(rows, nsamples=evaluations, silent=True)
+    return np.asarray(found, dtype=np.float64)
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What shap changes for the whole process is put back: numpy's global generator, warnings, its log."""
+    state = np.random.get_state()  # noqa: NPY002
+    log = logging.getLogger("shap")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _stacked(first: EncodedTable, second: EncodedTable) -> EncodedTable:
+    """The rows of one table above those of another; labels are left out."""
+    return EncodedTable(
+        np.concatenate([first.categorical, second.categorical]),
+        np.concatenate([first.numeric, second.numeric]),
+        {name: np.concatenate([ids, second.sequences[name]]) for name, ids in first.sequences.items()},
+        np.empty((len(first) + len(second), 0), dtype=np.float32),
+        np.concatenate([first.weight, second.weight]),
+    )

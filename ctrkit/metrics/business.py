@@ -1,0 +1,145 @@
+"""What a campaign earned and cost: CTR, CVR, ROAS, eCPM, eCPC, CPA and win rate of any log.
+
+The definitions are those of Wang, Zhang & Yuan 2017, "Display Advertising with Real-Time Bidding (RTB) and
+Behavioural Targeting" (chapters 2 and 5), and of the iPinYou benchmark (Zhang et al. 2014, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.metrics.checks import Floats, as_column
+
+Row: TypeAlias = Literal["impressions", "bids"]
+
+# What each quantity may be called in a log, the first that is there is taken. `bid` is not among them: it is
+# an amount in most logs.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "impressions": ("impressions", "impression"),
+    "clicks": ("clicks", "click"),
+    "conversions": ("conversions", "conversion"),
+    "revenue": ("revenue",),
+    "cost": ("cost", "spend"),
+    "bids": ("bids",),
+    "wins": ("wins", "win", "won"),
+}
+
+
+@dataclass(frozen=True)
+class Business:
+    """Totals of a log and their ratios; None where a column is not there or the divisor is 0.
+
+    Money is in the units of the log, whatever they are; if they are thousandths, so is everything here.
+
+    Attributes:
+        impressions, clicks, conversions, bids, wins: how many.
+        revenue, cost: what conversions brought to the advertiser, and what impressions cost them.
+        ctr: clicks / impressions. cvr: conversions / clicks.
+        roas: return on ad spend, revenue / cost.
+        ecpm: effective cost of a thousand impressions, 1000 · cost / impressions.
+        ecpc: effective cost of a click, cost / clicks. cpa: cost of an acquisition, cost / conversions.
+        win_rate: wins / bids.
+    """
+
+    impressions: float | None
+    clicks: float | None
+    conversions: float | None
+    revenue: float | None
+    cost: float | None
+    bids: float | None
+    wins: float | None
+    ctr: float | None
+    cvr: float | None
+    roas: float | None
+    ecpm: float | None
+    ecpc: float | None
+    cpa: float | None
+    win_rate: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | None = None) -> Business:
+    """Totals and ratios of a log, be it one row an event or already summed by day, campaign and so on.
+
+    Args:
+        columns: a table with any of the columns impressions, clicks, conversions, revenue, cost, bids and
+            wins, or their singular (`ALIASES`): a mapping from name to array, a pandas, Polars or Arrow
+            table, or a path. Other columns are ignored.
+        rows: what one row is, where no column counts it: in a log of `impressions` each row is one, in a
+            log of `bids` each row is a bid and its wins are the impressions. None: all counts are columns.
+        names: quantity -> column, where the log calls it otherwise, as in {"revenue": "value"}.
+
+    Raises:
+        DataError: a named column is not there; a value is missing or no number; a count or a cost is
+            negative; there are more clicks than impressions or more wins than bids.
+        ConfigError: an unknown quantity or kind of row.
+    """
+    from ctrkit.tables import read_table
+
+    if rows not in (None, "impressions", "bids"):
+        raise ConfigError(f"unknown kind of row '{rows}'", mend=nearest(rows, ("impressions", "bids")))
+    for quantity in names or {}:
+        if quantity not in ALIASES:
+            raise ConfigError(f"unknown quantity '{quantity}'", mend=nearest(quantity, ALIASES))
+    if isinstance(columns, Mapping):
+        columns = {name: np.atleast_1d(np.asarray(column)) for name, column in columns.items()}
+        by_length = sorted(columns, key=lambda name: len(columns[name]))
+        if by_length and len(columns[by_length[0]]) < len(columns[by_length[-1]]):
+            short, long = by_length[0], by_length[-1]
+            raise DataError(
+                f"{long} has {len(columns[long])} rows and {short} has {len(columns[short])}", column=short
+            )
+    table = read_table(columns)
+    total: dict[str, float | None] = {}
+    for quantity, aliases in ALIASES.items():
+        given = (names or {}).get(quantity)
+        if given is not None and given not in table.columns:
+            raise DataError(f"this column was to give the {quantity}", column=given, mend="Name another")
+        found = given or next((alias for alias in aliases if alias in table.columns), None)
+        total[quantity] = None if found is None else float(_amounts(table[found], found, quantity).sum())
+    if rows is not None and total[rows] is None:
+        total[rows] = float(len(table))
+    if rows == "bids" and total["impressions"] is None:
+        total["impressions"] = total["wins"]
+    for part, whole in (("clicks", "impressions"), ("wins", "bids")):
+        fewer, more = total[part], total[whole]
+        if fewer is not None and more is not None and fewer > more:
+            raise DataError(
+                f"there are {fewer:g} {part} and only {more:g} {whole}",
+                column=part,
+                mend=f"Give the {whole} of the same events",
+            )
+    mille = None if total["impressions"] is None else total["impressions"] / 1000
+    return Business(
+        **total,
+        ctr=_ratio(total["clicks"], total["impressions"]),
+        cvr=_ratio(total["conversions"], total["clicks"]),
+        roas=_ratio(total["revenue"], total["cost"]),
+        ecpm=_ratio(total["cost"], mille),
+        ecpc=_ratio(total["cost"], total["clicks"]),
+        cpa=_ratio(total["cost"], total["conversions"]),
+        win_rate=_ratio(total["wins"], total["bids"]),
+    )
+
+
+def _amounts(values: Any, column: str, quantity: str) -> Floats:
+    """A checked column; revenue may be negative, as a refund is."""
+    amounts = as_column(values, column)
+    if quantity != "revenue" and (amounts < 0).any():
+        row = int(np.argmax(amounts < 0))
+        raise DataError(
+            f"{quantity} cannot be {amounts[row]:g}", column=column, row=row, mend="Mend such rows"
+        )
+    return amounts
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None

@@ -1,0 +1,125 @@
+"""Two models on the same rows: the difference of a metric, its interval and its p-value.
+
+The rows are the same, so most of what is noise in either value is in both and cancels: a difference is often
+known ten times better than the values are. Comparing two separate intervals throws that away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import erfc, sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ctrkit.errors import DataError
+from ctrkit.metrics.checks import Floats, need_confidence
+from ctrkit.metrics.influence import Contributions, Metric, contributions, deviation, is_linearised
+from ctrkit.metrics.resampling import Resampler, faults_named, unwrap
+from ctrkit.metrics.significance import (
+    Interval,
+    Method,
+    interval_of,
+    interval_of_draws,
+    need_draws,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of two models on the same rows.
+
+    Attributes:
+        first, second: each model's value with its own interval.
+        difference: first minus second with its paired interval.
+        p_value: two-sided, of a difference this far from 0 if the models were equally good.
+        method: "linearised" or "bootstrap", of all three.
+    """
+
+    first: Interval
+    second: Interval
+    difference: Interval
+    p_value: float
+    method: Method
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        parts = {name: getattr(self, name).to_dict() for name in ("first", "second", "difference")}
+        return {**parts, "p_value": self.p_value, "method": self.method}
+
+
+def compare(
+    metric: Metric,
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    *,
+    draws: int = 500,
+    seed: int = 0,
+    weight: ArrayLike | None = None,
+    columns: Mapping[str, ArrayLike] | None = None,
+) -> Comparison:
+    """The paired difference of a metric between two models, first minus second.
+
+    Where the metric is linearised (`ctrkit.metrics.interval` tells which are), the variance is that of the
+    differences of what each row contributes, summed by group: for AUC the covariance of DeLong, DeLong &
+    Clarke-Pearson 1988, for log loss and Brier score the paired test of mean losses (Diebold & Mariano 1995
+    for independent rows). Every other metric is bootstrapped, both models on the same draws; the p-value is
+    then that of the basic interval which just reaches 0, and no smaller than 2 / (draws + 1).
+
+    Args:
+        metric: a function (labels, values) or (labels, values, groups) -> float.
+        labels: 0 or 1, [N]. first, second: the models' probabilities or scores, [N] each.
+        groups: rows of one group (a user's) are not independent, [N]; a metric of groups needs them.
+        draws, seed: of the bootstrap. weight, columns: as in `ctrkit.metrics.interval`.
+
+    Raises:
+        DataError: bad values, the metric is undefined on them, or the models differ and nothing varies.
+        ConfigError: draws or confidence out of range, or the metric takes no weight.
+    """
+    need_confidence(confidence)
+    function, options = unwrap(metric)
+    if is_linearised(function, options) and not columns:
+        found = []
+        for name, values in (("first", first), ("second", second)):
+            with faults_named(name):
+                found.append(contributions(function, labels, values, groups, weight, options))
+        difference, p_value = _linearised(found[0], found[1], confidence)
+        each = [interval_of(one, confidence) for one in found]
+        return Comparison(each[0], each[1], difference, p_value, "linearised")
+    need_draws(draws)
+    sample = Resampler(metric, labels, [first, second], groups, weight, columns, ("first", "second"))
+    drawn = sample.draws(draws, seed)
+    each = [interval_of_draws(sample.point[i], drawn[:, i], confidence) for i in (0, 1)]
+    difference, p_value = _bootstrapped(
+        sample.point[0] - sample.point[1], drawn[:, 0] - drawn[:, 1], confidence
+    )
+    return Comparison(each[0], each[1], difference, p_value, "bootstrap")
+
+
+def _linearised(first: Contributions, second: Contributions, confidence: float) -> tuple[Interval, float]:
+    value = first.value - second.value
+    error = deviation(first.by_cluster - second.by_cluster)
+    # Models that predict the same have no difference and no doubt about it.
+    if error <= 1e-12 * abs(value) and value != 0:
+        raise DataError(
+            "the difference of the two does not vary from row to row, so nothing tells how sure it is",
+            mend="Give more rows",
+        )
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    p_value = erfc(abs(value) / error / sqrt(2)) if value else 1.0
+    return Interval(value, value - half, value + half, confidence, "linearised"), p_value
+
+
+def _bootstrapped(value: float, drawn: Floats, confidence: float) -> tuple[Interval, float]:
+    tail = (1 - confidence) / 2
+    low, high = 2 * value - np.quantile(drawn, [1 - tail, tail])
+    # Draws scatter around the value as it does around the truth: were that 0, how many lie as far out?
+    beyond = min(np.count_nonzero(drawn >= 2 * value), np.count_nonzero(drawn <= 2 * value))
+    p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    return Interval(value, float(low), float(high), confidence, "bootstrap"), float(p_value)

@@ -1,0 +1,313 @@
+"""Calibration by the values of a field: which sites, ads or hours are bid on too high, and which seem so.
+
+A model can be right on average and wrong on every site. `field_ece` and `field_rce` say how wrong in one
+number; `by_field` gives one row a value, with an interval and a test, because among a hundred small sites
+some are always far off by chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import gammainc, gammaincc, gammaincinv
+
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.metrics.checks import Floats, Indices, group_codes, need_confidence, probability_rows
+from ctrkit.metrics.order import dense_codes, quick_codes, without_objects
+from ctrkit.metrics.significance import Interval
+
+OTHER = "other"
+
+
+def field_ece(
+    labels: ArrayLike, probabilities: ArrayLike, fields: ArrayLike, weight: ArrayLike | None = None
+) -> float:
+    """Field-level expected calibration error: Σ_v |Σ_{i in v} (y_i - p_i)| / N over a field's values v.
+
+    Field-ECE of Pan et al. 2020 ("Field-aware Calibration"). It equals ECE with the values as bins; values
+    of few rows add noise to it, as empty bins do.
+
+    Args:
+        labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value of the field, numbers or text, [N].
+        weight: a row of weight 2 counts as two, [N].
+
+    Raises:
+        DataError: bad values, or a missing field value.
+    """
+    sums = _sums(labels, probabilities, fields, weight)
+    return float(np.abs(sums.observed - sums.predicted).sum() / sums.weight.sum())
+
+
+def field_rce(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    fields: ArrayLike,
+    weight: ArrayLike | None = None,
+    smoothing: float = 0.01,
+) -> float:
+    """Field-level relative calibration error: Σ_v (N_v / N) · |Σ_v (y_i - p_i)| / Σ_v (y_i + ε).
+
+    Field-RCE of Pan et al. 2020: the gap of each value relative to its positives, averaged with its rows as
+    its weight. ε (`smoothing`, 0.01 in the paper) counts a hundredth of a positive a row, so that values
+    without positives do not divide by 0. Where clicks are rarer than that, it weighs more than they do, and
+    the measure is smaller than the true relative gap: give an ε well below the base rate there.
+
+    Args:
+        as in `field_ece`. smoothing: ε, at least 0.
+
+    Raises:
+        DataError: bad values, a missing field value, or ε is 0 and a value has no positives.
+        ConfigError: ε is below 0.
+    """
+    if not smoothing >= 0:
+        raise ConfigError(f"smoothing must be at least 0, and {smoothing} was given")
+    sums = _sums(labels, probabilities, fields, weight)
+    relative_to = sums.observed + smoothing * sums.weight
+    held = sums.weight > 0
+    if not relative_to[held].all():
+        raise DataError(
+            "a value of the field has no positives to be relative to",
+            column="fields",
+            mend="Give a smoothing above 0",
+        )
+    share = sums.weight[held] / sums.weight.sum()
+    return float(share @ (np.abs(sums.observed - sums.predicted)[held] / relative_to[held]))
+
+
+@dataclass(frozen=True)
+class FieldCalibration:
+    """How one value of a field is calibrated.
+
+    Attributes:
+        value: the field's value; "other" for the rare ones taken together.
+        values: how many of the field's values this row holds; above 1 only for "other".
+        rows, positives: how many.
+        predicted, observed: mean probability and share of positives (weighted).
+        pcoc: predicted over observed with its interval; infinite where nothing positive was observed.
+        p_value: of the observed positives, were the probabilities right on average.
+        adjusted_p_value: the same after Benjamini & Hochberg 1995 over all rows of the table.
+        beyond_noise: whether the adjusted one is at or below the false discovery rate asked for.
+    """
+
+    value: Any
+    values: int
+    rows: int
+    positives: int
+    predicted: float
+    observed: float
+    pcoc: Interval
+    p_value: float
+    adjusted_p_value: float
+    beyond_noise: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON; an infinite or undefined PCOC (or end of it) is None."""
+        plain = {part.name: getattr(self, part.name) for part in fields_of(self)}
+        ends = self.pcoc.to_dict()
+        plain["pcoc"] = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in ends.items()}
+        return plain
+
+
+def by_field(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    fields: ArrayLike,
+    minimum_rows: int = 100,
+    groups: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    confidence: float = 0.95,
+    false_discovery_rate: float = 0.05,
+) -> tuple[FieldCalibration, ...]:
+    """Calibration of each value of a field, by falling number of rows; the rare values last, as "other".
+
+    Positives are counted as a Poisson variable whose unit is scaled so that its variance is that of the
+    labels, Σ w² p (1 - p), were the probabilities right: a test and an exact interval (Garwood 1936) that
+    hold for three expected clicks as for a million, for any weights, and from either side (where p is above
+    a half, what is counted is the negatives). With `groups` the variance grows by the value's design effect
+    (Kish 1965), the clustered variance of its residuals over the independent one, at least 1.
+
+    Args:
+        labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value, numbers or text, [N].
+        minimum_rows: values with fewer rows are taken together.
+        groups: rows of one group (a user's) are not independent, [N].
+        weight: a row of weight 2 counts as two in the means, and as one uncertain row in the noise, [N].
+        false_discovery_rate: expected share of wrong ones among the values called beyond noise.
+
+    Raises:
+        DataError: bad values, or a missing field value.
+        ConfigError: minimum_rows, confidence or rate out of range.
+    """
+    need_confidence(confidence)
+    if minimum_rows < 1:
+        raise ConfigError(f"minimum_rows must be at least 1, and {minimum_rows} was given")
+    if not 0 < false_discovery_rate < 1:
+        raise ConfigError(
+            f"a false discovery rate lies between 0 and 1, and {false_discovery_rate} was given"
+        )
+    y, p, w = probability_rows(labels, probabilities, weight)
+    code, names = _field_codes(fields, len(y))
+    cluster, clusters = (None, 0) if groups is None else group_codes(groups, len(y))
+    if not w.all():  # rows of no weight are not there
+        kept = w > 0
+        y, p, w, code = y[kept], p[kept], w[kept], code[kept]
+        cluster = None if cluster is None else cluster[kept]
+
+    rows = np.bincount(code, minlength=len(names))
+    common, rare = rows >= minimum_rows, (rows > 0) & (rows < minimum_rows)
+    order = np.flatnonzero(common)[np.argsort(-rows[common], kind="stable")]
+    place = np.full(len(names), len(order))
+    place[order] = np.arange(len(order))
+    code = place[code]
+    shown = [(names[i], 1) for i in order] + ([(OTHER, int(rare.sum()))] if rare.any() else [])
+
+    number = len(shown)
+    rows, positives = np.bincount(code, minlength=number), np.bincount(code, y, minlength=number)
+    mass, predicted, observed = (_totals(code, x, number) for x in (w, w * p, w * y))
+    variance = _totals(code, w**2 * p * (1 - p), number)
+    if cluster is not None:
+        variance *= _design_effect(y, p, w, code, predicted, observed, cluster, clusters)
+    unit = _totals(code, w**2, number) / mass  # where p is 0 or 1 and nothing can vary
+    p_value, low, high = _scaled_poisson(mass, predicted, observed, variance, unit, confidence)
+    adjusted = benjamini_hochberg(p_value)
+    return tuple(
+        FieldCalibration(
+            value=value,
+            values=values,
+            rows=int(rows[i]),
+            positives=int(positives[i]),
+            predicted=float(predicted[i] / mass[i]),
+            observed=float(observed[i] / mass[i]),
+            pcoc=Interval(
+                _ratio(predicted[i], observed[i]),
+                _ratio(predicted[i], high[i]),
+                _ratio(predicted[i], low[i]),
+                confidence,
+                "scaled Poisson",
+            ),
+            p_value=float(p_value[i]),
+            adjusted_p_value=float(adjusted[i]),
+            beyond_noise=bool(adjusted[i] <= false_discovery_rate),
+        )
+        for i, (value, values) in enumerate(shown)
+    )
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> Floats:
+    """P-values adjusted for how many there are (Benjamini & Hochberg 1995): calling those at or below q
+    true makes at most a share q of the calls wrong, on average, for independent or positively dependent
+    tests. [K] -> [K]"""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)[::-1]  # from the largest
+    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum.accumulate(np.minimum(scaled, 1.0))
+    return adjusted
+
+
+class _Sums(NamedTuple):
+    """Sums by value of a field, each [values]."""
+
+    weight: Floats
+    predicted: Floats
+    observed: Floats
+
+
+def _sums(labels: ArrayLike, probabilities: ArrayLike, fields: ArrayLike, weight: ArrayLike | None) -> _Sums:
+    y, p, w = probability_rows(labels, probabilities, weight)
+    code, names = _field_codes(fields, len(y))
+    return _Sums(*(_totals(code, x, len(names)) for x in (w, w * p, w * y)))
+
+
+def _totals(code: Indices, values: Floats, number: int) -> Floats:
+    return np.bincount(code, values, minlength=number).astype(np.float64, copy=False)
+
+
+def _field_codes(fields: ArrayLike, rows: int) -> tuple[Indices, list[Any]]:
+    """Each row's value as a number from 0, [N], and the values by that number."""
+    array = np.asarray(fields)
+    if array.shape != (rows,):
+        raise DataError(f"labels has {rows} rows and fields has the shape {array.shape}", column="fields")
+    array = without_objects(array)
+    missing = np.zeros(0, bool)
+    if array.dtype.kind in "fcmMO":
+        missing = (array != array) | (array == np.array(None) if array.dtype.kind == "O" else False)
+    if missing.any():
+        row = int(np.argmax(missing))
+        mend = "Fill missing values with a value of their own, such as 'missing'"
+        raise DataError("the field's value is missing", column="fields", row=row, mend=mend)
+    if (quick := quick_codes(array)) is not None:
+        names = np.empty(quick[1], array.dtype)
+        names[quick[0]] = array
+        return quick[0], names.tolist()
+    # Values of several types cannot be sorted.
+    known: dict[Any, int] = {}
+    coded = np.fromiter((known.setdefault(v, len(known)) for v in array.tolist()), np.intp, rows)
+    return coded, list(known)
+
+
+def _design_effect(
+    y: Floats,
+    p: Floats,
+    w: Floats,
+    code: Indices,
+    predicted: Floats,
+    observed: Floats,
+    cluster: Indices,
+    clusters: int,
+) -> Floats:
+    """By how much rows of one group make the positives of a value vary more than independent ones, [values].
+
+    The residuals are taken around the value's own level, so that being miscalibrated is not mistaken for
+    rows of a group being alike.
+    """
+    level = np.divide(observed, predicted, out=np.zeros_like(predicted), where=predicted > 0)
+    residual = w * (y - p * level[code])
+    of_row, pairs = dense_codes((code * clusters + cluster).view(np.uint64))
+    by_pair = _totals(of_row, residual, pairs)
+    value = np.empty(pairs, np.intp)
+    value[of_row] = code
+    number = len(predicted)
+    held = np.bincount(value, minlength=number)
+    clustered = _totals(value, by_pair**2, number)
+    independent = _totals(code, residual**2, number)
+    effect = np.ones(number)
+    known = (held > 1) & (independent > 0)
+    effect[known] = clustered[known] / independent[known] * held[known] / (held[known] - 1)
+    return np.maximum(effect, 1.0)
+
+
+def _scaled_poisson(
+    mass: Floats, predicted: Floats, observed: Floats, variance: Floats, unit: Floats, confidence: float
+) -> tuple[Floats, Floats, Floats]:
+    """Two-sided p-value of the observed positives against the predicted, and the interval of the expected
+    ones, each [values]."""
+    rarer_negative = predicted > mass / 2
+    expected = np.where(rarer_negative, mass - predicted, predicted)
+    counted = np.where(rarer_negative, mass - observed, observed)
+    np.divide(variance, expected, out=unit, where=(variance > 0) & (expected > 0))
+    rate, count = expected / unit, np.maximum(counted, 0.0) / unit
+    # P(Poisson(rate) >= k) is the lower regularised gamma function at k; its count need not be whole.
+    at_least = np.where(count > 0, gammainc(np.maximum(count, 1e-300), rate), 1.0)
+    at_most = gammaincc(count + 1, rate)
+    p_value = np.minimum(1.0, 2 * np.minimum(at_least, at_most))
+    tail = (1 - confidence) / 2
+    low = np.where(count > 0, unit * gammaincinv(np.maximum(count, 1e-300), tail), 0.0)
+    high = np.minimum(unit * gammaincinv(count + 1, 1 - tail), mass)
+    low = np.minimum(low, high)
+    return (
+        p_value,
+        np.where(rarer_negative, mass - high, low),
+        np.where(rarer_negative, mass - low, high),
+    )
+
+
+def _ratio(predicted: float, observed: float) -> float:
+    """Predicted over observed; infinite over nothing, and undefined (NaN) for nothing over nothing."""
+    if observed > 0:
+        return float(predicted / observed)
+    return float("inf") if predicted > 0 else float("nan")

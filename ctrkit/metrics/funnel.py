@@ -1,0 +1,108 @@
+"""The funnel impression → click → conversion, measured where each of its probabilities means something."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ctrkit.errors import DataError
+from ctrkit.metrics.calibration import pcoc
+from ctrkit.metrics.checks import Floats, probability_rows
+from ctrkit.metrics.probability import log_loss
+from ctrkit.metrics.ranking import auc
+
+
+@dataclass(frozen=True)
+class TaskQuality:
+    """How good the probabilities of one task are, on the rows where it can happen.
+
+    Attributes:
+        auc: None where the rows hold one class only. log_loss: in nats; None where there are no rows.
+        pcoc: predicted over observed; None where there is no positive row.
+        rows, positives: how many there are (of weight above 0).
+    """
+
+    auc: float | None
+    log_loss: float | None
+    pcoc: float | None
+    rows: int
+    positives: int
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Quality of p(click), p(conversion | click) and their product.
+
+    Attributes:
+        ctr: p(click) on all impressions.
+        cvr: p(conversion | click) on clicked impressions, as no other row can tell whether it holds.
+        ctcvr: p(click) · p(conversion | click) on all impressions, against clicked and converted.
+    """
+
+    ctr: TaskQuality
+    cvr: TaskQuality
+    ctcvr: TaskQuality
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def funnel(
+    click_labels: ArrayLike,
+    click_probabilities: ArrayLike,
+    conversion_labels: ArrayLike,
+    conversion_probabilities: ArrayLike,
+    weight: ArrayLike | None = None,
+) -> Funnel:
+    """Measure a funnel's CTR, CVR and CTCVR (Ma et al. 2018, "Entire Space Multi-Task Model").
+
+    CVR measured on clicked rows says nothing about the rows on which a bidder uses it: those not yet
+    clicked (sample selection bias). CTCVR on all rows does, and is what a bid on conversions rests on.
+
+    Args:
+        click_labels, conversion_labels: 0 or 1, [N]; a conversion only where there is a click.
+        click_probabilities: p(click | impression), [N].
+        conversion_probabilities: p(conversion | click), for every impression, [N].
+        weight: a row of weight 2 counts as two, [N].
+
+    Raises:
+        DataError: bad values, or a conversion without a click.
+    """
+    click, p_click, w = probability_rows(click_labels, click_probabilities, weight)
+    conversion, p_conversion, _ = probability_rows(conversion_labels, conversion_probabilities)
+    if len(conversion) != len(click):
+        raise DataError(
+            f"there are {len(click)} rows of clicks and {len(conversion)} of conversions", column="conversion"
+        )
+    if (conversion > click).any():
+        raise DataError(
+            "there is a conversion without a click",
+            column="conversion",
+            row=int(np.argmax(conversion > click)),
+            mend="Count a conversion only where its impression was clicked",
+        )
+    clicked = click == 1
+    return Funnel(
+        _quality(click, p_click, w, weight is not None),
+        _quality(conversion[clicked], p_conversion[clicked], w[clicked], weight is not None),
+        _quality(conversion, p_click * p_conversion, w, weight is not None),
+    )
+
+
+def _quality(y: Floats, p: Floats, w: Floats, weighted: bool) -> TaskQuality:
+    held = w > 0
+    if not held.all():
+        y, p, w = y[held], p[held], w[held]
+    rows, positives = len(y), int(y.sum())
+    weight = w if weighted else None
+    return TaskQuality(
+        auc(y, p, weight) if 0 < positives < rows else None,
+        log_loss(y, p, weight) if rows else None,
+        pcoc(y, p, weight) if positives else None,
+        rows,
+        positives,
+    )

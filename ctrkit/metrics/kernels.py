@@ -1,0 +1,98 @@
+"""Loops over rows that NumPy has no words for, compiled by numba on first use.
+
+A kernel is one plain function that calls no other: numba's cache beside this file then knows from this file
+alone whether what it holds is still right.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ctrkit.metrics.order import Floats, Indices
+
+
+def add_wins(
+    y: Floats,
+    s: Floats,
+    w: Floats,
+    group: Indices,
+    starts: Indices,
+    scores: Floats,
+    weights: Floats,
+    wins: Floats,
+) -> None:
+    """Add to `wins`, by group, the weight of pairs in which a positive row stands above a negative one.
+
+    Args:
+        y, s, w, group: label, score, weight and group of each row, [N]; a `w` of one value stands for all.
+        starts: where each group's positive rows start, [groups + 1].
+        scores, weights: of the positive rows, by group and rising score. The weights are overwritten.
+        wins: [groups].
+    """
+    columns = (np.ascontiguousarray(column) for column in (y, s, w, group, starts, scores))
+    _compiled()(*columns, weights, wins)
+
+
+def _add_wins(
+    y: Floats,
+    s: Floats,
+    w: Floats,
+    group: Indices,
+    starts: Indices,
+    scores: Floats,
+    weights: Floats,
+    wins: Floats,
+) -> None:
+    """The loop of `add_wins`."""
+    for g in range(wins.shape[0]):
+        for k in range(starts[g + 1] - 2, starts[g] - 1, -1):
+            weights[k] += weights[k + 1]  # from here on: the weight of this and all higher ones
+    for row in range(y.shape[0]):
+        g = group[row]
+        end = starts[g + 1]
+        if y[row] == 1.0 or starts[g] == end:
+            continue
+        score = s[row]
+        low, high = starts[g], end
+        while low < high:  # the first that is not below
+            middle = (low + high) >> 1
+            if scores[middle] < score:
+                low = middle + 1
+            else:
+                high = middle
+        if low == end:
+            continue
+        not_below = weights[low]
+        high = end
+        if scores[low] != score:
+            high = low
+        while low < high:  # the first that is above
+            middle = (low + high) >> 1
+            if scores[middle] <= score:
+                low = middle + 1
+            else:
+                high = middle
+        above = 0.0
+        if low < end:
+            above = weights[low]
+        weight = w[0]
+        if w.shape[0] > 1:
+            weight = w[row]
+        wins[g] += weight * (above + not_below) / 2
+
+
+@functools.cache  # numba compiles under a lock of its own, so that a second thread at worst waits
+def _compiled() -> Any:
+    from numba import njit, types  # takes half a second to import
+
+    read, read_whole = (types.Array(of, 1, "C", readonly=True) for of in (types.float64, types.int64))
+    written = types.Array(types.float64, 1, "C")
+    signature = types.void(read, read, read, read_whole, read_whole, read, written, written)
+    options: Any = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(signature, cache=True, **options)(_add_wins)
+    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
+        return njit(signature, **options)(_add_wins)

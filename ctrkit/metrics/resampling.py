@@ -1,0 +1,223 @@
+"""Metrics on rows drawn again with replacement, whole groups at a time: what every bootstrap here shares.
+
+Where a metric takes a weight, how often a row was drawn becomes its weight, so nothing is copied and rows
+sorted once stay sorted. A metric that takes groups sees a group that was drawn twice as two groups, and the
+rows are copied. The same draws go to every column of values, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
+from ctrkit.metrics.influence import Metric
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a metric wants to be called.
+
+    Attributes:
+        metric: the function, (labels, values, ...) -> float.
+        weight: the name by which it takes weights of rows, None where it takes none.
+        groups: the name by which it takes each row's group, None where it takes none.
+        needs_groups: whether it cannot do without.
+        ours: whether it is ctrkit's own, and so does not mind the order of rows.
+    """
+
+    metric: Metric
+    weight: str | None
+    groups: str | None
+    needs_groups: bool
+    ours: bool
+
+    @staticmethod
+    def of(metric: Metric, rows: int, columns: Collection[str] = ()) -> Call:
+        """Read a metric's signature; `functools.partial` sets options, never columns.
+
+        Args:
+            columns: names of arguments that are given apart.
+
+        Raises:
+            ConfigError: a partial holds a column, which resampling could not keep beside its rows.
+        """
+        function, keywords = unwrap(metric)
+        for name, held in keywords.items():
+            if np.shape(held)[:1] == (rows,) and rows > 1:
+                raise ConfigError(
+                    f"the metric holds '{name}', one value a row",
+                    mend=f"Give it apart, in `columns`, by the name '{name}'",
+                )
+        try:
+            parameters = dict(inspect.signature(metric).parameters)
+        except (TypeError, ValueError):
+            parameters = {}
+        weight = next((name for name in ("weight", "sample_weight") if name in parameters), None)
+        required = [name for name, each in parameters.items() if each.default is each.empty]
+        third = next((name for name in required[2:] if name not in (*columns, weight)), None)
+        groups = "groups" if "groups" in parameters else third
+        needed = groups is not None and groups in required
+        ours = str(getattr(function, "__module__", "")).startswith("ctrkit.")
+        return Call(metric, weight, groups, needed, ours)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in the order in which they are kept for drawing."""
+
+    y: Floats
+    values: Floats
+    codes: Indices
+    weight: Floats | None
+    columns: Mapping[str, NDArray[Any]]
+
+    def take(self, order: Indices) -> _Rows:
+        weight = None if self.weight is None else self.weight[order]
+        columns = {name: column[order] for name, column in self.columns.items()}
+        return _Rows(self.y[order], self.values[order], self.codes[order], weight, columns)
+
+
+class Resampler:
+    """A metric of one or more columns of values on the same rows, as they are and drawn again.
+
+    Args:
+        metric: (labels, values) or (labels, values, groups=...) -> float, with `weight` or without.
+        values: one or more columns [N]; the metric is taken of each. groups: rows of one are drawn together.
+        weight: of rows, [N], for metrics that take it. columns: further columns [N] by the metric's names.
+        names: what errors call the columns of values.
+
+    Raises:
+        DataError: bad values, or no groups for a metric of groups.
+        ConfigError: the metric takes no weight, or holds a column of its own.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        labels: ArrayLike,
+        values: Sequence[ArrayLike],
+        groups: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+        columns: Mapping[str, ArrayLike] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        names = names or ["probabilities"] * len(values)
+        checked = [
+            score_rows(labels, each, weight, column=name) for name, each in zip(names, values, strict=True)
+        ]
+        y, rows = checked[0].labels, len(checked[0].labels)
+        self.call = Call.of(metric, rows, columns or ())
+        if groups is None and self.call.needs_groups:
+            raise DataError("the metric needs groups", column="groups", mend="Name the group of each row")
+        if weight is not None and self.call.weight is None:
+            raise ConfigError("the metric takes no weight of rows")
+        codes, self.number = (np.arange(rows), rows) if groups is None else group_codes(groups, rows)
+        self.grouped = groups is not None and self.call.groups is not None
+        self.by_weight = self.call.weight is not None and not self.grouped
+        extra = {name: _column(column, name, rows) for name, column in (columns or {}).items()}
+        mass = None if weight is None else checked[0].weight
+        kept = [_Rows(y, each.values, codes, mass, extra) for each in checked]
+        self.point = []
+        for name, each in zip(names, kept, strict=True):
+            with faults_named(name):
+                self.point.append(self._value(each, each.weight))
+        if self.call.ours and extra:
+            # Checked by now; ctrkit's metrics only ask which rows share a value, and numbers tell quicker.
+            extra = {name: group_codes(column, rows)[0] for name, column in extra.items()}
+            kept = [replace(each, columns=extra) for each in kept]
+        if self.by_weight and self.call.ours:
+            # Sorted once, so that metrics which sort find it done at every draw.
+            kept = [each.take(np.argsort(each.values, kind="stable")) for each in kept]
+        elif not self.by_weight and groups is not None:
+            order = np.argsort(codes, kind="stable")  # groups in one piece, to be copied whole
+            kept = [each.take(order) for each in kept]
+        self.kept = kept
+
+    def draws(self, number: int, seed: int) -> Floats:
+        """The metric of each column of values on each draw, [draws, columns]; draws on which it is
+        undefined (one class only) are left out.
+
+        Raises:
+            DataError: it is undefined on over half of the draws.
+        """
+        random = np.random.default_rng(seed)
+        found = []
+        for _ in range(number):
+            times = np.bincount(random.integers(self.number, size=self.number), minlength=self.number)
+            try:
+                found.append(list(self._on(times)))
+            except DataError:
+                continue
+        defined = np.array(found, np.float64).reshape(len(found), len(self.kept))
+        defined = defined[np.isfinite(defined).all(axis=1)]
+        if len(defined) < number / 2:
+            raise DataError("the metric is undefined on most resamples of the rows", mend="Give more rows")
+        return defined
+
+    def _on(self, times: Indices) -> Iterator[float]:
+        """The metric of each column, each group of rows being there so many times."""
+        if self.by_weight:
+            for each in self.kept:
+                drawn = times[each.codes]
+                yield self._value(each, drawn if each.weight is None else drawn * each.weight)
+            return
+        rows, copies = self._copies(times)
+        for each in self.kept:
+            taken = each.take(rows)
+            yield self._value(_Rows(taken.y, taken.values, copies, taken.weight, taken.columns), taken.weight)
+
+    def _copies(self, times: Indices) -> tuple[Indices, Indices]:
+        """The rows of a draw and the number of the copy of a group that each is in, both [rows drawn]."""
+        codes = self.kept[0].codes
+        size = np.bincount(codes, minlength=self.number)
+        first = np.cumsum(size) - size
+        drawn = np.repeat(np.arange(self.number), times)
+        length = size[drawn]
+        copies = np.repeat(np.arange(len(drawn)), length)
+        within = np.arange(len(copies)) - (np.cumsum(length) - length)[copies]
+        return first[drawn][copies] + within, copies
+
+    def _value(self, rows: _Rows, weight: NDArray[Any] | None) -> float:
+        named: dict[str, Any] = dict(rows.columns)
+        if self.call.weight is not None and weight is not None:
+            named[self.call.weight] = weight
+        if self.grouped and self.call.groups is not None:
+            named[self.call.groups] = rows.codes
+        return float(self.call.metric(rows.y, rows.values, **named))
+
+
+@contextmanager
+def faults_named(name: str) -> Iterator[None]:
+    """A metric calls what it is given `probabilities` or `scores`: name the caller's column instead."""
+    try:
+        yield
+    except DataError as error:
+        if error.column not in ("probabilities", "scores"):
+            raise
+        problem = error.problem.replace(error.column, name)
+        raise DataError(problem, column=name, row=error.row, mend=error.mend) from error
+
+
+def unwrap(metric: Metric) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function inside partials and the options that they set; a partial of positions stays whole."""
+    keywords: dict[str, Any] = {}
+    while isinstance(metric, partial) and not metric.args:
+        keywords = {**metric.keywords, **keywords}
+        metric = metric.func
+    return metric, keywords
+
+
+def _column(values: ArrayLike, name: str, rows: int) -> NDArray[Any]:
+    column = np.asarray(values)
+    if column.shape[:1] != (rows,):
+        raise DataError(f"labels has {rows} rows and {name} has the shape {column.shape}", column=name)
+    return column

@@ -1,0 +1,216 @@
+"""How good the top of each group's list is: NDCG@K, MAP, MRR and hit rate, for all groups at once.
+
+A group is a list that was ranked as one (a request, or a user); a row is relevant where its label is 1. Rows
+of equal score have no order among themselves, and each metric is its expectation over all their orders
+(McSherry & Najork 2008, "Computing information retrieval performance measures efficiently in the presence of
+tied scores"), so the order of rows in the log never matters and a constant score earns what chance earns.
+
+Each group counts once. Groups without a relevant row are left out, as no order of them is better than
+another; `grouped_ranking` tells how many those are. Unlike in GAUC, groups of relevant rows alone count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import betaln
+
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
+from ctrkit.metrics.order import order_within, run_starts, weight_sums
+
+
+def ndcg_at(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> float:
+    """Normalised discounted cumulative gain of the first k, mean over groups (Järvelin & Kekäläinen 2002).
+
+    DCG = Σ_{i ≤ k} label_i / log2(i + 1), over that of the best order; `sklearn.metrics.ndcg_score` of
+    each group, ties included.
+
+    Args:
+        labels: 0 or 1, [N]. scores: higher is nearer to the top, [N]. groups: of each row, [N].
+
+    Raises:
+        DataError: bad values, or no group has a relevant row. ConfigError: k is below 1.
+    """
+    return grouped_ranking(labels, scores, groups, k).ndcg
+
+
+def mean_average_precision(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+) -> float:
+    """MAP@k: mean over groups of Σ_{i ≤ k} label_i · precision_i / min(k, relevant rows).
+
+    precision_i is the share of relevant rows among the first i; the divisor makes the best order 1. Without
+    k, and without ties, it is `sklearn.metrics.average_precision_score` of each group; a tie, which there
+    enters as a whole, counts here by its expectation. Raises as `ndcg_at` does.
+    """
+    return grouped_ranking(labels, scores, groups, k).mean_average_precision
+
+
+def mean_reciprocal_rank(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
+    """MRR: mean over groups of 1 / rank of the first relevant row (Voorhees 1999); raises as `ndcg_at`."""
+    return grouped_ranking(labels, scores, groups).mean_reciprocal_rank
+
+
+def hit_rate_at(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> float:
+    """The share of groups with a relevant row among the first k; raises as `ndcg_at` does."""
+    return grouped_ranking(labels, scores, groups, k).hit_rate
+
+
+@dataclass(frozen=True)
+class GroupedRanking:
+    """All metrics of the top from one sort, with what they rest on.
+
+    Attributes:
+        ndcg, mean_average_precision, mean_reciprocal_rank, hit_rate: means over the counted groups.
+        k: the cut-off, which MRR has none of; None is the whole list.
+        groups: how many there are; left_out: how many of them have no relevant row.
+    """
+
+    ndcg: float
+    mean_average_precision: float
+    mean_reciprocal_rank: float
+    hit_rate: float
+    k: int | None
+    groups: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class RankingByGroup:
+    """Metrics of each group, for means and intervals over any set of groups; NaN where none is relevant.
+
+    Attributes:
+        ndcg, average_precision, reciprocal_rank, hit: [groups], in the order of the sorted group names.
+    """
+
+    ndcg: Floats
+    average_precision: Floats
+    reciprocal_rank: Floats
+    hit: Floats
+
+
+def grouped_ranking(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+) -> GroupedRanking:
+    """NDCG, MAP and hit rate at k, and MRR, with the number of groups left out; raises as `ndcg_at` does."""
+    found = ranking_by_group(labels, scores, groups, k)
+    counted = ~np.isnan(found.ndcg)
+    if not counted.any():
+        raise DataError("no group holds a positive row", column="labels", mend="Give more rows")
+    ndcg, precision, rank, hit = (
+        float(of_group[counted].mean())
+        for of_group in (found.ndcg, found.average_precision, found.reciprocal_rank, found.hit)
+    )
+    return GroupedRanking(ndcg, precision, rank, hit, k, len(counted), int((~counted).sum()))
+
+
+def ranking_by_group(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+) -> RankingByGroup:
+    """The metrics of each group.
+
+    Raises:
+        DataError: bad values. ConfigError: k is below 1.
+    """
+    if k is not None and (k < 1 or k != int(k)):
+        raise ConfigError(f"k is a whole number from 1, and {k} was given")
+    y, s, _ = score_rows(labels, scores)
+    group, number = group_codes(groups, len(y))
+    runs = _Runs(y, s, group, number)
+    depth = runs.longest if k is None else min(int(k), runs.longest)
+    values = (_ndcg(runs, depth), _average_precision(runs, depth), _reciprocal_rank(runs), _hit(runs, depth))
+    of_all = []
+    for value in values:
+        of_all.append(np.full(number, np.nan))
+        of_all[-1][runs.relevant > 0] = value[runs.relevant > 0]
+    return RankingByGroup(*of_all)
+
+
+class _Runs:
+    """Runs of equal score that hold a relevant row, by group and from the top; all arrays are [runs].
+
+    Attributes:
+        group: its group. before: rows of the group above it. size: its rows. hits: its relevant ones.
+        hits_before: relevant rows of the group above it. leads: it holds the group's first relevant row.
+        relevant: relevant rows of each group, [groups]. longest: rows of the largest group.
+    """
+
+    def __init__(self, y: Floats, s: Floats, group: Indices, number: int) -> None:
+        order, g, keys = order_within(group, -s)
+        starts = run_starts(g, keys)
+        hits = np.add.reduceat(y[order], starts)
+        sizes = np.bincount(group, minlength=number)
+        held = np.flatnonzero(hits)  # clicks are rare, so this leaves little
+        self.relevant = np.bincount(group, y, minlength=number)
+        self.longest = int(sizes.max())
+        self.number = number
+        self.size = np.diff(starts, append=len(y))[held]
+        self.group = g[starts[held]]
+        self.before = starts[held] - (np.cumsum(sizes) - sizes)[self.group]
+        self.hits = hits[held]
+        self.hits_before = (
+            np.cumsum(self.hits) - self.hits - (np.cumsum(self.relevant) - self.relevant)[self.group]
+        )
+        self.leads = self.hits_before == 0
+
+    def sums(self, values: Floats) -> Floats:
+        """By group."""
+        return weight_sums(self.group, values, self.number)
+
+
+def _ndcg(runs: _Runs, k: int) -> Floats:
+    # Each relevant row of a tie earns the mean discount of the tie's places.
+    discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])  # of the first i places
+    places = discount[np.minimum(runs.before + runs.size, k)] - discount[np.minimum(runs.before, k)]
+    best = discount[np.minimum(runs.relevant, k).astype(np.intp)]
+    return runs.sums(runs.hits / runs.size * places) / np.where(best > 0, best, 1)
+
+
+def _average_precision(runs: _Runs, k: int) -> Floats:
+    """Of n tied rows below a others, p relevant and P relevant above, place a + j is relevant with chance
+    p / n, and if it is, then so are P + 1 + (j - 1)(p - 1) / (n - 1) of the first a + j on average."""
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, k + 1))])
+    last = np.minimum(runs.before + runs.size, k)
+    places = np.maximum(last - runs.before, 0)
+    inverse = harmonic[last] - harmonic[np.minimum(runs.before, k)]  # Σ 1 / (a + j) over places up to k
+    others = (runs.hits - 1) / np.maximum(runs.size - 1, 1)
+    precisions = (runs.hits_before + 1) * inverse + others * (places - (runs.before + 1) * inverse)
+    return runs.sums(runs.hits / runs.size * precisions) / np.clip(runs.relevant, 1, k)
+
+
+def _reciprocal_rank(runs: _Runs) -> Floats:
+    """The first of p relevant among n tied rows is the j-th with chance C(n - j, p - 1) / C(n, p)."""
+    n, p, before = runs.size[runs.leads], runs.hits[runs.leads], runs.before[runs.leads]
+    rank = np.zeros(len(n))
+    alone = n == p
+    rank[alone] = 1 / (before[alone] + 1)
+    tied = np.flatnonzero(~alone)
+    if tied.size:
+        choices = (n - p + 1).astype(np.intp)[tied]
+        run = np.repeat(tied, choices)
+        j = np.arange(len(run)) - np.repeat(np.cumsum(choices) - choices, choices) + 1
+        chance = np.exp(_log_choose(n[run] - j, p[run] - 1) - _log_choose(n[run], p[run]))
+        rank += np.bincount(run, chance / (before[run] + j), minlength=len(n))
+    of_group = np.zeros(runs.number)
+    of_group[runs.group[runs.leads]] = rank
+    return of_group
+
+
+def _hit(runs: _Runs, k: int) -> Floats:
+    """None of p relevant among n tied rows is in the m places up to k with chance C(n - m, p) / C(n, p)."""
+    n, p = runs.size[runs.leads], runs.hits[runs.leads]
+    places = np.clip(k - runs.before[runs.leads], 0, n)
+    left = n - places
+    none = np.exp(_log_choose(np.maximum(left, p), p) - _log_choose(n, p))
+    of_group = np.zeros(runs.number)
+    of_group[runs.group[runs.leads]] = np.where(left < p, 1.0, 1 - none)
+    return of_group
+
+
+def _log_choose(n: Floats | Indices, k: Floats | Indices) -> Floats:
+    """The logarithm of n over k, 0 ≤ k ≤ n."""
+    logarithm: Floats = -np.log(n + 1.0) - betaln(n - k + 1.0, k + 1.0)
+    return logarithm

@@ -1,0 +1,146 @@
+"""Calibration through the flat functions: by field, over the entire space, with new rows, and seen ones."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import expit
+
+import ctrkit
+from ctrkit.calibration import CalibrationWarning, EntireSpaceCalibration, FieldAware, OnlineRecalibration
+from ctrkit.data.synthetic import Market
+from ctrkit.errors import ConfigError, DataError
+
+# Conversions are few in so small a log, and calibration says so.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:ctrkit.calibration.CalibrationWarning")
+
+
+@pytest.fixture(scope="module")
+def later() -> pl.DataFrame:
+    """New rows of the market that the model was trained on."""
+    return Market(seed=3, users=300, ads=40, advertisers=8).impressions(16_000)[12_000:]
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    copied: Path = shutil.copy(trained, tmp_path / "model.pt")
+    return copied
+
+
+def calibrated(model: Path, data: object = None, *overrides: str) -> ctrkit.Model:
+    ctrkit.calibrate(model, data, out=model.parent / "run", overrides=overrides)
+    return ctrkit.load(model)
+
+
+def test_a_field_is_corrected_value_by_value(model: Path, later: pl.DataFrame) -> None:
+    loaded = calibrated(model, None, "method=field-aware", "field=placement")
+    one = loaded.calibrators["click"]
+    assert isinstance(one.calibrator, FieldAware)
+    assert one.field == "placement"
+    logits = loaded.outputs(later)[0][:, 0]
+    ids = {name: number + 2 for number, name in enumerate(loaded.encoder.vocabularies["placement"])}
+    segments = np.array([ids.get(str(value), 1) for value in later["placement"]])
+    expected = one.calibrator(logits, segments)
+    np.testing.assert_array_equal(loaded.predict(later)["click"].to_numpy(), expected)
+
+
+def test_candidates_are_corrected_by_their_own_values(model: Path, logs: Path) -> None:
+    loaded = calibrated(model, None, "method=field-aware", "field=ad_category")
+    log = pl.read_parquet(logs / "bandit.parquet").head(20)
+    scores = loaded.score_candidates(log, log["candidates"])
+    place, features = 3, ("ad_category", "ad_advertiser", "ad_price")
+    listed = {"ad_id": "candidates", **{name: f"candidate_{name}" for name in features}}
+    chosen = log.with_columns(pl.col(of).list.get(place).alias(name) for name, of in listed.items())
+    np.testing.assert_allclose(
+        scores.probabilities["click"][:, place], loaded.predict(chosen)["click"].to_numpy(), rtol=1e-4
+    )
+
+
+def test_conversions_are_calibrated_over_all_impressions(model: Path, later: pl.DataFrame) -> None:
+    loaded = calibrated(model, None, "method=platt", "conversion=entire_space")
+    one = loaded.calibrators["conversion"].calibrator
+    assert isinstance(one, EntireSpaceCalibration)
+    found, logits = loaded.predict(later), loaded.outputs(later)[0]
+    own = expit(logits[:, 0]) * expit(logits[:, 1])
+    joint = one.joint(np.log(own / (1 - own)))
+    click = found["click"].to_numpy()
+    np.testing.assert_allclose(found["conversion"].to_numpy(), np.minimum(1, joint / click), rtol=1e-9)
+    told = loaded.artifact.metrics["calibrate"]["conversion"]
+    assert told["entire_space"] is True
+    assert told["rows"] > 500  # all validation rows, not the clicked ones
+
+
+def test_the_correction_of_downsampling_is_a_shift(model: Path, later: pl.DataFrame) -> None:
+    loaded = calibrated(model, None, "method=downsampling", "kept_negatives=0.25")
+    odds = loaded.predict(later)["click"].to_numpy()
+    odds = odds / (1 - odds)
+    np.testing.assert_allclose(odds, 0.25 * np.exp(loaded.outputs(later)[0][:, 0]), rtol=1e-6)
+    with pytest.raises(ConfigError, match="go together"):
+        calibrated(model, None, "method=downsampling")
+    with pytest.raises(ConfigError, match="go together"):
+        calibrated(model, None, "kept_negatives=0.25")
+
+
+def test_unknown_methods_and_fields_name_the_nearest(model: Path) -> None:
+    with pytest.raises(ConfigError, match="isotonic"):
+        calibrated(model, None, "method=isotonik")
+    with pytest.raises(ConfigError, match="placement"):
+        calibrated(model, None, "field=placment")
+    with pytest.raises(ConfigError, match="needs segments"):
+        calibrated(model, None, "method=field-aware")
+
+
+def test_rows_that_the_model_was_trained_on_are_known_again(
+    model: Path, logs: Path, later: pl.DataFrame, tmp_path: Path
+) -> None:
+    table = pl.read_parquet(logs / "impressions.parquet").sort("timestamp")
+    with pytest.warns(CalibrationWarning, match="trained on about 9[0-9]%|trained on about 100%"):
+        result = ctrkit.calibrate(
+            model, table.head(6000), out=tmp_path / "seen", save=tmp_path / "m.pt", overrides=["method=platt"]
+        )
+    assert any("has not seen" in note for note in result.notes)
+    result = ctrkit.calibrate(
+        model, later, out=tmp_path / "new", save=tmp_path / "m.pt", overrides=["method=platt"]
+    )
+    assert not any("has not seen" in note for note in result.notes)
+
+
+def test_new_rows_move_a_calibrator_or_the_result_says_why_not(
+    model: Path, later: pl.DataFrame, tmp_path: Path
+) -> None:
+    before = ctrkit.load(model)
+    # Clicks have become three times as frequent: a shift of the log-odds is to be learnt.
+    p = expit(before.outputs(later)[0][:, 0])
+    drawn = np.random.default_rng(0).random(later.height) < np.minimum(1, 3 * p)
+    moved = later.with_columns(pl.Series("click", drawn.astype(np.int64)), conversion=pl.lit(0))
+    quick = ["half_life=1000"]
+    result = ctrkit.recalibrate(model, moved, out=tmp_path / "run", overrides=quick)
+    assert result.tasks["click"].outcome == "kept"
+    assert result.tasks["click"].after < result.tasks["click"].before
+    after = ctrkit.load(model)
+    assert isinstance(after.calibrators["click"].calibrator, OnlineRecalibration)
+    held = drawn.mean()
+    assert abs(after.predict(later)["click"].mean() - held) < 0.5 * abs(
+        before.predict(later)["click"].mean() - held
+    )
+    # Once more, from the artifact: it goes on and does not begin anew.
+    again = ctrkit.recalibrate(model, moved, out=tmp_path / "run", overrides=quick)
+    assert again.tasks["click"].before < result.tasks["click"].before
+    assert "log loss before" in again.to_pandas().columns
+
+
+def test_an_update_wants_rows_that_are_new(
+    model: Path, logs: Path, later: pl.DataFrame, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="the model was trained on"):
+        ctrkit.recalibrate(model, logs / "impressions.parquet", out=tmp_path / "run")
+    with pytest.raises(DataError, match="no row on which 'conversion'"):
+        ctrkit.recalibrate(
+            model, later.with_columns(click=pl.lit(0), conversion=pl.lit(0)), out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()

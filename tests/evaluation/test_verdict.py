@@ -1,0 +1,88 @@
+"""The rules of the verdict, each alone, and on rows whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydantic import ValidationError
+
+from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, Rows, evaluate_task, judge
+from ctrkit.evaluation.verdict import Segment
+from ctrkit.metrics import Interval
+
+
+def between(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 0.95, "linearised")
+
+
+RIGHT, BETTER = between(0.97, 1.03), between(0.8, 0.9)
+DRIFTED = Drift("hour", 0.4, 0.01, "drifted", "12", 0.1, 0.3)
+WRONG = Segment("device", "tablet", 0.2, between(1.3, 1.5), True)
+
+
+def decided(**changes: object) -> str:
+    given = {
+        "positives": 500,
+        "pcoc": RIGHT,
+        "normalized_entropy": BETTER,
+        "segments": [],
+        "drifts": [],
+        "rules": FitRules(),
+    } | changes
+    return judge("click", **given).decision  # type: ignore[arg-type]
+
+
+def test_each_rule_decides() -> None:
+    assert decided() == "fit"
+    assert decided(pcoc=between(1.2, 1.3)) == "not fit"
+    assert decided(pcoc=between(0.5, 0.8)) == "not fit"
+    assert decided(pcoc=between(0.8, 1.05)) == "cannot tell"
+    assert decided(pcoc=None) == "cannot tell"
+    assert decided(normalized_entropy=between(1.01, 1.1)) == "not fit"
+    assert decided(normalized_entropy=between(0.9, 1.1)) == "cannot tell"
+    assert decided(segments=[WRONG]) == "fit with limits"
+    assert decided(drifts=[DRIFTED]) == "fit with limits"
+    assert decided(drifts=None) == "fit"
+    assert decided(positives=19, pcoc=between(1.2, 1.3)) == "cannot tell"
+    assert decided(pcoc=between(1.2, 1.3), segments=[WRONG], drifts=[DRIFTED]) == "not fit"
+
+
+def test_small_segments_noise_and_small_gaps_do_not_count() -> None:
+    small = Segment("device", "tablet", 0.01, between(1.3, 1.5), True)
+    noise = Segment("device", "tablet", 0.2, between(0.9, 1.9), False)
+    near = Segment("device", "tablet", 0.2, between(1.04, 1.06), True)
+    assert decided(segments=[small, noise, near]) == "fit"
+    assert decided(segments=[small], rules=FitRules(large_segment=0.005)) == "fit with limits"
+
+
+def test_sentences_say_what_and_where() -> None:
+    said = judge("click", 500, RIGHT, BETTER, [WRONG], [DRIFTED], FitRules()).sentence
+    assert said == (
+        "click: fit to bid on, with limits. Not where device is tablet (20.0% of rows): bids would be 40% too"
+        " high, PCOC 1.4 [1.3, 1.5]. hour has drifted since training (PSI 0.40): '12' went from 10.0% to"
+        " 30.0% of rows."
+    )
+    passed = judge("click", 500, RIGHT, BETTER, [], [], FitRules()).sentence
+    assert "Predictions come true on the whole: PCOC 1 [0.97, 1.03]." in passed
+    wrong = judge("click", 500, between(0.5, 0.7), BETTER, [], [], FitRules()).sentence
+    assert "Bids would be 40% too low" in wrong
+
+
+def test_bounds_of_pcoc_stand_around_one() -> None:
+    for wrong in ((1.1, 1.2), (0.0, 1.1), (0.8, 0.9)):
+        with pytest.raises(ValidationError):
+            FitRules(pcoc=wrong)
+
+
+def test_true_probabilities_are_fit_and_spoilt_ones_are_not(true_rows: Callable[..., Rows]) -> None:
+    settings = EvaluationSettings(draws=20)
+    fit = evaluate_task("click", true_rows(), None, settings).verdict
+    assert fit.decision == "fit"
+    limited = evaluate_task("click", true_rows(factor=1.25), None, settings.model_copy(
+        update={"fit": FitRules(pcoc=(0.8, 1.25))})).verdict  # fmt: skip
+    assert limited.decision == "fit with limits"
+    assert "Not where place is b" in limited.sentence
+    assert "place is a" not in limited.sentence
+    assert evaluate_task("click", true_rows(whole=1.4), None, settings).verdict.decision == "not fit"
+    assert evaluate_task("click", true_rows(n=300), None, settings).verdict.decision == "cannot tell"
