@@ -106,7 +106,7 @@ class CalibrationResult(Result):
     def report(self) -> Report:
         return Report(
             "Calibration",
-            " ".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
+            "\n".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
             tuple(_before_and_after(task, found) for task, found in self.tasks.items()),
             tuple(
                 reliability_diagram(f"reliability_{task}", task, found.before.diagram, found.after.diagram)

@@ -66,7 +66,7 @@ class RecalibrationResult(Result):
             )
             for task, one in self.tasks.items()
         )
-        answer = " ".join(f"{task}: {update.reason}" for task, update in self.tasks.items())
+        answer = "\n".join(f"{task}: {update.reason}" for task, update in self.tasks.items())
         return Report("Recalibration", answer, (Table("New rows", header, rows),), (), self.notes)
 
 

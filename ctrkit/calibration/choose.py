@@ -280,6 +280,10 @@ def _reason(chosen: MethodScore, best: MethodScore, scores: tuple[MethodScore, .
     """Why the chosen method, in words."""
     own = next((score for score in scores if score.method == "identity"), None)
     if chosen.method == "identity" and chosen == best:
+        if min(score.log_loss for score in scores) < chosen.log_loss:
+            return (
+                "Calibration does not help measurably: no calibrator gains more than its flexibility costs."
+            )
         return "Calibration does not help: no calibrator has a smaller cross-validated log loss."
     if chosen.method == "identity":
         return (

@@ -186,20 +186,17 @@ class OnlineRecalibration(Calibrator):
         """Bring the learner into use, or not; and why."""
         if evidence < 0:
             self.line, self.evidence = self.learnt.copy(), 0.0
-            return (
-                "kept",
-                f"On rows it had not seen, what was learnt lowers the log loss by {-evidence:.3g} nats.",
-            )
+            gain = f"{-evidence:.3g} nats in all"
+            return "kept", f"On rows it had not seen, what was learnt lowers the log loss by {gain}."
         if self.on_worse == "revert":
             self.evidence = evidence
-            lost = f"costs {evidence:.3g} nats" if evidence > 0 else "could not be judged yet"
+            lost = f"costs {evidence:.3g} nats in all" if evidence > 0 else "could not be judged yet"
             return "reverted", f"On rows it had not seen, what was learnt {lost}: the map in use stays."
         self.line, self.evidence = self.learnt.copy(), 0.0
         if evidence == 0:
             return "kept", "What was learnt could not be judged yet, and is in use as was asked for."
-        reason = (
-            f"On rows it had not seen, what was learnt costs {evidence:.3g} nats; it was kept as asked for."
-        )
+        loss = f"{evidence:.3g} nats in all"
+        reason = f"On rows it had not seen, what was learnt costs {loss}; it was kept as asked for."
         warnings.warn(f"{self.name}: the update is worse. {reason}", CalibrationWarning, stacklevel=3)
         return "kept although worse", reason
 
