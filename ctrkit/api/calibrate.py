@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
+from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training, unused_weights
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.task_calibrators import TaskCalibrator, joint_of, segments_of
@@ -153,7 +153,9 @@ def calibrate(
         own = tasks[task].choice.calibrator
         field = settings.field if own.uses_segments else None
         calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
-    result = CalibrationResult(os.fspath(target) if target else None, tasks, notes)
+    result = CalibrationResult(
+        os.fspath(target) if target else None, tasks, (*notes, *unused_weights(loaded))
+    )
     loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     write_run(out, "calibrate", settings.model_dump(mode="json"), result)

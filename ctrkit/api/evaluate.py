@@ -21,6 +21,7 @@ from ctrkit.api.evaluation_rows import (
     held_out_rows,
     seen_by_other,
 )
+from ctrkit.api.labelled import unused_weights
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
 from ctrkit.config import load_config
@@ -171,7 +172,7 @@ def evaluate(
     drifts, unknown = drift_since_training(loaded, rows)
     divisions, untold = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    notes = [*rows.notes, _BIASED, *leaked, *unknown, *untold]
+    notes = [*rows.notes, *unused_weights(loaded), _BIASED, *leaked, *unknown, *untold]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
     for done, (name, of_task) in enumerate(by_task(loaded, second, rows, fields, divisions)):

@@ -76,3 +76,9 @@ def seen_in_training(model: Model, encoded: EncodedTable) -> float | None:
     """The share of rows that the model was trained on, where it is large enough to matter; else None."""
     share = share_of_training_rows(model, encoded)
     return share if share is not None and share > SEEN else None
+
+
+def unused_weights(model: Model) -> tuple[str, ...]:
+    """A remark where the rows have weights, which training reads and this does not."""
+    column = model.spec.weight
+    return () if column is None else (f"Every row counts once: the weights in '{column}' are not used here.",)

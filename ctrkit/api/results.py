@@ -50,6 +50,8 @@ def write_run(folder: str | os.PathLike[str], command: str, config: dict[str, An
     home = Path(folder)
     report = result.report()
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), home / "config.yaml")
+    for earlier in (home / "figures").glob("*.svg"):  # of a run into the same folder, which showed more
+        earlier.unlink()
     for figure in report.figures:
         write_text(figure.svg, home / "figures" / f"{figure.name}.svg")
     write_text(to_html(report), home / "report.html")

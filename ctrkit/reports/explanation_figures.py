@@ -34,7 +34,7 @@ def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
     rest = told.contributions[_BARS:]
     bars = [(_cut(f"{step.feature} = {step.value}"), step.logit) for step in kept]
     if rest:
-        bars.append((f"{len(rest)} others", sum(step.logit for step in rest)))
+        bars.append((f"{len(rest)} more", sum(step.logit for step in rest)))
     canvas, (axes,) = _canvas(8.0, 1.5 + 0.32 * len(bars))
     sizes = np.array([size for _, size in bars])
     starts = told.base_logit + np.cumsum(sizes) - sizes

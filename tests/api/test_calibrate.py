@@ -144,3 +144,26 @@ def test_an_update_wants_rows_that_are_new(
             model, later.with_columns(click=pl.lit(0), conversion=pl.lit(0)), out=tmp_path / "run"
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_into_the_same_folder_leaves_no_figure_of_an_earlier_one(model: Path) -> None:
+    folder = model.parent / "run"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "of_an_earlier_run.svg").write_text("<svg/>")
+    calibrated(model, None, "method=platt")
+    assert {path.stem for path in (folder / "figures").iterdir()} == {
+        "reliability_click",
+        "reliability_conversion",
+    }
+
+
+@pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning")
+def test_weights_that_are_not_used_are_told_of(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
+    table = pl.read_parquet(logs / "impressions.parquet").with_columns(trust=pl.lit(2.0))
+    overrides = [*small, "training.epochs=1", "features.weight=trust"]
+    ctrkit.train(data=table, model=tmp_path / "m.pt", out=tmp_path / "t", overrides=overrides)
+    found = ctrkit.calibrate(tmp_path / "m.pt", table, out=tmp_path / "c", overrides=["method=platt"])
+    assert any("weights in 'trust'" in note for note in found.notes)
+    settings = ["figures=false", "draws=20"]
+    told = ctrkit.evaluate(tmp_path / "m.pt", table, out=tmp_path / "e", overrides=settings)
+    assert any("weights in 'trust'" in note for note in told.notes)
