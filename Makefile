@@ -17,6 +17,7 @@ demo: .venv/installed
 	rm -rf demo && mkdir demo
 	cd demo && ../$(BIN)/ctrkit train
 	cd demo && ../$(BIN)/ctrkit calibrate
+	cd demo && ../$(BIN)/ctrkit evaluate
 	cd demo && ../$(BIN)/ctrkit ope
 	cd demo && ../$(BIN)/ctrkit simulate-bidding --budget 1000
 	cd demo && ../$(BIN)/ctrkit summary

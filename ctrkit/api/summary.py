@@ -14,7 +14,7 @@ from ctrkit.reports import Report, Table
 from ctrkit.reports.document import to_html
 from ctrkit.tables import write_text
 
-_COMMANDS = ("train", "calibrate", "ope", "simulate-bidding")
+_COMMANDS = ("train", "calibrate", "evaluate", "ope", "simulate-bidding")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,15 @@ def _calibration(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _evaluation(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    for task, found in content["tasks"].items():
+        entropy = found["metrics"]["normalized_entropy"]
+        beside = "" if entropy is None else f"normalised entropy {_interval(entropy)}"
+        rows.append((f"{task}, to bid on", found["verdict"]["decision"], beside))
+    return rows
+
+
 def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = [("value of the logging policy", _interval(content["logging"]), "")]
     for policy in content["policies"]:
@@ -120,4 +129,10 @@ def _interval(value: float | dict[str, float]) -> str:
     return f"{value['value']:.5f} [{value['low']:.5f}, {value['high']:.5f}]"
 
 
-_ROWS = {"train": _training, "calibrate": _calibration, "ope": _policy_value, "simulate-bidding": _bidding}
+_ROWS = {
+    "train": _training,
+    "calibrate": _calibration,
+    "evaluate": _evaluation,
+    "ope": _policy_value,
+    "simulate-bidding": _bidding,
+}

@@ -20,8 +20,13 @@ from typer.testing import CliRunner
 
 from ctrkit.cli import app
 
-COMMANDS = ("train", "calibrate", "ope", "simulate-bidding", "sample-logs", "models", "summary")
-pytestmark = pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning")
+COMMANDS = (
+    "train", "calibrate", "evaluate", "explain", "ope", "simulate-bidding", "sample-logs", "models", "summary"
+)  # fmt: skip
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
+    pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning"),
+]
 
 
 def call(*arguments: str | Path, cwd: Path | None = None) -> tuple[int, str, str]:
@@ -58,6 +63,7 @@ def test_bare_and_in_order_in_an_empty_folder(tmp_path: Path, small: tuple[str, 
     for arguments in (
         ("train", *fast),
         ("calibrate",),
+        ("evaluate", *sets(("draws=20", "figures=false"))),
         ("ope",),
         ("simulate-bidding", "--budget", "1000"),
         ("summary",),
@@ -66,7 +72,7 @@ def test_bare_and_in_order_in_an_empty_folder(tmp_path: Path, small: tuple[str, 
         assert code == 0, err
         assert isinstance(json.loads(out), dict)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
-        "calibrate", "ope", "report.html", "simulate-bidding", "train",
+        "calibrate", "evaluate", "ope", "report.html", "simulate-bidding", "train",
     ]  # fmt: skip
     assert (tmp_path / "model.pt").is_file()
 
