@@ -3,6 +3,7 @@
 from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
 from ctrkit.policies.candidates import candidate_mask, padded
 from ctrkit.policies.choices import EpsilonGreedyPolicy, GreedyPolicy, SoftmaxPolicy, UniformPolicy
+from ctrkit.policies.constant import FixedPolicy, LoggingPolicy
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.policies.registry import POLICIES, PolicyConfig, make_policy
 from ctrkit.policies.thompson import ThompsonPolicy
@@ -10,8 +11,10 @@ from ctrkit.policies.thompson import ThompsonPolicy
 __all__ = [
     "POLICIES",
     "EpsilonGreedyPolicy",
+    "FixedPolicy",
     "GreedyPolicy",
     "LastLayerPosterior",
+    "LoggingPolicy",
     "Policy",
     "PolicyConfig",
     "ScoredPolicy",

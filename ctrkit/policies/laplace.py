@@ -95,10 +95,13 @@ class LastLayerPosterior:
     def score_moments(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
         """Mean and deviation of the logit for hidden [..., D], each [...]."""
         features = with_bias(np.asarray(hidden, np.float64))
+        return features @ self.mean, self.deviation(features)
+
+    def deviation(self, features: Floats) -> Floats:
+        """The deviation of features · w, [...], for features [..., D + 1]."""
         flat = features.reshape(-1, features.shape[-1])
         whitened = solve_triangular(self._factor(), flat.T, lower=True)
-        deviation = np.sqrt((whitened**2).sum(axis=0))
-        return features @ self.mean, deviation.reshape(features.shape[:-1])
+        return np.asarray(np.sqrt((whitened**2).sum(axis=0)).reshape(features.shape[:-1]))
 
     def update(
         self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from ctrkit.errors import ConfigError, RunError
-from ctrkit.policies.laplace import Floats, LastLayerPosterior
+from ctrkit.policies.laplace import Floats, LastLayerPosterior, with_bias
 from ctrkit.policies.thompson import ThompsonPolicy
 
 FEATURES = {1: [1.0, 0.0], 2: [0.5, 1.0], 3: [-0.5, 0.3], 4: [0.5, 1.0]}
@@ -26,12 +26,15 @@ def reader(context: pl.DataFrame, candidates: pl.Series) -> Floats:
 
 
 def test_two_candidates_have_the_probability_in_closed_form() -> None:
-    policy = ThompsonPolicy(reader, POSTERIOR, draws=40_000)
-    found = policy.probabilities(CONTEXT[:1], pl.Series([[1, 2]]))
+    found = ThompsonPolicy(reader, POSTERIOR).probabilities(CONTEXT[:2], pl.Series([[1, 2], [2, 4]]))
     difference = np.array([*np.subtract(FEATURES[1], FEATURES[2]), 0.0])
     deviation = np.sqrt(difference @ np.linalg.inv(POSTERIOR.precision) @ difference)
     expected = norm.cdf(difference @ POSTERIOR.mean / deviation)
-    np.testing.assert_allclose(found, [[expected, 1 - expected]], atol=0.01)
+    np.testing.assert_allclose(found, [[expected, 1 - expected], [0.5, 0.5]], rtol=1e-12)
+    scores = (
+        POSTERIOR.sample(np.random.default_rng(0), 40_000) @ with_bias(np.array([FEATURES[1], FEATURES[2]])).T
+    )
+    assert (scores[:, 0] > scores[:, 1]).mean() == pytest.approx(expected, abs=0.01)
 
 
 def test_rows_sum_to_one_and_missing_candidates_get_nothing() -> None:
