@@ -12,20 +12,22 @@ import polars as pl
 from pydantic import Field
 from scipy.special import logit
 
-from ctrkit.api.model import Model, load
+from ctrkit.api.model import Model
+from ctrkit.api.policy_report import policy_report
+from ctrkit.api.policy_specs import COLUMN, PolicyLike, Spec, policy_specs
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError
 from ctrkit.ope import DEFAULT_ESTIMATORS, BanditLog, Evaluation, evaluate, read_bandit_log
+from ctrkit.ope.log import TARGET
 from ctrkit.policies import Policy, PolicyConfig, candidate_mask, make_policy, padded
 from ctrkit.policies.candidates import Floats, ragged
-from ctrkit.reports import Report, Table
-from ctrkit.reports.figures import forest_plot
+from ctrkit.reports import Report
 from ctrkit.tables import TableLike
 from ctrkit.training.loop import OnStep
 
-# The list column in which the model's score of each candidate waits for the policy.
+# Of the list columns in which a model's scores of the candidates wait for its policy.
 SCORE = "policy_score"
 # The list column with each candidate's true expected reward, in a simulated market's log.
 TRUTH = "true_click_probability"
@@ -54,51 +56,34 @@ class OpeConfig(Config):
 
 @dataclass(frozen=True)
 class PolicyValue(Result):
-    """What the log says about the policy, beside the truth where a simulated log carries it."""
+    """What the log says about one policy or several, beside the truth where a simulated log carries it.
+
+    Attributes:
+        truths: of the policies, in their order; None where it is not known.
+    """
 
     evaluation: Evaluation
-    truth: float | None
+    truths: tuple[float | None, ...]
     notes: tuple[str, ...]
+
+    @property
+    def truth(self) -> float | None:
+        """That of the first policy."""
+        return self.truths[0]
 
     def to_dict(self) -> dict[str, Any]:
         content = self.evaluation.to_dict()
-        for policy in content["policies"]:
-            policy["truth"] = self.truth
+        for policy, truth in zip(content["policies"], self.truths, strict=True):
+            policy["truth"] = truth
         return {**content, "notes": [*content["notes"], *self.notes]}
 
     def report(self) -> Report:
-        content = self.evaluation.to_dict()
-        (policy,), logging = content["policies"], content["logging"]
-        truth = () if self.truth is None else (("truth", _number(self.truth), "", "", ""),)
-        rows = (
-            ("logging policy", *_value(logging)),
-            *((estimate["estimator"], *_value(estimate)) for estimate in policy["estimates"]),
-            *truth,
-        )
-        title = f"Value of a decision under {policy['name']}"
-        estimates = Table(title, ("estimator", "value", "low", "high", "interval"), rows)
-        diagnostics = Table(
-            "Diagnostics",
-            ("what", "value"),
-            tuple((name.replace("_", " "), _number(value)) for name, value in policy["diagnostics"].items()),
-        )
-        drawn = [
-            {"label": estimate["estimator"], **{key: estimate[key] for key in ("value", "low", "high")}}
-            for estimate in policy["estimates"]
-            if None not in (estimate["value"], estimate["low"], estimate["high"])
-        ]
-        return Report(
-            "Off-policy evaluation",
-            f"Verdict on {policy['name']}: {policy['verdict']} ({policy['reason']}).",
-            (estimates, diagnostics),
-            (forest_plot("estimates", logging, drawn, self.truth),),
-            (*content["notes"], *self.notes),
-        )
+        return policy_report(self.evaluation.to_dict(), self.truths, self.notes)
 
 
 def evaluate_policy(
     logs: TableLike | None = None,
-    policy: str | os.PathLike[str] | Model | Policy | None = None,
+    policy: PolicyLike | Sequence[PolicyLike] | None = None,
     *,
     target_column: str | None = None,
     config: str | os.PathLike[str] | None = None,
@@ -106,17 +91,18 @@ def evaluate_policy(
     out: str | os.PathLike[str] = "runs/ope",
     on_step: OnStep = lambda done, total, what: None,
 ) -> PolicyValue:
-    """Evaluate a policy on a bandit log, and write a run folder.
+    """Evaluate policies on a bandit log, and write a run folder.
 
     Args:
         logs: a bandit log (see `ctrkit.schema.BANDIT_LOG`); by default the sample log.
-        policy: an artifact or a path to one, whose model scores the candidates and whose policy chooses; or
-            any `Policy`. By default `model.pt`, unless there is a target column.
+        policy: one or several of these: an artifact or a path to one, whose model scores the candidates and
+            whose policy chooses; any `Policy`; `uniform`, `logging`, `action:ID` or `column:NAME`. By default
+            `model.pt`, unless there is a target column.
         target_column: the column with the new policy's probability of the logged action, in its place.
         out: the run folder. on_step: called while candidates are scored.
 
     Raises:
-        ConfigError: when both a policy and a target column are given.
+        ConfigError: when both a policy and a target column are given, or no policy is.
     """
     settings = load_config(OpeConfig, config, overrides)
     if policy is not None and target_column is not None:
@@ -125,33 +111,42 @@ def evaluate_policy(
         )
     log = read_bandit_log(logs if logs is not None else bundled("logs_sample", "bandit.parquet"))
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
-    chosen: Policy | str
-    if policy is None and (target_column is not None or "target_probability" in log.table.columns):
-        chosen = target_column or "target_probability"
-    elif isinstance(policy, Policy):
-        chosen = policy
-    else:
-        model = policy if isinstance(policy, Model) else load(policy if policy is not None else "model.pt")
-        log = _with_scores(log, model, on_step)
-        chosen = make_policy(
-            settings.policy or PolicyConfig.model_validate(model.artifact.policy), _scores_of
-        )
+    if policy is None and (target_column is not None or TARGET.name in log.table.columns):
+        policy = f"{COLUMN}{target_column or TARGET.name}"
+    elif policy is None:
+        policy = "model.pt"
+    given = [policy] if isinstance(policy, (str, os.PathLike, Model, Policy)) else list(policy)
+    if not given:
+        raise ConfigError("no policy is given", mend="Give at least one")
+    specs = policy_specs(given)
+    names, policies = [], []
+    for number, spec in enumerate(specs):
+        made = spec.given
+        if isinstance(made, Model):
+            column = f"{SCORE}_{number}"
+            log = _with_scores(log, made, column, on_step)
+            own = settings.policy or PolicyConfig.model_validate(made.artifact.policy)
+            made = make_policy(own, _Scores(column))
+            spec = Spec(made.name if len(specs) == 1 else f"{spec.name}: {made.name}", made)
+        names.append(spec.name)
+        policies.append(made)
     evaluation = evaluate(
         log,
-        [chosen],
+        policies,
         settings.estimators,
         confidence=settings.confidence,
         reward_range=settings.reward_range,
         context_columns=settings.context_columns,
         folds=settings.folds,
         seed=settings.seed,
+        names=names,
     )
-    result = PolicyValue(evaluation, _truth(log, chosen), notes)
+    result = PolicyValue(evaluation, tuple(_truth(log, one) for one in policies), notes)
     write_run(out, "ope", settings.model_dump(mode="json"), result)
     return result
 
 
-def _with_scores(log: BanditLog, model: Model, on_step: OnStep) -> BanditLog:
+def _with_scores(log: BanditLog, model: Model, column: str, on_step: OnStep) -> BanditLog:
     """The log with the model's calibrated log-odds of a click for every candidate, as a list column."""
     scores: list[pl.Series] = []
     for start in range(0, len(log), _ROWS):
@@ -159,14 +154,19 @@ def _with_scores(log: BanditLog, model: Model, on_step: OnStep) -> BanditLog:
         candidates = log.candidates(rows)
         found = model.score_candidates(log.table[rows], candidates, file=log.file)
         log_odds = logit(found.probabilities[model.tasks[0]])
-        scores.append(ragged(log_odds, candidate_mask(candidates)).alias(SCORE))
+        scores.append(ragged(log_odds, candidate_mask(candidates)).alias(column))
         on_step(rows.stop, len(log), "scoring candidates")
     return replace(log, table=log.table.with_columns(pl.concat(scores)))
 
 
-def _scores_of(context: pl.DataFrame, candidates: pl.Series) -> Floats:
+@dataclass(frozen=True)
+class _Scores:
     """The scorer of an artifact's policy: reads what `_with_scores` wrote."""
-    return padded(context[SCORE])
+
+    column: str
+
+    def __call__(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        return padded(context[self.column])
 
 
 def _truth(log: BanditLog, policy: Policy | str) -> float | None:
@@ -185,14 +185,3 @@ def _truth(log: BanditLog, policy: Policy | str) -> float | None:
     if abs(float(log.reward.sum()) - of_logged) > 6.0 * np.sqrt(noise):
         return None
     return total / len(log)
-
-
-def _value(estimate: dict[str, Any]) -> tuple[str, str, str, str]:
-    value, low, high = (_number(estimate[key]) for key in ("value", "low", "high"))
-    return value, low, high, estimate["interval"]
-
-
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"

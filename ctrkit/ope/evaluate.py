@@ -94,6 +94,7 @@ def evaluate(
     context_columns: Sequence[str] | None = None,
     folds: int = 3,
     seed: int = 0,
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Estimate what policies would have earned on a log.
 
@@ -107,6 +108,7 @@ def evaluate(
             them, else unknown, and then intervals are normal ones.
         context_columns: what the reward model reads; by default see `reward_features.context_columns`.
         folds, seed: of the reward model's cross-fitting.
+        names: what to call the policies; by default what they are called themselves.
 
     Raises:
         ConfigError: for an unknown estimator, or a confidence or range out of bounds.
@@ -127,15 +129,16 @@ def evaluate(
     modelled = any(ESTIMATORS[name].needs_reward_model for name in estimators)
     model = RewardModel(log, context_columns, folds, seed) if modelled and models else None
     of_policies = iter(rows_of_policies(log, models, model))
+    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
     results = tuple(
         _evaluate_one(
-            policy.name if isinstance(policy, Policy) else policy,
+            name,
             next(of_policies) if isinstance(policy, Policy) else rows_of_column(log, policy),
             estimators,
             confidence,
             reward_range,
         )
-        for policy in policies
+        for name, policy in zip(called, policies, strict=True)
     )
     logging = OnPolicy(reward_range)
     logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users))

@@ -203,3 +203,46 @@ def test_ten_lines_in_a_notebook_go_the_whole_road(
     result = ctrkit.simulate_bidding(logs / "auctions.parquet", model, 50)
     assert value.to_pandas().shape[0] >= 5
     assert result.to_pandas()["strategy"].to_list()[-1] == "hindsight optimum"
+
+
+def test_several_policies_are_evaluated_on_one_log(trained: Path, logs: Path, tmp_path: Path) -> None:
+    copied = shutil.copy(trained, tmp_path / "copy.pt")
+    given = [trained, copied, "uniform", "logging"]
+    result = ctrkit.evaluate_policy(logs / "bandit.parquet", given, out=tmp_path / "o")
+    content = result.to_dict()["policies"]
+    names = [policy["name"] for policy in content]
+    assert names[2:] == ["uniform", "logging"]
+    assert len(set(names)) == 4
+    of_artifact, of_copy, of_uniform, of_logging = (
+        {one["estimator"]: one["value"] for one in policy["estimates"]} for policy in content
+    )
+    assert of_artifact == of_copy
+    alone = ctrkit.evaluate_policy(logs / "bandit.parquet", UniformPolicy(), out=tmp_path / "a").to_dict()
+    assert of_uniform == {one["estimator"]: one["value"] for one in alone["policies"][0]["estimates"]}
+    log = pl.read_parquet(logs / "bandit.parquet")
+    assert of_logging["ips"] == pytest.approx(log["reward"].mean())
+    assert content[3]["diagnostics"]["max_weight"] == pytest.approx(1)
+    report = result.report()
+    assert [row[0] for row in report.tables[0].rows] == names
+    assert {figure.name for figure in report.figures} == {f"estimates_{number}" for number in range(1, 5)}
+
+
+def test_policies_can_be_named_in_words(logs: Path, tmp_path: Path) -> None:
+    actions = list(range(4))
+    log = pl.DataFrame(
+        {
+            "action": np.tile(actions, 500),
+            "reward": np.tile([0, 0, 1, 0], 500),
+            "propensity": np.full(2000, 0.25),
+            "mine": np.full(2000, 0.25),
+        }
+    )
+    result = ctrkit.evaluate_policy(
+        log, ["action:2", "column:mine"], out=tmp_path / "o", overrides=["estimators=[ips]"]
+    )
+    values = {one["name"]: one["estimates"][0]["value"] for one in result.to_dict()["policies"]}
+    assert values == {"action:2": pytest.approx(1.0), "mine": pytest.approx(0.25)}
+    with pytest.raises(DataError, match="action '9' is not among"):
+        ctrkit.evaluate_policy(log, "action:9", out=tmp_path / "o")
+    with pytest.raises(ConfigError, match="no policy is given"):
+        ctrkit.evaluate_policy(log, [], out=tmp_path / "o")
