@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.log import BanditLog
-from ctrkit.ope.registry import ESTIMATORS
+from ctrkit.ope.registry import make_estimator
 from ctrkit.ope.reward_model import RewardModel
 from ctrkit.ope.rows import PolicyRows, rows_of_column, rows_of_policies
+from ctrkit.ope.shrunk_weights import ShrunkWeights
 from ctrkit.ope.verdict import Verdict, judge
 from ctrkit.ope.weights import Diagnostics, diagnose
 from ctrkit.policies import Policy
@@ -27,12 +28,17 @@ NAMED_COLUMNS = 8
 
 @dataclass(frozen=True)
 class PolicyEvaluation:
-    """What a log says about one policy."""
+    """What a log says about one policy.
+
+    Attributes:
+        notes: sentences on what the intervals of these estimates leave out.
+    """
 
     name: str
     verdict: Verdict
     estimates: tuple[Estimate, ...]
     diagnostics: Diagnostics
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Evaluation:
                 for policy in self.policies
             ],
             "confidence": self.confidence,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *(note for policy in self.policies for note in policy.notes)],
         }
 
 
@@ -102,7 +108,7 @@ def evaluate(
         log: see `read_bandit_log`.
         policies: policies, or names of columns with a policy's probability of the logged action. For a
             column the estimators that need its probabilities of the other candidates are left out.
-        estimators: names from `ESTIMATORS`.
+        estimators: specs as `make_estimator` reads them, such as `dr` or `switch-dr:tau=10`.
         confidence: of the two-sided intervals.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of
             them, else unknown, and then intervals are normal ones.
@@ -115,9 +121,7 @@ def evaluate(
         DataError: for rewards outside `reward_range`, and bad columns.
         RunError: for a policy whose probabilities are no distribution.
     """
-    for name in estimators:
-        if name not in ESTIMATORS:
-            raise ConfigError(f"there is no estimator '{name}'", mend=nearest(name, ESTIMATORS))
+    kinds = [make_estimator(spec, (0.0, 1.0)) for spec in estimators]
     if not 0 < confidence < 1:
         raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
     if reward_range is None and log.binary:
@@ -126,7 +130,7 @@ def evaluate(
         _check_rewards(log, reward_range)
 
     models = [policy for policy in policies if isinstance(policy, Policy)]
-    modelled = any(ESTIMATORS[name].needs_reward_model for name in estimators)
+    modelled = any(kind.needs_reward_model for kind in kinds)
     model = RewardModel(log, context_columns, folds, seed) if modelled and models else None
     of_policies = iter(rows_of_policies(log, models, model))
     called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
@@ -159,16 +163,19 @@ def _evaluate_one(
 ) -> PolicyEvaluation:
     rows = policy.rows
     estimates: dict[str, Estimate] = {}
-    for kind in (ESTIMATORS[estimator] for estimator in estimators):
-        if kind.needs_reward_model and rows.q_policy is None:
+    notes: list[str] = []
+    for spec in estimators:
+        estimator = make_estimator(spec, reward_range)
+        if estimator.needs_reward_model and rows.q_policy is None:
             continue
-        estimator = kind(reward_range)
         estimator.update(rows)
-        estimates[kind.name] = estimator.result(confidence)
+        estimate = estimator.result(confidence)
+        estimates[estimate.estimator] = estimate
+        if isinstance(estimator, ShrunkWeights):
+            notes += estimator.notes(confidence)
     diagnostics = diagnose(rows.weights, rows.rewards, policy.unsupported_share)
-    return PolicyEvaluation(
-        name, judge(estimates, diagnostics, reward_range), tuple(estimates.values()), diagnostics
-    )
+    verdict = judge(estimates, diagnostics, reward_range)
+    return PolicyEvaluation(name, verdict, tuple(estimates.values()), diagnostics, tuple(notes))
 
 
 def _check_rewards(log: BanditLog, reward_range: tuple[float, float]) -> None:
@@ -201,7 +208,10 @@ def _notes(
         read = ", ".join(columns[:NAMED_COLUMNS]) or "no context"
         yield f"The reward model reads {read}{more}, beside the candidates' features and ids."
     if left_out:
-        yield "dm and dr need a policy's probabilities of all candidates: a column of probabilities has none."
+        yield (
+            "Estimators with a reward model need a policy's probabilities of all candidates: a column of "
+            "probabilities has none."
+        )
 
 
 def _bounds(interval: Interval) -> dict[str, Any]:

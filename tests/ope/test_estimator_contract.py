@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
 from ctrkit.ope.importance import OnPolicy
+from ctrkit.ope.replay import Replay
+from ctrkit.ope.shrunk_weights import ShrunkWeights
 
 ROWS, USERS = 900, 300
 RANGES = [(0.0, 1.0), None]
+KINDS = [*ESTIMATORS.values(), OnPolicy]
 
 
-def draw(seed: int = 0, clustered: bool = False) -> LoggedRows:
-    """Rows in the order of their users."""
+def draw(kind: type[Estimator], seed: int = 0, clustered: bool = False) -> LoggedRows:
+    """Rows in the order of their users; for replay, of a deterministic policy."""
     rng = np.random.default_rng(seed)
     weights = rng.gamma(0.8, 1.25, size=ROWS)
+    if issubclass(kind, Replay):
+        weights = np.where(weights > 1, weights, 0)
     return LoggedRows(
         weights,
         (rng.random(ROWS) < 0.1).astype(float),
@@ -39,7 +49,7 @@ def part(rows: LoggedRows, where: slice) -> LoggedRows:
     )
 
 
-@pytest.fixture(params=[*ESTIMATORS.values(), OnPolicy], ids=lambda kind: kind.name)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> type[Estimator]:
     return request.param
 
@@ -62,7 +72,7 @@ def result(estimator: Estimator, confidence: float = 0.95) -> list[float]:
 def test_parts_merged_are_the_whole(
     kind: type[Estimator], reward_range: tuple[float, float] | None, clustered: bool
 ) -> None:
-    rows = draw(clustered=clustered)
+    rows = draw(kind, clustered=clustered)
     whole = kind(reward_range)
     whole.update(rows)
     # Users have three rows each: parts end where users do.
@@ -75,11 +85,44 @@ def test_parts_merged_are_the_whole(
     np.testing.assert_allclose(result(first), result(whole), rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    cuts=st.lists(st.integers(0, USERS), max_size=6),
+    clustered=st.booleans(),
+    reward_range=st.sampled_from(RANGES),
+    order=st.randoms(use_true_random=False),
+)
+def test_any_parts_in_any_order_are_the_whole(
+    kind: type[Estimator],
+    seed: int,
+    cuts: list[int],
+    clustered: bool,
+    reward_range: tuple[float, float] | None,
+    order: Random,
+) -> None:
+    rows = draw(kind, seed, clustered)
+    whole = kind(reward_range)
+    whole.update(rows)
+    # Users have three rows each: parts end where users do.
+    ends = [3 * cut for cut in sorted({0, USERS, *cuts})]
+    merged = []
+    for start, end in pairwise(ends):
+        estimator = kind(reward_range)
+        estimator.update(part(rows, slice(start, end)))
+        merged.append(estimator)
+    order.shuffle(merged)
+    for other in merged[1:]:
+        merged[0].merge(other)
+    np.testing.assert_allclose(result(merged[0]), result(whole), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("reward_range", RANGES)
 def test_order_of_rows_does_not_matter(
     kind: type[Estimator], reward_range: tuple[float, float] | None
 ) -> None:
-    rows = draw()
+    rows = draw(kind)
     forward, backward = kind(reward_range), kind(reward_range)
     forward.update(rows)
     backward.update(part(rows, slice(None, None, -1)))
@@ -91,7 +134,7 @@ def test_intervals_contain_the_value_and_grow_with_confidence(
     kind: type[Estimator], reward_range: tuple[float, float] | None
 ) -> None:
     estimator = kind(reward_range)
-    estimator.update(draw())
+    estimator.update(draw(kind))
     value, low, high, difference, less, more = result(estimator)
     assert low <= value <= high
     assert less <= difference <= more
@@ -118,18 +161,26 @@ def test_memory_does_not_grow(kind: type[Estimator]) -> None:
     estimator = kind((0.0, 1.0))
     sizes = []
     for seed in range(3):
-        estimator.update(draw(seed))
+        estimator.update(draw(kind, seed))
         sizes.append(sum(np.size(value) for value in [*vars(estimator).values(), estimator.moments.rows]))
     assert sizes[0] == sizes[-1]
 
 
 def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:
     bounded, free, clustered = kind((0.0, 1.0)), kind(), kind((0.0, 1.0))
-    for estimator, rows in ((bounded, draw()), (free, draw()), (clustered, draw(clustered=True))):
+    for estimator, rows in (
+        (bounded, draw(kind)),
+        (free, draw(kind)),
+        (clustered, draw(kind, clustered=True)),
+    ):
         estimator.update(rows)
     methods = [estimator.result().interval.method for estimator in (bounded, free, clustered)]
     if kind.name == "dm":
         assert methods[0] == "normal, given the reward model"
+    elif issubclass(kind, ShrunkWeights):
+        assert methods[0] == f"cressie-read, without the bias of {kind.parameter}={kind.default:g}"
+    elif kind.name == "replay":
+        assert methods[0] == "cressie-read, of matching rows"
     else:
         assert methods[0] == "cressie-read"
     assert methods[1].startswith("normal")

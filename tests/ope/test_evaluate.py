@@ -93,7 +93,7 @@ def test_a_policy_and_its_column_agree(log: BanditLog) -> None:
     found = evaluate(with_column, ["target_probability", policy])
     by_column, by_policy = found.policies
     assert [e.estimator for e in by_column.estimates] == ["ips", "snips"]
-    assert any("dm and dr need" in note for note in found.notes)
+    assert any("with a reward model need" in note for note in found.notes)
     for one, other in zip(by_column.estimates, by_policy.estimates, strict=False):
         assert one.value == pytest.approx(other.value, rel=1e-12)
 
@@ -176,3 +176,25 @@ def test_bad_arguments(log: BanditLog) -> None:
     with pytest.raises(DataError, match="outside the reward range") as caught:
         evaluate(log, [UniformPolicy()], reward_range=(0, 0.5))
     assert caught.value.row == int(np.argmax(log.reward))
+
+
+def test_estimators_take_settings_and_say_what_their_intervals_leave_out() -> None:
+    rng = np.random.default_rng(0)
+    log = read_bandit_log(
+        pl.DataFrame(
+            {
+                "action": rng.integers(0, 3, 4000),
+                "reward": (rng.random(4000) < 0.2).astype(int),
+                "propensity": np.full(4000, 1 / 3),
+                "target_probability": rng.choice([0.1, 0.9], 4000),
+            }
+        )
+    )
+    found = evaluate(log, ["target_probability"], ["ips", "clipped-ips:lambda=2", "clipped-ips:lambda=slope"])
+    names = [one.estimator for one in found.policies[0].estimates]
+    assert names == ["ips", "clipped-ips:lambda=2", "clipped-ips:lambda=slope"]
+    notes = found.to_dict()["notes"]
+    assert any("leaves out the bias of lambda=2" in note for note in notes)
+    assert any("SLOPE" in note for note in notes)
+    with pytest.raises(ConfigError, match="clipped-ips"):
+        evaluate(log, ["target_probability"], ["clipped-ip"])
