@@ -1,0 +1,140 @@
+"""Sufficient statistics of any length, for estimates that are smooth functions of a mean vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+
+from ctrkit.errors import DataError
+from ctrkit.ope.base import Estimate
+from ctrkit.ope.intervals import Interval, normal
+from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
+
+Rows = TypeVar("Rows")
+
+
+class Sums:
+    """Σ z zᵀ of vectors z, whose first entry is always 1.
+
+    What `Moments` is for its four columns, for any number: the same two matrices, of rows and of users.
+
+    Attributes:
+        rows: Σ over rows of z zᵀ, [D, D].
+        users: Σ over users of (Σ z)(Σ z)ᵀ, [D, D]; the same as `rows` where users are unknown.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.rows = np.zeros((length, length))
+        self.users = np.zeros((length, length))
+
+    def update(self, z: Floats, users: Ints | None) -> None:
+        """Add rows, the columns of z [D, B]; all rows of a user stand in one update."""
+        self.rows += z @ z.T
+        sums = z if users is None else np.stack([np.bincount(users, row) for row in z])
+        self.users += sums @ sums.T
+
+    def merge(self, other: Sums) -> None:
+        """Add the rows of another, which has seen none of these users."""
+        self.rows += other.rows
+        self.users += other.users
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of z, [D]."""
+        return np.asarray(self.rows[0] / self.rows[0, 0])
+
+    def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
+        """The `Moments` of (1, weight · z, term · z, reward · z)."""
+        projection = np.stack([np.eye(len(self.rows))[0], weight, term, reward])
+        found = Moments()
+        found.rows = projection @ self.rows @ projection.T
+        found.users = projection @ self.users @ projection.T
+        return found
+
+
+class VectorEstimator(ABC, Generic[Rows]):
+    """A smooth function of the mean of a vector z a row, with the delta method's interval.
+
+    The counterpart of `Estimator` where one term a row is not enough.
+
+    Args:
+        length: of z.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, length: int) -> None:
+        self.sums = Sums(length)
+        self.clustered = False
+
+    @abstractmethod
+    def vectors(self, rows: Rows) -> tuple[Floats, Ints | None]:
+        """z, [D, B], its first row all 1; and the users' codes from 0, if known."""
+
+    @abstractmethod
+    def value(self) -> float:
+        """The estimate from all rows so far; NaN where they determine none."""
+
+    @abstractmethod
+    def direction(self) -> Floats:
+        """Coefficients [D] of z whose mean spreads as the value does (the delta method)."""
+
+    @abstractmethod
+    def reward(self) -> Floats:
+        """Coefficients [D] of z that give the logged reward of a row."""
+
+    def update(self, rows: Rows) -> None:
+        """Take in rows."""
+        z, users = self.vectors(rows)
+        self.sums.update(z, users)
+        self.clustered |= users is not None
+
+    def merge(self, other: Self) -> None:
+        """Take in what another estimator of this class and length has seen, of other users."""
+        self.sums.merge(other.sums)
+        self.clustered |= other.clustered
+
+    def result(self, confidence: float = 0.95) -> Estimate:
+        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        value = self.value()
+        difference = value - float(self.sums.mean @ self.reward())
+        return Estimate(
+            self.name,
+            value,
+            self._around(value, self.interval(value, 0.0, confidence)),
+            difference,
+            self._around(difference, self.interval(difference, 1.0, confidence)),
+        )
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
+        moments = self.sums.moments(0 * self.reward(), self.direction(), self.reward())
+        return normal(value, moments, TERM - baseline * REWARD, confidence)
+
+    def _around(self, value: float, interval: Interval) -> Interval:
+        """The interval, widened where it leaves out the estimate."""
+        method = f"{interval.method}, clustered by user" if self.clustered else interval.method
+        return Interval(float(np.fmin(interval.low, value)), float(np.fmax(interval.high, value)), method)
+
+
+def check_propensities(name: str, probabilities: Floats, where: Floats | None = None) -> None:
+    """Raise DataError unless all are finite and above 0; `where` is 0 for entries that do not count."""
+    well = (probabilities > 0) & np.isfinite(probabilities)
+    if where is not None:
+        well |= where == 0
+    if not well.all():
+        row = int(np.argmin(well.reshape(len(well), -1).all(axis=1)))
+        raise DataError(
+            "the logging policy chose what it gives no probability",
+            column=name,
+            row=row,
+            mend="Log the probability, above 0, with which each action was drawn",
+        )
+
+
+def check_shape(name: str, array: Floats | Ints, shape: tuple[int, ...]) -> None:
+    """Raise DataError unless an array has this shape."""
+    if array.shape != shape:
+        raise DataError(f"an array of shape {array.shape} stands where {shape} is needed", column=name)
