@@ -1,0 +1,113 @@
+"""What the errors of several estimates on the same rows have in common, in sums that merge.
+
+Of a policy's outcomes in `outcomes`, of several policies in `ranking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from ctrkit.ope.base import Estimator, LoggedRows
+from ctrkit.ope.moments import Floats, Moments
+
+# A variance below this share of the second moments it is a difference of is rounding error.
+ROUNDING = 1e-13
+
+
+class JointEstimators:
+    """Estimators of several quantities on the same rows, and how their errors go together.
+
+    What is kept beside the estimators' own sums is Σ z zᵀ over rows, and over users of their rows' sums, of
+    z = (1, w_1, f_1, r_1, w_2, f_2, r_2, ...): [1 + 3 K, 1 + 3 K], whatever the length of the log. Each
+    value is a smooth function of the mean of z, and its spread that of the mean of direction · z.
+
+    Args:
+        estimators: new estimators by the name of what they estimate.
+    """
+
+    def __init__(self, estimators: Mapping[str, Estimator]) -> None:
+        self.estimators = dict(estimators)
+        size = 1 + 3 * len(self.estimators)
+        self.rows = np.zeros((size, size))
+        self.users = np.zeros((size, size))
+        self._start = {name: 1 + 3 * place for place, name in enumerate(self.estimators)}
+
+    def update(self, rows: Mapping[str, LoggedRows]) -> None:
+        """Take in rows, the same for every name: lengths and users agree."""
+        first = next(iter(rows.values()))
+        z = [np.ones(len(first.rewards))]
+        for name, estimator in self.estimators.items():
+            mine = rows[name]
+            if mine.users is not first.users and not np.array_equal(_codes(mine), _codes(first)):
+                raise ValueError(f"the users of '{name}' are not those of the others")
+            estimator.update(mine)
+            z += [mine.weights, estimator.terms(mine), mine.rewards]
+        stacked = np.stack(z)
+        self.rows += stacked @ stacked.T
+        sums = stacked
+        if first.users is not None:
+            sums = np.stack([np.bincount(first.users, line) for line in stacked])
+        self.users += sums @ sums.T
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen, of other users."""
+        for name, estimator in self.estimators.items():
+            estimator.merge(other.estimators[name])
+        self.rows += other.rows
+        self.users += other.users
+
+    @property
+    def count(self) -> float:
+        """Number of rows."""
+        return float(self.rows[0, 0])
+
+    @property
+    def clustered(self) -> bool:
+        """Whether rows are taken together by user."""
+        return any(estimator.clustered for estimator in self.estimators.values())
+
+    def place(self, name: str, four: Floats) -> Floats:
+        """Coefficients of a name's own (1, w, f, r) as coefficients of z."""
+        start = self._start[name]
+        found = np.zeros(len(self.rows))
+        found[[0, start, start + 1, start + 2]] = four
+        return found
+
+    def direction(self, name: str) -> Floats:
+        """Coefficients of z whose mean spreads as the name's estimate does."""
+        return self.place(name, self.estimators[name].direction())
+
+    def moments(self, projection: Floats) -> Moments:
+        """The moments of (1, w, f, r) = projection · z; projection [4, 1 + 3 K]."""
+        found = Moments()
+        found.rows = projection @ self.rows @ projection.T
+        found.users = projection @ self.users @ projection.T
+        return found
+
+    def covariance(self, directions: Floats) -> Floats:
+        """Covariance of the means of directions · z; directions [M, 1 + 3 K] -> [M, M].
+
+        Users are taken together. Where that makes a variance less than independent rows would have, it is
+        raised to theirs, as `Moments.standard_error` does, and the correlations stay as they are.
+        """
+        mean = self.rows[0] / self.count
+        centred = directions.copy()
+        centred[:, 0] -= directions @ mean
+        alone = np.einsum("md,de,me->m", centred, self.rows, centred)
+        together = centred @ self.users @ centred.T
+        scale = (np.abs(centred) @ np.sqrt(np.diag(self.rows))) ** 2
+        alone = np.where(alone > ROUNDING * scale, alone, 0.0)
+        own = np.diag(together)
+        variance = np.where(alone > 0, np.maximum(alone, own), 0.0)
+        stretch = np.sqrt(np.divide(variance, own, out=np.zeros_like(own), where=own > 0))
+        found = together * np.outer(stretch, stretch)
+        np.fill_diagonal(found, variance)
+        return np.asarray(found / max(self.count - 1, 1) / self.count)
+
+
+def _codes(rows: LoggedRows) -> Floats:
+    """Users, or each row for itself."""
+    return np.arange(len(rows.rewards), dtype=np.float64) if rows.users is None else rows.users.astype(float)

@@ -1,0 +1,263 @@
+"""What verdict and report tell of the weights: tail, overlap by action, support, residuals and drift.
+
+Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from ctrkit.errors import ConfigError
+from ctrkit.ope.moments import TERM, WEIGHT, Floats, Ints, Moments
+
+# Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
+LARGEST_TAIL_SHAPE = 0.7
+LEAST_TAIL = 5
+
+
+def top_share(weights: Floats, share: float = 0.01) -> float:
+    """The share of all weight that this share of the rows, the heaviest, carries; 1 where all are 0.
+
+    Equal weights give `share` itself. Weights [N]; at least one row counts as top.
+    """
+    rows = len(weights)
+    top = min(max(int(rows * share), 1), rows)
+    total = float(weights.sum())
+    return float(np.partition(weights, rows - top)[rows - top :].sum()) / total if total > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class TailShape:
+    """How heavy the upper tail of the weights is.
+
+    Attributes:
+        shape: k̂ of a generalised Pareto distribution fitted to the weights above the threshold. The weights
+            have a finite variance where k < 1/2; above `LARGEST_TAIL_SHAPE` no log of a practical length
+            gives a mean that can be trusted. NaN where too few different weights stand out.
+        threshold: the weight above which the tail starts.
+        rows: of the tail.
+    """
+
+    shape: float
+    threshold: float
+    rows: int
+
+
+def weight_tail(weights: Floats) -> TailShape:
+    """The tail of weights [N], by the rule of Pareto-smoothed importance sampling.
+
+    Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail are the
+    min(N / 5, 3 √N) heaviest rows. Weights that take few values, as those of a policy that reads no context,
+    are bounded by the policy and have no tail to speak of.
+    """
+    rows = len(weights)
+    size = int(min(rows / 5, 3 * np.sqrt(rows)))
+    if size < LEAST_TAIL:
+        return TailShape(np.nan, float(weights.max(initial=0.0)), 0)
+    largest = np.sort(np.partition(weights, rows - size - 1)[rows - size - 1 :])
+    threshold = float(largest[0])
+    excess = largest[1:] - threshold
+    excess = excess[excess > 1e-9 * threshold]
+    if len(np.unique(excess)) < LEAST_TAIL:
+        return TailShape(np.nan, threshold, len(excess))
+    return TailShape(pareto_shape(excess), threshold, len(excess))
+
+
+def pareto_shape(excess: Floats) -> float:
+    """k of a generalised Pareto distribution, from sorted values above 0.
+
+    Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution,
+    Technometrics 2009: θ = -k / σ is averaged over a grid (their b) with weights by the profile likelihood,
+    and k is then the mean of log(1 - θ x) (of the other sign there). Drawn towards 0.5 as by ten further
+    values (Vehtari et al.), which steadies short tails.
+    """
+    count = len(excess)
+    points = 30 + int(np.sqrt(count))
+    quartile = excess[int(count / 4 + 0.5) - 1]
+    place = np.arange(1, points + 1)
+    theta = 1 / excess[-1] + (1 - np.sqrt(points / (place - 0.5))) / (3 * quartile)
+    shape = np.log1p(-np.outer(theta, excess)).mean(axis=1)
+    profile = count * (np.log(-theta / shape) - shape - 1)
+    likelihood = np.exp(profile - profile.max())
+    mean = float(theta @ likelihood / likelihood.sum())
+    found = float(np.log1p(-mean * excess).mean())
+    return (count * found + 10 * 0.5) / (count + 10)
+
+
+def overlap_by_action(weights: Floats, actions: pl.Series) -> pl.DataFrame:
+    """For each logged action, how much the log has of it and how much the policy wants of it.
+
+    Args:
+        weights: [N].
+        actions: [N] the logged ones.
+
+    Returns:
+        One row an action, the policy's favourite first: `action`; `rows`; `logged_share` of the rows;
+        `policy_share`, the policy's mass on it as the weights tell (Σ w over its rows / N, which over all
+        actions adds up to the mean weight); `effective_sample_size`, (Σ w)² / Σ w² over its rows (Kish
+        1965); `mean_weight`; `max_weight`.
+    """
+    total = max(len(weights), 1)
+    w = pl.col("weight")
+    table = pl.DataFrame({"action": actions, "weight": weights})
+    squares = (w**2).sum()
+    return (
+        table.group_by("action")
+        .agg(
+            rows=pl.len().cast(pl.Int64),
+            logged_share=pl.len() / total,
+            policy_share=w.sum() / total,
+            effective_sample_size=pl.when(squares > 0).then(w.sum() ** 2 / squares).otherwise(0.0),
+            mean_weight=w.mean(),
+            max_weight=w.max(),
+        )
+        .sort("policy_share", "action", descending=[True, False])
+    )
+
+
+def unsupported_mass(policy: Floats, logging: Floats, floor: float = 0.0) -> Floats:
+    """Each row's mass of the policy on candidates with a logging probability of at most `floor`: [B].
+
+    Both policies' probabilities of all candidates, [B, K], 0 at missing places.
+    """
+    return np.asarray(np.where(logging <= floor, policy, 0.0).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Check:
+    """A mean, what it should be, and how far it is from there in standard errors.
+
+    Attributes:
+        z: infinite where the mean is off and does not vary.
+    """
+
+    mean: float
+    expected: float
+    standard_error: float
+    z: float
+
+
+def missing_mass(weights: Floats, users: Ints | None = None) -> Check:
+    """The policy's mass on actions that the log has none of, where the log does not tell their propensities.
+
+    Right propensities give weights with a mean of the policy's mass on the supported actions, so that
+    1 - mean(w) estimates the rest; well above 0 it says that actions are ruled out, well below 0 that
+    propensities are too small. Weights [N]; `users` are codes from 0.
+    """
+    moments = Moments()
+    moments.update(weights, weights, weights, users)
+    mean = 1 - float(moments.mean @ WEIGHT)
+    return _check(mean, moments.standard_error(WEIGHT), scale=1.0)
+
+
+def residual_check(weights: Floats, rewards: Floats, q_logged: Floats, users: Ints | None = None) -> Check:
+    """The mean of w (r - q): what the doubly robust method adds to the direct one.
+
+    It is the reward model's bias under the policy, and 0 for a model that is right there; far from 0 the
+    direct method is wrong, and the doubly robust one rests on the weights. Arrays [N].
+    """
+    terms = weights * (rewards - q_logged)
+    moments = Moments()
+    moments.update(weights, terms, rewards, users)
+    scale = float(np.abs(weights * rewards).mean() + np.abs(weights * q_logged).mean())
+    return _check(float(moments.mean @ TERM), moments.standard_error(TERM), scale)
+
+
+def _check(mean: float, error: float, scale: float) -> Check:
+    if error > 1e-12 * scale:
+        return Check(mean, 0.0, error, mean / error)
+    # No spread but rounding errors.
+    return Check(mean, 0.0, error, 0.0 if abs(mean) <= 1e-9 * scale else float(np.copysign(np.inf, mean)))
+
+
+Times: TypeAlias = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The mean weight over time, in bins of about as many rows each.
+
+    Attributes:
+        start, end: [T] the first and last time of each bin.
+        rows: [T]. mean_weight: [T]. standard_error: [T] of the mean weight.
+        p_value: of mean weights as different as these if all bins had the same; NaN for a single bin.
+    """
+
+    start: Times
+    end: Times
+    rows: Ints
+    mean_weight: Floats
+    standard_error: Floats
+    p_value: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = asdict(self)
+        return {
+            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in plain.items()
+        }
+
+
+def weight_drift(weights: Floats, times: Times, users: Ints | None = None, bins: int = 10) -> Drift:
+    """Whether the mean weight stays where it is: if not, logging changed and the propensities did not tell.
+
+    Rows of one time stand in one bin, so that there may be fewer bins than asked for. The test is Wald's of
+    equal means; rows of a user are taken together across bins.
+
+    Args:
+        weights: [N]. times: [N] numbers or datetimes, in any order. users: [N] codes from 0.
+        bins: at least 1.
+
+    Raises:
+        ConfigError: for fewer than one bin.
+    """
+    if bins < 1:
+        raise ConfigError(f"{bins} bins cannot hold a log", mend="Give at least one")
+    rows = len(weights)
+    order = np.argsort(times, kind="stable")
+    sorted_times = times[order]
+    # Each row goes where the first row of its time goes.
+    first = np.searchsorted(sorted_times, times, side="left")
+    _, place = np.unique(first * bins // rows, return_inverse=True)
+    count = int(place.max()) + 1
+    size = np.bincount(place)
+    mean: Floats = np.bincount(place, weights) / size
+    # Linearised: what each row adds to the error of its bin's mean.
+    parts = (weights - mean[place]) / size[place]
+    if users is None:
+        covariance: Floats = np.diag(np.bincount(place, parts**2).astype(np.float64))
+    else:
+        cells, cell = np.unique(users * count + place, return_inverse=True)
+        table = np.zeros((int(users.max()) + 1, count))
+        table.ravel()[cells] = np.bincount(cell, parts)
+        covariance = table.T @ table
+    bounds = np.concatenate([[0], np.cumsum(size)])
+    return Drift(
+        sorted_times[bounds[:-1]],
+        sorted_times[bounds[1:] - 1],
+        size.astype(np.int64),
+        mean,
+        np.sqrt(np.diag(covariance) * size / np.maximum(size - 1, 1)),
+        _equal_means(mean, covariance),
+    )
+
+
+def _equal_means(mean: Floats, covariance: Floats) -> float:
+    """p-value of Wald's test that all means are one: χ² of their differences from the first."""
+    count = len(mean)
+    if count < 2:
+        return float("nan")
+    gaps = mean[1:] - mean[0]
+    contrasts = np.hstack([-np.ones((count - 1, 1)), np.eye(count - 1)])
+    spread = contrasts @ covariance @ contrasts.T
+    if not np.any(np.abs(gaps) > 1e-12 * np.abs(mean).max(initial=0.0)):
+        return 1.0
+    statistic = float(gaps @ np.linalg.pinv(spread, hermitian=True) @ gaps)
+    rank = int(np.linalg.matrix_rank(spread, hermitian=True))
+    return float(stats.chi2.sf(statistic, rank)) if rank else 0.0
