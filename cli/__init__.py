@@ -13,6 +13,7 @@ from ctrkit.cli import (
     explain,
     models,
     ope,
+    ope_check,
     sample_logs,
     simulate_bidding,
     summary,
@@ -30,7 +31,11 @@ app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
-app.command("ope")(ope.ope)
+# Bare it evaluates a policy, as it always has; its sub-command looks at the log alone.
+_ope = typer.Typer(invoke_without_command=True)
+_ope.callback()(ope.ope)
+_ope.command("check")(ope_check.check)
+app.add_typer(_ope, name="ope")
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)

@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 
 
 def ope(
-    logs: Annotated[Path | None, typer.Option(help="Bandit log, parquet or CSV; else the sample.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Artifact of the new policy; else model.pt.")] = None,
+    context: typer.Context,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option(help="Bandit log of any known format, or a glob; repeatable. Else the sample."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Artifact, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
+        ),
+    ] = None,
     target_column: Annotated[
         str | None, typer.Option(help="Column with the new policy's probability of the action.")
     ] = None,
@@ -28,12 +37,14 @@ def ope(
     debug: common.Debug = False,
 ) -> None:
     """Tell what a new policy would have earned on logged data, with intervals and a plain verdict."""
+    if context.invoked_subcommand is not None:
+        return
 
     def work(progress: common.Progress) -> Result:
         import ctrkit
 
         return ctrkit.evaluate_policy(
-            logs,
+            logs[0] if logs is not None and len(logs) == 1 else logs,
             policy,
             target_column=target_column,
             config=config,

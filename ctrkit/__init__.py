@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctrkit.api.calibrate import calibrate
+    from ctrkit.api.check_log import check_log
     from ctrkit.api.evaluate import evaluate
     from ctrkit.api.evaluate_policy import evaluate_policy
     from ctrkit.api.explain import explain
@@ -41,6 +42,7 @@ _HOME = {
     "Model": "ctrkit.api.model",
     "TrainConfig": "ctrkit.api.train",
     "calibrate": "ctrkit.api.calibrate",
+    "check_log": "ctrkit.api.check_log",
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
     "explain": "ctrkit.api.explain",
@@ -58,6 +60,7 @@ __all__ = [
     "Model",
     "TrainConfig",
     "calibrate",
+    "check_log",
     "evaluate",
     "evaluate_policy",
     "explain",

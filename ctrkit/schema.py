@@ -336,7 +336,16 @@ BANDIT_LOG = LogSchema(
             ("target_prob",),
             low=0.0,
         ),
-        Column("position", "id", "the slot of the action on the page"),
+        Column("position", "id", "the slot of the action on the page", ("slot",)),
+        Column("slate_id", "id", "the page or banner whose slots the rows are"),
+        Column("logger_id", "id", "which logging policy chose, where there were several"),
+        Column(
+            "p_drop",
+            "number",
+            "the probability with which such a row was dropped from the log",
+            ("pdrop",),
+            low=0.0,
+        ),
     ),
 )
 

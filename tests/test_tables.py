@@ -77,3 +77,22 @@ def test_nan_is_not_json(tmp_path: Path) -> None:
 def test_the_same_frame_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = (write_table(FRAME, tmp_path / name).read_bytes() for name in ("1.parquet", "2.parquet"))
     assert first == second
+
+
+def test_globs_and_lists_of_files_are_one_table(tmp_path: Path) -> None:
+    FRAME[:1].write_csv(tmp_path / "1.csv")
+    FRAME[1:].with_columns(pl.col("a").cast(pl.Float64)).select("b", "a").write_parquet(
+        tmp_path / "2.parquet"
+    )
+    whole = FRAME.with_columns(pl.col("a").cast(pl.Float64))
+    for source in (str(tmp_path / "*"), tmp_path / "*", [tmp_path / "1.csv", str(tmp_path / "2.*")]):
+        assert read_table(source).equals(whole)
+    odd = tmp_path / "[1].csv"
+    FRAME[:2].write_csv(odd)
+    assert read_table(odd).equals(FRAME[:2])  # a name that exists is no pattern
+    with pytest.raises(DataError, match="no file matches"):
+        read_table(tmp_path / "*.txt")
+    FRAME.drop("b").write_csv(tmp_path / "3.csv")
+    with pytest.raises(DataError, match="is not here") as caught:
+        read_table([tmp_path / "1.csv", tmp_path / "3.csv"])
+    assert (caught.value.file, caught.value.column) == (str(tmp_path / "3.csv"), "b")

@@ -94,7 +94,7 @@ def evaluate_policy(
     """Evaluate policies on a bandit log, and write a run folder.
 
     Args:
-        logs: a bandit log (see `ctrkit.schema.BANDIT_LOG`); by default the sample log.
+        logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log.
         policy: one or several of these: an artifact or a path to one, whose model scores the candidates and
             whose policy chooses; any `Policy`; `uniform`, `logging`, `action:ID` or `column:NAME`. By default
             `model.pt`, unless there is a target column.

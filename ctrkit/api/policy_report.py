@@ -26,13 +26,14 @@ def policy_report(content: dict[str, Any], truths: Sequence[float | None], notes
         if drawn:
             name = f"estimates_{number}" if several else "estimates"
             figures.append(forest_plot(name, logging, drawn, truth))
+    ranking = content["ranking"]
     return Report(
         "Off-policy evaluation",
         "\n".join(f"Verdict on {one['name']}: {one['verdict']} ({one['reason']})." for one in policies),
-        (_policies(policies, truths),) if several else tuple(tables),
+        (_policies(policies, truths), *_ranked(ranking)) if several else tuple(tables),
         tuple(figures),
         (*content["notes"], *notes),
-        details=tuple(tables) if several else (),
+        details=(*_differences(ranking), *tables) if several else (),
     )
 
 
@@ -42,13 +43,40 @@ def _policies(policies: Sequence[dict[str, Any]], truths: Sequence[float | None]
     for policy, truth in zip(policies, truths, strict=True):
         by_name = {estimate["estimator"]: estimate for estimate in policy["estimates"]}
         decisive = next((by_name[name] for name in DECISIVE if name in by_name), None)
-        estimate = ("–",) * 4 if decisive is None else (decisive["estimator"], *_value(decisive)[:3])
-        difference = (
-            ("–",) * 3 if decisive is None else _value({"interval": "", **decisive["difference"]})[:3]
+        told = ("–",) * 3
+        if decisive is not None:
+            told = (_interval(decisive), _interval(decisive["difference"]), decisive["estimator"])
+        rows.append((policy["name"], policy["verdict"], *told, _number(truth)))
+    header = ("policy", "verdict", "value of a decision", "less the logging policy's", "by", "truth")
+    return Table("Policies", header, tuple(rows))
+
+
+def _ranked(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
+    """The policies and the logging policy, the best first, with the probability of each to be the best."""
+    if ranking is None:
+        return ()
+    rows = tuple(
+        (one["name"], _number(one["value"]), _number(one["probability_best"])) for one in ranking["policies"]
+    )
+    return (Table("Ranked on the same rows", ("policy", "value", "probability to be best"), rows),)
+
+
+def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
+    """Every pair, with the interval that holds for all pairs together, and the p-value adjusted for them."""
+    if ranking is None:
+        return ()
+    rows = tuple(
+        (
+            f"{one['first']} less {one['second']}",
+            _number(one["value"]),
+            _number(one["simultaneous"]["low"]),
+            _number(one["simultaneous"]["high"]),
+            _number(one["adjusted_p_value"]),
         )
-        rows.append((policy["name"], policy["verdict"], *estimate, *difference, _number(truth)))
-    header = ("policy", "verdict", "by", "value", "low", "high", "difference", "low", "high", "truth")
-    return Table("Value of a decision, and its difference from the logging policy's", header, tuple(rows))
+        for one in ranking["differences"]
+    )
+    header = ("policies", "difference", "low", "high", "adjusted p-value")
+    return (Table("Paired differences, intervals for all of them together", header, rows),)
 
 
 def _estimates(policy: dict[str, Any], logging: dict[str, Any], truth: float | None) -> Table:
@@ -83,6 +111,11 @@ def _value(estimate: dict[str, Any]) -> tuple[str, ...]:
 
 def _three(estimate: dict[str, Any]) -> tuple[str, ...]:
     return tuple(_number(estimate[key]) for key in ("value", "low", "high"))
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    return "–" if None in (value, low, high) else f"{value:.4g} [{low:.3g}, {high:.3g}]"
 
 
 def _number(value: float | int | None) -> str:

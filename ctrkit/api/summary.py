@@ -101,13 +101,15 @@ def _evaluation(content: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = [("value of the logging policy", _interval(content["logging"]), "")]
+    several = len(content["policies"]) > 1
     for policy in content["policies"]:
+        name = f"policy {policy['name']}" if several else "the new policy"
         truth = "" if policy["truth"] is None else f"truth: {policy['truth']:.5f}"
         rows += [
-            (f"value of the new policy, {estimate['estimator']}", _interval(estimate), truth)
+            (f"value of {name}, {estimate['estimator']}", _interval(estimate), truth)
             for estimate in policy["estimates"]
         ]
-        rows.append(("verdict on the new policy", policy["verdict"], ""))
+        rows.append((f"verdict on {name}", policy["verdict"], ""))
     return rows
 
 

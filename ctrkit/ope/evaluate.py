@@ -14,11 +14,12 @@ from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.log import BanditLog
-from ctrkit.ope.registry import make_estimator
+from ctrkit.ope.ranking import LOGGING, PolicyRanking, Ranking
+from ctrkit.ope.registry import ESTIMATORS, make_estimator
 from ctrkit.ope.reward_model import RewardModel
 from ctrkit.ope.rows import PolicyRows, rows_of_column, rows_of_policies
 from ctrkit.ope.shrunk_weights import ShrunkWeights
-from ctrkit.ope.verdict import Verdict, judge
+from ctrkit.ope.verdict import DECISIVE, Verdict, judge
 from ctrkit.ope.weights import Diagnostics, diagnose
 from ctrkit.policies import Policy
 
@@ -50,12 +51,14 @@ class Evaluation:
         policies: in the order given.
         confidence: of all intervals.
         notes: sentences on what was taken for granted or left out.
+        ranking: of several policies and the logging policy, by one estimator on the same rows.
     """
 
     logging: Estimate
     policies: tuple[PolicyEvaluation, ...]
     confidence: float
     notes: tuple[str, ...]
+    ranking: Ranking | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; what is undetermined or infinite is None."""
@@ -86,6 +89,7 @@ class Evaluation:
                 for policy in self.policies
             ],
             "confidence": self.confidence,
+            "ranking": None if self.ranking is None else _plain(self.ranking.to_dict()),
             "notes": [*self.notes, *(note for policy in self.policies for note in policy.notes)],
         }
 
@@ -134,15 +138,13 @@ def evaluate(
     model = RewardModel(log, context_columns, folds, seed) if modelled and models else None
     of_policies = iter(rows_of_policies(log, models, model))
     called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
+    rows = [
+        next(of_policies) if isinstance(policy, Policy) else rows_of_column(log, policy)
+        for policy in policies
+    ]
     results = tuple(
-        _evaluate_one(
-            name,
-            next(of_policies) if isinstance(policy, Policy) else rows_of_column(log, policy),
-            estimators,
-            confidence,
-            reward_range,
-        )
-        for name, policy in zip(called, policies, strict=True)
+        _evaluate_one(name, one, estimators, confidence, reward_range)
+        for name, one in zip(called, rows, strict=True)
     )
     logging = OnPolicy(reward_range)
     logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users))
@@ -151,7 +153,32 @@ def evaluate(
         results,
         confidence,
         tuple(_notes(log, reward_range, model, left_out=modelled and len(models) < len(policies))),
+        _ranking(called, [one.rows for one in rows], estimators, confidence, reward_range, seed),
     )
+
+
+def _ranking(
+    names: Sequence[str],
+    rows: Sequence[LoggedRows],
+    estimators: Sequence[str],
+    confidence: float,
+    reward_range: tuple[float, float] | None,
+    seed: int,
+) -> Ranking | None:
+    """The policies ranked by the estimator that decides; None for one policy, or where none decides."""
+    modelled = all(one.q_policy is not None for one in rows)
+    able = (
+        name
+        for name in DECISIVE
+        if name in estimators and (modelled or not ESTIMATORS[name].needs_reward_model)
+    )
+    kind = next(able, None)
+    if len(rows) < 2 or kind is None:
+        return None
+    # It may be one of the policies already.
+    ranking = PolicyRanking(names, ESTIMATORS[kind], reward_range, logging=LOGGING not in names)
+    ranking.update(rows)
+    return ranking.result(confidence, seed=seed)
 
 
 def _evaluate_one(
@@ -198,6 +225,7 @@ def _check_rewards(log: BanditLog, reward_range: tuple[float, float]) -> None:
 def _notes(
     log: BanditLog, reward_range: tuple[float, float] | None, model: RewardModel | None, left_out: bool
 ) -> Iterator[str]:
+    yield from log.notes
     if log.actions is not None:
         yield f"The log names no candidates: each row's are all {log.actions.len()} actions of the log."
     if reward_range is None:
@@ -220,3 +248,12 @@ def _bounds(interval: Interval) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _plain(content: Any) -> Any:
+    """The same data with None for what is undetermined or infinite."""
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    return _finite(content) if isinstance(content, float) else content

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from ctrkit.errors import DataError, nearest
+from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.moments import Floats, Ints
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
-from ctrkit.tables import TableLike, name_of, read_table
+from ctrkit.tables import TableLike, join_tables, name_of
 
 # Probabilities are often written as 32-bit floats or with five decimals.
 PROPENSITY_TOLERANCE = 1e-4
 SUM_TOLERANCE = 1e-3
 
 TARGET = next(column for column in BANDIT_LOG.columns if column.name == "target_probability")
+
+
+class Place(NamedTuple):
+    """A row where it was found: its file (None in memory) and its number there, from 0."""
+
+    file: str | None
+    row: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a log that came from one file.
+
+    Attributes:
+        start: the number of the first of them in the log.
+        rows: their numbers in the file, where some of its rows were left out; None: all, in order.
+    """
+
+    file: str | None
+    start: int
+    rows: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,8 @@ class BanditLog:
         actions: the sorted actions of the log where it names no candidates: each row's candidates then are
             all of them. None where the log has a `candidates` column.
         users: [N] codes of `user_id` from 0; None where users are unknown or each has one row.
+        parts: the files, in their order.
+        notes: sentences on what was changed, left out or taken for granted in reading.
     """
 
     table: pl.DataFrame
@@ -43,6 +70,16 @@ class BanditLog:
     action_index: Ints
     actions: pl.Series | None
     users: Ints | None
+    parts: tuple[Part, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def place(self, row: int) -> Place:
+        """Where a row of the log was found."""
+        if not self.parts:
+            return Place(self.file, row)
+        part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
+        own = row - part.start
+        return Place(part.file, own if part.rows is None else int(part.rows[own]))
 
     def __len__(self) -> int:
         return self.table.height
@@ -81,20 +118,15 @@ class BanditLog:
             raise DataError(
                 "no such column", file=self.file, column=column, mend=nearest(column, self.table.columns)
             )
-        target = check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
-        wrong = np.flatnonzero(target > 1)
-        if wrong.size:
-            raise DataError(
-                f"{target[wrong[0]]:g} is above 1 and no probability",
-                file=self.file,
-                column=column,
-                row=int(wrong[0]),
-                mend="Give the probability with which the new policy would choose the logged action",
-            )
-        return target
+        parts = self.parts or (Part(self.file, 0),)
+        for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
+            _check_target(self.table[column][part.start : end], part, column)
+        return check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
 
 
-def read_bandit_log(source: TableLike, require_candidates: bool = False) -> BanditLog:
+def read_bandit_log(
+    source: TableLike, require_candidates: bool = False, format: str | None = None
+) -> BanditLog:
     """Read and check a bandit log.
 
     Beyond the columns' own checks: the action is among the row's candidates, no candidate is there twice,
@@ -102,31 +134,38 @@ def read_bandit_log(source: TableLike, require_candidates: bool = False) -> Band
     propensity.
 
     Args:
-        source: a path or a table with the columns of `ctrkit.schema.BANDIT_LOG`, aliases accepted.
+        source: a path, a glob, a list of them, obp's `bandit_feedback`, or a table with the columns of
+            `ctrkit.schema.BANDIT_LOG`, aliases accepted. Many files are one log.
         require_candidates: whether a log without a `candidates` column is refused. Where it is not, each
             row's candidates are all actions of the log.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
 
     Raises:
+        ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and the mend.
     """
-    file = name_of(source)
-    table = read_table(source)
-    if table.height == 0:
-        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
-    table = BANDIT_LOG.apply(table, file)
+    tables = read_log(source, format)
+    return bandit_log([(table, None) for table in tables], name_of(source), require_candidates)
+
+
+def bandit_log(
+    tables: Sequence[tuple[LogTable, Ints | None]], file: str | None, require_candidates: bool = False
+) -> BanditLog:
+    """Check tables and join them to one log; see `read_bandit_log`.
+
+    Args:
+        tables: each with the numbers that its rows had in their file, None where all are there.
+        file: the name of the whole.
+    """
+    checked = [_checked(table.table, table.file, require_candidates) for table, _ in tables]
+    table = join_tables([own for own, _ in checked], [source.file for source, _ in tables])
+    starts = np.cumsum([0, *(own.height for own, _ in checked)])
+    parts = tuple(
+        Part(source.file, int(start), rows) for (source, rows), start in zip(tables, starts, strict=False)
+    )
     actions = None
     if "candidates" in table.columns:
-        _check_aligned(table, file)
-        action_index = _place_of_action(table, file)
-        if "logging_probabilities" in table.columns:
-            _check_logging_probabilities(table, action_index, file)
-    elif require_candidates or "logging_probabilities" in table.columns:
-        raise DataError(
-            "the log does not say among which candidates the policy chose",
-            file=file,
-            column="candidates",
-            mend="Add a list column with the ids of each row's candidates",
-        )
+        action_index = np.concatenate([index for _, index in checked if index is not None])
     else:
         actions = table["action"].unique().sort()
         action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
@@ -138,10 +177,57 @@ def read_bandit_log(source: TableLike, require_candidates: bool = False) -> Band
         action_index,
         actions,
         _user_codes(table),
+        parts,
+        tuple(dict.fromkeys(note for source, _ in tables for note in source.notes)),
     )
     if TARGET.name in table.columns:
         log.target_probability()
     return log
+
+
+def _checked(
+    table: pl.DataFrame, file: str | None, require_candidates: bool
+) -> tuple[pl.DataFrame, Ints | None]:
+    """One file's table under the schema's names, every value checked, and the places of its actions."""
+    if table.height == 0:
+        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
+    table = BANDIT_LOG.apply(table, file)
+    if "p_drop" in table.columns and (wrong := np.flatnonzero(table["p_drop"].to_numpy() >= 1)).size:
+        raise DataError(
+            f"a row that is there was not dropped with probability {table['p_drop'][int(wrong[0])]:g}",
+            file=file,
+            column="p_drop",
+            row=int(wrong[0]),
+            mend="Give probabilities below 1",
+        )
+    if "candidates" in table.columns:
+        _check_aligned(table, file)
+        action_index = place_of_action(table, file)
+        if "logging_probabilities" in table.columns:
+            _check_logging_probabilities(table, action_index, file)
+        return table, action_index
+    if require_candidates or "logging_probabilities" in table.columns:
+        raise DataError(
+            "the log does not say among which candidates the policy chose",
+            file=file,
+            column="candidates",
+            mend="Add a list column with the ids of each row's candidates",
+        )
+    return table, None
+
+
+def _check_target(values: pl.Series, part: Part, column: str) -> None:
+    """A new policy's probabilities of one file's actions; a fault is named by the row of that file."""
+    target = check_column(values, TARGET, part.file, called=column).to_numpy()
+    wrong = np.flatnonzero(target > 1)
+    if wrong.size:
+        raise DataError(
+            f"{target[wrong[0]]:g} is above 1 and no probability",
+            file=part.file,
+            column=column,
+            row=int(wrong[0] if part.rows is None else part.rows[wrong[0]]),
+            mend="Give the probability with which the new policy would choose the logged action",
+        )
 
 
 def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
@@ -165,7 +251,7 @@ def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
             )
 
 
-def _place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
+def place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
     """The place of each row's action among its candidates."""
     candidates, action = table["candidates"], table["action"]
     lengths = candidates.list.len().to_numpy().astype(np.int64)

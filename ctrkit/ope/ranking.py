@@ -100,6 +100,7 @@ class PolicyRanking:
         logging: bool = True,
     ) -> None:
         self.names = tuple(names)
+        self.logging = logging
         self.reward_range = reward_range
         everyone = [*self.names, *([LOGGING] if logging else [])]
         if len(set(everyone)) < len(everyone):
@@ -116,7 +117,7 @@ class PolicyRanking:
     def update(self, rows: Sequence[LoggedRows]) -> None:
         """Take in the same rows as each policy sees them, in the order of `names`."""
         seen = dict(zip(self.names, rows, strict=True))
-        if LOGGING in self.joint.estimators:
+        if self.logging:
             rewards = rows[0].rewards
             seen[LOGGING] = LoggedRows(np.ones(len(rewards)), rewards, 1.0, users=rows[0].users)
         self.joint.update(seen)

@@ -222,6 +222,11 @@ def test_several_policies_are_evaluated_on_one_log(trained: Path, logs: Path, tm
     log = pl.read_parquet(logs / "bandit.parquet")
     assert of_logging["ips"] == pytest.approx(log["reward"].mean())
     assert content[3]["diagnostics"]["max_weight"] == pytest.approx(1)
+    ranking = result.to_dict()["ranking"]
+    ranked = {one["name"]: one["probability_best"] for one in ranking["policies"]}
+    assert sorted(ranked) == sorted(names)
+    assert sum(ranked.values()) == pytest.approx(1, abs=1e-6)
+    assert len(ranking["differences"]) == 6
     report = result.report()
     assert [row[0] for row in report.tables[0].rows] == names
     assert {figure.name for figure in report.figures} == {f"estimates_{number}" for number in range(1, 5)}

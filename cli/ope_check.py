@@ -1,0 +1,47 @@
+"""`ctrkit ope check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli import common
+
+if TYPE_CHECKING:
+    from ctrkit.api.check_log import LogCheck
+
+
+def check(
+    logs: Annotated[
+        list[str] | None, typer.Argument(help="Files and globs, together one log; else the sample.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="table, obp, open-bandit, dsjson or criteo; else told by the content."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope-check"),
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
+) -> None:
+    """Audit a log by itself: propensities, support, drift, duplicates. Exit 1 where it is not fit for use."""
+    failed = False
+
+    def work(progress: common.Progress) -> LogCheck:
+        nonlocal failed
+        import ctrkit
+
+        named = logs[0] if logs is not None and len(logs) == 1 else logs
+        result = ctrkit.check_log(
+            named or None, format=format, config=config, overrides=overrides or [], out=out
+        )
+        failed = result.failed
+        return result
+
+    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,155 @@
+"""`ctrkit ope check`: is a log fit to judge a policy by?"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.sample_logs import bundled
+from ctrkit.config import Config, load_config
+from ctrkit.ope.audit import Audit, audit_source
+from ctrkit.ope.audit_findings import Finding
+from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports.audit_figures import propensity_figure, time_figure
+from ctrkit.tables import TableLike
+
+# Sentences are broken so that a table of them fits a terminal of 120 characters.
+_WIDTH = 56
+_ACTIONS = 20
+_ORDER = ("error", "warning", "fine")
+
+
+class CheckConfig(Config):
+    """How to audit.
+
+    Attributes:
+        false_discovery_rate: of the actions that are called miscalibrated, the share that is so by chance.
+        bins: spans of time that are compared, at most.
+    """
+
+    false_discovery_rate: float = Field(default=0.01, gt=0.0, lt=1.0)
+    bins: int = Field(default=20, ge=2)
+
+
+@dataclass(frozen=True)
+class LogCheck(Result):
+    """What an audit found in a log."""
+
+    audit: Audit
+    notes: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether estimates from this log would be wrong or impossible."""
+        return self.audit.severity == "error"
+
+    def to_dict(self) -> dict[str, Any]:
+        content = self.audit.to_dict()
+        return {**content, "notes": [*content["notes"], *self.notes]}
+
+    def report(self) -> Report:
+        audit = self.audit
+        findings = sorted(audit.findings, key=lambda finding: _ORDER.index(finding.severity))
+        rows = tuple(
+            (
+                textwrap.fill(_sentence(finding), _WIDTH),
+                finding.severity,
+                finding.check,
+                ",\n".join(finding.columns),
+            )
+            for finding in findings
+        )
+        figures: list[Figure] = [propensity_figure(audit.propensities)] if audit.rows else []
+        if audit.time is not None:
+            figures.append(time_figure(audit.time))
+        return Report(
+            "Audit of a log",
+            _answer(audit),
+            (Table("Findings", ("what was found", "severity", "check", "columns"), rows),),
+            tuple(figures),
+            (*audit.notes, *self.notes),
+            details=(_actions(audit),) if audit.actions else (),
+        )
+
+
+def check_log(
+    logs: TableLike | None = None,
+    *,
+    format: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] = "runs/ope-check",
+) -> LogCheck:
+    """Audit a bandit log by itself, and write a run folder.
+
+    Faulty rows are counted and set aside; what can be told of the others is told.
+
+    Args:
+        logs: a path, a glob, a list of them, obp's `bandit_feedback` or a table; by default the sample log.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
+        out: the run folder.
+
+    Raises:
+        DataError: a file cannot be read at all, or a needed column is missing or of a wrong type.
+        ConfigError: there is no such format, or a setting is wrong.
+    """
+    settings = load_config(CheckConfig, config, overrides)
+    source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
+    notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
+    found = audit_source(
+        source, format, false_discovery_rate=settings.false_discovery_rate, bins=settings.bins
+    )
+    result = LogCheck(found, notes)
+    write_run(out, "ope check", {**settings.model_dump(mode="json"), "format": format}, result)
+    return result
+
+
+def _answer(audit: Audit) -> str:
+    number = {kind: sum(f.severity == kind for f in audit.findings) for kind in _ORDER}
+    if number["error"]:
+        return f"Do not judge policies by this log yet: {_counted(number['error'], 'error')}."
+    if number["warning"]:
+        return f"The log can be used, with care: {_counted(number['warning'], 'warning')}."
+    return "Nothing speaks against this log."
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _sentence(finding: Finding) -> str:
+    """The finding, and the first rows that it is about."""
+    if not finding.rows:
+        return finding.sentence
+    # Of many files each row is named with its own.
+    files = [os.path.basename(place.file or "") for place in finding.rows]
+    same = len(set(files)) == 1
+    named = zip(files, finding.rows, strict=True)
+    names = [str(place.row) if same else f"{file}: {place.row}" for file, place in named]
+    more = ", ..." if finding.count > len(names) else ""
+    where = f" of {files[0]}" if same and files[0] else ""
+    return f"{finding.sentence} Row{'s' if finding.count > 1 else ''} {', '.join(names)}{more}{where}."
+
+
+def _actions(audit: Audit) -> Table:
+    rows = tuple(
+        (
+            str(one.action),
+            f"{one.rows:,}",
+            f"{one.chosen:,}",
+            "–" if one.expected is None else f"{one.expected:,.1f}",
+            f"{one.ratio:.3g}",
+            f"{one.z:.1f}",
+            f"{one.adjusted_p_value:.2g}",
+        )
+        for one in audit.actions[:_ACTIONS]
+    )
+    header = ("action", "rows", "chosen", "expected", "Σ 1/p over rows", "z", "adjusted p")
+    title = "Calibration of propensities by action, least likely first"
+    return Table(title, header, rows)

@@ -1,0 +1,86 @@
+"""Which format a source is in, told by its extension and its first lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ctrkit.errors import ConfigError, nearest
+from ctrkit.ope.formats.align import aligned
+from ctrkit.ope.formats.base import Format, LogTable, check_file, lines_of
+from ctrkit.ope.formats.criteo import CRITEO
+from ctrkit.ope.formats.dsjson import DSJSON, LABELS
+from ctrkit.ope.formats.obp_feedback import OBP, is_feedback
+from ctrkit.ope.formats.open_bandit import COLUMNS, OPEN_BANDIT
+from ctrkit.ope.formats.table import TABLE
+from ctrkit.tables import TableLike, files_of
+
+FORMATS = {format.name: format for format in (TABLE, OBP, OPEN_BANDIT, DSJSON, CRITEO)}
+
+_TABLES = (".parquet", ".pq")
+# Of a checkpoint and rewards without a decision, DSJSON may have some before the first decision.
+_LOOK_AT = 100
+
+
+def read_log(source: TableLike, format: str | None = None) -> tuple[LogTable, ...]:
+    """Read a log, one `LogTable` a file, in the order given; values are not checked yet.
+
+    Args:
+        source: a path, a glob, a list of paths and globs, a table in memory, or obp's dictionary.
+        format: a name of `FORMATS`; by default each file's own content tells.
+
+    Raises:
+        ConfigError: there is no such format.
+        DataError: a file cannot be read in its format.
+    """
+    if format is not None and format not in FORMATS:
+        raise ConfigError(f"there is no format '{format}'", mend=nearest(format, FORMATS))
+    files = files_of(source)
+    if files is None:
+        memory = OBP if format == OBP.name or (format is None and is_feedback(source)) else TABLE
+        return (memory.read(source),)
+    chosen = [FORMATS[format] if format is not None else detect(file) for file in files]
+    tables = tuple(one.read(file) for one, file in zip(chosen, files, strict=True))
+    return aligned(tables) if all(one in (DSJSON, CRITEO) for one in chosen) else tables
+
+
+def detect(path: Path) -> Format:
+    """The format of a file. What looks like nothing else is taken for the schema's own.
+
+    Raises:
+        DataError: when the file is missing, empty, or damaged text.
+    """
+    check_file(path)
+    kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
+    if kind in _TABLES:
+        return TABLE
+    if kind == ".npz":
+        return OBP
+    if kind == ".csv":
+        header = next((text for _, text in lines_of(path)), "").replace('"', "").split(",")
+        return OPEN_BANDIT if set(COLUMNS) <= set(header) else TABLE
+    if kind == ".dsjson":
+        return DSJSON
+    if kind in (".jsonl", ".ndjson", ".json", ".txt", ".log", ""):
+        return _of_text(path)
+    return TABLE
+
+
+def _of_text(path: Path) -> Format:
+    for number, (_, text) in enumerate(lines_of(path)):
+        if text.startswith("example "):
+            return CRITEO
+        if any(f'"{label}"' in text for label in LABELS) and _is_decision(text):
+            return DSJSON
+        # A checkpoint or a dangling reward says nothing; any other line is that of a table.
+        if number >= _LOOK_AT or not (text.startswith("[") or '"RewardValue"' in text):
+            break
+    return TABLE
+
+
+def _is_decision(text: str) -> bool:
+    try:
+        event = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and any(label in event for label in LABELS)

@@ -1,0 +1,218 @@
+"""Vowpal Wabbit's DSJSON: one JSON object a decision, as its decision services log them.
+
+    {"_label_cost": -1, "_label_probability": 0.8, "_label_Action": 2, "_labelIndex": 1,
+     "Timestamp": "2021-07-29T10:00:00.999Z", "EventId": "e1", "a": [2, 1, 3], "p": [0.8, 0.1, 0.1],
+     "c": {"User": {"age": 31}, "_multi": [{"id": "a"}, {"id": "b"}, {"id": "c"}]}, "pdrop": 0.5}
+
+The reward is the cost with its sign turned. Actions are counted from 1 there and from 0 here. `a` are the
+candidates as the policy ranked them and `p` its probabilities in that order. Of the context `c`, single
+values become columns (`User.age`), and those that every entry of `_multi` has in every row become lists
+(`candidate_id`), in the order of the candidates; as in VW, names that begin with `_` are no features.
+
+Lines that are no decision are left out and counted: checkpoints (`[...]`), rewards that found no decision
+(`RewardValue`), and decisions marked `_skipLearn`, which were never acted upon.
+
+`pdrop` is the probability with which such a row was dropped from the log: each row that is left stands for
+1 / (1 - pdrop) decisions. It becomes the column `p_drop`, and the estimators weigh all rows alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ctrkit.errors import DataError
+from ctrkit.ope.formats.base import Format, LogTable, lines_of
+from ctrkit.schema import BANDIT_LOG
+
+LABELS = ("_label_cost", "_label_probability", "_label_ca", "_outcomes")
+DROPPED = (
+    "Rows have a probability of having been dropped (p_drop) and stand for 1 / (1 - p_drop) decisions each; "
+    "the estimators weigh all rows alike, which is right only where it is the same for all of them."
+)
+_SCALARS = (str, int, float, bool)
+# A context feature of such a name stands for that column, if every row has it.
+_KNOWN = {name for column in BANDIT_LOG.columns for name in (column.name, *column.aliases)}
+
+
+def read(source: str | os.PathLike[str]) -> LogTable:
+    """Read one file, packed by gzip or not.
+
+    Raises:
+        DataError: a line is no JSON object, lacks a label, contradicts itself, or holds a continuous action
+            (`_label_ca`) or a slate (`_outcomes`); the message names the line.
+    """
+    path = Path(source)
+    skipped: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    contexts: list[dict[str, Any]] = []
+    candidates: list[list[dict[str, Any]]] = []
+    for line, event in _events(path, skipped):
+        row, order = _decision(path, line, event)
+        rows.append(row)
+        shared, multi = _context(event.get("c"))
+        contexts.append(shared)
+        if order is not None and sorted(order) == list(range(len(multi))):
+            candidates.append([multi[action] for action in order])
+    if not rows:
+        raise DataError("the log holds no decision", file=path, mend="Give DSJSON lines with `_label_cost`")
+    columns = {name: [row.get(name) for row in rows] for row in rows[:1] for name in row}
+    table = pl.DataFrame(columns, infer_schema_length=None)
+    held = table.select(
+        name
+        for name in table.columns
+        # What only some rows have cannot be checked or used as a column.
+        if not table[name].null_count() or name in ("action", "propensity", "reward", "p_drop")
+    )
+    notes = [f"Lines left out: {count:,} ({what})." for what, count in skipped.items()]
+    gone = [name for name in table.columns if name not in held.columns and table[name].count()]
+    if gone:
+        notes.append(f"Left out, because some rows do not have it: {', '.join(gone)}.")
+    if table["p_drop"].count():
+        held = held.with_columns(pl.col("p_drop").fill_null(0.0).cast(pl.Float64))
+        notes.append(DROPPED)
+    else:
+        held = held.drop("p_drop")
+    features = {**_columns(contexts), **_lists(candidates if len(candidates) == len(rows) else [])}
+    taken = {
+        name: values
+        for name, values in features.items()
+        if name not in held.columns and not (name in _KNOWN and values.null_count())
+    }
+    return LogTable(held.with_columns(**taken), os.fspath(path), tuple(notes))
+
+
+def _events(path: Path, skipped: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The decisions of a file with their lines; the other lines are counted."""
+    for line, text in lines_of(path):
+        if text.startswith("["):
+            skipped["checkpoints"] += 1
+            continue
+        try:
+            event = json.loads(text)
+        except ValueError:
+            raise _refused(path, line, "this is no JSON object", "Copy the file again") from None
+        if not isinstance(event, dict):
+            raise _refused(path, line, "this is no JSON object", "Copy the file again")
+        if "_label_ca" in event:
+            raise _refused(
+                path,
+                line,
+                "`_label_ca` holds a continuous action with a density, and only discrete actions are read",
+                "Give a log of discrete actions",
+            )
+        if "_outcomes" in event:
+            raise _refused(
+                path,
+                line,
+                "`_outcomes` holds a slate, and only one action a row is read",
+                "Give a log of one action a decision",
+            )
+        if event.get("_skipLearn") is True:
+            skipped["decisions that were not acted upon (_skipLearn)"] += 1
+        elif "_label_cost" not in event and "RewardValue" in event:
+            skipped["rewards without a decision"] += 1
+        else:
+            yield line, event
+
+
+def _decision(path: Path, line: int, event: dict[str, Any]) -> tuple[dict[str, Any], list[int] | None]:
+    """The row of a decision under the schema's names, and its candidates, counted from 0."""
+    for name in ("_label_cost", "_label_probability", "_label_Action"):
+        value = event.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _refused(path, line, f"`{name}` is missing or no number", "Mend or drop such lines")
+    action = event["_label_Action"] - 1
+    order, probabilities = event.get("a"), event.get("p")
+    if action < 0 or action != int(action):
+        raise _refused(path, line, f"action {action + 1} is none: they count from 1", "Mend such lines")
+    ranked = None
+    if order is not None:
+        if not isinstance(order, list) or not all(isinstance(one, int) and one >= 1 for one in order):
+            raise _refused(path, line, "`a` is no list of actions counted from 1", "Mend such lines")
+        ranked = [one - 1 for one in order]
+    if probabilities is not None and (ranked is None or len(probabilities) != len(ranked)):
+        raise _refused(path, line, "`p` has not one probability for each action of `a`", "Mend such lines")
+    drop = event.get("pdrop")
+    if drop is not None and not 0 <= drop < 1:
+        raise _refused(path, line, f"`pdrop` is {drop}, not in [0, 1)", "Mend such lines")
+    row = {
+        "event_id": event.get("EventId"),
+        "timestamp": event.get("Timestamp"),
+        "action": int(action),
+        "propensity": float(event["_label_probability"]),
+        # Adding 0 turns the -0.0 of a cost of 0 into 0.
+        "reward": -float(event["_label_cost"]) + 0.0,
+        "candidates": ranked,
+        "logging_probabilities": [float(one) for one in probabilities] if probabilities is not None else None,
+        "p_drop": drop,
+    }
+    return row, ranked
+
+
+def _context(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The single values of the shared context, and those of each action."""
+    if not isinstance(content, dict):
+        return {}, []
+    multi = content.get("_multi")
+    actions = [_flat(one) for one in multi] if isinstance(multi, list) else []
+    return _flat(content), actions
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Single values by dotted name; names that begin with `_` and lists are left out."""
+    found: dict[str, Any] = {}
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name.startswith("_"):
+                continue
+            if isinstance(value, dict):
+                found |= _flat(value, f"{prefix}{name}.")
+            elif isinstance(value, _SCALARS):
+                found[f"{prefix}{name}"] = value
+    return found
+
+
+def _columns(contexts: list[dict[str, Any]]) -> dict[str, pl.Series]:
+    """A column of each value that some row has; text where rows differ in its type."""
+    names = dict.fromkeys(name for context in contexts for name in context)
+    return {name: pl.Series(name, _alike([context.get(name) for context in contexts])) for name in names}
+
+
+def _lists(candidates: list[list[dict[str, Any]]]) -> dict[str, pl.Series]:
+    """A list column of each value that all candidates of all rows have."""
+    entries = [entry for row in candidates for entry in row]
+    if not entries:
+        return {}
+    names = [name for name in entries[0] if all(name in entry for entry in entries)]
+    found = {}
+    for name in names:
+        flat = iter(_alike([entry[name] for entry in entries]))
+        lists = [[next(flat) for _ in row] for row in candidates]
+        found[f"candidate_{name}"] = pl.Series(f"candidate_{name}", lists)
+    return found
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    """Values of one type: numbers as floats where not all are whole, anything mixed with text as text."""
+    kinds = {type(value) for value in values if value is not None}
+    if str in kinds and len(kinds) > 1:
+        return [None if value is None else str(value) for value in values]
+    if float in kinds:
+        return [None if value is None else float(value) for value in values]
+    if bool in kinds and int in kinds:
+        return [None if value is None else int(value) for value in values]
+    return values
+
+
+def _refused(path: Path, line: int, problem: str, mend: str) -> DataError:
+    return DataError(f"line {line + 1}: {problem}", file=path, mend=mend)
+
+
+DSJSON = Format("dsjson", "Vowpal Wabbit's DSJSON lines", read)

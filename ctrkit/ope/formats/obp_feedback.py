@@ -1,0 +1,119 @@
+"""Open Bandit Pipeline's `bandit_feedback`: the dictionary in memory, or saved with `numpy.savez`.
+
+Read are action, reward, pscore, position and context as every data set of obp 0.5.7 gives them, and any
+other array with one value a round. `context` [N, D] becomes the columns `context_0` to `context_{D-1}`.
+`pi_b` [N, A, 1], the logging policy's probabilities of all actions, becomes `logging_probabilities`.
+What describes the actions (`action_context`) or tells the truth (`expected_reward`) is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.errors import DataError
+from ctrkit.ope.formats.base import Format, LogTable, check_file
+
+_NEEDED = ("action", "reward", "pscore")
+_TRUTHS = ("expected_reward", "action_context", "n_rounds", "n_actions")
+
+
+def is_feedback(source: object) -> bool:
+    """Whether a dictionary is obp's rather than one of columns."""
+    return isinstance(source, Mapping) and "pscore" in source and {"n_rounds", "n_actions"} <= set(source)
+
+
+def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> LogTable:
+    """Read a dictionary or an .npz file; nothing in a file is unpickled.
+
+    Raises:
+        DataError: an array is missing or of another shape, an action has several columns (a slate), or the
+            file is damaged.
+    """
+    file: str | None = None
+    notes: list[str] = []
+    if isinstance(source, Mapping):
+        arrays = {name: value for name, value in source.items() if value is not None}
+    else:
+        file = os.fspath(source)
+        arrays, left_out = _load(Path(file))
+        if left_out:
+            notes.append(f"Left out, because reading it would run pickled code: {', '.join(left_out)}.")
+    for name in _NEEDED:
+        if name not in arrays:
+            raise DataError(
+                "an obp bandit_feedback needs this array",
+                file=file,
+                column=name,
+                mend="Save the whole dictionary, with numpy.savez(path, **bandit_feedback) say",
+            )
+    rows = np.size(arrays["action"])
+    columns: dict[str, Any] = {}
+    for name in _NEEDED:
+        values = np.asarray(arrays[name])
+        if values.ndim != 1 or len(values) != rows:
+            raise DataError(
+                f"one value a round is needed, and the shape is {values.shape} for {rows} actions",
+                file=file,
+                column=name,
+                mend="Log one action a round; slates are not read",
+            )
+        columns[name] = values
+    for name, value in arrays.items():
+        if name in _NEEDED or name in _TRUTHS:
+            continue
+        values = np.asarray(value)
+        if name == "pi_b":
+            columns |= _distribution(values, rows, file)
+        elif name == "context" and values.ndim == 2 and len(values) == rows:
+            columns |= {f"context_{index}": values[:, index] for index in range(values.shape[1])}
+        elif values.ndim == 1 and len(values) == rows:
+            columns[name] = values
+        else:
+            notes.append(f"Left out: '{name}' of shape {values.shape}, which is not one value a round.")
+    return LogTable(pl.DataFrame(columns), file, tuple(notes))
+
+
+def _distribution(values: NDArray[Any], rows: int, file: str | None) -> dict[str, pl.Series]:
+    """The logging policy's probabilities of all actions, as candidates and their probabilities."""
+    if values.ndim != 3 or values.shape[0] != rows or values.shape[2] != 1:
+        raise DataError(
+            f"one distribution a round is needed, [{rows}, actions, 1], and the shape is {values.shape}",
+            file=file,
+            column="pi_b",
+            mend="Leave it out, or give the distribution of one position",
+        )
+    actions = np.broadcast_to(np.arange(values.shape[1]), values.shape[:2])
+    return {
+        "candidates": pl.Series(actions).arr.to_list(),
+        "logging_probabilities": pl.Series(np.ascontiguousarray(values[:, :, 0])).arr.to_list(),
+    }
+
+
+def _load(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The arrays of an .npz file, and the names of those that are pickled (None among them)."""
+    check_file(path)
+    arrays: dict[str, NDArray[Any]] = {}
+    left_out: list[str] = []
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for name in stored.files:
+                try:
+                    arrays[name] = stored[name]
+                except ValueError:
+                    left_out.append(name)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+        raise DataError(
+            "the file is damaged or no .npz archive", file=path, mend="Write it with numpy.savez"
+        ) from error
+    return arrays, left_out
+
+
+OBP = Format("obp", "Open Bandit Pipeline's bandit_feedback, a dictionary or .npz", read)

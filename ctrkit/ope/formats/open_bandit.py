@@ -1,0 +1,44 @@
+"""Open Bandit Dataset (ZOZO, Saito et al. 2021): one CSV row an item shown in one of three places.
+
+Columns: an unnamed row number, timestamp, item_id, position (1 to 3), click, propensity_score, then
+user_feature_0 to user_feature_3 and user-item_affinity_0 onwards.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from ctrkit.errors import DataError
+from ctrkit.ope.formats.base import Format, LogTable
+from ctrkit.tables import read_table
+
+COLUMNS = ("item_id", "position", "click", "propensity_score")
+
+
+def read(source: str | os.PathLike[str]) -> LogTable:
+    """Read one CSV, in the order of its rows. Positions are counted from 0, as obp counts them.
+
+    Raises:
+        DataError: when the file is damaged or one of its columns is missing.
+    """
+    path = Path(source)
+    table = read_table(path)
+    for name in COLUMNS:
+        if name not in table.columns:
+            raise DataError(
+                "an Open Bandit log has this column",
+                file=path,
+                column=name,
+                mend="Give a log of that data set, or leave --format out",
+            )
+    renamed = table.rename({"item_id": "action", "click": "reward", "propensity_score": "propensity"})
+    kept = [name for name in renamed.columns if name]  # without the row number
+    if renamed.schema["position"].is_integer():
+        renamed = renamed.with_columns(pl.col("position") - 1)
+    return LogTable(renamed.select(kept), os.fspath(path))
+
+
+OPEN_BANDIT = Format("open-bandit", "Open Bandit Dataset CSV", read)

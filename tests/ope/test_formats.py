@@ -1,0 +1,327 @@
+"""Logs in every format, small ones written by hand, and what damaged ones are told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ctrkit.data.sources import open_bandit
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.ope import read_bandit_log
+from ctrkit.ope.formats import detect, read_log
+
+TABLE = pl.DataFrame(
+    {
+        "event_id": ["e1", "e2", "e3"],
+        "action": [3, 1, 2],
+        "propensity": [0.5, 0.25, 1.0],
+        "reward": [1.0, 0.0, 0.0],
+        "candidates": [[1, 3], [1, 2, 3], [2]],
+        "logging_probabilities": [[0.5, 0.5], [0.25, 0.25, 0.5], [1.0]],
+        "candidate_colour": [["red", "blue"], ["red", "green", "blue"], ["green"]],
+    }
+)
+
+DSJSON = """[checkpoint 1]
+{"_label_cost":-1.5,"_label_probability":0.8,"_label_Action":2,"_labelIndex":1,"Timestamp":"2021-07-29T10:00:00.5160000Z",\
+"EventId":"e1","a":[2,1,3],"p":[0.8,0.1,0.1],"c":{"User":{"age":31,"_id":"x"},"tags":[1],"_multi":[{"i":{"id":"A"}},{"i":{"id":"B"}},{"i":{"id":"C"}}]},"pdrop":0.5}
+{"RewardValue":1.0,"EnqueuedTimeUtc":"2021-07-29T10:00:00Z","EventId":"lost"}
+{"_label_cost":0,"_label_probability":1,"_label_Action":1,"_labelIndex":0,"_skipLearn":true,"EventId":"off","a":[1],"c":{},"p":[1]}
+
+{"_label_cost":0,"_label_probability":0.25,"_label_Action":1,"_labelIndex":0,"Timestamp":"2021-07-29T10:00:02Z",\
+"EventId":"e2","a":[3,1],"p":[0.75,0.25],"c":{"User":{"age":40.5},"_multi":[{"i":{"id":"A"}},{"i":{"id":"B"}}]}}
+"""
+
+# Three banners of one slot and one of two, with inverse propensities.
+CRITEO = """example 7: 5fa 1 4.0 1 2 1:300 2:250 9:a
+1 exid:7 11:5 12:x 12:y
+0 exid:7 11:6
+example 8: 5fb 0 2.5 1 3 1:300 2:250
+0 exid:8 11:6
+0 exid:8 11:6
+0 exid:8 11:5 12:x 12:y
+example 9: 5fc 0 30 2 2 1:728
+0 exid:9 11:6
+0 exid:9 11:5
+example 10: 5fd 0 1 1 1 1:300
+0 exid:10 11:7
+"""
+
+
+def write(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def as_text(table: pl.DataFrame, template: str) -> pl.DataFrame:
+    """Lists as a CSV may hold them."""
+    joined = {
+        "|": lambda values: "|".join(str(value) for value in values),
+        "json": lambda values: json.dumps(list(values)),
+    }[template]
+    lists = [name for name, dtype in table.schema.items() if dtype == pl.List]
+    return table.with_columns(pl.Series(name, [joined(v) for v in table[name]]) for name in lists)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "jsonl.gz", "json", "csv", "csv.gz", "json in csv"])
+def test_the_same_table_in_every_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"log.{kind.split()[-1]}"
+    if kind == "parquet":
+        TABLE.write_parquet(path)
+    elif kind.startswith("json") and kind != "json in csv":
+        text = TABLE.write_ndjson()
+        path.write_bytes(gzip.compress(text.encode()) if kind.endswith("gz") else text.encode())
+    else:
+        text = as_text(TABLE, "json" if kind == "json in csv" else "|").write_csv()
+        path.write_bytes(gzip.compress(text.encode()) if kind.endswith("gz") else text.encode())
+    assert detect(path).name == "table"
+    assert read_bandit_log(path).table.equals(TABLE)
+
+
+def test_many_files_are_one_log_and_an_error_names_the_right_one(tmp_path: Path) -> None:
+    parts = [TABLE[:1], TABLE[1:2], TABLE[2:]]
+    for number, part in enumerate(parts):
+        part.write_parquet(tmp_path / f"day{number}.parquet")
+    files = sorted(tmp_path.iterdir())
+    for source in (str(tmp_path / "day*.parquet"), files, [str(tmp_path / "day[01].parquet"), files[2]]):
+        log = read_bandit_log(source)
+        assert log.table.equals(TABLE)
+        np.testing.assert_array_equal(log.action_index, [1, 0, 0])
+        assert log.place(1) == (str(files[1]), 0)
+    parts[1].with_columns(propensity=pl.lit(1.5)).write_parquet(files[1])
+    with pytest.raises(DataError, match=r"not in \(0, 1\]") as caught:
+        read_bandit_log(str(tmp_path / "*"))
+    assert (caught.value.file, caught.value.row) == (str(files[1]), 0)
+    parts[1].with_columns(target_probability=pl.lit(0.5)).write_parquet(files[1])
+    with pytest.raises(DataError, match="no such column") as caught:
+        read_bandit_log(files)
+    assert (caught.value.file, caught.value.column) == (str(files[1]), "target_probability")
+    wrong = [
+        part.with_columns(target_probability=pl.lit(value))
+        for part, value in zip(parts, (0.5, 0.5, 2.0), strict=True)
+    ]
+    for part, file in zip(wrong, files, strict=True):
+        part.write_parquet(file)
+    with pytest.raises(DataError, match="above 1") as caught:
+        read_bandit_log(files)
+    assert (caught.value.file, caught.value.row) == (str(files[2]), 0)
+
+
+def test_files_of_other_types_and_globs_without_files_are_refused(tmp_path: Path) -> None:
+    table = TABLE.drop("candidates", "logging_probabilities", "candidate_colour")
+    table.write_parquet(tmp_path / "1.parquet")
+    table.with_columns(pl.col("action").cast(pl.String)).write_parquet(tmp_path / "2.parquet")
+    with pytest.raises(DataError, match="String, and Int64 in the first") as caught:
+        read_bandit_log(str(tmp_path / "*.parquet"))
+    assert (caught.value.file, caught.value.column) == (str(tmp_path / "2.parquet"), "action")
+    with pytest.raises(DataError, match="no file matches"):
+        read_bandit_log(str(tmp_path / "*.csv"))
+    with pytest.raises(ConfigError, match="Did you mean 'dsjson'"):
+        read_bandit_log(tmp_path / "1.parquet", format="dsjsn")
+
+
+def feedback() -> dict[str, Any]:
+    pi_b = np.array([[0.25, 0.75], [0.5, 0.5], [0.1, 0.9]])[:, :, None]
+    return {
+        "n_rounds": 3,
+        "n_actions": 2,
+        "context": np.arange(6.0).reshape(3, 2),
+        "action_context": np.eye(2),
+        "action": np.array([1, 0, 1]),
+        "position": None,
+        "reward": np.array([0, 1, 1]),
+        "expected_reward": np.full((3, 2), 0.5),
+        "pi_b": pi_b,
+        "pscore": np.array([0.75, 0.5, 0.9]),
+    }
+
+
+def test_obp_dictionary_and_npz(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.npz"
+    np.savez(path, **feedback())  # None is stored as a pickled object
+    in_memory, stored = read_bandit_log(feedback()), read_bandit_log(path)
+    assert stored.table.equals(in_memory.table)
+    assert stored.table.columns == [
+        "action", "reward", "propensity", "context_0", "context_1", "candidates", "logging_probabilities",
+    ]  # fmt: skip
+    assert stored.table["context_1"].to_list() == [1, 3, 5]
+    np.testing.assert_allclose(stored.logging_probabilities(slice(0, 3)), feedback()["pi_b"][:, :, 0])
+    assert "pickled code: position" in stored.notes[0]
+    for name, value, said in (
+        ("pscore", None, "needs this array"),
+        ("action", np.ones((3, 2)), "one value a round"),
+        ("pi_b", np.ones((3, 2, 3)), "one distribution a round"),
+    ):
+        with pytest.raises(DataError, match=said) as caught:
+            read_bandit_log({**feedback(), name: value}, format="obp")
+        assert caught.value.column == name
+    with pytest.raises(DataError, match=r"damaged or no \.npz"):
+        read_bandit_log(write(tmp_path, "text.npz", "hello"))
+
+
+def test_obp_data_as_obp_makes_it() -> None:
+    dataset = pytest.importorskip("obp.dataset")
+    made = dataset.SyntheticBanditDataset(n_actions=4, reward_type="binary", random_state=1)
+    given = made.obtain_batch_bandit_feedback(n_rounds=200)
+    log = read_bandit_log(given)
+    np.testing.assert_array_equal(log.reward, given["reward"])
+    np.testing.assert_array_equal(log.propensity, given["pscore"])
+    np.testing.assert_array_equal(log.action_index, given["action"])
+    np.testing.assert_allclose(log.logging_probabilities(slice(0, 200)), given["pi_b"][:, :, 0])
+
+
+OPEN_BANDIT = """,timestamp,item_id,position,click,propensity_score,user_feature_0,user-item_affinity_0
+0,2019-11-24 00:03:13.442536+00:00,14,3,0,0.0294,cef,0.5
+1,2019-11-24 00:03:36.705207+00:00,10,1,1,0.25,abc,0.0
+"""
+
+
+def test_open_bandit_csv(tmp_path: Path) -> None:
+    path = write(tmp_path, "men.csv", OPEN_BANDIT)
+    assert detect(path).name == "open-bandit"
+    table = read_bandit_log(path).table
+    assert table.columns == [
+        "timestamp", "action", "position", "reward", "propensity", "user_feature_0", "user-item_affinity_0",
+    ]  # fmt: skip
+    assert table.row(0) == (pytest.approx(1574553793.442536), 14, 2, 0.0, 0.0294, "cef", 0.5)
+    with pytest.raises(DataError, match="Open Bandit") as caught:
+        read_bandit_log(write(tmp_path, "x.csv", "a,b\n1,2\n"), format="open-bandit")
+    assert caught.value.column == "item_id"
+
+
+def test_open_bandit_sample_of_obp() -> None:
+    pytest.importorskip("obp")
+    path = open_bandit._package() / "dataset" / "obd" / "bts" / "women" / "women.csv"
+    log, source = read_bandit_log(path), open_bandit.read("women", "bts")
+    own = log.table.sort("timestamp", maintain_order=True)
+    for name in ("action", "position", "propensity", "reward", "user_feature_2"):
+        np.testing.assert_array_equal(own[name].to_numpy(), source[name].to_numpy())
+    assert log.reward.sum() == 46
+
+
+def test_dsjson(tmp_path: Path) -> None:
+    path = write(tmp_path, "events.json", DSJSON)
+    assert detect(path).name == "dsjson"
+    log = read_bandit_log(path)
+    table = log.table
+    assert table["event_id"].to_list() == ["e1", "e2"]
+    assert table["timestamp"].to_list() == [1627552800.516, 1627552802.0]
+    assert table["action"].to_list() == [1, 0]
+    assert table["reward"].to_list() == [1.5, 0.0]
+    assert str(table["reward"][1]) == "0.0"  # not -0.0
+    assert table["propensity"].to_list() == [0.8, 0.25]
+    assert table["candidates"].to_list() == [[1, 0, 2], [2, 0]]
+    assert table["logging_probabilities"].to_list() == [[0.8, 0.1, 0.1], [0.75, 0.25]]
+    assert table["p_drop"].to_list() == [0.5, 0.0]
+    assert table["User.age"].to_list() == [31.0, 40.5]
+    np.testing.assert_array_equal(log.action_index, [0, 1])
+    assert not {"User._id", "tags"} & set(table.columns)
+    # The second row ranks action 3 of a `_multi` of two: what describes its candidates is not known.
+    assert "candidate_i.id" not in table.columns
+    told = " ".join(log.notes)
+    for said in (
+        "1 (checkpoints)",
+        "1 (rewards without a decision)",
+        "1 (decisions that were not",
+        "1 - p_drop",
+    ):
+        assert said in told
+
+
+def test_dsjson_candidate_features_are_in_the_order_of_the_candidates(tmp_path: Path) -> None:
+    path = write(tmp_path, "events.dsjson", DSJSON.splitlines()[1])
+    assert read_bandit_log(path).table["candidate_i.id"].to_list() == [["B", "A", "C"]]
+
+
+def test_dsjson_files_with_other_features_are_one_log(tmp_path: Path) -> None:
+    lines = DSJSON.splitlines()
+    write(tmp_path, "1.json", lines[1])
+    write(tmp_path, "2.json", lines[5].replace('"age":40.5', '"city":"Rome"'))
+    table = read_bandit_log(str(tmp_path / "*.json")).table
+    assert table["User.age"].to_list() == [31, None]
+    assert table["User.city"].to_list() == [None, "Rome"]
+    assert table["p_drop"].to_list() == [0.5, 0.0]
+
+
+EVENT = '{"_label_cost":0,"_label_probability":0.5,"_label_Action":1,"a":[1,2],"p":[0.5,0.5]'
+BAD_DSJSON = [
+    ('{"_label_ca":{"cost":0.65,"pdf_value":6e-05,"action":185.1},"c":{}}', "continuous action"),
+    ('{"_label_cost":1,"_outcomes":[{"_a":1,"_p":0.8}],"c":{}}', "a slate"),
+    ('{"_label_cost":1,"_label_Action":1}', "`_label_probability` is missing"),
+    ('{"_label_cost":1,"_label_probability":0.5,"_label_Action":0}', "count from 1"),
+    (EVENT.replace("[0.5,0.5]", "[0.5]") + "}", "`p` has not one probability"),
+    (EVENT.replace("[1,2]", "[1,0]") + "}", "`a` is no list"),
+    (EVENT + ',"pdrop":1}', "`pdrop` is 1"),
+    (EVENT, "no JSON object"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_DSJSON)
+def test_bad_dsjson_names_the_line(text: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "bad.dsjson", f"{DSJSON.splitlines()[1]}\n\n{text}\n")
+    with pytest.raises(DataError, match=said) as caught:
+        read_bandit_log(path)
+    assert caught.value.file == str(path)
+    assert "line 3" in str(caught.value)
+
+
+def test_criteo(tmp_path: Path) -> None:
+    path = tmp_path / "banners.txt.gz"
+    path.write_bytes(gzip.compress(CRITEO.encode()))
+    assert detect(path).name == "criteo"
+    log = read_bandit_log(path)
+    table = log.table
+    assert table["event_id"].to_list() == ["7", "8", "10"]
+    np.testing.assert_allclose(log.propensity, [0.25, 0.4, 1.0])
+    assert log.reward.tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(log.action_index, 0)  # the first candidate is the one that was shown
+    first, second, _ = table["candidates"].to_list()
+    assert second == [first[1], f"{first[1]}-2", first[0]]
+    assert table["feature_9"].to_list() == ["a", None, None]
+    assert table["candidate_feature_12"].to_list() == [["x|y", ""], ["", "", "x|y"], [""]]
+    told = " ".join(log.notes)
+    for said in ("taken for 1/p", "one in ten", "1 (more than one slot)"):
+        assert said in told
+
+
+def test_criteo_propensities_that_are_no_inverses(tmp_path: Path) -> None:
+    text = CRITEO.replace(" 4.0 ", " 0.25 ").replace(" 2.5 ", " 0.4 ").replace(" 30 ", " 0.03 ")
+    log = read_bandit_log(write(tmp_path, "b.txt", text))
+    np.testing.assert_allclose(log.propensity, [0.25, 0.4, 1.0])
+    assert "taken for p:" in log.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (" 4.0 ", " 0.25 ", "neither propensities nor their inverses"),
+        (" 4.0 ", " 0 ", "line 1 .*above 0"),
+        (" 1 2 1:300", " 1 4 1:300", "line 1 .*2 candidates follow"),
+        ("example 8: 5fb 0 2.5", "example 8:", "line 4 .*a header is"),
+        ("0 exid:7 11:6", "0 11:6", "line 3 .*a candidate's line"),
+        ("example 7: 5fa 1 4.0 1 2 1:300 2:250 9:a\n", "", "line 1 .*a header"),
+    ],
+)
+def test_bad_criteo_names_the_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "b.txt", CRITEO.replace(old, new, 1))
+    with pytest.raises(DataError, match=said):
+        read_bandit_log(path, format="criteo")
+
+
+def test_only_slates_are_no_log(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no banner has a single slot"):
+        read_bandit_log(write(tmp_path, "b.txt", "\n".join(CRITEO.splitlines()[7:10])))
+
+
+def test_detection_does_not_mistake_columns_for_dsjson(tmp_path: Path) -> None:
+    row = {"action": 1, "propensity": 0.5, "reward": 1, "note": '"_label_cost"'}
+    path = write(tmp_path, "log.jsonl", "\n".join(json.dumps(row) for _ in range(2)))
+    assert detect(path).name == "table"
+    assert read_log(path)[0].table["note"].to_list() == ['"_label_cost"'] * 2
