@@ -6,24 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.hashing import GOLDEN, mixed
 
 # Hashes of distinct rows that a model keeps, at most: a share is then known to about 1 %.
 SAMPLE_SIZE = 8192
-
-_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 
 def row_hashes(data: EncodedTable) -> NDArray[np.uint64]:
     """A 64-bit hash of every row: equal for equal features, histories and labels, [n].
 
-    The mixing is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), column by column: the same on every
-    machine and in every version.
+    The mixing is that of SplitMix64, column by column (see `ctrkit.hashing`).
     """
     hashes = np.zeros(len(data), dtype=np.uint64)
     for array in (data.categorical, data.numeric, *data.sequences.values(), data.labels):
         for column in np.ascontiguousarray(array).view(np.uint32).T:
-            hashes = _mixed(hashes ^ column.astype(np.uint64))
+            hashes = mixed((hashes ^ column.astype(np.uint64)) + GOLDEN)
     return hashes
 
 
@@ -40,10 +37,3 @@ def share_seen(hashes: NDArray[np.uint64], sample: NDArray[np.uint64], size: int
     """
     told = hashes if sample.size < size else hashes[hashes <= sample[-1]]
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
-
-
-def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    hashes = hashes + _INCREMENT
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * _MULTIPLIERS[0]
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * _MULTIPLIERS[1]
-    return hashes ^ (hashes >> np.uint64(31))

@@ -8,21 +8,19 @@ from typing import Self, TypeAlias
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.hashing import GOLDEN, mixed
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import REWARD, TERM, WEIGHT, Floats, Ints
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
-Words: TypeAlias = NDArray[np.uint64]
 
 METHOD = "Poisson bootstrap"
 BLOCK = 32_768
 # One 64-bit hash holds the draws of four replicates.
 DRAWS = 4
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # How often a row is drawn, Poisson(1), by 16 random bits: the quantile in the middle of each step.
 COPIES = (
     stats.poisson.cdf(np.arange(20), 1.0).searchsorted((np.arange(2**16) + 0.5) / 2**16).astype(np.float64)
@@ -131,13 +129,6 @@ def snips(sums: Floats) -> Floats:
 def difference_to_logging(statistic: Statistic) -> Statistic:
     """The statistic less the logging policy's mean reward, Σ r / Σ 1, of the same rows."""
     return lambda sums: np.asarray(statistic(sums) - sums @ REWARD / sums[..., 0])
-
-
-def mixed(words: Words) -> Words:
-    """The finalizer of SplitMix64, one to one on 64-bit words: Steele, Lea and Flood, OOPSLA 2014."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
 
 
 def user_keys(users: pl.Series) -> Ints:

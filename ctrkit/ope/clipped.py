@@ -19,11 +19,6 @@ class ClippedInversePropensityScoring(ShrunkInversePropensityScoring):
     shrinkage: ClassVar[type[Shrinkage]] = Clip
     default: ClassVar[float] = 10.0
 
-    def __init__(
-        self, reward_range: tuple[float, float] | None = None, lambda_: float | str = default
-    ) -> None:
-        super().__init__(reward_range, lambda_)
-
 
 class SubGaussianInversePropensityScoring(ShrunkInversePropensityScoring):
     """mean(w / (1 - λ + λ w) · r), by default λ = 0.1, so that weights stay below 10; see `Harmonic`."""
@@ -31,11 +26,6 @@ class SubGaussianInversePropensityScoring(ShrunkInversePropensityScoring):
     name: ClassVar[str] = "sg-ips"
     shrinkage: ClassVar[type[Shrinkage]] = Harmonic
     default: ClassVar[float] = 0.1
-
-    def __init__(
-        self, reward_range: tuple[float, float] | None = None, lambda_: float | str = default
-    ) -> None:
-        super().__init__(reward_range, lambda_)
 
 
 class SwitchDoublyRobust(ShrunkDoublyRobust):
@@ -45,9 +35,6 @@ class SwitchDoublyRobust(ShrunkDoublyRobust):
     shrinkage: ClassVar[type[Shrinkage]] = Switch
     parameter: ClassVar[str] = "tau"
     default: ClassVar[float] = 10.0
-
-    def __init__(self, reward_range: tuple[float, float] | None = None, tau: float | str = default) -> None:
-        super().__init__(reward_range, tau)
 
 
 class OptimisticDoublyRobust(ShrunkDoublyRobust):
@@ -60,11 +47,6 @@ class OptimisticDoublyRobust(ShrunkDoublyRobust):
     shrinkage: ClassVar[type[Shrinkage]] = Optimistic
     default: ClassVar[float] = 100.0
 
-    def __init__(
-        self, reward_range: tuple[float, float] | None = None, lambda_: float | str = default
-    ) -> None:
-        super().__init__(reward_range, lambda_)
-
 
 class PessimisticDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust with weights min(w, λ), by default λ = 10; see `Clip`."""
@@ -73,11 +55,6 @@ class PessimisticDoublyRobust(ShrunkDoublyRobust):
     shrinkage: ClassVar[type[Shrinkage]] = Clip
     default: ClassVar[float] = 10.0
 
-    def __init__(
-        self, reward_range: tuple[float, float] | None = None, lambda_: float | str = default
-    ) -> None:
-        super().__init__(reward_range, lambda_)
-
 
 class SubGaussianDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust with weights w / (1 - λ + λ w), by default λ = 0.1; see `Harmonic`."""
@@ -85,8 +62,3 @@ class SubGaussianDoublyRobust(ShrunkDoublyRobust):
     name: ClassVar[str] = "sg-dr"
     shrinkage: ClassVar[type[Shrinkage]] = Harmonic
     default: ClassVar[float] = 0.1
-
-    def __init__(
-        self, reward_range: tuple[float, float] | None = None, lambda_: float | str = default
-    ) -> None:
-        super().__init__(reward_range, lambda_)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ctrkit.ope.base import Estimator, LoggedRows
 from ctrkit.ope.moments import Floats, Moments
+from ctrkit.ope.sums import Sums
 
 # A variance below this share of the second moments it is a difference of is rounding error.
 ROUNDING = 1e-13
@@ -30,9 +31,7 @@ class JointEstimators:
 
     def __init__(self, estimators: Mapping[str, Estimator]) -> None:
         self.estimators = dict(estimators)
-        size = 1 + 3 * len(self.estimators)
-        self.rows = np.zeros((size, size))
-        self.users = np.zeros((size, size))
+        self.sums = Sums(1 + 3 * len(self.estimators))
         self._start = {name: 1 + 3 * place for place, name in enumerate(self.estimators)}
 
     def update(self, rows: Mapping[str, LoggedRows]) -> None:
@@ -45,24 +44,18 @@ class JointEstimators:
                 raise ValueError(f"the users of '{name}' are not those of the others")
             estimator.update(mine)
             z += [mine.weights, estimator.terms(mine), mine.rewards]
-        stacked = np.stack(z)
-        self.rows += stacked @ stacked.T
-        sums = stacked
-        if first.users is not None:
-            sums = np.stack([np.bincount(first.users, line) for line in stacked])
-        self.users += sums @ sums.T
+        self.sums.update(np.stack(z), first.users)
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen, of other users."""
         for name, estimator in self.estimators.items():
             estimator.merge(other.estimators[name])
-        self.rows += other.rows
-        self.users += other.users
+        self.sums.merge(other.sums)
 
     @property
     def count(self) -> float:
         """Number of rows."""
-        return float(self.rows[0, 0])
+        return float(self.sums.rows[0, 0])
 
     @property
     def clustered(self) -> bool:
@@ -72,7 +65,7 @@ class JointEstimators:
     def place(self, name: str, four: Floats) -> Floats:
         """Coefficients of a name's own (1, w, f, r) as coefficients of z."""
         start = self._start[name]
-        found = np.zeros(len(self.rows))
+        found = np.zeros(len(self.sums.rows))
         found[[0, start, start + 1, start + 2]] = four
         return found
 
@@ -82,10 +75,7 @@ class JointEstimators:
 
     def moments(self, projection: Floats) -> Moments:
         """The moments of (1, w, f, r) = projection · z; projection [4, 1 + 3 K]."""
-        found = Moments()
-        found.rows = projection @ self.rows @ projection.T
-        found.users = projection @ self.users @ projection.T
-        return found
+        return self.sums.projected(projection)
 
     def covariance(self, directions: Floats) -> Floats:
         """Covariance of the means of directions · z; directions [M, 1 + 3 K] -> [M, M].
@@ -93,12 +83,12 @@ class JointEstimators:
         Users are taken together. Where that makes a variance less than independent rows would have, it is
         raised to theirs, as `Moments.standard_error` does, and the correlations stay as they are.
         """
-        mean = self.rows[0] / self.count
+        rows, users = self.sums.rows, self.sums.users
         centred = directions.copy()
-        centred[:, 0] -= directions @ mean
-        alone = np.einsum("md,de,me->m", centred, self.rows, centred)
-        together = centred @ self.users @ centred.T
-        scale = (np.abs(centred) @ np.sqrt(np.diag(self.rows))) ** 2
+        centred[:, 0] -= directions @ self.sums.mean
+        alone = np.einsum("md,de,me->m", centred, rows, centred)
+        together = centred @ users @ centred.T
+        scale = (np.abs(centred) @ np.sqrt(np.diag(rows))) ** 2
         alone = np.where(alone > ROUNDING * scale, alone, 0.0)
         own = np.diag(together)
         variance = np.where(alone > 0, np.maximum(alone, own), 0.0)

@@ -135,7 +135,7 @@ class Outcomes:
         method: RatioMethod,
     ) -> RatioEstimate:
         joint = self.joint
-        mean = joint.rows[0] / joint.count
+        mean = joint.sums.mean
         top, bottom = estimates[above].value, estimates[below].value
         directions = np.stack([joint.direction(above), joint.direction(below)])
         logged = np.stack([joint.place(above, REWARD), joint.place(below, REWARD)])

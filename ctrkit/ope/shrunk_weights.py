@@ -58,7 +58,8 @@ class ShrunkWeights(WeightedEstimator):
 
     Args:
         reward_range: see `Estimator`.
-        strength: of the shrinkage, or `slope` or `mse` for the rule of `ctrkit.ope.tuning` that chooses it.
+        strength: of the shrinkage, by default `default`; or `slope` or `mse` for the rule of
+            `ctrkit.ope.tuning` that chooses it.
 
     Raises:
         ConfigError: for a strength out of range, an unknown rule, and `mse` without a range of rewards.
@@ -69,8 +70,11 @@ class ShrunkWeights(WeightedEstimator):
     parameter: ClassVar[str] = "lambda"
     default: ClassVar[float]
 
-    def __init__(self, reward_range: tuple[float, float] | None, strength: float | str) -> None:
+    def __init__(
+        self, reward_range: tuple[float, float] | None = None, strength: float | str | None = None
+    ) -> None:
         super().__init__(reward_range)
+        strength = self.default if strength is None else strength
         self.rule: Rule | None = None
         if isinstance(strength, str):
             self.rule = _known(strength, self.parameter)

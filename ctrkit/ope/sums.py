@@ -47,7 +47,10 @@ class Sums:
 
     def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
         """The `Moments` of (1, weight · z, term · z, reward · z)."""
-        projection = np.stack([np.eye(len(self.rows))[0], weight, term, reward])
+        return self.projected(np.stack([np.eye(len(self.rows))[0], weight, term, reward]))
+
+    def projected(self, projection: Floats) -> Moments:
+        """The `Moments` of projection · z, projection [4, D]."""
         found = Moments()
         found.rows = projection @ self.rows @ projection.T
         found.users = projection @ self.users @ projection.T
