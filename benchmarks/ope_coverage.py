@@ -137,7 +137,7 @@ def _intervals(problem: Problem, rows: LoggedRows, draw: int) -> list[Interval]:
     sequence = ConfidenceSequence((0.0, 1.0), bound)
     sequence.update(rows.weights, rows.rewards)
     bootstrap = PoissonBootstrap(REPLICATES)
-    keys = draw * problem.rows + np.arange(problem.rows)
+    keys = (draw * problem.rows + np.arange(problem.rows)).astype(np.uint64)
     bootstrap.update(rows.weights, rows.weights * rows.rewards, rows.rewards, keys)
     bernstein = empirical_bernstein(moments, TERM, (0.0, bound), CONFIDENCE)
     return [

@@ -11,6 +11,7 @@ from ctrkit.cli import (
     calibrate,
     evaluate,
     explain,
+    learn_policy,
     models,
     ope,
     ope_check,
@@ -36,6 +37,7 @@ _ope = typer.Typer(invoke_without_command=True)
 _ope.callback()(ope.ope)
 _ope.command("check")(ope_check.check)
 app.add_typer(_ope, name="ope")
+app.command("learn-policy")(learn_policy.learn_policy)
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)

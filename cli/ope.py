@@ -22,12 +22,32 @@ def ope(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Artifact, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
+            help="Artifact, program, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
         ),
     ] = None,
     target_column: Annotated[
         str | None, typer.Option(help="Column with the new policy's probability of the action.")
     ] = None,
+    estimator: Annotated[
+        list[str] | None, typer.Option(help="An estimator such as dr or switch-dr:tau=10; repeatable.")
+    ] = None,
+    interval: Annotated[
+        str | None, typer.Option(help="Kind of intervals: cressie-read, normal, betting and more.")
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Of the intervals; 0.95.")] = None,
+    cluster_by: Annotated[
+        str | None, typer.Option(help="Column whose values are independent, or row. Else the user.")
+    ] = None,
+    segment: Annotated[
+        list[str] | None, typer.Option(help="Column to tell estimates apart by; repeatable.")
+    ] = None,
+    outcome: Annotated[
+        list[str] | None, typer.Option(help="Reward column such as value or cost; repeatable.")
+    ] = None,
+    action_feature: Annotated[
+        str | None, typer.Option(help="What actions share, for MIPS and OffCEM.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="local, or ray for a cluster.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -48,7 +68,18 @@ def ope(
             policy,
             target_column=target_column,
             config=config,
-            overrides=common.overrides_of(overrides, seed=seed),
+            overrides=common.overrides_of(
+                overrides,
+                seed=seed,
+                estimators=estimator,
+                interval=interval,
+                confidence=confidence,
+                cluster_by=cluster_by,
+                segments=segment,
+                outcomes=outcome,
+                action_feature=action_feature,
+                engine=engine,
+            ),
             out=out,
             on_step=progress,
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ctrkit.api.evaluate import evaluate
     from ctrkit.api.evaluate_policy import evaluate_policy
     from ctrkit.api.explain import explain
+    from ctrkit.api.learn_policy import learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.model import Model, load
     from ctrkit.api.recalibrate import recalibrate
@@ -46,6 +47,7 @@ _HOME = {
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
     "explain": "ctrkit.api.explain",
+    "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.model",
     "recalibrate": "ctrkit.api.recalibrate",
@@ -64,6 +66,7 @@ __all__ = [
     "evaluate",
     "evaluate_policy",
     "explain",
+    "learn_policy",
     "list_models",
     "load",
     "recalibrate",

@@ -11,7 +11,7 @@ CtrkitError
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -53,6 +53,10 @@ class InputError(CtrkitError):
         message = f"{', '.join(place)}: {problem}." if place else f"{problem}."
         super().__init__(f"{message} {mend}." if mend else message)
 
+    def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
+        # An exception is copied, to another process say, by its one message; this one has parts.
+        return _rebuilt, (type(self), self.problem, self.file, self.column, self.row, self.mend)
+
 
 class ConfigError(InputError):
     """A config file or a `--set` value is wrong."""
@@ -64,6 +68,17 @@ class DataError(InputError):
 
 class ArtifactError(InputError):
     """A model file is wrong, or lacks what the command needs."""
+
+
+def _rebuilt(
+    kind: type[InputError],
+    problem: str,
+    file: str | None,
+    column: str | None,
+    row: int | None,
+    mend: str | None,
+) -> InputError:
+    return kind(problem, file=file, column=column, row=row, mend=mend)
 
 
 class RunError(CtrkitError):

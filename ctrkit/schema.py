@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -151,20 +152,24 @@ class LogSchema:
     name: str
     columns: tuple[Column, ...]
 
+    def renames(self, names: Sequence[str]) -> dict[str, str]:
+        """Of a table's columns, those that are an alias of a column that is not there: alias -> name."""
+        found: dict[str, str] = {}
+        for column in self.columns:
+            alias = next((alias for alias in column.aliases if alias in names), None)
+            if alias is not None and column.name not in names:
+                found[alias] = column.name
+        return found
+
     def apply(self, table: pl.DataFrame, file: str | None = None) -> pl.DataFrame:
         """The table with aliases renamed, types cast and every value checked.
 
         Raises:
             DataError: names the file, the column, the first faulty row and the mend.
         """
-        renames: dict[str, str] = {}
+        renames = self.renames(table.columns)
         for column in self.columns:
-            if column.name in table.columns:
-                continue
-            found = next((alias for alias in column.aliases if alias in table.columns), None)
-            if found is not None:
-                renames[found] = column.name
-            elif column.required:
+            if column.required and column.name not in (*table.columns, *renames.values()):
                 also = f" (or {', '.join(column.aliases)})" if column.aliases else ""
                 close = nearest(column.name, table.columns) if table.columns else ""
                 raise DataError(
@@ -338,7 +343,25 @@ BANDIT_LOG = LogSchema(
         ),
         Column("position", "id", "the slot of the action on the page", ("slot",)),
         Column("slate_id", "id", "the page or banner whose slots the rows are"),
+        Column(
+            "marginal_propensity",
+            "probability",
+            "the logging policy's probability of the slot's action, whatever stands in the slots above it",
+        ),
+        Column(
+            "target_marginal_probability",
+            "number",
+            "the new policy's probability of the slot's action, whatever stands in the slots above it",
+            low=0.0,
+        ),
         Column("logger_id", "id", "which logging policy chose, where there were several"),
+        Column(
+            "logger_probabilities",
+            "probabilities",
+            "every logger's probability of the logged action, in the order of their sorted ids",
+        ),
+        Column("q_logged", "number", "a model's prediction of the reward of the logged action"),
+        Column("q_policy", "number", "the mean of that model's predictions under the new policy"),
         Column(
             "p_drop",
             "number",
@@ -346,6 +369,34 @@ BANDIT_LOG = LogSchema(
             ("pdrop",),
             low=0.0,
         ),
+    ),
+)
+
+BID_LOG = LogSchema(
+    "bid log",
+    (
+        Column("event_id", "id", "the decision's unique id", ("EventId",)),
+        Column("timestamp", "time", "the time of the bid", ("ts", "Timestamp")),
+        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",)),
+        Column("bid", "number", "the bid that was made", ("action",), required=True),
+        Column(
+            "density",
+            "number",
+            "the logging policy's probability density at the bid, per unit of the bid",
+            ("pdf_value", "propensity"),
+            required=True,
+        ),
+        Column("reward", "number", "what the bid earned", ("r",), required=True),
+        Column("target_bid", "number", "the bid of the new policy"),
+        Column(
+            "p_drop",
+            "number",
+            "the probability with which such a row was dropped from the log",
+            ("pdrop",),
+            low=0.0,
+        ),
+        Column("q_logged", "number", "a model's prediction of the reward of the logged bid"),
+        Column("q_policy", "number", "its prediction of the reward of the new policy's bid"),
     ),
 )
 

@@ -2,51 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import polars as pl
+
+from ctrkit.ope import Evaluation, PolicyEvaluation
+from ctrkit.ope.evaluation import estimates_of, plain
+from ctrkit.ope.overlap import LARGEST_TAIL_SHAPE
 from ctrkit.ope.verdict import DECISIVE
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.figures import forest_plot
+from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
+
+# Rows of a table that tells of every action, or of every pair of action and column.
+SHOWN = 20
 
 
-def policy_report(content: dict[str, Any], truths: Sequence[float | None], notes: Sequence[str]) -> Report:
-    """The tables and the forest plot of each policy; of several, one table of all of them first.
-
-    Args:
-        content: `Evaluation.to_dict()`. truths: of the policies, in their order, where known.
-    """
+def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
+    """The tables and figures of each policy; of several, one table of all of them first."""
+    content = evaluation.to_dict()
     policies, logging = content["policies"], content["logging"]
     several = len(policies) > 1
     tables: list[Table] = []
     figures: list[Figure] = []
-    for number, (policy, truth) in enumerate(zip(policies, truths, strict=True), start=1):
-        tables += [_estimates(policy, logging, truth), _diagnostics(policy)]
-        drawn = _drawn(policy)
-        if drawn:
-            name = f"estimates_{number}" if several else "estimates"
-            figures.append(forest_plot(name, logging, drawn, truth))
+    details: list[Table] = []
+    for number, (found, policy) in enumerate(zip(evaluation.policies, policies, strict=True), start=1):
+        tables += [_estimates(policy, logging), *_groups(found), _diagnostics(policy)]
+        figures += _figures(found, policy, logging, f"_{number}" if several else "", evaluation.confidence)
+        details += [_overlap(found), *_segments(policy)]
     ranking = content["ranking"]
     return Report(
         "Off-policy evaluation",
         "\n".join(f"Verdict on {one['name']}: {one['verdict']} ({one['reason']})." for one in policies),
-        (_policies(policies, truths), *_ranked(ranking)) if several else tuple(tables),
+        (_policies(policies), *_ranked(ranking)) if several else tuple(tables),
         tuple(figures),
         (*content["notes"], *notes),
-        details=(*_differences(ranking), *tables) if several else (),
+        details=(
+            *_differences(ranking),
+            *(tables if several else ()),
+            *details,
+            *_balance(evaluation.balance),
+        ),
     )
 
 
-def _policies(policies: Sequence[dict[str, Any]], truths: Sequence[float | None]) -> Table:
+def _figures(
+    found: PolicyEvaluation, policy: dict[str, Any], logging: dict[str, Any], suffix: str, confidence: float
+) -> Iterator[Figure]:
+    """Which estimates, on which weights, since when, where, and on which actions."""
+    drawn = _drawn(policy)
+    if drawn:
+        yield forest_plot(f"estimates{suffix}", logging, drawn, found.truth)
+    yield weight_figure(f"weights{suffix}", found.name, found.weights)
+    if found.timeline is not None:
+        yield timeline_figure(f"timeline{suffix}", found.name, found.timeline, confidence)
+    yield overlap_figure(f"overlap{suffix}", found.name, found.overlap)
+    for number, segments in enumerate(found.segments, start=1):
+        yield segment_figure(f"segments_{number}{suffix}", found.name, segments, confidence)
+
+
+def _policies(policies: Sequence[dict[str, Any]]) -> Table:
     """One line a policy: its verdict, and the estimate that decides."""
     rows = []
-    for policy, truth in zip(policies, truths, strict=True):
+    for policy in policies:
         by_name = {estimate["estimator"]: estimate for estimate in policy["estimates"]}
         decisive = next((by_name[name] for name in DECISIVE if name in by_name), None)
         told = ("–",) * 3
         if decisive is not None:
             told = (_interval(decisive), _interval(decisive["difference"]), decisive["estimator"])
-        rows.append((policy["name"], policy["verdict"], *told, _number(truth)))
+        rows.append((policy["name"], policy["verdict"], *told, _number(policy["truth"])))
     header = ("policy", "verdict", "value of a decision", "less the logging policy's", "by", "truth")
     return Table("Policies", header, tuple(rows))
 
@@ -79,8 +104,9 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
     return (Table("Paired differences, intervals for all of them together", header, rows),)
 
 
-def _estimates(policy: dict[str, Any], logging: dict[str, Any], truth: float | None) -> Table:
+def _estimates(policy: dict[str, Any], logging: dict[str, Any]) -> Table:
     """Every estimate of one policy."""
+    truth = policy["truth"]
     known = () if truth is None else (("truth", _number(truth), "", "", ""),)
     rows = (
         ("logging policy", *_value(logging)),
@@ -91,9 +117,82 @@ def _estimates(policy: dict[str, Any], logging: dict[str, Any], truth: float | N
     return Table(f"Value of a decision under {policy['name']}", header, rows)
 
 
+def _groups(found: PolicyEvaluation) -> Iterator[Table]:
+    """Estimates that this log allows beside the usual ones."""
+    header = ("estimator", "value", "less the logging policy's", "what it is or takes for granted")
+    for group in found.groups:
+        rows = []
+        for estimate in plain(estimates_of(group.estimates)):
+            name = estimate["estimator"]
+            ends = (_interval(estimate), _interval(estimate["difference"]))
+            rows.append((name, *ends, group.meaning.get(name.partition(":")[0], "")))
+        yield Table(f"{group.title} under {found.name}", header, tuple(rows))
+
+
 def _diagnostics(policy: dict[str, Any]) -> Table:
-    rows = tuple((name.replace("_", " "), _number(value)) for name, value in policy["diagnostics"].items())
-    return Table(f"Diagnostics of {policy['name']}", ("what", "value"), rows)
+    """What speaks for and against the estimates, with what it should be."""
+    d, size, residual = policy["diagnostics"], policy["sample_size"], policy["residual"]
+    tail, timeline = policy["weights"]["tail"]["shape"], policy["timeline"]
+    rows: list[tuple[str, Any, str]] = [
+        ("rows", d["rows"], ""),
+        ("rows with a reward", d["positives"], "at least 10"),
+        ("effective sample size", d["effective_sample_size"], "at least 100"),
+        ("mean weight", d["mean_weight"], f"1 (z = {_number(d['mean_weight_z'])})"),
+        ("largest weight", d["max_weight"], ""),
+        ("weight of the heaviest 1 % of rows", d["top_share"], "0.01 where all weigh alike"),
+        ("shape of the weights' tail", tail, f"below {LARGEST_TAIL_SHAPE}"),
+        ("mass on what is never logged", d["unsupported_share"], "0"),
+    ]
+    if residual is not None:
+        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {_number(residual['z'])})"))
+    if timeline is not None:
+        drift = timeline["weight_drift"]
+        rows.append(("drift of the mean weight, p-value", drift["p_value"], "not near 0"))
+    if size is not None:
+        rows.append(("rows needed to tell this difference", size["rows_needed"], "at 80 % power"))
+    cells = tuple((what, _number(value), right) for what, value, right in rows if value is not None)
+    return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), cells)
+
+
+def _overlap(found: PolicyEvaluation) -> Table:
+    """The actions that the policy wants most, and what the log has of them."""
+    names = ("action", "rows", "logged_share", "policy_share", "effective_sample_size", "max_weight")
+    rows = tuple(
+        (str(row["action"]), *(_number(row[name]) for name in names[1:]))
+        for row in plain(found.overlap.head(SHOWN).to_dicts())
+    )
+    header = tuple(name.replace("_", " ") for name in names)
+    return Table(f"What {found.name} wants most, and what was logged", header, rows)
+
+
+def _segments(policy: dict[str, Any]) -> Iterator[Table]:
+    """A table for each column by which estimates are told apart."""
+    header = ("segment", "rows", "with a reward", "value", "less the logging policy's", "adjusted p-value")
+    for column in policy["segments"]:
+        rows = []
+        for one in column["segments"]:
+            estimate = one["estimate"]
+            ends = {**estimate["difference_interval"], "value": estimate["difference"]}
+            counts = (_number(one["rows"]), _number(one["positives"]), _number(estimate["value"]))
+            rows.append((one["label"], *counts, _interval(ends), _number(one["adjusted_p_value"])))
+        p_value = column["heterogeneity"]["adjusted_p_value"]
+        title = f"{policy['name']} by {column['column']} (alike in all: p = {_number(p_value)})"
+        yield Table(title, header, tuple(rows))
+
+
+def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
+    """Where the estimated propensities leave actions most out of balance."""
+    if balance is None or not balance.height:
+        return ()
+    rows = tuple(
+        (
+            f"{row['column']} of {row['action']}",
+            *(_number(row[name]) for name in ("before", "after", "noise")),
+        )
+        for row in plain(balance.head(SHOWN).to_dicts())
+    )
+    header = ("column of action", "unweighted", "weighted", "by chance")
+    return (Table("Balance under the estimated propensities, in standard deviations", header, rows),)
 
 
 def _drawn(policy: dict[str, Any]) -> list[dict[str, Any]]:

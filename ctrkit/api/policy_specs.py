@@ -1,18 +1,32 @@
-"""Policies to evaluate, as a person names them: artifacts, columns, and the ones to compare with."""
+"""Policies to evaluate, as a person names them: artifacts, programs, columns, functions, and the ones to
+compare with."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from ctrkit.api.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.model import Model, load
-from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, UniformPolicy
+from ctrkit.api.policy_program import ACTIONS, COLUMNS, kind_of_program, open_program
+from ctrkit.config import apply_overrides, build
+from ctrkit.errors import ArtifactError, ConfigError, RunError, nearest
+from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
+from ctrkit.policies.candidates import Floats
+from ctrkit.policies.registry import SETTINGS
 
-PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy"
+# Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
+PolicyFunction: TypeAlias = Callable[[pl.DataFrame, pl.Series], ArrayLike]
+PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy | PolicyFunction"
 
 ACTION, COLUMN = "action:", "column:"
 _BY_NAME = {policy.name: policy for policy in (UniformPolicy, LoggingPolicy)}
@@ -24,36 +38,107 @@ class Spec:
 
     Attributes:
         name: in tables, one for each.
-        given: a policy, the model of an artifact, or the name of a column.
+        policy: decides; or the name of the column with the policy's probability of the logged action.
+        scorer: of an artifact's policy, the scores that all policies over the same artifact share.
     """
 
     name: str
-    given: Policy | Model | str
+    policy: Policy | str
+    scorer: CandidateScorer | None = None
 
 
-def policy_specs(policies: Sequence[PolicyLike]) -> list[Spec]:
-    """What is meant by each: `uniform`, `logging` (the policy of the log), `action:ID` (always that action),
-    `column:NAME` (the probability of the logged action), or the path of an artifact.
+class FunctionPolicy(Policy):
+    """A policy that a function decides.
+
+    Args:
+        function: gives the probabilities [B, K] of the candidates of B rows, 0 at missing places.
+    """
+
+    name: ClassVar[str] = "function"
+
+    def __init__(self, function: PolicyFunction) -> None:
+        self.function = function
+        self.called = getattr(function, "__name__", type(function).__name__)
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """See `Policy`.
+
+        Raises:
+            RunError: the function gives the wrong shape, or rows that are no distributions.
+        """
+        mask = candidate_mask(candidates)
+        found = np.asarray(self.function(context, candidates), dtype=np.float64)
+        if found.shape != mask.shape:
+            raise RunError(
+                f"policy {self.called}: probabilities of shape {found.shape} for candidates {mask.shape}"
+            )
+        # A NaN fails every comparison, so that what is asked is whether all is well.
+        well = np.where(mask, found >= 0, found == 0).all(axis=1) & (np.abs(found.sum(axis=1) - 1) <= 1e-6)
+        if not well.all():
+            row = int(np.argmin(well))
+            raise RunError(
+                f"policy {self.called}: the probabilities of row {row} are no distribution: at least 0, "
+                f"0 where there is no candidate, and of sum 1; they sum to {found[row].sum():g}"
+            )
+        return found
+
+
+def policy_specs(
+    policies: PolicyLike | Sequence[PolicyLike], config: PolicyConfig | None = None
+) -> list[Spec]:
+    """What is meant by one or each of these, opened and ready to use.
+
+    - `uniform`, and `logging`, the policy of the log;
+    - `action:ID`, always that action;
+    - `column:NAME`, where the log has the probability of the logged action;
+    - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
+      in place of its own, as in `model.pt:softmax,temperature=0.5`;
+    - the path of a TorchScript or `torch.export` program, or `PATH:columns=NAME,...[,actions=ID,...]` with
+      the columns that it reads and the actions that it scores (see `policy_program.open_program`);
+    - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
+
+    Artifacts and programs are told apart by content. Each artifact is opened once, and its policies share the
+    scores of a block.
+
+    Args:
+        config: the policy of artifacts, in place of their own, where the spec names none.
 
     Raises:
-        ArtifactError: no such artifact, or a damaged one.
+        ConfigError: a name or setting that there is not, or no policy at all.
+        ArtifactError: no such file, or one that is damaged or none of these.
     """
-    specs = [_spec(policy) for policy in policies]
+    models: dict[str | int, CandidateScorer] = {}
+    many = isinstance(policies, Sequence) and not isinstance(policies, str)
+    given: Sequence[PolicyLike] = policies if many else [policies]  # type: ignore[assignment, list-item]
+    if not given:
+        raise ConfigError("no policy is given", mend="Give at least one")
+    specs = [_spec(policy, config, models) for policy in given]
+    if len(specs) == 1 and specs[0].scorer is not None:
+        # Alone, an artifact's policy needs not say of which artifact it is.
+        return [replace(specs[0], name=specs[0].name.rpartition(": ")[2])]
     known = Counter(spec.name for spec in specs)
-    met: Counter[str] = Counter()
+    taken, met = set(known), Counter[str]()
     unique = []
     for spec in specs:
-        met[spec.name] += 1
-        number = f" ({met[spec.name]})" if known[spec.name] > 1 else ""
-        unique.append(Spec(f"{spec.name}{number}", spec.given))
+        name = spec.name
+        while known[spec.name] > 1 and name in taken:
+            met[spec.name] += 1
+            name = f"{spec.name} ({met[spec.name]})"
+        taken.add(name)
+        unique.append(replace(spec, name=name))
     return unique
 
 
-def _spec(policy: PolicyLike) -> Spec:
+def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | int, CandidateScorer]) -> Spec:
     if isinstance(policy, Policy):
         return Spec(policy.name, policy)
     if isinstance(policy, Model):
-        return Spec("", policy)
+        scorer = models.setdefault(id(policy), CandidateScorer(policy))
+        made = policy_of_model(scorer, config)
+        return Spec(made.name, made, scorer)
+    if not isinstance(policy, (str, os.PathLike)):
+        function = FunctionPolicy(policy)
+        return Spec(function.called, function)
     text = os.fspath(policy)
     if text in _BY_NAME:
         return Spec(text, _BY_NAME[text]())
@@ -61,4 +146,69 @@ def _spec(policy: PolicyLike) -> Spec:
         return Spec(text, FixedPolicy(text.removeprefix(ACTION)))
     if text.startswith(COLUMN):
         return Spec(text.removeprefix(COLUMN), text.removeprefix(COLUMN))
-    return Spec(Path(text).stem, load(text))
+    file, settings = _file_and_settings(text)
+    stem = Path(file).stem
+    if kind_of_program(file) is not None:
+        return Spec(stem, open_program(file, **_program_settings(text, settings)))
+    where = os.path.realpath(file)
+    if where not in models:
+        models[where] = CandidateScorer(load(file))
+    chosen = config if settings is None else _policy_config(text, settings)
+    made = policy_of_model(models[where], chosen)
+    return Spec(f"{stem}: {settings or made.name}", made, models[where])
+
+
+def _file_and_settings(text: str) -> tuple[str, str | None]:
+    """`PATH:SETTINGS` apart; a path may have colons of its own."""
+    if Path(text).is_file():
+        return text, None
+    for colon in (match.start() for match in re.finditer(":", text)):
+        if Path(text[:colon]).is_file():
+            return text[:colon], text[colon + 1 :]
+    if re.fullmatch(r"[\w-]+(:.*)?", text):
+        word = text.partition(":")[0]
+        near = nearest(word, [*_BY_NAME, "action", "column"])
+        raise ConfigError(
+            f"'{text}' is neither a policy nor a file",
+            mend=f"{near}, or give the path of an artifact or program",
+        )
+    raise ArtifactError("no such file", file=text, mend="Give the path of an artifact or of a program")
+
+
+def _policy_config(text: str, settings: str) -> PolicyConfig:
+    """The config in `NAME,SETTING=VALUE,...`."""
+    name, *others = settings.split(",")
+    keys = [other.partition("=")[0] for other in others]
+    build(PolicyConfig, {"name": name})
+    for key, other in zip(keys, others, strict=True):
+        if key not in SETTINGS[name]:
+            known = SETTINGS[name]
+            raise ConfigError(
+                f"policy '{text}': '{name}' has no setting '{key}'",
+                mend=nearest(key, known) if known else f"Write {name} alone",
+            )
+        if "=" not in other or keys.count(key) > 1:
+            raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
+    return build(PolicyConfig, apply_overrides({"name": name}, others))
+
+
+def _program_settings(text: str, settings: str | None) -> Mapping[str, Any]:
+    """The lists in `columns=NAME,...,actions=ID,...`."""
+    found: dict[str, list[str]] = {}
+    key = ""
+    for part in [] if settings is None else settings.split(","):
+        before, equals, value = part.partition("=")
+        if equals:
+            if before not in (COLUMNS, ACTIONS) or before in found:
+                raise ConfigError(
+                    f"policy '{text}': a program has no setting '{before}', or has it already",
+                    mend=nearest(before, (COLUMNS, ACTIONS)),
+                )
+            key, part = before, value
+        if not key or not part:
+            raise ConfigError(
+                f"policy '{text}': what stands after a program's path names its columns",
+                mend="Write PATH:columns=NAME,NAME",
+            )
+        found.setdefault(key, []).append(part)
+    return found

@@ -1,9 +1,11 @@
 """Off-policy evaluation: what a new policy would have earned on an old policy's log. Needs no torch."""
 
 from ctrkit.ope.base import Estimate, Estimator, LoggedRows
-from ctrkit.ope.evaluate import DEFAULT_ESTIMATORS, Evaluation, PolicyEvaluation, evaluate
+from ctrkit.ope.evaluate import DEFAULT_ESTIMATORS, evaluate
+from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.log import BanditLog, read_bandit_log
+from ctrkit.ope.parts import log_parts
 from ctrkit.ope.registry import ESTIMATORS
 from ctrkit.ope.reward_model import RewardModel
 from ctrkit.ope.verdict import Verdict
@@ -23,5 +25,6 @@ __all__ = [
     "RewardModel",
     "Verdict",
     "evaluate",
+    "log_parts",
     "read_bandit_log",
 ]

@@ -28,7 +28,7 @@ from ctrkit.ope.audit_findings import (
 from ctrkit.ope.audit_tests import ActionCalibration, TimeBins, by_time, calibrate_actions, newest_rows
 from ctrkit.ope.faults import set_aside
 from ctrkit.ope.formats import read_log
-from ctrkit.ope.log import BanditLog, bandit_log
+from ctrkit.ope.log import BanditLog, Part, bandit_log
 from ctrkit.ope.moments import Floats
 from ctrkit.tables import TableLike, name_of
 
@@ -98,17 +98,18 @@ def audit_source(
         DataError: a file cannot be read, or a column is missing or of a wrong type.
     """
     tables = read_log(source, format)
-    parts, faults = [], []
-    for table in tables:
+    sounds, parts, faults = [], [], []
+    for number, table in enumerate(tables):
         sound, rows, found = set_aside(table)
         faults += found
         if sound.table.height:
-            parts.append((sound, rows))
+            sounds.append(sound)
+            parts.append(Part(sound.file, 0, rows, number=number))
     findings = tuple(fault(one) for one in faults)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     if not parts:
         return Audit(0, 0, None, None, findings, (), None, np.zeros(0), notes)
-    log = bandit_log(parts, name_of(source))
+    log = bandit_log(sounds, parts, name_of(source))
     return audit(log, false_discovery_rate=false_discovery_rate, bins=bins, before=findings)
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
+from ctrkit.hashing import Words
 from ctrkit.ope.intervals import Interval, Unseen, cressie_read, normal
 from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
+
+# The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
+# weights of a density ratio.
+View: TypeAlias = Literal["plain", "more robust", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class LoggedRows:
         q_logged: [B] the reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy, Σ π(a) q(a).
         users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
+        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
+        units: [B] keys of users or rows (see `ctrkit.ope.units`), for intervals that resample them.
     """
 
     weights: Floats
@@ -31,6 +38,12 @@ class LoggedRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
+    counts: Floats | None = None
+    units: Words | None = None
+
+    def total(self, values: Floats) -> float:
+        """The sum of values [B] over the decisions."""
+        return float(values.sum() if self.counts is None else values @ self.counts)
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,22 @@ class Estimate:
     difference_interval: Interval
 
 
+class IntervalMethod(ABC):
+    """One way to an interval, with what it keeps of the rows beside the estimator's own sums."""
+
+    def update(self, rows: LoggedRows, terms: Floats) -> None:  # noqa: B027
+        """Take in the rows that the estimator takes in, and its terms."""
+
+    def merge(self, other: IntervalMethod) -> None:  # noqa: B027
+        """Take in what another of this class has seen."""
+
+    @abstractmethod
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `Estimator.interval`; None where the method is none for this estimator."""
+
+
 class Estimator(ABC):
     """Estimates a policy's value, the expected reward a row, from the log of another policy.
 
@@ -59,15 +88,21 @@ class Estimator(ABC):
 
     Args:
         reward_range: the least and the largest possible reward, where they are known.
+
+    Attributes:
+        method: of the intervals, in place of the estimator's own; set before the first rows.
     """
 
     name: ClassVar[str]
     needs_reward_model: ClassVar[bool] = False
+    # Whose weights and predictions it takes: see `ctrkit.ope.rows`.
+    view: ClassVar[View] = "plain"
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         self.reward_range = reward_range
         self.moments = Moments()
         self.clustered = False
+        self.method: IntervalMethod | None = None
 
     @abstractmethod
     def terms(self, rows: LoggedRows) -> Floats:
@@ -83,13 +118,18 @@ class Estimator(ABC):
 
     def update(self, rows: LoggedRows) -> None:
         """Take in rows."""
-        self.moments.update(rows.weights, self.terms(rows), rows.rewards, rows.users)
+        terms = self.terms(rows)
+        self.moments.update(rows.weights, terms, rows.rewards, rows.users, rows.counts)
         self.clustered |= rows.users is not None
+        if self.method is not None:
+            self.method.update(rows, terms)
 
     def merge(self, other: Self) -> None:
         """Take in what another estimator of this class has seen, of other users."""
         self.moments.merge(other.moments)
         self.clustered |= other.clustered
+        if self.method is not None and other.method is not None:
+            self.method.merge(other.method)
 
     def result(self, confidence: float = 0.95) -> Estimate:
         """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
@@ -98,10 +138,15 @@ class Estimator(ABC):
         return Estimate(
             self.name,
             value,
-            self._around(value, self.interval(value, 0.0, confidence)),
+            self._around(value, self._interval(value, 0.0, confidence)),
             difference,
-            self._around(difference, self.interval(difference, 1.0, confidence)),
+            self._around(difference, self._interval(difference, 1.0, confidence)),
         )
+
+    def _interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """By the method asked for, where it is one for this estimator; else its own."""
+        found = self.method.interval(self, value, baseline, confidence) if self.method is not None else None
+        return self.interval(value, baseline, confidence) if found is None else found
 
     def interval(self, value: float, baseline: float, confidence: float) -> Interval:
         """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
@@ -145,13 +190,14 @@ class WeightedEstimator(Estimator):
         """See `Estimator`."""
         if self.reward_range is None:
             return super().interval(value, baseline, confidence)
-        unseen = [self._unseen(weight, baseline, self.reward_range) for weight in self.weight_range()]
+        unseen = [self.unseen(weight, baseline, self.reward_range) for weight in self.weight_range()]
         found = cressie_read(self.moments, TERM - baseline * REWARD, unseen, confidence)
         least, most = self.reward_range
         low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
         return Interval(float(low), float(high), found.method)
 
-    def _unseen(self, weight: float, baseline: float, rewards: tuple[float, float]) -> Unseen:
+    def unseen(self, weight: float, baseline: float, rewards: tuple[float, float]) -> Unseen:
+        """A row of this weight, its term less `baseline` times its reward."""
         ranges = [(reward, *self.unseen_terms(weight, reward)) for reward in rewards]
         return Unseen(
             weight,

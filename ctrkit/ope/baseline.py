@@ -69,7 +69,7 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
     def update(self, rows: LoggedRows) -> None:
         """See `Estimator`."""
         super().update(rows)
-        self.q_total += float(predictions(rows)[1].sum())
+        self.q_total += rows.total(predictions(rows)[1])
 
     def merge(self, other: Self) -> None:
         """See `Estimator`."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Self, TypeAlias
 
 import numpy as np
-import polars as pl
 from scipy import stats
 
-from ctrkit.errors import ConfigError, DataError
-from ctrkit.hashing import GOLDEN, mixed
+from ctrkit.errors import ConfigError
+from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.intervals import Interval
-from ctrkit.ope.moments import REWARD, TERM, WEIGHT, Floats, Ints
+from ctrkit.ope.moments import REWARD, TERM, WEIGHT, Floats
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
 
@@ -56,21 +54,20 @@ class PoissonBootstrap:
         self.sums = np.zeros((self.groups * DRAWS, 4))
         self.observed = np.zeros(4)
 
-    def update(self, weights: Floats, terms: Floats, rewards: Floats, users: Ints) -> None:
+    def update(self, weights: Floats, terms: Floats, rewards: Floats, units: Words) -> None:
         """Take in rows.
 
         Args:
             weights, terms, rewards: [B].
-            users: [B] whole numbers that name users, the same in every part of the log (see `user_keys`);
-                where rows are independent, the number of the row in the whole log.
+            units: [B] keys of what is independent, the same in every part of the log (`ctrkit.ope.units`).
         """
-        keys, place = np.unique(users, return_inverse=True)
+        keys, place = np.unique(units, return_inverse=True)
         rows = np.stack([np.ones(len(weights)), weights, terms, rewards])
         z = np.stack([np.bincount(place, row, len(keys)) for row in rows], axis=1)
         self.observed += z.sum(axis=0)
         # Two rounds, so that the hashes of neighbouring users and seeds have nothing in common.
         start = mixed(np.array([self.seed & (2**64 - 1)], dtype=np.uint64) * GOLDEN + GOLDEN)
-        states = mixed(keys.astype(np.int64).view(np.uint64) ^ start)
+        states = mixed(keys ^ start)
         for block in range(0, len(keys), BLOCK):
             state, of_users = states[block : block + BLOCK], z[block : block + BLOCK]
             for group in range(self.groups):
@@ -129,25 +126,3 @@ def snips(sums: Floats) -> Floats:
 def difference_to_logging(statistic: Statistic) -> Statistic:
     """The statistic less the logging policy's mean reward, Σ r / Σ 1, of the same rows."""
     return lambda sums: np.asarray(statistic(sums) - sums @ REWARD / sums[..., 0])
-
-
-def user_keys(users: pl.Series) -> Ints:
-    """Whole numbers [N] that name the users of a column of any type, the same on every machine.
-
-    Whole numbers stay as they are; anything else is hashed as text (BLAKE2b, 64 bits).
-
-    Raises:
-        DataError: for a row without a user.
-    """
-    if users.null_count():
-        row = int(users.is_null().arg_max() or 0)
-        raise DataError("the row names no user", column=users.name, row=row, mend="Give every row a user")
-    if users.dtype.is_integer():
-        return np.asarray(users.cast(pl.Int64, wrap_numerical=True).to_numpy())
-    text = users.cast(pl.String)
-    known = text.unique().sort()
-    keys = np.array(
-        [int.from_bytes(blake2b(str(user).encode(), digest_size=8).digest(), "little") for user in known],
-        dtype=np.uint64,
-    ).view(np.int64)
-    return np.asarray(keys[known.search_sorted(text).to_numpy().astype(np.int64)])

@@ -98,6 +98,34 @@ class ConfidenceSequence:
             self.total += float(terms[0].sum())
         self.rows += len(weights)
 
+    def update_points(self, won_at: Floats, won: Floats, lost_at: Floats, lost: Floats) -> None:
+        """Take in rows of which is told how near to fixed points their terms are, see `TermPoints`.
+
+        In place of log(1 + y / c) comes its chord between neighbouring points, which is below it and meets it
+        at the points. Every wealth is the less for it, so that what is promised holds. Where points are at
+        most 1/128 of their value apart, a row loses at most (y / (c + y))² / 131,072 of the first two terms.
+
+        Args:
+            won_at: [P] points, none below 0. won: [P] how many rows' w s stand at each, a row between two of
+                them in the parts that give its place.
+            lost_at, lost: [Q] the same of w (1 - s).
+
+        Raises:
+            ConfigError: for terms beyond the largest weight.
+        """
+        for place, (points, mass) in enumerate(((won_at, won), (lost_at, lost))):
+            term, part = points[mass > 0, None], mass[mass > 0]
+            self.growth[place] += part @ np.log1p(term / self.caution)
+            if self.largest_weight is not None:
+                # A term next to the largest weight W reaches to the point after it, where 1 + y / c > 0.3.
+                if term.max(initial=0.0) > self.largest_weight * 1.01:
+                    raise ConfigError(
+                        f"weights pass {self.largest_weight:g}", mend="Give the largest weight, or none"
+                    )
+                self.growth[place + 2] += part @ np.log1p((self.largest_weight - term) / self.caution)
+        self.total += float(won @ won_at)
+        self.rows += round(float(won.sum()))
+
     def merge(self, other: Self) -> None:
         """Take in what another has seen.
 

@@ -32,6 +32,7 @@ class ContinuousRows:
         q_policy: [B] its prediction at the policy's action. Where the model hardly bends within a bandwidth,
             one array may stand for both.
         users: [B] codes from 0; all rows of a user stand in one `ContinuousRows`. None: rows are independent.
+        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
 
     Raises:
         DataError: for arrays of other shapes, and densities that are not above 0.
@@ -44,9 +45,10 @@ class ContinuousRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
+    counts: Floats | None = None
 
     def __post_init__(self) -> None:
-        for name in ("density", "policy", "rewards", "q_logged", "q_policy", "users"):
+        for name in ("density", "policy", "rewards", "q_logged", "q_policy", "users", "counts"):
             array = getattr(self, name)
             if array is not None:
                 check_shape(name, array, self.actions.shape)
@@ -121,7 +123,8 @@ class KernelEstimator(Reweighted[ContinuousRows]):
         weights, peaks = kernel_weights(rows, self.kernel, self.bandwidth, self.action_range)
         near = np.abs(rows.policy - rows.actions) <= self.bandwidth
         largest = max(1.0, float(weights.max(initial=0.0)), float(peaks[near].max(initial=0.0)))
-        return LoggedRows(weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users)
+        q_logged, q_policy = rows.q_logged, rows.q_policy
+        return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, rows.counts)
 
     def result(self, confidence: float = 0.95) -> Estimate:
         """See `Reweighted`; the intervals' names say that they leave out the bias of smoothing."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ctrkit.ope.base import Estimator, LoggedRows, WeightedEstimator
+from ctrkit.ope.base import Estimator, LoggedRows, View, WeightedEstimator
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import Floats
 
@@ -80,3 +80,15 @@ class DoublyRobust(WeightedEstimator):
             float(self.least_q[1] + weight * (reward - self.largest_q[0])),
             float(self.largest_q[1] + weight * (reward - self.least_q[0])),
         )
+
+
+class MoreRobustDoublyRobust(DoublyRobust):
+    """The doubly robust estimator with the reward model that makes its own variance least.
+
+    Farajtabar, Chow and Ghavamzadeh, More Robust Doubly Robust Off-policy Evaluation, ICML 2018: the model is
+    fitted to the log for this one policy, each row weighted by what its residual adds to the variance. See
+    `ctrkit.ope.reward_model`.
+    """
+
+    name: ClassVar[str] = "mrdr"
+    view: ClassVar[View] = "more robust"

@@ -2,258 +2,196 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope.base import Estimate, LoggedRows
-from ctrkit.ope.importance import OnPolicy
-from ctrkit.ope.intervals import Interval
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.ope.engine import Engine, LocalEngine
+from ctrkit.ope.evaluation import Evaluation
+from ctrkit.ope.interval_methods import AUTO, make_interval_method, why
 from ctrkit.ope.log import BanditLog
-from ctrkit.ope.ranking import LOGGING, PolicyRanking, Ranking
-from ctrkit.ope.registry import ESTIMATORS, make_estimator
+from ctrkit.ope.moments import Floats
+from ctrkit.ope.parts import LogPart, WholeLog
+from ctrkit.ope.passes import MODEL_ROWS, Judge, Look, ModelSettings
+from ctrkit.ope.plan import Plan
+from ctrkit.ope.policy_sums import EvaluationSums
+from ctrkit.ope.registry import make_estimator
 from ctrkit.ope.reward_model import RewardModel
-from ctrkit.ope.rows import PolicyRows, rows_of_column, rows_of_policies
-from ctrkit.ope.shrunk_weights import ShrunkWeights
-from ctrkit.ope.verdict import DECISIVE, Verdict, judge
-from ctrkit.ope.weights import Diagnostics, diagnose
+from ctrkit.ope.rows import Models, RewardPredictor
+from ctrkit.ope.segments import SegmentColumn
+from ctrkit.ope.survey import LogFacts, Survey
+from ctrkit.ope.timeline import BINS
 from ctrkit.policies import Policy
 
 DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
 NAMED_COLUMNS = 8
+# Logs with one of these are read with all their columns.
+OF_OTHER_KINDS = ("slate_id", "logger_id")
 
-
-@dataclass(frozen=True)
-class PolicyEvaluation:
-    """What a log says about one policy.
-
-    Attributes:
-        notes: sentences on what the intervals of these estimates leave out.
-    """
-
-    name: str
-    verdict: Verdict
-    estimates: tuple[Estimate, ...]
-    diagnostics: Diagnostics
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a log says about some policies.
-
-    Attributes:
-        logging: the logging policy's own value.
-        policies: in the order given.
-        confidence: of all intervals.
-        notes: sentences on what was taken for granted or left out.
-        ranking: of several policies and the logging policy, by one estimator on the same rows.
-    """
-
-    logging: Estimate
-    policies: tuple[PolicyEvaluation, ...]
-    confidence: float
-    notes: tuple[str, ...]
-    ranking: Ranking | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; what is undetermined or infinite is None."""
-        return {
-            "logging": {"value": self.logging.value, **_bounds(self.logging.interval)},
-            "policies": [
-                {
-                    "name": policy.name,
-                    "verdict": policy.verdict.verdict,
-                    "reason": policy.verdict.reason,
-                    "estimates": [
-                        {
-                            "estimator": estimate.estimator,
-                            "value": _finite(estimate.value),
-                            **_bounds(estimate.interval),
-                            "difference": {
-                                "value": _finite(estimate.difference),
-                                **_bounds(estimate.difference_interval),
-                            },
-                        }
-                        for estimate in policy.estimates
-                    ],
-                    "diagnostics": {
-                        key: _finite(value) if isinstance(value, float) else value
-                        for key, value in asdict(policy.diagnostics).items()
-                    },
-                }
-                for policy in self.policies
-            ],
-            "confidence": self.confidence,
-            "ranking": None if self.ranking is None else _plain(self.ranking.to_dict()),
-            "notes": [*self.notes, *(note for policy in self.policies for note in policy.notes)],
-        }
+# Told rows done, rows in all, and what is done with them.
+OnStep: TypeAlias = Callable[[int, int, str], None]
 
 
 def evaluate(
-    log: BanditLog,
+    log: BanditLog | Sequence[LogPart],
     policies: Sequence[Policy | str],
     estimators: Sequence[str] = DEFAULT_ESTIMATORS,
     *,
+    interval: str = AUTO,
     confidence: float = 0.95,
     reward_range: tuple[float, float] | None = None,
+    reward_model: str | RewardPredictor = "trees",
     context_columns: Sequence[str] | None = None,
     folds: int = 3,
+    segments: Sequence[str | SegmentColumn] = (),
+    outcomes: Sequence[str] = (),
+    action_feature: str | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    on_step: OnStep = lambda done, total, what: None,
 ) -> Evaluation:
     """Estimate what policies would have earned on a log.
 
+    The log is read twice: for its ranges and the rows that models are fitted on, and for the estimates.
+
     Args:
-        log: see `read_bandit_log`.
+        log: see `read_bandit_log`; or its parts, see `log_parts`, which need not fit into memory together.
         policies: policies, or names of columns with a policy's probability of the logged action. For a
             column the estimators that need its probabilities of the other candidates are left out.
         estimators: specs as `make_estimator` reads them, such as `dr` or `switch-dr:tau=10`.
+        interval: a name of `interval_methods.INTERVALS`; `auto` leaves the choice to the estimator.
         confidence: of the two-sided intervals.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of
             them, else unknown, and then intervals are normal ones.
-        context_columns: what the reward model reads; by default see `reward_features.context_columns`.
-        folds, seed: of the reward model's cross-fitting.
+        reward_model: a name of `learners.LEARNERS`, fitted on the log with cross-fitting, or a model.
+        context_columns: what fitted models read; by default see `reward_features.context_columns`.
+        folds: of the cross-fitting.
+        segments: columns by whose values estimates are told apart.
+        outcomes: reward columns such as `click`, `conversion`, `value` and `cost`, to estimate with their
+            ratios beside the reward itself.
+        action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
+        seed: of folds, draws and what models draw.
         names: what to call the policies; by default what they are called themselves.
+        engine: where the parts are worked on; by default one after another in this process.
+        on_step: told of progress.
 
     Raises:
-        ConfigError: for an unknown estimator, or a confidence or range out of bounds.
+        ConfigError: for an unknown estimator or interval, or a confidence or range out of bounds.
         DataError: for rewards outside `reward_range`, and bad columns.
         RunError: for a policy whose probabilities are no distribution.
     """
-    kinds = [make_estimator(spec, (0.0, 1.0)) for spec in estimators]
+    _check(interval, confidence, reward_range)
+    parts = [WholeLog(log)] if isinstance(log, BanditLog) else list(log)
+    engine = engine or LocalEngine()
+    total = sum(part.rows for part in parts)
+    modelled = tuple(isinstance(policy, Policy) for policy in policies)
+    views = _views(estimators) if any(modelled) else frozenset()
+    fitted = views - ({"reward model"} if not isinstance(reward_model, str) else set())
+    cut = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in segments)
+    for one in cut:
+        if one.column not in parts[0].names:
+            raise DataError(
+                "no such column to tell estimates apart by",
+                column=one.column,
+                mend=nearest(one.column, parts[0].names),
+            )
+
+    survey = Survey()
+    look = Look(
+        MODEL_ROWS if fitted else 0,
+        seed,
+        narrow=fitted <= {"reward model"},
+        columns=None if fitted else ("timestamp",),
+        reward_range=reward_range,
+    )
+    for seen in engine.map(look, parts, lambda rows: on_step(rows, total, "reading the log")):
+        survey.merge(seen)
+    facts = survey.facts
+    if reward_range is None and facts.binary:
+        reward_range = (0.0, 1.0)
+    settings = ModelSettings(reward_model, context_columns, folds, seed)
+    models = settings.fit(survey.sample.log() if survey.sample else None, policies, views)
+
+    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
+    plan = Plan(
+        tuple(called),
+        modelled,
+        tuple(estimators),
+        interval,
+        confidence,
+        seed,
+        reward_range,
+        _edges(facts),
+        cut,
+        tuple(outcomes),
+        action_feature,
+        parts[0].names,
+        facts.propensities == (1.0, 1.0),
+        facts.clustered,
+    )
+    targets = [policy for policy in policies if isinstance(policy, str)]
+    plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
+    columns = (*plan.columns, *targets, "p_drop") if plain else None
+    judge = Judge(plan, policies, models, facts, columns)
+    sums = EvaluationSums(plan)
+    for found in engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating")):
+        sums.merge(found)
+    sums.settle()
+    sampled = survey.sample is not None and not survey.sample.whole
+    return Evaluation(
+        sums.logging.result(confidence),
+        sums.results(),
+        confidence,
+        tuple(_notes(facts, plan, models, left_out=bool(views) and not all(modelled), sampled=sampled)),
+        sums.rank(),
+        facts.balance,
+    )
+
+
+def _views(estimators: Sequence[str]) -> frozenset[str]:
+    """What estimators read beside the weights: `reward model`, and the views of `ctrkit.ope.base.View`."""
+    made = [make_estimator(spec, (0.0, 1.0)) for spec in estimators]
+    plain = {"reward model" for one in made if one.needs_reward_model and one.view == "plain"}
+    return frozenset(plain | {one.view for one in made} - {"plain"})
+
+
+def _edges(facts: LogFacts) -> Floats | None:
+    """Of time bins of equal length; None where the log has no times, or but one."""
+    if facts.times is None or not facts.times[0] < facts.times[1]:
+        return None
+    return np.linspace(*facts.times, BINS + 1)
+
+
+def _check(interval: str, confidence: float, reward_range: tuple[float, float] | None) -> None:
+    make_interval_method(interval, (0.0, 1.0))
     if not 0 < confidence < 1:
         raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
-    if reward_range is None and log.binary:
-        reward_range = (0.0, 1.0)
-    elif reward_range is not None:
-        _check_rewards(log, reward_range)
-
-    models = [policy for policy in policies if isinstance(policy, Policy)]
-    modelled = any(kind.needs_reward_model for kind in kinds)
-    model = RewardModel(log, context_columns, folds, seed) if modelled and models else None
-    of_policies = iter(rows_of_policies(log, models, model))
-    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
-    rows = [
-        next(of_policies) if isinstance(policy, Policy) else rows_of_column(log, policy)
-        for policy in policies
-    ]
-    results = tuple(
-        _evaluate_one(name, one, estimators, confidence, reward_range)
-        for name, one in zip(called, rows, strict=True)
-    )
-    logging = OnPolicy(reward_range)
-    logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users))
-    return Evaluation(
-        logging.result(confidence),
-        results,
-        confidence,
-        tuple(_notes(log, reward_range, model, left_out=modelled and len(models) < len(policies))),
-        _ranking(called, [one.rows for one in rows], estimators, confidence, reward_range, seed),
-    )
-
-
-def _ranking(
-    names: Sequence[str],
-    rows: Sequence[LoggedRows],
-    estimators: Sequence[str],
-    confidence: float,
-    reward_range: tuple[float, float] | None,
-    seed: int,
-) -> Ranking | None:
-    """The policies ranked by the estimator that decides; None for one policy, or where none decides."""
-    modelled = all(one.q_policy is not None for one in rows)
-    able = (
-        name
-        for name in DECISIVE
-        if name in estimators and (modelled or not ESTIMATORS[name].needs_reward_model)
-    )
-    kind = next(able, None)
-    if len(rows) < 2 or kind is None:
-        return None
-    # It may be one of the policies already.
-    ranking = PolicyRanking(names, ESTIMATORS[kind], reward_range, logging=LOGGING not in names)
-    ranking.update(rows)
-    return ranking.result(confidence, seed=seed)
-
-
-def _evaluate_one(
-    name: str,
-    policy: PolicyRows,
-    estimators: Sequence[str],
-    confidence: float,
-    reward_range: tuple[float, float] | None,
-) -> PolicyEvaluation:
-    rows = policy.rows
-    estimates: dict[str, Estimate] = {}
-    notes: list[str] = []
-    for spec in estimators:
-        estimator = make_estimator(spec, reward_range)
-        if estimator.needs_reward_model and rows.q_policy is None:
-            continue
-        estimator.update(rows)
-        estimate = estimator.result(confidence)
-        estimates[estimate.estimator] = estimate
-        if isinstance(estimator, ShrunkWeights):
-            notes += estimator.notes(confidence)
-    diagnostics = diagnose(rows.weights, rows.rewards, policy.unsupported_share)
-    verdict = judge(estimates, diagnostics, reward_range)
-    return PolicyEvaluation(name, verdict, tuple(estimates.values()), diagnostics, tuple(notes))
-
-
-def _check_rewards(log: BanditLog, reward_range: tuple[float, float]) -> None:
-    low, high = reward_range
-    if not low < high:
+    if reward_range is not None and not reward_range[0] < reward_range[1]:
         raise ConfigError(
-            f"a reward range from {low:g} to {high:g} is empty", mend="Give the lesser reward first"
-        )
-    wrong = np.flatnonzero((log.reward < low) | (log.reward > high))
-    if wrong.size:
-        raise DataError(
-            f"{log.reward[wrong[0]]:g} is outside the reward range from {low:g} to {high:g}",
-            file=log.file,
-            column="reward",
-            row=int(wrong[0]),
-            mend="Widen the range or mend the reward",
+            f"a reward range from {reward_range[0]:g} to {reward_range[1]:g} is empty",
+            mend="Give the lesser reward first",
         )
 
 
-def _notes(
-    log: BanditLog, reward_range: tuple[float, float] | None, model: RewardModel | None, left_out: bool
-) -> Iterator[str]:
-    yield from log.notes
-    if log.actions is not None:
-        yield f"The log names no candidates: each row's are all {log.actions.len()} actions of the log."
-    if reward_range is None:
-        yield "No range of rewards is given: intervals are normal ones, too short where rewards are skewed."
-    if model is not None:
-        columns = model.features.columns
+def _notes(facts: LogFacts, plan: Plan, models: Models, left_out: bool, sampled: bool) -> Iterator[str]:
+    yield from facts.notes
+    if facts.actions is not None and "candidates" not in plan.log_columns:
+        yield f"The log names no candidates: each row's are all {facts.actions.len()} actions of the log."
+    yield why(plan.interval, plan.reward_range)
+    if facts.clustered:
+        yield "Rows of a user are taken together: intervals are clustered."
+    if isinstance(models.reward, RewardModel):
+        columns = models.reward.features.columns
         more = f" and {len(columns) - NAMED_COLUMNS} more" if len(columns) > NAMED_COLUMNS else ""
         read = ", ".join(columns[:NAMED_COLUMNS]) or "no context"
         yield f"The reward model reads {read}{more}, beside the candidates' features and ids."
+    if sampled:
+        yield f"Models were fitted on the rows of a sample of users, at most {MODEL_ROWS:,} rows."
     if left_out:
         yield (
             "Estimators with a reward model need a policy's probabilities of all candidates: a column of "
             "probabilities has none."
         )
-
-
-def _bounds(interval: Interval) -> dict[str, Any]:
-    return {"low": _finite(interval.low), "high": _finite(interval.high), "interval": interval.method}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _plain(content: Any) -> Any:
-    """The same data with None for what is undetermined or infinite."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
-    return _finite(content) if isinstance(content, float) else content

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrkit.ope.base import LoggedRows, WeightedEstimator
+from ctrkit.ope.base import LoggedRows, View, WeightedEstimator
+from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import TERM, WEIGHT, Floats
 
 
@@ -46,6 +47,23 @@ class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
         """See `Estimator`."""
         mean_weight = self.moments.mean @ WEIGHT
         return np.asarray((TERM - self.value() * WEIGHT) / mean_weight) if mean_weight > 0 else TERM
+
+
+class Balanced(InversePropensityScoring):
+    """mean(w r) with w from a classifier that tells the policy's choices from the logged ones.
+
+    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020. No
+    propensity is used; as biased as the classifier is, which the interval leaves out. See
+    `ctrkit.ope.density_ratio`.
+    """
+
+    name: ClassVar[str] = "balanced"
+    view: ClassVar[View] = "balanced"
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """See `Estimator`."""
+        found = super().interval(value, baseline, confidence)
+        return replace(found, method=f"{found.method}, given the weights' model")
 
 
 class OnPolicy(WeightedEstimator):

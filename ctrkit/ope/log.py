@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ import numpy as np
 import polars as pl
 
 from ctrkit.errors import DataError, nearest
+from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.moments import Floats, Ints
+from ctrkit.ope.units import cluster_column, codes_of, row_keys, user_keys
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
 from ctrkit.tables import TableLike, join_tables, name_of
@@ -38,12 +41,21 @@ class Part:
 
     Attributes:
         start: the number of the first of them in the log.
-        rows: their numbers in the file, where some of its rows were left out; None: all, in order.
+        rows: their numbers in the file, where some of its rows were left out; None: in order, one after
+            another.
+        first: the number in the file of the first of them, where `rows` is None.
+        number: the file's place among the files of the log.
     """
 
     file: str | None
     start: int
     rows: Ints | None = None
+    first: int = 0
+    number: int = 0
+
+    def numbers(self, count: int) -> Ints:
+        """The numbers in the file of these rows, `count` of them."""
+        return self.first + np.arange(count) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -58,9 +70,12 @@ class BanditLog:
         action_index: [N] the place of the logged action among the row's candidates.
         actions: the sorted actions of the log where it names no candidates: each row's candidates then are
             all of them. None where the log has a `candidates` column.
-        users: [N] codes of `user_id` from 0; None where users are unknown or each has one row.
+        units: [N] a key of each row's user, or of the row itself where users are unknown; the same for a
+            user in whatever batch or file of the log, and for a row in whatever batch.
+        clustered: whether units are users.
         parts: the files, in their order.
         notes: sentences on what was changed, left out or taken for granted in reading.
+        balance: of estimated propensities (see `ctrkit.ope.propensities.balance`); None for logged ones.
     """
 
     table: pl.DataFrame
@@ -69,9 +84,11 @@ class BanditLog:
     propensity: Floats
     action_index: Ints
     actions: pl.Series | None
-    users: Ints | None
+    units: Words
+    clustered: bool
     parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
+    balance: pl.DataFrame | None = None
 
     def place(self, row: int) -> Place:
         """Where a row of the log was found."""
@@ -79,7 +96,7 @@ class BanditLog:
             return Place(self.file, row)
         part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
         own = row - part.start
-        return Place(part.file, own if part.rows is None else int(part.rows[own]))
+        return Place(part.file, part.first + own if part.rows is None else int(part.rows[own]))
 
     def __len__(self) -> int:
         return self.table.height
@@ -95,6 +112,11 @@ class BanditLog:
     def binary(self) -> bool:
         """Whether all rewards are 0 or 1."""
         return bool(np.isin(self.reward, (0.0, 1.0)).all())
+
+    @cached_property
+    def users(self) -> Ints | None:
+        """[N] codes of the users from 0; None where users are unknown or each has one row."""
+        return codes_of(self.units) if self.clustered else None
 
     def candidates(self, rows: slice) -> pl.Series:
         """The candidates of some rows, as a list column."""
@@ -120,12 +142,16 @@ class BanditLog:
             )
         parts = self.parts or (Part(self.file, 0),)
         for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
-            _check_target(self.table[column][part.start : end], part, column)
+            with _placed(part):
+                _check_target(self.table[column][part.start : end], part.file, column)
         return check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
 
 
 def read_bandit_log(
-    source: TableLike, require_candidates: bool = False, format: str | None = None
+    source: TableLike,
+    require_candidates: bool = False,
+    format: str | None = None,
+    cluster_by: str | None = None,
 ) -> BanditLog:
     """Read and check a bandit log.
 
@@ -139,36 +165,48 @@ def read_bandit_log(
         require_candidates: whether a log without a `candidates` column is refused. Where it is not, each
             row's candidates are all actions of the log.
         format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
+        cluster_by: the column whose values are independent of one another, `row` for each row; by default
+            `user_id`, where it is there.
 
     Raises:
         ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and the mend.
     """
     tables = read_log(source, format)
-    return bandit_log([(table, None) for table in tables], name_of(source), require_candidates)
+    parts = [Part(table.file, 0, number=number) for number, table in enumerate(tables)]
+    return bandit_log(tables, parts, name_of(source), require_candidates, cluster_by)
 
 
 def bandit_log(
-    tables: Sequence[tuple[LogTable, Ints | None]], file: str | None, require_candidates: bool = False
+    tables: Sequence[LogTable],
+    parts: Sequence[Part],
+    file: str | None,
+    require_candidates: bool = False,
+    cluster_by: str | None = None,
 ) -> BanditLog:
     """Check tables and join them to one log; see `read_bandit_log`.
 
     Args:
-        tables: each with the numbers that its rows had in their file, None where all are there.
+        parts: where each table's rows were found; where they start in the log is filled in.
         file: the name of the whole.
     """
-    checked = [_checked(table.table, table.file, require_candidates) for table, _ in tables]
-    table = join_tables([own for own, _ in checked], [source.file for source, _ in tables])
+    checked = []
+    for source, part in zip(tables, parts, strict=True):
+        with _placed(part):
+            checked.append(_checked(source.table, part.file, require_candidates))
+    table = join_tables([own for own, _ in checked], [source.file for source in tables])
     starts = np.cumsum([0, *(own.height for own, _ in checked)])
-    parts = tuple(
-        Part(source.file, int(start), rows) for (source, rows), start in zip(tables, starts, strict=False)
-    )
+    parts = tuple(replace(part, start=int(start)) for part, start in zip(parts, starts, strict=False))
     actions = None
     if "candidates" in table.columns:
         action_index = np.concatenate([index for _, index in checked if index is not None])
     else:
         actions = table["action"].unique().sort()
         action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
+    column = cluster_column(table, cluster_by, file)
+    keys = [
+        row_keys(part.numbers(own.height), part.number) for part, (own, _) in zip(parts, checked, strict=True)
+    ]
     log = BanditLog(
         table,
         file,
@@ -176,13 +214,28 @@ def bandit_log(
         table["propensity"].to_numpy(),
         action_index,
         actions,
-        _user_codes(table),
+        np.concatenate(keys) if column is None else user_keys(table[column]),
+        column is not None,
         parts,
-        tuple(dict.fromkeys(note for source, _ in tables for note in source.notes)),
+        tuple(dict.fromkeys(note for source in tables for note in source.notes)),
     )
     if TARGET.name in table.columns:
         log.target_probability()
     return log
+
+
+@contextmanager
+def _placed(part: Part) -> Iterator[None]:
+    """Errors name rows as they are numbered in the file."""
+    try:
+        yield
+    except DataError as error:
+        if error.row is None or (part.first == 0 and part.rows is None):
+            raise
+        row = part.first + error.row if part.rows is None else int(part.rows[error.row])
+        raise DataError(
+            error.problem, file=error.file, column=error.column, row=row, mend=error.mend
+        ) from None
 
 
 def _checked(
@@ -216,16 +269,16 @@ def _checked(
     return table, None
 
 
-def _check_target(values: pl.Series, part: Part, column: str) -> None:
-    """A new policy's probabilities of one file's actions; a fault is named by the row of that file."""
-    target = check_column(values, TARGET, part.file, called=column).to_numpy()
+def _check_target(values: pl.Series, file: str | None, column: str) -> None:
+    """A new policy's probabilities of the logged actions."""
+    target = check_column(values, TARGET, file, called=column).to_numpy()
     wrong = np.flatnonzero(target > 1)
     if wrong.size:
         raise DataError(
             f"{target[wrong[0]]:g} is above 1 and no probability",
-            file=part.file,
+            file=file,
             column=column,
-            row=int(wrong[0] if part.rows is None else part.rows[wrong[0]]),
+            row=int(wrong[0]),
             mend="Give the probability with which the new policy would choose the logged action",
         )
 
@@ -313,10 +366,3 @@ def _check_logging_probabilities(table: pl.DataFrame, action_index: Ints, file: 
             row=row,
             mend="Log both from the same distribution",
         )
-
-
-def _user_codes(table: pl.DataFrame) -> Ints | None:
-    if "user_id" not in table.columns:
-        return None
-    codes = table["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
-    return codes if codes.max() + 1 < len(codes) else None

@@ -30,6 +30,7 @@ class LoggerRows:
         q_logged: [B] a reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy.
         users: [B] codes from 0; all rows of a user stand in one `LoggerRows`. None: rows are independent.
+        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
 
     Raises:
         DataError: for arrays of other shapes, an unknown logger, and an action to which its own logger gives
@@ -43,11 +44,12 @@ class LoggerRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
+    counts: Floats | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.loggers)
         check_shape("logging", self.logging, (rows, self.logging.shape[-1]))
-        for name in ("policy", "rewards", "q_logged", "q_policy", "users"):
+        for name in ("policy", "rewards", "q_logged", "q_policy", "users", "counts"):
             array = getattr(self, name)
             if array is not None:
                 check_shape(name, array, (rows,))
@@ -146,7 +148,7 @@ class BalancedLoggersDoublyRobust(BalancedLoggers):
 
 def _weighted(rows: LoggerRows, weights: Floats) -> LoggedRows:
     largest = max(1.0, float(weights.max(initial=0.0)))
-    return LoggedRows(weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users)
+    return LoggedRows(weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users, rows.counts)
 
 
 class WeightedLoggers(VectorEstimator[LoggerRows]):
@@ -184,6 +186,12 @@ class WeightedLoggers(VectorEstimator[LoggerRows]):
         one = np.ones((1, len(plain)))
         z = [one, mine, mine * (weighted + plain), mine * weighted, plain[None], rows.rewards[None]]
         return np.concatenate(z), rows.users
+
+    def update(self, rows: LoggerRows) -> None:
+        """See `VectorEstimator`."""
+        z, users = self.vectors(rows)
+        self.sums.update(z, users, rows.counts)
+        self.clustered |= users is not None
 
     def _blocks(self) -> tuple[Floats, Floats, Floats]:
         """Each logger's rows n_j, its mean weighted part, and λ_j; [J] each, 0 for a logger without rows."""

@@ -14,6 +14,13 @@ Ints: TypeAlias = NDArray[np.int64]
 ONE, WEIGHT, TERM, REWARD = np.eye(4)
 
 
+def grams(z: Floats, users: Ints | None, counts: Floats | None) -> tuple[Floats, Floats]:
+    """Σ over rows of c z zᵀ, and Σ over users of (Σ c z)(Σ c z)ᵀ; [D, D] each, from z [D, B]."""
+    whole = z if counts is None else z * counts
+    sums: Floats = whole if users is None else np.stack([np.bincount(users, row) for row in whole])
+    return whole @ z.T, sums @ sums.T
+
+
 class Moments:
     """Σ z zᵀ of z = (1, w, f, r): weight, the estimator's term, and reward of a row.
 
@@ -24,18 +31,28 @@ class Moments:
     Attributes:
         rows: Σ over rows of z zᵀ, [4, 4].
         users: Σ over users of (Σ z)(Σ z)ᵀ, [4, 4]; the same as `rows` where users are unknown.
+
+    A row may stand for c decisions, of which the others were dropped at random: it then adds c z zᵀ to the
+    first matrix, and c z to its user's sum (Horvitz and Thompson, 1952).
     """
 
     def __init__(self) -> None:
         self.rows = np.zeros((4, 4))
         self.users = np.zeros((4, 4))
 
-    def update(self, weights: Floats, terms: Floats, rewards: Floats, users: Ints | None) -> None:
+    def update(
+        self,
+        weights: Floats,
+        terms: Floats,
+        rewards: Floats,
+        users: Ints | None,
+        counts: Floats | None = None,
+    ) -> None:
         """Add rows; arrays [B]. `users` are codes from 0, and all rows of a user stand in one update."""
         z = np.stack([np.ones(len(weights)), weights, terms, rewards])
-        self.rows += z @ z.T
-        sums = z if users is None else np.stack([np.bincount(users, row) for row in z])
-        self.users += sums @ sums.T
+        rows, between = grams(z, users, counts)
+        self.rows += rows
+        self.users += between
 
     def merge(self, other: Moments) -> None:
         """Add the rows of another, which has seen none of these users."""
@@ -44,7 +61,7 @@ class Moments:
 
     @property
     def count(self) -> float:
-        """Number of rows."""
+        """Number of rows, or of the decisions that they stand for."""
         return float(self.rows[0, 0])
 
     @property

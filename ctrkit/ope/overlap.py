@@ -6,7 +6,7 @@ Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -58,67 +58,123 @@ def weight_tail(weights: Floats) -> TailShape:
     """
     rows = len(weights)
     size = int(min(rows / 5, 3 * np.sqrt(rows)))
+    kept = min(size + 1, rows)
+    largest = np.sort(np.partition(weights, rows - kept)[rows - kept :]) if rows else weights
+    return tail_shape(largest, np.ones(len(largest)), size)
+
+
+def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
+    """The tail of a log's heaviest rows, of which one more than its `size` is given.
+
+    Args:
+        largest: [K] weights in rising order. counts: [K] how many rows have each.
+        size: rows of the tail; below `LEAST_TAIL` it has no shape.
+    """
     if size < LEAST_TAIL:
-        return TailShape(np.nan, float(weights.max(initial=0.0)), 0)
-    largest = np.sort(np.partition(weights, rows - size - 1)[rows - size - 1 :])
+        return TailShape(np.nan, float(largest.max(initial=0.0)), 0)
     threshold = float(largest[0])
-    excess = largest[1:] - threshold
-    excess = excess[excess > 1e-9 * threshold]
+    beyond = largest - threshold > 1e-9 * threshold
+    excess, counts = largest[beyond] - threshold, counts[beyond]
+    rows = round(float(counts.sum()))
     if len(np.unique(excess)) < LEAST_TAIL:
-        return TailShape(np.nan, threshold, len(excess))
-    return TailShape(pareto_shape(excess), threshold, len(excess))
+        return TailShape(np.nan, threshold, rows)
+    return TailShape(pareto_shape(excess, counts), threshold, rows)
 
 
-def pareto_shape(excess: Floats) -> float:
-    """k of a generalised Pareto distribution, from sorted values above 0.
+def pareto_shape(excess: Floats, counts: Floats | None = None) -> float:
+    """k of a generalised Pareto distribution, from sorted values above 0; `counts` of each, 1 if not given.
 
     Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution,
     Technometrics 2009: θ = -k / σ is averaged over a grid (their b) with weights by the profile likelihood,
     and k is then the mean of log(1 - θ x) (of the other sign there). Drawn towards 0.5 as by ten further
     values (Vehtari et al.), which steadies short tails.
     """
-    count = len(excess)
+    share = np.ones(len(excess)) if counts is None else counts
+    count = float(share.sum())
+    share = share / count
     points = 30 + int(np.sqrt(count))
-    quartile = excess[int(count / 4 + 0.5) - 1]
+    quartile = excess[np.searchsorted(np.cumsum(share) * count, int(count / 4 + 0.5) - 1e-6)]
     place = np.arange(1, points + 1)
     theta = 1 / excess[-1] + (1 - np.sqrt(points / (place - 0.5))) / (3 * quartile)
-    shape = np.log1p(-np.outer(theta, excess)).mean(axis=1)
+    shape = np.log1p(-np.outer(theta, excess)) @ share
     profile = count * (np.log(-theta / shape) - shape - 1)
     likelihood = np.exp(profile - profile.max())
     mean = float(theta @ likelihood / likelihood.sum())
-    found = float(np.log1p(-mean * excess).mean())
+    found = float(np.log1p(-mean * excess) @ share)
     return (count * found + 10 * 0.5) / (count + 10)
 
 
-def overlap_by_action(weights: Floats, actions: pl.Series) -> pl.DataFrame:
+class ActionOverlap:
     """For each logged action, how much the log has of it and how much the policy wants of it.
 
-    Args:
-        weights: [N].
-        actions: [N] the logged ones.
+    Memory grows with the number of actions, not of rows; parts of a log merge.
+    """
 
-    Returns:
-        One row an action, the policy's favourite first: `action`; `rows`; `logged_share` of the rows;
+    def __init__(self) -> None:
+        self.table: pl.DataFrame | None = None
+
+    def update(self, weights: Floats, actions: pl.Series, counts: Floats | None = None) -> None:
+        """Take in rows.
+
+        Args:
+            weights: [B]. actions: [B] the logged ones, of one type in all updates.
+            counts: [B] how many decisions each row stands for; None: one each.
+        """
+        count = np.ones(len(weights)) if counts is None else counts
+        carried = weights * count
+        self._add(
+            pl.DataFrame(
+                {
+                    "action": actions,
+                    "rows": count,
+                    "weight": carried,
+                    "square": carried**2,
+                    "largest": weights,
+                }
+            )
+        )
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen."""
+        if other.table is not None:
+            self._add(other.table)
+
+    def _add(self, more: pl.DataFrame) -> None:
+        sums = pl.col("rows", "weight", "square").sum()
+        more = more.group_by("action").agg(sums, pl.col("largest").max())
+        if self.table is not None:
+            more = pl.concat([self.table, more], how="vertical_relaxed")
+            more = more.group_by("action").agg(sums, pl.col("largest").max())
+        self.table = more
+
+    def result(self) -> pl.DataFrame:
+        """One row an action, the policy's favourite first.
+
+        Columns: `action`; `rows` (or the decisions that they stand for); `logged_share` of the rows;
         `policy_share`, the policy's mass on it as the weights tell (Σ w over its rows / N, which over all
         actions adds up to the mean weight); `effective_sample_size`, (Σ w)² / Σ w² over its rows (Kish
         1965); `mean_weight`; `max_weight`.
-    """
-    total = max(len(weights), 1)
-    w = pl.col("weight")
-    table = pl.DataFrame({"action": actions, "weight": weights})
-    squares = (w**2).sum()
-    return (
-        table.group_by("action")
-        .agg(
-            rows=pl.len().cast(pl.Int64),
-            logged_share=pl.len() / total,
-            policy_share=w.sum() / total,
-            effective_sample_size=pl.when(squares > 0).then(w.sum() ** 2 / squares).otherwise(0.0),
-            mean_weight=w.mean(),
-            max_weight=w.max(),
-        )
-        .sort("policy_share", "action", descending=[True, False])
-    )
+        """
+        if self.table is None:
+            self.update(np.zeros(0), pl.Series("action", [], dtype=pl.String))
+        assert self.table is not None
+        rows, weight, square = pl.col("rows"), pl.col("weight"), pl.col("square")
+        return self.table.select(
+            "action",
+            rows=rows.round().cast(pl.Int64),
+            logged_share=rows / rows.sum(),
+            policy_share=weight / rows.sum(),
+            effective_sample_size=pl.when(square > 0).then(weight**2 / square).otherwise(0.0),
+            mean_weight=weight / rows,
+            max_weight="largest",
+        ).sort("policy_share", "action", descending=[True, False])
+
+
+def overlap_by_action(weights: Floats, actions: pl.Series) -> pl.DataFrame:
+    """`ActionOverlap` of rows that are all there: weights [N] and the logged actions [N]."""
+    overlap = ActionOverlap()
+    overlap.update(weights, actions)
+    return overlap.result()
 
 
 def unsupported_mass(policy: Floats, logging: Floats, floor: float = 0.0) -> Floats:
@@ -156,16 +212,14 @@ def missing_mass(weights: Floats, users: Ints | None = None) -> Check:
     return _check(mean, moments.standard_error(WEIGHT), scale=1.0)
 
 
-def residual_check(weights: Floats, rewards: Floats, q_logged: Floats, users: Ints | None = None) -> Check:
-    """The mean of w (r - q): what the doubly robust method adds to the direct one.
+def mean_check(moments: Moments) -> Check:
+    """Whether the terms have mean 0.
 
-    It is the reward model's bias under the policy, and 0 for a model that is right there; far from 0 the
-    direct method is wrong, and the doubly robust one rests on the weights. Arrays [N].
+    Of the terms w (r - q), what the doubly robust method adds to the direct one, it is the reward model's
+    bias under the policy, and 0 for a model that is right there; far from 0 the direct method is wrong, and
+    the doubly robust one rests on the weights.
     """
-    terms = weights * (rewards - q_logged)
-    moments = Moments()
-    moments.update(weights, terms, rewards, users)
-    scale = float(np.abs(weights * rewards).mean() + np.abs(weights * q_logged).mean())
+    scale = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
     return _check(float(moments.mean @ TERM), moments.standard_error(TERM), scale)
 
 
@@ -261,3 +315,42 @@ def _equal_means(mean: Floats, covariance: Floats) -> float:
     statistic = float(gaps @ np.linalg.pinv(spread, hermitian=True) @ gaps)
     rank = int(np.linalg.matrix_rank(spread, hermitian=True))
     return float(stats.chi2.sf(statistic, rank)) if rank else 0.0
+
+
+@dataclass(frozen=True)
+class EqualMeans:
+    """A test of G means being one.
+
+    Attributes:
+        statistic: by how many times what chance makes of them the means lie apart; 1 in expectation.
+        degrees: of freedom of chi-square / degrees, which it is compared with.
+        p_value: of means as far apart as these; NaN for a single one.
+    """
+
+    statistic: float
+    degrees: float
+    p_value: float
+
+
+def equal_means_test(means: Floats, counts: Floats, covariance: Floats) -> EqualMeans:
+    """Whether G groups have one mean: their means [G], rows [G], and the covariance of the means [G, G].
+
+    The ANOVA-type statistic of Brunner, Dette and Munk, Box-Type Approximations in Nonparametric Factorial
+    Designs, JASA 1997: Σ n (mean_g - mean)² over its expectation tr(A V), with as many degrees of freedom as
+    give it its variance, tr(A V)² / tr(A V A V). Cochran's and Wald's statistics divide by each group's own
+    variance, and so take a group without a positive, or without a heavy row, for one whose mean is known:
+    at ad click rates they reject what is true about twice as often as they promise.
+    """
+    if len(means) < 2:
+        return EqualMeans(float("nan"), 0.0, float("nan"))
+    form = np.diag(counts) - np.outer(counts, counts) / counts.sum()
+    spread = form @ covariance
+    expected = float(np.trace(spread))
+    apart = float(counts @ (means - counts @ means / counts.sum()) ** 2)
+    rounding = 1e-20 * float(counts.sum()) * float(np.abs(means).max()) ** 2
+    if apart <= rounding:
+        return EqualMeans(0.0, len(means) - 1.0, 1.0)
+    if expected <= rounding:
+        return EqualMeans(np.inf, len(means) - 1.0, 0.0)
+    degrees = expected**2 / float((spread * spread.T).sum())
+    return EqualMeans(apart / expected, degrees, float(stats.chi2.sf(degrees * apart / expected, degrees)))

@@ -15,8 +15,12 @@ from ctrkit.ope.clipped import (
     SubGaussianInversePropensityScoring,
     SwitchDoublyRobust,
 )
-from ctrkit.ope.doubly_robust import DirectMethod, DoublyRobust
-from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
+from ctrkit.ope.doubly_robust import DirectMethod, DoublyRobust, MoreRobustDoublyRobust
+from ctrkit.ope.importance import (
+    Balanced,
+    InversePropensityScoring,
+    SelfNormalizedInversePropensityScoring,
+)
 from ctrkit.ope.replay import Replay
 from ctrkit.ope.shrunk_weights import ShrunkWeights
 
@@ -28,16 +32,30 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
         OptimalBaseline,
         ClippedInversePropensityScoring,
         SubGaussianInversePropensityScoring,
+        Balanced,
         Replay,
         DirectMethod,
         DoublyRobust,
         SelfNormalizedDoublyRobust,
+        MoreRobustDoublyRobust,
         SwitchDoublyRobust,
         OptimisticDoublyRobust,
         PessimisticDoublyRobust,
         SubGaussianDoublyRobust,
     )
 }
+
+
+def kind_of(spec: str) -> type[Estimator]:
+    """The class of a spec.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    name = spec.partition(":")[0].strip()
+    if name not in ESTIMATORS:
+        raise ConfigError(f"there is no estimator '{name}'", mend=nearest(name, ESTIMATORS))
+    return ESTIMATORS[name]
 
 
 def make_estimator(spec: str, reward_range: tuple[float, float] | None = None) -> Estimator:
@@ -52,9 +70,7 @@ def make_estimator(spec: str, reward_range: tuple[float, float] | None = None) -
         ConfigError: for an unknown name, parameter or rule, and a number out of range.
     """
     name, colon, setting = (part.strip() for part in spec.partition(":"))
-    if name not in ESTIMATORS:
-        raise ConfigError(f"there is no estimator '{name}'", mend=nearest(name, ESTIMATORS))
-    kind = ESTIMATORS[name]
+    kind = kind_of(spec)
     if not colon:
         return kind(reward_range)
     if not issubclass(kind, ShrunkWeights):

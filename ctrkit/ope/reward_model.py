@@ -3,106 +3,125 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from ctrkit.errors import DataError
+from ctrkit.ope.cross_fitting import CrossFitted
+from ctrkit.ope.learners import learn
 from ctrkit.ope.log import BanditLog
-from ctrkit.ope.moments import Floats, Ints
+from ctrkit.ope.moments import Floats
 from ctrkit.ope.reward_features import CandidateFeatures
 from ctrkit.policies.candidates import candidate_mask
 
 
+@dataclass(frozen=True)
 class RewardModel:
-    """Predicts the reward of every candidate by boosted trees.
+    """Predicts the reward of every candidate of any part of a log, fitted on a sample of the log.
 
-    Cross-fitted (Chernozhukov et al., Double/Debiased Machine Learning, 2018): a row's predictions come from
-    trees that have not seen its fold, and all rows of a user stand in one fold. Predicts a probability
-    where rewards are 0 or 1, else a mean.
+    Cross-fitted: a row's predictions come from a model that has seen no row of its user. Whether a row is in
+    the sample or not makes no difference. Predicts a probability where the sample's rewards are all 0 or 1,
+    else a mean; never beyond the least and the largest reward of the sample. Holds no rows.
 
-    Args:
-        log: the log to fit on and to predict for.
-        columns: context columns; by default those of `reward_features.context_columns`.
-        folds: at least 2; fewer are made where the log has fewer users.
-        seed: of the splits.
-
-    Raises:
-        DataError: for a context column that cannot be read, and for a log of a single user or row.
+    Attributes:
+        features: what it reads.
+        low, high: the sample's least and largest reward.
     """
 
-    def __init__(
-        self, log: BanditLog, columns: Sequence[str] | None = None, folds: int = 3, seed: int = 0
-    ) -> None:
-        self.features = CandidateFeatures(log, columns)
-        self._log = log
-        self._fold = _folds(log, folds, seed)
-        logged = self.features.of_logged_actions()
-        self._models = [
-            _fit(logged[others], log.reward[others], log.binary, self.features.is_categorical, seed)
-            for others in (self._fold != fold for fold in range(self._fold.max() + 1))
-        ]
+    features: CandidateFeatures
+    models: CrossFitted
+    low: float
+    high: float
 
-    def predict(self, rows: slice) -> Floats:
-        """q [B, K] of the candidates of some rows; 0 at missing places."""
-        mask = candidate_mask(self._log.candidates(rows))
-        features = self.features.of_candidates(rows)
-        fold = np.repeat(self._fold[rows], mask.sum(axis=1))
-        flat = np.empty(len(features))
-        for number, model in enumerate(self._models):
-            mine = fold == number
-            if mine.any():
-                flat[mine] = _predict(model, features[mine])
+    @classmethod
+    def fit(
+        cls,
+        sample: BanditLog,
+        columns: Sequence[str] | None = None,
+        folds: int = 3,
+        seed: int = 0,
+        kind: str = "trees",
+        row_weights: Floats | None = None,
+    ) -> Self:
+        """Fit a model for each fold.
+
+        Args:
+            sample: rows of the log, all of a user's or not.
+            columns: context columns; by default those of `reward_features.context_columns`.
+            folds: at least 2.
+            seed: of the folds and of what the models draw.
+            kind: a name of `learners.LEARNERS`.
+            row_weights: [N] of the squared residuals; 0 leaves a row out. By default all alike, and binary
+                rewards are fitted by the log loss.
+
+        Raises:
+            ConfigError: for an unknown kind or too few folds.
+            DataError: for a context column that cannot be read, weights that are negative, not finite or of
+                another number, and a sample of a single user or row.
+        """
+        if row_weights is not None:
+            _check_weights(row_weights, sample)
+        features = CandidateFeatures.fit(sample, columns)
+        logged = features.of_logged_actions(sample)
+        binary = sample.binary and row_weights is None
+        models = CrossFitted.fit(
+            sample,
+            folds,
+            seed,
+            lambda rows: learn(
+                kind,
+                logged.of_rows(rows),
+                sample.reward[rows],
+                row_weights[rows] if row_weights is not None else None,
+                binary,
+                seed,
+            ),
+        )
+        return cls(features, models, float(sample.reward.min()), float(sample.reward.max()))
+
+    def predict(self, log: BanditLog, rows: slice) -> Floats:
+        """q [B, K] of the candidates of some rows of a log; 0 at missing places.
+
+        Raises:
+            DataError: for a column that the sample had and this part of the log has not.
+        """
+        flat = self.models.predict(log.units[rows], self.features.of_candidates(log, rows))
+        mask = candidate_mask(log.candidates(rows))
         q = np.zeros(mask.shape)
-        q[mask] = flat
+        # The true mean is a mean of rewards: what a line says beyond them is nearer to it when cut off.
+        q[mask] = flat.clip(self.low, self.high)
         return q
 
 
-# With fewer rewards that differ from the commonest, a model predicts their mean.
-LEAST_REWARDS = 10
+def mrdr_weights(policy_probability_of_logged: Floats, propensity: Floats) -> Floats:
+    """The weights w² (1 - μ), [N], of squared residuals with which a model makes the DR estimate vary least.
 
-# sklearn is untyped: trees, or the one reward that all rows had.
-_Model: TypeAlias = Any
+    Farajtabar, Chow and Ghavamzadeh, More Robust Doubly Robust Off-policy Evaluation, ICML 2018. With errors
+    Δ(a) = q(a) - E[r | a] the part of the variance that the model answers for is, in each context,
+    Σ_a π(a)² / μ(a) Δ(a)² - (Σ_a π(a) Δ(a))². Where the errors of different actions do not go together, that
+    is Σ_a π(a)² (1 / μ(a) - 1) Δ(a)², and each row's share of it, over μ of the logged action, is
+    (π / μ)² (1 - μ) (r - q)², up to a constant. For a policy that always takes one action this is exact, and
+    the weight in the paper: (1 - μ) / μ² where the logged action is the policy's, else 0.
+
+    Another common form has π in place of π². That is an upper bound for policies that draw: it takes them as
+    a mixture of policies that do not.
+
+    Args:
+        policy_probability_of_logged: [N] π of the logged action.
+        propensity: [N] μ of the logged action.
+    """
+    return np.asarray((policy_probability_of_logged / propensity) ** 2 * (1 - propensity))
 
 
-def _folds(log: BanditLog, folds: int, seed: int) -> Ints:
-    """A fold for each row [N], the same for all rows of a user."""
-    unit = log.users if log.users is not None else np.arange(len(log))
-    units = int(unit.max()) + 1
-    if min(units, folds) < 2:
+def _check_weights(weights: Floats, sample: BanditLog) -> None:
+    if weights.shape != (len(sample),):
+        raise DataError(f"there are {len(weights)} row weights for {len(sample)} rows", file=sample.file)
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if wrong.size:
         raise DataError(
-            "a reward model is fitted on some users and used on others, and the log has one",
-            file=log.file,
-            mend="Give a longer log, or leave out the estimators dm and dr",
+            f"the row weight {weights[wrong[0]]:g} is no finite number from 0 up",
+            file=sample.file,
+            row=int(wrong[0]),
         )
-    fold = np.random.default_rng(seed).permutation(units) % min(units, folds)
-    return np.asarray(fold[unit])
-
-
-def _fit(features: Floats, rewards: Floats, binary: bool, categorical: list[bool], seed: int) -> _Model:
-    _, counts = np.unique(rewards, return_counts=True)
-    if len(rewards) - counts.max() < LEAST_REWARDS:
-        return float(rewards.mean())
-    kind = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
-    # Clicks are rare and say little of one row: trees that do no better on rows held out than those before
-    # them would only add noise to the estimates.
-    return kind(
-        max_iter=200,
-        max_leaf_nodes=8,
-        min_samples_leaf=max(min(100, len(rewards) // 20), 1),
-        l2_regularization=10.0,
-        categorical_features=categorical,
-        early_stopping=True,
-        validation_fraction=0.2,
-        n_iter_no_change=5,
-        random_state=seed,
-    ).fit(features, rewards)
-
-
-def _predict(model: _Model, features: Floats) -> Floats:
-    if isinstance(model, float):
-        return np.full(len(features), model)
-    if isinstance(model, HistGradientBoostingClassifier):
-        return np.asarray(model.predict_proba(features)[:, 1])
-    return np.asarray(model.predict(features))

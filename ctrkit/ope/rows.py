@@ -1,17 +1,20 @@
-"""From policies to what estimators see: a weight and two predictions a row, for any number of candidates."""
+"""From a batch of a log and policies to what estimators see: a weight and predictions a row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import numpy as np
+import polars as pl
 
 from ctrkit.errors import RunError
-from ctrkit.ope.base import LoggedRows
+from ctrkit.hashing import Words
+from ctrkit.ope.base import LoggedRows, View
 from ctrkit.ope.log import BanditLog
-from ctrkit.ope.moments import Floats
-from ctrkit.ope.reward_model import RewardModel
+from ctrkit.ope.moments import Floats, Ints
+from ctrkit.ope.truth import Truth, true_rewards
 from ctrkit.ope.weights import WeightTail
 from ctrkit.policies import Policy, candidate_mask
 from ctrkit.policies.candidates import Mask
@@ -20,77 +23,233 @@ from ctrkit.policies.candidates import Mask
 BLOCK = 200_000
 
 
+# (policy, rows, probabilities [B, K], the logging policy's, q of the logged action, q under the policy)
+OnBlock: TypeAlias = Callable[[int, slice, Floats, Floats | None, Floats | None, Floats | None], None]
+
+
+class RewardPredictor(Protocol):
+    """Predicts the reward of every candidate."""
+
+    def predict(self, log: BanditLog, rows: slice) -> Floats:
+        """q [B, K] of some rows' candidates, 0 at missing places."""
+        ...
+
+
+class WeightModel(Protocol):
+    """Gives weights without propensities."""
+
+    def weights(self, log: BanditLog) -> Floats:
+        """[N], for the policy that it was made for."""
+        ...
+
+
 @dataclass(frozen=True)
-class PolicyRows:
-    """A policy on a log, and its mass on candidates that the logging policy never chooses, where known."""
+class Models:
+    """What was fitted on the log, or brought along, to evaluate P policies.
 
-    rows: LoggedRows
-    unsupported_share: float | None
+    Attributes:
+        reward: the reward model; None where no estimator needs one.
+        more_robust: by policy, the reward models of MRDR. balanced: by policy, the models of the weights.
+            Both are empty where they are not needed, and None for a policy without probabilities of all
+            candidates.
+    """
+
+    reward: RewardPredictor | None = None
+    more_robust: Sequence[RewardPredictor | None] = ()
+    balanced: Sequence[WeightModel | None] = ()
 
 
-def rows_of_column(log: BanditLog, column: str) -> PolicyRows:
-    """A policy of which a column holds the probability of each logged action."""
-    weights = log.target_probability(column) / log.propensity
-    return PolicyRows(LoggedRows(weights, log.reward, _at_least_one(weights.max()), users=log.users), None)
+@dataclass
+class PolicyColumns:
+    """One policy on B rows.
+
+    Attributes:
+        weights: [B].
+        tail: of the weights of all candidates, where both policies' probabilities of them are known.
+        unsupported: the policy's mass on candidates that the logging policy never chooses, summed over rows.
+        q_policy: [B] mean prediction under the policy.
+        more_robust: predictions of MRDR's model, [B] each, of the logged action and under the policy.
+        balanced: [B] weights of the density ratio.
+    """
+
+    weights: Floats
+    tail: WeightTail = field(default_factory=WeightTail)
+    unsupported: float = 0.0
+    q_policy: Floats | None = None
+    more_robust: tuple[Floats, Floats] | None = None
+    balanced: Floats | None = None
 
 
-def rows_of_policies(
-    log: BanditLog, policies: Sequence[Policy], model: RewardModel | None
-) -> list[PolicyRows]:
-    """Policies on a log, read once block by block.
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """B rows of a log as P policies see them.
 
-    The largest weight to reckon with comes from the probabilities of all candidates where the logging
-    policy's are known (`WeightTail`), else it is the largest seen.
+    Attributes:
+        units: [B] keys, see `BanditLog`. counts: [B] decisions a row stands for; None: one each.
+        q_logged: [B] the reward model's prediction of the logged action.
+        supported: whether the logging policy's probabilities of all candidates are known.
+        table: [B] the action, and what else the statistics read.
+    """
+
+    rewards: Floats
+    units: Words
+    counts: Floats | None
+    q_logged: Floats | None
+    supported: bool
+    policies: tuple[PolicyColumns, ...]
+    truth: Truth
+    table: pl.DataFrame
+
+    def logged(self, policy: int, view: View = "plain", users: Ints | None = None) -> LoggedRows | None:
+        """What an estimator of a policy sees; None where the policy has no such view.
+
+        The largest weight is that of these rows; the one to reckon with is known at the end.
+        """
+        one = self.policies[policy]
+        weights, q_logged, q_policy = one.weights, self.q_logged, one.q_policy
+        if view == "balanced":
+            if one.balanced is None:
+                return None
+            weights = one.balanced
+        elif view == "more robust":
+            if one.more_robust is None:
+                return None
+            q_logged, q_policy = one.more_robust
+        largest = max(float(weights.max(initial=0.0)), 1.0)
+        return LoggedRows(weights, self.rewards, largest, q_logged, q_policy, users, self.counts, self.units)
+
+
+def evaluated_rows(
+    log: BanditLog,
+    policies: Sequence[Policy | str],
+    models: Models,
+    kept: Sequence[str] = ("action",),
+    on_block: OnBlock = lambda place, block, probabilities, logging, q_logged, q_policy: None,
+) -> EvaluatedRows:
+    """Policies on a batch of a log, read once, block by block.
+
+    Args:
+        policies: policies, or names of columns with a policy's probability of the logged action.
+        kept: columns for `EvaluatedRows.table`, those that the log has.
+        on_block: told of each policy's probabilities of the candidates.
 
     Raises:
+        DataError: for a bad column.
         RunError: for a policy whose probabilities are no distribution.
     """
     n = len(log)
-    weights = np.empty((len(policies), n))
-    q_policy = np.empty((len(policies), n))
-    q_logged = np.empty(n)
-    tails = [WeightTail() for _ in policies]
-    unsupported = np.zeros(len(policies))
+    dropped = log.table["p_drop"].to_numpy() if "p_drop" in log.table.columns else None
+    truth = Truth(len(policies))
+    columns = []
+    for place, policy in enumerate(policies):
+        if isinstance(policy, Policy):
+            columns.append(_empty(n, models, place))
+        else:
+            columns.append(PolicyColumns(log.target_probability(policy) / log.propensity))
+            truth.expected[place] = np.nan
+    modelled = [(place, policy) for place, policy in enumerate(policies) if isinstance(policy, Policy)]
+    q_logged = np.empty(n) if models.reward is not None and modelled else None
+    supported = "logging_probabilities" in log.table.columns
     step = max(BLOCK // log.width, 1)
-    known = False
-    for start in range(0, n, step):
+    for start in range(0, n if modelled else 0, step):
         block = slice(start, min(start + step, n))
         context, candidates = log.table[block], log.candidates(block)
         mask = candidate_mask(candidates)
-        logged = (np.arange(len(mask)), log.action_index[block])
+        chosen = (np.arange(len(mask)), log.action_index[block])
         logging = log.logging_probabilities(block)
-        known = logging is not None
-        q = model.predict(block) if model is not None else None
-        if q is not None:
-            q_logged[block] = q[logged]
-        for place, policy in enumerate(policies):
+        expected = true_rewards(context)
+        if expected is not None:
+            truth.update(expected, log.action_index[block], log.reward[block])
+        q = models.reward.predict(log, block) if models.reward is not None else None
+        if q is not None and q_logged is not None:
+            q_logged[block] = q[chosen]
+        for place, policy in modelled:
             probabilities = policy.probabilities(context, candidates)
             _check_distribution(policy, probabilities, mask, start)
-            weights[place, block] = probabilities[logged] / log.propensity[block]
-            if q is not None:
-                q_policy[place, block] = (probabilities * q).sum(axis=1)
+            one = columns[place]
+            one.weights[block] = probabilities[chosen] / log.propensity[block]
+            if q is not None and one.q_policy is not None:
+                one.q_policy[block] = (probabilities * q).sum(axis=1)
+            if one.more_robust is not None:
+                robust = models.more_robust[place]
+                assert robust is not None
+                better = robust.predict(log, block)
+                one.more_robust[0][block] = better[chosen]
+                one.more_robust[1][block] = (probabilities * better).sum(axis=1)
             if logging is not None:
-                tails[place].update(probabilities, logging)
-                unsupported[place] += probabilities[logging == 0].sum()
-    return [
-        PolicyRows(
-            LoggedRows(
-                weights[place],
-                log.reward,
-                _at_least_one(tails[place].largest if known else weights[place].max()),
-                q_logged if model is not None else None,
-                q_policy[place] if model is not None else None,
-                log.users,
-            ),
-            float(unsupported[place]) / n if known else None,
+                one.tail.update(probabilities, logging)
+                one.unsupported += float(probabilities[logging == 0].sum())
+            if expected is not None:
+                truth.expected[place] += float((probabilities * expected).sum())
+            mean = None if one.q_policy is None else one.q_policy[block]
+            on_block(
+                place, block, probabilities, logging, None if q_logged is None else q_logged[block], mean
+            )
+    for place, model in enumerate(models.balanced):
+        if model is not None:
+            columns[place].balanced = model.weights(log)
+    counts = 1 / (1 - dropped) if dropped is not None and dropped.any() else None
+    table = log.table.select(name for name in kept if name in log.table.columns)
+    return EvaluatedRows(log.reward, log.units, counts, q_logged, supported, tuple(columns), truth, table)
+
+
+def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
+    """Rows that were read apart, as one."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    truth = Truth(len(first.policies))
+    columns = []
+    for place in range(len(first.policies)):
+        own = [part.policies[place] for part in parts]
+        tail = WeightTail()
+        for one in own:
+            tail.merge(one.tail)
+        robust = [one.more_robust for one in own]
+        columns.append(
+            PolicyColumns(
+                np.concatenate([one.weights for one in own]),
+                tail,
+                sum(one.unsupported for one in own),
+                _joined([one.q_policy for one in own]),
+                None
+                if robust[0] is None
+                else (
+                    np.concatenate([two[0] for two in robust if two is not None]),
+                    np.concatenate([two[1] for two in robust if two is not None]),
+                ),
+                _joined([one.balanced for one in own]),
+            )
         )
-        for place in range(len(policies))
-    ]
+    for part in parts:
+        truth.merge(part.truth)
+    counts = None
+    if any(part.counts is not None for part in parts):
+        counts = np.concatenate([np.ones(len(p.rewards)) if p.counts is None else p.counts for p in parts])
+    return EvaluatedRows(
+        np.concatenate([part.rewards for part in parts]),
+        np.concatenate([part.units for part in parts]),
+        counts,
+        _joined([part.q_logged for part in parts]),
+        first.supported,
+        tuple(columns),
+        truth,
+        pl.concat([part.table for part in parts], how="vertical_relaxed"),
+    )
 
 
-def _at_least_one(weight: float) -> float:
-    """Weights have mean 1, so one of at least 1 exists, seen or not."""
-    return max(float(weight), 1.0)
+def _joined(arrays: Sequence[Floats | None]) -> Floats | None:
+    there = [array for array in arrays if array is not None]
+    return np.concatenate(there) if there else None
+
+
+def _empty(rows: int, models: Models, place: int) -> PolicyColumns:
+    robust = bool(models.more_robust) and models.more_robust[place] is not None
+    return PolicyColumns(
+        np.empty(rows),
+        q_policy=np.empty(rows) if models.reward is not None else None,
+        more_robust=(np.empty(rows), np.empty(rows)) if robust else None,
+    )
 
 
 def _check_distribution(policy: Policy, probabilities: Floats, mask: Mask, start: int) -> None:

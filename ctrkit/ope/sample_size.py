@@ -12,6 +12,8 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimate
 
 POWER = 0.8
+# Nobody logs so many: an effect that takes more is none.
+MOST_ROWS = 1e15
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class SampleSize:
     Attributes:
         effect: the difference that is to be told, a row.
         rows: the rows there are.
-        rows_needed: rows in all; None where no number suffices, for an effect of 0.
+        rows_needed: rows in all; None where no number does, for an effect of 0 or next to it, or one that is
+            no finite number.
         rows_more: of those, what is still missing; None likewise.
         power: the probability with which as many rows as there are would tell this effect.
         detectable: the least effect that as many rows as there are would tell with the power asked for.
@@ -83,9 +86,10 @@ def sample_size(
     ratio = abs(effect) / standard_error
     told = float(stats.norm.cdf(ratio - critical) + stats.norm.cdf(-ratio - critical))
     needed = None
-    if effect != 0 and math.isfinite(effect):
+    times = detectable / effect if effect != 0 and math.isfinite(effect) else math.inf
+    if rows * times * times < MOST_ROWS:
         # Rounded before it is rounded up: 100 rows are not to become 101 by an error in the 16th digit.
-        needed = max(math.ceil(round(rows * (detectable / effect) ** 2, 6)), 1)
+        needed = max(math.ceil(round(rows * times**2, 6)), 1)
     return SampleSize(
         effect,
         rows,
@@ -125,3 +129,13 @@ def sample_size_of(
     interval = estimate.difference_interval
     error = (interval.high - interval.low) / 2 / float(stats.norm.isf((1 - confidence) / 2))
     return sample_size(estimate.difference if effect is None else effect, error, rows, confidence, power)
+
+
+def readable(rows: int) -> str:
+    """A number of rows to read: whole below ten thousand, else with two or three digits that matter."""
+    if rows < 10_000:
+        return f"{rows:,}"
+    for size, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if rows >= size:
+            return f"{rows / size:.3g} {name}" if rows < 1000 * size else f"{rows / size:,.0f} {name}"
+    return f"{round(rows, 3 - len(str(rows))):,}"

@@ -33,10 +33,10 @@ class Trial:
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:
         """Take in rows and their terms."""
-        self.moments.update(rows.weights, terms, rows.rewards, rows.users)
+        self.moments.update(rows.weights, terms, rows.rewards, rows.users, rows.counts)
         shrunk = self.shrinkage(rows.weights)
         kept = np.minimum(shrunk, rows.weights)
-        self.kept.update(rows.weights, kept, shrunk - kept, rows.users)
+        self.kept.update(rows.weights, kept, shrunk - kept, rows.users, rows.counts)
 
     def merge(self, other: Trial) -> None:
         """Take in the rows of another."""
@@ -158,7 +158,7 @@ class ShrunkWeights(WeightedEstimator):
             found = normal(value, self.moments, direction, confidence)
             low, high = found.low, found.high
         else:
-            unseen = [self._unseen(weight, baseline, self.reward_range) for weight in self._corners()]
+            unseen = [self.unseen(weight, baseline, self.reward_range) for weight in self.corners()]
             found = cressie_read(self.moments, direction, unseen, confidence)
             least, most = self.reward_range
             lowest, highest = self.mean_range(self.reward_range)
@@ -179,7 +179,7 @@ class ShrunkWeights(WeightedEstimator):
         if self.reward_range is None:
             return None
         kept = self.chosen.kept
-        weights = np.array(self._corners())
+        weights = np.array(self.corners())
         least_kept = np.minimum(self.chosen.shrinkage(weights), weights)
         unseen = [Unseen(w, k, k) for w, k in zip(weights.tolist(), least_kept.tolist(), strict=True)]
         found = cressie_read(kept, TERM, unseen, confidence)
@@ -237,7 +237,7 @@ class ShrunkWeights(WeightedEstimator):
     def _terms(self, rows: LoggedRows, shrinkage: Shrinkage) -> Floats:
         return self.plain.terms(replace(rows, weights=shrinkage(rows.weights)))
 
-    def _corners(self) -> list[float]:
+    def corners(self) -> list[float]:
         """The weights, seen or not, between which all pairs of weight and shrunk weight lie."""
         return sorted({0.0, min(self.chosen.shrinkage.peak, self.largest_weight), self.largest_weight})
 

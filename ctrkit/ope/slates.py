@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInvers
 from ctrkit.ope.intervals import Interval, Unseen, cressie_read
 from ctrkit.ope.moments import REWARD, TERM, Floats, Ints
 from ctrkit.ope.reweighted import Reweighted
-from ctrkit.ope.sums import VectorEstimator, check_propensities, check_shape
+from ctrkit.ope.sums import Sums, VectorEstimator, check_propensities, check_shape
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class SlateRows:
         q_logged: [B, L] a model's prediction of the rewards from slot l on, at the logged actions.
         q_policy: [B, L] its mean over the policy's choice for slot l, given the logged actions above it.
         users: [B] codes from 0; all slates of a user stand in one `SlateRows`. None: slates are independent.
+        counts: [B] how many slates each stands for, where some were dropped; None: one each.
 
     Raises:
         DataError: for arrays of other shapes, and actions that were shown with no probability.
@@ -44,6 +45,7 @@ class SlateRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
+    counts: Floats | None = None
 
     def __post_init__(self) -> None:
         names = ("policy", "logging", "policy_marginal", "logging_marginal", "shown", "q_logged", "q_policy")
@@ -51,8 +53,10 @@ class SlateRows:
             array = getattr(self, name)
             if array is not None:
                 check_shape(name, array, self.rewards.shape)
-        if self.users is not None:
-            check_shape("users", self.users, (len(self.rewards),))
+        for name in ("users", "counts"):
+            array = getattr(self, name)
+            if array is not None:
+                check_shape(name, array, (len(self.rewards),))
         check_propensities("logging", self.logging, self.shown)
         if self.logging_marginal is not None:
             check_propensities("logging_marginal", self.logging_marginal, self.shown)
@@ -78,6 +82,31 @@ class SlateRows:
     def slot_rewards(self) -> Floats:
         """[B, L] the rewards; 0 where the slate has no such slot."""
         return np.where(self.mask > 0, self.rewards, 0.0)
+
+    def padded(self, slots: int) -> Self:
+        """The same slates with room for `slots` slots, at least L; the new ones are not shown."""
+        more = slots - self.rewards.shape[1]
+        arrays = {name: getattr(self, name) for name in _PADDING} | {"shown": self.mask}
+        wide: dict[str, Any] = {
+            name: None
+            if array is None
+            else np.pad(array, ((0, 0), (0, more)), constant_values=_PADDING[name])
+            for name, array in arrays.items()
+        }
+        return replace(self, **wide)
+
+
+# What stands in a slot that a slate does not have.
+_PADDING = {
+    "rewards": 0.0,
+    "policy": 1.0,
+    "logging": 1.0,
+    "policy_marginal": 1.0,
+    "logging_marginal": 1.0,
+    "shown": 0.0,
+    "q_logged": 0.0,
+    "q_policy": 0.0,
+}
 
 
 def slate_range(slots: int, reward_range: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -110,7 +139,12 @@ class SlateStandardIPS(Reweighted[SlateRows]):
         largest_weight: float | None = None,
     ) -> None:
         super().__init__(slate_range(slots, reward_range), largest_weight)
+        self.slots, self.slot_range = slots, reward_range
+
+    def widen(self, slots: int) -> None:
+        """Reckon from now on with slates of up to `slots` slots, at least as many as before."""
         self.slots = slots
+        self.estimator.reward_range = slate_range(slots, self.slot_range)
 
     def weights(self, rows: SlateRows) -> Floats:
         """The weight of each slate, [B]."""
@@ -121,7 +155,8 @@ class SlateStandardIPS(Reweighted[SlateRows]):
         check_shape("rewards", rows.rewards, (len(rows.rewards), self.slots))
         weights = self.weights(rows)
         largest = max(1.0, float(weights.max(initial=0.0)))
-        return LoggedRows(weights, rows.slot_rewards().sum(axis=1), largest, users=rows.users)
+        rewards = rows.slot_rewards().sum(axis=1)
+        return LoggedRows(weights, rewards, largest, users=rows.users, counts=rows.counts)
 
 
 class SelfNormalizedSlateStandardIPS(SlateStandardIPS):
@@ -156,9 +191,25 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         self.largest_weight = largest_weight
         self.largest_seen = 1.0
 
+    def widen(self, slots: int) -> None:
+        """Reckon from now on with slates of up to `slots` slots, at least as many as before.
+
+        To the slates seen that adds slots which none of them has: of weight 1, with no reward.
+        """
+        before, self.slots = self.slots, slots
+        spread = np.zeros((3 + 3 * slots, 3 + 3 * before))
+        spread[[0, 2], [0, 2]] = 1.0
+        spread[1, :2] = (slots - before) / slots, before / slots
+        for block in range(3):
+            old, new = 3 + block * before, 3 + block * slots
+            spread[new : new + before, old : old + before] = np.eye(before)
+        seen, self.sums = self.sums, Sums(len(spread))
+        self.sums.rows, self.sums.users = (spread @ z @ spread.T for z in (seen.rows, seen.users))
+        self.largest_seen = float(spread[1, :2] @ [1.0, self.largest_seen])
+
     @abstractmethod
     def weights(self, rows: SlateRows) -> Floats:
-        """The weights of slots, [B, L]; of mean 1 also where a slate has no such slot."""
+        """The weights of slots, [B, L]; 1 where a slate has no such slot."""
 
     def slot_terms(self, rows: SlateRows, weights: Floats) -> Floats:
         """What each slot adds to the term of its slate, [B, L]."""
@@ -174,6 +225,12 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         columns = [np.ones(len(rewards)), mean_weight, rewards.sum(axis=1)]
         z = np.concatenate([np.stack(columns), mask.T, (weights * mask).T, terms.T])
         return z, rows.users
+
+    def update(self, rows: SlateRows) -> None:
+        """See `VectorEstimator`."""
+        z, users = self.vectors(rows)
+        self.sums.update(z, users, rows.counts)
+        self.clustered |= users is not None
 
     def merge(self, other: Self) -> None:
         """See `VectorEstimator`."""
@@ -262,7 +319,7 @@ class SlateRewardInteractionIPS(SlotwiseEstimator):
 
     def weights(self, rows: SlateRows) -> Floats:
         """See `SlotwiseEstimator`."""
-        return np.asarray(rows.ratios().cumprod(axis=1))
+        return np.where(rows.mask > 0, rows.ratios().cumprod(axis=1), 1.0)
 
 
 class _SelfNormalized(SlotwiseEstimator):

@@ -52,6 +52,11 @@ class SlatePseudoInverse(SlateStandardIPS):
         largest_weight: float | None = None,
     ) -> None:
         super().__init__(slots, reward_range, largest_weight)
+        self.widen(slots)
+
+    def widen(self, slots: int) -> None:
+        """See `SlateStandardIPS`."""
+        super().widen(slots)
         if isinstance(self.estimator, _SignedWeights):
             self.estimator.least_weight = 1.0 - slots
 

@@ -10,7 +10,7 @@ import numpy as np
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
 from ctrkit.ope.intervals import Interval, normal
-from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
+from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments, grams
 
 Rows = TypeVar("Rows")
 
@@ -29,11 +29,11 @@ class Sums:
         self.rows = np.zeros((length, length))
         self.users = np.zeros((length, length))
 
-    def update(self, z: Floats, users: Ints | None) -> None:
+    def update(self, z: Floats, users: Ints | None, counts: Floats | None = None) -> None:
         """Add rows, the columns of z [D, B]; all rows of a user stand in one update."""
-        self.rows += z @ z.T
-        sums = z if users is None else np.stack([np.bincount(users, row) for row in z])
-        self.users += sums @ sums.T
+        rows, between = grams(z, users, counts)
+        self.rows += rows
+        self.users += between
 
     def merge(self, other: Sums) -> None:
         """Add the rows of another, which has seen none of these users."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctrkit.ope.base import Estimate
+from ctrkit.ope.sample_size import SampleSize, readable
 from ctrkit.ope.weights import Diagnostics
 
 # Below this many effective rows a handful of rows decides the estimate.
@@ -31,9 +32,14 @@ class Verdict:
 
 
 def judge(
-    estimates: Mapping[str, Estimate], diagnostics: Diagnostics, reward_range: tuple[float, float] | None
+    estimates: Mapping[str, Estimate],
+    diagnostics: Diagnostics,
+    reward_range: tuple[float, float] | None,
+    needed: SampleSize | None = None,
 ) -> Verdict:
     """The verdict that estimates (by estimator) and diagnostics allow.
+
+    Where the log cannot tell, the reason says how many rows could (`needed`).
 
     Distrust comes first; then the interval of the difference to the logging policy decides, by the first
     estimator of `DECISIVE` that is there.
@@ -49,7 +55,15 @@ def judge(
         return Verdict("better", f"{found} a row more than the logging policy")
     if interval.high < 0:
         return Verdict("worse", f"{found} a row beside the logging policy")
-    return Verdict("cannot tell", f"{found} a row beside the logging policy, which includes no difference")
+    rows = f"; {_rows(needed)}" if needed is not None else ""
+    return Verdict("cannot tell", f"{found} a row beside the logging policy, which may be nothing{rows}")
+
+
+def _rows(needed: SampleSize) -> str:
+    """What it would take."""
+    if needed.rows_needed is None or needed.rows_needed <= needed.rows:
+        return f"a difference of {needed.detectable:.2g} would mostly be told by as many rows"
+    return f"about {readable(needed.rows_needed)} rows would mostly tell a difference of {needed.effect:+.2g}"
 
 
 def _doubts(
@@ -58,6 +72,11 @@ def _doubts(
     """Why the log can say nothing about the policy; the gravest first."""
     d = diagnostics
     doubts = []
+    if d.deterministic and d.mean_weight != 1.0:
+        doubts.append(
+            "every propensity is 1: the logging policy left nothing to chance, so the log tells only what "
+            "its own choices earn; for any other policy there is nothing but replay or a model of rewards"
+        )
     if d.unsupported_share is not None and d.unsupported_share > LARGEST_UNSUPPORTED_SHARE:
         doubts.append(
             f"{d.unsupported_share:.1%} of the policy's choices are candidates that the logging policy "

@@ -60,6 +60,7 @@ class Diagnostics:
         top_share: the share of all weight that the heaviest 1 % of the rows carry.
         unsupported_share: the policy's mass on candidates which the logging policy never chooses; None where
             the logging policy's probabilities of the candidates are unknown.
+        deterministic: whether every propensity is 1: the logging policy left nothing to chance.
     """
 
     rows: int
@@ -70,28 +71,4 @@ class Diagnostics:
     max_weight: float
     top_share: float
     unsupported_share: float | None
-
-
-def diagnose(weights: Floats, rewards: Floats, unsupported_share: float | None) -> Diagnostics:
-    """Diagnostics of a policy's weights [B] beside the rewards [B]."""
-    rows, total = len(weights), float(weights.sum())
-    square = float((weights**2).sum())
-    standard_error = float(weights.std() / np.sqrt(rows))
-    mean = float(weights.mean())
-    distance = mean - 1
-    # Weights that are all alike vary by rounding errors only.
-    if standard_error > 1e-12 * mean:
-        z = distance / standard_error
-    else:
-        z = 0.0 if abs(distance) < 1e-9 else float(np.copysign(np.inf, distance))
-    top = max(rows // 100, 1)
-    return Diagnostics(
-        rows=rows,
-        positives=int(np.count_nonzero(rewards)),
-        effective_sample_size=total**2 / square if square > 0 else 0.0,
-        mean_weight=mean,
-        mean_weight_z=z,
-        max_weight=float(weights.max()),
-        top_share=float(np.partition(weights, rows - top)[rows - top :].sum()) / total if total > 0 else 1.0,
-        unsupported_share=unsupported_share,
-    )
+    deterministic: bool = False

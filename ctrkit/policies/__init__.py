@@ -5,11 +5,12 @@ from ctrkit.policies.candidates import candidate_mask, padded
 from ctrkit.policies.choices import EpsilonGreedyPolicy, GreedyPolicy, SoftmaxPolicy, UniformPolicy
 from ctrkit.policies.constant import FixedPolicy, LoggingPolicy
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.policies.registry import POLICIES, PolicyConfig, make_policy
+from ctrkit.policies.registry import POLICIES, Belief, PolicyConfig, make_policy
 from ctrkit.policies.thompson import ThompsonPolicy
 
 __all__ = [
     "POLICIES",
+    "Belief",
     "EpsilonGreedyPolicy",
     "FixedPolicy",
     "GreedyPolicy",

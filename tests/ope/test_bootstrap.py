@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pytest
 from scipy import stats
 
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import ConfigError
 from ctrkit.ope.bootstrap import (
     GOLDEN,
     PoissonBootstrap,
@@ -16,7 +15,6 @@ from ctrkit.ope.bootstrap import (
     ips,
     mixed,
     snips,
-    user_keys,
 )
 from ctrkit.ope.moments import Floats, Ints
 
@@ -36,7 +34,7 @@ def bootstrap(
     weights: Floats, rewards: Floats, users: Ints, replicates: int = 200, seed: int = 0
 ) -> PoissonBootstrap:
     found = PoissonBootstrap(replicates, seed)
-    found.update(weights, weights * rewards, rewards, users)
+    found.update(weights, weights * rewards, rewards, users.astype(np.int64).view(np.uint64))
     return found
 
 
@@ -171,21 +169,3 @@ def test_what_no_replicate_determines_is_nan() -> None:
     assert np.isnan(PoissonBootstrap(4).interval(ips, 0.95).low)
     with pytest.raises(ConfigError, match="make no bootstrap"):
         PoissonBootstrap(0)
-
-
-def test_user_keys() -> None:
-    numbers = pl.Series("user_id", [3, -1, 3])
-    assert user_keys(numbers).tolist() == [3, -1, 3]
-    words = user_keys(pl.Series("user_id", ["b", "a", "b", "é"]))
-    # As `printf b | b2sum --length 64` prints them, the lowest byte first.
-    digests = {"a": "40f89e395b66422f", "b": "8472c2e34d854f75"}
-    expected = {
-        user: int.from_bytes(bytes.fromhex(digest), "little", signed=True) for user, digest in digests.items()
-    }
-    assert words[:3].tolist() == [expected["b"], expected["a"], expected["b"]]
-    # The same user has the same key in any part of the log and in any type of text.
-    again = user_keys(pl.Series("user_id", ["é", "a"], dtype=pl.Categorical))
-    assert again.tolist() == [words[3], words[1]]
-    with pytest.raises(DataError) as caught:
-        user_keys(pl.Series("user_id", ["a", None]))
-    assert (caught.value.column, caught.value.row) == ("user_id", 1)

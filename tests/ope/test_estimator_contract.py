@@ -181,6 +181,8 @@ def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:
         assert methods[0] == f"cressie-read, without the bias of {kind.parameter}={kind.default:g}"
     elif kind.name == "replay":
         assert methods[0] == "cressie-read, of matching rows"
+    elif kind.name == "balanced":
+        assert methods[0] == "cressie-read, given the weights' model"
     else:
         assert methods[0] == "cressie-read"
     assert methods[1].startswith("normal")

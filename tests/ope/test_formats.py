@@ -253,7 +253,7 @@ def test_dsjson_files_with_other_features_are_one_log(tmp_path: Path) -> None:
 EVENT = '{"_label_cost":0,"_label_probability":0.5,"_label_Action":1,"a":[1,2],"p":[0.5,0.5]'
 BAD_DSJSON = [
     ('{"_label_ca":{"cost":0.65,"pdf_value":6e-05,"action":185.1},"c":{}}', "continuous action"),
-    ('{"_label_cost":1,"_outcomes":[{"_a":1,"_p":0.8}],"c":{}}', "a slate"),
+    ('{"_label_cost":1,"_outcomes":[{"_a":1,"_p":0.8}],"c":{}}', "mixed"),
     ('{"_label_cost":1,"_label_Action":1}', "`_label_probability` is missing"),
     ('{"_label_cost":1,"_label_probability":0.5,"_label_Action":0}', "count from 1"),
     (EVENT.replace("[0.5,0.5]", "[0.5]") + "}", "`p` has not one probability"),
@@ -270,6 +270,56 @@ def test_bad_dsjson_names_the_line(text: str, said: str, tmp_path: Path) -> None
         read_bandit_log(path)
     assert caught.value.file == str(path)
     assert "line 3" in str(caught.value)
+
+
+PAGES = """[checkpoint]
+{"_outcomes":[{"_label_cost":-1,"_id":"s1","_a":[1,0,2],"_p":[0.8,0.1,0.1],"_o":[]},{"_label_cost":0,"_a":[2,0],"_p":[0.6,0.4]}],\
+"Timestamp":"2021-07-29T10:00:00Z","EventId":"e1","pdrop":0.5,"c":{"User":{"age":31},"_multi":[{"id":"A"},{"id":"B"},{"id":"C"}],"_slots":[{},{}]}}
+{"_outcomes":[{"_label_cost":0,"_a":0,"_p":1}],"Timestamp":"2021-07-29T10:00:01Z","EventId":"e2","c":{"User":{"age":40},"_multi":[{"id":"A"}]}}
+"""
+
+
+def test_dsjson_pages_are_slots(tmp_path: Path) -> None:
+    path = write(tmp_path, "pages.json", PAGES)
+    assert detect(path).name == "dsjson"
+    table = read_bandit_log(path).table
+    assert table["slate_id"].to_list() == ["e1", "e1", "e2"]
+    assert table["position"].to_list() == [1, 2, 1]
+    assert table["action"].to_list() == [1, 2, 0]
+    assert table["propensity"].to_list() == [0.8, 0.6, 1.0]
+    assert table["reward"].to_list() == [1.0, 0.0, 0.0]
+    assert table["candidates"].to_list() == [[1, 0, 2], [2, 0], [0]]
+    assert table["logging_probabilities"].to_list() == [[0.8, 0.1, 0.1], [0.6, 0.4], [1.0]]
+    assert table["candidate_id"].to_list() == [["B", "A", "C"], ["C", "A"], ["A"]]
+    assert table["User.age"].to_list() == [31, 31, 40]
+    assert table["p_drop"].to_list() == [0.5, 0.5, 0.0]
+
+
+def test_dsjson_pages_whose_candidates_are_not_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "pages.json", PAGES.replace("[2,0]", "2").replace("[0.6,0.4]", "0.6"))
+    table = read_bandit_log(path).table
+    assert table["propensity"].to_list() == [0.8, 0.6, 1.0]
+    assert "candidates" not in table.columns
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[0.8,0.1,0.1]", "[0.8,0.2]", "slot 1 has not one `_p`"),
+        ('"_a":[2,0]', '"_a":[2,-1]', "slot 2 has not one `_p`"),
+        ('"_label_cost":-1,', "", "`_label_cost` is missing"),
+        (
+            '{"_outcomes":[{"_label_cost":-1',
+            '{"_label_cost":1,"_outcomes":[{"_label_cost":-1',
+            "one cost for all",
+        ),
+        ('"_p":[0.6,0.4]', '"_p":["x",0.4]', "`_p` is missing or no number"),
+        ('"_outcomes":[{"_label_cost":0,"_a":0,"_p":1}]', '"_outcomes":[]', "no list of slots"),
+    ],
+)
+def test_bad_dsjson_pages_name_the_line(old: str, new: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"line [23]: .*{said}"):
+        read_bandit_log(write(tmp_path, "pages.json", PAGES.replace(old, new)))
 
 
 def test_criteo(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_arrays() -> None:
     np.testing.assert_array_equal(log.reward, [1, 0, 0])
     np.testing.assert_array_equal(log.propensity, [0.5, 0.25, 1])
     assert log.users is not None
-    np.testing.assert_array_equal(log.users, [0, 1, 0])
+    assert log.users[0] == log.users[2] != log.users[1]
     probabilities = log.logging_probabilities(slice(1, 3))
     np.testing.assert_array_equal(probabilities, [[0.25, 0.25, 0.5], [1, 0, 0]])
     assert log.candidates(slice(1, 3)).to_list() == [[1, 2, 3], [2]]

@@ -5,26 +5,34 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy import stats
 
 from ctrkit.errors import ConfigError
+from ctrkit.ope.moments import Floats, Ints, Moments
 from ctrkit.ope.overlap import (
+    ActionOverlap,
+    Check,
+    mean_check,
     missing_mass,
     overlap_by_action,
     pareto_shape,
-    residual_check,
     top_share,
     unsupported_mass,
     weight_drift,
     weight_tail,
 )
-from ctrkit.ope.weights import diagnose
+
+
+def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Ints | None = None) -> Check:
+    moments = Moments()
+    moments.update(weights, weights * (rewards - q), rewards, users)
+    return mean_check(moments)
 
 
 def test_top_share() -> None:
     weights = np.random.default_rng(0).lognormal(0, 2, size=1050)
     assert top_share(weights) == pytest.approx(np.sort(weights)[-10:].sum() / weights.sum())
-    assert top_share(weights) == pytest.approx(diagnose(weights, weights, None).top_share)
     assert top_share(weights, 0.5) == pytest.approx(np.sort(weights)[-525:].sum() / weights.sum())
     assert top_share(np.ones(200), 0.1) == pytest.approx(0.1)
     assert top_share(np.array([3.0])) == 1
@@ -77,6 +85,48 @@ def test_overlap_by_action_by_brute_force() -> None:
         square = (mine**2).sum()
         expected = mine.sum() ** 2 / square if square else 0
         assert row["effective_sample_size"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_overlap_of_parts_in_any_order_is_that_of_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    actions = pl.Series(rng.choice(["a", "b", "c", None], size=500, p=[0.6, 0.3, 0.05, 0.05]))
+    counts = rng.integers(1, 4, size=500).astype(float)
+    weights = rng.exponential(size=500)
+    whole = ActionOverlap()
+    whole.update(weights, actions, counts)
+    parts = [ActionOverlap()]
+    for where in np.split(rng.permutation(500), np.sort(rng.integers(0, 500, 4))):
+        part = ActionOverlap()
+        part.update(weights[where], actions[where], counts[where])
+        parts.append(part)
+    for other in parts[1:]:
+        parts[0].merge(other)
+    assert_frame_equal(parts[0].result(), whole.result())
+    found = whole.result()
+    assert found["rows"].sum() == counts.sum()
+    for row in found.iter_rows(named=True):
+        mine = np.array([action == row["action"] for action in actions])
+        carried = weights[mine] * counts[mine]
+        assert row["policy_share"] == pytest.approx(carried.sum() / counts.sum())
+        assert row["mean_weight"] == pytest.approx(carried.sum() / counts[mine].sum())
+        assert row["effective_sample_size"] == pytest.approx(carried.sum() ** 2 / (carried**2).sum())
+
+
+def test_overlap_without_rows_is_a_table_without_rows() -> None:
+    empty, one = ActionOverlap(), ActionOverlap()
+    one.update(np.ones(2), pl.Series([3, 4]))
+    assert empty.result().columns == one.result().columns
+    assert empty.result().is_empty()
+    one.merge(empty)
+    assert one.result()["rows"].to_list() == [1, 1]
+
+
+def test_pareto_shape_of_repeated_values() -> None:
+    rng = np.random.default_rng(9)
+    values, counts = np.sort(rng.pareto(2, size=300)), rng.integers(1, 5, size=300)
+    found = pareto_shape(values, counts.astype(float))
+    assert found == pytest.approx(pareto_shape(np.repeat(values, counts)), rel=1e-9)
 
 
 def test_unsupported_mass_by_brute_force() -> None:

@@ -10,7 +10,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.importance import InversePropensityScoring
 from ctrkit.ope.intervals import Interval
-from ctrkit.ope.sample_size import sample_size, sample_size_of
+from ctrkit.ope.sample_size import readable, sample_size, sample_size_of
 
 
 def test_textbook_numbers() -> None:
@@ -106,3 +106,16 @@ def test_the_error_is_read_off_the_interval() -> None:
 def test_bad_plans(arguments: tuple[float, float, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         sample_size(*arguments)
+
+
+@pytest.mark.parametrize("effect", [1e-300, 5e-324, float("inf"), float("nan"), -0.0])
+def test_effects_that_no_log_tells(effect: float) -> None:
+    assert sample_size(effect, 0.02, 1000).rows_needed is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(999, "999"), (12_345, "12,300"), (4_567_890, "4.57 million"), (31_400_000_000, "31.4 billion")],
+)
+def test_numbers_to_read(rows: int, said: str) -> None:
+    assert readable(rows) == said

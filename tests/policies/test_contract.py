@@ -6,7 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.policies import POLICIES, Policy, PolicyConfig, candidate_mask, make_policy, padded
+from ctrkit.policies import (
+    POLICIES,
+    Belief,
+    LastLayerPosterior,
+    Policy,
+    PolicyConfig,
+    candidate_mask,
+    make_policy,
+    padded,
+)
 
 ROWS = 40
 
@@ -19,9 +28,16 @@ def scorer(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
     return np.where(mask, scores, np.nan)
 
 
+# What is read is the score, whose weight is 1, give or take.
+BELIEF = Belief(
+    lambda context, candidates: scorer(context, candidates)[:, :, None],
+    LastLayerPosterior(np.array([1.0, 0.0]), np.eye(2)),
+)
+
+
 @pytest.fixture(params=sorted(POLICIES))
 def policy(request: pytest.FixtureRequest) -> Policy:
-    return make_policy(PolicyConfig(name=request.param, temperature=0.7, epsilon=0.2), scorer)
+    return make_policy(PolicyConfig(name=request.param, temperature=0.7, epsilon=0.2), scorer, BELIEF)
 
 
 @pytest.fixture

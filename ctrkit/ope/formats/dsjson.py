@@ -13,7 +13,22 @@ Lines that are no decision are left out and counted: checkpoints (`[...]`), rewa
 (`RewardValue`), and decisions marked `_skipLearn`, which were never acted upon.
 
 `pdrop` is the probability with which such a row was dropped from the log: each row that is left stands for
-1 / (1 - pdrop) decisions. It becomes the column `p_drop`, and the estimators weigh all rows alike.
+1 / (1 - pdrop) decisions, as which it is counted. It becomes the column `p_drop`.
+
+Continuous actions, such as bids, have a density in place of a probability. They are read by themselves, as
+the columns of `ctrkit.schema.BID_LOG` (`read_continuous`):
+
+    {"_label_ca": {"action": 1.25, "pdf_value": 0.4, "cost": -1}, "Timestamp": "2021-07-29T10:00:00Z",
+     "EventId": "e2", "c": {"User": {"age": 31}}}
+
+A page of several slots (VW's conditional contextual bandits) becomes one row a slot. There actions count
+from 0, `_a` begins with the one that was taken, and both it and its probability `_p` stand for themselves or
+lead a list. An action that stands in a slot above is none of a slot's candidates, so the probabilities are
+those given the slots above:
+
+    {"_outcomes": [{"_label_cost": -1, "_a": [1, 0, 2], "_p": [0.8, 0.1, 0.1]},
+                   {"_label_cost": 0, "_a": [2, 0], "_p": [0.6, 0.4]}],
+     "Timestamp": ..., "EventId": "e3", "c": {"_multi": [{}, {}, {}], "_slots": [{}, {}]}}
 """
 
 from __future__ import annotations
@@ -33,8 +48,8 @@ from ctrkit.schema import BANDIT_LOG
 
 LABELS = ("_label_cost", "_label_probability", "_label_ca", "_outcomes")
 DROPPED = (
-    "Rows have a probability of having been dropped (p_drop) and stand for 1 / (1 - p_drop) decisions each; "
-    "the estimators weigh all rows alike, which is right only where it is the same for all of them."
+    "Rows have a probability of having been dropped (p_drop): each stands for 1 / (1 - p_drop) decisions "
+    "and is counted as that many."
 )
 _SCALARS = (str, int, float, bool)
 # A context feature of such a name stands for that column, if every row has it.
@@ -42,11 +57,11 @@ _KNOWN = {name for column in BANDIT_LOG.columns for name in (column.name, *colum
 
 
 def read(source: str | os.PathLike[str]) -> LogTable:
-    """Read one file, packed by gzip or not.
+    """Read the decisions of one file, packed by gzip or not; one row an action, or a slot of a page.
 
     Raises:
-        DataError: a line is no JSON object, lacks a label, contradicts itself, or holds a continuous action
-            (`_label_ca`) or a slate (`_outcomes`); the message names the line.
+        DataError: a line is no JSON object, lacks a label, contradicts itself, holds a continuous action
+            (`_label_ca`), or a page among decisions of one action; the message names the line.
     """
     path = Path(source)
     skipped: Counter[str] = Counter()
@@ -54,12 +69,72 @@ def read(source: str | os.PathLike[str]) -> LogTable:
     contexts: list[dict[str, Any]] = []
     candidates: list[list[dict[str, Any]]] = []
     for line, event in _events(path, skipped):
-        row, order = _decision(path, line, event)
-        rows.append(row)
+        if "_label_ca" in event:
+            raise _refused(
+                path,
+                line,
+                "`_label_ca` holds a continuous action with a density, and discrete actions are wanted",
+                "Read the log as one of bids, or give a log of discrete actions",
+            )
+        pages = "_outcomes" in event
+        if rows and pages != ("slate_id" in rows[0]):
+            raise _refused(
+                path, line, "pages (`_outcomes`) and decisions of one action are mixed", "Keep them apart"
+            )
         shared, multi = _context(event.get("c"))
-        contexts.append(shared)
-        if order is not None and sorted(order) == list(range(len(multi))):
-            candidates.append([multi[action] for action in order])
+        for row in _slots(path, line, event) if pages else [_decision(path, line, event)]:
+            order = row["candidates"]
+            rows.append(row)
+            contexts.append(shared)
+            # Below the top slot of a page there are fewer candidates than actions.
+            known = order is not None and (sorted(order) == list(range(len(multi))) or (pages and multi))
+            if known and max(order) < len(multi):
+                candidates.append([multi[action] for action in order])
+    return _table(path, rows, contexts, candidates, skipped, ("action", "propensity", "reward"))
+
+
+def read_continuous(source: str | os.PathLike[str]) -> LogTable:
+    """Read the continuous actions of one file, as `bid` with its `density`.
+
+    Raises:
+        DataError: a line is no JSON object, has no continuous action, or lacks its cost; names the line.
+    """
+    path = Path(source)
+    skipped: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    contexts: list[dict[str, Any]] = []
+    for line, event in _events(path, skipped):
+        label = event.get("_label_ca")
+        if not isinstance(label, dict):
+            raise _refused(
+                path, line, "no continuous action (`_label_ca`) is here", "Mend or drop such lines"
+            )
+        values = [_number(path, line, label, name) for name in ("action", "cost")]
+        # A bid that was not drawn has no density.
+        density = _number(path, line, label, "pdf_value") if label.get("pdf_value") is not None else None
+        rows.append(
+            {
+                "event_id": event.get("EventId"),
+                "timestamp": event.get("Timestamp"),
+                "bid": values[0],
+                "density": density,
+                "reward": -values[1] + 0.0,
+                "p_drop": _drop(path, line, event),
+            }
+        )
+        contexts.append(_context(event.get("c"))[0])
+    return _table(path, rows, contexts, [], skipped, ("bid", "density", "reward"))
+
+
+def _table(
+    path: Path,
+    rows: list[dict[str, Any]],
+    contexts: list[dict[str, Any]],
+    candidates: list[list[dict[str, Any]]],
+    skipped: Counter[str],
+    needed: tuple[str, ...],
+) -> LogTable:
+    """What was read of a file's lines, and notes on what was not."""
     if not rows:
         raise DataError("the log holds no decision", file=path, mend="Give DSJSON lines with `_label_cost`")
     columns = {name: [row.get(name) for row in rows] for row in rows[:1] for name in row}
@@ -68,7 +143,7 @@ def read(source: str | os.PathLike[str]) -> LogTable:
         name
         for name in table.columns
         # What only some rows have cannot be checked or used as a column.
-        if not table[name].null_count() or name in ("action", "propensity", "reward", "p_drop")
+        if not table[name].null_count() or name in (*needed, "p_drop")
     )
     notes = [f"Lines left out: {count:,} ({what})." for what, count in skipped.items()]
     gone = [name for name in table.columns if name not in held.columns and table[name].count()]
@@ -100,38 +175,37 @@ def _events(path: Path, skipped: Counter[str]) -> Iterator[tuple[int, dict[str, 
             raise _refused(path, line, "this is no JSON object", "Copy the file again") from None
         if not isinstance(event, dict):
             raise _refused(path, line, "this is no JSON object", "Copy the file again")
-        if "_label_ca" in event:
-            raise _refused(
-                path,
-                line,
-                "`_label_ca` holds a continuous action with a density, and only discrete actions are read",
-                "Give a log of discrete actions",
-            )
-        if "_outcomes" in event:
-            raise _refused(
-                path,
-                line,
-                "`_outcomes` holds a slate, and only one action a row is read",
-                "Give a log of one action a decision",
-            )
         if event.get("_skipLearn") is True:
             skipped["decisions that were not acted upon (_skipLearn)"] += 1
-        elif "_label_cost" not in event and "RewardValue" in event:
+        elif "RewardValue" in event and not any(label in event for label in LABELS):
             skipped["rewards without a decision"] += 1
         else:
             yield line, event
 
 
-def _decision(path: Path, line: int, event: dict[str, Any]) -> tuple[dict[str, Any], list[int] | None]:
-    """The row of a decision under the schema's names, and its candidates, counted from 0."""
-    for name in ("_label_cost", "_label_probability", "_label_Action"):
-        value = event.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _refused(path, line, f"`{name}` is missing or no number", "Mend or drop such lines")
-    action = event["_label_Action"] - 1
+def _number(path: Path, line: int, content: dict[str, Any], name: str) -> float:
+    value = content.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _refused(path, line, f"`{name}` is missing or no number", "Mend or drop such lines")
+    return float(value)
+
+
+def _drop(path: Path, line: int, event: dict[str, Any]) -> float | None:
+    drop = event.get("pdrop")
+    if drop is not None and not 0 <= drop < 1:
+        raise _refused(path, line, f"`pdrop` is {drop}, not in [0, 1)", "Mend such lines")
+    return drop
+
+
+def _decision(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
+    """The row of a decision under the schema's names, its candidates counted from 0."""
+    cost, probability, taken = (
+        _number(path, line, event, name) for name in ("_label_cost", "_label_probability", "_label_Action")
+    )
+    action = taken - 1
     order, probabilities = event.get("a"), event.get("p")
     if action < 0 or action != int(action):
-        raise _refused(path, line, f"action {action + 1} is none: they count from 1", "Mend such lines")
+        raise _refused(path, line, f"action {taken:g} is none: they count from 1", "Mend such lines")
     ranked = None
     if order is not None:
         if not isinstance(order, list) or not all(isinstance(one, int) and one >= 1 for one in order):
@@ -139,21 +213,55 @@ def _decision(path: Path, line: int, event: dict[str, Any]) -> tuple[dict[str, A
         ranked = [one - 1 for one in order]
     if probabilities is not None and (ranked is None or len(probabilities) != len(ranked)):
         raise _refused(path, line, "`p` has not one probability for each action of `a`", "Mend such lines")
-    drop = event.get("pdrop")
-    if drop is not None and not 0 <= drop < 1:
-        raise _refused(path, line, f"`pdrop` is {drop}, not in [0, 1)", "Mend such lines")
-    row = {
+    return {
         "event_id": event.get("EventId"),
         "timestamp": event.get("Timestamp"),
         "action": int(action),
-        "propensity": float(event["_label_probability"]),
+        "propensity": probability,
         # Adding 0 turns the -0.0 of a cost of 0 into 0.
-        "reward": -float(event["_label_cost"]) + 0.0,
+        "reward": -cost + 0.0,
         "candidates": ranked,
         "logging_probabilities": [float(one) for one in probabilities] if probabilities is not None else None,
-        "p_drop": drop,
+        "p_drop": _drop(path, line, event),
     }
-    return row, ranked
+
+
+def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a page, one a slot from the top down, its candidates counted from 0."""
+    outcomes = event["_outcomes"]
+    if not isinstance(outcomes, list) or not outcomes or not all(isinstance(one, dict) for one in outcomes):
+        raise _refused(path, line, "`_outcomes` is no list of slots", "Mend or drop such lines")
+    if "_label_cost" in event:
+        raise _refused(
+            path,
+            line,
+            "the page has one cost for all its slots, and a cost for each is needed",
+            "Give a log of conditional contextual bandits, whose slots have their own `_label_cost`",
+        )
+    drop = _drop(path, line, event)
+    for place, slot in enumerate(outcomes):
+        actions, probabilities = (
+            value if isinstance(value, list) else [value] for value in (slot.get("_a"), slot.get("_p"))
+        )
+        whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in actions)
+        if not whole or not actions or len(actions) != len(probabilities):
+            raise _refused(
+                path, line, f"slot {place + 1} has not one `_p` for each action of `_a`", "Mend such lines"
+            )
+        chances = [_number(path, line, {"_p": one}, "_p") for one in probabilities]
+        ranked = len(actions) > 1 or chances[0] == 1
+        yield {
+            # Of two pages none may have the same name.
+            "slate_id": str(event.get("EventId", f"line {line + 1}")),
+            "position": place + 1,
+            "timestamp": event.get("Timestamp"),
+            "action": actions[0],
+            "propensity": chances[0],
+            "reward": -_number(path, line, slot, "_label_cost") + 0.0,
+            "candidates": actions if ranked else None,
+            "logging_probabilities": chances if ranked else None,
+            "p_drop": drop,
+        }
 
 
 def _context(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -1,0 +1,52 @@
+"""`ctrkit learn-policy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli import common
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def learn_policy(
+    logs: Annotated[
+        list[str] | None,
+        typer.Option(help="Bandit log of any known format, or a glob; repeatable. Else the sample."),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Artifact to start from; else a small model with fresh weights.")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="What is maximised: snips, ips or dr.")] = None,
+    model: Annotated[Path, typer.Option(help="Where the artifact goes.")] = Path("policy.pt"),
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/learn-policy"),
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    seed: common.Seed = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
+) -> None:
+    """Learn a policy from logged decisions, and tell on held-out ones what it would have earned."""
+
+    def work(progress: common.Progress) -> Result:
+        import ctrkit
+
+        flags = {"seed": seed, "objective.name": objective}
+        return ctrkit.learn_policy(
+            logs[0] if logs is not None and len(logs) == 1 else logs,
+            policy=policy,
+            model=model,
+            out=out,
+            config=config,
+            overrides=common.overrides_of(overrides, **flags),
+            on_step=progress,
+        )
+
+    common.execute(
+        common.Output(json, quiet, debug), work, where=f"policy: {model}   report: {out / 'report.html'}"
+    )

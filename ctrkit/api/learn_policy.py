@@ -1,0 +1,330 @@
+"""`ctrkit learn-policy`: a bandit log in, a policy that earns more on it out, judged on held-out rows."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
+from ctrkit.api.logged_decisions import (
+    decisions_of_rows,
+    derived_features,
+    divide,
+    fit_encoder,
+    log_to_learn_from,
+    logged_decisions,
+    rows_of,
+)
+from ctrkit.api.model import load
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.sample_logs import bundled
+from ctrkit.api.train import TrainConfig
+from ctrkit.artifact import Artifact, versions
+from ctrkit.config import Config, load_config
+from ctrkit.data.encoder import Encoder
+from ctrkit.data.split import SplitConfig
+from ctrkit.errors import ArtifactError, ConfigError
+from ctrkit.models import CtrModel, ModelConfig, build_model, model_config
+from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
+from ctrkit.ope.moments import Ints
+from ctrkit.ope.registry import make_estimator
+from ctrkit.policies import PolicyConfig
+from ctrkit.policies.constant import LOGGED
+from ctrkit.reports import Report, Table
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables import TableLike
+from ctrkit.training import TrainingConfig
+from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
+from ctrkit.training.counterfactual_loop import Floats, Judge, Learning, LearningConfig, learn, settle
+from ctrkit.training.loop import OnStep
+
+# Training rows with a reward other than the commonest, below which what is learnt is mostly chance.
+FEW_OUTCOMES = 100
+
+
+def _model(content: Any) -> ModelConfig | None:
+    """The config of the model that `name` names, so that its own keys are checked."""
+    return None if content is None else model_config(content)
+
+
+def _named(content: Any) -> Any:
+    """An objective without a `name` is the default one."""
+    return {"name": "snips", **content} if isinstance(content, Mapping) else content
+
+
+class LearnPolicyConfig(Config):
+    """How to learn a policy.
+
+    Attributes:
+        features: what the columns of the log mean, with the `candidate` to choose; by default every column
+            that the reward model of `ctrkit ope` would read.
+        model: scores the candidates; by default a small DeepFM.
+        temperature: of the softmax over the scores.
+        objective: what is maximised on the training rows.
+        split: what is neither training nor validation is held out. By time where the log has time stamps;
+            `by: random`, and logs without them, have all rows of a user on one side.
+    """
+
+    features: FeatureSpec | None = None
+    model: Annotated[SerializeAsAny[ModelConfig] | None, BeforeValidator(_model)] = None
+    temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    objective: Annotated[ObjectiveConfig, BeforeValidator(_named)] = SelfNormalisedConfig()
+    learning: LearningConfig = LearningConfig()
+    split: SplitConfig = SplitConfig(train=0.6, valid=0.2)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class LearntPolicy(Result):
+    """What learning gave: where the artifact lies, how it was chosen, and its value on held-out rows.
+
+    Attributes:
+        rows: of the three parts, and how they were divided.
+        evaluation: of the policy, beside the uniform and the logging policy, on the held-out rows.
+    """
+
+    model: str
+    objective: str
+    rows: dict[str, Any]
+    learning: Learning
+    evaluation: PolicyValue
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "objective": self.objective,
+            "rows": self.rows,
+            "chosen": _plain(self.learning.best),
+            "validations": [_plain(event) for event in self.learning.events],
+            "evaluation": self.evaluation.to_dict(),
+            "notes": list(self.notes),
+        }
+
+    def report(self) -> Report:
+        held_out = self.evaluation.report()
+        columns = ("baseline", "epoch", "objective", "value", "low", "high")
+        table = Table(
+            "Validations, and the policy's value on the validation rows",
+            columns,
+            tuple(tuple(_number(event[key]) for key in columns) for event in self.learning.events),
+        )
+        return replace(
+            held_out,
+            title="Learning a policy",
+            notes=(*self.notes, *held_out.notes),
+            details=(table, *held_out.details),
+        )
+
+
+def learn_policy(
+    logs: TableLike | None = None,
+    *,
+    policy: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] = "policy.pt",
+    out: str | os.PathLike[str] = "runs/learn-policy",
+    overrides: Sequence[str] = (),
+    on_step: OnStep = lambda done, total, what: None,
+) -> LearntPolicy:
+    """Learn a softmax policy from a bandit log, and write the artifact and a run folder.
+
+    Training rows teach it, validation rows choose among its epochs, and on the held-out rows
+    `evaluate_policy` judges it beside the uniform and the logging policy; that report stands in the run's
+    folder `ope`.
+
+    Args:
+        logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log.
+        policy: an artifact to start from, in place of fresh weights; features, model and encoder are its own.
+        config: a YAML file with the keys of `LearnPolicyConfig`; by default the sample log has its own.
+        model: where the artifact goes. Its scores tell the candidates of a row apart, and say nothing of how
+            likely a click is: the calibrators of `policy` do not go with it.
+        out: the run folder. overrides: `key.path=value` strings over the config.
+        on_step: called with (steps done, steps in all, what is going on).
+
+    Raises:
+        DataError: nothing can be learnt from the log (of a deterministic policy, of one candidate a row, of
+            one reward), or it lacks columns that the features need.
+        ConfigError: features or a model are given, and an artifact that has its own.
+    """
+    notes = ["The log is the sample that ships with ctrkit."] if logs is None else []
+    if logs is None:
+        logs = bundled("logs_sample", "bandit.parquet")
+        if config is None and policy is None:
+            config = bundled("configs", "learn_policy.yaml")
+    settings = load_config(LearnPolicyConfig, config, overrides)
+    log = log_to_learn_from(read_bandit_log(logs))
+    split = divide(log, settings.split, settings.seed)
+    training, validation = rows_of(log, split.train), rows_of(log, split.valid)
+    encoder, network, model_settings = _scorer(settings, policy, training)
+    q = _predictions(log, split.train, split.valid, settings)
+    scale = float(training.reward.std())
+    encoded = logged_decisions(training, encoder, scale, q[0])
+    judged = logged_decisions(validation, encoder, scale, q[1])
+    baselines = [0.0]
+    if isinstance(settings.objective, SelfNormalisedConfig):
+        mean = float(np.average(encoded.reward, weights=encoded.count))
+        baselines = [mean + step for step in settings.objective.baselines]
+    learning = learn(
+        network,
+        encoded,
+        judged,
+        settings.objective,
+        settings.learning,
+        temperature=settings.temperature,
+        baselines=baselines,
+        judge=_judge(validation, log.binary, q[1]),
+        seed=settings.seed,
+        on_step=on_step,
+    )
+    temperature = settle(network, encoded, settings.temperature)
+    resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
+    rows = split.describe()
+    _artifact(resolved, encoder, network, temperature, rows, encoded.candidates.fingerprint()).save(model)
+
+    compared = ["uniform", *(["logging"] if LOGGED in log.table.columns else [])]
+    evaluation = evaluate_policy(
+        log.table[split.test],
+        [model, *compared],
+        overrides=[f"seed={settings.seed}"],
+        out=os.path.join(out, "ope"),
+        on_step=on_step,
+    )
+    notes += [*log.notes, *_notes(learning, training, rows)]
+    result = LearntPolicy(os.fspath(model), settings.objective.name, rows, learning, evaluation, tuple(notes))
+    write_run(out, "learn-policy", resolved.model_dump(mode="json"), result)
+    return result
+
+
+def _scorer(
+    settings: LearnPolicyConfig, policy: str | os.PathLike[str] | None, training: BanditLog
+) -> tuple[Encoder, CtrModel, ModelConfig]:
+    """The encoder and the network to start from, and the network's config."""
+    if policy is None:
+        spec = settings.features or derived_features(training)
+        if spec.candidate is None:
+            raise ConfigError(
+                "the features name no candidate, so there is nothing to choose",
+                mend="Add `candidate: {id: ..., features: [...]}` to the features",
+            )
+        encoder = fit_encoder(spec, training)
+        chosen = settings.model or model_config({"name": "deepfm", "embedding": 8, "hidden": [32]})
+        torch.manual_seed(settings.seed)
+        return encoder, build_model(chosen, encoder.feature_map()), chosen
+    for key in ("features", "model"):
+        if getattr(settings, key) is not None:
+            raise ConfigError(
+                f"key '{key}': the artifact to start from has its own",
+                mend=f"Leave out '{key}', or --policy",
+            )
+    start = load(policy)
+    if start.spec.candidate is None:
+        raise ArtifactError(
+            "the model's feature spec names no candidate, so it cannot score candidates",
+            file=policy,
+            mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+        )
+    return start.encoder, start.network, model_config(start.artifact.config["model"])
+
+
+def _predictions(
+    log: BanditLog, train: Ints, valid: Ints, settings: LearnPolicyConfig
+) -> tuple[Floats | None, Floats | None]:
+    """The cross-fitted reward model's q [n, K] on the training and the validation rows, for DR alone."""
+    if not isinstance(settings.objective, DoublyRobustConfig):
+        return None, None
+    both = rows_of(log, np.concatenate([train, valid]))
+    model = RewardModel.fit(both, None, settings.objective.folds, settings.seed)
+    q = model.predict(both, slice(0, len(both)))
+    return q[: len(train)], q[len(train) :]
+
+
+def _judge(log: BanditLog, binary: bool, q: Floats | None) -> Judge:
+    """The value on these rows by DR where there is a reward model, else by SNIPS, with its 95 % interval."""
+    rows, count = np.arange(len(log)), decisions_of_rows(log)
+
+    def judge(probabilities: Floats) -> tuple[float, float, float]:
+        weights = probabilities[rows, log.action_index] / log.propensity
+        estimator = make_estimator("snips" if q is None else "dr", (0.0, 1.0) if binary else None)
+        estimator.update(
+            LoggedRows(
+                weights,
+                log.reward,
+                max(float(weights.max()), 1.0),
+                None if q is None else q[rows, log.action_index],
+                None if q is None else (probabilities * q[:, : probabilities.shape[1]]).sum(axis=1),
+                log.users,
+                count,
+            )
+        )
+        found = estimator.result(0.95)
+        return found.value, found.interval.low, found.interval.high
+
+    return judge
+
+
+def _artifact(
+    settings: LearnPolicyConfig,
+    encoder: Encoder,
+    network: CtrModel,
+    temperature: float,
+    rows: dict[str, Any],
+    fingerprint: str,
+) -> Artifact:
+    """What is learnt, as the file that every command reads; no table of labelled rows stands behind it."""
+    learning = settings.learning
+    content = TrainConfig(
+        features=encoder.spec,
+        split=settings.split,
+        model=settings.model,
+        training=TrainingConfig(**{key: getattr(learning, key) for key in LearningConfig.model_fields}),
+        policy=PolicyConfig(name="softmax", temperature=temperature),
+        seed=settings.seed,
+    ).model_dump(mode="json")
+    return Artifact(
+        config=content,
+        feature_map=encoder.feature_map().to_dict(),
+        encoder=encoder.state(),
+        weights=network.state_dict(),
+        policy=content["policy"],
+        data={"file": None, "fingerprint": fingerprint, "rows": rows["train"], "split": rows},
+        versions=versions(),
+    )
+
+
+def _notes(learning: Learning, training: BanditLog, rows: dict[str, Any]) -> list[str]:
+    counts = ", ".join(f"{rows[part]:,} {called}" for part, called in _PARTS)
+    epoch = learning.best["epoch"]
+    kept = f"that of epoch {epoch:.0f}" if epoch else "the one before learning"
+    notes = [
+        f"Rows: {counts}, divided by {rows['by']}.",
+        f"Of {len(learning.events)} policies on the validation rows, {kept} had the interval with the highest"
+        " lower end, and was kept.",
+    ]
+    _, common = np.unique(training.reward, return_counts=True)
+    outcomes = len(training) - int(common.max())
+    if outcomes < FEW_OUTCOMES:
+        notes.append(
+            f"Only {outcomes} of {len(training):,} training rows have another reward than the commonest: what"
+            " is learnt is mostly chance."
+        )
+    return notes
+
+
+_PARTS = (("train", "to train"), ("valid", "to validate"), ("test", "held out"))
+
+
+def _plain(event: dict[str, float]) -> dict[str, float | None]:
+    """The same with None for what is undetermined."""
+    return {key: value if math.isfinite(value) else None for key, value in event.items()}
+
+
+def _number(value: float) -> str:
+    return f"{value:.5g}" if math.isfinite(value) else "–"

@@ -1,0 +1,192 @@
+"""A log cut into parts that are read apart, batch by batch, so that it need not fit into memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctrkit.errors import DataError
+from ctrkit.ope.formats import LogTable, read_log
+from ctrkit.ope.formats.base import check_file
+from ctrkit.ope.formats.table import TABLE
+from ctrkit.ope.log import BanditLog, Part, bandit_log
+from ctrkit.ope.missing import lacks_propensities, with_estimated_propensities, without_propensities
+from ctrkit.ope.units import USER
+from ctrkit.schema import BANDIT_LOG
+from ctrkit.tables import TableLike, files_of, join_tables, name_of
+
+PARQUET = (".parquet", ".pq")
+# Rows in memory at a time, and rows worth a part of their own.
+BATCH = 131_072
+PART = 1_000_000
+
+
+class LogPart(ABC):
+    """Some rows of a log, which can be read as often as one likes.
+
+    Attributes:
+        rows: how many there are.
+        names: of the columns, those of the schema by its own.
+    """
+
+    rows: int
+    names: frozenset[str]
+
+    @abstractmethod
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
+        """The rows in order, checked.
+
+        Args:
+            columns: of the schema's names and any others, those that are needed; None: all.
+
+        Raises:
+            DataError: names the file, the column, the first faulty row and the mend.
+        """
+
+
+@dataclass(frozen=True)
+class WholeLog(LogPart):
+    """A log that is in memory."""
+
+    log: BanditLog
+
+    @property
+    def rows(self) -> int:  # type: ignore[override]
+        """How many there are."""
+        return len(self.log)
+
+    @property
+    def names(self) -> frozenset[str]:  # type: ignore[override]
+        """The columns."""
+        return frozenset(self.log.table.columns)
+
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
+        """See `LogPart`: the whole log at once, with all its columns."""
+        yield self.log
+
+
+@dataclass(frozen=True)
+class RowGroups(LogPart):
+    """Consecutive row groups of a parquet file.
+
+    Attributes:
+        number: the file's place among the files of the log.
+        groups: which row groups.
+        first: the number in the file of their first row.
+        header: the columns of the log's first file, without rows; those of all files agree with it.
+        header_file: its name.
+    """
+
+    file: str
+    number: int
+    groups: tuple[int, ...]
+    first: int
+    rows: int
+    header: pl.DataFrame
+    header_file: str
+    cluster_by: str | None
+
+    @property
+    def names(self) -> frozenset[str]:  # type: ignore[override]
+        """The columns."""
+        renames = BANDIT_LOG.renames(self.header.columns)
+        return frozenset(renames.get(name, name) for name in self.header.columns)
+
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
+        """See `LogPart`."""
+        with pq.ParquetFile(self.file) as source:
+            present = source.schema_arrow.names
+            wanted = {*(columns or ()), USER if self.cluster_by is None else self.cluster_by}
+            names = None if columns is None else _named(present, wanted)
+            join_tables(
+                [self.header, _polars(source.schema_arrow.empty_table())], [self.header_file, self.file]
+            )
+            row = self.first
+            for batch in source.iter_batches(BATCH, row_groups=list(self.groups), columns=names):
+                table = _polars(pa.Table.from_batches([batch]))
+                part = Part(self.file, 0, first=row, number=self.number)
+                yield bandit_log([LogTable(table, self.file)], [part], self.file, False, self.cluster_by)
+                row += table.height
+
+
+def log_parts(source: TableLike, format: str | None = None, cluster_by: str | None = None) -> list[LogPart]:
+    """The parts of a log: of parquet files their row groups; any other log is read whole.
+
+    A log without propensities is read whole too, and gets estimated ones.
+
+    Args:
+        source, format, cluster_by: see `read_bandit_log`.
+
+    Raises:
+        ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.
+    """
+    if isinstance(source, BanditLog):
+        return [WholeLog(source)]
+    files = files_of(source) if format in (None, TABLE.name) else None
+    if not files or any(file.suffix not in PARQUET for file in files):
+        return [_whole(source, format, cluster_by)]
+    metadata = [_metadata(file) for file in files]
+    header = _polars(metadata[0].schema.to_arrow_schema().empty_table())
+    if sum(one.num_rows for one in metadata) <= BATCH or lacks_propensities([header]):
+        return [_whole(source, format, cluster_by)]
+    return [
+        RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by)
+        for number, (file, one) in enumerate(zip(files, metadata, strict=True))
+        for groups, first, rows in _cuts(one)
+    ]
+
+
+def _whole(source: TableLike, format: str | None, cluster_by: str | None) -> WholeLog:
+    tables = read_log(source, format)
+    lacking = lacks_propensities([one.table for one in tables])
+    if lacking:
+        tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)
+    parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
+    log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
+    return WholeLog(with_estimated_propensities(log) if lacking else log)
+
+
+def _metadata(file: Path) -> Any:  # pyarrow is untyped
+    check_file(file)
+    try:
+        found = pq.read_metadata(file)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:160].rstrip(".")
+        raise DataError(
+            f"the file is damaged or not a parquet table ({reason})", file=file, mend="Write or copy it again"
+        ) from error
+    if found.num_rows == 0:
+        raise DataError("the table has no rows", file=file, mend="Give a table with at least one row")
+    return found
+
+
+def _cuts(metadata: Any) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Row groups that together have enough rows for a part, their first row, and their rows."""
+    groups: list[int] = []
+    first = rows = 0
+    for group in range(metadata.num_row_groups):
+        groups.append(group)
+        rows += metadata.row_group(group).num_rows
+        if rows >= PART or group == metadata.num_row_groups - 1:
+            yield tuple(groups), first, rows
+            groups, first, rows = [], first + rows, 0
+
+
+def _named(present: Sequence[str], wanted: Collection[str]) -> list[str]:
+    """The columns of a file that hold what is wanted, under its name or an alias."""
+    required = {column.name for column in BANDIT_LOG.columns if column.required}
+    renames = BANDIT_LOG.renames(present)
+    return [name for name in present if renames.get(name, name) in {*wanted, *required}]
+
+
+def _polars(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

@@ -1,0 +1,73 @@
+"""What is settled before the rows of a log are evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctrkit.ope.base import Estimator
+from ctrkit.ope.interval_methods import AUTO, make_interval_method
+from ctrkit.ope.moments import Floats
+from ctrkit.ope.registry import kind_of, make_estimator
+from ctrkit.ope.segments import SegmentColumn
+from ctrkit.ope.verdict import DECISIVE
+
+TIME = "timestamp"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How policies are evaluated, settled before the rows are read.
+
+    Attributes:
+        names: of the policies. modelled: which of them have probabilities of all candidates.
+        estimators: specs, see `make_estimator`.
+        interval: a name of `interval_methods.INTERVALS`, or `auto`.
+        confidence: of the intervals. seed: of what is drawn.
+        reward_range: least and largest possible reward, where known.
+        edges: of time bins, where the log has times.
+        segments: what estimates are told apart by.
+        outcomes: reward columns to estimate beside the reward itself.
+        action_feature: of which `candidate_<feature>` tells, for MIPS and OffCEM.
+        log_columns: all that the log has.
+        deterministic: whether every propensity is 1.
+        clustered: whether rows have users, so that they are kept until all of a user's are there.
+    """
+
+    names: tuple[str, ...]
+    modelled: tuple[bool, ...]
+    estimators: tuple[str, ...]
+    interval: str = AUTO
+    confidence: float = 0.95
+    seed: int = 0
+    reward_range: tuple[float, float] | None = None
+    edges: Floats | None = None
+    segments: tuple[SegmentColumn, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    action_feature: str | None = None
+    log_columns: frozenset[str] = frozenset()
+    deterministic: bool = False
+    clustered: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the log, that the sums read beside weights and rewards."""
+        return tuple(dict.fromkeys(["action", TIME, *(one.column for one in self.segments)]))
+
+    def estimator(self, spec: str) -> Estimator:
+        """A new one of a spec."""
+        made = make_estimator(spec, self.reward_range)
+        made.method = make_interval_method(self.interval, self.reward_range, self.seed)
+        return made
+
+    def able(self, policy: int) -> tuple[str, ...]:
+        """The specs that can be worked out for a policy."""
+        return tuple(
+            spec
+            for spec in self.estimators
+            if self.modelled[policy]
+            or (kind_of(spec).view == "plain" and not kind_of(spec).needs_reward_model)
+        )
+
+    def decisive(self, policy: int) -> str | None:
+        """The estimator that decides on a policy."""
+        return next((name for name in DECISIVE if name in self.able(policy)), None)

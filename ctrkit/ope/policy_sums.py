@@ -1,0 +1,239 @@
+"""All that is kept of the rows of a log while policies are evaluated: sums that merge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+
+from ctrkit.ope.base import Estimate, LoggedRows, WeightedEstimator
+from ctrkit.ope.evaluation import PolicyEvaluation
+from ctrkit.ope.importance import OnPolicy
+from ctrkit.ope.interval_methods import make_interval_method
+from ctrkit.ope.log import BanditLog
+from ctrkit.ope.moments import Ints, Moments
+from ctrkit.ope.other_estimates import OtherEstimates
+from ctrkit.ope.overlap import ActionOverlap, mean_check
+from ctrkit.ope.plan import TIME, Plan
+from ctrkit.ope.ranking import LOGGING, PolicyRanking, Ranking
+from ctrkit.ope.registry import ESTIMATORS, make_estimator
+from ctrkit.ope.rows import EvaluatedRows, joined_rows
+from ctrkit.ope.sample_size import SampleSize, sample_size_of
+from ctrkit.ope.segments import Segments
+from ctrkit.ope.shrunk_weights import ShrunkWeights
+from ctrkit.ope.timeline import Timeline
+from ctrkit.ope.truth import Truth
+from ctrkit.ope.units import codes_of
+from ctrkit.ope.verdict import DECISIVE, judge
+from ctrkit.ope.weight_sketch import WeightSketch
+from ctrkit.ope.weights import Diagnostics, WeightTail
+
+
+class PolicySums:
+    """What is kept of one policy.
+
+    Args:
+        policy: its place in the plan.
+    """
+
+    def __init__(self, plan: Plan, policy: int) -> None:
+        self.plan, self.policy = plan, policy
+        self.estimators = [plan.estimator(spec) for spec in plan.able(policy)]
+        self.tail = WeightTail()
+        self.supported = False
+        self.unsupported = 0.0
+        self.positives = 0
+        self.weights = WeightSketch()
+        self.overlap = ActionOverlap()
+        self.residual = Moments()
+        self.timeline = None if plan.edges is None else Timeline(plan.edges, plan.reward_range)
+        decisive = plan.decisive(policy) or "ips"
+        self.segments = Segments(plan.segments, lambda: make_estimator(decisive, plan.reward_range))
+
+    def update(self, rows: EvaluatedRows, users: Ints | None) -> None:
+        """Take in rows; all of a user's stand in one update."""
+        for estimator in self.estimators:
+            seen = rows.logged(self.policy, estimator.view, users)
+            assert seen is not None
+            estimator.update(seen)
+        own = rows.policies[self.policy]
+        self.tail.merge(own.tail)
+        self.supported |= rows.supported and self.plan.modelled[self.policy]
+        self.unsupported += own.unsupported
+        self.positives += int(np.count_nonzero(rows.rewards))
+        self.weights.update(own.weights, rows.counts)
+        self.overlap.update(own.weights, rows.table["action"], rows.counts)
+        plain = rows.logged(self.policy, "plain", users)
+        assert plain is not None
+        if plain.q_logged is not None:
+            terms = plain.weights * (plain.rewards - plain.q_logged)
+            self.residual.update(plain.weights, terms, plain.rewards, users, rows.counts)
+        if self.timeline is not None:
+            self.timeline.update(rows.table[TIME].to_numpy(), plain)
+        self.segments.update(plain, rows.table)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another of the same plan and policy has seen, of other users."""
+        for mine, theirs in zip(self.estimators, other.estimators, strict=True):
+            mine.merge(theirs)
+        self.tail.merge(other.tail)
+        self.supported |= other.supported
+        self.unsupported += other.unsupported
+        self.positives += other.positives
+        self.weights.merge(other.weights)
+        self.overlap.merge(other.overlap)
+        self.residual.merge(other.residual)
+        if self.timeline is not None and other.timeline is not None:
+            self.timeline.merge(other.timeline)
+        self.segments.merge(other.segments)
+
+    @property
+    def largest_weight(self) -> float:
+        """The largest weight to reckon with (see `WeightTail`), at least 1, as weights have mean 1."""
+        known = self.tail.largest if self.supported else self.weights.largest
+        return max(known, 1.0)
+
+    def result(self, truth: float | None) -> PolicyEvaluation:
+        """Estimates, diagnostics and verdict."""
+        plan, confidence = self.plan, self.plan.confidence
+        notes: list[str] = []
+        estimates = []
+        for estimator in self.estimators:
+            if isinstance(estimator, WeightedEstimator) and estimator.view == "plain":
+                estimator.largest_weight = self.largest_weight
+            estimates.append(estimator.result(confidence))
+            if isinstance(estimator, ShrunkWeights):
+                notes += estimator.notes(confidence)
+        by_name = {one.estimator: one for one in estimates}
+        decisive = plan.decisive(self.policy)
+        needed: SampleSize | None = None
+        if decisive is not None and _varies(by_name[decisive]):
+            needed = sample_size_of(by_name[decisive], round(self.weights.rows), confidence)
+        diagnostics = self._diagnostics()
+        # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
+        bound = float(self.tail.weights[0]) if self.supported and len(self.tail.weights) else None
+        return PolicyEvaluation(
+            plan.names[self.policy],
+            judge(by_name, diagnostics, plan.reward_range, needed),
+            tuple(estimates),
+            diagnostics,
+            truth,
+            tuple(notes),
+            needed,
+            mean_check(self.residual) if self.residual.count else None,
+            self.weights,
+            self.overlap.result(),
+            None if self.timeline is None else self.timeline.result(confidence, bound),
+            self.segments.result(confidence),
+        )
+
+    def _diagnostics(self) -> Diagnostics:
+        found = self.weights.summary()
+        return Diagnostics(
+            rows=found.rows,
+            positives=self.positives,
+            effective_sample_size=found.effective_sample_size,
+            mean_weight=found.mean_weight,
+            mean_weight_z=found.mean_weight_z,
+            max_weight=found.max_weight,
+            top_share=found.top_share,
+            unsupported_share=self.unsupported / self.weights.rows if self.supported else None,
+            deterministic=self.plan.deterministic,
+        )
+
+
+def _varies(estimate: Estimate) -> bool:
+    """Whether the rows tell how far the difference spreads."""
+    width = estimate.difference_interval.high - estimate.difference_interval.low
+    return bool(0 < width < np.inf and np.isfinite(estimate.difference))
+
+
+class EvaluationSums:
+    """What is kept of all policies, of the logging policy and of how they compare.
+
+    Rows of users are kept as they are, some 40 bytes a row and policy, until `settle`, as all rows of a user
+    must be seen together; without users they are summed up at once.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.policies = [PolicySums(plan, place) for place in range(len(plan.names))]
+        self.logging = OnPolicy(plan.reward_range)
+        self.logging.method = make_interval_method(plan.interval, plan.reward_range, plan.seed)
+        self.truth = Truth(len(plan.names))
+        self.ranking = self._new_ranking()
+        self.others = [OtherEstimates(plan, place) for place in range(len(plan.names))]
+        self.waiting: list[EvaluatedRows] = []
+
+    def update(self, log: BanditLog, rows: EvaluatedRows) -> None:
+        """Take in a batch, and the rows made of it."""
+        for one in self.others:
+            one.update(log, rows)
+        if self.plan.clustered:
+            self.waiting.append(rows)
+        else:
+            self._take(rows, None)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another of the same plan has seen."""
+        self.waiting += other.waiting
+        for mine, theirs in zip(self.others, other.others, strict=True):
+            mine.merge(theirs)
+        if self.plan.clustered:
+            return
+        for one, other_one in zip(self.policies, other.policies, strict=True):
+            one.merge(other_one)
+        self.logging.merge(other.logging)
+        self.truth.merge(other.truth)
+        if self.ranking is not None and other.ranking is not None:
+            self.ranking.merge(other.ranking)
+
+    def settle(self) -> None:
+        """Take in the rows that wait; no rows come after."""
+        if self.waiting:
+            rows = joined_rows(self.waiting)
+            self.waiting = []
+            self._take(rows, codes_of(rows.units))
+
+    def results(self) -> tuple[PolicyEvaluation, ...]:
+        """Of the policies."""
+        truths = self.truth.values()
+        confidence = self.plan.confidence
+        return tuple(
+            replace(one.result(truth), groups=others.groups(confidence))
+            for one, others, truth in zip(self.policies, self.others, truths, strict=True)
+        )
+
+    def rank(self) -> Ranking | None:
+        """The policies by the estimator that decides on all of them; None for one policy."""
+        if self.ranking is None:
+            return None
+        for one, sums in zip(self.plan.names, self.policies, strict=True):
+            estimator = self.ranking.joint.estimators[one]
+            if isinstance(estimator, WeightedEstimator):
+                estimator.largest_weight = sums.largest_weight
+        return self.ranking.result(self.plan.confidence, seed=self.plan.seed)
+
+    def _take(self, rows: EvaluatedRows, users: Ints | None) -> None:
+        for one in self.policies:
+            one.update(rows, users)
+        ones = np.ones(len(rows.rewards))
+        self.logging.update(
+            LoggedRows(ones, rows.rewards, 1.0, users=users, counts=rows.counts, units=rows.units)
+        )
+        self.truth.merge(rows.truth)
+        if self.ranking is not None:
+            seen = [rows.logged(place, "plain", users) for place in range(len(self.policies))]
+            self.ranking.update([one for one in seen if one is not None])
+
+    def _new_ranking(self) -> PolicyRanking | None:
+        plan = self.plan
+        deciding = [plan.decisive(place) for place in range(len(plan.names))]
+        if len(deciding) < 2 or None in deciding:
+            return None
+        # All are ranked by one, so by the last of DECISIVE that any of them needs.
+        kind = max((name for name in deciding if name is not None), key=DECISIVE.index)
+        # The logging policy may be one of the policies already.
+        logging = LOGGING not in plan.names
+        return PolicyRanking(plan.names, ESTIMATORS[kind], plan.reward_range, logging=logging)

@@ -1,0 +1,203 @@
+"""What a policy that learns from logged decisions maximises: its estimated value, regularised.
+
+Every objective is a mean of one term a row,
+
+    u = Σ_a π(a) q(a) + c(w) (r - q(logged) - λ),    w = π(logged) / propensity
+
+with the reward model q of the doubly robust form (0 in the others), a cap c on the weights (none in the
+self-normalised form) and a baseline λ (0 in all but that form).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctrkit.config import Config
+
+# A candidate that the logging policy never chose counts as one that it chose so often.
+LEAST_PROBABILITY = 1e-4
+
+
+class RegularisedConfig(Config):
+    """What all objectives have.
+
+    Attributes:
+        variance_penalty: multiplies the standard error of the estimated value, which is subtracted from it:
+            Counterfactual Risk Minimization (Swaminathan and Joachims, ICML 2015), the objective of POEM.
+        kl: multiplies the mean of KL(π, logging policy), which is subtracted too; in its place the uniform
+            policy stands where the log does not tell the logging policy's probabilities. In units of the
+            rewards' standard deviation, as the objective is.
+    """
+
+    variance_penalty: float = Field(default=0.0, ge=0.0)
+    kl: float = Field(default=0.2, ge=0.0)
+
+
+class InversePropensityConfig(RegularisedConfig):
+    """mean(min(w, clip) r).
+
+    A weight above `clip` has no gradient (Bottou et al., "Counterfactual Reasoning and Learning Systems",
+    JMLR 14, 2013). The optimum depends on what reward counts as 0: where all are positive, whatever was
+    logged is learnt.
+    """
+
+    name: Literal["ips"] = "ips"
+    clip: float = Field(default=10.0, gt=0.0)
+
+
+class DoublyRobustConfig(RegularisedConfig):
+    """mean(Σ_a π(a) q(a) + min(w, clip) (r - q(logged))), q a cross-fitted reward model.
+
+    Dudík, Langford and Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
+    """
+
+    name: Literal["dr"] = "dr"
+    clip: float = Field(default=10.0, gt=0.0)
+    folds: int = Field(default=3, ge=2)
+
+
+class SelfNormalisedConfig(RegularisedConfig):
+    """mean(w (r - λ)) for each baseline λ, of which the validation rows choose one.
+
+    The self-normalised value Σ w r / Σ w does not change its optimum when a constant is added to the
+    rewards; λ is the Lagrange multiplier that fixes Σ w (Joachims, Swaminathan and de Rijke, "Deep Learning
+    with Logged Bandit Feedback", ICLR 2018, BanditNet). At the optimum it is the value that is reached.
+
+    Attributes:
+        baselines: λ less the mean reward of the training rows, in standard deviations of their rewards.
+    """
+
+    name: Literal["snips"] = "snips"
+    baselines: tuple[float, ...] = Field(default=(0.0, 0.1), min_length=1)
+
+
+ObjectiveConfig: TypeAlias = Annotated[
+    InversePropensityConfig | DoublyRobustConfig | SelfNormalisedConfig, Field(discriminator="name")
+]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """B logged decisions among at most K candidates, as tensors.
+
+    Attributes:
+        present: bool [B, K], where there is a candidate. logged: int64 [B], the place of the chosen one.
+        propensity: [B]. reward: [B].
+        count: [B], how many decisions a row stands for.
+        logging: [B, K], the logging policy's probabilities, 0 at missing places; None where unknown.
+        q: [B, K], the reward model's predictions, 0 at missing places; None without one.
+    """
+
+    present: Tensor
+    logged: Tensor
+    propensity: Tensor
+    reward: Tensor
+    count: Tensor
+    logging: Tensor | None = None
+    q: Tensor | None = None
+
+
+def log_policy(scores: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """log π = log softmax(scores / temperature) over the candidates: [B, K], -inf where there is none."""
+    return F.log_softmax((scores / temperature).masked_fill(~present, -torch.inf), dim=1)
+
+
+def value_terms(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: float) -> Tensor:
+    """u [B] of each row (see the module); their mean estimates the policy's value less the baseline.
+
+    Args:
+        log_pi: [B, K]. clip: the largest weight, None for no limit.
+    """
+    at = rows.logged[:, None]
+    weight = (log_pi.gather(1, at)[:, 0] - rows.propensity.log()).exp()
+    if clip is not None:
+        weight = weight.clamp(max=clip)
+    if rows.q is None:
+        return rows.count * weight * (rows.reward - baseline)
+    residual = rows.reward - rows.q.gather(1, at)[:, 0] - baseline
+    return rows.count * ((log_pi.exp() * rows.q).sum(dim=1) + weight * residual)
+
+
+def divergence(log_pi: Tensor, rows: Decisions) -> Tensor:
+    """KL(π, logging policy) [B]; from the uniform policy where the logging policy is unknown."""
+    if rows.logging is None:
+        log_reference = -rows.present.sum(dim=1, keepdim=True).to(log_pi.dtype).log()
+    else:
+        log_reference = rows.logging.clamp(min=LEAST_PROBABILITY).log()
+    # 0 log 0 is 0 at missing places, and so must its gradient be.
+    known = log_pi.masked_fill(~rows.present, 0.0)
+    return (known.exp() * rows.present * (known - log_reference)).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class VarianceBound:
+    """A bound on the standard error of a mean of n terms, which is a sum over rows itself:
+
+        √(Var(u) / n) ≤ linear · mean(u) + quadratic · mean(u²) + constant
+
+    with equality, of gradients too, where it was made. So minibatches can climb on it, and once it is made
+    anew every epoch the objective with the standard error itself rises: the iterated variance majorization of
+    POEM (Swaminathan and Joachims, "Batch Learning from Logged Bandit Feedback through Counterfactual Risk
+    Minimization", JMLR 16, 2015, section 5). The root lies below its tangent, and -mean(u)² below its own.
+    """
+
+    linear: float
+    quadratic: float
+    constant: float
+
+    @classmethod
+    def at(cls, terms: Tensor) -> VarianceBound:
+        """The bound that is tight at these terms [n]; where they are all alike there is none, and it is 0."""
+        n, mean = len(terms), float(terms.mean())
+        error = float(terms.std()) / n**0.5 if n > 1 else 0.0
+        if error == 0.0:
+            return cls(0.0, 0.0, 0.0)
+        # Var(u) / n = (mean(u²) - mean(u)²) / (n - 1)
+        quadratic = 1.0 / (2.0 * error * (n - 1))
+        return cls(-2.0 * mean * quadratic, quadratic, error / 2.0 + mean**2 * quadratic)
+
+    def __call__(self, terms: Tensor) -> Tensor:
+        """The bound, from terms of all rows or of a sample of them."""
+        return self.linear * terms.mean() + self.quadratic * terms.square().mean() + self.constant
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The number to maximise.
+
+    Attributes:
+        config: which objective.
+        temperature: of the softmax.
+        baseline: λ, in the units of the rewards.
+    """
+
+    config: ObjectiveConfig
+    temperature: float
+    baseline: float = 0.0
+
+    def terms(self, scores: Tensor, rows: Decisions) -> Tensor:
+        """u [B] from the scores of the candidates [B, K]."""
+        clip = None if isinstance(self.config, SelfNormalisedConfig) else self.config.clip
+        log_pi = log_policy(scores, rows.present, self.temperature)
+        return value_terms(log_pi, rows, clip, self.baseline)
+
+    def __call__(self, scores: Tensor, rows: Decisions, bound: VarianceBound | None = None) -> Tensor:
+        """The objective of a batch, from the scores of the candidates [B, K].
+
+        Args:
+            bound: of the standard error, made from all rows; needed for a variance penalty.
+        """
+        terms = self.terms(scores, rows)
+        value = terms.mean()
+        if bound is not None:
+            value = value - self.config.variance_penalty * bound(terms)
+        if self.config.kl > 0.0:
+            log_pi = log_policy(scores, rows.present, self.temperature)
+            value = value - self.config.kl * (rows.count * divergence(log_pi, rows)).mean()
+        return value

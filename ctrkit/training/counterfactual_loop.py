@@ -1,0 +1,256 @@
+"""The loop in which a model becomes a policy: minibatch ascent on a counterfactual objective."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from ctrkit.config import Config
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.errors import RunError
+from ctrkit.models import CtrModel
+from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
+from ctrkit.training.loop import OnStep
+from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
+
+Floats: TypeAlias = NDArray[np.float64]
+# From the policy's probabilities of the validation rows' candidates, [n, K]: its value there, with interval.
+Judge: TypeAlias = Callable[[Floats], tuple[float, float, float]]
+
+# Candidates that are scored at a time where nothing is learnt.
+_AT_ONCE = 8192
+
+
+class LearningConfig(Config):
+    """How to learn a policy.
+
+    Attributes:
+        epochs: passes over the training rows, at most.
+        batch_size: rows a step.
+        patience: validations without a better one before learning stops.
+        clip_norm: largest norm of the gradient.
+        optimizer: how a gradient changes the weights.
+    """
+
+    epochs: int = Field(default=12, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    patience: int = Field(default=4, ge=1)
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-3)
+
+
+@dataclass(frozen=True)
+class LoggedDecisions:
+    """n logged decisions, their candidates encoded; flat arrays hold the candidates row by row.
+
+    Attributes:
+        histories: n rows, of which the sequences are read.
+        candidates: Σ lengths rows, without sequences; lengths: int64 [n], at least 1.
+        logged: int64 [n], the place of the action among the row's candidates.
+        propensity, reward, count: [n]; see `Decisions`.
+        logging, q: flat, [Σ lengths], or None; see `Decisions`.
+    """
+
+    histories: EncodedTable
+    candidates: EncodedTable
+    lengths: NDArray[np.int64]
+    logged: NDArray[np.int64]
+    propensity: Floats
+    reward: Floats
+    count: Floats
+    logging: Floats | None = None
+    q: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def scores(self, model: CtrModel, rows: NDArray[np.int64]) -> tuple[Tensor, Decisions]:
+        """The model's first logit of every candidate of some rows, [B, K], and the rows."""
+        device = next(model.parameters()).device
+        first = (np.cumsum(self.lengths) - self.lengths)[rows, None]
+        places = np.arange(self.lengths[rows].max())
+        present = places < self.lengths[rows, None]
+        # A model wants as many candidates for every history: short lists repeat their first.
+        at = np.where(present, first + places, first)
+        batch = self.candidates.batch(at.ravel()).to(device)
+        state = model.encode_history(self.histories.batch(rows).to(device)) if model.reads_history else None
+        scores = model(batch, state).logits[:, 0].view(present.shape)
+
+        def tensor(values: NDArray[Any]) -> Tensor:
+            return torch.from_numpy(values).to(device, torch.float32)
+
+        def spread(flat: Floats | None) -> Tensor | None:
+            return None if flat is None else tensor(np.where(present, flat[at], 0.0))
+
+        return scores, Decisions(
+            torch.from_numpy(present).to(device),
+            torch.from_numpy(self.logged[rows]).to(device),
+            tensor(self.propensity[rows]),
+            tensor(self.reward[rows]),
+            tensor(self.count[rows]),
+            spread(self.logging),
+            spread(self.q),
+        )
+
+    @torch.no_grad()
+    def blocks(self, model: CtrModel) -> list[tuple[Tensor, Decisions]]:
+        """`scores` of all rows in order, in evaluation mode, some rows at a time."""
+        model.eval()
+        step = max(1, _AT_ONCE // int(self.lengths.max()))
+        starts = range(0, len(self), step)
+        return [self.scores(model, np.arange(s, min(s + step, len(self)))) for s in starts]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What learning went through.
+
+    Attributes:
+        events: one a validation: baseline λ, epoch, objective on the training rows, and value, low and high
+            on the validation rows. Epoch 0 is the policy before it learnt.
+        best: the event of the policy that was kept.
+    """
+
+    events: tuple[dict[str, float], ...]
+    best: dict[str, float]
+
+
+def learn(
+    model: CtrModel,
+    training: LoggedDecisions,
+    validation: LoggedDecisions,
+    objective: ObjectiveConfig,
+    config: LearningConfig,
+    *,
+    temperature: float,
+    baselines: Sequence[float],
+    judge: Judge,
+    seed: int,
+    on_step: OnStep = lambda done, total, what: None,
+) -> Learning:
+    """Make a model's first logit the score of a softmax policy, in place.
+
+    Each baseline λ starts from the weights that the model has. Of all epochs of all baselines the policy is
+    kept whose interval on the validation rows has the highest lower end: a policy of few large weights may
+    look the best by chance, and its interval is wide. The policy that was there before is one of them.
+
+    Args:
+        temperature: of the softmax.
+        baselines: λ of each round, in the units of the rewards; one of 0 where the objective has none.
+        judge: tells what a policy is worth on the validation rows, with an interval.
+
+    Raises:
+        RunError: when the objective is no longer finite.
+    """
+    start = _copy(model)
+    kept = start
+    best: dict[str, float] = {}
+    events: list[dict[str, float]] = []
+    steps = -(-len(training) // config.batch_size)
+    total = len(baselines) * config.epochs * steps
+    for number, baseline in enumerate(baselines):
+        model.load_state_dict(start)
+        torch.manual_seed(seed)
+        goal = Objective(objective, temperature, baseline)
+        optimizer = build_optimizer(model, config.optimizer)
+        waited, highest = 0, -math.inf
+        for epoch in range(config.epochs + 1):
+            if epoch == 0 and number > 0:
+                continue  # the policy before it learns is the same for every baseline
+            mean = math.nan
+            if epoch > 0:
+                done = (number * config.epochs + epoch - 1) * steps
+                what = f"baseline {number + 1} of {len(baselines)}, epoch {epoch}"
+                rng = np.random.default_rng([seed, epoch])
+                mean = _epoch(
+                    model, training, goal, optimizer, config, rng, partial(_tell, on_step, done, total, what)
+                )
+            value, low, high = judge(probabilities(model, validation, temperature))
+            event = {"baseline": baseline, "epoch": float(epoch), "objective": mean}
+            event |= {"value": value, "low": low, "high": high}
+            events.append(event)
+            if not best or low > best["low"]:
+                kept, best = _copy(model), event
+            waited = 0 if low > highest else waited + 1
+            highest = max(highest, low)
+            if waited >= config.patience:
+                break
+    model.load_state_dict(kept)
+    return Learning(tuple(events), best)
+
+
+def probabilities(model: CtrModel, decisions: LoggedDecisions, temperature: float) -> Floats:
+    """The policy's probabilities of all candidates, [n, K] with 0 at missing places."""
+    found = np.zeros((len(decisions), int(decisions.lengths.max())))
+    row = 0
+    for scores, rows in decisions.blocks(model):
+        block = log_policy(scores.double(), rows.present, temperature).exp().cpu().numpy()
+        found[row : row + len(block), : block.shape[1]] = block
+        row += len(block)
+    return found
+
+
+@torch.no_grad()
+def settle(model: CtrModel, decisions: LoggedDecisions, temperature: float, largest: float = 15.0) -> float:
+    """Write the same policy with scores in [-largest, largest] on these rows.
+
+    Only differences of scores over the temperature matter, so that training moves scores freely; as
+    probabilities, in which they travel the rest of the road, large ones would all be 1.
+
+    Returns:
+        The temperature that goes with the new scores.
+    """
+    scores = torch.cat([scores[rows.present] for scores, rows in decisions.blocks(model)])
+    middle = float(scores.max() + scores.min()) / 2.0
+    factor = min(1.0, largest / max(float(scores.max()) - middle, 1e-12))
+    layer = model.last_layer
+    layer.bias.sub_(middle)
+    layer.bias.mul_(factor)
+    layer.weight.mul_(factor)
+    return temperature * factor
+
+
+def _epoch(
+    model: CtrModel,
+    training: LoggedDecisions,
+    goal: Objective,
+    optimizer: torch.optim.Optimizer,
+    config: LearningConfig,
+    rng: np.random.Generator,
+    on_step: Callable[[int, float], None],
+) -> float:
+    """One pass over the training rows at random; the mean of the objective over its steps."""
+    bound = None
+    if goal.config.variance_penalty > 0.0:
+        blocks = training.blocks(model)
+        bound = VarianceBound.at(torch.cat([goal.terms(*block).double() for block in blocks]))
+    model.train()
+    order, total, steps = rng.permutation(len(training)), 0.0, 0
+    for begin in range(0, len(order), config.batch_size):
+        value = goal(*training.scores(model, order[begin : begin + config.batch_size]), bound)
+        optimizer.zero_grad(set_to_none=True)
+        value.neg().backward()  # type: ignore[no-untyped-call]
+        clip_gradients(model, config.clip_norm)
+        optimizer.step()
+        if not math.isfinite(value.item()):
+            raise RunError(f"the objective is not finite at step {steps + 1}")
+        total, steps = total + value.item(), steps + 1
+        on_step(steps, total / steps)
+    return total / steps
+
+
+def _tell(on_step: OnStep, done: int, total: int, what: str, step: int, mean: float) -> None:
+    on_step(done + step, total, f"{what}, objective {mean:.4f}")
+
+
+def _copy(model: CtrModel) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,181 @@
+"""Policies as a person names them."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ctrkit
+from ctrkit.api.policy_program import ProgramPolicy
+from ctrkit.api.policy_specs import policy_specs
+from ctrkit.errors import ArtifactError, ConfigError, InputError, RunError
+from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, SoftmaxPolicy, UniformPolicy
+
+CONTEXT = pl.DataFrame({"x": [1.0, 2.0]})
+CANDIDATES = pl.Series("candidates", [[1, 2, 3], [1, 2]])
+
+
+@pytest.fixture
+def artifact(trained: Path, tmp_path: Path) -> str:
+    return str(shutil.copy(trained, tmp_path / "model.pt"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    class Same(nn.Module):
+        def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
+            return candidates * x
+
+    path = tmp_path / "new.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(Same()), path)
+    return str(path)
+
+
+def test_the_names() -> None:
+    specs = policy_specs(["uniform", "logging", "action:7", "column:mine"])
+    assert [spec.name for spec in specs] == ["uniform", "logging", "action:7", "mine"]
+    kinds = [type(spec.policy) for spec in specs]
+    assert kinds == [UniformPolicy, LoggingPolicy, FixedPolicy, str]
+    assert specs[3].policy == "mine"
+
+
+def test_one_may_stand_alone() -> None:
+    assert [spec.name for spec in policy_specs("uniform")] == ["uniform"]
+    assert [spec.name for spec in policy_specs(UniformPolicy())] == ["uniform"]
+    with pytest.raises(ConfigError, match="no policy is given"):
+        policy_specs([])
+
+
+def test_an_artifact_under_several_policies(artifact: str) -> None:
+    given = [artifact, f"{artifact}:softmax,temperature=0.5", f"{artifact}:thompson,draws=10", Path(artifact)]
+    specs = policy_specs(given)
+    assert [spec.name for spec in specs] == [
+        "model: epsilon-greedy (1)",
+        "model: softmax,temperature=0.5",
+        "model: thompson,draws=10",
+        "model: epsilon-greedy (2)",
+    ]
+    assert isinstance(specs[1].policy, SoftmaxPolicy)
+    assert specs[1].policy.temperature == 0.5
+    # One scorer for all: a block is scored once.
+    assert len({id(spec.scorer) for spec in specs}) == 1
+    assert policy_specs(artifact)[0].name == "epsilon-greedy"
+
+
+def test_the_config_is_for_artifacts_that_name_no_policy(artifact: str) -> None:
+    config = PolicyConfig(name="softmax", temperature=3.0)
+    own, other, model = policy_specs([f"{artifact}:greedy", artifact, ctrkit.load(artifact)], config)
+    assert isinstance(own.policy, Policy)
+    assert own.policy.name == "greedy"
+    for spec in (other, model):
+        assert isinstance(spec.policy, SoftmaxPolicy)
+        assert spec.policy.temperature == 3.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("softmx", "Did you mean 'softmax'"),
+        ("softmax,temprature=2", "no setting 'temprature'. Did you mean 'temperature'"),
+        ("greedy,temperature=2", "'greedy' has no setting 'temperature'"),
+        ("softmax,temperature", "'temperature' needs one value"),
+        ("softmax,temperature=1,temperature=2", "'temperature' needs one value"),
+        ("softmax,temperature=-1", "temperature"),
+        ("softmax,temperature=warm", "temperature"),
+        ("", "there is no policy ''"),
+        ("softmax,", "no setting ''"),
+    ],
+)
+def test_what_is_misspelt_is_told(artifact: str, settings: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        policy_specs([f"{artifact}:{settings}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unifrm", "Did you mean 'uniform'"),
+        ("actoin:3", "Did you mean 'action'"),
+        ("nowhere/model.pt", "no such file"),
+        ("model.onnx:softmax", "no such file"),
+    ],
+)
+def test_what_is_not_there_is_told(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        policy_specs([text])
+
+
+def test_a_path_may_have_colons(artifact: str, tmp_path: Path) -> None:
+    path = tmp_path / "a:b.pt"
+    shutil.copy(artifact, path)
+    assert policy_specs([str(path), "uniform"])[0].name == "a:b: epsilon-greedy"
+    assert policy_specs([f"{path}:softmax", "uniform"])[0].name == "a:b: softmax"
+
+
+def test_programs(program: str) -> None:
+    spec, again = policy_specs([f"{program}:columns=x", f"{program}:columns=x"])
+    assert (spec.name, again.name) == ("new (1)", "new (2)")
+    assert isinstance(spec.policy, ProgramPolicy)
+    found = spec.policy.probabilities(CONTEXT, CANDIDATES)
+    np.testing.assert_allclose(found[1], np.exp([2, 4, -np.inf]) / np.exp([2, 4]).sum(), rtol=1e-5)
+    with pytest.raises(ArtifactError, match="does not say which columns"):
+        policy_specs([program])
+    two = policy_specs(f"{program}:columns=x,y")[0].policy
+    assert isinstance(two, ProgramPolicy)
+    assert two.columns == ("x", "y")
+    with pytest.raises(ConfigError, match="Did you mean 'columns'"):
+        policy_specs([f"{program}:colums=x"])
+    with pytest.raises(ConfigError, match="names its columns"):
+        policy_specs([f"{program}:softmax"])
+
+
+def first(context: pl.DataFrame, candidates: pl.Series) -> list[list[float]]:
+    return [[1.0, 0.0, 0.0]] * context.height
+
+
+def test_functions() -> None:
+    spec = policy_specs([first, "uniform"])[0]
+    assert spec.name == "first"
+    assert isinstance(spec.policy, Policy)
+    found = spec.policy.probabilities(CONTEXT, CANDIDATES)
+    assert found.tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[1.0, 0.0]] * 2, r"policy wrong: probabilities of shape \(2, 2\) for candidates \(2, 3\)"),
+        ([[1.0, 0, 0], [0.5, 0.4, 0]], r"probabilities of row 1 are no distribution.*sum to 0\.9"),
+        ([[1.0, 0, 0], [0.5, 0, 0.5]], "row 1 are no distribution"),
+        ([[1.5, -0.5, 0], [1, 0, 0]], "row 0 are no distribution"),
+        ([[np.nan, 1, 0], [1, 0, 0]], "row 0 are no distribution"),
+    ],
+)
+def test_faults_of_functions_are_said(given: list[list[float]], message: str) -> None:
+    def wrong(context: pl.DataFrame, candidates: pl.Series) -> list[list[float]]:
+        return given
+
+    policy = policy_specs(wrong)[0].policy
+    assert isinstance(policy, Policy)
+    with pytest.raises(RunError, match=message):
+        policy.probabilities(CONTEXT, CANDIDATES)
+
+
+def test_names_in_tables_are_unique() -> None:
+    def named(name: str) -> Policy:
+        policy = UniformPolicy()
+        policy.name = name  # type: ignore[misc]
+        return policy
+
+    specs = policy_specs([named("a"), named("a"), named("a (1)"), named("b")])
+    assert len({spec.name for spec in specs}) == 4
+    assert [spec.name for spec in specs][2:] == ["a (1)", "b"]
