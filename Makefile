@@ -8,7 +8,7 @@ BIN := .venv/bin
 # metadata though it works there, hence its own line.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,obp,bench,explain,oracles]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,obp,bench,explain,oracles,scale]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python obp==0.5.7
 	touch .venv/installed
 

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
 from ctrkit.api.logged_decisions import (
-    decisions_of_rows,
     derived_features,
     divide,
     fit_encoder,
@@ -248,7 +247,7 @@ def _predictions(
 
 def _judge(log: BanditLog, binary: bool, q: Floats | None) -> Judge:
     """The value on these rows by DR where there is a reward model, else by SNIPS, with its 95 % interval."""
-    rows, count = np.arange(len(log)), decisions_of_rows(log)
+    rows = np.arange(len(log))
 
     def judge(probabilities: Floats) -> tuple[float, float, float]:
         weights = probabilities[rows, log.action_index] / log.propensity
@@ -261,7 +260,7 @@ def _judge(log: BanditLog, binary: bool, q: Floats | None) -> Judge:
                 None if q is None else q[rows, log.action_index],
                 None if q is None else (probabilities * q[:, : probabilities.shape[1]]).sum(axis=1),
                 log.users,
-                count,
+                log.counts,
             )
         )
         found = estimator.result(0.95)

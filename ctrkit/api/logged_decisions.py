@@ -154,7 +154,6 @@ def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats |
     rows = slice(0, len(log))
     mask = candidate_mask(log.table["candidates"])
     logging = log.logging_probabilities(rows)
-    count = decisions_of_rows(log)
     return LoggedDecisions(
         encoder.encode(log.table, log.file, labels=False, static=False),
         encoder.encode(candidate_rows(encoder.spec, log), log.file, labels=False, sequences=False),
@@ -162,14 +161,7 @@ def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats |
         log.action_index,
         log.propensity,
         log.reward / scale,
-        np.ones(len(log)) if count is None else count / count.mean(),
+        np.ones(len(log)) if log.counts is None else log.counts / log.counts.mean(),
         None if logging is None else logging[mask],
         None if q is None else q[mask] / scale,
     )
-
-
-def decisions_of_rows(log: BanditLog) -> Floats | None:
-    """How many decisions each row stands for, where some were dropped: 1 / (1 - p_drop), [N]."""
-    if "p_drop" not in log.table.columns:
-        return None
-    return np.asarray(1.0 / (1.0 - log.table["p_drop"].to_numpy()))

@@ -14,7 +14,7 @@ from ctrkit.reports import Report, Table
 from ctrkit.reports.document import to_html
 from ctrkit.tables import write_text
 
-_COMMANDS = ("train", "calibrate", "evaluate", "ope", "simulate-bidding")
+_COMMANDS = ("train", "calibrate", "evaluate", "ope", "learn-policy", "simulate-bidding")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,16 @@ def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _learning(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+    learnt = content["evaluation"]["policies"][0]
+    truth = "" if learnt["truth"] is None else f"truth: {learnt['truth']:.5f}"
+    estimate = learnt["estimates"][-1]
+    return [
+        (f"value of the policy learnt, {estimate['estimator']}", _interval(estimate), truth),
+        ("verdict on the policy learnt", learnt["verdict"], f"objective {content['objective']}"),
+    ]
+
+
 def _bidding(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     best = content["optimum"]
     rows = []
@@ -136,5 +146,6 @@ _ROWS = {
     "calibrate": _calibration,
     "evaluate": _evaluation,
     "ope": _policy_value,
+    "learn-policy": _learning,
     "simulate-bidding": _bidding,
 }

@@ -1,64 +1,30 @@
-"""Logs of bids, or any continuous action: read, checked, and a new bidder's value in named estimates."""
+"""Logs of bids, or any continuous action: told from logs of discrete choices, read and checked."""
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.ope.bandwidth import BandwidthBySlope
-from ctrkit.ope.base import Estimate, LoggedRows
-from ctrkit.ope.continuous import (
-    ContinuousRows,
-    KernelDoublyRobust,
-    KernelEstimator,
-    KernelInversePropensityScoring,
-    KernelSelfNormalized,
-)
+from ctrkit.errors import DataError, nearest
 from ctrkit.ope.formats import LogTable, detect, read_log
 from ctrkit.ope.formats.align import aligned
-from ctrkit.ope.formats.dsjson import DSJSON, read_continuous
-from ctrkit.ope.importance import OnPolicy
+from ctrkit.ope.formats.base import check_file, lines_of
+from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.slate_log import decisions
-from ctrkit.ope.units import codes_of, user_keys
-from ctrkit.schema import BID_LOG, check_column
+from ctrkit.ope.units import cluster_column, codes_of, user_keys
+from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
 from ctrkit.tables import TableLike, files_of, join_tables, name_of
 
-KINDS: tuple[type[KernelEstimator], ...] = (
-    KernelInversePropensityScoring,
-    KernelSelfNormalized,
-    KernelDoublyRobust,
-)
-# What each estimator is, for tables.
-MEANING: Mapping[str, str] = {
-    "kernel-ips": "logged bids near the new ones, reweighted",
-    "kernel-snips": "as kernel-ips, self-normalised",
-    "kernel-dr": "a model's predictions, corrected by logged bids near the new ones",
-}
-# The grid of bandwidths, in standard deviations of the logged bids.
-GRID = (0.05, 0.1, 0.2, 0.4, 0.8)
-# With fewer rows a reward model predicts their mean.
-LEAST_ROWS = 40
 TARGET = next(column for column in BID_LOG.columns if column.name == "target_bid")
-
-NOTES = (
-    "What is estimated is the reward of one impression, all others left as they were: that bids of one "
-    "auction take from the budget of the next is not covered.",
-    "The intervals are those of a policy that draws its bid from the kernel around the new one; how far its "
-    "value lies from the new policy's own they leave out.",
-)
-NO_ENDS = (
-    "The least and the largest bid that the logging policy draws are not given: near them the kernel loses "
-    "mass, kernel-ips is too low there, and intervals are normal ones."
-)
 DETERMINISTIC = (
     "the log has no density of its bids, as those of a bidder that always bids the same in the same context: "
     "no reweighting can tell what other bids would have earned, only a model of the market can"
@@ -66,6 +32,8 @@ DETERMINISTIC = (
 MODEL_OF_MARKET = (
     "Replay the auctions with `ctrkit simulate-bidding`, or log bids that are drawn, with their density"
 )
+# Lines without a decision that may stand before the first one.
+_LOOK_AT = 100
 
 
 @dataclass(frozen=True)
@@ -114,32 +82,67 @@ class BidLog:
         return DataError(problem, file=part.file, column=column, row=row - part.start, mend=mend)
 
 
-@dataclass(frozen=True)
-class BidEvaluation:
-    """What a log says about a new bidder.
+def is_bid_log(source: TableLike) -> bool:
+    """Whether a log is one of bids rather than of discrete choices, told by its first file's columns.
 
-    Attributes:
-        logging: the logging policy's own value.
-        bandwidths: by estimator, in the bids' unit.
-        effective_sample_size: of the kernel's weights, (Σ w)² / Σ w² (Kish 1965), by estimator.
-        notes: sentences on what was taken for granted or left out.
+    It has a bid (or `action`), and the bid of a new policy (`target_bid`) or a density that is called one
+    (`density`, `pdf_value`) without being a discrete log besides; or it is DSJSON with `_label_ca`. Headers
+    and first lines are all that is looked at, and what cannot be read is no log of bids.
     """
+    try:
+        files = files_of(source)
+        names = _names_of_table(source) if files is None else _names_of_file(files[0])
+    except (DataError, OSError, ValueError, pl.exceptions.PolarsError):
+        # Whoever reads the log tells what is wrong with it.
+        return False
+    if "_label_ca" in names:
+        return True
+    discrete = all(_has(BANDIT_LOG, name, names) for name in ("action", "propensity"))
+    drawn = bool({"density", "pdf_value"} & set(names)) and not discrete
+    return _has(BID_LOG, "bid", names) and (drawn or TARGET.name in names)
 
-    logging: Estimate
-    estimates: tuple[Estimate, ...]
-    bandwidths: Mapping[str, float]
-    effective_sample_size: Mapping[str, float]
-    confidence: float
-    notes: tuple[str, ...]
+
+def _has(schema: LogSchema, name: str, names: Collection[str]) -> bool:
+    """Whether a column is there, under its name or an alias."""
+    column = next(column for column in schema.columns if column.name == name)
+    return bool({column.name, *column.aliases} & set(names))
 
 
-def read_bid_log(source: TableLike, format: str | None = None) -> BidLog:
+def _names_of_table(source: TableLike) -> Collection[str]:
+    """The columns of a table in memory; none of anything else."""
+    if isinstance(source, dict):
+        return list(source)
+    found = getattr(source, "column_names", getattr(source, "columns", ()))
+    return [str(name) for name in found]
+
+
+def _names_of_file(file: Path) -> Collection[str]:
+    """The columns of a file; of DSJSON the keys of its first decision."""
+    check_file(file)
+    kind = file.suffixes[-2] if file.suffix == ".gz" and len(file.suffixes) > 1 else file.suffix
+    if kind in (".parquet", ".pq"):
+        return list(pl.read_parquet_schema(file))
+    if kind == ".npz":
+        return ()
+    lines = (text for _, text in islice(lines_of(file), _LOOK_AT))
+    if kind == ".csv":
+        return [name.strip() for name in next(lines, "").replace('"', "").split(",")]
+    for text in lines:
+        # A checkpoint of DSJSON is a list, and a dangling reward has no label.
+        content = json.loads(text)
+        if isinstance(content, dict) and ("RewardValue" not in content or {*LABELS} & {*content}):
+            return list(content)
+    return ()
+
+
+def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str | None = None) -> BidLog:
     """Read and check a log of bids.
 
     Args:
         source: a path, a glob, a list of them, or a table with the columns of `ctrkit.schema.BID_LOG`,
             aliases accepted; of DSJSON files the lines with `_label_ca`. Many files are one log.
         format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
+        cluster_by: see `read_bandit_log`.
 
     Raises:
         ConfigError: there is no such format.
@@ -150,13 +153,14 @@ def read_bid_log(source: TableLike, format: str | None = None) -> BidLog:
     checked = [_checked(table) for table in tables]
     starts = np.cumsum([0, *(own.height for own in checked)])
     table = join_tables(checked, [table.file for table in tables])
+    users = cluster_column(table, cluster_by, name_of(source))
     return BidLog(
         table,
         name_of(source),
         table["bid"].to_numpy(),
         table["density"].to_numpy(),
         table["reward"].to_numpy(),
-        codes_of(user_keys(table["user_id"])) if "user_id" in table.columns else None,
+        None if users is None else codes_of(user_keys(table[users])),
         tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
         tuple(dict.fromkeys(note for one in tables for note in one.notes)),
     )
@@ -204,153 +208,3 @@ def _checked(source: LogTable) -> pl.DataFrame:
         problem = f"a row that is there was not dropped with probability {table['p_drop'][row]:g}"
         raise DataError(problem, file=file, column="p_drop", row=row, mend="Give probabilities below 1")
     return table
-
-
-def evaluate_bids(
-    log: BidLog,
-    column: str = TARGET.name,
-    *,
-    context_columns: Sequence[str] = (),
-    bandwidth: float | None = None,
-    kernel: str = "epanechnikov",
-    bid_range: tuple[float, float] | None = None,
-    reward_range: tuple[float, float] | None = None,
-    confidence: float = 0.95,
-    folds: int = 3,
-    seed: int = 0,
-) -> BidEvaluation:
-    """Estimate what a new bidder would have earned an impression.
-
-    Args:
-        column: the new bidder's bid in each row.
-        context_columns: what the reward model reads beside the bid. They must have been known before the
-            auction, which of a log's columns it cannot tell itself: a market price or a win spoils the
-            estimate. Where the log has `q_logged` and `q_policy`, those are used and no model is fitted.
-        bandwidth: in the bids' unit; by default each estimator's own by SLOPE (`ctrkit.ope.bandwidth`, whose
-            caveat holds), from `GRID`.
-        kernel, bid_range: see `KernelEstimator`, whose `action_range` is the latter.
-        reward_range: see `KernelEstimator`; by default 0 and 1 where all rewards are one of them.
-        folds, seed: of the reward model's cross-fitting.
-
-    Raises:
-        ConfigError: for settings out of bounds.
-        DataError: for columns that are missing or hold no numbers, bids outside `bid_range`, rewards outside
-            `reward_range`, and logged bids that are all alike.
-    """
-    if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
-    if reward_range is None and np.isin(log.reward, (0.0, 1.0)).all():
-        reward_range = (0.0, 1.0)
-    for name, values, allowed in (("bid", log.bid, bid_range), ("reward", log.reward, reward_range)):
-        _check_range(log, name, values, allowed)
-    policy = log.numbers(column)
-    q_logged, q_policy = _predictions(log, policy, context_columns, folds, seed)
-    counts = decisions(log.table) if "p_drop" in log.table.columns else None
-    rows = ContinuousRows(log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, counts)
-    spread = float(log.bid.std())
-    if bandwidth is None and not spread > 0:
-        raise DataError(DETERMINISTIC, file=log.file, column="bid", mend=MODEL_OF_MARKET)
-
-    estimates, used = [], {}
-    for kind in KINDS:
-        if bandwidth is not None:
-            chosen = kind(kernel, bandwidth, bid_range, reward_range)
-            chosen.update(rows)
-            estimate = chosen.result(confidence)
-        else:
-            rule = BandwidthBySlope(kind, kernel, [step * spread for step in GRID], bid_range, reward_range)
-            rule.update(rows)
-            estimate, chosen = replace(rule.result(confidence), estimator=kind.name), rule.selected
-        estimates.append(estimate)
-        used[kind.name] = chosen
-    logging = OnPolicy(reward_range)
-    logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users, counts=counts))
-    bandwidths = {name: each.bandwidth for name, each in used.items()}
-    told = ", ".join(f"{name} {width:.4g}" for name, width in bandwidths.items())
-    how = "by SLOPE" if bandwidth is None else "as given"
-    return BidEvaluation(
-        logging.result(confidence),
-        tuple(estimates),
-        bandwidths,
-        {name: _effective(each) for name, each in used.items()},
-        confidence,
-        (*log.notes, *NOTES, *(() if bid_range else (NO_ENDS,)), f"Bandwidths, {how}: {told}."),
-    )
-
-
-def _effective(estimator: KernelEstimator) -> float:
-    """(Σ w)² / Σ w² from the estimator's sums."""
-    _, total, square = *estimator.estimator.moments.rows[0, :2], estimator.estimator.moments.rows[1, 1]
-    return float(total**2 / square) if square > 0 else 0.0
-
-
-def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, float] | None) -> None:
-    if allowed is None:
-        return
-    low, high = allowed
-    if not low < high:
-        raise ConfigError(
-            f"a range of {name}s from {low:g} to {high:g} is empty", mend="Give the lesser first"
-        )
-    if (wrong := np.flatnonzero((values < low) | (values > high))).size:
-        row = int(wrong[0])
-        problem = f"{values[row]:g} is outside the range from {low:g} to {high:g}"
-        raise log.refused(name, row, problem, "Widen the range or mend the value")
-
-
-def _predictions(
-    log: BidLog, policy: Floats, columns: Sequence[str], folds: int, seed: int
-) -> tuple[Floats, Floats]:
-    """Predicted rewards of the logged and of the new bids: the log's own, or of trees, cross-fitted by user.
-
-    Chernozhukov et al., Double/Debiased Machine Learning, 2018: no row is predicted by trees that have seen
-    its user.
-    """
-    if {"q_logged", "q_policy"} <= set(log.table.columns):
-        return log.table["q_logged"].to_numpy(), log.table["q_policy"].to_numpy()
-    context = [_encoded(log, name) for name in columns]
-    unit = log.users if log.users is not None else np.arange(len(log))
-    units = int(unit.max()) + 1
-    if min(units, folds) < 2:
-        raise DataError(
-            "a reward model is fitted on some users and used on others, and the log has one",
-            file=log.file,
-            mend="Give a longer log, or columns q_logged and q_policy",
-        )
-    fold = (np.random.default_rng(seed).permutation(units) % min(units, folds))[unit]
-    logged, new = (np.column_stack([bids, *context]) for bids in (log.bid, policy))
-    q_logged, q_policy = np.empty(len(log)), np.empty(len(log))
-    for number in range(int(fold.max()) + 1):
-        mine = fold == number
-        if int((~mine).sum()) < LEAST_ROWS:
-            q_logged[mine] = q_policy[mine] = log.reward[~mine].mean()
-            continue
-        model: Any = HistGradientBoostingRegressor(
-            max_iter=100,
-            max_leaf_nodes=8,
-            min_samples_leaf=max(min(100, int((~mine).sum()) // 20), 1),
-            l2_regularization=10.0,
-            early_stopping=True,
-            random_state=seed,
-        ).fit(logged[~mine], log.reward[~mine])
-        q_logged[mine], q_policy[mine] = model.predict(logged[mine]), model.predict(new[mine])
-    return q_logged, q_policy
-
-
-def _encoded(log: BidLog, name: str) -> Floats:
-    """A context column as numbers: texts by their order."""
-    if name not in log.table.columns:
-        raise DataError(
-            "no such context column", file=log.file, column=name, mend=nearest(name, log.table.columns)
-        )
-    values = log.table[name]
-    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
-        values = values.cast(pl.String).rank("dense")
-    if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-        raise DataError(
-            f"a reward model reads numbers and texts, not {values.dtype}",
-            file=log.file,
-            column=name,
-            mend="Leave the column out or cast it",
-        )
-    return values.cast(pl.Float64).to_numpy()

@@ -12,6 +12,7 @@ import polars as pl
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.base import Estimate, LoggedRows
+from ctrkit.ope.counts import decisions
 from ctrkit.ope.embeddings import (
     FeatureRows,
     MarginalizedInversePropensityScoring,
@@ -20,7 +21,6 @@ from ctrkit.ope.embeddings import (
 )
 from ctrkit.ope.log import BanditLog
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.slate_log import decisions
 from ctrkit.ope.units import codes_of
 from ctrkit.policies.candidates import candidate_mask
 from ctrkit.schema import CANDIDATE_PREFIX
@@ -107,7 +107,7 @@ class FeatureEstimators:
                 feature that the logging policy never shows.
         """
         codes = self._codes(log, rows)
-        counts = decisions(log.table[rows]) if "p_drop" in log.table.columns else None
+        counts = decisions(log.table[rows])
         rewards, action = log.reward[rows], log.action_index[rows]
         made = FeatureRows.of_features(rewards, policy, logging, codes, action, q_logged, q_policy)
         # The features' weights and their tail are those of all the estimators.

@@ -118,6 +118,14 @@ class BanditLog:
         """[N] codes of the users from 0; None where users are unknown or each has one row."""
         return codes_of(self.units) if self.clustered else None
 
+    @cached_property
+    def counts(self) -> Floats | None:
+        """[N] how many decisions each row stands for, 1 / (1 - p_drop); None: one each."""
+        if "p_drop" not in self.table.columns:
+            return None
+        dropped = self.table["p_drop"].to_numpy()
+        return 1 / (1 - dropped) if dropped.any() else None
+
     def candidates(self, rows: slice) -> pl.Series:
         """The candidates of some rows, as a list column."""
         if self.actions is None:

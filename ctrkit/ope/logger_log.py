@@ -12,6 +12,7 @@ import polars as pl
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.base import Estimate
+from ctrkit.ope.counts import decisions
 from ctrkit.ope.log import PROPENSITY_TOLERANCE, BanditLog
 from ctrkit.ope.loggers import (
     BalancedLoggers,
@@ -24,7 +25,7 @@ from ctrkit.ope.loggers import (
     logger_shares,
 )
 from ctrkit.ope.moments import Floats
-from ctrkit.ope.slate_log import decisions, places
+from ctrkit.ope.slate_log import places
 from ctrkit.ope.units import codes_of
 from ctrkit.schema import Column, check_column
 
@@ -128,8 +129,8 @@ class LoggerLog:
             columns |= {"q_logged": q_logged, "q_policy": q_policy}
         if (logging := self._logging(log)) is not None:
             columns |= {"logging": logging}
-        if "p_drop" in log.table.columns:
-            columns |= {"count": decisions(log.table)}
+        if (counts := decisions(log.table)) is not None:
+            columns["count"] = counts
         self.alone |= logging is None
         self.clustered |= log.clustered
         table = pl.DataFrame(columns).with_columns(places(log))

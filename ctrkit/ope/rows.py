@@ -138,7 +138,6 @@ def evaluated_rows(
         RunError: for a policy whose probabilities are no distribution.
     """
     n = len(log)
-    dropped = log.table["p_drop"].to_numpy() if "p_drop" in log.table.columns else None
     truth = Truth(len(policies))
     columns = []
     for place, policy in enumerate(policies):
@@ -188,9 +187,8 @@ def evaluated_rows(
     for place, model in enumerate(models.balanced):
         if model is not None:
             columns[place].balanced = model.weights(log)
-    counts = 1 / (1 - dropped) if dropped is not None and dropped.any() else None
     table = log.table.select(name for name in kept if name in log.table.columns)
-    return EvaluatedRows(log.reward, log.units, counts, q_logged, supported, tuple(columns), truth, table)
+    return EvaluatedRows(log.reward, log.units, log.counts, q_logged, supported, tuple(columns), truth, table)
 
 
 def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:

@@ -11,6 +11,7 @@ import polars as pl
 
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
+from ctrkit.ope.counts import decisions
 from ctrkit.ope.log import BanditLog, Part
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.slates import (
@@ -201,15 +202,10 @@ def _slots(log: BanditLog, policy_probability: Floats) -> pl.DataFrame:
         columns["logging_marginal"] = table["marginal_propensity"]
     if "target_marginal_probability" in table.columns:
         columns["policy_marginal"] = log.target_probability("target_marginal_probability")
-    if "p_drop" in table.columns:
-        columns["count"] = decisions(table)
+    if (counts := decisions(table)) is not None:
+        columns["count"] = counts
     columns |= {name: table[name] for name in _MODEL if set(_MODEL) <= set(table.columns)}
     return pl.DataFrame(columns).with_columns(places(log))
-
-
-def decisions(table: pl.DataFrame) -> Floats:
-    """How many decisions each row stands for, from the probability with which such rows were dropped."""
-    return np.asarray(1 / (1 - table["p_drop"].to_numpy()))
 
 
 def places(log: BanditLog) -> Iterable[pl.Series]:

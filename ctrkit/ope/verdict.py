@@ -60,10 +60,11 @@ def judge(
 
 
 def _rows(needed: SampleSize) -> str:
-    """What it would take."""
+    """What these rows could tell, and what it would take."""
+    seen = f"{readable(needed.rows)} rows mostly tell a difference of {needed.detectable:.2g}"
     if needed.rows_needed is None or needed.rows_needed <= needed.rows:
-        return f"a difference of {needed.detectable:.2g} would mostly be told by as many rows"
-    return f"about {readable(needed.rows_needed)} rows would mostly tell a difference of {needed.effect:+.2g}"
+        return seen
+    return f"{seen}, and one of {needed.effect:+.2g} takes about {readable(needed.rows_needed)}"
 
 
 def _doubts(

@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope.bid_log import GRID, KINDS, MEANING, _predictions, evaluate_bids, read_bid_log
+from ctrkit.ope.bid_evaluation import GRID, KINDS, MEANING, _predictions, evaluate_bids
+from ctrkit.ope.bid_log import read_bid_log
 from ctrkit.ope.continuous import ContinuousRows
 
 RANGE = (0.0, 2.0)

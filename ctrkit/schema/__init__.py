@@ -1,0 +1,28 @@
+"""What columns mean: `FeatureSpec` for training tables, `LogSchema` for bandit, bid and auction logs."""
+
+from ctrkit.schema.columns import Column, LogSchema, check_column
+from ctrkit.schema.features import (
+    TRUTH_PREFIX,
+    CandidateSpec,
+    CategoricalFeature,
+    FeatureSpec,
+    NumericFeature,
+    SequenceFeature,
+)
+from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
+
+__all__ = [
+    "AUCTION_LOG",
+    "BANDIT_LOG",
+    "BID_LOG",
+    "CANDIDATE_PREFIX",
+    "TRUTH_PREFIX",
+    "CandidateSpec",
+    "CategoricalFeature",
+    "Column",
+    "FeatureSpec",
+    "LogSchema",
+    "NumericFeature",
+    "SequenceFeature",
+    "check_column",
+]

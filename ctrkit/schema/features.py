@@ -1,0 +1,119 @@
+"""What the columns of a training table mean."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ctrkit.config import Config
+
+# Columns that hold a simulated market's truth; no feature may read one.
+TRUTH_PREFIX = "true_"
+
+
+class NumericFeature(Config):
+    """A number, standardised by mean and deviation of the training rows after its transform."""
+
+    name: str
+    transform: Literal["none", "log1p"] = "none"
+
+
+class CategoricalFeature(Config):
+    """An id. Values seen fewer than `min_count` times in the training rows become the unknown id."""
+
+    name: str
+    min_count: int = Field(default=1, ge=1)
+
+
+class SequenceFeature(Config):
+    """A list column, oldest event first; of longer lists the newest `max_length` events are kept.
+
+    Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
+    categorical feature whose ids, and embedding, the sequence uses. In a text column, as in a CSV, the
+    events stand with `separator` between them.
+    """
+
+    name: str
+    shares: str | None = None
+    max_length: int = Field(default=50, ge=1)
+    min_count: int = Field(default=1, ge=1)
+    separator: str = Field(default="|", min_length=1)
+
+
+class CandidateSpec(Config):
+    """What a policy chooses among: the column of the action's id, and the features that go with it."""
+
+    id: str
+    features: tuple[str, ...] = ()
+
+
+class FeatureSpec(Config):
+    """What the columns of a training table mean.
+
+    Attributes:
+        labels: task -> column, in funnel order: each label can be 1 only where the one before is.
+        group: column by which GAUC and clustered intervals group rows, usually the user.
+        timestamp: column to split by time with; unix seconds or a datetime.
+        weight: column of row weights.
+        target: features that query the behaviour sequence (the ad in question); by default those whose
+            ids a sequence shares, else all.
+        profile: features of the user, for the context gate; by default all that are not the target.
+        candidate: the action of a policy, needed to score the candidates of a bandit or auction log.
+    """
+
+    numeric: tuple[NumericFeature, ...] = ()
+    categorical: tuple[CategoricalFeature, ...] = ()
+    sequences: tuple[SequenceFeature, ...] = ()
+    labels: dict[str, str] = Field(default_factory=lambda: {"click": "click"}, min_length=1)
+    group: str | None = None
+    timestamp: str | None = None
+    weight: str | None = None
+    target: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
+    candidate: CandidateSpec | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names in funnel order."""
+        return tuple(self.labels)
+
+    @property
+    def static_features(self) -> tuple[str, ...]:
+        """Names of the features with one value a row: categorical first, then numeric."""
+        return (*(f.name for f in self.categorical), *(f.name for f in self.numeric))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all feature columns."""
+        return (*self.static_features, *(s.name for s in self.sequences))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeatureSpec:
+        names = self.features
+        if not self.static_features:
+            raise ValueError("a spec needs at least one numeric or categorical feature")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"feature '{min(twice)}' is declared twice")
+        if leaked := set(names) & set(self.labels.values()):
+            raise ValueError(f"'{min(leaked)}' is a label and cannot be a feature as well")
+        if self.weight in names:
+            raise ValueError(f"'{self.weight}' is the row weight and cannot be a feature as well")
+        if truth := [name for name in names if name.startswith(TRUTH_PREFIX)]:
+            raise ValueError(f"'{truth[0]}' holds the truth of a simulated market and cannot be a feature")
+        categorical = {f.name for f in self.categorical}
+        for sequence in self.sequences:
+            if sequence.shares is not None and sequence.shares not in categorical:
+                raise ValueError(
+                    f"sequence '{sequence.name}' shares '{sequence.shares}', which is no categorical feature"
+                )
+        chosen = self.candidate.features if self.candidate else ()
+        for role, members in (
+            ("target", self.target),
+            ("profile", self.profile),
+            ("candidate.features", chosen),
+        ):
+            for name in members:
+                if name not in self.static_features:
+                    raise ValueError(f"{role} '{name}' is no numeric or categorical feature of this spec")
+        return self

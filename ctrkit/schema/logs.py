@@ -1,0 +1,117 @@
+"""The logs that ctrkit reads: of decisions, of bids, of auctions."""
+
+from __future__ import annotations
+
+from ctrkit.schema.columns import Column, LogSchema
+
+# In a bandit or auction log, `candidate_<feature>` lists a feature's value for each candidate of the row.
+CANDIDATE_PREFIX = "candidate_"
+
+BANDIT_LOG = LogSchema(
+    "bandit log",
+    (
+        Column("event_id", "id", "the decision's unique id", ("EventId",)),
+        Column("timestamp", "time", "the time of the decision", ("ts", "Timestamp")),
+        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",)),
+        Column("action", "id", "the action that was taken", ("item_id", "a"), required=True),
+        Column(
+            "propensity",
+            "probability",
+            "the probability with which the logging policy chose the action",
+            ("pscore", "propensity_score", "action_prob", "p", "_label_probability"),
+            required=True,
+        ),
+        Column("reward", "number", "what the action earned", ("click", "r"), required=True),
+        Column("candidates", "ids", "the actions that could have been taken"),
+        Column(
+            "logging_probabilities",
+            "probabilities",
+            "the logging policy's probability of each candidate",
+            ("logging_probs",),
+        ),
+        Column(
+            "target_probability",
+            "number",
+            "the new policy's probability of the action that was taken",
+            ("target_prob",),
+            low=0.0,
+        ),
+        Column("position", "id", "the slot of the action on the page", ("slot",)),
+        Column("slate_id", "id", "the page or banner whose slots the rows are"),
+        Column(
+            "marginal_propensity",
+            "probability",
+            "the logging policy's probability of the slot's action, whatever stands in the slots above it",
+        ),
+        Column(
+            "target_marginal_probability",
+            "number",
+            "the new policy's probability of the slot's action, whatever stands in the slots above it",
+            low=0.0,
+        ),
+        Column("logger_id", "id", "which logging policy chose, where there were several"),
+        Column(
+            "logger_probabilities",
+            "probabilities",
+            "every logger's probability of the logged action, in the order of their sorted ids",
+        ),
+        Column("q_logged", "number", "a model's prediction of the reward of the logged action"),
+        Column("q_policy", "number", "the mean of that model's predictions under the new policy"),
+        Column(
+            "p_drop",
+            "number",
+            "the probability with which such a row was dropped from the log",
+            ("pdrop",),
+            low=0.0,
+        ),
+    ),
+)
+
+BID_LOG = LogSchema(
+    "bid log",
+    (
+        Column("event_id", "id", "the decision's unique id", ("EventId",)),
+        Column("timestamp", "time", "the time of the bid", ("ts", "Timestamp")),
+        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",)),
+        Column("bid", "number", "the bid that was made", ("action",), required=True),
+        Column(
+            "density",
+            "number",
+            "the logging policy's probability density at the bid, per unit of the bid",
+            ("pdf_value", "propensity"),
+            required=True,
+        ),
+        Column("reward", "number", "what the bid earned", ("r",), required=True),
+        Column("target_bid", "number", "the bid of the new policy"),
+        Column(
+            "p_drop",
+            "number",
+            "the probability with which such a row was dropped from the log",
+            ("pdrop",),
+            low=0.0,
+        ),
+        Column("q_logged", "number", "a model's prediction of the reward of the logged bid"),
+        Column("q_policy", "number", "its prediction of the reward of the new policy's bid"),
+    ),
+)
+
+AUCTION_LOG = LogSchema(
+    "auction log",
+    (
+        Column("timestamp", "time", "the time of the auction", ("ts", "time")),
+        Column("episode", "integer", "the pacing episode of the auction"),
+        Column(
+            "market_price",
+            "number",
+            "the highest competing bid, in units of money an impression",
+            ("payprice", "winning_price"),
+            required=True,
+            low=0.0,
+        ),
+        Column("click", "binary", "whether the impression was clicked", ("clicked",)),
+        Column("conversion", "binary", "whether the click converted"),
+        Column("value", "number", "the value of a conversion", low=0.0),
+        Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
+        Column("candidates", "ids", "the ads that could fill the slot"),
+    ),
+)
