@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "config", "tables", "hashing", "schema", "data", "metrics", "nn", "models", "artifact",
+    "errors", "config", "tables", "hashing", "compiled", "schema", "data", "metrics", "nn", "models", "artifact",
     "training", "calibration", "evaluation", "policies", "explanations", "ope", "bidding", "experiments",
     "serving", "reports", "api", "cli",
 )  # fmt: skip

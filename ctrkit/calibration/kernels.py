@@ -1,64 +1,14 @@
-"""Loops over rows that NumPy has no words for, compiled by numba on first use.
-
-Each kernel is one plain function that calls no other: numba's cache beside this file then knows from this
-file alone whether what it holds is still right. Without numba's compiler they give the same, slowly.
-"""
+"""Loops over rows that NumPy has no words for, see `ctrkit.compiled`."""
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.compiled import kernel
 from ctrkit.metrics.checks import Floats
-
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
-
-_compiling = threading.Lock()
-
-
-def kernel(
-    signature: str, *, reorder: bool = False
-) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
-    """Compile for arguments of the given types on first use, from the cache where that is possible.
-
-    Args:
-        reorder: let the compiler add numbers up in another order, so that it can take several at once.
-    """
-    # numba takes half a second to import, and only fitting needs it.
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    if reorder:
-        options["fastmath"] = {"reassoc", "contract", "nsz"}
-
-    def lazily(function: Callable[Given, Found]) -> Callable[Given, Found]:
-        ready: list[Callable[Given, Found]] = []
-
-        @functools.wraps(function)
-        def call(*arguments: Given.args, **named: Given.kwargs) -> Found:
-            if not ready:
-                with _compiling:  # by the first of several threads
-                    if not ready:
-                        ready.append(_compile(signature, function, options))
-            return ready[0](*arguments, **named)
-
-        return call
-
-    return lazily
-
-
-def _compile(signature: str, function: Any, options: Any) -> Any:
-    from numba import njit
-
-    try:
-        return njit(signature, cache=True, **options)(function)
-    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
-        return njit(signature, **options)(function)
 
 
 @kernel("int64(f8[::1], f8[::1], f8[::1], f8[::1], f8[::1])")

@@ -1,16 +1,12 @@
-"""Loops over rows that NumPy has no words for, compiled by numba on first use.
-
-A kernel is one plain function that calls no other: numba's cache beside this file then knows from this file
-alone whether what it holds is still right.
-"""
+"""Loops over rows that NumPy has no words for, see `ctrkit.compiled`."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
+from ctrkit.compiled import kernel
 from ctrkit.metrics.order import Floats, Indices
 
 
@@ -32,10 +28,19 @@ def add_wins(
         scores, weights: of the positive rows, by group and rising score. The weights are overwritten.
         wins: [groups].
     """
-    columns = (np.ascontiguousarray(column) for column in (y, s, w, group, starts, scores))
-    _compiled()(*columns, weights, wins)
+    columns: Any = [np.ascontiguousarray(column) for column in (y, s, w, group, starts, scores)]
+    _add_wins(*columns, weights, wins)
 
 
+def _signature() -> Any:
+    from numba import types
+
+    read, read_whole = (types.Array(of, 1, "C", readonly=True) for of in (types.float64, types.int64))
+    written = types.Array(types.float64, 1, "C")
+    return types.void(read, read, read, read_whole, read_whole, read, written, written)
+
+
+@kernel(_signature)
 def _add_wins(
     y: Floats,
     s: Floats,
@@ -82,17 +87,3 @@ def _add_wins(
         if w.shape[0] > 1:
             weight = w[row]
         wins[g] += weight * (above + not_below) / 2
-
-
-@functools.cache  # numba compiles under a lock of its own, so that a second thread at worst waits
-def _compiled() -> Any:
-    from numba import njit, types  # takes half a second to import
-
-    read, read_whole = (types.Array(of, 1, "C", readonly=True) for of in (types.float64, types.int64))
-    written = types.Array(types.float64, 1, "C")
-    signature = types.void(read, read, read, read_whole, read_whole, read, written, written)
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        return njit(signature, cache=True, **options)(_add_wins)
-    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
-        return njit(signature, **options)(_add_wins)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.calibration.kernels import kernel
+from ctrkit.compiled import kernel
 from ctrkit.ope.moments import Floats, Ints
 from ctrkit.ope.reward_features import Features
 

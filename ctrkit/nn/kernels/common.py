@@ -14,17 +14,15 @@ padded.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ctrkit.compiled import kernel as compiled_on_use
 from ctrkit.nn.kernels.lanes import (
     LANES,
     compiled,
@@ -45,7 +43,6 @@ LOG2_E = 1.0 / LN_2
 # Added to a small float32 and taken away again, 1.5 * 2**23 rounds it to the nearest integer.
 _ROUND = 12582912.0
 
-_compiling = threading.Lock()
 # numba takes a kernel from its cache, beside the kernel's file or in the user's folder, as long as that one
 # file is the same. Kernels are made of functions of other files too: their names tell the state of them all.
 _SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
@@ -53,31 +50,8 @@ _VERSION = hashlib.sha256(_SOURCES).hexdigest()[:12]
 
 
 def kernel(signature: str) -> Callable[[Any], Any]:
-    """Compile for arguments of the given types on first use, from the cache where that is possible."""
-
-    def lazily(function: Any) -> Any:
-        ready = []
-
-        @functools.wraps(function)
-        def call(*arguments: Any) -> None:
-            if not ready:
-                with _compiling:  # by the first of several threads
-                    if not ready:
-                        ready.append(_compile(signature, function))
-            ready[0](*arguments)
-
-        return call
-
-    return lazily
-
-
-def _compile(signature: str, function: Any) -> Any:
-    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    function.__qualname__ = f"{function.__name__}_{_VERSION}"
-    try:
-        return njit(signature, cache=True, **options)(function)
-    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
-        return njit(signature, **options)(function)
+    """See `ctrkit.compiled.kernel`."""
+    return compiled_on_use(signature, version=_VERSION)
 
 
 @compiled
