@@ -28,8 +28,11 @@ def add_wins(
         scores, weights: of the positive rows, by group and rising score. The weights are overwritten.
         wins: [groups].
     """
-    columns: Any = [np.ascontiguousarray(column) for column in (y, s, w, group, starts, scores)]
-    _add_wins(*columns, weights, wins)
+    whole = np.ascontiguousarray
+    y, s, w, group, starts, scores = (
+        whole(y), whole(s), whole(w), whole(group), whole(starts), whole(scores),
+    )  # fmt: skip
+    _add_wins(y, s, w, group, starts, scores, weights, wins)
 
 
 def _signature() -> Any:
