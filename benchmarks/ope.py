@@ -1,10 +1,12 @@
 """Off-policy evaluation beside obp, on the same rows: processor time, memory, and that the values agree.
 
     python benchmarks/ope.py beside-obp          1 M rows, 80 actions, six estimators with intervals
-    python benchmarks/ope.py weights             100 M rows of which the weights are given
+    python benchmarks/ope.py weights             100 M rows of parquet with the policy's probability given
+    python benchmarks/ope.py ray                 such a log by one process and by a cluster of two workers
 
 obp takes all probabilities and predictions at once, `[rows, actions]` each; ctrkit takes them block by block,
-as a policy and a reward model give them, and keeps sums. Each library runs in a process of its own.
+as a policy and a reward model give them, and keeps sums. Each library runs in a process of its own, and so
+does what reads a log of parquet files, so that writing it does not count.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -35,6 +40,10 @@ ESTIMATORS: dict[str, tuple[str, dict[str, float]]] = {
     "dr-os:lambda=10": ("DoublyRobustWithShrinkage", {"lambda_": 10.0}),
 }
 BLOCK = 50_000
+# Rows of a parquet file, of its row groups, and of an action's rows how many are clicked.
+FILE, GROUP, CLICK_RATE = 5_000_000, 1_000_000, 0.004
+LOGGED_ACTIONS = 80
+WORKERS = 2
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -76,7 +85,10 @@ def beside_obp(
     repetitions: Annotated[int, typer.Option(help="Of which the least processor time is shown.")] = 2,
 ) -> None:
     """Six estimators with intervals; obp's are bootstrapped 100 times, as it does unasked."""
-    runs = {name: [_run(name, rows, actions) for _ in range(repetitions)] for name in ("ctrkit", "obp")}
+    runs = {
+        name: [_run(f"of_{name}({rows}, {actions})") for _ in range(repetitions)]
+        for name in ("ctrkit", "obp")
+    }
     best = {name: min(found, key=lambda one: one["cpu"]) for name, found in runs.items()}
     shown = Table("library", "processor, s", "peak memory, MB", title=f"{rows:,} rows, {actions} actions")
     for name, one in best.items():
@@ -95,37 +107,88 @@ def beside_obp(
 
 @app.command()
 def weights(rows: int = 100_000_000) -> None:
-    """IPS and SNIPS of a log that comes in parts, with the weights given."""
-    from ctrkit.ope import LoggedRows
-    from ctrkit.ope.registry import ESTIMATORS as REGISTRY
-
-    estimators = [REGISTRY[name]((0.0, 1.0)) for name in ("ips", "snips")]
-    begun = time.process_time()
-    size = 1_000_000
-    for part in range(0, rows, size):
-        random = np.random.default_rng([3, part])
-        weight = random.exponential(size=size)
-        reward = (random.random(size) < 0.004).astype(np.float64)
-        for estimator in estimators:
-            estimator.update(LoggedRows(weight, reward, float(weight.max())))
-    shown = Table("estimator", "value", "low", "high")
-    for estimator in estimators:
-        found = estimator.result()
-        numbers = (found.value, found.interval.low, found.interval.high)
-        shown.add_row(found.estimator, *(f"{number:.6f}" for number in numbers))
+    """`ips` and `snips` of a log of any length, read from parquet as `ctrkit ope` reads it."""
+    with _log(rows) as folder:
+        found = _run(f"of_log({str(folder)!r}, 'local')")
+    shown = Table("estimator", "value", "low", "high", title=f"{rows:,} rows, a probability each")
+    for name, numbers in found["estimates"].items():
+        shown.add_row(name, *(f"{number:.6f}" for number in numbers))
     console.print(shown)
-    spent = time.process_time() - begun
-    console.print(f"{rows:,} rows: {spent:.1f} s of processor, {_peak():,.0f} MB at most")
+    speed = rows / found["seconds"]
+    console.print(f"{found['seconds']:.1f} s, {found['cpu']:.1f} s of processor, {speed:,.0f} rows a second")
+    console.print(f"{found['memory']:,.0f} MB at most, of which {found['before']:,.0f} MB before the log")
 
 
-def _run(library: str, rows: int, actions: int) -> dict[str, Any]:
-    """One library in a process of its own."""
-    code = f"import json, ope; print(json.dumps(ope.of_{library}({rows}, {actions})))"
+@app.command()
+def ray(rows: int = 10_000_000) -> None:
+    """The same log by one process, and by a cluster of two workers on this machine."""
+    with _log(rows) as folder:
+        found = {engine: _run(f"of_log({str(folder)!r}, {engine!r})") for engine in ("local", "ray")}
+    shown = Table("engine", "seconds", "rows a second", title=f"{rows:,} rows, {WORKERS} workers")
+    for engine, one in found.items():
+        shown.add_row(engine, f"{one['seconds']:.1f}", f"{rows / one['seconds']:,.0f}")
+    console.print(shown)
+    local, spread = (np.array(list(one["estimates"].values())) for one in found.values())
+    farthest = float(np.abs(spread / local - 1).max())
+    console.print(f"largest difference of a value or bound: {farthest:.1e} of itself")
+
+
+@contextmanager
+def _log(rows: int) -> Iterator[Path]:
+    """A folder of parquet files with a log, written part by part: a logger that leans to some of 80 actions,
+    and a policy's probability of the logged action, near the logger's and up to some ten times as large."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, start in enumerate(range(0, rows, FILE)):
+            random = np.random.default_rng([3, number])
+            size = min(FILE, rows - start)
+            logging = random.uniform(0.5, 1.5, size) / LOGGED_ACTIONS
+            part = pl.DataFrame(
+                {
+                    "timestamp": 1.7e9 + (start + np.arange(size)) / 100,
+                    "action": random.integers(0, LOGGED_ACTIONS, size).astype(np.int16),
+                    "propensity": logging,
+                    "reward": (random.random(size) < CLICK_RATE).astype(np.int8),
+                    "target_probability": np.minimum(logging * random.exponential(size=size), 1.0),
+                }
+            )
+            part.write_parquet(Path(scratch) / f"log_{number:03}.parquet", row_group_size=GROUP)
+        yield Path(scratch)
+
+
+def _run(call: str) -> dict[str, Any]:
+    """What a function of this file returns in a process of its own."""
+    code = f"import json, ope; print(json.dumps(ope.{call}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, stdout=subprocess.PIPE, text=True
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def of_log(folder: str, engine: str) -> dict[str, Any]:
+    """Read and evaluate a log; starting the engine does not count."""
+    from ctrkit.ope import evaluate, log_parts
+    from ctrkit.ope.engine import LocalEngine, RayEngine
+
+    before = _peak()
+    worked_by = RayEngine(WORKERS) if engine == "ray" else LocalEngine()
+    if engine == "ray":
+        # Workers import what they need when they first get work.
+        evaluate(
+            log_parts(f"{folder}/*.parquet")[:WORKERS], ["target_probability"], ["ips"], engine=worked_by
+        )
+    begun, cpu = time.perf_counter(), time.process_time()
+    parts = log_parts(f"{folder}/*.parquet")
+    (policy,) = evaluate(parts, ["target_probability"], ["ips", "snips"], engine=worked_by).policies
+    return {
+        "seconds": time.perf_counter() - begun,
+        "cpu": time.process_time() - cpu,
+        "memory": _peak(),
+        "before": before,
+        "estimates": {
+            one.estimator: [one.value, one.interval.low, one.interval.high] for one in policy.estimates
+        },
+    }
 
 
 def of_ctrkit(rows: int, actions: int) -> dict[str, Any]:

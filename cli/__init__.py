@@ -15,6 +15,7 @@ from ctrkit.cli import (
     models,
     ope,
     ope_check,
+    plan_budget,
     sample_logs,
     simulate_bidding,
     summary,
@@ -38,6 +39,7 @@ _ope.callback()(ope.ope)
 _ope.command("check")(ope_check.check)
 app.add_typer(_ope, name="ope")
 app.command("learn-policy")(learn_policy.learn_policy)
+app.command("plan-budget")(plan_budget.plan_budget)
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)

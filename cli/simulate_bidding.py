@@ -29,6 +29,9 @@ def simulate_bidding(
     integer_bids: Annotated[
         bool | None, typer.Option("--integer-bids", help="Round bids down to whole units of money.")
     ] = None,
+    auction: Annotated[str | None, typer.Option(help="second (default) or first price.")] = None,
+    hard_floor: Annotated[float | None, typer.Option(help="No bid below it is taken.")] = None,
+    soft_floor: Annotated[float | None, typer.Option(help="A winning bid below it pays itself.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/simulate-bidding"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -42,8 +45,10 @@ def simulate_bidding(
     def work(progress: common.Progress) -> Result:
         import ctrkit
 
+        rule = {"price": auction, "hard_floor": hard_floor, "soft_floor": soft_floor}
         settings = common.overrides_of(
             overrides,
+            **{f"auction.{name}": value for name, value in rule.items()},
             seed=seed,
             strategies=strategy or None,
             episode_length=episode_length,

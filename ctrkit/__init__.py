@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ctrkit.api.learn_policy import learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.model import Model, load
+    from ctrkit.api.plan_budget import plan_budget
     from ctrkit.api.recalibrate import recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
@@ -50,6 +51,7 @@ _HOME = {
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.model",
+    "plan_budget": "ctrkit.api.plan_budget",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -69,6 +71,7 @@ __all__ = [
     "learn_policy",
     "list_models",
     "load",
+    "plan_budget",
     "recalibrate",
     "sample_logs",
     "simulate_bidding",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError
 from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
+from ctrkit.ope.bid_log import is_bid_log
 from ctrkit.ope.engine import Engine, OnRows, make_engine
 from ctrkit.ope.interval_methods import AUTO
 from ctrkit.ope.learners import LEARNERS
@@ -85,6 +87,11 @@ class PolicyValue(Result):
         return {**content, "notes": [*content["notes"], *self.notes]}
 
     def report(self) -> Report:
+        return self._report
+
+    @cached_property
+    def _report(self) -> Report:
+        # Asked for by the run folder and by the command line, and figures take longer than a small log.
         return policy_report(self.evaluation, self.notes)
 
 
@@ -102,7 +109,8 @@ def evaluate_policy(
 
     Args:
         logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log. Parquet files
-            need not fit into memory.
+            need not fit into memory. A log of bids (`ctrkit.ope.bid_log.is_bid_log`) goes to
+            `ctrkit.api.evaluate_bids.evaluate_bids`, and has its settings.
         policy: one or several of what `policy_specs` reads: an artifact or a path to one, whose model scores
             the candidates and whose policy chooses; a TorchScript or `torch.export` program; any `Policy`, or
             a function that gives probabilities; `uniform`, `logging`, `action:ID` or `column:NAME`. By
@@ -113,13 +121,24 @@ def evaluate_policy(
     Raises:
         ConfigError: when both a policy and a target column are given, or no policy is.
     """
+    if is_bid_log(logs):
+        from ctrkit.api.evaluate_bids import evaluate_bids
+
+        return evaluate_bids(
+            logs, policy, target_column=target_column, config=config, overrides=overrides, out=out
+        )
     settings = load_config(OpeConfig, config, overrides)
     if policy is not None and target_column is not None:
         raise ConfigError(
             "a policy and a target column are given", mend="Give one of --policy and --target-column"
         )
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
-    parts = log_parts(source, cluster_by=settings.cluster_by)
+    given = policy if isinstance(policy, (list, tuple)) else [policy]
+    targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
+    apart = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
+    parts = log_parts(
+        source, cluster_by=settings.cluster_by, context_columns=settings.context_columns, apart=apart
+    )
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if policy is None:
         named = target_column is not None or TARGET.name in parts[0].names

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -16,6 +16,7 @@ from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.bidding import (
+    AuctionRule,
     Auctions,
     SimulationResult,
     auctions_from_log,
@@ -38,6 +39,15 @@ _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
 
 
+class AuctionConfig(Config):
+    """The rule of the exchange, see `ctrkit.bidding.AuctionRule`."""
+
+    price: Literal["second", "first"] = "second"
+    hard_floor: float = 0.0
+    soft_floor: float = 0.0
+    wins_ties: bool = True
+
+
 class BiddingConfig(Config):
     """How to bid.
 
@@ -48,6 +58,7 @@ class BiddingConfig(Config):
             of a conversion where model and log know both, else it counts 1.
         episode_length: auctions an episode; the budget is then each episode's.
         tick: auctions between two updates of the strategies.
+        auction: the rule of the exchange.
     """
 
     strategies: tuple[str, ...] | None = None
@@ -56,6 +67,7 @@ class BiddingConfig(Config):
     max_bid: float | None = Field(default=None, gt=0.0)
     integer_bids: bool = False
     tick: int | None = Field(default=None, ge=1)
+    auction: AuctionConfig = AuctionConfig()
     seed: int = Field(default=0, ge=0)
 
 
@@ -145,13 +157,14 @@ def simulate_bidding(
     names = settings.strategies or (_WITHOUT_MODEL if scorer is None else _WITH_MODEL)
     posterior = scorer.posterior if scorer is not None else None
     simulation = simulate(
-        _chunks(table, scorer, settings, file, on_step),
+        scored_auctions(table, scorer, settings, file, on_step),
         [parse_strategy(name, posterior) for name in names],
         budget,
         episode_length=settings.episode_length,
         max_bid=settings.max_bid,
         integer_bids=settings.integer_bids,
         tick=settings.tick,
+        rule=AuctionRule(**settings.auction.model_dump()),
         seed=settings.seed,
         auctions_expected=table.height,
     )
@@ -161,7 +174,7 @@ def simulate_bidding(
     return result
 
 
-def _chunks(
+def scored_auctions(
     table: pl.DataFrame, model: Model | None, settings: BiddingConfig, file: str | None, on_step: OnStep
 ) -> Iterator[Auctions]:
     """The log as auctions, scored chunk by chunk."""

@@ -4,6 +4,7 @@ from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, read_auc
 from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
 from ctrkit.bidding.pacing import DualPacer, Pace
 from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
+from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.simulator import simulate
 from ctrkit.bidding.strategies import (
     STRATEGIES,
@@ -19,6 +20,7 @@ from ctrkit.bidding.strategies import (
 
 __all__ = [
     "STRATEGIES",
+    "AuctionRule",
     "Auctions",
     "BidStrategy",
     "Bids",

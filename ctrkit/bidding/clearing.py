@@ -1,4 +1,4 @@
-"""Second-price clearing of a tick of auctions under a budget, exactly as if they came one by one."""
+"""Clearing of a tick of auctions under a budget: one after another, each with what is left by then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.bidding.rules import AuctionRule
+from ctrkit.compiled import kernel
+
 Floats: TypeAlias = NDArray[np.float64]
+
+SECOND_PRICE = AuctionRule()
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Cleared:
     Attributes:
         bid: [n], as submitted: capped by the largest bid and by what was left, rounded down where asked.
         won: [n], bool.
-        paid: [n], the market price where won, else 0.
+        paid: [n], the price where won, else 0.
         spent: the episode's spend after the last auction.
     """
 
@@ -35,40 +40,78 @@ def clear(
     spent: float,
     max_bid: float = np.inf,
     integer_bids: bool = False,
+    rule: AuctionRule = SECOND_PRICE,
 ) -> Cleared:
-    """Clear auctions in their order: a bid wins at or above the market price, and pays that price.
+    """Clear auctions in their order.
 
     A bid is capped by what is left of the budget, so the spend never exceeds it: an auction too dear for
     the remainder is lost, and a cheaper one after it can still be won.
 
     Args:
         amount: [n], what the strategy wants to bid, in units of money.
+        market_price: [n], the highest competing bid.
         budget, spent: of the episode, before the first of these auctions.
+        rule: of the exchange.
     """
-    wanted = np.minimum(amount, max_bid)
-    if integer_bids:
-        wanted = np.floor(wanted)
+    bid, won, paid = np.empty(len(amount)), np.empty(len(amount), np.bool_), np.empty(len(amount))
+    after = _clear(
+        np.ascontiguousarray(amount, np.float64),
+        np.ascontiguousarray(market_price, np.float64),
+        float(budget),
+        float(spent),
+        float(max_bid),
+        integer_bids,
+        rule.price == "first",
+        rule.hard_floor,
+        rule.soft_floor,
+        rule.wins_ties,
+        bid,
+        won,
+        paid,
+    )
+    return Cleared(bid, won, paid, after)
 
-    def left(before: Floats) -> Floats:
-        return np.floor(budget - before) if integer_bids else budget - before
 
-    won = np.zeros(len(amount), np.bool_)
-    waiting = np.flatnonzero(wanted >= market_price)
-    running = np.array([spent])
-    while len(waiting):
-        price = market_price[waiting]
-        # Begun with the spend so far, the running sums are to the last bit those of a plain loop.
-        running = np.cumsum(np.concatenate((running[-1:], price)))
-        affordable = (running[1:] <= budget) & (price <= left(running[:-1]))
-        if affordable.all():
-            won[waiting] = True
-            break
-        first = int(np.argmin(affordable))
-        won[waiting[:first]] = True
-        running = running[: first + 1]
-        # The first that is too dear now is so for good, and so are all others above what is left.
-        price = market_price[waiting[first:]]
-        waiting = waiting[first:][(running[-1] + price <= budget) & (price <= left(running[-1:]))]
-    paid = np.where(won, market_price, 0.0)
-    before = np.cumsum(np.concatenate(([spent], paid[:-1])))
-    return Cleared(np.minimum(wanted, left(before)), won, paid, float(running[-1]))
+def _types() -> object:
+    from numba import types
+
+    read = types.Array(types.float64, 1, "C", readonly=True)
+    written, flags = types.Array(types.float64, 1, "C"), types.Array(types.boolean, 1, "C")
+    number, flag = types.float64, types.boolean
+    return number(
+        read, read, number, number, number, flag, flag, number, number, flag, written, flags, written
+    )
+
+
+@kernel(_types)
+def _clear(
+    amount: Floats,
+    market_price: Floats,
+    budget: float,
+    spent: float,
+    max_bid: float,
+    integer_bids: bool,
+    first_price: bool,
+    hard_floor: float,
+    soft_floor: float,
+    wins_ties: bool,
+    bid: Floats,
+    won: NDArray[np.bool_],
+    paid: Floats,
+) -> float:
+    """Fill `bid`, `won` and `paid`; gives the spend after the last auction. As it reads, one by one."""
+    for i in range(amount.shape[0]):
+        own = min(amount[i], max_bid, budget - spent)
+        if integer_bids:
+            own = np.floor(own)
+        price = market_price[i]
+        wins = own >= hard_floor and (own > price or (wins_ties and own == price))
+        cost = 0.0
+        if wins:
+            cost = own if first_price or own < soft_floor else max(price, hard_floor, soft_floor)
+            # What is left was rounded, and so is the sum: not a unit in the last place above the budget.
+            if spent + cost > budget:
+                wins, cost = False, 0.0
+        bid[i], won[i], paid[i] = own, wins, cost
+        spent += cost
+    return spent

@@ -13,6 +13,7 @@ from ctrkit.bidding.auctions import Auctions
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.hindsight import hindsight_optimum
 from ctrkit.bidding.result import OptimumResult, StrategyResult
+from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.strategies import BidStrategy, TickResult
 from ctrkit.bidding.strategies.base import best_ad, of_ad
 from ctrkit.bidding.ticks import Tick
@@ -45,10 +46,11 @@ class MarketLedger:
 
     Args:
         max_bid: largest bid; what is dearer cannot be bought, by the optimum either.
+        rule: of the exchange.
     """
 
-    def __init__(self, max_bid: float) -> None:
-        self.max_bid = max_bid
+    def __init__(self, max_bid: float, rule: AuctionRule) -> None:
+        self.max_bid, self.rule = max_bid, rule
         self.auctions = 0
         self.episodes = 0
         self._columns = _Columns()
@@ -64,7 +66,7 @@ class MarketLedger:
             tick=np.full(n, tick.index, np.int32),
             timestamp=auctions.timestamp,
             market_price=auctions.market_price,
-            best_value=np.where(auctions.market_price <= self.max_bid, value, 0.0),
+            best_value=np.where(self._least_price(auctions.market_price) <= self.max_bid, value, 0.0),
             best_click=None if auctions.click is None else of_ad(auctions.click, best),
         )
 
@@ -73,9 +75,13 @@ class MarketLedger:
         names = ["episode", "tick", "market_price", *(["timestamp"] if "timestamp" in self._columns else [])]
         return pl.DataFrame({name: self._columns[name] for name in names}).with_row_index("auction")
 
+    def _least_price(self, market_price: Floats) -> Floats:
+        """At what the impressions can be had: by a bid of just so much, whatever the rule."""
+        return np.maximum(market_price, self.rule.hard_floor)
+
     def optimum(self, budget: float) -> OptimumResult:
         """The hindsight optimum of every episode, added up."""
-        price, value = self._columns["market_price"], self._columns["best_value"]
+        price, value = self._least_price(self._columns["market_price"]), self._columns["best_value"]
         starts = np.flatnonzero(np.diff(self._columns["episode"], prepend=-1))
         bounds = zip(starts, [*starts[1:], len(price)], strict=True)
         solved = [hindsight_optimum(value[a:b], price[a:b], budget) for a, b in bounds]
@@ -114,11 +120,14 @@ class StrategyLedger:
         self._spent_before += self._spent
         self._spent = 0.0
 
-    def play(self, auctions: Auctions, budget: float, max_bid: float, integer_bids: bool) -> None:
+    def play(
+        self, auctions: Auctions, budget: float, max_bid: float, integer_bids: bool, rule: AuctionRule
+    ) -> None:
         """Bid on a tick, clear it, and learn from it."""
         slots = auctions.slots
         bids = self.strategy.bid(self._state, slots, self._rng)
-        cleared = clear(bids.amount, auctions.market_price, budget, self._spent, max_bid, integer_bids)
+        price = auctions.market_price
+        cleared = clear(bids.amount, price, budget, self._spent, max_bid, integer_bids, rule)
 
         def of_won(potential: NDArray[Any] | None) -> Floats | None:
             return None if potential is None else np.where(cleared.won, of_ad(potential, bids.ad), 0.0)

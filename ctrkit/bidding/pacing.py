@@ -22,12 +22,16 @@ class Pace:
         auctions_left: of those expected in the episode.
         multiplier: μ, the value that a unit of money has to buy; None before any value was seen.
         ticks: updates so far.
+        flat: the budget an auction at the start, ρ of a plan that is never revised.
+        first: the first multiplier.
     """
 
     remaining: float
     auctions_left: int
     multiplier: float | None
     ticks: int = 0
+    flat: float = 0.0
+    first: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class DualPacer:
 
     def start(self, budget: float, auctions: int) -> Pace:
         """The state before the first of `auctions` expected auctions."""
-        return Pace(budget, auctions, self.initial_multiplier)
+        return Pace(budget, auctions, self.initial_multiplier, flat=budget / max(auctions, 1))
 
     def multiplier(self, pace: Pace, value: Floats) -> float | None:
         """μ for slots of expected value [n]; None as long as every value was 0."""
@@ -87,14 +91,43 @@ class DualPacer:
         after = replace(pace, remaining=remaining, auctions_left=pace.auctions_left - n, ticks=pace.ticks + 1)
         if multiplier is None or planned <= 0:
             return after
-        exponent = self.step / np.sqrt(after.ticks) * (spend / (planned * n) - 1.0)
-        moved = multiplier * float(np.exp(np.clip(exponent, -1.0, 1.0)))
+        after = replace(after, first=multiplier if pace.first is None else pace.first)
+        moved = self._moved(multiplier, after, spend / n, planned)
         # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
         if remaining > 0 and (positive := value[value > 0]).size:
             moved = max(moved, min(multiplier, float(positive.min()) / remaining))
         return replace(after, multiplier=moved)
 
+    def _moved(self, multiplier: float, after: Pace, spend: float, planned: float) -> float:
+        """μ after a tick of this spend and plan, both an auction."""
+        exponent = self.step / np.sqrt(after.ticks) * (spend / planned - 1.0)
+        return multiplier * float(np.exp(np.clip(exponent, -1.0, 1.0)))
+
     @staticmethod
     def _planned(pace: Pace, n: int) -> float:
         """ρ_t, the planned spend an auction; with at least the auctions at hand still to come."""
         return pace.remaining / max(pace.auctions_left, n)
+
+
+@dataclass(frozen=True)
+class AdditivePacer(DualPacer):
+    """Additive Lagrangian pacing: dual descent with the Euclidean mirror map.
+
+        μ ← max(μ + η·μ₀·(spend a auction / ρ − 1), μ/2),   ρ = budget / auctions.
+
+    Step and plan stay what they are, so the sum telescopes: after K ticks of n auctions that never met the
+    bound of μ/2, μ_K = μ₀ + η·μ₀·(spend/(ρ·n) − K). The last μ then tells what was spent and nothing of the
+    market; look at its path. Scaled by μ₀ it is free of units, but how fast it moves hangs on μ₀: where that
+    is far from the right multiplier, the multiplicative form is much quicker.
+
+    Source: S. Balseiro, Y. Gur, Learning in repeated auctions with budgets, Management Science 65 (2019).
+
+    Attributes:
+        step: η of every tick.
+    """
+
+    step: float = 0.05
+
+    def _moved(self, multiplier: float, after: Pace, spend: float, planned: float) -> float:
+        first = multiplier if after.first is None else after.first
+        return max(multiplier + self.step * first * (spend / after.flat - 1.0), multiplier / 2)

@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 
 from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.clearing import SECOND_PRICE
 from ctrkit.bidding.ledger import MarketLedger, StrategyLedger, trajectory
 from ctrkit.bidding.result import OptimumResult, SimulationResult
+from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.strategies import BidStrategy, parse_strategy
 from ctrkit.bidding.ticks import cut
 from ctrkit.errors import ConfigError, DataError
@@ -29,11 +31,12 @@ def simulate(
     max_bid: float | None = None,
     integer_bids: bool = False,
     tick: int | None = None,
+    rule: AuctionRule = SECOND_PRICE,
     seed: int = 0,
     auctions_expected: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SimulationResult:
-    """Replay auctions for each strategy by itself: second price, won at or above the market price.
+    """Replay auctions for each strategy by itself.
 
     The bids of a tick are decided together, and its auctions are cleared exactly as if they came one by
     one. Every strategy meets the same prices, outcomes and random numbers, however the stream is chunked.
@@ -46,6 +49,7 @@ def simulate(
         max_bid: the largest bid, in units of money.
         integer_bids: round bids down to whole units of money.
         tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000.
+        rule: who wins and what is paid; by default second price, won at or above the market price.
         seed: of the strategies' own draws.
         auctions_expected: of the whole stream; needed where `chunks` is an iterator of unknown length.
         progress: called after each tick with its number of auctions.
@@ -70,13 +74,13 @@ def simulate(
     size = tick or int(np.clip(length // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
     cap = np.inf if max_bid is None else max_bid
-    market, ledgers = MarketLedger(cap), _ledgers(strategies, seed)
+    market, ledgers = MarketLedger(cap, rule), _ledgers(strategies, seed)
     for now in cut(stream, size, episode_length):
         for ledger in ledgers:
             if now.opens_episode:
                 to_come = max(min(length, auctions_expected - market.auctions), 1)
                 ledger.begin_episode(budget, to_come, first=now.episode == 0)
-            ledger.play(now.auctions, budget, cap, integer_bids)
+            ledger.play(now.auctions, budget, cap, integer_bids, rule)
         market.record(now)
         if progress is not None:
             progress(len(now.auctions))

@@ -22,7 +22,6 @@ from ctrkit.ope.continuous import (
     KernelSelfNormalized,
     kernel_weights,
 )
-from ctrkit.ope.counts import decisions
 from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.moments import Floats
@@ -131,8 +130,7 @@ def evaluate_bids(
         _check_range(log, name, values, allowed)
     policy = log.numbers(column)
     q_logged, q_policy = _predictions(log, policy, context_columns, folds, seed)
-    counts = decisions(log.table)
-    rows = ContinuousRows(log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, counts)
+    rows = ContinuousRows(log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, log.counts)
     spread = float(log.bid.std())
     if bandwidth is None and not spread > 0:
         raise DataError(DETERMINISTIC, file=log.file, column="bid", mend=MODEL_OF_MARKET)
@@ -151,7 +149,7 @@ def evaluate_bids(
         estimates.append(estimate)
         used[kind.name] = chosen
     logging = OnPolicy(reward_range)
-    logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users, counts=counts))
+    logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users, counts=log.counts))
     bandwidths = {name: each.bandwidth for name, each in used.items()}
     weights = {name: _weights(rows, kernel, width, bid_range) for name, width in bandwidths.items()}
     told = ", ".join(f"{name} {width:.4g}" for name, width in bandwidths.items())
@@ -200,7 +198,8 @@ def _judged(
     needed = None
     if 0 < interval.high - interval.low < np.inf:
         needed = sample_size_of(by_name[DECISIVE], round(weights.rows), confidence)
-    diagnostics = Diagnostics(**asdict(weights.summary()), positives=np.count_nonzero(log.reward))
+    positives = int(np.count_nonzero(log.reward))
+    diagnostics = Diagnostics(**asdict(weights.summary()), positives=positives, unsupported_share=None)
     # Where the ends of the bids are not known the kernel may lose mass there, and the mean need not be 1.
     known = diagnostics if bid_range is not None else replace(diagnostics, mean_weight_z=0.0)
     found = judge(

@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,6 +46,7 @@ class BidLog:
         density: [N] the logging policy's density at them, per that unit; above 0.
         reward: [N].
         users: [N] codes from 0; None where users are unknown or each has one row.
+        counts: [N] how many decisions each row stands for, 1 / (1 - p_drop); None: one each.
         parts: the files, in their order.
         notes: sentences on what was changed, left out or taken for granted in reading.
     """
@@ -57,6 +57,7 @@ class BidLog:
     density: Floats
     reward: Floats
     users: Ints | None
+    counts: Floats | None
     parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -112,6 +113,8 @@ def _names_of_table(source: TableLike) -> Collection[str]:
     """The columns of a table in memory; none of anything else."""
     if isinstance(source, dict):
         return list(source)
+    if isinstance(source, pl.LazyFrame):
+        return source.collect_schema().names()
     found = getattr(source, "column_names", getattr(source, "columns", ()))
     return [str(name) for name in found]
 
@@ -128,8 +131,8 @@ def _names_of_file(file: Path) -> Collection[str]:
     if kind == ".csv":
         return [name.strip() for name in next(lines, "").replace('"', "").split(",")]
     for text in lines:
-        # A checkpoint of DSJSON is a list, and a dangling reward has no label.
-        content = json.loads(text)
+        # A checkpoint of DSJSON begins as a list does, and a reward without a decision has no label.
+        content = json.loads(text) if text.startswith("{") else None
         if isinstance(content, dict) and ("RewardValue" not in content or {*LABELS} & {*content}):
             return list(content)
     return ()
@@ -161,6 +164,7 @@ def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str |
         table["density"].to_numpy(),
         table["reward"].to_numpy(),
         None if users is None else codes_of(user_keys(table[users])),
+        1 / (1 - table["p_drop"].to_numpy()) if "p_drop" in table.columns else None,
         tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
         tuple(dict.fromkeys(note for one in tables for note in one.notes)),
     )

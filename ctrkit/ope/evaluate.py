@@ -99,11 +99,18 @@ def evaluate(
                 mend=nearest(one.column, parts[0].names),
             )
 
+    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
+    if len(set(called)) < len(called):
+        raise ConfigError(
+            f"two policies have one name among {', '.join(called)}", mend="Give each its own with names=[...]"
+        )
+
     survey = Survey()
     look = Look(
         MODEL_ROWS if fitted else 0,
         seed,
         narrow=fitted <= {"reward model"},
+        named=tuple(context_columns or ()),
         columns=None if fitted else ("timestamp",),
         reward_range=reward_range,
     )
@@ -112,10 +119,10 @@ def evaluate(
     facts = survey.facts
     if reward_range is None and facts.binary:
         reward_range = (0.0, 1.0)
-    settings = ModelSettings(reward_model, context_columns, folds, seed)
+    targets = [policy for policy in policies if isinstance(policy, str)]
+    settings = ModelSettings(reward_model, context_columns, folds, seed, (*targets, *outcomes))
     models = settings.fit(survey.sample.log() if survey.sample else None, policies, views)
 
-    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
     plan = Plan(
         tuple(called),
         modelled,
@@ -130,9 +137,9 @@ def evaluate(
         action_feature,
         parts[0].names,
         facts.propensities == (1.0, 1.0),
+        facts.balance is not None,
         facts.clustered,
     )
-    targets = [policy for policy in policies if isinstance(policy, str)]
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
     columns = (*plan.columns, *targets, "p_drop") if plain else None
     judge = Judge(plan, policies, models, facts, columns)

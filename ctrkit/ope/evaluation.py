@@ -68,7 +68,7 @@ class PolicyEvaluation:
             "overlap": self.overlap.to_dicts(),
             "timeline": None if self.timeline is None else self.timeline.to_dict(),
             "segments": [one.to_dict() for one in self.segments],
-            "groups": [{"title": one.title, "estimates": estimates_of(one.estimates)} for one in self.groups],
+            "groups": [_group(one) for one in self.groups],
         }
 
 
@@ -124,6 +124,21 @@ def estimates_of(estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
         }
         for estimate in estimates
     ]
+
+
+def _group(group: EstimateGroup) -> dict[str, Any]:
+    """Plain data of a group."""
+    return {
+        "title": group.title,
+        "logging": [
+            {"estimator": one.estimator, "value": one.value, **bounds_of(one.interval)}
+            for one in group.logging
+        ],
+        "estimates": [
+            {**one, "meaning": group.meaning.get(one["estimator"], "")}
+            for one in estimates_of(group.estimates)
+        ],
+    }
 
 
 def bounds_of(interval: Interval) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import polars as pl
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.base import Estimate, LoggedRows
-from ctrkit.ope.counts import decisions
 from ctrkit.ope.embeddings import (
     FeatureRows,
     MarginalizedInversePropensityScoring,
@@ -107,7 +106,7 @@ class FeatureEstimators:
                 feature that the logging policy never shows.
         """
         codes = self._codes(log, rows)
-        counts = decisions(log.table[rows])
+        counts = None if log.counts is None else log.counts[rows]
         rewards, action = log.reward[rows], log.action_index[rows]
         made = FeatureRows.of_features(rewards, policy, logging, codes, action, q_logged, q_policy)
         # The features' weights and their tail are those of all the estimators.
@@ -119,8 +118,8 @@ class FeatureEstimators:
         columns = {"weight": found.weights, "reward": rewards, "unit": log.units[rows]}
         if found.q_logged is not None and found.q_policy is not None:
             columns |= {"q_logged": found.q_logged, "q_policy": found.q_policy}
-        if counts is not None:
-            columns["count"] = counts
+        # In every batch, whether or not rows were dropped there.
+        columns["count"] = np.ones(len(rewards)) if counts is None else counts
         self.kept.append(pl.DataFrame(columns))
 
     def merge(self, other: FeatureEstimators) -> None:
@@ -135,10 +134,10 @@ class FeatureEstimators:
         estimators = deepcopy(self.estimators)
         if self.kept:
             table = pl.concat(self.kept)
-            optional = ("q_logged", "q_policy", "count")
-            q_logged, q_policy, counts = (
-                table[name].to_numpy() if name in table.columns else None for name in optional
+            q_logged, q_policy = (
+                table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
             )
+            counts = table["count"].to_numpy()
             users = codes_of(table["unit"].to_numpy())
             weights, rewards = table["weight"].to_numpy(), table["reward"].to_numpy()
             self._take(estimators, LoggedRows(weights, rewards, 1.0, q_logged, q_policy, users, counts))

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrkit.ope.base import LoggedRows, View, WeightedEstimator
+from ctrkit.ope.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
 from ctrkit.ope.intervals import Interval
-from ctrkit.ope.moments import TERM, WEIGHT, Floats
+from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
 
 
 class InversePropensityScoring(WeightedEstimator):
@@ -86,3 +86,20 @@ class OnPolicy(WeightedEstimator):
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
         """See `WeightedEstimator`."""
         return reward, reward
+
+
+def logging_value(estimator: Estimator, confidence: float) -> Estimate:
+    """The logging policy's own value on the rows that an estimator has seen."""
+    found = OnPolicy(estimator.reward_range)
+    found.moments, found.clustered = logging_moments(estimator.moments), estimator.clustered
+    found.largest_weight = 1.0
+    return found.result(confidence)
+
+
+def logging_moments(moments: Moments) -> Moments:
+    """The moments that the logging policy's own rewards have as terms, of weight 1."""
+    projection = np.stack([ONE, ONE, REWARD, REWARD])
+    found = Moments()
+    found.rows = projection @ moments.rows @ projection.T
+    found.users = projection @ moments.users @ projection.T
+    return found

@@ -14,9 +14,14 @@ from ctrkit.ope.bootstrap import PoissonBootstrap, difference_to_logging
 from ctrkit.ope.clopper_pearson import clopper_pearson
 from ctrkit.ope.confidence_sequence import ConfidenceSequence
 from ctrkit.ope.doubly_robust import DirectMethod, DoublyRobust
-from ctrkit.ope.importance import InversePropensityScoring, OnPolicy, SelfNormalizedInversePropensityScoring
+from ctrkit.ope.importance import (
+    InversePropensityScoring,
+    OnPolicy,
+    SelfNormalizedInversePropensityScoring,
+    logging_moments,
+)
 from ctrkit.ope.intervals import Interval, normal
-from ctrkit.ope.moments import ONE, REWARD, TERM, Floats, Moments
+from ctrkit.ope.moments import REWARD, TERM, Floats, Moments
 
 Range = tuple[float, float]
 # Their terms are w r, whose bounds are known; their value is their mean, or nearly so.
@@ -63,7 +68,7 @@ class ClopperPearson(IntervalMethod):
         moments, largest = estimator.moments, max(estimator.largest_weight, 1.0)
         return _difference(
             lambda level: clopper_pearson(moments, largest, self.reward_range, level),
-            lambda level: clopper_pearson(_logging(moments), 1.0, self.reward_range, level),
+            lambda level: clopper_pearson(logging_moments(moments), 1.0, self.reward_range, level),
             baseline,
             confidence,
         )
@@ -155,15 +160,6 @@ class Bootstrap(IntervalMethod):
 
         chosen = difference_to_logging(statistic) if baseline else statistic
         return self.bootstrap.interval(chosen, confidence)
-
-
-def _logging(moments: Moments) -> Moments:
-    """The moments that the logging policy's own rewards have as terms, of weight 1."""
-    projection = np.stack([ONE, ONE, REWARD, REWARD])
-    found = Moments()
-    found.rows = projection @ moments.rows @ projection.T
-    found.users = projection @ moments.users @ projection.T
-    return found
 
 
 def _difference(

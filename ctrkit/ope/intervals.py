@@ -60,15 +60,21 @@ def cressie_read(
     critical = float(stats.f.isf(1 - confidence, 1, moments.count))
     # The bound moves with what is left of g when its regression on w is taken out.
     slope = _regression(gram)[2]
-    critical *= moments.design_effect(direction - slope * WEIGHT)
+    # Rows that go together are so many fewer; and with the unseen row, as many again go unseen.
+    effect = moments.design_effect(direction - slope * WEIGHT)
+    critical *= effect
     mirror = np.diag([1.0, 1.0, -1.0])
-    low = _lowest_mean(gram, [(row.weight, row.low) for row in unseen], critical)
-    high = -_lowest_mean(mirror @ gram @ mirror, [(row.weight, -row.high) for row in unseen], critical)
+    lows = [(row.weight, row.low) for row in unseen]
+    highs = [(row.weight, -row.high) for row in unseen]
+    low = _lowest_mean(gram, lows, critical, effect)
+    high = -_lowest_mean(mirror @ gram @ mirror, highs, critical, effect)
     return Interval(low, high, "cressie-read")
 
 
-def _lowest_mean(gram: Floats, unseen: Sequence[tuple[float, float]], critical: float) -> float:
-    """The least E_Q[g] over the unseen rows (w, g).
+def _lowest_mean(
+    gram: Floats, unseen: Sequence[tuple[float, float]], critical: float, rows_unseen: float
+) -> float:
+    """The least E_Q[g] over the unseen rows (w, g), which stand for so many rows each.
 
     With u = m q - 1: minimise mean(g) + mean(u g) subject to mean(u) = 0, mean(u w) = 1 - mean(w) and
     m · mean(u²) <= radius. The part of u along w is fixed by the constraint, and costs the `distance`; the
@@ -77,7 +83,7 @@ def _lowest_mean(gram: Floats, unseen: Sequence[tuple[float, float]], critical: 
     bounds = []
     for weight, term in unseen:
         row = np.array([1.0, weight, term])
-        augmented = gram + np.outer(row, row)
+        augmented = gram + rows_unseen * np.outer(row, row)
         count, mean_weight = augmented[0, 0], augmented[0, 1] / augmented[0, 0]
         mean_term, weight_variance, slope, residual_variance = _regression(augmented)
         missing = 1 - mean_weight

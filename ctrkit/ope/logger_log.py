@@ -12,7 +12,6 @@ import polars as pl
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.base import Estimate
-from ctrkit.ope.counts import decisions
 from ctrkit.ope.log import PROPENSITY_TOLERANCE, BanditLog
 from ctrkit.ope.loggers import (
     BalancedLoggers,
@@ -124,13 +123,13 @@ class LoggerLog:
             "propensity": log.propensity,
             "reward": log.reward,
             "unit": log.units,
+            # In every batch, whether or not rows were dropped there.
+            "count": np.ones(len(log)) if log.counts is None else log.counts,
         }
         if q_logged is not None and q_policy is not None:
             columns |= {"q_logged": q_logged, "q_policy": q_policy}
         if (logging := self._logging(log)) is not None:
             columns |= {"logging": logging}
-        if (counts := decisions(log.table)) is not None:
-            columns["count"] = counts
         self.alone |= logging is None
         self.clustered |= log.clustered
         table = pl.DataFrame(columns).with_columns(places(log))
@@ -163,8 +162,8 @@ class LoggerLog:
             table = pl.concat(self.kept, how="vertical_relaxed")
             shares = self.shares
             if shares is None:
-                counts = table["logger"].value_counts(name="rows").sort("logger")
-                share = logger_shares(counts["rows"].to_numpy()).tolist()
+                counts = table.group_by("logger").agg(pl.col("count").sum()).sort("logger")
+                share = logger_shares(counts["count"].to_numpy()).tolist()
                 shares = dict(zip(counts["logger"].to_list(), share, strict=True))
             estimators = self._updated(table, shares, self.clustered)
         return tuple(estimator.result(confidence) for estimator in estimators)
@@ -254,13 +253,12 @@ def _rows(table: pl.DataFrame, ids: list[LoggerId], clustered: bool) -> LoggerRo
     else:
         logging = np.full((len(loggers), len(ids)), np.nan)
         logging[own] = propensity
-    optional = ("q_logged", "q_policy", "count")
-    q_logged, q_policy, counts = (
-        table[name].to_numpy() if name in table.columns else None for name in optional
+    q_logged, q_policy = (
+        table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
     )
     users = codes_of(table["unit"].to_numpy()) if clustered else None
     policy, rewards = table["policy"].to_numpy(), table["reward"].to_numpy()
-    return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, counts)
+    return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, table["count"].to_numpy())
 
 
 def _check_probabilities(log: BanditLog, name: str) -> None:

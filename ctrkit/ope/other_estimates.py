@@ -25,12 +25,14 @@ class EstimateGroup:
     Attributes:
         title: what they are of.
         estimates: of the policy.
+        logging: the logging policy's own value, or its value by each estimate's name.
         meaning: by estimator, what it is or takes for granted.
         notes: sentences on what was taken for granted.
     """
 
     title: str
     estimates: tuple[Estimate, ...]
+    logging: tuple[Estimate, ...]
     meaning: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
@@ -89,24 +91,32 @@ class OtherEstimates:
         if self.features is not None and other.features is not None:
             self.features.merge(other.features)
 
-    def groups(self, confidence: float) -> tuple[EstimateGroup, ...]:
-        """What there is."""
+    def groups(self, confidence: float, logging: Estimate) -> tuple[EstimateGroup, ...]:
+        """What there is; `logging` is the logging policy's value a row."""
         found = []
         if self.slates is not None:
-            estimates = self.slates.result(confidence)
+            pages = self.slates.settled()
             found.append(
-                EstimateGroup("Value of a page", estimates, slate_log.MEANING, tuple(self.slates.notes))
+                EstimateGroup(
+                    "Value of a page",
+                    pages.result(confidence),
+                    (pages.logging(confidence),),
+                    slate_log.MEANING,
+                    pages.notes,
+                )
             )
         if self.loggers is not None:
             estimates = self.loggers.result(confidence)
             found.append(
-                EstimateGroup("Several loggers", estimates, logger_log.MEANING, tuple(self.loggers.notes))
+                EstimateGroup(
+                    "Several loggers", estimates, (logging,), logger_log.MEANING, self.loggers.notes
+                )
             )
         if self.outcomes is not None:
             result = self.outcomes.result(confidence)
-            found.append(EstimateGroup("Outcomes", result.policy, outcome_log.MEANING))
+            found.append(EstimateGroup("Outcomes", result.policy, result.logging, outcome_log.MEANING))
         if self.features is not None:
             estimates = self.features.result(confidence)
             title = f"By the action's {self.features.feature}"
-            found.append(EstimateGroup(title, estimates, feature_log.MEANING))
+            found.append(EstimateGroup(title, estimates, (logging,), feature_log.MEANING))
         return tuple(found)

@@ -116,13 +116,21 @@ class RowGroups(LogPart):
                 row += table.height
 
 
-def log_parts(source: TableLike, format: str | None = None, cluster_by: str | None = None) -> list[LogPart]:
+def log_parts(
+    source: TableLike,
+    format: str | None = None,
+    cluster_by: str | None = None,
+    context_columns: Sequence[str] | None = None,
+    apart: Collection[str] = (),
+) -> list[LogPart]:
     """The parts of a log: of parquet files their row groups; any other log is read whole.
 
     A log without propensities is read whole too, and gets estimated ones.
 
     Args:
         source, format, cluster_by: see `read_bandit_log`.
+        context_columns, apart: by which missing propensities are estimated; see
+            `with_estimated_propensities`.
 
     Raises:
         ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.
@@ -131,11 +139,11 @@ def log_parts(source: TableLike, format: str | None = None, cluster_by: str | No
         return [WholeLog(source)]
     files = files_of(source) if format in (None, TABLE.name) else None
     if not files or any(file.suffix not in PARQUET for file in files):
-        return [_whole(source, format, cluster_by)]
+        return [_whole(source, format, cluster_by, context_columns, apart)]
     metadata = [_metadata(file) for file in files]
     header = _polars(metadata[0].schema.to_arrow_schema().empty_table())
     if sum(one.num_rows for one in metadata) <= BATCH or lacks_propensities([header]):
-        return [_whole(source, format, cluster_by)]
+        return [_whole(source, format, cluster_by, context_columns, apart)]
     return [
         RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by)
         for number, (file, one) in enumerate(zip(files, metadata, strict=True))
@@ -143,14 +151,20 @@ def log_parts(source: TableLike, format: str | None = None, cluster_by: str | No
     ]
 
 
-def _whole(source: TableLike, format: str | None, cluster_by: str | None) -> WholeLog:
+def _whole(
+    source: TableLike,
+    format: str | None,
+    cluster_by: str | None,
+    columns: Sequence[str] | None,
+    apart: Collection[str],
+) -> WholeLog:
     tables = read_log(source, format)
     lacking = lacks_propensities([one.table for one in tables])
     if lacking:
         tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)
     parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
     log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
-    return WholeLog(with_estimated_propensities(log) if lacking else log)
+    return WholeLog(with_estimated_propensities(log, columns, apart) if lacking else log)
 
 
 def _metadata(file: Path) -> Any:  # pyarrow is untyped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ctrkit.ope.moments import Floats
 from ctrkit.ope.parts import LogPart
 from ctrkit.ope.plan import Plan
 from ctrkit.ope.policy_sums import EvaluationSums
+from ctrkit.ope.reward_features import context_columns
 from ctrkit.ope.reward_model import RewardModel, mrdr_weights
 from ctrkit.ope.rows import Models, RewardPredictor, evaluated_rows
 from ctrkit.ope.sample import among
@@ -33,6 +34,7 @@ class Look:
     Attributes:
         most: rows to fit on; 0 for none.
         narrow: whether of the candidates only the logged one is needed for that.
+        named: columns that models are told to read.
         columns: that are read; None: all.
         reward_range: that no reward may leave.
     """
@@ -40,12 +42,13 @@ class Look:
     most: int
     seed: int
     narrow: bool
+    named: Collection[str]
     columns: Collection[str] | None
     reward_range: tuple[float, float] | None
 
     def __call__(self, part: LogPart, on_rows: OnRows) -> Survey:
         """See `ctrkit.ope.engine.Work`."""
-        survey = Survey(self.most, self.seed, self.narrow)
+        survey = Survey(self.most, self.seed, self.narrow, self.named)
         for log in part.batches(self.columns):
             if self.reward_range is not None:
                 check_rewards(log, self.reward_range)
@@ -94,6 +97,7 @@ class ModelSettings:
     Attributes:
         reward: a name of `learners.LEARNERS`, or a model that needs no fitting.
         columns: what they read; None: see `reward_features.context_columns`.
+        apart: columns that they do not read unless `columns` names them.
         folds, seed: of the cross-fitting.
     """
 
@@ -101,6 +105,7 @@ class ModelSettings:
     columns: Sequence[str] | None = None
     folds: int = 3
     seed: int = 0
+    apart: tuple[str, ...] = ()
 
     def fit(
         self, sample: BanditLog | None, policies: Sequence[Policy | str], views: Collection[str]
@@ -111,6 +116,9 @@ class ModelSettings:
             sample: rows to fit on; None where nothing has to be fitted.
             views: `reward model` and what `ctrkit.ope.base.View` names.
         """
+        if sample is not None and self.columns is None:
+            columns = context_columns(sample, self.apart)
+            return replace(self, columns=columns).fit(sample, policies, views)
         kind = self.reward if isinstance(self.reward, str) else "trees"
         reward = None
         if "reward model" in views:

@@ -30,6 +30,7 @@ class Plan:
         action_feature: of which `candidate_<feature>` tells, for MIPS and OffCEM.
         log_columns: all that the log has.
         deterministic: whether every propensity is 1.
+        estimated_propensities: whether the log had none, and they were estimated from it.
         clustered: whether rows have users, so that they are kept until all of a user's are there.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     action_feature: str | None = None
     log_columns: frozenset[str] = frozenset()
     deterministic: bool = False
+    estimated_propensities: bool = False
     clustered: bool = False
 
     @property

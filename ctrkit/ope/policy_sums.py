@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Self
 
 import numpy as np
@@ -129,17 +129,12 @@ class PolicySums:
         )
 
     def _diagnostics(self) -> Diagnostics:
-        found = self.weights.summary()
         return Diagnostics(
-            rows=found.rows,
+            **asdict(self.weights.summary()),
             positives=self.positives,
-            effective_sample_size=found.effective_sample_size,
-            mean_weight=found.mean_weight,
-            mean_weight_z=found.mean_weight_z,
-            max_weight=found.max_weight,
-            top_share=found.top_share,
             unsupported_share=self.unsupported / self.weights.rows if self.supported else None,
             deterministic=self.plan.deterministic,
+            estimated_propensities=self.plan.estimated_propensities,
         )
 
 
@@ -200,8 +195,9 @@ class EvaluationSums:
         """Of the policies."""
         truths = self.truth.values()
         confidence = self.plan.confidence
+        logging = self.logging.result(confidence)
         return tuple(
-            replace(one.result(truth), groups=others.groups(confidence))
+            replace(one.result(truth), groups=others.groups(confidence, logging))
             for one, others, truth in zip(self.policies, self.others, truths, strict=True)
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,7 @@ MOST_CATEGORIES = 254
 COMMON_REWARD = 0.1
 
 
-def context_columns(log: BanditLog) -> tuple[str, ...]:
+def context_columns(log: BanditLog, apart: Collection[str] = ()) -> tuple[str, ...]:
     """The columns of a log that, as far as the log itself shows, were known before the decision.
 
     These are the numbers and texts outside the schema, `position`, and vectors: lists of floats, all of one
@@ -29,9 +29,12 @@ def context_columns(log: BanditLog) -> tuple[str, ...]:
     column that the action determines), and outcomes (columns that have a single value wherever the reward
     has one of its common values, and others elsewhere, as a conversion has where there is no click): a model
     that reads one of those makes the estimates wrong.
+
+    Args:
+        apart: names of columns that are known to be none, such as a policy's probabilities of the action.
     """
     table = log.table
-    known = {column.name for column in BANDIT_LOG.columns} - {"position"}
+    known = {column.name for column in BANDIT_LOG.columns} - {"position"} | {*apart}
     names = [
         name
         for name, dtype in table.schema.items()

@@ -66,7 +66,7 @@ class PolicyColumns:
     Attributes:
         weights: [B].
         tail: of the weights of all candidates, where both policies' probabilities of them are known.
-        unsupported: the policy's mass on candidates that the logging policy never chooses, summed over rows.
+        unsupported: the policy's mass on candidates that are never logged, over all decisions.
         q_policy: [B] mean prediction under the policy.
         more_robust: predictions of MRDR's model, [B] each, of the logged action and under the policy.
         balanced: [B] weights of the density ratio.
@@ -177,7 +177,8 @@ def evaluated_rows(
                 one.more_robust[1][block] = (probabilities * better).sum(axis=1)
             if logging is not None:
                 one.tail.update(probabilities, logging)
-                one.unsupported += float(probabilities[logging == 0].sum())
+                lost = np.where(logging == 0, probabilities, 0.0).sum(axis=1)
+                one.unsupported += float(lost.sum() if log.counts is None else lost @ log.counts[block])
             if expected is not None:
                 truth.expected[place] += float((probabilities * expected).sum())
             mean = None if one.q_policy is None else one.q_policy[block]

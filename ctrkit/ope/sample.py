@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Self
 
 import numpy as np
 import polars as pl
 
+from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.log import BanditLog
 from ctrkit.policies.candidates import Mask
@@ -27,17 +28,22 @@ class Sample:
     Args:
         most: rows.
         seed: of the hash.
-        narrow: whether of the candidates only the logged one is kept.
+        narrow: whether of the candidates only the logged one is kept, and of the lists only those of
+            numbers and the ones that are named.
+        named: columns that a model is told to read.
     """
 
-    def __init__(self, most: int, seed: int = 0, narrow: bool = True) -> None:
-        self.most, self.seed, self.narrow = most, seed, narrow
+    def __init__(self, most: int, seed: int = 0, narrow: bool = True, named: Collection[str] = ()) -> None:
+        self.most, self.seed, self.narrow, self.named = most, seed, narrow, named
         self.parts: list[BanditLog] = []
         self.seen = 0
+        # There was no room for the user with this hash. Rows of his are gone, so that he, and all beyond him,
+        # stay out whatever room there seems to be later.
+        self.end: np.uint64 | None = None
 
     def update(self, log: BanditLog) -> None:
         """Take in a batch."""
-        self.parts.append(narrowed(log) if self.narrow else log)
+        self.parts.append(narrowed(log, self.named) if self.narrow else log)
         self.seen += len(log)
         # Not at every batch, as each pruning looks at all that is kept.
         if sum(len(part) for part in self.parts) > 2 * self.most:
@@ -47,11 +53,21 @@ class Sample:
         """Take in what another has seen."""
         self.parts += other.parts
         self.seen += other.seen
+        self.end = min((end for end in (self.end, other.end) if end is not None), default=None)
         self._prune()
 
     def log(self) -> BanditLog:
-        """The rows, as a log of their own."""
+        """The rows, as a log of their own.
+
+        Raises:
+            DataError: there is no room for a single user.
+        """
         self._prune()
+        if not self.parts:
+            raise DataError(
+                f"a user has more than the {self.most:,} rows that a model is fitted on",
+                mend="Cluster by a column of more values",
+            )
         return join_logs(self.parts)
 
     @property
@@ -60,15 +76,19 @@ class Sample:
         return self.seen == sum(len(part) for part in self.parts)
 
     def _prune(self) -> None:
-        sizes = [len(part) for part in self.parts]
-        if sum(sizes) <= self.most:
+        if not self.parts or (self.end is None and sum(len(part) for part in self.parts) <= self.most):
             return
-        hashes = np.concatenate([self._hash(part.units) for part in self.parts])
-        known, rows = np.unique(hashes, return_counts=True)
-        kept = known[: np.searchsorted(np.cumsum(rows), self.most, side="right")]
-        inside = hashes <= kept[-1] if len(kept) else np.zeros(len(hashes), dtype=bool)
-        masks = np.split(inside, np.cumsum(sizes)[:-1])
-        self.parts = [taken(part, mask) for part, mask in zip(self.parts, masks, strict=True) if mask.any()]
+        hashes = [self._hash(part.units) for part in self.parts]
+        flat = np.concatenate(hashes)
+        known, rows = np.unique(flat if self.end is None else flat[flat < self.end], return_counts=True)
+        room = int(np.searchsorted(np.cumsum(rows), self.most, side="right"))
+        if room < len(known):
+            self.end = known[room]
+        if self.end is not None:
+            masks = [own < self.end for own in hashes]
+            self.parts = [
+                taken(part, mask) for part, mask in zip(self.parts, masks, strict=True) if mask.any()
+            ]
 
     def _hash(self, units: Words) -> Words:
         start = mixed(np.array([self.seed & (2**64 - 1)], dtype=np.uint64) * GOLDEN + GOLDEN)
@@ -88,8 +108,21 @@ def taken(log: BanditLog, mask: Mask) -> BanditLog:
     )
 
 
-def narrowed(log: BanditLog) -> BanditLog:
-    """The log as if the logged action had been each row's only candidate; as it is where it names none."""
+def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
+    """The log as if the logged action had been each row's only candidate, without lists that no model reads.
+
+    Args:
+        named: lists that are kept whatever they hold.
+    """
+    idle = [
+        name
+        for name, dtype in log.table.schema.items()
+        if isinstance(dtype, pl.List)
+        and not (dtype.inner.is_float() or name in named)
+        and name != "candidates"
+        and not name.startswith(CANDIDATE_PREFIX)
+    ]
+    log = replace(log, table=log.table.drop(idle))
     if log.actions is not None:
         return log
     place = pl.Series(log.action_index)

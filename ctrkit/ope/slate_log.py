@@ -11,7 +11,7 @@ import polars as pl
 
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
-from ctrkit.ope.counts import decisions
+from ctrkit.ope.importance import logging_value
 from ctrkit.ope.log import BanditLog, Part
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.slates import (
@@ -133,17 +133,27 @@ class SlateLog:
         Raises:
             DataError: see `update`, for pages that lay in two batches.
         """
-        whole = self
-        if self.kept:
-            whole = SlateLog()
-            whole.estimators, whole.top = deepcopy(self.estimators), self.top
-            whole._take(pl.concat(self.kept, how="vertical_relaxed"), self.clustered)
         modelled = set(_MODEL) <= self.columns
         return tuple(
             estimator.result(confidence)
-            for estimator in whole.estimators
+            for estimator in self.settled().estimators
             if modelled or not isinstance(estimator, SlateCascadeDoublyRobust)
         )
+
+    def logging(self, confidence: float = 0.95) -> Estimate:
+        """A page's reward under the logging policy itself; raises as `result` does."""
+        found = self.settled().estimators[0]
+        assert isinstance(found, SlateStandardIPS)
+        return logging_value(found.estimator, confidence)
+
+    def settled(self) -> SlateLog:
+        """The same with all pages taken in; none comes after."""
+        if not self.kept:
+            return self
+        whole = SlateLog()
+        whole.estimators, whole.top, whole.columns = deepcopy(self.estimators), self.top, self.columns
+        whole._take(pl.concat(self.kept, how="vertical_relaxed"), self.clustered)
+        return whole
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -197,13 +207,13 @@ def _slots(log: BanditLog, policy_probability: Floats) -> pl.DataFrame:
         "policy": policy_probability,
         "logging": log.propensity,
         "unit": log.units,
+        # In every batch, whether or not rows were dropped there.
+        "count": np.ones(len(log)) if log.counts is None else log.counts,
     }
     if "marginal_propensity" in table.columns:
         columns["logging_marginal"] = table["marginal_propensity"]
     if "target_marginal_probability" in table.columns:
         columns["policy_marginal"] = log.target_probability("target_marginal_probability")
-    if (counts := decisions(table)) is not None:
-        columns["count"] = counts
     columns |= {name: table[name] for name in _MODEL if set(_MODEL) <= set(table.columns)}
     return pl.DataFrame(columns).with_columns(places(log))
 
@@ -263,7 +273,7 @@ def _pages(table: pl.DataFrame, top: int, clustered: bool) -> SlateRows:
     assert logging is not None
     shown = (np.arange(rewards.shape[1]) < lengths[:, None]).astype(np.float64)
     users = codes_of(units[starts]) if clustered else None
-    counts = table["count"].to_numpy()[order][starts] if "count" in table.columns else None
+    counts = table["count"].to_numpy()[order][starts]
     return SlateRows(rewards, policy, logging, shown=shown, users=users, counts=counts, **arrays)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -56,7 +57,8 @@ class LogFacts:
         times = self.times and other.times and _hull(self.times, other.times)
         actions = self.actions
         if actions is not None and other.actions is not None:
-            actions = pl.concat([actions, other.actions.cast(actions.dtype)]).unique().sort()
+            both = [one.to_frame("action") for one in (actions, other.actions)]
+            actions = pl.concat(both, how="vertical_relaxed")["action"].unique().sort()
         return LogFacts(
             self.rows + other.rows,
             self.binary and other.binary,
@@ -75,12 +77,14 @@ class Survey:
 
     Args:
         most: rows of the sample; 0 for none.
-        seed, narrow: of the sample.
+        seed, narrow, named: of the sample.
     """
 
-    def __init__(self, most: int = 0, seed: int = 0, narrow: bool = True) -> None:
+    def __init__(
+        self, most: int = 0, seed: int = 0, narrow: bool = True, named: Collection[str] = ()
+    ) -> None:
         self._facts: LogFacts | None = None
-        self.sample = Sample(most, seed, narrow) if most else None
+        self.sample = Sample(most, seed, narrow, named) if most else None
 
     @property
     def facts(self) -> LogFacts:

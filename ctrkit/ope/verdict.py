@@ -18,6 +18,8 @@ LEAST_POSITIVES = 10
 LARGEST_MEAN_WEIGHT_Z = 4.0
 MATERIAL_MEAN_WEIGHT = 0.01
 LARGEST_UNSUPPORTED_SHARE = 0.05
+# A difference below this share of the value is what rounding leaves of none.
+ROUNDING = 1e-6
 # The estimators that may decide, the one with the least variance first. The direct method may not: nothing
 # in the log bounds its bias.
 DECISIVE = ("dr", "snips", "ips")
@@ -50,13 +52,18 @@ def judge(
     if decisive is None:
         return Verdict("cannot tell", "no estimator was asked for that bounds its own error")
     interval = decisive.difference_interval
+    if max(abs(interval.low), abs(interval.high)) <= ROUNDING * abs(decisive.value):
+        return Verdict("cannot tell", "the policy chooses as the logging policy does, and earns as much")
+    rests = ", if the estimated propensities are right" if diagnostics.estimated_propensities else ""
     found = f"by {decisive.estimator} the policy earns between {interval.low:+.4g} and {interval.high:+.4g}"
     if interval.low > 0:
-        return Verdict("better", f"{found} a row more than the logging policy")
+        return Verdict("better", f"{found} a row more than the logging policy{rests}")
     if interval.high < 0:
-        return Verdict("worse", f"{found} a row beside the logging policy")
+        return Verdict("worse", f"{found} a row beside the logging policy{rests}")
     rows = f"; {_rows(needed)}" if needed is not None else ""
-    return Verdict("cannot tell", f"{found} a row beside the logging policy, which may be nothing{rows}")
+    return Verdict(
+        "cannot tell", f"{found} a row beside the logging policy{rests}, which may be nothing{rows}"
+    )
 
 
 def _rows(needed: SampleSize) -> str:
@@ -99,5 +106,8 @@ def _doubts(
         if name in estimates and reward_range is not None:
             value, (low, high) = estimates[name].value, reward_range
             if not low <= value <= high:
-                doubts.append(f"{name} estimates {value:.4g}, and no reward lies outside {low:g} to {high:g}")
+                called = estimates[name].estimator
+                doubts.append(
+                    f"{called} estimates {value:.4g}, and no reward lies outside {low:g} to {high:g}"
+                )
     return doubts

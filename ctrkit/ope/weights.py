@@ -61,6 +61,7 @@ class Diagnostics:
         unsupported_share: the policy's mass on candidates which the logging policy never chooses; None where
             the logging policy's probabilities of the candidates are unknown.
         deterministic: whether every propensity is 1: the logging policy left nothing to chance.
+        estimated_propensities: whether the log had none, and they were estimated from it.
     """
 
     rows: int
@@ -72,3 +73,4 @@ class Diagnostics:
     top_share: float
     unsupported_share: float | None
     deterministic: bool = False
+    estimated_propensities: bool = False

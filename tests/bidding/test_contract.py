@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import STRATEGIES, Auctions, BidStrategy, TickResult, parse_strategy, simulate
-from ctrkit.errors import ConfigError
+from ctrkit.bidding.strategies import History
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
 Made = tuple[BidStrategy[Any], Auctions]
@@ -57,6 +58,51 @@ def test_spends_at_most_the_budget(made: Made) -> None:
         result = simulate(auctions, [strategy], budget)
         assert result.strategies[0].spend <= budget
         assert result.events["spend"].sum() == pytest.approx(result.strategies[0].spend)
+
+
+def test_the_unit_of_money_does_not_matter(made: Made) -> None:
+    strategy, auctions = made
+    money = 2.0**10  # exact in binary
+    scaled = Auctions(
+        **{
+            **vars(auctions),
+            "market_price": auctions.market_price * money,
+            "value_of_click": auctions.value_of_click * money,
+        }
+    )
+    first, second = simulate(auctions, [strategy], 500.0), simulate(scaled, [strategy], 500.0 * money)
+    assert first.events["won"].equals(second.events["won"])
+    np.testing.assert_allclose(second.events["bid"], first.events["bid"] * money, rtol=1e-12)
+
+
+def test_same_seed_same_bids_and_another_seed_no_surprise(made: Made) -> None:
+    strategy, auctions = made
+    runs = [simulate(auctions, [strategy], 500.0, seed=seed).events for seed in (3, 3, 4)]
+    assert runs[0].equals(runs[1])
+    draws = strategy.name in ("random", "thompson", "throttling")
+    assert runs[0].equals(runs[2]) is not draws
+
+
+def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
+    strategy, auctions = made
+    budget = 0.1 * float(auctions.market_price.sum())
+    tuned = strategy.tuned(History.from_auctions(auctions), budget / len(auctions))
+    assert type(tuned) is type(strategy)
+    before, after = simulate(auctions, [strategy], budget), simulate(auctions, [tuned], budget)
+    if tuned is strategy:
+        assert strategy.name in ("truthful", "throttling", "thompson")
+    else:
+        assert after.strategies[0].value > 0.97 * before.strategies[0].value
+
+
+def test_a_history_without_prices_tells_what_is_missing(made: Made) -> None:
+    strategy, _ = made
+    none = History(np.ones(3), np.ones(3), np.ones(3), np.zeros(3, np.bool_))
+    if strategy.name in ("truthful", "throttling", "thompson"):
+        assert strategy.tuned(none, 1.0) is strategy
+        return
+    with pytest.raises(DataError, match=f"{strategy.name}.*market price"):
+        strategy.tuned(none, 1.0)
 
 
 def test_never_beats_the_hindsight_optimum(made: Made) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,3 +64,77 @@ def test_a_budget_that_does_not_bind_has_no_multiplier() -> None:
     optimum = hindsight_optimum(np.ones(3), np.ones(3), budget=3.0)
     assert (optimum.value, optimum.spend, optimum.multiplier) == (3.0, 3.0, 0.0)
     assert hindsight_optimum_cvxpy(np.ones(3), np.ones(3), budget=5.0).multiplier == pytest.approx(0.0)
+
+
+LARGE = 30_000  # more than are sorted outright
+
+
+def shuffled(value: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return value, price
+
+
+def dearest_first(value: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(-value / price)
+    return value[order], price[order]
+
+
+def in_waves(value: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every 14th auction, which is what the sample of 30,000 reads, is the best there is."""
+    value = value.copy()
+    value[::14] *= 1e6
+    return value, price
+
+
+def of_few_kinds(value: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.ceil(value), np.ceil(price / 20)
+
+
+def of_one_kind(value: np.ndarray, price: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return 2 * price, price
+
+
+@pytest.mark.parametrize("arranged", [shuffled, dearest_first, in_waves, of_few_kinds, of_one_kind])
+@pytest.mark.parametrize("part", [1e-5, 0.03, 0.5, 0.999])
+def test_selection_is_the_running_sum_of_a_sort(arranged: Callable[..., tuple], part: float) -> None:
+    rng = np.random.default_rng(5)
+    value, price = arranged(rng.lognormal(0, 1, LARGE), rng.lognormal(3, 1, LARGE))
+    budget = part * price.sum()
+    order = sorted(range(LARGE), key=lambda i: (-value[i] / price[i], i))
+    spent = bought = 0.0
+    marginal = 0.0
+    for i in order:
+        take = min(price[i], budget - spent)
+        bought += value[i] * take / price[i]
+        spent += take
+        if take < price[i]:
+            marginal = value[i] / price[i]
+            break
+    found = hindsight_optimum(value, price, budget)
+    assert found.value == pytest.approx(bought, rel=1e-11)
+    assert found.spend == pytest.approx(budget, rel=1e-12)
+    assert found.multiplier == pytest.approx(marginal, rel=1e-12)
+    assert ((found.share > 0) & (found.share < 1)).sum() <= 1
+
+
+def test_auctions_of_the_marginal_ratio_are_bought_in_their_order() -> None:
+    found = hindsight_optimum(np.full(5, 2.0), np.full(5, 4.0), budget=10.0)
+    assert found.share.tolist() == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_at_a_hundred_thousand_auctions_it_equals_cvxpy_and_is_fifty_times_faster() -> None:
+    rng = np.random.default_rng(7)
+    value, price = rng.lognormal(-4, 1, 100_000), rng.lognormal(3, 1, 100_000)
+    budget = 0.1 * price.sum()
+
+    def seconds(solve: Callable[..., object], times: int) -> float:
+        taken = []
+        for _ in range(times):
+            start = time.process_time()
+            solve(value, price, budget)
+            taken.append(time.process_time() - start)
+        return min(taken)
+
+    found, solved = hindsight_optimum(value, price, budget), hindsight_optimum_cvxpy(value, price, budget)
+    assert found.value == pytest.approx(solved.value, rel=1e-8)
+    assert found.multiplier == pytest.approx(solved.multiplier, rel=1e-8)
+    assert seconds(hindsight_optimum_cvxpy, 1) > 50 * seconds(hindsight_optimum, 10)

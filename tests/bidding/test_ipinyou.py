@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
-from ctrkit.bidding import Auctions, SimulationResult, auctions_from_log, read_auction_log, simulate
+from ctrkit.bidding import (
+    Auctions,
+    Bids,
+    BidStrategy,
+    LinearBidding,
+    SimulationResult,
+    TickResult,
+    auctions_from_log,
+    read_auction_log,
+    simulate,
+)
+from ctrkit.bidding.strategies import History, RlbBidding, SsMdpBidding
 
-LOG = Path(__file__).parents[3] / "shared" / "data" / "ipinyou_2997_test.parquet"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+LOG = DATA / "ipinyou_2997_test.parquet"
+PRICES = DATA / "ipinyou_train_price_histogram.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +32,17 @@ def log() -> Auctions:
     if not LOG.exists():
         pytest.skip("the iPinYou log is not beside the checkout")
     return auctions_from_log(read_auction_log(LOG))
+
+
+@pytest.fixture(scope="module")
+def training() -> History:
+    """Market prices of the training days, and its mean click rate for every impression."""
+    if not PRICES.exists():
+        pytest.skip("the iPinYou histograms are not beside the checkout")
+    counts = pl.read_parquet(PRICES).filter(campaign=2997)
+    price = np.repeat(counts["market_price"].to_numpy().astype(np.float64), counts["count"].to_numpy())
+    rate = np.full(len(price), 1386 / 312437)
+    return History(price, rate, rate)
 
 
 def replay(log: Auctions, *strategies: str, tick: int | None = None) -> SimulationResult:
@@ -35,6 +62,57 @@ def test_gives_the_published_integers(log: Auctions) -> None:
     assert (linear.wins, linear.clicks, linear.spend) == (32_208, 71, 203_610)
     assert truthful.auctions == linear.auctions == 156_063
     assert result.episodes == 157
+
+
+def auction_by_auction(log: Auctions, strategy: BidStrategy[Any]) -> tuple[int, float, float]:
+    """Wins, clicks and cost of a replay that updates at every auction, for bids of budget and time alone.
+
+    Within a tick such bids change only with what is won, so a tick is cut short after its first win.
+    """
+    assert log.click is not None
+    price, click, rng = log.market_price, log.click[:, 0], np.random.default_rng(0)
+    wins, clicks, cost, first, state = 0, 0.0, 0.0, 0, strategy.start(1969, 1000)
+    while first < len(log):
+        if first % 1000 == 0:
+            spent, state = 0.0, strategy.restart(state, 1969, 1000)
+        ahead = log[first : min(first + 8, (first // 1000 + 1) * 1000)].slots
+        bids = strategy.bid(state, ahead, rng)
+        won = np.minimum(np.minimum(bids.amount, 300), 1969 - spent) >= price[first : first + len(ahead)]
+        end = int(np.argmax(won)) + 1 if won.any() else len(ahead)
+        won, played = won[:end], Bids(bids.ad[:end], bids.amount[:end], bids.value[:end])
+        paid = np.where(won, price[first : first + end], 0.0)
+        state = strategy.update(state, TickResult(ahead, played, won, paid, None))
+        wins, clicks = wins + int(won.sum()), clicks + float(click[first : first + end] @ won)
+        spent, cost, first = spent + float(paid.sum()), cost + float(paid.sum()), first + end
+    return wins, clicks, cost
+
+
+@pytest.mark.parametrize(
+    ("kind", "published"), [(RlbBidding, (39_680, 78, 304_375)), (SsMdpBidding, (40_395, 80, 306_637))]
+)
+def test_the_markov_decision_processes_give_the_published_integers(
+    log: Auctions, training: History, kind: type[RlbBidding], published: tuple[int, int, int]
+) -> None:
+    strategy = kind(unit=1, highest_bid=300).tuned(training, 1.969)
+    assert auction_by_auction(log, strategy) == published
+
+
+def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: History) -> None:
+    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, 1.969)
+    result = simulate(log, [rlb], 1969, episode_length=1000, max_bid=300, integer_bids=True)
+    assert (result.strategies[0].clicks or 0) >= 76
+    assert (result.strategies[0].share_of_optimum or 0) > 0.95
+
+
+@pytest.mark.parametrize(("share", "clicks"), [(4, 247), (8, 161), (16, 107), (32, 74)])
+def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, share: int, clicks: int) -> None:
+    """Clicks of the best of all base bids, by a search that counts clicks; ours counts expected ones."""
+    budget = int(19689072 / 312437 * 1000 / share)
+    linear = LinearBidding().tuned(History.from_auctions(log), budget / 1000, episode_length=1000)
+    (tuned,) = simulate(
+        log, [linear], budget, episode_length=1000, max_bid=300, integer_bids=True, tick=1000
+    ).strategies
+    assert clicks * 0.93 <= (tuned.clicks or 0) <= clicks
 
 
 def test_dual_pacing_is_as_good_as_the_published_learners(log: Auctions) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import Auctions, DualPacer, hindsight_optimum, simulate
+from ctrkit.bidding.pacing import AdditivePacer
 from ctrkit.errors import ConfigError
 
 
@@ -86,6 +87,36 @@ def test_units_of_money_and_of_value_do_not_matter(
     assert first.events["won"].equals(second.events["won"])
     assert second.strategies[0].spend == first.strategies[0].spend * money
     assert second.strategies[0].share_of_optimum == pytest.approx(first.strategies[0].share_of_optimum)
+
+
+def test_additive_pacing_telescopes_to_what_was_spent() -> None:
+    pacer, rng = AdditivePacer(step=0.02, initial_multiplier=2.0), np.random.default_rng(0)
+    pace, value, spends = pacer.start(1000.0, 500), np.full(10, 5.0), rng.uniform(0, 30, 40)
+    for spend in spends:
+        pace = pacer.update(pace, value, float(spend))
+    # A tick of 10 auctions is planned to cost 1000 · 10 / 500 = 20.
+    assert pace.multiplier == pytest.approx(2.0 + 0.02 * 2.0 * (spends.sum() / 20.0 - 40), rel=1e-12)
+
+
+def test_additive_pacing_stays_above_0_and_comes_back() -> None:
+    pacer, value = AdditivePacer(step=0.3, initial_multiplier=1.0), np.ones(10)
+    pace = pacer.start(1000.0, 1000)
+    for _ in range(8):
+        pace = pacer.update(pace, value, 0.0)
+    low = pace.multiplier
+    assert low is not None
+    assert 0 < low < 0.1
+    assert (pacer.update(pace, value, 20.0).multiplier or 0) == pytest.approx(low + 0.3)
+
+
+def test_additive_pacing_from_a_good_start_is_near_the_optimum(market: Callable[..., Auctions]) -> None:
+    auctions = market(100_000, seed=3)
+    budget = 0.1 * float(auctions.market_price.sum())
+    known = hindsight_optimum(auctions.click_probability[:, 0], auctions.market_price, budget).multiplier
+    result = simulate(auctions, [f"dual-additive:initial_multiplier={1.5 * known}", "dual-additive"], budget)
+    near, far = (one.share_of_optimum or 0 for one in result.strategies)
+    assert 0.98 < near <= 1
+    assert 0.9 < far < near
 
 
 @pytest.mark.parametrize("setting", [{"step": 0.0}, {"step": np.nan}, {"initial_multiplier": -1.0}])

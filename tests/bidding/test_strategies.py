@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from ctrkit.bidding import (
     Auctions,
@@ -15,6 +17,21 @@ from ctrkit.bidding import (
     parse_strategy,
     simulate,
 )
+from ctrkit.bidding.strategies import (
+    ConstantBidding,
+    FixedMultiplierBidding,
+    History,
+    LiftBidding,
+    Ortb1Bidding,
+    Ortb2Bidding,
+    PidBidding,
+    RiskAwareBidding,
+    ThrottlingBidding,
+    TrafficPidBidding,
+    UniformRandomBidding,
+)
+from ctrkit.bidding.strategies.ortb import OrtbBidding, fit_median_price
+from ctrkit.bidding.strategies.scaled import best_scale
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
@@ -148,3 +165,251 @@ def test_thompson_learns_what_a_fixed_model_never_does(
         fixed.append(result.strategies[0].share_of_optimum or 0)
         learnt.append(result.strategies[1].share_of_optimum or 0)
     assert np.mean(learnt) > np.mean(fixed) + 0.05
+
+
+def test_constant_and_random_bids() -> None:
+    constant, uniform = ConstantBidding(7.0), UniformRandomBidding(8.0)
+    assert constant.bid(constant.start(1.0, 1), SLOTS, RNG).amount.tolist() == [7.0, 7.0]
+    many = Slots(np.full((20_000, 1), 0.1), np.ones((20_000, 1)))
+    amount = uniform.bid(uniform.start(1.0, 1), many, np.random.default_rng(0)).amount
+    assert 0.0 <= amount.min() < 0.01 < 7.99 < amount.max() <= 8.0
+    assert amount.mean() == pytest.approx(4.0, rel=0.02)
+    assert amount.var() == pytest.approx(64 / 12, rel=0.03)
+
+
+def test_the_fixed_multiplier_of_hindsight_buys_the_optimum(market: Callable[..., Auctions]) -> None:
+    auctions = market(20_000, seed=8)
+    budget = 0.1 * float(auctions.market_price.sum())
+    oracle = FixedMultiplierBidding().tuned(History.from_auctions(auctions), budget / 20_000)
+    assert oracle.bid(oracle.start(1.0, 1), SLOTS, RNG).amount[0] == pytest.approx(
+        1.0 / (oracle.multiplier or 0)
+    )
+    assert (simulate(auctions, [oracle], budget).strategies[0].share_of_optimum or 0) > 0.9995
+
+
+def test_the_tuned_scale_is_the_best_of_all(market: Callable[..., Auctions]) -> None:
+    """Against a replay, auction by auction, of a fine grid of constant bids."""
+    history = History.from_auctions(market(600, seed=4))
+    rho = 0.15 * float(history.market_price.mean())
+
+    def value(bid: float) -> float:
+        left, total = 0.0, 0.0
+        for k, (price, worth) in enumerate(zip(history.market_price, history.value, strict=True)):
+            left = 200 * rho if k % 200 == 0 else left
+            if price <= min(bid, left):
+                left, total = left - price, total + worth
+        return total
+
+    scale = best_scale(lambda scale: np.full(600, scale), history, rho, episode_length=200)
+    best = max(value(bid) for bid in np.arange(1.0, 120.0, 0.25))
+    assert 0.97 * best <= value(scale) <= best
+    assert ConstantBidding().tuned(history, rho, 200).bid_amount == scale
+
+
+def test_a_budget_that_does_not_bind_is_tuned_to_win_everything(market: Callable[..., Auctions]) -> None:
+    history = History.from_auctions(market(500, seed=4))
+    constant = ConstantBidding().tuned(history, 10 * float(history.market_price.max()))
+    assert history.market_price.max() <= (constant.bid_amount or 0) <= 4 * history.market_price.max()
+
+
+@pytest.mark.parametrize("kind", [Ortb1Bidding, Ortb2Bidding])
+@pytest.mark.parametrize("value", [1e-4, 0.003, 0.05, 2.0])
+@pytest.mark.parametrize("median_price", [0.5, 60.0])
+def test_ortb_bids_maximise_value_less_the_priced_cost(
+    kind: type[OrtbBidding], value: float, median_price: float
+) -> None:
+    multiplier = 1e-3
+    strategy = kind(multiplier=multiplier, median_price=median_price)
+
+    def lagrangian(bid: float) -> float:
+        return float((value - multiplier * bid) * strategy.win_rate(np.array([bid]), median_price)[0])
+
+    # With v - λ·b below 0 beyond v/λ, the optimum lies before it.
+    best = minimize_scalar(
+        lambda bid: -lagrangian(bid), bounds=(0.0, value / multiplier), method="bounded",
+        options={"xatol": 1e-10 * value / multiplier},
+    )  # fmt: skip
+    slots = Slots(np.array([[value]]) / 4, np.array([[4.0]]))
+    amount = strategy.bid(strategy.start(1.0, 1), slots, RNG).amount
+    assert amount[0] == pytest.approx(best.x, rel=1e-5)
+    assert lagrangian(float(amount[0])) >= lagrangian(best.x) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("kind", [Ortb1Bidding, Ortb2Bidding])
+def test_ortb_finds_its_landscape_from_lost_bids(kind: type[OrtbBidding]) -> None:
+    rng, power = np.random.default_rng(0), kind.power
+    u = rng.random(100_000)
+    price, bid = 40.0 * (u / (1 - u)) ** (1 / power), rng.uniform(0, 120, 100_000)
+    share = (price <= 25.0).mean()
+    assert kind().win_rate(np.array([25.0]), 40.0)[0] == pytest.approx(share, abs=0.005)
+    won, ones = bid >= price, np.ones(100_000)
+    assert fit_median_price(History(price, ones, ones), power) == pytest.approx(40.0, rel=0.02)
+    censored = History(np.where(won, price, bid), ones, ones, won)
+    assert fit_median_price(censored, power) == pytest.approx(40.0, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", [Ortb1Bidding, Ortb2Bidding])
+def test_ortb_spends_its_budget_online_and_tuned(
+    kind: type[OrtbBidding], market: Callable[..., Auctions]
+) -> None:
+    past, now = market(20_000, seed=9), market(20_000, seed=10)
+    budget = 0.1 * float(now.market_price.sum())
+    tuned = kind().tuned(History.from_auctions(past), budget / 20_000)
+    assert tuned.multiplier
+    assert tuned.median_price == pytest.approx(np.median(past.market_price), rel=0.1)
+    for one in simulate(now, [tuned], budget).strategies + simulate(now, [kind()], budget).strategies:
+        assert one.budget_used > 0.9
+        assert (one.share_of_optimum or 0) > 0.85
+
+
+def test_lift_pays_for_what_the_ad_changes() -> None:
+    slots = Slots(np.array([[0.5, 0.2], [0.1, 0.05]]), np.array([[1.0, 1.0], [1.0, 4.0]]))
+    fixed = LiftBidding(initial_multiplier=0.01, organic=lambda _: np.array([[0.45, 0.05], [0.2, 0.06]]))
+    bids = fixed.bid(fixed.start(1.0, 2), slots, RNG)
+    assert bids.ad[0] == 1  # a rise of 0.15 and not of 0.05, whatever the probabilities are
+    np.testing.assert_allclose(bids.amount, [15.0, 0.0])
+    number = LiftBidding(initial_multiplier=0.01, organic_probability=0.1)
+    np.testing.assert_allclose(number.bid(number.start(1.0, 2), slots, RNG).amount, [40.0, 0.0], atol=1e-9)
+
+
+def test_lift_brings_more_actions_for_the_money_than_bids_on_the_probability() -> None:
+    """A market where those who act anyway are dear, and its incremental actions are counted."""
+    rng, n = np.random.default_rng(0), 50_000
+    organic, rise = rng.uniform(0, 0.2, n), rng.uniform(0, 0.1, n)
+    price = rng.lognormal(2, 0.5, n)
+    auctions = Auctions(price, (organic + rise)[:, None], np.ones((n, 1)), true_value=rise[:, None])
+
+    class Model:
+        position = 0
+
+        def __call__(self, slots: Slots) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+            self.position += len(slots)
+            return organic[self.position - len(slots) : self.position, None]
+
+    lift, dual = simulate(auctions, [LiftBidding(organic=Model()), "dual"], 0.1 * price.sum()).strategies
+    assert lift.value > 1.2 * dual.value
+    assert (lift.share_of_optimum or 0) > 0.95
+
+
+def test_risk_aware_bids_up_to_where_profit_equals_its_priced_deviation() -> None:
+    p, worth, money, alpha = 0.03, 50.0, 0.5, 0.7
+    slots = Slots(np.array([[p]]), np.array([[worth]]))
+    rng = np.random.default_rng(0)
+    strategy = RiskAwareBidding(initial_multiplier=money, risk_aversion=alpha, evidence=200.0)
+    bid = float(strategy.bid(strategy.start(1.0, 1), slots, RNG).amount[0])
+    profit = rng.beta(p * 200, (1 - p) * 200, 400_000) * worth / money
+    prices = np.linspace(0, 3, 3001)
+    accepted = profit.mean() - prices >= alpha * profit.std()
+    assert bid == pytest.approx(prices[accepted].max(), abs=0.01)
+
+
+def test_risk_aware_takes_its_deviations_from_a_posterior(
+    model_market: Callable[..., tuple[Auctions, LastLayerPosterior]],
+) -> None:
+    auctions, posterior = model_market(600)
+    auctions = auctions[:3]
+    assert auctions.hidden is not None
+    drawn = posterior.sample(np.random.default_rng(1), 100_000) - posterior.mean
+    moved = np.einsum("nkd,sd->snk", auctions.hidden, drawn[:, :-1]) + drawn[:, None, None, -1]
+    p = auctions.click_probability
+    expected = expit(np.log(p / (1 - p)) + moved).std(axis=0)
+    strategy = parse_strategy("risk-aware", posterior)
+    assert isinstance(strategy, RiskAwareBidding)
+    np.testing.assert_allclose(strategy.deviation(auctions.slots), expected, rtol=0.03)
+
+
+def test_pid_is_its_discrete_form() -> None:
+    strategy = PidBidding(proportional=0.4, integral=0.1, derivative=0.05, initial_multiplier=2.0)
+    rng, state = np.random.default_rng(0), strategy.start(100.0, 1000)
+    slots = Slots(np.full((10, 1), 0.5), np.ones((10, 1)))
+    remaining, errors = 100.0, [0.0]
+    for k in range(30):
+        spend = float(rng.uniform(0, 2.5))
+        errors.append(max(1 - spend / (remaining * 10 / (1000 - 10 * k)), -1.0))
+        remaining -= spend
+        bids = strategy.bid(state, slots, rng)
+        paid = np.array([spend, *[0.0] * 9])
+        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid, None))
+        signal = 0.4 * errors[-1] + 0.1 * sum(errors) + 0.05 * (errors[-1] - errors[-2])
+        amount = strategy.bid(state, slots, rng).amount
+        np.testing.assert_allclose(amount, 0.5 / 2.0 * np.exp(signal), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pid", "traffic-pid"])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_pid_spends_evenly_and_well(name: str, share: float, market: Callable[..., Auctions]) -> None:
+    auctions = market(50_000, seed=3)
+    budget = share * float(auctions.market_price.sum())
+    result = simulate(auctions, [name], budget)
+    assert result.strategies[0].budget_used > 0.97
+    assert (result.strategies[0].share_of_optimum or 0) > 0.92
+    path = result.trajectory
+    gap = path["spend"].to_numpy() / budget - path["auctions"].to_numpy() / 50_000
+    assert np.abs(gap).max() < 0.1
+
+
+def test_traffic_pid_spends_along_its_plan(market: Callable[..., Auctions]) -> None:
+    auctions = market(50_000, seed=3)
+    budget = 0.1 * float(auctions.market_price.sum())
+    plan = (1.0, 3.0, 2.0, 0.0, 4.0)
+    path = simulate(auctions, [TrafficPidBidding(plan=plan)], budget).trajectory
+    reached = np.interp(np.arange(1, 6) * 10_000, path["auctions"], path["spend"]) / budget
+    np.testing.assert_allclose(reached, np.cumsum(plan) / 10, atol=0.05)
+
+
+def test_a_traffic_plan_is_worth_more_than_the_controller(market: Callable[..., Auctions]) -> None:
+    """Values and prices are three times as high in the second half, as in a prime time."""
+    base = market(40_000, seed=6)
+    level = np.repeat([1.0, 3.0], 20_000)
+    auctions = Auctions(base.market_price * level, base.click_probability, level[:, None])
+    budget = 0.1 * float(auctions.market_price.sum())
+    even, planned = (
+        simulate(auctions, [TrafficPidBidding(plan=plan)], budget).strategies[0].share_of_optimum or 0.0
+        for plan in ((1.0,), (1.0, 3.0))
+    )
+    assert planned > even + 0.02
+
+
+@pytest.mark.parametrize("plan", [(), (0.0, 0.0), (1.0, -1.0), (np.nan,)])
+def test_a_traffic_plan_that_is_none(plan: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"traffic-pid.*plan"):
+        TrafficPidBidding(plan=plan)
+
+
+def test_throttling_moves_its_rate_by_tenths_and_leaves_bids_alone() -> None:
+    strategy = ThrottlingBidding(value_per_click=100.0, initial_rate=0.5)
+    slots = Slots(np.full((20_000, 1), 0.2), np.ones((20_000, 1)))
+    state = strategy.start(100.0, 100_000)
+    amount = strategy.bid(state, slots, np.random.default_rng(0)).amount
+    assert set(amount.tolist()) == {0.0, 20.0}
+    assert (amount > 0).mean() == pytest.approx(0.5, abs=0.02)
+    bids, paid = strategy.bid(state, slots, RNG), np.zeros(20_000)
+    rates, spends = [], (0.0, 50.0, 0.0, 20.0, 0.0)  # against 20, 40, 60, 80 and 100 by plan
+    for spend in spends:
+        paid[0] = spend
+        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid, None))
+        rates.append(state.rate)
+    np.testing.assert_allclose(rates, 0.5 * np.cumprod([1.1, 0.9, 1.1, 1.1, 1.1]))
+
+
+def test_throttling_paces_evenly_and_buys_as_dear_as_ever(market: Callable[..., Auctions]) -> None:
+    auctions = market(50_000, seed=3)
+    budget = 0.05 * float(auctions.market_price.sum())
+    result = simulate(auctions, ["throttling:value_per_click=10000", "dual"], budget)
+    throttled, dual = result.strategies
+    assert throttled.budget_used > 0.97
+    assert throttled.value < 0.7 * dual.value
+    path = result.trajectory.filter(strategy="throttling")
+    assert np.abs(path["spend"] / budget - path["auctions"] / 50_000).max() < 0.06
+
+
+def test_dual_starts_from_the_multiplier_of_a_history(market: Callable[..., Auctions]) -> None:
+    past = market(20_000, seed=1)
+    rho = 0.1 * float(past.market_price.mean())
+    tuned = parse_strategy("dual").tuned(History.from_auctions(past), rho)
+    # The first tick already spends to plan.
+    bids = tuned.bid(tuned.start(rho * 20_000, 20_000), past.slots, RNG)
+    spend = (
+        past.market_price[bids.amount >= past.market_price].mean() * (bids.amount >= past.market_price).mean()
+    )
+    assert spend == pytest.approx(rho, rel=0.01)

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from ctrkit.cli import app
 
 COMMANDS = (
-    "train", "calibrate", "evaluate", "explain", "ope", "learn-policy", "simulate-bidding", "sample-logs", "models", "summary"
+    "train", "calibrate", "evaluate", "explain", "ope", "learn-policy", "plan-budget", "simulate-bidding",
+    "sample-logs", "models", "summary"
 )  # fmt: skip
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),

@@ -38,6 +38,12 @@ def test_difference_decides(low: float, high: float, verdict: str) -> None:
     assert judge({"snips": estimate(low, high)}, SOUND, (0, 1)).verdict == verdict
 
 
+def test_rounding_is_no_difference() -> None:
+    found = judge({"snips": estimate(-2.8e-10, -1e-16)}, SOUND, (0, 1))
+    assert found.verdict == "cannot tell"
+    assert "chooses as the logging policy does" in found.reason
+
+
 def test_doubly_robust_goes_before_snips_and_dm_never_decides() -> None:
     better, worse = estimate(0.1, 0.2, "dr"), estimate(-0.2, -0.1)
     assert judge({"snips": worse, "dr": better}, SOUND, (0, 1)).verdict == "better"

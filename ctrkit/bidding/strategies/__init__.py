@@ -4,28 +4,70 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, TickResult
-from ctrkit.bidding.strategies.dual import DualBidding
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, fields_of
+from ctrkit.bidding.strategies.constant import ConstantBidding
+from ctrkit.bidding.strategies.dual import AdditiveDualBidding, DualBidding
+from ctrkit.bidding.strategies.fixed_multiplier import FixedMultiplierBidding
+from ctrkit.bidding.strategies.lift import LiftBidding
 from ctrkit.bidding.strategies.linear import LinearBidding
+from ctrkit.bidding.strategies.ortb import Ortb1Bidding, Ortb2Bidding
+from ctrkit.bidding.strategies.pid import PidBidding
+from ctrkit.bidding.strategies.risk_aware import RiskAwareBidding
+from ctrkit.bidding.strategies.rlb import RlbBidding, SsMdpBidding
 from ctrkit.bidding.strategies.thompson import ThompsonBidding
+from ctrkit.bidding.strategies.throttling import ThrottlingBidding
+from ctrkit.bidding.strategies.traffic_pid import TrafficPidBidding
 from ctrkit.bidding.strategies.truthful import TruthfulBidding
+from ctrkit.bidding.strategies.uniform_random import UniformRandomBidding
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior
 
-# A new strategy is added here, and with that to the command line and the shared tests.
-STRATEGIES: Final[dict[str, type[BidStrategy[Any]]]] = {
-    strategy.name: strategy for strategy in (TruthfulBidding, LinearBidding, DualBidding, ThompsonBidding)
-}
+_KNOWN: Final[tuple[type[BidStrategy[Any]], ...]] = (
+    ConstantBidding,
+    UniformRandomBidding,
+    TruthfulBidding,
+    LinearBidding,
+    Ortb1Bidding,
+    Ortb2Bidding,
+    LiftBidding,
+    RiskAwareBidding,
+    RlbBidding,
+    SsMdpBidding,
+    DualBidding,
+    AdditiveDualBidding,
+    PidBidding,
+    TrafficPidBidding,
+    ThrottlingBidding,
+    FixedMultiplierBidding,
+    ThompsonBidding,
+)
+
+# A new strategy is added there, and with that to the command line and the shared tests.
+STRATEGIES: Final[dict[str, type[BidStrategy[Any]]]] = {strategy.name: strategy for strategy in _KNOWN}
 
 __all__ = [
     "STRATEGIES",
+    "AdditiveDualBidding",
     "BidStrategy",
     "Bids",
+    "ConstantBidding",
     "DualBidding",
+    "FixedMultiplierBidding",
+    "History",
+    "LiftBidding",
     "LinearBidding",
+    "Ortb1Bidding",
+    "Ortb2Bidding",
+    "PidBidding",
+    "RiskAwareBidding",
+    "RlbBidding",
+    "SsMdpBidding",
     "ThompsonBidding",
+    "ThrottlingBidding",
     "TickResult",
+    "TrafficPidBidding",
     "TruthfulBidding",
+    "UniformRandomBidding",
     "parse_strategy",
 ]
 
@@ -34,7 +76,7 @@ def parse_strategy(text: str, posterior: LastLayerPosterior | None = None) -> Bi
     """A strategy from `NAME` or `NAME:key=value,...`, for example `linear:base_bid=10,average_ctr=0.004`.
 
     Args:
-        posterior: of a model's last layer, for the strategies that sample from it.
+        posterior: of a model's last layer, for the strategies that draw from it or heed how sure it is.
 
     Raises:
         ConfigError: unknown name or parameter (the nearest known one is named), a value that is no number
@@ -67,11 +109,11 @@ def parse_strategy(text: str, posterior: LastLayerPosterior | None = None) -> Bi
                 f"strategy '{name}': {key} is '{value}', which is no number",
                 mend=f"Write for example {name}:{key}=1",
             ) from error
-    if cls is ThompsonBidding:
-        if posterior is None:
-            raise ConfigError(
-                f"strategy '{name}' draws from a model's last layer, and there is no model with a posterior",
-                mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
-            )
+    if cls is ThompsonBidding and posterior is None:
+        raise ConfigError(
+            f"strategy '{name}' draws from a model's last layer, and there is no model with a posterior",
+            mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
+        )
+    if posterior is not None and "posterior" in (field.name for field in fields_of(cls)):
         arguments["posterior"] = posterior
     return cls(**arguments)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.errors import ConfigError
+from ctrkit.bidding.auctions import Auctions, Slots
+from ctrkit.errors import ConfigError, DataError
 
 Floats: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.intp]
@@ -51,6 +52,58 @@ class TickResult:
     click: Floats | None
 
 
+@dataclass(frozen=True, eq=False)
+class History:
+    """Auctions of the past, from which a strategy can be tuned.
+
+    Attributes:
+        market_price: [n], in units of money; for a lost auction whose price never became known, the bid
+            that was below it.
+        click_probability: [n], of the ad that was, or would have been, shown.
+        value: [n], what that was worth in expectation.
+        won: [n], bool, whether the price is known; None where all are.
+    """
+
+    market_price: Floats
+    click_probability: Floats
+    value: Floats
+    won: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.market_price)
+
+    @classmethod
+    def from_auctions(cls, auctions: Auctions) -> Self:
+        """The history of one who learnt all prices, with the most valuable ad of each auction."""
+        ad, value = best_ad(auctions.slots.value)
+        return cls(auctions.market_price, of_ad(auctions.click_probability, ad), value)
+
+    @classmethod
+    def from_tick(cls, result: TickResult) -> Self:
+        """What the bidder itself learns: the price where it won, else that the price was above its bid."""
+        ctr, bids = of_ad(result.slots.click_probability, result.bids.ad), result.bids
+        return cls(np.where(result.won, result.paid, bids.amount), ctr, bids.value, result.won)
+
+    @classmethod
+    def joined(cls, parts: Sequence[History]) -> Self:
+        """Several histories, one after the other."""
+        return cls(
+            np.concatenate([one.market_price for one in parts]),
+            np.concatenate([one.click_probability for one in parts]),
+            np.concatenate([one.value for one in parts]),
+            np.concatenate([one.known for one in parts]),
+        )
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """[n], whether the price is known."""
+        return np.ones(len(self), np.bool_) if self.won is None else self.won
+
+
+# Metadata of a field that has a default and that no text can give.
+NO_TEXT: Final = {"text": False}
+
+
 class BidStrategy(ABC, Generic[StateT]):
     """A bidder. Subclasses are frozen dataclasses; fields with a default are the parameters that text like
     `linear:base_bid=10` can set. State is immutable and lives with the caller; there is no I/O.
@@ -74,10 +127,26 @@ class BidStrategy(ABC, Generic[StateT]):
         """The state after a tick."""
         return state
 
+    def tuned(
+        self, history: History, budget_per_auction: float, episode_length: int | None = None
+    ) -> BidStrategy[StateT]:
+        """This strategy with what it can learn from the past before it bids; the same where that is nothing.
+
+        Args:
+            history: auctions like those to come.
+            budget_per_auction: what is to be spent on an auction on average, in units of money.
+            episode_length: auctions after which the budget starts afresh; by default the whole history.
+
+        Raises:
+            DataError: an empty history, or one without the prices that this strategy needs.
+        """
+        return self
+
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
         """Names that `NAME:key=value,...` may set."""
-        return tuple(name for name, optional in _fields_of(cls) if optional)
+        # With a default, the class has an attribute of the field's name.
+        return tuple(f.name for f in fields_of(cls) if hasattr(cls, f.name) and f.metadata.get("text", True))
 
     @property
     def label(self) -> str:
@@ -87,9 +156,9 @@ class BidStrategy(ABC, Generic[StateT]):
         return f"{self.name}:{given}" if given else self.name
 
 
-def _fields_of(cls: type[Any]) -> list[tuple[str, bool]]:
-    # With a default, the class has an attribute of the field's name.
-    return [(f.name, hasattr(cls, f.name)) for f in fields(cls)]
+def fields_of(cls: type[Any]) -> tuple[Field[Any], ...]:
+    """The fields of a strategy, whose subclasses are dataclasses though the base is none."""
+    return fields(cls)
 
 
 def best_ad(value: Floats) -> tuple[Indices, Floats]:
@@ -109,4 +178,26 @@ def check_positive(strategy: str, name: str, value: float | None) -> None:
         raise ConfigError(
             f"strategy '{strategy}': {name} is {value:g} and must be above 0",
             mend=f"Give for example {name}=1, or leave it out",
+        )
+
+
+def check_not_negative(strategy: str, name: str, value: float) -> None:
+    """Raise a ConfigError for a parameter that is not a finite number of at least 0."""
+    if value != 0:
+        check_positive(strategy, name, value)
+
+
+def check_history(strategy: str, history: History, all_prices: bool = False) -> None:
+    """Raise a DataError for a history that is empty or, where all prices are needed, lacks some.
+
+    Args:
+        all_prices: whether the prices of lost auctions are needed too.
+    """
+    known = history.known
+    if not known.any() or (all_prices and not known.all()):
+        needed = "the market price of every auction" if all_prices else "at least one known market price"
+        raise DataError(
+            f"strategy '{strategy}' is tuned on a history with {needed}",
+            column="market_price",
+            mend="Give a log that holds the market prices of lost auctions too",
         )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import DualPacer, Pace
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, TickResult, best_ad, check_positive
+from ctrkit.bidding.hindsight import hindsight_optimum
+from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace
+from ctrkit.bidding.strategies.base import (
+    Bids,
+    BidStrategy,
+    Floats,
+    History,
+    TickResult,
+    best_ad,
+    check_history,
+    check_positive,
+)
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,8 @@ class DualBidding(BidStrategy[Pace]):
 
     Attributes:
         step: of the multiplier's first update.
-        initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick.
+        initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick,
+            and on a history, by `tuned`, that of the history's hindsight optimum.
     """
 
     name = "dual"
@@ -35,9 +47,46 @@ class DualBidding(BidStrategy[Pace]):
     def start(self, budget: float, auctions: int) -> Pace:
         return self.pacer.start(budget, auctions)
 
-    def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
-        ad, value = best_ad(slots.value)
+    def paced(self, state: Pace, slots: Slots, value: Floats) -> Bids:
+        """Bids on the candidates that are worth most [n, K], which may be below 0, and then is no bid."""
+        ad, value = best_ad(np.where(slots.click_probability > 0, value, -np.inf))
+        value = np.maximum(value, 0.0)
         return Bids(ad, self.pacer.bid(state, value), value, self.pacer.multiplier(state, value))
+
+    def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
+        return self.paced(state, slots, slots.value)
 
     def update(self, state: Pace, result: TickResult) -> Pace:
         return self.pacer.update(state, result.bids.value, float(result.paid.sum()))
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        multiplier = hindsight_multiplier(self.name, history, budget_per_auction)
+        return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
+
+
+@dataclass(frozen=True)
+class AdditiveDualBidding(DualBidding):
+    """b = v/μ with the additive pacing of `ctrkit.bidding.pacing.AdditivePacer`.
+
+    Attributes:
+        step: of every update, as a share of the first multiplier; give a good first one.
+    """
+
+    name = "dual-additive"
+    step: float = 0.05
+
+    @property
+    def pacer(self) -> DualPacer:
+        return AdditivePacer(self.step, self.initial_multiplier)
+
+
+def hindsight_multiplier(strategy: str, history: History, budget_per_auction: float) -> float:
+    """μ of a history's hindsight optimum; 0 where the budget does not bind.
+
+    Raises:
+        DataError: a history without all prices.
+    """
+    check_history(strategy, history, all_prices=True)
+    return hindsight_optimum(
+        history.value, history.market_price, budget_per_auction * len(history)
+    ).multiplier

@@ -1,0 +1,99 @@
+"""`ctrkit plan-budget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ctrkit.cli import common
+
+if TYPE_CHECKING:
+    from ctrkit.api.results import Result
+
+
+def plan_budget(
+    budget: Annotated[float, typer.Option(help="Money for one day, in the unit of the prices or curves.")],
+    curves: Annotated[
+        Path | None, typer.Option(help="Table of response curves: campaign, hour, spend, value.")
+    ] = None,
+    auctions: Annotated[
+        list[str] | None, typer.Option(help="Auction log or glob of logs; repeatable; else the sample.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Artifact that scores the ads; else the log's pctr, or model.pt.")
+    ] = None,
+    campaign: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The log's column that tells campaigns apart.")
+    ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option(metavar="CAMPAIGN=AMOUNT", help="Spend at least this; repeatable.")
+    ] = None,
+    maximum: Annotated[
+        list[str] | None, typer.Option(metavar="CAMPAIGN=AMOUNT", help="Spend at most this; repeatable.")
+    ] = None,
+    minimum_share: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CAMPAIGN=PART", help="Least part of all that is spent; repeatable."),
+    ] = None,
+    hour_maximum: Annotated[float | None, typer.Option(help="No hour spends more than this.")] = None,
+    evenness: Annotated[
+        float | None, typer.Option(help="Every hour within (1 ± this) times the mean hour.")
+    ] = None,
+    ramp: Annotated[
+        float | None, typer.Option(help="From hour to hour, change by at most this many mean hours.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/plan-budget"),
+    config: common.ConfigFile = None,
+    overrides: common.Overrides = None,
+    json: common.Json = False,
+    quiet: common.Quiet = False,
+    debug: common.Debug = False,
+) -> None:
+    """Divide a budget over campaigns and hours by their response curves, under limits."""
+
+    def work(progress: common.Progress) -> Result:
+        import ctrkit
+
+        settings = common.overrides_of(
+            overrides,
+            campaign=campaign,
+            minimum=_amounts("minimum", minimum),
+            maximum=_amounts("maximum", maximum),
+            minimum_share=_amounts("minimum-share", minimum_share),
+            hour_maximum=hour_maximum,
+            evenness=evenness,
+            ramp=ramp,
+        )
+        return ctrkit.plan_budget(
+            budget,
+            curves=curves,
+            auctions=auctions or None,
+            model=model,
+            config=config,
+            overrides=settings,
+            out=out,
+            on_step=progress,
+        )
+
+    common.execute(common.Output(json, quiet, debug), work, where=f"plan: {out / 'plan.csv'}")
+
+
+def _amounts(option: str, given: list[str] | None) -> dict[str, float] | None:
+    """`NAME=AMOUNT` texts as a mapping; None where none was given."""
+    from ctrkit.errors import ConfigError
+
+    amounts: dict[str, float] = {}
+    for text in given or ():
+        name, _, amount = text.rpartition("=")
+        try:
+            amounts[name] = float(amount)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(
+                f"--{option} {text}: not of the form CAMPAIGN=AMOUNT",
+                mend=f"Write for example --{option} shoes=100",
+            )
+    return amounts or None

@@ -1,0 +1,133 @@
+"""`ctrkit ope` on a log of bids: what would a new bidder have earned an impression?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from ctrkit.api.evaluate_policy import OpeConfig, PolicyValue
+from ctrkit.api.policy_report import _diagnostics, _drawn, _interval, _number, _three
+from ctrkit.api.results import write_run
+from ctrkit.config import Config, apply_overrides, build, read_yaml
+from ctrkit.errors import ConfigError
+from ctrkit.ope import bid_evaluation
+from ctrkit.ope.bid_evaluation import BidEvaluation
+from ctrkit.ope.bid_log import TARGET, read_bid_log
+from ctrkit.reports import Report, Table
+from ctrkit.reports.figures import forest_plot
+from ctrkit.reports.policy_figures import weight_figure
+from ctrkit.tables import TableLike
+
+
+class BidsConfig(Config):
+    """How to evaluate bids.
+
+    Attributes:
+        bid_range: the least and the largest bid that the logging policy draws; `[-.inf, .inf]` where its bids
+            have no ends. Without it the kernel loses mass at the ends, and intervals are normal ones.
+        kernel: of `ctrkit.ope.kernels.KERNELS`.
+        bandwidth: in the bids' unit; by default each estimator's own, by SLOPE.
+        context_columns: what the reward model reads beside the bid: only what was known before the auction.
+        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
+        folds: of the reward model's cross-fitting.
+        cluster_by: the column whose values are independent of one another, or `row`; by default the user.
+    """
+
+    bid_range: tuple[float, float] | None = None
+    kernel: str = "epanechnikov"
+    bandwidth: float | None = Field(default=None, gt=0.0)
+    context_columns: tuple[str, ...] = ()
+    reward_range: tuple[float, float] | None = None
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    folds: int = Field(default=3, ge=2)
+    cluster_by: str | None = None
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class BidsValue(PolicyValue):
+    """What a log of bids says about a new bidder."""
+
+    evaluation: BidEvaluation
+
+    def report(self) -> Report:
+        content = self.to_dict()
+        (policy,), (found,) = content["policies"], self.evaluation.policies
+        estimates, drawn = policy["estimates"], _drawn(policy)
+        values = [
+            (one["estimator"], *_three(one), _number(one["bandwidth"]), _number(one["effective_sample_size"]))
+            for one in estimates
+        ]
+        tables = (
+            Table(
+                f"Value of an impression under {found.name}",
+                ("estimator", "value", "low", "high", "bandwidth", "effective rows"),
+                (("logging policy", *_three(content["logging"]), "", ""), *values),
+            ),
+            Table(
+                "Less the logging policy's value",
+                ("estimator", "difference", "what it is"),
+                tuple((one["estimator"], _interval(one["difference"]), one["meaning"]) for one in estimates),
+            ),
+        )
+        forest = (forest_plot("estimates", content["logging"], drawn, None),) if drawn else ()
+        return Report(
+            "Off-policy evaluation of bids",
+            f"Verdict on {found.name}: {policy['verdict']} ({policy['reason']}).",
+            tables,
+            (*forest, weight_figure("weights", found.name, found.weights)),
+            tuple(content["notes"]),
+            details=(_diagnostics(policy),),
+        )
+
+
+def evaluate_bids(
+    logs: TableLike,
+    policy: object = None,
+    *,
+    target_column: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] = "runs/ope",
+) -> BidsValue:
+    """Evaluate a new bidder on a log of bids that were drawn from a density, and write a run folder.
+
+    Args:
+        logs: as `ctrkit.ope.bid_log.read_bid_log` takes it.
+        policy: none: no policy that chooses among candidates makes bids.
+        target_column: the new bidder's bid in each row; by default `target_bid`.
+        config, overrides: of `BidsConfig`.
+        out: the run folder.
+
+    Raises:
+        ConfigError: for a policy, and settings that do not apply to bids.
+        DataError: see `read_bid_log` and `ctrkit.ope.bid_evaluation.evaluate_bids`.
+    """
+    settings = _settings(config, overrides)
+    if policy is not None:
+        raise ConfigError(
+            "the log is one of bids, and a policy chooses among candidates",
+            mend="Name the column with the new policy's bids by --target-column",
+        )
+    log = read_bid_log(logs, cluster_by=settings.cluster_by)
+    evaluation = bid_evaluation.evaluate_bids(
+        log, target_column or TARGET.name, **settings.model_dump(exclude={"cluster_by"})
+    )
+    result = BidsValue(evaluation, ())
+    write_run(out, "ope", settings.model_dump(mode="json"), result)
+    return result
+
+
+def _settings(config: str | os.PathLike[str] | None, overrides: Sequence[str]) -> BidsConfig:
+    """The settings; those of discrete logs alone are refused by what they are, not as unknown."""
+    content = apply_overrides(read_yaml(config) if config is not None else {}, overrides)
+    for key in content:
+        if key in OpeConfig.model_fields and key not in BidsConfig.model_fields:
+            raise ConfigError(
+                f"'{key}' does not apply to a log of bids",
+                mend=f"Leave it out; settings of bids are {', '.join(BidsConfig.model_fields)}",
+            )
+    return build(BidsConfig, content, config)

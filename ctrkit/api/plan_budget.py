@@ -1,0 +1,327 @@
+"""`ctrkit plan-budget`: divide one budget over campaigns and hours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from ctrkit.api.model import Model, load
+from ctrkit.api.results import Result, write_run
+from ctrkit.api.sample_logs import bundled
+from ctrkit.api.simulate_bidding import BiddingConfig, scored_auctions
+from ctrkit.bidding import budget_plan as planning
+from ctrkit.bidding import read_auction_log
+from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
+from ctrkit.config import Config, load_config
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports.plan_figures import allocation_figure, day_figure, response_figure
+from ctrkit.schema import Column, LogSchema
+from ctrkit.tables import TableLike, name_of, read_table, write_table, write_text
+from ctrkit.training.loop import OnStep
+
+CURVES = LogSchema(
+    "table of response curves",
+    (
+        Column("campaign", "id", "the campaign", ("campaign_id",)),
+        Column("hour", "integer", "the hour of the day", low=0.0),
+        Column("spend", "number", "money spent", ("cost",), required=True, low=0.0),
+        Column("value", "number", "what that spend brought", required=True, low=0.0),
+    ),
+)
+# Where a log tells its campaigns apart, the first of these that it has does; of a list column, the entry of
+# the candidate that is worth most.
+CAMPAIGN_COLUMNS = (
+    "campaign", "campaign_id", "candidate_campaign", "advertiser", "advertiser_id", "ad_advertiser",
+    "candidate_advertiser", "candidate_ad_advertiser",
+)  # fmt: skip
+_ALL = "all"
+_HOUR, _DAY = 3600, 86_400
+# A fitted curve this far from a given point, as a part of its largest value, is told of.
+_MOVED = 1e-6
+_BINDINGS = 12
+
+
+class PlanBudgetConfig(Config):
+    """How to plan.
+
+    Attributes:
+        campaign: the log's column that tells campaigns apart; by default the first of `CAMPAIGN_COLUMNS`.
+        knots: of each campaign's curve in an hour, at most.
+        fit: how a table of curves is read: `concave` takes the nearest concave curve and says so where that
+            moves a point, `log` and `hill` fit those forms, and `none` refuses what is not concave.
+        value_per_click: worth of a click, as in `simulate-bidding`.
+        minimum, maximum, minimum_share, hour_maximum, evenness, ramp: see `ctrkit.bidding.budget_plan`.
+    """
+
+    campaign: str | None = None
+    knots: int = Field(default=20, ge=2)
+    fit: Literal["concave", "log", "hill", "none"] = "concave"
+    value_per_click: float | None = Field(default=None, gt=0.0)
+    minimum: dict[str, float] = Field(default_factory=dict)
+    maximum: dict[str, float] = Field(default_factory=dict)
+    minimum_share: dict[str, float] = Field(default_factory=dict)
+    hour_maximum: float | dict[int, float] | None = None
+    evenness: float | None = None
+    ramp: float | None = None
+
+
+@dataclass(frozen=True)
+class BudgetPlanResult(Result):
+    """The plan, and the curves it was made with."""
+
+    plan: planning.BudgetPlan
+    lines: tuple[planning.Line, ...]
+    in_proportion: float
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "budget": plan.budget,
+            "spend": plan.spend,
+            "value": plan.value,
+            "budget_price": plan.budget_price,
+            "value_in_proportion": self.in_proportion,
+            "campaigns": plan.by_campaign().to_dicts(),
+            "hours": plan.by_hour().to_dicts(),
+            "lines": plan.lines.to_dicts(),
+            "bindings": [{"limit": one.limit, "price": one.price} for one in plan.bindings],
+            "notes": list(self.notes),
+        }
+
+    def report(self) -> Report:
+        plan, campaigns = self.plan, self.plan.by_campaign()
+        tables = [
+            Table(
+                "Campaigns",
+                ("campaign", "spend", "share", "value", "value a unit", "next unit"),
+                tuple(
+                    (
+                        name,
+                        f"{spend:,.2f}",
+                        f"{spend / (plan.spend or 1.0):.1%}",
+                        f"{value:,.4g}",
+                        f"{value / spend:.4g}" if spend > 0 else "–",
+                        f"{marginal:.4g}",
+                    )
+                    for name, spend, value, marginal in campaigns.rows()
+                ),
+            ),
+            Table(
+                "Plan by hour",
+                ("hour", "spend", "share", "value"),
+                tuple(
+                    (str(hour), f"{spend:,.2f}", f"{share:.1%}", f"{value:,.4g}")
+                    for hour, spend, share, value in plan.by_hour().rows()
+                ),
+            ),
+        ]
+        if plan.bindings:
+            rows = tuple((one.limit, f"{one.price:.4g}") for one in plan.bindings[:_BINDINGS])
+            header = ("limit", "value of one unit of money looser")
+            tables.append(Table("What holds the plan back, dearest first", header, rows))
+        order = campaigns.sort("spend", descending=True, maintain_order=True)["campaign"].to_list()
+        curves = {
+            name: joined_curve([line.curve for line in self.lines if line.campaign == name]) for name in order
+        }
+        figures: tuple[Figure, ...] = (
+            allocation_figure(campaigns),
+            response_figure(curves, campaigns),
+            day_figure(plan.lines, order),
+        )
+        title = f"A plan for a budget of {plan.budget:,g}"
+        return Report(title, self._answer(), tuple(tables), figures, self.notes)
+
+    def _answer(self) -> str:
+        plan = self.plan
+        answer = f"{plan.spend:,.2f} of {plan.budget:,.2f} buys a value of {plan.value:,.4g}"
+        if self.in_proportion > 0:
+            gain = plan.value / self.in_proportion - 1
+            answer += f", {gain:+.1%} against spending in proportion to what there is to buy"
+        if plan.budget_price > 0:
+            return f"{answer}. One more unit of money would be worth {plan.budget_price:.4g}."
+        return f"{answer}. More budget would be worth nothing."
+
+
+def plan_budget(
+    budget: float,
+    *,
+    curves: TableLike | None = None,
+    auctions: TableLike | None = None,
+    model: str | os.PathLike[str] | Model | None = None,
+    config: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    out: str | os.PathLike[str] = "runs/plan-budget",
+    on_step: OnStep = lambda done, total, what: None,
+) -> BudgetPlanResult:
+    """Divide a day's budget over campaigns and hours so that it buys the most value.
+
+    Writes a run folder with `plan.parquet` and `plan.csv`, the spend plan by hour (`hour`, `spend`, `share`,
+    `value`), and `allocation.parquet` and `allocation.csv`, the same by campaign and hour.
+
+    Args:
+        budget: above 0, for one day, in the unit of the curves or of the market prices.
+        curves: a table with columns `spend` and `value`, and `campaign` and `hour` where they differ.
+        auctions: one or many auction logs, of which the curves are made; None for the sample log.
+        model: scores the ads of the log, as in `simulate_bidding`; not used with `curves`.
+
+    Raises:
+        ConfigError: a setting out of range, both curves and auctions, or limits that contradict each other.
+        DataError: a table that cannot be read, or curves that are not concave, with `fit` none.
+    """
+    settings = load_config(PlanBudgetConfig, config, overrides)
+    kept = ("minimum", "maximum", "minimum_share", "hour_maximum", "evenness", "ramp")
+    limits = planning.PlanLimits(budget, **{name: getattr(settings, name) for name in kept})
+    if curves is not None and auctions is not None:
+        raise ConfigError("a plan is made of curves or of auctions, and both are given", mend="Leave one out")
+    if curves is not None:
+        lines, notes = _given_curves(curves, settings)
+    else:
+        lines, notes = _curves_of_auctions(auctions, model, settings, on_step)
+    plan = planning.plan_budget(lines, limits)
+    most = sum(line.curve.largest_spend for line in lines)
+    if budget >= most:
+        notes += (f"The budget does not bind: all there is to buy costs {most:g}.",)
+    part = min(budget / most, 1.0) if most > 0 else 0.0
+    in_proportion = sum(float(line.curve(part * line.curve.largest_spend)) for line in lines)
+    result = BudgetPlanResult(plan, tuple(lines), in_proportion, notes)
+    for name, frame in (("plan", plan.by_hour()), ("allocation", plan.lines)):
+        write_table(frame, Path(out) / f"{name}.parquet")
+        write_text(frame.write_csv(), Path(out) / f"{name}.csv")
+    write_run(out, "plan-budget", {"budget": budget, **settings.model_dump(mode="json")}, result)
+    return result
+
+
+def _given_curves(
+    source: TableLike, settings: PlanBudgetConfig
+) -> tuple[list[planning.Line], tuple[str, ...]]:
+    """The user's points as curves, and what had to be changed."""
+    file = name_of(source)
+    table = CURVES.apply(read_table(source), file)
+    campaign = pl.col("campaign").cast(pl.String) if "campaign" in table.columns else pl.lit(_ALL)
+    hour = pl.col("hour").cast(pl.Int64) if "hour" in table.columns else pl.lit(0, pl.Int64)
+    lines: list[planning.Line] = []
+    moved: list[tuple[float, str]] = []
+    points = table.select(campaign.alias("campaign"), hour.alias("hour"), "spend", "value")
+    for (name, at), rows in points.group_by("campaign", "hour", maintain_order=True):
+        rows = rows.sort("spend")
+        spend, value = (rows[column].to_numpy().astype(np.float64) for column in ("spend", "value"))
+        where = f"campaign {name}, hour {at}"
+        try:
+            curve = _curve(spend, value, settings)
+        except DataError as error:
+            raise DataError(f"{where}: {error.problem}", file=file, mend=_mend(settings, error)) from error
+        lines.append(planning.Line(str(name), int(str(at)), curve))
+        if (largest := float(value.max())) > 0:
+            moved.append((float(np.abs(curve(spend) - value).max()) / largest, where))
+    changed = [one for one in moved if one[0] > _MOVED]
+    if not changed:
+        return lines, ()
+    by, where = max(changed)
+    what = (
+        "not concave and were made so" if settings.fit == "concave" else f"fitted by the {settings.fit} form"
+    )
+    return lines, (
+        f"{len(changed)} of {len(lines)} curves were {what}; the largest change is {by:.1%} ({where}).",
+    )
+
+
+def _curve(spend: Floats, value: Floats, settings: PlanBudgetConfig) -> ResponseCurve:
+    if settings.fit == "none":
+        if len(spend) and spend[0] > 0:
+            spend, value = np.append(0.0, spend), np.append(0.0, value)
+        return ResponseCurve(spend, value)
+    return fit_curve(spend, value, settings.fit, settings.knots)
+
+
+def _mend(settings: PlanBudgetConfig, error: DataError) -> str | None:
+    return (
+        "Mend the table, or let it be made concave with fit=concave" if settings.fit == "none" else error.mend
+    )
+
+
+def _curves_of_auctions(
+    auctions: TableLike | None,
+    model: str | os.PathLike[str] | Model | None,
+    settings: PlanBudgetConfig,
+    on_step: OnStep,
+) -> tuple[list[planning.Line], tuple[str, ...]]:
+    """What the log's auctions could have brought on a day, by campaign and hour of the day (UTC)."""
+    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
+    table, file = read_auction_log(source), name_of(source)
+    notes: tuple[str, ...] = ()
+    if auctions is None:
+        notes += ("The auctions are the sample that ships with ctrkit.",)
+    if model is None and "pctr" not in table.columns:
+        model = "model.pt"
+    scorer = model if isinstance(model, Model) or model is None else load(model)
+    if scorer is not None:
+        notes += ("Values are those that the model expects, not what was earned.",)
+    if scorer is not None and not scorer.calibrators:
+        notes += (
+            "The model is not calibrated, and plans are only as good as it is: run `ctrkit calibrate`.",
+        )
+    bidding = BiddingConfig(value_per_click=settings.value_per_click)
+    values = [chunk.slots.value for chunk in scored_auctions(table, scorer, bidding, file, on_step)]
+    value = np.concatenate(values)
+    best = value.argmax(axis=1)
+    campaign, column = _campaign_of(table, best, settings.campaign, file)
+    if column is None:
+        notes += ("The log tells no campaigns apart: the plan is for one.",)
+    hour, days = np.zeros(table.height, np.int64), 1
+    if "timestamp" in table.columns:
+        time = table["timestamp"].to_numpy().astype(np.float64)
+        hour = (time % _DAY // _HOUR).astype(np.int64)
+        days = max(1, round((time[-1] - time[0]) / _DAY))
+    else:
+        notes += ("The log has no times: the plan is for one hour, 0, that stands for all.",)
+    if days > 1:
+        notes += (f"The log is of {days} days; the plan is for the average one.",)
+    worth, price = value[np.arange(len(best)), best], table["market_price"].to_numpy().astype(np.float64)
+    places = pl.DataFrame({"campaign": campaign, "hour": hour}).with_row_index("row")
+    lines = [
+        planning.Line(name, at, auction_curve(worth[rows], price[rows], settings.knots).scaled(1 / days))
+        for name, at, rows in (
+            (str(key[0]), int(str(key[1])), part["row"].to_numpy())
+            for key, part in places.sort("campaign", "hour").group_by("campaign", "hour", maintain_order=True)
+        )
+    ]
+    return lines, notes
+
+
+def _campaign_of(
+    table: pl.DataFrame, best: Any, wanted: str | None, file: str | None
+) -> tuple[pl.Series, str | None]:
+    """Each auction's campaign as text, and the column that told it."""
+    if wanted is not None and wanted not in table.columns:
+        raise DataError(
+            "no such column to tell campaigns apart by",
+            file=file,
+            column=wanted,
+            mend=nearest(wanted, table.columns),
+        )
+    column = wanted or next((name for name in CAMPAIGN_COLUMNS if name in table.columns), None)
+    if column is None:
+        return pl.Series([_ALL] * table.height, dtype=pl.String), None
+    told = table[column]
+    if isinstance(told.dtype, pl.List):
+        both = pl.DataFrame({"told": told, "best": best})
+        told = both.select(pl.col("told").list.get(pl.col("best"), null_on_oob=True))["told"]
+    if told.null_count():
+        row = int(np.argmax(told.is_null().to_numpy()))
+        raise DataError(
+            "an auction has no campaign",
+            file=file,
+            column=column,
+            row=row,
+            mend="Fill it in, or drop the row",
+        )
+    return told.cast(pl.String), column

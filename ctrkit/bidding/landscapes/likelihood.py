@@ -1,0 +1,181 @@
+"""The likelihood of what is known of market prices, with its exact gradient, and its maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from ctrkit.bidding.landscapes.bounds import PriceBounds
+from ctrkit.errors import DataError
+
+if TYPE_CHECKING:
+    from ctrkit.bidding.landscapes.parametric import SmoothLandscape
+
+Floats: TypeAlias = NDArray[np.float64]
+
+# Of log_shape and logit(zero): what lies outside is no market.
+LARGEST_LOG_SHAPE, LARGEST_LOGIT = 8.0, 25.0
+# Central differences of a gradient: the error is about the square.
+HESSIAN_STEP = 1e-5
+# A curvature below this is lost in the error of the differences: the likelihood has no clear top.
+FLAT = 1e-8
+NEWTON_STEPS = 4
+
+
+@dataclass(frozen=True)
+class RowLikelihood:
+    """By row [n]: the log-likelihood, and its derivatives by location, log_shape and logit(zero)."""
+
+    value: Floats
+    by_location: Floats
+    by_log_shape: Floats
+    by_zero: Floats
+
+
+def row_likelihood(
+    family: type[SmoothLandscape],
+    bounds: PriceBounds,
+    location: Floats,
+    log_shape: Floats,
+    zero_logit: float | None,
+) -> RowLikelihood:
+    """The log-likelihood of each row: a density where the price is known and above 0, else a probability.
+
+    Args:
+        location, log_shape: [n].
+        zero_logit: of the share of prices at 0; None for none.
+    """
+    share = 0.0 if zero_logit is None else float(expit(zero_logit))
+    log_zero = -np.inf if zero_logit is None else float(-np.logaddexp(0.0, -zero_logit))
+    log_above = 0.0 if zero_logit is None else float(-np.logaddexp(0.0, zero_logit))
+    n = len(bounds)
+    value, by_location, by_shape = np.zeros(n), np.zeros(n), np.zeros(n)
+    by_zero = np.full(n, -share)
+
+    rows = np.flatnonzero(bounds.known & (bounds.low > 0))
+    y, m, t = np.log(bounds.low[rows]), location[rows], log_shape[rows]
+    terms = family.log_terms(y, m, t)
+    value[rows] = log_above + terms.log_pdf - y
+    by_location[rows] = -terms.pdf_slope
+    by_shape[rows] = family.pdf_by_shape(y, m, t, terms)
+
+    rows = np.flatnonzero(~bounds.known | (bounds.low <= 0))
+    m, t = location[rows], log_shape[rows]
+    low, high = (_End.at(family, price[rows], m, t) for price in (bounds.low, bounds.high))
+    # The difference of two probabilities, in the tail where they are small.
+    upper = low.log_cdf > np.log(0.5)
+    larger, smaller = np.where(upper, low.log_sf, high.log_cdf), np.where(upper, high.log_sf, low.log_cdf)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside = np.where(larger > -np.inf, larger + np.log(-np.expm1(smaller - larger)), -np.inf)
+    from_zero = ((bounds.low[rows] < 0) | bounds.known[rows]) & (bounds.high[rows] >= 0)
+    value[rows] = total = np.logaddexp(np.where(from_zero, log_zero, -np.inf), log_above + inside)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Of a row that cannot be, the value of -inf says all.
+        of_low, of_high = (np.exp(log_above + end.log_pdf - total) for end in (low, high))
+        by_location[rows] = of_low - of_high
+        by_shape[rows] = of_high * high.shape_slope - of_low * low.shape_slope
+        by_zero[rows] = np.where(from_zero, np.exp(log_zero - total), 0.0) - share
+    return RowLikelihood(value, by_location, by_shape, by_zero)
+
+
+@dataclass(frozen=True)
+class _End:
+    """One end of the bounds, [n], also where it is no price above 0 or infinite."""
+
+    log_cdf: Floats
+    log_sf: Floats
+    log_pdf: Floats
+    shape_slope: Floats
+
+    @classmethod
+    def at(cls, family: type[SmoothLandscape], price: Floats, location: Floats, log_shape: Floats) -> _End:
+        n = len(price)
+        log_cdf, log_sf = np.where(price > 0, 0.0, -np.inf), np.where(price > 0, -np.inf, 0.0)
+        log_pdf, slope = np.full(n, -np.inf), np.zeros(n)
+        rows = np.flatnonzero((price > 0) & (price < np.inf))
+        y, m, t = np.log(price[rows]), location[rows], log_shape[rows]
+        terms = family.log_terms(y, m, t)
+        log_cdf[rows], log_sf[rows], log_pdf[rows] = terms.log_cdf, terms.log_sf, terms.log_pdf
+        slope[rows] = family.cdf_by_shape(y, m, t, terms)
+        return cls(log_cdf, log_sf, log_pdf, slope)
+
+
+def has_zeros(bounds: PriceBounds) -> bool:
+    """Whether some price is known to be 0."""
+    return bool((bounds.high <= 0).any())
+
+
+def log_prices(bounds: PriceBounds) -> Floats:
+    """A rough log of the price by row, [n], to start a fit from; NaN where it is 0 or quite unknown."""
+    low, high = bounds.low, bounds.high
+    rough = np.where(high < np.inf, np.where(low > 0, (low + high) / 2, high), low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(rough > 0, np.log(rough), np.nan)
+
+
+def fit_market(family: type[SmoothLandscape], bounds: PriceBounds) -> tuple[float, float, float, Floats]:
+    """Location, log_shape, zero and their covariance of most likelihood, by L-BFGS and then Newton's method.
+
+    Raises:
+        DataError: where one price explains every row, or the rows leave location or shape open.
+    """
+    rows = bounds.merged()
+    zeros = has_zeros(rows)
+    positive = rows.high > 0
+    PriceBounds(rows.low[positive], rows.high[positive], rows.weight[positive]).need_spread()
+    weight, n = rows.weight / rows.weight.sum(), len(rows)
+
+    def loss(theta: Floats) -> tuple[float, Floats]:
+        found = row_likelihood(
+            family, rows, np.full(n, theta[0]), np.full(n, theta[1]), theta[2] if zeros else None
+        )
+        slopes = [found.by_location, found.by_log_shape, found.by_zero][: len(theta)]
+        return -float(weight @ found.value), np.array([-float(weight @ slope) for slope in slopes])
+
+    rough = log_prices(rows)
+    usable = ~np.isnan(rough)
+    middle = np.average(rough[usable], weights=weight[usable])
+    spread = np.sqrt(np.average((rough[usable] - middle) ** 2, weights=weight[usable])) + 0.1
+    log_shape = float(-2 * np.log(spread) if family.name == "gamma" else np.log(spread))
+    start, limits = [middle, log_shape], [(middle - 50, middle + 50), (-LARGEST_LOG_SHAPE, LARGEST_LOG_SHAPE)]
+    if zeros:
+        start.append(float(logit(np.clip(weight[~positive].sum(), 1e-6, 1 - 1e-6))))
+        limits.append((-LARGEST_LOGIT, LARGEST_LOGIT))
+    found = minimize(
+        loss, np.array(start), jac=True, method="L-BFGS-B", bounds=limits, options={"ftol": 1e-14}
+    )
+    theta = np.asarray(found.x, np.float64)
+    if any(value in limit for value, limit in zip(theta, limits, strict=True)):
+        raise _left_open(family.name)
+    for _ in range(NEWTON_STEPS):
+        moved = theta - np.linalg.solve(_curvature(loss, theta, family.name), loss(theta)[1])
+        if not loss(moved)[0] < loss(theta)[0]:
+            break
+        theta = moved
+    covariance = np.linalg.inv(_curvature(loss, theta, family.name)) / rows.weight.sum()
+    return float(theta[0]), float(theta[1]), float(expit(theta[2])) if zeros else 0.0, covariance
+
+
+def _curvature(loss: Callable[[Floats], tuple[float, Floats]], theta: Floats, name: str) -> Floats:
+    """The second derivatives, by central differences of the gradient."""
+    columns = []
+    for step in HESSIAN_STEP * np.eye(len(theta)):
+        columns.append((loss(theta + step)[1] - loss(theta - step)[1]) / (2 * HESSIAN_STEP))
+    curvature = np.array(columns)
+    curvature = (curvature + curvature.T) / 2
+    if np.linalg.eigvalsh(curvature)[0] <= FLAT:
+        raise _left_open(name)
+    return curvature
+
+
+def _left_open(name: str) -> DataError:
+    return DataError(
+        f"the auctions leave the {name} landscape open: many of them are about as likely",
+        mend="Give more auctions, with bids over a wider range",
+    )

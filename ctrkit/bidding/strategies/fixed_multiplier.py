@@ -1,0 +1,44 @@
+"""A fixed multiplier: with the right one, which only hindsight knows, the best that pacing can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from ctrkit.bidding.strategies.base import Floats, History, check_positive
+from ctrkit.bidding.strategies.dual import hindsight_multiplier
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, first_state
+
+
+@dataclass(frozen=True)
+class FixedMultiplierBidding(ScaledBidding[ScaledState]):
+    """b = v/μ with one μ for all auctions.
+
+    With μ = `hindsight_optimum(...).multiplier` of the auctions themselves this is the oracle: it buys the
+    hindsight optimum but for the one auction at the margin. On a history, `tuned` takes that history's.
+
+    Attributes:
+        multiplier: μ, the value that a unit of money has to buy; by default found in the first tenth of the
+            first episode.
+    """
+
+    name = "fixed-multiplier"
+    multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "multiplier", self.multiplier)
+
+    def start(self, budget: float, auctions: int) -> ScaledState:
+        return first_state(budget, auctions)
+
+    def shape(self, click_probability: Floats, value: Floats) -> Floats:
+        return value
+
+    def scale(self, state: ScaledState, shape: Floats) -> float | None:
+        return None if self.multiplier is None else 1.0 / self.multiplier
+
+    def with_scale(self, scale: float, history: History) -> Self:
+        return type(self)(1.0 / scale)
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        return type(self)(hindsight_multiplier(self.name, history, budget_per_auction) or self.multiplier)

@@ -1,0 +1,41 @@
+"""Lift bidding: pay for what the ad changes, not for what happens under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.strategies.base import NO_TEXT, Bids, Floats, check_not_negative
+from ctrkit.bidding.strategies.dual import DualBidding
+
+
+@dataclass(frozen=True)
+class LiftBidding(DualBidding):
+    """b = (p − p₀)·w/μ: the rise of the probability by the ad, times the worth of the event, paced.
+
+    A bidder of p·w buys users who would act anyway, for their p is high; one of the rise buys more actions
+    for the same money. Where the ad does no good the bid is 0. The event may be any that can happen without
+    the ad, for example a conversion, whose probabilities then stand in the slots in place of a click's.
+
+    Source: J. Xu, X. Shao, J. Ma, K. Lee, H. Qi, Q. Lu, Lift-based bidding in ad selection, AAAI 2016.
+
+    Attributes:
+        organic_probability: p₀, the probability of the event without the ad, the same for every slot.
+        organic: the same by a model, [n, K] from slots; takes the place of the number.
+    """
+
+    name = "lift"
+    organic_probability: float = 0.0
+    organic: Callable[[Slots], Floats] | None = field(default=None, metadata=NO_TEXT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative(self.name, "organic_probability", self.organic_probability)
+
+    def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
+        without = self.organic_probability if self.organic is None else self.organic(slots)
+        return self.paced(state, slots, (slots.click_probability - without) * slots.value_of_click)

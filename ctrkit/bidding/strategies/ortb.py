@@ -1,0 +1,147 @@
+"""Optimal real-time bidding (ORTB): non-linear bids from a simple model of how bids win."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.special import expit
+
+from ctrkit.bidding.strategies.base import Floats, History, TickResult, check_history, check_positive
+from ctrkit.bidding.strategies.scaled import PACER, ScaledBidding, ScaledState, highest_within, search_end
+
+
+@dataclass(frozen=True)
+class OrtbState(ScaledState):
+    """The search for λ, and what the market taught on the way.
+
+    Attributes:
+        median_price: c, as far as it is known.
+        seen: ticks of the search, from which c is estimated.
+    """
+
+    median_price: float | None = None
+    seen: tuple[History, ...] = ()
+
+
+@dataclass(frozen=True)
+class OrtbBidding(ScaledBidding[OrtbState]):
+    """The bids that maximise  Σ v·F(b)  subject to  Σ b·F(b) ≤ B,  for a win rate F of one parameter c.
+
+    The cost is bounded as if a bid were paid in full, which holds for first price and is safe for second.
+    The stationary point in b of  v·F(b) − λ·b·F(b)  gives b from v/λ and c alone. λ spends the budget, so
+    it is found as the scale of linear bids is: in the first tenth of the first episode, or on a history.
+
+    Both win rates are log-logistic distributions of the market price, whose median is c; c is estimated
+    with maximum likelihood, from known prices and from bids that lost.
+
+    Source: W. Zhang, S. Yuan, J. Wang, Optimal real-time bidding for display advertising, KDD 2014.
+
+    Attributes:
+        multiplier: λ, in units of value a unit of money.
+        median_price: c, in units of money, the bid that wins half of the auctions.
+    """
+
+    multiplier: float | None = None
+    median_price: float | None = None
+
+    power: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "multiplier", self.multiplier)
+        check_positive(self.name, "median_price", self.median_price)
+
+    def win_rate(self, bid: Floats, median_price: float) -> Floats:
+        """F(b) = b^k / (c^k + b^k)."""
+        return bid**self.power / (median_price**self.power + bid**self.power)
+
+    @abstractmethod
+    def best_bid(self, worth: Floats, median_price: float) -> Floats:
+        """The optimal bids for v/λ [n], in units of money."""
+
+    def start(self, budget: float, auctions: int) -> OrtbState:
+        return OrtbState(PACER.start(budget, auctions), search_end(auctions), median_price=self.median_price)
+
+    def restart(self, state: OrtbState, budget: float, auctions: int) -> OrtbState:
+        if not state.searching:
+            return state
+        return replace(self.start(budget, auctions), median_price=state.median_price, seen=state.seen)
+
+    def shape(self, click_probability: Floats, value: Floats) -> Floats:
+        return value
+
+    def scale(self, state: OrtbState, shape: Floats) -> float | None:
+        return None if self.multiplier is None else 1.0 / self.multiplier
+
+    def amount(self, state: OrtbState | None, scaled: Floats, rng: np.random.Generator) -> Floats:
+        median_price = self.median_price if state is None else state.median_price
+        # Before anything is known of the market, bids are linear.
+        return scaled if median_price is None else self.best_bid(scaled, median_price)
+
+    def update(self, state: OrtbState, result: TickResult) -> OrtbState:
+        after = super().update(state, result)
+        if self.median_price is not None or not state.searching:
+            return after
+        seen = (*state.seen, History.from_tick(result))
+        after = replace(after, seen=seen)
+        # At every doubling of what is known and at the end, so that the work grows no faster than the log.
+        if len(seen) & (len(seen) - 1) and after.searching:
+            return after
+        history = History.joined(seen)
+        if not (history.known & (history.market_price > 0)).any():
+            return after
+        return replace(after, median_price=fit_median_price(history, self.power))
+
+    def with_scale(self, scale: float, history: History) -> Self:
+        return replace(self, multiplier=1.0 / scale)
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        check_history(self.name, history, all_prices=True)
+        median_price = self.median_price or fit_median_price(history, self.power)
+        known = replace(self, median_price=median_price)
+        return super(OrtbBidding, known).tuned(history, budget_per_auction, episode_length)
+
+
+@dataclass(frozen=True)
+class Ortb1Bidding(OrtbBidding):
+    """ORTB1: F(b) = b/(c + b) and  b = √(c·v/λ + c²) − c."""
+
+    name = "ortb1"
+    power = 1
+
+    def best_bid(self, worth: Floats, median_price: float) -> Floats:
+        return np.sqrt(median_price * worth + median_price**2) - median_price
+
+
+@dataclass(frozen=True)
+class Ortb2Bidding(OrtbBidding):
+    """ORTB2: F(b) = b²/(c² + b²) and  b = c·(u^⅓ − u^−⅓)  with  u = (v/λ + √(c² + (v/λ)²)) / c."""
+
+    name = "ortb2"
+    power = 2
+
+    def best_bid(self, worth: Floats, median_price: float) -> Floats:
+        u = (worth + np.hypot(median_price, worth)) / median_price
+        return median_price * (np.cbrt(u) - 1.0 / np.cbrt(u))
+
+
+def fit_median_price(history: History, power: int) -> float:
+    """c of F(p) = p^k/(c^k + p^k), with maximum likelihood.
+
+    With F of the price where it is known, and of the bid that lost where not, the score in log c is 0 at
+    Σ_known (2F − 1) + Σ_lost F = 0, and falls with c.
+
+    Args:
+        power: k, 1 or 2.
+    """
+    known = history.known
+    with np.errstate(divide="ignore"):
+        logs = np.log2(history.market_price)
+
+    def score(median_price: float) -> float:
+        chance = expit(power * np.log(2.0) * (logs - np.log2(median_price)))
+        return float(np.where(known, 2.0 * chance - 1.0, chance).sum())
+
+    return highest_within(lambda median_price: -score(median_price), 0.0)

@@ -1,0 +1,120 @@
+"""PID control of the spend: the bid answers to how far the last tick was from its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.strategies.base import (
+    Bids,
+    BidStrategy,
+    History,
+    TickResult,
+    best_ad,
+    check_not_negative,
+    check_positive,
+)
+from ctrkit.bidding.strategies.dual import hindsight_multiplier
+
+# exp of it is the most that control may raise or lower a bid.
+_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class PidState:
+    """What the controller remembers of the episode.
+
+    Attributes:
+        remaining, auctions_left, auctions: budget, and expected auctions to come and in all.
+        multiplier: the first μ, value a unit of money; None before any value was seen.
+        signal: φ, the logarithm of the factor on bids.
+        error, error_sum: of the last tick, and of all so far.
+    """
+
+    remaining: float
+    auctions_left: int
+    auctions: int
+    multiplier: float | None
+    signal: float = 0.0
+    error: float = 0.0
+    error_sum: float = 0.0
+
+
+@dataclass(frozen=True)
+class PidBidding(BidStrategy[PidState]):
+    """b = v/μ₀ · exp(φ_k),  φ_k = P·e_k + I·Σ_{j ≤ k} e_j + D·(e_k − e_{k−1}).
+
+    The error of tick k is e_k = 1 − spend/planned, at least −1, where the plan spreads what remains of the
+    budget evenly over the auctions that remain. The first multiplier μ₀ is, as of dual pacing, the mean
+    value of the first tick over its planned spend, a bid that cannot overspend.
+
+    Source: W. Zhang, Y. Rong, J. Wang, T. Zhu, X. Wang, Feedback control of real-time display advertising,
+    WSDM 2016, whose actuator is the exponential; the reference here is the spend.
+
+    Attributes:
+        proportional, integral, derivative: the gains P, I and D.
+        initial_multiplier: μ₀; on a history, by `tuned`, that of its hindsight optimum.
+    """
+
+    name = "pid"
+    proportional: float = 0.15
+    integral: float = 0.15
+    derivative: float = 0.02
+    initial_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("proportional", "integral", "derivative"):
+            check_not_negative(self.name, name, getattr(self, name))
+        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+
+    def start(self, budget: float, auctions: int) -> PidState:
+        return PidState(budget, auctions, auctions, self.initial_multiplier)
+
+    def planned(self, state: PidState, n: int) -> float:
+        """The spend that is planned for the next n auctions."""
+        return state.remaining * n / max(state.auctions_left, n)
+
+    def error(self, spend: float, planned: float) -> float:
+        """How far a tick was below its plan, above 0."""
+        return max(1.0 - spend / planned, -1.0)
+
+    def bid(self, state: PidState, slots: Slots, rng: np.random.Generator) -> Bids:
+        ad, value = best_ad(slots.value)
+        first = self._first_multiplier(state, value.mean(), len(value))
+        if first is None or self.planned(state, len(value)) <= 0:
+            return Bids(ad, np.zeros(len(value)), value)
+        multiplier = first * float(np.exp(-state.signal))
+        return Bids(ad, value / multiplier, value, multiplier)
+
+    def update(self, state: PidState, result: TickResult) -> PidState:
+        n, spend = len(result.paid), float(result.paid.sum())
+        first = self._first_multiplier(state, result.bids.value.mean(), n)
+        planned = self.planned(state, n)
+        after = replace(
+            state, remaining=state.remaining - spend, auctions_left=state.auctions_left - n, multiplier=first
+        )
+        if first is None or planned <= 0:
+            return after
+        error = self.error(spend, planned)
+        # The sum stops where it alone would take the signal to its limit, so that it can come back soon.
+        bound = _LIMIT / self.integral if self.integral else np.inf
+        error_sum = float(np.clip(state.error_sum + error, -bound, bound))
+        signal = (
+            self.proportional * error + self.integral * error_sum + self.derivative * (error - state.error)
+        )
+        return replace(
+            after, signal=float(np.clip(signal, -_LIMIT, _LIMIT)), error=error, error_sum=error_sum
+        )
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        multiplier = hindsight_multiplier(self.name, history, budget_per_auction)
+        return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
+
+    def _first_multiplier(self, state: PidState, mean_value: float, n: int) -> float | None:
+        if state.multiplier is not None:
+            return state.multiplier
+        planned = self.planned(state, n)
+        return float(mean_value) * n / planned if mean_value > 0 and planned > 0 else None

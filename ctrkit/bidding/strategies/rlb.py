@@ -1,0 +1,265 @@
+"""Bidding as a Markov decision process (RLB): the table of what money and time are still worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+
+from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.strategies.base import (
+    NO_TEXT,
+    Bids,
+    BidStrategy,
+    Floats,
+    History,
+    Indices,
+    TickResult,
+    best_ad,
+    check_history,
+    check_positive,
+)
+from ctrkit.bidding.strategies.scaled import PACER, search_end
+from ctrkit.compiled import kernel
+
+_LEVELS = 300
+_TOP_SHARE = 0.995
+_MOST_CELLS = 2**21  # 16 MiB
+
+
+@kernel("void(f8[:, ::1], f8[::1], f8)", reorder=True)
+def fill(table: Floats, chance: Floats, value: float) -> None:
+    """Fill V [R + 1, C + 1] from its row and column 0.
+
+    Args:
+        chance: [levels + 1], of a market price of δ units.
+        value: of every impression.
+    """
+    highest = chance.shape[0] - 1
+    for t in range(1, table.shape[0]):
+        least = 0  # the least money that may be left: it grows with the money there is, as V does
+        for b in range(1, table.shape[1]):
+            here = table[t - 1, b]
+            while value + table[t - 1, least] - here < 0.0:
+                least += 1
+            # What is won less what the money would still have brought.
+            gain = 0.0
+            for price in range(min(b - least, highest) + 1):
+                gain += chance[price] * (value + table[t - 1, b - price] - here)
+            table[t, b] = here + gain
+
+
+@kernel("void(f8[:, ::1], i8[::1], i8[::1], f8[::1], i8, f8[::1])")
+def search(table: Floats, row: Indices, column: Indices, value: Floats, levels: int, bids: Floats) -> None:
+    """Fill bids [n] with the largest δ ≤ levels for which v + V(t, b − δ) − V(t, b) ≥ 0, by halving."""
+    for i in range(bids.shape[0]):
+        t, b = row[i], column[i]
+        here = table[t, b]
+        low, high = 0, min(b, levels)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if value[i] + (table[t, b - middle] - here) >= 0.0:
+                low = middle
+            else:
+                high = middle - 1
+        bids[i] = low
+
+
+@dataclass(frozen=True, eq=False)
+class ValueTable:
+    """V(t, b): the value that t more auctions are expected to bring to a bidder with b units of money.
+
+        V(t, b) = V(t − 1, b) + Σ_δ m(δ) · max(v̄ + V(t − 1, b − δ) − V(t − 1, b), 0)
+
+    over the market prices δ ≤ b, with m their distribution and v̄ the mean value of an impression.
+
+    A table has room for R auctions and C units. A state of more auctions is taken for one of R with as much
+    money an auction, the coarse mapping of the paper; one of more money, for one of C.
+
+    Attributes:
+        value: [R + 1, C + 1].
+        unit: of money of the table's steps, in units of money of the caller.
+        levels: the highest bid, in the table's steps.
+        mean: v̄.
+    """
+
+    value: Floats
+    unit: float
+    levels: int
+    mean: float
+
+    @classmethod
+    def solve(
+        cls, history: History, budget: float, auctions: int, unit: float | None, highest: float | None
+    ) -> Self:
+        """The table of an episode.
+
+        Args:
+            history: of prices and values.
+            unit, highest: the steps of money and the highest bid; by default 300 steps up to a bid above
+                all but 1 in 200 of the prices.
+        """
+        if highest is None:
+            highest = float(np.quantile(history.market_price[history.known], _TOP_SHARE))
+        # All prices 0: any unit does.
+        unit = unit or highest / _LEVELS or 1.0
+        levels = max(int(highest / unit + 1e-9), 1)
+        money = max(int(budget / unit + 1e-9), 1)
+        rows = min(auctions, max(_MOST_CELLS // money, int(np.sqrt(_MOST_CELLS / levels)), 1))
+        table = np.zeros((rows + 1, min(money, rows * levels) + 1))
+        mean = float(history.value.mean())
+        # Without money only what is free can be won; smoothing makes no free auctions where none were seen.
+        free = float((history.known & (history.market_price == 0)).mean())
+        table[:, 0] = np.arange(rows + 1) * free * mean
+        fill(table, price_chances(history, unit, levels), mean)
+        return cls(table, unit, levels, mean)
+
+    def bids(self, auctions_left: Floats, budget: float, value: Floats) -> Floats:
+        """The highest prices, in units of money, at which slots are worth their money.
+
+        Args:
+            auctions_left: [n], after each slot.
+            budget: before all of them, in units of money.
+            value: [n].
+        """
+        rows, columns = self.value.shape[0] - 1, self.value.shape[1] - 1
+        row = np.minimum(auctions_left, rows).astype(np.intp)
+        money = budget / self.unit * row / np.maximum(auctions_left, 1)
+        column = np.minimum(money + 1e-9, columns).astype(np.intp)
+        column[row == 0] = int(min(budget / self.unit + 1e-9, columns))
+        bids = np.empty(len(value))
+        search(self.value, row, column, value, self.levels, bids)
+        return bids * self.unit
+
+
+def price_chances(history: History, unit: float, levels: int) -> Floats:
+    """The distribution of market prices [levels + 1] over whole units, rounded up; prices above count too.
+
+    By the estimator of Kaplan and Meier, for which a lost bid says that the price was higher; where all
+    prices are known, these are their frequencies. One more of each level is added (Laplace), as in the
+    published experiments.
+
+    Source: E. Kaplan, P. Meier, Nonparametric estimation from incomplete observations, JASA 53 (1958).
+    """
+    known, n = history.known, len(history)
+    steps = history.market_price / unit
+    # Rounding must not lift a price that is a whole number of units.
+    price = np.ceil(steps[known] - 1e-9).clip(0, levels + 1).astype(np.intp)
+    lost = np.floor(steps[~known] + 1e-9).clip(0, levels + 1).astype(np.intp)
+    bought = np.bincount(price, minlength=levels + 2)
+    beaten = np.bincount(lost, minlength=levels + 2)
+    # Whoever lost at this level has shown that the price is not at it, and is gone from the next.
+    at_risk = n - np.concatenate(([0], np.cumsum(bought + beaten)[:-1]))
+    hazard = np.divide(bought, at_risk, out=np.zeros(levels + 2), where=at_risk > 0)
+    survival = np.concatenate(([1.0], np.cumprod(1.0 - hazard)))
+    chance = (survival[:-1] * hazard)[: levels + 1]
+    return np.asarray((chance * n + 1.0) / (n + levels + 1))
+
+
+@dataclass(frozen=True)
+class RlbState:
+    """Budget and time that are left, and what is known of the market.
+
+    Attributes:
+        pace: of the episode; its multiplier rules the search alone.
+        search_ends: the search is over when so many auctions are left.
+        seen: ticks of the search.
+        history: what the table was made from; None while it is searched for.
+    """
+
+    pace: Pace
+    search_ends: int
+    seen: tuple[History, ...] = ()
+    history: History | None = None
+    table: ValueTable | None = None
+
+
+@dataclass(frozen=True)
+class RlbBidding(BidStrategy[RlbState]):
+    """The optimal bid by dynamic programming, for market prices that are drawn alike and independently:
+
+        b = max{δ : v + V(t − 1, B − δ) − V(t − 1, B) ≥ 0}
+
+    with the impression's own value v; see `ValueTable`. Inside a tick time runs on, and the budget is that
+    of its start.
+
+    Source: H. Cai, K. Ren, W. Zhang, K. Malialis, J. Wang, Y. Yu, D. Guo, Real-time bidding by reinforcement
+    learning in display advertising, WSDM 2017, arXiv 1701.02490.
+
+    Attributes:
+        history: of market prices and values, see `tuned`. By default it is what the first tenth of the
+            first episode teaches, where bids are paced to spend evenly.
+        unit: of the money of the table; by default a 300th of the highest bid.
+        highest_bid: by default above all but 1 in 200 of the known prices.
+    """
+
+    name = "rlb"
+    unit: float | None = None
+    highest_bid: float | None = None
+    history: History | None = field(default=None, metadata=NO_TEXT)
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "unit", self.unit)
+        check_positive(self.name, "highest_bid", self.highest_bid)
+
+    def start(self, budget: float, auctions: int) -> RlbState:
+        state = RlbState(PACER.start(budget, auctions), search_end(auctions))
+        return state if self.history is None else self._solved(state, self.history)
+
+    def restart(self, state: RlbState, budget: float, auctions: int) -> RlbState:
+        pace = PACER.start(budget, auctions)
+        if state.table is None:
+            return replace(state, pace=pace, search_ends=search_end(auctions))
+        return replace(state, pace=pace)
+
+    def bid(self, state: RlbState, slots: Slots, rng: np.random.Generator) -> Bids:
+        ad, value = best_ad(slots.value)
+        pace = state.pace
+        if state.table is None:
+            return Bids(ad, PACER.bid(pace, value), value, PACER.multiplier(pace, value))
+        after = np.maximum(pace.auctions_left - np.arange(1.0, len(value) + 1), 0.0)
+        return Bids(ad, state.table.bids(after, pace.remaining, self.counted(value, state.table)), value)
+
+    def counted(self, value: Floats, table: ValueTable) -> Floats:
+        """The values [n] that decide the bids."""
+        return value
+
+    def update(self, state: RlbState, result: TickResult) -> RlbState:
+        spend = float(result.paid.sum())
+        if state.table is not None:
+            left = state.pace.auctions_left - len(result.paid)
+            return replace(
+                state, pace=replace(state.pace, remaining=state.pace.remaining - spend, auctions_left=left)
+            )
+        pace = PACER.update(state.pace, result.bids.value, spend)
+        after = replace(state, pace=pace, seen=(*state.seen, History.from_tick(result)))
+        if pace.auctions_left > state.search_ends:
+            return after
+        history = History.joined(after.seen)
+        return self._solved(after, history) if history.known.any() else after
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        check_history(self.name, history)
+        return replace(self, history=history)
+
+    def _solved(self, state: RlbState, history: History) -> RlbState:
+        pace = state.pace
+        auctions = max(pace.auctions_left, 1)
+        table = ValueTable.solve(history, pace.remaining, auctions, self.unit, self.highest_bid)
+        return replace(state, seen=(), history=history, table=table)
+
+
+@dataclass(frozen=True)
+class SsMdpBidding(RlbBidding):
+    """The same with the mean value in place of the impression's own: what the table alone is worth.
+
+    Source: J. Amin, M. Kearns, P. Key, A. Schwaighofer, Budget optimization for sponsored search: censored
+    learning in MDPs, UAI 2012.
+    """
+
+    name = "ss-mdp"
+
+    def counted(self, value: Floats, table: ValueTable) -> Floats:
+        return np.full(len(value), table.mean)
