@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from ctrkit.api.evaluate_policy import OpeConfig, PolicyValue
-from ctrkit.api.policy_report import _diagnostics, _drawn, _interval, _number, _three
+from ctrkit.api.policy_report import (
+    diagnostics_table,
+    drawn_estimates,
+    interval_cell,
+    number_cell,
+    three_cells,
+)
 from ctrkit.api.results import write_run
 from ctrkit.config import Config, apply_overrides, build, read_yaml
 from ctrkit.errors import ConfigError
@@ -56,21 +62,28 @@ class BidsValue(PolicyValue):
     def report(self) -> Report:
         content = self.to_dict()
         (policy,), (found,) = content["policies"], self.evaluation.policies
-        estimates, drawn = policy["estimates"], _drawn(policy)
+        estimates, drawn = policy["estimates"], drawn_estimates(policy)
         values = [
-            (one["estimator"], *_three(one), _number(one["bandwidth"]), _number(one["effective_sample_size"]))
+            (
+                one["estimator"],
+                *three_cells(one),
+                number_cell(one["bandwidth"]),
+                number_cell(one["effective_sample_size"]),
+            )
             for one in estimates
         ]
         tables = (
             Table(
                 f"Value of an impression under {found.name}",
                 ("estimator", "value", "low", "high", "bandwidth", "effective rows"),
-                (("logging policy", *_three(content["logging"]), "", ""), *values),
+                (("logging policy", *three_cells(content["logging"]), "", ""), *values),
             ),
             Table(
                 "Less the logging policy's value",
                 ("estimator", "difference", "what it is"),
-                tuple((one["estimator"], _interval(one["difference"]), one["meaning"]) for one in estimates),
+                tuple(
+                    (one["estimator"], interval_cell(one["difference"]), one["meaning"]) for one in estimates
+                ),
             ),
         )
         forest = (forest_plot("estimates", content["logging"], drawn, None),) if drawn else ()
@@ -80,7 +93,7 @@ class BidsValue(PolicyValue):
             tables,
             (*forest, weight_figure("weights", found.name, found.weights)),
             tuple(content["notes"]),
-            details=(_diagnostics(policy),),
+            details=(diagnostics_table(policy),),
         )
 
 

@@ -31,7 +31,7 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
     figures: list[Figure] = []
     details: list[Table] = []
     for number, (found, policy) in enumerate(zip(evaluation.policies, policies, strict=True), start=1):
-        tables += [_estimates(policy, logging), *_groups(found), _diagnostics(policy)]
+        tables += [_estimates(policy, logging), *_groups(found), diagnostics_table(policy)]
         figures += _figures(found, policy, logging, f"_{number}" if several else "", evaluation.confidence)
         details += [_overlap(found), *_segments(policy)]
     ranking = content["ranking"]
@@ -54,7 +54,7 @@ def _figures(
     found: PolicyEvaluation, policy: dict[str, Any], logging: dict[str, Any], suffix: str, confidence: float
 ) -> Iterator[Figure]:
     """Which estimates, on which weights, since when, where, and on which actions."""
-    drawn = _drawn(policy)
+    drawn = drawn_estimates(policy)
     if drawn:
         yield forest_plot(f"estimates{suffix}", logging, drawn, found.truth)
     yield weight_figure(f"weights{suffix}", found.name, found.weights)
@@ -73,8 +73,8 @@ def _policies(policies: Sequence[dict[str, Any]]) -> Table:
         decisive = next((by_name[name] for name in DECISIVE if name in by_name), None)
         told = ("–",) * 3
         if decisive is not None:
-            told = (_interval(decisive), _interval(decisive["difference"]), decisive["estimator"])
-        rows.append((policy["name"], policy["verdict"], *told, _number(policy["truth"])))
+            told = (interval_cell(decisive), interval_cell(decisive["difference"]), decisive["estimator"])
+        rows.append((policy["name"], policy["verdict"], *told, number_cell(policy["truth"])))
     header = ("policy", "verdict", "value of a decision", "less the logging policy's", "by", "truth")
     return Table("Policies", header, tuple(rows))
 
@@ -84,7 +84,8 @@ def _ranked(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
     if ranking is None:
         return ()
     rows = tuple(
-        (one["name"], _number(one["value"]), _number(one["probability_best"])) for one in ranking["policies"]
+        (one["name"], number_cell(one["value"]), number_cell(one["probability_best"]))
+        for one in ranking["policies"]
     )
     return (Table("Ranked on the same rows", ("policy", "value", "probability to be best"), rows),)
 
@@ -96,10 +97,10 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
     rows = tuple(
         (
             f"{one['first']} less {one['second']}",
-            _number(one["value"]),
-            _number(one["simultaneous"]["low"]),
-            _number(one["simultaneous"]["high"]),
-            _number(one["adjusted_p_value"]),
+            number_cell(one["value"]),
+            number_cell(one["simultaneous"]["low"]),
+            number_cell(one["simultaneous"]["high"]),
+            number_cell(one["adjusted_p_value"]),
         )
         for one in ranking["differences"]
     )
@@ -110,7 +111,7 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
 def _estimates(policy: dict[str, Any], logging: dict[str, Any]) -> Table:
     """Every estimate of one policy."""
     truth = policy["truth"]
-    known = () if truth is None else (("truth", _number(truth), "", "", ""),)
+    known = () if truth is None else (("truth", number_cell(truth), "", "", ""),)
     rows = (
         ("logging policy", *_value(logging)),
         *((estimate["estimator"], *_value(estimate)) for estimate in policy["estimates"]),
@@ -127,13 +128,13 @@ def _groups(found: PolicyEvaluation) -> Iterator[Table]:
         rows = []
         for estimate in plain(estimates_of(group.estimates)):
             name = estimate["estimator"]
-            ends = (_interval(estimate), _interval(estimate["difference"]))
+            ends = (interval_cell(estimate), interval_cell(estimate["difference"]))
             meaning = textwrap.fill(group.meaning.get(name.partition(":")[0], ""), WIDTH)
             rows.append((name, *ends, meaning))
         yield Table(f"{group.title} under {found.name}", header, tuple(rows))
 
 
-def _diagnostics(policy: dict[str, Any]) -> Table:
+def diagnostics_table(policy: dict[str, Any]) -> Table:
     """What speaks for and against the estimates, with what it should be."""
     d, size, residual = policy["diagnostics"], policy["sample_size"], policy["residual"]
     tail, timeline = policy["weights"]["tail"]["shape"], policy["timeline"]
@@ -141,20 +142,20 @@ def _diagnostics(policy: dict[str, Any]) -> Table:
         ("rows", d["rows"], ""),
         ("rows with a reward", d["positives"], "at least 10"),
         ("effective sample size", d["effective_sample_size"], "at least 100"),
-        ("mean weight", d["mean_weight"], f"1 (z = {_number(d['mean_weight_z'])})"),
+        ("mean weight", d["mean_weight"], f"1 (z = {number_cell(d['mean_weight_z'])})"),
         ("largest weight", d["max_weight"], ""),
         ("weight of the heaviest 1 % of rows", d["top_share"], "0.01 where all weigh alike"),
         ("shape of the weights' tail", tail, f"below {LARGEST_TAIL_SHAPE}"),
         ("mass on what is never logged", d["unsupported_share"], "0"),
     ]
     if residual is not None:
-        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {_number(residual['z'])})"))
+        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {number_cell(residual['z'])})"))
     if timeline is not None:
         drift = timeline["weight_drift"]
         rows.append(("drift of the mean weight, p-value", drift["p_value"], "not near 0"))
     if size is not None:
         rows.append(("rows needed to tell this difference", size["rows_needed"], "at 80 % power"))
-    cells = tuple((what, _number(value), right) for what, value, right in rows if value is not None)
+    cells = tuple((what, number_cell(value), right) for what, value, right in rows if value is not None)
     return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), cells)
 
 
@@ -162,7 +163,7 @@ def _overlap(found: PolicyEvaluation) -> Table:
     """The actions that the policy wants most, and what the log has of them."""
     names = ("action", "rows", "logged_share", "policy_share", "effective_sample_size", "max_weight")
     rows = tuple(
-        (str(row["action"]), *(_number(row[name]) for name in names[1:]))
+        (str(row["action"]), *(number_cell(row[name]) for name in names[1:]))
         for row in plain(found.overlap.head(SHOWN).to_dicts())
     )
     header = tuple(name.replace("_", " ") for name in names)
@@ -177,10 +178,10 @@ def _segments(policy: dict[str, Any]) -> Iterator[Table]:
         for one in column["segments"]:
             estimate = one["estimate"]
             ends = {**estimate["difference_interval"], "value": estimate["difference"]}
-            counts = (_number(one["rows"]), _number(one["positives"]), _number(estimate["value"]))
-            rows.append((one["label"], *counts, _interval(ends), _number(one["adjusted_p_value"])))
+            counts = (number_cell(one["rows"]), number_cell(one["positives"]), number_cell(estimate["value"]))
+            rows.append((one["label"], *counts, interval_cell(ends), number_cell(one["adjusted_p_value"])))
         p_value = column["heterogeneity"]["adjusted_p_value"]
-        title = f"{policy['name']} by {column['column']} (alike in all: p = {_number(p_value)})"
+        title = f"{policy['name']} by {column['column']} (alike in all: p = {number_cell(p_value)})"
         yield Table(title, header, tuple(rows))
 
 
@@ -191,7 +192,7 @@ def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
     rows = tuple(
         (
             f"{row['column']} of {row['action']}",
-            *(_number(row[name]) for name in ("before", "after", "noise")),
+            *(number_cell(row[name]) for name in ("before", "after", "noise")),
         )
         for row in plain(balance.head(SHOWN).to_dicts())
     )
@@ -199,7 +200,7 @@ def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
     return (Table("Balance under the estimated propensities, in standard deviations", header, rows),)
 
 
-def _drawn(policy: dict[str, Any]) -> list[dict[str, Any]]:
+def drawn_estimates(policy: dict[str, Any]) -> list[dict[str, Any]]:
     """What a forest plot shows of a policy: the estimates that are determined."""
     return [
         {"label": estimate["estimator"], **{key: estimate[key] for key in ("value", "low", "high")}}
@@ -209,19 +210,19 @@ def _drawn(policy: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _value(estimate: dict[str, Any]) -> tuple[str, ...]:
-    return (*_three(estimate), estimate["interval"])
+    return (*three_cells(estimate), estimate["interval"])
 
 
-def _three(estimate: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(_number(estimate[key]) for key in ("value", "low", "high"))
+def three_cells(estimate: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(number_cell(estimate[key]) for key in ("value", "low", "high"))
 
 
-def _interval(estimate: dict[str, Any]) -> str:
+def interval_cell(estimate: dict[str, Any]) -> str:
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     return "–" if None in (value, low, high) else f"{value:.4g} [{low:.3g}, {high:.3g}]"
 
 
-def _number(value: float | int | None) -> str:
+def number_cell(value: float | int | None) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
