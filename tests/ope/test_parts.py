@@ -143,6 +143,16 @@ def test_a_log_without_candidates_has_all_its_actions(tmp_path: Path, small: Non
     assert any("all 4 actions" in note for note in cut.notes)
 
 
+def test_actions_of_other_widths_are_one_log(tmp_path: Path, small: None) -> None:
+    lists = ("candidates", "logging_probabilities", "candidate_rate")
+    first, second = (table(seed).drop(*lists) for seed in range(2))
+    names = [str(tmp_path / name) for name in ("1.parquet", "2.parquet")]
+    first.with_columns(pl.col("action").cast(pl.Int16)).write_parquet(names[0])
+    second.with_columns(pl.col("action").cast(pl.Int32) + 100_000).write_parquet(names[1])
+    found = evaluate(log_parts(names), [UniformPolicy()], ["ips"])
+    assert any(f"all {2 * ACTIONS} actions" in note for note in found.notes)
+
+
 def test_what_is_not_parquet_is_read_whole(tmp_path: Path, small: None) -> None:
     lists = ("candidates", "logging_probabilities", "candidate_rate")
     path = tmp_path / "log.csv"
