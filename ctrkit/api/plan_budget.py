@@ -12,12 +12,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ctrkit.api.model import Model, load
+from ctrkit.api.model import Model
 from ctrkit.api.results import Result, write_run
-from ctrkit.api.sample_logs import bundled
-from ctrkit.api.simulate_bidding import BiddingConfig, scored_auctions
+from ctrkit.api.simulate_bidding import BiddingConfig, opened_auctions, scored_auctions
 from ctrkit.bidding import budget_plan as planning
-from ctrkit.bidding import read_auction_log
 from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
@@ -255,20 +253,9 @@ def _curves_of_auctions(
     on_step: OnStep,
 ) -> tuple[list[planning.Line], tuple[str, ...]]:
     """What the log's auctions could have brought on a day, by campaign and hour of the day (UTC)."""
-    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
-    table, file = read_auction_log(source), name_of(source)
-    notes: tuple[str, ...] = ()
-    if auctions is None:
-        notes += ("The auctions are the sample that ships with ctrkit.",)
-    if model is None and "pctr" not in table.columns:
-        model = "model.pt"
-    scorer = model if isinstance(model, Model) or model is None else load(model)
+    table, file, scorer, notes = opened_auctions(auctions, model)
     if scorer is not None:
         notes += ("Values are those that the model expects, not what was earned.",)
-    if scorer is not None and not scorer.calibrators:
-        notes += (
-            "The model is not calibrated, and plans are only as good as it is: run `ctrkit calibrate`.",
-        )
     bidding = BiddingConfig(value_per_click=settings.value_per_click)
     values = [chunk.slots.value for chunk in scored_auctions(table, scorer, bidding, file, on_step)]
     value = np.concatenate(values)

@@ -144,16 +144,7 @@ def simulate_bidding(
         raise ConfigError(
             f"the budget is {budget:g} and must be above 0", mend="Give for example --budget 1000"
         )
-    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
-    table, file = read_auction_log(source), name_of(source)
-    notes: tuple[str, ...] = ()
-    if auctions is None:
-        notes += ("The auctions are the sample that ships with ctrkit.",)
-    if model is None and "pctr" not in table.columns:
-        model = "model.pt"
-    scorer = model if isinstance(model, Model) or model is None else load(model)
-    if scorer is not None and not scorer.calibrators:
-        notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
+    table, file, scorer, notes = opened_auctions(auctions, model)
     names = settings.strategies or (_WITHOUT_MODEL if scorer is None else _WITH_MODEL)
     posterior = scorer.posterior if scorer is not None else None
     simulation = simulate(
@@ -172,6 +163,29 @@ def simulate_bidding(
     write_table(simulation.events, Path(out) / "events.parquet")
     write_run(out, "simulate-bidding", {"budget": budget, **settings.model_dump(mode="json")}, result)
     return result
+
+
+def opened_auctions(
+    auctions: TableLike | None, model: str | os.PathLike[str] | Model | None
+) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
+    """The log of auctions and its name, the model that scores them, and what is to be said of both.
+
+    Args:
+        auctions: an auction log; None for the sample log.
+        model: an artifact or a path to one. With None the log's `pctr` column scores, and where the log has
+            none, `model.pt`.
+    """
+    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
+    table = read_auction_log(source)
+    notes: tuple[str, ...] = ()
+    if auctions is None:
+        notes += ("The auctions are the sample that ships with ctrkit.",)
+    if model is None and "pctr" not in table.columns:
+        model = "model.pt"
+    scorer = model if isinstance(model, Model) or model is None else load(model)
+    if scorer is not None and not scorer.calibrators:
+        notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
+    return table, name_of(source), scorer, notes
 
 
 def scored_auctions(

@@ -15,6 +15,7 @@ from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.bid_evaluation import GRID, KINDS, MEANING, _predictions, evaluate_bids
 from ctrkit.ope.bid_log import read_bid_log
 from ctrkit.ope.continuous import ContinuousRows
+from tests.ope.estimates import numbers
 
 RANGE = (0.0, 2.0)
 
@@ -45,20 +46,6 @@ def draw(seed: int, rows: int = 600, users: bool = False) -> pl.DataFrame:
 def truth() -> float:
     """E[0.15 + 0.25 x (0.6 + 0.8 x)], x uniform; straight in the bid, so smoothing is unbiased."""
     return 0.15 + 0.25 * (0.3 + 0.8 / 3)
-
-
-def numbers(estimates: Any) -> Any:
-    return [
-        [
-            found.value,
-            found.interval.low,
-            found.interval.high,
-            found.difference,
-            found.difference_interval.low,
-            found.difference_interval.high,
-        ]
-        for found in estimates
-    ]
 
 
 def by_hand(table: pl.DataFrame) -> ContinuousRows:

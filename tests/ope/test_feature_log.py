@@ -19,6 +19,7 @@ from ctrkit.ope.embeddings import (
 )
 from ctrkit.ope.feature_log import MEANING, FeatureEstimators, features_of_actions
 from ctrkit.ope.log import BanditLog, read_bandit_log
+from tests.ope.estimates import numbers
 
 KINDS = [MarginalizedInversePropensityScoring, SelfNormalizedMarginalized, OffCEM]
 ACTIONS = 12
@@ -106,20 +107,6 @@ def by_hand(table: pl.DataFrame, policy: Any, users: bool) -> FeatureRows:
         *predictions(table, policy),
         log.users if users else None,
     )
-
-
-def numbers(estimates: Any) -> Any:
-    return [
-        [
-            found.value,
-            found.interval.low,
-            found.interval.high,
-            found.difference,
-            found.difference_interval.low,
-            found.difference_interval.high,
-        ]
-        for found in estimates
-    ]
 
 
 @pytest.mark.parametrize("users", [False, True])

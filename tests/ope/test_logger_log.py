@@ -22,6 +22,7 @@ from ctrkit.ope.loggers import (
     WeightedLoggers,
     WeightedLoggersDoublyRobust,
 )
+from tests.ope.estimates import numbers
 
 IDS = [2, 10, 30]
 MEANS = np.array([0.1, 0.2, 0.4])
@@ -75,20 +76,6 @@ def by_hand(table: pl.DataFrame, users: bool) -> LoggerRows:
         table["q_policy"].to_numpy(),
         np.unique(table["user_id"].to_numpy(), return_inverse=True)[1] if users else None,
     )
-
-
-def numbers(estimates: Any) -> Any:
-    return [
-        [
-            found.value,
-            found.interval.low,
-            found.interval.high,
-            found.difference,
-            found.difference_interval.low,
-            found.difference_interval.high,
-        ]
-        for found in estimates
-    ]
 
 
 def expected(table: pl.DataFrame, users: bool, reward_range: Any) -> list[Any]:

@@ -17,11 +17,13 @@ from ctrkit.ope.importance import InversePropensityScoring, OnPolicy, SelfNormal
 from ctrkit.ope.log import BanditLog, read_bandit_log
 from ctrkit.ope.outcome_log import MEANING, OutcomeLog
 from ctrkit.ope.outcomes import RATIOS, Outcomes
+from tests.ope.estimates import numbers
 
 OLD, NEW = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 CLICK, BUY, WORTH, COST = (
     np.array(values) for values in ([0.2, 0.4, 0.6], [0.3, 0.5, 0.4], [5.0, 8.0, 6.0], [0.5, 1.0, 1.5])
 )
+
 NAMES = ("click", "conversion", "value", "cost")
 RANGE = {"value": (0.0, 16.0)}
 TRUTH = {
@@ -63,20 +65,6 @@ def fed(table: pl.DataFrame, cuts: list[int], *settings: Any, q: Any = None, **m
         log = read_bandit_log(table[start:end])
         found.update(log, rows_of(log), q(log) if q is not None else None)
     return found
-
-
-def numbers(estimates: Any) -> Any:
-    return [
-        [
-            found.value,
-            found.interval.low,
-            found.interval.high,
-            found.difference,
-            found.difference_interval.low,
-            found.difference_interval.high,
-        ]
-        for found in estimates
-    ]
 
 
 def model(log: BanditLog) -> dict[str, Any]:

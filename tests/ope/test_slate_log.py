@@ -13,6 +13,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.log import read_bandit_log
 from ctrkit.ope.slate_log import KINDS, MEANING, SlateLog, has_slates
 from ctrkit.ope.slates import SlateRows
+from tests.ope.estimates import numbers
 
 SLOTS = 3
 RANGES = [None, (0.0, 1.0)]
@@ -73,20 +74,6 @@ def fed(table: pl.DataFrame, cuts: list[int], reward_range: tuple[float, float] 
         log = read_bandit_log(table[start:end])
         found.update(log, log.target_probability())
     return found
-
-
-def numbers(estimates: Any) -> Any:
-    return [
-        [
-            found.value,
-            found.interval.low,
-            found.interval.high,
-            found.difference,
-            found.difference_interval.low,
-            found.difference_interval.high,
-        ]
-        for found in estimates
-    ]
 
 
 @pytest.mark.parametrize("first", [0, 1])
