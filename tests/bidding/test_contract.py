@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import STRATEGIES, Auctions, BidStrategy, TickResult, parse_strategy, simulate
-from ctrkit.bidding.strategies import History
+from ctrkit.bidding.strategies import ExploringBidding, History
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
@@ -79,8 +79,12 @@ def test_same_seed_same_bids_and_another_seed_no_surprise(made: Made) -> None:
     strategy, auctions = made
     runs = [simulate(auctions, [strategy], 500.0, seed=seed).events for seed in (3, 3, 4)]
     assert runs[0].equals(runs[1])
-    draws = strategy.name in ("random", "thompson", "throttling")
+    draws = strategy.name in ("random", "throttling", "thompson", "bootstrapped", "epsilon-greedy")
     assert runs[0].equals(runs[2]) is not draws
+
+
+def learns_nothing_from_history(strategy: BidStrategy[Any]) -> bool:
+    return isinstance(strategy, ExploringBidding) or strategy.name in ("truthful", "throttling")
 
 
 def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
@@ -90,7 +94,7 @@ def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
     assert type(tuned) is type(strategy)
     before, after = simulate(auctions, [strategy], budget), simulate(auctions, [tuned], budget)
     if tuned is strategy:
-        assert strategy.name in ("truthful", "throttling", "thompson")
+        assert learns_nothing_from_history(strategy)
     else:
         assert after.strategies[0].value > 0.97 * before.strategies[0].value
 
@@ -98,7 +102,7 @@ def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
 def test_a_history_without_prices_tells_what_is_missing(made: Made) -> None:
     strategy, _ = made
     none = History(np.ones(3), np.ones(3), np.ones(3), np.zeros(3, np.bool_))
-    if strategy.name in ("truthful", "throttling", "thompson"):
+    if learns_nothing_from_history(strategy):
         assert strategy.tuned(none, 1.0) is strategy
         return
     with pytest.raises(DataError, match=f"{strategy.name}.*market price"):
@@ -127,13 +131,17 @@ def test_works_without_known_clicks_and_in_episodes(made: Made) -> None:
     assert result.strategies[0].wins > 0
 
 
+# What a parameter that is neither a share nor a factor may be.
+_GIVEN = {"bid_value": "mean", "members": 4.0}
+
+
 def test_its_label_gives_it_back(made: Made) -> None:
     strategy, _ = made
-    given = dict.fromkeys(strategy.parameters(), 0.25)
+    given = {name: _GIVEN.get(name, 0.25) for name in strategy.parameters()}
     settings = ",".join(f"{key}={value}" for key, value in given.items())
     posterior = getattr(strategy, "posterior", None)
     changed = parse_strategy(f"{strategy.name}:{settings}", posterior)
-    assert all(getattr(changed, key) == 0.25 for key in given)
+    assert all(getattr(changed, key) == value for key, value in given.items())
     assert parse_strategy(changed.label, posterior) == changed
 
 

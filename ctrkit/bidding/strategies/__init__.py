@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, fields_of
+from ctrkit.bidding.strategies.bootstrapped import BootstrappedBidding
 from ctrkit.bidding.strategies.constant import ConstantBidding
 from ctrkit.bidding.strategies.dual import AdditiveDualBidding, DualBidding
+from ctrkit.bidding.strategies.epsilon_greedy import EpsilonGreedyBidding
+from ctrkit.bidding.strategies.exploring import ExploringBidding
 from ctrkit.bidding.strategies.fixed_multiplier import FixedMultiplierBidding
+from ctrkit.bidding.strategies.greedy import GreedyBidding
 from ctrkit.bidding.strategies.lift import LiftBidding
 from ctrkit.bidding.strategies.linear import LinearBidding
 from ctrkit.bidding.strategies.ortb import Ortb1Bidding, Ortb2Bidding
 from ctrkit.bidding.strategies.pid import PidBidding
 from ctrkit.bidding.strategies.risk_aware import RiskAwareBidding
 from ctrkit.bidding.strategies.rlb import RlbBidding, SsMdpBidding
+from ctrkit.bidding.strategies.shaded import ShadedBidding
+from ctrkit.bidding.strategies.target import TargetBidding
 from ctrkit.bidding.strategies.thompson import ThompsonBidding
 from ctrkit.bidding.strategies.throttling import ThrottlingBidding
 from ctrkit.bidding.strategies.traffic_pid import TrafficPidBidding
 from ctrkit.bidding.strategies.truthful import TruthfulBidding
+from ctrkit.bidding.strategies.ucb import UcbBidding
 from ctrkit.bidding.strategies.uniform_random import UniformRandomBidding
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -40,6 +47,12 @@ _KNOWN: Final[tuple[type[BidStrategy[Any]], ...]] = (
     ThrottlingBidding,
     FixedMultiplierBidding,
     ThompsonBidding,
+    BootstrappedBidding,
+    UcbBidding,
+    EpsilonGreedyBidding,
+    GreedyBidding,
+    ShadedBidding,
+    TargetBidding,
 )
 
 # A new strategy is added there, and with that to the command line and the shared tests.
@@ -50,9 +63,13 @@ __all__ = [
     "AdditiveDualBidding",
     "BidStrategy",
     "Bids",
+    "BootstrappedBidding",
     "ConstantBidding",
     "DualBidding",
+    "EpsilonGreedyBidding",
+    "ExploringBidding",
     "FixedMultiplierBidding",
+    "GreedyBidding",
     "History",
     "LiftBidding",
     "LinearBidding",
@@ -61,12 +78,15 @@ __all__ = [
     "PidBidding",
     "RiskAwareBidding",
     "RlbBidding",
+    "ShadedBidding",
     "SsMdpBidding",
+    "TargetBidding",
     "ThompsonBidding",
     "ThrottlingBidding",
     "TickResult",
     "TrafficPidBidding",
     "TruthfulBidding",
+    "UcbBidding",
     "UniformRandomBidding",
     "parse_strategy",
 ]
@@ -103,13 +123,14 @@ def parse_strategy(text: str, posterior: LastLayerPosterior | None = None) -> Bi
         if key in arguments:
             raise ConfigError(f"strategy '{text}': {key} is given twice", mend="Leave one out")
         try:
-            arguments[key] = float(value)
+            # A parameter whose default is a text takes one.
+            arguments[key] = value if isinstance(getattr(cls, key), str) else float(value)
         except ValueError as error:
             raise ConfigError(
                 f"strategy '{name}': {key} is '{value}', which is no number",
                 mend=f"Write for example {name}:{key}=1",
             ) from error
-    if cls is ThompsonBidding and posterior is None:
+    if issubclass(cls, ExploringBidding) and posterior is None:
         raise ConfigError(
             f"strategy '{name}' draws from a model's last layer, and there is no model with a posterior",
             mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",

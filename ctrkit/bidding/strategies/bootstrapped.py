@@ -1,0 +1,92 @@
+"""Bootstrapped exploration: an ensemble whose members each saw the clicks in other amounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ctrkit.bidding.auctions import Floats
+from ctrkit.bidding.strategies.exploring import Posterior
+from ctrkit.bidding.strategies.thompson import ThompsonBidding
+from ctrkit.errors import ConfigError
+from ctrkit.policies.laplace import LastLayerPosterior
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """B weight vectors that stand for a posterior.
+
+    Attributes:
+        members: each learns by itself; of its posterior only the mean is used.
+        updates: so far; the seed of the next update's weights, so that an update is a function of its state.
+    """
+
+    members: tuple[LastLayerPosterior, ...]
+    updates: int = 0
+
+    @classmethod
+    def of(cls, prior: LastLayerPosterior, members: int, seed: int = 0) -> Ensemble:
+        """Members drawn from the prior, moved so that their mean is the prior's and their spread unbiased."""
+        drawn = prior.sample(np.random.default_rng(seed), members)
+        around = (drawn - drawn.mean(axis=0)) * np.sqrt(members / (members - 1))
+        return cls(tuple(LastLayerPosterior(prior.mean + one, prior.precision) for one in around))
+
+    @property
+    def weights(self) -> Floats:
+        """[B, D + 1]."""
+        return np.stack([member.mean for member in self.members])
+
+    @property
+    def mean(self) -> Floats:
+        """[D + 1]."""
+        return np.asarray(self.weights.mean(axis=0))
+
+    def sample(self, rng: np.random.Generator, size: int) -> Floats:
+        """For each of `size` slots one member, [size, D + 1]."""
+        return np.asarray(self.weights[rng.integers(len(self.members), size=size)])
+
+    def deviation(self, features: Floats) -> Floats:
+        """Of the members' scores of features [..., D + 1], [...]."""
+        return np.asarray((features @ self.weights.T).std(axis=-1))
+
+    def update(self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None) -> Ensemble:
+        """Each member after every impression was repeated Poisson(1) times for it."""
+        x, y = np.asarray(hidden, np.float64), np.asarray(clicks, np.float64)
+        fixed = np.zeros(len(y)) if offset is None else np.asarray(offset, np.float64)
+        times = np.random.default_rng(self.updates + 1).poisson(1.0, (len(self.members), len(y)))
+        rows = [np.repeat(np.arange(len(y)), count) for count in times]
+        learnt = zip(self.members, rows, strict=True)
+        return Ensemble(
+            tuple(member.update(x[row], y[row], fixed[row]) for member, row in learnt), self.updates + 1
+        )
+
+
+@dataclass(frozen=True)
+class BootstrappedBidding(ThompsonBidding):
+    """For every slot one member of an ensemble is taken, and the ad that it holds for the best is chosen.
+
+    The members begin as draws from the prior, so that they disagree before there are clicks; each then
+    learns from every impression won Poisson(1) times, the online form of the bootstrap.
+
+    Source: I. Osband, C. Blundell, A. Pritzel, B. Van Roy, Deep exploration via bootstrapped DQN, NeurIPS
+    2016; N. Oza, S. Russell, Online bagging and boosting, AISTATS 2001.
+
+    Attributes:
+        members: B, at least 2; time and memory grow with it.
+    """
+
+    name = "bootstrapped"
+    members: float = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (np.isfinite(self.members) and self.members >= 2 and self.members == int(self.members)):
+            raise ConfigError(
+                f"strategy '{self.name}': members is {self.members:g} and must be a whole number above 1",
+                mend="Give for example members=10",
+            )
+
+    def prior(self) -> Posterior:
+        return Ensemble.of(self.posterior.centred(), int(self.members))

@@ -1,0 +1,243 @@
+"""First-price bid shading under a budget: bids between what wins and what a win is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.landscapes import LogLogistic, LogNormal, PriceBounds, SmoothLandscape
+from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.shading import ShadingTable
+from ctrkit.bidding.strategies.base import (
+    NO_TEXT,
+    Bids,
+    BidStrategy,
+    Floats,
+    History,
+    TickResult,
+    best_ad,
+    check_history,
+    check_not_negative,
+    check_positive,
+)
+from ctrkit.bidding.strategies.scaled import highest_within
+from ctrkit.errors import ConfigError, DataError
+
+FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)
+# The first fit is tried after so many auctions, and the next after so many times those seen by then,
+FIRST_FIT, GROWTH = 100, 1.5
+# but at the latest when half of the auctions that a fit looks at are new.
+WINDOW = 50_000
+# A fit is used once the standard errors of its location (in log price) and log shape are below this.
+LARGEST_ERROR = 0.5
+# Bids go into a fit rounded to this many levels an octave, 0.3 % at most, so that many are equal.
+LEVELS = 128
+# Explored bids spread over a factor of this.
+SPREAD = 4.0
+# Quantiles of the values from which a first multiplier is found.
+SAMPLE = 4096
+# Fractions of its multiples fill [0, 1) evenly: the golden section.
+GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+
+
+@dataclass(frozen=True)
+class Notices:
+    """What n bids learnt in a first-price market.
+
+    Attributes:
+        bid: [n], above 0.
+        won: [n], bool: z ≤ bid, else z > bid.
+    """
+
+    bid: Floats
+    won: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ShadedState:
+    """Pace of the episode, and what is known of the market.
+
+    Attributes:
+        table: bids by worth of the landscape; None before the first fit.
+        notices: by tick, the latest that a fit looks at.
+        seen: auctions so far, over all episodes; fit_at: with so many a fit is tried.
+        wins: so far, and own_price of them that paid just what was bid.
+    """
+
+    pace: Pace
+    table: ShadingTable | None
+    notices: tuple[Notices, ...] = ()
+    seen: int = 0
+    fit_at: int = FIRST_FIT
+    wins: int = 0
+    own_price: int = 0
+
+    @property
+    def first_price(self) -> bool:
+        """Whether, as far as is known, winners pay their bids."""
+        return 2 * self.own_price >= self.wins
+
+
+@dataclass(frozen=True)
+class ShadedBidding(BidStrategy[ShadedState]):
+    """b = argmax (v − μ·b) F(b), with the landscape F and the budget's multiplier μ both learnt on the way.
+
+    For first-price auctions. μ is paced as by `dual`. F is the likelier of a log-normal and a log-logistic
+    landscape, fitted to what the bidder itself learns: at a win that the price was at most its bid, at a
+    loss that it was above. It is fitted anew whenever the auctions seen have grown by half, so that the work
+    grows as the log does.
+
+    Before the first fit, bids are those of `dual`, v/μ, of which the share `exploration` is scaled down by
+    factors of up to 4, so that wins and losses lie side by side and determine F. Afterwards the share falls
+    with the square root of the ticks, and an explored bid is between half and twice the best one, and at
+    most v/μ. Which bids explore is fixed by the place of the auction (multiples of the golden section), and
+    no matter of luck.
+
+    Where most wins pay less than was bid the auction is no first-price one. There is nothing to shade then,
+    and the bids are those of `dual`. (Bids rounded down to whole units pay themselves; a largest bid that
+    cuts most bids off looks like a second price, and leaves little to shade.)
+
+    Source: Q. Wang et al., Learning to bid in repeated first-price auctions with budgets, ICML 2023 (arXiv
+    2304.13477), for the two-fold learning, with a parametric F in place of the empirical one.
+
+    Attributes:
+        step, initial_multiplier: as of dual pacing.
+        exploration: share of bids that explore, from 0 to 1.
+        landscape: F, known beforehand or by `tuned`; bids are shaded from the start, and it is still fitted.
+    """
+
+    name = "shaded"
+    step: float = 1.0
+    initial_multiplier: float | None = None
+    exploration: float = 0.1
+    landscape: SmoothLandscape | None = field(default=None, metadata=NO_TEXT)
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "step", self.step)
+        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+        check_not_negative(self.name, "exploration", self.exploration)
+        if self.exploration > 1:
+            raise ConfigError(
+                f"strategy '{self.name}': exploration is {self.exploration:g} and a share of bids",
+                mend="Give a share from 0 to 1",
+            )
+
+    @property
+    def pacer(self) -> DualPacer:
+        return DualPacer(self.step, self.initial_multiplier)
+
+    def start(self, budget: float, auctions: int) -> ShadedState:
+        table = None if self.landscape is None else ShadingTable.of(self.landscape)
+        return ShadedState(self.pacer.start(budget, auctions), table)
+
+    def restart(self, state: ShadedState, budget: float, auctions: int) -> ShadedState:
+        return replace(state, pace=self.pacer.start(budget, auctions))
+
+    def bid(self, state: ShadedState, slots: Slots, rng: np.random.Generator) -> Bids:
+        ad, value = best_ad(slots.value)
+        worth = self.pacer.bid(state.pace, value)
+        amount = self._shaded(state, worth) if state.first_price else worth
+        return Bids(ad, amount, value, self.pacer.multiplier(state.pace, value))
+
+    def _shaded(self, state: ShadedState, worth: Floats) -> Floats:
+        best, highest, share = worth, 1.0, self.exploration
+        if state.table is not None:
+            best, highest = state.table.bid(worth), np.sqrt(SPREAD)
+            share = self.exploration / np.sqrt(1 + state.pace.ticks)
+        place = np.mod((state.seen + 1 + np.arange(len(worth))) * GOLDEN, 1.0)
+        explored = np.minimum(best * highest * SPREAD ** -(place / max(share, GOLDEN / 1e9)), worth)
+        # More than what is left cannot be bid, and a loss then says no more than that.
+        return np.minimum(np.where(place < share, explored, best), max(state.pace.remaining, 0.0))
+
+    def update(self, state: ShadedState, result: TickResult) -> ShadedState:
+        bids, won, paid = result.bids.amount, result.won, result.paid
+        own = won & ((paid == bids) | (paid == np.floor(bids)))
+        after = replace(
+            state,
+            pace=self.pacer.update(state.pace, result.bids.value, float(paid.sum())),
+            seen=state.seen + len(bids),
+            wins=state.wins + int(won.sum()),
+            own_price=state.own_price + int(own.sum()),
+        )
+        if not after.first_price:
+            return replace(after, notices=(), table=None)
+        # A win below its bid was cut off, by a largest bid or the budget, and so may have been what lost.
+        cut = float(paid[won & ~own].min(initial=np.inf))
+        bid = np.where(won, paid, np.minimum(bids, cut))
+        notices = (*state.notices, Notices(bid[bid > 0], won[bid > 0]))
+        rows = sum(len(one.bid) for one in notices)
+        while rows - len(notices[0].bid) >= WINDOW:
+            rows, notices = rows - len(notices[0].bid), notices[1:]
+        after = replace(after, notices=notices)
+        if after.seen < after.fit_at:
+            return after
+        next_fit = after.seen + min(int((GROWTH - 1) * after.seen), WINDOW // 2)
+        return replace(after, table=_fitted(notices) or after.table, fit_at=next_fit)
+
+    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+        """With the landscape of the history's market prices, and the multiplier that just spends in it.
+
+        A history of one's own first-price wins does not know these prices: fit a landscape to
+        `PriceBounds.win_notice` and give it as `landscape`.
+        """
+        check_history(self.name, history)
+        price = history.market_price
+        high = np.where(history.known, price, np.inf)
+        landscape = _likelier(PriceBounds(price, high, np.ones(len(price))))
+        multiplier = spending_multiplier(landscape, history.value, budget_per_auction)
+        return replace(self, landscape=landscape, initial_multiplier=multiplier)
+
+
+def spending_multiplier(landscape: SmoothLandscape, value: Floats, budget_per_auction: float) -> float:
+    """The μ at which shaded first-price bids are expected to spend just the budget.
+
+    It is the best one: with it the bids solve  max Σ v F(b)  subject to  Σ b F(b) ≤ B  in expectation. Where
+    the budget does not bind, the highest μ at which bids no longer rise.
+
+    Args:
+        value: [n], of auctions like those to come; many are represented by their quantiles.
+    """
+    some = value if len(value) <= SAMPLE else np.quantile(value, (np.arange(SAMPLE) + 0.5) / SAMPLE)
+    table = ShadingTable.of(landscape)
+
+    def spend(scale: float) -> float:
+        bid = table.bid(some * scale)
+        return float((bid * landscape.win_probability(bid)).mean())
+
+    most = spend(2.0**200)
+    return 1.0 / highest_within(spend, min(budget_per_auction, float(np.nextafter(most, 0.0))))
+
+
+def _likelier(bounds: PriceBounds) -> SmoothLandscape:
+    """The likelier of the families' fits.
+
+    Raises:
+        DataError: where no family can be fitted, with the last one's reason.
+    """
+    fits, reason = [], None
+    for family in FAMILIES:
+        try:
+            fits.append(family.fit(bounds))
+        except DataError as error:
+            reason = error
+    if reason is not None and not fits:
+        raise reason
+    return max(fits, key=lambda one: one.log_likelihood(bounds))
+
+
+def _fitted(notices: tuple[Notices, ...]) -> ShadingTable | None:
+    """The table of a landscape of these notices; None where they do not yet determine it."""
+    bid, won = (np.concatenate([getattr(one, name) for one in notices]) for name in ("bid", "won"))
+    level = np.exp2(np.round(np.log2(bid) * LEVELS) / LEVELS)
+    try:
+        landscape = _likelier(PriceBounds.win_notice(level, won.astype(np.float64)).merged())
+    except DataError:
+        return None
+    covariance = landscape.covariance
+    if covariance is None or not (np.diag(covariance)[:2] < LARGEST_ERROR**2).all():
+        return None
+    return ShadingTable.of(landscape)
