@@ -2,7 +2,7 @@
 
 from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, read_auction_log
 from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
-from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.pacing import DualPacer, Pace, SpendPlan
 from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
 from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.simulator import simulate
@@ -32,6 +32,7 @@ __all__ = [
     "Pace",
     "SimulationResult",
     "Slots",
+    "SpendPlan",
     "StrategyResult",
     "ThompsonBidding",
     "TickResult",

@@ -10,12 +10,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.bidding.auctions import Auctions
-from ctrkit.bidding.clearing import clear
+from ctrkit.bidding.clearing import Cleared, clear
+from ctrkit.bidding.every_auction import replay_paced
 from ctrkit.bidding.hindsight import hindsight_optimum
 from ctrkit.bidding.result import OptimumResult, StrategyResult
 from ctrkit.bidding.rules import AuctionRule
-from ctrkit.bidding.strategies import BidStrategy, TickResult
-from ctrkit.bidding.strategies.base import best_ad, of_ad
+from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
+from ctrkit.bidding.strategies.base import Indices, best_ad, of_ad
 from ctrkit.bidding.ticks import Tick
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -47,23 +48,25 @@ class MarketLedger:
     Args:
         max_bid: largest bid; what is dearer cannot be bought, by the optimum either.
         rule: of the exchange.
+        tick: auctions between two updates of the strategies.
     """
 
-    def __init__(self, max_bid: float, rule: AuctionRule) -> None:
-        self.max_bid, self.rule = max_bid, rule
-        self.auctions = 0
-        self.episodes = 0
+    def __init__(self, max_bid: float, rule: AuctionRule, tick: int) -> None:
+        self.max_bid, self.rule, self.tick = max_bid, rule, tick
+        self.auctions = self.ticks = self.episodes = 0
         self._columns = _Columns()
 
-    def record(self, tick: Tick) -> None:
-        """Write down a tick."""
-        auctions, n = tick.auctions, len(tick.auctions)
+    def record(self, piece: Tick) -> None:
+        """Write down a piece of the stream, that begins with a tick."""
+        auctions, n = piece.auctions, len(piece.auctions)
         best, value = best_ad(auctions.expected_value)
+        tick = self.ticks + np.arange(n, dtype=np.int32) // self.tick
         self.auctions += n
-        self.episodes = tick.episode + 1
+        self.ticks = int(tick[-1]) + 1
+        self.episodes = piece.episode + 1
         self._columns.append(
-            episode=np.full(n, tick.episode, np.int32),
-            tick=np.full(n, tick.index, np.int32),
+            episode=np.full(n, piece.episode, np.int32),
+            tick=tick.astype(np.int32),
             timestamp=auctions.timestamp,
             market_price=auctions.market_price,
             best_value=np.where(self._least_price(auctions.market_price) <= self.max_bid, value, 0.0),
@@ -102,10 +105,11 @@ class StrategyLedger:
     Args:
         name: under which it is reported.
         seed: of its draws; strategies of the same seed draw the same numbers.
+        tick: auctions between two updates.
     """
 
-    def __init__(self, name: str, strategy: BidStrategy[Any], seed: int) -> None:
-        self.name, self.strategy = name, strategy
+    def __init__(self, name: str, strategy: BidStrategy[Any], seed: int, tick: int) -> None:
+        self.name, self.strategy, self.tick = name, strategy, tick
         self._rng = np.random.default_rng(seed)
         self._state: Any = None
         self._spent, self._spent_before = 0.0, 0.0  # in this episode, and in those before
@@ -123,22 +127,40 @@ class StrategyLedger:
     def play(
         self, auctions: Auctions, budget: float, max_bid: float, integer_bids: bool, rule: AuctionRule
     ) -> None:
-        """Bid on a tick, clear it, and learn from it."""
-        slots = auctions.slots
-        bids = self.strategy.bid(self._state, slots, self._rng)
-        price = auctions.market_price
-        cleared = clear(bids.amount, price, budget, self._spent, max_bid, integer_bids, rule)
+        """Bid on auctions tick by tick: clear each tick, and learn from it."""
+        # By type, for a strategy that derives from this one bids in another way.
+        if self.tick == 1 and type(self.strategy) is DualBidding and auctions.click_probability.shape[1] == 1:
+            replayed = replay_paced(
+                auctions.slots.value[:, 0], auctions.market_price, self.strategy.pacer, self._state,
+                budget=budget, spent=self._spent, max_bid=max_bid, integer_bids=integer_bids, rule=rule,
+            )  # fmt: skip
+            self._state = replayed.pace
+            if replayed.cleared is not None and replayed.multiplier is not None:
+                ad = np.zeros(len(auctions), np.intp)
+                self._record(auctions, ad, replayed.cleared, replayed.multiplier)
+            return
+        for start in range(0, len(auctions), self.tick):
+            now = auctions[start : start + self.tick]
+            slots = now.slots
+            bids = self.strategy.bid(self._state, slots, self._rng)
+            price = now.market_price
+            cleared = clear(bids.amount, price, budget, self._spent, max_bid, integer_bids, rule)
+            multiplier = np.full(len(now), np.nan if bids.multiplier is None else bids.multiplier)
+            click = self._record(now, bids.ad, cleared, multiplier)
+            self._state = self.strategy.update(
+                self._state, TickResult(slots, bids, cleared.won, cleared.paid, click)
+            )
+
+    def _record(self, auctions: Auctions, ad: Indices, cleared: Cleared, multiplier: Floats) -> Floats | None:
+        """Write down what became of bids on these ads; gives the clicks."""
 
         def of_won(potential: NDArray[Any] | None) -> Floats | None:
-            return None if potential is None else np.where(cleared.won, of_ad(potential, bids.ad), 0.0)
+            return None if potential is None else np.where(cleared.won, of_ad(potential, ad), 0.0)
 
         click = of_won(auctions.click)
-        self._state = self.strategy.update(
-            self._state, TickResult(slots, bids, cleared.won, cleared.paid, click)
-        )
         self._spent = cleared.spent
         self._columns.append(
-            ad=bids.ad.astype(np.int32),
+            ad=ad.astype(np.int32),
             bid=cleared.bid,
             won=cleared.won,
             click=click,
@@ -146,8 +168,9 @@ class StrategyLedger:
             earned=of_won(auctions.earned),
             value=of_won(auctions.expected_value),
             spend=cleared.paid,
-            multiplier=np.full(len(auctions), np.nan if bids.multiplier is None else bids.multiplier),
+            multiplier=multiplier,
         )
+        return click
 
     def events(self, market: pl.DataFrame) -> pl.DataFrame:
         """One row an auction, beside the market's columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ class Pace:
         ticks: updates so far.
         flat: the budget an auction at the start, ρ of a plan that is never revised.
         first: the first multiplier.
+        auctions: expected in the whole episode, by which a plan knows how far it is.
     """
 
     remaining: float
@@ -32,6 +33,40 @@ class Pace:
     ticks: int = 0
     flat: float = 0.0
     first: float | None = None
+    auctions: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SpendPlan:
+    """What part of its budget an episode spends in each of m equal parts of its auctions.
+
+    Even spend an auction is best where all hours are alike. Where prices and values move with the hour, the
+    best spend does too, and the shape of an earlier day tells how.
+
+    Attributes:
+        share: [m], above 0, in any unit; made to add up to 1.
+
+    Raises:
+        ConfigError: for no parts, or one that is not finite and above 0.
+    """
+
+    share: Floats
+    _spent: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        share = np.asarray(self.share, np.float64)
+        if share.ndim != 1 or not len(share) or not (np.isfinite(share) & (share > 0)).all():
+            raise ConfigError(
+                "the parts of a spend plan are not all finite and above 0",
+                mend="Give each part of the episode its share of the budget, a quiet one a small share",
+            )
+        object.__setattr__(self, "share", share / share.sum())
+        object.__setattr__(self, "_spent", np.concatenate([[0.0], np.cumsum(self.share)]))
+
+    def spent(self, gone: float) -> float:
+        """The part of the budget that is to be spent when this part of the episode's auctions is over."""
+        m = len(self.share)
+        return float(np.interp(gone * m, np.arange(m + 1), self._spent))
 
 
 @dataclass(frozen=True)
@@ -54,13 +89,18 @@ class DualPacer:
     Source: S. Balseiro, H. Lu, V. Mirrokni, The best of many worlds: dual mirror descent for online
     allocation problems, Operations Research 71 (2023), arXiv 2011.10124.
 
+    With a plan of the episode, ρ_t is what remains of the budget by the plan's shape: to a tick that the plan
+    gives a share s of all it has left goes that share s of all that is left.
+
     Attributes:
         step: η of the first tick, above 0.
         initial_multiplier: the first μ, for example `hindsight_optimum(...).multiplier` of an older log.
+        plan: of the spend over the episode; even by default.
     """
 
     step: float = 1.0
     initial_multiplier: float | None = None
+    plan: SpendPlan | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("step", self.step), ("initial_multiplier", self.initial_multiplier)):
@@ -69,7 +109,9 @@ class DualPacer:
 
     def start(self, budget: float, auctions: int) -> Pace:
         """The state before the first of `auctions` expected auctions."""
-        return Pace(budget, auctions, self.initial_multiplier, flat=budget / max(auctions, 1))
+        return Pace(
+            budget, auctions, self.initial_multiplier, flat=budget / max(auctions, 1), auctions=auctions
+        )
 
     def multiplier(self, pace: Pace, value: Floats) -> float | None:
         """μ for slots of expected value [n]; None as long as every value was 0."""
@@ -103,10 +145,20 @@ class DualPacer:
         exponent = self.step / np.sqrt(after.ticks) * (spend / planned - 1.0)
         return multiplier * float(np.exp(np.clip(exponent, -1.0, 1.0)))
 
-    @staticmethod
-    def _planned(pace: Pace, n: int) -> float:
-        """ρ_t, the planned spend an auction; with at least the auctions at hand still to come."""
-        return pace.remaining / max(pace.auctions_left, n)
+    def auctions_ahead(self, pace: Pace, n: int) -> float:
+        """So many auctions would use up the budget, at what the plan gives each of the next n.
+
+        They are the auctions left where the plan is even, and at least the n at hand.
+        """
+        if self.plan is None or pace.auctions_left <= n:
+            return max(pace.auctions_left, n)
+        begun = 1.0 - pace.auctions_left / pace.auctions
+        now, then = self.plan.spent(begun), self.plan.spent(begun + n / pace.auctions)
+        return n * (1.0 - now) / (then - now)
+
+    def _planned(self, pace: Pace, n: int) -> float:
+        """ρ_t, the planned spend an auction."""
+        return pace.remaining / self.auctions_ahead(pace, n)
 
 
 @dataclass(frozen=True)
@@ -124,9 +176,17 @@ class AdditivePacer(DualPacer):
 
     Attributes:
         step: η of every tick.
+
+    Raises:
+        ConfigError: with a plan; it spends evenly.
     """
 
     step: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plan is not None:
+            raise ConfigError("additive pacing spends evenly and takes no plan", mend="Use `DualPacer`")
 
     def _moved(self, multiplier: float, after: Pace, spend: float, planned: float) -> float:
         first = multiplier if after.first is None else after.first

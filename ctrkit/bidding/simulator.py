@@ -20,6 +20,8 @@ from ctrkit.errors import ConfigError, DataError
 TICKS_AN_EPISODE = 200
 SHORTEST_TICK, LONGEST_TICK = 10, 1000
 FEWEST_UPDATES = 20
+# Auctions that are played and written down at once, in whole ticks.
+PIECE = 4096
 
 
 def simulate(
@@ -40,6 +42,7 @@ def simulate(
 
     The bids of a tick are decided together, and its auctions are cleared exactly as if they came one by
     one. Every strategy meets the same prices, outcomes and random numbers, however the stream is chunked.
+    Dual pacing by ticks of one auction, with one ad an auction, runs as a compiled loop, see `replay_paced`.
 
     Args:
         chunks: auctions in order of time, in one piece or many; a chunk is let go after it was used.
@@ -52,7 +55,7 @@ def simulate(
         rule: who wins and what is paid; by default second price, won at or above the market price.
         seed: of the strategies' own draws.
         auctions_expected: of the whole stream; needed where `chunks` is an iterator of unknown length.
-        progress: called after each tick with its number of auctions.
+        progress: called now and then with the number of auctions played since.
 
     Raises:
         ConfigError: a budget, length or cap out of range, no strategy, or an unknown one.
@@ -74,8 +77,8 @@ def simulate(
     size = tick or int(np.clip(length // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
     cap = np.inf if max_bid is None else max_bid
-    market, ledgers = MarketLedger(cap, rule), _ledgers(strategies, seed)
-    for now in cut(stream, size, episode_length):
+    market, ledgers = MarketLedger(cap, rule, size), _ledgers(strategies, seed, size)
+    for now in cut(stream, size * max(1, PIECE // size), episode_length):
         for ledger in ledgers:
             if now.opens_episode:
                 to_come = max(min(length, auctions_expected - market.auctions), 1)
@@ -100,14 +103,14 @@ def simulate(
     )
 
 
-def _ledgers(strategies: Sequence[BidStrategy[Any] | str], seed: int) -> list[StrategyLedger]:
+def _ledgers(strategies: Sequence[BidStrategy[Any] | str], seed: int, tick: int) -> list[StrategyLedger]:
     """A ledger a strategy, under its name alone where that tells it from the others."""
     parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
     names = [one.name for one in parsed]
     labels = [one.name if names.count(one.name) == 1 else one.label for one in parsed]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"strategy '{min(twice)}' is given twice", mend="Leave one out")
-    return [StrategyLedger(label, one, seed) for label, one in zip(labels, parsed, strict=True)]
+    return [StrategyLedger(label, one, seed, tick) for label, one in zip(labels, parsed, strict=True)]
 
 
 def _notes(budget: float, optimum: OptimumResult, episodes: int, updates: int) -> tuple[str, ...]:

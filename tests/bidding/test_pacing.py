@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ctrkit.bidding import Auctions, DualPacer, hindsight_optimum, simulate
-from ctrkit.bidding.pacing import AdditivePacer
+from ctrkit.bidding import Auctions, DualBidding, DualPacer, hindsight_optimum, simulate
+from ctrkit.bidding.every_auction import replay_paced
+from ctrkit.bidding.pacing import AdditivePacer, SpendPlan
 from ctrkit.errors import ConfigError
 
 
@@ -119,7 +121,86 @@ def test_additive_pacing_from_a_good_start_is_near_the_optimum(market: Callable[
     assert 0.9 < far < near
 
 
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_a_tick_is_planned_its_share_of_what_the_plan_has_left(n: int) -> None:
+    """Whoever spends what is planned follows the plan to the end, and the multiplier stays."""
+    plan = SpendPlan(np.array([2.0, 1.0, 5.0]))
+    pacer, spent = DualPacer(initial_multiplier=3.0, plan=plan), 0.0
+    pace = pacer.start(800.0, 120)
+    for gone in range(n, 121, n):
+        # By hand: 40 auctions a part, of 200, 100 and 500 units of money.
+        planned = sum(
+            np.clip(gone - 40 * part, 0, 40) / 40 * money for part, money in enumerate((200, 100, 500))
+        )
+        pace = pacer.update(pace, np.ones(n), planned - spent)
+        spent = planned
+        assert pace.multiplier == pytest.approx(3.0, rel=1e-9)
+    pace = pacer.update(pacer.start(800.0, 120), np.ones(40), 100.0)
+    assert pace.multiplier == pytest.approx(3.0 * np.exp(100 / 200 - 1))
+    # 700 are left for parts of 1 to 5; a tick of half a part then gets 700 / 6 / 2.
+    assert pacer.update(pace, np.ones(20), 700 / 12).multiplier == pytest.approx(pace.multiplier)
+
+
+def test_an_even_plan_is_none(market: Callable[..., Auctions]) -> None:
+    auctions = market(3000)
+    value, price = auctions.click_probability[:, 0], auctions.market_price
+    even, none = (
+        replay_paced(value, price, pacer, pacer.start(5000.0, 3000))
+        for pacer in (DualPacer(plan=SpendPlan(np.ones(24))), DualPacer())
+    )
+    assert even.wins == none.wins
+    assert even.pace.multiplier == pytest.approx(none.pace.multiplier, rel=1e-9)
+
+
+def test_the_shape_of_an_earlier_day_is_worth_more_than_a_better_controller() -> None:
+    """Prices and values that triple for a third of the day, as they did the day before."""
+
+    def day(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng, n = np.random.default_rng(seed), 60_000
+        level = np.where(np.arange(n) // 20_000 == 1, 3.0, 1.0)
+        quality = rng.normal(0, 0.6, n)
+        return level * np.exp(quality - 4.8), level * np.exp(rng.normal(3.5, 1.0, n) + 0.5 * quality)
+
+    value, price = day(0)
+    budget = 0.1 * float(price.sum())
+    bought = hindsight_optimum(value, price, budget).share * price
+    plan = SpendPlan(bought.reshape(12, -1).sum(axis=1))
+    value, price = day(1)
+    optimum = hindsight_optimum(value, price, budget).value
+
+    def share(pacer: DualPacer) -> float:
+        return replay_paced(value, price, pacer, pacer.start(budget, len(value)), keep=False).value / optimum
+
+    assert share(DualPacer(plan=plan)) > 0.99
+    assert share(DualPacer()) < 0.98
+
+
+@pytest.mark.parametrize("share", [[], [[1.0]], [1.0, 0.0], [1.0, np.nan], [-1.0]])
+def test_plans_that_are_none(share: list[float]) -> None:
+    with pytest.raises(ConfigError, match="above 0"):
+        SpendPlan(np.array(share))
+
+
+def test_additive_pacing_takes_no_plan() -> None:
+    with pytest.raises(ConfigError, match="evenly"):
+        AdditivePacer(plan=SpendPlan(np.ones(2)))
+
+
 @pytest.mark.parametrize("setting", [{"step": 0.0}, {"step": np.nan}, {"initial_multiplier": -1.0}])
-def test_settings_out_of_range(setting: dict[str, float]) -> None:
+def test_settings_out_of_range(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="above 0"):
         DualPacer(**setting)
+
+
+def test_a_strategy_spends_along_its_plan() -> None:
+    """Prices are four times as high in the second half: an even spend buys there what is dear."""
+    rng = np.random.default_rng(5)
+    n = 20_000
+    price = rng.lognormal(2, 0.5, n) * np.repeat([1.0, 4.0], n // 2)
+    auctions = Auctions(price, rng.uniform(0.005, 0.02, (n, 1)), np.ones((n, 1)))
+    budget = 0.05 * float(price.sum())
+    plan = SpendPlan(np.array([0.95, 0.05]))
+    even, planned = (simulate(auctions, [one], budget) for one in (DualBidding(), DualBidding(plan=plan)))
+    half = planned.events["spend"][: n // 2].sum()
+    assert half == pytest.approx(0.95 * budget, rel=0.05)
+    assert planned.strategies[0].value > 1.1 * even.strategies[0].value

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.hindsight import hindsight_optimum
-from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace
+from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace, SpendPlan
 from ctrkit.bidding.strategies.base import (
+    NO_TEXT,
     Bids,
     BidStrategy,
     Floats,
@@ -30,11 +31,13 @@ class DualBidding(BidStrategy[Pace]):
         step: of the multiplier's first update.
         initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick,
             and on a history, by `tuned`, that of the history's hindsight optimum.
+        plan: how the budget is spread over the episode; by default evenly.
     """
 
     name = "dual"
     step: float = 1.0
     initial_multiplier: float | None = None
+    plan: SpendPlan | None = field(default=None, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
         check_positive(self.name, "step", self.step)
@@ -42,7 +45,7 @@ class DualBidding(BidStrategy[Pace]):
 
     @property
     def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier)
+        return DualPacer(self.step, self.initial_multiplier, self.plan)
 
     def start(self, budget: float, auctions: int) -> Pace:
         return self.pacer.start(budget, auctions)
@@ -77,7 +80,7 @@ class AdditiveDualBidding(DualBidding):
 
     @property
     def pacer(self) -> DualPacer:
-        return AdditivePacer(self.step, self.initial_multiplier)
+        return AdditivePacer(self.step, self.initial_multiplier, self.plan)
 
 
 def hindsight_multiplier(strategy: str, history: History, budget_per_auction: float) -> float:
