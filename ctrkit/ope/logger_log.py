@@ -48,11 +48,6 @@ ALONE = (
 )
 
 
-def has_loggers(log: BanditLog) -> bool:
-    """Whether a log tells which of several policies chose."""
-    return "logger_id" in log.table.columns
-
-
 def count_loggers(log: BanditLog) -> Counter[LoggerId]:
     """Each logger's number of rows. Those of the parts of a log add up; divided by their sum they are the
     shares that `LoggerLog` takes.

@@ -1,20 +1,18 @@
-"""What verdict and report tell of the weights: tail, overlap by action, support, residuals and drift.
+"""What verdict and report tell of the weights: tail, overlap by action, residuals, and tests of equal means.
 
 Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self, TypeAlias
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
-from ctrkit.errors import ConfigError
-from ctrkit.ope.moments import TERM, WEIGHT, Floats, Ints, Moments
+from ctrkit.ope.moments import TERM, Floats, Moments
 
 # Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7
@@ -170,46 +168,17 @@ class ActionOverlap:
         ).sort("policy_share", "action", descending=[True, False])
 
 
-def overlap_by_action(weights: Floats, actions: pl.Series) -> pl.DataFrame:
-    """`ActionOverlap` of rows that are all there: weights [N] and the logged actions [N]."""
-    overlap = ActionOverlap()
-    overlap.update(weights, actions)
-    return overlap.result()
-
-
-def unsupported_mass(policy: Floats, logging: Floats, floor: float = 0.0) -> Floats:
-    """Each row's mass of the policy on candidates with a logging probability of at most `floor`: [B].
-
-    Both policies' probabilities of all candidates, [B, K], 0 at missing places.
-    """
-    return np.asarray(np.where(logging <= floor, policy, 0.0).sum(axis=1))
-
-
 @dataclass(frozen=True)
 class Check:
-    """A mean, what it should be, and how far it is from there in standard errors.
+    """A mean that should be 0, and how far it is from there in standard errors.
 
     Attributes:
         z: infinite where the mean is off and does not vary.
     """
 
     mean: float
-    expected: float
     standard_error: float
     z: float
-
-
-def missing_mass(weights: Floats, users: Ints | None = None) -> Check:
-    """The policy's mass on actions that the log has none of, where the log does not tell their propensities.
-
-    Right propensities give weights with a mean of the policy's mass on the supported actions, so that
-    1 - mean(w) estimates the rest; well above 0 it says that actions are ruled out, well below 0 that
-    propensities are too small. Weights [N]; `users` are codes from 0.
-    """
-    moments = Moments()
-    moments.update(weights, weights, weights, users)
-    mean = 1 - float(moments.mean @ WEIGHT)
-    return _check(mean, moments.standard_error(WEIGHT), scale=1.0)
 
 
 def mean_check(moments: Moments) -> Check:
@@ -220,101 +189,11 @@ def mean_check(moments: Moments) -> Check:
     the doubly robust one rests on the weights.
     """
     scale = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
-    return _check(float(moments.mean @ TERM), moments.standard_error(TERM), scale)
-
-
-def _check(mean: float, error: float, scale: float) -> Check:
+    mean, error = float(moments.mean @ TERM), moments.standard_error(TERM)
     if error > 1e-12 * scale:
-        return Check(mean, 0.0, error, mean / error)
+        return Check(mean, error, mean / error)
     # No spread but rounding errors.
-    return Check(mean, 0.0, error, 0.0 if abs(mean) <= 1e-9 * scale else float(np.copysign(np.inf, mean)))
-
-
-Times: TypeAlias = NDArray[np.generic]
-
-
-@dataclass(frozen=True)
-class Drift:
-    """The mean weight over time, in bins of about as many rows each.
-
-    Attributes:
-        start, end: [T] the first and last time of each bin.
-        rows: [T]. mean_weight: [T]. standard_error: [T] of the mean weight.
-        p_value: of mean weights as different as these if all bins had the same; NaN for a single bin.
-    """
-
-    start: Times
-    end: Times
-    rows: Ints
-    mean_weight: Floats
-    standard_error: Floats
-    p_value: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        plain = asdict(self)
-        return {
-            key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in plain.items()
-        }
-
-
-def weight_drift(weights: Floats, times: Times, users: Ints | None = None, bins: int = 10) -> Drift:
-    """Whether the mean weight stays where it is: if not, logging changed and the propensities did not tell.
-
-    Rows of one time stand in one bin, so that there may be fewer bins than asked for. The test is Wald's of
-    equal means; rows of a user are taken together across bins.
-
-    Args:
-        weights: [N]. times: [N] numbers or datetimes, in any order. users: [N] codes from 0.
-        bins: at least 1.
-
-    Raises:
-        ConfigError: for fewer than one bin.
-    """
-    if bins < 1:
-        raise ConfigError(f"{bins} bins cannot hold a log", mend="Give at least one")
-    rows = len(weights)
-    order = np.argsort(times, kind="stable")
-    sorted_times = times[order]
-    # Each row goes where the first row of its time goes.
-    first = np.searchsorted(sorted_times, times, side="left")
-    _, place = np.unique(first * bins // rows, return_inverse=True)
-    count = int(place.max()) + 1
-    size = np.bincount(place)
-    mean: Floats = np.bincount(place, weights) / size
-    # Linearised: what each row adds to the error of its bin's mean.
-    parts = (weights - mean[place]) / size[place]
-    if users is None:
-        covariance: Floats = np.diag(np.bincount(place, parts**2).astype(np.float64))
-    else:
-        cells, cell = np.unique(users * count + place, return_inverse=True)
-        table = np.zeros((int(users.max()) + 1, count))
-        table.ravel()[cells] = np.bincount(cell, parts)
-        covariance = table.T @ table
-    bounds = np.concatenate([[0], np.cumsum(size)])
-    return Drift(
-        sorted_times[bounds[:-1]],
-        sorted_times[bounds[1:] - 1],
-        size.astype(np.int64),
-        mean,
-        np.sqrt(np.diag(covariance) * size / np.maximum(size - 1, 1)),
-        _equal_means(mean, covariance),
-    )
-
-
-def _equal_means(mean: Floats, covariance: Floats) -> float:
-    """p-value of Wald's test that all means are one: χ² of their differences from the first."""
-    count = len(mean)
-    if count < 2:
-        return float("nan")
-    gaps = mean[1:] - mean[0]
-    contrasts = np.hstack([-np.ones((count - 1, 1)), np.eye(count - 1)])
-    spread = contrasts @ covariance @ contrasts.T
-    if not np.any(np.abs(gaps) > 1e-12 * np.abs(mean).max(initial=0.0)):
-        return 1.0
-    statistic = float(gaps @ np.linalg.pinv(spread, hermitian=True) @ gaps)
-    rank = int(np.linalg.matrix_rank(spread, hermitian=True))
-    return float(stats.chi2.sf(statistic, rank)) if rank else 0.0
+    return Check(mean, error, 0.0 if abs(mean) <= 1e-9 * scale else float(np.copysign(np.inf, mean)))
 
 
 @dataclass(frozen=True)

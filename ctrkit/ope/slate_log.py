@@ -61,11 +61,6 @@ _MODEL = ("q_logged", "q_policy")
 _VALUES = ("reward", "policy", "logging", "policy_marginal", "logging_marginal", *_MODEL)
 
 
-def has_slates(log: BanditLog) -> bool:
-    """Whether the rows of a log are slots of pages."""
-    return {"slate_id", "position"} <= set(log.table.columns)
-
-
 class SlateLog:
     """Estimates the mean reward a page of a policy, from a log with one row a slot.
 

@@ -8,18 +8,13 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy import stats
 
-from ctrkit.errors import ConfigError
 from ctrkit.ope.moments import Floats, Ints, Moments
 from ctrkit.ope.overlap import (
     ActionOverlap,
     Check,
     mean_check,
-    missing_mass,
-    overlap_by_action,
     pareto_shape,
     top_share,
-    unsupported_mass,
-    weight_drift,
     weight_tail,
 )
 
@@ -28,6 +23,12 @@ def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Ints | No
     moments = Moments()
     moments.update(weights, weights * (rewards - q), rewards, users)
     return mean_check(moments)
+
+
+def actions_of(weights: Floats, actions: pl.Series) -> pl.DataFrame:
+    overlap = ActionOverlap()
+    overlap.update(weights, actions)
+    return overlap.result()
 
 
 def test_top_share() -> None:
@@ -71,7 +72,7 @@ def test_overlap_by_action_by_brute_force() -> None:
     actions = rng.choice(["a", "b", "c"], size=300, p=[0.6, 0.3, 0.1])
     weights = rng.exponential(size=300) * np.where(actions == "c", 5, 1)
     weights[actions == "b"] = 0
-    found = overlap_by_action(weights, pl.Series(actions))
+    found = actions_of(weights, pl.Series(actions))
     assert found["policy_share"].is_sorted(descending=True)
     assert found["policy_share"].sum() == pytest.approx(weights.mean())
     assert found["logged_share"].sum() == pytest.approx(1)
@@ -129,34 +130,6 @@ def test_pareto_shape_of_repeated_values() -> None:
     assert found == pytest.approx(pareto_shape(np.repeat(values, counts)), rel=1e-9)
 
 
-def test_unsupported_mass_by_brute_force() -> None:
-    rng = np.random.default_rng(4)
-    policy = rng.dirichlet(np.ones(4), size=50)
-    logging = rng.dirichlet(np.ones(4), size=50)
-    logging[rng.random((50, 4)) < 0.3] = 0
-    for floor in (0.0, 0.1):
-        expected = [
-            sum(p for p, mu in zip(one, other, strict=True) if mu <= floor)
-            for one, other in zip(policy, logging, strict=True)
-        ]
-        np.testing.assert_allclose(unsupported_mass(policy, logging, floor), expected, atol=1e-15)
-
-
-def test_missing_mass_is_what_the_logger_rules_out() -> None:
-    """The logger never takes the last of four actions, on which the policy has 0.4."""
-    rng = np.random.default_rng(5)
-    policy = np.array([0.1, 0.2, 0.3, 0.4])
-    found = missing_mass(policy[rng.integers(3, size=20_000)] * 3)
-    assert found.mean == pytest.approx(0.4, abs=4 * found.standard_error)
-    assert found.z > 20
-    full = missing_mass(policy[rng.integers(4, size=20_000)] * 4)
-    assert abs(full.z) < 3
-    weights = policy[rng.integers(4, size=500)] * 4
-    assert missing_mass(weights).z == pytest.approx(-stats.ttest_1samp(weights, 1).statistic)
-    assert missing_mass(np.ones(30)).z == 0
-    assert missing_mass(np.full(30, 0.8)).z == np.inf
-
-
 def test_residuals() -> None:
     rng = np.random.default_rng(6)
     weights = rng.exponential(size=4000)
@@ -181,53 +154,3 @@ def test_residuals_of_copied_rows_count_once() -> None:
     together = residual_check(*copies, users=np.tile(np.arange(400), 4))
     assert together.z == pytest.approx(alone.z, rel=0.01)
     assert residual_check(*copies).z == pytest.approx(2 * alone.z, rel=0.01)
-
-
-def test_drift_by_brute_force() -> None:
-    rng = np.random.default_rng(8)
-    weights = rng.exponential(size=1000)
-    times = rng.permutation(1000) * 60 + 1_700_000_000
-    found = weight_drift(weights, times, bins=4)
-    ordered = weights[np.argsort(times)].reshape(4, 250)
-    np.testing.assert_allclose(found.mean_weight, ordered.mean(axis=1))
-    np.testing.assert_allclose(found.standard_error, stats.sem(ordered, axis=1))
-    np.testing.assert_array_equal(found.rows, 250)
-    np.testing.assert_array_equal(found.start, 1_700_000_000 + 60 * np.array([0, 250, 500, 750]))
-    np.testing.assert_array_equal(found.end, 1_700_000_000 + 60 * np.array([249, 499, 749, 999]))
-    # Cochran's test of equal means: the weighted squares around the weighted mean.
-    precision = 1 / (ordered.var(axis=1) / 250)
-    centre = precision @ ordered.mean(axis=1) / precision.sum()
-    statistic = precision @ (ordered.mean(axis=1) - centre) ** 2
-    assert found.p_value == pytest.approx(stats.chi2.sf(statistic, 3), rel=1e-9)
-    assert len(found.to_dict()["rows"]) == 4
-
-
-def test_drift_level_and_power_with_users() -> None:
-    """Users with a level of their own, rows spread over time: few false alarms; a change is found."""
-    false = clustered_false = found = 0
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        users = np.sort(rng.integers(100, size=600))
-        level = rng.exponential(size=100)[users]
-        # Each user comes in one stretch of time, so that a bin holds some users' rows only.
-        times = users * 10 + rng.integers(10, size=600)
-        weights = level * rng.uniform(0.8, 1.2, size=600)
-        false += weight_drift(weights, times, bins=4).p_value < 0.05
-        clustered_false += weight_drift(weights, times, users, bins=4).p_value < 0.05
-        steady = rng.exponential(size=600)
-        found += weight_drift(steady * np.where(times > 700, 1.6, 1), times, users, bins=4).p_value < 0.05
-    assert clustered_false / 300 < 0.12
-    assert false > 3 * clustered_false
-    assert found / 300 > 0.8
-
-
-def test_times_may_be_dates_and_may_repeat() -> None:
-    day = np.repeat(np.array(["2024-01-01", "2024-01-02", "2024-01-03"], dtype="datetime64[s]"), [10, 80, 10])
-    found = weight_drift(np.arange(100.0), day, bins=10)
-    assert found.rows.sum() == 100
-    # A day is never split: bins begin where days begin.
-    np.testing.assert_array_equal(found.rows, [10, 80, 10])
-    assert np.isnan(weight_drift(np.ones(5), np.zeros(5)).p_value)
-    assert weight_drift(np.ones(50), np.arange(50)).p_value == 1
-    with pytest.raises(ConfigError, match="0 bins"):
-        weight_drift(np.ones(5), np.arange(5), bins=0)
