@@ -34,6 +34,11 @@ class Slots:
     def __len__(self) -> int:
         return len(self.click_probability)
 
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Slots:
+        """Some of the slots."""
+        hidden = None if self.hidden is None else self.hidden[rows]
+        return Slots(self.click_probability[rows], self.value_of_click[rows], hidden)
+
     @property
     def value(self) -> Floats:
         """Expected value of showing each ad, [n, K]."""

@@ -16,7 +16,7 @@ from ctrkit.bidding.hindsight import hindsight_optimum
 from ctrkit.bidding.result import OptimumResult, StrategyResult
 from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
-from ctrkit.bidding.strategies.base import Indices, best_ad, of_ad
+from ctrkit.bidding.strategies.base import Indices, Outcomes, best_ad, of_ad
 from ctrkit.bidding.ticks import Tick
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -148,8 +148,11 @@ class StrategyLedger:
             multiplier = np.full(len(now), np.nan if bids.multiplier is None else bids.multiplier)
             click = self._record(now, bids.ad, cleared, multiplier)
             self._state = self.strategy.update(
-                self._state, TickResult(slots, bids, cleared.won, cleared.paid, click)
+                self._state, TickResult(slots, bids, cleared.won, cleared.paid)
             )
+            if click is not None and cleared.won.any():
+                known = Outcomes(slots[cleared.won], bids.ad[cleared.won], click[cleared.won])
+                self._state = self.strategy.learn(self._state, known)
 
     def _record(self, auctions: Auctions, ad: Indices, cleared: Cleared, multiplier: Floats) -> Floats | None:
         """Write down what became of bids on these ads; gives the clicks."""

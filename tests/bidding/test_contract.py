@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import STRATEGIES, Auctions, BidStrategy, TickResult, parse_strategy, simulate
-from ctrkit.bidding.strategies import ExploringBidding, History
+from ctrkit.bidding.strategies import ExploringBidding, History, Outcomes
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
@@ -46,8 +46,9 @@ def test_bids_and_updates_are_pure(made: Made) -> None:
     bids = [strategy.bid(state, slots, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(bids[0].amount, bids[1].amount)
     np.testing.assert_array_equal(bids[0].ad, bids[1].ad)
-    result = TickResult(slots, bids[0], np.ones(100, np.bool_), np.ones(100), np.zeros(100))
-    after = [strategy.update(state, result) for _ in range(2)]
+    result = TickResult(slots, bids[0], np.ones(100, np.bool_), np.ones(100))
+    outcomes = Outcomes(slots, bids[0].ad, np.zeros(100))
+    after = [strategy.learn(strategy.update(state, result), outcomes) for _ in range(2)]
     assert repr(state) == repr(before)
     assert repr(after[0]) == repr(after[1])
 

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from ctrkit.bidding import Auctions, Slots, TickResult, parse_strategy, simulate
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.strategies import ExploringBidding
-from ctrkit.bidding.strategies.base import Floats, Indices, of_ad
+from ctrkit.bidding.strategies.base import Floats, Indices, Outcomes, of_ad
 from ctrkit.bidding.strategies.bootstrapped import Ensemble
 from ctrkit.bidding.strategies.exploring import ExploringState
 from ctrkit.errors import ConfigError, DataError
@@ -39,9 +39,12 @@ def played(
         assert now.click is not None
         bids = strategy.bid(state, now.slots, rng)
         cleared = clear(bids.amount, now.market_price, budget, spent)
-        click = of_ad(now.click, bids.ad) * cleared.won
-        result = TickResult(now.slots, bids, cleared.won, cleared.paid, click)
+        won = cleared.won
+        result = TickResult(now.slots, bids, won, cleared.paid)
         before, state, spent = state, strategy.update(state, result), cleared.spent
+        if won.any():
+            known = Outcomes(now.slots[won], bids.ad[won], of_ad(now.click, bids.ad)[won])
+            state = strategy.learn(state, known)
         yield before, result, state
 
 

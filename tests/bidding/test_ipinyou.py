@@ -81,7 +81,7 @@ def auction_by_auction(log: Auctions, strategy: BidStrategy[Any]) -> tuple[int, 
         end = int(np.argmax(won)) + 1 if won.any() else len(ahead)
         won, played = won[:end], Bids(bids.ad[:end], bids.amount[:end], bids.value[:end])
         paid = np.where(won, price[first : first + end], 0.0)
-        state = strategy.update(state, TickResult(ahead, played, won, paid, None))
+        state = strategy.update(state, TickResult(ahead, played, won, paid))
         wins, clicks = wins + int(won.sum()), clicks + float(click[first : first + end] @ won)
         spent, cost, first = spent + float(paid.sum()), cost + float(paid.sum()), first + end
     return wins, clicks, cost

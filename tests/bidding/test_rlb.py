@@ -120,7 +120,7 @@ def test_within_a_tick_time_runs_on() -> None:
         one = Slots(slots.click_probability[:1], slots.value_of_click[:1])
         alone = strategy.bid(state, one, RNG)
         assert alone.amount[0] == together.amount[k]
-        state = strategy.update(state, TickResult(one, alone, lost, np.zeros(1), None))
+        state = strategy.update(state, TickResult(one, alone, lost, np.zeros(1)))
     assert (np.diff(together.amount) >= 0).all()
     assert together.amount[-1] == 20.0
 

@@ -121,7 +121,7 @@ def test_its_fit_is_that_of_all_win_notices() -> None:
         bids = strategy.bid(state, part, rng)
         won = bids.amount >= auctions.market_price[first : first + 100]
         was = state.table
-        result = TickResult(part, bids, won, np.where(won, bids.amount, 0.0), None)
+        result = TickResult(part, bids, won, np.where(won, bids.amount, 0.0))
         state = strategy.update(state, result)
         amounts.append(bids.amount)
         wins.append(won)
@@ -183,9 +183,7 @@ def test_keeps_what_it_learnt_and_forgets_what_is_old() -> None:
         now = auctions[first : first + 500]
         bids = strategy.bid(state, now.slots, rng)
         won = bids.amount >= now.market_price
-        state = strategy.update(
-            state, TickResult(now.slots, bids, won, np.where(won, bids.amount, 0.0), None)
-        )
+        state = strategy.update(state, TickResult(now.slots, bids, won, np.where(won, bids.amount, 0.0)))
     assert sum(len(one.bid) for one in state.notices) == WINDOW
     again = strategy.restart(state, 1.0, 10)
     assert again.table is state.table
@@ -232,7 +230,7 @@ def learnt(amount: list[float], won: list[bool], paid: list[float]) -> ShadedSta
     n, strategy = len(amount), ShadedBidding()
     slots = Slots(np.full((n, 1), 0.01), np.ones((n, 1)))
     bids = Bids(np.zeros(n, np.intp), np.array(amount), np.full(n, 0.01))
-    result = TickResult(slots, bids, np.array(won), np.array(paid), None)
+    result = TickResult(slots, bids, np.array(won), np.array(paid))
     return strategy.update(strategy.start(1000.0, 100), result)
 
 

@@ -96,7 +96,7 @@ def test_linear_takes_the_mean_click_probability_seen_so_far() -> None:
     state = strategy.start(1000.0, 100)
     bids = strategy.bid(state, SLOTS, RNG)
     np.testing.assert_allclose(bids.amount, [6.0, 6.0])
-    after = strategy.update(state, TickResult(SLOTS, bids, np.zeros(2, np.bool_), np.zeros(2), None))
+    after = strategy.update(state, TickResult(SLOTS, bids, np.zeros(2, np.bool_), np.zeros(2)))
     higher = Slots(np.full((2, 1), 0.4), np.ones((2, 1)))
     np.testing.assert_allclose(strategy.bid(after, higher, RNG).amount, 6.0 * 0.4 / 0.25)
 
@@ -329,7 +329,7 @@ def test_pid_is_its_discrete_form() -> None:
         remaining -= spend
         bids = strategy.bid(state, slots, rng)
         paid = np.array([spend, *[0.0] * 9])
-        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid, None))
+        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid))
         signal = 0.4 * errors[-1] + 0.1 * sum(errors) + 0.05 * (errors[-1] - errors[-2])
         amount = strategy.bid(state, slots, rng).amount
         np.testing.assert_allclose(amount, 0.5 / 2.0 * np.exp(signal), rtol=1e-12)
@@ -387,7 +387,7 @@ def test_throttling_moves_its_rate_by_tenths_and_leaves_bids_alone() -> None:
     rates, spends = [], (0.0, 50.0, 0.0, 20.0, 0.0)  # against 20, 40, 60, 80 and 100 by plan
     for spend in spends:
         paid[0] = spend
-        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid, None))
+        state = strategy.update(state, TickResult(slots, bids, paid > 0, paid))
         rates.append(state.rate)
     np.testing.assert_allclose(rates, 0.5 * np.cumprod([1.1, 0.9, 1.1, 1.1, 1.1]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, fields_of
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, Outcomes, TickResult, fields_of
 from ctrkit.bidding.strategies.bootstrapped import BootstrappedBidding
 from ctrkit.bidding.strategies.constant import ConstantBidding
 from ctrkit.bidding.strategies.dual import AdditiveDualBidding, DualBidding
@@ -75,6 +75,7 @@ __all__ = [
     "LinearBidding",
     "Ortb1Bidding",
     "Ortb2Bidding",
+    "Outcomes",
     "PidBidding",
     "RiskAwareBidding",
     "RlbBidding",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 
@@ -27,29 +27,48 @@ class Bids:
         amount: [n], at least 0, in units of money, before any cap by budget or largest bid.
         value: [n], what the bidder takes the slot to be worth.
         multiplier: the value that a unit of money had to buy, for strategies that pace.
+        chances: gives, for some rows [m] of the slots, with what probability each candidate would have been
+            chosen [m, K], given all that was known before; None where the choice has no chance in it.
     """
 
     ad: Indices
     amount: Floats
     value: Floats
     multiplier: float | None = None
+    chances: Callable[[Indices], Floats] | None = None
 
 
 @dataclass(frozen=True)
 class TickResult:
-    """What a bidder learns from a tick: the market price only where it won, and the clicks it got.
+    """What a bidder learns from the exchange as soon as a tick is over.
 
     Attributes:
         won: [n], bool.
         paid: [n], 0 where lost.
-        click: [n], 0 where lost; None where the log knows no clicks.
+        minimum_bid: [n], the least bid that wins, where the exchange tells it to all who bid; None where
+            there are win notices alone.
     """
 
     slots: Slots
     bids: Bids
     won: NDArray[np.bool_]
     paid: Floats
-    click: Floats | None
+    minimum_bid: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of m impressions that were won, some at once and some long ago.
+
+    Attributes:
+        slots: what was shown of them before the bids.
+        ad: [m], the candidate that was shown.
+        click: [m], 0 or 1.
+    """
+
+    slots: Slots
+    ad: Indices
+    click: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +145,14 @@ class BidStrategy(ABC, Generic[StateT]):
     def update(self, state: StateT, result: TickResult) -> StateT:
         """The state after a tick."""
         return state
+
+    def learn(self, state: StateT, outcomes: Outcomes) -> StateT:
+        """The state once outcomes have become known, of this tick or of earlier ones."""
+        return state
+
+    def notes(self, state: StateT) -> tuple[str, ...]:
+        """What a reader of the numbers should know of an episode that ended in this state."""
+        return ()
 
     def tuned(
         self, history: History, budget_per_auction: float, episode_length: int | None = None

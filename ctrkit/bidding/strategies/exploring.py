@@ -16,6 +16,7 @@ from ctrkit.bidding.strategies.base import (
     Bids,
     BidStrategy,
     Indices,
+    Outcomes,
     TickResult,
     best_ad,
     check_positive,
@@ -202,20 +203,19 @@ class ExploringBidding(BidStrategy[ExploringState]):
         return Bids(ad, self.pacer.bid(state.pace, value), value, self.pacer.multiplier(state.pace, value))
 
     def update(self, state: ExploringState, result: TickResult) -> ExploringState:
-        bids, won, posterior = result.bids, result.won, state.posterior
+        bids, won = result.bids, result.won
         pace = self.pacer.update(state.pace, bids.value, float(result.paid.sum()))
         if not won.any():
             return replace(state, pace=pace)
-        hidden = None if result.slots.hidden is None else result.slots.hidden[won]
-        slots = Slots(result.slots.click_probability[won], result.slots.value_of_click[won], hidden)
-        belief, ad = Belief.of(self.name, posterior, slots), bids.ad[won]
-        if bids.multiplier is None:
-            lost = 0.0
-        else:
-            mean = belief.value(belief.mean)
-            lost = float((mean.max(axis=1) - of_ad(mean, ad)).sum()) / bids.multiplier
-        if result.click is not None:
-            posterior = posterior.update(
-                of_ad(belief.hidden, ad), result.click[won], offset=of_ad(belief.calibrated, ad)
-            )
-        return replace(state, pace=pace, posterior=posterior, explored=state.explored + lost)
+        lost = 0.0
+        if bids.multiplier is not None:
+            mean = (belief := Belief.of(self.name, state.posterior, result.slots[won])).value(belief.mean)
+            lost = float((mean.max(axis=1) - of_ad(mean, bids.ad[won])).sum()) / bids.multiplier
+        return replace(state, pace=pace, explored=state.explored + lost)
+
+    def learn(self, state: ExploringState, outcomes: Outcomes) -> ExploringState:
+        belief, ad = Belief.of(self.name, state.posterior, outcomes.slots), outcomes.ad
+        posterior = state.posterior.update(
+            of_ad(belief.hidden, ad), outcomes.click, offset=of_ad(belief.calibrated, ad)
+        )
+        return replace(state, posterior=posterior)
