@@ -60,6 +60,9 @@ class Auctions:
         earned: [n, K], the money that showing the ad would bring in.
         true_click_probability: [n, K], where the truth is known.
         true_value: [n, K], the true expected value of showing the ad, where known.
+        user: [n], who sees the impression, as a code from 0, see `user_codes`; for frequency caps.
+        slot_price: [n, S], the bids that must be beaten for each of the S slots of the page, best slot
+            first, so in descending order; the first is the market price.
     """
 
     market_price: Floats
@@ -72,6 +75,8 @@ class Auctions:
     earned: Floats | None = None
     true_click_probability: Floats | None = None
     true_value: Floats | None = None
+    user: NDArray[np.integer[Any]] | None = None
+    slot_price: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.market_price)
@@ -110,17 +115,25 @@ class Auctions:
             values = getattr(self, name)
             if values is None:
                 continue
-            shape = (rows,) if name in ("market_price", "timestamp") else (rows, ads)
-            if values.shape[: len(shape)] != shape or values.ndim != len(shape) + (name == "hidden"):
-                raise DataError(f"the shape is {values.shape}, and {shape} is needed", column=name)
+            shape = (rows,) if name in _ONE_AN_AUCTION else (rows, ads)
+            if values.shape[: len(shape)] != shape or values.ndim != len(shape) + (name in _DEEPER):
+                needed = f"{shape}" + (" and one axis more" if name in _DEEPER else "")
+                raise DataError(f"the shape is {values.shape}, and {needed} is needed", column=name)
             high = 1.0 if name in _PROBABILITIES else np.inf
             low = -np.inf if name in _ANY_SIGN else 0.0
             _check_range(values, name, low, high, first_row)
+        if self.user is not None:
+            _check_user(self.user, first_row)
+        if self.slot_price is not None:
+            _check_slot_price(self.slot_price, self.market_price, first_row)
 
 
 _FIELDS = tuple(field.name for field in fields(Auctions))
 _PROBABILITIES = ("click_probability", "true_click_probability", "click", "conversion")
+_ONE_AN_AUCTION = ("market_price", "timestamp", "user", "slot_price")
+_DEEPER = ("hidden", "slot_price")
 _ANY_SIGN = ("timestamp", "earned", "hidden", "true_value")
+_MOST_USERS = 1 << 31
 
 
 def concatenate(first: Auctions, second: Auctions) -> Auctions:
@@ -216,6 +229,51 @@ def auctions_from_log(
         conversion=one_ad(conversion),
         earned=one_ad(conversion * value) if conversion is not None and value is not None else None,
     )
+
+
+def user_codes(ids: pl.Series) -> NDArray[np.int64]:
+    """Codes from 0, [n], one for each different id; of a whole log, since each call counts anew.
+
+    Raises:
+        DataError: for a missing id.
+    """
+    if ids.null_count():
+        raise DataError(
+            "the user is missing",
+            column=ids.name or None,
+            row=int(ids.is_null().arg_max() or 0),
+            mend="Fill in or drop such rows",
+        )
+    return (ids.rank("dense") - 1).to_numpy().astype(np.int64)
+
+
+def _check_user(user: NDArray[Any], first_row: int) -> None:
+    mend = "Give codes from 0, as user_codes makes them"
+    if not np.issubdtype(user.dtype, np.integer):
+        raise DataError(
+            f"the type is {user.dtype}, and users are counted by whole numbers", column="user", mend=mend
+        )
+    if (large := user >= _MOST_USERS).any():  # a count is kept for each code, so that a hash is none
+        row = int(np.argmax(large))
+        raise DataError(f"{user[row]} is too large for a code", column="user", row=row + first_row, mend=mend)
+
+
+def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) -> None:
+    if not slot_price.shape[1]:
+        raise DataError("a page has at least one slot", column="slot_price")
+    other = slot_price[:, 0] != market_price
+    rising = (np.diff(slot_price, axis=1) > 0).any(axis=1)
+    for wrong, says in (
+        (other, "the best slot's is not the market price"),
+        (rising, "a worse slot is dearer"),
+    ):
+        if wrong.any():
+            raise DataError(
+                says,
+                column="slot_price",
+                row=int(np.argmax(wrong)) + first_row,
+                mend="Give the highest competing bids of each auction, the highest first",
+            )
 
 
 def _check_range(values: NDArray[Any], name: str, low: float, high: float, first_row: int) -> None:

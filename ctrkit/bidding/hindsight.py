@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.bidding.frequency import best_of_each
 from ctrkit.errors import RunError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -16,31 +18,38 @@ Floats: TypeAlias = NDArray[np.float64]
 _SORTED = 8192
 _SAMPLE = 2048
 _MARGIN = 64
+# Lines of the dual function meet within so much of its value, or of what sums are rounded by; it takes some
+# twenty of them to get there.
+_MET, _ROUNDING = 1e-12, 1e-14
+_LINES = 200
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Solution of  max v·x  subject to  c·x ≤ B,  0 ≤ x ≤ 1.
+    """Solution of  max v·x  subject to  c·x ≤ B,  0 ≤ x ≤ 1, and to slots and caps where there are any.
 
     Attributes:
-        share: x [n], the part of each auction that is bought; at most one is a fraction.
+        share: x [n], the part of each auction that is bought; in the plain case at most one is a fraction.
         value: v·x.
         spend: c·x, in units of money.
-        multiplier: value a unit of money of the marginal auction, the budget's dual variable: bidding
-            value / multiplier buys the optimum. 0 where the budget does not bind.
+        multiplier: value a unit of money of the marginal auction, the budget's dual variable: in the plain
+            case, bidding value / multiplier buys the optimum. 0 where the budget does not bind.
+        slot_share: [n, S], the part of each slot that is bought, with several slots; `share` is their sum.
     """
 
     share: Floats
     value: float
     spend: float
     multiplier: float
+    slot_share: Floats | None = None
 
 
 def hindsight_optimum(value: Floats, price: Floats, budget: float) -> Optimum:
     """The fractional knapsack in closed form: buy by value a unit of money until the budget is spent.
 
-    The marginal ratio is found by selection, so time grows as n and not as n log n. Among auctions of that
-    very ratio any split is optimal; they are bought in their order.
+    It is the same for first and second prices, since who knows the price can bid just that. The marginal
+    ratio is found by selection, so time grows as n and not as n log n. Among auctions of that very ratio any
+    split is optimal; they are bought in their order.
 
     Args:
         value: [n]; what is worth nothing, or less, is not bought.
@@ -117,6 +126,87 @@ def marginal_ratio(ratio: Floats, price: Floats, budget: float) -> float:
     running = np.cumsum(price[order])
     place = int(np.searchsorted(running, left, side="right"))
     return float(ratio[order[min(place, len(order) - 1)]])
+
+
+def hindsight_optimum_shown(
+    value: Floats,
+    price: Floats,
+    budget: float,
+    *,
+    slot_effects: Sequence[float] = (1.0,),
+    group: NDArray[np.integer[Any]] | None = None,
+    most: int = 1,
+) -> Optimum:
+    """The optimum over pages with several slots, under a frequency cap, or both, as a linear program.
+
+        max Σ e_s v_i x_is   subject to   Σ e_s z_is x_is ≤ B,   Σ_s x_is ≤ 1,   Σ_{i in g, s} x_is ≤ N
+
+    For a multiplier μ each auction takes the slot of the largest e_s (v_i − μ z_is) above 0, and each group
+    its N auctions of the largest such. That is the dual function, convex and piecewise linear in μ: between a
+    purchase above the budget and one within it, the next μ is where their two lines meet, until no purchase
+    lies above that point. Mixed so that the budget is just spent, the last two purchases are optimal.
+
+    Args:
+        value: v [n], of an impression in the best slot; what is worth nothing, or less, is not bought.
+        price: z [n, S] or, with one slot, [n], what an impression in the best slot costs whoever gets slot
+            s; it is paid e_s times. At least 0, infinite where it cannot be had.
+        budget: B, at least 0.
+        slot_effects: e [S], from 1 downwards.
+        group: [n], the auctions that count together, see `FrequencyCap.groups`; None without a cap.
+        most: N, how many auctions of a group can be bought.
+
+    Raises:
+        RunError: the search does not end, which rounding alone could bring about.
+
+    Source: the dual of the multiple-choice knapsack, P. Sinha, A. A. Zoltners, Operations Research 27 (1979);
+    the search, G. Y. Handler, I. Zang, Networks 10 (1980).
+    """
+    price = price[:, None] if price.ndim == 1 else price
+    effects, offered = np.asarray(slot_effects, np.float64), np.isfinite(price) & (value[:, None] > 0)
+    gain = np.where(offered, effects * value[:, None], 0.0)
+    cost = np.where(offered, effects * np.where(offered, price, 0.0), 0.0)
+    cost = np.where(cost < 1e-200 * gain, 0.0, cost)  # next to free is free, so that no multiplier overflows
+
+    def bought(multiplier: float) -> _Purchase:
+        """The best purchase where a unit of money is worth so much value; of what is free, where infinite."""
+        net = np.where(cost == 0, gain, 0.0) if multiplier == np.inf else gain - multiplier * cost
+        slot = net.shape[1] - 1 - net[:, ::-1].argmax(axis=1)  # of equals the last one, which costs no more
+        best = np.take_along_axis(net, slot[:, None], 1)[:, 0]
+        rows = np.flatnonzero(best > 0)
+        if group is not None:
+            rows = rows[best_of_each(group[rows], best[rows], cost[rows, slot[rows]], most)]
+        slot = slot[rows]
+        return _Purchase(rows, slot, float(gain[rows, slot].sum()), float(cost[rows, slot].sum()))
+
+    def mixed(part: float, first: _Purchase, second: _Purchase, multiplier: float) -> Optimum:
+        share = np.zeros(gain.shape)
+        share[first.rows, first.slot] += part
+        share[second.rows, second.slot] += 1.0 - part
+        total, spend = float((gain * share).sum()), float((cost * share).sum())
+        return Optimum(share.sum(axis=1), total, spend, multiplier, share if len(effects) > 1 else None)
+
+    dear, within = bought(0.0), bought(np.inf)
+    if dear.spend <= budget:
+        return mixed(1.0, dear, dear, 0.0)
+    for _ in range(_LINES):
+        multiplier = (dear.value - within.value) / (dear.spend - within.spend)
+        met = within.value + multiplier * (budget - within.spend)
+        found = bought(multiplier)
+        above = found.value + multiplier * (budget - found.spend) - met
+        if above <= max(_MET * met, _ROUNDING * found.value):
+            return mixed((budget - within.spend) / (dear.spend - within.spend), dear, within, multiplier)
+        dear, within = (found, within) if found.spend > budget else (dear, found)
+    raise RunError("the search for the budget's multiplier did not end")
+
+
+@dataclass(frozen=True)
+class _Purchase:
+    """Whole auctions: their rows and slots, and what they are worth and cost in all."""
+
+    rows: NDArray[np.intp]
+    slot: NDArray[np.intp]
+    value: float
+    spend: float
 
 
 def hindsight_optimum_cvxpy(value: Floats, price: Floats, budget: float) -> Optimum:

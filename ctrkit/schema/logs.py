@@ -113,5 +113,11 @@ AUCTION_LOG = LogSchema(
         Column("value", "number", "the value of a conversion", low=0.0),
         Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
         Column("candidates", "ids", "the ads that could fill the slot"),
+        Column("user_id", "id", "who sees the impression, for frequency caps", ("cluster_id",)),
+        Column(
+            "slot_prices",
+            "numbers",
+            "the bids to be beaten for each slot of the page, dearest first; the first is market_price",
+        ),
     ),
 )

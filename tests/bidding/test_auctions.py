@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log
+from ctrkit.bidding.auctions import concatenate, user_codes
 from ctrkit.errors import DataError
 
 LOG = {
@@ -90,6 +91,17 @@ def test_the_truth_goes_before_the_prediction() -> None:
         ({"value_of_click": np.array([[np.inf], [1.0]])}, "value_of_click", 10),
         ({"click": np.array([0.0, 1.0])}, "click", None),
         ({"hidden": np.ones((2, 4))}, "hidden", None),
+        ({"user": np.array([0, -1])}, "user", 11),
+        ({"user": np.array([0.0, 1.0])}, "user", None),
+        ({"user": np.array([[0], [1]])}, "user", None),
+        ({"user": np.array([7, 1 << 40])}, "user", 11),
+        ({"user": np.array([(1 << 64) - 1, 0], np.uint64)}, "user", 10),
+        ({"slot_price": np.ones(2)}, "slot_price", None),
+        ({"slot_price": np.ones((2, 0))}, "slot_price", None),
+        ({"slot_price": np.array([[1.0, 0.5], [2.0, 0.5]])}, "slot_price", 11),  # not the market price
+        ({"slot_price": np.array([[1.0, 0.5], [1.0, 1.5]])}, "slot_price", 11),  # the worse slot is dearer
+        ({"slot_price": np.array([[1.0, -0.5], [1.0, 0.5]])}, "slot_price", 10),
+        ({"slot_price": np.array([[1.0, 0.5], [1.0, np.nan]])}, "slot_price", 11),
     ],
 )
 def test_chunks_are_checked(change: dict[str, Any], column: str, row: int | None) -> None:
@@ -101,3 +113,43 @@ def test_chunks_are_checked(change: dict[str, Any], column: str, row: int | None
     with pytest.raises(DataError) as error:
         Auctions(**{**given, **change}).check(first_row=10)
     assert (error.value.column, error.value.row) == (column, row)
+
+
+def test_users_and_slots_go_along() -> None:
+    page = np.array([[3.0, 1.0], [2.0, 2.0], [5.0, 0.0]])
+    auctions = Auctions(
+        page[:, 0], np.full((3, 1), 0.1), np.ones((3, 1)), user=np.array([4, 0, 4]), slot_price=page
+    )
+    auctions.check()
+    whole = concatenate(auctions[:2], auctions[2:])
+    assert whole.user is not None
+    assert whole.slot_price is not None
+    assert whole.user.tolist() == [4, 0, 4]
+    np.testing.assert_array_equal(whole.slot_price, page)
+    with pytest.raises(DataError) as error:
+        concatenate(auctions, Auctions(np.ones(1), np.ones((1, 1)), np.ones((1, 1))))
+    assert error.value.column in ("user", "slot_price")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.Series(["b", "a", "b", "é", ""]),
+        pl.Series([-5, 1 << 62, -5, 7, 0]),
+        pl.Series([1 << 63, 3, 1 << 63, 4, 5], dtype=pl.UInt64),
+        pl.Series(["y", "x", "y", "z", "w"], dtype=pl.Categorical),
+        pl.Series([], dtype=pl.String),
+    ],
+)
+def test_equal_users_have_equal_codes_from_0(ids: pl.Series) -> None:
+    codes = user_codes(ids)
+    assert codes.dtype == np.int64
+    assert sorted(set(codes.tolist())) == list(range(ids.n_unique()))
+    pairs = set(zip(ids.to_list(), codes.tolist(), strict=True))
+    assert len(pairs) == ids.n_unique()
+
+
+def test_a_missing_user_is_named() -> None:
+    with pytest.raises(DataError, match="missing") as error:
+        user_codes(pl.Series("user_id", ["a", None, "b", None]))
+    assert (error.value.column, error.value.row) == ("user_id", 1)

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding.clearing import Cleared, Floats, clear
+from ctrkit.bidding.frequency import FrequencyCap, Shown
 from ctrkit.bidding.rules import PRICES, AuctionRule
 from ctrkit.errors import ConfigError
 
-# Compiled before hypothesis looks at the clock.
-clear(np.ones(1), np.ones(1), 1.0, 0.0)
+ONE, PAGE = np.ones(1), AuctionRule("gsp", slot_effects=(1.0, 0.5))
+
+# All four that are compiled, before hypothesis looks at the clock.
+for rule in (AuctionRule(), PAGE):
+    for limit in (None, FrequencyCap(1)):
+        audience = None if limit is None else Shown(limit).meet(np.zeros(1, np.int64))
+        clear(ONE, ONE, 1.0, 0.0, rule=rule, slot_price=np.ones((1, 2)), audience=audience)
 
 
 def one_by_one(
@@ -75,26 +83,61 @@ def test_equals_a_loop_over_auctions(
     assert found.spent == expected.spent
 
 
+effects = st.lists(st.floats(0.01, 1), max_size=3).map(lambda worse: (1.0, *sorted(worse, reverse=True)))
+
+
 @given(
     price=st.lists(st.floats(0, 1e6), min_size=1, max_size=80),
+    amount=st.one_of(st.just(np.inf), st.floats(0, 1e6)),
     budget=st.floats(1e-3, 1e6),
     integer=st.booleans(),
     rule=rules,
+    effects=effects,
+    limit=st.one_of(st.none(), st.integers(1, 5)),
+    seed=st.integers(0, 100),
 )
 def test_never_spends_more_than_the_budget(
-    price: list[float], budget: float, integer: bool, rule: AuctionRule
+    price: list[float],
+    amount: float,
+    budget: float,
+    integer: bool,
+    rule: AuctionRule,
+    effects: tuple[float, ...],
+    limit: int | None,
+    seed: int,
 ) -> None:
-    prices = np.array(price)
-    cleared = clear(np.full(len(prices), np.inf), prices, budget, 0.0, integer_bids=integer, rule=rule)
+    """Whatever the rule, its slots, and the frequency cap."""
+    rng, n = np.random.default_rng(seed), len(price)
+    rule = replace(rule, slot_effects=effects if rule.price == "gsp" else (1.0,))
+    page = np.array(price)[:, None] * np.cumprod(rng.random((n, len(effects))), axis=1)
+    user = rng.integers(0, 4, n)
+    cleared = clear(
+        np.full(n, amount), page[:, 0], budget, 0.0, integer_bids=integer, rule=rule, slot_price=page,
+        audience=None if limit is None else Shown(FrequencyCap(limit)).meet(user),
+    )  # fmt: skip
+    won, slot = cleared.won, np.zeros(n, np.int64) if cleared.slot is None else cleared.slot
     assert cleared.spent <= budget
     assert cleared.spent == np.cumsum(cleared.paid)[-1]
-    assert (cleared.bid[cleared.won] >= prices[cleared.won]).all()
+    assert (cleared.paid[~won] == 0).all()
+    assert (cleared.bid <= amount).all()
+    assert (cleared.bid[won] >= np.maximum(page[np.arange(n), slot], rule.hard_floor)[won]).all()
+    assert (cleared.paid[won] <= cleared.bid[won] * np.array(rule.slot_effects)[slot[won]]).all()
+    if limit is not None:
+        assert np.bincount(user[won], minlength=1).max() <= limit
 
 
 def test_a_cheaper_auction_is_won_after_one_too_dear() -> None:
     cleared = clear(np.full(4, 9.0), np.array([5.0, 6.0, 4.0, 3.0]), budget=10.0, spent=0.0)
     assert cleared.won.tolist() == [True, False, True, False]
     assert cleared.bid.tolist() == [9.0, 5.0, 5.0, 1.0]
+
+
+def test_what_rounding_would_put_above_the_budget_is_lost() -> None:
+    budget, first = 0.9, 0.3
+    assert first + (budget - first) > budget
+    cleared = clear(np.array([first, 9.0]), np.full(2, 0.1), budget, 0.0, rule=AuctionRule("first"))
+    assert cleared.won.tolist() == [True, False]
+    assert cleared.spent == first
 
 
 @pytest.mark.parametrize(("bid", "won"), [(3.0, True), (2.9999, False)])
@@ -122,8 +165,22 @@ def test_what_each_rule_charges() -> None:
         ({"price": "secnd"}, "Did you mean 'second'"),
         ({"hard_floor": -1.0}, "at least 0"),
         ({"hard_floor": 5.0, "soft_floor": 3.0}, "below the hard one"),
+        ({"soft_floor": np.inf}, "not finite"),
+        ({"price": "gsp", "slot_effects": ()}, "do not fall from 1"),
+        ({"price": "gsp", "slot_effects": (0.9, 0.5)}, "do not fall from 1"),
+        ({"price": "gsp", "slot_effects": (1, 0.5, 0.6)}, "1, 0.5, 0.6 do not fall"),
+        ({"price": "gsp", "slot_effects": (1, 0.5, 0.0)}, "to above 0"),
+        ({"price": "gsp", "slot_effects": (1, np.nan)}, "do not fall"),
+        ({"slot_effects": (1, 0.5)}, "second-price auction sells one slot, not 2. Choose gsp"),
     ],
 )
 def test_rules_that_are_none(rule: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         AuctionRule(**rule)  # type: ignore[arg-type]
+
+
+def test_effects_may_come_from_a_file_as_a_list() -> None:
+    rule = AuctionRule("gsp", slot_effects=[1, 1, 0.5])  # type: ignore[arg-type]
+    assert (rule.slot_effects, rule.slots) == ((1.0, 1.0, 0.5), 3)
+    assert rule == AuctionRule("gsp", slot_effects=(1.0, 1.0, 0.5))
+    assert AuctionRule().slots == 1
