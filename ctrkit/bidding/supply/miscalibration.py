@@ -1,0 +1,76 @@
+"""What a worse, a perfect or a recalibrated model would be worth: the same auctions seen in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import expit, logit
+
+from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.supply.outcomes import clicks_of
+from ctrkit.bidding.supply.settings import need_above
+from ctrkit.calibration import PlattScaling
+from ctrkit.errors import ConfigError
+
+# logit is finite from there on; a pCTR of 1 is none that a model gives.
+_HIGHEST = 1.0 - 1e-12
+
+
+def miscalibrated(chunks: Iterable[Auctions], scale: float = 1.0, shift: float = 0.0) -> Iterator[Auctions]:
+    """Bidders see expit(scale · logit(pCTR) + shift), and nothing else moves; 0 and 1 stay what they are.
+
+    A shift alone multiplies all odds: bidding that learns its multiplier makes up for it, truthful bidding
+    does not. A scale above 1 is overconfidence, below 1 underconfidence, and which slots are worth more
+    money then is wrong by different factors, for which no multiplier makes up.
+
+    Where neither the true click probability nor the true value is known, the pCTR that was goes for the
+    truth, so that strategies are still judged by the best knowledge. Whatever draws clicks anew from the
+    truth, such as `resampled`, stands before this in a chain.
+
+    Args:
+        scale: above 0; shift: of the logit.
+
+    Raises:
+        ConfigError: numbers out of range.
+    """
+    need_above("miscalibration", "scale", scale)
+    if not np.isfinite(shift):
+        raise ConfigError(f"miscalibration: shift is {shift:g} and must be finite")
+    return (_seen_askew(chunk, scale, shift) for chunk in chunks)
+
+
+def truthful_sight(chunks: Iterable[Auctions]) -> Iterator[Auctions]:
+    """Bidders see the true click probabilities, where they are known: what a perfect model would be worth."""
+    for chunk in chunks:
+        truth = chunk.true_click_probability
+        yield chunk if truth is None else replace(chunk, click_probability=truth)
+
+
+def recalibrated_in_hindsight(auctions: Auctions) -> Auctions:
+    """Bidders see expit(a · logit(pCTR) + b) with the a and b that fit the log's own potential clicks best.
+
+    So it undoes `miscalibrated`. It is an optimistic bound on what such a calibration of the same model is
+    worth, as it is fitted to the very clicks that are to be won; and it keeps the order of all slots, which
+    the steps of an isotonic curve would not. Where the truth is unknown, strategies are now judged by the
+    recalibrated pCTR, so compare clicks with those of the log as it was, not values. A pCTR of 0 stays 0.
+
+    Raises:
+        DataError: a log without potential clicks, or in which nothing or everything was clicked.
+    """
+    pctr, click = auctions.click_probability, clicks_of(auctions)
+    candidate = pctr > 0
+    logits = np.asarray(logit(np.minimum(pctr[candidate], _HIGHEST)))
+    seen = np.zeros_like(pctr)
+    seen[candidate] = PlattScaling().fit(logits, click[candidate].astype(np.float64))(logits)
+    return replace(auctions, click_probability=seen)
+
+
+def _seen_askew(chunk: Auctions, scale: float, shift: float) -> Auctions:
+    pctr = chunk.click_probability
+    with np.errstate(divide="ignore"):  # -∞ at 0 and ∞ at 1 stay so
+        seen = np.asarray(expit(scale * logit(pctr) + shift))
+    unknown = chunk.true_click_probability is None and chunk.true_value is None
+    truth = pctr if unknown else chunk.true_click_probability
+    return replace(chunk, click_probability=seen, true_click_probability=truth)

@@ -1,0 +1,52 @@
+"""Chunks of auctions cut anew, and auctions picked by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.auctions import Auctions
+
+_NAMES = tuple(field.name for field in fields(Auctions))
+
+
+def picked(auctions: Auctions, rows: NDArray[np.intp]) -> Auctions:
+    """These rows, in this order; a row may come more than once."""
+    columns: list[Any] = [getattr(auctions, name) for name in _NAMES]
+    columns = [None if column is None else column[rows] for column in columns]
+    return Auctions(*columns)
+
+
+def recut(chunks: Iterator[Auctions], size: int) -> Iterator[Auctions]:
+    """The same auctions in chunks of another size, the last one shorter where it must be.
+
+    The chunks all know the same columns.
+    """
+    waiting: list[Auctions] = []
+    held = 0
+    for chunk in chunks:
+        start = 0
+        while held + len(chunk) - start >= size:
+            end = start + size - held
+            yield joined([*waiting, chunk[start:end]])
+            waiting, held, start = [], 0, end
+        if start < len(chunk):
+            waiting.append(chunk[start:])
+            held += len(chunk) - start
+    if waiting:
+        yield joined(waiting)
+
+
+def joined(parts: Sequence[Auctions]) -> Auctions:
+    """Chunks as one, in their order; they all know the same columns."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: list[Any] = []
+    for name in _NAMES:
+        pieces = [getattr(part, name) for part in parts]
+        columns.append(None if pieces[0] is None else np.concatenate(pieces))
+    return Auctions(*columns)

@@ -1,0 +1,150 @@
+"""How traffic comes and goes with the hour of the day or of the week."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.metrics.checks import as_column
+
+Floats: TypeAlias = NDArray[np.float64]
+
+HOUR, DAY = 3600, 86_400
+HOURS: Final = {"day": 24, "week": 168}
+# 1970-01-01 was a Thursday, and weeks begin on Mondays.
+_THURSDAY = 3 * 24
+# The Monday before the first unix second.
+_MONDAY = -_THURSDAY * HOUR
+
+
+@dataclass(frozen=True, eq=False)
+class TrafficShape:
+    """Auctions an hour, up to a factor: by hour of the day (UTC) or of the week (from Monday 00:00 UTC).
+
+    Within an hour traffic is even. Moments are unix seconds.
+
+    Attributes:
+        weight: [24] or [168], at least 0 and not all 0.
+
+    Raises:
+        ConfigError: another number of weights, or one that is negative or not finite.
+    """
+
+    weight: Floats
+
+    def __post_init__(self) -> None:
+        weight = np.array(self.weight, np.float64)
+        if weight.shape not in ((24,), (168,)):
+            raise ConfigError(
+                f"a traffic shape has the weights {weight.shape}",
+                mend="Give 24 weights for the hours of a day, or 168 for those of a week from Monday on",
+            )
+        if not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+            raise ConfigError("the weights of a traffic shape are finite, at least 0, and not all 0")
+        object.__setattr__(self, "weight", weight)
+
+    @classmethod
+    def flat(cls) -> Self:
+        """As much traffic in every hour."""
+        return cls(np.ones(24))
+
+    @classmethod
+    def of(cls, timestamps: ArrayLike, period: str = "day") -> Self:
+        """The shape of a log: auctions of each hour, divided by how much of such hours the log covers.
+
+        The log is taken to begin and end half a mean gap before its first and after its last auction, so that
+        an hour of which it covers a few seconds does not count as a whole one.
+
+        Args:
+            timestamps: [n], unix seconds in any order.
+            period: `day` for 24 weights, `week` for 168.
+
+        Raises:
+            ConfigError: for another period.
+            DataError: where the log covers nothing of some hour, or has no two different moments.
+        """
+        if period not in HOURS:
+            raise ConfigError(f"there is no traffic shape of a '{period}'", mend=nearest(period, HOURS))
+        moments, size = as_column(timestamps, "timestamp"), HOURS[period]
+        first, last = float(moments.min()), float(moments.max())
+        if first == last:
+            raise DataError("all auctions are of one moment, so traffic has no shape", column="timestamp")
+        margin = (last - first) / (len(moments) - 1) / 2
+        first, last = first - margin, last + margin
+        hour = np.arange(np.floor(first / HOUR), np.ceil(last / HOUR))
+        covered = np.minimum(last, (hour + 1) * HOUR) - np.maximum(first, hour * HOUR)
+        seconds = np.bincount(_slot(hour, size), weights=covered, minlength=size)
+        if not (seconds > 0).all():
+            raise DataError(
+                f"the log covers {int((seconds > 0).sum())} of the {size} hours of a {period}",
+                column="timestamp",
+                mend="Give a longer log" + (", or fit the shape of a day" if period == "week" else ""),
+            )
+        count = np.bincount(_slot(np.floor(moments / HOUR), size), minlength=size)
+        return cls(count / seconds)
+
+    def moments(self, share: ArrayLike, start: float, days: float = 1.0) -> Floats:
+        """When these shares of the traffic of a span have passed, of any shape.
+
+        Args:
+            share: in [0, 1]; start: unix seconds; days: how long the span is.
+
+        Raises:
+            ConfigError: when the span has no traffic at all.
+        """
+        first, last = self._before(start), self._before(start + days * DAY)
+        if not last > first:
+            raise ConfigError(
+                f"there is no traffic within {days:g} days from {start:g}",
+                mend="Give a longer span, or a shape with traffic in its hours",
+            )
+        whole = first + np.asarray(share, np.float64) * (last - first)
+        periods = np.floor(whole)
+        inside = np.interp(whole - periods, *self._rising)
+        moment = _MONDAY + (periods * len(self.weight) + inside) * HOUR
+        return np.clip(moment, start, start + days * DAY)
+
+    @cached_property
+    def _cumulative(self) -> Floats:
+        """The share of a period's traffic before each of its hours, and 1, [hours + 1]."""
+        running = np.concatenate([[0.0], np.cumsum(self.weight)])
+        return np.asarray(running / running[-1])
+
+    @cached_property
+    def _rising(self) -> tuple[Floats, Floats]:
+        """Shares of a period's traffic and the hours by which they have passed; hours without are jumped."""
+        share = self._cumulative
+        # An hour without traffic makes two corners of one share; of a run, the first and last are enough.
+        corner = np.r_[True, np.diff(share) > 0] | np.r_[np.diff(share) > 0, True]
+        return share[corner], np.flatnonzero(corner).astype(np.float64)
+
+    def _before(self, moment: float) -> float:
+        """Periods of traffic between an early Monday and a moment."""
+        hours = len(self.weight)
+        periods, inside = divmod((moment - _MONDAY) / HOUR, hours)
+        return float(periods + np.interp(inside, np.arange(hours + 1), self._cumulative))
+
+
+def _slot(hour: NDArray[Any], size: int) -> NDArray[np.int64]:
+    """The hour of the day or week of a count of hours since 1970."""
+    return (hour.astype(np.int64) + _THURSDAY) % size
+
+
+def _typical_day() -> Floats:
+    """Least at four in the morning, most at eight in the evening."""
+    hour = np.arange(24)
+    return 1.0 + 0.6 * np.sin((hour - 13.5) * np.pi / 12) + 0.25 * np.sin((hour - 9) * np.pi / 6)
+
+
+_WEEKEND = np.repeat([1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.85], 24)
+# Made-up shapes by name: even, a day with a busy evening, and a week of such days with a quieter end.
+TRAFFIC: Final[dict[str, TrafficShape]] = {
+    "flat": TrafficShape.flat(),
+    "day": TrafficShape(_typical_day()),
+    "week": TrafficShape(np.tile(_typical_day(), 7) * _WEEKEND),
+}
