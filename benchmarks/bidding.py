@@ -28,7 +28,9 @@ from ctrkit.bidding import (
     BidStrategy,
     DualPacer,
     LinearBidding,
+    SpendPlan,
     StrategyResult,
+    Terms,
     auctions_from_log,
     hindsight_optimum,
     hindsight_optimum_cvxpy,
@@ -37,7 +39,6 @@ from ctrkit.bidding import (
 )
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.every_auction import replay_paced
-from ctrkit.bidding.pacing import SpendPlan
 from ctrkit.bidding.strategies import DualBidding, History, PidBidding, RlbBidding, SsMdpBidding
 
 Floats = NDArray[np.float64]
@@ -135,7 +136,7 @@ def speed(auctions: int, rounds: int) -> Table:
         ("simulate, dual, tick 1,000", whole, "dual", 1000),
     ):
         part = budget * len(log) / len(whole)
-        run = partial(simulate, log, [strategy], part, tick=tick)
+        run = partial(simulate, log, [strategy], Terms(part), tick=tick)
         shown.add_row(name, "", f"{len(log) / seconds(run, 3) / 1e6:.2f}", "", "")
     return shown
 
@@ -154,23 +155,17 @@ def optimum(auctions: int) -> Table:
         cells = [f"{one:.4f}" if line is None or one >= line else f"[red]{one:.4f}[/]" for one in found]
         shown.add_row(what, how, *cells, "" if line is None else f"{line:g}", met)
 
-    def share_of(
-        now: Market, plan: SpendPlan | None = None, start: float = 1.0, tick: int = 1000, step: float = 1.0
-    ) -> float:
+    def share_of(now: Market, plan: SpendPlan | None = None, start: float = 1.0, tick: int = 1000) -> float:
         best = hindsight_optimum(now.value, now.price, now.budget)
-        pacer = DualPacer(step, start * best.multiplier, plan)
+        pacer = DualPacer(initial_multiplier=start * best.multiplier, plan=plan)
         if tick == 1:
             pace = pacer.start(now.budget, auctions)
             return replay_paced(now.value, now.price, pacer, pace, keep=False).value / best.value
         return by_ticks(now, pacer, tick) / best.value
 
     for start in (6.0, 1 / 6):
-        for tick, step, how in (
-            (1000, 1.0, "ticks of 1,000"),
-            (1, 1.0, "a step at every auction"),
-            (1, 0.1, "the same, with step 0.1"),
-        ):
-            found = [share_of(market(auctions, share), None, start, tick, step) for share in shares]
+        for tick, how in ((1000, "ticks of 1,000"), (1, "a step at every auction")):
+            found = [share_of(market(auctions, share), None, start, tick) for share in shares]
             row("stationary", f"{how}, start {start:.2g} times the right one", 0.995, found)
 
     # A day of 24 hours: at noon nearly twice the traffic of the mean hour, prices dearest in the evening.
@@ -221,7 +216,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
         strategy: BidStrategy[Any] | str, budget: int, tick: int | None, expected: int | None = None
     ) -> StrategyResult:
         return simulate(
-            log, [strategy], budget, episode_length=1000, max_bid=300, integer_bids=True, tick=tick,
+            log, [strategy], Terms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=tick,
             auctions_expected=expected,
         ).strategies[0]  # fmt: skip
 
@@ -232,7 +227,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     for budget in budgets:
         runs: dict[str, tuple[BidStrategy[Any] | str, int | None]] = {
             "dual": ("dual", None),
-            "dual, step 0.3 at every auction": ("dual:step=0.3", 1),
+            "dual at every auction": ("dual", 1),
             "linear, tuned on the test set": (LinearBidding().tuned(test, budget / 1000, 1000), None),
             "linear, of most test clicks": (most_clicks(log, budget), None),
             "PID": (PidBidding().tuned(training, budget / 1000, 1000), None),
@@ -241,7 +236,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
         }
         for name, (strategy, tick) in runs.items():
             one = replay(strategy, budget, tick)
-            clicks.setdefault(name, []).append(one.clicks or 0)
+            clicks.setdefault(name, []).append(int(one.clicks or 0))
             shares.setdefault(name, []).append(one.share_of_optimum or 0.0)
     shown = Table("strategy", *(f"1/{part}" for part in parts), title="Clicks, and value over the optimum")
     for name in clicks:
@@ -259,7 +254,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, budgets[4] / 1000)
     # The published replay does not know that its last episode is a short one.
     exact = replay(rlb, budgets[4], 1, expected=-(-len(log) // 1000) * 1000)
-    found = (exact.wins, exact.clicks, int(exact.spend))
+    found = (exact.wins, int(exact.clicks or 0), int(exact.spend))
     lines.add_row(
         f"RLB's wins, clicks and cost {_PUBLISHED_RLB}", str(found), verdict(found == _PUBLISHED_RLB)
     )

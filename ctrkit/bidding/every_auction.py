@@ -33,7 +33,7 @@ class PacedReplay:
         pace: after the last of them.
         wins: how many were won. value: of them, as the bidder took it. spend: for them.
         cleared: auction by auction, where it was asked for.
-        multiplier: [n] with which each was bid, NaN before any value was seen; likewise.
+        multiplier: [n] with which each was bid, NaN where none was, see `DualPacer.multiplier`; likewise.
     """
 
     pace: Pace
@@ -60,8 +60,7 @@ def replay_paced(
     """Bid value / μ in each auction and move μ after it: `DualPacer` and `clear` by ticks of one auction.
 
     It is the same up to rounding: a bid may differ from theirs in its last places, and so fall on the other
-    side of an exact tie or of a whole unit. A single auction tells little, so a step of 0.1 to 0.3 does
-    better here than the 1 that suits ticks of many.
+    side of an exact tie or of a whole unit.
 
     Args:
         value: [n], what the bidder takes each impression to be worth, at least 0.
@@ -87,13 +86,14 @@ def replay_paced(
     for start, end, left in _parts(pacer, pace, n):
         rows = slice(start, end)
         state[LEFT] = left
+        idle = left == np.inf  # what the plan gives nothing: no bid, and no step
         _replay(
             value[rows],
             market_price[rows],
             state,
             pace.remaining + spent if budget is None else float(budget),
-            float(pacer.step),
-            float(max_bid),
+            0.0 if idle else pacer.first_step(1),
+            0.0 if idle else float(max_bid),
             integer_bids,
             rule.price == "first",
             rule.hard_floor,
@@ -104,6 +104,8 @@ def replay_paced(
             paid[rows],
             multiplier[rows],
         )
+        if idle:
+            multiplier[rows] = np.nan
     after = replace(
         pace,
         remaining=float(state[REMAINING]),
@@ -130,7 +132,7 @@ def _parts(pacer: DualPacer, pace: Pace, n: int) -> Iterator[tuple[int, int, flo
     gone = pace.auctions - pace.auctions_left
     cuts = np.empty(0)
     if pacer.plan is not None:
-        exact = np.arange(len(pacer.plan.share) + 1) / len(pacer.plan.share) * pace.auctions - gone
+        exact = pacer.plan.edges * pace.auctions - gone
         cuts = np.concatenate([np.floor(exact), np.ceil(exact)])
     edges = np.unique(np.concatenate([[0, n], cuts[(cuts > 0) & (cuts < n)]])).astype(int).tolist()
     for start, end in pairwise(edges):
@@ -175,14 +177,14 @@ def _replay(
     """
     remaining, left, ticks, spent = state[0], state[1], state[3], state[4]
     rate = 1.0 / state[2] if state[2] > 0.0 else 0.0
-    if rate > 0.0 and remaining > 0.0 and state[5] == 0.0 and value.shape[0]:
+    if rate > 0.0 and remaining > 0.0 and state[5] == 0.0 and value.shape[0] and left < np.inf:
         state[5] = state[2]
     wins, bought = state[6], state[7]
     cap = min(max_bid, budget - spent)
     keep = bid.shape[0] > 0
     for i in range(value.shape[0]):
         v = value[i]
-        if rate == 0.0 and v > 0.0 and remaining > 0.0:
+        if rate == 0.0 and v > 0.0 and remaining > 0.0 and left < np.inf:
             rate = remaining / max(left, 1.0) / v
             state[5] = 1.0 / rate
         own = min(v * rate, cap)

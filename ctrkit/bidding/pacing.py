@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import exp, sqrt
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.bidding.spend_plan import SpendPlan
 from ctrkit.errors import ConfigError
 
 Floats: TypeAlias = NDArray[np.float64]
+
+# Ticks of fewer auctions than this take shorter steps.
+SHORT_TICK = 20
 
 
 @dataclass(frozen=True)
@@ -36,39 +41,6 @@ class Pace:
     auctions: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class SpendPlan:
-    """What part of its budget an episode spends in each of m equal parts of its auctions.
-
-    Even spend an auction is best where all hours are alike. Where prices and values move with the hour, the
-    best spend does too, and the shape of an earlier day tells how.
-
-    Attributes:
-        share: [m], above 0, in any unit; made to add up to 1.
-
-    Raises:
-        ConfigError: for no parts, or one that is not finite and above 0.
-    """
-
-    share: Floats
-    _spent: Floats = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        share = np.asarray(self.share, np.float64)
-        if share.ndim != 1 or not len(share) or not (np.isfinite(share) & (share > 0)).all():
-            raise ConfigError(
-                "the parts of a spend plan are not all finite and above 0",
-                mend="Give each part of the episode its share of the budget, a quiet one a small share",
-            )
-        object.__setattr__(self, "share", share / share.sum())
-        object.__setattr__(self, "_spent", np.concatenate([[0.0], np.cumsum(self.share)]))
-
-    def spent(self, gone: float) -> float:
-        """The part of the budget that is to be spent when this part of the episode's auctions is over."""
-        m = len(self.share)
-        return float(np.interp(gone * m, np.arange(m + 1), self._spent))
-
-
 @dataclass(frozen=True)
 class DualPacer:
     """Multiplicative Lagrangian pacing of  max Σ v  subject to  Σ payment ≤ B,  by ticks.
@@ -83,6 +55,10 @@ class DualPacer:
     first, long steps find the order of magnitude, and an exponent above 1 is cut to 1, so that one dear
     tick cannot silence the bidder for long.
 
+    Of ticks of n < 20 auctions the step is √(n/20) of that. When t auctions are over, k = t/n, and μ moves
+    with step/√(n t) an auction: shorter ticks would move it faster, by single wins and by chance. So it moves
+    with step/√(20 t), as by ticks of twenty. (Longer ones could keep up only by steps above 1.)
+
     The first multiplier is the mean value of the first tick divided by ρ: even if every bid won and paid
     itself in full, the tick would cost no more than planned.
 
@@ -90,10 +66,11 @@ class DualPacer:
     allocation problems, Operations Research 71 (2023), arXiv 2011.10124.
 
     With a plan of the episode, ρ_t is what remains of the budget by the plan's shape: to a tick that the plan
-    gives a share s of all it has left goes that share s of all that is left.
+    gives a share s of all it has left goes that share s of all that is left. In a tick that it gives nothing
+    no bid is made. As soon as possible, s is 1: μ falls until all is won that may be, or the money is gone.
 
     Attributes:
-        step: η of the first tick, above 0.
+        step: η of the first tick of 20 auctions or more, above 0.
         initial_multiplier: the first μ, for example `hindsight_optimum(...).multiplier` of an older log.
         plan: of the spend over the episode; even by default.
     """
@@ -114,10 +91,13 @@ class DualPacer:
         )
 
     def multiplier(self, pace: Pace, value: Floats) -> float | None:
-        """μ for slots of expected value [n]; None as long as every value was 0."""
+        """μ for slots of expected value [n]; None, for no bids, as long as every value was 0, and where the
+        plan gives these slots nothing."""
+        if (ahead := self.auctions_ahead(pace, len(value))) == np.inf:
+            return None
         if pace.multiplier is not None:
             return pace.multiplier
-        mean, planned = float(value.mean()), self._planned(pace, len(value))
+        mean, planned = float(value.mean()), pace.remaining / ahead
         return mean / planned if mean > 0 and planned > 0 else None
 
     def bid(self, pace: Pace, value: Floats) -> Floats:
@@ -130,31 +110,39 @@ class DualPacer:
         n = len(value)
         multiplier, planned = self.multiplier(pace, value), self._planned(pace, n)
         remaining = pace.remaining - spend
-        after = replace(pace, remaining=remaining, auctions_left=pace.auctions_left - n, ticks=pace.ticks + 1)
+        first = pace.first if pace.first is not None or planned <= 0 else multiplier
+        after = replace(
+            pace, remaining=remaining, auctions_left=pace.auctions_left - n, ticks=pace.ticks + 1, first=first
+        )
         if multiplier is None or planned <= 0:
             return after
-        after = replace(after, first=multiplier if pace.first is None else pace.first)
-        moved = self._moved(multiplier, after, spend / n, planned)
+        moved = self._moved(multiplier, after, n, spend / n, planned)
         # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
-        if remaining > 0 and (positive := value[value > 0]).size:
-            moved = max(moved, min(multiplier, float(positive.min()) / remaining))
+        if moved < multiplier and remaining > 0:
+            least = float(np.min(value, where=value > 0, initial=np.inf))
+            moved = max(moved, min(multiplier, least / remaining)) if least < np.inf else moved
         return replace(after, multiplier=moved)
 
-    def _moved(self, multiplier: float, after: Pace, spend: float, planned: float) -> float:
-        """μ after a tick of this spend and plan, both an auction."""
-        exponent = self.step / np.sqrt(after.ticks) * (spend / planned - 1.0)
-        return multiplier * float(np.exp(np.clip(exponent, -1.0, 1.0)))
+    def first_step(self, n: int) -> float:
+        """η of a first tick of n auctions."""
+        return self.step * min(1.0, sqrt(n / SHORT_TICK))
+
+    def _moved(self, multiplier: float, after: Pace, n: int, spend: float, planned: float) -> float:
+        """μ after a tick of n auctions with this spend and plan, both an auction."""
+        exponent = self.first_step(n) / sqrt(after.ticks) * (spend / planned - 1.0)
+        return multiplier * exp(min(max(exponent, -1.0), 1.0))
 
     def auctions_ahead(self, pace: Pace, n: int) -> float:
         """So many auctions would use up the budget, at what the plan gives each of the next n.
 
-        They are the auctions left where the plan is even, and at least the n at hand.
+        They are the auctions left where the plan is even, and at least the n at hand; infinite where the plan
+        gives the next n nothing.
         """
-        if self.plan is None or pace.auctions_left <= n:
+        if self.plan is None or pace.auctions_left <= 0:
             return max(pace.auctions_left, n)
-        begun = 1.0 - pace.auctions_left / pace.auctions
-        now, then = self.plan.spent(begun), self.plan.spent(begun + n / pace.auctions)
-        return n * (1.0 - now) / (then - now)
+        # Divided as the plan's edges are, so that a tick that begins at an edge does so to the last place.
+        gone = pace.auctions - pace.auctions_left
+        return n * self.plan.left_over_next(gone / pace.auctions, (gone + n) / pace.auctions)
 
     def _planned(self, pace: Pace, n: int) -> float:
         """ρ_t, the planned spend an auction."""
@@ -188,6 +176,6 @@ class AdditivePacer(DualPacer):
         if self.plan is not None:
             raise ConfigError("additive pacing spends evenly and takes no plan", mend="Use `DualPacer`")
 
-    def _moved(self, multiplier: float, after: Pace, spend: float, planned: float) -> float:
+    def _moved(self, multiplier: float, after: Pace, n: int, spend: float, planned: float) -> float:
         first = multiplier if after.first is None else after.first
         return max(multiplier + self.step * first * (spend / after.flat - 1.0), multiplier / 2)

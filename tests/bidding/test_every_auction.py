@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ctrkit.bidding import AuctionRule, Auctions, DualBidding, DualPacer, simulate
+from ctrkit.bidding import AuctionRule, Auctions, DualBidding, DualPacer, Terms, simulate
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.every_auction import replay_paced
-from ctrkit.bidding.pacing import AdditivePacer, Pace, SpendPlan
+from ctrkit.bidding.pacing import AdditivePacer, Pace
+from ctrkit.bidding.spend_plan import SpendPlan
 from ctrkit.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -21,6 +23,10 @@ Floats = NDArray[np.float64]
 # Compiled before hypothesis looks at the clock.
 clear(np.ones(1), np.ones(1), 1.0, 0.0)
 replay_paced(np.ones(1), np.ones(1), DualPacer(), DualPacer().start(1.0, 1))
+
+
+def plan(share: list[float], traffic: list[float] | None = None) -> SpendPlan:
+    return SpendPlan(np.array(share), None if traffic is None else np.array(traffic))
 
 
 def one_by_one(
@@ -58,10 +64,15 @@ def same_pace(found: Pace, expected: Pace) -> None:
     budget=st.sampled_from([0.7, 30.3, 1000.7, 1e6 + 0.3]),
     expected=st.sampled_from([0.5, 1.0, 3.0]),
     pacer=st.builds(
-        lambda step, first, share: DualPacer(step, first, SpendPlan(np.array(share)) if share else None),
+        DualPacer,
         st.sampled_from([0.01, 0.3, 1.0, 5.0]),
         st.sampled_from([None, 1e-5, 1e-3, 0.1]),
-        st.sampled_from([None, [1.0], [1.0, 5.0, 0.2], [3.0, 1.0, 1.0, 1.0, 2.0, 7.0, 0.5]]),
+        st.sampled_from([
+            None, SpendPlan.asap(), plan([1.0]), plan([1.0, 5.0, 0.2]),
+            plan([3.0, 1.0, 1.0, 1.0, 2.0, 7.0, 0.5]), plan([0.0, 1.0, 0.0, 0.0, 2.0, 0.0]),
+            plan([2.0, 1.0, 5.0], [1.0, 7.0, 3.0]),
+            plan([1.0, 0.0, 3.0, 0.0, 1.0], [2.0, 1.0, 0.0, 9.0, 0.5]),
+        ]),
     ),
     rule=st.sampled_from([
         AuctionRule(), AuctionRule(wins_ties=False), AuctionRule("first"), AuctionRule("first", 5.0),
@@ -130,26 +141,26 @@ class TickByTick(DualBidding):
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "length", "spend"),
     [
-        {},
-        {"episode_length": 700, "max_bid": 40.0, "integer_bids": True},
-        {"rule": AuctionRule("first", 3.0)},
-        {"rule": AuctionRule("second", 3.0, 30.0), "episode_length": 5000},
+        ({}, 2500, None),
+        ({"max_bid": 40.0, "integer_bids": True}, 700, None),
+        ({"rule": AuctionRule("first", 3.0)}, 2500, plan([1.0, 4.0], [5.0, 6.0])),
+        ({"rule": AuctionRule("second", 3.0, 30.0)}, 2400, None),
+        ({}, 700, plan([1.0, 0.0, 2.0], [100.0, 250.0, 350.0])),
+        ({}, 2500, SpendPlan.asap()),
     ],
 )
 @pytest.mark.parametrize("share", [0.02, 5.0])
 def test_the_simulator_finds_the_same_as_tick_by_tick(
-    market: Callable[..., Auctions], given: dict[str, object], share: float
+    market: Callable[..., Auctions], given: dict[str, Any], length: int, spend: SpendPlan | None, share: float
 ) -> None:
-    auctions = market(5500, seed=1)
+    auctions = market(2500, seed=1)
     auctions.click_probability[100:120] = 0.0
-    length = given.get("episode_length", len(auctions))
-    assert isinstance(length, int)
     budget = share * float(auctions.market_price.mean()) * length
     quick, slow = (
-        simulate(auctions, [one], budget, tick=1, **given)  # type: ignore[arg-type]
-        for one in (DualBidding(), TickByTick())
+        simulate(auctions, [one], Terms(budget, **given), episode_length=length, tick=1)
+        for one in (DualBidding(plan=spend), TickByTick(plan=spend))
     )
     for found, expected in ((quick.events, slow.events), (quick.trajectory, slow.trajectory)):
         assert found.schema == expected.schema
@@ -164,9 +175,9 @@ def test_the_simulator_finds_the_same_as_tick_by_tick(
 
 
 def test_the_simulator_does_the_same_for_any_chunks(market: Callable[..., Auctions]) -> None:
-    auctions = market(9000)
+    auctions = market(4500)
     budget = 0.05 * float(auctions.market_price.sum())
-    parts = [auctions[a:b] for a, b in pairwise([0, 1, 1700, 8191, 9000])]
+    parts = [auctions[a:b] for a, b in pairwise([0, 1, 1700, 4099, 4500])]
     whole, cut = (simulate(one, ["dual", "linear"], budget, tick=1) for one in (auctions, parts))
     assert whole.events.equals(cut.events)
     assert whole.trajectory.equals(cut.trajectory)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrkit.bidding import AuctionRule, Auctions, Slots, TickResult, simulate
+from ctrkit.bidding import AuctionRule, Auctions, Slots, Terms, TickResult, simulate
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
 from ctrkit.bidding.shading import shaded_bid
 from ctrkit.bidding.strategies import Bids, DualBidding, History, ShadedBidding
@@ -35,7 +35,7 @@ def budget_of(auctions: Auctions, share: float = 0.1) -> float:
 
 
 def bought(strategy: Any, auctions: Auctions, budget: float, **settings: Any) -> float:
-    return simulate(auctions, [strategy], budget, rule=FIRST, **settings).strategies[0].value
+    return simulate(auctions, [strategy], Terms(budget, rule=FIRST, **settings)).strategies[0].value
 
 
 def oracle(landscape: SmoothLandscape, auctions: Auctions, budget: float) -> float:
@@ -184,7 +184,7 @@ def test_keeps_what_it_learnt_and_forgets_what_is_old() -> None:
         bids = strategy.bid(state, now.slots, rng)
         won = bids.amount >= now.market_price
         state = strategy.update(state, TickResult(now.slots, bids, won, np.where(won, bids.amount, 0.0)))
-    assert sum(len(one.bid) for one in state.notices) == WINDOW
+    assert sum(map(len, state.notices)) == WINDOW
     again = strategy.restart(state, 1.0, 10)
     assert again.table is state.table
     assert again.notices is state.notices
@@ -194,12 +194,12 @@ def test_keeps_what_it_learnt_and_forgets_what_is_old() -> None:
 def test_units_of_money_and_value_do_not_matter() -> None:
     auctions = market(MARKETS[2], seed=10, n=3000)
     budget = budget_of(auctions)
-    first = simulate(auctions, ["shaded"], budget, rule=FIRST).events
+    first = simulate(auctions, ["shaded"], Terms(budget, rule=FIRST)).events
     for money, value in ((8.0, 1.0), (1.0, 0.25), (2.0**-7, 2.0**5)):
         scaled = Auctions(
             auctions.market_price * money, auctions.click_probability, auctions.value_of_click * value
         )
-        again = simulate(scaled, ["shaded"], budget * money, rule=FIRST).events
+        again = simulate(scaled, ["shaded"], Terms(budget * money, rule=FIRST)).events
         np.testing.assert_allclose(again["bid"], first["bid"] * money, rtol=1e-4)
 
 
@@ -225,29 +225,90 @@ def test_before_a_fit_a_share_of_bids_is_scaled_down_by_up_to_four() -> None:
         np.testing.assert_allclose(later[:1300], scaled[700:], rtol=1e-9)
 
 
-def learnt(amount: list[float], won: list[bool], paid: list[float]) -> ShadedState:
+def learnt(
+    amount: list[float], won: list[bool], paid: list[float], minimum: list[float] | None = None
+) -> ShadedState:
     """The state after one tick."""
     n, strategy = len(amount), ShadedBidding()
     slots = Slots(np.full((n, 1), 0.01), np.ones((n, 1)))
     bids = Bids(np.zeros(n, np.intp), np.array(amount), np.full(n, 0.01))
-    result = TickResult(slots, bids, np.array(won), np.array(paid))
+    result = TickResult(
+        slots, bids, np.array(won), np.array(paid), None if minimum is None else np.array(minimum)
+    )
     return strategy.update(strategy.start(1000.0, 100), result)
 
 
+def check_bounds(state: ShadedState, low: list[float], high: list[float]) -> None:
+    """Up to the rounding to 128 levels an octave."""
+    np.testing.assert_allclose(state.notices[0].low, low, rtol=2 ** (0.5 / 128) - 1 + 1e-9)
+    np.testing.assert_allclose(state.notices[0].high, high, rtol=2 ** (0.5 / 128) - 1 + 1e-9)
+
+
 def test_takes_from_a_tick_what_it_tells_of_prices() -> None:
+    inf = np.inf
     plain = learnt([3.5, 2.5, 7.5], [True, False, True], [3.5, 0.0, 7.5])
     assert plain.first_price
-    assert plain.notices[0].bid.tolist() == [3.5, 2.5, 7.5]
+    check_bounds(plain, [-inf, 2.5, -inf], [3.5, inf, 7.5])
     rounded = learnt([3.5, 2.5, 7.5], [True, False, True], [3.0, 0.0, 7.0])
     assert rounded.first_price
-    assert rounded.notices[0].bid.tolist() == [3.0, 2.5, 7.0]
+    check_bounds(rounded, [-inf, 2.5, -inf], [3.0, inf, 7.0])
     # Bids cut off at 6.25: the lost one of 9 was no higher either.
     cut = learnt([3.5, 9.0, 7.5], [True, False, True], [3.5, 0.0, 6.25])
     assert cut.first_price
-    assert cut.notices[0].bid.tolist() == [3.5, 6.25, 6.25]
+    check_bounds(cut, [-inf, 6.25, -inf], [3.5, inf, 6.25])
     second = learnt([3.5, 2.5, 7.5], [True, False, True], [1.25, 0.0, 2.75])
     assert not second.first_price
     assert second.notices == ()
+    assert not plain.told
+
+
+def test_takes_the_prices_that_the_exchange_tells_for_what_they_are() -> None:
+    told = learnt([3.5, 2.5, 0.0], [True, False, False], [3.5, 0.0, 0.0], [1.25, 2.75, 0.0])
+    assert told.told
+    check_bounds(told, [1.25, 2.75, 0.0], [1.25, 2.75, 0.0])
+    # Where it tells nothing, a bid of 0 that lost tells nothing either.
+    some = learnt([3.5, 2.5, 0.0], [True, False, False], [3.5, 0.0, 0.0], [np.nan, 2.75, np.nan])
+    assert not some.told
+    check_bounds(some, [-np.inf, 2.75], [3.5, 2.75])
+
+
+def first_fit(landscape: SmoothLandscape, seed: int, told: bool) -> tuple[int, float, float]:
+    """Auctions until bids are first shaded, and how far from the best bids they then and at 3000 are, as the
+    largest error of the log of a bid."""
+    auctions, strategy = market(landscape, seed, 3000), ShadedBidding()
+    state, rng = strategy.start(budget_of(auctions), 3000), np.random.default_rng(0)
+    worth = np.geomspace(20.0, 100.0, 9)
+    best, errors, first = landscape.first_price_bid(worth), [], 0
+    for start in range(0, 3000, 50):
+        now = auctions[start : start + 50]
+        bids = strategy.bid(state, now.slots, rng)
+        won = bids.amount >= now.market_price
+        paid = np.where(won, bids.amount, 0.0)
+        state = strategy.update(
+            state, TickResult(now.slots, bids, won, paid, now.market_price if told else None)
+        )
+        if state.table is not None:
+            first = first or start + 50
+            errors.append(float(np.abs(np.log(state.table.bid(worth) / best)).max()))
+    return first, errors[0], errors[-1]
+
+
+@every_market
+def test_prices_that_are_told_are_learnt_from_sooner_and_better(landscape: SmoothLandscape) -> None:
+    alone, told = (np.array([first_fit(landscape, seed, t) for seed in range(2)]) for t in (False, True))
+    assert (told[:, 0] == 100).all()
+    assert (told[:, 0] <= alone[:, 0]).all()
+    assert told[:, 2].mean() < 0.7 * alone[:, 2].mean()
+
+
+def test_prices_that_are_told_buy_more() -> None:
+    """In short runs, of which learning takes a part, and where exploring is not free."""
+    value = np.zeros(2)
+    for seed in range(40, 43):
+        auctions = market(MARKETS[0], seed, 2000)
+        budget = budget_of(auctions)
+        value += [bought("shaded", auctions, budget, tells_minimum_bid=told) for told in (False, True)]
+    assert value[1] > 1.003 * value[0]
 
 
 def test_a_share_of_bids_is_at_most_one() -> None:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ctrkit.bidding import Auctions, parse_strategy, simulate
+from ctrkit.bidding import Auctions, SpendPlan, Terms, parse_strategy, simulate
 from ctrkit.bidding.lp import Limits, Purchase, constrained_optimum
 from ctrkit.bidding.strategies import History, TargetBidding
-from ctrkit.errors import DataError
+from ctrkit.errors import ConfigError, DataError
 
 AUCTIONS = 20_000
 # Share of the market's cost that is the budget, and the target as a multiple of what the budget alone brings:
@@ -192,3 +194,113 @@ def test_the_text_gives_a_target_and_tuning_needs_all_prices() -> None:
     lost = History(np.ones(2), np.ones(2), np.ones(2), np.array([True, False]))
     with pytest.raises(DataError, match="every auction"):
         strategy.tuned(lost, 1.0)
+
+
+def constant_market(cost: float, n: int = 8000) -> Auctions:
+    """Whatever is bought costs so much a click, and every click is worth 1."""
+    pctr = np.minimum(np.exp(np.random.default_rng(13).normal(-4.8, 0.6, n)), 1.0)
+    return Auctions(cost * pctr, pctr[:, None], np.ones((n, 1)))
+
+
+def said(strategy: TargetBidding, auctions: Auctions, share: float = 0.1, **terms: Any) -> str:
+    """What the strategy notes of a run."""
+    budget = share * float(auctions.market_price.sum())
+    result = simulate(auctions, [strategy], Terms(budget, **terms))
+    return " ".join(note for note in result.notes if note.startswith("target"))
+
+
+@pytest.mark.parametrize("tells", [False, True])
+@pytest.mark.parametrize(("cost", "asked"), [(50.0, 20.0), (4.0, 3.5), (0.25, 0.01)])
+def test_a_cost_out_of_reach_is_told_with_the_one_that_can_be_reached(
+    cost: float, asked: float, tells: bool
+) -> None:
+    note = said(TargetBidding(target_cpa=asked), constant_market(cost), tells_minimum_bid=tells)
+    assert f"a cost of {asked:g} an action cannot be met here" in note
+    assert f"the cheapest impression of known price cost {cost:g} an action" in note
+
+
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_return_out_of_reach_is_told_with_the_one_that_can_be_reached(tells: bool) -> None:
+    note = said(TargetBidding(target_roas=0.1), constant_market(50.0), tells_minimum_bid=tells)
+    assert "a return of 0.1 cannot be met here" in note
+    assert "the best impression of known price returned 0.02." in note
+
+
+def test_the_cheapest_of_a_varied_market_is_named_where_prices_are_told() -> None:
+    auctions = market(6)
+    _, price, clicks = columns(auctions, "target_cpa")
+    cheapest = float((price / clicks).min())
+    note = said(TargetBidding(target_cpa=cheapest / 2), auctions, tells_minimum_bid=True)
+    assert f"the cheapest impression of known price cost {cheapest:.3g} an action" in note
+
+
+@both_kinds
+@pytest.mark.parametrize("factor", [0.3, 1.2])
+def test_a_target_that_is_met_needs_no_word(kind: str, factor: float) -> None:
+    auctions = market(1)
+    _, target = problem(auctions, kind, 0.1, factor)
+    assert said(given(kind, target), auctions) == ""
+
+
+def test_what_costs_just_what_is_asked_can_be_met() -> None:
+    auctions = constant_market(50.0)
+    assert said(TargetBidding(target_cpa=50.5), auctions) == ""
+    assert simulate(auctions, [TargetBidding(target_cpa=50.5)], 500.0).strategies[0].spend > 400.0
+
+
+def test_where_nothing_is_ever_won_there_is_nothing_to_name() -> None:
+    note = said(TargetBidding(target_cpa=20.0), constant_market(50.0), max_bid=1e-6)
+    assert "nothing was bought, so whether it can be met is not known." in note
+
+
+@both_kinds
+@pytest.mark.parametrize("least", [0.3, 0.9])
+def test_the_minimum_is_spent_where_the_target_cannot_be_met(kind: str, least: float) -> None:
+    auctions = market(6)
+    value, price, outcome = columns(auctions, kind)
+    budget = 0.1 * float(price.sum())
+    target = 2.0 * float((outcome / price).max())
+    strategy = replace(given(kind, target), minimum_spend=least)
+    bought, _, spend = played(strategy, auctions, budget, kind)
+    assert 0.97 * least * budget <= spend <= 1.05 * least * budget
+    # And it buys what so much money can.
+    assert bought >= 0.95 * constrained_optimum(value, price, Limits(spend)).value
+    note = said(strategy, auctions)
+    assert "cannot be met here" in note
+
+
+@both_kinds
+def test_a_target_that_is_missed_for_the_minimum_alone_says_so(kind: str) -> None:
+    auctions = market(1)
+    budget, target = problem(auctions, kind, 0.4, 1.3)
+    free = played(given(kind, target), auctions, budget, kind)[2] / budget
+    assert free < 0.8
+    strategy = replace(given(kind, target), minimum_spend=0.95)
+    spend = played(strategy, auctions, budget, kind)[2]
+    assert 0.93 * budget < spend <= budget
+    note = said(strategy, auctions, 0.4)
+    assert "was missed for minimum_spend=0.95" in note
+
+
+@both_kinds
+def test_a_minimum_below_what_the_target_allows_changes_next_to_nothing(kind: str) -> None:
+    auctions = market(1)
+    budget, target = problem(auctions, kind, 0.1, 1.2)
+    plain = played(given(kind, target), auctions, budget, kind)
+    least = played(replace(given(kind, target), minimum_spend=0.3), auctions, budget, kind)
+    assert plain[2] > 0.6 * budget
+    np.testing.assert_allclose(least, plain, rtol=0.02)
+    assert least[1] >= 0.985 * target * least[2]
+
+
+def test_a_minimum_is_a_share_of_the_budget() -> None:
+    with pytest.raises(ConfigError, match="share of the budget"):
+        TargetBidding(target_cpa=1.0, minimum_spend=1.5)
+
+
+def test_a_target_keeps_to_a_plan() -> None:
+    auctions = market(4)
+    budget, target = problem(auctions, "target_roas", 0.1, 0.3)
+    plan = SpendPlan(np.array([3.0, 1.0]))
+    events = simulate(auctions, [TargetBidding(target_roas=target, plan=plan)], budget).events
+    assert events["spend"][: AUCTIONS // 2].sum() == pytest.approx(0.75 * budget, rel=0.03)

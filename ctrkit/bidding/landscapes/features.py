@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from ctrkit.bidding.landscapes.base import arrays_in, arrays_of
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.bidding.landscapes.likelihood import fit_market, row_likelihood
-from ctrkit.bidding.landscapes.parametric import LogNormal, SmoothLandscape
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.bidding.landscapes.parametric import Gamma, LogLogistic, LogNormal, SmoothLandscape
+from ctrkit.errors import ArtifactError, ConfigError, DataError
 from ctrkit.metrics.checks import finite_floats
 
 Floats: TypeAlias = NDArray[np.float64]
 
 MOST_ITERATIONS = 1000
+# By the name in a state.
+_FAMILIES: Final[dict[str, type[SmoothLandscape]]] = {
+    one.name: one for one in (LogNormal, LogLogistic, Gamma)
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class FeatureLandscape:
     log_shape: Floats
     hidden: Floats
     zero: float
+
+    name: ClassVar[str] = "features"
 
     @classmethod
     def fit(
@@ -99,6 +107,22 @@ class FeatureLandscape:
             raise DataError(f"the shape is {x.shape}, and [n, {len(self.mean)}] is needed", column="features")
         basis = self._basis(self._standardised(x), self.hidden)
         return self.family(basis @ self.location, basis @ self.log_shape, self.zero)
+
+    def state(self) -> dict[str, Any]:
+        """The names of the kind and its family, and plain arrays by name."""
+        return {"name": self.name, "family": self.family.name, **arrays_of(self)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The inverse of `state`.
+
+        Raises:
+            ArtifactError: the state is of another kind or family, or lacks a part.
+        """
+        parts = arrays_in(state, cls, but=("family",))
+        if (family := _FAMILIES.get(str(state.get("family")))) is None:
+            raise ArtifactError(f"the state of a {cls.name} landscape has the family {state.get('family')!r}")
+        return cls(family, **parts)
 
     def _standardised(self, x: Floats) -> Floats:
         """(x, 1), [n, D + 1]."""

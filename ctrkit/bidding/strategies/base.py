@@ -28,7 +28,10 @@ class Bids:
         value: [n], what the bidder takes the slot to be worth.
         multiplier: the value that a unit of money had to buy, for strategies that pace.
         chances: gives, for some rows [m] of the slots, with what probability each candidate would have been
-            chosen [m, K], given all that was known before; None where the choice has no chance in it.
+            chosen [m, K], given all that was known before; None where the choice has no chance in it, or
+            where the bid hangs on it, so that they are not those of the impressions won.
+        explored: [n], bool, whether the ad is another than the one that is thought the best; None where it
+            never is.
     """
 
     ad: Indices
@@ -36,6 +39,7 @@ class Bids:
     value: Floats
     multiplier: float | None = None
     chances: Callable[[Indices], Floats] | None = None
+    explored: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class Outcomes:
     slots: Slots
     ad: Indices
     click: Floats
+
+    def __getitem__(self, rows: slice) -> Outcomes:
+        """Some of them."""
+        return Outcomes(self.slots[rows], self.ad[rows], self.click[rows])
 
 
 @dataclass(frozen=True, eq=False)

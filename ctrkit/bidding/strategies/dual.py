@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.hindsight import hindsight_optimum
-from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace, SpendPlan
-from ctrkit.bidding.strategies.base import (
-    NO_TEXT,
-    Bids,
-    BidStrategy,
-    Floats,
-    History,
-    TickResult,
-    best_ad,
-    check_history,
-    check_positive,
-)
+from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace
+from ctrkit.bidding.strategies.base import Bids, Floats, History, TickResult, best_ad, check_history
+from ctrkit.bidding.strategies.paced import PacedBidding
 
 
 @dataclass(frozen=True)
-class DualBidding(BidStrategy[Pace]):
+class DualBidding(PacedBidding[Pace]):
     """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.DualPacer`.
 
-    Attributes:
-        step: of the multiplier's first update.
-        initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick,
-            and on a history, by `tuned`, that of the history's hindsight optimum.
-        plan: how the budget is spread over the episode; by default evenly.
+    On a history, by `tuned`, the first μ is that of the history's hindsight optimum.
     """
 
     name = "dual"
-    step: float = 1.0
-    initial_multiplier: float | None = None
-    plan: SpendPlan | None = field(default=None, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "step", self.step)
-        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
-
-    @property
-    def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier, self.plan)
 
     def start(self, budget: float, auctions: int) -> Pace:
         return self.pacer.start(budget, auctions)
@@ -76,9 +53,9 @@ class AdditiveDualBidding(DualBidding):
     """
 
     name = "dual-additive"
-    step: float = 0.05
+    step: float = field(default=0.05, kw_only=True)
 
-    @property
+    @cached_property
     def pacer(self) -> DualPacer:
         return AdditivePacer(self.step, self.initial_multiplier, self.plan)
 

@@ -9,21 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.landscapes import LogLogistic, LogNormal, PriceBounds, SmoothLandscape
-from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
+from ctrkit.bidding.pacing import Pace
 from ctrkit.bidding.shading import ShadingTable
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
-    BidStrategy,
     Floats,
     History,
     TickResult,
     best_ad,
     check_history,
     check_not_negative,
-    check_positive,
 )
+from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.scaled import highest_within
 from ctrkit.errors import ConfigError, DataError
 
@@ -34,7 +33,7 @@ FIRST_FIT, GROWTH = 100, 1.5
 WINDOW = 50_000
 # A fit is used once the standard errors of its location (in log price) and log shape are below this.
 LARGEST_ERROR = 0.5
-# Bids go into a fit rounded to this many levels an octave, 0.3 % at most, so that many are equal.
+# Bids and prices go into a fit rounded to this many levels an octave, 0.3 % at most, so that many are equal.
 LEVELS = 128
 # Explored bids spread over a factor of this.
 SPREAD = 4.0
@@ -45,32 +44,19 @@ GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True)
-class Notices:
-    """What n bids learnt in a first-price market.
-
-    Attributes:
-        bid: [n], above 0.
-        won: [n], bool: z ≤ bid, else z > bid.
-    """
-
-    bid: Floats
-    won: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class ShadedState:
     """Pace of the episode, and what is known of the market.
 
     Attributes:
         table: bids by worth of the landscape; None before the first fit.
-        notices: by tick, the latest that a fit looks at.
+        notices: what was learnt of prices by tick, the latest that a fit looks at.
         seen: auctions so far, over all episodes; fit_at: with so many a fit is tried.
         wins: so far, and own_price of them that paid just what was bid.
     """
 
     pace: Pace
     table: ShadingTable | None
-    notices: tuple[Notices, ...] = ()
+    notices: tuple[PriceBounds, ...] = ()
     seen: int = 0
     fit_at: int = FIRST_FIT
     wins: int = 0
@@ -81,21 +67,27 @@ class ShadedState:
         """Whether, as far as is known, winners pay their bids."""
         return 2 * self.own_price >= self.wins
 
+    @property
+    def told(self) -> bool:
+        """Whether, as far as is known, the exchange tells the prices of all auctions."""
+        return bool(self.notices and len(self.notices[-1]) and self.notices[-1].known.all())
+
 
 @dataclass(frozen=True)
-class ShadedBidding(BidStrategy[ShadedState]):
+class ShadedBidding(PacedBidding[ShadedState]):
     """b = argmax (v − μ·b) F(b), with the landscape F and the budget's multiplier μ both learnt on the way.
 
     For first-price auctions. μ is paced as by `dual`. F is the likelier of a log-normal and a log-logistic
     landscape, fitted to what the bidder itself learns: at a win that the price was at most its bid, at a
-    loss that it was above. It is fitted anew whenever the auctions seen have grown by half, so that the work
-    grows as the log does.
+    loss that it was above; or the price itself, where the exchange tells the least bid that wins (then F may
+    be gamma too). It is fitted anew whenever the auctions seen have grown by half, so that the work grows as
+    the log does.
 
     Before the first fit, bids are those of `dual`, v/μ, of which the share `exploration` is scaled down by
     factors of up to 4, so that wins and losses lie side by side and determine F. Afterwards the share falls
     with the square root of the ticks, and an explored bid is between half and twice the best one, and at
     most v/μ. Which bids explore is fixed by the place of the auction (multiples of the golden section), and
-    no matter of luck.
+    no matter of luck. Where the exchange tells the prices, no bid needs to explore after the first tick.
 
     Where most wins pay less than was bid the auction is no first-price one. There is nothing to shade then,
     and the bids are those of `dual`. (Bids rounded down to whole units pay themselves; a largest bid that
@@ -105,30 +97,22 @@ class ShadedBidding(BidStrategy[ShadedState]):
     2304.13477), for the two-fold learning, with a parametric F in place of the empirical one.
 
     Attributes:
-        step, initial_multiplier: as of dual pacing.
         exploration: share of bids that explore, from 0 to 1.
         landscape: F, known beforehand or by `tuned`; bids are shaded from the start, and it is still fitted.
     """
 
     name = "shaded"
-    step: float = 1.0
-    initial_multiplier: float | None = None
     exploration: float = 0.1
     landscape: SmoothLandscape | None = field(default=None, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
-        check_positive(self.name, "step", self.step)
-        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+        super().__post_init__()
         check_not_negative(self.name, "exploration", self.exploration)
         if self.exploration > 1:
             raise ConfigError(
                 f"strategy '{self.name}': exploration is {self.exploration:g} and a share of bids",
                 mend="Give a share from 0 to 1",
             )
-
-    @property
-    def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier)
 
     def start(self, budget: float, auctions: int) -> ShadedState:
         table = None if self.landscape is None else ShadingTable.of(self.landscape)
@@ -148,6 +132,8 @@ class ShadedBidding(BidStrategy[ShadedState]):
         if state.table is not None:
             best, highest = state.table.bid(worth), np.sqrt(SPREAD)
             share = self.exploration / np.sqrt(1 + state.pace.ticks)
+        if state.told:
+            share = 0.0
         place = np.mod((state.seen + 1 + np.arange(len(worth))) * GOLDEN, 1.0)
         explored = np.minimum(best * highest * SPREAD ** -(place / max(share, GOLDEN / 1e9)), worth)
         # More than what is left cannot be bid, and a loss then says no more than that.
@@ -167,11 +153,13 @@ class ShadedBidding(BidStrategy[ShadedState]):
             return replace(after, notices=(), table=None)
         # A win below its bid was cut off, by a largest bid or the budget, and so may have been what lost.
         cut = float(paid[won & ~own].min(initial=np.inf))
-        bid = np.where(won, paid, np.minimum(bids, cut))
-        notices = (*state.notices, Notices(bid[bid > 0], won[bid > 0]))
-        rows = sum(len(one.bid) for one in notices)
-        while rows - len(notices[0].bid) >= WINDOW:
-            rows, notices = rows - len(notices[0].bid), notices[1:]
+        notices = (
+            *state.notices,
+            _learnt(np.where(won, paid, np.minimum(bids, cut)), won, result.minimum_bid),
+        )
+        rows = sum(map(len, notices))
+        while rows - len(notices[0]) >= WINDOW:
+            rows, notices = rows - len(notices[0]), notices[1:]
         after = replace(after, notices=notices)
         if after.seen < after.fit_at:
             return after
@@ -218,8 +206,12 @@ def _likelier(bounds: PriceBounds) -> SmoothLandscape:
     Raises:
         DataError: where no family can be fitted, with the last one's reason.
     """
-    fits, reason = [], None
-    for family in FAMILIES:
+    families: tuple[type[SmoothLandscape], ...] = FAMILIES
+    if bounds.known.all():
+        families = (*FAMILIES, Gamma)
+    fits: list[SmoothLandscape] = []
+    reason = None
+    for family in families:
         try:
             fits.append(family.fit(bounds))
         except DataError as error:
@@ -229,12 +221,31 @@ def _likelier(bounds: PriceBounds) -> SmoothLandscape:
     return max(fits, key=lambda one: one.log_likelihood(bounds))
 
 
-def _fitted(notices: tuple[Notices, ...]) -> ShadingTable | None:
+def _learnt(bid: Floats, won: NDArray[np.bool_], minimum: Floats | None) -> PriceBounds:
+    """What bids [n] tell of the prices, rounded to levels; less where they are 0 and nothing is told."""
+    told = np.full(len(bid), np.nan) if minimum is None else minimum
+    known = np.isfinite(told)
+    low = np.where(known, told, np.where(won, -np.inf, bid))
+    high = np.where(known, told, np.where(won, bid, np.inf))
+    says = known | (bid > 0)
+    return PriceBounds(_level(low[says]), _level(high[says]), np.ones(int(says.sum())))
+
+
+def _level(price: Floats) -> Floats:
+    """The nearest of the levels; what is 0 or infinite stays so."""
+    level = price.copy()
+    inside = (price > 0) & (price < np.inf)
+    level[inside] = np.exp2(np.round(np.log2(price[inside]) * LEVELS) / LEVELS)
+    return level
+
+
+def _fitted(notices: tuple[PriceBounds, ...]) -> ShadingTable | None:
     """The table of a landscape of these notices; None where they do not yet determine it."""
-    bid, won = (np.concatenate([getattr(one, name) for one in notices]) for name in ("bid", "won"))
-    level = np.exp2(np.round(np.log2(bid) * LEVELS) / LEVELS)
+    low, high, weight = (
+        np.concatenate([getattr(one, k) for one in notices]) for k in ("low", "high", "weight")
+    )
     try:
-        landscape = _likelier(PriceBounds.win_notice(level, won.astype(np.float64)).merged())
+        landscape = _likelier(PriceBounds(low, high, weight).merged())
     except DataError:
         return None
     covariance = landscape.covariance

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.lp import Limits, constrained_optimum, joint_rule, min_rule
-from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.pacing import Pace
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
-    BidStrategy,
     Floats,
     History,
     Indices,
@@ -23,6 +23,8 @@ from ctrkit.bidding.strategies.base import (
     check_positive,
     of_ad,
 )
+from ctrkit.bidding.strategies.paced import PacedBidding
+from ctrkit.errors import ConfigError
 
 # The first λ, in mean value an outcome; on a return alone, bids then are 4/3 of those that never miss it.
 FIRST = 3.0
@@ -31,8 +33,25 @@ LEAST_STEP = 0.3
 # λ is at most so many times the mean value an outcome: bids then are w/τ but for a part in a thousand.
 MOST = 1e3
 # An idle multiplier stays at this share of what is felt beside the other's, so that it soon is felt when it
-# must be; under the min rule, of which the smaller bid counts, and under the joint rule.
+# must be; under the min rule, of which the smaller bid counts, and under the joint rule. Bids for the minimum
+# spend stay at the first share of the others.
 IDLE_MIN, IDLE_JOINT = 0.5, 0.01
+# A target is missed below this part of it.
+MISSED = 0.98
+
+
+class _Words(NamedTuple):
+    """How a target, and what became of it, is said to those who know it."""
+
+    asked: Callable[[float], str]
+    did: Callable[[float], str]
+    best: str
+
+
+_RETURN = _Words(lambda w: f"a return of {w:.3g}", lambda w: f"returned {w:.3g}", "best")
+_COST = _Words(
+    lambda w: f"a cost of {1 / w:.3g} an action", lambda w: f"cost {1 / w:.3g} an action", "cheapest"
+)
 
 
 @dataclass(frozen=True)
@@ -43,25 +62,28 @@ class TargetPace:
         multiplier: λ, in units of value an outcome; None before any outcome was seen.
         outcome, spend: what was bought in this episode, and for how much.
         auctions: of this episode, so far.
+        best: the most outcome a unit of money of a single impression whose price became known.
     """
 
     multiplier: float | None = None
     outcome: float = 0.0
     spend: float = 0.0
     auctions: int = 0
+    best: float = 0.0
 
 
 @dataclass(frozen=True)
 class TargetState:
-    """The paces of the budget, of the return on spend, and of the cost an action."""
+    """The paces of the budget, of the return on spend, of the cost an action, and of the minimum spend."""
 
     budget: Pace
     roas: TargetPace
     cpa: TargetPace
+    minimum: Pace | None = None
 
 
 @dataclass(frozen=True)
-class TargetBidding(BidStrategy[TargetState]):
+class TargetBidding(PacedBidding[TargetState]):
     """The most value within a budget that returns `target_roas` a unit of money, or costs at most
     `target_cpa` an action, in second-price auctions.
 
@@ -82,7 +104,11 @@ class TargetBidding(BidStrategy[TargetState]):
     With a return alone, bids follow the min rule of `ctrkit.bidding.lp`, where each limit learns as if the
     other were not there; with a cost an action, the joint rule. Both targets at once are kept too. Without
     any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot be met,
-    next to nothing is bought.
+    next to nothing is bought. As long as nothing at all was bought, the slack tells nothing, and the exponent
+    is taken for −η_k: bids rise until the market answers, and `notes` can say what it sells.
+
+    With a `minimum_spend`, a second pacer of value alone spends that part of the budget, and the larger of
+    both bids counts until it is spent. Where the targets let more be spent, nothing changes.
 
     Source: S. Balseiro, K. Bhawalkar, Z. Feng, H. Lu, V. Mirrokni, B. Sivan, D. Wang, A field guide for
     pacing budget and ROS constraints, arXiv 2302.08530.
@@ -90,36 +116,42 @@ class TargetBidding(BidStrategy[TargetState]):
     Attributes:
         target_roas: least value a unit of money.
         target_cpa: largest cost of an expected click, in units of money.
-        step: of each multiplier's first update.
-        initial_multiplier: the first μ.
+        minimum_spend: share of the budget, at most 1, that is to be spent even where a target is then missed.
         initial_target: the first λ, where there is just one target; `tuned` finds both.
     """
 
     name = "target"
     target_roas: float | None = None
     target_cpa: float | None = None
-    step: float = 1.0
-    initial_multiplier: float | None = None
+    minimum_spend: float | None = None
     initial_target: float | None = field(default=None, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
-        for name in ("target_roas", "target_cpa", "step", "initial_multiplier", "initial_target"):
+        super().__post_init__()
+        for name in ("target_roas", "target_cpa", "minimum_spend", "initial_target"):
             check_positive(self.name, name, getattr(self, name))
-
-    @property
-    def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier)
+        if self.minimum_spend is not None and self.minimum_spend > 1:
+            raise ConfigError(
+                f"strategy '{self.name}': minimum_spend is {self.minimum_spend:g} and a share of the budget",
+                mend="Give a share up to 1, for example minimum_spend=0.8",
+            )
 
     def start(self, budget: float, auctions: int) -> TargetState:
-        first = TargetPace(self.initial_target)
-        return TargetState(self.pacer.start(budget, auctions), first, first)
+        first, least = TargetPace(self.initial_target), self.minimum_spend
+        return TargetState(
+            self.pacer.start(budget, auctions), first, first,
+            None if least is None else self.pacer.start(least * budget, auctions),
+        )  # fmt: skip
 
     def bid(self, state: TargetState, slots: Slots, rng: np.random.Generator) -> Bids:
         ad, value = best_ad(slots.value)
-        return self._bids(state, ad, value, of_ad(slots.click_probability, ad))[0]
+        bids = self._bids(state, ad, value, of_ad(slots.click_probability, ad))[0]
+        if state.minimum is None or state.minimum.remaining <= 0:
+            return bids
+        return replace(bids, amount=np.maximum(bids.amount, self.pacer.bid(state.minimum, value)))
 
     def _bids(self, state: TargetState, ad: Indices, value: Floats, clicks: Floats) -> tuple[Bids, Floats]:
-        """The bids, and [n] what μ is a ratio of to money: under the joint rule v + λ w, else v."""
+        """The bids by targets and budget, and [n] what μ relates to money: jointly v + λ w, else v."""
         roas, cpa = self._multipliers(state, value, clicks)
         worth = value if self.target_cpa is None else value * (1.0 + roas) + cpa * clicks
         budget = self.pacer.multiplier(state.budget, worth)
@@ -148,21 +180,27 @@ class TargetBidding(BidStrategy[TargetState]):
         ad, value = result.bids.ad, result.bids.value
         clicks, won, spend = of_ad(result.slots.click_probability, ad), result.won, float(result.paid.sum())
         bids, worth = self._bids(state, ad, value, clicks)
-        after = replace(state, budget=self.pacer.update(state.budget, worth, spend))
+        after = replace(
+            state,
+            budget=self.pacer.update(state.budget, worth, spend),
+            minimum=None if state.minimum is None else self.pacer.update(state.minimum, value, spend),
+        )
         roas, cpa = self._multipliers(state, value, clicks)
         left = max(state.budget.auctions_left, len(value))
 
         def moved(pace: TargetPace, multiplier: float, target: float, outcome: Floats) -> TargetPace:
             bought, unit = float(outcome[won].sum()), _ratio(value, outcome)
             now = TargetPace(
-                multiplier, pace.outcome + bought, pace.spend + spend, pace.auctions + len(value)
-            )
-            mean = (now.outcome + target * now.spend) / now.auctions
-            if bids.multiplier is None or mean <= 0 or unit <= 0:
-                return replace(now, multiplier=pace.multiplier)
-            before = (pace.outcome - target * pace.spend) * len(value) / left
-            exponent = (bought - target * spend + before) / (mean * len(value))
-            step = self.step * max(1.0 / np.sqrt(after.budget.ticks), LEAST_STEP)
+                pace.multiplier, pace.outcome + bought, pace.spend + spend, pace.auctions + len(value),
+                max(pace.best, _best(outcome, result)),
+            )  # fmt: skip
+            if bids.multiplier is None or unit <= 0:
+                return now
+            exponent, mean = 1.0, (now.outcome + target * now.spend) / now.auctions
+            if mean > 0:
+                before = (pace.outcome - target * pace.spend) * len(value) / left
+                exponent = (bought - target * spend + before) / (mean * len(value))
+            step = self.pacer.first_step(len(value)) * max(1.0 / np.sqrt(after.budget.ticks), LEAST_STEP)
             multiplier *= float(np.exp(-np.clip(step * exponent, -1.0, 1.0)))
             least = self._idle * bids.multiplier / target
             return replace(now, multiplier=min(max(multiplier, least), MOST * unit))
@@ -174,7 +212,32 @@ class TargetBidding(BidStrategy[TargetState]):
         if bids.multiplier is None or after.budget.multiplier is None:
             return after
         least = self._idle * self._felt(*self._multipliers(after, value, clicks))
-        return replace(after, budget=replace(after.budget, multiplier=max(after.budget.multiplier, least)))
+        budget = replace(after.budget, multiplier=max(after.budget.multiplier, least))
+        return replace(after, budget=budget, minimum=_within_sight(after.minimum, bids))
+
+    def notes(self, state: TargetState) -> tuple[str, ...]:
+        found = []
+        if self.target_roas is not None:
+            found.append(self._missed(state.roas, self.target_roas, _RETURN))
+        if self.target_cpa is not None:
+            found.append(self._missed(state.cpa, 1.0 / self.target_cpa, _COST))
+        return tuple(note for note in found if note)
+
+    def _missed(self, pace: TargetPace, target: float, words: _Words) -> str | None:
+        """How far a target was missed, and what could be had; None where it was kept."""
+        if pace.outcome > 0 and pace.outcome >= MISSED * target * pace.spend:
+            return None
+        bought = "nothing was bought"
+        if pace.outcome > 0:
+            bought = f"what was bought {words.did(pace.outcome / pace.spend)}"
+        asked = words.asked(target)
+        if pace.best <= 0:
+            return f"{asked}: {bought}, so whether it can be met is not known."
+        seen = f"the {words.best} impression of known price {words.did(pace.best)}"
+        if pace.best < target:
+            return f"{asked} cannot be met here: {bought}, and {seen}."
+        why = "" if self.minimum_spend is None else f" for minimum_spend={self.minimum_spend:g}"
+        return f"{asked} was missed{why}: {bought}, and {seen}."
 
     @property
     def _idle(self) -> float:
@@ -208,6 +271,22 @@ class TargetBidding(BidStrategy[TargetState]):
             initial_multiplier=budget or self.initial_multiplier,
             initial_target=target or self.initial_target,
         )
+
+
+def _within_sight(pace: Pace | None, bids: Bids) -> Pace | None:
+    """The pace of the minimum spend, whose bids are at least a share of those of targets and budget."""
+    made = float(bids.amount.sum())
+    if pace is None or pace.multiplier is None or made <= 0:
+        return pace
+    return replace(pace, multiplier=min(pace.multiplier, float(bids.value.sum()) / (IDLE_MIN * made)))
+
+
+def _best(outcome: Floats, result: TickResult) -> float:
+    """The most outcome a unit of money of an impression whose price is known: if told of all, else if won."""
+    price = np.where(result.won, result.paid, np.nan) if result.minimum_bid is None else result.minimum_bid
+    wanted = outcome > 0
+    with np.errstate(divide="ignore"):  # what is free returns without end
+        return float(np.fmax.reduce(outcome[wanted] / price[wanted], initial=0.0))
 
 
 def _ratio(value: Floats, outcome: Floats) -> float:

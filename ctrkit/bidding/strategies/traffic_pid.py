@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ctrkit.bidding.spend_plan import SpendPlan
 from ctrkit.bidding.strategies.base import NO_TEXT
 from ctrkit.bidding.strategies.pid import PidBidding, PidState
-from ctrkit.errors import ConfigError
 
 _BIN = np.log(1.2)
 _MOST_BINS_UP, _MOST_BINS_DOWN = 4.0, 7.0
@@ -27,29 +27,16 @@ class TrafficPidBidding(PidBidding):
     Source: the bidder TA-PID of github.com/avito-tech/bat-autobidding-benchmark.
 
     Attributes:
-        plan: what the auctions of each of m equal parts of the episode deserve, [m], in any unit; by default
-            the same everywhere.
+        plan: how the budget is spread over the episode; by default evenly.
     """
 
     name = "traffic-pid"
-    plan: tuple[float, ...] = field(default=(1.0,), metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        plan = np.asarray(self.plan, np.float64)
-        if not (plan.size and np.isfinite(plan).all() and (plan >= 0).all() and plan.any()):
-            raise ConfigError(
-                f"strategy '{self.name}': the plan is {self.plan} and needs numbers of at least 0, not all 0",
-                mend="Give for example the traffic of every hour",
-            )
+    plan: SpendPlan | None = field(default=None, metadata=NO_TEXT)
 
     def planned(self, state: PidState, n: int) -> float:
-        auctions = max(state.auctions, 1)
-        begin = 1.0 - max(state.auctions_left, n) / auctions
-        share = np.concatenate(([0.0], np.cumsum(self.plan))) / np.sum(self.plan)
-        at = np.linspace(0.0, 1.0, len(share))
-        before, after = np.interp((begin, begin + n / auctions), at, share)
-        return float(state.remaining * (after - before) / (1.0 - before)) if before < 1.0 else 0.0
+        begun = 1.0 - max(state.auctions_left, n) / max(state.auctions, 1)
+        plan = SpendPlan(np.ones(1)) if self.plan is None else self.plan
+        return state.remaining / plan.left_over_next(begun, begun + n / max(state.auctions, 1))
 
     def error(self, spend: float, planned: float) -> float:
         ratio = np.log(planned / spend) if spend > 0 else np.inf

@@ -1,0 +1,129 @@
+"""Spend plans: what part of its budget an episode is to have spent, by how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctrkit.errors import ConfigError, DataError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+HOUR, HOURS = 3600.0, 24
+
+
+@dataclass(frozen=True, eq=False)
+class SpendPlan:
+    """What part of its budget an episode spends in each of m parts of its auctions, evenly within each.
+
+    Even spend an auction is best where all hours are alike. Where prices and values move with the hour, the
+    best spend does too, and the shape of an earlier day tells how.
+
+    Attributes:
+        share: [m], at least 0 and not all 0, in any unit; made to add up to 1. In a part without a share
+            nothing is bid.
+        traffic: [m], how many of the auctions are in each part, at least 0, in any unit; equally many by
+            default. Parts without auctions are left out, so their share goes to the others in proportion.
+        at_once: whether all that is left may be spent in the next tick instead, see `asap`.
+        edges: [m + 1], from 0 to 1: where the parts that have auctions begin and end.
+
+    Raises:
+        ConfigError: for no parts, shares or traffic out of range, or no share where there are auctions.
+    """
+
+    share: Floats
+    traffic: Floats | None = None
+    at_once: bool = False
+    edges: Floats = field(init=False, repr=False)
+    _spent: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        share = np.asarray(self.share, np.float64)
+        traffic = np.ones(share.shape) if self.traffic is None else np.asarray(self.traffic, np.float64)
+        if share.ndim != 1 or share.shape != traffic.shape:
+            raise ConfigError(
+                f"a spend plan has shares of the shape {share.shape} and traffic of {traffic.shape}",
+                mend="Give one number of each for every part of the episode",
+            )
+        if not all((np.isfinite(one) & (one >= 0)).all() for one in (share, traffic)):
+            raise ConfigError(
+                "the parts of a spend plan are not all finite and at least 0",
+                mend="Give each part of the episode its share of the budget, 0 where nothing is to be spent",
+            )
+        share, traffic = share[traffic > 0], traffic[traffic > 0]
+        if not share.any():
+            raise ConfigError(
+                "no part of a spend plan that has auctions has a share above 0",
+                mend="Give at least one such part a share of the budget",
+            )
+        spent, gone = np.cumsum(share), np.cumsum(traffic)
+        object.__setattr__(self, "share", share / spent[-1])
+        object.__setattr__(self, "traffic", traffic)
+        object.__setattr__(self, "edges", np.append(0.0, gone / gone[-1]))
+        object.__setattr__(self, "_spent", np.append(0.0, spent / spent[-1]))
+
+    @classmethod
+    def asap(cls) -> Self:
+        """As soon as possible: every tick may spend all that is left, until it is gone."""
+        return cls(np.ones(1), at_once=True)
+
+    @classmethod
+    def by_hour(cls, share_of_hour: Mapping[int, float] | ArrayLike, timestamps: ArrayLike) -> Self:
+        """By the end of each hour its share has been spent, whatever the traffic in it.
+
+        Of hours that have auctions on several days each gets its share every day. The share of hours without
+        auctions goes to the others in proportion. (Where only counts of auctions to come are known, by hour
+        in their order, the plan is `SpendPlan(shares, counts)`.)
+
+        Args:
+            share_of_hour: [24], of hours of the day (UTC), or by hour from 0 to 23, where those that are
+                missing get nothing; at least 0, in any unit, for example the spends of a budget plan.
+            timestamps: [n], of the auctions to come, in order of time; seconds since 1970.
+
+        Raises:
+            ConfigError: an hour that the day has not, shares out of range, or none where there are auctions.
+            DataError: times that are not finite or not in their order.
+        """
+        if isinstance(share_of_hour, Mapping):
+            if unknown := [hour for hour in share_of_hour if hour not in range(HOURS)]:
+                raise ConfigError(f"a day has no hour {unknown[0]}", mend="Give hours from 0 to 23, in UTC")
+            share = np.array([share_of_hour.get(hour, 0.0) for hour in range(HOURS)], np.float64)
+        else:
+            share = np.asarray(share_of_hour, np.float64)
+        if share.shape != (HOURS,):
+            raise ConfigError(
+                f"the shares by hour have the shape {share.shape}", mend="Give one for each of 24 hours"
+            )
+        # Also those of hours that have no auctions, so that a wrong table is told whatever the log.
+        cls(share)
+        time = np.asarray(timestamps, np.float64)
+        wrong = ~np.isfinite(time)
+        wrong[1:] |= time[1:] < time[:-1]
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                f"{time[row]:g} is not finite, or earlier than the one before",
+                column="timestamp",
+                row=row,
+                mend="Sort the auctions by time, and drop those without one",
+            )
+        hour, auctions = np.unique(np.floor(time / HOUR).astype(np.int64), return_counts=True)
+        return cls(share[hour % HOURS], auctions.astype(np.float64))
+
+    def spent(self, gone: float) -> float:
+        """The part of the budget that is to be spent when this part of the episode's auctions is over."""
+        if self.at_once:
+            return float(gone > 0)
+        return float(np.interp(gone, self.edges, self._spent))
+
+    def left_over_next(self, begun: float, then: float) -> float:
+        """What the plan has left after a part `begun` of the auctions, in terms of what it gives those up to
+        `then`: at least 1, and infinite where it gives them nothing."""
+        if self.at_once:
+            return 1.0
+        now, next_ = self.spent(begun), self.spent(then)
+        return (1.0 - now) / (next_ - now) if next_ > now else np.inf

@@ -1,0 +1,33 @@
+"""What the strategies share that pace a budget with the multiplicative dual pacer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ctrkit.bidding.pacing import DualPacer
+from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.strategies.base import NO_TEXT, BidStrategy, StateT, check_positive
+
+
+@dataclass(frozen=True)
+class PacedBidding(BidStrategy[StateT]):
+    """A bidder whose spend is held to a plan by `ctrkit.bidding.pacing.DualPacer`.
+
+    Attributes:
+        step: of the multiplier's first update.
+        initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick.
+        plan: how the budget is spread over the episode, for example `SpendPlan.asap()`; by default evenly.
+    """
+
+    step: float = field(default=1.0, kw_only=True)
+    initial_multiplier: float | None = field(default=None, kw_only=True)
+    plan: SpendPlan | None = field(default=None, kw_only=True, metadata=NO_TEXT)
+
+    def __post_init__(self) -> None:
+        check_positive(self.name, "step", self.step)
+        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+
+    @cached_property
+    def pacer(self) -> DualPacer:
+        return DualPacer(self.step, self.initial_multiplier, self.plan)
