@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_solve, cholesky, eigvalsh, solve_triangular
+from scipy.linalg import eigvalsh
+from scipy.linalg.lapack import dpotrf, dtrtri
 from scipy.optimize import brentq
-from scipy.special import expit, log_expit
+from scipy.special import expit
 
+from ctrkit.compiled import kernel
 from ctrkit.errors import DataError, RunError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -75,7 +78,7 @@ class LastLayerPosterior:
             )
         if not (np.isfinite(features).all() and np.isfinite(mean).all()):
             raise DataError("hidden values or weights are not finite", mend="Train the model again")
-        curvature = _curvature(features, features @ mean)
+        curvature = _curvature(features, expit(features @ mean))
         tau = evidence_precision(curvature, mean) if prior_precision is None else prior_precision
         prior = np.append(np.full(len(mean) - 1, tau), 0.0)
         return cls(mean, curvature + np.diag(prior))
@@ -86,11 +89,7 @@ class LastLayerPosterior:
 
     def sample(self, rng: np.random.Generator, size: int) -> Floats:
         """Draws of the weights, [size, D + 1], weights and then the bias."""
-        # precision = L Lᵀ, so L⁻ᵀ ε has the covariance precision⁻¹.
-        noise = solve_triangular(
-            self._factor(), rng.standard_normal((size, len(self.mean))).T, trans="T", lower=True
-        )
-        return np.asarray(self.mean + noise.T)
+        return np.asarray(self.mean + rng.standard_normal((size, len(self.mean))) @ self.root.T)
 
     def score_moments(self, hidden: ArrayLike) -> tuple[Floats, Floats]:
         """Mean and deviation of the logit for hidden [..., D], each [...]."""
@@ -99,9 +98,10 @@ class LastLayerPosterior:
 
     def deviation(self, features: Floats) -> Floats:
         """The deviation of features · w, [...], for features [..., D + 1]."""
-        flat = features.reshape(-1, features.shape[-1])
-        whitened = solve_triangular(self._factor(), flat.T, lower=True)
-        return np.asarray(np.sqrt((whitened**2).sum(axis=0)).reshape(features.shape[:-1]))
+        # One long product: of many small ones NumPy makes a loop.
+        whitened = features.reshape(-1, features.shape[-1]) @ self.root
+        variance = np.einsum("ni,ni->n", whitened, whitened)
+        return np.asarray(np.sqrt(variance).reshape(features.shape[:-1]))
 
     def update(
         self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None
@@ -121,31 +121,17 @@ class LastLayerPosterior:
         features = with_bias(np.asarray(hidden, np.float64))
         if not np.isfinite(features).all():
             raise DataError("hidden values are not finite", mend="Train the model again")
-        sign = 2.0 * np.asarray(clicks, np.float64) - 1.0
         fixed = np.zeros(len(features)) if offset is None else np.asarray(offset, np.float64)
-        mean, precision = self.mean, self.precision
-
-        def objective(w: Floats) -> float:
-            away = w - mean
-            return float(0.5 * away @ precision @ away - log_expit(sign * (features @ w + fixed)).sum())
-
-        weight = mean
-        value = objective(weight)
-        for _ in range(_NEWTON_STEPS):
-            logits = features @ weight + fixed
-            gradient = precision @ (weight - mean) - features.T @ (sign * expit(-sign * logits))
-            curvature = precision + _curvature(features, logits)
-            step = cho_solve((cholesky(curvature, lower=True), True), gradient)
-            decrement = float(gradient @ step)
-            if decrement < _CLOSE * max(1.0, abs(value)):
-                return LastLayerPosterior(weight, curvature)
-            scale = 1.0
-            while (moved := objective(weight - scale * step)) > value - 1e-4 * scale * decrement:
-                scale /= 2
-                if scale < 1e-8:  # rounding, not the step, decides: the minimum is reached
-                    return LastLayerPosterior(weight, curvature)
-            weight, value = weight - scale * step, moved
-        raise RunError("the posterior's update did not settle; are the hidden values of a sane size")
+        weight, precision, settled = _newton(
+            np.ascontiguousarray(features),
+            np.ascontiguousarray(clicks, np.float64),
+            np.ascontiguousarray(fixed),
+            np.ascontiguousarray(self.mean),
+            np.ascontiguousarray(self.precision),
+        )
+        if not settled:
+            raise RunError("the posterior's update did not settle; are the hidden values of a sane size")
+        return LastLayerPosterior(weight, precision)
 
     def state(self) -> dict[str, Floats]:
         """Plain arrays."""
@@ -156,8 +142,75 @@ class LastLayerPosterior:
         """The inverse of `state`."""
         return cls(np.asarray(state["mean"], np.float64), np.asarray(state["precision"], np.float64))
 
-    def _factor(self) -> Floats:
-        return np.asarray(cholesky(self.precision, lower=True))
+    @cached_property
+    def factor(self) -> Floats:
+        """L [D + 1, D + 1], lower triangular, with precision = L Lᵀ; found once."""
+        # Of LAPACK itself: for so few weights the wrappers take longer than the work.
+        factor, fault = dpotrf(self.precision, lower=1)
+        if fault:
+            raise DataError(
+                "the posterior's precision is not positive definite",
+                mend="Train the model again, with a higher prior precision",
+            )
+        return np.asarray(factor)
+
+    @cached_property
+    def root(self) -> Floats:
+        """L⁻ᵀ [D + 1, D + 1], upper triangular, so that precision⁻¹ = L⁻ᵀ L⁻¹; found once."""
+        return np.asarray(dtrtri(self.factor, lower=1)[0].T)
+
+
+def _types() -> object:
+    from numba import types
+
+    vector, matrix = (types.Array(types.float64, axes, "C") for axes in (1, 2))
+    rows = types.Array(types.float64, 1, "C", readonly=True)
+    tables = types.Array(types.float64, 2, "C", readonly=True)
+    found: Any = types.Tuple((vector, matrix, types.boolean))  # type: ignore[no-untyped-call]
+    return found(tables, rows, rows, rows, tables)
+
+
+@kernel(_types)
+def _newton(
+    features: Floats, clicked: Floats, fixed: Floats, mean: Floats, precision: Floats
+) -> tuple[Floats, Floats, bool]:
+    """The new mean and precision of `LastLayerPosterior.update`, and whether the search settled.
+
+    Compiled, for a tick brings few rows, and calls of NumPy take longer than the work.
+    """
+    rows, width = features.shape
+    weight: Floats = mean.copy()
+    curvature: Floats = precision.copy()
+    logits: Floats = features @ mean + fixed
+    step: Floats = np.zeros(width)
+    slope, scale, value, decrement = np.zeros(rows), 0.0, np.inf, 0.0
+    for _ in range(_NEWTON_STEPS):
+        while True:
+            # The objective at the weights moved by scale · step.
+            moved = weight - scale * step
+            pull = precision @ (moved - mean)
+            lower = 0.5 * float((moved - mean) @ pull)
+            for i in range(rows):
+                logit = logits[i] - scale * slope[i]
+                # log(1 + exp(logit)) without an overflow, less the logit where it was clicked
+                lower += max(logit, 0.0) + np.log1p(np.exp(-abs(logit))) - clicked[i] * logit
+            if lower <= value - 1e-4 * scale * decrement:
+                break
+            scale /= 2
+            if scale < 1e-8:  # rounding, not the step, decides: the minimum is reached
+                return weight, curvature, True
+        weight, value, logits = moved, lower, logits - scale * slope
+        p = 1.0 / (1.0 + np.exp(-logits))
+        spread = features.copy()
+        for i in range(rows):
+            spread[i] *= p[i] * (1.0 - p[i])
+        curvature = precision + spread.T @ features
+        gradient = pull + (p - clicked) @ features
+        step[:] = np.linalg.solve(curvature, gradient)
+        decrement, scale, slope = float(gradient @ step), 1.0, features @ step
+        if decrement < _CLOSE * max(1.0, abs(value)):
+            return weight, curvature, True
+    return weight, curvature, False
 
 
 def evidence_precision(curvature: ArrayLike, mean: ArrayLike) -> float:
@@ -195,12 +248,11 @@ def evidence_precision(curvature: ArrayLike, mean: ArrayLike) -> float:
     return float(np.exp(brentq(slope, low, high, xtol=1e-10)))
 
 
-def with_bias(hidden: Floats) -> Floats:
+def with_bias(hidden: NDArray[np.floating[Any]]) -> Floats:
     """φ = (hidden, 1), along the last axis."""
     return np.concatenate([hidden, np.ones((*hidden.shape[:-1], 1))], axis=-1)
 
 
-def _curvature(features: Floats, logits: Floats) -> Floats:
+def _curvature(features: Floats, p: Floats) -> Floats:
     """Σ p(1−p) φφᵀ."""
-    p = expit(logits)
     return np.asarray((features * (p * (1.0 - p))[:, None]).T @ features)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.policies.laplace import Floats, LastLayerPosterior, evidence_precision
+from ctrkit.policies.laplace import LastLayerPosterior, evidence_precision
 
 _ROUNDS = 100
 # A prior deviation of a thousandth: the weights cannot be told from 0.
@@ -28,17 +28,18 @@ class DiagonalPosterior(LastLayerPosterior):
         precision: [D + 1, D + 1], 0 off the diagonal.
     """
 
+    @classmethod
+    def of(cls, posterior: LastLayerPosterior) -> DiagonalPosterior:
+        """A posterior with what is off the diagonal of its precision left out."""
+        return cls(posterior.mean, np.diag(np.diag(posterior.precision)))
+
     def centred(self) -> DiagonalPosterior:
         return DiagonalPosterior(np.zeros_like(self.mean), self.precision)
 
     def update(
         self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None
     ) -> DiagonalPosterior:
-        full = super().update(hidden, clicks, offset)
-        return DiagonalPosterior(full.mean, np.diag(np.diag(full.precision)))
-
-    def _factor(self) -> Floats:
-        return np.asarray(np.sqrt(self.precision))
+        return self.of(super().update(hidden, clicks, offset))
 
 
 @dataclass(frozen=True)

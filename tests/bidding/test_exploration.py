@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from scipy.special import expit, logit
 
@@ -15,9 +14,8 @@ from ctrkit.bidding.strategies.base import Floats, Indices, Outcomes, of_ad
 from ctrkit.bidding.strategies.bootstrapped import Ensemble
 from ctrkit.bidding.strategies.exploring import ExploringState
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.policies import ThompsonPolicy
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
-from ctrkit.policies.logistic_bandit import DiagonalPosterior, Population
+from ctrkit.policies.logistic_bandit import Population
 
 NAMES = ("thompson", "bootstrapped", "ucb", "epsilon-greedy", "greedy")
 Market = Callable[..., tuple[Auctions, LastLayerPosterior]]
@@ -69,24 +67,6 @@ def logits_of(posterior: Any, slots: Slots) -> tuple[Floats, Floats, Floats]:
     features = with_bias(slots.hidden)
     variance = np.einsum("nki,ij,nkj->nk", features, np.linalg.inv(posterior.precision), features)
     return features, logit(slots.click_probability) + features @ posterior.mean, np.sqrt(variance)
-
-
-def test_thompson_after_learning_chooses_by_the_policys_propensities(model_market: Market) -> None:
-    strategy, state, rest = learnt("thompson", model_market)
-    hidden = rest.slots.hidden
-    assert hidden is not None
-    assert isinstance(state.posterior, LastLayerPosterior)
-    # The model is uncalibrated, so calibrated logit and deviation add up to one last layer.
-    whole = LastLayerPosterior(strategy.posterior.mean + state.posterior.mean, state.posterior.precision)
-    policy = ThompsonPolicy(lambda _, __: hidden[:3], whole, draws=40_000, seed=1)
-    candidates = pl.Series([[str(k) for k in range(12)]] * 3)
-    propensity = policy.probabilities(pl.DataFrame({"row": [0, 1, 2]}), candidates)
-    for row in range(3):
-        many = repeated(rest.slots, row, 40_000)
-        ads = strategy.bid(state, many, np.random.default_rng(row)).ad
-        frequency = np.bincount(ads, minlength=12) / 40_000
-        # Both are frequencies of 40,000: five deviations of their difference, at most.
-        np.testing.assert_allclose(frequency, propensity[row], atol=5 * np.sqrt(2 * 0.25 / 40_000))
 
 
 def test_epsilon_greedy_chooses_the_best_but_for_epsilon(model_market: Market) -> None:
@@ -167,15 +147,12 @@ def test_the_ensemble_begins_as_the_prior_and_becomes_the_posterior() -> None:
     # var = Σ(Λ + F)Σ = Σ: the drawn priors bring Λ, the bootstrap F, the curvature of the clicks.
     np.testing.assert_allclose(ensemble.deviation(features), exact.deviation(features), rtol=0.2)
     np.testing.assert_allclose(ensemble.mean, exact.mean, atol=float(exact.deviation(np.eye(3)).min()) / 3)
-    chosen = ensemble.sample(rng, 40_000)[:, 0]
-    assert np.isin(chosen, ensemble.weights[:, 0]).all()
-    assert np.unique(chosen).size == 400
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_exploring_lost_is_counted(name: str, model_market: Market) -> None:
     auctions, posterior = model_market(1500, seed=4, rows=200)
-    strategy, lost = made(name, posterior), 0.0
+    strategy, lost = made(f"{name}:exploration_budget=100", posterior), 0.0
     for before, result, after in played(strategy, auctions, 0.3 * float(auctions.market_price.sum())):
         assert result.slots.hidden is not None
         for i in np.flatnonzero(result.won):
@@ -194,21 +171,21 @@ def test_exploring_keeps_to_its_budget(model_market: Market) -> None:
     auctions, posterior = model_market(8000, seed=4, rows=200)
     budget = 0.3 * float(auctions.market_price.sum())
     costs = {}
-    for share in ("", ":exploration_budget=0.01"):
-        strategy, greedy = made(f"thompson{share}", posterior), 0
+    for share in (100, 0.01):
+        strategy, greedy = made(f"thompson:exploration_budget={share}", posterior), 0
         for k, (before, result, after) in enumerate(played(strategy, auctions, budget)):
             over = before.explored > 0.01 * budget * k * 100 / 8000
-            assert strategy.may_explore(before) is (not share or not over)
-            if share and over:
+            assert strategy.may_explore(before) is (share == 100 or not over)
+            if share < 1 and over:
                 greedy += 1
                 np.testing.assert_array_equal(
                     result.bids.ad, logits_of(before.posterior, result.slots)[1].argmax(axis=1)
                 )
                 assert after.explored == before.explored
         costs[share] = after.explored / budget
-        assert (greedy > 0) is bool(share)
-    assert costs[""] > 0.02
-    assert 0.005 < costs[":exploration_budget=0.01"] < 0.012
+        assert (greedy > 0) is (share < 1)
+    assert costs[100] > 0.02
+    assert 0.005 < costs[0.01] < 0.012
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -259,11 +236,13 @@ def test_parameters_out_of_range(text: str, says: str) -> None:
     assert error.value.mend
 
 
-RATE, ADS, WIDTH = 0.01, 12, 6
+RATE = 0.01
 
 
-def campaign(n: int, seed: int, known: float | None) -> tuple[Auctions, LastLayerPosterior, Floats]:
-    """12 ads with 6 weights and an intercept each, about 1 % clicks, second price; the true probabilities.
+def campaign(
+    n: int, seed: int, known: float | None, ads: int, width: int
+) -> tuple[Auctions, LastLayerPosterior, Floats]:
+    """Ads with weights and an intercept each, about 1 % clicks, second price; the true probabilities.
 
     Args:
         known: standard error of each weight of a calibrated model; None for a cold start, where only the
@@ -271,29 +250,29 @@ def campaign(n: int, seed: int, known: float | None) -> tuple[Auctions, LastLaye
     """
     rng = np.random.default_rng(seed)
     weight = np.concatenate(
-        [rng.normal(0, 0.5, (ADS, WIDTH)), logit(RATE) + rng.normal(0, 0.5, (ADS, 1))], axis=1
+        [rng.normal(0, 0.5, (ads, width)), logit(RATE) + rng.normal(0, 0.5, (ads, 1))], axis=1
     )
-    context = with_bias(rng.normal(size=(n, WIDTH)))
+    context = with_bias(rng.normal(size=(n, width)))
     true = expit(context @ weight.T)
-    hidden = np.zeros((n, ADS, ADS * (WIDTH + 1)), np.float32)
-    for k in range(ADS):
-        hidden[:, k, k * (WIDTH + 1) : (k + 1) * (WIDTH + 1)] = context
+    hidden = np.zeros((n, ads, ads * (width + 1)), np.float32)
+    for k in range(ads):
+        hidden[:, k, k * (width + 1) : (k + 1) * (width + 1)] = context
     if known is None:
-        pctr, population = np.full((n, ADS), RATE), Population(RATE, precision=4.0)
+        pctr, population = np.full((n, ads), RATE), Population(RATE, precision=4.0)
     else:
         pctr = expit(context @ (weight + rng.normal(0, known, weight.shape)).T)
         population = Population(RATE, precision=known**-2, impressions=1e6)
     click = (rng.random((n, 1)) < true).astype(float)
     price = rng.lognormal(2, 0.8, n)
     auctions = Auctions(
-        price, pctr, np.ones((n, ADS)), hidden=hidden, click=click, true_click_probability=true
+        price, pctr, np.ones((n, ads)), hidden=hidden, click=click, true_click_probability=true
     )
-    return auctions, population.prior(ADS * (WIDTH + 1)), true
+    return auctions, population.prior(ads * (width + 1)), true
 
 
-def shares(texts: tuple[str, ...], n: int, seed: int, known: float | None) -> Floats:
+def shares(texts: tuple[str, ...], n: int, seed: int, known: float | None, ads: int, width: int) -> Floats:
     """Value of each strategy over that of dual pacing with the true probabilities, at 10 % of the cost."""
-    auctions, posterior, true = campaign(n, seed, known)
+    auctions, posterior, true = campaign(n, seed, known, ads, width)
     budget = 0.1 * float(auctions.market_price.sum())
     oracle = simulate(Auctions(**{**vars(auctions), "click_probability": true}), ["dual"], budget)
     result = simulate(auctions, [made(text, posterior) for text in texts], budget)
@@ -303,26 +282,14 @@ def shares(texts: tuple[str, ...], n: int, seed: int, known: float | None) -> Fl
 
 def test_from_a_cold_start_exploring_wins_and_bids_the_slots_value() -> None:
     texts = ("greedy", "thompson", "thompson:bid_value=mean")
-    greedy, thompson, mean = np.mean([shares(texts, 40_000, seed, None) for seed in range(2)], axis=0)
+    greedy, thompson, mean = np.mean([shares(texts, 30_000, seed, None, 12, 6) for seed in range(2)], axis=0)
     assert thompson > greedy + 0.15
     assert thompson > mean + 0.03
 
 
 def test_with_a_calibrated_model_exploring_costs_little_and_its_cap_makes_it_less() -> None:
     texts = ("greedy", "thompson", "thompson:exploration_budget=0.01")
-    greedy, thompson, capped = np.mean([shares(texts, 40_000, seed, 0.15) for seed in range(2)], axis=0)
+    greedy, thompson, capped = np.mean([shares(texts, 30_000, seed, 0.15, 8, 4) for seed in range(3)], axis=0)
     assert greedy > 0.96
     assert thompson > greedy - 0.02
     assert capped > greedy - 0.01
-
-
-def test_a_diagonal_posterior_explores_too() -> None:
-    auctions, posterior, _ = campaign(4000, 0, None)
-    diagonal = DiagonalPosterior(posterior.mean, posterior.precision)
-    strategy = made("thompson", diagonal)
-    *_, (_, _, state) = played(strategy, auctions, 0.1 * float(auctions.market_price.sum()))
-    assert isinstance(state.posterior, DiagonalPosterior)
-    diagonal_part = np.diag(state.posterior.precision)
-    np.testing.assert_array_equal(state.posterior.precision, np.diag(diagonal_part))
-    assert (diagonal_part > np.diag(posterior.precision)).sum() > 40
-    assert state.explored > 0

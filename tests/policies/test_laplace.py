@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 from sklearn.linear_model import LogisticRegression
 
@@ -40,6 +41,9 @@ def test_agrees_with_brute_force_integration() -> None:
     )
 
 
+_FINE = {"maxfev": 20_000, "xatol": 1e-9, "fatol": 1e-12}
+
+
 def _deviations(posterior: LastLayerPosterior) -> Floats:
     return np.asarray(np.sqrt(np.diag(np.linalg.inv(posterior.precision))))
 
@@ -51,6 +55,39 @@ def test_the_update_finds_sklearns_ridge_solution() -> None:
     np.testing.assert_allclose(
         flat_bias.update(hidden, clicks).mean, [*model.coef_[0], model.intercept_[0]], atol=1e-5
     )
+
+
+def test_the_update_finds_what_a_generic_optimiser_finds() -> None:
+    """Correlated weights, an offset, a prior away from 0; the precision is the numeric curvature."""
+    hidden, clicks, _ = logs(300)
+    rng = np.random.default_rng(5)
+    offset, root = rng.normal(-1, 1, 300), rng.normal(size=(5, 5))
+    prior = LastLayerPosterior(rng.normal(size=5), root @ root.T + np.eye(5))
+    sign = 2 * clicks - 1
+
+    def minus_log_density(w: Floats) -> float:
+        logits, away = with_bias(hidden) @ w + offset, w - prior.mean
+        return float(0.5 * away @ prior.precision @ away + np.logaddexp(0, -sign * logits).sum())
+
+    found = prior.update(hidden, clicks, offset)
+    best = minimize(minus_log_density, prior.mean, method="Nelder-Mead", options={"maxiter": 20_000, **_FINE})
+    assert minus_log_density(found.mean) <= best.fun + 1e-9
+    np.testing.assert_allclose(found.mean, best.x, atol=1e-5)
+    h = 1e-4 * np.eye(5)
+    curvature = [
+        [
+            (
+                minus_log_density(found.mean + a + b)
+                - minus_log_density(found.mean + a - b)
+                - minus_log_density(found.mean - a + b)
+                + minus_log_density(found.mean - a - b)
+            )
+            / 4e-8
+            for b in h
+        ]
+        for a in h
+    ]
+    np.testing.assert_allclose(found.precision, curvature, atol=1e-4 * np.abs(found.precision).max())
 
 
 def test_fit_after_training_equals_the_update_from_the_prior() -> None:
@@ -101,6 +138,22 @@ def test_draws_have_the_posteriors_mean_and_covariance() -> None:
     draws = posterior.sample(rng, 200_000)
     np.testing.assert_allclose(draws.mean(axis=0), posterior.mean, atol=0.01)
     np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(posterior.precision), atol=0.01)
+
+
+def test_the_root_and_the_factor_are_those_of_the_precision() -> None:
+    for width in (1, 3, 17, 60):
+        rng = np.random.default_rng(width)
+        part = rng.normal(size=(width, width))
+        posterior = LastLayerPosterior(np.zeros(width), part @ part.T + 0.1 * np.eye(width))
+        np.testing.assert_allclose(
+            posterior.factor @ posterior.factor.T, posterior.precision, rtol=1e-9, atol=1e-9
+        )
+        np.testing.assert_allclose(
+            posterior.root @ posterior.root.T @ posterior.precision, np.eye(width), atol=1e-9
+        )
+        features = rng.normal(size=(2, 3, width))
+        variance = np.einsum("abi,ij,abj->ab", features, np.linalg.inv(posterior.precision), features)
+        np.testing.assert_allclose(posterior.deviation(features) ** 2, variance, rtol=1e-8)
 
 
 def test_score_moments_are_those_of_the_draws() -> None:
@@ -159,6 +212,8 @@ def test_what_cannot_be_fitted_is_said() -> None:
         LastLayerPosterior.fit(np.ones((3, 2)), np.ones(2), 0.0)
     with pytest.raises(DataError, match="needs a precision"):
         LastLayerPosterior(np.zeros(2), np.eye(3))
+    with pytest.raises(DataError, match="not positive definite"):
+        LastLayerPosterior(np.zeros(2), np.array([[1.0, 2.0], [2.0, 1.0]])).deviation(np.ones((1, 2)))
 
 
 def test_an_update_refuses_what_is_not_finite() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrkit.bidding.auctions import Floats
 from ctrkit.bidding.strategies.exploring import Posterior
-from ctrkit.bidding.strategies.thompson import ThompsonBidding
-from ctrkit.errors import ConfigError
+from ctrkit.bidding.strategies.thompson import PooledBidding, check_whole
 from ctrkit.policies.laplace import LastLayerPosterior
 
 
@@ -31,9 +32,9 @@ class Ensemble:
         """Members drawn from the prior, moved so that their mean is the prior's and their spread unbiased."""
         drawn = prior.sample(np.random.default_rng(seed), members)
         around = (drawn - drawn.mean(axis=0)) * np.sqrt(members / (members - 1))
-        return cls(tuple(LastLayerPosterior(prior.mean + one, prior.precision) for one in around))
+        return cls(tuple(replace(prior, mean=prior.mean + one) for one in around))
 
-    @property
+    @cached_property
     def weights(self) -> Floats:
         """[B, D + 1]."""
         return np.stack([member.mean for member in self.members])
@@ -42,10 +43,6 @@ class Ensemble:
     def mean(self) -> Floats:
         """[D + 1]."""
         return np.asarray(self.weights.mean(axis=0))
-
-    def sample(self, rng: np.random.Generator, size: int) -> Floats:
-        """For each of `size` slots one member, [size, D + 1]."""
-        return np.asarray(self.weights[rng.integers(len(self.members), size=size)])
 
     def deviation(self, features: Floats) -> Floats:
         """Of the members' scores of features [..., D + 1], [...]."""
@@ -64,7 +61,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class BootstrappedBidding(ThompsonBidding):
+class BootstrappedBidding(PooledBidding):
     """For every slot one member of an ensemble is taken, and the ad that it holds for the best is chosen.
 
     The members begin as draws from the prior, so that they disagree before there are clicks; each then
@@ -82,11 +79,10 @@ class BootstrappedBidding(ThompsonBidding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (np.isfinite(self.members) and self.members >= 2 and self.members == int(self.members)):
-            raise ConfigError(
-                f"strategy '{self.name}': members is {self.members:g} and must be a whole number above 1",
-                mend="Give for example members=10",
-            )
+        check_whole(self.name, "members", self.members, 2)
 
     def prior(self) -> Posterior:
-        return Ensemble.of(self.posterior.centred(), int(self.members))
+        return Ensemble.of(cast(LastLayerPosterior, super().prior()), int(self.members))
+
+    def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
+        return cast(Ensemble, posterior).weights

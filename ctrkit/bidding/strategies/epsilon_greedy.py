@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctrkit.bidding.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, best_ad, check_not_negative, of_ad
-from ctrkit.bidding.strategies.exploring import Belief, ExploringBidding
+from ctrkit.bidding.strategies.base import Indices, check_not_negative
+from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding, certain
 from ctrkit.errors import ConfigError
 
 
@@ -34,9 +34,15 @@ class EpsilonGreedyBidding(ExploringBidding):
                 mend="Give for example epsilon=0.05",
             )
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> tuple[Indices, Floats]:
-        mean = belief.value(belief.mean)
-        best, _ = best_ad(mean)
-        lots = np.where(np.isfinite(belief.calibrated), rng.random(mean.shape), -1.0)
-        ad = np.where(rng.random(len(mean)) < self.epsilon, lots.argmax(axis=1), best)
-        return ad, of_ad(mean, ad)
+    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+        best, _ = found = belief.best()
+        real = belief.calibrated > -np.inf
+        real[~real.any(axis=1), 0] = True  # a slot without candidates has a place to fill all the same
+        lots = np.where(real, rng.random(real.shape), -1.0)
+        ad = np.where(rng.random(len(best)) < self.epsilon, lots.argmax(axis=1), best)
+
+        def chances(rows: Indices) -> Floats:
+            each = real[rows] / real[rows].sum(axis=1, keepdims=True)
+            return np.asarray((1.0 - self.epsilon) * certain(best[rows], each.shape[1]) + self.epsilon * each)
+
+        return Choice(ad, belief.of_ads(ad).value()[:, 0], found, chances)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from ctrkit.bidding.auctions import Floats, Slots
-from ctrkit.bidding.pacing import DualPacer, Pace
+from ctrkit.bidding.pacing import Pace
 from ctrkit.bidding.strategies.base import (
     Bids,
-    BidStrategy,
     Indices,
     Outcomes,
     TickResult,
-    best_ad,
     check_positive,
     of_ad,
 )
+from ctrkit.bidding.strategies.paced import PacedBidding
+from ctrkit.bidding.strategies.scoring import Hidden, best_under
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
+from ctrkit.policies.logistic_bandit import DiagonalPosterior
 
 BID_VALUES: Final = ("slot", "mean", "sample", "ucb")
+POSTERIOR_FORMS: Final = ("full", "diagonal")
 
 
 class Posterior(Protocol):
@@ -34,10 +37,6 @@ class Posterior(Protocol):
     @property
     def mean(self) -> Floats:
         """[D + 1]."""
-        ...
-
-    def sample(self, rng: np.random.Generator, size: int) -> Floats:
-        """Draws [size, D + 1]."""
         ...
 
     def deviation(self, features: Floats) -> Floats:
@@ -56,8 +55,8 @@ class ExploringState:
     Attributes:
         posterior: of how far the last layer is from the calibrated model.
         auctions: expected in the episode.
-        explored: money lost by exploring in this episode: on the impressions won, the posterior mean value
-            of the best ad less that of the ad shown, divided by μ.
+        explored: money lost by exploring in this episode, counted where it is limited: on the impressions
+            won, the posterior mean value of the best ad less that of the ad shown, divided by μ.
     """
 
     pace: Pace
@@ -79,7 +78,7 @@ class Belief:
 
     posterior: Posterior
     calibrated: Floats
-    hidden: Floats
+    hidden: Hidden
     worth: Floats
 
     @classmethod
@@ -95,37 +94,94 @@ class Belief:
                 "and these auctions hold only pCTR",
                 mend="Give a model, or use the strategy 'dual'",
             )
-        with np.errstate(divide="ignore"):  # −∞ at 0, and finite at a calibrated 1
-            calibrated = logit(np.minimum(slots.click_probability, 1.0 - 1e-12))
-        hidden = slots.hidden.astype(np.float64, copy=False)
-        return cls(posterior, np.asarray(calibrated), hidden, slots.value_of_click)
+        hidden = slots.hidden
+        if hidden.dtype not in (np.float32, np.float64):
+            hidden = hidden.astype(np.float64)
+        return cls(posterior, calibrated_logit(slots.click_probability), hidden, slots.value_of_click)
 
-    def value(self, deviation: Floats) -> Floats:
-        """The value of each ad, [n, K], for a deviation [n, K] from the calibrated logit."""
-        return np.asarray(expit(self.calibrated + deviation) * self.worth)
+    def of_ads(self, ad: Indices) -> Belief:
+        """The belief about the candidates [n] alone, one a slot."""
+        parts = (of_ad(part, ad)[:, None] for part in (self.calibrated, self.hidden, self.worth))
+        return Belief(self.posterior, *parts)
 
-    @property
-    def mean(self) -> Floats:
-        """Deviation [n, K] of the logit by the posterior mean."""
-        weight, shape = self.posterior.mean, self.worth.shape
-        # One product of a matrix and a vector, which is quicker than one a slot.
-        flat = self.hidden.reshape(-1, self.hidden.shape[-1])
-        return np.asarray((flat @ weight[:-1]).reshape(shape) + weight[-1])
+    def logit(self, deviations: float = 0.0) -> Floats:
+        """[n, K], of a click at the posterior mean, or so many standard deviations above it."""
+        mean = self.posterior.mean
+        found = self.calibrated + (self.hidden @ mean[:-1] + mean[-1])
+        if deviations:
+            found = found + deviations * self.posterior.deviation(with_bias(self.hidden))
+        return np.asarray(found)
 
-    @property
-    def spread(self) -> Floats:
-        """Standard deviation [n, K] of the logit."""
-        return self.posterior.deviation(with_bias(self.hidden))
+    def value(self, deviations: float = 0.0) -> Floats:
+        """[n, K], at the posterior mean of the logit, or so many standard deviations above it."""
+        return np.asarray(expit(self.logit(deviations)) * self.worth)
+
+    def best(self) -> Best:
+        """The candidate of the highest value at the posterior mean, and that value."""
+        ad, value = self.best_under(self.posterior.mean[None], np.zeros((len(self.worth), 1), np.intp))
+        return Best(ad[:, 0], value[:, 0])
+
+    def best_under(self, weights: Floats, draws: Indices) -> tuple[Indices, Floats]:
+        """The candidates of the highest value under some of the weights [R, D + 1], see `scoring.best_under`.
+
+        Args:
+            draws: [n, L], which of the weights.
+        """
+        rows = np.arange(len(self.worth))
+        return best_under(self.calibrated, self.hidden, self.worth, weights, rows, draws)
+
+
+class Best(NamedTuple):
+    """The ads of the highest value at the posterior mean, [n], and that value, [n]."""
+
+    ad: Indices
+    value: Floats
 
 
 @dataclass(frozen=True)
-class ExploringBidding(BidStrategy[ExploringState]):
+class Choice:
+    """What a strategy would show in n slots.
+
+    Attributes:
+        ad: [n].
+        value: [n], by which the ad was chosen.
+        best: what would be shown without exploring.
+        chances: see `Bids`.
+    """
+
+    ad: Indices
+    value: Floats
+    best: Best
+    chances: Callable[[Indices], Floats] | None = None
+
+
+def calibrated_logit(click_probability: Floats) -> Floats:
+    """The logit of calibrated probabilities of any shape; −∞ of 0, and finite of 1."""
+    odds = np.minimum(click_probability, 1.0 - 1e-12)
+    # In place, since fresh memory costs as much as the sums.
+    np.divide(odds, 1.0 - odds, out=odds)
+    with np.errstate(divide="ignore"):
+        return np.log(odds, out=odds)
+
+
+def certain(ad: Indices, ads: int) -> Floats:
+    """Probabilities [n, K] of a choice without chance."""
+    return np.asarray(ad[:, None] == np.arange(ads), np.float64)
+
+
+@dataclass(frozen=True)
+class ExploringBidding(PacedBidding[ExploringState]):
     """A posterior chooses the ad, dual pacing the bid, and the clicks that are won teach the posterior.
 
     The logit of a click is that of the calibrated pCTR plus φ·δ, where φ is what the last layer reads and δ
     is the deviation of its weights, a priori N(0, posterior covariance). So bids begin at the calibrated
     probabilities whatever the calibrator was, and the clicks that the bidder pays for correct them. Within
     a tick the posterior stays as it is.
+
+    With slots' values bid, whether an auction is won does not hang on the ad chosen for it, so the chances of
+    the choice are also those of the ad among the impressions won, the propensities of a bandit log. With the
+    other values, `bid_depends_on_choice`, an ad of a low bid is rarer among the impressions than among the
+    choices.
 
     Attributes:
         posterior: of the model's last layer for clicks; the episodes that follow keep what was learnt.
@@ -135,25 +191,28 @@ class ExploringBidding(BidStrategy[ExploringState]):
             `mean`, that of the ad chosen.
             `sample`, the value by which the ad was chosen; of the highest of K noisy values, too high.
             `ucb`, the value of the ad chosen at its upper confidence bound.
+        posterior_form: `full`, the posterior as it is given, or `diagonal`, in which the weights are
+            independent and only the diagonal of the precision is kept (`DiagonalPosterior`).
         exploration_budget: share of the budget that exploring may lose. Once `explored` is above that share
             of the budget planned by then, the best posterior mean is chosen until it is below again.
-        step, initial_multiplier: as of dual pacing.
     """
 
     posterior: LastLayerPosterior
     bid_value: str = "slot"
+    posterior_form: str = "full"
     exploration_budget: float | None = None
-    step: float = 1.0
-    initial_multiplier: float | None = None
+
+    # Whether the choice is drawn; an order by the posterior alone is not.
+    by_chance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.bid_value not in BID_VALUES:
-            raise ConfigError(
-                f"strategy '{self.name}': bid_value is '{self.bid_value}'",
-                mend=nearest(str(self.bid_value), BID_VALUES),
-            )
-        for name in ("exploration_budget", "step", "initial_multiplier"):
-            check_positive(self.name, name, getattr(self, name))
+        super().__post_init__()
+        for name, known in (("bid_value", BID_VALUES), ("posterior_form", POSTERIOR_FORMS)):
+            if (given := getattr(self, name)) not in known:
+                raise ConfigError(
+                    f"strategy '{self.name}': {name} is '{given}'", mend=nearest(str(given), known)
+                )
+        check_positive(self.name, "exploration_budget", self.exploration_budget)
 
     @property
     def width(self) -> float:
@@ -161,20 +220,22 @@ class ExploringBidding(BidStrategy[ExploringState]):
         return 1.0
 
     @property
-    def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier)
+    def bid_depends_on_choice(self) -> bool:
+        """Whether the bid, and with it winning, hangs on the ad that was chosen."""
+        return self.bid_value != "slot"
 
     @property
     def label(self) -> str:
         return super().label.replace("'", "")
 
     @abstractmethod
-    def choose(self, belief: Belief, rng: np.random.Generator) -> tuple[Indices, Floats]:
-        """The ad for each slot, [n], and the value by which it was chosen, [n]."""
+    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+        """The ad for each slot."""
 
     def prior(self) -> Posterior:
         """What is believed of the deviation before the first auction."""
-        return self.posterior.centred()
+        centred = self.posterior.centred()
+        return centred if self.posterior_form == "full" else DiagonalPosterior.of(centred)
 
     def start(self, budget: float, auctions: int) -> ExploringState:
         return ExploringState(self.pacer.start(budget, auctions), self.prior(), auctions)
@@ -189,33 +250,39 @@ class ExploringBidding(BidStrategy[ExploringState]):
 
     def bid(self, state: ExploringState, slots: Slots, rng: np.random.Generator) -> Bids:
         belief = Belief.of(self.name, state.posterior, slots)
-        mean = belief.value(belief.mean)
-        ad, slot = best_ad(mean)
-        value = slot
         if self.may_explore(state):
-            ad, chosen = self.choose(belief, rng)
+            choice = self.choose(belief, rng)
+            best, value = choice.best
             if self.bid_value == "mean":
-                value = of_ad(mean, ad)
+                value = belief.of_ads(choice.ad).value()[:, 0]
             elif self.bid_value == "sample":
-                value = chosen
+                value = choice.value
             elif self.bid_value == "ucb":
-                value = of_ad(belief.value(belief.mean + self.width * belief.spread), ad)
-        return Bids(ad, self.pacer.bid(state.pace, value), value, self.pacer.multiplier(state.pace, value))
+                value = belief.of_ads(choice.ad).value(self.width)[:, 0]
+        else:
+            best, value = found = belief.best()
+            ads = slots.click_probability.shape[1]
+            sure = (lambda rows: certain(best[rows], ads)) if self.by_chance else None
+            choice = Choice(best, value, found, sure)
+        amount, multiplier = self.pacer.bid(state.pace, value), self.pacer.multiplier(state.pace, value)
+        chances = None if self.bid_depends_on_choice else choice.chances
+        return Bids(choice.ad, amount, value, multiplier, chances, choice.ad != best)
 
     def update(self, state: ExploringState, result: TickResult) -> ExploringState:
-        bids, won = result.bids, result.won
+        bids = result.bids
         pace = self.pacer.update(state.pace, bids.value, float(result.paid.sum()))
-        if not won.any():
+        if self.exploration_budget is None or bids.multiplier is None or bids.explored is None:
             return replace(state, pace=pace)
-        lost = 0.0
-        if bids.multiplier is not None:
-            mean = (belief := Belief.of(self.name, state.posterior, result.slots[won])).value(belief.mean)
-            lost = float((mean.max(axis=1) - of_ad(mean, bids.ad[won])).sum()) / bids.multiplier
+        if not len(rows := np.flatnonzero(result.won & bids.explored)):
+            return replace(state, pace=pace)
+        value = Belief.of(self.name, state.posterior, result.slots[rows]).value()
+        lost = float((value.max(axis=1) - of_ad(value, bids.ad[rows])).sum()) / bids.multiplier
         return replace(state, pace=pace, explored=state.explored + lost)
 
     def learn(self, state: ExploringState, outcomes: Outcomes) -> ExploringState:
-        belief, ad = Belief.of(self.name, state.posterior, outcomes.slots), outcomes.ad
-        posterior = state.posterior.update(
-            of_ad(belief.hidden, ad), outcomes.click, offset=of_ad(belief.calibrated, ad)
+        slots, ad = outcomes.slots, outcomes.ad
+        assert slots.hidden is not None
+        offset = calibrated_logit(of_ad(slots.click_probability, ad))
+        return replace(
+            state, posterior=state.posterior.update(of_ad(slots.hidden, ad), outcomes.click, offset)
         )
-        return replace(state, posterior=posterior)

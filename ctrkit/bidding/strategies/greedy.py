@@ -6,20 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, best_ad
-from ctrkit.bidding.strategies.exploring import Belief, ExploringBidding
+from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding
 
 
 @dataclass(frozen=True)
 class GreedyBidding(ExploringBidding):
     """The ad of the highest posterior mean value.
 
-    With a calibrated model it is hard to beat; from a cold start an ad that was unlucky at first is never
-    shown again.
+    It is hard to beat with a calibrated model, and from a cold start where the ads share their weights, for
+    then the variety of slots explores. Where ads have weights of their own, one that was unlucky at first is
+    never shown again.
     """
 
     name = "greedy"
+    by_chance = False
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> tuple[Indices, Floats]:
-        return best_ad(belief.value(belief.mean))
+    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+        best = belief.best()
+        return Choice(*best, best)

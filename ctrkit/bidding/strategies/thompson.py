@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, best_ad, check_not_negative
-from ctrkit.bidding.strategies.exploring import Belief, ExploringBidding
+from ctrkit.bidding.strategies.base import Indices, check_not_negative
+from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
+from ctrkit.bidding.strategies.scoring import shares
+from ctrkit.errors import ConfigError
+from ctrkit.policies.laplace import LastLayerPosterior
 
 
 @dataclass(frozen=True)
-class ThompsonBidding(ExploringBidding):
-    """For every slot the weights are drawn anew, and the ad that is best under the draw is chosen.
+class PooledBidding(ExploringBidding):
+    """For every slot one weight vector of the tick's pool is taken, and the ad that is best under it chosen.
 
-    The candidates share the weights, so one draw scores them all; each ad is chosen as often as it is the
-    best under the posterior, which `ctrkit.policies.ThompsonPolicy` gives as probabilities.
-
-    Source: O. Chapelle, L. Li, An empirical evaluation of Thompson sampling, NeurIPS 2011; C. Riquelme,
-    G. Tucker, J. Snoek, Deep Bayesian bandits showdown, ICLR 2018.
+    Given the pool, the probability of a choice is exact: the share of the pool under which it is the best.
 
     Attributes:
-        exploration: factor on the posterior's deviations; below 1 explores less, 0 is greedy.
+        exploration: factor on the pool's distance from the posterior mean; below 1 explores less, 0 is
+            greedy.
     """
 
-    name = "thompson"
     exploration: float = 1.0
 
     def __post_init__(self) -> None:
@@ -36,7 +37,55 @@ class ThompsonBidding(ExploringBidding):
     def width(self) -> float:
         return self.exploration
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> tuple[Indices, Floats]:
+    @abstractmethod
+    def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
+        """The weight vectors of a tick, [R, D + 1], the bias last."""
+
+    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
         mean = belief.posterior.mean
-        drawn = mean + self.exploration * (belief.posterior.sample(rng, len(belief.hidden)) - mean)
-        return best_ad(belief.value(np.einsum("nkd,nd->nk", belief.hidden, drawn[:, :-1]) + drawn[:, -1:]))
+        pool = mean + self.exploration * (self.pool(belief.posterior, rng) - mean)
+        # Of each slot the best at the mean and under its draw, in one pass through the memory.
+        draws = np.zeros((len(belief.worth), 2), np.intp)
+        draws[:, 1] = rng.integers(1, len(pool) + 1, len(draws))
+        ad, value = belief.best_under(np.vstack([mean, pool]), draws)
+
+        def chances(rows: Indices) -> Floats:
+            return shares(belief.calibrated, belief.hidden, belief.worth, pool, rows)
+
+        return Choice(ad[:, 1], value[:, 1], Best(ad[:, 0], value[:, 0]), chances)
+
+
+@dataclass(frozen=True)
+class ThompsonBidding(PooledBidding):
+    """For every slot the ad that is best under a draw from the posterior, of a pool that is drawn every tick.
+
+    The candidates share the weights, so one draw scores them all. Over the ticks each ad is chosen as often
+    as it is the best under the posterior, which `ctrkit.policies.ThompsonPolicy` gives as probabilities.
+    Within a tick it is chosen as often as it is the best under the tick's pool: an ad that is rarely the best
+    has the probability 0 in many ticks, and a higher one in the others.
+
+    Source: O. Chapelle, L. Li, An empirical evaluation of Thompson sampling, NeurIPS 2011; C. Riquelme,
+    G. Tucker, J. Snoek, Deep Bayesian bandits showdown, ICLR 2018.
+
+    Attributes:
+        draws: R, the size of the pool, a whole number.
+    """
+
+    name = "thompson"
+    draws: float = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole(self.name, "draws", self.draws, 1)
+
+    def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
+        return cast(LastLayerPosterior, posterior).sample(rng, int(self.draws))
+
+
+def check_whole(strategy: str, name: str, value: float, least: int) -> None:
+    """Raise a ConfigError for a parameter that is no whole number of at least `least`."""
+    if not (np.isfinite(value) and value >= least and value == int(value)):
+        raise ConfigError(
+            f"strategy '{strategy}': {name} is {value:g} and must be a whole number above {least - 1}",
+            mend=f"Give for example {name}={max(least, 10)}",
+        )

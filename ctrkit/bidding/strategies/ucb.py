@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, best_ad, check_not_negative
-from ctrkit.bidding.strategies.exploring import Belief, ExploringBidding
+from ctrkit.bidding.strategies.base import check_not_negative
+from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding
+from ctrkit.bidding.strategies.scoring import best_of
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class UcbBidding(ExploringBidding):
     """
 
     name = "ucb"
+    by_chance = False
     width: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_not_negative(self.name, "width", self.width)
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> tuple[Indices, Floats]:
-        return best_ad(belief.value(belief.mean + self.width * belief.spread))
+    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+        return Choice(*best_of(belief.logit(self.width), belief.worth), belief.best())
