@@ -10,8 +10,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from numpy.typing import NDArray
 
 from ctrkit.metrics import Reliability
 from ctrkit.reports.document import Figure
@@ -117,38 +115,6 @@ def forest_plot(
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2, frameon=False)
     return _draw(name, "Estimated value with 95 % interval; the band is the logging policy's.", canvas)
-
-
-def spend_curves(curves: Mapping[str, NDArray[np.float64]], budget: float) -> Figure:
-    """Cumulative spend over the share of auctions seen, each strategy against the even line."""
-    canvas, (axes,) = _canvas(7.0, 3.6)
-    axes.plot([0, 1], [0, budget], color=_GREY, linewidth=1, linestyle="--", label="even pacing")
-    for index, (name, spend) in enumerate(curves.items()):
-        share = np.linspace(0.0, 1.0, spend.size + 1)
-        axes.plot(share, np.concatenate([[0.0], spend]), color=_colour(index), label=name)
-    axes.set(xlabel="share of auctions", ylabel="money spent", xlim=(0, 1), ylim=(0, 1.05 * budget))
-    axes.legend(frameon=False)
-    return _draw("spend", "Spend against the even line; none passes the budget.", canvas)
-
-
-def multiplier_paths(paths: Mapping[str, NDArray[np.float64]], optimum: float | None) -> Figure:
-    """The Lagrange multiplier μ over time against the hindsight optimum's.
-
-    Args:
-        paths: a path a strategy, empty where it has none: so a strategy keeps its colour in every figure.
-    """
-    canvas, (axes,) = _canvas(7.0, 3.2)
-    for index, (name, path) in enumerate(paths.items()):
-        if path.size:
-            axes.plot(np.linspace(0.0, 1.0, path.size), path, color=_colour(index), label=name)
-    if optimum is not None:
-        axes.axhline(optimum, color=_GREY, linewidth=1, linestyle="--", label="hindsight optimum")
-    axes.set(xlabel="share of auctions", ylabel="μ, value for a unit of money", xlim=(0, 1), yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False)
-    return _draw("multiplier", "Path of the budget's multiplier μ: a bid is the value over μ.", canvas)
 
 
 def _colour(index: int) -> str:
