@@ -1,11 +1,13 @@
 """Auctions, bid strategies that keep to a budget, and what the best bidder could have had. Needs no torch."""
 
 from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, read_auction_log
+from ctrkit.bidding.frequency import FrequencyCap
 from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
-from ctrkit.bidding.pacing import DualPacer, Pace, SpendPlan
+from ctrkit.bidding.pacing import DualPacer, Pace
 from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
 from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.simulator import simulate
+from ctrkit.bidding.spend_plan import SpendPlan
 from ctrkit.bidding.strategies import (
     STRATEGIES,
     Bids,
@@ -17,6 +19,7 @@ from ctrkit.bidding.strategies import (
     TruthfulBidding,
     parse_strategy,
 )
+from ctrkit.bidding.terms import Terms
 
 __all__ = [
     "STRATEGIES",
@@ -26,6 +29,7 @@ __all__ = [
     "Bids",
     "DualBidding",
     "DualPacer",
+    "FrequencyCap",
     "LinearBidding",
     "Optimum",
     "OptimumResult",
@@ -34,6 +38,7 @@ __all__ = [
     "Slots",
     "SpendPlan",
     "StrategyResult",
+    "Terms",
     "ThompsonBidding",
     "TickResult",
     "TruthfulBidding",

@@ -1,8 +1,8 @@
-"""What is written down while auctions are played: by the market for all, and by each strategy for itself."""
+"""What each strategy writes down while auctions are played."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,92 +11,21 @@ from numpy.typing import NDArray
 
 from ctrkit.bidding.auctions import Auctions
 from ctrkit.bidding.clearing import Cleared, clear
+from ctrkit.bidding.columns import Columns
+from ctrkit.bidding.competition import clear_together
 from ctrkit.bidding.every_auction import replay_paced
-from ctrkit.bidding.hindsight import hindsight_optimum
-from ctrkit.bidding.result import OptimumResult, StrategyResult
-from ctrkit.bidding.rules import AuctionRule
+from ctrkit.bidding.feedback import FeedbackQueue
+from ctrkit.bidding.frequency import Shown
+from ctrkit.bidding.hindsight import Optimum
+from ctrkit.bidding.market_ledger import MarketLedger
+from ctrkit.bidding.regret import RegretSplit, split_regret
+from ctrkit.bidding.result import StrategyResult
+from ctrkit.bidding.slots import effect_of, examined, minimum_bid, page_prices
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
-from ctrkit.bidding.strategies.base import Indices, Outcomes, best_ad, of_ad
-from ctrkit.bidding.ticks import Tick
+from ctrkit.bidding.strategies.base import Bids, Indices, Outcomes, of_ad
+from ctrkit.bidding.terms import Terms
 
 Floats: TypeAlias = NDArray[np.float64]
-
-
-class _Columns:
-    """Named columns that grow by a piece a tick; a column that the log does not know stays away."""
-
-    def __init__(self) -> None:
-        self._pieces: defaultdict[str, list[NDArray[Any]]] = defaultdict(list)
-
-    def append(self, **pieces: NDArray[Any] | None) -> None:
-        for name, piece in pieces.items():
-            if piece is not None:
-                self._pieces[name].append(piece)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._pieces
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if len(self._pieces[name]) > 1:
-            self._pieces[name] = [np.concatenate(self._pieces[name])]
-        return self._pieces[name][0]
-
-
-class MarketLedger:
-    """What is the same for every strategy: prices, and the best that could have been bought.
-
-    Args:
-        max_bid: largest bid; what is dearer cannot be bought, by the optimum either.
-        rule: of the exchange.
-        tick: auctions between two updates of the strategies.
-    """
-
-    def __init__(self, max_bid: float, rule: AuctionRule, tick: int) -> None:
-        self.max_bid, self.rule, self.tick = max_bid, rule, tick
-        self.auctions = self.ticks = self.episodes = 0
-        self._columns = _Columns()
-
-    def record(self, piece: Tick) -> None:
-        """Write down a piece of the stream, that begins with a tick."""
-        auctions, n = piece.auctions, len(piece.auctions)
-        best, value = best_ad(auctions.expected_value)
-        tick = self.ticks + np.arange(n, dtype=np.int32) // self.tick
-        self.auctions += n
-        self.ticks = int(tick[-1]) + 1
-        self.episodes = piece.episode + 1
-        self._columns.append(
-            episode=np.full(n, piece.episode, np.int32),
-            tick=tick.astype(np.int32),
-            timestamp=auctions.timestamp,
-            market_price=auctions.market_price,
-            best_value=np.where(self._least_price(auctions.market_price) <= self.max_bid, value, 0.0),
-            best_click=None if auctions.click is None else of_ad(auctions.click, best),
-        )
-
-    def frame(self) -> pl.DataFrame:
-        """The columns of the events that all strategies share."""
-        names = ["episode", "tick", "market_price", *(["timestamp"] if "timestamp" in self._columns else [])]
-        return pl.DataFrame({name: self._columns[name] for name in names}).with_row_index("auction")
-
-    def _least_price(self, market_price: Floats) -> Floats:
-        """At what the impressions can be had: by a bid of just so much, whatever the rule."""
-        return np.maximum(market_price, self.rule.hard_floor)
-
-    def optimum(self, budget: float) -> OptimumResult:
-        """The hindsight optimum of every episode, added up."""
-        price, value = self._least_price(self._columns["market_price"]), self._columns["best_value"]
-        starts = np.flatnonzero(np.diff(self._columns["episode"], prepend=-1))
-        bounds = zip(starts, [*starts[1:], len(price)], strict=True)
-        solved = [hindsight_optimum(value[a:b], price[a:b], budget) for a, b in bounds]
-        share = np.concatenate([one.share for one in solved])
-        return OptimumResult(
-            wins=float(share.sum()),
-            clicks=float(share @ self._columns["best_click"]) if "best_click" in self._columns else None,
-            spend=sum(one.spend for one in solved),
-            value=sum(one.value for one in solved),
-            multiplier=solved[0].multiplier if len(solved) == 1 else None,
-            budget_binds=any(one.multiplier > 0 for one in solved),
-        )
 
 
 class StrategyLedger:
@@ -106,108 +35,261 @@ class StrategyLedger:
         name: under which it is reported.
         seed: of its draws; strategies of the same seed draw the same numbers.
         tick: auctions between two updates.
+        alone: whether no other strategy bids in the same market.
     """
 
-    def __init__(self, name: str, strategy: BidStrategy[Any], seed: int, tick: int) -> None:
-        self.name, self.strategy, self.tick = name, strategy, tick
-        self._rng = np.random.default_rng(seed)
-        self._state: Any = None
-        self._spent, self._spent_before = 0.0, 0.0  # in this episode, and in those before
-        self._columns = _Columns()
-
-    def begin_episode(self, budget: float, auctions: int, first: bool) -> None:
-        """Start pacing afresh; what was learnt stays."""
-        start = self.strategy.start
-        self._state = (
-            start(budget, auctions) if first else self.strategy.restart(self._state, budget, auctions)
-        )
-        self._spent_before += self._spent
-        self._spent = 0.0
-
-    def play(
-        self, auctions: Auctions, budget: float, max_bid: float, integer_bids: bool, rule: AuctionRule
+    def __init__(
+        self, name: str, strategy: BidStrategy[Any], terms: Terms, seed: int, tick: int, alone: bool = True
     ) -> None:
-        """Bid on auctions tick by tick: clear each tick, and learn from it."""
-        # By type, for a strategy that derives from this one bids in another way.
-        if self.tick == 1 and type(self.strategy) is DualBidding and auctions.click_probability.shape[1] == 1:
-            replayed = replay_paced(
-                auctions.slots.value[:, 0], auctions.market_price, self.strategy.pacer, self._state,
-                budget=budget, spent=self._spent, max_bid=max_bid, integer_bids=integer_bids, rule=rule,
-            )  # fmt: skip
-            self._state = replayed.pace
-            if replayed.cleared is not None and replayed.multiplier is not None:
-                ad = np.zeros(len(auctions), np.intp)
-                self._record(auctions, ad, replayed.cleared, replayed.multiplier)
+        self.name, self.strategy, self.terms, self.tick, self._alone = name, strategy, terms, tick, alone
+        self._rng = np.random.default_rng(seed)
+        # Who looks as far as which slot is the same for all, whatever they draw.
+        self._luck = np.random.default_rng([seed, 1])
+        self._state: Any = None
+        self.spent = self._spent_before = 0.0  # in this episode, and in those before
+        self._budgets: list[float] = []
+        self._auctions = 0
+        self._queue = FeedbackQueue(terms.feedback_delay)
+        self._shown = None if terms.frequency_cap is None else Shown(terms.frequency_cap)
+        self._notes: list[str] = []
+        self._explores = False
+        self._columns = Columns()
+
+    def begin_episode(self, auctions: int, part: float) -> None:
+        """Start pacing afresh; what was learnt stays.
+
+        Args:
+            auctions: that are expected in it.
+            part: they are of all that are expected still.
+        """
+        self._end_episode()
+        self._budgets.append(self.terms.budget_of(part, self._spent_before))
+        if self.budget <= 0:  # nothing is left for it, and nothing is bid
             return
+        if self._state is None:
+            self._state = self.strategy.start(self.budget, auctions)
+        else:
+            self._state = self.strategy.restart(self._state, self.budget, auctions)
+
+    def _end_episode(self) -> None:
+        if self._state is not None:
+            self._notes += self.strategy.notes(self._state)
+        self._spent_before += self.spent
+        self.spent = 0.0
+
+    @property
+    def budget(self) -> float:
+        """Of this episode."""
+        return self._budgets[-1]
+
+    def play(self, auctions: Auctions) -> None:
+        """Bid on auctions tick by tick: clear each tick, and learn from it."""
+        if self._replayed(auctions):
+            return
+        terms = self.terms
         for start in range(0, len(auctions), self.tick):
             now = auctions[start : start + self.tick]
-            slots = now.slots
-            bids = self.strategy.bid(self._state, slots, self._rng)
-            price = now.market_price
-            cleared = clear(bids.amount, price, budget, self._spent, max_bid, integer_bids, rule)
-            multiplier = np.full(len(now), np.nan if bids.multiplier is None else bids.multiplier)
-            click = self._record(now, bids.ad, cleared, multiplier)
-            self._state = self.strategy.update(
-                self._state, TickResult(slots, bids, cleared.won, cleared.paid)
-            )
-            if click is not None and cleared.won.any():
-                known = Outcomes(slots[cleared.won], bids.ad[cleared.won], click[cleared.won])
-                self._state = self.strategy.learn(self._state, known)
+            bids = self.decide(now)
+            audience = None if self._shown is None else self._shown.meet(now.user, now.timestamp)
+            cleared = clear(
+                bids.amount, now.market_price, self.budget, self.spent, terms.largest_bid,
+                terms.integer_bids, terms.rule, slot_price=now.slot_price, audience=audience,
+            )  # fmt: skip
+            self.settle(now, bids, cleared)
 
-    def _record(self, auctions: Auctions, ad: Indices, cleared: Cleared, multiplier: Floats) -> Floats | None:
-        """Write down what became of bids on these ads; gives the clicks."""
+    def decide(self, now: Auctions) -> Bids:
+        """The bids of a tick."""
+        if self.budget > 0:
+            return self.strategy.bid(self._state, now.slots, self._rng)
+        nothing = np.zeros(len(now))
+        return Bids(np.zeros(len(now), np.intp), nothing, nothing)
 
-        def of_won(potential: NDArray[Any] | None) -> Floats | None:
-            return None if potential is None else np.where(cleared.won, of_ad(potential, ad), 0.0)
+    def settle(self, now: Auctions, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
+        """Write down what became of a tick, and learn from it.
 
-        click = of_won(auctions.click)
-        self._spent = cleared.spent
+        Args:
+            price: [n], the highest competing bids, where they are others than the market's.
+        """
+        click = self._record(now, bids, cleared)
+        if self.budget <= 0:
+            return
+        least = None
+        if self.terms.tells_minimum_bid:
+            rule = self.terms.rule
+            page = page_prices(now.market_price, now.slot_price, rule) if price is None else price
+            least = minimum_bid(page, rule)
+        told = TickResult(now.slots, bids, cleared.won, cleared.paid, least)
+        self._state = self.strategy.update(self._state, told)
+        if click is not None:
+            self._learn(now, bids.ad, cleared.won, click)
+
+    def _replayed(self, auctions: Auctions) -> bool:
+        """Play with a step at every auction as one compiled loop, where that is the same."""
+        # By type, for a strategy that derives from this one bids in another way.
+        strategy, terms = self.strategy, self.terms
+        several = auctions.click_probability.shape[1] > 1 or terms.rule.slots > 1
+        plain = self.tick == 1 and not several and self._shown is None and self.budget > 0
+        if not plain or type(strategy) is not DualBidding:
+            return False
+        value = auctions.slots.value[:, 0]
+        replayed = replay_paced(
+            value, auctions.market_price, strategy.pacer, self._state, budget=self.budget,
+            spent=self.spent, max_bid=terms.largest_bid, integer_bids=terms.integer_bids, rule=terms.rule,
+        )  # fmt: skip
+        self._state = replayed.pace
+        assert replayed.cleared is not None
+        assert replayed.multiplier is not None
+        amount = np.nan_to_num(value / replayed.multiplier)
+        bids = Bids(np.zeros(len(auctions), np.intp), amount, value)
+        self._record(auctions, bids, replayed.cleared, replayed.multiplier)
+        return True
+
+    def _learn(self, now: Auctions, ad: Indices, won: NDArray[np.bool_], click: Floats) -> None:
+        """Hand over the outcomes that have become known when the tick is over."""
+        n = len(now)
+        moment = np.arange(self._auctions - n, self._auctions) if now.timestamp is None else now.timestamp
+        if won.any():
+            self._queue.add(moment[won].astype(np.float64), Outcomes(now.slots[won], ad[won], click[won]))
+        if (known := self._queue.known(float(moment[-1]))) is not None:
+            self._state = self.strategy.learn(self._state, known)
+
+    def _record(
+        self, auctions: Auctions, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
+    ) -> Floats | None:
+        """Write down what became of bids; `multiplier` [n] where it moved within the tick.
+
+        Gives the clicks on what was won, [n], where the log knows them.
+        """
+        n, won, ad, rule = len(auctions), cleared.won, bids.ad, self.terms.rule
+        seen, effect = won, np.ones(n)
+        if cleared.slot is not None:
+            seen, effect = examined(cleared.slot, self._luck.random(n), rule), effect_of(cleared.slot, rule)
+
+        def of_seen(potential: NDArray[Any] | None) -> Floats | None:
+            return None if potential is None else np.where(seen, of_ad(potential, ad), 0.0).astype(np.float64)
+
+        if multiplier is None:
+            multiplier = np.full(n, np.nan if bids.multiplier is None else bids.multiplier)
+        chosen = of_ad(auctions.expected_value, ad)
+        rows = np.flatnonzero(won) if bids.chances is not None else np.empty(0, np.intp)
+        click = of_seen(auctions.click)
         self._columns.append(
             ad=ad.astype(np.int32),
+            amount=bids.amount,
             bid=cleared.bid,
-            won=cleared.won,
+            won=won,
+            slot=None if cleared.slot is None else cleared.slot.astype(np.int16),
             click=click,
-            conversion=of_won(auctions.conversion),
-            earned=of_won(auctions.earned),
-            value=of_won(auctions.expected_value),
+            conversion=of_seen(auctions.conversion),
+            earned=of_seen(auctions.earned),
+            value=np.where(won, chosen, 0.0) * effect,
             spend=cleared.paid,
             multiplier=multiplier,
+            explored=np.zeros(n, np.bool_) if bids.explored is None else bids.explored,
+            estimate=bids.value,
+            chosen_value=chosen,
+            chances=bids.chances(rows) if bids.chances is not None and len(rows) else None,
+            chances_of=rows + self._auctions if len(rows) else None,
         )
+        self._explores = self._explores or bids.explored is not None
+        self.spent = cleared.spent
+        self._auctions += n
         return click
 
     def events(self, market: pl.DataFrame) -> pl.DataFrame:
         """One row an auction, beside the market's columns."""
-        own = {name: self._columns[name] for name in _EVENT_COLUMNS if name in self._columns}
+        left_out = () if self._explores else ("explored",)
+        names = [name for name in _EVENT_COLUMNS if name in self._columns and name not in left_out]
+        own = {name: self._columns[name] for name in names}
         events = market.with_columns(pl.Series(name, column) for name, column in own.items())
+        if "chances" in self._columns:
+            chances = pl.DataFrame(
+                {"auction": self._columns["chances_of"], "chances": self._columns["chances"]},
+                schema_overrides={"auction": pl.UInt32},
+            ).with_columns(pl.col("chances").arr.to_list())
+            events = events.join(chances, on="auction", how="left", maintain_order="left")
         return events.select(
             pl.lit(self.name).alias("strategy"), pl.exclude("multiplier"), pl.col("multiplier").fill_nan(None)
         )
 
-    def result(self, budget: float, optimum: float) -> StrategyResult:
-        """The sums; `budget` is that of all episodes."""
-        won, spend = self._columns["won"], self._spent_before + self._spent
-        wins, value = int(won.sum()), float(self._columns["value"].sum())
-        clicks, conversions, earned = (
-            float(self._columns[name].sum()) if name in self._columns else None
-            for name in ("click", "conversion", "earned")
-        )
-        return StrategyResult(
+    def notes(self) -> Sequence[str]:
+        """What the strategy has to say of its episodes, when all are over; the first, where it is much."""
+        self._end_episode()
+        said = [f"{self.name}: {note}" for note in dict.fromkeys(self._notes)]
+        if len(said) > 1 and len(self._budgets) > 1:
+            return [f"{said[0]} Likewise of {len(said) - 1} more of {len(self._budgets)} episodes."]
+        return said
+
+    def result(self, market: MarketLedger, solved: Sequence[tuple[Optimum, float]]) -> StrategyResult:
+        """The sums, beside the hindsight optimum of every episode and its budget."""
+
+        def sum_of(name: str) -> float | None:
+            return float(self._columns[name].sum()) if name in self._columns else None
+
+        return StrategyResult.of(
+            auctions=self._auctions,
+            bids=int((self._columns["bid"] > 0).sum()),
+            wins=int(self._columns["won"].sum()),
+            value=sum_of("value") or 0.0,
+            spend=self._spent_before,
+            budget=self.terms.total(market.episodes),
+            optimum=sum(one.value for one, _ in solved),
+            clicks=sum_of("click"),
+            conversions=sum_of("conversion"),
+            earned=sum_of("earned"),
             name=self.name,
-            auctions=len(won),
-            wins=wins,
-            clicks=None if clicks is None else int(clicks),
-            spend=spend,
-            value=value,
-            share_of_optimum=value / optimum if optimum > 0 else None,
-            conversions=None if conversions is None else int(conversions),
-            earned=earned,
-            win_rate=wins / len(won),
-            budget_used=spend / budget,
-            cost_per_click=spend / clicks if clicks else None,
+            regret_split=self._regret_split(market, solved),
         )
 
+    def _regret_split(
+        self, market: MarketLedger, solved: Sequence[tuple[Optimum, float]]
+    ) -> RegretSplit | None:
+        if not self._alone or self.terms.frequency_cap is not None or self.terms.rule.slots > 1:
+            return None
+        split, column = RegretSplit(), self._columns
+        for rows, (best, budget), own in zip(market.bounds(), solved, self._budgets, strict=True):
+            value, price = market.plain(rows)
+            split += split_regret(
+                best_value=value,
+                least_price=price,
+                chosen_value=column["chosen_value"][rows],
+                estimate=column["estimate"][rows],
+                amount=column["amount"][rows],
+                won=column["won"][rows],
+                paid=column["spend"][rows],
+                multiplier=best.multiplier,
+                budget=budget,
+                own_budget=own,
+            )
+        return split
 
-_EVENT_COLUMNS = ("ad", "bid", "won", "click", "conversion", "earned", "value", "spend", "multiplier")
+
+_EVENT_COLUMNS = (
+    "ad", "bid", "won", "slot", "click", "conversion", "earned", "value", "spend", "estimate", "explored",
+    "multiplier",
+)  # fmt: skip
+
+
+def play_together(ledgers: Sequence[StrategyLedger], auctions: Auctions, first: int) -> None:
+    """Play strategies that bid against each other, with the same terms and ticks.
+
+    Args:
+        first: number of the first auction in the stream.
+
+    Raises:
+        ConfigError: pages with several slots.
+    """
+    terms, tick = ledgers[0].terms, ledgers[0].tick
+    for start in range(0, len(auctions), tick):
+        now = auctions[start : start + tick]
+        bids = [ledger.decide(now) for ledger in ledgers]
+        contest = clear_together(
+            np.stack([one.amount for one in bids]), now.market_price,
+            [ledger.budget for ledger in ledgers], [ledger.spent for ledger in ledgers],
+            terms.largest_bid, terms.integer_bids, terms.rule, first=first + start,
+        )  # fmt: skip
+        for ledger, one, cleared, met in zip(ledgers, bids, contest.cleared, contest.met, strict=True):
+            ledger.settle(now, one, cleared, met)
 
 
 def trajectory(events: pl.DataFrame) -> pl.DataFrame:

@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from ctrkit.bidding.regret import Kpis, RegretSplit
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class StrategyResult:
-    """What one strategy did.
+class StrategyResult(Kpis):
+    """What one strategy did; its value is by the truth where the log holds it, else by pCTR times the value
+    of a click, and has no luck in it, unlike clicks.
 
     Attributes:
         name: of the strategy, with its parameters where two of one kind ran.
-        auctions, wins: counts.
-        clicks, conversions: that happened on what was won; None where the log does not know.
-        spend: in units of money.
-        value: expected value of what was won: by the truth where the log holds it, else by pCTR times the
-            value of a click. It has no luck in it, unlike clicks.
-        earned: money that came in on what was won; None where the log does not know.
-        share_of_optimum: value over that of the hindsight optimum; None where the optimum is worth nothing.
-        win_rate, budget_used: shares.
-        cost_per_click: None without clicks.
+        regret_split: where the regret comes from; None with several slots or a frequency cap, under which
+            the auctions cannot be told apart one by one.
     """
 
     name: str
-    auctions: int
-    wins: int
-    clicks: int | None
-    spend: float
-    value: float
-    share_of_optimum: float | None
-    conversions: int | None
-    earned: float | None
-    win_rate: float
-    budget_used: float
-    cost_per_click: float | None
+    regret_split: RegretSplit | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {"name": self.name, **asdict(self)}
+
+    @property
+    def kpis(self) -> dict[str, float | None]:
+        """All but the name and the split."""
+        return {field.name: getattr(self, field.name) for field in fields(Kpis)}
 
 
 @dataclass(frozen=True)
@@ -71,9 +66,12 @@ class SimulationResult:
         budget: of all episodes together, in units of money.
         notes: sentences that a reader of the numbers should know.
         events: one row an auction and strategy: strategy, auction (from 0), episode, tick, market_price,
-            timestamp, ad, bid (as submitted, after all caps), won, click, conversion, earned, value
-            (expected), spend, multiplier. What is won only is 0 where lost; timestamp, click, conversion and
-            earned are there where the log knows them.
+            timestamp, ad, bid (as submitted, after all caps), won, slot (from 0, −1 where lost), click,
+            conversion, earned, value (expected), spend, estimate (what the bidder took the slot to be worth),
+            explored, multiplier, chances (with which each candidate would have been chosen, of won auctions,
+            where the bid does not hang on the choice). What is won only is 0 where lost; slot is there where
+            pages have several, timestamp, click, conversion and earned where the log knows them, and explored
+            and chances where a strategy explores.
         trajectory: one row a tick and strategy, as of the tick's end: strategy, episode, tick, timestamp
             (where known), auctions, wins, spend and value since the episode's start, and the multiplier that
             the tick was bid with (null for strategies that do not pace).
@@ -89,7 +87,7 @@ class SimulationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {"strategies": [asdict(one) for one in self.strategies], "optimum": asdict(self.optimum)}
+        return {"strategies": [one.to_dict() for one in self.strategies], "optimum": asdict(self.optimum)}
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -99,4 +97,4 @@ class SimulationResult:
         """A row a strategy."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(one) for one in self.strategies])
+        return pd.DataFrame([{"name": one.name, **one.kpis} for one in self.strategies])

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from ctrkit.bidding.auctions import Auctions
-from ctrkit.bidding.clearing import SECOND_PRICE
-from ctrkit.bidding.ledger import MarketLedger, StrategyLedger, trajectory
+from ctrkit.bidding.ledger import StrategyLedger, play_together, trajectory
+from ctrkit.bidding.market_ledger import MarketLedger
 from ctrkit.bidding.result import OptimumResult, SimulationResult
-from ctrkit.bidding.rules import AuctionRule
 from ctrkit.bidding.strategies import BidStrategy, parse_strategy
+from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import cut
 from ctrkit.errors import ConfigError, DataError
 
@@ -27,15 +27,13 @@ PIECE = 4096
 def simulate(
     chunks: Auctions | Iterable[Auctions],
     strategies: Sequence[BidStrategy[Any] | str],
-    budget: float,
+    terms: Terms | float,
     *,
-    episode_length: int | None = None,
-    max_bid: float | None = None,
-    integer_bids: bool = False,
+    episode_length: int | Sequence[int] | None = None,
     tick: int | None = None,
-    rule: AuctionRule = SECOND_PRICE,
     seed: int = 0,
     auctions_expected: int | None = None,
+    together: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SimulationResult:
     """Replay auctions for each strategy by itself.
@@ -47,24 +45,25 @@ def simulate(
     Args:
         chunks: auctions in order of time, in one piece or many; a chunk is let go after it was used.
         strategies: strategies, or texts that `parse_strategy` understands.
-        budget: above 0, in units of money; of all auctions or, with `episode_length`, of each episode.
-        episode_length: auctions an episode; pacing starts afresh with each, what was learnt stays.
-        max_bid: the largest bid, in units of money.
-        integer_bids: round bids down to whole units of money.
+        terms: on which they bid; a number is the budget of a plain second-price market.
+        episode_length: auctions an episode, or those of each; pacing starts afresh with each, what was
+            learnt stays. By default all auctions are one episode.
         tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000.
-        rule: who wins and what is paid; by default second price, won at or above the market price.
         seed: of the strategies' own draws.
         auctions_expected: of the whole stream; needed where `chunks` is an iterator of unknown length.
+        together: whether the strategies bid against each other, each with a budget of its own, in one market
+            of one slot and without frequency caps; else each has the market to itself. The hindsight optimum
+            is that of one bidder alone.
         progress: called now and then with the number of auctions played since.
 
     Raises:
         ConfigError: a budget, length or cap out of range, no strategy, or an unknown one.
         DataError: no auctions, or one with a value out of range.
     """
-    for name, setting in (
-        ("budget", budget), ("episode_length", episode_length), ("max_bid", max_bid), ("tick", tick),
-    ):  # fmt: skip
-        if setting is not None and not (np.isfinite(setting) and setting > 0):
+    terms = terms if isinstance(terms, Terms) else Terms(terms)
+    lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
+    for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
+        if setting is not None and not setting > 0:
             raise ConfigError(f"{name} is {setting:g} and must be above 0", mend=f"Give a {name} above 0")
     if not strategies:
         raise ConfigError("there is no strategy to simulate", mend="Name at least one, for example dual")
@@ -73,54 +72,77 @@ def simulate(
         if not isinstance(stream, Sequence):
             raise ConfigError("the number of auctions is unknown", mend="Give auctions_expected")
         auctions_expected = sum(len(chunk) for chunk in stream)
-    length = episode_length or max(auctions_expected, 1)
-    size = tick or int(np.clip(length // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
+    if together and terms.frequency_cap is not None:
+        raise ConfigError(
+            "strategies that bid against each other know no frequency cap", mend="Leave one of both out"
+        )
+    longest = max(lengths, default=max(auctions_expected, 1))
+    size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
-    cap = np.inf if max_bid is None else max_bid
-    market, ledgers = MarketLedger(cap, rule, size), _ledgers(strategies, seed, size)
+    market, ledgers = MarketLedger(terms, size), _ledgers(strategies, terms, seed, size, not together)
     for now in cut(stream, size * max(1, PIECE // size), episode_length):
-        for ledger in ledgers:
-            if now.opens_episode:
-                to_come = max(min(length, auctions_expected - market.auctions), 1)
-                ledger.begin_episode(budget, to_come, first=now.episode == 0)
-            ledger.play(now.auctions, budget, cap, integer_bids, rule)
+        if now.opens_episode:
+            left = max(auctions_expected - market.auctions, 1)
+            length = lengths[now.episode if len(lengths) > 1 else 0] if lengths else left
+            for ledger in ledgers:
+                ledger.begin_episode(min(length, left), min(length, left) / left)
+        if together:
+            play_together(ledgers, now.auctions, market.auctions)
+        else:
+            for ledger in ledgers:
+                ledger.play(now.auctions)
         market.record(now)
         if progress is not None:
             progress(len(now.auctions))
     if not market.auctions:
         raise DataError("there are no auctions", mend="Give a log with at least one row")
 
-    total, optimum, shared = budget * market.episodes, market.optimum(budget), market.frame()
-    events = pl.concat([ledger.events(shared) for ledger in ledgers])
+    solved, total, shared = market.optima(), terms.total(market.episodes), market.frame()
+    optimum = market.optimum(solved)
+    spoken = [note for ledger in ledgers for note in ledger.notes()]
+    events = pl.concat([ledger.events(shared) for ledger in ledgers], how="diagonal")
     return SimulationResult(
-        strategies=tuple(ledger.result(total, optimum.value) for ledger in ledgers),
+        strategies=tuple(ledger.result(market, solved) for ledger in ledgers),
         optimum=optimum,
         budget=total,
         episodes=market.episodes,
-        notes=_notes(budget, optimum, market.episodes, -(-length // size)),
+        notes=(*_notes(terms, optimum, market.episodes, -(-longest // size), together), *spoken),
         events=events,
         trajectory=trajectory(events),
     )
 
 
-def _ledgers(strategies: Sequence[BidStrategy[Any] | str], seed: int, tick: int) -> list[StrategyLedger]:
+def _ledgers(
+    strategies: Sequence[BidStrategy[Any] | str], terms: Terms, seed: int, tick: int, alone: bool
+) -> list[StrategyLedger]:
     """A ledger a strategy, under its name alone where that tells it from the others."""
     parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
     names = [one.name for one in parsed]
     labels = [one.name if names.count(one.name) == 1 else one.label for one in parsed]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"strategy '{min(twice)}' is given twice", mend="Leave one out")
-    return [StrategyLedger(label, one, seed, tick) for label, one in zip(labels, parsed, strict=True)]
+    pairs = zip(labels, parsed, strict=True)
+    return [StrategyLedger(label, one, terms, seed, tick, alone) for label, one in pairs]
 
 
-def _notes(budget: float, optimum: OptimumResult, episodes: int, updates: int) -> tuple[str, ...]:
+def _notes(
+    terms: Terms, optimum: OptimumResult, episodes: int, updates: int, together: bool
+) -> tuple[str, ...]:
     notes = []
     if not optimum.budget_binds:
-        each = " of an episode" if episodes > 1 else ""
+        each = " of an episode" if episodes > 1 and terms.lifetime_budget is None else ""
+        budget = terms.lifetime_budget or terms.budget
         notes.append(
-            f"The budget of {budget:g}{each} does not bind: all that is of value costs {optimum.spend:g}, "
-            "so whoever bids high enough wins it all"
+            f"The budget of {budget:g}{each} does not bind: all that is of value costs "
+            f"{optimum.spend:g}, so whoever bids high enough wins it all"
         )
+    if together:
+        notes.append(
+            "The strategies bid against each other, so they drive prices up and share what there is; the "
+            "hindsight optimum is that of one bidder alone"
+        )
+    if terms.frequency_cap is not None and terms.lifetime_budget is not None:
+        notes.append("The hindsight optimum divides its money over days as if there were no frequency cap")
     if updates < FEWEST_UPDATES:
         notes.append(
             f"The strategies learn only {updates} times an episode, too few to pace well; give a smaller tick"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from ctrkit.bidding.auctions import Auctions, concatenate
+from ctrkit.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -23,31 +25,47 @@ class Tick:
     opens_episode: bool
 
 
-def cut(chunks: Iterable[Auctions], size: int, episode_length: int | None = None) -> Iterator[Tick]:
+def cut(
+    chunks: Iterable[Auctions], size: int, episode_length: int | Sequence[int] | None = None
+) -> Iterator[Tick]:
     """Ticks of `size` auctions, the last one of an episode shorter where it must be.
 
     The ticks are the same however the stream is chunked, and a chunk is let go after it was used.
 
+    Args:
+        episode_length: auctions of every episode, or of each; by default all are one.
+
     Raises:
+        ConfigError: more auctions than the episodes have.
         DataError: an auction with a value out of range, with its row in the stream.
     """
-    position = index = received = 0
+    # Where no length is known, an episode has no end.
+    given = repeat(episode_length) if isinstance(episode_length, int) else iter(episode_length or (1 << 62,))
     waiting: Auctions | None = None
+    index = received = left = 0
+    episode, opens = -1, False
 
-    def make(auctions: Auctions) -> Tick:
-        episode, within = divmod(position, episode_length) if episode_length else (0, position)
-        return Tick(auctions, index, episode, within == 0)
-
-    def wanted() -> int:
-        return min(size, episode_length - position % episode_length) if episode_length else size
+    def take(auctions: Auctions) -> Tick:
+        nonlocal index, left, opens
+        tick = Tick(auctions, index, episode, opens)
+        index, left, opens = index + 1, left - len(auctions), False
+        return tick
 
     for chunk in chunks:
         chunk.check(first_row=received)
         received += len(chunk)
         waiting = chunk if waiting is None else concatenate(waiting, chunk)
-        while len(waiting) >= wanted():
-            now, waiting = waiting[: wanted()], waiting[wanted() :]
-            yield make(now)
-            position, index = position + len(now), index + 1
+        while len(waiting):
+            if not left:
+                left, episode, opens = next(given, 0), episode + 1, True
+                if not left:
+                    raise ConfigError(
+                        f"there are more auctions than the {episode} episodes have",
+                        mend="Give the length of every episode",
+                    )
+            if len(waiting) < (wanted := min(size, left)):
+                break
+            now, waiting = waiting[:wanted], waiting[wanted:]
+            yield take(now)
     if waiting is not None and len(waiting):
-        yield make(waiting)
+        yield take(waiting)

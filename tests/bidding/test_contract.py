@@ -133,7 +133,7 @@ def test_works_without_known_clicks_and_in_episodes(made: Made) -> None:
 
 
 # What a parameter that is neither a share nor a factor may be.
-_GIVEN = {"bid_value": "mean", "members": 4.0}
+_GIVEN = {"bid_value": "mean", "posterior_form": "diagonal", "members": 4.0, "draws": 8.0}
 
 
 def test_its_label_gives_it_back(made: Made) -> None:

@@ -15,6 +15,7 @@ from ctrkit.bidding import (
     BidStrategy,
     LinearBidding,
     SimulationResult,
+    Terms,
     TickResult,
     auctions_from_log,
     read_auction_log,
@@ -46,7 +47,9 @@ def training() -> History:
 
 
 def replay(log: Auctions, *strategies: str, tick: int | None = None) -> SimulationResult:
-    return simulate(log, strategies, 1969, episode_length=1000, max_bid=300, integer_bids=True, tick=tick)
+    return simulate(
+        log, strategies, Terms(1969, max_bid=300, integer_bids=True), episode_length=1000, tick=tick
+    )
 
 
 def test_gives_the_published_integers(log: Auctions) -> None:
@@ -99,7 +102,7 @@ def test_the_markov_decision_processes_give_the_published_integers(
 
 def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: History) -> None:
     rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, 1.969)
-    result = simulate(log, [rlb], 1969, episode_length=1000, max_bid=300, integer_bids=True)
+    result = simulate(log, [rlb], Terms(1969, max_bid=300, integer_bids=True), episode_length=1000)
     assert (result.strategies[0].clicks or 0) >= 76
     assert (result.strategies[0].share_of_optimum or 0) > 0.95
 
@@ -110,7 +113,7 @@ def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, sha
     budget = int(19689072 / 312437 * 1000 / share)
     linear = LinearBidding().tuned(History.from_auctions(log), budget / 1000, episode_length=1000)
     (tuned,) = simulate(
-        log, [linear], budget, episode_length=1000, max_bid=300, integer_bids=True, tick=1000
+        log, [linear], Terms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=1000
     ).strategies
     assert clicks * 0.93 <= (tuned.clicks or 0) <= clicks
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctrkit.bidding import Auctions, parse_strategy, simulate
+from ctrkit.bidding import Auctions, Terms, parse_strategy, simulate
 from ctrkit.bidding.ticks import cut
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -94,8 +94,8 @@ def test_every_episode_keeps_to_its_budget(
     n: int, seed: int, budget: float, episode: int | None, tick: int | None, integer: bool,
 ) -> None:  # fmt: skip
     result = simulate(
-        market(n, seed=seed), ["dual", "linear", "truthful:value_per_click=9000"], budget,
-        episode_length=episode, tick=tick, integer_bids=integer,
+        market(n, seed=seed), ["dual", "linear", "truthful:value_per_click=9000"],
+        Terms(budget, integer_bids=integer), episode_length=episode, tick=tick,
     )  # fmt: skip
     spent = result.events.group_by("strategy", "episode").agg(spend=result.events["spend"].sum())
     assert len(spent) == 3 * result.episodes
@@ -141,11 +141,9 @@ def test_two_of_a_kind_are_told_apart(market: Callable[..., Auctions]) -> None:
 
 
 def test_the_optimum_is_that_of_each_episode_and_cap(market: Callable[..., Auctions]) -> None:
-    auctions = market(1000)
-    parts = [
-        simulate(auctions[s : s + 250], ["dual"], 90.0, max_bid=30.0).optimum for s in range(0, 1000, 250)
-    ]
-    whole = simulate(auctions, ["dual"], 90.0, episode_length=250, max_bid=30.0).optimum
+    auctions, limited = market(1000), Terms(90.0, max_bid=30.0)
+    parts = [simulate(auctions[s : s + 250], ["dual"], limited).optimum for s in range(0, 1000, 250)]
+    whole = simulate(auctions, ["dual"], limited, episode_length=250).optimum
     assert whole.value == pytest.approx(sum(one.value for one in parts))
     assert whole.clicks == pytest.approx(sum(one.clicks or 0.0 for one in parts))
     assert whole.spend == pytest.approx(360.0)
@@ -181,19 +179,18 @@ def test_a_common_bias_changes_a_truthful_bidder_and_not_a_paced_one(market: Cal
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"budget": 0.0}, "budget is 0"),
-        ({"budget": -5.0}, "budget is -5"),
-        ({"budget": float("nan")}, "budget is nan"),
+        ({"terms": 0.0}, "budget is 0"),
+        ({"terms": -5.0}, "budget is -5"),
+        ({"terms": float("nan")}, "budget is nan"),
         ({"episode_length": 0}, "episode_length is 0"),
         ({"tick": -1}, "tick is -1"),
-        ({"max_bid": 0.0}, "max_bid is 0"),
         ({"strategies": []}, "no strategy"),
         ({"strategies": ["dual", "dual"]}, "given twice"),
         ({"chunks": iter([])}, "number of auctions is unknown"),
     ],
 )
 def test_settings_out_of_range(market: Callable[..., Auctions], change: dict[str, Any], says: str) -> None:
-    given: dict[str, Any] = {"chunks": market(10), "strategies": ["dual"], "budget": 1.0}
+    given: dict[str, Any] = {"chunks": market(10), "strategies": ["dual"], "terms": 1.0}
     with pytest.raises(ConfigError, match=says) as error:
         simulate(**{**given, **change})
     assert error.value.mend

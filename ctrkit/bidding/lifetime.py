@@ -1,0 +1,42 @@
+"""One budget over many episodes, each with a limit of its own: how the best bidder would divide it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def lifetime_budgets(
+    episodes: Sequence[tuple[Floats, Floats]], budget: float, lifetime_budget: float
+) -> list[float]:
+    """What the hindsight optimum of all episodes together spends in each.
+
+    It maximises  Σ v x  subject to  Σ p x ≤ budget  in each episode,  ≤ lifetime_budget  in all, and
+    0 ≤ x ≤ 1. The limits on money are nested, so their polytope is a polymatroid, and buying by value a unit
+    of money, wherever both limits leave room, is optimal.
+
+    Args:
+        episodes: values [n] and prices [n] of the auctions of each.
+        budget: of an episode; lifetime_budget: of all. Both in units of money.
+
+    Source: J. Edmonds, Submodular functions, matroids, and certain polyhedra, 1970 (the greedy algorithm).
+    """
+    ratios, spends = [], []
+    for value, price in episodes:
+        wanted = (value > 0) & (price > 0)
+        with np.errstate(over="ignore"):
+            ratio = value[wanted] / price[wanted]
+        order = np.argsort(-ratio, kind="stable")
+        within = np.minimum(np.cumsum(price[wanted][order]), budget)
+        ratios.append(ratio[order])
+        spends.append(np.diff(within, prepend=0.0))
+    owner = np.repeat(np.arange(len(episodes)), [len(one) for one in spends])
+    order = np.argsort(-np.concatenate(ratios), kind="stable")
+    within = np.minimum(np.cumsum(np.concatenate(spends)[order]), lifetime_budget)
+    spent = np.bincount(owner[order], np.diff(within, prepend=0.0), minlength=len(episodes))
+    return [float(one) for one in spent]
