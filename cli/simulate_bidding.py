@@ -12,26 +12,130 @@ from ctrkit.cli import common
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
 
+_SUPPLY, _CAMPAIGN, _EXCHANGE = "The auctions", "The campaign", "The exchange"
+
 
 def simulate_bidding(
-    budget: Annotated[float, typer.Option(help="Money to spend, in the unit of the market prices.")],
-    replay: Annotated[Path | None, typer.Option(help="Auction log, parquet or CSV; else the sample.")] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Artifact that scores the ads; else the log's pctr, or model.pt.")
-    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="MONEY|FROM:TO:COUNT",
+            help="Money to spend, in the unit of the market prices; or a sweep, such as 100:10000:12.",
+        ),
+    ],
     strategy: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:KEY=VALUE,...]", help="A bidding strategy; repeatable.")
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Intervals over so many resamples of the log, or markets.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="Auction log, parquet or CSV; else the sample.", rich_help_panel=_SUPPLY),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Artifact that scores the ads; else the log's pctr, or model.pt.", rich_help_panel=_SUPPLY
+        ),
+    ] = None,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="A made-up market in place of a log, such as auctions=100000,ads=12.",
+            rich_help_panel=_SUPPLY,
+        ),
+    ] = None,
+    shock: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:KEY=VALUE,...",
+            help="What changes half-way, such as price:factor=2,start=0.5; repeatable.",
+            rich_help_panel=_SUPPLY,
+        ),
+    ] = None,
+    miscalibration: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Bidders see expit(A · logit(pCTR) + B).", rich_help_panel=_SUPPLY),
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOG", help="An earlier log to tune the strategies on.", rich_help_panel=_SUPPLY
+        ),
+    ] = None,
+    daily_budget: Annotated[
+        float | None, typer.Option(help="Most that a day may cost (UTC).", rich_help_panel=_CAMPAIGN)
+    ] = None,
     episode_length: Annotated[
-        int | None, typer.Option(help="Auctions an episode; the budget is then each episode's.")
+        int | None,
+        typer.Option(
+            help="Auctions an episode; the budget is then each episode's.", rich_help_panel=_CAMPAIGN
+        ),
     ] = None,
-    max_bid: Annotated[float | None, typer.Option(help="No bid goes above this.")] = None,
+    pacing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="even|asap|PLAN",
+            help="How the budget is spread, or the plan.parquet of plan-budget.",
+            rich_help_panel=_CAMPAIGN,
+        ),
+    ] = None,
+    max_bid: Annotated[
+        float | None, typer.Option(help="No bid goes above this.", rich_help_panel=_CAMPAIGN)
+    ] = None,
     integer_bids: Annotated[
-        bool | None, typer.Option("--integer-bids", help="Round bids down to whole units of money.")
+        bool | None,
+        typer.Option(
+            "--integer-bids", help="Round bids down to whole units of money.", rich_help_panel=_CAMPAIGN
+        ),
     ] = None,
-    auction: Annotated[str | None, typer.Option(help="second (default) or first price.")] = None,
-    hard_floor: Annotated[float | None, typer.Option(help="No bid below it is taken.")] = None,
-    soft_floor: Annotated[float | None, typer.Option(help="A winning bid below it pays itself.")] = None,
+    frequency_cap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[/hour|day|week]", help="Impressions that a user may have.", rich_help_panel=_CAMPAIGN
+        ),
+    ] = None,
+    bid_value: Annotated[
+        str | None,
+        typer.Option(
+            help="What exploring strategies bid on: slot, mean, sample or ucb.", rich_help_panel=_CAMPAIGN
+        ),
+    ] = None,
+    feedback_delay: Annotated[
+        float | None,
+        typer.Option(help="Seconds until it is known who clicked.", rich_help_panel=_CAMPAIGN),
+    ] = None,
+    auction: Annotated[
+        str | None, typer.Option(help="second (default), first or gsp.", rich_help_panel=_EXCHANGE)
+    ] = None,
+    hard_floor: Annotated[
+        float | None, typer.Option(help="No bid below it is taken.", rich_help_panel=_EXCHANGE)
+    ] = None,
+    soft_floor: Annotated[
+        float | None, typer.Option(help="A winning bid below it pays itself.", rich_help_panel=_EXCHANGE)
+    ] = None,
+    slot_effects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,E,...",
+            help="For gsp: how many look as far as each slot, best first.",
+            rich_help_panel=_EXCHANGE,
+        ),
+    ] = None,
+    tells_minimum_bid: Annotated[
+        bool | None,
+        typer.Option(
+            "--tells-minimum-bid", help="All bidders learn the bid to win.", rich_help_panel=_EXCHANGE
+        ),
+    ] = None,
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together", help="Strategies bid against each other in one market.", rich_help_panel=_EXCHANGE
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/simulate-bidding"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -40,23 +144,37 @@ def simulate_bidding(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Replay auctions under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
+    """Bid under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
 
     def work(progress: common.Progress) -> Result:
         import ctrkit
 
-        rule = {"price": auction, "hard_floor": hard_floor, "soft_floor": soft_floor}
+        rule = {
+            "price": auction, "hard_floor": hard_floor, "soft_floor": soft_floor, "slot_effects": slot_effects
+        }  # fmt: skip
         settings = common.overrides_of(
             overrides,
             **{f"auction.{name}": value for name, value in rule.items()},
             seed=seed,
+            seeds=seeds,
             strategies=strategy or None,
+            shocks=shock or None,
+            miscalibration=miscalibration,
+            history=history,
+            daily_budget=daily_budget,
             episode_length=episode_length,
+            pacing=pacing,
             max_bid=max_bid,
             integer_bids=integer_bids,
+            frequency_cap=frequency_cap,
+            bid_value=bid_value,
+            feedback_delay=feedback_delay,
+            tells_minimum_bid=tells_minimum_bid,
+            together=together,
         )
         return ctrkit.simulate_bidding(
-            replay, model, budget, config=config, overrides=settings, out=out, on_step=progress
-        )
+            replay, model, budget, market=market, config=config, overrides=settings, out=out,
+            on_step=progress,
+        )  # fmt: skip
 
     common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")

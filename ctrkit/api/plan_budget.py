@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result, write_run
-from ctrkit.api.simulate_bidding import BiddingConfig, opened_auctions, scored_auctions
+from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.bidding import budget_plan as planning
 from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
@@ -256,8 +256,9 @@ def _curves_of_auctions(
     table, file, scorer, notes = opened_auctions(auctions, model)
     if scorer is not None:
         notes += ("Values are those that the model expects, not what was earned.",)
-    bidding = BiddingConfig(value_per_click=settings.value_per_click)
-    values = [chunk.slots.value for chunk in scored_auctions(table, scorer, bidding, file, on_step)]
+    values = [
+        chunk.slots.value for chunk in scored_auctions(table, scorer, settings.value_per_click, file, on_step)
+    ]
     value = np.concatenate(values)
     best = value.argmax(axis=1)
     campaign, column = _campaign_of(table, best, settings.campaign, file)

@@ -1,266 +1,262 @@
-"""`ctrkit simulate-bidding`: replay an auction log under a budget, strategies side by side."""
+"""`ctrkit simulate-bidding`: bid on a log or a made-up market under a budget, strategies side by side."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from ctrkit.api.model import Model, load
-from ctrkit.api.results import Result, write_run
-from ctrkit.api.sample_logs import bundled
-from ctrkit.bidding import (
-    AuctionRule,
-    Auctions,
-    SimulationResult,
-    auctions_from_log,
-    parse_strategy,
-    read_auction_log,
-    simulate,
+from ctrkit.api.bidding_config import BiddingConfig, budgets
+from ctrkit.api.bidding_logs import write_logs
+from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
+from ctrkit.api.bidding_supply import (
+    Supply,
+    changed,
+    episodes,
+    open_supply,
+    seen,
+    spend_plan,
+    strategies_of,
+    tuned,
 )
-from ctrkit.config import Config, load_config
-from ctrkit.errors import ConfigError, DataError
-from ctrkit.policies import padded
-from ctrkit.policies.candidates import Floats
-from ctrkit.reports import Figure, Report, Table
-from ctrkit.reports.figures import multiplier_paths, spend_curves
-from ctrkit.tables import TableLike, name_of, write_table
-from ctrkit.training import predict
+from ctrkit.api.model import Model
+from ctrkit.api.results import Result, write_run
+from ctrkit.bidding import Auctions, SimulationResult, SpendPlan, simulate
+from ctrkit.bidding.repeats import Repeats, over_seeds
+from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
+from ctrkit.bidding.supply.rows import joined
+from ctrkit.bidding.sweep import BudgetRun, sweep_table
+from ctrkit.config import load_config
+from ctrkit.errors import ConfigError
+from ctrkit.reports import Report
+from ctrkit.tables import TableLike, write_table
 from ctrkit.training.loop import OnStep
 
-_CHUNK = 2048
-_WITH_MODEL = ("truthful", "linear", "dual", "thompson")
-_WITHOUT_MODEL = ("truthful", "linear", "dual")
-
-
-class AuctionConfig(Config):
-    """The rule of the exchange, see `ctrkit.bidding.AuctionRule`."""
-
-    price: Literal["second", "first"] = "second"
-    hard_floor: float = 0.0
-    soft_floor: float = 0.0
-    wins_ties: bool = True
-
-
-class BiddingConfig(Config):
-    """How to bid.
-
-    Attributes:
-        strategies: `NAME` or `NAME:key=value,...`; by default the baselines, dual pacing and, with a model,
-            Thompson sampling.
-        value_per_click: worth of a click. By default a click is worth p(conversion | click) times the value
-            of a conversion where model and log know both, else it counts 1.
-        episode_length: auctions an episode; the budget is then each episode's.
-        tick: auctions between two updates of the strategies.
-        auction: the rule of the exchange.
-    """
-
-    strategies: tuple[str, ...] | None = None
-    value_per_click: float | None = Field(default=None, gt=0.0)
-    episode_length: int | None = Field(default=None, ge=1)
-    max_bid: float | None = Field(default=None, gt=0.0)
-    integer_bids: bool = False
-    tick: int | None = Field(default=None, ge=1)
-    auction: AuctionConfig = AuctionConfig()
-    seed: int = Field(default=0, ge=0)
+# What another model is worth is told by these: one that paces, which no common bias can harm, and one that
+# bids what it believes.
+_JUDGES = ("dual", "truthful")
+# A calibration of fewer clicks, or misses, says nothing.
+_FEWEST_CLICKS = 20
+_RECALIBRATED = "the model, recalibrated in hindsight"
 
 
 @dataclass(frozen=True)
 class BiddingResult(Result):
-    """What every strategy bought, beside the hindsight optimum."""
+    """What every strategy bought, beside the hindsight optimum.
+
+    Attributes:
+        repeats: the same over seeds, where there are several.
+        models: what bidding with another model would have bought.
+        plan: of the spend, None where it is even.
+        notes: of the supply; those of the simulation come first.
+    """
 
     simulation: SimulationResult
+    repeats: Repeats | None
+    models: tuple[ModelRow, ...]
+    plan: SpendPlan | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        content = self.simulation.to_dict()
-        return {**content, "budget": self.simulation.budget, "notes": [*self.simulation.notes, *self.notes]}
+        return {
+            **self.simulation.to_dict(),
+            "budget": self.simulation.budget,
+            "over_seeds": None if self.repeats is None else self.repeats.to_dict(),
+            "models": [row.to_dict() for row in self.models],
+            "notes": self._all_notes,
+        }
 
     def report(self) -> Report:
-        content = self.to_dict()
-        optimum = {
-            "name": "hindsight optimum",
-            "auctions": None,
-            "share_of_optimum": 1.0,
-            **content["optimum"],
-        }
-        columns = ("wins", "clicks", "conversions", "spend", "value", "share_of_optimum")
-        rows = tuple(
-            (one["name"], *(_number(one.get(name)) for name in columns))
-            for one in (*content["strategies"], optimum)
-        )
-        best = max(content["strategies"], key=lambda one: one["value"])
-        answer = f"{best['name']} bought the most value: {best['value']:,.1f}"
-        if best["share_of_optimum"] is not None:
-            answer += f", {best['share_of_optimum']:.1%} of what a bidder who knew all prices could have had"
-        return Report(
-            f"Bidding with a budget of {self.simulation.budget:,g}",
-            f"{answer}.",
-            (Table("Strategies", ("strategy", *(c.replace("_", " ") for c in columns)), rows),),
-            self._figures(),
-            tuple(content["notes"]),
-        )
+        return bidding_report(self.simulation, self.repeats, self.models, self.plan, self._all_notes)
 
-    def _figures(self) -> tuple[Figure, ...]:
-        path = self.simulation.trajectory
-        if self.simulation.episodes > 1:  # a curve an episode says nothing
-            return ()
-        runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
-        curves = {name: run["spend"].to_numpy() for name, run in runs.items()}
-        paths = {name: run["multiplier"].drop_nulls().to_numpy() for name, run in runs.items()}
-        paced = any(one.size for one in paths.values())
-        optimum = self.simulation.optimum.multiplier
-        drawn = (multiplier_paths(paths, optimum or None),) if paced else ()
-        return (spend_curves(curves, self.simulation.budget), *drawn)
+    @property
+    def _all_notes(self) -> list[str]:
+        return [*self.simulation.notes, *self.notes]
+
+
+@dataclass(frozen=True)
+class BudgetSweepResult(Result):
+    """What every strategy bought with every budget, see `ctrkit.bidding.sweep.sweep_table`."""
+
+    table: pl.DataFrame
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"budgets": self.table.to_dicts(), "notes": list(self.notes)}
+
+    def report(self) -> Report:
+        return sweep_report(self.table, self.notes)
 
 
 def simulate_bidding(
-    auctions: TableLike | None,
-    model: str | os.PathLike[str] | Model | None,
-    budget: float,
+    auctions: TableLike | None = None,
+    model: str | os.PathLike[str] | Model | None = None,
+    budget: float | str = 1000.0,
     *,
+    market: str | None = None,
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/simulate-bidding",
     on_step: OnStep = lambda done, total, what: None,
-) -> BiddingResult:
-    """Replay auctions under a budget, and write a run folder with every bid in `events.parquet`.
+) -> BiddingResult | BudgetSweepResult:
+    """Bid on auctions under a budget, and write a run folder.
+
+    It holds every bid in `events.parquet`, and under `logs/` what each strategy won: as training data for
+    `ctrkit train`, and where it drew its ads as a bandit log for `ctrkit ope`. Of a sweep it holds
+    `sweep.parquet`.
 
     Args:
         auctions: an auction log (see `ctrkit.schema.AUCTION_LOG`); None for the sample log.
         model: an artifact or a path to one, which scores the ads. With None the log's `pctr` column does,
             and where the log has none, `model.pt`.
-        budget: above 0, in the unit of the market prices; with `episode_length` that of each episode.
+        budget: above 0, in the unit of the market prices; with `episode_length` that of each episode. A text
+            `FROM:TO:COUNT` runs budgets from one to the other.
+        market: in place of a log and a model, settings of a made-up market, such as `auctions=100000,ads=12`
+            (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text for all defaults.
         out: the run folder. on_step: called with the auctions done.
+
+    Raises:
+        ConfigError: a setting out of range, or settings that contradict each other.
+        DataError: a log that cannot be read, or that lacks what a setting needs.
     """
     settings = load_config(BiddingConfig, config, overrides)
-    if not (np.isfinite(budget) and budget > 0):
-        raise ConfigError(
-            f"the budget is {budget:g} and must be above 0", mend="Give for example --budget 1000"
-        )
-    table, file, scorer, notes = opened_auctions(auctions, model)
-    names = settings.strategies or (_WITHOUT_MODEL if scorer is None else _WITH_MODEL)
-    posterior = scorer.posterior if scorer is not None else None
-    simulation = simulate(
-        scored_auctions(table, scorer, settings, file, on_step),
-        [parse_strategy(name, posterior) for name in names],
-        budget,
-        episode_length=settings.episode_length,
-        max_bid=settings.max_bid,
-        integer_bids=settings.integer_bids,
-        tick=settings.tick,
-        rule=AuctionRule(**settings.auction.model_dump()),
-        seed=settings.seed,
-        auctions_expected=table.height,
-    )
-    result = BiddingResult(simulation, notes)
-    write_table(simulation.events, Path(out) / "events.parquet")
-    write_run(out, "simulate-bidding", {"budget": budget, **settings.model_dump(mode="json")}, result)
+    amounts = budgets(budget)
+    settings.terms(amounts[0])  # so that a wrong one is told before the log is read
+    if len(amounts) > 1 and settings.seeds > 1:
+        raise ConfigError("a sweep of budgets runs one seed", mend="Leave out the seeds, or give one budget")
+    supply = open_supply(auctions, model, market, settings, on_step)
+    run = _Run(supply, settings, on_step)
+    for earlier in (Path(out) / "logs").glob("*/*.parquet"):  # of a run into the same folder
+        earlier.unlink()
+    result: BiddingResult | BudgetSweepResult
+    if len(amounts) > 1:
+        result = run.sweep(amounts)
+        write_table(result.table, Path(out) / "sweep.parquet")
+    else:
+        result = run.whole(amounts[0])
+        write_table(result.simulation.events, Path(out) / "events.parquet")
+        if supply.table is not None and not settings.shocks:
+            names = [one.name for one in result.simulation.strategies]
+            write_logs(supply.table, result.simulation.events, names, Path(out) / "logs", supply.ad_column)
+    content = {"budget": budget, "market": market, **settings.model_dump(mode="json")}
+    write_run(out, "simulate-bidding", content, result)
     return result
 
 
-def opened_auctions(
-    auctions: TableLike | None, model: str | os.PathLike[str] | Model | None
-) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
-    """The log of auctions and its name, the model that scores them, and what is to be said of both.
+class _Run:
+    """The simulations of one command: the auctions are scored once."""
 
-    Args:
-        auctions: an auction log; None for the sample log.
-        model: an artifact or a path to one. With None the log's `pctr` column scores, and where the log has
-            none, `model.pt`.
-    """
-    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
-    table = read_auction_log(source)
-    notes: tuple[str, ...] = ()
-    if auctions is None:
-        notes += ("The auctions are the sample that ships with ctrkit.",)
-    if model is None and "pctr" not in table.columns:
-        model = "model.pt"
-    scorer = model if isinstance(model, Model) or model is None else load(model)
-    if scorer is not None and not scorer.calibrators:
-        notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
-    return table, name_of(source), scorer, notes
+    def __init__(self, supply: Supply, settings: BiddingConfig, on_step: OnStep) -> None:
+        self.supply, self.settings, self.on_step = supply, settings, on_step
+        self._history = None if settings.history is None else supply.history(settings.history)
+        self._plain = supply.plain()
+        self.plan = spend_plan(settings, self._plain)
 
+    def whole(self, budget: float) -> BiddingResult:
+        """All that is asked of one budget."""
+        simulation = self.of(budget, seen(self._world, self.settings), None)
+        repeats = None
+        if self.settings.seeds > 1:
+            runs = []
+            for seed in range(1, self.settings.seeds + 1):
+                drawn = changed(self.supply.drawn(seed), self.settings, self.settings.seed + seed)
+                found = self.of(budget, seen(drawn, self.settings), seed)
+                runs.append({one.name: one.kpis for one in found.strategies})
+            repeats = over_seeds(runs, None, self.supply.kind, self.settings.confidence)
+        models = self.models(budget) if self.settings.compare_models else ()
+        notes = self.supply.notes if self.supply.calibrated else (*self.supply.notes, *_cost(models))
+        return BiddingResult(simulation, repeats, models, self.plan, notes)
 
-def scored_auctions(
-    table: pl.DataFrame, model: Model | None, settings: BiddingConfig, file: str | None, on_step: OnStep
-) -> Iterator[Auctions]:
-    """The log as auctions, scored chunk by chunk."""
-    for start in range(0, table.height, _CHUNK):
-        rows = table[start : start + _CHUNK]
-        if model is None:
-            yield auctions_from_log(rows, value_of_click=settings.value_per_click or 1.0)
-        elif "candidates" in table.columns:
-            yield _of_candidates(rows, model, settings, file)
-        else:
-            yield _of_single_ads(rows, model, settings)
-        on_step(start + rows.height, table.height, "bidding")
+    def sweep(self, amounts: Sequence[float]) -> BudgetSweepResult:
+        """Every budget on the same auctions."""
+        auctions, runs, notes = seen(self._world, self.settings), [], dict.fromkeys(self.supply.notes)
+        for budget in amounts:
+            found = self.of(budget, auctions, None)
+            runs.append(
+                BudgetRun(budget, {one.name: one.kpis for one in found.strategies}, found.optimum.value)
+            )
+            notes.update(dict.fromkeys(found.notes))
+        return BudgetSweepResult(sweep_table(runs), tuple(notes))
 
+    def of(
+        self, budget: float, auctions: Auctions, seed: int | None, names: Sequence[str] | None = None
+    ) -> SimulationResult:
+        """One simulation, of a seed other than the plain one where that is given.
 
-def _of_single_ads(rows: pl.DataFrame, model: Model, settings: BiddingConfig) -> Auctions:
-    """Auctions whose ad is given by the row's own feature columns."""
-    encoded = model.encode(rows)
-    logits, hidden = predict(model.network, encoded)
-    probabilities = list(model.probabilities(logits, encoded).values())
-    worth: float | Floats = settings.value_per_click or 1.0
-    if settings.value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
-        worth = probabilities[1] * rows["value"].to_numpy()
-    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden[:, None])
+        Args:
+            names: of the strategies, those asked for by default.
+        """
+        settings, terms = self.settings, self.settings.terms(budget)
+        posterior = self.supply.posterior(seed)
+        chosen = settings
+        if names is not None:
+            chosen = settings.model_copy(update={"strategies": tuple(names), "bid_value": None})
+        strategies = strategies_of(chosen, posterior, self.plan)
+        lengths = episodes(auctions, settings)
+        if self._history is not None:
+            parts = (
+                len(lengths) if isinstance(lengths, list) else -(-len(auctions) // (lengths or len(auctions)))
+            )
+            each = len(auctions) // parts if lengths else None
+            strategies = tuned(strategies, self._history, terms.total(parts) / len(auctions), each)
+        done = 0
 
+        def progress(played: int) -> None:
+            nonlocal done
+            done += played
+            self.on_step(done, len(auctions), "bidding")
 
-def _of_candidates(rows: pl.DataFrame, model: Model, settings: BiddingConfig, file: str | None) -> Auctions:
-    """Auctions in which the bidder also chooses the ad; what was not logged of an ad comes from the truth."""
-    scores = model.score_candidates(rows, rows["candidates"], hidden=True, file=file)
-    pctr = np.nan_to_num(scores.probabilities[model.tasks[0]])
-    hidden = np.nan_to_num(scores.hidden) if scores.hidden is not None else None
-
-    def listed(name: str) -> Floats | None:
-        return padded(rows[name], fill=0.0) if name in rows.columns else None
-
-    click = listed("true_click")
-    if click is None:
-        raise DataError(
-            "a log with several candidates an auction needs the outcome of each",
-            file=file,
-            column="true_click",
-            mend="To replay the ad that was shown, drop 'candidates' and give its features as columns",
+        return simulate(
+            auctions,
+            strategies,
+            terms,
+            episode_length=lengths,
+            tick=settings.tick,
+            seed=settings.seed + (seed or 0),
+            auctions_expected=len(self._plain) if seed is None else None,
+            together=settings.together and names is None,
+            progress=progress,
         )
-    conversion, value = listed("true_conversion"), listed("candidate_value")
-    true_click, true_conversion = listed("true_click_probability"), listed("true_conversion_probability")
-    counts_conversions = settings.value_per_click is None and len(model.tasks) > 1 and value is not None
-    if counts_conversions and value is not None:
-        worth = np.nan_to_num(scores.probabilities[model.tasks[1]]) * value
-        truth = (
-            None if true_click is None or true_conversion is None else true_click * true_conversion * value
+
+    def models(self, budget: float) -> tuple[ModelRow, ...]:
+        """The same auctions bid on with other models."""
+        world = replace(self._world, hidden=None)
+        asked: dict[str, Auctions] = {"the model": world}
+        if self.settings.miscalibration is not None:
+            scale, shift = self.settings.miscalibration
+            asked[f"the model, logits times {scale:g} plus {shift:g}"] = seen(world, self.settings)
+        clicks = 0 if world.click is None else int(np.sum(world.click))
+        if world.click is not None and _FEWEST_CLICKS <= clicks <= world.click.size - _FEWEST_CLICKS:
+            asked[_RECALIBRATED] = recalibrated_in_hindsight(world)
+        if world.true_click_probability is not None:
+            asked["the true click probabilities"] = joined(list(truthful_sight([world])))
+        if len(asked) < 2:
+            return ()
+        known = world.true_click_probability is not None
+        return tuple(
+            ModelRow(
+                name,
+                self.of(budget, auctions, None, _JUDGES).strategies,
+                ("clicks", "value") if known else ("clicks",),
+            )
+            for name, auctions in asked.items()
         )
-        earned = None if conversion is None else conversion * value
-    else:
-        worth = np.full(pctr.shape, settings.value_per_click or 1.0)
-        truth = None if true_click is None else true_click * worth
-        earned = click * worth
-    return Auctions(
-        market_price=rows["market_price"].to_numpy(),
-        click_probability=pctr,
-        value_of_click=worth,
-        hidden=hidden,
-        timestamp=rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None,
-        click=click,
-        conversion=conversion,
-        earned=earned,
-        true_click_probability=true_click,
-        true_value=truth,
-    )
+
+    @property
+    def _world(self) -> Auctions:
+        return changed(self._plain, self.settings, self.settings.seed)
 
 
-def _number(value: float | int | None) -> str:
-    if value is None:
-        return "–"
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    )
+def _cost(models: Sequence[ModelRow]) -> tuple[str, ...]:
+    """What it costs that the model is not calibrated, where the log tells."""
+    better = next((row for row in models if row.seen == _RECALIBRATED), None)
+    if better is None:
+        return ()
+    pairs = zip(models[0].strategies, better.strategies, strict=True)
+    told = " and ".join(f"{now.name} {now.clicks:,.0f} clicks for {then.clicks:,.0f}" for now, then in pairs)
+    return (f"What that costs, beside the model recalibrated in hindsight: {told}.",)

@@ -1,0 +1,217 @@
+"""What `ctrkit simulate-bidding` can be asked for, on made-up markets and small logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ctrkit
+from ctrkit.bidding.supply import SyntheticMarket
+from ctrkit.bidding.supply.rows import joined
+from ctrkit.errors import ConfigError, CtrkitError, DataError
+
+MARKET = "auctions=4000,ads=4,dimensions=4,click_rate=0.05,days=2"
+
+
+def run(
+    tmp_path: Path, *overrides: str, market: str | None = MARKET, budget: Any = 10.0, **given: Any
+) -> Any:
+    return ctrkit.simulate_bidding(
+        budget=budget, market=market, out=tmp_path / "run", overrides=["compare_models=false", *overrides],
+        **given,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def log() -> pl.DataFrame:
+    """One ad an auction, half of the users twice as likely to click as is believed."""
+    market = joined(list(SyntheticMarket(auctions=5000, ads=1, click_rate=0.05, users=400).chunks()))
+    assert market.timestamp is not None
+    assert market.click is not None
+    assert market.user is not None
+    return pl.DataFrame(
+        {
+            "timestamp": market.timestamp,
+            "market_price": market.market_price,
+            "pctr": market.click_probability[:, 0],
+            "click": market.click[:, 0].astype(int),
+            "user_id": market.user,
+        }
+    )
+
+
+def strategy(content: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in content["strategies"] if one["name"] == name)
+
+
+def test_a_made_up_market_needs_no_files(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    content = result.to_dict()
+    assert [one["name"] for one in content["strategies"]] == ["truthful", "linear", "dual", "thompson"]
+    split = strategy(content, "dual")["regret_split"]
+    assert sum(split.values()) == pytest.approx(strategy(content, "dual")["regret"])
+    assert (tmp_path / "run" / "events.parquet").is_file()
+    figures = {file.stem for file in (tmp_path / "run" / "figures").iterdir()}
+    assert figures == {"spend", "multiplier", "win_rate", "landscape", "exploration", "regret"}
+    assert not (tmp_path / "run" / "logs").exists()
+
+
+def test_a_sweep_of_budgets(tmp_path: Path) -> None:
+    result = run(tmp_path, "strategies=[dual,truthful]", budget="2:32:5")
+    table = pl.read_parquet(tmp_path / "run" / "sweep.parquet")
+    assert table.filter(strategy="dual")["budget"].to_list() == pytest.approx([2, 4, 8, 16, 32])
+    best = table.filter(strategy="hindsight optimum")
+    assert best["value"].is_sorted()
+    assert best["marginal_value"][1:].is_sorted(descending=True)
+    alone = run(tmp_path, "strategies=[dual,truthful]", budget=float(table["budget"][2]))
+    assert strategy(alone.to_dict(), "dual")["value"] == pytest.approx(
+        table.filter(strategy="dual")["value"][2]
+    )
+    assert result.report().tables[0].rows[0][0] == "2"
+    with pytest.raises(ConfigError, match="one seed"):
+        run(tmp_path, "seeds=3", budget="2:32:5")
+
+
+@pytest.mark.parametrize("budget", ["x", "1:2", "5:2:3", "0:2:3", "1:2:1", "1:2:2.5", "0", "-1", "nan"])
+def test_budgets_that_are_none(tmp_path: Path, budget: str) -> None:
+    with pytest.raises(ConfigError, match="budget is") as error:
+        run(tmp_path, budget=budget)
+    assert error.value.mend
+
+
+def test_seeds_are_markets_or_resamples(tmp_path: Path, log: pl.DataFrame) -> None:
+    content = run(tmp_path, "seeds=3", "strategies=[truthful,dual]").to_dict()["over_seeds"]
+    assert (content["kind"], content["seeds"], content["reference"]) == ("markets", 3, "truthful")
+    # The first is no seed of its own: market i is that of the seed i further on.
+    values = [
+        strategy(run(tmp_path, "strategies=[dual]", market=f"{MARKET},seed={s}").to_dict(), "dual")["value"]
+        for s in (1, 2, 3)
+    ]
+    assert content["means"]["dual"]["value"]["value"] == pytest.approx(np.mean(values), rel=0.02)
+    found = run(tmp_path, "seeds=4", "strategies=[dual]", market=None, auctions=log).to_dict()
+    assert found["over_seeds"]["kind"] == "resamples"
+    mean = found["over_seeds"]["means"]["dual"]["clicks"]
+    assert mean["low"] < mean["value"] < mean["high"]
+
+
+def test_competitors_that_pace_too(tmp_path: Path) -> None:
+    alone = run(tmp_path, "strategies=[dual,thompson]").to_dict()
+    together = run(tmp_path, "strategies=[dual,thompson]", "together=true").to_dict()
+    for name in ("dual", "thompson"):
+        assert strategy(together, name)["value"] < strategy(alone, name)["value"]
+
+
+def test_shocks_change_the_market_untold(tmp_path: Path) -> None:
+    plain, shocked = (
+        pl.read_parquet(run(tmp_path, "strategies=[dual]", *more) and tmp_path / "run" / "events.parquet")
+        for more in ((), ("shocks=['price:factor=2,start=0.5']",))
+    )
+    ratio = shocked["market_price"] / plain["market_price"]
+    assert (ratio[:2000] == 1).all()
+    assert (ratio[2000:] == 2).all()
+
+
+def test_pacing_as_soon_as_possible_and_by_a_plan(tmp_path: Path) -> None:
+    def spent(*overrides: str) -> pl.DataFrame:
+        run(tmp_path, "strategies=[dual]", *overrides, budget=6.0)
+        return pl.read_parquet(tmp_path / "run" / "events.parquet")
+
+    halves = [events[: events.height // 2]["spend"].sum() / 6.0 for events in (spent(), spent("pacing=asap"))]
+    assert halves[0] == pytest.approx(0.5, abs=0.12)
+    assert halves[1] > 0.9
+    plan = tmp_path / "plan.parquet"
+    pl.DataFrame({"hour": [9, 20], "spend": [1.0, 3.0], "share": [0.25, 0.75]}).write_parquet(plan)
+    events = spent(f"pacing={plan}", "daily_budget=4")
+    hour = pl.col("timestamp") // 3600 % 24
+    by_hour = dict(events.group_by(hour.cast(pl.Int64)).agg(pl.col("spend").sum()).iter_rows())
+    # A tick at the edge of an hour may reach into the next one.
+    around = [sum(by_hour[h] for h in hours) for hours in ((8, 9, 10), (19, 20, 21))]
+    assert sum(around) == pytest.approx(events["spend"].sum())
+    assert around[1] / around[0] == pytest.approx(3, rel=0.25)
+    by_day = events.group_by("episode").agg(pl.col("spend").sum())["spend"]
+    assert (by_day <= 4).all()
+    assert by_day.sum() <= 6
+
+
+def test_a_history_tunes(tmp_path: Path, log: pl.DataFrame) -> None:
+    wrong = "strategies=['dual:initial_multiplier=1000']"
+    cold = run(tmp_path, wrong, market=None, auctions=log, budget=5).to_dict()["strategies"][0]
+    past = tmp_path / "past.parquet"
+    log.write_parquet(past)
+    warm = run(tmp_path, wrong, f"history={past}", market=None, auctions=log, budget=5).to_dict()
+    assert warm["strategies"][0]["share_of_optimum"] > cold["share_of_optimum"]
+    run(tmp_path, "strategies=[rlb]", "history=2000")
+    with pytest.raises(ConfigError, match="number of auctions"):
+        run(tmp_path, f"history={past}")
+
+
+def test_what_another_model_would_be_worth(tmp_path: Path, log: pl.DataFrame) -> None:
+    rows = run(tmp_path, "compare_models=true", "miscalibration='1,2'").to_dict()["models"]
+    assert [row["seen"] for row in rows] == [
+        "the model", "the model, logits times 1 plus 2", "the model, recalibrated in hindsight",
+        "the true click probabilities",
+    ]  # fmt: skip
+    value = {row["seen"]: {one["name"]: one["value"] for one in row["strategies"]} for row in rows}
+    askew = value["the model, logits times 1 plus 2"]
+    # One who paces makes up for a common bias in the odds, and one who bids what he believes does not.
+    assert askew["dual"] == pytest.approx(value["the model"]["dual"], rel=0.05)
+    assert askew["truthful"] < 0.9 * value["the model"]["truthful"]
+    assert value["the true click probabilities"]["dual"] > value["the model"]["dual"]
+    # Without the truth clicks alone are told.
+    rows = run(tmp_path, "compare_models=true", market=None, auctions=log).to_dict()["models"]
+    assert [set(row["strategies"][0]) for row in rows] == [{"name", "clicks"}] * 2
+
+
+def test_a_frequency_cap_counts_users(tmp_path: Path, log: pl.DataFrame) -> None:
+    run(tmp_path, "frequency_cap=2", "strategies=[dual]", market=None, auctions=log, budget=50)
+    events = pl.read_parquet(tmp_path / "run" / "events.parquet")
+    shown = log.with_columns(won=events["won"]).group_by("user_id").agg(pl.col("won").sum())["won"]
+    assert shown.max() == 2
+    with pytest.raises(DataError, match="counts by user"):
+        run(tmp_path, "frequency_cap=2", market=None, auctions=log.drop("user_id"))
+
+
+def test_pages_of_several_slots(tmp_path: Path, log: pl.DataFrame) -> None:
+    gsp = ("auction.price=gsp", "auction.slot_effects='1,0.5'", "strategies=[dual]")
+    content = run(tmp_path, *gsp, market=f"{MARKET},slots=2").to_dict()
+    assert strategy(content, "dual")["regret_split"] is None
+    prices = np.sort(np.random.default_rng(0).lognormal(-4, 1, (len(log), 2)))[:, ::-1]
+    paged = log.with_columns(market_price=prices[:, 0], slot_prices=pl.Series(prices.tolist()))
+    assert run(tmp_path, *gsp, market=None, auctions=paged).to_dict()["strategies"][0]["wins"] > 0
+    with pytest.raises(DataError, match="slot_price"):
+        run(tmp_path, *gsp, market=None, auctions=log)
+    ragged = paged.with_columns(
+        slot_prices=pl.when(pl.int_range(pl.len()) == 7).then(pl.lit([1.0])).otherwise(pl.col("slot_prices"))
+    )
+    with pytest.raises(DataError, match="slots") as error:
+        run(tmp_path, *gsp, market=None, auctions=ragged)
+    assert error.value.row == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "given", "says"),
+    [
+        (("frequency_cap=3/month",), {}, "frequency cap is '3/month'"),
+        (("frequency_cap=0",), {}, "cap of 0"),
+        (("daily_budget=2", "episode_length=100"), {}, "days with a daily budget"),
+        (("bid_value=mean", "strategies=[dual]"), {}, "no strategy given heeds it"),
+        (("pacing=asap", "strategies=[truthful]"), {}, "no strategy given heeds it"),
+        (("pacing=nowhere.parquet",), {}, "nowhere.parquet"),
+        (("shocks=['prize:factor=2']",), {}, "Did you mean 'price'"),
+        (("shocks=['traffic:factor=0']",), {}, "leave no auctions"),
+        (("miscalibration='0,1'",), {}, "scale is 0"),
+        ((), {"market": "auctionz=3"}, "Did you mean 'auctions'"),
+        ((), {"model": "model.pt"}, "a log or a model is given too"),
+    ],
+)
+def test_settings_that_cannot_be(
+    tmp_path: Path, overrides: tuple[str, ...], given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(CtrkitError, match=says) as error:
+        run(tmp_path, *overrides, **given)
+    assert error.value.mend
+    assert not (tmp_path / "run").exists()
