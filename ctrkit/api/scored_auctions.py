@@ -16,6 +16,7 @@ from ctrkit.bidding.auctions import user_codes
 from ctrkit.errors import DataError
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import Floats
+from ctrkit.schema import CANDIDATE_PREFIX, TRUTH_PREFIX
 from ctrkit.tables import TableLike, name_of
 from ctrkit.training import predict
 from ctrkit.training.loop import OnStep
@@ -41,6 +42,10 @@ def opened_auctions(
     if model is None and "pctr" not in table.columns:
         model = "model.pt"
     scorer = model if isinstance(model, Model) or model is None else load(model)
+    if scorer is None and "candidates" in table.columns:
+        listed = [name for name in table.columns if name.startswith((CANDIDATE_PREFIX, TRUTH_PREFIX))]
+        table = table.drop("candidates", *listed)
+        notes += ("Without a model the candidates have no scores: only the ad of the log's pctr is bid on.",)
     if scorer is not None and not scorer.calibrators:
         notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
     return table, name_of(source), scorer, notes

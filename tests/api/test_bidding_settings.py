@@ -215,3 +215,37 @@ def test_settings_that_cannot_be(
         run(tmp_path, *overrides, **given)
     assert error.value.mend
     assert not (tmp_path / "run").exists()
+
+
+def test_candidates_without_scores_are_not_bid_on(tmp_path: Path, log: pl.DataFrame) -> None:
+    listed = log.with_columns(candidates=pl.lit([3, 4, 5]), true_click=pl.lit([0, 0, 1]))
+    result = run(tmp_path, "strategies=[dual]", market=None, auctions=listed).to_dict()
+    plain = run(tmp_path, "strategies=[dual]", market=None, auctions=log).to_dict()
+    assert result["strategies"] == plain["strategies"]
+    assert "the candidates have no scores" in result["notes"][-1]
+
+
+def test_an_uncalibrated_model_is_told_what_it_costs(trained: Path, logs: Path, tmp_path: Path) -> None:
+    model = ctrkit.load(trained)
+    given = {"market": None, "auctions": logs / "auctions.parquet", "model": model}
+    calibrated = run(tmp_path, "compare_models=true", "strategies=[dual]", **given).to_dict()["notes"]
+    assert not any("calibrated" in note for note in calibrated)
+    model.calibrators.clear()
+    content = run(tmp_path, "compare_models=true", "strategies=[dual]", **given).to_dict()
+    warning, cost = content["notes"][-2:]
+    assert "not calibrated" in warning
+    dual = [row["strategies"][0]["clicks"] for row in content["models"][:2]]
+    assert f"dual {dual[0]:,.0f} clicks for {dual[1]:,.0f}" in cost
+
+
+@pytest.mark.parametrize("length", [0, None])
+def test_candidates_that_cannot_be_scored(
+    trained: Path, logs: Path, tmp_path: Path, length: int | None
+) -> None:
+    table = pl.read_parquet(logs / "auctions.parquet")
+    wrong = None if length is None else pl.col("candidates").list.head(length)
+    here = pl.int_range(pl.len()) == 4
+    table = table.with_columns(candidates=pl.when(here).then(wrong).otherwise(pl.col("candidates")))
+    with pytest.raises(DataError, match="candidates") as error:
+        run(tmp_path, "strategies=[dual]", market=None, auctions=table, model=trained)
+    assert error.value.row == 4
