@@ -37,9 +37,6 @@ from ctrkit.reports import Report
 from ctrkit.tables import TableLike, write_table
 from ctrkit.training.loop import OnStep
 
-# What another model is worth is told by these: one that paces, which no common bias can harm, and one that
-# bids what it believes.
-_JUDGES = ("dual", "truthful")
 # A calibration of fewer clicks, or misses, says nothing.
 _FEWEST_CLICKS = 20
 _RECALIBRATED = "the model, recalibrated in hindsight"
@@ -237,11 +234,18 @@ class _Run:
             asked["the true click probabilities"] = joined(list(truthful_sight([world])))
         if len(asked) < 2:
             return ()
+        # One that paces, which no common bias can harm, and one that bids what it believes, if that is money.
+        judges = [
+            "dual",
+            *[name for name in self.settings.strategies or () if name.startswith("truthful")][:1],
+        ]
+        if len(judges) < 2 and world.earned is not None:
+            judges.append("truthful")
         known = world.true_click_probability is not None
         return tuple(
             ModelRow(
                 name,
-                self.of(budget, auctions, None, _JUDGES).strategies,
+                self.of(budget, auctions, None, judges).strategies,
                 ("clicks", "value") if known else ("clicks",),
             )
             for name, auctions in asked.items()
