@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ from ctrkit.bidding import (
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.every_auction import replay_paced
 from ctrkit.bidding.strategies import DualBidding, History, PidBidding, RlbBidding, SsMdpBidding
+from ctrkit.bidding.ticks import edges
 
 Floats = NDArray[np.float64]
 
@@ -85,9 +87,9 @@ def by_ticks(now: Market, pacer: DualPacer, tick: int = 1000) -> float:
     """The value won by bids that are decided, and learnt from, a tick at a time."""
     auctions = len(now.value)
     pace, spent, won = pacer.start(now.budget, auctions), 0.0, 0.0
-    for start in range(0, auctions, tick):
-        value = now.value[start : start + tick]
-        cleared = clear(pacer.bid(pace, value), now.price[start : start + tick], now.budget, spent)
+    for start, end in pairwise(edges(auctions, tick, opens_episode=True)):
+        value = now.value[start:end]
+        cleared = clear(pacer.bid(pace, value), now.price[start:end], now.budget, spent)
         pace = pacer.update(pace, value, float(cleared.paid.sum()))
         spent, won = cleared.spent, won + float(value @ cleared.won)
     return won

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ from ctrkit.bidding.slots import effect_of, examined, minimum_bid, page_prices
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
 from ctrkit.bidding.strategies.base import Bids, Indices, Outcomes, of_ad
 from ctrkit.bidding.terms import Terms
+from ctrkit.bidding.ticks import edges
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -49,6 +51,7 @@ class StrategyLedger:
         self.spent = self._spent_before = 0.0  # in this episode, and in those before
         self._budgets: list[float] = []
         self._auctions = 0
+        self._opens = False
         self._queue = FeedbackQueue(terms.feedback_delay)
         self._shown = None if terms.frequency_cap is None else Shown(terms.frequency_cap)
         self._notes: list[str] = []
@@ -63,6 +66,7 @@ class StrategyLedger:
             part: they are of all that are expected still.
         """
         self._end_episode()
+        self._opens = True
         self._budgets.append(self.terms.budget_of(part, self._spent_before))
         if self.budget <= 0:  # nothing is left for it, and nothing is bid
             return
@@ -87,8 +91,8 @@ class StrategyLedger:
         if self._replayed(auctions):
             return
         terms = self.terms
-        for start in range(0, len(auctions), self.tick):
-            now = auctions[start : start + self.tick]
+        for start, end in self.ticks(len(auctions)):
+            now = auctions[start:end]
             bids = self.decide(now)
             audience = None if self._shown is None else self._shown.meet(now.user, now.timestamp)
             cleared = clear(
@@ -96,6 +100,11 @@ class StrategyLedger:
                 terms.integer_bids, terms.rule, slot_price=now.slot_price, audience=audience,
             )  # fmt: skip
             self.settle(now, bids, cleared)
+
+    def ticks(self, n: int) -> Iterator[tuple[int, int]]:
+        """Begin and end of the ticks of the next n auctions."""
+        opens, self._opens = self._opens, False
+        return pairwise(edges(n, self.tick, opens))
 
     def decide(self, now: Auctions) -> Bids:
         """The bids of a tick."""
@@ -279,9 +288,10 @@ def play_together(ledgers: Sequence[StrategyLedger], auctions: Auctions, first: 
     Raises:
         ConfigError: pages with several slots.
     """
-    terms, tick = ledgers[0].terms, ledgers[0].tick
-    for start in range(0, len(auctions), tick):
-        now = auctions[start : start + tick]
+    terms = ledgers[0].terms
+    ticks = [list(ledger.ticks(len(auctions))) for ledger in ledgers]
+    for start, end in ticks[0]:
+        now = auctions[start:end]
         bids = [ledger.decide(now) for ledger in ledgers]
         contest = clear_together(
             np.stack([one.amount for one in bids]), now.market_price,

@@ -14,7 +14,7 @@ Floats: TypeAlias = NDArray[np.float64]
 def lifetime_budgets(
     episodes: Sequence[tuple[Floats, Floats]], budget: float, lifetime_budget: float
 ) -> list[float]:
-    """What the hindsight optimum of all episodes together spends in each.
+    """What the hindsight optimum of all episodes together may spend in each, `budget` where all can.
 
     It maximises  Σ v x  subject to  Σ p x ≤ budget  in each episode,  ≤ lifetime_budget  in all, and
     0 ≤ x ≤ 1. The limits on money are nested, so their polytope is a polymatroid, and buying by value a unit
@@ -35,6 +35,8 @@ def lifetime_budgets(
         within = np.minimum(np.cumsum(price[wanted][order]), budget)
         ratios.append(ratio[order])
         spends.append(np.diff(within, prepend=0.0))
+    if sum(float(spend.sum()) for spend in spends) <= lifetime_budget:
+        return [budget] * len(episodes)
     owner = np.repeat(np.arange(len(episodes)), [len(one) for one in spends])
     order = np.argsort(-np.concatenate(ratios), kind="stable")
     within = np.minimum(np.cumsum(np.concatenate(spends)[order]), lifetime_budget)

@@ -48,7 +48,8 @@ def simulate(
         terms: on which they bid; a number is the budget of a plain second-price market.
         episode_length: auctions an episode, or those of each; pacing starts afresh with each, what was
             learnt stays. By default all auctions are one episode.
-        tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000.
+        tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000. The first of
+            an episode is divided, see `ticks.edges`.
         seed: of the strategies' own draws.
         auctions_expected: of the whole stream; needed where `chunks` is an iterator of unknown length.
         together: whether the strategies bid against each other, each with a budget of its own, in one market

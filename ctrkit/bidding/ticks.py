@@ -25,6 +25,23 @@ class Tick:
     opens_episode: bool
 
 
+# Auctions of the shortest tick at the start of an episode.
+FIRST = 10
+
+
+def edges(n: int, size: int, opens_episode: bool) -> list[int]:
+    """Where the ticks of n auctions begin, and where the last one ends.
+
+    The first `size` auctions of an episode are bid in ticks of 10, 20, 40 and so on, so that multipliers are
+    found before much is spent: with a first one that is far too low, a whole tick would cost dear.
+    """
+    early, step = [], FIRST
+    while opens_episode and (end := (early or [0])[-1] + step) < min(size, n):
+        early.append(end)
+        step *= 2
+    return sorted({*early, *range(0, n, size), n})
+
+
 def cut(
     chunks: Iterable[Auctions], size: int, episode_length: int | Sequence[int] | None = None
 ) -> Iterator[Tick]:

@@ -213,11 +213,11 @@ class Listening(BidStrategy[tuple[Any, ...]]):
 
 @pytest.mark.parametrize("together", [False, True])
 def test_the_minimum_bid_is_told_where_the_exchange_tells_it(auctions: Auctions, together: bool) -> None:
-    few, rule = auctions[:30], AuctionRule(hard_floor=0.01)
-    quiet = simulate(few, [Listening()], Terms(5.0, rule=rule), tick=30, together=together)
+    few, rule = auctions[:10], AuctionRule(hard_floor=0.01)
+    quiet = simulate(few, [Listening()], Terms(5.0, rule=rule), tick=10, together=together)
     assert "(None,)" in quiet.notes[-1]
     terms = Terms(5.0, rule=rule, tells_minimum_bid=True)
-    told = simulate(few, [Listening()], terms, tick=30, together=together)
+    told = simulate(few, [Listening()], terms, tick=10, together=together)
     least = np.maximum(few.market_price, 0.01)
     assert repr((least.tolist(),)) in told.notes[-1]
     # A bid of just that wins, and one below does not.
