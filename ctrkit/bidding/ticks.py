@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count, repeat, takewhile
 
 from ctrkit.bidding.auctions import Auctions, concatenate
 from ctrkit.errors import ConfigError
@@ -35,10 +35,8 @@ def edges(n: int, size: int, opens_episode: bool) -> list[int]:
     The first `size` auctions of an episode are bid in ticks of 10, 20, 40 and so on, so that multipliers are
     found before much is spent: with a first one that is far too low, a whole tick would cost dear.
     """
-    early, step = [], FIRST
-    while opens_episode and (end := (early or [0])[-1] + step) < min(size, n):
-        early.append(end)
-        step *= 2
+    sums = (FIRST * (2**k - 1) for k in count(1))
+    early = takewhile(lambda edge: opens_episode and edge < min(size, n), sums)
     return sorted({*early, *range(0, n, size), n})
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctrkit.bidding import Auctions, Terms, parse_strategy, simulate
-from ctrkit.bidding.ticks import cut
+from ctrkit.bidding.ticks import cut, edges
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
@@ -78,6 +78,29 @@ def test_ticks_are_the_same_for_any_chunking(
     assert np.concatenate([t.auctions.market_price for t in ticks]).tolist() == list(range(length))
     assert [t.episode for t in ticks] == [p // episode if episode else 0 for p in positions]
     assert [t.opens_episode for t in ticks] == [(p % episode if episode else p) == 0 for p in positions]
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "opens", "expected"),
+    [
+        (2500, 1000, True, [0, 10, 30, 70, 150, 310, 630, 1000, 2000, 2500]),
+        (2500, 1000, False, [0, 1000, 2000, 2500]),
+        (25, 1000, True, [0, 10, 25]),
+        (30, 10, True, [0, 10, 20, 30]),
+        (2, 1, True, [0, 1, 2]),
+        (0, 10, True, [0]),
+    ],
+)
+def test_the_first_tick_of_an_episode_is_divided(n: int, size: int, opens: bool, expected: list[int]) -> None:
+    assert edges(n, size, opens) == expected
+
+
+def test_a_first_multiplier_that_is_far_too_low_costs_little(market: Callable[..., Auctions]) -> None:
+    auctions = market(40_000)
+    budget = 0.01 * float(auctions.market_price.sum())
+    right = simulate(auctions, ["dual"], budget).optimum.multiplier or 0.0
+    low = f"dual:initial_multiplier={right / 6}"
+    assert (simulate(auctions, [low], budget, tick=1000).strategies[0].share_of_optimum or 0.0) > 0.94
 
 
 @given(
