@@ -101,7 +101,9 @@ class LogSupply(Supply):
         self.calibrated = self.model is None or bool(self.model.calibrators)
         if self.model is not None and self.model.spec.candidate is not None:
             self.ad_column = self.model.spec.candidate.id
-        self._plain = self._scored(self.table, file)
+        # Resamples are of whole users where they are known: their auctions go together.
+        sampled = settings.seeds > 1 and "user_id" in self.table.columns
+        self._plain = self._scored(self.table, file, users=sampled or settings.frequency_cap is not None)
 
     def plain(self) -> Auctions:
         return self._plain
@@ -114,15 +116,10 @@ class LogSupply(Supply):
 
     def history(self, given: str | int) -> Auctions:
         table, file, _, _ = opened_auctions(str(given), self.model)
-        return self._scored(table, file)
+        return self._scored(table, file, users=False)
 
-    def _scored(self, table: pl.DataFrame, file: str | None) -> Auctions:
-        # Resamples are of whole users where they are known: their auctions go together.
-        settings, known = self._settings, "user_id" in table.columns
-        users, value = (
-            settings.frequency_cap is not None or (settings.seeds > 1 and known),
-            settings.value_per_click,
-        )
+    def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Auctions:
+        value = self._settings.value_per_click
         return joined(list(scored_auctions(table, self.model, value, file, self._on_step, users=users)))
 
 

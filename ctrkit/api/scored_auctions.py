@@ -91,7 +91,7 @@ def scored_auctions(
             user=None if codes is None else codes[within],
             slot_price=None if slots is None else slots[within],
         )
-        on_step(start + rows.height, table.height, "bidding")
+        on_step(start + rows.height, table.height, "scoring")
 
 
 def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
