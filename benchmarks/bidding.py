@@ -201,8 +201,15 @@ def optimum(auctions: int) -> Table:
         0.96,
         [share_of(one, start=6.0) for one in shocks],
     )
-    told = SpendPlan(np.array([1.0, 3.0]))
+    told, rising = SpendPlan(np.array([1.0, 3.0])), SpendPlan(np.linspace(0.9, 1.1, 50))
     row("tripling half-way", "ticks of 1,000, told by a plan", None, [share_of(one, told) for one in shocks])
+    # What is held back for dearer times is missed in cheaper ones.
+    falls = [market(auctions, share, 4.0 - level) for share in shares]
+    alike = [market(auctions, share) for share in shares]
+    even, back = "ticks of 1,000, untold", "ticks of 1,000, untold, by a plan that rises from 0.9 to 1.1"
+    row("a third half-way", even, None, [share_of(one, start=6.0) for one in falls])
+    for what, markets in (("tripling half-way", shocks), ("a third half-way", falls), ("stationary", alike)):
+        row(what, back, None, [share_of(one, rising, start=6.0) for one in markets])
     return shown
 
 

@@ -137,8 +137,10 @@ def _bought(simulation: SimulationResult) -> Table:
 
 
 def _rates(strategies: Sequence[StrategyResult]) -> Table:
-    rows = ((one.name, *(number(getattr(one, name)) for name in _RATES)) for one in strategies)
-    return Table("Rates and costs", ("strategy", *map(_title, _RATES)), tuple(rows))
+    explored = ("exploration_spend",) if any(one.exploration_spend is not None for one in strategies) else ()
+    shown = (*_RATES, *explored)
+    rows = ((one.name, *(number(getattr(one, name)) for name in shown)) for one in strategies)
+    return Table("Rates and costs", ("strategy", *map(_title, shown)), tuple(rows))
 
 
 def _regret(simulation: SimulationResult) -> Table:

@@ -33,3 +33,9 @@ class Columns:
     def get(self, name: str) -> NDArray[Any] | None:
         """A column in one piece, None where it is not known."""
         return self[name] if name in self._pieces else None
+
+    def take(self, name: str) -> NDArray[Any]:
+        """A column in one piece, which is let go."""
+        column = self[name]
+        del self._pieces[name]
+        return column

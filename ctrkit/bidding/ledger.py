@@ -206,17 +206,17 @@ class StrategyLedger:
         return click
 
     def events(self, market: pl.DataFrame) -> pl.DataFrame:
-        """One row an auction, beside the market's columns."""
+        """One row an auction, beside the market's columns; they are let go, so this comes last."""
         left_out = () if self._explores else ("explored",)
         names = [name for name in _EVENT_COLUMNS if name in self._columns and name not in left_out]
-        own = {name: self._columns[name] for name in names}
-        events = market.with_columns(pl.Series(name, column) for name, column in own.items())
+        events = market.with_columns(pl.Series(name, self._columns.take(name)) for name in names)
         if "chances" in self._columns:
             chances = pl.DataFrame(
-                {"auction": self._columns["chances_of"], "chances": self._columns["chances"]},
+                {"auction": self._columns.take("chances_of"), "chances": self._columns.take("chances")},
                 schema_overrides={"auction": pl.UInt32},
             ).with_columns(pl.col("chances").arr.to_list())
             events = events.join(chances, on="auction", how="left", maintain_order="left")
+        self._columns = Columns()
         return events.select(
             pl.lit(self.name).alias("strategy"), pl.exclude("multiplier"), pl.col("multiplier").fill_nan(None)
         )
@@ -248,6 +248,9 @@ class StrategyLedger:
             earned=sum_of("earned"),
             name=self.name,
             regret_split=self._regret_split(market, solved),
+            exploration_spend=float(self._columns["spend"] @ self._columns["explored"])
+            if self._explores
+            else None,
         )
 
     def _regret_split(
@@ -303,15 +306,19 @@ def play_together(ledgers: Sequence[StrategyLedger], auctions: Auctions, first: 
 
 
 def trajectory(events: pl.DataFrame) -> pl.DataFrame:
-    """The sums since the start of the episode, at the end of every tick."""
-    sums = ("auctions", "wins", "spend", "value")
-    last = [pl.col("timestamp").last()] if "timestamp" in events.columns else []
-    by_tick = events.group_by("strategy", "episode", "tick", maintain_order=True).agg(
-        *last,
-        auctions=pl.len().cast(pl.Int64),
-        wins=pl.col("won").sum().cast(pl.Int64),
-        spend=pl.col("spend").sum(),
-        value=pl.col("value").sum(),
-        multiplier=pl.col("multiplier").first(),
-    )
-    return by_tick.with_columns(pl.col(name).cum_sum().over("strategy", "episode") for name in sums)
+    """The sums since the start of the episode, at the end of every tick, of one strategy's events."""
+    tick = events["tick"].to_numpy()
+    starts = np.flatnonzero(np.diff(tick, prepend=-1))
+    last = np.append(starts[1:], len(tick)) - 1
+    known = ["timestamp"] if "timestamp" in events.columns else []
+    by_tick = events[last].select("strategy", "episode", "tick", *known)
+    sums = {
+        "auctions": np.diff(starts, append=len(tick)),
+        "wins": np.add.reduceat(events["won"].to_numpy(), starts, dtype=np.int64),
+        "spend": np.add.reduceat(events["spend"].to_numpy(), starts),
+        "value": np.add.reduceat(events["value"].to_numpy(), starts),
+    }
+    return by_tick.with_columns(
+        *(pl.Series(name, each).alias(name) for name, each in sums.items()),
+        events[starts]["multiplier"],
+    ).with_columns(pl.col(name).cum_sum().over("episode") for name in sums)

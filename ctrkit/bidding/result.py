@@ -22,11 +22,14 @@ class StrategyResult(Kpis):
     Attributes:
         name: of the strategy, with its parameters where two of one kind ran.
         regret_split: where the regret comes from; None with several slots or a frequency cap, under which
-            the auctions cannot be told apart one by one.
+            the auctions cannot be told apart one by one, and where strategies bid against each other.
+        exploration_spend: what the impressions cost whose ad was another than the one thought the best; None
+            for strategies that never explore.
     """
 
     name: str
     regret_split: RegretSplit | None
+    exploration_spend: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -98,18 +98,19 @@ def simulate(
     if not market.auctions:
         raise DataError("there are no auctions", mend="Give a log with at least one row")
 
-    solved, total, shared = market.optima(), terms.total(market.episodes), market.frame()
-    optimum = market.optimum(solved)
+    solved, total = market.optima(), terms.total(market.episodes)
+    optimum, shared = market.optimum(solved), market.frame()
     spoken = [note for ledger in ledgers for note in ledger.notes()]
-    events = pl.concat([ledger.events(shared) for ledger in ledgers], how="diagonal")
+    results = tuple(ledger.result(market, solved) for ledger in ledgers)
+    played = [ledger.events(shared) for ledger in ledgers]
     return SimulationResult(
-        strategies=tuple(ledger.result(market, solved) for ledger in ledgers),
+        strategies=results,
         optimum=optimum,
         budget=total,
         episodes=market.episodes,
         notes=(*_notes(terms, optimum, market.episodes, -(-longest // size), together), *spoken),
-        events=events,
-        trajectory=trajectory(events),
+        events=pl.concat(played, how="diagonal"),
+        trajectory=pl.concat([trajectory(events) for events in played]),
     )
 
 

@@ -149,6 +149,17 @@ def test_pages_sell_looks_and_not_only_slots(auctions: Auctions) -> None:
     assert max(worth) <= result.optimum.value * (1 + 1e-9)
 
 
+def test_what_exploring_costs_is_counted(auctions: Auctions) -> None:
+    strategies = [parse_strategy(name, MARKET.posterior) for name in ("dual", "epsilon-greedy:epsilon=0.5")]
+    result = simulate(auctions, strategies, Terms(5.0))
+    dual, epsilon = result.strategies
+    assert dual.exploration_spend is None
+    explored = result.events.filter(pl.col("explored"))["spend"].sum()
+    assert epsilon.exploration_spend == pytest.approx(explored)
+    # Half of the choices are drawn among three ads, one of which is the best.
+    assert 0.2 < explored / epsilon.spend < 0.45
+
+
 def test_the_looks_are_the_share_of_the_effect() -> None:
     many = joined(list(replace(MARKET, auctions=60_000, click_rate=0.3, conversion_rate=0.0).chunks()))
     events = simulate(many, ["constant:bid_amount=0.012"], Terms(1e9, rule=PAGES)).events
