@@ -51,7 +51,7 @@ def simulate_bidding(
         list[str] | None,
         typer.Option(
             metavar="KIND:KEY=VALUE,...",
-            help="What changes half-way, such as price:factor=2,start=0.5; repeatable.",
+            help="What changes untold, such as price:factor=2,start=0.5; repeatable.",
             rich_help_panel=_SUPPLY,
         ),
     ] = None,

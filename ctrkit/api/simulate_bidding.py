@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +157,14 @@ class _Run:
 
     def whole(self, budget: float) -> BiddingResult:
         """All that is asked of one budget."""
-        simulation = self.of(budget, seen(self._world, self.settings), None)
+        simulation = self.of(budget, seen(self._world, self.settings), len(self._plain))
         repeats = None
         if self.settings.seeds > 1:
             runs = []
             for seed in range(1, self.settings.seeds + 1):
-                drawn = changed(self.supply.drawn(seed), self.settings, self.settings.seed + seed)
-                found = self.of(budget, seen(drawn, self.settings), seed)
+                drawn = self.supply.drawn(seed)
+                shocked = changed(drawn, self.settings, self.settings.seed + seed)
+                found = self.of(budget, seen(shocked, self.settings), len(drawn), seed)
                 runs.append({one.name: one.kpis for one in found.strategies})
             repeats = over_seeds(runs, None, self.supply.kind, self.settings.confidence)
         models = self.models(budget) if self.settings.compare_models else ()
@@ -173,7 +175,7 @@ class _Run:
         """Every budget on the same auctions."""
         auctions, runs, notes = seen(self._world, self.settings), [], dict.fromkeys(self.supply.notes)
         for budget in amounts:
-            found = self.of(budget, auctions, None)
+            found = self.of(budget, auctions, len(self._plain))
             runs.append(
                 BudgetRun(budget, {one.name: one.kpis for one in found.strategies}, found.optimum.value)
             )
@@ -181,11 +183,18 @@ class _Run:
         return BudgetSweepResult(sweep_table(runs), tuple(notes))
 
     def of(
-        self, budget: float, auctions: Auctions, seed: int | None, names: Sequence[str] | None = None
+        self,
+        budget: float,
+        auctions: Auctions,
+        expected: int,
+        seed: int | None = None,
+        names: Sequence[str] | None = None,
     ) -> SimulationResult:
-        """One simulation, of a seed other than the plain one where that is given.
+        """One simulation.
 
         Args:
+            expected: so many auctions the bidders expect; no shock is told to them.
+            seed: of what was drawn, None for the plain auctions.
             names: of the strategies, those asked for by default.
         """
         settings, terms = self.settings, self.settings.terms(budget)
@@ -215,7 +224,7 @@ class _Run:
             episode_length=lengths,
             tick=settings.tick,
             seed=settings.seed + (seed or 0),
-            auctions_expected=len(self._plain) if seed is None else None,
+            auctions_expected=expected,
             together=settings.together and names is None,
             progress=progress,
         )
@@ -245,13 +254,13 @@ class _Run:
         return tuple(
             ModelRow(
                 name,
-                self.of(budget, auctions, None, judges).strategies,
+                self.of(budget, auctions, len(self._plain), names=judges).strategies,
                 ("clicks", "value") if known else ("clicks",),
             )
             for name, auctions in asked.items()
         )
 
-    @property
+    @cached_property
     def _world(self) -> Auctions:
         return changed(self._plain, self.settings, self.settings.seed)
 

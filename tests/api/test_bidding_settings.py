@@ -115,6 +115,17 @@ def test_shocks_change_the_market_untold(tmp_path: Path) -> None:
     assert (ratio[2000:] == 2).all()
 
 
+def test_nobody_is_told_that_traffic_halves(tmp_path: Path) -> None:
+    """Who expects twice the auctions leaves a part of the money; in every seed."""
+    halved = ("strategies=[dual]", "shocks=['traffic:factor=0.5,start=0.5']", "seeds=2")
+    content = run(tmp_path, *halved).to_dict()
+    for used in (
+        content["strategies"][0]["budget_used"],
+        content["over_seeds"]["means"]["dual"]["budget_used"]["value"],
+    ):
+        assert used == pytest.approx(0.75, abs=0.06)
+
+
 def test_pacing_as_soon_as_possible_and_by_a_plan(tmp_path: Path) -> None:
     def spent(*overrides: str) -> pl.DataFrame:
         run(tmp_path, "strategies=[dual]", *overrides, budget=6.0)
