@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
-import numpy as np
 import polars as pl
 
 from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.model import Model
 from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
-from ctrkit.bidding import Auctions, BidStrategy, SpendPlan, parse_strategy
-from ctrkit.bidding.frequency import DAY
+from ctrkit.bidding import Auctions
 from ctrkit.bidding.repeats import Kind
-from ctrkit.bidding.strategies import History
-from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.bidding.supply import (
     SyntheticMarket,
     miscalibrated,
@@ -30,20 +25,10 @@ from ctrkit.bidding.supply import (
 from ctrkit.bidding.supply.rows import joined
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.schema import Column, LogSchema
-from ctrkit.tables import TableLike, read_table
+from ctrkit.tables import TableLike
 from ctrkit.training.loop import OnStep
 
-_WITH_MODEL = ("truthful", "linear", "dual", "thompson")
-_WITHOUT_MODEL = ("truthful", "linear", "dual")
-_HOUR = 3600.0
-PLAN = LogSchema(
-    "spend plan",
-    (
-        Column("hour", "integer", "the hour of the day (UTC)", required=True, low=0.0),
-        Column("share", "number", "its share of the budget", required=True, low=0.0),
-    ),
-)
+Stream: TypeAlias = list[Auctions]
 
 
 class Supply(ABC):
@@ -64,11 +49,11 @@ class Supply(ABC):
     ad_column: str = "ad_id"
 
     @abstractmethod
-    def plain(self) -> Auctions:
+    def plain(self) -> Stream:
         """The auctions themselves."""
 
     @abstractmethod
-    def drawn(self, seed: int) -> Auctions:
+    def drawn(self, seed: int) -> Stream:
         """Those of another seed."""
 
     @abstractmethod
@@ -105,22 +90,22 @@ class LogSupply(Supply):
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
         self._plain = self._scored(self.table, file, users=sampled or settings.frequency_cap is not None)
 
-    def plain(self) -> Auctions:
+    def plain(self) -> Stream:
         return self._plain
 
-    def drawn(self, seed: int) -> Auctions:
-        return joined(list(resampled([self._plain], seed)))
+    def drawn(self, seed: int) -> Stream:
+        return list(resampled(self._plain, seed))
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
         return None if self.model is None else self.model.posterior
 
     def history(self, given: str | int) -> Auctions:
         table, file, _, _ = opened_auctions(str(given), self.model)
-        return self._scored(table, file, users=False)
+        return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users=False)])
 
-    def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Auctions:
+    def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Stream:
         value = self._settings.value_per_click
-        return joined(list(scored_auctions(table, self.model, value, file, self._on_step, users=users)))
+        return list(scored_auctions(table, self.model, value, file, self._on_step, users=users))
 
 
 @dataclass(frozen=True)
@@ -134,11 +119,11 @@ class MarketSupply(Supply):
     def _of(self, seed: int | None) -> SyntheticMarket:
         return self.market if seed is None else replace(self.market, seed=self.market.seed + seed)
 
-    def plain(self) -> Auctions:
-        return joined(list(self.market.chunks()))
+    def plain(self) -> Stream:
+        return list(self.market.chunks())
 
-    def drawn(self, seed: int) -> Auctions:
-        return joined(list(self._of(seed).chunks()))
+    def drawn(self, seed: int) -> Stream:
+        return list(self._of(seed).chunks())
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
         return self._of(seed).posterior
@@ -175,99 +160,24 @@ def open_supply(
     return MarketSupply(parse_market(market))
 
 
-def changed(auctions: Auctions, settings: BiddingConfig, seed: int) -> Auctions:
+def length(stream: Stream) -> int:
+    """How many auctions there are."""
+    return sum(map(len, stream))
+
+
+def changed(stream: Stream, settings: BiddingConfig, seed: int) -> Stream:
     """The auctions under the shocks that were asked for."""
     if not settings.shocks:
-        return auctions
+        return stream
     shocks = [parse_shock(text) for text in settings.shocks]
-    found = list(shocked([auctions], shocks, len(auctions), seed))
+    found = list(shocked(stream, shocks, length(stream), seed))
     if not found:
         raise DataError("the shocks leave no auctions", mend="Give a factor of traffic above 0")
-    return joined(found)
-
-
-def seen(auctions: Auctions, settings: BiddingConfig) -> Auctions:
-    """The auctions with the miscalibration that was asked for."""
-    if settings.miscalibration is None:
-        return auctions
-    return joined(list(miscalibrated([auctions], *settings.miscalibration)))
-
-
-def episodes(auctions: Auctions, settings: BiddingConfig) -> int | list[int] | None:
-    """The auctions of each episode: those of each day (UTC) with a daily budget."""
-    if settings.daily_budget is None:
-        return settings.episode_length
-    if auctions.timestamp is None:
-        raise DataError(
-            "a daily budget needs the time of each auction",
-            column="timestamp",
-            mend="Add it, or give an episode_length",
-        )
-    days = np.unique(np.floor(auctions.timestamp / DAY), return_counts=True)[1]
-    return [int(count) for count in days]
-
-
-def strategies_of(
-    settings: BiddingConfig, posterior: LastLayerPosterior | None, plan: SpendPlan | None
-) -> list[BidStrategy[Any]]:
-    """The strategies that were asked for, pacing along the plan where they pace.
-
-    Raises:
-        ConfigError: an unknown strategy, or a plan or bid value for which there is none.
-    """
-    names = settings.strategies or (_WITHOUT_MODEL if posterior is None else _WITH_MODEL)
-    found = [parse_strategy(name, posterior) for name in names]
-    if plan is not None:
-        found = _with(found, "plan", plan, f"pacing={settings.pacing}")
-    if settings.bid_value is not None:
-        found = _with(found, "bid_value", settings.bid_value, "bid_value")
     return found
 
 
-def _with(
-    strategies: Iterable[BidStrategy[Any]], name: str, value: Any, setting: str
-) -> list[BidStrategy[Any]]:
-    """Those that have the field, with this value; the others as they are."""
-    strategies = list(strategies)
-    has = [name in (field.name for field in fields_of(type(one))) for one in strategies]
-    if not any(has):
-        raise ConfigError(
-            f"{setting}: no strategy given heeds it", mend="Add dual or thompson, or leave it out"
-        )
-    return [replace(one, **{name: value}) if had else one for one, had in zip(strategies, has, strict=True)]  # type: ignore[type-var]
-
-
-def tuned(
-    strategies: list[BidStrategy[Any]], history: Auctions, budget_per_auction: float, episode: int | None
-) -> list[BidStrategy[Any]]:
-    """The strategies with what they learn from the past."""
-    past = History.from_auctions(history)
-    return [one.tuned(past, budget_per_auction, episode) for one in strategies]
-
-
-def spend_plan(settings: BiddingConfig, auctions: Auctions) -> SpendPlan | None:
-    """The plan along which the budget is spent; None where that is even.
-
-    Raises:
-        ConfigError: a plan by hour with episodes that are no days.
-        DataError: a plan that cannot be read, or auctions without times.
-    """
-    if settings.pacing == "even":
-        return None
-    if settings.pacing == "asap":
-        return SpendPlan.asap()
-    if settings.episode_length is not None:
-        raise ConfigError(
-            "a plan by hour is for days, and episodes are of a fixed length", mend="Leave episode_length out"
-        )
-    table = PLAN.apply(read_table(settings.pacing), settings.pacing)
-    shares = dict(zip(table["hour"].to_list(), table["share"].to_list(), strict=True))
-    if auctions.timestamp is None:
-        raise DataError(
-            "a plan by hour needs the time of each auction", column="timestamp", mend="Add it, or pace evenly"
-        )
-    if settings.daily_budget is None:
-        return SpendPlan.by_hour(shares, auctions.timestamp)
-    hour = (auctions.timestamp // _HOUR).astype(np.int64) % 24
-    by_hour = np.array([shares.get(h, 0.0) for h in range(24)])
-    return SpendPlan(by_hour, np.bincount(hour, minlength=24).astype(np.float64))
+def seen(stream: Stream, settings: BiddingConfig) -> Stream:
+    """The auctions with the miscalibration that was asked for."""
+    return (
+        stream if settings.miscalibration is None else list(miscalibrated(stream, *settings.miscalibration))
+    )

@@ -12,22 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of, tuned
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
 from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
-from ctrkit.api.bidding_supply import (
-    Supply,
-    changed,
-    episodes,
-    open_supply,
-    seen,
-    spend_plan,
-    strategies_of,
-    tuned,
-)
+from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result, write_run
-from ctrkit.bidding import Auctions, SimulationResult, SpendPlan, simulate
+from ctrkit.bidding import SimulationResult, SpendPlan, simulate
 from ctrkit.bidding.repeats import Repeats, over_seeds
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
 from ctrkit.bidding.supply.rows import joined
@@ -157,14 +149,14 @@ class _Run:
 
     def whole(self, budget: float) -> BiddingResult:
         """All that is asked of one budget."""
-        simulation = self.of(budget, seen(self._world, self.settings), len(self._plain))
+        simulation = self.of(budget, seen(self._world, self.settings), length(self._plain))
         repeats = None
         if self.settings.seeds > 1:
             runs = []
             for seed in range(1, self.settings.seeds + 1):
                 drawn = self.supply.drawn(seed)
                 shocked = changed(drawn, self.settings, self.settings.seed + seed)
-                found = self.of(budget, seen(shocked, self.settings), len(drawn), seed)
+                found = self.of(budget, seen(shocked, self.settings), length(drawn), seed)
                 runs.append({one.name: one.kpis for one in found.strategies})
             repeats = over_seeds(runs, None, self.supply.kind, self.settings.confidence)
         models = self.models(budget) if self.settings.compare_models else ()
@@ -175,7 +167,7 @@ class _Run:
         """Every budget on the same auctions."""
         auctions, runs, notes = seen(self._world, self.settings), [], dict.fromkeys(self.supply.notes)
         for budget in amounts:
-            found = self.of(budget, auctions, len(self._plain))
+            found = self.of(budget, auctions, length(self._plain))
             runs.append(
                 BudgetRun(budget, {one.name: one.kpis for one in found.strategies}, found.optimum.value)
             )
@@ -185,7 +177,7 @@ class _Run:
     def of(
         self,
         budget: float,
-        auctions: Auctions,
+        stream: Stream,
         expected: int,
         seed: int | None = None,
         names: Sequence[str] | None = None,
@@ -203,22 +195,20 @@ class _Run:
         if names is not None:
             chosen = settings.model_copy(update={"strategies": tuple(names), "bid_value": None})
         strategies = strategies_of(chosen, posterior, self.plan)
-        lengths = episodes(auctions, settings)
+        lengths, n = episodes(stream, settings), length(stream)
         if self._history is not None:
-            parts = (
-                len(lengths) if isinstance(lengths, list) else -(-len(auctions) // (lengths or len(auctions)))
-            )
-            each = len(auctions) // parts if lengths else None
-            strategies = tuned(strategies, self._history, terms.total(parts) / len(auctions), each)
+            parts = len(lengths) if isinstance(lengths, list) else -(-n // (lengths or n))
+            each = n // parts if lengths else None
+            strategies = tuned(strategies, self._history, terms.total(parts) / n, each)
         done = 0
 
         def progress(played: int) -> None:
             nonlocal done
             done += played
-            self.on_step(done, len(auctions), "bidding")
+            self.on_step(done, n, "bidding")
 
         return simulate(
-            auctions,
+            stream,
             strategies,
             terms,
             episode_length=lengths,
@@ -231,16 +221,17 @@ class _Run:
 
     def models(self, budget: float) -> tuple[ModelRow, ...]:
         """The same auctions bid on with other models."""
-        world = replace(self._world, hidden=None)
-        asked: dict[str, Auctions] = {"the model": world}
+        stream = [replace(chunk, hidden=None) for chunk in self._world]
+        asked: dict[str, Stream] = {"the model": stream}
         if self.settings.miscalibration is not None:
             scale, shift = self.settings.miscalibration
-            asked[f"the model, logits times {scale:g} plus {shift:g}"] = seen(world, self.settings)
+            asked[f"the model, logits times {scale:g} plus {shift:g}"] = seen(stream, self.settings)
+        world = joined(stream)
         clicks = 0 if world.click is None else int(np.sum(world.click))
         if world.click is not None and _FEWEST_CLICKS <= clicks <= world.click.size - _FEWEST_CLICKS:
-            asked[_RECALIBRATED] = recalibrated_in_hindsight(world)
+            asked[_RECALIBRATED] = [recalibrated_in_hindsight(world)]
         if world.true_click_probability is not None:
-            asked["the true click probabilities"] = joined(list(truthful_sight([world])))
+            asked["the true click probabilities"] = list(truthful_sight(stream))
         if len(asked) < 2:
             return ()
         # One that paces, which no common bias can harm, and one that bids what it believes, if that is money.
@@ -254,14 +245,14 @@ class _Run:
         return tuple(
             ModelRow(
                 name,
-                self.of(budget, auctions, len(self._plain), names=judges).strategies,
+                self.of(budget, found, length(self._plain), names=judges).strategies,
                 ("clicks", "value") if known else ("clicks",),
             )
-            for name, auctions in asked.items()
+            for name, found in asked.items()
         )
 
     @cached_property
-    def _world(self) -> Auctions:
+    def _world(self) -> Stream:
         return changed(self._plain, self.settings, self.settings.seed)
 
 

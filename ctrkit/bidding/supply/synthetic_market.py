@@ -43,7 +43,8 @@ class SyntheticMarket:
     """A stationary market: the same slots, prices and truth in law at every moment, more or fewer an hour.
 
     A slot has a context u [D], each of K ads two vectors a and b [D], all standard normal, and the model's
-    last layer reads h = (u + a + u∘b) / √3. A click has the logit φ·w with φ = (h, 1).
+    last layer reads h = (u + a + u∘b) / √3, told in single precision, as by a network. A click has the logit
+    φ·w with φ = (h, 1).
 
     What the model knows is a posterior N(m, Λ⁻¹) of w, that of `training` impressions after the prior of
     a `Population`; the truth is w = m + model_error · (a draw from N(0, Λ⁻¹)). So for a model_error of 1
@@ -172,7 +173,7 @@ class SyntheticMarket:
             market_price=self.prices.draw(rng, n, quality) if slot_price is None else slot_price[:, 0],
             click_probability=believed,
             value_of_click=np.broadcast_to(world.value_of_click, true.shape),
-            hidden=hidden,
+            hidden=hidden.astype(np.float32),
             timestamp=timestamp,
             click=click.astype(np.float64),
             conversion=happens.astype(np.float64) if self.conversion_rate else None,
