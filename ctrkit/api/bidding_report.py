@@ -75,6 +75,8 @@ def bidding_report(
     if models:
         tables.append(_models(models))
     details = [_rates(strategies)]
+    if repeats is not None:
+        details.append(_all_over_seeds(repeats))
     if any(one.regret_split is not None for one in strategies):
         details.append(_regret(simulation))
     best = max(strategies, key=lambda one: one.value)
@@ -168,12 +170,18 @@ def _over_seeds(repeats: Repeats) -> Table:
     return Table(title, ("strategy", *map(_title, shown)), tuple(rows))
 
 
+def _all_over_seeds(repeats: Repeats) -> Table:
+    kpis = dict.fromkeys(kpi for means in repeats.means.values() for kpi in means)
+    rows = ((_title(kpi), *(_mean(means.get(kpi)) for means in repeats.means.values())) for kpi in kpis)
+    return Table(f"All KPIs over the {repeats.seeds} seeds", ("KPI", *repeats.means), tuple(rows))
+
+
 def _differences(repeats: Repeats) -> Table:
     by_strategy: dict[str, dict[str, PairedDifference]] = {}
     for one in repeats.differences:
         by_strategy.setdefault(one.strategy, {})[one.kpi] = one
     rows = [
-        (strategy, _interval(found["value"]), *(_interval(found.get("clicks")),), _p(found["value"]))
+        (strategy, _interval(found["value"]), _interval(found.get("clicks")), _p(found["value"]))
         for strategy, found in by_strategy.items()
     ]
     return Table(

@@ -84,7 +84,10 @@ def test_budgets_that_are_none(tmp_path: Path, budget: str) -> None:
 
 
 def test_seeds_are_markets_or_resamples(tmp_path: Path, log: pl.DataFrame) -> None:
-    content = run(tmp_path, "seeds=3", "strategies=[truthful,dual]").to_dict()["over_seeds"]
+    result = run(tmp_path, "seeds=3", "strategies=[truthful,dual]")
+    content = result.to_dict()["over_seeds"]
+    (table,) = (one for one in result.report().details if one.title == "All KPIs over the 3 seeds")
+    assert {"win rate", "eCPC", "eCPM", "ROAS", "regret", "budget used"} <= {row[0] for row in table.rows}
     assert (content["kind"], content["seeds"], content["reference"]) == ("markets", 3, "truthful")
     # The first is no seed of its own: market i is that of the seed i further on.
     values = [
