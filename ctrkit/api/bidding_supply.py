@@ -13,6 +13,7 @@ from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.model import Model
 from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.bidding import Auctions
+from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.repeats import Kind
 from ctrkit.bidding.supply import (
     SyntheticMarket,
@@ -22,7 +23,6 @@ from ctrkit.bidding.supply import (
     resampled,
     shocked,
 )
-from ctrkit.bidding.supply.rows import joined
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.tables import TableLike

@@ -20,9 +20,9 @@ from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supp
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result, write_run
 from ctrkit.bidding import SimulationResult, SpendPlan, simulate
+from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.repeats import Repeats, over_seeds
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
-from ctrkit.bidding.supply.rows import joined
 from ctrkit.bidding.sweep import BudgetRun, sweep_table
 from ctrkit.config import load_config
 from ctrkit.errors import ConfigError

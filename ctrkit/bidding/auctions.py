@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -136,20 +137,21 @@ _ANY_SIGN = ("timestamp", "earned", "hidden", "true_value")
 _MOST_USERS = 1 << 31
 
 
-def concatenate(first: Auctions, second: Auctions) -> Auctions:
-    """Two chunks as one.
+def joined(parts: Sequence[Auctions]) -> Auctions:
+    """Chunks as one, in their order; a single one is not copied.
 
     Raises:
-        DataError: when one knows a column that the other does not.
+        DataError: when some know a column that others do not.
     """
-    if not len(first) or not len(second):
-        return first if len(first) else second
+    if len(parts) == 1:
+        return parts[0]
     columns: list[Any] = []
     for name in _FIELDS:
-        a, b = getattr(first, name), getattr(second, name)
-        if (a is None) != (b is None):
+        pieces = [getattr(part, name) for part in parts]
+        known = [piece for piece in pieces if piece is not None]
+        if known and len(known) < len(pieces):
             raise DataError("some chunks of auctions have it and some have not", column=name)
-        columns.append(None if a is None else np.concatenate([a, b]))
+        columns.append(np.concatenate(known) if known else None)
     return Auctions(*columns)
 
 
@@ -277,8 +279,10 @@ def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) 
 
 
 def _check_range(values: NDArray[Any], name: str, low: float, high: float, first_row: int) -> None:
-    good = np.isfinite(values) & (values >= low) & (values <= high)
-    if not good.all():
+    # Of what is no number both are none, and so within nothing.
+    least, most = values.min(initial=0), values.max(initial=0)
+    if not (low <= least and most <= high and np.isfinite(least) and np.isfinite(most)):
+        good = np.isfinite(values) & (values >= low) & (values <= high)
         row, *rest = (int(index) for index in np.argwhere(~good)[0])
         wanted = f"in [{low:g}, {high:g}]" if high == 1 else "finite and at least 0" if low == 0 else "finite"
         raise DataError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, repeat, takewhile
 
-from ctrkit.bidding.auctions import Auctions, concatenate
+from ctrkit.bidding.auctions import Auctions, joined
 from ctrkit.errors import ConfigError
 
 
@@ -56,21 +57,31 @@ def cut(
     """
     # Where no length is known, an episode has no end.
     given = repeat(episode_length) if isinstance(episode_length, int) else iter(episode_length or (1 << 62,))
-    waiting: Auctions | None = None
-    index = received = left = 0
+    waiting: deque[Auctions] = deque()
+    index = received = held = left = 0
     episode, opens = -1, False
 
-    def take(auctions: Auctions) -> Tick:
-        nonlocal index, left, opens
-        tick = Tick(auctions, index, episode, opens)
-        index, left, opens = index + 1, left - len(auctions), False
+    def take(n: int) -> Tick:
+        """The next n auctions; of chunks only what they share a tick with is copied."""
+        nonlocal index, held, left, opens
+        parts, missing = [], n
+        while missing:
+            head = waiting.popleft()
+            if len(head) > missing:
+                waiting.appendleft(head[missing:])
+            parts.append(head[:missing])
+            missing -= len(parts[-1])
+        tick = Tick(joined(parts), index, episode, opens)
+        index, held, left, opens = index + 1, held - n, left - n, False
         return tick
 
     for chunk in chunks:
         chunk.check(first_row=received)
         received += len(chunk)
-        waiting = chunk if waiting is None else concatenate(waiting, chunk)
-        while len(waiting):
+        held += len(chunk)
+        if len(chunk):
+            waiting.append(chunk)
+        while held:
             if not left:
                 left, episode, opens = next(given, 0), episode + 1, True
                 if not left:
@@ -78,9 +89,8 @@ def cut(
                         f"there are more auctions than the {episode} episodes have",
                         mend="Give the length of every episode",
                     )
-            if len(waiting) < (wanted := min(size, left)):
+            if held < (wanted := min(size, left)):
                 break
-            now, waiting = waiting[:wanted], waiting[wanted:]
-            yield take(now)
-    if waiting is not None and len(waiting):
-        yield take(waiting)
+            yield take(wanted)
+    if held:
+        yield take(held)

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.supply import SyntheticMarket
-from ctrkit.bidding.supply.rows import joined
 from ctrkit.errors import ConfigError, CtrkitError, DataError
 
 MARKET = "auctions=4000,ads=4,dimensions=4,click_rate=0.05,days=2"

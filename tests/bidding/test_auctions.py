@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log
-from ctrkit.bidding.auctions import concatenate, user_codes
+from ctrkit.bidding.auctions import joined, user_codes
 from ctrkit.errors import DataError
 
 LOG = {
@@ -121,13 +121,13 @@ def test_users_and_slots_go_along() -> None:
         page[:, 0], np.full((3, 1), 0.1), np.ones((3, 1)), user=np.array([4, 0, 4]), slot_price=page
     )
     auctions.check()
-    whole = concatenate(auctions[:2], auctions[2:])
+    whole = joined([auctions[:2], auctions[2:]])
     assert whole.user is not None
     assert whole.slot_price is not None
     assert whole.user.tolist() == [4, 0, 4]
     np.testing.assert_array_equal(whole.slot_price, page)
     with pytest.raises(DataError) as error:
-        concatenate(auctions, Auctions(np.ones(1), np.ones((1, 1)), np.ones((1, 1))))
+        joined([auctions, Auctions(np.ones(1), np.ones((1, 1)), np.ones((1, 1)))])
     assert error.value.column in ("user", "slot_price")
 
 

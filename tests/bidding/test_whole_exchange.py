@@ -26,10 +26,10 @@ from ctrkit.bidding import (
     parse_strategy,
     simulate,
 )
+from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.clearing import clear
 from ctrkit.bidding.frequency import DAY
 from ctrkit.bidding.supply import Shock, SyntheticMarket, shocked
-from ctrkit.bidding.supply.rows import joined
 from ctrkit.errors import ConfigError, DataError
 
 MARKET = SyntheticMarket(

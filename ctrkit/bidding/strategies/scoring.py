@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,25 +73,40 @@ def shares(calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, r
 
     Args: as of `best_under`.
     """
-    count, ads = len(weights), calibrated.shape[1]
-    draws = np.broadcast_to(np.arange(count), (len(rows), count))
-    ad, _ = best_under(calibrated, hidden, worth, weights, rows, draws)
-    ad += np.arange(len(rows))[:, None] * ads
-    return np.bincount(ad.ravel(), minlength=len(rows) * ads).reshape(len(rows), ads) / count
+    found = np.zeros((len(rows), calibrated.shape[1]))
+    _shares(
+        np.ascontiguousarray(calibrated),
+        np.ascontiguousarray(hidden),
+        np.asarray(worth, np.float64),
+        np.ascontiguousarray(weights.T),
+        np.ascontiguousarray(rows),
+        found,
+    )
+    return found
+
+
+def _read(axes: int, number: str = "float64", layout: Literal["C", "A"] = "C") -> Any:
+    """Numba's type of an array that is read."""
+    from numba import types
+
+    return types.Array(getattr(types, number), axes, layout, readonly=True)
 
 
 def _types() -> object:
     from numba import types
 
-    def read(number: Any, axes: int) -> Any:
-        return types.Array(number, axes, "C", readonly=True)
-
-    worth = types.Array(types.float64, 2, "A", readonly=True)
-    matrix, rows, draws = read(types.float64, 2), read(types.intp, 1), read(types.intp, 2)
     written = types.Array(types.intp, 2, "C"), types.Array(types.float64, 2, "C")
     return [
-        types.void(matrix, read(width, 3), worth, matrix, rows, draws, *written)
-        for width in (types.float32, types.float64)
+        types.void(
+            _read(2),
+            _read(3, width),
+            _read(2, layout="A"),
+            _read(2),
+            _read(1, "intp"),
+            _read(2, "intp"),
+            *written,
+        )
+        for width in ("float32", "float64")
     ]
 
 
@@ -129,3 +144,52 @@ def _best_under(
                     if now > most or (now == most and logit[k] > logit[best]):
                         best, most = k, now
             ad[j, r], value[j, r] = best, most
+
+
+def _types_of_shares() -> object:
+    from numba import types
+
+    written = types.Array(types.float64, 2, "C")
+    return [
+        types.void(_read(2), _read(3, width), _read(2, layout="A"), _read(2), _read(1, "intp"), written)
+        for width in ("float32", "float64")
+    ]
+
+
+@kernel(_types_of_shares, reorder=True)
+def _shares(
+    calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices, found: Floats
+) -> None:
+    """Fill `found`, which is 0; weights [D + 1, R], so that all draws are scored at once."""
+    ads, width, count = hidden.shape[1], hidden.shape[2], weights.shape[1]
+    logit, top, likeliest = np.empty((ads, count)), np.empty(count), np.empty(count, np.int64)
+    for j in range(rows.shape[0]):
+        i = rows[j]
+        alike = True
+        for k in range(ads):
+            alike = alike and worth[i, k] == worth[i, 0]
+            for r in range(count):
+                logit[k, r] = weights[width, r]
+            for d in range(width):
+                x = hidden[i, k, d]
+                for r in range(count):
+                    logit[k, r] += x * weights[d, r]
+            for r in range(count):
+                logit[k, r] += calibrated[i, k]
+                better = k == 0 or logit[k, r] > top[r]
+                top[r] = logit[k, r] if better else top[r]
+                likeliest[r] = k if better else likeliest[r]
+        for r in range(count):
+            best = likeliest[r]
+            if not alike:
+                most = worth[i, best] / (1.0 + np.exp(-top[r]))
+                # Only a click that is worth more can make up for being less likely.
+                least = worth[i, best]
+                for k in range(ads):
+                    if worth[i, k] > least and logit[k, r] > -np.inf:
+                        now = worth[i, k] / (1.0 + np.exp(-logit[k, r]))
+                        if now > most or (now == most and logit[k, r] > logit[best, r]):
+                            best, most = k, now
+            found[j, best] += 1.0
+        for k in range(ads):
+            found[j, k] /= count

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.auctions import Auctions, joined
 
 _NAMES = tuple(field.name for field in fields(Auctions))
 
@@ -39,14 +39,3 @@ def recut(chunks: Iterator[Auctions], size: int) -> Iterator[Auctions]:
             held += len(chunk) - start
     if waiting:
         yield joined(waiting)
-
-
-def joined(parts: Sequence[Auctions]) -> Auctions:
-    """Chunks as one, in their order; they all know the same columns."""
-    if len(parts) == 1:
-        return parts[0]
-    columns: list[Any] = []
-    for name in _NAMES:
-        pieces = [getattr(part, name) for part in parts]
-        columns.append(None if pieces[0] is None else np.concatenate(pieces))
-    return Auctions(*columns)
