@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +24,7 @@ from ctrkit.bidding.slots import effect_of, examined, minimum_bid, page_prices
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
 from ctrkit.bidding.strategies.base import Bids, Indices, Outcomes, of_ad
 from ctrkit.bidding.terms import Terms
-from ctrkit.bidding.ticks import edges
+from ctrkit.bidding.ticks import Tick
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -51,7 +50,6 @@ class StrategyLedger:
         self.spent = self._spent_before = 0.0  # in this episode, and in those before
         self._budgets: list[float] = []
         self._auctions = 0
-        self._opens = False
         self._queue = FeedbackQueue(terms.feedback_delay)
         self._shown = None if terms.frequency_cap is None else Shown(terms.frequency_cap)
         self._notes: list[str] = []
@@ -66,7 +64,6 @@ class StrategyLedger:
             part: they are of all that are expected still.
         """
         self._end_episode()
-        self._opens = True
         self._budgets.append(self.terms.budget_of(part, self._spent_before))
         if self.budget <= 0:  # nothing is left for it, and nothing is bid
             return
@@ -86,13 +83,12 @@ class StrategyLedger:
         """Of this episode."""
         return self._budgets[-1]
 
-    def play(self, auctions: Auctions) -> None:
-        """Bid on auctions tick by tick: clear each tick, and learn from it."""
-        if self._replayed(auctions):
+    def play(self, piece: Tick) -> None:
+        """Bid on a piece of the stream tick by tick: clear each tick, and learn from it."""
+        if self._replayed(piece.auctions):
             return
         terms = self.terms
-        for start, end in self.ticks(len(auctions)):
-            now = auctions[start:end]
+        for now in piece.divided(self.tick):
             bids = self.decide(now)
             audience = None if self._shown is None else self._shown.meet(now.user, now.timestamp)
             cleared = clear(
@@ -100,11 +96,6 @@ class StrategyLedger:
                 terms.integer_bids, terms.rule, slot_price=now.slot_price, audience=audience,
             )  # fmt: skip
             self.settle(now, bids, cleared)
-
-    def ticks(self, n: int) -> Iterator[tuple[int, int]]:
-        """Begin and end of the ticks of the next n auctions."""
-        opens, self._opens = self._opens, False
-        return pairwise(edges(n, self.tick, opens))
 
     def decide(self, now: Auctions) -> Bids:
         """The bids of a tick."""
@@ -282,25 +273,24 @@ _EVENT_COLUMNS = (
 )  # fmt: skip
 
 
-def play_together(ledgers: Sequence[StrategyLedger], auctions: Auctions, first: int) -> None:
+def play_together(ledgers: Sequence[StrategyLedger], piece: Tick, first: int) -> None:
     """Play strategies that bid against each other, with the same terms and ticks.
 
     Args:
-        first: number of the first auction in the stream.
+        first: number of the piece's first auction in the stream.
 
     Raises:
         ConfigError: pages with several slots.
     """
     terms = ledgers[0].terms
-    ticks = [list(ledger.ticks(len(auctions))) for ledger in ledgers]
-    for start, end in ticks[0]:
-        now = auctions[start:end]
+    for now in piece.divided(ledgers[0].tick):
         bids = [ledger.decide(now) for ledger in ledgers]
         contest = clear_together(
             np.stack([one.amount for one in bids]), now.market_price,
             [ledger.budget for ledger in ledgers], [ledger.spent for ledger in ledgers],
-            terms.largest_bid, terms.integer_bids, terms.rule, first=first + start,
+            terms.largest_bid, terms.integer_bids, terms.rule, first=first,
         )  # fmt: skip
+        first += len(now)
         for ledger, one, cleared, met in zip(ledgers, bids, contest.cleared, contest.met, strict=True):
             ledger.settle(now, one, cleared, met)
 

@@ -59,15 +59,6 @@ class MarketLedger:
         names = ["episode", "tick", "market_price", *(["timestamp"] if "timestamp" in self._columns else [])]
         return pl.DataFrame({name: self._columns[name] for name in names}).with_row_index("auction")
 
-    def best_value(self, episode: slice) -> Floats:
-        """[n], of the best ad."""
-        return self._columns["best_value"][episode]
-
-    def least_price(self, episode: slice) -> Floats:
-        """[n], at what the best slots could be had: by a bid of just so much, whatever the rule; infinite
-        where they could not."""
-        return self._columns["least_price"][episode, 0]
-
     def bounds(self) -> list[slice]:
         """The auctions of each episode."""
         starts = np.flatnonzero(np.diff(self._columns["episode"], prepend=-1))
@@ -87,8 +78,9 @@ class MarketLedger:
         return [(self._optimum(rows, own), own) for rows, own in zip(episodes, budgets, strict=True)]
 
     def plain(self, rows: slice) -> tuple[Floats, Floats]:
-        """Values and prices of the best slots; what cannot be had is worth nothing."""
-        value, price = self.best_value(rows), self.least_price(rows)
+        """Values of the best ads, and prices at which the best slots could be had: by a bid of just so much,
+        whatever the rule. What cannot be had is worth nothing."""
+        value, price = self._columns["best_value"][rows], self._columns["least_price"][rows, 0]
         had = np.isfinite(price)
         return np.where(had, value, 0.0), np.where(had, price, 0.0)
 
@@ -96,7 +88,7 @@ class MarketLedger:
         cap, effects = self.terms.frequency_cap, self.terms.rule.slot_effects
         if cap is None and len(effects) == 1:
             return hindsight_optimum(*self.plain(rows), budget)
-        value, price = self.best_value(rows), self._columns["least_price"][rows]
+        value, price = self._columns["best_value"][rows], self._columns["least_price"][rows]
         if cap is None:
             return hindsight_optimum_shown(value, price, budget, slot_effects=effects)
         user, timestamp = (self._columns.get(name) for name in ("user", "timestamp"))

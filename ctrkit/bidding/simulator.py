@@ -88,10 +88,10 @@ def simulate(
             for ledger in ledgers:
                 ledger.begin_episode(min(length, left), min(length, left) / left)
         if together:
-            play_together(ledgers, now.auctions, market.auctions)
+            play_together(ledgers, now, market.auctions)
         else:
             for ledger in ledgers:
-                ledger.play(now.auctions)
+                ledger.play(now)
         market.record(now)
         if progress is not None:
             progress(len(now.auctions))

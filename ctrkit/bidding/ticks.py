@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, repeat, takewhile
+from itertools import count, pairwise, repeat, takewhile
 
 from ctrkit.bidding.auctions import Auctions, joined
 from ctrkit.errors import ConfigError
@@ -24,6 +24,11 @@ class Tick:
     index: int
     episode: int
     opens_episode: bool
+
+    def divided(self, size: int) -> Iterator[Auctions]:
+        """The ticks of `size` auctions in a larger piece, see `edges`."""
+        for start, end in pairwise(edges(len(self.auctions), size, self.opens_episode)):
+            yield self.auctions[start:end]
 
 
 # Auctions of the shortest tick at the start of an episode.
