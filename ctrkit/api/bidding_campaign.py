@@ -10,8 +10,7 @@ import numpy as np
 from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.bidding_supply import Stream
 from ctrkit.bidding import Auctions, BidStrategy, SpendPlan, parse_strategy
-from ctrkit.bidding.auctions import Floats
-from ctrkit.bidding.frequency import DAY
+from ctrkit.bidding.auctions import DAY, Floats
 from ctrkit.bidding.strategies import History
 from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError
@@ -21,7 +20,6 @@ from ctrkit.tables import read_table
 
 _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
-_HOUR = 3600.0
 PLAN = LogSchema(
     "spend plan",
     (
@@ -103,10 +101,15 @@ def spend_plan(settings: BiddingConfig, stream: Stream) -> SpendPlan | None:
             "a plan by hour is for days, and episodes are of a fixed length", mend="Leave episode_length out"
         )
     table = PLAN.apply(read_table(settings.pacing), settings.pacing)
+    if (again := table["hour"].is_duplicated()).any():
+        raise DataError(
+            f"hour {table['hour'].filter(again)[0]} is given twice",
+            file=settings.pacing,
+            column="hour",
+            row=int(again.arg_max() or 0),
+            mend="Give one row an hour, as in the plan.parquet of plan-budget",
+        )
     shares = dict(zip(table["hour"].to_list(), table["share"].to_list(), strict=True))
     timestamp = _timestamp(stream, "a plan by hour", "pace evenly")
-    if settings.daily_budget is None:
-        return SpendPlan.by_hour(shares, timestamp)
-    hour = (timestamp // _HOUR).astype(np.int64) % 24
-    by_hour = np.array([shares.get(h, 0.0) for h in range(24)])
-    return SpendPlan(by_hour, np.bincount(hour, minlength=24).astype(np.float64))
+    plan = SpendPlan.by_hour if settings.daily_budget is None else SpendPlan.of_day
+    return plan(shares, timestamp)

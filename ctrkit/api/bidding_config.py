@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from ctrkit.bidding import AuctionRule, FrequencyCap, Terms
+from ctrkit.bidding.auctions import DAY, HOUR
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError
 
-_SECONDS: Final = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
+_SECONDS: Final = {"hour": HOUR, "day": DAY, "week": 7 * DAY}
 
 
 def _split(value: Any) -> Any:

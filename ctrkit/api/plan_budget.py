@@ -16,6 +16,7 @@ from ctrkit.api.model import Model
 from ctrkit.api.results import Result, write_run
 from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.bidding import budget_plan as planning
+from ctrkit.bidding.auctions import DAY, HOUR
 from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
@@ -41,7 +42,6 @@ CAMPAIGN_COLUMNS = (
     "candidate_advertiser", "candidate_ad_advertiser",
 )  # fmt: skip
 _ALL = "all"
-_HOUR, _DAY = 3600, 86_400
 # A fitted curve this far from a given point, as a part of its largest value, is told of.
 _MOVED = 1e-6
 _BINDINGS = 12
@@ -267,8 +267,8 @@ def _curves_of_auctions(
     hour, days = np.zeros(table.height, np.int64), 1
     if "timestamp" in table.columns:
         time = table["timestamp"].to_numpy().astype(np.float64)
-        hour = (time % _DAY // _HOUR).astype(np.int64)
-        days = max(1, round((time[-1] - time[0]) / _DAY))
+        hour = (time % DAY // HOUR).astype(np.int64)
+        days = max(1, round((time[-1] - time[0]) / DAY))
     else:
         notes += ("The log has no times: the plan is for one hour, 0, that stands for all.",)
     if days > 1:

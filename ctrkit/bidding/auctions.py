@@ -16,6 +16,9 @@ from ctrkit.tables import TableLike, name_of, read_table
 
 Floats: TypeAlias = NDArray[np.float64]
 
+# Of timestamps, in seconds.
+HOUR, DAY = 3600, 86_400
+
 
 @dataclass(frozen=True)
 class Slots:

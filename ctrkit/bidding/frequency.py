@@ -13,8 +13,6 @@ from ctrkit.errors import ConfigError, DataError
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
-DAY = 86_400.0
-
 
 @dataclass(frozen=True)
 class FrequencyCap:

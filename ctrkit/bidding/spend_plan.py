@@ -9,11 +9,12 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.bidding.auctions import HOUR
 from ctrkit.errors import ConfigError, DataError
 
 Floats: TypeAlias = NDArray[np.float64]
 
-HOUR, HOURS = 3600.0, 24
+HOURS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,18 +89,7 @@ class SpendPlan:
             ConfigError: an hour that the day has not, shares out of range, or none where there are auctions.
             DataError: times that are not finite or not in their order.
         """
-        if isinstance(share_of_hour, Mapping):
-            if unknown := [hour for hour in share_of_hour if hour not in range(HOURS)]:
-                raise ConfigError(f"a day has no hour {unknown[0]}", mend="Give hours from 0 to 23, in UTC")
-            share = np.array([share_of_hour.get(hour, 0.0) for hour in range(HOURS)], np.float64)
-        else:
-            share = np.asarray(share_of_hour, np.float64)
-        if share.shape != (HOURS,):
-            raise ConfigError(
-                f"the shares by hour have the shape {share.shape}", mend="Give one for each of 24 hours"
-            )
-        # Also those of hours that have no auctions, so that a wrong table is told whatever the log.
-        cls(share)
+        share = _of_a_day(share_of_hour)
         time = np.asarray(timestamps, np.float64)
         wrong = ~np.isfinite(time)
         wrong[1:] |= time[1:] < time[:-1]
@@ -114,6 +104,18 @@ class SpendPlan:
         hour, auctions = np.unique(np.floor(time / HOUR).astype(np.int64), return_counts=True)
         return cls(share[hour % HOURS], auctions.astype(np.float64))
 
+    @classmethod
+    def of_day(cls, share_of_hour: Mapping[int, float] | ArrayLike, timestamps: ArrayLike) -> Self:
+        """The plan of episodes that are days (UTC), with the traffic by hour of all their auctions together.
+
+        Args: as of `by_hour`; the timestamps in any order.
+
+        Raises:
+            ConfigError: as `by_hour`.
+        """
+        hour = np.floor(np.asarray(timestamps, np.float64) / HOUR).astype(np.int64) % HOURS
+        return cls(_of_a_day(share_of_hour), np.bincount(hour, minlength=HOURS).astype(np.float64))
+
     def spent(self, gone: float) -> float:
         """The part of the budget that is to be spent when this part of the episode's auctions is over."""
         if self.at_once:
@@ -127,3 +129,24 @@ class SpendPlan:
             return 1.0
         now, next_ = self.spent(begun), self.spent(then)
         return (1.0 - now) / (next_ - now) if next_ > now else np.inf
+
+
+def _of_a_day(share_of_hour: Mapping[int, float] | ArrayLike) -> Floats:
+    """The shares [24] of the hours of a day.
+
+    Raises:
+        ConfigError: an hour that the day has not, or shares out of range.
+    """
+    if isinstance(share_of_hour, Mapping):
+        if unknown := [hour for hour in share_of_hour if hour not in range(HOURS)]:
+            raise ConfigError(f"a day has no hour {unknown[0]}", mend="Give hours from 0 to 23, in UTC")
+        share = np.array([share_of_hour.get(hour, 0.0) for hour in range(HOURS)], np.float64)
+    else:
+        share = np.asarray(share_of_hour, np.float64)
+    if share.shape != (HOURS,):
+        raise ConfigError(
+            f"the shares by hour have the shape {share.shape}", mend="Give one for each of 24 hours"
+        )
+    # Also those of hours that have no auctions, so that a wrong table is told whatever the log.
+    SpendPlan(share)
+    return share

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from ctrkit.bidding.auctions import DAY, HOUR
 from ctrkit.bidding.regret import PARTS, RegretSplit
 from ctrkit.bidding.repeats import Repeats
 from ctrkit.bidding.sweep import OPTIMUM
@@ -22,7 +23,6 @@ from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _colour
 
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
 _LABEL = 30
-_HOUR, _DAY = 3600, 86_400
 # Equal parts of the stream, where there are no hours to go by.
 _PIECES = 24
 _BINS = 60
@@ -103,8 +103,8 @@ def win_rate_figure(events: pl.DataFrame) -> Figure:
     """
     names = _strategies(events)
     canvas, (axes,) = _lines_canvas(len(names), 7.8, 3.3)
-    has_hours = "timestamp" in events.columns and _span(events["timestamp"]) >= 2 * _HOUR
-    place = pl.col("timestamp").mod(_DAY) // _HOUR if has_hours else _piece(_PIECES)
+    has_hours = "timestamp" in events.columns and _span(events["timestamp"]) >= 2 * HOUR
+    place = pl.col("timestamp").mod(DAY) // HOUR if has_hours else _piece(_PIECES)
     rates = events.group_by("strategy", place.alias("place"), maintain_order=True).agg(pl.col("won").mean())
     for index, name in enumerate(names):
         of_name = rates.filter(strategy=name).sort("place")

@@ -151,6 +151,15 @@ def test_pacing_as_soon_as_possible_and_by_a_plan(tmp_path: Path) -> None:
     assert by_day.sum() <= 6
 
 
+@pytest.mark.parametrize("daily", [(), ("daily_budget=4",)])
+def test_plans_that_are_none(tmp_path: Path, daily: tuple[str, ...]) -> None:
+    plan = tmp_path / "plan.csv"
+    for hours, says in (([9, 20, 9], "hour 9 is given twice"), ([9, 24], "no hour 24")):
+        pl.DataFrame({"hour": hours, "share": [1.0] * len(hours)}).write_csv(plan)
+        with pytest.raises(CtrkitError, match=says):
+            run(tmp_path, f"pacing={plan}", "strategies=[dual]", *daily)
+
+
 def test_a_history_tunes(tmp_path: Path, log: pl.DataFrame) -> None:
     wrong = "strategies=['dual:initial_multiplier=1000']"
     cold = run(tmp_path, wrong, market=None, auctions=log, budget=5).to_dict()["strategies"][0]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctrkit.bidding.auctions import DAY
 from ctrkit.bidding.clearing import clear
-from ctrkit.bidding.frequency import DAY, FrequencyCap, Shown, best_of_each
+from ctrkit.bidding.frequency import FrequencyCap, Shown, best_of_each
 from ctrkit.errors import ConfigError, DataError
 
 # Compiled before hypothesis looks at the clock.

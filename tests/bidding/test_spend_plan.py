@@ -205,3 +205,16 @@ def test_times_that_are_none(time: list[float]) -> None:
     with pytest.raises(DataError) as error:
         SpendPlan.by_hour(np.ones(24), time)
     assert error.value.row == 2
+
+
+def test_a_plan_of_days_has_their_hours_and_the_traffic_of_all() -> None:
+    """Two days of 24 hours: hour 9 has one auction and then three, hour 20 two and none."""
+    day = 86_400
+    timestamps = [9 * 3600, *[20 * 3600] * 2, *[day + 9 * 3600 + 60] * 3]
+    plan = SpendPlan.of_day({9: 1.0, 20: 3.0, 3: 9.0}, timestamps)
+    # Four auctions of six are in hour 9, which has a quarter of what hours with auctions share.
+    assert plan.spent(4 / 6) == pytest.approx(0.25)
+    assert plan.spent(1.0) == pytest.approx(1.0)
+    assert plan.spent(5 / 6) == pytest.approx(0.625)
+    with pytest.raises(ConfigError, match="no hour 24"):
+        SpendPlan.of_day({24: 1.0}, timestamps)

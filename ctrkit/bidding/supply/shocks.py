@@ -9,11 +9,10 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.auctions import HOUR, Auctions
 from ctrkit.bidding.supply.outcomes import Aftermath, clicks_of
 from ctrkit.bidding.supply.rows import picked
 from ctrkit.bidding.supply.settings import need, read_number, read_settings
-from ctrkit.bidding.supply.traffic import HOUR
 from ctrkit.errors import ConfigError, DataError, nearest
 
 Floats: TypeAlias = NDArray[np.float64]

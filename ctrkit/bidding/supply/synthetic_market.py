@@ -13,11 +13,11 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.auctions import DAY, Auctions
 from ctrkit.bidding.supply.prices import PriceModel, parse_price_model
 from ctrkit.bidding.supply.rows import recut
 from ctrkit.bidding.supply.settings import need, need_above, read_count, read_number, read_settings
-from ctrkit.bidding.supply.traffic import DAY, TRAFFIC, TrafficShape
+from ctrkit.bidding.supply.traffic import TRAFFIC, TrafficShape
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 from ctrkit.policies.logistic_bandit import Population

@@ -9,12 +9,12 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.bidding.auctions import DAY, HOUR
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.metrics.checks import as_column
 
 Floats: TypeAlias = NDArray[np.float64]
 
-HOUR, DAY = 3600, 86_400
 HOURS: Final = {"day": 24, "week": 168}
 # 1970-01-01 was a Thursday, and weeks begin on Mondays.
 _THURSDAY = 3 * 24
