@@ -106,6 +106,7 @@ def write_logs(
 ) -> tuple[Path, ...]:
     """Write `<strategy>/impressions.parquet` and, where its chances are known, `<strategy>/bandit.parquet`.
 
+    A bandit log of an earlier run of the same strategy is removed where there is none now; nothing else is.
     A strategy that won nothing has no logs, and none has where the auction log does not know clicks. Each
     file is there whole or not at all; characters that a folder's name cannot have everywhere become `_`.
 
@@ -126,6 +127,8 @@ def write_logs(
         paths.append(write_table(impressions, home / "impressions.parquet"))
         if _drew(won) and "candidates" in table.columns:
             paths.append(write_table(bandit_log(table, own, strategy), home / "bandit.parquet"))
+        else:
+            (home / "bandit.parquet").unlink(missing_ok=True)
     return tuple(paths)
 
 

@@ -94,7 +94,7 @@ class LogSupply(Supply):
         return self._plain
 
     def drawn(self, seed: int) -> Stream:
-        return list(resampled(self._plain, seed))
+        return list(resampled(self._plain, self._settings.seed + seed))
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
         return None if self.model is None else self.model.posterior
@@ -147,7 +147,7 @@ def open_supply(
     """The log, scored, or the market of a text.
 
     Raises:
-        ConfigError: a market beside a log or a model, or a text that is none.
+        ConfigError: a market beside a log, a model or a value of clicks, or a text that is none.
         DataError: a log that cannot be read.
     """
     if market is None:
@@ -157,7 +157,13 @@ def open_supply(
             "a made-up market has auctions and a model of its own, and a log or a model is given too",
             mend="Leave out --market, or --replay and --model",
         )
-    return MarketSupply(parse_market(market))
+    if settings.value_per_click is not None:
+        raise ConfigError(
+            "what a click is worth is set by the made-up market itself, and value_per_click is given too",
+            mend=f"Give --market value={settings.value_per_click:g}",
+        )
+    made_up = parse_market(market)
+    return MarketSupply(replace(made_up, seed=made_up.seed + settings.seed))
 
 
 def length(stream: Stream) -> int:

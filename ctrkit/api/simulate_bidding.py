@@ -121,18 +121,16 @@ def simulate_bidding(
         raise ConfigError("a sweep of budgets runs one seed", mend="Leave out the seeds, or give one budget")
     supply = open_supply(auctions, model, market, settings, on_step)
     run = _Run(supply, settings, on_step)
-    for earlier in (Path(out) / "logs").glob("*/*.parquet"):  # of a run into the same folder
-        earlier.unlink()
-    result: BiddingResult | BudgetSweepResult
-    if len(amounts) > 1:
-        result = run.sweep(amounts)
-        write_table(result.table, Path(out) / "sweep.parquet")
+    home = Path(out)
+    result = run.sweep(amounts) if len(amounts) > 1 else run.whole(amounts[0])
+    if isinstance(result, BudgetSweepResult):
+        write_table(result.table, home / "sweep.parquet")
     else:
-        result = run.whole(amounts[0])
-        write_table(result.simulation.events, Path(out) / "events.parquet")
+        events = result.simulation.events
+        write_table(events, home / "events.parquet")
         if supply.table is not None and not settings.shocks:
             names = [one.name for one in result.simulation.strategies]
-            write_logs(supply.table, result.simulation.events, names, Path(out) / "logs", supply.ad_column)
+            write_logs(supply.table, events, names, home / "logs", supply.ad_column)
     content = {"budget": budget, "market": market, **settings.model_dump(mode="json")}
     write_run(out, "simulate-bidding", content, result)
     return result

@@ -272,3 +272,12 @@ def test_a_bid_that_hangs_on_the_choice_gives_no_bandit_log(table: pl.DataFrame)
     found = played(scored(table), "thompson:bid_value=mean")
     with pytest.raises(DataError, match="does not say with what chances"):
         bandit_log(table, found, "thompson")
+
+
+def test_a_bandit_log_of_an_earlier_run_does_not_stay(table: pl.DataFrame, tmp_path: Path) -> None:
+    drawn, hanging = (played(scored(table), f"thompson{more}") for more in ("", ":bid_value=mean"))
+    assert len(write_logs(table, drawn, ["thompson"], tmp_path)) == 2
+    assert write_logs(table, hanging, ["thompson"], tmp_path) == (
+        tmp_path / "thompson" / "impressions.parquet",
+    )
+    assert not (tmp_path / "thompson" / "bandit.parquet").exists()

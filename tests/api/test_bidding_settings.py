@@ -76,6 +76,20 @@ def test_a_sweep_of_budgets(tmp_path: Path) -> None:
         run(tmp_path, "seeds=3", budget="2:32:5")
 
 
+def test_no_run_removes_files_that_are_not_its_own(tmp_path: Path, log: pl.DataFrame) -> None:
+    home = tmp_path / "run"
+    others = [home / "mine.parquet", home / "logs" / "mine" / "impressions.parquet"]
+    for file in others:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        log.write_parquet(file)
+    run(tmp_path, "strategies=[dual]", market=None, auctions=log)
+    own = [home / "events.parquet", home / "logs" / "dual" / "impressions.parquet"]
+    with pytest.raises(CtrkitError):
+        run(tmp_path, "shocks=['traffic:factor=0']", market=None, auctions=log)
+    run(tmp_path, "strategies=[dual]", budget="2:4:2", market=None, auctions=log)
+    assert all(file.is_file() for file in [*others, *own, home / "sweep.parquet"])
+
+
 @pytest.mark.parametrize("budget", ["x", "1:2", "5:2:3", "0:2:3", "1:2:1", "1:2:2.5", "0", "-1", "nan"])
 def test_budgets_that_are_none(tmp_path: Path, budget: str) -> None:
     with pytest.raises(ConfigError, match="budget is") as error:
@@ -99,6 +113,21 @@ def test_seeds_are_markets_or_resamples(tmp_path: Path, log: pl.DataFrame) -> No
     assert found["over_seeds"]["kind"] == "resamples"
     mean = found["over_seeds"]["means"]["dual"]["clicks"]
     assert mean["low"] < mean["value"] < mean["high"]
+
+
+def test_the_seed_is_of_all_that_is_drawn(tmp_path: Path, log: pl.DataFrame) -> None:
+    one, other, same = (
+        run(tmp_path, "strategies=[dual]", *more, market=market).to_dict()["optimum"]
+        for more, market in (((), MARKET), (("seed=3",), MARKET), (("seed=3",), f"{MARKET},seed=0"))
+    )
+    assert one != other
+    assert other == same
+    resamples = [
+        run(tmp_path, "strategies=[dual]", "seeds=2", f"seed={seed}", market=None, auctions=log).to_dict()
+        for seed in (0, 5)
+    ]
+    assert resamples[0]["strategies"] == resamples[1]["strategies"]  # dual draws nothing
+    assert resamples[0]["over_seeds"]["means"] != resamples[1]["over_seeds"]["means"]
 
 
 def test_competitors_that_pace_too(tmp_path: Path) -> None:
@@ -229,6 +258,7 @@ def test_pages_of_several_slots(tmp_path: Path, log: pl.DataFrame) -> None:
         (("miscalibration='0,1'",), {}, "scale is 0"),
         ((), {"market": "auctionz=3"}, "Did you mean 'auctions'"),
         ((), {"model": "model.pt"}, "a log or a model is given too"),
+        (("value_per_click=2",), {}, "value_per_click is given too"),
     ],
 )
 def test_settings_that_cannot_be(
