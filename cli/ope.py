@@ -22,7 +22,7 @@ def ope(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Artifact, program, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
+            help="Artifact, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
         ),
     ] = None,
     target_column: Annotated[

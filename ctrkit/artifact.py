@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,18 @@ import torch
 from torch import Tensor
 
 from ctrkit.errors import ArtifactError
+from ctrkit.file_kinds import RUNS_CODE, TORCH, FileKind, file_kind
 from ctrkit.tables import atomic_path
 
 FORMAT = 1
 _MARK = "ctrkit artifact"
+_OBJECTS = FileKind("a torch file that holds Python objects", RUNS_CODE, program=True)
+_WEIGHTS = FileKind("a torch file of something else, such as the weights of another model", program=True)
+# How a model of another library takes part, all the same.
+_SAYS = (
+    "its probabilities in a column of the log (`--policy column:NAME`), or a Python function that gives them "
+    "(`ctrkit.evaluate_policy(logs, function)`)"
+)
 
 
 @dataclass
@@ -62,24 +71,21 @@ class Artifact:
             ArtifactError: when the file is missing, damaged, of something else, or of a newer format.
         """
         file = Path(path)
-        if not file.is_file():
+        if not file.exists():
             raise ArtifactError("no such model file", file=path, mend="Train one with `ctrkit train`")
+        kind = file_kind(file)
+        if kind is not TORCH:
+            raise _another(file, kind)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
-        except (
-            Exception
-        ) as error:  # torch raises RuntimeError, UnpicklingError, EOFError, KeyError, by the damage
+        except UnpicklingError as error:
+            raise _another(file, _OBJECTS) from error
+        except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, by the damage
             raise ArtifactError(
-                "the file is damaged or no ctrkit artifact",
-                file=path,
-                mend="Train it again with `ctrkit train`",
+                "the file is damaged", file=path, mend="Copy it again, or train again with `ctrkit train`"
             ) from error
         if not isinstance(content, dict) or content.get("mark") != _MARK:
-            raise ArtifactError(
-                "this is a torch file of something else, not a ctrkit artifact",
-                file=path,
-                mend="Give a file that `ctrkit train` wrote",
-            )
+            raise _another(file, _WEIGHTS)
         if content["format"] > FORMAT:
             raise ArtifactError(
                 f"the artifact has format {content['format']}, this ctrkit reads up to {FORMAT}",
@@ -91,6 +97,16 @@ class Artifact:
         for name in ("calibrators", "posterior", "data"):
             parts[name] = _to_arrays(parts[name])
         return cls(**parts)
+
+
+def _another(file: Path, kind: FileKind) -> ArtifactError:
+    """What is said of a file of another kind."""
+    mends = [kind.hint] if kind.hint else []
+    if kind.program:
+        mends += [f"Give a model of `ctrkit train`, or what this one says: {_SAYS}"]
+    elif not mends:
+        mends += ["Give a file that `ctrkit train` wrote"]
+    return ArtifactError(f"this is {kind.name}, no ctrkit artifact", file=file, mend=". ".join(mends))
 
 
 def versions() -> dict[str, str]:

@@ -49,10 +49,10 @@ def test_what_is_no_artifact_is_refused_and_runs_no_code(tmp_path: Path) -> None
     torch.save(Evil(), tmp_path / "evil.pt")
     for name, said in {
         "none.pt": "no such model file",
-        "cut.pt": "damaged or no ctrkit artifact",
-        "text.pt": "damaged or no ctrkit artifact",
+        "cut.pt": "damaged or cut-off",
+        "text.pt": "this is text, no ctrkit artifact",
         "other.pt": "something else",
-        "evil.pt": "damaged or no ctrkit artifact",
+        "evil.pt": "holds Python objects, no ctrkit artifact",
     }.items():
         with pytest.raises(ArtifactError, match=said) as caught:
             ctrkit.load(tmp_path / name)

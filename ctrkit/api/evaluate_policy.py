@@ -112,9 +112,9 @@ def evaluate_policy(
             need not fit into memory. A log of bids (`ctrkit.ope.bid_log.is_bid_log`) goes to
             `ctrkit.api.evaluate_bids.evaluate_bids`, and has its settings.
         policy: one or several of what `policy_specs` reads: an artifact or a path to one, whose model scores
-            the candidates and whose policy chooses; a TorchScript or `torch.export` program; any `Policy`, or
-            a function that gives probabilities; `uniform`, `logging`, `action:ID` or `column:NAME`. By
-            default `model.pt`, unless there is a target column.
+            the candidates and whose policy chooses; any `Policy`, or a function that gives probabilities;
+            `uniform`, `logging`, `action:ID` or `column:NAME`. By default `model.pt`, unless there is a
+            target column.
         target_column: the column with the new policy's probability of the logged action, in its place.
         out: the run folder. on_step: told of progress.
 

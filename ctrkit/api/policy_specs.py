@@ -1,15 +1,14 @@
-"""Policies to evaluate, as a person names them: artifacts, programs, columns, functions, and the ones to
-compare with."""
+"""Policies to evaluate, as a person names them: artifacts, columns, functions, and some to compare with."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,6 @@ from numpy.typing import ArrayLike
 
 from ctrkit.api.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.model import Model, load
-from ctrkit.api.policy_program import ACTIONS, COLUMNS, kind_of_program, open_program
 from ctrkit.config import apply_overrides, build
 from ctrkit.errors import ArtifactError, ConfigError, RunError, nearest
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
@@ -93,19 +91,17 @@ def policy_specs(
     - `column:NAME`, where the log has the probability of the logged action;
     - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
       in place of its own, as in `model.pt:softmax,temperature=0.5`;
-    - the path of a TorchScript or `torch.export` program, or `PATH:columns=NAME,...[,actions=ID,...]` with
-      the columns that it reads and the actions that it scores (see `policy_program.open_program`);
     - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
 
-    Artifacts and programs are told apart by content. Each artifact is opened once, and its policies share the
-    scores of a block.
+    Each artifact is opened once, and its policies share the scores of a block. Programs and pickles are
+    refused, as they could run code.
 
     Args:
         config: the policy of artifacts, in place of their own, where the spec names none.
 
     Raises:
         ConfigError: a name or setting that there is not, or no policy at all.
-        ArtifactError: no such file, or one that is damaged or none of these.
+        ArtifactError: no such file, or one that is damaged or no artifact.
     """
     models: dict[str | int, CandidateScorer] = {}
     many = isinstance(policies, Sequence) and not isinstance(policies, str)
@@ -148,8 +144,6 @@ def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | in
         return Spec(text.removeprefix(COLUMN), text.removeprefix(COLUMN))
     file, settings = _file_and_settings(text)
     stem = Path(file).stem
-    if kind_of_program(file) is not None:
-        return Spec(stem, open_program(file, **_program_settings(text, settings)))
     where = os.path.realpath(file)
     if where not in models:
         models[where] = CandidateScorer(load(file))
@@ -160,7 +154,7 @@ def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | in
 
 def _file_and_settings(text: str) -> tuple[str, str | None]:
     """`PATH:SETTINGS` apart; a path may have colons of its own."""
-    if Path(text).is_file():
+    if Path(text).exists():
         return text, None
     for colon in (match.start() for match in re.finditer(":", text)):
         if Path(text[:colon]).is_file():
@@ -170,9 +164,9 @@ def _file_and_settings(text: str) -> tuple[str, str | None]:
         near = nearest(word, [*_BY_NAME, "action", "column"])
         raise ConfigError(
             f"'{text}' is neither a policy nor a file",
-            mend=f"{near}, or give the path of an artifact or program",
+            mend=f"{near}, or give the path of an artifact",
         )
-    raise ArtifactError("no such file", file=text, mend="Give the path of an artifact or of a program")
+    raise ArtifactError("no such file", file=text, mend="Give the path of an artifact")
 
 
 def _policy_config(text: str, settings: str) -> PolicyConfig:
@@ -190,25 +184,3 @@ def _policy_config(text: str, settings: str) -> PolicyConfig:
         if "=" not in other or keys.count(key) > 1:
             raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
     return build(PolicyConfig, apply_overrides({"name": name}, others))
-
-
-def _program_settings(text: str, settings: str | None) -> Mapping[str, Any]:
-    """The lists in `columns=NAME,...,actions=ID,...`."""
-    found: dict[str, list[str]] = {}
-    key = ""
-    for part in [] if settings is None else settings.split(","):
-        before, equals, value = part.partition("=")
-        if equals:
-            if before not in (COLUMNS, ACTIONS) or before in found:
-                raise ConfigError(
-                    f"policy '{text}': a program has no setting '{before}', or has it already",
-                    mend=nearest(before, (COLUMNS, ACTIONS)),
-                )
-            key, part = before, value
-        if not key or not part:
-            raise ConfigError(
-                f"policy '{text}': what stands after a program's path names its columns",
-                mend="Write PATH:columns=NAME,NAME",
-            )
-        found.setdefault(key, []).append(part)
-    return found

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
-from torch import Tensor, nn
 
 import ctrkit
-from ctrkit.api.policy_program import ProgramPolicy
 from ctrkit.api.policy_specs import policy_specs
-from ctrkit.errors import ArtifactError, ConfigError, InputError, RunError
+from ctrkit.errors import ConfigError, InputError, RunError
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, SoftmaxPolicy, UniformPolicy
 
 CONTEXT = pl.DataFrame({"x": [1.0, 2.0]})
@@ -25,19 +21,6 @@ CANDIDATES = pl.Series("candidates", [[1, 2, 3], [1, 2]])
 @pytest.fixture
 def artifact(trained: Path, tmp_path: Path) -> str:
     return str(shutil.copy(trained, tmp_path / "model.pt"))
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> str:
-    class Same(nn.Module):
-        def forward(self, x: Tensor, candidates: Tensor) -> Tensor:
-            return candidates * x
-
-    path = tmp_path / "new.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.save(torch.jit.script(Same()), path)
-    return str(path)
 
 
 def test_the_names() -> None:
@@ -119,23 +102,6 @@ def test_a_path_may_have_colons(artifact: str, tmp_path: Path) -> None:
     shutil.copy(artifact, path)
     assert policy_specs([str(path), "uniform"])[0].name == "a:b: epsilon-greedy"
     assert policy_specs([f"{path}:softmax", "uniform"])[0].name == "a:b: softmax"
-
-
-def test_programs(program: str) -> None:
-    spec, again = policy_specs([f"{program}:columns=x", f"{program}:columns=x"])
-    assert (spec.name, again.name) == ("new (1)", "new (2)")
-    assert isinstance(spec.policy, ProgramPolicy)
-    found = spec.policy.probabilities(CONTEXT, CANDIDATES)
-    np.testing.assert_allclose(found[1], np.exp([2, 4, -np.inf]) / np.exp([2, 4]).sum(), rtol=1e-5)
-    with pytest.raises(ArtifactError, match="does not say which columns"):
-        policy_specs([program])
-    two = policy_specs(f"{program}:columns=x,y")[0].policy
-    assert isinstance(two, ProgramPolicy)
-    assert two.columns == ("x", "y")
-    with pytest.raises(ConfigError, match="Did you mean 'columns'"):
-        policy_specs([f"{program}:colums=x"])
-    with pytest.raises(ConfigError, match="names its columns"):
-        policy_specs([f"{program}:softmax"])
 
 
 def first(context: pl.DataFrame, candidates: pl.Series) -> list[list[float]]:
