@@ -106,7 +106,7 @@ def divide(log: BanditLog, config: SplitConfig, seed: int) -> Split:
             file=log.file,
             mend="Give a longer log or other shares",
         )
-    return Split(train, valid, test, by="user" if log.clustered else "row")
+    return Split(train, valid, test, by=log.unit_columns[0].removesuffix("_id") if log.clustered else "row")
 
 
 def rows_of(log: BanditLog, rows: NDArray[np.int64]) -> BanditLog:

@@ -58,7 +58,6 @@ NO_ENDS = (
     "The least and the largest bid that the logging policy draws are not given: near them the kernel loses "
     "mass, kernel-ips is too low there, and intervals are normal ones."
 )
-BY_USER = "Rows of a user are taken together: intervals are clustered."
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,6 @@ def evaluate_bids(
             *log.notes,
             *NOTES,
             *(() if bid_range else (NO_ENDS,)),
-            *(() if log.users is None else (BY_USER,)),
             f"Bandwidths, {how}: {told}.",
         ),
         bandwidths=bandwidths,

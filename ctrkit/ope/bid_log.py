@@ -19,7 +19,7 @@ from ctrkit.ope.formats.base import check_file, lines_of
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import cluster_column, codes_of, user_keys
+from ctrkit.ope.units import codes_of, repeated_event, row_keys, unit_columns, unit_keys, units_note
 from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
 from ctrkit.tables import TableLike, files_of, join_tables, name_of
 
@@ -156,17 +156,18 @@ def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str |
     checked = [_checked(table) for table in tables]
     starts = np.cumsum([0, *(own.height for own in checked)])
     table = join_tables(checked, [table.file for table in tables])
-    users = cluster_column(table, cluster_by, name_of(source))
+    columns = unit_columns(table.columns, cluster_by, name_of(source)) or repeated_event(table, cluster_by)
+    units = unit_keys(table, columns, row_keys(np.arange(table.height), 0))
     return BidLog(
         table,
         name_of(source),
         table["bid"].to_numpy(),
         table["density"].to_numpy(),
         table["reward"].to_numpy(),
-        None if users is None else codes_of(user_keys(table[users])),
+        codes_of(units),
         1 / (1 - table["p_drop"].to_numpy()) if "p_drop" in table.columns else None,
         tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
-        tuple(dict.fromkeys(note for one in tables for note in one.notes)),
+        tuple(dict.fromkeys((*(n for one in tables for n in one.notes), *units_note(table, columns)))),
     )
 
 

@@ -188,8 +188,6 @@ def _notes(facts: LogFacts, plan: Plan, models: Models, left_out: bool, sampled:
     if facts.actions is not None and "candidates" not in plan.log_columns:
         yield f"The log names no candidates: each row's are all {facts.actions.len()} actions of the log."
     yield why(plan.interval, plan.reward_range)
-    if facts.clustered:
-        yield "Rows of a user are taken together: intervals are clustered."
     if isinstance(models.reward, RewardModel):
         columns = models.reward.features.columns
         more = f" and {len(columns) - NAMED_COLUMNS} more" if len(columns) > NAMED_COLUMNS else ""

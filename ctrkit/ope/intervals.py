@@ -67,7 +67,7 @@ def cressie_read(
     lows = [(row.weight, row.low) for row in unseen]
     highs = [(row.weight, -row.high) for row in unseen]
     low = _lowest_mean(gram, lows, critical, effect)
-    high = -_lowest_mean(mirror @ gram @ mirror, highs, critical, effect)
+    high = 0.0 - _lowest_mean(mirror @ gram @ mirror, highs, critical, effect)  # never -0.0
     return Interval(low, high, "cressie-read")
 
 
@@ -78,7 +78,8 @@ def _lowest_mean(
 
     With u = m q - 1: minimise mean(g) + mean(u g) subject to mean(u) = 0, mean(u w) = 1 - mean(w) and
     m · mean(u²) <= radius. The part of u along w is fixed by the constraint, and costs the `distance`; the
-    rest of the radius is spent along the residual of g on w.
+    rest of the radius is spent along the residual of g on w. An unseen row that leaves all weights equal, and
+    not 1, admits no Q at all; where none admits one, nothing bounds the mean.
     """
     bounds = []
     for weight, term in unseen:
@@ -87,8 +88,15 @@ def _lowest_mean(
         count, mean_weight = augmented[0, 0], augmented[0, 1] / augmented[0, 0]
         mean_term, weight_variance, slope, residual_variance = _regression(augmented)
         missing = 1 - mean_weight
-        distance = count * missing**2 / weight_variance if weight_variance > 0 else 0.0
+        if weight_variance > 0:
+            distance = count * missing**2 / weight_variance
+        elif abs(missing) <= 1e-9:
+            distance = 0.0
+        else:
+            continue
         bounds.append((distance, mean_term + slope * missing, residual_variance / count))
+    if not bounds:
+        return -np.inf
     radius = min(distance for distance, _, _ in bounds) + critical
     lowest = min(
         centre - np.sqrt(spread * (radius - distance))

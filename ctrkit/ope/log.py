@@ -16,7 +16,7 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import cluster_column, codes_of, row_keys, user_keys
+from ctrkit.ope.units import codes_of, repeated_event, row_keys, unit_columns, unit_keys, units_note
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
 from ctrkit.tables import TableLike, join_tables, name_of
@@ -70,9 +70,9 @@ class BanditLog:
         action_index: [N] the place of the logged action among the row's candidates.
         actions: the sorted actions of the log where it names no candidates: each row's candidates then are
             all of them. None where the log has a `candidates` column.
-        units: [N] a key of each row's user, or of the row itself where users are unknown; the same for a
-            user in whatever batch or file of the log, and for a row in whatever batch.
-        clustered: whether units are users.
+        units: [N] a key of each row's unit, such as its user, or of the row itself where nothing tells of
+            rows that go together; the same in whatever batch or file of the log.
+        unit_columns: that name the units (see `ctrkit.ope.units`), such as `user_id`; none: rows are units.
         parts: the files, in their order.
         notes: sentences on what was changed, left out or taken for granted in reading.
         balance: of estimated propensities (see `ctrkit.ope.propensities.balance`); None for logged ones.
@@ -85,10 +85,15 @@ class BanditLog:
     action_index: Ints
     actions: pl.Series | None
     units: Words
-    clustered: bool
+    unit_columns: tuple[str, ...]
     parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
     balance: pl.DataFrame | None = None
+
+    @property
+    def clustered(self) -> bool:
+        """Whether a unit may have several rows."""
+        return bool(self.unit_columns)
 
     def place(self, row: int) -> Place:
         """Where a row of the log was found."""
@@ -174,7 +179,8 @@ def read_bandit_log(
             row's candidates are all actions of the log.
         format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
         cluster_by: the column whose values are independent of one another, `row` for each row; by default
-            `user_id`, where it is there.
+            what tells of rows that go together: see `ctrkit.ope.units.unit_columns`, and the id of the event
+            where one has several rows.
 
     Raises:
         ConfigError: there is no such format.
@@ -211,8 +217,8 @@ def bandit_log(
     else:
         actions = table["action"].unique().sort()
         action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
-    column = cluster_column(table, cluster_by, file)
-    keys = [
+    columns = unit_columns(table.columns, cluster_by, file) or repeated_event(table, cluster_by)
+    rows = [
         row_keys(part.numbers(own.height), part.number) for part, (own, _) in zip(parts, checked, strict=True)
     ]
     log = BanditLog(
@@ -222,10 +228,10 @@ def bandit_log(
         table["propensity"].to_numpy(),
         action_index,
         actions,
-        np.concatenate(keys) if column is None else user_keys(table[column]),
-        column is not None,
+        unit_keys(table, columns, np.concatenate(rows)),
+        columns,
         parts,
-        tuple(dict.fromkeys(note for source in tables for note in source.notes)),
+        tuple(dict.fromkeys((*(n for source in tables for n in source.notes), *units_note(table, columns)))),
     )
     if TARGET.name in table.columns:
         log.target_probability()

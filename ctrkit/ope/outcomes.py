@@ -142,7 +142,7 @@ class Outcomes:
         logged_top, logged_bottom = logged @ mean
         signs = not any((self.ranges[part] or (-1.0, 0.0))[0] < 0 for part in (above, below))
         reach = float(stats.norm.isf((1 - confidence) / 2))
-        suffix = ", clustered by user" if joint.clustered else ""
+        suffix = ", clustered" if joint.clustered else ""
 
         covariance = joint.covariance(directions)
         doubt = np.inf if bottom == 0 else reach**2 * covariance[1, 1] / bottom**2

@@ -18,7 +18,7 @@ from ctrkit.ope.formats.base import check_file
 from ctrkit.ope.formats.table import TABLE
 from ctrkit.ope.log import BanditLog, Part, bandit_log
 from ctrkit.ope.missing import lacks_propensities, with_estimated_propensities, without_propensities
-from ctrkit.ope.units import USER
+from ctrkit.ope.units import EVENT, ROW, unit_columns
 from ctrkit.schema import BANDIT_LOG
 from ctrkit.tables import TableLike, files_of, join_tables, name_of
 
@@ -103,7 +103,7 @@ class RowGroups(LogPart):
         """See `LogPart`."""
         with pq.ParquetFile(self.file) as source:
             present = source.schema_arrow.names
-            wanted = {*(columns or ()), USER if self.cluster_by is None else self.cluster_by}
+            wanted = {*(columns or ()), *unit_columns(self.names, self.cluster_by, self.header_file)}
             names = None if columns is None else _named(present, wanted)
             join_tables(
                 [self.header, _polars(source.schema_arrow.empty_table())], [self.header_file, self.file]
@@ -144,6 +144,7 @@ def log_parts(
     header = _polars(metadata[0].schema.to_arrow_schema().empty_table())
     if sum(one.num_rows for one in metadata) <= BATCH or lacks_propensities([header]):
         return [_whole(source, format, cluster_by, context_columns, apart)]
+    cluster_by = cluster_by or _repeated_event(files, header, sum(one.num_rows for one in metadata))
     return [
         RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by)
         for number, (file, one) in enumerate(zip(files, metadata, strict=True))
@@ -165,6 +166,26 @@ def _whole(
     parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
     log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
     return WholeLog(with_estimated_propensities(log, columns, apart) if lacking else log)
+
+
+def _repeated_event(files: Sequence[Path], header: pl.DataFrame, rows: int) -> str | None:
+    """What rows are to be taken together by, where nothing but the id of the event could tell.
+
+    Whether an event has several rows is looked for among some `BATCH` of the events, taken by a hash, with
+    all of their rows.
+    """
+    names = {BANDIT_LOG.renames(header.columns).get(name, name): name for name in header.columns}
+    if EVENT not in names or unit_columns(names, None, None):
+        return None
+    event = pl.col(names[EVENT])
+    some = event.hash() % max(rows // BATCH, 1) == 0
+    found = (
+        pl.scan_parquet(list(files))
+        .select(event)
+        .filter(some, event.is_not_null())
+        .collect(engine="streaming")
+    )
+    return EVENT if found.to_series().is_duplicated().any() else ROW
 
 
 def _metadata(file: Path) -> Any:  # pyarrow is untyped

@@ -95,8 +95,10 @@ class SlateLog:
         """
         table = _slots(log, policy_probability)
         self.columns |= set(table.columns)
-        self.clustered |= log.clustered
-        if log.clustered:
+        # Pages by themselves are whole here anyway.
+        wide = log.clustered and log.unit_columns[0] != "slate_id"
+        self.clustered |= wide
+        if wide:
             self.kept.append(table)
             return
         ends = table["slate"].gather([0, table.height - 1])

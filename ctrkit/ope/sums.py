@@ -118,7 +118,7 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     def _around(self, value: float, interval: Interval) -> Interval:
         """The interval, widened where it leaves out the estimate."""
-        method = f"{interval.method}, clustered by user" if self.clustered else interval.method
+        method = f"{interval.method}, clustered" if self.clustered else interval.method
         return Interval(float(np.fmin(interval.low, value)), float(np.fmax(interval.high, value)), method)
 
 

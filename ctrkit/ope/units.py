@@ -1,4 +1,4 @@
-"""What is independent in a log: its users, or its rows where users are unknown; a key for each.
+"""What is independent in a log: its users, else its sessions, pages or events, else its rows; a key for each.
 
 A key is the same in whatever batch or file a row is read, so that folds, replicates and clusters do not
 depend on how a log is cut.
@@ -6,43 +6,87 @@ depend on how a log is cut.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.errors import DataError, nearest
-from ctrkit.hashing import Words
+from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.moments import Ints
 
-USER = "user_id"
+USER, EVENT = "user_id", "event_id"
+# Rows of which go together, the widest first.
+UNITS = (USER, "session_id", "slate_id")
 # In place of a column: rows are independent, users or not.
 ROW = "row"
 # A file's row has the key number · 2^40 + row: room for 10^12 rows in each of 16 million files.
 _ROWS = 40
 
 
-def cluster_column(table: pl.DataFrame, cluster_by: str | None, file: str | None) -> str | None:
-    """The column that names each row's unit; None where rows are independent.
+def unit_columns(names: Collection[str], cluster_by: str | None, file: str | None) -> tuple[str, ...]:
+    """The columns that name each row's unit: the first of them, or where it is null the next, and so on.
 
     Args:
-        cluster_by: a column, `row`, or None: by user, where the log has users.
+        names: of a log's columns.
+        cluster_by: a column, `row` for each row by itself, or None: all that tells of rows that go together.
+            The id of an event does where the log has positions, as the slots of a page may share it.
 
     Raises:
         DataError: there is no such column.
     """
-    if cluster_by is None:
-        return USER if USER in table.columns else None
     if cluster_by == ROW:
-        return None
-    if cluster_by not in table.columns:
-        raise DataError(
-            "no such column to cluster by",
-            file=file,
-            column=cluster_by,
-            mend=nearest(cluster_by, table.columns),
-        )
-    return cluster_by
+        return ()
+    if cluster_by is not None:
+        if cluster_by not in names:
+            raise DataError(
+                "no such column to cluster by", file=file, column=cluster_by, mend=nearest(cluster_by, names)
+            )
+        return (cluster_by,)
+    return tuple(name for name in (*UNITS, *((EVENT,) if "position" in names else ())) if name in names)
+
+
+def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words:
+    """Keys [N] of the units of a table's rows.
+
+    Args:
+        columns: see `unit_columns`.
+        rows: [N] keys of the rows, for those of which no column tells.
+    """
+    if not columns:
+        return rows
+    keys, missing = _keys(table[columns[0]])
+    for place, name in enumerate(columns[1:], start=1):
+        if not missing.any():
+            return keys
+        others, unknown = _keys(table[name])
+        # Numbered apart, as user 7 is not page 7.
+        keys[missing] = mixed(others[missing] + np.uint64(place) * GOLDEN)
+        missing &= unknown
+    keys[missing] = mixed(~rows[missing])
+    return keys
+
+
+def repeated_event(table: pl.DataFrame, cluster_by: str | None) -> tuple[str, ...]:
+    """The id of the event, where one has several rows and nothing else is asked for; for `unit_columns`."""
+    if cluster_by is not None or EVENT not in table.columns:
+        return ()
+    return (EVENT,) if table[EVENT].drop_nulls().is_duplicated().any() else ()
+
+
+def units_note(table: pl.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
+    """Sentences on what is taken together, and what could not be."""
+    if not columns:
+        return ()
+    first, *others = columns
+    unit = "a user" if first == USER else f"one {first}"
+    told = [f"Rows of {unit} are taken together: intervals are clustered."]
+    if _missing(table[first]).any():
+        instead = f"taken together by {others[0]}" if others else "each taken for one of their own"
+        told.append(f"Some rows have no {first}: they are {instead}.")
+    return tuple(told)
 
 
 def row_keys(rows: Ints, number: int) -> Words:
@@ -50,26 +94,32 @@ def row_keys(rows: Ints, number: int) -> Words:
     return np.asarray(rows.astype(np.uint64) + np.uint64(number << _ROWS))
 
 
-def user_keys(users: pl.Series) -> Words:
-    """Keys [N] of the users of a column of any type, the same on every machine.
+def _keys(units: pl.Series) -> tuple[Words, NDArray[np.bool_]]:
+    """Keys [N] of a column of any type, the same on every machine, and where there is none (null or NaN).
 
-    Whole numbers stay as they are; anything else is hashed as text (BLAKE2b, 64 bits).
-
-    Raises:
-        DataError: for a row without a user.
+    Whole numbers stay as they are, whether or not they are stored as floats; anything else is hashed as text
+    (BLAKE2b, 64 bits).
     """
-    if users.null_count():
-        row = int(users.is_null().arg_max() or 0)
-        raise DataError("the row names no user", column=users.name, row=row, mend="Give every row a user")
-    if users.dtype.is_integer():
-        return np.asarray(users.cast(pl.Int64, wrap_numerical=True).to_numpy()).view(np.uint64)
-    text = users.cast(pl.String)
+    missing = _missing(units).to_numpy()
+    if units.dtype.is_float():
+        whole = units.fill_nan(None).fill_null(0.0)
+        if ((whole == whole.round()) & (whole.abs() < 2.0**63)).all():
+            units = whole.cast(pl.Int64)
+    if units.dtype.is_integer():
+        found = units.fill_null(0).cast(pl.Int64, wrap_numerical=True).to_numpy().view(np.uint64)
+        return found.copy(), missing
+    text = units.cast(pl.String).fill_null("")
     known = text.unique().sort()
     keys = np.array(
-        [int.from_bytes(blake2b(str(user).encode(), digest_size=8).digest(), "little") for user in known],
+        [int.from_bytes(blake2b(str(unit).encode(), digest_size=8).digest(), "little") for unit in known],
         dtype=np.uint64,
     )
-    return np.asarray(keys[known.search_sorted(text).to_numpy().astype(np.int64)])
+    return np.asarray(keys[known.search_sorted(text).to_numpy().astype(np.int64)]), missing
+
+
+def _missing(units: pl.Series) -> pl.Series:
+    """Where there is none: null, or NaN, as pandas writes it."""
+    return units.fill_nan(None).is_null() if units.dtype.is_float() else units.is_null()
 
 
 def codes_of(units: Words) -> Ints | None:

@@ -19,7 +19,7 @@ class Column:
 
     Kinds: `id` any integer or text; `integer`; `number` finite; `binary` 0 or 1; `probability` in (0, 1];
     `time` unix seconds or datetime; `ids`, `numbers`, `probabilities` the same as lists a row (the
-    probabilities of a list may be 0).
+    probabilities of a list may be 0). Where it is `nullable`, an id may be missing.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Column:
     aliases: tuple[str, ...] = ()
     required: bool = False
     low: float | None = None
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,11 @@ def check_column(
     def refuse(problem: str, row: int | None, mend: str) -> DataError:
         return DataError(problem, file=file, column=name, row=row, mend=mend)
 
-    if values.null_count():
+    if column.nullable and values.dtype.is_float():
+        # Whole numbers among which some are missing, as pandas holds them.
+        whole = values.fill_nan(None)
+        values = whole.cast(pl.Int64) if (whole == whole.round()).all() else values
+    if values.null_count() and not column.nullable:
         row = _first(values.is_null())
         raise refuse(
             "the value is missing", row, f"Fill in or drop such rows; the column holds {column.meaning}"

@@ -12,7 +12,7 @@ BANDIT_LOG = LogSchema(
     (
         Column("event_id", "id", "the decision's unique id", ("EventId",)),
         Column("timestamp", "time", "the time of the decision", ("ts", "Timestamp")),
-        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",)),
+        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",), nullable=True),
         Column("action", "id", "the action that was taken", ("item_id", "a"), required=True),
         Column(
             "propensity",
@@ -72,7 +72,7 @@ BID_LOG = LogSchema(
     (
         Column("event_id", "id", "the decision's unique id", ("EventId",)),
         Column("timestamp", "time", "the time of the bid", ("ts", "Timestamp")),
-        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",)),
+        Column("user_id", "id", "the user, by whom intervals are clustered", ("cluster_id",), nullable=True),
         Column("bid", "number", "the bid that was made", ("action",), required=True),
         Column(
             "density",

@@ -143,7 +143,7 @@ def test_parts_merged_are_the_whole(kind: Any, reward_range: tuple[float, float]
     assert wider[1] < found[1]
     assert wider[2] > found[2]
     method = "normal" if reward_range is None else "cressie-read"
-    assert whole.result().interval.method == f"{method}, clustered by user, of the smoothed policy"
+    assert whole.result().interval.method == f"{method}, clustered, of the smoothed policy"
     # Where the weights' mean is not known to be 1, no interval rests on it.
     uncorrected = kind("epanechnikov", 0.3, None, reward_range)
     uncorrected.update(rows)

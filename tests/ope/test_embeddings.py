@@ -76,7 +76,7 @@ def test_parts_merged_are_the_whole(
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
     method = "normal" if reward_range is None else "cressie-read"
-    assert whole.result().interval.method == f"{method}, clustered by user"
+    assert whole.result().interval.method == f"{method}, clustered"
 
 
 @pytest.mark.parametrize("parts", [1, 2])

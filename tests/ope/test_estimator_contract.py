@@ -186,4 +186,4 @@ def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:
     else:
         assert methods[0] == "cressie-read"
     assert methods[1].startswith("normal")
-    assert methods[2] == f"{methods[0]}, clustered by user"
+    assert methods[2] == f"{methods[0]}, clustered"

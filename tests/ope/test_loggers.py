@@ -136,7 +136,7 @@ def test_parts_merged_are_the_whole(kind: Any, reward_range: tuple[float, float]
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
     method = "cressie-read" if reward_range and not issubclass(kind, WeightedLoggers) else "normal"
-    assert whole.result().interval.method == f"{method}, clustered by user"
+    assert whole.result().interval.method == f"{method}, clustered"
 
 
 def test_unbiased_and_as_sure_as_they_say(kind: Any) -> None:

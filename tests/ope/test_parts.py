@@ -106,6 +106,22 @@ def test_rows_and_keys_are_those_of_the_whole(tmp_path: Path, small: None) -> No
         before += len(batch)
 
 
+@pytest.mark.parametrize("every", [1, 40])
+def test_rows_of_an_event_are_found_in_whatever_part(tmp_path: Path, small: None, every: int) -> None:
+    """The second row of an event stands in another file than the first."""
+    log = table().drop("candidates", "logging_probabilities", "candidate_rate")
+    number = np.arange(ROWS)
+    far = np.where((number >= ROWS // 2) & (number % every == 0), number - ROWS // 2, number)
+    log = log.with_columns(EventId=pl.Series(far).cast(pl.String))
+    parts = log_parts(write(tmp_path, log))
+    assert [part.cluster_by for part in parts if isinstance(part, RowGroups)] == ["event_id"] * len(parts)
+    found, whole = (evaluate(one, ["target_probability"], ["ips"]) for one in (parts, read_bandit_log(log)))
+    same(found.to_dict(), whole.to_dict())
+    assert any("Rows of one event_id are taken together" in note for note in found.notes)
+    once = log_parts(write(tmp_path, log.with_columns(EventId=pl.Series(number))))
+    assert [part.cluster_by for part in once if isinstance(part, RowGroups)] == ["row"] * len(once)
+
+
 def test_only_needed_columns_are_read(tmp_path: Path, small: None) -> None:
     renamed = table(users=50).rename({"propensity": "pscore", "reward": "click"})
     (part, *_) = log_parts(write(tmp_path, renamed))

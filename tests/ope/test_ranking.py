@@ -117,7 +117,7 @@ def test_clustered_error_is_the_jackknifes_over_users() -> None:
     alone = [LoggedRows(m.weights, m.rewards, m.largest_weight, m.q_logged, m.q_policy) for m in rows]
     unclustered = by_pair(ranking(alone, kind).result().differences)[(found.first, found.second)]
     assert unclustered.standard_error < found.standard_error
-    assert found.interval.method == "normal, clustered by user"
+    assert found.interval.method == "normal, clustered"
 
 
 @pytest.mark.parametrize("kind", KINDS)

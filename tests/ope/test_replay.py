@@ -62,7 +62,7 @@ def test_interval_by_users_is_that_of_the_matching_rows_by_users() -> None:
     expected = fed(OnPolicy((0.0, 1.0)), alone).result().interval
     found = fed(Replay((0.0, 1.0)), replace(rows, users=users)).result().interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
-    assert found.method == "cressie-read, of matching rows, clustered by user"
+    assert found.method == "cressie-read, of matching rows, clustered"
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_parts_merged_are_the_whole(
     assert wider[1] <= found[1]
     assert wider[2] >= found[2]
     method = whole.result().interval.method
-    assert method == ("normal" if reward_range is None else "cressie-read") + ", clustered by user"
+    assert method == ("normal" if reward_range is None else "cressie-read") + ", clustered"
 
 
 def test_memory_does_not_grow(kind: Any) -> None:
