@@ -7,7 +7,15 @@ import pytest
 
 from ctrkit.config import build
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.schema import AUCTION_LOG, BANDIT_LOG, Column, FeatureSpec, check_column
+from ctrkit.schema import (
+    AUCTION_LOG,
+    BANDIT_LOG,
+    CandidateSpec,
+    CategoricalFeature,
+    Column,
+    FeatureSpec,
+    check_column,
+)
 
 LOG = pl.DataFrame({"item_id": [3, 1], "pscore": [0.5, 1.0], "click": [0, 1], "x": [1.0, 2.0]})
 
@@ -98,3 +106,23 @@ def test_a_negative_market_price_is_refused() -> None:
 def test_specs_that_contradict_themselves_are_refused(features: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(FeatureSpec, features)
+
+
+def test_a_candidate_differs_from_the_others_by_some_feature() -> None:
+    content = {"categorical": [{"name": "ad_id"}], "candidate": {"id": "adid"}}
+    with pytest.raises(
+        ConfigError, match="all candidates of a row would get the same score. Did you mean 'ad_id'"
+    ):
+        build(FeatureSpec, content)
+
+
+def test_a_feature_that_a_log_lists_a_candidate_is_the_candidates() -> None:
+    names = ("ad_id", "brand", "device", "category")
+    spec = FeatureSpec(
+        categorical=tuple(CategoricalFeature(name=name) for name in names),
+        candidate=CandidateSpec(id="ad_id", features=("brand",)),
+    )
+    # A log without the list of a declared feature is refused; one with the list of another is heard.
+    assert spec.candidate_lists(("device",)) == {"brand": "candidate_brand"}
+    lists = spec.candidate_lists(("candidate_category", "candidate_ad_id", "candidate_other"))
+    assert lists == {"brand": "candidate_brand", "category": "candidate_category"}

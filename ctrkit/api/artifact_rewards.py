@@ -16,7 +16,6 @@ from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog
 from ctrkit.policies import candidate_mask
 from ctrkit.policies.candidates import Floats
-from ctrkit.schema import CANDIDATE_PREFIX
 
 # From this share of rows that the artifact was trained on, the doubly robust estimates lean on them.
 SEEN = 0.05
@@ -133,13 +132,13 @@ class SeenRows:
                 "the model's feature spec names no candidate, so it cannot score candidates",
                 mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
             )
-        listed = [name for name in chosen.features if name != chosen.id]
-        require_columns(log.table, [f"{CANDIDATE_PREFIX}{name}" for name in listed], log.file)
+        listed = self.model.spec.candidate_lists(log.table.columns)
+        require_columns(log.table, list(listed.values()), log.file)
         table = log.table.with_columns(
             log.table["action"].alias(chosen.id),
             *(
-                log.table[f"{CANDIDATE_PREFIX}{name}"].list.get(pl.Series(log.action_index)).alias(name)
-                for name in listed
+                log.table[column].list.get(pl.Series(log.action_index)).alias(name)
+                for name, column in listed.items()
             ),
         )
         return self.model.encoder.encode(table, log.file, labels=False)

@@ -169,6 +169,7 @@ def evaluate(
     rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
+    money = _business(rows.table, loaded.spec.labels, settings.columns)
     drifts, unknown = drift_since_training(loaded, rows)
     divisions, untold = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
@@ -196,7 +197,7 @@ def evaluate(
         rows.file or "a table in memory",
         tasks,
         drifts,
-        _business(rows.table, loaded.spec.labels, settings.columns),
+        money,
         check_gates(settings.gates, _gate_values(tasks, drifts)),
         tuple(notes),
         settings.figures,

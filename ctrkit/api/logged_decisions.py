@@ -123,7 +123,7 @@ def candidate_rows(spec: FeatureSpec, log: BanditLog) -> pl.DataFrame:
     chosen = spec.candidate
     assert chosen is not None
     candidates = log.table["candidates"]
-    listed = {name: f"{CANDIDATE_PREFIX}{name}" for name in chosen.features if name != chosen.id}
+    listed = spec.candidate_lists(log.table.columns)
     shared = [name for name in spec.static_features if name not in listed and name != chosen.id]
     require_columns(log.table, [*listed.values(), *shared], log.file)
     rows = np.repeat(np.arange(len(log)), candidates.list.len().to_numpy())

@@ -18,7 +18,7 @@ from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.models import build_model, model_config
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
+from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike, name_of, read_table
 from ctrkit.training import predict, predict_candidates
 
@@ -120,8 +120,8 @@ class Model:
     ) -> CandidateScores:
         """Score every candidate of every row of a bandit or auction log.
 
-        A candidate's row is the log's row with the action's id and, for each feature of the spec's
-        `candidate.features`, the value from the aligned list column `candidate_<feature>`.
+        A candidate's row is the log's row with the action's id and, for each feature of the candidate, the
+        value from the aligned list column `candidate_<feature>` (see `FeatureSpec.candidate_lists`).
 
         Args:
             context: the rows of the log, n of them; candidates: list column of action ids.
@@ -134,7 +134,7 @@ class Model:
                 mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
             )
         lengths = candidates.list.len().to_numpy().astype(np.int64)
-        listed = {name: f"{CANDIDATE_PREFIX}{name}" for name in chosen.features if name != chosen.id}
+        listed = self.spec.candidate_lists(context.columns)
         require_columns(context, list(listed.values()), file)
         shared = [c for c in self.spec.features if c not in listed and c != chosen.id]
         require_columns(context, shared, file)

@@ -23,7 +23,7 @@ from ctrkit.api.results import Result, write_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, apply_overrides, build, read_yaml
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.fingerprints import row_hashes, sample_of, share_seen
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
@@ -178,6 +178,7 @@ def train(
     """
     settings = load_train_config(config, overrides)
     table, file = read_training_table(settings, data)
+    require_columns(table, settings.features.columns, file)
     split = split_rows(settings.features, settings.split, table, settings.seed, file)
     teacher_logits = _teacher_logits(settings, table)
     encoder = Encoder.fit(settings.features, table[split.train], file)

@@ -102,7 +102,11 @@ def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | N
     for quantity, aliases in ALIASES.items():
         given = (names or {}).get(quantity)
         if given is not None and given not in table.columns:
-            raise DataError(f"this column was to give the {quantity}", column=given, mend="Name another")
+            raise DataError(
+                f"no such column, which was to give the {quantity}",
+                column=given,
+                mend=nearest(given, table.columns),
+            )
         found = given or next((alias for alias in aliases if alias in table.columns), None)
         total[quantity] = None if found is None else float(_amounts(table[found], found, quantity).sum())
     if rows is not None and total[rows] is None:

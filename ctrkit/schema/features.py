@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from ctrkit.config import Config
+from ctrkit.errors import nearest
+from ctrkit.schema.logs import CANDIDATE_PREFIX
 
 # Columns that hold a simulated market's truth; no feature may read one.
 TRUTH_PREFIX = "true_"
@@ -88,6 +91,26 @@ class FeatureSpec(Config):
         """Names of all feature columns."""
         return (*self.static_features, *(s.name for s in self.sequences))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that a training table must have: features, labels, and those of the other roles."""
+        chosen = self.candidate.id if self.candidate else None
+        roles = (self.group, self.timestamp, self.weight, chosen)
+        return (*self.features, *self.labels.values(), *(name for name in roles if name is not None))
+
+    def candidate_lists(self, columns: Collection[str]) -> dict[str, str]:
+        """Features of a candidate, its id apart -> the list column of a log that gives one value a candidate.
+
+        They are those of `candidate.features`, and every other feature that a log of these columns lists a
+        candidate: the row's own value would be that of the ad that was shown.
+        """
+        if self.candidate is None:
+            return {}
+        lists = {
+            name: f"{CANDIDATE_PREFIX}{name}" for name in self.static_features if name != self.candidate.id
+        }
+        return {n: c for n, c in lists.items() if n in self.candidate.features or c in columns}
+
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSpec:
         names = self.features
@@ -105,9 +128,16 @@ class FeatureSpec(Config):
         for sequence in self.sequences:
             if sequence.shares is not None and sequence.shares not in categorical:
                 raise ValueError(
-                    f"sequence '{sequence.name}' shares '{sequence.shares}', which is no categorical feature"
+                    f"sequence '{sequence.name}' shares '{sequence.shares}', no categorical feature. "
+                    f"{nearest(sequence.shares, categorical)}"
                 )
         chosen = self.candidate.features if self.candidate else ()
+        if self.candidate and not chosen and self.candidate.id not in self.static_features:
+            raise ValueError(
+                f"candidate.id '{self.candidate.id}' is no feature, and candidate.features is empty: all "
+                "candidates of a row would get the same score. "
+                f"{nearest(self.candidate.id, self.static_features)}"
+            )
         for role, members in (
             ("target", self.target),
             ("profile", self.profile),
@@ -115,5 +145,8 @@ class FeatureSpec(Config):
         ):
             for name in members:
                 if name not in self.static_features:
-                    raise ValueError(f"{role} '{name}' is no numeric or categorical feature of this spec")
+                    raise ValueError(
+                        f"{role} '{name}' is no numeric or categorical feature of this spec. "
+                        f"{nearest(name, self.static_features)}"
+                    )
         return self
