@@ -29,7 +29,11 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError("no such config file", file=path, mend="Check the path")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"the config file cannot be read ({error.strerror})", file=path, mend="Check its permissions"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"this is not YAML ({reason})", file=path, mend="Mend the line named") from error
@@ -40,6 +44,26 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
             "a config is a mapping of keys to values", file=path, mend="Write `key: value` lines"
         )
     return content
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Plain YAML in which a key stands once: of two, YAML readers take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    """What a YAML text says; raises `yaml.YAMLError`."""
+    return yaml.load(text, _UniqueKeys)
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -56,7 +80,7 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
                 mend="Write for example --set training.epochs=3",
             )
         try:
-            chosen = yaml.safe_load(value)
+            chosen = _load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: the value is not YAML", mend="Quote it") from error
         node = merged
@@ -72,17 +96,27 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
 
 
 def build(
-    config: type[ConfigT], content: dict[str, Any], file: str | os.PathLike[str] | None = None
+    config: type[ConfigT],
+    content: dict[str, Any],
+    file: str | os.PathLike[str] | None = None,
+    overrides: Iterable[str] = (),
 ) -> ConfigT:
-    """Validate a mapping as a config.
+    """Validate a mapping, with overrides laid over it, as a config.
+
+    Args:
+        file: where the mapping comes from; it is not named for a key that an override has set.
+        overrides: see `apply_overrides`.
 
     Raises:
         ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
     """
+    overrides = tuple(overrides)
     try:
-        return config.model_validate(content)
+        return config.model_validate(apply_overrides(content, overrides))
     except ValidationError as error:
         first = error.errors()[0]
+        if _is_set(first["loc"], overrides):
+            file = None
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _keys_at(config, first["loc"][:-1])
@@ -107,12 +141,19 @@ def build(
         ) from error
 
 
+def _is_set(location: Sequence[Any], overrides: Iterable[str]) -> bool:
+    """Whether an override has set the key at an error's location, a part of it, or what it is part of."""
+    place = [str(part) for part in location]
+    paths = (override.partition("=")[0].split(".") for override in overrides)
+    return any(all(one == two for one, two in zip(path, place, strict=False)) for path in paths if place)
+
+
 def load_config(
     config: type[ConfigT], path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
 ) -> ConfigT:
     """A config from an optional YAML file with overrides on top."""
     content = read_yaml(path) if path is not None else {}
-    return build(config, apply_overrides(content, overrides), path)
+    return build(config, content, path, overrides)
 
 
 def _keys_at(config: type[BaseModel], location: Sequence[Any]) -> set[str]:

@@ -49,7 +49,15 @@ def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object
     assert str(caught.value).startswith("some.yaml: ")
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "not YAML"), ("- a", "mapping of keys")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "not YAML"),
+        ("- a", "mapping of keys"),
+        ("epochs: 1\nepochs: 2", "the key 'epochs' stands twice in .* line 2"),
+        ("several:\n- {rate: 1, rate: 2}", "the key 'rate' stands twice"),
+    ],
+)
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
@@ -69,3 +77,28 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     file.write_text("epochs: !!python/object/apply:os.getpid []")
     with pytest.raises(ConfigError, match="not YAML"):
         load_config(Outer, file)
+
+
+def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("inner: &base {rate: 1, names: [a]}\nseveral:\n- {<<: *base, rate: 2}")
+    assert load_config(Outer, file).several == (Inner(rate=2.0, names=("a",)),)
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "blamed", "key"),
+    [
+        ("epochs: 3", "epoch=2", False, "epoch"),
+        ("inner: {rate: 0.5}", "inner.rates=1", False, "inner.rates"),
+        ("inner: {rat: 0.5}", "inner.rate=1", True, "inner.rat"),
+        ("epoch: 3", "inner.rate=1", True, "epoch"),
+    ],
+)
+def test_a_key_that_an_override_has_set_is_not_blamed_on_the_file(
+    tmp_path: Path, text: str, override: str, blamed: bool, key: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=f"unknown key '{key}'") as caught:
+        load_config(Outer, file, [override])
+    assert str(caught.value).startswith(str(file)) == blamed

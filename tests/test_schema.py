@@ -111,7 +111,7 @@ def test_specs_that_contradict_themselves_are_refused(features: dict[str, object
 def test_a_candidate_differs_from_the_others_by_some_feature() -> None:
     content = {"categorical": [{"name": "ad_id"}], "candidate": {"id": "adid"}}
     with pytest.raises(
-        ConfigError, match="all candidates of a row would get the same score. Did you mean 'ad_id'"
+        ConfigError, match=r"all candidates of a row would get the same score\. Did you mean 'ad_id'"
     ):
         build(FeatureSpec, content)
 

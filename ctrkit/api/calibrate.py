@@ -15,7 +15,8 @@ from scipy.special import expit
 
 from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training, unused_weights
 from ctrkit.api.model import Model, load
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.task_calibrators import TaskCalibrator, joint_of, segments_of
 from ctrkit.calibration import (
     CalibrationSummary,
@@ -32,7 +33,7 @@ from ctrkit.errors import DataError
 from ctrkit.metrics import Reliability, reliability
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import reliability_diagram
-from ctrkit.tables import TableLike
+from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import predict
 
 
@@ -116,6 +117,7 @@ class CalibrationResult(Result):
         )
 
 
+@writes_run
 def calibrate(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
@@ -141,6 +143,8 @@ def calibrate(
     settings = load_config(CalibrateConfig, config, overrides)
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
+    if target:
+        check_writable(target)
     opened = labelled_rows(loaded, data)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     logits, _ = predict(loaded.network, opened.encoded)
@@ -154,13 +158,13 @@ def calibrate(
         field = settings.field if own.uses_segments else None
         calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
     result = CalibrationResult(
-        os.fspath(target) if target else None, tasks, (*notes, *unused_weights(loaded))
+        os.fspath(target) if target else None, tasks, (*notes, *opened.remarks, *unused_weights(loaded))
     )
     loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
-    write_run(out, "calibrate", settings.model_dump(mode="json"), result)
     if target:
         loaded.artifact.save(target)
+    write_run(out, "calibrate", settings.model_dump(mode="json"), result)
     return result
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import Field
 
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.ope.audit import Audit, audit_source
@@ -78,6 +79,7 @@ class LogCheck(Result):
         )
 
 
+@writes_run
 def check_log(
     logs: TableLike | None = None,
     *,

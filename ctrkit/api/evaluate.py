@@ -23,7 +23,8 @@ from ctrkit.api.evaluation_rows import (
 )
 from ctrkit.api.labelled import unused_weights
 from ctrkit.api.model import Model, load
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.config import load_config
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError
@@ -121,6 +122,7 @@ class EvaluationResult(Result):
         )
 
 
+@writes_run
 def evaluate(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,

@@ -16,7 +16,7 @@ from ctrkit.api.policy_report import (
     number_cell,
     three_cells,
 )
-from ctrkit.api.results import write_run
+from ctrkit.api.run_folder import write_run
 from ctrkit.config import Config, apply_overrides, build, read_yaml
 from ctrkit.errors import ConfigError
 from ctrkit.ope import bid_evaluation

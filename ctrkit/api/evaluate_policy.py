@@ -15,7 +15,8 @@ from ctrkit.api.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.model import Model, load
 from ctrkit.api.policy_report import policy_report
 from ctrkit.api.policy_specs import COLUMN, PolicyLike, Spec, policy_specs
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError
@@ -95,6 +96,7 @@ class PolicyValue(Result):
         return policy_report(self.evaluation, self.notes)
 
 
+@writes_run
 def evaluate_policy(
     logs: TableLike | None = None,
     policy: PolicyLike | Sequence[PolicyLike] | None = None,

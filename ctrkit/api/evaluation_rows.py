@@ -54,7 +54,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         return HeldOut(
             opened.table[rows], opened.file, labels[rows], groups, opened.table[split.train], tuple(notes)
         )
-    notes = [f"Not the training table: evaluated on all of its {len(encoded):,} rows."]
+    notes = [f"Not the training table: evaluated on all of its {len(encoded):,} rows.", *opened.remarks]
     seen = seen_in_training(model, encoded)
     if seen is not None:
         notes.append(

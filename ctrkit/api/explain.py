@@ -14,7 +14,7 @@ from pydantic import Field
 from ctrkit.api.explanation_results import ModelExplanation, RowsExplanation
 from ctrkit.api.labelled import labelled_rows
 from ctrkit.api.model import Model, load
-from ctrkit.api.results import write_run
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.train import TrainConfig, read_training_table
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable
@@ -98,6 +98,7 @@ class ExplainConfig(Config):
     seed: int = Field(default=0, ge=0)
 
 
+@writes_run
 def explain(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,

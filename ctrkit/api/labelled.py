@@ -35,6 +35,17 @@ class LabelledRows:
     config: TrainConfig
     split: Split | None
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to tell of the rows, whatever is done with them."""
+        group = self.config.features.group
+        if group is None or group in self.table.columns:
+            return ()
+        return (
+            f"There is no column '{group}' here: rows count as independent of one another, so that intervals "
+            "are too short where they are not.",
+        )
+
 
 def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
     """Read and encode a labelled table; by default the one that the model was trained on.

@@ -22,7 +22,8 @@ from ctrkit.api.logged_decisions import (
     rows_of,
 )
 from ctrkit.api.model import load
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.api.train import TrainConfig
 from ctrkit.artifact import Artifact, versions
@@ -38,7 +39,7 @@ from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.reports import Report, Table
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike
+from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
 from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
 from ctrkit.training.counterfactual_loop import Floats, Judge, Learning, LearningConfig, learn, settle
@@ -123,6 +124,7 @@ class LearntPolicy(Result):
         )
 
 
+@writes_run
 def learn_policy(
     logs: TableLike | None = None,
     *,
@@ -153,6 +155,7 @@ def learn_policy(
             one reward), or it lacks columns that the features need.
         ConfigError: features or a model are given, and an artifact that has its own.
     """
+    check_writable(model)
     notes = ["The log is the sample that ships with ctrkit."] if logs is None else []
     if logs is None:
         logs = bundled("logs_sample", "bandit.parquet")
@@ -184,6 +187,7 @@ def learn_policy(
         on_step=on_step,
     )
     temperature = settle(network, encoded, settings.temperature)
+    begin_run(out)
     resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
     rows = split.describe()
     _artifact(resolved, encoder, network, temperature, rows, encoded.candidates.fingerprint()).save(model)

@@ -13,7 +13,8 @@ import polars as pl
 from pydantic import Field
 
 from ctrkit.api.model import Model
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.bidding import budget_plan as planning
 from ctrkit.bidding.auctions import DAY, HOUR
@@ -149,6 +150,7 @@ class BudgetPlanResult(Result):
         return f"{answer}. More budget would be worth nothing."
 
 
+@writes_run
 def plan_budget(
     budget: float,
     *,
@@ -191,6 +193,7 @@ def plan_budget(
     part = min(budget / most, 1.0) if most > 0 else 0.0
     in_proportion = sum(float(line.curve(part * line.curve.largest_spend)) for line in lines)
     result = BudgetPlanResult(plan, tuple(lines), in_proportion, notes)
+    begin_run(out)
     for name, frame in (("plan", plan.by_hour()), ("allocation", plan.lines)):
         write_table(frame, Path(out) / f"{name}.parquet")
         write_text(frame.write_csv(), Path(out) / f"{name}.csv")

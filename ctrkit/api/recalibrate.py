@@ -14,7 +14,8 @@ from pydantic import Field
 from ctrkit.api.calibrate import task_rows
 from ctrkit.api.labelled import labelled_rows, seen_in_training
 from ctrkit.api.model import Model, load
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.task_calibrators import TaskCalibrator
 from ctrkit.calibration import (
     CalibrationWarning,
@@ -25,7 +26,7 @@ from ctrkit.calibration import (
 from ctrkit.config import Config, load_config
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
-from ctrkit.tables import TableLike
+from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import predict
 
 
@@ -70,6 +71,7 @@ class RecalibrationResult(Result):
         return Report("Recalibration", answer, (Table("New rows", header, rows),), (), self.notes)
 
 
+@writes_run
 def recalibrate(
     model: str | os.PathLike[str] | Model,
     data: TableLike,
@@ -96,6 +98,8 @@ def recalibrate(
     settings = load_config(RecalibrateConfig, config, overrides)
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
+    if target:
+        check_writable(target)
     opened = labelled_rows(loaded, data)
     if opened.split is not None:
         raise DataError(
@@ -130,7 +134,7 @@ def recalibrate(
     result = RecalibrationResult(os.fspath(target) if target else None, updates, tuple(notes))
     loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["recalibrate"] = result.to_dict()["tasks"]
-    write_run(out, "recalibrate", settings.model_dump(mode="json"), result)
     if target:
         loaded.artifact.save(target)
+    write_run(out, "recalibrate", settings.model_dump(mode="json"), result)
     return result

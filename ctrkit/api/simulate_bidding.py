@@ -18,7 +18,8 @@ from ctrkit.api.bidding_logs import write_logs
 from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
 from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen
 from ctrkit.api.model import Model
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.bidding import SimulationResult, SpendPlan, simulate
 from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.repeats import Repeats, over_seeds
@@ -83,6 +84,7 @@ class BudgetSweepResult(Result):
         return sweep_report(self.table, self.notes)
 
 
+@writes_run
 def simulate_bidding(
     auctions: TableLike | None = None,
     model: str | os.PathLike[str] | Model | None = None,
@@ -123,6 +125,7 @@ def simulate_bidding(
     run = _Run(supply, settings, on_step)
     home = Path(out)
     result = run.sweep(amounts) if len(amounts) > 1 else run.whole(amounts[0])
+    begin_run(home)
     if isinstance(result, BudgetSweepResult):
         write_table(result.table, home / "sweep.parquet")
     else:

@@ -19,10 +19,11 @@ from scipy.special import expit
 
 from ctrkit.api.model import load
 from ctrkit.api.profile import training_profile
-from ctrkit.api.results import Result, write_run
+from ctrkit.api.results import Result
+from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.artifact import Artifact, versions
-from ctrkit.config import Config, apply_overrides, build, read_yaml
+from ctrkit.config import Config, build, read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.fingerprints import row_hashes, sample_of, share_seen
 from ctrkit.data.sources import read_source
@@ -36,7 +37,7 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import training_curve
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, name_of, read_table, write_text
+from ctrkit.tables import TableLike, check_writable, name_of, read_table, write_text
 from ctrkit.training import TrainingConfig, TrainingHistory, fit, predict
 from ctrkit.training.loop import OnStep
 
@@ -131,13 +132,13 @@ def load_train_config(
 ) -> TrainConfig:
     """A training config from an object, a mapping, a YAML file or, by name, one that ships with ctrkit."""
     if isinstance(config, TrainConfig):
-        return build(TrainConfig, apply_overrides(config.model_dump(mode="json"), overrides))
+        return build(TrainConfig, config.model_dump(mode="json"), overrides=overrides)
     if isinstance(config, Mapping):
-        return build(TrainConfig, apply_overrides(dict(config), overrides))
+        return build(TrainConfig, dict(config), overrides=overrides)
     path = Path(config) if config is not None else bundled("configs", "sample.yaml")
     if not path.exists() and bundled("configs", f"{path}.yaml").is_file():
         path = bundled("configs", f"{path}.yaml")
-    return build(TrainConfig, apply_overrides(read_yaml(path), overrides), path)
+    return build(TrainConfig, read_yaml(path), path, overrides)
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
@@ -154,6 +155,7 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
     return read_table(place), name_of(place)
 
 
+@writes_run
 def train(
     config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     data: TableLike | None = None,
@@ -176,6 +178,7 @@ def train(
         overrides: `key.path=value` strings over the config.
         on_step: called with (steps done, steps in all, what is going on).
     """
+    check_writable(model)
     settings = load_train_config(config, overrides)
     table, file = read_training_table(settings, data)
     require_columns(table, settings.features.columns, file)
@@ -185,6 +188,7 @@ def train(
     encoded = encoder.encode(table, file)
     fingerprint = encoded.fingerprint()
     home = Path(out)
+    begin_run(home)
 
     def fitted(model: ModelConfig, checkpoint: Path, stage: str = "") -> tuple[CtrModel, TrainingHistory]:
         """A model trained from fresh weights."""
@@ -241,8 +245,7 @@ def train(
     write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
     write_run(out, "train", artifact.config, result)
     for checkpoint in checkpoints:
-        for leftover in (checkpoint, *home.glob(f".{checkpoint.name}.*.part")):  # of a killed write
-            leftover.unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
     return result
 
 

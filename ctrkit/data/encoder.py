@@ -133,8 +133,7 @@ class Encoder:
         """Encode a table.
 
         Args:
-            labels: whether the label columns, and the group's, must be there; without them `labels` has no
-                columns.
+            labels: whether the label columns must be there; without them `labels` has no columns.
             static, sequences: whether to encode the static fields, the sequences, or both; what is left out
                 has no columns.
 
@@ -145,9 +144,7 @@ class Encoder:
         spec = self.spec
         listed = {s.name for s in spec.sequences}
         features = [name for name in spec.features if (sequences if name in listed else static)]
-        # Without the group of the spec, intervals would count the rows of a user as independent.
-        judged = (*spec.labels.values(), *(() if spec.group is None else (spec.group,)))
-        require_columns(table, (*features, *(judged if labels else ())), file)
+        require_columns(table, (*features, *(spec.labels.values() if labels else ())), file)
         n = table.height
         categorical = [self._ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from ctrkit.errors import ConfigError, RunError
+
+# Ends the names of files that are being written.
+_PART = ".part"
 
 
 @contextmanager
@@ -18,13 +25,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file so that it is there whole or not at all.
 
     Yields a temporary path in the same folder; when the block ends well, the file is flushed to disk and
-    renamed over `path`, and when it raises, the temporary file is removed and `path` is untouched.
+    renamed over `path`, and when it raises, the temporary file is removed and `path` is untouched. What
+    killed writes of the same file left behind is removed first.
+
+    Raises:
+        RunError: the operating system refuses: no room, no permission, a folder in the file's place.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        handle, temporary = _new_part(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
     try:
         yield temporary
         # mkstemp makes private files; a written table should be as readable as any other new file.
@@ -39,8 +52,57 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+    except OSError as error:
+        raise unwritable(target, error) from error
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: str | os.PathLike[str], error: OSError) -> RunError:
+    """The error for a file that the operating system does not let be written."""
+    reason = (error.strerror or str(error)).lower()
+    return RunError(f"{os.fspath(path)} cannot be written: {reason}. Make room there, or give another path.")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise where a file cannot be written at a path: asked before the work, not found after it.
+
+    Raises:
+        ConfigError: the path is a folder, or leads through a file. RunError: no permission.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ConfigError(
+            "this is a folder, and a file is to be written", file=path, mend="Name a file, in it say"
+        )
+    # The nearest folder that is there: those below it are made when the file is written.
+    folder = next(one for one in file.absolute().parents if one.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"'{folder}', on the way to it, is a file", file=path, mend="Give another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RunError(f"{file} cannot be written: no permission for {folder}. Give another path.")
+
+
+def _new_part(target: Path) -> tuple[int, Path]:
+    """A new temporary file beside a file, open and locked.
+
+    The lock tells that its writer is alive; it ends with the process, however that ends.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):
+            return handle, Path(name)
+        os.close(handle)  # taken for a leftover before it was locked
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary files of writes of this file that were killed."""
+    for leftover in target.parent.glob(f".{escape(target.name)}.*{_PART}"):
+        with suppress(OSError), leftover.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error: its writer is alive
+            leftover.unlink()
 
 
 def write_table(frame: pl.DataFrame, path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""A name in a config or on the command line that no column, feature or setting has is refused with the nearest."""
+"""A name in a config that no column, feature or setting has is refused, with the nearest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ctrkit.cli import app
 
-# Key of a training config -> a misspelt name, and the right one. Both train and learn-policy read such a spec.
+# A key of a training config with a misspelt name -> the right one.
 TRAINING = {
     "features.group=userid": "user_id",
     "features.timestamp=timestmp": "timestamp",
