@@ -55,8 +55,8 @@ def clear(
     """Clear auctions in their order.
 
     A bid is capped by what is left of the budget, so the spend never exceeds it: an auction too dear for
-    the remainder is lost, and a cheaper one after it can still be won. Of several slots a bid gets the best
-    one whose price it reaches.
+    the remainder is lost, and a cheaper one after it can still be won. A bid of 0 is none: it wins nothing,
+    not even what is free. Of several slots a bid gets the best one whose price it reaches.
 
     Args:
         amount: [n], what the strategy wants to bid, in units of money.
@@ -142,12 +142,10 @@ def _clear(
         own = min(amount[i], max_bid, budget - spent)
         if integer_bids:
             own = np.floor(own)
-        enough = False
         if user is not None and period is not None and count is not None and counted is not None:
             if counted[user[i]] != period[i]:
                 counted[user[i]], count[user[i]] = period[i], 0
-            enough = count[user[i]] >= limit
-            if enough:
+            if count[user[i]] >= limit:
                 own = 0.0
         place = 0
         if slot is not None:
@@ -156,7 +154,8 @@ def _clear(
             ):
                 place += 1
         other = price[i, place]
-        wins = own >= hard_floor and (own > other or (wins_ties and own == other)) and not enough
+        beats = own > other or (wins_ties and own == other)
+        wins = own > 0.0 and own >= hard_floor and beats
         cost = 0.0
         if wins:
             cost = own if first_price or own < soft_floor else max(other, hard_floor, soft_floor)

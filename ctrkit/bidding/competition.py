@@ -137,7 +137,8 @@ def _clear_together(
             elif own > second:
                 second = own
         price = outside[i]
-        sold = highest >= hard_floor and (highest > price or (wins_ties and highest == price))
+        beats = highest > price or (wins_ties and highest == price)
+        sold = highest > 0.0 and highest >= hard_floor and beats
         turn = (first + i) % tied if sold else -1
         for a in range(agents):
             own = bid[a, i]

@@ -191,7 +191,8 @@ def _replay(
         if integer_bids:
             own = np.floor(own)
         price = market_price[i]
-        wins_it = own >= hard_floor and (own > price or (wins_ties and own == price))
+        beats = own > price or (wins_ties and own == price)
+        wins_it = own > 0.0 and own >= hard_floor and beats
         cost = 0.0
         if wins_it:
             cost = own if first_price or own < soft_floor else max(price, hard_floor, soft_floor)

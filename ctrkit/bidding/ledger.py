@@ -16,8 +16,7 @@ from ctrkit.bidding.competition import clear_together
 from ctrkit.bidding.every_auction import replay_paced
 from ctrkit.bidding.feedback import FeedbackQueue
 from ctrkit.bidding.frequency import Shown
-from ctrkit.bidding.hindsight import Optimum
-from ctrkit.bidding.market_ledger import MarketLedger
+from ctrkit.bidding.market_ledger import Hindsight, MarketLedger
 from ctrkit.bidding.regret import RegretSplit, split_regret
 from ctrkit.bidding.result import StrategyResult
 from ctrkit.bidding.slots import effect_of, examined, minimum_bid, page_prices
@@ -220,8 +219,8 @@ class StrategyLedger:
             return [f"{said[0]} Likewise of {len(said) - 1} more of {len(self._budgets)} episodes."]
         return said
 
-    def result(self, market: MarketLedger, solved: Sequence[tuple[Optimum, float]]) -> StrategyResult:
-        """The sums, beside the hindsight optimum of every episode and its budget."""
+    def result(self, market: MarketLedger, best: Hindsight) -> StrategyResult:
+        """The sums, beside the hindsight optimum."""
 
         def sum_of(name: str) -> float | None:
             return float(self._columns[name].sum()) if name in self._columns else None
@@ -233,24 +232,23 @@ class StrategyLedger:
             value=sum_of("value") or 0.0,
             spend=self._spent_before,
             budget=self.terms.total(market.episodes),
-            optimum=sum(one.value for one, _ in solved),
+            optimum=best.value,
             clicks=sum_of("click"),
             conversions=sum_of("conversion"),
             earned=sum_of("earned"),
             name=self.name,
-            regret_split=self._regret_split(market, solved),
+            regret_split=self._regret_split(market, best),
             exploration_spend=float(self._columns["spend"] @ self._columns["explored"])
             if self._explores
             else None,
         )
 
-    def _regret_split(
-        self, market: MarketLedger, solved: Sequence[tuple[Optimum, float]]
-    ) -> RegretSplit | None:
+    def _regret_split(self, market: MarketLedger, best: Hindsight) -> RegretSplit | None:
         if not self._alone or self.terms.frequency_cap is not None or self.terms.rule.slots > 1:
             return None
         split, column = RegretSplit(), self._columns
-        for rows, (best, budget), own in zip(market.bounds(), solved, self._budgets, strict=True):
+        episodes = zip(market.bounds(), best.bought, best.budgets, self._budgets, strict=True)
+        for rows, bought, budget, own in episodes:
             value, price = market.plain(rows)
             split += split_regret(
                 best_value=value,
@@ -260,7 +258,7 @@ class StrategyLedger:
                 amount=column["amount"][rows],
                 won=column["won"][rows],
                 paid=column["spend"][rows],
-                multiplier=best.multiplier,
+                multiplier=bought.multiplier,
                 budget=budget,
                 own_budget=own,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -9,15 +11,39 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.bidding.columns import Columns
+from ctrkit.bidding.frequency import Ints
 from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_shown
 from ctrkit.bidding.lifetime import lifetime_budgets
 from ctrkit.bidding.result import OptimumResult
-from ctrkit.bidding.slots import page_prices
+from ctrkit.bidding.slots import least_bids, page_prices
 from ctrkit.bidding.strategies.base import best_ad, of_ad
 from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import Tick
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+# A sum of spends or shares passes its limit by no more than this part of it.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """What a bidder who knew all prices would have bought.
+
+    Attributes:
+        bought: of each episode, or of all of them together.
+        budgets: of the optimum in each episode.
+        upper_bound: whether no bidder can reach it, since it forgets a limit.
+    """
+
+    bought: Sequence[Optimum]
+    budgets: Sequence[float]
+    upper_bound: bool = False
+
+    @property
+    def value(self) -> float:
+        return sum(one.value for one in self.bought)
 
 
 class MarketLedger:
@@ -41,14 +67,15 @@ class MarketLedger:
         self.auctions += n
         self.ticks = int(tick[-1]) + 1
         self.episodes = piece.episode + 1
-        rule = self.terms.rule
-        price = np.maximum(page_prices(auctions.market_price, auctions.slot_price, rule), rule.hard_floor)
+        rule, most = self.terms.rule, self.terms.largest_bid
+        prices = page_prices(auctions.market_price, auctions.slot_price, rule)
+        price, bid = np.maximum(prices, rule.hard_floor), least_bids(prices, rule)
         self._columns.append(
             episode=np.full(n, piece.episode, np.int32),
             tick=tick.astype(np.int32),
             timestamp=auctions.timestamp,
             market_price=auctions.market_price,
-            least_price=np.where(price <= self.terms.largest_bid, price, np.inf),
+            least_price=np.where((bid <= most) & (most > 0), price, np.inf),
             best_value=value,
             best_click=None if auctions.click is None else of_ad(auctions.click, best),
             user=None if self.terms.frequency_cap is None else auctions.user,
@@ -64,18 +91,48 @@ class MarketLedger:
         starts = np.flatnonzero(np.diff(self._columns["episode"], prepend=-1))
         return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], self.auctions], strict=True)]
 
-    def optima(self) -> list[tuple[Optimum, float]]:
-        """The hindsight optimum of every episode, and its budget.
+    def best(self) -> Hindsight:
+        """The hindsight optimum.
 
-        A lifetime budget is divided as if there were one slot and no frequency cap. Impressions of a user in
-        several episodes do not count together.
+        With one slot and no frequency cap it is exact, under a lifetime budget too, see `lifetime_budgets`.
+        Else there are three programs that each forget a limit: every episode by itself forgets that caps
+        reach over episodes, and the lifetime budget; all episodes as one forget the budget of each; and the
+        division of a lifetime budget forgets the cap. Each is worth at least the optimum, so that a purchase
+        which keeps all limits even so is the optimum; where none does, the least bounds it from above.
         """
-        episodes, budget = self.bounds(), self.terms.budget
-        budgets = [budget] * len(episodes)
-        if self.terms.lifetime_budget is not None:
+        terms, cap, episodes = self.terms, self.terms.frequency_cap, self.bounds()
+        one_slot, budgets, plain = terms.rule.slots == 1, [terms.budget] * len(episodes), []
+        if one_slot:
             parts = [self.plain(rows) for rows in episodes]
-            budgets = lifetime_budgets(parts, budget, self.terms.lifetime_budget)
-        return [(self._optimum(rows, own), own) for rows, own in zip(episodes, budgets, strict=True)]
+            if terms.lifetime_budget is not None:
+                budgets = lifetime_budgets(parts, terms.budget, terms.lifetime_budget)
+            plain = [hindsight_optimum(*part, own) for part, own in zip(parts, budgets, strict=True)]
+        if one_slot and cap is None:
+            return Hindsight(plain, budgets)
+        group = None
+        if cap is not None:
+            group = cap.groups(self._columns.get("user"), self._columns.get("timestamp"))
+        found = [[self._shown(slice(0, self.auctions), terms.total(len(episodes)), group)]]
+        if len(episodes) > 1:
+            found += [
+                [self._shown(rows, terms.budget, group) for rows in episodes],
+                *([plain] if plain else []),
+            ]
+        kept = [bought for bought in found if self._keeps(bought, group)]
+        least = min(kept or found, key=lambda bought: sum(one.value for one in bought))
+        return Hindsight(least, budgets, upper_bound=not kept)
+
+    def _shown(self, rows: slice, budget: float, group: Ints | None) -> Optimum:
+        """The optimum of some auctions with slots and a cap."""
+        cap = self.terms.frequency_cap
+        return hindsight_optimum_shown(
+            self._columns["best_value"][rows],
+            self._columns["least_price"][rows],
+            budget,
+            slot_effects=self.terms.rule.slot_effects,
+            group=None if group is None else group[rows],
+            most=1 if cap is None else cap.impressions,
+        )
 
     def plain(self, rows: slice) -> tuple[Floats, Floats]:
         """Values of the best ads, and prices at which the best slots could be had: by a bid of just so much,
@@ -84,33 +141,32 @@ class MarketLedger:
         had = np.isfinite(price)
         return np.where(had, value, 0.0), np.where(had, price, 0.0)
 
-    def _optimum(self, rows: slice, budget: float) -> Optimum:
-        cap, effects = self.terms.frequency_cap, self.terms.rule.slot_effects
-        if cap is None and len(effects) == 1:
-            return hindsight_optimum(*self.plain(rows), budget)
-        value, price = self._columns["best_value"][rows], self._columns["least_price"][rows]
-        if cap is None:
-            return hindsight_optimum_shown(value, price, budget, slot_effects=effects)
-        user, timestamp = (self._columns.get(name) for name in ("user", "timestamp"))
-        group = cap.groups(
-            None if user is None else user[rows], None if timestamp is None else timestamp[rows]
-        )
-        return hindsight_optimum_shown(
-            value, price, budget, slot_effects=effects, group=group, most=cap.impressions
-        )
+    def _keeps(self, bought: Sequence[Optimum], group: Ints | None) -> bool:
+        """Whether a purchase keeps the cap, the budget of every episode and that of all."""
+        terms, effects = self.terms, np.asarray(self.terms.rule.slot_effects)
+        share = np.concatenate([one.share if one.slot_share is None else one.slot_share for one in bought])
+        share = share.reshape(self.auctions, -1)
+        price = np.where(share > 0, self._columns["least_price"][:, : share.shape[1]], 0.0)
+        spend = np.bincount(self._columns["episode"], (share * price) @ effects[: share.shape[1]])
+        most = 1.0 + _ROUNDING
+        within = spend.max() <= most * terms.budget and spend.sum() <= most * terms.total(len(spend))
+        if group is None or terms.frequency_cap is None:
+            return bool(within)
+        shown = np.bincount(group, share.sum(axis=1))
+        return bool(within and shown.max() <= most * terms.frequency_cap.impressions)
 
-    def optimum(self, solved: list[tuple[Optimum, float]]) -> OptimumResult:
-        """The optima of all episodes, added up."""
-        each = [one for one, _ in solved]
+    def optimum(self, best: Hindsight) -> OptimumResult:
+        """The hindsight optimum's sums."""
         effects = np.asarray(self.terms.rule.slot_effects)
         seen = np.concatenate(
-            [one.share if one.slot_share is None else one.slot_share @ effects for one in each]
+            [one.share if one.slot_share is None else one.slot_share @ effects for one in best.bought]
         )
         return OptimumResult(
-            wins=sum(float(one.share.sum()) for one in each),
+            wins=sum(float(one.share.sum()) for one in best.bought),
             clicks=float(seen @ self._columns["best_click"]) if "best_click" in self._columns else None,
-            spend=sum(one.spend for one in each),
-            value=sum(one.value for one in each),
-            multiplier=each[0].multiplier if len(each) == 1 else None,
-            budget_binds=any(one.multiplier > 0 for one in each),
+            spend=sum(one.spend for one in best.bought),
+            value=best.value,
+            multiplier=best.bought[0].multiplier if self.episodes == 1 else None,
+            budget_binds=any(one.multiplier > 0 for one in best.bought),
+            upper_bound=best.upper_bound,
         )

@@ -85,7 +85,9 @@ class Kpis:
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole else None
+    """None where it is not known or not finite: whole is 0, or so small that it may as well be."""
+    ratio = part / whole if part is not None and whole else np.inf
+    return ratio if np.isfinite(ratio) else None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def split_regret(
     np.divide(best_value, estimate, out=correction, where=(amount > 0) & (estimate > 0))
     right = amount * correction
     # At a lost auction, where nothing is paid, what is left after it is what was left before.
-    short = least_price > (budget if own_budget is None else own_budget) - np.cumsum(paid)
+    left = (budget if own_budget is None else own_budget) - np.cumsum(paid)
+    short = (least_price > left) | (left <= 0)  # with nothing left there is no bid, not even on what is free
 
     overbid = np.where(won, np.maximum(-gain, 0.0), 0.0)
     underbid = np.where(won, 0.0, np.maximum(gain, 0.0))

@@ -50,6 +50,8 @@ class OptimumResult:
         clicks: of them, None where the log does not know.
         multiplier: value that a unit of money buys at the margin; None with several episodes.
         budget_binds: False where the budget pays for everything of value in every episode.
+        upper_bound: whether it forgets a limit, so that the best bidder may have bought less: shares of it
+            are then too low. See `ctrkit.bidding.market_ledger.MarketLedger.best`.
     """
 
     wins: float
@@ -58,6 +60,7 @@ class OptimumResult:
     value: float
     multiplier: float | None
     budget_binds: bool
+    upper_bound: bool = False
 
 
 @dataclass(frozen=True)

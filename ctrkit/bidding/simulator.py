@@ -98,10 +98,10 @@ def simulate(
     if not market.auctions:
         raise DataError("there are no auctions", mend="Give a log with at least one row")
 
-    solved, total = market.optima(), terms.total(market.episodes)
-    optimum, shared = market.optimum(solved), market.frame()
+    best, total = market.best(), terms.total(market.episodes)
+    optimum, shared = market.optimum(best), market.frame()
     spoken = [note for ledger in ledgers for note in ledger.notes()]
-    results = tuple(ledger.result(market, solved) for ledger in ledgers)
+    results = tuple(ledger.result(market, best) for ledger in ledgers)
     played = [ledger.events(shared) for ledger in ledgers]
     return SimulationResult(
         strategies=results,
@@ -143,8 +143,12 @@ def _notes(
             "The strategies bid against each other, so they drive prices up and share what there is; the "
             "hindsight optimum is that of one bidder alone"
         )
-    if terms.frequency_cap is not None and terms.lifetime_budget is not None:
-        notes.append("The hindsight optimum divides its money over days as if there were no frequency cap")
+    if optimum.upper_bound:
+        limit = "frequency cap or budget" if terms.frequency_cap is not None else "budget"
+        notes.append(
+            f"The hindsight optimum is an upper bound: a {limit} reaches over episodes, and the best of each "
+            "episode together would break it. Shares of the optimum are at least as large as shown"
+        )
     if updates < FEWEST_UPDATES:
         notes.append(
             f"The strategies learn only {updates} times an episode, too few to pace well; give a smaller tick"

@@ -42,9 +42,13 @@ def minimum_bid(price: Floats, rule: AuctionRule) -> Floats:
     Args:
         price: [n], the highest competing bids; or [n, S] those to be beaten for each slot, see `page_prices`.
     """
-    last = price if price.ndim == 1 else price[:, -1]
-    above = last if rule.wins_ties else np.nextafter(last, np.inf)
-    return np.asarray(np.maximum(above, rule.hard_floor), np.float64)
+    return least_bids(price if price.ndim == 1 else price[:, -1], rule)
+
+
+def least_bids(price: Floats, rule: AuctionRule) -> Floats:
+    """The least bids that beat prices of any shape; where that is 0, any bid above it does."""
+    least = price if rule.wins_ties else np.nextafter(price, np.inf)
+    return np.asarray(np.maximum(least, rule.hard_floor), np.float64)
 
 
 def effect_of(slot: NDArray[np.integer[Any]], rule: AuctionRule) -> Floats:

@@ -54,8 +54,9 @@ class Terms:
 
     @property
     def largest_bid(self) -> float:
-        """In units of money, infinite where there is no limit."""
-        return np.inf if self.max_bid is None else self.max_bid
+        """In units of money, infinite where there is no limit; a whole one where bids are."""
+        most = np.inf if self.max_bid is None else self.max_bid
+        return float(np.floor(most)) if self.integer_bids else most
 
     def budget_of(self, part: float, spent: float) -> float:
         """What an episode may spend.

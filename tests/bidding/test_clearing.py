@@ -36,7 +36,7 @@ def one_by_one(
         bid = min(a, max_bid, budget - spent)
         bid = float(np.floor(bid)) if integer else bid
         beats = bid >= z if rule.wins_ties else bid > z
-        wins = beats and bid >= rule.hard_floor
+        wins = beats and bid >= rule.hard_floor and bid > 0
         second = max(z, rule.hard_floor, rule.soft_floor)
         cost = bid if rule.price == "first" or bid < rule.soft_floor else second
         bids.append(bid)

@@ -58,7 +58,7 @@ def one_by_one(
         best = [a for a, bid in enumerate(bids) if bid == max(bids)]
         winner = best[(first + i) % len(best)]
         top = bids[winner]
-        sold = top >= rule.hard_floor and (top >= outside if rule.wins_ties else top > outside)
+        sold = top > 0 and top >= rule.hard_floor and (top >= outside if rule.wins_ties else top > outside)
         cost = max(met[winner], rule.hard_floor, rule.soft_floor)
         if rule.price == "first" or top < rule.soft_floor:
             cost = top

@@ -47,7 +47,7 @@ def test_equals_counting_one_by_one(
     expected, left, counts = [], budget, Counter[tuple[int, int]]()
     for a, z, key in zip(amount, price, keys, strict=True):
         bid = min(a, left) if counts[key] < limit else None
-        wins = bid is not None and bid >= z
+        wins = bid is not None and bid >= z and bid > 0
         counts[key] += wins
         left -= z if wins else 0.0
         expected.append((bid or 0.0, wins, z if wins else 0.0))

@@ -169,7 +169,7 @@ def test_each_part_by_asking_auction_by_auction(market: dict, limit: float) -> N
                 found["overbidding" if wins(right, i) else "estimation"] += mu * z - v
         elif v > mu * z:
             part = "underbidding"
-            if z > left:
+            if z > left or left <= 0:
                 part = "exhausted"
             elif wins(right, i) and not wins(bid, i):
                 part = "estimation"

@@ -40,7 +40,7 @@ def generalized_second_price(own: float, others: list[float], rule: AuctionRule)
     ours_first = 1 if rule.wins_ties else -1
     bids = sorted([(own, ours_first, "ours"), *((bid, 0, "theirs") for bid in others)], reverse=True)
     slot = [who for _, _, who in bids].index("ours")
-    if own < rule.hard_floor or slot >= rule.slots:
+    if own == 0 or own < rule.hard_floor or slot >= rule.slots:
         return -1, 0.0
     price = max(bids[slot + 1][0], rule.hard_floor, rule.soft_floor)
     return slot, (own if own < rule.soft_floor else price) * rule.slot_effects[slot]
