@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
+
+from ctrkit.shapes import Shapes
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -14,7 +17,7 @@ _compiling = threading.Lock()
 
 
 def kernel(
-    signature: str | Callable[[], Any], *, reorder: bool = False, version: str = ""
+    signature: str | Callable[[], Any], shapes: str, *, reorder: bool = False, version: str = ""
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
     """Compile for arguments of the given types on first use, from the cache where that is possible.
 
@@ -23,6 +26,8 @@ def kernel(
 
     Args:
         signature: numba's, such as "void(f8[::1], i8)", or a function that makes one of numba's types.
+        shapes: of the arguments, as `ctrkit.shapes.Shapes` reads them, checked at every call: the loop itself
+            does not look where an array ends. "" for a kernel whose callers check.
         reorder: let the compiler add numbers up in another order, so that it can take several at once.
         version: of the functions of other files that the kernel calls; another one is compiled anew.
     """
@@ -32,6 +37,8 @@ def kernel(
 
     def lazily(function: Callable[Given, Found]) -> Callable[Given, Found]:
         ready: list[Callable[Given, Found]] = []
+        names = tuple(inspect.signature(function).parameters)
+        needed = Shapes(shapes) if shapes else None
 
         @functools.wraps(function)
         def call(*arguments: Given.args, **named: Given.kwargs) -> Found:
@@ -39,6 +46,8 @@ def kernel(
                 with _compiling:  # by the first of several threads
                     if not ready:
                         ready.append(_compile(signature, function, version, options))
+            if needed is not None:
+                needed.check(function.__name__, {**dict(zip(names, arguments, strict=False)), **named})
             return ready[0](*arguments, **named)
 
         return call

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "config", "file_kinds", "tables", "hashing", "compiled", "schema", "data", "metrics", "nn",
-    "models", "artifact", "training", "calibration", "evaluation", "policies", "explanations", "ope",
+    "errors", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema", "data", "metrics",
+    "nn", "models", "artifact", "training", "calibration", "evaluation", "policies", "explanations", "ope",
     "bidding", "experiments", "serving", "reports", "api", "cli",
 )  # fmt: skip
 WITHOUT_TORCH = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")

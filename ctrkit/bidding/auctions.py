@@ -258,9 +258,11 @@ def _check_user(user: NDArray[Any], first_row: int) -> None:
         raise DataError(
             f"the type is {user.dtype}, and users are counted by whole numbers", column="user", mend=mend
         )
-    if (large := user >= _MOST_USERS).any():  # a count is kept for each code, so that a hash is none
-        row = int(np.argmax(large))
-        raise DataError(f"{user[row]} is too large for a code", column="user", row=row + first_row, mend=mend)
+    # A count is kept for each code, so that a hash is none; what counts does not look where they end.
+    if (wrong := (user < 0) | (user >= _MOST_USERS)).any():
+        row = int(np.argmax(wrong))
+        problem = f"{user[row]} is {'below 0' if user[row] < 0 else 'too large'} for a code"
+        raise DataError(problem, column="user", row=row + first_row, mend=mend)
 
 
 def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) -> None:

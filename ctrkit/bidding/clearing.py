@@ -173,9 +173,13 @@ def _clear(
     return spent
 
 
+_SHAPES = (
+    "amount: N; price: N S; effect: S; user: N; period: N; count: U; counted: U; bid: N; won: N; paid: N; "
+    "slot: N"
+)
 # One for each of what is asked: several slots, and a frequency cap.
 _COMPILED = {
-    (page, capped): kernel(partial(_types, page, capped))(_clear)
+    (page, capped): kernel(partial(_types, page, capped), _SHAPES)(_clear)
     for page in (False, True)
     for capped in (False, True)
 }

@@ -102,7 +102,10 @@ def _types() -> object:
     )  # fmt: skip
 
 
-@kernel(_types)
+@kernel(
+    _types,
+    "amount: A N; outside: N; budget: A; spent: A; max_bid: A; bid: A N; won: A N; paid: A N; met: A N",
+)
 def _clear_together(
     amount: Floats,
     outside: Floats,

@@ -152,7 +152,7 @@ def _types() -> object:
     )  # fmt: skip
 
 
-@kernel(_types)
+@kernel(_types, "value: N; market_price: N; state: 8; bid: N|0; won: N|0; paid: N|0; multiplier: N|0")
 def _replay(
     value: Floats,
     market_price: Floats,

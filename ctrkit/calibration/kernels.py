@@ -11,7 +11,10 @@ from ctrkit.compiled import kernel
 from ctrkit.metrics.checks import Floats
 
 
-@kernel("int64(f8[::1], f8[::1], f8[::1], f8[::1], f8[::1])")
+@kernel(
+    "int64(f8[::1], f8[::1], f8[::1], f8[::1], f8[::1])",
+    "positive: P; negative: N; distinct: P+N; positives: P+N; mass: P+N",
+)
 def merge(positive: Floats, negative: Floats, distinct: Floats, positives: Floats, mass: Floats) -> int:
     """Merge the sorted logits of positives and of negatives, all of weight 1, and pool equal ones.
 
@@ -34,7 +37,10 @@ def merge(positive: Floats, negative: Floats, distinct: Floats, positives: Float
     return k
 
 
-@kernel("int64(f8[::1], f8[::1], f8[::1], i8[::1], f8[::1], f8[::1], f8[::1])")
+@kernel(
+    "int64(f8[::1], f8[::1], f8[::1], i8[::1], f8[::1], f8[::1], f8[::1])",
+    "z: N; y: N; w: N; order: N; distinct: N; positives: N; mass: N",
+)
 def gather(
     z: Floats,
     y: Floats,
@@ -56,7 +62,7 @@ def gather(
     return k
 
 
-@kernel("int64(f8[::1], f8[::1], i8[::1], f8[::1])")
+@kernel("int64(f8[::1], f8[::1], i8[::1], f8[::1])", "positives: K; mass: K; starts: K; shares: K")
 def pool(positives: Floats, mass: Floats, starts: NDArray[np.int64], shares: Floats) -> int:
     """Pool adjacent violators (Ayer et al. 1955): of the shares positives / mass, the nearest rising ones.
 
@@ -79,7 +85,7 @@ def pool(positives: Floats, mass: Floats, starts: NDArray[np.int64], shares: Flo
     return k
 
 
-@kernel("void(f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1])")
+@kernel("void(f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1])", "z: N; y: N; w: N; edges: B; found: B+1 3")
 def sum_by_bin(z: Floats, y: Floats, w: Floats, edges: Floats, found: Floats) -> None:
     """Add up weight, weight of positives, and weight times logit by bin: `found` is [B, 3].
 
@@ -99,7 +105,7 @@ def sum_by_bin(z: Floats, y: Floats, w: Floats, edges: Floats, found: Floats) ->
         found[low, 2] += w[i] * z[i]
 
 
-@kernel("void(f8[::1], f8[::1], f8[::1])")
+@kernel("void(f8[::1], f8[::1], f8[::1])", "positives: K; mass: K; shares: K")
 def shares_with_one_more_positive(positives: Floats, mass: Floats, shares: Floats) -> None:
     """The isotonic share at each of K rising places were one positive row of weight 1 added there. O(K).
 
@@ -150,7 +156,10 @@ def shares_with_one_more_positive(positives: Floats, mass: Floats, shares: Float
         stack[top] = i
 
 
-@kernel("void(f8[::1], f8[::1], f8[::1], i8[::1], f8[::1], f8[::1], f8, f8, f8[:, ::1])")
+@kernel(
+    "void(f8[::1], f8[::1], f8[::1], i8[::1], f8[::1], f8[::1], f8, f8, f8[:, ::1])",
+    "t: N; y: N; w: N; segment: N; shift: S; tilt: S; found: S 5",
+)
 def sum_by_segment(
     t: Floats,
     y: Floats,
@@ -184,7 +193,11 @@ def sum_by_segment(
         found[s, 4] += v * x * x
 
 
-@kernel("void(f8[::1], f8[::1], f8[::1], f8, f8, f8, f8, f8[::1])", reorder=True)
+@kernel(
+    "void(f8[::1], f8[::1], f8[::1], f8, f8, f8, f8, f8[::1])",
+    "column: N; target: N; w: N; found: 6",
+    reorder=True,
+)
 def sum_logistic(
     column: Floats,
     target: Floats,

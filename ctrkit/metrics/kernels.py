@@ -43,7 +43,7 @@ def _signature() -> Any:
     return types.void(read, read, read, read_whole, read_whole, read, written, written)
 
 
-@kernel(_signature)
+@kernel(_signature, "y: N; s: N; w: N|1; group: N; wins: G; starts: G+1; scores: P; weights: P")
 def _add_wins(
     y: Floats,
     s: Floats,

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from ctrkit.nn.kernels.attention_operator import attention_operator
 from ctrkit.nn.kernels.operators import by_kernel
 from ctrkit.nn.mlp import MLP
+from ctrkit.nn.scan import check_shapes
+from ctrkit.shapes import Shapes
+
+_SHAPES = Shapes("weight: H W; target: U K W; events: U|1 L W; mask: U|1 L")
 
 
 class TargetAttention(nn.Module):
@@ -47,9 +51,10 @@ class TargetAttention(nn.Module):
         Returns:
             `[U, K, width]`.
         """
+        weight = self.of_event.weight
+        check_shapes("TargetAttention", _SHAPES, weight=weight, target=target, events=events, mask=mask)
         base = self.of_target(target)
         if not len(self.tower) and by_kernel(target, base, events):
-            # Kernels do not look at shapes: those that disagree fail here.
             events = events.expand(len(target), -1, target.shape[2])
             reading: Tensor = attention_operator(
                 target,

@@ -129,11 +129,11 @@ class CrossNetwork(nn.Module):
     def _state_by_kernel(self, x0: Tensor) -> Tensor:
         w = [linear.weight for linear in self.w.modules() if isinstance(linear, nn.Linear)]
         norms = [layer for layer in self.layer_norm if isinstance(layer, nn.LayerNorm)]
-        norm = [torch.stack([layer.weight, layer.bias]) for layer in norms] or [x0.new_empty(0, 0)] * len(
-            self.b
-        )
+        norm = [torch.stack([layer.weight, layer.bias]) for layer in norms]
+        factors = len(w) // len(self.b)
+        outer = w[1::2] if factors == 2 else []
         epsilon = norms[0].eps if norms else 0.0
-        state: Tensor = cross_operator(x0, w, list(self.b), norm, self.exponential, epsilon)
+        state: Tensor = cross_operator(x0, w[::factors], outer, list(self.b), norm, self.exponential, epsilon)
         return state
 
     def logit(self, state: Tensor) -> Tensor:

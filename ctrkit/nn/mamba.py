@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.nn.kernels.operators import by_kernel, mixer_operator
-from ctrkit.nn.scan import causal_convolution, selective_scan, selective_scan_with_state
+from ctrkit.nn.scan import causal_convolution, check_shapes, selective_scan, selective_scan_with_state
+from ctrkit.shapes import Shapes
+
+_SHAPES = Shapes("A: D N; in_proj: 2D M; conv: D 1 T+1; x: B L M; mask: B L; window: B T D; h: B N D")
 
 
 class MambaState(NamedTuple):
@@ -90,7 +93,7 @@ class Mamba(nn.Module):
         """
         if self.can_mix_at_once(x):
             return self.mix_at_once(x, mask, None, keep=False)[0]
-        u, z = self._enter(x)
+        u, z = self._enter(x, mask)
         u = self._convolved(u, mask)
         y: Tensor = self.out_proj(selective_scan(u, self.x_proj(u), z, *self._dynamics(), mask))
         return y
@@ -99,7 +102,7 @@ class Mamba(nn.Module):
         """`forward`, and the state after the last event."""
         if self.can_mix_at_once(x):
             return self.mix_at_once(x, mask, None, keep=True)
-        u, z = self._enter(x)
+        u, z = self._enter(x, mask)
         events = u if mask is None else u * mask.unsqueeze(-1)
         window = F.pad(events, (0, 0, self.conv1d.kernel_size[0] - 1, 0))[:, x.shape[1] :]
         u = self._convolved(u, mask)
@@ -112,7 +115,7 @@ class Mamba(nn.Module):
         if self.can_mix_at_once(x):
             y, state = self.mix_at_once(x, None, state, keep=True)
             return y.squeeze(1), state
-        u, z = self._enter(x)
+        u, z = self._enter(x, None, state)
         window = torch.cat([state.window, u], dim=1)
         u = self._convolved(window)[:, -1:]
         y, h = selective_scan_with_state(u, self.x_proj(u), z, *self._dynamics(), h=state.h)
@@ -147,11 +150,16 @@ class Mamba(nn.Module):
         )  # fmt: skip
         return y, MambaState(window, h)
 
-    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes on to the convolution, and the gate.
+    def _enter(
+        self, x: Tensor, mask: Tensor | None, state: MambaState | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What goes on to the convolution, and the gate. Shapes are checked; the kernel does it itself.
 
         Two products: the gradients of one product's halves would have to be copied together.
         """
+        window, h = (None, None) if state is None else state
+        weights = {"A": self.A_log, "in_proj": self.in_proj.weight, "conv": self.conv1d.weight}
+        check_shapes("Mamba", _SHAPES, **weights, x=x, mask=mask, window=window, h=h)
         of_input, of_gate = self.in_proj.weight.chunk(2)
         return F.linear(x, of_input), F.linear(x, of_gate)
 

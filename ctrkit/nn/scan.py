@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctrkit.nn.kernels.operators import by_kernel, convolution_operator, scan_operator
+from ctrkit.nn.kernels.operators import SCAN_SHAPES, by_kernel, convolution_operator, scan_operator
+from ctrkit.shapes import Shapes
 
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")
+_CONVOLUTION_SHAPES = Shapes("x: B L D; weight: D 1 T+1; bias: D; mask: B L")
+_SCAN_SHAPES = Shapes(SCAN_SHAPES)
 _CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn")
 
 
@@ -35,6 +38,7 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | N
     Returns:
         `[B, L, D]`.
     """
+    check_shapes("causal_convolution", _CONVOLUTION_SHAPES, x=x, weight=weight, bias=bias, mask=mask)
     if by_kernel(x, weight):
         weights = torch.cat([weight.squeeze(1), bias.unsqueeze(1)], dim=1)
         convolved: Tensor = convolution_operator(x, weights, mask)
@@ -83,6 +87,7 @@ def selective_scan(
         y, `[B, L, D]`.
     """
     if _cuda_kernel(u, *_MAMBA_SSM) is not None:
+        _check_scan(u, selection, z, dt_weight, dt_bias, A, D, mask, None)
         return _scan_by_cuda(u, selection, z, dt_weight, dt_bias, A, D)[0]
     return selective_scan_with_state(u, selection, z, dt_weight, dt_bias, A, D, mask)[0]
 
@@ -109,6 +114,7 @@ def selective_scan_with_state(
     """
     if mask is not None and h is not None:
         raise ValueError("a scan that goes on from a state takes no padding")
+    _check_scan(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
     if by_kernel(u, selection, z, A):
         scanned: tuple[Tensor, Tensor] = scan_operator(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
         return scanned
@@ -144,6 +150,27 @@ def scan_by_steps(
         y.append((c.unsqueeze(1) @ h).squeeze(1))
     read = torch.stack(y, dim=1) if y else torch.zeros_like(u)
     return (read + D * u) * F.silu(z), h
+
+
+def check_shapes(called: str, shapes: Shapes, **inputs: Tensor | None) -> None:
+    """Refuse inputs of wrong sizes, and a mask of numbers, with the same message in every mode.
+
+    Where torch compiles or exports, operators and ordinary operations find out for themselves.
+
+    Raises:
+        ValueError: names the input and what it should be like.
+    """
+    if torch.compiler.is_compiling():
+        return
+    mask = inputs.get("mask")
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"{called}: `mask` is {mask.dtype}, and torch.bool is needed, True at events")
+    shapes.check(called, inputs)
+
+
+def _check_scan(*inputs: Tensor | None) -> None:
+    names = ("u", "selection", "z", "dt_weight", "dt_bias", "A", "D", "mask", "h")
+    check_shapes("selective_scan", _SCAN_SHAPES, **dict(zip(names, inputs, strict=True)))
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -146,7 +146,10 @@ def _leaves_below(nodes: Any) -> Ints:
     return below
 
 
-@kernel("void(u1[:,::1], i8[::1], u1[:,::1], u1[:,::1], i8[::1], f8[:,::1], f8[::1])")
+@kernel(
+    "void(u1[:,::1], i8[::1], u1[:,::1], u1[:,::1], i8[::1], f8[:,::1], f8[::1])",
+    "leaves: T 256; scores: M; row: M; place: M; context: B T; table: V T; rest?: M T",
+)
 def _sum_leaves(
     context: Bytes, row: Ints, rest: Bytes, table: Bytes, place: Ints, leaves: Floats, scores: Floats
 ) -> None:

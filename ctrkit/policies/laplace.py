@@ -170,7 +170,7 @@ def _types() -> object:
     return found(tables, rows, rows, rows, tables)
 
 
-@kernel(_types)
+@kernel(_types, "features: N D; clicked: N; fixed: N; mean: D; precision: D D")
 def _newton(
     features: Floats, clicked: Floats, fixed: Floats, mean: Floats, precision: Floats
 ) -> tuple[Floats, Floats, bool]:

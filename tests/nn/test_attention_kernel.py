@@ -104,7 +104,7 @@ def test_shapes_that_disagree_are_refused() -> None:
         (targets, events[..., :3], mask),
         (targets, events, mask[:, :4]),
     ):
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ValueError, match="is needed"):
             attention(*wrong)
 
 

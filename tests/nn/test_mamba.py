@@ -160,10 +160,12 @@ def test_candidates_share_one_history(encoder: BlockStack, gradients: None) -> N
 
 
 def test_gradients_pass_through_the_state(encoder: BlockStack) -> None:
-    events = torch.randn(3, 5, 8)
+    # Weighted: a plain sum after a normalisation is the same whatever comes before it.
+    events, weight = torch.randn(3, 5, 8), torch.randn(3, 8)
 
     def gradients(newest: torch.Tensor) -> list[torch.Tensor]:
-        return list(torch.autograd.grad(newest.square().sum() + newest.sum(), list(encoder.parameters())))
+        loss = (newest.square() * weight).sum() + (newest * weight).sum()
+        return list(torch.autograd.grad(loss, list(encoder.parameters())))
 
     whole = gradients(encoder(events)[:, -1])
     stepped = gradients(encoder.step(events[:, -1], encoder.encode(events[:, :-1])[1])[0])

@@ -29,7 +29,7 @@ _TOP_SHARE = 0.995
 _MOST_CELLS = 2**21  # 16 MiB
 
 
-@kernel("void(f8[:, ::1], f8[::1], f8)", reorder=True)
+@kernel("void(f8[:, ::1], f8[::1], f8)", "table: R+1 C+1; chance: L+1", reorder=True)
 def fill(table: Floats, chance: Floats, value: float) -> None:
     """Fill V [R + 1, C + 1] from its row and column 0.
 
@@ -51,7 +51,10 @@ def fill(table: Floats, chance: Floats, value: float) -> None:
             table[t, b] = here + gain
 
 
-@kernel("void(f8[:, ::1], i8[::1], i8[::1], f8[::1], i8, f8[::1])")
+@kernel(
+    "void(f8[:, ::1], i8[::1], i8[::1], f8[::1], i8, f8[::1])",
+    "table: R+1 C+1; row: N; column: N; value: N; bids: N",
+)
 def search(table: Floats, row: Indices, column: Indices, value: Floats, levels: int, bids: Floats) -> None:
     """Fill bids [n] with the largest δ ≤ levels for which v + V(t, b − δ) − V(t, b) ≥ 0, by halving."""
     for i in range(bids.shape[0]):

@@ -110,7 +110,11 @@ def _types() -> object:
     ]
 
 
-@kernel(_types, reorder=True)
+@kernel(
+    _types,
+    "calibrated: N K; hidden: N K D; worth: N K; weights: R D+1; rows: M; draws: M L; ad: M L; value: M L",
+    reorder=True,
+)
 def _best_under(
     calibrated: Floats,
     hidden: Hidden,
@@ -156,7 +160,11 @@ def _types_of_shares() -> object:
     ]
 
 
-@kernel(_types_of_shares, reorder=True)
+@kernel(
+    _types_of_shares,
+    "calibrated: N K; hidden: N K D; worth: N K; weights: D+1 R; rows: M; found: M K",
+    reorder=True,
+)
 def _shares(
     calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices, found: Floats
 ) -> None:

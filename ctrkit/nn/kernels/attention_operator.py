@@ -91,7 +91,15 @@ def _attention_gradients(ctx: Any, grad_reading: Tensor) -> tuple[Tensor | None,
     return target, base, events, None, *weights
 
 
-attention_operator = operator("target_attention", _attention, _attention_fake, _attention_gradients)
+_SHAPES = (
+    "target: U K W; base: U K H; events: U L W; mask: U L; of_event: H W; of_pair: H W; score: 1 H; "
+    "score_bias: 1"
+)
+
+attention_operator = operator("target_attention", _SHAPES, _attention, _attention_fake, _attention_gradients)
 _attention_backward_operator = operator(
-    "target_attention_backward", _attention_backward, _attention_backward_fake
+    "target_attention_backward",
+    f"{_SHAPES}; grad_reading: U K W",
+    _attention_backward,
+    _attention_backward_fake,
 )

@@ -14,6 +14,7 @@ from ctrkit.nn.kernels.operators import on_rows, operator
 def _cross_network(
     x0: Tensor,
     w: Sequence[Tensor],
+    outer: Sequence[Tensor],
     b: Sequence[Tensor],
     norm: Sequence[Tensor],
     exponential: bool,
@@ -23,20 +24,26 @@ def _cross_network(
 
     Args:
         x0: `[B, H, D]`.
-        w: the matrix of each layer, or its two factors one after the other, in the order of their use.
+        w: the matrix of each layer, `[D / 2, D]`, or the first of its two factors, `[R, D]`.
+        outer: the second factor of each layer, `[D / 2, R]`; empty for none.
         b: of each layer, `[D]`.
-        norm: weight and bias of each gate's normalisation, `[D / 2]`, one after the other; empty for none.
+        norm: weight and bias of each gate's normalisation, `[2, D / 2]`; empty for none.
         exponential: whether the cross vector multiplies the state, and not the input.
     """
     from ctrkit.nn.kernels.cross import cross_network
 
-    state = x0.new_empty(x0.shape)
-    layers, low_rank = len(b), len(w) > len(b)
-    inner = _blocks(w[::2] if low_rank else w)
-    outer = _blocks(w[1::2]) if low_rank else torch.zeros(0, 0, 0, 0)
+    state, layers = x0.new_empty(x0.shape), len(b)
+    if not (layers == len(w) and len(outer) in (0, layers) and len(norm) in (0, layers)):
+        raise ValueError(
+            f"ctrkit::cross_network: {len(w)}, {len(outer)}, {layers} and {len(norm)} of a layer each"
+        )
+    if layers and not outer and 2 * len(w[0]) != x0.shape[2]:
+        raise ValueError(f"ctrkit::cross_network: `w` has {len(w[0])} rows for a width of {x0.shape[2]}")
+    inner = _blocks(w)
+    factors = _blocks(outer) if outer else torch.zeros(0, 0, 0, 0)
     norms = torch.stack(list(norm)).view(layers, 2, -1) if norm else torch.zeros(layers, 0, 0)
     on_rows(
-        cross_network, x0.numel() * inner[..., 0, :].numel(), x0.flatten(0, 1), inner, outer,
+        cross_network, x0.numel() * inner[..., 0, :].numel(), x0.flatten(0, 1), inner, factors,
         torch.stack(list(b)).view(layers, 2, -1), norms, exponential, epsilon, state.flatten(0, 1),
     )  # fmt: skip
     return state
@@ -56,4 +63,6 @@ def _cross_network_fake(x0: Tensor, *others: object) -> Tensor:
     return x0.new_empty(x0.shape)
 
 
-cross_operator = operator("cross_network", _cross_network, _cross_network_fake)
+cross_operator = operator(
+    "cross_network", "x0: B H 2N; b: 2N; w: R 2N; outer: N R; norm: 2 N", _cross_network, _cross_network_fake
+)

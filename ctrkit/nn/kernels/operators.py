@@ -1,12 +1,14 @@
 """The compiled kernels of `ctrkit.nn.kernels` as operators of torch, with their gradients.
 
 As operators they are opaque to `torch.compile`, which keeps them whole and fuses what is around them.
-numba is imported when the first of them runs.
+numba is imported when the first of them runs. The kernels take sizes on trust: each operator checks them.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +17,11 @@ import torch
 from torch import Tensor
 
 from ctrkit.nn.kernels.threads import in_parallel
+from ctrkit.shapes import Shapes
 
 _NUMBA = importlib.util.find_spec("numba") is not None
+# Of each operator, by its name.
+SHAPES: dict[str, Shapes] = {}
 _library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 # Gradients of weights are added up in at most this many sums, each of as many rows, and these then in order:
@@ -252,6 +257,7 @@ def _scan_gradients(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None) -
 
 def operator(
     name: str,
+    shapes: str,
     function: Callable[..., Any],
     fake: Callable[..., Any],
     gradients: Callable[..., Any] | None = None,
@@ -262,24 +268,75 @@ def operator(
     more than a second.
 
     Args:
+        shapes: of the tensors, as `ctrkit.shapes.Shapes` reads them; for each of a list of tensors, too. All
+            are float32, and those called `mask` bool.
         function: of annotated tensors and numbers; it changes none of them and returns none of them.
         fake: gives tensors of the same shapes as `function`, with nothing in them.
         gradients: backward of an `autograd.Function` that saved all inputs.
     """
     schema = torch.library.infer_schema(function, mutates_args=())
+    checked = _door(name, shapes, function)
     _library.define(name + schema)  # type: ignore[no-untyped-call]
-    _library.impl(name, function, "CPU")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"ctrkit::{name}", fake, lib=_library)
+    _library.impl(name, checked(function), "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"ctrkit::{name}", checked(fake), lib=_library)
     if gradients is not None:
         torch.library.register_autograd(f"ctrkit::{name}", gradients, setup_context=_keep, lib=_library)
     defined: Callable[..., Any] = getattr(torch.ops.ctrkit, name).default
     return defined
 
 
-convolution_operator = operator("convolution", _convolution, _convolution_fake, _convolution_gradients)
-_convolution_backward_operator = operator(
-    "convolution_backward", _convolution_backward, _convolution_backward_fake
+def _door(
+    name: str, text: str, function: Callable[..., Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What an operator's implementations are called through: shapes and types are checked there."""
+    shapes, names = SHAPES.setdefault(name, Shapes(text)), tuple(inspect.signature(function).parameters)
+
+    def check(given: dict[str, Any]) -> None:
+        for argument in shapes.names:
+            x = given[argument]
+            for tensor in x if isinstance(x, (list, tuple)) else () if x is None else (x,):
+                wanted = torch.bool if argument == "mask" else torch.float32
+                if tensor.dtype != wanted or tensor.device.type != "cpu":
+                    raise ValueError(
+                        f"ctrkit::{name}: `{argument}` is {tensor.dtype} on {tensor.device}, and {wanted} on "
+                        "the CPU is needed"
+                    )
+        shapes.check(f"ctrkit::{name}", given)
+
+    def checked(implementation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(implementation)
+        def call(*inputs: Any) -> Any:
+            check(dict(zip(names, inputs, strict=True)))
+            return implementation(*inputs)
+
+        return call
+
+    return checked
+
+
+_CONVOLUTION = "x: B L D; weight: D T+2; mask: B L"
+SCAN_SHAPES = (
+    "u: B L D; z: B L D; A: D N; D: D; dt_weight: D R; dt_bias: D; selection: B L R+2N; mask: B L; h: B N D"
 )
-scan_operator = operator("selective_scan", _scan, _scan_fake, _scan_gradients)
-_scan_backward_operator = operator("selective_scan_backward", _scan_backward, _scan_backward_fake)
-mixer_operator = operator("mamba", _mixer, _mixer_fake)
+_MIXER = (
+    "x: B L M; A: D N; D: D; in_proj: 2D M; convolution: D T+2; dt_weight: D R; dt_bias: D; x_proj: R+2N D; "
+    "out_proj: M D; before: 2 M; after: 2 M; mask: B L; window: B T D; h: B N D"
+)
+
+convolution_operator = operator(
+    "convolution", _CONVOLUTION, _convolution, _convolution_fake, _convolution_gradients
+)
+_convolution_backward_operator = operator(
+    "convolution_backward",
+    f"{_CONVOLUTION}; grad_y: B L D",
+    _convolution_backward,
+    _convolution_backward_fake,
+)
+scan_operator = operator("selective_scan", SCAN_SHAPES, _scan, _scan_fake, _scan_gradients)
+_scan_backward_operator = operator(
+    "selective_scan_backward",
+    f"{SCAN_SHAPES}; grad_y: B L D; grad_last: B N D",
+    _scan_backward,
+    _scan_backward_fake,
+)
+mixer_operator = operator("mamba", _MIXER, _mixer, _mixer_fake)
