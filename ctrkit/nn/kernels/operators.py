@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ SUMS = 64
 _HISTORY = 1 << 19
 # Parts of a batch a thread: more than one, as rows differ in length and other programs want the cores too.
 _PARTS_A_THREAD = 4
+_SHAPES_KEPT = 4096
 # Multiplications below which one thread is done before others have begun.
 _SMALL = 1 << 18
 
@@ -290,10 +291,12 @@ def _door(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """What an operator's implementations are called through: shapes and types are checked there."""
     shapes, names = SHAPES.setdefault(name, Shapes(text)), tuple(inspect.signature(function).parameters)
+    places = [names.index(argument) for argument in shapes.names]
+    taken: set[Any] = set()  # what was looked at before, as a look takes longer than a step of a small mixer
 
-    def check(given: dict[str, Any]) -> None:
-        for argument in shapes.names:
-            x = given[argument]
+    def check(inputs: Sequence[Any]) -> None:
+        for place in places:
+            x, argument = inputs[place], names[place]
             for tensor in x if isinstance(x, (list, tuple)) else () if x is None else (x,):
                 wanted = torch.bool if argument == "mask" else torch.float32
                 if tensor.dtype != wanted or tensor.device.type != "cpu":
@@ -301,12 +304,25 @@ def _door(
                         f"ctrkit::{name}: `{argument}` is {tensor.dtype} on {tensor.device}, and {wanted} on "
                         "the CPU is needed"
                     )
-        shapes.check(f"ctrkit::{name}", given)
+        shapes.check(f"ctrkit::{name}", dict(zip(names, inputs, strict=True)))
+
+    def key(inputs: Sequence[Any]) -> Any:
+        given = [inputs[place] for place in places]
+        return tuple([
+            (x.shape, x.dtype) if isinstance(x, Tensor) else tuple((y.shape, y.dtype) for y in x or ())
+            for x in given
+        ])  # fmt: skip
 
     def checked(implementation: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(implementation)
         def call(*inputs: Any) -> Any:
-            check(dict(zip(names, inputs, strict=True)))
+            if implementation is not function:
+                check(inputs)  # of fake tensors sizes may be symbols
+            elif (found := key(inputs)) not in taken:
+                check(inputs)
+                if len(taken) == _SHAPES_KEPT:
+                    taken.clear()
+                taken.add(found)
             return implementation(*inputs)
 
         return call
