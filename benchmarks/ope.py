@@ -208,6 +208,7 @@ def of_ctrkit(rows: int, actions: int) -> dict[str, Any]:
             float(weight.max()),
             block.q[place, block.action],
             np.einsum("ba,ba->b", block.policy, block.q),
+            counts=np.ones(len(weight)),
         )
         for estimator in estimators.values():
             estimator.update(logged)

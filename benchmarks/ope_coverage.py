@@ -119,7 +119,7 @@ def measure(problem: Problem, draws: int, seed: int) -> Result:
         counts = random.multinomial(problem.rows, cells.ravel())
         cell = random.permutation(np.repeat(np.arange(counts.size), counts))
         seen = counts.reshape(len(problem.logging), -1).sum(axis=1)
-        rows = LoggedRows(of_cell[cell], reward_of_cell[cell], largest(seen))
+        rows = LoggedRows(of_cell[cell], reward_of_cell[cell], largest(seen), counts=np.ones(len(cell)))
         for place, interval in enumerate(_intervals(problem, rows, draw)):
             held[draw, place] = interval.low <= problem.value <= interval.high
             width[draw, place] = interval.high - interval.low
@@ -135,10 +135,10 @@ def _intervals(problem: Problem, rows: LoggedRows, draw: int) -> list[Interval]:
     blind = ESTIMATORS["ips"]((0.0, 1.0))
     blind.update(replace(rows, largest_weight=max(float(rows.weights.max()), 1.0)))
     sequence = ConfidenceSequence((0.0, 1.0), bound)
-    sequence.update(rows.weights, rows.rewards)
+    sequence.update(rows.weights, rows.rewards, rows.counts)
     bootstrap = PoissonBootstrap(REPLICATES)
     keys = (draw * problem.rows + np.arange(problem.rows)).astype(np.uint64)
-    bootstrap.update(rows.weights, rows.weights * rows.rewards, rows.rewards, keys)
+    bootstrap.update(rows.weights, rows.weights * rows.rewards, rows.rewards, keys, rows.counts)
     bernstein = empirical_bernstein(moments, TERM, (0.0, bound), CONFIDENCE)
     return [
         estimator.result(CONFIDENCE).interval,
@@ -165,7 +165,7 @@ def _largest_weights(problem: Problem) -> Callable[[Ints], float]:
         if key not in known:
             tail = WeightTail()
             for policy, logging, count in zip(problem.policy, problem.logging, key, strict=True):
-                tail.update(np.tile(policy, (count, 1)), np.tile(logging, (count, 1)))
+                tail.update(np.tile(policy, (count, 1)), np.tile(logging, (count, 1)), np.ones(count))
             known[key] = max(tail.largest, 1.0)
         return known[key]
 

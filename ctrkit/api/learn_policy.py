@@ -264,7 +264,7 @@ def _judge(log: BanditLog, binary: bool, q: Floats | None) -> Judge:
                 None if q is None else q[rows, log.action_index],
                 None if q is None else (probabilities * q[:, : probabilities.shape[1]]).sum(axis=1),
                 log.users,
-                log.counts,
+                counts=log.counts,
             )
         )
         found = estimator.result(0.95)

@@ -161,7 +161,7 @@ def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats |
         log.action_index,
         log.propensity,
         log.reward / scale,
-        np.ones(len(log)) if log.counts is None else log.counts / log.counts.mean(),
+        log.counts / log.counts.mean(),
         None if logging is None else logging[mask],
         None if q is None else q[mask] / scale,
     )

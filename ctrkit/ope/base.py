@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
@@ -28,8 +28,8 @@ class LoggedRows:
         q_logged: [B] the reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy, Σ π(a) q(a).
         users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
-        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
         units: [B] keys of users or rows (see `ctrkit.ope.units`), for intervals that resample them.
+        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
     """
 
     weights: Floats
@@ -38,12 +38,19 @@ class LoggedRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
-    counts: Floats | None = None
     units: Words | None = None
+    counts: Floats = field(kw_only=True)
+
+    @classmethod
+    def of_logging(
+        cls, rewards: Floats, *, counts: Floats, users: Ints | None, units: Words | None
+    ) -> LoggedRows:
+        """The rows as the logging policy itself sees them, to which each has weight 1."""
+        return cls(np.ones(len(rewards)), rewards, 1.0, users=users, units=units, counts=counts)
 
     def total(self, values: Floats) -> float:
         """The sum of values [B] over the decisions."""
-        return float(values.sum() if self.counts is None else values @ self.counts)
+        return float(values @ self.counts)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ def empirical_bernstein(
     clicks of ads the second part, which grows with the largest weight, outweighs the first for long.
 
     Args:
-        moments: mergeable; see `Moments`. Where users are known, as many rows count as would spread as
-            much if they were independent (the design effect), and the bound is no longer exact.
+        moments: mergeable; see `Moments`. What is independent are users, or rows of which each stands for c
+            decisions: the sums of c (g - E[g]) over them have mean 0 and a range of at most R times the
+            largest Σ c, and the theorem is applied to those. So n in its second part is the number of
+            decisions over the largest Σ c, or over the design effect, if that is larger.
         direction: g = direction · z.
         bounds: the least and the largest possible g; for IPS with rewards from 0 to 1, 0 and the largest
             weight. The interval stays within them.
@@ -40,7 +42,7 @@ def empirical_bernstein(
             mend="Give finite bounds, the lesser one first",
         )
     mean = float(moments.mean @ direction)
-    effect = moments.design_effect(direction)
+    effect = max(moments.design_effect(direction), moments.largest)
     rows = moments.count / effect
     if rows <= 1:
         return Interval(least, most, "empirical Bernstein")

@@ -24,6 +24,7 @@ from ctrkit.ope.continuous import (
 )
 from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
 from ctrkit.ope.importance import OnPolicy
+from ctrkit.ope.learners import sample_weight
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.sample_size import sample_size_of
 from ctrkit.ope.verdict import Verdict, judge
@@ -129,8 +130,11 @@ def evaluate_bids(
         _check_range(log, name, values, allowed)
     policy = log.numbers(column)
     q_logged, q_policy = _predictions(log, policy, context_columns, folds, seed)
-    rows = ContinuousRows(log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, log.counts)
-    spread = float(log.bid.std())
+    rows = ContinuousRows(
+        log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, counts=log.counts
+    )
+    mean = np.average(log.bid, weights=log.counts)
+    spread = float(np.sqrt(np.average((log.bid - mean) ** 2, weights=log.counts)))
     if bandwidth is None and not spread > 0:
         raise DataError(DETERMINISTIC, file=log.file, column="bid", mend=MODEL_OF_MARKET)
 
@@ -148,7 +152,7 @@ def evaluate_bids(
         estimates.append(estimate)
         used[kind.name] = chosen
     logging = OnPolicy(reward_range)
-    logging.update(LoggedRows(np.ones(len(log)), log.reward, 1.0, users=log.users, counts=log.counts))
+    logging.update(LoggedRows.of_logging(log.reward, counts=log.counts, users=log.users, units=None))
     bandwidths = {name: each.bandwidth for name, each in used.items()}
     weights = {name: _weights(rows, kernel, width, bid_range) for name, width in bandwidths.items()}
     told = ", ".join(f"{name} {width:.4g}" for name, width in bandwidths.items())
@@ -255,7 +259,7 @@ def _predictions(
     for number in range(int(fold.max()) + 1):
         mine = fold == number
         if int((~mine).sum()) < LEAST_ROWS:
-            q_logged[mine] = q_policy[mine] = log.reward[~mine].mean()
+            q_logged[mine] = q_policy[mine] = np.average(log.reward[~mine], weights=log.counts[~mine])
             continue
         model: Any = HistGradientBoostingRegressor(
             max_iter=100,
@@ -264,7 +268,7 @@ def _predictions(
             l2_regularization=10.0,
             early_stopping=True,
             random_state=seed,
-        ).fit(logged[~mine], log.reward[~mine])
+        ).fit(logged[~mine], log.reward[~mine], sample_weight(log.counts[~mine]))
         q_logged[mine], q_policy[mine] = model.predict(logged[mine]), model.predict(new[mine])
     return q_logged, q_policy
 

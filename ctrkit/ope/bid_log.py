@@ -6,6 +6,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,16 @@ from ctrkit.ope.formats.base import check_file, lines_of
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import codes_of, repeated_event, row_keys, unit_columns, unit_keys, units_note
+from ctrkit.ope.units import (
+    check_dropped,
+    codes_of,
+    counts_of,
+    repeated_event,
+    row_keys,
+    unit_columns,
+    unit_keys,
+    units_note,
+)
 from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
 from ctrkit.tables import TableLike, files_of, join_tables, name_of
 
@@ -46,7 +56,6 @@ class BidLog:
         density: [N] the logging policy's density at them, per that unit; above 0.
         reward: [N].
         users: [N] codes from 0; None where users are unknown or each has one row.
-        counts: [N] how many decisions each row stands for, 1 / (1 - p_drop); None: one each.
         parts: the files, in their order.
         notes: sentences on what was changed, left out or taken for granted in reading.
     """
@@ -57,12 +66,16 @@ class BidLog:
     density: Floats
     reward: Floats
     users: Ints | None
-    counts: Floats | None
     parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.table.height
+
+    @cached_property
+    def counts(self) -> Floats:
+        """[N] how many decisions each row stands for, see `counts_of`."""
+        return counts_of(self.table)
 
     def numbers(self, column: str) -> Floats:
         """A column of numbers, [N], checked."""
@@ -165,7 +178,6 @@ def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str |
         table["density"].to_numpy(),
         table["reward"].to_numpy(),
         codes_of(units),
-        1 / (1 - table["p_drop"].to_numpy()) if "p_drop" in table.columns else None,
         tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
         tuple(dict.fromkeys((*(n for one in tables for n in one.notes), *units_note(table, columns)))),
     )
@@ -208,8 +220,5 @@ def _checked(source: LogTable) -> pl.DataFrame:
             row=row,
             mend="Log the density, above 0, with which each bid was drawn",
         )
-    if "p_drop" in table.columns and (wrong := np.flatnonzero(table["p_drop"].to_numpy() >= 1)).size:
-        row = int(wrong[0])
-        problem = f"a row that is there was not dropped with probability {table['p_drop'][row]:g}"
-        raise DataError(problem, file=file, column="p_drop", row=row, mend="Give probabilities below 1")
+    check_dropped(table, file)
     return table

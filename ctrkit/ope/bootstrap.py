@@ -42,8 +42,8 @@ class PoissonBootstrap:
         seed: of the hash; parts to be merged must share it.
 
     Attributes:
-        sums: [R, 4] Σ of copies · z, a row for each replicate.
-        observed: [4] Σ z of the log itself.
+        sums: [R, 4] Σ of copies · c z, a row for each replicate.
+        observed: [4] Σ c z of the log itself.
     """
 
     def __init__(self, replicates: int = 400, seed: int = 0) -> None:
@@ -54,16 +54,18 @@ class PoissonBootstrap:
         self.sums = np.zeros((self.groups * DRAWS, 4))
         self.observed = np.zeros(4)
 
-    def update(self, weights: Floats, terms: Floats, rewards: Floats, units: Words) -> None:
+    def update(self, weights: Floats, terms: Floats, rewards: Floats, units: Words, counts: Floats) -> None:
         """Take in rows.
 
         Args:
             weights, terms, rewards: [B].
+            counts: [B] c, how many decisions each row stands for: drawn once it stands for c, as c rows of
+                its user would.
             units: [B] keys of what is independent, the same in every part of the log (`ctrkit.ope.units`).
         """
         keys, place = np.unique(units, return_inverse=True)
         rows = np.stack([np.ones(len(weights)), weights, terms, rewards])
-        z = np.stack([np.bincount(place, row, len(keys)) for row in rows], axis=1)
+        z = np.stack([np.bincount(place, row * counts, len(keys)) for row in rows], axis=1)
         self.observed += z.sum(axis=0)
         # Two rounds, so that the hashes of neighbouring users and seeds have nothing in common.
         start = mixed(np.array([self.seed & (2**64 - 1)], dtype=np.uint64) * GOLDEN + GOLDEN)

@@ -27,7 +27,8 @@ def clopper_pearson(
     rates of ads, too little where most rewards are 1 and weights are large.
 
     Args:
-        moments: mergeable; see `Moments`. Where users are known, fewer trials count, by the design effect.
+        moments: mergeable; see `Moments`. Where users are known, or rows stand for others that were dropped,
+            fewer trials count, by the design effect.
         largest_weight: W, the largest possible weight; the moments do not know it.
         reward_range: the least and the largest possible reward.
         confidence: such as 0.95; the interval is two-sided.

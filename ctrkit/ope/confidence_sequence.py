@@ -44,6 +44,16 @@ class ConfidenceSequence:
     for each c and each term: exact for every v, and merged by addition. The price for not knowing the best c
     beforehand is the logarithm of their number, once.
 
+    A row may stand for c decisions, of which the others were dropped at random. Of the rows that were kept it
+    is c (y - ȳ(v)) that has mean 0, so that with C the largest c
+
+        1 + (c / C) λ (y - ȳ(v))  >=  ((k + y) / (k + ȳ(v)))^(c / C),   λ = 1 / (k + ȳ(v)),
+
+    is a fair bet for any c <= C and caution k. What is kept is the smaller right-hand side (the logarithm is
+    concave), which is additive again: Σ c log(1 + y / k), all of it over C at the end. The interval is that
+    of as many rows as Σ c / C; where all stand for as many, of the rows themselves. C is a setting of whoever
+    thinned the log, and taken from the rows.
+
     Valid where, given all rows before it, a row's weight has mean 1 and its weighted reward mean v, so also
     where the logging policy learnt from earlier rows; not where the rows of a user share his taste.
 
@@ -71,12 +81,13 @@ class ConfidenceSequence:
         self.reward_range = (least, most)
         self.largest_weight = largest_weight
         self.caution = CAUTION * (largest_weight or 1.0)
-        self.rows = 0
+        self.rows = 0.0
+        self.largest_count = 0.0
         self.total = 0.0
         self.growth = np.zeros((2 if largest_weight is None else 4, len(self.caution)))
 
-    def update(self, weights: Floats, rewards: Floats) -> None:
-        """Take in rows, arrays [B].
+    def update(self, weights: Floats, rewards: Floats, counts: Floats) -> None:
+        """Take in rows, arrays [B]; `counts` is how many decisions each stands for.
 
         Raises:
             DataError: for a reward outside the range, or a weight below 0 or above the largest.
@@ -88,26 +99,28 @@ class ConfidenceSequence:
         # A weight is a quotient: the largest may come out a rounding error above itself.
         _check("weight", weights, (weights >= 0) & (weights <= bound * (1 + 1e-9)), f"from 0 to {bound:g}")
         for start in range(0, len(weights), BLOCK):
-            w, s = weights[start : start + BLOCK], scaled[start : start + BLOCK]
+            w, s, c = (values[start : start + BLOCK] for values in (weights, scaled, counts))
             terms = [w * s, w * (1 - s)]
             if self.largest_weight is not None:
                 terms += [np.maximum(self.largest_weight - term, 0.0) for term in terms]
             for row, term in zip(self.growth, terms, strict=True):
                 for place, caution in enumerate(self.caution):
-                    row[place] += np.log1p(term / caution).sum()
-            self.total += float(terms[0].sum())
-        self.rows += len(weights)
+                    row[place] += c @ np.log1p(term / caution)
+            self.total += float(c @ terms[0])
+        self.rows += float(counts.sum())
+        self.largest_count = max(self.largest_count, float(counts.max(initial=0.0)))
 
     def update_points(self, won_at: Floats, won: Floats, lost_at: Floats, lost: Floats) -> None:
-        """Take in rows of which is told how near to fixed points their terms are, see `TermPoints`.
+        """Take in rows, each of one decision, of which is told how near to fixed points their terms are.
 
         In place of log(1 + y / c) comes its chord between neighbouring points, which is below it and meets it
         at the points. Every wealth is the less for it, so that what is promised holds. Where points are at
         most 1/128 of their value apart, a row loses at most (y / (c + y))² / 131,072 of the first two terms.
 
         Args:
-            won_at: [P] points, none below 0. won: [P] how many rows' w s stand at each, a row between two of
-                them in the parts that give its place.
+            won_at: [P] points, none below 0, see `TermPoints`.
+            won: [P] how many rows' w s stand at each, a row between two of them in the parts that give its
+                place.
             lost_at, lost: [Q] the same of w (1 - s).
 
         Raises:
@@ -125,6 +138,7 @@ class ConfidenceSequence:
                 self.growth[place + 2] += part @ np.log1p((self.largest_weight - term) / self.caution)
         self.total += float(won @ won_at)
         self.rows += round(float(won.sum()))
+        self.largest_count = max(self.largest_count, 1.0)
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen.
@@ -139,6 +153,7 @@ class ConfidenceSequence:
                 mend="Give both one range and one weight",
             )
         self.rows += other.rows
+        self.largest_count = max(self.largest_count, other.largest_count)
         self.total += other.total
         self.growth += other.growth
 
@@ -171,10 +186,11 @@ class ConfidenceSequence:
 
         The wealth falls as v grows: a term of mean offset + v is the less surprising.
         """
-        growth, offset = np.stack(growths), np.array(offsets)[:, None]
+        scale = max(self.largest_count, 1.0)
+        growth, offset = np.stack(growths) / scale, np.array(offsets)[:, None]
 
         def beyond(value: float) -> float:
-            purses = growth - self.rows * np.log1p((offset + value) / self.caution)
+            purses = growth - self.rows / scale * np.log1p((offset + value) / self.caution)
             fattest = purses.max()
             return float(fattest + np.log(np.exp(purses - fattest).mean())) - goal
 
@@ -202,6 +218,7 @@ class RunningInterval:
 def running_interval(
     weights: Floats,
     rewards: Floats,
+    counts: Floats,
     reward_range: tuple[float, float],
     largest_weight: float | None,
     confidence: float,
@@ -213,7 +230,7 @@ def running_interval(
 
     Args:
         weights: [N] in order of time.
-        rewards: [N].
+        rewards: [N]. counts: [N].
         points: at how many lengths of the log, at equal distances, at most.
 
     Raises:
@@ -223,7 +240,7 @@ def running_interval(
     ends = np.unique(np.linspace(0, len(weights), points + 1).astype(np.int64))[1:]
     found = []
     for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
-        sequence.update(weights[start:end], rewards[start:end])
+        sequence.update(weights[start:end], rewards[start:end], counts[start:end])
         interval = sequence.interval(confidence)
         found.append((sequence.value, interval.low, interval.high))
     value, low, high = np.array(found).reshape(-1, 3).T

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,7 @@ class ContinuousRows:
         q_policy: [B] its prediction at the policy's action. Where the model hardly bends within a bandwidth,
             one array may stand for both.
         users: [B] codes from 0; all rows of a user stand in one `ContinuousRows`. None: rows are independent.
-        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
+        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
     Raises:
         DataError: for arrays of other shapes, and densities that are not above 0.
@@ -45,7 +45,7 @@ class ContinuousRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
-    counts: Floats | None = None
+    counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("density", "policy", "rewards", "q_logged", "q_policy", "users", "counts"):
@@ -124,7 +124,7 @@ class KernelEstimator(Reweighted[ContinuousRows]):
         near = np.abs(rows.policy - rows.actions) <= self.bandwidth
         largest = max(1.0, float(weights.max(initial=0.0)), float(peaks[near].max(initial=0.0)))
         q_logged, q_policy = rows.q_logged, rows.q_policy
-        return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, rows.counts)
+        return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, counts=rows.counts)
 
     def result(self, confidence: float = 0.95) -> Estimate:
         """See `Reweighted`; the intervals' names say that they leave out the bias of smoothing."""

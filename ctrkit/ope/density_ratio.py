@@ -83,6 +83,7 @@ class DensityRatio:
         """
         features = CandidateFeatures.fit(sample, columns)
         own, row, mass = _candidates(sample, features, policy_probabilities, seed)
+        mass = mass * sample.counts[row]
         logged = features.of_logged_actions(sample)
         lines = Features(
             logged.context,
@@ -91,7 +92,7 @@ class DensityRatio:
             logged.is_categorical,
         )
         target = np.repeat([0.0, 1.0], [len(logged), len(mass)])
-        weight = np.concatenate([np.ones(len(logged)), mass])
+        weight = np.concatenate([sample.counts, mass])
 
         models = CrossFitted.fit(
             sample,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,6 +30,7 @@ class FeatureRows:
         q_logged: [B] a reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy.
         users: [B] codes from 0; all rows of a user stand in one `FeatureRows`. None: rows are independent.
+        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
     Raises:
         DataError: for arrays of other shapes, and a logged feature that the logging policy never shows.
@@ -43,6 +44,7 @@ class FeatureRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
+    counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
         rows = len(self.rewards)
@@ -50,7 +52,7 @@ class FeatureRows:
             array = getattr(self, name)
             if array is not None:
                 check_shape(name, array, self.policy.shape)
-        for name in ("q_logged", "q_policy", "users"):
+        for name in ("q_logged", "q_policy", "users", "counts"):
             array = getattr(self, name)
             if array is not None:
                 check_shape(name, array, (rows,))
@@ -67,6 +69,8 @@ class FeatureRows:
         q_logged: Floats | None = None,
         q_policy: Floats | None = None,
         users: Ints | None = None,
+        *,
+        counts: Floats,
     ) -> Self:
         """Rows whose candidates have one feature each, such as a cluster or category.
 
@@ -76,7 +80,7 @@ class FeatureRows:
         """
         shown = np.take_along_axis(features, action[:, None], axis=1)
         likelihood = (features == shown).astype(np.float64)
-        return cls(rewards, policy, logging, likelihood, features, q_logged, q_policy, users)
+        return cls(rewards, policy, logging, likelihood, features, q_logged, q_policy, users, counts=counts)
 
     @property
     def weights(self) -> Floats:
@@ -153,10 +157,12 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
         """See `Reweighted`; the largest weight is settled in `result`, when the tail is whole."""
         weights, by_feature = rows.weights, rows.by_feature()
         if by_feature is not None:
-            self.tail.update(*by_feature)
+            self.tail.update(*by_feature, rows.counts)
         else:
             self.largest_seen = max(self.largest_seen, float(weights.max(initial=0.0)))
-        return LoggedRows(weights, rows.rewards, 1.0, rows.q_logged, rows.q_policy, rows.users)
+        return LoggedRows(
+            weights, rows.rewards, 1.0, rows.q_logged, rows.q_policy, rows.users, counts=rows.counts
+        )
 
     def merge(self, other: Self) -> None:
         """See `Reweighted`."""

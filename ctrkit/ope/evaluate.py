@@ -141,7 +141,7 @@ def evaluate(
         facts.clustered,
     )
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
-    columns = (*plan.columns, *targets, "p_drop") if plain else None
+    columns = (*plan.columns, *targets) if plain else None
     judge = Judge(plan, policies, models, facts, columns)
     sums = EvaluationSums(plan)
     for found in engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating")):

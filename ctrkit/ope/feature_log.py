@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,20 +105,19 @@ class FeatureEstimators:
                 feature that the logging policy never shows.
         """
         codes = self._codes(log, rows)
-        counts = None if log.counts is None else log.counts[rows]
-        rewards, action = log.reward[rows], log.action_index[rows]
-        made = FeatureRows.of_features(rewards, policy, logging, codes, action, q_logged, q_policy)
+        rewards, action, counts = log.reward[rows], log.action_index[rows], log.counts[rows]
+        made = FeatureRows.of_features(
+            rewards, policy, logging, codes, action, q_logged, q_policy, counts=counts
+        )
         # The features' weights and their tail are those of all the estimators.
-        found = replace(self.estimators[0].convert(made), counts=counts)
+        found = self.estimators[0].convert(made)
         self.modelled &= found.q_policy is not None
         if not log.clustered:
             self._take(self.estimators, found)
             return
-        columns = {"weight": found.weights, "reward": rewards, "unit": log.units[rows]}
+        columns = {"weight": found.weights, "reward": rewards, "unit": log.units[rows], "count": counts}
         if found.q_logged is not None and found.q_policy is not None:
             columns |= {"q_logged": found.q_logged, "q_policy": found.q_policy}
-        # In every batch, whether or not rows were dropped there.
-        columns["count"] = np.ones(len(rewards)) if counts is None else counts
         self.kept.append(pl.DataFrame(columns))
 
     def merge(self, other: FeatureEstimators) -> None:
@@ -137,10 +135,10 @@ class FeatureEstimators:
             q_logged, q_policy = (
                 table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
             )
-            counts = table["count"].to_numpy()
-            users = codes_of(table["unit"].to_numpy())
+            users, counts = codes_of(table["unit"].to_numpy()), table["count"].to_numpy()
             weights, rewards = table["weight"].to_numpy(), table["reward"].to_numpy()
-            self._take(estimators, LoggedRows(weights, rewards, 1.0, q_logged, q_policy, users, counts))
+            seen = LoggedRows(weights, rewards, 1.0, q_logged, q_policy, users, counts=counts)
+            self._take(estimators, seen)
         for estimator in estimators:
             estimator.tail, estimator.largest_seen = estimators[0].tail, estimators[0].largest_seen
         return tuple(

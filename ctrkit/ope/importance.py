@@ -73,7 +73,9 @@ class OnPolicy(WeightedEstimator):
 
     def update(self, rows: LoggedRows) -> None:
         """See `Estimator`."""
-        super().update(replace(rows, weights=np.ones(len(rows.rewards)), largest_weight=1.0))
+        super().update(
+            LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units)
+        )
 
     def terms(self, rows: LoggedRows) -> Floats:
         """See `Estimator`."""
@@ -98,8 +100,4 @@ def logging_value(estimator: Estimator, confidence: float) -> Estimate:
 
 def logging_moments(moments: Moments) -> Moments:
     """The moments that the logging policy's own rewards have as terms, of weight 1."""
-    projection = np.stack([ONE, ONE, REWARD, REWARD])
-    found = Moments()
-    found.rows = projection @ moments.rows @ projection.T
-    found.users = projection @ moments.users @ projection.T
-    return found
+    return moments.projected(np.stack([ONE, ONE, REWARD, REWARD]))

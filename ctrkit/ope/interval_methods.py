@@ -103,8 +103,14 @@ class Betting(IntervalMethod):
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:
         """See `IntervalMethod`."""
-        self.policy.update(rows.weights, rows.rewards)
-        self.logging.update(np.ones(len(rows.rewards)), rows.rewards)
+        for sequence, seen in (
+            (self.policy, rows),
+            (
+                self.logging,
+                LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units),
+            ),
+        ):
+            sequence.update(seen.weights, seen.rewards, seen.counts)
 
     def merge(self, other: IntervalMethod) -> None:
         """See `IntervalMethod`."""
@@ -135,7 +141,7 @@ class Bootstrap(IntervalMethod):
         """See `IntervalMethod`."""
         if rows.units is None:
             raise ValueError("a bootstrap needs the keys of users or rows")
-        self.bootstrap.update(rows.weights, terms, rows.rewards, rows.units)
+        self.bootstrap.update(rows.weights, terms, rows.rewards, rows.units, rows.counts)
 
     def merge(self, other: IntervalMethod) -> None:
         """See `IntervalMethod`."""

@@ -35,13 +35,15 @@ class JointEstimators:
         self._start = {name: 1 + 3 * place for place, name in enumerate(self.estimators)}
 
     def update(self, rows: Mapping[str, LoggedRows]) -> None:
-        """Take in rows, the same for every name: lengths and users agree."""
+        """Take in rows, the same for every name: lengths, users and counts agree."""
         first = next(iter(rows.values()))
         z = [np.ones(len(first.rewards))]
         for name, estimator in self.estimators.items():
             mine = rows[name]
             if mine.users is not first.users and not np.array_equal(_codes(mine), _codes(first)):
                 raise ValueError(f"the users of '{name}' are not those of the others")
+            if mine.counts is not first.counts and not np.array_equal(mine.counts, first.counts):
+                raise ValueError(f"the counts of '{name}' are not those of the others")
             estimator.update(mine)
             z += [mine.weights, estimator.terms(mine), mine.rewards]
         self.sums.update(np.stack(z), first.users, first.counts)

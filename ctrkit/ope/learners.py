@@ -32,8 +32,8 @@ class Learner(ABC):
         self.seed = seed
 
     @abstractmethod
-    def fit(self, features: Features, targets: Floats, weights: Floats | None, binary: bool) -> Self:
-        """Fit to targets [M] with weights [M] of mean 1 (None: all 1).
+    def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
+        """Fit to targets [M] with weights [M] above 0: one of weight 2 tells as much as two of weight 1.
 
         Args:
             binary: learn a probability, by the log loss, from targets 0 and 1; else a mean, by squares.
@@ -49,7 +49,7 @@ class Constant(Learner):
 
     value: float
 
-    def fit(self, features: Features, targets: Floats, weights: Floats | None, binary: bool) -> Self:
+    def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
         """See `Learner`."""
         self.value = float(np.average(targets, weights=weights))
         return self
@@ -65,7 +65,7 @@ class Trees(Learner):
     Finds thresholds and interactions by itself, such as of a user's segment with the action.
     """
 
-    def fit(self, features: Features, targets: Floats, weights: Floats | None, binary: bool) -> Self:
+    def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
         """See `Learner`."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -82,7 +82,7 @@ class Trees(Learner):
             validation_fraction=0.2,
             n_iter_no_change=5,
             random_state=self.seed,
-        ).fit(features.matrix, targets, weights)
+        ).fit(features.matrix, targets, sample_weight(weights))
         self.binary = binary
         self.scores = TreeScores.of(model, features)
         few = features.of_rows(np.arange(len(features.context)) < CHECKED_ROWS)
@@ -106,12 +106,12 @@ class Linear(Learner):
     every context.
     """
 
-    def fit(self, features: Features, targets: Floats, weights: Floats | None, binary: bool) -> Self:
+    def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
         """See `Learner`."""
         from sklearn.linear_model import LogisticRegression, Ridge
 
         matrix = features.matrix
-        self._measure(matrix, np.array(features.is_categorical))
+        self._measure(matrix, weights, np.array(features.is_categorical))
         design = self._design(matrix)
         model: Any  # sklearn is untyped
         if binary:
@@ -119,9 +119,9 @@ class Linear(Learner):
             # answer after 300 passes, where six of Newton's reach it. One of those takes D² a row.
             solver = "newton-cholesky" if matrix.shape[1] <= MOST_NEWTON else "lbfgs"
             model = LogisticRegression(C=1.0, solver=solver, tol=1e-6, max_iter=1000)
-            model.fit(design, targets, weights)
+            model.fit(design, targets, sample_weight(weights))
         else:
-            model = Ridge(alpha=1.0, tol=1e-8).fit(design, targets, weights)
+            model = Ridge(alpha=1.0, tol=1e-8).fit(design, targets, sample_weight(weights))
         self.binary = binary
         self.intercept = float(np.ravel(model.intercept_)[0])
         self.coefficients = np.ravel(model.coef_)
@@ -135,12 +135,13 @@ class Linear(Learner):
         scores += (self._scores(features.context, 0) + self.intercept)[features.row]
         return _sigmoid(scores) if self.binary else scores
 
-    def _measure(self, matrix: Floats, is_categorical: Any) -> None:
+    def _measure(self, matrix: Floats, weights: Floats, is_categorical: Any) -> None:
         """Means, deviations and places of the coefficients of the columns, [D] each."""
         finite = np.isfinite(matrix)
-        count = np.maximum(finite.sum(axis=0), 1)
-        self.mean = np.where(finite, matrix, 0.0).sum(axis=0) / count
-        spread = np.sqrt((np.where(finite, matrix - self.mean, 0.0) ** 2).sum(axis=0) / count)
+        total = weights @ finite
+        total[total == 0] = 1.0
+        self.mean = weights @ np.where(finite, matrix, 0.0) / total
+        spread = np.sqrt(weights @ np.where(finite, matrix - self.mean, 0.0) ** 2 / total)
         self.scale = np.where(spread > 1e-12 * np.abs(self.mean), spread, 1.0)
         self.is_categorical = is_categorical
         # The values' coefficients of each column, and after them the one of "missing".
@@ -187,25 +188,32 @@ def _sigmoid(scores: Floats) -> Floats:
 LEARNERS: dict[str, type[Learner]] = {"trees": Trees, "logistic": Linear}
 
 
+def sample_weight(weights: Floats) -> Floats | None:
+    """Weights as scikit-learn takes them: None where all are 1, which is the quicker way to the same fit."""
+    return None if (weights == 1).all() else weights
+
+
 def learn(
-    kind: str, features: Features, targets: Floats, weights: Floats | None, binary: bool, seed: int
+    kind: str, features: Features, targets: Floats, weights: Floats, binary: bool, seed: int
 ) -> Learner:
-    """Fit a learner of a kind to rows of any weights, those of weight 0 left out.
+    """Fit a learner of a kind to rows of any weights, those of weight 0 left out; all alike where all are 0.
+
+    Where too few rows have another target than the commonest (`LEAST_TARGETS`), it is their mean. Rows are
+    counted for this as they are there: what was dropped beside them told nothing.
 
     Raises:
         ConfigError: there is no such kind.
     """
     if kind not in LEARNERS:
         raise ConfigError(f"there is no reward model '{kind}'", mend=nearest(kind, LEARNERS))
-    if weights is not None and weights.any():
-        weighty = weights > 0
-        features = Features(
-            features.context, features.own[weighty], features.row[weighty], features.is_categorical
-        )
-        targets, weights = targets[weighty], weights[weighty] / weights[weighty].mean()
-    else:
-        weights = None
-    _, counts = np.unique(targets, return_counts=True)
-    few = len(targets) - counts.max() < LEAST_TARGETS
+    if not weights.any():
+        weights = np.ones(len(weights))
+    weighty = weights > 0
+    features = Features(
+        features.context, features.own[weighty], features.row[weighty], features.is_categorical
+    )
+    targets, weights = targets[weighty], weights[weighty]
+    _, rows = np.unique(targets, return_counts=True)
+    few = len(targets) - rows.max() < LEAST_TARGETS
     learner = Constant() if few else LEARNERS[kind](seed)
     return learner.fit(features, targets, weights, binary)

@@ -16,7 +16,16 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import codes_of, repeated_event, row_keys, unit_columns, unit_keys, units_note
+from ctrkit.ope.units import (
+    check_dropped,
+    codes_of,
+    counts_of,
+    repeated_event,
+    row_keys,
+    unit_columns,
+    unit_keys,
+    units_note,
+)
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
 from ctrkit.tables import TableLike, join_tables, name_of
@@ -124,12 +133,9 @@ class BanditLog:
         return codes_of(self.units) if self.clustered else None
 
     @cached_property
-    def counts(self) -> Floats | None:
-        """[N] how many decisions each row stands for, 1 / (1 - p_drop); None: one each."""
-        if "p_drop" not in self.table.columns:
-            return None
-        dropped = self.table["p_drop"].to_numpy()
-        return 1 / (1 - dropped) if dropped.any() else None
+    def counts(self) -> Floats:
+        """[N] how many decisions each row stands for, see `counts_of`."""
+        return counts_of(self.table)
 
     def candidates(self, rows: slice) -> pl.Series:
         """The candidates of some rows, as a list column."""
@@ -259,14 +265,7 @@ def _checked(
     if table.height == 0:
         raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
     table = BANDIT_LOG.apply(table, file)
-    if "p_drop" in table.columns and (wrong := np.flatnonzero(table["p_drop"].to_numpy() >= 1)).size:
-        raise DataError(
-            f"a row that is there was not dropped with probability {table['p_drop'][int(wrong[0])]:g}",
-            file=file,
-            column="p_drop",
-            row=int(wrong[0]),
-            mend="Give probabilities below 1",
-        )
+    check_dropped(table, file)
     if "candidates" in table.columns:
         _check_aligned(table, file)
         action_index = place_of_action(table, file)

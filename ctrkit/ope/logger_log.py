@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, TypeAlias
@@ -48,12 +47,13 @@ ALONE = (
 )
 
 
-def count_loggers(log: BanditLog) -> Counter[LoggerId]:
-    """Each logger's number of rows. Those of the parts of a log add up; divided by their sum they are the
-    shares that `LoggerLog` takes.
+def count_loggers(log: BanditLog) -> dict[LoggerId, float]:
+    """How many decisions each logger's rows stand for. Those of the parts of a log add up; divided by their
+    sum they are the shares that `LoggerLog` takes.
     """
-    found = log.table["logger_id"].value_counts(name="rows")
-    return Counter(dict(zip(found["logger_id"].to_list(), found["rows"].to_list(), strict=True)))
+    table = log.table.select("logger_id").with_columns(pl.Series("count", log.counts))
+    found = table.group_by("logger_id").agg(pl.col("count").sum())
+    return dict(zip(found["logger_id"].to_list(), found["count"].to_list(), strict=True))
 
 
 class LoggerLog:
@@ -64,9 +64,9 @@ class LoggerLog:
     `logger_probabilities`, in the order of the sorted ids, or a column `propensity_<id>` for each.
 
     Args:
-        shares: each logger's share of all rows of the log (see `count_loggers`), by its id. With them only
-            sums are kept, else the rows, as few numbers each, until `result`. Rows are kept as well where
-            users are known.
+        shares: each logger's share of all decisions of the log (see `count_loggers`), by its id. With them
+            only sums are kept, else the rows, as few numbers each, until `result`. Rows are kept as well
+            where users are known.
         reward_range: the least and the largest reward; without it intervals are normal ones.
     """
 
@@ -118,8 +118,7 @@ class LoggerLog:
             "propensity": log.propensity,
             "reward": log.reward,
             "unit": log.units,
-            # In every batch, whether or not rows were dropped there.
-            "count": np.ones(len(log)) if log.counts is None else log.counts,
+            "count": log.counts,
         }
         if q_logged is not None and q_policy is not None:
             columns |= {"q_logged": q_logged, "q_policy": q_policy}
@@ -253,7 +252,8 @@ def _rows(table: pl.DataFrame, ids: list[LoggerId], clustered: bool) -> LoggerRo
     )
     users = codes_of(table["unit"].to_numpy()) if clustered else None
     policy, rewards = table["policy"].to_numpy(), table["reward"].to_numpy()
-    return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, table["count"].to_numpy())
+    counts = table["count"].to_numpy()
+    return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, counts=counts)
 
 
 def _check_probabilities(log: BanditLog, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class LoggerRows:
         q_logged: [B] a reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy.
         users: [B] codes from 0; all rows of a user stand in one `LoggerRows`. None: rows are independent.
-        counts: [B] how many decisions each row stands for, where some were dropped; None: one each.
+        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
     Raises:
         DataError: for arrays of other shapes, an unknown logger, and an action to which its own logger gives
@@ -44,7 +44,7 @@ class LoggerRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
-    counts: Floats | None = None
+    counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
         rows = len(self.loggers)
@@ -71,7 +71,7 @@ class LoggerRows:
 
 
 def logger_shares(counts: Sequence[float] | Ints) -> Floats:
-    """Each logger's share of the rows, [J], from their numbers, which add up over the parts of a log."""
+    """Each logger's share of the decisions, [J], from their numbers, which add up over the parts of a log."""
     return np.asarray(counts, dtype=np.float64) / np.sum(counts)
 
 
@@ -148,7 +148,9 @@ class BalancedLoggersDoublyRobust(BalancedLoggers):
 
 def _weighted(rows: LoggerRows, weights: Floats) -> LoggedRows:
     largest = max(1.0, float(weights.max(initial=0.0)))
-    return LoggedRows(weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users, rows.counts)
+    return LoggedRows(
+        weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users, counts=rows.counts
+    )
 
 
 class WeightedLoggers(VectorEstimator[LoggerRows]):
@@ -178,20 +180,14 @@ class WeightedLoggers(VectorEstimator[LoggerRows]):
         """The part of each row's term that is weighted by λ, and the part that is not, [B] each."""
         return rows.policy / rows.own * rows.rewards, np.zeros(len(rows.rewards))
 
-    def vectors(self, rows: LoggerRows) -> tuple[Floats, Ints | None]:
+    def vectors(self, rows: LoggerRows) -> Floats:
         """See `VectorEstimator`."""
         check_shape("logging", rows.logging, (len(rows.policy), self.loggers))
         mine = np.equal.outer(np.arange(self.loggers), rows.loggers).astype(np.float64)
         weighted, plain = self.parts(rows)
         one = np.ones((1, len(plain)))
         z = [one, mine, mine * (weighted + plain), mine * weighted, plain[None], rows.rewards[None]]
-        return np.concatenate(z), rows.users
-
-    def update(self, rows: LoggerRows) -> None:
-        """See `VectorEstimator`."""
-        z, users = self.vectors(rows)
-        self.sums.update(z, users, rows.counts)
-        self.clustered |= users is not None
+        return np.concatenate(z)
 
     def _blocks(self) -> tuple[Floats, Floats, Floats]:
         """Each logger's rows n_j, its mean weighted part, and λ_j; [J] each, 0 for a logger without rows."""

@@ -14,11 +14,17 @@ Ints: TypeAlias = NDArray[np.int64]
 ONE, WEIGHT, TERM, REWARD = np.eye(4)
 
 
-def grams(z: Floats, users: Ints | None, counts: Floats | None) -> tuple[Floats, Floats]:
-    """Σ over rows of c z zᵀ, and Σ over users of (Σ c z)(Σ c z)ᵀ; [D, D] each, from z [D, B]."""
-    whole = z if counts is None else z * counts
+def grams(z: Floats, users: Ints | None, counts: Floats) -> tuple[Floats, Floats, float]:
+    """Σ over rows of c z zᵀ, Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D] each, and the largest Σ c of a user.
+
+    Args:
+        z: [D, B], its first row all 1.
+        users: [B] codes from 0; None: each row for itself.
+        counts: [B] c, how many decisions each row stands for.
+    """
+    whole = z * counts
     sums: Floats = whole if users is None else np.stack([np.bincount(users, row) for row in whole])
-    return whole @ z.T, sums @ sums.T
+    return whole @ z.T, sums @ sums.T, float(sums[0].max(initial=0.0))
 
 
 class Moments:
@@ -28,36 +34,43 @@ class Moments:
     spread, whatever the length of the log. A second such matrix, of z summed over each user's rows, gives
     the spread when the rows of a user are not independent of one another.
 
-    Attributes:
-        rows: Σ over rows of z zᵀ, [4, 4].
-        users: Σ over users of (Σ z)(Σ z)ᵀ, [4, 4]; the same as `rows` where users are unknown.
+    A row may stand for c decisions, of which the others were dropped at random, each such row with the
+    probability 1 - 1/c. It then adds c z zᵀ to the first matrix, and c z to its user's sum: it is what c rows
+    of one user would be, of which each tells what the others tell. The values are those of the c rows. The
+    spread, Σ c² (z - mean)² where users are unknown, is that of means weighted by one over the probability
+    of being kept (Horvitz and Thompson, A Generalization of Sampling Without Replacement From a Finite
+    Universe, 1952), not the smaller one of c rows that were seen each for itself.
 
-    A row may stand for c decisions, of which the others were dropped at random: it then adds c z zᵀ to the
-    first matrix, and c z to its user's sum (Horvitz and Thompson, 1952).
+    Attributes:
+        rows: Σ over rows of c z zᵀ, [4, 4].
+        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [4, 4]; each row for itself where users are unknown.
+        largest: the largest Σ c of a user, 1 where all rows are independent and nothing was dropped.
     """
 
     def __init__(self) -> None:
         self.rows = np.zeros((4, 4))
         self.users = np.zeros((4, 4))
+        self.largest = 0.0
 
     def update(
-        self,
-        weights: Floats,
-        terms: Floats,
-        rewards: Floats,
-        users: Ints | None,
-        counts: Floats | None = None,
+        self, weights: Floats, terms: Floats, rewards: Floats, users: Ints | None, counts: Floats
     ) -> None:
         """Add rows; arrays [B]. `users` are codes from 0, and all rows of a user stand in one update."""
         z = np.stack([np.ones(len(weights)), weights, terms, rewards])
-        rows, between = grams(z, users, counts)
+        rows, between, largest = grams(z, users, counts)
         self.rows += rows
         self.users += between
+        self.largest = max(self.largest, largest)
 
     def merge(self, other: Moments) -> None:
         """Add the rows of another, which has seen none of these users."""
         self.rows += other.rows
         self.users += other.users
+        self.largest = max(self.largest, other.largest)
+
+    def projected(self, projection: Floats) -> Moments:
+        """Those of projection · z; projection [4, 4]."""
+        return projected(self.rows, self.users, self.largest, projection)
 
     @property
     def count(self) -> float:
@@ -79,11 +92,24 @@ class Moments:
         """By how much dependence within users inflates the variance of the mean of direction · z, at least 1.
 
         Kish, Survey Sampling, 1965: the variance between users' totals over that of as many independent rows.
+        Where nothing varies, as where no row has a reward, it is what it would be if all decisions of a user
+        went together, Σ (Σ c)² / Σ c: the first reward to come would be all that of one user.
         """
         centred = self._centred(direction)
         alone = float(centred @ self.rows @ centred)
-        return max(1.0, float(centred @ self.users @ centred) / alone) if alone > 0 else 1.0
+        if alone > 0:
+            return max(1.0, float(centred @ self.users @ centred) / alone)
+        return max(1.0, float(self.users[0, 0]) / self.count)
 
     def _centred(self, direction: Floats) -> Floats:
         """The direction less the mean along it, so that its sum over the rows is 0."""
         return np.asarray(direction - (direction @ self.mean) * ONE)
+
+
+def projected(rows: Floats, users: Floats, largest: float, projection: Floats) -> Moments:
+    """The moments of projection · z from the sums of z, [D, D] each; projection [4, D]."""
+    found = Moments()
+    found.rows = projection @ rows @ projection.T
+    found.users = projection @ users @ projection.T
+    found.largest = largest
+    return found

@@ -106,9 +106,7 @@ class OutcomeLog:
             self._take(self.policy, self.logging, replace(rows, users=None), values, q or {})
             return
         # A user's rows may stand in any batch.
-        columns = {"weight": rows.weights, "unit": log.units}
-        if rows.counts is not None:
-            columns["count"] = rows.counts
+        columns = {"weight": rows.weights, "unit": log.units, "count": rows.counts}
         columns |= {f"reward {name}": seen for name, seen in values.items()}
         for name, (logged, policy) in (q or {}).items():
             columns |= {f"q_logged {name}": logged, f"q_policy {name}": policy}
@@ -148,7 +146,7 @@ class OutcomeLog:
                 np.zeros(table.height),
                 self.largest_weight,
                 users=codes_of(table["unit"].to_numpy()),
-                counts=table["count"].fill_null(1.0).to_numpy() if "count" in table.columns else None,
+                counts=table["count"].to_numpy(),
             )
             logged = of("q_logged")
             self._take(policy, logging, rows, of("reward"), {name: (logged[name], q[name]) for name in q})

@@ -79,17 +79,16 @@ def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
     return TailShape(pareto_shape(excess, counts), threshold, rows)
 
 
-def pareto_shape(excess: Floats, counts: Floats | None = None) -> float:
-    """k of a generalised Pareto distribution, from sorted values above 0; `counts` of each, 1 if not given.
+def pareto_shape(excess: Floats, counts: Floats) -> float:
+    """k of a generalised Pareto distribution, from sorted values above 0, and how often each is there.
 
     Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution,
     Technometrics 2009: θ = -k / σ is averaged over a grid (their b) with weights by the profile likelihood,
     and k is then the mean of log(1 - θ x) (of the other sign there). Drawn towards 0.5 as by ten further
     values (Vehtari et al.), which steadies short tails.
     """
-    share = np.ones(len(excess)) if counts is None else counts
-    count = float(share.sum())
-    share = share / count
+    count = float(counts.sum())
+    share = counts / count
     points = 30 + int(np.sqrt(count))
     quartile = excess[np.searchsorted(np.cumsum(share) * count, int(count / 4 + 0.5) - 1e-6)]
     place = np.arange(1, points + 1)
@@ -111,20 +110,19 @@ class ActionOverlap:
     def __init__(self) -> None:
         self.table: pl.DataFrame | None = None
 
-    def update(self, weights: Floats, actions: pl.Series, counts: Floats | None = None) -> None:
+    def update(self, weights: Floats, actions: pl.Series, counts: Floats) -> None:
         """Take in rows.
 
         Args:
             weights: [B]. actions: [B] the logged ones, of one type in all updates.
-            counts: [B] how many decisions each row stands for; None: one each.
+            counts: [B] how many decisions each row stands for.
         """
-        count = np.ones(len(weights)) if counts is None else counts
-        carried = weights * count
+        carried = weights * counts
         self._add(
             pl.DataFrame(
                 {
                     "action": actions,
-                    "rows": count,
+                    "rows": counts,
                     "weight": carried,
                     "square": carried**2,
                     "largest": weights,
@@ -150,11 +148,11 @@ class ActionOverlap:
 
         Columns: `action`; `rows` (or the decisions that they stand for); `logged_share` of the rows;
         `policy_share`, the policy's mass on it as the weights tell (Σ w over its rows / N, which over all
-        actions adds up to the mean weight); `effective_sample_size`, (Σ w)² / Σ w² over its rows (Kish
-        1965); `mean_weight`; `max_weight`.
+        actions adds up to the mean weight); `effective_sample_size`, (Σ c w)² / Σ (c w)² over its rows (Kish
+        1965; c is what a row stands for); `mean_weight`; `max_weight`.
         """
         if self.table is None:
-            self.update(np.zeros(0), pl.Series("action", [], dtype=pl.String))
+            self.update(np.zeros(0), pl.Series("action", [], dtype=pl.String), np.zeros(0))
         assert self.table is not None
         rows, weight, square = pl.col("rows"), pl.col("weight"), pl.col("square")
         return self.table.select(

@@ -18,7 +18,7 @@ from ctrkit.ope.formats.base import check_file
 from ctrkit.ope.formats.table import TABLE
 from ctrkit.ope.log import BanditLog, Part, bandit_log
 from ctrkit.ope.missing import lacks_propensities, with_estimated_propensities, without_propensities
-from ctrkit.ope.units import EVENT, ROW, unit_columns
+from ctrkit.ope.units import DROPPED, EVENT, ROW, unit_columns
 from ctrkit.schema import BANDIT_LOG
 from ctrkit.tables import TableLike, files_of, join_tables, name_of
 
@@ -216,7 +216,8 @@ def _cuts(metadata: Any) -> Iterator[tuple[tuple[int, ...], int, int]]:
 
 def _named(present: Sequence[str], wanted: Collection[str]) -> list[str]:
     """The columns of a file that hold what is wanted, under its name or an alias."""
-    required = {column.name for column in BANDIT_LOG.columns if column.required}
+    # What a row stands for is no matter of what is wanted.
+    required = {DROPPED, *(column.name for column in BANDIT_LOG.columns if column.required)}
     renames = BANDIT_LOG.renames(present)
     return [name for name in present if renames.get(name, name) in {*wanted, *required}]
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.ope.base import Estimate, LoggedRows, WeightedEstimator
+from ctrkit.ope.base import Estimate, WeightedEstimator
 from ctrkit.ope.evaluation import PolicyEvaluation
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.interval_methods import make_interval_method
@@ -214,10 +214,7 @@ class EvaluationSums:
     def _take(self, rows: EvaluatedRows, users: Ints | None) -> None:
         for one in self.policies:
             one.update(rows, users)
-        ones = np.ones(len(rows.rewards))
-        self.logging.update(
-            LoggedRows(ones, rows.rewards, 1.0, users=users, counts=rows.counts, units=rows.units)
-        )
+        self.logging.update(rows.logging(users))
         self.truth.merge(rows.truth)
         if self.ranking is not None:
             seen = [rows.logged(place, "plain", users) for place in range(len(self.policies))]

@@ -118,8 +118,10 @@ class PolicyRanking:
         """Take in the same rows as each policy sees them, in the order of `names`."""
         seen = dict(zip(self.names, rows, strict=True))
         if self.logging:
-            rewards = rows[0].rewards
-            seen[LOGGING] = LoggedRows(np.ones(len(rewards)), rewards, 1.0, users=rows[0].users)
+            one = rows[0]
+            seen[LOGGING] = LoggedRows.of_logging(
+                one.rewards, counts=one.counts, users=one.users, units=one.units
+            )
         self.joint.update(seen)
 
     def merge(self, other: Self) -> None:

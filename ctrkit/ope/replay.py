@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrkit.ope.base import Estimator, LoggedRows
 from ctrkit.ope.intervals import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats
 
 
 class Replay(Estimator):
@@ -87,10 +87,7 @@ class Replay(Estimator):
         """Interval for the mean reward of the rows where `member` is 1, of which `reward` is 0 elsewhere."""
         # As member² = member, sums of products over the members are among those over all rows.
         projection = np.stack([member, member, reward, reward])
-        members = Moments()
-        members.rows = projection @ self.moments.rows @ projection.T
-        members.users = projection @ self.moments.users @ projection.T
-        found = cressie_read(members, TERM, [Unseen(1.0, *rewards)], confidence)
+        found = cressie_read(self.moments.projected(projection), TERM, [Unseen(1.0, *rewards)], confidence)
         low, high = np.clip([found.low, found.high], *rewards)
         return float(low), float(high)
 

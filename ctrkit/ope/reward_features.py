@@ -17,8 +17,9 @@ from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX
 
 # Boosted trees take 255 categories; rarer ones stand together as "missing".
 MOST_CATEGORIES = 254
-# A reward that this share of the rows has is a common one.
+# A reward that this share of the decisions has is a common one.
 COMMON_REWARD = 0.1
+_DECISIONS = "decisions that the row stands for"
 
 
 def context_columns(log: BanditLog, apart: Collection[str] = ()) -> tuple[str, ...]:
@@ -48,10 +49,10 @@ def context_columns(log: BanditLog, apart: Collection[str] = ()) -> tuple[str, .
         return ()
     values = pl.col(names).n_unique()
     of_one_action = table.group_by("action").agg(values).select(pl.col(names).max()).row(0, named=True)
-    by_reward = table.group_by("reward").agg(pl.len().alias("rows"), values)
-    of_one_reward = by_reward.filter(pl.col("rows") >= COMMON_REWARD * table.height).select(
-        pl.col(names).min()
-    )
+    counted = table.with_columns(pl.Series(_DECISIONS, log.counts))
+    by_reward = counted.group_by("reward").agg(pl.col(_DECISIONS).sum(), values)
+    common = by_reward.filter(pl.col(_DECISIONS) >= COMMON_REWARD * log.counts.sum())
+    of_one_reward = common.select(pl.col(names).min())
     same_reward = of_one_reward.row(0, named=True)
     # Where no reward is common the least number of values is unknown (None), and nothing is left out for it.
     return tuple(name for name in names if of_one_action[name] > 1 and (same_reward[name] or 2) > 1)
@@ -124,15 +125,17 @@ class _Column:
     width: int | None = None
 
     @classmethod
-    def of(cls, values: pl.Series) -> _Column:
+    def of(cls, values: pl.Series, counts: Floats) -> _Column:
         if values.dtype.is_numeric() or values.dtype == pl.Boolean:
             return cls(values.name)
-        return cls.categorical(values)
+        return cls.categorical(values, counts)
 
     @classmethod
-    def categorical(cls, values: pl.Series) -> _Column:
-        counts = _ids(values).drop_nulls().alias("value").value_counts(name="count")
-        frequent = counts.sort("count", "value", descending=[True, False])["value"].head(MOST_CATEGORIES)
+    def categorical(cls, values: pl.Series, counts: Floats) -> _Column:
+        """The most frequent values of decisions, each of which is there `counts` [B] times."""
+        table = pl.DataFrame({"value": _ids(values), "count": counts}).drop_nulls("value")
+        found = table.group_by("value").agg(pl.col("count").sum())
+        frequent = found.sort("count", "value", descending=[True, False])["value"].head(MOST_CATEGORIES)
         return cls(values.name, {value: code for code, value in enumerate(frequent)})
 
     @property
@@ -188,15 +191,15 @@ class CandidateFeatures:
         columns = tuple(columns) if columns is not None else context_columns(sample)
         table = sample.table
         lists = [
-            table[name].explode()
+            (table[name].explode(), np.repeat(sample.counts, table[name].list.len().to_numpy()))
             for name, dtype in table.schema.items()
             if sample.actions is None and name.startswith(CANDIDATE_PREFIX) and isinstance(dtype, pl.List)
         ]
         return cls(
             columns,
             tuple(_context_column(sample, name) for name in columns),
-            tuple(_Column.of(values) for values in lists if _is_scalar(values.dtype)),
-            _Column.categorical(table["action"]),
+            tuple(_Column.of(*one) for one in lists if _is_scalar(one[0].dtype)),
+            _Column.categorical(table["action"], sample.counts),
         )
 
     @property
@@ -272,7 +275,7 @@ def _context_column(log: BanditLog, name: str) -> _Column:
     values = _of(log, log.table, name)
     dtype = values.dtype
     if _is_scalar(dtype):
-        return _Column.of(values)
+        return _Column.of(values, log.counts)
     vector = isinstance(dtype, (pl.List, pl.Array)) and dtype.inner.is_numeric()
     if vector and not name.startswith(CANDIDATE_PREFIX) and (widths := _widths(values)):
         _check_width(log, values, widths[0], 0)

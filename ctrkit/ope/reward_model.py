@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from ctrkit.errors import DataError
-from ctrkit.ope.cross_fitting import CrossFitted
+from ctrkit.ope.cross_fitting import CrossFitted, Mask
 from ctrkit.ope.learners import learn
 from ctrkit.ope.log import BanditLog
 from ctrkit.ope.moments import Floats
@@ -53,8 +53,9 @@ class RewardModel:
             folds: at least 2.
             seed: of the folds and of what the models draw.
             kind: a name of `learners.LEARNERS`.
-            row_weights: [N] of the squared residuals; 0 leaves a row out. By default all alike, and binary
-                rewards are fitted by the log loss.
+            row_weights: [N] of the squared residuals of a decision; 0 leaves a row out. By default all alike,
+                and binary rewards are fitted by the log loss. Either way a row weighs as many decisions as it
+                stands for.
 
         Raises:
             ConfigError: for an unknown kind or too few folds.
@@ -74,7 +75,8 @@ class RewardModel:
                 kind,
                 logged.of_rows(rows),
                 sample.reward[rows],
-                row_weights[rows] if row_weights is not None else None,
+                sample.counts[rows]
+                * (1.0 if row_weights is None else _scaled(row_weights, sample.counts, rows)),
                 binary,
                 seed,
             ),
@@ -113,6 +115,12 @@ def mrdr_weights(policy_probability_of_logged: Floats, propensity: Floats) -> Fl
         propensity: [N] μ of the logged action.
     """
     return np.asarray((policy_probability_of_logged / propensity) ** 2 * (1 - propensity))
+
+
+def _scaled(weights: Floats, counts: Floats, rows: Mask) -> Floats:
+    """The weights of some rows, of mean 1 a decision that has any, so that their unit is no matter."""
+    kept = rows & (weights > 0)
+    return weights[rows] / np.average(weights[kept], weights=counts[kept]) if kept.any() else weights[rows]
 
 
 def _check_weights(weights: Floats, sample: BanditLog) -> None:

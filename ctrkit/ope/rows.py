@@ -85,7 +85,7 @@ class EvaluatedRows:
     """B rows of a log as P policies see them.
 
     Attributes:
-        units: [B] keys, see `BanditLog`. counts: [B] decisions a row stands for; None: one each.
+        units: [B] keys, see `BanditLog`. counts: [B] decisions a row stands for.
         q_logged: [B] the reward model's prediction of the logged action.
         supported: whether the logging policy's probabilities of all candidates are known.
         table: [B] the action, and what else the statistics read.
@@ -93,7 +93,7 @@ class EvaluatedRows:
 
     rewards: Floats
     units: Words
-    counts: Floats | None
+    counts: Floats
     q_logged: Floats | None
     supported: bool
     policies: tuple[PolicyColumns, ...]
@@ -116,7 +116,13 @@ class EvaluatedRows:
                 return None
             q_logged, q_policy = one.more_robust
         largest = max(float(weights.max(initial=0.0)), 1.0)
-        return LoggedRows(weights, self.rewards, largest, q_logged, q_policy, users, self.counts, self.units)
+        return LoggedRows(
+            weights, self.rewards, largest, q_logged, q_policy, users, self.units, counts=self.counts
+        )
+
+    def logging(self, users: Ints | None = None) -> LoggedRows:
+        """What an estimator of the logging policy sees."""
+        return LoggedRows.of_logging(self.rewards, counts=self.counts, users=users, units=self.units)
 
 
 def evaluated_rows(
@@ -152,13 +158,13 @@ def evaluated_rows(
     step = max(BLOCK // log.width, 1)
     for start in range(0, n if modelled else 0, step):
         block = slice(start, min(start + step, n))
-        context, candidates = log.table[block], log.candidates(block)
+        context, candidates, counts = log.table[block], log.candidates(block), log.counts[block]
         mask = candidate_mask(candidates)
         chosen = (np.arange(len(mask)), log.action_index[block])
         logging = log.logging_probabilities(block)
         expected = true_rewards(context)
         if expected is not None:
-            truth.update(expected, log.action_index[block], log.reward[block])
+            truth.update(expected, log.action_index[block], log.reward[block], counts)
         q = models.reward.predict(log, block) if models.reward is not None else None
         if q is not None and q_logged is not None:
             q_logged[block] = q[chosen]
@@ -176,11 +182,10 @@ def evaluated_rows(
                 one.more_robust[0][block] = better[chosen]
                 one.more_robust[1][block] = (probabilities * better).sum(axis=1)
             if logging is not None:
-                one.tail.update(probabilities, logging)
-                lost = np.where(logging == 0, probabilities, 0.0).sum(axis=1)
-                one.unsupported += float(lost.sum() if log.counts is None else lost @ log.counts[block])
+                one.tail.update(probabilities, logging, counts)
+                one.unsupported += float(counts @ np.where(logging == 0, probabilities, 0.0).sum(axis=1))
             if expected is not None:
-                truth.expected[place] += float((probabilities * expected).sum())
+                truth.expected[place] += float(counts @ (probabilities * expected).sum(axis=1))
             mean = None if one.q_policy is None else one.q_policy[block]
             on_block(
                 place, block, probabilities, logging, None if q_logged is None else q_logged[block], mean
@@ -222,13 +227,10 @@ def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
         )
     for part in parts:
         truth.merge(part.truth)
-    counts = None
-    if any(part.counts is not None for part in parts):
-        counts = np.concatenate([np.ones(len(p.rewards)) if p.counts is None else p.counts for p in parts])
     return EvaluatedRows(
         np.concatenate([part.rewards for part in parts]),
         np.concatenate([part.units for part in parts]),
-        counts,
+        np.concatenate([part.counts for part in parts]),
         _joined([part.q_logged for part in parts]),
         first.supported,
         tuple(columns),

@@ -173,9 +173,8 @@ class _Tally:
         self.sums = np.zeros(4)
 
     def update(self, rows: LoggedRows) -> None:
-        count = np.ones(len(rows.weights)) if rows.counts is None else rows.counts
-        carried = count * rows.weights
-        self.sums += [count.sum(), count @ (rows.rewards != 0), carried.sum(), carried @ carried]
+        carried = rows.counts * rows.weights
+        self.sums += [rows.counts.sum(), rows.total(rows.rewards != 0), carried.sum(), carried @ carried]
         self.estimator.update(rows)
 
     def merge(self, other: _Tally) -> None:

@@ -25,7 +25,7 @@ from ctrkit.ope.slates import (
 )
 from ctrkit.ope.slates_additive import SelfNormalizedSlatePseudoInverse, SlatePseudoInverse
 from ctrkit.ope.slates_cascade import SlateCascadeDoublyRobust
-from ctrkit.ope.units import codes_of
+from ctrkit.ope.units import DROPPED, codes_of
 
 SlateEstimator: TypeAlias = (
     SlateStandardIPS | SlateIndependentIPS | SlateRewardInteractionIPS | SlateCascadeDoublyRobust
@@ -204,8 +204,7 @@ def _slots(log: BanditLog, policy_probability: Floats) -> pl.DataFrame:
         "policy": policy_probability,
         "logging": log.propensity,
         "unit": log.units,
-        # In every batch, whether or not rows were dropped there.
-        "count": np.ones(len(log)) if log.counts is None else log.counts,
+        "count": log.counts,
     }
     if "marginal_propensity" in table.columns:
         columns["logging_marginal"] = table["marginal_propensity"]
@@ -270,7 +269,13 @@ def _pages(table: pl.DataFrame, top: int, clustered: bool) -> SlateRows:
     assert logging is not None
     shown = (np.arange(rewards.shape[1]) < lengths[:, None]).astype(np.float64)
     users = codes_of(units[starts]) if clustered else None
-    counts = table["count"].to_numpy()[order][starts]
+    of_slots = table["count"].to_numpy()[order]
+    counts = of_slots[starts]
+    if (odd := np.flatnonzero(of_slots != counts[page])).size:
+        row = table.row(int(order[odd[0]]), named=True)
+        problem = f"the slots of page {row['slate']!r} were dropped with different probabilities"
+        mend = "Give the slots of a page one p_drop: a page is in the log with all its slots, or not"
+        raise _refused(row["file"], row["row"], problem, mend, DROPPED)
     return SlateRows(rewards, policy, logging, shown=shown, users=users, counts=counts, **arrays)
 
 

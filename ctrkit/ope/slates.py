@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,7 +30,7 @@ class SlateRows:
         q_logged: [B, L] a model's prediction of the rewards from slot l on, at the logged actions.
         q_policy: [B, L] its mean over the policy's choice for slot l, given the logged actions above it.
         users: [B] codes from 0; all slates of a user stand in one `SlateRows`. None: slates are independent.
-        counts: [B] how many slates each stands for, where some were dropped; None: one each.
+        counts: [B] how many slates each stands for: 1, but where others like it were dropped.
 
     Raises:
         DataError: for arrays of other shapes, and actions that were shown with no probability.
@@ -45,7 +45,7 @@ class SlateRows:
     q_logged: Floats | None = None
     q_policy: Floats | None = None
     users: Ints | None = None
-    counts: Floats | None = None
+    counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
         names = ("policy", "logging", "policy_marginal", "logging_marginal", "shown", "q_logged", "q_policy")
@@ -205,6 +205,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
             spread[new : new + before, old : old + before] = np.eye(before)
         seen, self.sums = self.sums, Sums(len(spread))
         self.sums.rows, self.sums.users = (spread @ z @ spread.T for z in (seen.rows, seen.users))
+        self.sums.largest = seen.largest
         self.largest_seen = float(spread[1, :2] @ [1.0, self.largest_seen])
 
     @abstractmethod
@@ -215,7 +216,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         """What each slot adds to the term of its slate, [B, L]."""
         return np.asarray(weights * rows.slot_rewards())
 
-    def vectors(self, rows: SlateRows) -> tuple[Floats, Ints | None]:
+    def vectors(self, rows: SlateRows) -> Floats:
         """See `VectorEstimator`."""
         check_shape("rewards", rows.rewards, (len(rows.rewards), self.slots))
         weights, mask, rewards = self.weights(rows), rows.mask, rows.slot_rewards()
@@ -223,14 +224,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         mean_weight = weights.mean(axis=1)
         self.largest_seen = max(self.largest_seen, float(mean_weight.max(initial=0.0)))
         columns = [np.ones(len(rewards)), mean_weight, rewards.sum(axis=1)]
-        z = np.concatenate([np.stack(columns), mask.T, (weights * mask).T, terms.T])
-        return z, rows.users
-
-    def update(self, rows: SlateRows) -> None:
-        """See `VectorEstimator`."""
-        z, users = self.vectors(rows)
-        self.sums.update(z, users, rows.counts)
-        self.clustered |= users is not None
+        return np.concatenate([np.stack(columns), mask.T, (weights * mask).T, terms.T])
 
     def merge(self, other: Self) -> None:
         """See `VectorEstimator`."""

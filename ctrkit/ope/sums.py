@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
 from ctrkit.ope.intervals import Interval, normal
-from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments, grams
+from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments, grams, projected
 
-Rows = TypeVar("Rows")
+
+class CountedRows(Protocol):
+    """Rows of any kind, B of them.
+
+    Attributes:
+        users: [B] codes from 0; all rows of a user stand together. None: rows are independent.
+        counts: [B] how many decisions each row stands for.
+    """
+
+    @property
+    def users(self) -> Ints | None: ...
+    @property
+    def counts(self) -> Floats: ...
+
+
+Rows = TypeVar("Rows", bound=CountedRows)
 
 
 class Sums:
@@ -21,24 +36,28 @@ class Sums:
     What `Moments` is for its four columns, for any number: the same two matrices, of rows and of users.
 
     Attributes:
-        rows: Σ over rows of z zᵀ, [D, D].
-        users: Σ over users of (Σ z)(Σ z)ᵀ, [D, D]; the same as `rows` where users are unknown.
+        rows: Σ over rows of c z zᵀ, [D, D].
+        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D]; each row for itself where users are unknown.
+        largest: the largest Σ c of a user.
     """
 
     def __init__(self, length: int) -> None:
         self.rows = np.zeros((length, length))
         self.users = np.zeros((length, length))
+        self.largest = 0.0
 
-    def update(self, z: Floats, users: Ints | None, counts: Floats | None = None) -> None:
-        """Add rows, the columns of z [D, B]; all rows of a user stand in one update."""
-        rows, between = grams(z, users, counts)
+    def update(self, z: Floats, users: Ints | None, counts: Floats) -> None:
+        """Add rows, the columns of z [D, B], counts [B]; all rows of a user stand in one update."""
+        rows, between, largest = grams(z, users, counts)
         self.rows += rows
         self.users += between
+        self.largest = max(self.largest, largest)
 
     def merge(self, other: Sums) -> None:
         """Add the rows of another, which has seen none of these users."""
         self.rows += other.rows
         self.users += other.users
+        self.largest = max(self.largest, other.largest)
 
     @property
     def mean(self) -> Floats:
@@ -51,10 +70,7 @@ class Sums:
 
     def projected(self, projection: Floats) -> Moments:
         """The `Moments` of projection · z, projection [4, D]."""
-        found = Moments()
-        found.rows = projection @ self.rows @ projection.T
-        found.users = projection @ self.users @ projection.T
-        return found
+        return projected(self.rows, self.users, self.largest, projection)
 
 
 class VectorEstimator(ABC, Generic[Rows]):
@@ -73,8 +89,8 @@ class VectorEstimator(ABC, Generic[Rows]):
         self.clustered = False
 
     @abstractmethod
-    def vectors(self, rows: Rows) -> tuple[Floats, Ints | None]:
-        """z, [D, B], its first row all 1; and the users' codes from 0, if known."""
+    def vectors(self, rows: Rows) -> Floats:
+        """z, [D, B], its first row all 1."""
 
     @abstractmethod
     def value(self) -> float:
@@ -90,9 +106,8 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     def update(self, rows: Rows) -> None:
         """Take in rows."""
-        z, users = self.vectors(rows)
-        self.sums.update(z, users)
-        self.clustered |= users is not None
+        self.sums.update(self.vectors(rows), rows.users, rows.counts)
+        self.clustered |= rows.users is not None
 
     def merge(self, other: Self) -> None:
         """Take in what another estimator of this class and length has seen, of other users."""

@@ -11,7 +11,7 @@ from scipy import sparse
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.base import Estimate, LoggedRows, WeightedEstimator
 from ctrkit.ope.confidence_sequence import METHOD, ConfidenceSequence
-from ctrkit.ope.importance import InversePropensityScoring, OnPolicy
+from ctrkit.ope.importance import InversePropensityScoring, OnPolicy, logging_moments
 from ctrkit.ope.log_grid import lower_edges
 from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Ints, Moments
 from ctrkit.ope.overlap import equal_means_test
@@ -22,8 +22,6 @@ PERIODS = 10
 ASYMPTOTIC = "asymptotic, valid at any time"
 # Rows with a term other than 0 before an asymptotic sequence says anything.
 LEAST_TERMS = 25
-# From z = (1, w, w r, r) to what the logging policy sees of a row, (1, 1, r, r).
-_LOGGING = np.stack([ONE, ONE, REWARD, REWARD])
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ class Period:
 
     Attributes:
         start, end: unix seconds.
-        rows: of the period. mean_weight: of its rows, and its standard_error.
+        rows: of the period, or the decisions that they stand for.
+        mean_weight: of its rows, and its standard_error.
         policy, logging: by IPS and by the mean reward; NaN with less than two rows.
     """
 
@@ -108,10 +107,11 @@ class TimelineResult:
 class Timeline:
     """Sums by time bin, from which estimates so far and by period follow when all parts are merged.
 
-    In each bin Σ z zᵀ of z = (1, w, w r, r) is kept, between bins the products of a user's sums, and of a log
-    of independent rows with a known range of rewards the terms that a confidence sequence bets on. How large
-    a weight can get need not be known before the end (see `TermPoints`). It takes 1.3 MB, and with a range
-    as much for each two factors of two that the weights span.
+    In each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, between bins the products of a user's sums, and of a
+    log of independent rows that each stand for themselves, with a known range of rewards, the terms that a
+    confidence sequence bets on. How large a weight can get need not be known before the end (see
+    `TermPoints`). It takes 1.3 MB, and with a range as much for each two factors of two that the weights
+    span.
 
     Args:
         edges: [T + 1] rising times in unix seconds; rows before the first or after the last count to the
@@ -133,6 +133,8 @@ class Timeline:
         self.terms = np.zeros((2, bins))  # rows with w r, and with r, other than 0
         self.largest_weight = 0.0
         self.clustered = False
+        # The largest Σ c of a user.
+        self.largest_unit = 0.0
         # Bets are on single rows, each of which stands for itself and for a user of its own.
         self.independent = True
         # Of w s and w (1 - s), for the policy and, with w = 1, for the logging policy.
@@ -159,18 +161,18 @@ class Timeline:
         bins = len(self.sums)
         place = np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, bins - 1)
         z = np.stack([np.ones(len(times)), rows.weights, rows.weights * rows.rewards, rows.rewards])
-        whole = z if rows.counts is None else z * rows.counts
-        within = _within(place, whole, z, bins)
-        self.sums += within
+        whole = z * rows.counts
+        self.sums += _within(place, whole, z, bins)
         if rows.users is not None:
             self.between += _between(place, whole, rows.users, bins)
         else:
-            squares = within if rows.counts is None else _within(place, whole, whole, bins)
-            np.einsum("titj->tij", self.between)[...] += squares
+            np.einsum("titj->tij", self.between)[...] += _within(place, whole, whole, bins)
+        of_units = rows.counts if rows.users is None else np.bincount(rows.users, rows.counts).astype(float)
+        self.largest_unit = max(self.largest_unit, float(of_units.max(initial=0.0)))
         self.terms += [np.bincount(place, z[k] != 0, bins) for k in (2, 3)]
         self.largest_weight = max(self.largest_weight, float(rows.weights.max(initial=0.0)))
         self.clustered |= rows.users is not None
-        self.independent &= rows.users is None and rows.counts is None
+        self.independent &= rows.users is None and bool((rows.counts == 1).all())
         if self.reward_range is not None and self.independent:
             self._update_points(place, rows, self.reward_range)
 
@@ -204,6 +206,7 @@ class Timeline:
         self.between += other.between
         self.terms += other.terms
         self.largest_weight = max(self.largest_weight, other.largest_weight)
+        self.largest_unit = max(self.largest_unit, other.largest_unit)
         self.clustered |= other.clustered
         self.independent &= other.independent
         for mine, others in zip(self.points, other.points, strict=True):
@@ -301,6 +304,7 @@ class Timeline:
         for place, number in enumerate(held):
             moments.rows = self.sums[: number + 1].sum(axis=0)
             moments.users = self.between[: number + 1, :, : number + 1].sum(axis=(0, 2))
+            moments.largest = self.largest_unit
             if terms[number] >= LEAST_TERMS:
                 direction = REWARD if logging else TERM
                 share = tuned * moments.count / total
@@ -314,14 +318,13 @@ class Timeline:
         self, rows: Floats, users: Floats, cuts: Ints, confidence: float, largest_weight: float | None
     ) -> Period:
         moments = Moments()
-        moments.rows, moments.users = rows, users
+        moments.rows, moments.users, moments.largest = rows, users, self.largest_unit
         estimators: tuple[WeightedEstimator, ...] = (
             InversePropensityScoring(self.reward_range),
             OnPolicy(self.reward_range),
         )
         estimators[0].moments = moments
-        estimators[1].moments.rows = _LOGGING @ rows @ _LOGGING.T
-        estimators[1].moments.users = _LOGGING @ users @ _LOGGING.T
+        estimators[1].moments = logging_moments(moments)
         for estimator, weight in zip(estimators, (self._bound(largest_weight or 1.0), 1.0), strict=True):
             estimator.largest_weight = weight or 1.0
             estimator.clustered = self.clustered

@@ -18,20 +18,22 @@ FARTHEST = 6.0
 
 
 class Truth:
-    """mean(Σ π(a) E[r | a]) of each of P policies, from sums over rows."""
+    """mean(Σ π(a) E[r | a]) of each of P policies over the decisions that rows stand for, from sums."""
 
     def __init__(self, policies: int) -> None:
         self.expected = np.zeros(policies)
-        self.rows = 0
+        self.rows = 0.0
         self.rewards = self.logged = self.variance = 0.0
 
-    def update(self, expected: Floats, action_index: Ints, rewards: Floats) -> None:
-        """Take in rows: the candidates' true rewards [B, K], the places of the logged actions, rewards."""
-        logged = np.take_along_axis(expected, action_index[:, None], axis=1)
-        self.rows += len(rewards)
-        self.rewards += float(rewards.sum())
-        self.logged += float(logged.sum())
-        self.variance += float((logged * (1.0 - logged)).sum())
+    def update(self, expected: Floats, action_index: Ints, rewards: Floats, counts: Floats) -> None:
+        """Take in rows: the candidates' true rewards [B, K], the places of the logged actions [B], rewards
+        [B], and how many decisions each row stands for [B]; `expected` is added to by the caller.
+        """
+        logged = np.take_along_axis(expected, action_index[:, None], axis=1)[:, 0]
+        self.rows += float(counts.sum())
+        self.rewards += float(counts @ rewards)
+        self.logged += float(counts @ logged)
+        self.variance += float(counts**2 @ (logged * (1.0 - logged)))
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen of the same policies."""

@@ -1,4 +1,5 @@
 """What is independent in a log: its users, else its sessions, pages or events, else its rows; a key for each.
+And how many decisions a row stands for.
 
 A key is the same in whatever batch or file a row is read, so that folds, replicates and clusters do not
 depend on how a log is cut.
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import GOLDEN, Words, mixed
-from ctrkit.ope.moments import Ints
+from ctrkit.ope.moments import Floats, Ints
 
 USER, EVENT = "user_id", "event_id"
 # Rows of which go together, the widest first.
 UNITS = (USER, "session_id", "slate_id")
+# The probability with which such a row was dropped from the log, where any were.
+DROPPED = "p_drop"
 # In place of a column: rows are independent, users or not.
 ROW = "row"
 # A file's row has the key number · 2^40 + row: room for 10^12 rows in each of 16 million files.
@@ -126,3 +129,27 @@ def codes_of(units: Words) -> Ints | None:
     """Codes [N] from 0 of the units, in the order of their keys; None where each has one row."""
     keys, codes = np.unique(units, return_inverse=True)
     return codes.astype(np.int64) if len(keys) < len(units) else None
+
+
+def counts_of(table: pl.DataFrame) -> Floats:
+    """How many decisions each row of a log stands for, [N]: 1 / (1 - p_drop); 1 where nothing was dropped."""
+    if DROPPED not in table.columns:
+        return np.ones(table.height)
+    return np.asarray(1 / (1 - table[DROPPED].to_numpy()))
+
+
+def check_dropped(table: pl.DataFrame, file: str | None) -> None:
+    """Refuse a row that is there and was dropped for certain.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    if DROPPED in table.columns and (wrong := np.flatnonzero(table[DROPPED].to_numpy() >= 1)).size:
+        row = int(wrong[0])
+        raise DataError(
+            f"a row that is there was not dropped with probability {table[DROPPED][row]:g}",
+            file=file,
+            column=DROPPED,
+            row=row,
+            mend="Give probabilities below 1",
+        )

@@ -84,11 +84,11 @@ class WeightSketch:
         self.histogram = np.zeros((2, STEPS))  # rows, and their weight, in each step
         self.top = np.zeros((2, 0))  # the largest weights in falling order, and what their rows stand for
 
-    def update(self, weights: Floats, counts: Floats | None = None) -> None:
+    def update(self, weights: Floats, counts: Floats) -> None:
         """Take in rows.
 
         Args:
-            weights: [B]. counts: [B] how many decisions each row stands for; None: one each.
+            weights: [B]. counts: [B] how many decisions each row stands for.
 
         Raises:
             DataError: for a weight below 0, or one that is no finite number.
@@ -104,16 +104,15 @@ class WeightSketch:
             )
         if not len(weights):
             return
-        count = np.ones(len(weights)) if counts is None else counts
-        self.rows += float(count.sum())
-        self.zeros += float(count @ (weights == 0))
+        self.rows += float(counts.sum())
+        self.zeros += float(counts @ (weights == 0))
         self.least = min(self.least, float(weights.min()))
         self.largest = max(self.largest, float(weights.max()))
         powers = (weights - 1) ** np.arange(3)[:, None]
-        self.sums += np.stack([powers @ count, powers @ count**2])
+        self.sums += np.stack([powers @ counts, powers @ counts**2])
         place = steps(weights)
-        self.histogram += [np.bincount(place, part, STEPS) for part in (count, count * weights)]
-        self._keep(np.stack([weights, count]))
+        self.histogram += [np.bincount(place, part, STEPS) for part in (counts, counts * weights)]
+        self._keep(np.stack([weights, counts]))
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen."""

@@ -12,39 +12,49 @@ from ctrkit.ope.moments import Floats
 class WeightTail:
     """The weights of the rarest events of which a log is expected to hold one.
 
-    Row i shows candidate a, with its weight π(a)/μ(a), with probability μ(a). Taken from the largest weight
-    down until those probabilities add up to 1, these are the weights that could just as well have been seen
-    as not; larger ones have too little of the policy's mass to matter. Their mean is what an interval must
-    reckon with as unseen: the maximum over all candidates would let one candidate that is hardly ever
-    logged, in one row of millions, decide the width.
+    Row i shows candidate a, with its weight π(a)/μ(a), with probability μ(a), in each of the decisions that
+    it stands for. Taken from the largest weight down until those probabilities add up to 1, these are the
+    weights that could just as well have been seen as not; larger ones have too little of the policy's mass to
+    matter. Their mean is what an interval must reckon with as unseen: the maximum over all candidates would
+    let one candidate that is hardly ever logged, in one row of millions, decide the width.
     """
 
     def __init__(self) -> None:
         self.weights = np.zeros(0)
         self.chances = np.zeros(0)
+        self.counts = np.zeros(0)
 
-    def update(self, policy: Floats, logging: Floats) -> None:
-        """Take in rows: both policies' probabilities of all candidates, [B, K]."""
+    def update(self, policy: Floats, logging: Floats, counts: Floats) -> None:
+        """Take in rows: both policies' probabilities of all candidates, [B, K], and counts [B]."""
         seen = logging > 0
-        self._keep(policy[seen] / logging[seen], logging[seen])
+        of_each = np.broadcast_to(counts[:, None], logging.shape)
+        self._keep(policy[seen] / logging[seen], logging[seen], of_each[seen])
 
     def merge(self, other: WeightTail) -> None:
         """Take in other rows."""
-        self._keep(other.weights, other.chances)
+        self._keep(other.weights, other.chances, other.counts)
 
-    def _keep(self, weights: Floats, chances: Floats) -> None:
-        full = self.chances.sum() >= 1
+    def _keep(self, weights: Floats, chances: Floats, counts: Floats) -> None:
+        full = self.chances @ self.counts >= 1
         larger = weights > self.weights[-1] if full else np.ones(len(weights), dtype=bool)
-        weights = np.concatenate([self.weights, weights[larger]])
-        chances = np.concatenate([self.chances, chances[larger]])
+        weights, chances, counts = (
+            np.concatenate([mine, more[larger]])
+            for mine, more in ((self.weights, weights), (self.chances, chances), (self.counts, counts))
+        )
         order = np.argsort(-weights, kind="stable")
-        kept = order[: np.searchsorted(np.cumsum(chances[order]), 1.0) + 1]
-        self.weights, self.chances = weights[kept], chances[kept]
+        reached = np.cumsum((chances * counts)[order])
+        kept = order[: np.searchsorted(reached, 1.0) + 1]
+        self.weights, self.chances, self.counts = weights[kept], chances[kept], counts[kept]
+        if len(kept) and reached[len(kept) - 1] > 1:
+            # Of the last row's decisions as many as it takes.
+            before = reached[len(kept) - 1] - chances[kept[-1]] * counts[kept[-1]]
+            self.counts[-1] = min(counts[kept[-1]], np.ceil((1 - before) / chances[kept[-1]] * (1 - 1e-12)))
 
     @property
     def largest(self) -> float:
         """The mean weight of those events."""
-        return float(self.weights @ self.chances / self.chances.sum())
+        shares = self.chances * self.counts
+        return float(self.weights @ shares / shares.sum())
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from ctrkit.ope import LoggedRows
 from ctrkit.ope.baseline import OptimalBaseline, SelfNormalizedDoublyRobust
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.registry import make_estimator
+from tests.ope.estimates import once
 from tests.ope.test_clipped import fed, problem
 
 LOGGING = np.array([0.5, 0.3, 0.15, 0.05])
@@ -18,7 +19,7 @@ def draw(rng: np.random.Generator, n: int) -> LoggedRows:
     action = rng.choice(4, size=n, p=LOGGING)
     rewards = (rng.random(n) < CLICK[action]).astype(float)
     q = np.array([0.45, 0.7, 0.3, 0.5])
-    return LoggedRows((TARGET / LOGGING)[action], rewards, 8.0, q[action], np.full(n, TARGET @ q))
+    return once(LoggedRows, (TARGET / LOGGING)[action], rewards, 8.0, q[action], np.full(n, TARGET @ q))
 
 
 def test_value_is_the_regression_line_at_weight_1() -> None:
@@ -69,7 +70,7 @@ def test_closer_to_the_truth_than_its_peers_and_as_spread_as_it_says() -> None:
 def test_weights_that_are_all_alike_leave_the_mean() -> None:
     rewards = np.array([0.0, 1.0, 1.0, 0.0])
     for weight in (1.0, 0.1 + 0.2):
-        estimator = fed(OptimalBaseline(), LoggedRows(np.full(4, weight), rewards, 1.0))
+        estimator = fed(OptimalBaseline(), once(LoggedRows, np.full(4, weight), rewards, 1.0))
         assert estimator.baseline == 0
         assert estimator.result().value == pytest.approx(weight / 2)
 
@@ -77,7 +78,7 @@ def test_weights_that_are_all_alike_leave_the_mean() -> None:
 def test_baseline_moves_with_the_rewards() -> None:
     """A constant on all rewards comes back whole, which IPS does not promise."""
     rows = problem(3).rows
-    shifted = LoggedRows(rows.weights, rows.rewards + 7, rows.largest_weight)
+    shifted = once(LoggedRows, rows.weights, rows.rewards + 7, rows.largest_weight)
     before, after = fed(OptimalBaseline(), rows).result(), fed(OptimalBaseline(), shifted).result()
     assert after.value == pytest.approx(before.value + 7, rel=1e-9)
     assert after.interval.high == pytest.approx(before.interval.high + 7, rel=1e-9)
@@ -110,7 +111,7 @@ def test_self_normalized_doubly_robust_covers_the_truth() -> None:
 def test_self_normalized_doubly_robust_without_weight_is_undetermined() -> None:
     n = 20
     q = np.full(n, 0.3)
-    rows = LoggedRows(np.zeros(n), np.ones(n), 1.0, q, q)
+    rows = once(LoggedRows, np.zeros(n), np.ones(n), 1.0, q, q)
     for reward_range in ((0.0, 1.0), None):
         assert np.isnan(fed(SelfNormalizedDoublyRobust(reward_range), rows).result().value)
 
@@ -118,7 +119,7 @@ def test_self_normalized_doubly_robust_without_weight_is_undetermined() -> None:
 def test_self_normalized_doubly_robust_with_no_model_is_snips() -> None:
     rows = problem(4).rows
     nothing = np.zeros(len(rows.weights))
-    bare = LoggedRows(rows.weights, rows.rewards, rows.largest_weight, nothing, nothing)
+    bare = once(LoggedRows, rows.weights, rows.rewards, rows.largest_weight, nothing, nothing)
     found = fed(SelfNormalizedDoublyRobust((0.0, 1.0)), bare).result()
     expected = fed(SelfNormalizedInversePropensityScoring((0.0, 1.0)), bare).result()
     assert found.value == pytest.approx(expected.value, rel=1e-12)

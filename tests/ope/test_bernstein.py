@@ -16,7 +16,9 @@ from ctrkit.ope.moments import REWARD, TERM, Floats, Moments
 
 def moments(terms: Floats, rewards: Floats | None = None, users: np.ndarray | None = None) -> Moments:
     found = Moments()
-    found.update(np.ones(len(terms)), terms, terms if rewards is None else rewards, users)
+    found.update(
+        np.ones(len(terms)), terms, terms if rewards is None else rewards, users, np.ones(len(terms))
+    )
     return found
 
 

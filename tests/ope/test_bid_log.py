@@ -15,7 +15,7 @@ from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.bid_evaluation import GRID, KINDS, MEANING, _predictions, evaluate_bids
 from ctrkit.ope.bid_log import read_bid_log
 from ctrkit.ope.continuous import ContinuousRows
-from tests.ope.estimates import numbers
+from tests.ope.estimates import numbers, once
 
 RANGE = (0.0, 2.0)
 
@@ -51,7 +51,7 @@ def truth() -> float:
 def by_hand(table: pl.DataFrame) -> ContinuousRows:
     users = np.unique(table["user_id"], return_inverse=True)[1] if "user_id" in table.columns else None
     names = ("bid", "density", "target_bid", "reward", "q_logged", "q_policy")
-    return ContinuousRows(*(table[name].to_numpy() for name in names), users)
+    return once(ContinuousRows, *(table[name].to_numpy() for name in names), users)
 
 
 @pytest.mark.parametrize("users", [False, True])

@@ -34,7 +34,9 @@ def bootstrap(
     weights: Floats, rewards: Floats, users: Ints, replicates: int = 200, seed: int = 0
 ) -> PoissonBootstrap:
     found = PoissonBootstrap(replicates, seed)
-    found.update(weights, weights * rewards, rewards, users.astype(np.int64).view(np.uint64))
+    found.update(
+        weights, weights * rewards, rewards, users.astype(np.int64).view(np.uint64), np.ones(len(users))
+    )
     return found
 
 

@@ -21,6 +21,7 @@ from ctrkit.ope.clipped import (
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.registry import make_estimator
 from ctrkit.ope.shrunk_weights import ShrunkWeights
+from tests.ope.estimates import once
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -50,7 +51,7 @@ def problem(seed: int, click_rate: float = 0.4, n: int = 500, actions: int = 7) 
             "estimated_rewards_by_reg_model": q[:, :, None],
             "position": np.zeros(n, dtype=int),
         },
-        LoggedRows(weights, rewards, float(weights.max()), q[logged], (target * q).sum(axis=1)),
+        once(LoggedRows, weights, rewards, float(weights.max()), q[logged], (target * q).sum(axis=1)),
     )
 
 
@@ -109,7 +110,7 @@ def open_bandit_rows(campaign: str) -> LoggedRows:
     distribution = np.load(FIXTURES / f"obd_bts_dist_{campaign}.npy")
     target = distribution[table["item_id"].to_numpy(), table["position"].to_numpy() - 1]
     weights = target / table["propensity_score"].to_numpy()
-    return LoggedRows(weights, table["click"].to_numpy().astype(float), float(weights.max()))
+    return once(LoggedRows, weights, table["click"].to_numpy().astype(float), float(weights.max()))
 
 
 @pytest.mark.parametrize("reward_range", [(0.0, 1.0), None])
@@ -157,7 +158,7 @@ def draw(rng: np.random.Generator, n: int) -> LoggedRows:
     rewards = (rng.random(n) < CLICK[action]).astype(float)
     q = np.full(5, 0.06)
     weights = (TARGET / LOGGING)[action]
-    return LoggedRows(weights, rewards, 30.0, q[action], np.full(n, 0.06))
+    return once(LoggedRows, weights, rewards, 30.0, q[action], np.full(n, 0.06))
 
 
 SHRUNK: list[tuple[str, Floats]] = [
@@ -193,7 +194,7 @@ def test_bias_bound_reckons_with_weights_that_were_never_seen() -> None:
     action = rng.integers(0, 10, size=5000)
     weights = np.where(action < 5, 4 / 3, 0.0)
     rewards = (rng.random(5000) < 0.1).astype(float)
-    clipped = fed(ClippedInversePropensityScoring((0.0, 1.0)), LoggedRows(weights, rewards, 1e5))
+    clipped = fed(ClippedInversePropensityScoring((0.0, 1.0)), once(LoggedRows, weights, rewards, 1e5))
     bounds = clipped.bias()
     assert (weights < 10).all()
     assert -0.4 < bounds.low < -1 / 3
@@ -207,7 +208,7 @@ def test_bias_of_rewards_that_may_be_negative() -> None:
     rng = np.random.default_rng(4)
     weights = rng.gamma(0.5, 2.0, size=4000)
     for reward in (-2.0, 1.0):
-        rows = LoggedRows(weights, np.full(4000, reward), 60.0)
+        rows = once(LoggedRows, weights, np.full(4000, reward), 60.0)
         for kind in (ClippedInversePropensityScoring, SubGaussianInversePropensityScoring):
             estimator = fed(kind((-2.0, 1.0)), rows)
             bounds = estimator.bias()
@@ -227,7 +228,7 @@ def test_interval_of_rewards_far_from_0_is_for_the_shrunk_mean() -> None:
         rows = draw(rng, 2000)
         estimator = fed(
             ClippedInversePropensityScoring((1.0, 2.0), 2.0),
-            LoggedRows(rows.weights, rows.rewards + 1, rows.largest_weight),
+            once(LoggedRows, rows.weights, rows.rewards + 1, rows.largest_weight),
         )
         interval, bounds = estimator.result().interval, estimator.bias()
         covered += interval.low <= expected <= interval.high

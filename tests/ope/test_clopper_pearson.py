@@ -26,7 +26,7 @@ def draw(seed: int, rows: int = 300, rate: float = 0.1) -> tuple[Floats, Floats]
 
 def moments(weights: Floats, rewards: Floats, users: np.ndarray | None = None) -> Moments:
     found = Moments()
-    found.update(weights, weights * rewards, rewards, users)
+    found.update(weights, weights * rewards, rewards, users, np.ones(len(weights)))
     return found
 
 

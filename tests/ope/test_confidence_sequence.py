@@ -28,7 +28,7 @@ def sequence(
     largest: float | None = LARGEST,
 ) -> ConfidenceSequence:
     found = ConfidenceSequence(reward_range, largest)
-    found.update(weights, rewards)
+    found.update(weights, rewards, np.ones(len(weights)))
     return found
 
 
@@ -145,7 +145,7 @@ def test_bounds_that_make_no_sense() -> None:
 
 def test_running_interval_is_the_sequence_at_each_length_cut_with_those_before() -> None:
     weights, rewards = draw(4, 1003)
-    found = running_interval(weights, rewards, (0.0, 1.0), LARGEST, 0.95, points=7)
+    found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), LARGEST, 0.95, points=7)
     assert found.rows[-1] == 1003
     assert len(found.rows) == 7
     alone = [sequence(weights[:end], rewards[:end]) for end in found.rows]
@@ -158,7 +158,7 @@ def test_running_interval_is_the_sequence_at_each_length_cut_with_those_before()
 
 def test_running_interval_of_few_rows_has_a_point_for_each() -> None:
     weights, rewards = draw(5, 3)
-    found = running_interval(weights, rewards, (0.0, 1.0), LARGEST, 0.95)
+    found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), LARGEST, 0.95)
     np.testing.assert_array_equal(found.rows, [1, 2, 3])
 
 
@@ -168,7 +168,7 @@ def test_holds_at_every_length_at_once_where_repeated_looks_at_normal_intervals_
     truth = 0.05
     for seed in range(draws):
         weights, rewards = draw(seed, 2000, truth)
-        found = running_interval(weights, rewards, (0.0, 1.0), 1.75, 0.8, points=40)
+        found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), 1.75, 0.8, points=40)
         missed += bool((found.low > truth).any() or (found.high < truth).any())
         terms = weights * rewards
         mean = np.cumsum(terms)[found.rows - 1] / found.rows

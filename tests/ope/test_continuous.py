@@ -18,6 +18,7 @@ from ctrkit.ope.continuous import (
     kernel_weights,
 )
 from ctrkit.ope.kernels import KERNELS
+from tests.ope.estimates import once
 
 KINDS = [KernelInversePropensityScoring, KernelSelfNormalized, KernelDoublyRobust]
 RANGE = (0.0, 2.0)
@@ -39,7 +40,8 @@ def draw(seed: int, rows: int = 2000, users: bool = False) -> ContinuousRows:
     context = rng.random(rows)
     bids = -1 + np.sqrt(1 + 8 * rng.random(rows))
     policy = 0.3 + 1.2 * context
-    return ContinuousRows(
+    return once(
+        ContinuousRows,
         bids,
         0.25 * (1 + bids),
         policy,
@@ -53,7 +55,7 @@ def draw(seed: int, rows: int = 2000, users: bool = False) -> ContinuousRows:
 def part(rows: ContinuousRows, where: slice) -> ContinuousRows:
     names = ContinuousRows.__dataclass_fields__
     return ContinuousRows(
-        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names}
+        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
 
 
@@ -87,8 +89,14 @@ def test_agrees_with_obp(kernel: str, bandwidth: float) -> None:
     }
     for kind, peer in peers.items():
         # obp predicts one reward a row, wherever the action lies.
-        one = ContinuousRows(
-            rows.actions, rows.density, rows.policy, rows.rewards, rows.q_policy, rows.q_policy
+        one = once(
+            ContinuousRows,
+            rows.actions,
+            rows.density,
+            rows.policy,
+            rows.rewards,
+            rows.q_policy,
+            rows.q_policy,
         )
         estimator = kind(kernel, bandwidth)
         estimator.update(one)
@@ -110,7 +118,7 @@ def test_corrected_weights_have_mean_one_up_to_the_ends(kernel: str, policy: flo
     bandwidth = 0.2
     bids = np.linspace(*RANGE, 200_001)
     density = 0.25 * (1 + bids)
-    rows = ContinuousRows(bids, density, np.full_like(bids, policy), np.zeros_like(bids))
+    rows = once(ContinuousRows, bids, density, np.full_like(bids, policy), np.zeros_like(bids))
 
     def mean(action_range: tuple[float, float] | None) -> float:
         weights, _ = kernel_weights(rows, kernel, bandwidth, action_range)
@@ -185,8 +193,15 @@ def _smooth_model(rows: ContinuousRows, kernel: str) -> ContinuousRows:
     bids = np.linspace(*RANGE, 401)[None]
     density = KERNELS[kernel].density((bids - rows.policy[:, None]) / 0.4)
     mean = (density * bids).sum(axis=1) / density.sum(axis=1)
-    return ContinuousRows(
-        rows.actions, rows.density, rows.policy, rows.rewards, rows.q_logged, 0.3 + 0.2 * mean, rows.users
+    return once(
+        ContinuousRows,
+        rows.actions,
+        rows.density,
+        rows.policy,
+        rows.rewards,
+        rows.q_logged,
+        0.3 + 0.2 * mean,
+        rows.users,
     )
 
 
@@ -195,7 +210,7 @@ def test_boundary_correction_mends_what_lies_beyond_the_range() -> None:
     rng = np.random.default_rng(5)
     bids = rng.uniform(*RANGE, size=40_000)
     rewards = (rng.random(len(bids)) < 0.3).astype(float)
-    rows = ContinuousRows(bids, np.full(len(bids), 0.5), np.zeros(len(bids)), rewards)
+    rows = once(ContinuousRows, bids, np.full(len(bids), 0.5), np.zeros(len(bids)), rewards)
     values = []
     for action_range in (None, RANGE):
         estimator = KernelInversePropensityScoring("epanechnikov", 0.2, action_range)
@@ -250,8 +265,8 @@ def test_clustered_interval_of_copies_is_that_of_the_originals(kind: Any) -> Non
     columns = {name: getattr(copies, name) for name in names}
     alone, clustered, naive = (kind("gaussian", 0.3) for _ in range(3))
     alone.update(rows)
-    clustered.update(ContinuousRows(**columns, users=np.repeat(np.arange(500), 3)))
-    naive.update(ContinuousRows(**columns))
+    clustered.update(ContinuousRows(**columns, counts=copies.counts, users=np.repeat(np.arange(500), 3)))
+    naive.update(ContinuousRows(**columns, counts=copies.counts))
     expected = numbers(alone)
     np.testing.assert_allclose(numbers(clustered), expected, rtol=5e-3)
     width = expected[2] - expected[1]
@@ -272,7 +287,7 @@ def test_memory_does_not_grow(kind: Any) -> None:
 def test_largest_weight_to_reckon_with() -> None:
     rows = draw(9)
     # No reward was seen: how large one might be is all that keeps the interval from being a point.
-    silent = ContinuousRows(rows.actions, rows.density, rows.policy, np.zeros(len(rows.rewards)))
+    silent = once(ContinuousRows, rows.actions, rows.density, rows.policy, np.zeros(len(rows.rewards)))
     highs = []
     for largest in (None, 10.0, 20.0):
         estimator = KernelInversePropensityScoring("gaussian", 0.3, RANGE, (0.0, 1.0), largest)
@@ -299,10 +314,10 @@ def test_bad_settings_and_rows_are_named() -> None:
     density = rows.density.copy()
     density[2] = 0
     with pytest.raises(DataError, match="'density', row 2"):
-        ContinuousRows(rows.actions, density, rows.policy, rows.rewards)
+        once(ContinuousRows, rows.actions, density, rows.policy, rows.rewards)
     with pytest.raises(DataError, match="'policy'"):
-        ContinuousRows(rows.actions, rows.density, rows.policy[:2], rows.rewards)
+        once(ContinuousRows, rows.actions, rows.density, rows.policy[:2], rows.rewards)
     with pytest.raises(ValueError, match="q_logged"):
         KernelDoublyRobust("gaussian", 0.1).update(
-            ContinuousRows(rows.actions, rows.density, rows.policy, rows.rewards)
+            once(ContinuousRows, rows.actions, rows.density, rows.policy, rows.rewards)
         )

@@ -19,6 +19,7 @@ from ctrkit.ope.embeddings import (
     posterior_weights,
 )
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
+from tests.ope.estimates import once
 
 KINDS = [MarginalizedInversePropensityScoring, SelfNormalizedMarginalized, OffCEM]
 ACTIONS, FEATURES = 12, 3
@@ -40,15 +41,17 @@ def draw(seed: int, rows: int = 900, users: bool = False, drawn_features: bool =
     if drawn_features:
         table = rng.dirichlet(np.ones(FEATURES), size=ACTIONS)
         shown = (rng.random((rows, 1)) > table[action].cumsum(axis=1)).sum(axis=1)
-        return FeatureRows(rewards, policy, logging, table[:, shown].T, None, q_logged, q_policy, codes)
+        return once(FeatureRows, rewards, policy, logging, table[:, shown].T, None, q_logged, q_policy, codes)
     features = np.broadcast_to(np.arange(ACTIONS) % FEATURES, policy.shape)
-    return FeatureRows.of_features(rewards, policy, logging, features, action, q_logged, q_policy, codes)
+    return once(
+        FeatureRows.of_features, rewards, policy, logging, features, action, q_logged, q_policy, codes
+    )
 
 
 def part(rows: FeatureRows, where: slice) -> FeatureRows:
     names = FeatureRows.__dataclass_fields__
     return FeatureRows(
-        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names}
+        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
 
 
@@ -89,7 +92,7 @@ def test_agrees_with_obp_where_the_features_distribution_is_known(parts: int) ->
     action = rng.integers(ACTIONS, size=rows)
     features = rng.integers(categories, size=(rows, parts))
     rewards = (rng.random(rows) < 0.4).astype(float)
-    seen = FeatureRows(rewards, policy, logging, categorical_likelihood(tables, features))
+    seen = once(FeatureRows, rewards, policy, logging, categorical_likelihood(tables, features))
     arguments = {
         "reward": rewards,
         "action": action,
@@ -140,7 +143,7 @@ def test_agrees_with_obp_given_the_same_classifier(monkeypatch: pytest.MonkeyPat
     posterior = LogisticRegression(max_iter=200).fit(inputs, action).predict_proba(inputs)
     weights = posterior_weights(policy, logging, posterior)
     estimator = InversePropensityScoring()
-    estimator.update(LoggedRows(weights, rewards, float(weights.max())))
+    estimator.update(once(LoggedRows, weights, rewards, float(weights.max())))
     assert estimator.result().value == pytest.approx(expected, rel=1e-9)
 
 
@@ -169,7 +172,8 @@ def test_features_that_tell_actions_apart_are_the_actions() -> None:
     ):
         fine, expected = kind(), plain()
         fine.update(
-            FeatureRows.of_features(
+            once(
+                FeatureRows.of_features,
                 rows.rewards,
                 rows.policy,
                 rows.logging,
@@ -181,7 +185,15 @@ def test_features_that_tell_actions_apart_are_the_actions() -> None:
             )
         )
         expected.update(
-            LoggedRows(weights, rows.rewards, float(weights.max()), rows.q_logged, rows.q_policy, rows.users)
+            once(
+                LoggedRows,
+                weights,
+                rows.rewards,
+                float(weights.max()),
+                rows.q_logged,
+                rows.q_policy,
+                rows.users,
+            )
         )
         np.testing.assert_allclose(numbers(fine), numbers(expected), rtol=1e-9, atol=1e-13)
 
@@ -201,7 +213,8 @@ def test_expectations_enumerated(seed: int) -> None:
         for action in range(ACTIONS):
             estimator = kind()
             estimator.update(
-                FeatureRows.of_features(
+                once(
+                    FeatureRows.of_features,
                     rewards[[action]],
                     policy[None],
                     logging[None],
@@ -245,14 +258,15 @@ def test_less_variance_than_ips_where_actions_are_many() -> None:
         rewards = (rng.random(rows) < rate[action]).astype(float)
         weights = (target / logging)[action]
         ips = InversePropensityScoring()
-        ips.update(LoggedRows(weights, rewards, float(weights.max())))
+        ips.update(once(LoggedRows, weights, rewards, float(weights.max())))
         # Clusters as candidates: their probabilities are the sums over their actions.
         by_cluster = [np.bincount(cluster, p) for p in (target, logging)]
         policy, behaviour = (np.broadcast_to(p, (rows, clusters)) for p in by_cluster)
         offcem, mips = OffCEM(), MarginalizedInversePropensityScoring()
         for estimator in (offcem, mips):
             estimator.update(
-                FeatureRows.of_features(
+                once(
+                    FeatureRows.of_features,
                     rewards,
                     policy,
                     behaviour,
@@ -286,7 +300,8 @@ def test_largest_weight_to_reckon_with_is_the_features() -> None:
     action = rng.integers(1000, size=rows)
     estimator = MarginalizedInversePropensityScoring((0.0, 1.0))
     estimator.update(
-        FeatureRows.of_features(
+        once(
+            FeatureRows.of_features,
             (rng.random(rows) < 0.02).astype(float),
             np.broadcast_to(target, (rows, 1000)),
             np.broadcast_to(logging, (rows, 1000)),
@@ -330,8 +345,8 @@ def test_bad_rows_are_named() -> None:
     rows = draw(7)
     logging = np.where(np.arange(900)[:, None] == 6, rows.logging * (rows.likelihood == 0), rows.logging)
     with pytest.raises(DataError, match="'logging', row 6"):
-        FeatureRows(rows.rewards, rows.policy, logging, rows.likelihood)
+        once(FeatureRows, rows.rewards, rows.policy, logging, rows.likelihood)
     with pytest.raises(DataError, match="'likelihood'"):
-        FeatureRows(rows.rewards, rows.policy, rows.logging, rows.likelihood[:, :2])
+        once(FeatureRows, rows.rewards, rows.policy, rows.logging, rows.likelihood[:, :2])
     with pytest.raises(ValueError, match="q_logged"):
-        OffCEM().update(FeatureRows(rows.rewards, rows.policy, rows.logging, rows.likelihood))
+        OffCEM().update(once(FeatureRows, rows.rewards, rows.policy, rows.logging, rows.likelihood))

@@ -14,6 +14,7 @@ from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.replay import Replay
 from ctrkit.ope.shrunk_weights import ShrunkWeights
+from tests.ope.estimates import once
 
 ROWS, USERS = 900, 300
 RANGES = [(0.0, 1.0), None]
@@ -26,7 +27,8 @@ def draw(kind: type[Estimator], seed: int = 0, clustered: bool = False) -> Logge
     weights = rng.gamma(0.8, 1.25, size=ROWS)
     if issubclass(kind, Replay):
         weights = np.where(weights > 1, weights, 0)
-    return LoggedRows(
+    return once(
+        LoggedRows,
         weights,
         (rng.random(ROWS) < 0.1).astype(float),
         float(weights.max()),
@@ -39,7 +41,8 @@ def draw(kind: type[Estimator], seed: int = 0, clustered: bool = False) -> Logge
 def part(rows: LoggedRows, where: slice) -> LoggedRows:
     assert rows.q_logged is not None
     assert rows.q_policy is not None
-    return LoggedRows(
+    return once(
+        LoggedRows,
         rows.weights[where],
         rows.rewards[where],
         float(rows.weights[where].max()),
@@ -150,7 +153,7 @@ def test_logging_policy_judged_by_its_own_log(kind: type[Estimator]) -> None:
     rewards = (rng.random(ROWS) < 0.1).astype(float)
     q = np.full(ROWS, rewards.mean())
     estimator = kind((0.0, 1.0))
-    estimator.update(LoggedRows(np.ones(ROWS), rewards, 1.0, q, q))
+    estimator.update(once(LoggedRows, np.ones(ROWS), rewards, 1.0, q, q))
     found = estimator.result()
     assert found.value == pytest.approx(rewards.mean(), rel=1e-12)
     assert found.difference == pytest.approx(0, abs=1e-15)

@@ -19,7 +19,7 @@ from ctrkit.ope.embeddings import (
 )
 from ctrkit.ope.feature_log import MEANING, FeatureEstimators, features_of_actions
 from ctrkit.ope.log import BanditLog, read_bandit_log
-from tests.ope.estimates import numbers
+from tests.ope.estimates import numbers, once
 
 KINDS = [MarginalizedInversePropensityScoring, SelfNormalizedMarginalized, OffCEM]
 ACTIONS = 12
@@ -98,7 +98,8 @@ def by_hand(table: pl.DataFrame, policy: Any, users: bool) -> FeatureRows:
     features = np.zeros(logging.shape, dtype=np.int64)
     for row, own in enumerate(table["candidates"]):
         features[row, : len(own)] = OF_ACTION[own.to_numpy()]
-    return FeatureRows.of_features(
+    return once(
+        FeatureRows.of_features,
         log.reward,
         matrix(policy),
         logging,

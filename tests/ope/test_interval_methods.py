@@ -17,6 +17,7 @@ from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.interval_methods import AUTO, INTERVALS, make_interval_method, why
 from ctrkit.ope.moments import Moments
 from ctrkit.ope.replay import Replay
+from tests.ope.estimates import once
 
 RANGE = (0.0, 1.0)
 ROWS, USERS = 900, 300
@@ -36,7 +37,8 @@ def draw(seed: int = 0, users: bool = False, replay: bool = False, rows: int = R
     weights = rng.gamma(0.8, 1.25, size=rows)
     weights = np.where(weights > 1, weights, 0) if replay else weights
     codes = np.arange(rows) * (rows // 3) // rows
-    return LoggedRows(
+    return once(
+        LoggedRows,
         weights,
         (rng.random(rows) < 0.1).astype(float),
         float(weights.max()),
@@ -48,7 +50,7 @@ def draw(seed: int = 0, users: bool = False, replay: bool = False, rows: int = R
 
 
 def part(rows: LoggedRows, where: slice) -> LoggedRows:
-    names = ("weights", "rewards", "q_logged", "q_policy", "users", "units")
+    names = ("weights", "rewards", "q_logged", "q_policy", "users", "units", "counts")
     held = {name: getattr(rows, name) for name in names}
     cut = {name: None if array is None else array[where] for name, array in held.items()}
     return replace(rows, **cut)
@@ -132,8 +134,8 @@ def test_clopper_pearson_is_the_modules_and_a_difference_is_of_both(users: bool)
     rows = draw(1, users)
     found = made(ESTIMATORS["ips"], "clopper-pearson", rows).result(0.9)
     policy, logging = Moments(), Moments()
-    policy.update(rows.weights, rows.weights * rows.rewards, rows.rewards, rows.users)
-    logging.update(np.ones(ROWS), rows.rewards, rows.rewards, rows.users)
+    policy.update(rows.weights, rows.weights * rows.rewards, rows.rewards, rows.users, rows.counts)
+    logging.update(np.ones(ROWS), rows.rewards, rows.rewards, rows.users, rows.counts)
     should = clopper_pearson(policy, rows.largest_weight, RANGE, 0.9)
     assert ends(found)[:2] == pytest.approx([should.low, should.high], rel=1e-12)
     # Each of the two may fail with half the risk.
@@ -186,8 +188,8 @@ def test_empirical_bernstein_holds_cressie_read() -> None:
 def test_betting_is_two_confidence_sequences() -> None:
     rows = draw(4)
     policy, logging = ConfidenceSequence(RANGE), ConfidenceSequence(RANGE, 1.0)
-    policy.update(rows.weights, rows.rewards)
-    logging.update(np.ones(ROWS), rows.rewards)
+    policy.update(rows.weights, rows.rewards, rows.counts)
+    logging.update(np.ones(ROWS), rows.rewards, rows.counts)
     for name in ("ips", "snips"):
         found = ends(made(ESTIMATORS[name], "betting", rows).result())
         should = policy.interval(0.95)
@@ -208,7 +210,7 @@ def replicates(rows: LoggedRows, kind: type[Estimator], seed: int, difference: b
     copies = np.empty((len(keys), len(drawn.sums)))
     for place, key in enumerate(keys):
         alone = PoissonBootstrap(seed=seed)
-        alone.update(np.ones(1), np.ones(1), np.ones(1), np.array([key], dtype=np.uint64))
+        alone.update(np.ones(1), np.ones(1), np.ones(1), np.array([key], dtype=np.uint64), np.ones(1))
         copies[place] = alone.sums[:, 0]
     assert set(np.unique(copies)) <= set(COPIES)
     of_row = copies[np.searchsorted(keys, rows.units)].astype(np.int64)
@@ -217,7 +219,7 @@ def replicates(rows: LoggedRows, kind: type[Estimator], seed: int, difference: b
         at = np.repeat(np.arange(len(rows.weights)), replicate)
         estimator = kind(RANGE)
         arrays = (rows.q_logged[at], rows.q_policy[at])
-        estimator.update(LoggedRows(rows.weights[at], rows.rewards[at], 1.0, *arrays))
+        estimator.update(once(LoggedRows, rows.weights[at], rows.rewards[at], 1.0, *arrays))
         found.append(estimator.value() - (rows.rewards[at].mean() if difference else 0.0))
     return np.array(found)
 
@@ -246,7 +248,7 @@ def test_bootstrap_does_not_depend_on_batches_but_on_its_seed() -> None:
 
 def test_copies_of_a_users_rows_tell_nothing_new() -> None:
     rows = draw(7, users=True)
-    names = ("weights", "rewards", "q_logged", "q_policy", "users", "units")
+    names = ("weights", "rewards", "q_logged", "q_policy", "users", "units", "counts")
     copied = replace(rows, **{name: np.tile(getattr(rows, name), 4) for name in names})
     for name in ("cressie-read", "normal", "clopper-pearson", "bootstrap"):
         once, often = (ends(made(ESTIMATORS["ips"], name, each).result()) for each in (rows, copied))
@@ -266,7 +268,8 @@ def world(seed: int, rows: int) -> LoggedRows:
     reward = (rng.random(rows) < rate[action]).astype(float)
     weights = (policy / logging)[action]
     model = 0.7 * rate
-    return LoggedRows(
+    return once(
+        LoggedRows,
         weights,
         reward,
         2.5,

@@ -21,7 +21,7 @@ def draw(seed: int, rows: int, rate: float) -> tuple[Floats, Floats]:
 
 def moments(weights: Floats, terms: Floats, rewards: Floats, users: np.ndarray | None = None) -> Moments:
     found = Moments()
-    found.update(weights, terms, rewards, users)
+    found.update(weights, terms, rewards, users, np.ones(len(weights)))
     return found
 
 

@@ -43,7 +43,7 @@ def test_tables_of_trees_give_what_sklearn_gives(binary: bool, weighted: bool) -
     rng = np.random.default_rng(1)
     targets = (rng.random(4000) < truth(features)) * (1.0 if binary else rng.gamma(2.0, size=4000))
     weights = rng.uniform(0.1, 3.0, size=4000) if weighted else None
-    learner = Trees(7).fit(features, targets, weights, binary)
+    learner = Trees(7).fit(features, targets, np.ones(4000) if weights is None else weights, binary)
     kind = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
     peer = kind(
         max_iter=200,
@@ -79,7 +79,7 @@ def test_tables_of_trees_with_features_of_one_type_and_none_of_the_row(flags: tu
         n_iter_no_change=5,
         random_state=0,
     ).fit(own, targets)
-    found = Trees(0).fit(features, targets, None, binary=False).predict(features)
+    found = Trees(0).fit(features, targets, np.ones(len(targets)), binary=False).predict(features)
     np.testing.assert_allclose(found, peer.predict(own), rtol=1e-10, atol=1e-10)
 
 
@@ -87,7 +87,7 @@ def test_tables_of_trees_with_few_leaves() -> None:
     """Bits that stand for no leaf allow nothing."""
     features = draw(60, 0)
     targets = (np.random.default_rng(2).random(60) < truth(features)).astype(float)
-    learner = Trees(0).fit(features, targets, None, binary=True)
+    learner = Trees(0).fit(features, targets, np.ones(60), binary=True)
     assert (learner.scores.leaves != 0).sum(axis=1).max() == 2
     peer = HistGradientBoostingClassifier(
         max_iter=200,
@@ -112,10 +112,10 @@ def test_trees_laid_out_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(tree_scores, "_leaves_below", lambda nodes: below(nodes)[::-1])
     features = draw(1000, 0)
     with pytest.raises(RunError, match="scikit-learn"):
-        Trees().fit(features, truth(features), None, binary=False)
+        Trees().fit(features, truth(features), np.ones(1000), binary=False)
 
 
-def written_out(features: Features, of: Features) -> Floats:
+def written_out(features: Features, of: Features, weights: Floats) -> Floats:
     """Dense columns: standardised numbers and "missing", one for each category and "missing"."""
     columns = []
     for place, categorical in enumerate(CATEGORICAL):
@@ -124,7 +124,10 @@ def written_out(features: Features, of: Features) -> Floats:
             columns += [values == code for code in np.unique(fitted[~np.isnan(fitted)])]
             columns.append(~np.isin(values, fitted[~np.isnan(fitted)]))
         else:
-            standard = (values - np.nanmean(fitted)) / np.nanstd(fitted)
+            there = ~np.isnan(fitted)
+            mean = np.average(fitted[there], weights=weights[there])
+            spread = np.sqrt(np.average((fitted[there] - mean) ** 2, weights=weights[there]))
+            standard = (values - mean) / spread
             columns += [np.nan_to_num(standard), np.isnan(values)]
     return np.column_stack(columns).astype(float)
 
@@ -136,7 +139,7 @@ def test_linear_gives_what_sklearn_gives_on_dense_columns(binary: bool) -> None:
     targets = (rng.random(3000) < truth(features)) * (1.0 if binary else rng.gamma(2.0, size=3000))
     weights = rng.uniform(0.5, 1.5, size=3000)
     found = Linear().fit(features, targets, weights, binary).predict(other)
-    dense, wanted = written_out(features, features), written_out(other, features)
+    dense, wanted = (written_out(each, features, weights) for each in (features, other))
     if binary:
         peer = LogisticRegression(C=1.0, tol=1e-8, max_iter=5000).fit(dense, targets, weights)
         expected = peer.predict_proba(wanted)[:, 1]
@@ -152,7 +155,7 @@ def test_linear_takes_infinite_numbers_for_missing_ones() -> None:
     infinite[:, 1] = features.context[:, 1]
     same = Features(infinite, features.own, features.row, CATEGORICAL)
     targets = (truth(features) > 0.3).astype(float)
-    one, other = (Linear().fit(f, targets, None, binary=True).predict(f) for f in (features, same))
+    one, other = (Linear().fit(f, targets, np.ones(500), binary=True).predict(f) for f in (features, same))
     np.testing.assert_array_equal(one, other)
 
 
@@ -161,9 +164,16 @@ def test_a_weight_of_two_is_two_rows_and_one_of_nothing_is_none(kind: str) -> No
     features = draw(2000, 0)
     targets = (np.random.default_rng(1).random(2000) < truth(features)).astype(float)
     chosen = np.arange(2000) % 2 == 0
-    half = learn(kind, features.of_rows(chosen), targets[chosen], None, True, 0)
-    zeros = learn(kind, features, targets, chosen * 2.0, True, 0)
+    half = learn(kind, features.of_rows(chosen), targets[chosen], np.ones(chosen.sum()), True, 0)
+    zeros = learn(kind, features, targets, chosen * 1.0, True, 0)
     np.testing.assert_allclose(zeros.predict(features), half.predict(features), rtol=1e-12)
+    if kind == "trees":
+        return  # they hold rows out, and ask for so many in a leaf
+    twice = learn(kind, features, targets, 1.0 + chosen, True, 0)
+    copies = np.concatenate([np.arange(2000), np.flatnonzero(chosen)])
+    more = Features(features.context[copies], features.own[copies], np.arange(len(copies)), CATEGORICAL)
+    both = learn(kind, more, targets[copies], np.ones(len(copies)), True, 0)
+    np.testing.assert_allclose(twice.predict(features), both.predict(features), rtol=1e-7)
 
 
 def test_few_targets_that_differ_are_no_more_than_a_mean() -> None:
@@ -179,4 +189,4 @@ def test_few_targets_that_differ_are_no_more_than_a_mean() -> None:
 def test_unknown_kind() -> None:
     features = draw(20, 0)
     with pytest.raises(ConfigError, match="Did you mean 'trees'"):
-        learn("tree", features, np.zeros(20), None, True, 0)
+        learn("tree", features, np.zeros(20), np.ones(20), True, 0)

@@ -22,7 +22,7 @@ from ctrkit.ope.loggers import (
     WeightedLoggers,
     WeightedLoggersDoublyRobust,
 )
-from tests.ope.estimates import numbers
+from tests.ope.estimates import numbers, once
 
 IDS = [2, 10, 30]
 MEANS = np.array([0.1, 0.2, 0.4])
@@ -67,7 +67,8 @@ def fed(
 
 
 def by_hand(table: pl.DataFrame, users: bool) -> LoggerRows:
-    return LoggerRows(
+    return once(
+        LoggerRows,
         np.searchsorted(IDS, table["logger_id"].to_numpy()),
         LOGGING[:, table["action"].to_numpy()].T,
         table["target_probability"].to_numpy(),

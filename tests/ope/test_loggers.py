@@ -19,6 +19,7 @@ from ctrkit.ope.loggers import (
     WeightedLoggersDoublyRobust,
     logger_shares,
 )
+from tests.ope.estimates import once
 
 LOGGERS, ACTIONS = 3, 5
 KINDS = [
@@ -63,7 +64,8 @@ class Market:
         loggers = rng.permutation(np.repeat(np.arange(LOGGERS), np.round(SHARES * rows).astype(int)))
         chances = self.logging[loggers].cumsum(axis=1)
         action = (rng.random((rows, 1)) > chances).sum(axis=1).clip(max=ACTIONS - 1)
-        found = LoggerRows(
+        found = once(
+            LoggerRows,
             loggers,
             self.logging[:, action].T,
             self.target[action],
@@ -78,7 +80,7 @@ class Market:
 def part(rows: LoggerRows, where: Any) -> LoggerRows:
     names = LoggerRows.__dataclass_fields__
     return LoggerRows(
-        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names}
+        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
 
 
@@ -192,7 +194,8 @@ def test_weighted_interval_is_the_textbooks_of_inverse_variances() -> None:
 
 def test_one_logger_makes_all_the_same() -> None:
     rows, _ = Market().draw(4)
-    alone = LoggerRows(
+    alone = once(
+        LoggerRows,
         np.zeros(900, dtype=np.int64),
         rows.own[:, None],
         rows.policy,
@@ -220,7 +223,8 @@ def test_clusters_of_copies_tell_nothing_new(kind: Any) -> None:
     rows, _ = Market().draw(6)
     places = np.repeat(np.arange(900), 3)
     copies = part(rows, places)
-    clustered = LoggerRows(
+    clustered = once(
+        LoggerRows,
         copies.loggers,
         copies.logging,
         copies.policy,
@@ -252,7 +256,8 @@ def test_loggers_without_rows_or_clicks() -> None:
     estimator, pair = WeightedLoggers(LOGGERS), WeightedLoggers(2)
     estimator.update(kept)
     pair.update(
-        LoggerRows(
+        once(
+            LoggerRows,
             (kept.loggers > 0).astype(np.int64),
             kept.logging[:, [0, 2]],
             kept.policy,
@@ -262,7 +267,7 @@ def test_loggers_without_rows_or_clicks() -> None:
     np.testing.assert_allclose(numbers(estimator), numbers(pair), rtol=1e-9)
     rewards = np.where(rows.loggers == 1, 0.0, rows.rewards)
     silent = WeightedLoggers(LOGGERS)
-    silent.update(LoggerRows(rows.loggers, rows.logging, rows.policy, rewards))
+    silent.update(once(LoggerRows, rows.loggers, rows.logging, rows.policy, rewards))
     assert np.isnan(silent.result().value)
 
 
@@ -271,13 +276,13 @@ def test_bad_rows_are_named() -> None:
     loggers = rows.loggers.copy()
     loggers[4] = 3
     with pytest.raises(DataError, match=r"'loggers', row 4 .*logger 3 is none of the 3 loggers"):
-        LoggerRows(loggers, rows.logging, rows.policy, rows.rewards)
+        once(LoggerRows, loggers, rows.logging, rows.policy, rows.rewards)
     logging = rows.logging.copy()
     logging[5] = 0
     with pytest.raises(DataError, match="'logging', row 5"):
-        LoggerRows(rows.loggers, logging, rows.policy, rows.rewards)
+        once(LoggerRows, rows.loggers, logging, rows.policy, rows.rewards)
     missing = np.where(np.arange(LOGGERS) == rows.loggers[:, None], rows.logging, np.nan)
-    own = LoggerRows(rows.loggers, missing, rows.policy, rows.rewards)
+    own = once(LoggerRows, rows.loggers, missing, rows.policy, rows.rewards)
     NaiveLoggers().update(own)
     with pytest.raises(DataError, match="'logging', row 0"):
         BalancedLoggers(SHARES).update(own)
@@ -285,5 +290,5 @@ def test_bad_rows_are_named() -> None:
         BalancedLoggers(np.array([0.5, 0.4]))
     with pytest.raises(ValueError, match="q_logged"):
         WeightedLoggersDoublyRobust(LOGGERS).update(
-            LoggerRows(rows.loggers, rows.logging, rows.policy, rows.rewards)
+            once(LoggerRows, rows.loggers, rows.logging, rows.policy, rows.rewards)
         )

@@ -13,6 +13,7 @@ import pytest
 
 from ctrkit.ope import ESTIMATORS, LoggedRows, evaluate, read_bandit_log
 from ctrkit.policies import UniformPolicy
+from tests.ope.estimates import once
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SPEC = importlib.util.find_spec("obp")
@@ -58,7 +59,7 @@ def test_normal_interval_of_the_reference() -> None:
     distribution = np.load(FIXTURES / "obd_bts_dist_all.npy")
     weights = distribution[table["item_id"].to_numpy(), table["position"].to_numpy() - 1] * 80
     estimator = ESTIMATORS["ips"]()
-    estimator.update(LoggedRows(weights, table["click"].to_numpy().astype(float), weights.max()))
+    estimator.update(once(LoggedRows, weights, table["click"].to_numpy().astype(float), weights.max()))
     interval = estimator.result().interval
     np.testing.assert_allclose([interval.low, interval.high], reference["ipw_normal_ci95"], rtol=0, atol=1e-7)
 
@@ -89,7 +90,7 @@ def test_same_inputs_same_values(seed: int, ope: Any) -> None:
     logged = (np.arange(rows), action)
     rewards = (rng.random(rows) < q[logged]).astype(float)
     weights = target[logged] / logging[logged]
-    seen = LoggedRows(weights, rewards, weights.max(), q[logged], (target * q).sum(axis=1))
+    seen = once(LoggedRows, weights, rewards, weights.max(), q[logged], (target * q).sum(axis=1))
 
     peers = {
         "ips": ope.InverseProbabilityWeighting(),

@@ -14,6 +14,7 @@ from ctrkit.ope.other_estimates import OtherEstimates
 from ctrkit.ope.plan import Plan
 from ctrkit.ope.rows import Models, evaluated_rows
 from ctrkit.policies import UniformPolicy
+from tests.ope.estimates import once
 
 ROWS = 300
 OWN = Estimate("on-policy", 0.5, Interval(0.4, 0.6, ""), 0.0, Interval(0, 0, ""))
@@ -93,7 +94,7 @@ def test_notes_of_groups_reach_the_evaluation() -> None:
 def test_logging_value_is_that_of_the_logging_policys_own_estimator(users: bool) -> None:
     rng = np.random.default_rng(1)
     codes = np.arange(ROWS) // 3 if users else None
-    rows = LoggedRows(rng.gamma(1, 1, ROWS), (rng.random(ROWS) < 0.2).astype(float), 9.0, users=codes)
+    rows = once(LoggedRows, rng.gamma(1, 1, ROWS), (rng.random(ROWS) < 0.2).astype(float), 9.0, users=codes)
     for reward_range in (None, (0.0, 1.0)):
         ips, own = InversePropensityScoring(reward_range), OnPolicy(reward_range)
         ips.update(rows)

@@ -17,7 +17,7 @@ from ctrkit.ope.importance import InversePropensityScoring, OnPolicy, SelfNormal
 from ctrkit.ope.log import BanditLog, read_bandit_log
 from ctrkit.ope.outcome_log import MEANING, OutcomeLog
 from ctrkit.ope.outcomes import RATIOS, Outcomes
-from tests.ope.estimates import numbers
+from tests.ope.estimates import numbers, once
 
 OLD, NEW = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 CLICK, BUY, WORTH, COST = (
@@ -55,7 +55,7 @@ def draw(seed: int, rows: int = 500) -> pl.DataFrame:
 
 def rows_of(log: BanditLog) -> LoggedRows:
     weights = log.target_probability() / log.propensity
-    return LoggedRows(weights, log.reward, 2.5, users=log.users)
+    return once(LoggedRows, weights, log.reward, 2.5, users=log.users)
 
 
 def fed(table: pl.DataFrame, cuts: list[int], *settings: Any, q: Any = None, **more: Any) -> OutcomeLog:
@@ -90,7 +90,7 @@ def test_columns_in_batches_are_the_arrays(users: bool, kind: Any) -> None:
     hand: dict[str, LoggedRows] = {}
     for name, values in columns.items():
         predictions = q(log)[name] if q else (None, None)
-        hand[name] = LoggedRows(weights, values, 2.5, *predictions, log.users)
+        hand[name] = once(LoggedRows, weights, values, 2.5, *predictions, log.users)
     should, logging = Outcomes(ranges, kind), Outcomes(ranges, OnPolicy)
     for outcomes in (should, logging):
         outcomes.update(hand)
@@ -171,7 +171,7 @@ def test_dropped_rows_count_as_many(users: bool) -> None:
         log = read_bandit_log(part)
         rows = rows_of(log)
         counts = 1.0 + (part["action"] == 1).to_numpy()
-        found.update(log, LoggedRows(rows.weights, rows.rewards, 2.5, counts=counts))
+        found.update(log, once(LoggedRows, rows.weights, rows.rewards, 2.5, counts=counts))
     should = [one.value for one in expected.result().policy]
     np.testing.assert_allclose([one.value for one in found.result().policy], should, rtol=1e-12)
 

@@ -11,6 +11,7 @@ from ctrkit.ope.base import Estimator, LoggedRows
 from ctrkit.ope.doubly_robust import DoublyRobust
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.outcomes import RATIOS, OutcomeEstimates, Outcomes, fieller
+from tests.ope.estimates import once
 
 RANGES = {"click": (0.0, 1.0), "conversion": (0.0, 1.0), "value": (0.0, 60.0), "cost": (0.0, 3.0)}
 POLICY = np.array([0.1, 0.2, 0.7])
@@ -42,7 +43,8 @@ def draw(
         "cost": scale * CLICK * PRICE,
     }
     return {
-        name: LoggedRows(
+        name: once(
+            LoggedRows,
             weights,
             r,
             3 * policy.max(),
@@ -155,7 +157,7 @@ def test_parts_merged_are_the_whole() -> None:
 
     def part(at: slice) -> dict[str, LoggedRows]:
         return {
-            name: LoggedRows(mine.weights[at], mine.rewards[at], mine.largest_weight)
+            name: once(LoggedRows, mine.weights[at], mine.rewards[at], mine.largest_weight)
             for name, mine in rows.items()
         }
 

@@ -21,13 +21,13 @@ from ctrkit.ope.overlap import (
 
 def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Ints | None = None) -> Check:
     moments = Moments()
-    moments.update(weights, weights * (rewards - q), rewards, users)
+    moments.update(weights, weights * (rewards - q), rewards, users, np.ones(len(weights)))
     return mean_check(moments)
 
 
 def actions_of(weights: Floats, actions: pl.Series) -> pl.DataFrame:
     overlap = ActionOverlap()
-    overlap.update(weights, actions)
+    overlap.update(weights, actions, np.ones(len(weights)))
     return overlap.result()
 
 
@@ -43,11 +43,11 @@ def test_top_share() -> None:
 @pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.3])
 def test_pareto_shape_is_that_of_the_draws_and_of_maximum_likelihood(shape: float) -> None:
     draws = np.sort(stats.genpareto.rvs(shape, scale=3.0, size=3000, random_state=1))
-    found = pareto_shape(draws)
+    found = pareto_shape(draws, np.ones(len(draws)))
     assert found == pytest.approx(shape, abs=0.1)
     assert found == pytest.approx(stats.genpareto.fit(draws, floc=0)[0], abs=0.02)
     # The scale of the draws does not matter.
-    assert pareto_shape(draws * 7) == pytest.approx(found, rel=1e-9)
+    assert pareto_shape(draws * 7, np.ones(len(draws))) == pytest.approx(found, rel=1e-9)
 
 
 def test_tail_of_weights() -> None:
@@ -116,7 +116,7 @@ def test_overlap_of_parts_in_any_order_is_that_of_the_whole(seed: int) -> None:
 
 def test_overlap_without_rows_is_a_table_without_rows() -> None:
     empty, one = ActionOverlap(), ActionOverlap()
-    one.update(np.ones(2), pl.Series([3, 4]))
+    one.update(np.ones(2), pl.Series([3, 4]), np.ones(2))
     assert empty.result().columns == one.result().columns
     assert empty.result().is_empty()
     one.merge(empty)
@@ -127,7 +127,7 @@ def test_pareto_shape_of_repeated_values() -> None:
     rng = np.random.default_rng(9)
     values, counts = np.sort(rng.pareto(2, size=300)), rng.integers(1, 5, size=300)
     found = pareto_shape(values, counts.astype(float))
-    assert found == pytest.approx(pareto_shape(np.repeat(values, counts)), rel=1e-9)
+    assert found == pytest.approx(pareto_shape(np.repeat(values, counts), np.ones(counts.sum())), rel=1e-9)
 
 
 def test_residuals() -> None:

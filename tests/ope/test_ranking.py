@@ -21,6 +21,7 @@ from ctrkit.ope.ranking import (
     holm,
     largest_normal_quantile,
 )
+from tests.ope.estimates import once
 
 ACTIONS = 5
 KINDS = (InversePropensityScoring, SelfNormalizedInversePropensityScoring, DirectMethod, DoublyRobust)
@@ -44,8 +45,14 @@ def draw(
     q = 0.2 + 0.1 * np.arange(ACTIONS) + 0.2 * x[:, None] * (np.arange(ACTIONS) % 2)
     mine = policies(count)
     return [
-        LoggedRows(
-            pi[action] * ACTIONS, rewards, pi.max() * ACTIONS, q[np.arange(rows), action], q @ pi, codes
+        once(
+            LoggedRows,
+            pi[action] * ACTIONS,
+            rewards,
+            pi.max() * ACTIONS,
+            q[np.arange(rows), action],
+            q @ pi,
+            codes,
         )
         for pi in mine
     ]
@@ -114,7 +121,7 @@ def test_clustered_error_is_the_jackknifes_over_users() -> None:
     left_out = np.array([gap(codes != user) for user in range(150)])
     jackknife = np.sqrt(149 / 150 * ((left_out - left_out.mean()) ** 2).sum())
     assert found.standard_error == pytest.approx(jackknife, rel=0.02)
-    alone = [LoggedRows(m.weights, m.rewards, m.largest_weight, m.q_logged, m.q_policy) for m in rows]
+    alone = [once(LoggedRows, m.weights, m.rewards, m.largest_weight, m.q_logged, m.q_policy) for m in rows]
     unclustered = by_pair(ranking(alone, kind).result().differences)[(found.first, found.second)]
     assert unclustered.standard_error < found.standard_error
     assert found.interval.method == "normal, clustered"
@@ -169,7 +176,9 @@ def test_parts_merged_are_the_whole() -> None:
             assert m.q_logged is not None
             assert m.q_policy is not None
             found.append(
-                LoggedRows(m.weights[at], m.rewards[at], m.largest_weight, m.q_logged[at], m.q_policy[at])
+                once(
+                    LoggedRows, m.weights[at], m.rewards[at], m.largest_weight, m.q_logged[at], m.q_policy[at]
+                )
             )
         return found
 
@@ -258,7 +267,7 @@ def test_the_same_policy_twice_does_not_differ_from_itself() -> None:
 
 def test_a_policy_that_was_never_followed_has_no_value() -> None:
     rows = draw(200, 2, 8)
-    nothing = LoggedRows(np.zeros(200), rows[0].rewards, 4.0)
+    nothing = once(LoggedRows, np.zeros(200), rows[0].rewards, 4.0)
     found = ranking([rows[0], nothing], SelfNormalizedInversePropensityScoring).result()
     assert found.policies[-1].name == "p1"
     assert np.isnan(found.policies[-1].probability_best)
@@ -291,7 +300,7 @@ def test_cressie_read_differences_cover_at_click_rates() -> None:
         rng = np.random.default_rng(seed)
         action = rng.integers(ACTIONS, size=1000)
         rewards = (rng.random(1000) < rates[action]).astype(float)
-        rows = [LoggedRows(p[action] * ACTIONS, rewards, 4.5) for p in pi]
+        rows = [once(LoggedRows, p[action] * ACTIONS, rewards, 4.5) for p in pi]
         for reward_range in ((0.0, 1.0), None):
             found = PolicyRanking(["p0", "p1"], InversePropensityScoring, reward_range, logging=False)
             found.update(rows)
@@ -320,7 +329,7 @@ def test_bad_questions() -> None:
     with pytest.raises(ConfigError, match="there is no policy 'p9'"):
         found.result(against="p9")
     rows = draw(50, 2, 0, users=9)
-    other = LoggedRows(rows[1].weights, rows[1].rewards, 3.0)
+    other = once(LoggedRows, rows[1].weights, rows[1].rewards, 3.0)
     with pytest.raises(ValueError, match="users of 'p1'"):
         found.update([rows[0], other])
 
@@ -328,7 +337,7 @@ def test_bad_questions() -> None:
 def test_an_estimator_with_other_sums_is_refused() -> None:
     class Halved(InversePropensityScoring):
         def update(self, rows: LoggedRows) -> None:
-            super().update(LoggedRows(rows.weights / 2, rows.rewards, rows.largest_weight))
+            super().update(once(LoggedRows, rows.weights / 2, rows.rewards, rows.largest_weight))
 
     with pytest.raises(ValueError, match="keeps other sums"):
         ranking(draw(50, 2, 0), Halved).result()

@@ -9,6 +9,7 @@ import pytest
 from ctrkit.ope import LoggedRows
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.replay import Replay
+from tests.ope.estimates import once
 from tests.ope.test_clipped import fed, problem
 
 ACTIONS = 5
@@ -25,7 +26,7 @@ def draw(rng: np.random.Generator, n: int, click: float = 0.1) -> tuple[LoggedRo
     rewards = (rng.random(n) < chance[context, action]).astype(float)
     weights = np.where(action == context, float(ACTIONS), 0.0)
     truth = float((chance[0, 0] + chance[1, 1]) / 2)
-    return LoggedRows(weights, rewards, float(ACTIONS)), truth, float(chance.mean())
+    return once(LoggedRows, weights, rewards, float(ACTIONS)), truth, float(chance.mean())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -46,7 +47,7 @@ def test_same_value_as_obp(seed: int) -> None:
 def test_interval_is_that_of_the_matching_rows_alone() -> None:
     rows, _, _ = draw(np.random.default_rng(1), 2000)
     matching = rows.rewards[rows.weights > 0]
-    expected = fed(OnPolicy((0.0, 1.0)), LoggedRows(np.ones(len(matching)), matching, 1.0)).result()
+    expected = fed(OnPolicy((0.0, 1.0)), once(LoggedRows, np.ones(len(matching)), matching, 1.0)).result()
     found = fed(Replay((0.0, 1.0)), rows).result()
     assert found.value == pytest.approx(expected.value, rel=1e-12)
     assert found.interval.low == pytest.approx(expected.interval.low, rel=1e-9)
@@ -58,7 +59,7 @@ def test_interval_by_users_is_that_of_the_matching_rows_by_users() -> None:
     users = np.arange(2000) // 10
     matching = rows.weights > 0
     _, codes = np.unique(users[matching], return_inverse=True)
-    alone = LoggedRows(np.ones(matching.sum()), rows.rewards[matching], 1.0, users=codes)
+    alone = once(LoggedRows, np.ones(matching.sum()), rows.rewards[matching], 1.0, users=codes)
     expected = fed(OnPolicy((0.0, 1.0)), alone).result().interval
     found = fed(Replay((0.0, 1.0)), replace(rows, users=users)).result().interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
@@ -98,6 +99,6 @@ def test_a_policy_that_is_not_deterministic_has_no_value() -> None:
 
 @pytest.mark.parametrize("reward_range", [(0.0, 1.0), None])
 def test_no_row_matches(reward_range: tuple[float, float] | None) -> None:
-    found = fed(Replay(reward_range), LoggedRows(np.zeros(9), np.ones(9), 1.0)).result()
+    found = fed(Replay(reward_range), once(LoggedRows, np.zeros(9), np.ones(9), 1.0)).result()
     assert math.isnan(found.value)
     assert found.interval.method == "none: no row matches"

@@ -246,8 +246,10 @@ def test_more_robust_fit_gives_what_obp_gives() -> None:
     for held in range(3):
         used, mine = fold != held, fold == held
         weighty = used & (weights > 0)
-        # ctrkit standardises numbers and makes the weights' mean 1: the same penalty for obp.
-        standard = (context - context[weighty].mean(axis=0)) / context[weighty].std(axis=0)
+        # ctrkit standardises numbers by the weights, and makes their mean 1: the same penalty for obp.
+        mean = np.average(context[weighty], axis=0, weights=weights[weighty])
+        spread = np.sqrt(np.average((context[weighty] - mean) ** 2, axis=0, weights=weights[weighty]))
+        standard = (context - mean) / spread
         peer = ope.RegressionModel(
             base_model=Ridge(alpha=float(weights[weighty].mean())), n_actions=3, fitting_method="mrdr"
         )

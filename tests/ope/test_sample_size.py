@@ -11,6 +11,7 @@ from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.importance import InversePropensityScoring
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.sample_size import readable, sample_size, sample_size_of
+from tests.ope.estimates import once
 
 
 def test_textbook_numbers() -> None:
@@ -62,7 +63,7 @@ def estimate(rows: int, rng: np.random.Generator, reward_range: tuple[float, flo
     action = rng.integers(3, size=rows)
     rewards = (rng.random(rows) < RATES[action]).astype(float)
     estimator = InversePropensityScoring(reward_range)
-    estimator.update(LoggedRows(POLICY[action] * 3, rewards, 1.11))
+    estimator.update(once(LoggedRows, POLICY[action] * 3, rewards, 1.11))
     return estimator.result()
 
 

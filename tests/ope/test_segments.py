@@ -16,6 +16,7 @@ from ctrkit.ope.importance import InversePropensityScoring
 from ctrkit.ope.moments import Ints
 from ctrkit.ope.overlap import equal_means_test
 from ctrkit.ope.segments import ColumnSegments, SegmentColumn, Segments, quantile_edges, subset
+from tests.ope.estimates import once
 
 ROWS, USERS = 6000, 900
 
@@ -27,7 +28,8 @@ def kind() -> Estimator:
 def draw(seed: int = 0, clustered: bool = False, counted: bool = False) -> tuple[LoggedRows, pl.DataFrame]:
     rng = np.random.default_rng(seed)
     device = rng.choice([f"d{k}" for k in range(8)], ROWS, p=np.array([8, 7, 6, 5, 4, 3, 2, 1]) / 36)
-    rows = LoggedRows(
+    rows = once(
+        LoggedRows,
         rng.gamma(2.0, 0.5, ROWS),
         (rng.random(ROWS) < 0.1).astype(float),
         6.0,
@@ -91,7 +93,7 @@ def test_a_segment_is_what_its_rows_alone_say(clustered: bool, counted: bool) ->
             assert one.estimate.interval.high == pytest.approx(expected.interval.high)
             wide = alone.result(1 - 0.1 / number).difference_interval
             assert one.simultaneous.low == pytest.approx(wide.low)
-        counts = np.ones(len(where)) if rows.counts is None else rows.counts[where]
+        counts = rows.counts[where]
         assert one.rows == counts.sum()
         assert one.positives == counts @ rows.rewards[where]
         carried = counts * rows.weights[where]
@@ -100,7 +102,7 @@ def test_a_segment_is_what_its_rows_alone_say(clustered: bool, counted: bool) ->
 
 
 def rows_of(rows: LoggedRows, where: np.ndarray) -> float:
-    return float(where.sum() if rows.counts is None else rows.counts[where].sum())
+    return float(rows.counts[where].sum())
 
 
 def test_subset_numbers_users_again() -> None:
@@ -113,7 +115,7 @@ def test_subset_numbers_users_again() -> None:
     same = taken.users[:, None] == taken.users
     np.testing.assert_array_equal(same, rows.users[where][:, None] == rows.users[where])
     np.testing.assert_array_equal(taken.weights, rows.weights[where])
-    assert taken.counts is None
+    assert taken.counts.tolist() == [1.0] * len(taken.weights)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -160,7 +162,7 @@ def test_times_and_bins() -> None:
 
 
 def test_missing_values_and_few_of_them() -> None:
-    rows = LoggedRows(np.ones(4), np.array([1.0, 0, 1, 0]), 1.0)
+    rows = once(LoggedRows, np.ones(4), np.array([1.0, 0, 1, 0]), 1.0)
     table = pl.DataFrame({"a": [None, "x", "x", None], "b": [1.0, None, float("nan"), 5.0]})
     segments = Segments(["a", SegmentColumn("b", (2.0,))], lambda: InversePropensityScoring((0.0, 1.0)), 1)
     segments.update(rows, table)
@@ -201,14 +203,14 @@ def test_nothing_is_found_where_nothing_is_and_a_difference_where_one_is() -> No
         chance = np.full(4000, 0.2)
         segments = Segments(["place"], InversePropensityScoring)
         table = pl.DataFrame({"place": place})
-        segments.update(LoggedRows(weights, (rng.random(4000) < chance).astype(float), 10.0), table)
+        segments.update(once(LoggedRows, weights, (rng.random(4000) < chance).astype(float), 10.0), table)
         (one,) = segments.result()
         alarms += any(each.adjusted_p_value < 0.05 for each in one.segments)
         uneven += one.heterogeneity.p_value < 0.05
         # In one segment the policy finds the rows that earn.
         chance = np.where(place == 3, 0.1 + 0.7 * (weights > 1), 0.2)
         other = Segments(["place"], InversePropensityScoring)
-        other.update(LoggedRows(weights, (rng.random(4000) < chance).astype(float), 10.0), table)
+        other.update(once(LoggedRows, weights, (rng.random(4000) < chance).astype(float), 10.0), table)
         found += other.result()[0].heterogeneity.p_value < 0.05
     assert alarms <= 5
     assert uneven <= 6
@@ -239,7 +241,7 @@ def test_weights_of_an_actions_rows_do_not_have_mean_one() -> None:
     weights = np.array([0.3, 0.9, 1.8])[action]
     segments = Segments(["action", "device"], lambda: InversePropensityScoring((0.0, 1.0)))
     table = pl.DataFrame({"action": action, "device": rng.choice(["a", "b"], 3000)})
-    segments.update(LoggedRows(weights, (rng.random(3000) < 0.1).astype(float), 1.8), table)
+    segments.update(once(LoggedRows, weights, (rng.random(3000) < 0.1).astype(float), 1.8), table)
     by_action, by_device = segments.result()
     assert "The mean weight is not 1 in 3 of 3 segments of action" in by_action.note
     assert by_device.note == ""

@@ -13,7 +13,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.log import read_bandit_log
 from ctrkit.ope.slate_log import KINDS, MEANING, SlateLog
 from ctrkit.ope.slates import SlateRows
-from tests.ope.estimates import numbers
+from tests.ope.estimates import numbers, once
 
 SLOTS = 3
 RANGES = [None, (0.0, 1.0)]
@@ -64,7 +64,9 @@ def by_hand(table: pl.DataFrame, users: bool, first: int = 1) -> SlateRows:
         for name, column in columns.items():
             arrays[name][at] = row[column]
     of_page = [table.filter(slate_id=name)["user_id"][0] for name in names]
-    return SlateRows(**arrays, shown=shown, users=np.array(of_page) if users else None)
+    return once(
+        SlateRows, arrays.pop("rewards"), **arrays, shown=shown, users=np.array(of_page) if users else None
+    )
 
 
 def fed(table: pl.DataFrame, cuts: list[int], reward_range: tuple[float, float] | None = None) -> SlateLog:

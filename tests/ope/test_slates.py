@@ -27,6 +27,7 @@ from ctrkit.ope.slates_additive import (
     pseudo_inverse_weights,
 )
 from ctrkit.ope.slates_cascade import SlateCascadeDoublyRobust
+from tests.ope.estimates import once
 
 SLOTS, ACTIONS = 3, 4
 KINDS = [
@@ -53,7 +54,8 @@ def draw(seed: int, slates: int = 400, users: bool = False, ragged: bool = False
     policy, logging, policy_marginal, logging_marginal = rng.uniform(0.2, 0.8, size=(4, *shape))
     shown = (np.arange(SLOTS) < rng.integers(1, SLOTS + 1, size=slates)[:, None]).astype(float)
     q_logged, q_policy = rng.uniform(0, 0.5, size=(2, *shape))
-    return SlateRows(
+    return once(
+        SlateRows,
         (rng.random(shape) < 0.3).astype(float),
         policy,
         logging,
@@ -69,7 +71,7 @@ def draw(seed: int, slates: int = 400, users: bool = False, ragged: bool = False
 def part(rows: SlateRows, where: slice) -> SlateRows:
     names = SlateRows.__dataclass_fields__
     return SlateRows(
-        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names}
+        **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
 
 
@@ -178,8 +180,13 @@ def test_cascade_agrees_with_obp() -> None:
         return np.take_along_axis(array, action[..., None], axis=2)[..., 0]
 
     rewards = (rng.random(action.shape) < 0.3).astype(float)
-    rows = SlateRows(
-        rewards, of_action(policy), of_action(logging), q_logged=of_action(q), q_policy=(policy * q).sum(2)
+    rows = once(
+        SlateRows,
+        rewards,
+        of_action(policy),
+        of_action(logging),
+        q_logged=of_action(q),
+        q_policy=(policy * q).sum(2),
     )
     estimator = SlateCascadeDoublyRobust(SLOTS)
     estimator.update(rows)
@@ -200,7 +207,7 @@ def test_pseudo_inverse_agrees_with_vw_estimators() -> None:
     module = pytest.importorskip("estimators.slates.pseudo_inverse")
     gaussian = pytest.importorskip("estimators.slates.gaussian")
     rows = draw(4)
-    rows = SlateRows(rows.rewards, rows.policy, rows.logging)
+    rows = once(SlateRows, rows.rewards, rows.policy, rows.logging)
     peer, interval = module.Estimator(), gaussian.Interval()
     for logging, policy, rewards in zip(rows.logging, rows.policy, rows.rewards, strict=True):
         for one in (peer, interval):
@@ -215,7 +222,7 @@ def test_pseudo_inverse_agrees_with_vw_estimators() -> None:
 @pytest.mark.parametrize("reward_range", [None, (0.0, 1.0), (-1.0, 2.0)])
 def test_one_slot_is_no_slate(reward_range: tuple[float, float] | None) -> None:
     rows = draw(5, users=True)
-    one = SlateRows(rows.rewards[:, :1], rows.policy[:, :1], rows.logging[:, :1], users=rows.users)
+    one = once(SlateRows, rows.rewards[:, :1], rows.policy[:, :1], rows.logging[:, :1], users=rows.users)
     weights = (one.policy / one.logging)[:, 0]
     for single, kinds in (
         (
@@ -233,7 +240,7 @@ def test_one_slot_is_no_slate(reward_range: tuple[float, float] | None) -> None:
         ),
     ):
         plain = single(reward_range)
-        plain.update(LoggedRows(weights, one.rewards[:, 0], weights.max(), users=one.users))
+        plain.update(once(LoggedRows, weights, one.rewards[:, 0], weights.max(), users=one.users))
         for kind in kinds:
             estimator = kind(1, reward_range)
             estimator.update(one)
@@ -258,7 +265,7 @@ def test_standard_errors_are_the_jackknifes(kind: Any, ragged: bool) -> None:
                 **{
                     name: None if getattr(rows, name) is None else getattr(rows, name)[kept]
                     for name in SlateRows.__dataclass_fields__
-                }
+                },
             )
         )
         result = numbers(estimator)
@@ -292,7 +299,8 @@ def test_cressie_read_covers_where_the_normal_interval_does_not() -> None:
     hits = np.zeros(2)
     for _ in range(draws):
         action = rng.integers(actions, size=(slates, slots))
-        rows = SlateRows(
+        rows = once(
+            SlateRows,
             (rng.random(action.shape) < rate[action]).astype(float),
             target[action],
             np.full(action.shape, 1 / actions),
@@ -311,7 +319,7 @@ def test_slots_without_weight_leave_the_normalised_forms_undetermined() -> None:
     rows = draw(10)
     policy = rows.policy.copy()
     policy[:, 0] = 0
-    silent = SlateRows(rows.rewards, policy, rows.logging)
+    silent = once(SlateRows, rows.rewards, policy, rows.logging)
     for kind in (
         SelfNormalizedSlateStandardIPS,
         SelfNormalizedSlateIndependentIPS,
@@ -327,15 +335,15 @@ def test_bad_slates_are_named() -> None:
     logging = rows.logging.copy()
     logging[3, 1] = 0
     with pytest.raises(DataError, match=r"'logging', row 3 .*no probability"):
-        SlateRows(rows.rewards, rows.policy, logging)
+        once(SlateRows, rows.rewards, rows.policy, logging)
     shown = np.ones_like(logging)
     shown[3, 1] = 0
-    SlateRows(rows.rewards, rows.policy, logging, shown=shown)  # a slot that is not there needs none
+    once(SlateRows, rows.rewards, rows.policy, logging, shown=shown)  # a slot that is not there needs none
     with pytest.raises(DataError, match=r"'policy': .*\(5, 2\)"):
-        SlateRows(rows.rewards, rows.policy[:, :2], rows.logging)
+        once(SlateRows, rows.rewards, rows.policy[:, :2], rows.logging)
     with pytest.raises(DataError, match=r"'rewards': .*\(5, 3\).*\(5, 2\)"):
         SlateIndependentIPS(2).update(rows)
     with pytest.raises(DataError, match="do not agree"):
         pseudo_inverse_weights(np.ones((5, 2, 2)), np.ones((3, 3)), np.zeros((5, 2), dtype=np.int64))
     with pytest.raises(ValueError, match="q_logged"):
-        SlateCascadeDoublyRobust(SLOTS).update(SlateRows(rows.rewards, rows.policy, rows.logging))
+        SlateCascadeDoublyRobust(SLOTS).update(once(SlateRows, rows.rewards, rows.policy, rows.logging))

@@ -11,6 +11,7 @@ import pytest
 from ctrkit.ope.slates import SlateIndependentIPS, SlateRewardInteractionIPS, SlateRows, SlateStandardIPS
 from ctrkit.ope.slates_additive import SlatePseudoInverse, pseudo_inverse_weights
 from ctrkit.ope.slates_cascade import SlateCascadeDoublyRobust
+from tests.ope.estimates import once
 
 ACTIONS = 4
 
@@ -53,7 +54,9 @@ class Tree:
             marginal = [np.array([self.marginal(which, slate)]) for which in (1, 0)]
             predictions = (None, None) if q is None else q(slate)
             estimator = kind(2)
-            estimator.update(SlateRows(np.array([rewards[slate]]), *both, *marginal, None, *predictions))
+            estimator.update(
+                once(SlateRows, np.array([rewards[slate]]), *both, *marginal, None, *predictions)
+            )
             total += self.joint(0, slate) * estimator.result().value
         return total
 
@@ -105,7 +108,13 @@ def test_cascade_is_unbiased_whatever_the_model(seed: int) -> None:
         both = [np.array([tree.conditional(which, slate)]) for which in (1, 0)]
         estimator = SlateCascadeDoublyRobust(2)
         estimator.update(
-            SlateRows(np.array([rewards[slate]]), *both, q_logged=right(slate)[0], q_policy=right(slate)[1])
+            once(
+                SlateRows,
+                np.array([rewards[slate]]),
+                *both,
+                q_logged=right(slate)[0],
+                q_policy=right(slate)[1],
+            )
         )
         assert estimator.result().value == pytest.approx(truth, rel=1e-10)
 
@@ -135,5 +144,5 @@ def test_pseudo_inverse_is_unbiased_for_rewards_that_add_up(seed: int) -> None:
         np.testing.assert_allclose(by_row, weights, rtol=1e-9)
         if tree is independent:
             both = [np.array([tree.conditional(which, slate) for slate in tree.slates]) for which in (1, 0)]
-            closed = SlatePseudoInverse(2).weights(SlateRows(np.zeros((len(slates), 2)), *both))
+            closed = SlatePseudoInverse(2).weights(once(SlateRows, np.zeros((len(slates), 2)), *both))
             np.testing.assert_allclose(weights, closed, rtol=1e-9)

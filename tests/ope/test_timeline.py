@@ -14,6 +14,7 @@ from ctrkit.ope.log_grid import lower_edges
 from ctrkit.ope.moments import TERM, Floats, Ints, Moments
 from ctrkit.ope.term_points import TermPoints
 from ctrkit.ope.timeline import ASYMPTOTIC, Timeline
+from tests.ope.estimates import once
 
 RANGE = (0.0, 1.0)
 LARGEST = 12.0
@@ -22,16 +23,16 @@ LARGEST = 12.0
 def draw(seed: int, rows: int = 4000, rate: float = 0.1) -> tuple[Floats, LoggedRows]:
     rng = np.random.default_rng(seed)
     weights = np.minimum(rng.gamma(2.0, 0.5, rows), LARGEST)
-    return np.sort(rng.random(rows)) * 1000, LoggedRows(
-        weights, (rng.random(rows) < rate).astype(float), LARGEST
+    return np.sort(rng.random(rows)) * 1000, once(
+        LoggedRows, weights, (rng.random(rows) < rate).astype(float), LARGEST
     )
 
 
 def part(rows: LoggedRows, where: Ints) -> LoggedRows:
     users = None if rows.users is None else np.unique(rows.users[where], return_inverse=True)[1]
-    counts = None if rows.counts is None else rows.counts[where]
-    return LoggedRows(
-        rows.weights[where], rows.rewards[where], rows.largest_weight, users=users, counts=counts
+    counts = rows.counts[where]
+    return once(
+        LoggedRows, rows.weights[where], rows.rewards[where], rows.largest_weight, users=users, counts=counts
     )
 
 
@@ -66,7 +67,9 @@ def test_running_estimate_is_the_confidence_sequence_of_the_rows_in_order(larges
         np.testing.assert_allclose(running.value, sums / ends, rtol=1e-12)
         low, high = -np.inf, np.inf
         for place, end in enumerate(ends):
-            exact = running_interval(weights[:end], rows.rewards[:end], RANGE, bound, 0.9, points=1)
+            exact = running_interval(
+                weights[:end], rows.rewards[:end], np.ones(end), RANGE, bound, 0.9, points=1
+            )
             low, high = max(low, exact.low[0]), min(high, exact.high[0])
             # By chords the bets win a little less, never more.
             assert running.low[place] <= low + 1e-9
@@ -105,7 +108,8 @@ def test_any_parts_in_any_order_are_the_whole(clustered: bool, counted: bool, se
     times, rows = draw(seed)
     rng = np.random.default_rng(seed)
     users = rng.integers(300, size=4000)
-    rows = LoggedRows(
+    rows = once(
+        LoggedRows,
         rows.weights,
         rows.rewards,
         LARGEST,
@@ -133,7 +137,7 @@ def test_periods_are_estimates_of_their_rows(
     times, rows = draw(2)
     if clustered:
         users = np.random.default_rng(3).integers(200, size=4000)
-        rows = LoggedRows(rows.weights, rows.rewards, LARGEST, users=users)
+        rows = once(LoggedRows, rows.weights, rows.rewards, LARGEST, users=users)
     found = timeline(times, rows, 20, reward_range).result(0.9, LARGEST, periods=4)
     assert len(found.periods) == 4
     for period in found.periods:
@@ -178,7 +182,7 @@ def test_drift_level_at_few_clicks_and_power() -> None:
         late = times > 600
         for tally, change in ((false, 1.0), (found, 3.0))[: 2 if seed < 50 else 1]:
             grown = np.where(late & (rng.random(3000) < (change - 1) * 0.02), 1.0, rewards)
-            rows = LoggedRows(weights * np.where(late, change, 1.0), grown, 1.0)
+            rows = once(LoggedRows, weights * np.where(late, change, 1.0), grown, 1.0)
             result = timeline(times, rows, reward_range=None).result()
             tally += [result.weight_drift.p_value < 0.05, result.reward_drift.p_value < 0.05]
     assert (false / 300 < 0.09).all()
@@ -194,7 +198,7 @@ def test_drift_takes_the_rows_of_a_user_together() -> None:
         weights = rng.exponential(size=150)[users] * rng.uniform(0.8, 1.2, size=900)
         times = users * 6.0 + rng.integers(6, size=900)
         for known in (users, None):
-            rows = LoggedRows(weights, np.zeros(900), 1.0, users=known)
+            rows = once(LoggedRows, weights, np.zeros(900), 1.0, users=known)
             false = timeline(times, rows, reward_range=None).result(periods=5).weight_drift.p_value < 0.05
             together, apart = together + (false and known is not None), apart + (false and known is None)
     assert together / 120 < 0.1
@@ -217,8 +221,12 @@ def test_bounds_hold_at_all_times_at_once() -> None:
 def test_asymptotic_bounds_of_copied_rows_are_those_of_the_rows() -> None:
     times, rows = draw(5)
     alone = timeline(times, rows, 10, None).result()
-    copies = LoggedRows(
-        np.tile(rows.weights, 4), np.tile(rows.rewards, 4), LARGEST, users=np.tile(np.arange(4000), 4)
+    copies = once(
+        LoggedRows,
+        np.tile(rows.weights, 4),
+        np.tile(rows.rewards, 4),
+        LARGEST,
+        users=np.tile(np.arange(4000), 4),
     )
     together = timeline(np.tile(times, 4), copies, 10).result()
     assert together.policy.method == alone.policy.method == ASYMPTOTIC
@@ -235,7 +243,7 @@ def test_asymptotic_bounds_by_the_formula() -> None:
     times, rows = draw(6)
     found = timeline(times, rows, 1, None).result(0.95).policy
     moments = Moments()
-    moments.update(rows.weights, rows.weights * rows.rewards, rows.rewards, None)
+    moments.update(rows.weights, rows.weights * rows.rewards, rows.rewards, None, rows.counts)
     level = -2 * np.log(0.05)
     rho = np.sqrt((level + np.log(level) + 1) / 4000)
     t = 4000
@@ -247,7 +255,7 @@ def test_asymptotic_bounds_by_the_formula() -> None:
 
 def test_rows_that_stand_for_more_are_not_bet_on() -> None:
     times, rows = draw(7)
-    counted = LoggedRows(rows.weights, rows.rewards, LARGEST, counts=np.full(4000, 3.0))
+    counted = once(LoggedRows, rows.weights, rows.rewards, LARGEST, counts=np.full(4000, 3.0))
     found = timeline(times, counted).result(0.95, LARGEST)
     assert found.policy.method == ASYMPTOTIC
     assert found.policy.rows[-1] == 12_000
@@ -256,7 +264,7 @@ def test_rows_that_stand_for_more_are_not_bet_on() -> None:
 
 def test_wrong_propensities_break_the_bounds() -> None:
     times, rows = draw(8)
-    halved = LoggedRows(np.full(4000, 0.5), (np.arange(4000) % 2).astype(float), 1.0)
+    halved = once(LoggedRows, np.full(4000, 0.5), (np.arange(4000) % 2).astype(float), 1.0)
     assert timeline(times, halved).result(0.95, 2.0).policy.broken
     assert not timeline(times, rows).result(0.95, LARGEST).policy.broken
 
@@ -269,19 +277,19 @@ def test_the_largest_weight_seen_stands_in_for_a_smaller_one_given() -> None:
 
 def test_one_moment_one_row_and_empty_bins() -> None:
     same = Timeline.spanning(5, 5, reward_range=RANGE)
-    same.update(np.full(3, 5.0), LoggedRows(np.ones(3), np.array([0.0, 1, 0]), 1.0))
+    same.update(np.full(3, 5.0), once(LoggedRows, np.ones(3), np.array([0.0, 1, 0]), 1.0))
     found = same.result()
     assert len(found.policy.rows) == len(found.periods) == 1
     assert np.isnan(found.weight_drift.p_value)
-    gaps = timeline(np.array([0.0, 999.0, 2000.0, -5.0]), LoggedRows(np.ones(4), np.ones(4), 1.0))
+    gaps = timeline(np.array([0.0, 999.0, 2000.0, -5.0]), once(LoggedRows, np.ones(4), np.ones(4), 1.0))
     np.testing.assert_array_equal(gaps.result().policy.rows, [2, 4])
     assert [period.rows for period in gaps.result().periods] == [2, 2]
-    alone = timeline(np.array([1.0]), LoggedRows(np.ones(1), np.ones(1), 1.0))
+    alone = timeline(np.array([1.0]), once(LoggedRows, np.ones(1), np.ones(1), 1.0))
     assert alone.result().policy.value[0] == 1
 
 
 def test_bad_input() -> None:
-    rows = LoggedRows(np.ones(2), np.array([0.0, 2.0]), 1.0)
+    rows = once(LoggedRows, np.ones(2), np.array([0.0, 2.0]), 1.0)
     with pytest.raises(DataError, match="outside the reward range") as caught:
         timeline(np.zeros(2), rows)
     assert caught.value.row == 1

@@ -11,6 +11,7 @@ from ctrkit.ope.clipped import ClippedInversePropensityScoring, OptimisticDoubly
 from ctrkit.ope.registry import make_estimator
 from ctrkit.ope.shrunk_weights import ShrunkWeights
 from ctrkit.ope.tuning import RULES, Candidate, slope
+from tests.ope.estimates import once
 from tests.ope.test_clipped import PEERS, fed, open_bandit_rows, problem
 
 SHRUNK = [kind for kind in ESTIMATORS.values() if issubclass(kind, ShrunkWeights)]
@@ -79,7 +80,7 @@ def test_the_bound_of_the_error_holds_the_error() -> None:
     for _ in range(200):
         action = rng.choice(4, size=400, p=logging)
         rewards = (rng.random(400) < click[action]).astype(float)
-        rows = LoggedRows((target / logging)[action], rewards, 40.0)
+        rows = once(LoggedRows, (target / logging)[action], rewards, 40.0)
         estimator = fed(ClippedInversePropensityScoring((0.0, 1.0), "mse"), rows)
         values = np.array([trial.candidate.value for trial in estimator.trials])
         squares += (values - target @ click) ** 2 / 200
@@ -102,6 +103,7 @@ def test_parts_merged_are_the_whole(kind: type[ShrunkWeights], rule: str) -> Non
             rewards=rows.rewards[place],
             q_logged=rows.q_logged[place],
             q_policy=rows.q_policy[place],
+            counts=rows.counts[place],
         )
         merged.merge(fed(kind((0.0, 1.0), rule), part))
     assert merged.chosen.shrinkage == whole.chosen.shrinkage

@@ -25,7 +25,7 @@ def sketch(weights: Floats, parts: int = 1, seed: int = 0, counts: Floats | None
     found = []
     for rows in np.split(order, cuts):
         one = WeightSketch()
-        one.update(weights[rows], None if counts is None else counts[rows])
+        one.update(weights[rows], np.ones(len(weights[rows])) if counts is None else counts[rows])
         found.append(one)
     for other in found[1:]:
         found[0].merge(other)
@@ -139,7 +139,7 @@ def test_memory_does_not_grow() -> None:
     one, rng = WeightSketch(), np.random.default_rng(5)
     sizes = []
     for _ in range(3):
-        one.update(rng.lognormal(0, 2, 5000))
+        one.update(rng.lognormal(0, 2, 5000), np.ones(5000))
         sizes.append(sum(np.asarray(value).nbytes for value in vars(one).values()))
     assert sizes[0] == sizes[-1] < 200_000
 
@@ -165,7 +165,7 @@ def test_weights_out_of_all_bounds_are_counted() -> None:
 
 def test_nothing_and_nothing_but_zeros() -> None:
     empty, zeros = WeightSketch(), sketch(np.zeros(50))
-    empty.update(np.zeros(0))
+    empty.update(np.zeros(0), np.zeros(0))
     assert np.isnan(empty.mean)
     assert np.isnan(empty.quantile(0.5))
     assert empty.to_dict()["rows"] == 0
@@ -179,5 +179,5 @@ def test_nothing_and_nothing_but_zeros() -> None:
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
 def test_what_is_no_weight(bad: float) -> None:
     with pytest.raises(DataError) as caught:
-        WeightSketch().update(np.array([1.0, bad]))
+        WeightSketch().update(np.array([1.0, bad]), np.ones(2))
     assert caught.value.row == 1

@@ -23,7 +23,7 @@ def test_largest_weight_to_reckon_with() -> None:
         if total >= 1:
             break
     tail = WeightTail()
-    tail.update(policy, logging)
+    tail.update(policy, logging, np.ones(len(policy)))
     assert tail.largest == pytest.approx(mass / total)
     assert tail.largest < (policy / logging).max()
 
@@ -31,10 +31,10 @@ def test_largest_weight_to_reckon_with() -> None:
 def test_parts_merged_are_the_whole() -> None:
     policy, logging = distributions(300, 6)
     whole, one, two = WeightTail(), WeightTail(), WeightTail()
-    whole.update(policy, logging)
-    one.update(policy[:40], logging[:40])
-    one.update(policy[40:150], logging[40:150])
-    two.update(policy[150:], logging[150:])
+    whole.update(policy, logging, np.ones(len(policy)))
+    one.update(policy[:40], logging[:40], np.ones(len(policy[:40])))
+    one.update(policy[40:150], logging[40:150], np.ones(len(policy[40:150])))
+    two.update(policy[150:], logging[150:], np.ones(len(policy[150:])))
     one.merge(two)
     assert one.largest == pytest.approx(whole.largest)
     assert len(whole.weights) < 1800
@@ -42,11 +42,11 @@ def test_parts_merged_are_the_whole() -> None:
 
 def test_a_common_largest_weight_is_found_exactly() -> None:
     tail = WeightTail()
-    tail.update(np.tile([0.7, 0.3], (100, 1)), np.tile([0.1, 0.9], (100, 1)))
+    tail.update(np.tile([0.7, 0.3], (100, 1)), np.tile([0.1, 0.9], (100, 1)), np.ones(100))
     assert tail.largest == pytest.approx(7)
 
 
 def test_candidates_that_are_never_logged_have_no_weight() -> None:
     tail = WeightTail()
-    tail.update(np.array([[0.5, 0.25, 0.25]]), np.array([[0.5, 0.5, 0.0]]))
+    tail.update(np.array([[0.5, 0.25, 0.25]]), np.array([[0.5, 0.5, 0.0]]), np.ones(1))
     assert tail.largest == pytest.approx(0.75)

@@ -17,6 +17,7 @@ from ctrkit.ope.timeline import Timeline, TimelineResult
 from ctrkit.ope.weight_sketch import WeightSketch
 from ctrkit.reports import Figure
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
+from tests.ope.estimates import once
 
 
 def text(figure: Figure) -> str:
@@ -26,7 +27,7 @@ def text(figure: Figure) -> str:
 
 def sketch(weights: Floats) -> WeightSketch:
     found = WeightSketch()
-    found.update(weights)
+    found.update(weights, np.ones(len(weights)))
     return found
 
 
@@ -37,7 +38,7 @@ def timeline(rows: int, bins: int = 20, lift: float = 0.0, rate: float = 0.2) ->
     found = Timeline.spanning(1.7e9, 1.7e9 + 86_400, bins, (0.0, 1.0))
     rewards = (rng.random(rows) < rate + lift * second).astype(float)
     times = 1.7e9 + np.sort(rng.random(rows)) * 86_400
-    found.update(times, LoggedRows(np.where(second, 1.75, 0.25), rewards, 1.75))
+    found.update(times, once(LoggedRows, np.where(second, 1.75, 0.25), rewards, 1.75))
     return found.result(0.95, 1.75)
 
 
@@ -49,7 +50,7 @@ def segments(lift: float = 0.0, rows: int = 4000, column: str = "device") -> Col
     weights = np.where(second, 1.75, 0.25)
     found = Segments([column], InversePropensityScoring)
     table = pl.DataFrame({"device": device, "action": second.astype(int)})
-    found.update(LoggedRows(weights, rewards.astype(float), 1.75), table)
+    found.update(once(LoggedRows, weights, rewards.astype(float), 1.75), table)
     return found.result()[0]
 
 
@@ -57,7 +58,7 @@ def overlap(shares: dict[str, tuple[int, float]]) -> pl.DataFrame:
     """Actions by their number of rows and the weight of each."""
     found = ActionOverlap()
     for action, (rows, weight) in shares.items():
-        found.update(np.full(rows, weight), pl.Series([action] * rows))
+        found.update(np.full(rows, weight), pl.Series([action] * rows), np.ones(rows))
     return found.result()
 
 
@@ -113,13 +114,13 @@ def test_short_timelines(rows: int, bins: int, rate: float) -> None:
 def test_a_timeline_whose_bounds_contradict_each_other() -> None:
     found = Timeline.spanning(0, 1000, 20, (0.0, 1.0))
     rows = np.arange(5000)
-    found.update(rows / 5.0, LoggedRows(np.full(5000, 0.5), (rows % 2).astype(float), 2.0))
+    found.update(rows / 5.0, once(LoggedRows, np.full(5000, 0.5), (rows % 2).astype(float), 2.0))
     assert "contradict each other" in text(timeline_figure("t", "new", found.result(0.95, 2.0)))
 
 
 def test_a_timeline_without_a_range_of_rewards() -> None:
     found = Timeline.spanning(0, 1000, 20)
-    found.update(np.arange(1000.0), LoggedRows(np.ones(1000), np.arange(1000.0) % 7, 1.0))
+    found.update(np.arange(1000.0), once(LoggedRows, np.ones(1000), np.arange(1000.0) % 7, 1.0))
     assert "asymptotic" in timeline_figure("t", "new", found.result()).caption
 
 
