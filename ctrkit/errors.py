@@ -11,7 +11,8 @@ CtrkitError
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -26,6 +27,7 @@ class InputError(CtrkitError):
         problem: one sentence on what is wrong, without a full stop.
         file: the file that holds the fault, when there is one.
         column: the column, when the fault is in one.
+        argument: the argument of the function that was called, when the fault is in one.
         row: the first faulty row, counted from 0.
         mend: what the reader should do about it, as an imperative sentence without a full stop.
     """
@@ -38,14 +40,17 @@ class InputError(CtrkitError):
         column: str | None = None,
         row: int | None = None,
         mend: str | None = None,
+        argument: str | None = None,
     ) -> None:
         self.problem, self.column, self.row, self.mend = problem, column, row, mend
+        self.argument = argument
         self.file = os.fspath(file) if file is not None else None
         place = [
             part
             for part in (
                 self.file,
                 f"column '{column}'" if column is not None else None,
+                f"argument `{argument}`" if argument is not None else None,
                 f"row {row} (the first row is 0)" if row is not None else None,
             )
             if part
@@ -55,7 +60,8 @@ class InputError(CtrkitError):
 
     def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
         # An exception is copied, to another process say, by its one message; this one has parts.
-        return _rebuilt, (type(self), self.problem, self.file, self.column, self.row, self.mend)
+        parts = (self.problem, self.file, self.column, self.row, self.mend, self.argument)
+        return _rebuilt, (type(self), *parts)
 
 
 class ConfigError(InputError):
@@ -77,8 +83,30 @@ def _rebuilt(
     column: str | None,
     row: int | None,
     mend: str | None,
+    argument: str | None,
 ) -> InputError:
-    return kind(problem, file=file, column=column, row=row, mend=mend)
+    return kind(problem, file=file, column=column, row=row, mend=mend, argument=argument)
+
+
+@contextmanager
+def arguments_named(
+    columns: Mapping[str, str | None], file: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
+    """Name the column of the user's table where an error names the argument of a function that got it.
+
+    A function seldom sees the whole table, so that its number of the row is left out where a file is named.
+
+    Args:
+        columns: argument -> column; an argument that is not among them, or has no column, stays as it is.
+    """
+    try:
+        yield
+    except InputError as error:
+        column = columns.get(error.argument or "")
+        if column is None:
+            raise
+        row = error.row if file is None else None
+        raise type(error)(error.problem, file=file, column=column, row=row, mend=error.mend) from error
 
 
 class RunError(CtrkitError):

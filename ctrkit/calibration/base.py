@@ -83,7 +83,7 @@ class Calibrator(ABC):
         Raises:
             DataError: bad values, only one class has weight, or segments are needed and not given.
         """
-        y, z, w = score_rows(labels, logits, weight, column="logits")
+        y, z, w = score_rows(labels, logits, weight, name="logits")
         codes = self._segments(segments, z.shape)
         held = w > 0
         if not held.all():
@@ -170,7 +170,7 @@ class Calibrator(ABC):
         if segments is None:
             raise DataError(
                 f"{self.name} calibration needs the segment of every row, and none were given",
-                column="segments",
+                argument="segments",
                 mend="Give `segments`, or take a calibrator that uses none",
             )
         return segment_numbers(segments, shape)
@@ -236,17 +236,17 @@ def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.i
     """
     array = np.asarray(segments)
     if array.shape != shape:
-        raise DataError(f"logits has the shape {shape} and segments has {array.shape}", column="segments")
+        raise DataError(f"logits has the shape {shape} and segments has {array.shape}", argument="segments")
     if array.dtype.kind not in "biu" and array.size:
         raise DataError(
             f"segments are whole numbers, and the type is {array.dtype}",
-            column="segments",
+            argument="segments",
             mend="Number the field's values, missing ones too",
         )
     beyond = (array > LARGEST_SEGMENT) | (array < -LARGEST_SEGMENT)
     if beyond.any():
         row = int(np.argmax(beyond.reshape(-1)))
-        raise DataError("a segment's number is beyond 2^53", column="segments", row=row)
+        raise DataError("a segment's number is beyond 2^53", argument="segments", row=row)
     return array.astype(np.int64, copy=False)
 
 

@@ -138,7 +138,7 @@ def choose(
         DataError: bad values. ConfigError: an unknown method, one that cannot be chosen, a method that uses
             segments where none are given, fewer than 2 folds, or a sample below 1,000 rows.
     """
-    y, z, _ = score_rows(labels, logits, column="logits")
+    y, z, _ = score_rows(labels, logits, name="logits")
     codes, number = (np.arange(len(y)), len(y)) if groups is None else group_codes(groups, len(y))
     numbers = None if segments is None else segment_numbers(segments, z.shape)
     names = _known(methods, numbers is not None)

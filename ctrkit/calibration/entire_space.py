@@ -79,10 +79,12 @@ class EntireSpaceCalibration:
         """
         joint, click = self.joint(joint_logits, segments), _probabilities(click_probabilities, "click")
         if joint.shape != click.shape:
-            raise DataError(f"logits has the shape {joint.shape} and click has {click.shape}", column="click")
+            raise DataError(
+                f"logits has the shape {joint.shape} and click has {click.shape}", argument="click"
+            )
         if not (click > 0).all():
             row = int(np.argmin(np.atleast_1d(click)))
-            raise DataError("p(click) is 0, and nothing can be divided by it", column="click", row=row)
+            raise DataError("p(click) is 0, and nothing can be divided by it", argument="click", row=row)
         return np.minimum(1.0, joint / click)
 
     def state(self) -> State:
@@ -118,7 +120,7 @@ def joint_logits(click_probabilities: ArrayLike, conversion_probabilities: Array
     conversion = _probabilities(conversion_probabilities, "conversion")
     if click.shape != conversion.shape:
         raise DataError(
-            f"click has the shape {click.shape} and conversion has {conversion.shape}", column="conversion"
+            f"click has the shape {click.shape} and conversion has {conversion.shape}", argument="conversion"
         )
     joint = np.clip(click * conversion, SMALLEST, 1 - np.finfo(np.float64).eps)
     return np.log(joint) - np.log1p(-joint)
@@ -129,5 +131,5 @@ def _probabilities(values: ArrayLike, column: str) -> Floats:
     outside = np.atleast_1d((found < 0) | (found > 1))
     if outside.any():
         row = int(np.argmax(outside))
-        raise DataError("the value is not in [0, 1]", column=column, row=row, mend="Give probabilities")
+        raise DataError("the value is not in [0, 1]", argument=column, row=row, mend="Give probabilities")
     return found

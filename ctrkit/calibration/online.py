@@ -137,7 +137,7 @@ class OnlineRecalibration(Calibrator):
             RunError: before `fit`. DataError: bad values, or segments are needed and not given.
         """
         self._need_fit()
-        y, z, w = score_rows(labels, logits, weight, column="logits")
+        y, z, w = score_rows(labels, logits, weight, name="logits")
         x = _log_odds(self.calibrator(z, segments))
         x, y, w = x[w > 0], y[w > 0], w[w > 0]
         losses = log_losses(y, sigmoid(self.line[0] * x + self.line[1]))

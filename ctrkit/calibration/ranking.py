@@ -27,7 +27,7 @@ def ranking_key(probabilities: ArrayLike, logits: ArrayLike) -> Floats:
     """
     p, z = as_column(probabilities, "probabilities"), as_column(logits, "logits")
     if len(p) != len(z):
-        raise DataError(f"probabilities has {len(p)} rows and logits has {len(z)}", column="logits")
+        raise DataError(f"probabilities has {len(p)} rows and logits has {len(z)}", argument="logits")
     order = np.lexsort((z, p))
     rises = (np.diff(p[order]) > 0) | (np.diff(z[order]) > 0)
     key = np.empty(len(p))

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.metrics.checks import Floats, as_column
+from ctrkit.errors import ConfigError, DataError, arguments_named, nearest
+from ctrkit.metrics.checks import Floats, as_column, digits, weight_column
 
 Row: TypeAlias = Literal["impressions", "bids"]
 
@@ -66,7 +67,12 @@ class Business:
         return asdict(self)
 
 
-def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | None = None) -> Business:
+def business(
+    columns: Any,
+    rows: Row | None = None,
+    names: Mapping[str, str] | None = None,
+    weight: ArrayLike | None = None,
+) -> Business:
     """Totals and ratios of a log, be it one row an event or already summed by day, campaign and so on.
 
     Args:
@@ -75,6 +81,7 @@ def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | N
             table, or a path. Other columns are ignored.
         rows: what one row is, where no column counts it: in a log of `impressions` each row is one, in a
             log of `bids` each row is a bid and its wins are the impressions. None: all counts are columns.
+        weight: a row of weight 2 counts as two, [N].
         names: quantity -> column, where the log calls it otherwise, as in {"revenue": "value"}.
 
     Raises:
@@ -98,6 +105,9 @@ def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | N
                 f"{long} has {len(columns[long])} rows and {short} has {len(columns[short])}", column=short
             )
     table = read_table(columns)
+    w = np.ones(len(table)) if weight is None else weight_column(weight)
+    if len(w) != len(table):
+        raise DataError(f"the log has {len(table)} rows and weight has {len(w)}", argument="weight")
     total: dict[str, float | None] = {}
     for quantity, aliases in ALIASES.items():
         given = (names or {}).get(quantity)
@@ -108,9 +118,9 @@ def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | N
                 mend=nearest(given, table.columns),
             )
         found = given or next((alias for alias in aliases if alias in table.columns), None)
-        total[quantity] = None if found is None else float(_amounts(table[found], found, quantity).sum())
+        total[quantity] = None if found is None else float(w @ _amounts(table[found], found, quantity))
     if rows is not None and total[rows] is None:
-        total[rows] = float(len(table))
+        total[rows] = float(w.sum())
     if rows == "bids" and total["impressions"] is None:
         total["impressions"] = total["wins"]
     for part, whole in (("clicks", "impressions"), ("wins", "bids")):
@@ -136,11 +146,12 @@ def business(columns: Any, rows: Row | None = None, names: Mapping[str, str] | N
 
 def _amounts(values: Any, column: str, quantity: str) -> Floats:
     """A checked column; revenue may be negative, as a refund is."""
-    amounts = as_column(values, column)
+    with arguments_named({column: column}):
+        amounts = as_column(values, column)
     if quantity != "revenue" and (amounts < 0).any():
         row = int(np.argmax(amounts < 0))
         raise DataError(
-            f"{quantity} cannot be {amounts[row]:g}", column=column, row=row, mend="Mend such rows"
+            f"{quantity} cannot be {digits(amounts[row])}", column=column, row=row, mend="Mend such rows"
         )
     return amounts
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.metrics.checks import Floats, Indices, dense_rank, group_codes, need_confidence, probability_rows
+from ctrkit.metrics.checks import Floats, Indices, dense_rank, held_rows, need_confidence, probability_rows
 
 Strategy: TypeAlias = Literal["mass", "width"]
 
@@ -87,11 +87,11 @@ def pcoc(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None =
 def need_positives(positives: float) -> None:
     """Raise a DataError where there is nothing observed to divide by."""
     if positives <= 0:
-        raise DataError("PCOC needs at least one positive row", column="labels", mend="Give more rows")
+        raise DataError("PCOC needs at least one positive row", argument="labels", mend="Give more rows")
 
 
 class GapCovariance(NamedTuple):
-    """What the debiased ECE rests on: of each bin its share of rows, [B], and its gap mean p - mean y,
+    """What the debiased ECE rests on: of each bin its share of the weight, [B], and its gap mean p - mean y,
     [B], with the covariance of the gaps, [B, B]."""
 
     share: Floats
@@ -105,24 +105,21 @@ def debiased_ece(
     bins: int = 15,
     strategy: Strategy = "mass",
     groups: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
 ) -> float:
     """Debiased calibration error, L2: sqrt(max(0, Σ_b share_b · (gap_b² - variance of gap_b))).
 
-    Each bin's squared gap exceeds the truth's by the sampling variance of the gap, which is estimated and
-    taken off, so that true probabilities give about 0 (Bröcker 2012; Ferro & Fricker 2012; Kumar, Liang &
-    Ma 2019, section 4). The variance is s²/n of the bin's residuals p - y; where a bin's predictions are
-    equal this is Kumar's ȳ(1 - ȳ)/(n - 1). As a root mean square gap it is on the scale of ECE or above.
+    Unlike `ece` it is about 0 for true probabilities, whatever the number of rows (Bröcker 2012; Ferro &
+    Fricker 2012; Kumar, Liang & Ma 2019). The variance of a bin's gap is estimated from its rows, or, with
+    `groups`, from the sums of each group's rows, so that rows of one group (a user's) may be dependent. A
+    weight scales what a row says, and a row of weight c stays one independent row.
 
-    Args:
-        groups: rows of one group (a user's) are not independent; given, the variance is the clustered one.
-
-    A bin of a single row (or group) has no variance and is left out. No weights: the noise depends on how
-    many independent rows there are, which weights do not tell.
+    A bin of a single row (or group) has no variance and is left out.
 
     Raises:
         DataError: bad values, or no bin with two rows. ConfigError: bad number of bins, unknown strategy.
     """
-    share, gap, covariance = gap_covariance(labels, probabilities, bins, strategy, groups)
+    share, gap, covariance = gap_covariance(labels, probabilities, bins, strategy, groups, weight)
     return float(np.sqrt(max(0.0, share @ (np.square(gap) - np.diag(covariance)))))
 
 
@@ -132,28 +129,31 @@ def gap_covariance(
     bins: int = 15,
     strategy: Strategy = "mass",
     groups: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
 ) -> GapCovariance:
     """Gaps between predicted and observed by bin, and their sampling covariance."""
-    y, p, w = probability_rows(labels, probabilities)
+    held = held_rows(probability_rows(labels, probabilities, weight), groups)
+    y, p, w = held.labels, held.values, held.weight
     index = bin_index(p, w, bins, strategy)
-    rows = np.bincount(index, minlength=bins)
-    gap = np.bincount(index, p - y, minlength=bins) / np.maximum(rows, 1)
-    residual = (p - y - gap[index]) / rows[index]
+    mass = np.bincount(index, w, minlength=bins)
+    divisor = np.where(mass > 0, mass, 1.0)
+    gap = np.bincount(index, w * (p - y), minlength=bins) / divisor
+    residual = w * (p - y - gap[index]) / divisor[index]
     if groups is None:
-        clusters = rows  # every row is its own
+        clusters = np.bincount(index, minlength=bins)  # every row is its own
         covariance = np.diag(np.bincount(index, residual**2, minlength=bins))
     else:
-        group, number = group_codes(groups, len(y))
-        cell = group * bins + index
-        sums = np.bincount(cell, residual, minlength=number * bins).reshape(number, bins)
-        clusters = np.count_nonzero(np.bincount(cell, minlength=number * bins).reshape(number, bins), axis=0)
+        cell = held.unit * bins + index
+        sums = np.bincount(cell, residual, minlength=held.units * bins).reshape(held.units, bins)
+        rows = np.bincount(cell, minlength=held.units * bins).reshape(held.units, bins)
+        clusters = np.count_nonzero(rows, axis=0)
         covariance = sums.T @ sums
     kept = clusters > 1
     if not kept.any():
         raise DataError("no bin holds two independent rows", mend="Use fewer bins, or give more rows")
     correction = np.sqrt(clusters[kept] / (clusters[kept] - 1.0))
     covariance = covariance[np.ix_(kept, kept)] * np.outer(correction, correction)
-    return GapCovariance(rows[kept] / rows[kept].sum(), gap[kept], covariance)
+    return GapCovariance(mass[kept] / mass[kept].sum(), gap[kept], covariance)
 
 
 @dataclass(frozen=True)
@@ -181,39 +181,51 @@ def reliability(
     strategy: Strategy = "mass",
     confidence: float = 0.95,
     groups: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
 ) -> Reliability:
     """Predicted against observed by bin, with the Wilson (1927) score interval of the observed share.
 
+    A bin counts as so many independent rows as would have the variance of its observed share, which is that
+    of a weighted mean (Korn & Graubard 1998). A bin with no positive row, or nothing else, has no variance:
+    it counts as the effective number of its groups, or rows.
+
     Args:
-        groups: rows of one group (a user's) are not independent; given, each bin counts as so many
-            independent rows as would have its clustered variance, and never more than it has (Korn &
-            Graubard 1998).
+        groups: rows of one group (a user's) are not independent; given, the variance is the clustered one,
+            and never below that of independent rows.
+        weight: a row of weight 2 counts as two in the shares, and as one independent row, [N].
 
     Raises:
         DataError: bad values. ConfigError: a bad number of bins or an unknown strategy.
     """
     need_confidence(confidence)
-    y, p, w = probability_rows(labels, probabilities)
+    held = held_rows(probability_rows(labels, probabilities, weight), groups)
+    y, p, w = held.labels, held.values, held.weight
     index = bin_index(p, w, bins, strategy)
-    count = np.bincount(index, minlength=bins)
-    rows = np.maximum(count, 1)
-    observed = np.bincount(index, y, minlength=bins) / rows
-    variance = observed * (1 - observed) / rows
-    independent = rows.astype(np.float64)
+    mass = np.bincount(index, w, minlength=bins)
+    filled = mass > 0
+    divisor = np.where(filled, mass, 1.0)
+    observed = np.bincount(index, w * y, minlength=bins) / divisor
+    residual = w * (y - observed[index]) / divisor[index]
+    variance = np.bincount(index, residual**2, minlength=bins)
+    # Weights of each bin's units, from which a bin of one class counts them.
+    cell, of_bin = np.unique(held.unit * bins + index, return_inverse=True)
+    bin_of = cell % bins
     if groups is not None:
-        group, number = group_codes(groups, len(y))
-        cell = group * bins + index
-        sums = np.bincount(cell, (y - observed[index]) / rows[index], minlength=number * bins)
-        clustered = np.square(sums.reshape(number, bins)).sum(axis=0) * number / max(number - 1, 1)
-        np.divide(independent * variance, clustered, out=independent, where=clustered > variance)
+        clustered = np.bincount(bin_of, np.square(np.bincount(of_bin, residual)), minlength=bins)
+        variance = np.maximum(variance, clustered)
+    share = np.bincount(of_bin, w / divisor[index])
+    independent = 1 / np.maximum(np.bincount(bin_of, share**2, minlength=bins), 1e-300)
+    told = (np.bincount(bin_of, minlength=bins) > 1) & (observed > 0) & (observed < 1)
+    np.divide(observed * (1 - observed), variance, out=independent, where=told)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (observed + z**2 / (2 * independent)) / (1 + z**2 / independent)
-    half = z / (1 + z**2 / independent) * np.sqrt(variance * rows / independent + (z / independent / 2) ** 2)
+    spread = observed * (1 - observed) / independent
+    half = z / (1 + z**2 / independent) * np.sqrt(spread + (z / independent / 2) ** 2)
     low, high = np.minimum(centre - half, observed), np.maximum(centre + half, observed)
-    predicted = np.bincount(index, p, minlength=bins) / rows
-    held = count > 0
-    low, high = np.maximum(low, 0)[held], np.minimum(high, 1)[held]
-    return Reliability(predicted[held], observed[held], count[held], low, high)
+    predicted = np.bincount(index, w * p, minlength=bins) / divisor
+    low, high = np.maximum(low, 0)[filled], np.minimum(high, 1)[filled]
+    count = np.bincount(index, minlength=bins)
+    return Reliability(predicted[filled], observed[filled], count[filled], low, high)
 
 
 def bin_index(p: Floats, w: Floats, bins: int, strategy: Strategy) -> Indices:

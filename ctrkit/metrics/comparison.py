@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import erfc, sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.errors import DataError
 from ctrkit.metrics.checks import Floats, need_confidence
-from ctrkit.metrics.influence import Contributions, Metric, contributions, deviation, is_linearised
+from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised
 from ctrkit.metrics.resampling import Resampler, faults_named, unwrap
 from ctrkit.metrics.significance import (
     Interval,
@@ -25,6 +22,9 @@ from ctrkit.metrics.significance import (
     interval_of,
     interval_of_draws,
     need_draws,
+    need_variation,
+    quantile,
+    two_sided,
 )
 
 
@@ -95,28 +95,30 @@ def compare(
     need_draws(draws)
     sample = Resampler(metric, labels, [first, second], groups, weight, columns, ("first", "second"))
     drawn = sample.draws(draws, seed)
-    each = [interval_of_draws(sample.point[i], drawn[:, i], confidence) for i in (0, 1)]
-    difference, p_value = _bootstrapped(
-        sample.point[0] - sample.point[1], drawn[:, 0] - drawn[:, 1], confidence
-    )
+    each = [interval_of_draws(sample.point[i], drawn[:, i], confidence, sample.independent) for i in (0, 1)]
+    value = sample.point[0] - sample.point[1]
+    difference, p_value = _bootstrapped(value, drawn[:, 0] - drawn[:, 1], confidence, sample.independent)
     return Comparison(each[0], each[1], difference, p_value, "bootstrap")
 
 
 def _linearised(first: Contributions, second: Contributions, confidence: float) -> tuple[Interval, float]:
-    value = first.value - second.value
-    error = deviation(first.by_cluster - second.by_cluster)
-    # Models that predict the same have no difference and no doubt about it.
-    if error <= 1e-12 * abs(value) and value != 0:
-        raise DataError(
-            "the difference of the two does not vary from row to row, so nothing tells how sure it is",
-            mend="Give more rows",
-        )
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    p_value = erfc(abs(value) / error / sqrt(2)) if value else 1.0
+    apart = first.less(second)
+    value, error = apart.value, apart.deviation
+    if max(first.deviation, second.deviation) == 0:
+        need_variation(error, 1.0)  # both at a bound: that they are equal there tells nothing
+    if value == 0:
+        # Models that predict the same have no difference and no doubt about it.
+        half = quantile(confidence, apart.units) * error
+        return Interval(0.0, -half, half, confidence, "linearised"), 1.0
+    need_variation(error, value)
+    half = quantile(confidence, apart.units) * error
+    p_value = two_sided(value / error, apart.units)
     return Interval(value, value - half, value + half, confidence, "linearised"), p_value
 
 
-def _bootstrapped(value: float, drawn: Floats, confidence: float) -> tuple[Interval, float]:
+def _bootstrapped(value: float, drawn: Floats, confidence: float, units: float) -> tuple[Interval, float]:
+    wider = quantile(confidence, units) / quantile(confidence, np.inf)
+    drawn = value + wider * (drawn - value)
     tail = (1 - confidence) / 2
     low, high = 2 * value - np.quantile(drawn, [1 - tail, tail])
     # Draws scatter around the value as it does around the truth: were that 0, how many lie as far out?

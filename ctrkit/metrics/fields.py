@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import gammainc, gammaincc, gammaincinv
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, group_codes, need_confidence, probability_rows
+from ctrkit.metrics.checks import Floats, Indices, held_rows, need_confidence, probability_rows
 from ctrkit.metrics.order import dense_codes, quick_codes, without_objects
 from ctrkit.metrics.significance import Interval
 
@@ -72,7 +72,7 @@ def field_rce(
     if not relative_to[held].all():
         raise DataError(
             "a value of the field has no positives to be relative to",
-            column="fields",
+            argument="fields",
             mend="Give a smoothing above 0",
         )
     share = sums.weight[held] / sums.weight.sum()
@@ -86,7 +86,7 @@ class FieldCalibration:
     Attributes:
         value: the field's value; "other" for the rare ones taken together.
         values: how many of the field's values this row holds; above 1 only for "other".
-        rows, positives: how many.
+        rows, positives: how many. share: of the weight of all rows.
         predicted, observed: mean probability and share of positives (weighted).
         pcoc: predicted over observed with its interval; infinite where nothing positive was observed.
         p_value: of the observed positives, were the probabilities right on average.
@@ -98,6 +98,7 @@ class FieldCalibration:
     values: int
     rows: int
     positives: int
+    share: float
     predicted: float
     observed: float
     pcoc: Interval
@@ -135,7 +136,8 @@ def by_field(
         labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value, numbers or text, [N].
         minimum_rows: values with fewer rows are taken together.
         groups: rows of one group (a user's) are not independent, [N].
-        weight: a row of weight 2 counts as two in the means, and as one uncertain row in the noise, [N].
+        weight: a row of weight 2 counts as two copies of itself in the means, and as one independent row in
+            the noise, [N].
         false_discovery_rate: expected share of wrong ones among the values called beyond noise.
 
     Raises:
@@ -149,13 +151,10 @@ def by_field(
         raise ConfigError(
             f"a false discovery rate lies between 0 and 1, and {false_discovery_rate} was given"
         )
-    y, p, w = probability_rows(labels, probabilities, weight)
-    code, names = _field_codes(fields, len(y))
-    cluster, clusters = (None, 0) if groups is None else group_codes(groups, len(y))
-    if not w.all():  # rows of no weight are not there
-        kept = w > 0
-        y, p, w, code = y[kept], p[kept], w[kept], code[kept]
-        cluster = None if cluster is None else cluster[kept]
+    rows_given = probability_rows(labels, probabilities, weight)
+    code, names = _field_codes(fields, len(rows_given.labels))
+    y, p, w, cluster, clusters, kept = held_rows(rows_given, groups)
+    code = code[kept]
 
     rows = np.bincount(code, minlength=len(names))
     common, rare = rows >= minimum_rows, (rows > 0) & (rows < minimum_rows)
@@ -169,7 +168,7 @@ def by_field(
     rows, positives = np.bincount(code, minlength=number), np.bincount(code, y, minlength=number)
     mass, predicted, observed = (_totals(code, x, number) for x in (w, w * p, w * y))
     variance = _totals(code, w**2 * p * (1 - p), number)
-    if cluster is not None:
+    if groups is not None:
         variance *= _design_effect(y, p, w, code, predicted, observed, cluster, clusters)
     unit = _totals(code, w**2, number) / mass  # where p is 0 or 1 and nothing can vary
     p_value, low, high = _scaled_poisson(mass, predicted, observed, variance, unit, confidence)
@@ -180,6 +179,7 @@ def by_field(
             values=values,
             rows=int(rows[i]),
             positives=int(positives[i]),
+            share=float(mass[i] / mass.sum()),
             predicted=float(predicted[i] / mass[i]),
             observed=float(observed[i] / mass[i]),
             pcoc=Interval(
@@ -231,7 +231,7 @@ def _field_codes(fields: ArrayLike, rows: int) -> tuple[Indices, list[Any]]:
     """Each row's value as a number from 0, [N], and the values by that number."""
     array = np.asarray(fields)
     if array.shape != (rows,):
-        raise DataError(f"labels has {rows} rows and fields has the shape {array.shape}", column="fields")
+        raise DataError(f"labels has {rows} rows and fields has the shape {array.shape}", argument="fields")
     array = without_objects(array)
     missing = np.zeros(0, bool)
     if array.dtype.kind in "fcmMO":
@@ -239,7 +239,7 @@ def _field_codes(fields: ArrayLike, rows: int) -> tuple[Indices, list[Any]]:
     if missing.any():
         row = int(np.argmax(missing))
         mend = "Fill missing values with a value of their own, such as 'missing'"
-        raise DataError("the field's value is missing", column="fields", row=row, mend=mend)
+        raise DataError("the field's value is missing", argument="fields", row=row, mend=mend)
     if (quick := quick_codes(array)) is not None:
         names = np.empty(quick[1], array.dtype)
         names[quick[0]] = array

@@ -76,33 +76,33 @@ def funnel(
     conversion, p_conversion, _ = probability_rows(conversion_labels, conversion_probabilities)
     if len(conversion) != len(click):
         raise DataError(
-            f"there are {len(click)} rows of clicks and {len(conversion)} of conversions", column="conversion"
+            f"there are {len(click)} rows of clicks and {len(conversion)} of conversions",
+            argument="conversion",
         )
     if (conversion > click).any():
         raise DataError(
             "there is a conversion without a click",
-            column="conversion",
+            argument="conversion",
             row=int(np.argmax(conversion > click)),
             mend="Count a conversion only where its impression was clicked",
         )
     clicked = click == 1
     return Funnel(
-        _quality(click, p_click, w, weight is not None),
-        _quality(conversion[clicked], p_conversion[clicked], w[clicked], weight is not None),
-        _quality(conversion, p_click * p_conversion, w, weight is not None),
+        _quality(click, p_click, w),
+        _quality(conversion[clicked], p_conversion[clicked], w[clicked]),
+        _quality(conversion, p_click * p_conversion, w),
     )
 
 
-def _quality(y: Floats, p: Floats, w: Floats, weighted: bool) -> TaskQuality:
+def _quality(y: Floats, p: Floats, w: Floats) -> TaskQuality:
     held = w > 0
     if not held.all():
         y, p, w = y[held], p[held], w[held]
     rows, positives = len(y), int(y.sum())
-    weight = w if weighted else None
     return TaskQuality(
-        auc(y, p, weight) if 0 < positives < rows else None,
-        log_loss(y, p, weight) if rows else None,
-        pcoc(y, p, weight) if positives else None,
+        auc(y, p, w) if 0 < positives < rows else None,
+        log_loss(y, p, w) if rows else None,
+        pcoc(y, p, w) if positives else None,
         rows,
         positives,
     )

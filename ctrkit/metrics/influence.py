@@ -3,7 +3,8 @@
 To first order, a metric's error is a sum of contributions of the rows, of mean 0. Its variance is that of the
 contributions, summed within groups first where rows of a group (a user's) are not independent; the
 difference of two metrics has the difference of their contributions. A weight enters as a sampling weight:
-it scales what a row contributes, and does not make it several independent rows.
+a row of weight c contributes what c copies of it would together, and stays one independent row (Horvitz &
+Thompson 1952; the linearised variance of a weighted estimate is that of Binder 1983).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import DataError
 from ctrkit.metrics.calibration import pcoc
-from ctrkit.metrics.checks import Floats, Indices, dense_rank, group_codes, score_rows
+from ctrkit.metrics.checks import Floats, Held, Indices, dense_rank, held_rows, independent_units, score_rows
 from ctrkit.metrics.order import sort_keys, stable_order
 from ctrkit.metrics.probability import (
     brier,
@@ -38,7 +39,10 @@ from ctrkit.metrics.top_k import (
 
 # A function (labels, values) or (labels, values, groups) -> float, usually with a `weight` of rows.
 Metric: TypeAlias = Callable[..., float]
-Scale: TypeAlias = Literal["logarithm", "log-odds", "logarithm of the rest"]
+# With fewer independent units than this there is no interval: not even two.
+FEWEST_UNITS = 1.5
+# A "share" is taken on the logarithm, and lies between 0 and 1.
+Scale: TypeAlias = Literal["logarithm", "log-odds", "logarithm of the rest", "share"]
 # Labels, values and weights of the rows, each [N], and the metric's value -> contributions [N].
 Influence: TypeAlias = Callable[[Floats, Floats, Floats, float], Floats]
 
@@ -56,12 +60,11 @@ class GroupMean(NamedTuple):
     Attributes:
         by_group: (labels, values, weight, group of each row, groups, **options) -> each group's value, NaN
             where it has none, and its weight in the mean, both [groups].
-        options: those of the metric that it knows. weighted: whether rows may have weights.
+        options: those of the metric that it knows.
     """
 
     by_group: Callable[..., tuple[Floats, Floats]]
     options: frozenset[str]
-    weighted: bool = False
 
 
 def _of_auc(y: Floats, s: Floats, w: Floats, value: float) -> Floats:
@@ -69,17 +72,11 @@ def _of_auc(y: Floats, s: Floats, w: Floats, value: float) -> Floats:
     size of its class; summed by cluster this is Obuchowski 1997."""
     rank = dense_rank(s)
     positives, negatives = np.bincount(rank, w * y), np.bincount(rank, w * (1 - y))
-    m, n = (int(np.count_nonzero(w[y == label])) for label in (1, 0))
-    if min(m, n) < 2:
-        raise DataError(
-            "an interval of AUC needs two rows of each class", column="labels", mend="Give more rows"
-        )
     all_positive, all_negative = positives.sum(), negatives.sum()
     beaten = (np.cumsum(negatives) - negatives / 2) / all_negative
     beaten_by = (all_positive - np.cumsum(positives) + positives / 2) / all_positive
-    # The roots turn sums of squares into the sample variances of DeLong, for small classes.
-    of_positive = (beaten[rank] - value) / all_positive * np.sqrt(m / (m - 1))
-    of_negative = (beaten_by[rank] - value) / all_negative * np.sqrt(n / (n - 1))
+    of_positive = (beaten[rank] - value) / all_positive
+    of_negative = (beaten_by[rank] - value) / all_negative
     contribution: Floats = w * np.where(y == 1, of_positive, of_negative)
     return contribution
 
@@ -142,8 +139,8 @@ def _gauc_by_group(
 def _top_by_group(
     metric: str, y: Floats, s: Floats, w: Floats, group: Indices, number: int, k: int | None = None
 ) -> tuple[Floats, Floats]:
-    found: Floats = getattr(ranking_by_group(y, s, group, k), metric)
-    return found, np.ones(number)
+    found = ranking_by_group(y, s, group, k, w)
+    return getattr(found, metric), found.weight
 
 
 LINEARISED: Mapping[Metric, Linearised] = {
@@ -151,12 +148,12 @@ LINEARISED: Mapping[Metric, Linearised] = {
     average_precision: Linearised(_of_average_precision, "log-odds"),
     pcoc: Linearised(_of_pcoc, "logarithm"),
     log_loss: Linearised(_of_log_loss, "logarithm"),
-    brier: Linearised(_of_brier, "logarithm"),
+    brier: Linearised(_of_brier, "share"),
     normalized_entropy: Linearised(_of_normalized_entropy, "logarithm"),
     relative_information_gain: Linearised(_of_information_gain, "logarithm of the rest"),
 }
 GROUP_MEANS: Mapping[Metric, GroupMean] = {
-    gauc: GroupMean(_gauc_by_group, frozenset({"by"}), weighted=True),
+    gauc: GroupMean(_gauc_by_group, frozenset({"by"})),
     ndcg_at: GroupMean(partial(_top_by_group, "ndcg"), frozenset({"k"})),
     mean_average_precision: GroupMean(partial(_top_by_group, "average_precision"), frozenset({"k"})),
     mean_reciprocal_rank: GroupMean(partial(_top_by_group, "reciprocal_rank"), frozenset()),
@@ -177,19 +174,28 @@ class Contributions(NamedTuple):
     Attributes:
         value: of the metric. scale: on which its error is nearest to normal.
         by_cluster: what each group (or row, where all are independent) contributes, [groups].
-        trials: what a value of 0 or 1, at which nothing varies, was found on: pairs of distinct rows, or
-            groups with a value of their own.
+        correction: of the sum of their squares, for its being taken around the mean of few of them.
+        units: as how many groups of equal weight they count, see `ctrkit.metrics.checks.independent_units`.
+        trials: of such groups, how many a value of 0 or 1, at which nothing varies, was found on: those of
+            the rarer class, or those with a value of their own.
     """
 
     value: float
     by_cluster: Floats
     scale: Scale
+    correction: float
+    units: float
     trials: float
 
     @property
     def deviation(self) -> float:
         """The standard error of the value."""
-        return deviation(self.by_cluster)
+        return float(np.sqrt(self.by_cluster @ self.by_cluster * self.correction))
+
+    def less(self, other: Contributions) -> Contributions:
+        """The difference of two metrics of the same rows."""
+        difference = self.by_cluster - other.by_cluster
+        return self._replace(value=self.value - other.value, by_cluster=difference)
 
 
 def contributions(
@@ -203,45 +209,67 @@ def contributions(
     """Of a metric that `is_linearised` with these options, by name.
 
     Raises:
-        DataError: bad values, fewer than two groups, or the metric is undefined on the rows.
-        ConfigError: the metric takes no weight.
+        DataError: bad values, too few independent groups, or the metric is undefined on the rows.
     """
-    y, v, w = score_rows(labels, values, weight, column="probabilities")
+    rows = score_rows(labels, values, weight, name="probabilities")
     options = options or {}
     if metric in GROUP_MEANS and groups is None:
         what = "GAUC" if metric is gauc else "the metric"
-        raise DataError(f"{what} needs groups", column="groups", mend="Name the group of each row")
-    codes, number = (np.arange(len(y)), len(y)) if groups is None else group_codes(groups, len(y))
-    if number < 2:
-        raise DataError(
-            "an interval needs at least two rows or groups", column="groups", mend="Give more rows"
-        )
+        raise DataError(f"{what} needs groups", argument="groups", mend="Name the group of each row")
+    held = held_rows(rows, groups)
+    need_units(held.independent, held.units)
     if metric in GROUP_MEANS:
-        if weight is not None and not GROUP_MEANS[metric].weighted:
-            raise ConfigError("the metric takes no weight of rows")
-        of_group, mass = GROUP_MEANS[metric].by_group(y, v, w, codes, number, **options)
-        counted = ~np.isnan(of_group)
-        if not counted.any():
-            metric(y, v, codes, **options)  # says what is wrong
-        value = float(np.average(of_group[counted], weights=mass[counted]))
-        by_cluster = np.where(counted, mass * (of_group - value), 0.0) / mass[counted].sum()
-        return Contributions(value, by_cluster, "log-odds", float(counted.sum()))
-    if metric in (
-        auc,
-        average_precision,
-    ):  # both the value and what rows contribute need the order: sort once
+        return _of_groups(metric, held, options)
+    y, v, w, unit = held.labels, held.values, held.weight, held.unit
+    if metric in (auc, average_precision):
+        # Both the value and what rows contribute need the order: sort once.
         order = stable_order(sort_keys(v))
-        y, v, w, codes = y[order], v[order], w[order], codes[order]
+        y, v, w, unit = y[order], v[order], w[order], unit[order]
     value = metric(y, v, weight=w)
     by_row = LINEARISED[metric].influence(y, v, w, value)
-    by_cluster = np.bincount(codes, by_row, minlength=number).astype(np.float64, copy=False)
-    positives = float(y.sum())
-    return Contributions(
-        value, by_cluster, LINEARISED[metric].scale, trials=min(positives, len(y) - positives)
-    )
+    correction = held.units / (held.units - 1)
+    if metric is auc:
+        # Each class has a sample variance of its own (DeLong; Obuchowski, by the clusters that hold it).
+        for label in (1, 0):
+            clusters = np.unique(unit[y == label]).size
+            if clusters < 2:
+                raise DataError(
+                    "an interval of AUC needs two rows of each class, in two groups where rows have any",
+                    argument="labels",
+                    mend="Give more rows",
+                )
+            by_row[y == label] *= np.sqrt(clusters / (clusters - 1))
+        correction = 1.0
+    by_cluster = np.bincount(unit, by_row, minlength=held.units).astype(np.float64, copy=False)
+    trials = held.independent if metric is brier else min(held.of_class(1), held.of_class(0))
+    return Contributions(value, by_cluster, LINEARISED[metric].scale, correction, held.independent, trials)
 
 
-def deviation(by_cluster: Floats) -> float:
-    """Standard error of a sum of independent contributions of mean 0, with the correction of G / (G - 1)."""
-    number = len(by_cluster)
-    return float(np.sqrt(by_cluster @ by_cluster * number / (number - 1)))
+def _of_groups(metric: Metric, held: Held, options: Mapping[str, Any]) -> Contributions:
+    """Of a mean over groups: those that have a value are all that vary."""
+    y, v, w, group, number, _ = held
+    of_group, mass = GROUP_MEANS[metric].by_group(y, v, w, group, number, **options)
+    counted = np.flatnonzero(~np.isnan(of_group))
+    if not counted.size:
+        metric(y, v, group, **options)  # says what is wrong
+    of_group, mass = of_group[counted], mass[counted]
+    units = independent_units(mass, np.arange(counted.size))
+    need_units(units, counted.size)
+    value = float(np.average(of_group, weights=mass))
+    by_cluster = mass * (of_group - value) / mass.sum()
+    return Contributions(value, by_cluster, "log-odds", counted.size / (counted.size - 1), units, units)
+
+
+def need_units(independent: float, units: int) -> None:
+    """Raise a DataError where there are too few rows, or groups, to tell how sure a value is."""
+    if units < 2:
+        raise DataError(
+            "an interval needs at least two rows or groups", argument="groups", mend="Give more rows"
+        )
+    if independent < FEWEST_UNITS:
+        raise DataError(
+            f"one row or group has nearly all the weight ({units:,} count as {independent:.2f}), so nothing "
+            "tells how sure the value is",
+            argument="weight",
+            mend="Give more rows",
+        )

@@ -31,7 +31,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -
         DataError: bad values, or only one class has weight.
     """
     y, s, w = score_rows(labels, scores, weight)
-    if weight is None:
+    if (w == 1).all():
         # Two sorts of values and whole numbers all the way: quick, and exact but for the last division.
         positive, negative = np.sort(s[y == 1]), np.sort(s[y == 0])
         need_both_classes(len(positive), len(negative), "AUC")
@@ -62,7 +62,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | 
     positives, negatives = (of_class[::-1] for of_class in _by_score(y, s, w))
     if not positives.any():
         raise DataError(
-            "average precision needs at least one positive row", column="labels", mend="Give more rows"
+            "average precision needs at least one positive row", argument="labels", mend="Give more rows"
         )
     found = np.cumsum(positives)
     # Scores above the first row of weight find nothing, and add nothing.
@@ -125,23 +125,22 @@ def grouped_auc(
         raise ConfigError(f"unknown weight of groups '{by}'", mend=nearest(by, ("impressions", "clicks")))
     y, s, w = score_rows(labels, scores, weight)
     group, number = group_codes(groups, len(y))
-    area, positives, negatives = _areas(y, s, None if weight is None else w, group, number)
+    area, positives, negatives = _areas(y, s, w, group, number)
     counted = ~np.isnan(area)
     if not counted.any():
         raise DataError(
             "no group holds both a positive and a negative row",
-            column="groups",
+            argument="groups",
             mend="Group by something coarser, or use AUC",
         )
     mass = positives + negatives if by == "impressions" else positives
     value = np.average(area[counted], weights=mass[counted])
-    rows = np.bincount(group, minlength=number)
-    return GroupedAuc(float(value), number, int(counted.sum()), len(y), int(rows[counted].sum()))
+    rows = np.bincount(group, w > 0, minlength=number)  # rows of no weight are not there
+    there = int(np.count_nonzero(rows))
+    return GroupedAuc(float(value), there, int(counted.sum()), int(rows.sum()), int(rows[counted].sum()))
 
 
-def auc_by_group(
-    y: Floats, s: Floats, w: Floats | None, group: Indices, number: int
-) -> tuple[Floats, Floats]:
+def auc_by_group(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> tuple[Floats, Floats]:
     """AUC of each group (NaN where it has one class) and its weight of rows, both [groups]."""
     area, positives, negatives = _areas(y, s, w, group, number)
     return area, positives + negatives
@@ -154,11 +153,10 @@ def _by_score(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats]:
     return weight_sums(rank, positives), weight_sums(rank, w - positives)
 
 
-def _areas(
-    y: Floats, s: Floats, w: Floats | None, group: Indices, number: int
-) -> tuple[Floats, Floats, Floats]:
+def _areas(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> tuple[Floats, Floats, Floats]:
     """AUC (NaN where a group has one class), weight of positive and of negative rows, all [groups]."""
-    positives, negatives = (y, 1 - y) if w is None else (w * y, w - w * y)
+    positives = w * y
+    negatives = w - positives
     total_positive = weight_sums(group, positives, number)
     total_negative = weight_sums(group, negatives, number)
     if len(y) < COMPILED_FROM:
@@ -171,7 +169,7 @@ def _areas(
     return area, total_positive, total_negative
 
 
-def _wins(y: Floats, s: Floats, w: Floats | None, group: Indices, number: int) -> Floats:
+def _wins(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> Floats:
     """Weight of the pairs of each group that are in order. Clicks are rare: only they are sorted, and each
     negative row is looked up among those of its group."""
     clicked = np.flatnonzero(y)
@@ -180,9 +178,8 @@ def _wins(y: Floats, s: Floats, w: Floats | None, group: Indices, number: int) -
     order, of_click, _ = order_within(group[clicked], s[clicked])
     clicked = clicked[order]
     starts = np.searchsorted(of_click, np.arange(number + 1))
-    weights = np.ones(len(clicked)) if w is None else w[clicked]
     wins = np.zeros(number)
-    add_wins(y, s, np.ones(1) if w is None else w, group, starts, s[clicked], weights, wins)
+    add_wins(y, s, np.ones(1) if (w == 1).all() else w, group, starts, s[clicked], w[clicked], wins)
     return wins
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
-from ctrkit.metrics.influence import Metric
+from ctrkit.metrics.checks import Floats, Indices, group_codes, held_rows, score_rows
+from ctrkit.metrics.influence import Metric, need_units
 
 
 @dataclass(frozen=True)
@@ -112,27 +112,29 @@ class Resampler:
     ) -> None:
         names = names or ["probabilities"] * len(values)
         checked = [
-            score_rows(labels, each, weight, column=name) for name, each in zip(names, values, strict=True)
+            score_rows(labels, each, weight, name=name) for name, each in zip(names, values, strict=True)
         ]
-        y, rows = checked[0].labels, len(checked[0].labels)
+        rows = len(checked[0].labels)
         self.call = Call.of(metric, rows, columns or ())
         if groups is None and self.call.needs_groups:
-            raise DataError("the metric needs groups", column="groups", mend="Name the group of each row")
+            raise DataError("the metric needs groups", argument="groups", mend="Name the group of each row")
         if weight is not None and self.call.weight is None:
             raise ConfigError("the metric takes no weight of rows")
-        codes, self.number = (np.arange(rows), rows) if groups is None else group_codes(groups, rows)
+        held = held_rows(checked[0], groups)
+        codes, self.number, self.independent = held.unit, held.units, held.independent
+        need_units(self.independent, self.number)
         self.grouped = groups is not None and self.call.groups is not None
         self.by_weight = self.call.weight is not None and not self.grouped
-        extra = {name: _column(column, name, rows) for name, column in (columns or {}).items()}
-        mass = None if weight is None else checked[0].weight
-        kept = [_Rows(y, each.values, codes, mass, extra) for each in checked]
+        extra = {name: _column(column, name, rows)[held.kept] for name, column in (columns or {}).items()}
+        mass = None if weight is None else held.weight
+        kept = [_Rows(held.labels, each.values[held.kept], codes, mass, extra) for each in checked]
         self.point = []
         for name, each in zip(names, kept, strict=True):
             with faults_named(name):
                 self.point.append(self._value(each, each.weight))
         if self.call.ours and extra:
             # Checked by now; ctrkit's metrics only ask which rows share a value, and numbers tell quicker.
-            extra = {name: group_codes(column, rows)[0] for name, column in extra.items()}
+            extra = {name: group_codes(column, len(codes))[0] for name, column in extra.items()}
             kept = [replace(each, columns=extra) for each in kept]
         if self.by_weight and self.call.ours:
             # Sorted once, so that metrics which sort find it done at every draw.
@@ -201,10 +203,10 @@ def faults_named(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if error.column not in ("probabilities", "scores"):
+        if error.argument not in ("probabilities", "scores"):
             raise
-        problem = error.problem.replace(error.column, name)
-        raise DataError(problem, column=name, row=error.row, mend=error.mend) from error
+        problem = error.problem.replace(error.argument, name)
+        raise DataError(problem, argument=name, row=error.row, mend=error.mend) from error
 
 
 def unwrap(metric: Metric) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -219,5 +221,5 @@ def unwrap(metric: Metric) -> tuple[Callable[..., Any], dict[str, Any]]:
 def _column(values: ArrayLike, name: str, rows: int) -> NDArray[Any]:
     column = np.asarray(values)
     if column.shape[:1] != (rows,):
-        raise DataError(f"labels has {rows} rows and {name} has the shape {column.shape}", column=name)
+        raise DataError(f"labels has {rows} rows and {name} has the shape {column.shape}", argument=name)
     return column

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import erfc, sqrt
 from statistics import NormalDist
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit
 
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.calibration import debiased_ece, gap_covariance
-from ctrkit.metrics.checks import Floats, need_confidence
-from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised
+from ctrkit.metrics.checks import Floats, held_rows, need_confidence, probability_rows
+from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised, need_units
 from ctrkit.metrics.resampling import Resampler, unwrap
+
+# From so many independent units on, the normal distribution stands in for Student's t.
+MANY_UNITS = 50.0
+# A standard error below this share of a value is rounding.
+_ROUNDING = 1e-12
 
 Method: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson"]
 
@@ -66,7 +73,8 @@ def interval(
         labels: 0 or 1, [N]. values: probabilities, or scores where the metric takes those, [N].
         groups: rows of one group (a user's) are drawn together, [N]; a metric of groups needs them.
         draws, seed: of the bootstrap, which alone uses them.
-        weight: of rows, for metrics that take it, [N]; a row of weight 2 says twice as much and is one row.
+        weight: of rows, for metrics that take it, [N]; a row of weight 2 counts as two copies of itself,
+            which are one independent row: what the inverse of a sampling probability means.
         columns: further columns that the metric takes by name, such as `fields` of `field_ece`, [N] each.
 
     Raises:
@@ -77,8 +85,8 @@ def interval(
     function, options = unwrap(metric)
     if is_linearised(function, options) and not columns:
         return interval_of(contributions(function, labels, values, groups, weight, options), confidence)
-    if function is debiased_ece and weight is None:
-        return _debiased_ece_interval(labels, values, groups, confidence, options)
+    if function is debiased_ece:
+        return _debiased_ece_interval(labels, values, groups, weight, confidence, options)
     return bootstrap(
         metric, labels, values, groups, confidence, draws=draws, seed=seed, weight=weight, columns=columns
     )
@@ -114,7 +122,8 @@ def bootstrap(
     need_confidence(confidence)
     need_draws(draws)
     sample = Resampler(metric, labels, [values], groups, weight, columns)
-    return interval_of_draws(sample.point[0], sample.draws(draws, seed)[:, 0], confidence)
+    drawn = sample.draws(draws, seed)[:, 0]
+    return interval_of_draws(sample.point[0], drawn, confidence, sample.independent)
 
 
 def need_draws(draws: int) -> None:
@@ -123,10 +132,12 @@ def need_draws(draws: int) -> None:
         raise ConfigError(f"draws must be at least 20, and {draws} was given", mend="Use 500 or more")
 
 
-def interval_of_draws(value: float, drawn: Floats, confidence: float) -> Interval:
-    """The basic bootstrap interval of a value and its draws; see `bootstrap`."""
+def interval_of_draws(value: float, drawn: Floats, confidence: float, units: float) -> Interval:
+    """The basic bootstrap interval of a value and its draws, wider where units are few; see `bootstrap`."""
+    need_variation(float(np.ptp(drawn)), value)
     tail = (1 - confidence) / 2
-    low, high = 2 * value - np.quantile(drawn, [1 - tail, tail])
+    wider = quantile(confidence, units) / quantile(confidence, np.inf)
+    low, high = value + wider * (value - np.quantile(drawn, [1 - tail, tail]))
     if min(value, drawn.min()) >= 0:
         low, high = max(low, 0.0), max(high, 0.0)
     return Interval(value, float(low), float(high), confidence, "bootstrap")
@@ -135,26 +146,57 @@ def interval_of_draws(value: float, drawn: Floats, confidence: float) -> Interva
 def interval_of(found: Contributions, confidence: float) -> Interval:
     """The interval of a linearised metric, taken on the scale on which its error is nearest to normal."""
     value, scale = found.value, found.scale
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * found.deviation
-    low, high = value, value
-    if scale == "logarithm" and value > 0:
-        low, high = (value * np.exp(sign * half / value) for sign in (-1, 1))
-    elif scale == "logarithm of the rest" and value < 1:
-        low, high = (1 - (1 - value) * np.exp(sign * half / (1 - value)) for sign in (1, -1))
-    elif scale == "log-odds" and 0 < value < 1:
-        odds, step = value / (1 - value), half / (value * (1 - value))
-        low, high = (1 / (1 + np.exp(-sign * step) / odds) for sign in (-1, 1))
-    elif scale == "log-odds":
-        # Every pair was won (or lost): nothing varies, so count pairs of distinct rows as coin tosses.
+    if value in {"log-odds": (0.0, 1.0), "share": (0.0,)}.get(scale, ()):
+        # Every trial was won (or lost): nothing varies, so count independent units as coin tosses.
         bound = ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 0.0
         low, high = (bound, value) if value == 1 else (value, 1 - bound)
+        return Interval(value, float(low), float(high), confidence, "linearised")
+    need_variation(found.deviation, value)
+    half = quantile(confidence, found.units) * found.deviation
+    if scale in ("logarithm", "share"):
+        low, high = (value * _exp(sign * half / value) for sign in (-1, 1))
+    elif scale == "logarithm of the rest":
+        low, high = (1 - (1 - value) * _exp(sign * half / (1 - value)) for sign in (1, -1))
+    else:
+        odds, step = value / (1 - value), half / (value * (1 - value))
+        low, high = (1 / (1 + _exp(-sign * step) / odds) for sign in (-1, 1))
     return Interval(value, float(low), float(high), confidence, "linearised")
+
+
+def quantile(confidence: float, units: float) -> float:
+    """How many standard errors from its middle an interval ends.
+
+    Below 50 independent units, a variance estimated from them is itself unsure: Student's t with one degree
+    of freedom less than there are units (for clusters, Cameron & Miller 2015, section VI), else the normal.
+    """
+    if units < MANY_UNITS:
+        return float(stdtrit(units - 1, (1 + confidence) / 2))
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def two_sided(errors: float, units: float) -> float:
+    """The chance of a value so many standard errors from 0, or further, were it 0; see `quantile`."""
+    return 2 * float(stdtr(units - 1, -abs(errors))) if units < MANY_UNITS else erfc(abs(errors) / sqrt(2))
+
+
+def need_variation(spread: float, value: float) -> None:
+    """Raise a DataError where a metric is the same whichever rows it is taken of."""
+    if spread <= _ROUNDING * abs(value):
+        raise DataError(
+            "the metric does not vary from row to row, so nothing tells how sure it is", mend="Give more rows"
+        )
+
+
+def _exp(exponent: float) -> float:
+    """e to a power, that of 700 for all above: the end of an interval that is as good as unbounded."""
+    return float(np.exp(min(exponent, 700.0)))
 
 
 def _debiased_ece_interval(
     labels: ArrayLike,
     probabilities: ArrayLike,
     groups: ArrayLike | None,
+    weight: ArrayLike | None,
     confidence: float,
     options: Mapping[str, Any],
 ) -> Interval:
@@ -164,11 +206,15 @@ def _debiased_ece_interval(
     For normal d with mean δ its variance is 4 δ'SVSδ + 2 tr(SVSV); δδ' is estimated without bias by
     dd' - V. The ends are square roots, cut at 0.
     """
-    share, gap, covariance = gap_covariance(labels, probabilities, **{"groups": groups, **options})
+    given = {"groups": groups, "weight": weight, **options}
+    held = held_rows(probability_rows(labels, probabilities, weight), groups)
+    need_units(held.independent, held.units)
+    share, gap, covariance = gap_covariance(labels, probabilities, **given)
     weighted = share * gap
     square = weighted @ gap - share @ np.diag(covariance)
     noise = float(np.sum(np.outer(share, share) * covariance**2))  # tr(SVSV)
     variance = 4 * max(0.0, float(weighted @ covariance @ weighted) - noise) + 2 * noise
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * np.sqrt(variance)
+    need_variation(float(np.sqrt(variance)), float(square))
+    half = quantile(confidence, held.independent) * np.sqrt(variance)
     low, value, high = (float(np.sqrt(max(0.0, end))) for end in (square - half, square, square + half))
     return Interval(value, low, high, confidence, "quadratic form")

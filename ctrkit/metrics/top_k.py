@@ -5,7 +5,11 @@ of equal score have no order among themselves, and each metric is its expectatio
 (McSherry & Najork 2008, "Computing information retrieval performance measures efficiently in the presence of
 tied scores"), so the order of rows in the log never matters and a constant score earns what chance earns.
 
-Each group counts once. Groups without a relevant row are left out, as no order of them is better than
+Each group counts once, or, with weights, as its rows' weight, which must be one within a group: a list of
+weight 2 counts as two such lists. Where rows of one list have different weights (its negative rows were
+thinned, say), their places in the whole list are not known, and neither are these metrics.
+
+Groups without a relevant row are left out, as no order of them is better than
 another; `grouped_ranking` tells how many those are. Unlike in GAUC, groups of relevant rows alone count.
 """
 
@@ -18,11 +22,13 @@ from numpy.typing import ArrayLike
 from scipy.special import betaln
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
+from ctrkit.metrics.checks import Floats, Indices, held_rows, score_rows
 from ctrkit.metrics.order import order_within, run_starts, weight_sums
 
 
-def ndcg_at(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> float:
+def ndcg_at(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int, weight: ArrayLike | None = None
+) -> float:
     """Normalised discounted cumulative gain of the first k, mean over groups (Järvelin & Kekäläinen 2002).
 
     DCG = Σ_{i ≤ k} label_i / log2(i + 1), over that of the best order; `sklearn.metrics.ndcg_score` of
@@ -30,15 +36,21 @@ def ndcg_at(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> 
 
     Args:
         labels: 0 or 1, [N]. scores: higher is nearer to the top, [N]. groups: of each row, [N].
+        weight: of each row, the same for all of a group, [N].
 
     Raises:
-        DataError: bad values, or no group has a relevant row. ConfigError: k is below 1.
+        DataError: bad values, rows of one group of different weights, or no group has a relevant row.
+        ConfigError: k is below 1.
     """
-    return grouped_ranking(labels, scores, groups, k).ndcg
+    return grouped_ranking(labels, scores, groups, k, weight).ndcg
 
 
 def mean_average_precision(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    k: int | None = None,
+    weight: ArrayLike | None = None,
 ) -> float:
     """MAP@k: mean over groups of Σ_{i ≤ k} label_i · precision_i / min(k, relevant rows).
 
@@ -46,17 +58,21 @@ def mean_average_precision(
     k, and without ties, it is `sklearn.metrics.average_precision_score` of each group; a tie, which there
     enters as a whole, counts here by its expectation. Raises as `ndcg_at` does.
     """
-    return grouped_ranking(labels, scores, groups, k).mean_average_precision
+    return grouped_ranking(labels, scores, groups, k, weight).mean_average_precision
 
 
-def mean_reciprocal_rank(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
+def mean_reciprocal_rank(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weight: ArrayLike | None = None
+) -> float:
     """MRR: mean over groups of 1 / rank of the first relevant row (Voorhees 1999); raises as `ndcg_at`."""
-    return grouped_ranking(labels, scores, groups).mean_reciprocal_rank
+    return grouped_ranking(labels, scores, groups, None, weight).mean_reciprocal_rank
 
 
-def hit_rate_at(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int) -> float:
+def hit_rate_at(
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int, weight: ArrayLike | None = None
+) -> float:
     """The share of groups with a relevant row among the first k; raises as `ndcg_at` does."""
-    return grouped_ranking(labels, scores, groups, k).hit_rate
+    return grouped_ranking(labels, scores, groups, k, weight).hit_rate
 
 
 @dataclass(frozen=True)
@@ -84,41 +100,58 @@ class RankingByGroup:
 
     Attributes:
         ndcg, average_precision, reciprocal_rank, hit: [groups], in the order of the sorted group names.
+        weight: of each group, [groups].
     """
 
     ndcg: Floats
     average_precision: Floats
     reciprocal_rank: Floats
     hit: Floats
+    weight: Floats
 
 
 def grouped_ranking(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    k: int | None = None,
+    weight: ArrayLike | None = None,
 ) -> GroupedRanking:
     """NDCG, MAP and hit rate at k, and MRR, with the number of groups left out; raises as `ndcg_at` does."""
-    found = ranking_by_group(labels, scores, groups, k)
+    found = ranking_by_group(labels, scores, groups, k, weight)
     counted = ~np.isnan(found.ndcg)
     if not counted.any():
-        raise DataError("no group holds a positive row", column="labels", mend="Give more rows")
+        raise DataError("no group holds a positive row", argument="labels", mend="Give more rows")
     ndcg, precision, rank, hit = (
-        float(of_group[counted].mean())
+        float(np.average(of_group[counted], weights=found.weight[counted]))
         for of_group in (found.ndcg, found.average_precision, found.reciprocal_rank, found.hit)
     )
     return GroupedRanking(ndcg, precision, rank, hit, k, len(counted), int((~counted).sum()))
 
 
 def ranking_by_group(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    k: int | None = None,
+    weight: ArrayLike | None = None,
 ) -> RankingByGroup:
-    """The metrics of each group.
+    """The metrics of each group that has weight.
 
     Raises:
-        DataError: bad values. ConfigError: k is below 1.
+        DataError: bad values, or rows of one group of different weights. ConfigError: k is below 1.
     """
     if k is not None and (k < 1 or k != int(k)):
         raise ConfigError(f"k is a whole number from 1, and {k} was given")
-    y, s, _ = score_rows(labels, scores)
-    group, number = group_codes(groups, len(y))
+    y, s, w, group, number, _ = held_rows(score_rows(labels, scores, weight), groups)
+    of_group = np.zeros(number)
+    of_group[group] = w
+    if (of_group[group] != w).any():
+        raise DataError(
+            "rows of one group have different weights, so their places in the whole list are not known",
+            argument="weight",
+            mend="Give all rows of a list its weight, or judge the ranking by AUC and GAUC",
+        )
     runs = _Runs(y, s, group, number)
     depth = runs.longest if k is None else min(int(k), runs.longest)
     values = (_ndcg(runs, depth), _average_precision(runs, depth), _reciprocal_rank(runs), _hit(runs, depth))
@@ -126,7 +159,7 @@ def ranking_by_group(
     for value in values:
         of_all.append(np.full(number, np.nan))
         of_all[-1][runs.relevant > 0] = value[runs.relevant > 0]
-    return RankingByGroup(*of_all)
+    return RankingByGroup(*[*of_all, of_group])
 
 
 class _Runs:

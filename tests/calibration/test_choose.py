@@ -223,5 +223,5 @@ def test_bad_settings_are_named() -> None:
         choose(logits, labels, methods=["plat"])
     with pytest.raises(ConfigError, match="folds must be at least 2"):
         choose(logits, labels, folds=1)
-    with pytest.raises(DataError, match="column 'groups'"):
+    with pytest.raises(DataError, match="argument `groups`"):
         choose(logits, labels, groups=[1, 2])

@@ -184,9 +184,9 @@ def test_segments_are_used_or_ignored(kind: Kind) -> None:
     assert (
         calibrator(grid, mixed) == np.where(mixed, called(calibrator, grid, 1), called(calibrator, grid, 0))
     ).all()
-    with pytest.raises(DataError, match=r"column 'segments'.* needs the segment of every row"):
+    with pytest.raises(DataError, match=r"argument `segments`.* needs the segment of every row"):
         kind().fit(logits, labels)
-    with pytest.raises(DataError, match=r"column 'segments'.* needs the segment of every row"):
+    with pytest.raises(DataError, match=r"argument `segments`.* needs the segment of every row"):
         calibrator(grid)
     for wrong in (segments[:-1], segments[:, None]):
         with pytest.raises(DataError, match=r"logits has the shape \(4000,\) and segments has"):
@@ -221,9 +221,9 @@ def test_fewer_than_20_rows_of_a_label_are_warned_of(kind: Kind) -> None:
 
 def test_refuses_bad_input(kind: Kind) -> None:
     zeros = np.zeros(2, int)
-    with pytest.raises(DataError, match=r"column 'logits', row 1 .*missing"):
+    with pytest.raises(DataError, match=r"argument `logits`, row 1 .*missing"):
         kind().fit([0.0, np.nan], [0, 1], segments=zeros)
-    with pytest.raises(DataError, match=r"column 'labels', row 0 .*this is 3"):
+    with pytest.raises(DataError, match=r"argument `labels`, row 0 .*this is 3"):
         kind().fit([0.0, 1.0], [3, 1], segments=zeros)
     with pytest.raises(DataError, match="labels has 3 rows and logits has 2"):
         kind().fit([0.0, 1.0], [0, 1, 1], segments=zeros)

@@ -146,7 +146,7 @@ def test_gauc_ignores_what_shifts_a_whole_group() -> None:
 
 
 def test_one_class_has_no_auc() -> None:
-    with pytest.raises(DataError, match=r"column 'labels': AUC needs rows of both classes.*no negative"):
+    with pytest.raises(DataError, match=r"argument `labels`: AUC needs rows of both classes.*no negative"):
         auc([1, 1], [0.2, 0.3])
     with pytest.raises(DataError, match="no positive"):
         auc([1, 0], [0.2, 0.3], weight=[0, 1])

@@ -153,7 +153,7 @@ def test_undefined_and_bad_input() -> None:
     for kind in SKETCHES:
         sketch = fed(kind(), ([0, 1], [0.1, 0.2]))
         before = sketch.result()
-        with pytest.raises(DataError, match="column 'probabilities', row 1"):
+        with pytest.raises(DataError, match="argument `probabilities`, row 1"):
             sketch.update([0, 1], [0.1, 1.2])
         assert sketch.result() == before
         with pytest.raises(ConfigError, match="differ in kind or number of bins"):
