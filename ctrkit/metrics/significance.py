@@ -146,11 +146,13 @@ def interval_of_draws(value: float, drawn: Floats, confidence: float, units: flo
 def interval_of(found: Contributions, confidence: float) -> Interval:
     """The interval of a linearised metric, taken on the scale on which its error is nearest to normal."""
     value, scale = found.value, found.scale
-    if value in {"log-odds": (0.0, 1.0), "share": (0.0,)}.get(scale, ()):
-        # Every trial was won (or lost): nothing varies, so count independent units as coin tosses.
-        bound = ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 0.0
-        low, high = (bound, value) if value == 1 else (value, 1 - bound)
-        return Interval(value, float(low), float(high), confidence, "linearised")
+    varies = found.deviation > _ROUNDING * abs(value)
+    if (scale == "log-odds" and value in (0, 1)) or (scale == "share" and not varies):
+        # All units say the same: count them as coin tosses. Of others, which may say anything from 0 to 1,
+        # there are at most so many.
+        others = 1 - ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 1.0
+        low = value * (1 - others)
+        return Interval(value, float(low), float(low + others), confidence, "linearised")
     need_variation(found.deviation, value)
     half = quantile(confidence, found.units) * found.deviation
     if scale in ("logarithm", "share"):
