@@ -15,16 +15,18 @@ from ctrkit.bidding.strategies import History
 from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.schema import Column, LogSchema
+from ctrkit.schema import ClosedSchema, Column
 from ctrkit.tables import read_table
 
 _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
-PLAN = LogSchema(
+PLAN = ClosedSchema(
     "spend plan",
     (
-        Column("hour", "integer", "the hour of the day (UTC)", required=True, low=0.0),
+        Column("hour", "integer", "the hour of the day", required=True, low=0.0),
         Column("share", "number", "its share of the budget", required=True, low=0.0),
+        Column("spend", "number", "that share in units of money, which is not read"),
+        Column("value", "number", "what it is expected to bring, which is not read"),
     ),
 )
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -18,20 +18,24 @@ from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.bidding import budget_plan as planning
 from ctrkit.bidding.auctions import DAY, HOUR
+from ctrkit.bidding.coverage import HOURS, Coverage
 from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.reports import Figure, Report, Table
-from ctrkit.reports.plan_figures import allocation_figure, day_figure, response_figure
-from ctrkit.schema import Column, LogSchema
+from ctrkit.reports.plan_figures import DRAWN, allocation_figure, day_figure, response_figure
+from ctrkit.schema import ClosedSchema, Column, LogSchema, near_misses
 from ctrkit.tables import TableLike, name_of, read_table, write_table, write_text
 from ctrkit.training.loop import OnStep
 
-CURVES = LogSchema(
+if TYPE_CHECKING:
+    import pandas as pd
+
+CURVES = ClosedSchema(
     "table of response curves",
     (
         Column("campaign", "id", "the campaign", ("campaign_id",)),
-        Column("hour", "integer", "the hour of the day", low=0.0),
+        Column("hour", "integer", "the hour of the day, from 0 to 23", low=0.0),
         Column("spend", "number", "money spent", ("cost",), required=True, low=0.0),
         Column("value", "number", "what that spend brought", required=True, low=0.0),
     ),
@@ -46,6 +50,8 @@ _ALL = "all"
 # A fitted curve this far from a given point, as a part of its largest value, is told of.
 _MOVED = 1e-6
 _BINDINGS = 12
+# Campaigns in tables and figures, at most.
+_SHOWN = 20
 
 
 class PlanBudgetConfig(Config):
@@ -74,12 +80,21 @@ class PlanBudgetConfig(Config):
 
 @dataclass(frozen=True)
 class BudgetPlanResult(Result):
-    """The plan, and the curves it was made with."""
+    """The plan, and the curves it was made with.
+
+    Attributes:
+        given: whether the curves are those of points, of which nothing is known beyond the last.
+    """
 
     plan: planning.BudgetPlan
     lines: tuple[planning.Line, ...]
     in_proportion: float
     notes: tuple[str, ...]
+    given: bool = False
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row a campaign."""
+        return self.plan.by_campaign().to_pandas()
 
     def to_dict(self) -> dict[str, Any]:
         plan = self.plan
@@ -97,10 +112,15 @@ class BudgetPlanResult(Result):
         }
 
     def report(self) -> Report:
-        plan, campaigns = self.plan, self.plan.by_campaign()
+        plan, every = self.plan, self.plan.by_campaign()
+        largest = every.sort("spend", descending=True, maintain_order=True)
+        campaigns, title = every, "Campaigns"
+        if every.height > _SHOWN:
+            campaigns = largest.head(_SHOWN)
+            title += f", the {_SHOWN} of {every.height:,} that spend the most; all are in allocation.csv"
         tables = [
             Table(
-                "Campaigns",
+                title,
                 ("campaign", "spend", "share", "value", "value a unit", "next unit"),
                 tuple(
                     (
@@ -127,17 +147,18 @@ class BudgetPlanResult(Result):
             rows = tuple((one.limit, f"{one.price:.4g}") for one in plan.bindings[:_BINDINGS])
             header = ("limit", "value of one unit of money looser")
             tables.append(Table("What holds the plan back, dearest first", header, rows))
-        order = campaigns.sort("spend", descending=True, maintain_order=True)["campaign"].to_list()
+        names = largest["campaign"].to_list()
         curves = {
-            name: joined_curve([line.curve for line in self.lines if line.campaign == name]) for name in order
+            name: joined_curve([line.curve for line in self.lines if line.campaign == name])
+            for name in names[:DRAWN]
         }
         figures: tuple[Figure, ...] = (
             allocation_figure(campaigns),
-            response_figure(curves, campaigns),
-            day_figure(plan.lines, order),
+            response_figure(curves, every),
+            day_figure(plan.lines, names),
         )
-        title = f"A plan for a budget of {plan.budget:,g}"
-        return Report(title, self._answer(), tuple(tables), figures, self.notes)
+        head = f"A plan for a budget of {plan.budget:,g}"
+        return Report(head, self._answer(), tuple(tables), figures, self.notes)
 
     def _answer(self) -> str:
         plan = self.plan
@@ -147,6 +168,8 @@ class BudgetPlanResult(Result):
             answer += f", {gain:+.1%} against spending in proportion to what there is to buy"
         if plan.budget_price > 0:
             return f"{answer}. One more unit of money would be worth {plan.budget_price:.4g}."
+        if self.given:
+            return f"{answer}. What more budget would be worth is unknown: it is beyond the points given."
         return f"{answer}. More budget would be worth nothing."
 
 
@@ -169,7 +192,9 @@ def plan_budget(
 
     Args:
         budget: above 0, for one day, in the unit of the curves or of the market prices.
-        curves: a table with columns `spend` and `value`, and `campaign` and `hour` where they differ.
+        curves: a table with columns `spend` and `value`, and `campaign` and `hour` where they differ. Where
+            a curve has no point at a spend of 0, it brings nothing there, and beyond its last point nothing
+            more.
         auctions: one or many auction logs, of which the curves are made; None for the sample log.
         model: scores the ads of the log, as in `simulate_bidding`; not used with `curves`.
 
@@ -188,11 +213,13 @@ def plan_budget(
         lines, notes = _curves_of_auctions(auctions, model, settings, on_step)
     plan = planning.plan_budget(lines, limits)
     most = sum(line.curve.largest_spend for line in lines)
-    if budget >= most:
+    if curves is not None:
+        notes += _at_the_end(plan, lines)
+    elif budget >= most:
         notes += (f"The budget does not bind: all there is to buy costs {most:g}.",)
     part = min(budget / most, 1.0) if most > 0 else 0.0
     in_proportion = sum(float(line.curve(part * line.curve.largest_spend)) for line in lines)
-    result = BudgetPlanResult(plan, tuple(lines), in_proportion, notes)
+    result = BudgetPlanResult(plan, tuple(lines), in_proportion, notes, given=curves is not None)
     begin_run(out)
     for name, frame in (("plan", plan.by_hour()), ("allocation", plan.lines)):
         write_table(frame, Path(out) / f"{name}.parquet")
@@ -209,7 +236,17 @@ def _given_curves(
     table = CURVES.apply(read_table(source), file)
     campaign = pl.col("campaign").cast(pl.String) if "campaign" in table.columns else pl.lit(_ALL)
     hour = pl.col("hour").cast(pl.Int64) if "hour" in table.columns else pl.lit(0, pl.Int64)
+    if "hour" in table.columns and (late := table["hour"] >= HOURS).any():
+        row = int(late.arg_max() or 0)
+        raise DataError(
+            f"a day has no hour {table['hour'][row]}",
+            file=file,
+            column="hour",
+            row=row,
+            mend="Give hours from 0 to 23",
+        )
     lines: list[planning.Line] = []
+    from_nothing: list[str] = []
     moved: list[tuple[float, str]] = []
     points = table.select(campaign.alias("campaign"), hour.alias("hour"), "spend", "value")
     for (name, at), rows in points.group_by("campaign", "hour", maintain_order=True):
@@ -221,17 +258,40 @@ def _given_curves(
         except DataError as error:
             raise DataError(f"{where}: {error.problem}", file=file, mend=_mend(settings, error)) from error
         lines.append(planning.Line(str(name), int(str(at)), curve))
+        if spend.min() > 0:
+            from_nothing.append(where)
         if (largest := float(value.max())) > 0:
             moved.append((float(np.abs(curve(spend) - value).max()) / largest, where))
+    notes: tuple[str, ...] = ()
+    if "campaign" not in table.columns:
+        notes += ("The table tells no campaigns apart: the plan is for one.",)
+    if from_nothing:
+        notes += (
+            f"{len(from_nothing)} of {len(lines)} curves have no point at a spend of 0 and are taken to "
+            f"bring nothing there ({from_nothing[0]}).",
+        )
     changed = [one for one in moved if one[0] > _MOVED]
     if not changed:
-        return lines, ()
+        return lines, notes
     by, where = max(changed)
     what = (
         "not concave and were made so" if settings.fit == "concave" else f"fitted by the {settings.fit} form"
     )
     return lines, (
         f"{len(changed)} of {len(lines)} curves were {what}; the largest change is {by:.1%} ({where}).",
+        *notes,
+    )
+
+
+def _at_the_end(plan: planning.BudgetPlan, lines: Sequence[planning.Line]) -> tuple[str, ...]:
+    """Which given curves are planned at their last point."""
+    spends = zip(plan.lines["spend"].to_list(), lines, strict=True)
+    ends = [line for spend, line in spends if 0 < line.curve.largest_spend <= spend * (1 + _MOVED)]
+    if not ends:
+        return ()
+    return (
+        f"{len(ends)} of {len(lines)} curves are planned at the largest spend that was given (campaign "
+        f"{ends[0].campaign}, hour {ends[0].hour}): what more would bring is unknown and counts as nothing.",
     )
 
 
@@ -266,26 +326,36 @@ def _curves_of_auctions(
     best = value.argmax(axis=1)
     campaign, column = _campaign_of(table, best, settings.campaign, file)
     if column is None:
-        notes += ("The log tells no campaigns apart: the plan is for one.",)
-    hour, days = np.zeros(table.height, np.int64), 1
+        notes += (_no_campaigns(table.columns),)
+    hour, times = np.zeros(table.height, np.int64), np.ones(HOURS)
     if "timestamp" in table.columns:
         time = table["timestamp"].to_numpy().astype(np.float64)
-        hour = (time % DAY // HOUR).astype(np.int64)
-        days = max(1, round((time[-1] - time[0]) / DAY))
+        hour, coverage = (time % DAY // HOUR).astype(np.int64), Coverage.of(time)
+        # An hour of the day that the log never covers whole is planned as it was logged.
+        times = np.maximum(coverage.times(coverage.hour % HOURS, HOURS), 1.0)
+        notes += coverage.notes()
+        if coverage.days > 1:
+            notes += (f"The log is of {coverage.days} days; the plan is for the average one.",)
     else:
         notes += ("The log has no times: the plan is for one hour, 0, that stands for all.",)
-    if days > 1:
-        notes += (f"The log is of {days} days; the plan is for the average one.",)
     worth, price = value[np.arange(len(best)), best], table["market_price"].to_numpy().astype(np.float64)
     places = pl.DataFrame({"campaign": campaign, "hour": hour}).with_row_index("row")
     lines = [
-        planning.Line(name, at, auction_curve(worth[rows], price[rows], settings.knots).scaled(1 / days))
+        planning.Line(name, at, auction_curve(worth[rows], price[rows], settings.knots).scaled(1 / times[at]))
         for name, at, rows in (
             (str(key[0]), int(str(key[1])), part["row"].to_numpy())
             for key, part in places.sort("campaign", "hour").group_by("campaign", "hour", maintain_order=True)
         )
     ]
     return lines, notes
+
+
+def _no_campaigns(names: Sequence[str]) -> str:
+    """That the log has none of the columns that tell campaigns apart, and which it may have meant."""
+    said = "The log tells no campaigns apart: the plan is for one"
+    schema = LogSchema("auction log", tuple(Column(name, "id", "") for name in CAMPAIGN_COLUMNS))
+    near = list(near_misses(schema, names))
+    return f"{said}. If column '{near[0]}' does, give --campaign {near[0]}." if near else f"{said}."
 
 
 def _campaign_of(

@@ -116,12 +116,15 @@ def joined_curve(curves: Sequence[ResponseCurve], knots: int = 100) -> ResponseC
 def fit_curve(spend: Floats, value: Floats, shape: Shape = "concave", knots: int = 20) -> ResponseCurve:
     """The curve nearest to n observed points by least squares, up to the largest spend seen.
 
+    Where no point is at a spend of 0, nothing is taken to be had for nothing: f(0) = 0.
+
     - `concave`: of all concave curves that do not fall, f(s) = a + Σ_j b_j min(s, s_j) with a, b ≥ 0 and
       the observed spends for knots; points that already lie on such a curve stay where they are.
     - `log`: a · log(1 + s/b).
     - `hill`: a · s^h / (s^h + k^h) with h ≤ 1, above which it would not be concave.
 
-    The last two are cut into straight pieces, whose ends lie on the curve.
+    The last two are cut into straight pieces, whose ends lie on the curve, with one from 0 to the least spend
+    seen.
 
     Args:
         spend, value: [n], at least 0, in any order; a spend may be there more than once.
@@ -143,13 +146,17 @@ def fit_curve(spend: Floats, value: Floats, shape: Shape = "concave", knots: int
     if shape == "concave":
         at = np.unique(np.concatenate(([0.0], x)))
         design = np.minimum(x[:, None], at[None, 1:])
-        weights, _ = nnls(np.column_stack([np.ones(len(x)), design]), y)
+        level = np.full(len(x), float((x == 0).any()))
+        weights, _ = nnls(np.column_stack([level, design]), y)
         fitted = weights[0] + np.minimum(at[:, None], at[1:]) @ weights[1:]
         bends = np.concatenate(([True], weights[1:-1] > 0, [True]))
         return ResponseCurve(at[bends] * largest, fitted[bends] * highest)
     form = _parametric(x, y, shape)
-    # Equal steps of a power: the pieces are short where these curves bend most, near 0.
-    at = np.linspace(0.0, 1.0, 1000) ** 4
+    # Equal steps of a power: the pieces are short where these curves bend most, near 0. Below the least
+    # spend seen the data do not tell a steep curve from a step, which would bring something for nothing.
+    least = float(x[x > 0].min())
+    at = np.concatenate(([0.0], least + (1.0 - least) * np.linspace(0.0, 1.0, 1000) ** 4))
+    at = np.unique(at)
     return _thinned(at * largest, form(at) * highest, knots)
 
 

@@ -13,7 +13,7 @@ from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, _canvas, _colour, _draw
 
 # More campaigns than colours are told apart are drawn as one.
-_DRAWN = 6
+DRAWN = 6
 _OTHERS = "others"
 
 
@@ -44,12 +44,12 @@ def response_figure(curves: Mapping[str, ResponseCurve], campaigns: pl.DataFrame
     chosen = {
         name: (spend, value) for name, spend, value in campaigns.select("campaign", "spend", "value").rows()
     }
-    for index, (name, curve) in enumerate(list(curves.items())[:_DRAWN]):
+    for index, (name, curve) in enumerate(list(curves.items())[:DRAWN]):
         axes.plot(curve.spend, curve.value, color=_colour(index), label=name)
         axes.plot(*chosen[name], "o", color=_colour(index), markersize=6)
     axes.set(xlabel="spend", ylabel="expected value", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    more = f" The {_DRAWN} that spend the most." if len(curves) > _DRAWN else ""
+    more = f" The {DRAWN} that spend the most." if len(curves) > DRAWN else ""
     return _draw("curves", f"What each campaign can buy; the points are the plan's.{more}", canvas)
 
 
@@ -62,12 +62,12 @@ def day_figure(lines: pl.DataFrame, campaigns: list[str]) -> Figure:
     """
     canvas, (axes,) = _canvas(7.0, 3.4)
     hours = np.unique(lines["hour"].to_numpy())
-    drawn = campaigns[:_DRAWN]
+    drawn = campaigns[:DRAWN]
     named = lines.with_columns(
         pl.when(pl.col("campaign").is_in(drawn)).then("campaign").otherwise(pl.lit(_OTHERS))
     )
     below = np.zeros(len(hours))
-    for index, name in enumerate([*drawn, _OTHERS] if len(campaigns) > _DRAWN else drawn):
+    for index, name in enumerate([*drawn, _OTHERS] if len(campaigns) > DRAWN else drawn):
         of_name = named.filter(campaign=name)
         spend = np.array([of_name.filter(hour=int(hour))["spend"].sum() for hour in hours])
         colour = _colour(index) if name != _OTHERS else _GREY

@@ -10,6 +10,7 @@ from ctrkit.schema.features import (
     SequenceFeature,
 )
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
+from ctrkit.schema.names import ClosedSchema, near_misses
 
 __all__ = [
     "AUCTION_LOG",
@@ -19,10 +20,12 @@ __all__ = [
     "TRUTH_PREFIX",
     "CandidateSpec",
     "CategoricalFeature",
+    "ClosedSchema",
     "Column",
     "FeatureSpec",
     "LogSchema",
     "NumericFeature",
     "SequenceFeature",
     "check_column",
+    "near_misses",
 ]

@@ -108,6 +108,11 @@ def test_a_model_scores_the_candidates_and_their_advertiser_is_the_campaign(
     assert not any("not calibrated" in note for note in result.notes)
 
 
+NOTHING_FOR_NOTHING = (
+    "2 of 2 curves have no point at a spend of 0 and are taken to bring nothing there (campaign a, hour 0)."
+)
+
+
 def curves(**columns: list[object]) -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -124,7 +129,7 @@ def test_given_curves(tmp_path: Path) -> None:
     result = ctrkit.plan_budget(5.0, curves=curves(), out=tmp_path)
     assert result.plan.value == pytest.approx(4 + 2 + 3 + 1)
     assert result.plan.budget_price == pytest.approx(1.0)
-    assert result.notes == ()
+    assert result.notes == (NOTHING_FOR_NOTHING,)
     limited = ctrkit.plan_budget(5.0, curves=curves(), out=tmp_path, overrides=["maximum={a: 1.5}"])
     assert dict(limited.plan.by_campaign().select("campaign", "spend").rows()) == pytest.approx(
         {"a": 1.5, "b": 3.5}
@@ -140,7 +145,8 @@ def test_curves_that_are_not_concave_are_made_so_and_told_or_refused(tmp_path: P
     assert "campaign a" in result.notes[0]
     with pytest.raises(DataError, match="campaign a, hour 0: the curve is not concave: after spend 1"):
         ctrkit.plan_budget(3.0, curves=bent, out=tmp_path, overrides=["fit=none"])
-    assert ctrkit.plan_budget(3.0, curves=curves(), out=tmp_path, overrides=["fit=none"]).notes == ()
+    unbent = ctrkit.plan_budget(3.0, curves=curves(), out=tmp_path, overrides=["fit=none"])
+    assert unbent.notes == (NOTHING_FOR_NOTHING,)
 
 
 @pytest.mark.parametrize("fit", ["log", "hill"])
@@ -151,9 +157,105 @@ def test_fitted_forms(fit: str, tmp_path: Path) -> None:
 
 
 def test_a_budget_above_everything_says_that_it_does_not_bind(tmp_path: Path) -> None:
-    result = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path)
-    assert result.notes == ("The budget does not bind: all there is to buy costs 7.",)
+    table = log()
+    result = ctrkit.plan_budget(1e6, auctions=table, out=tmp_path)
+    assert (
+        f"The budget does not bind: all there is to buy costs {table['market_price'].sum():g}."
+        in result.notes
+    )
     assert "More budget would be worth nothing" in result.report().answer
+
+
+def test_beyond_the_last_point_nothing_is_known(tmp_path: Path) -> None:
+    result = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path)
+    assert result.plan.spend == pytest.approx(7.0)
+    assert (
+        "2 of 2 curves are planned at the largest spend that was given (campaign a, hour 0)"
+        in result.notes[1]
+    )
+    assert "What more budget would be worth is unknown" in result.report().answer
+    short = ctrkit.plan_budget(4.0, curves=curves(), out=tmp_path)
+    assert short.notes == (NOTHING_FOR_NOTHING,)
+
+
+def test_a_curve_of_one_point_costs_what_it_brought(tmp_path: Path) -> None:
+    points = pl.DataFrame({"campaign": ["a", "b"], "spend": [40.0, 50.0], "value": [10.0, 20.0]})
+    result = ctrkit.plan_budget(60.0, curves=points, out=tmp_path)
+    assert result.plan.value == pytest.approx(20 + 10 * 10 / 40)
+    assert result.plan.spend == pytest.approx(60.0)
+    # Who says that something is had for nothing is believed.
+    free = pl.concat([points, pl.DataFrame({"campaign": ["a"], "spend": [0.0], "value": [4.0]})])
+    result = ctrkit.plan_budget(60.0, curves=free, out=tmp_path)
+    assert result.plan.value == pytest.approx(20 + 4 + 6 * 10 / 40)
+    assert "1 of 2 curves have no point at a spend of 0" in result.notes[0]
+
+
+@pytest.mark.parametrize("fit", ["concave", "log", "hill"])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_curve_brings_something_for_nothing(fit: str, seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 6))
+    points = pl.DataFrame({"spend": rng.integers(1, 9, n) * 1.0, "value": rng.integers(0, 9, n) * 1.0})
+    result = ctrkit.plan_budget(1e-6, curves=points, out=tmp_path, overrides=[f"fit={fit}"])
+    assert result.plan.value <= 9e-6 * (1 + 1e-9)  # no point is better than 9 for 1
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ({"campaign": "Campaign"}, "Did you mean 'campaign'"),
+        ({"campaign": "camp"}, "Did you mean 'campaign'"),
+        ({"campaign": "advertiser"}, "Known are: campaign"),
+        ({"hour": "hours"}, "Did you mean 'hour'"),
+        ({"hour": "Hour of day"}, "Known are"),
+    ],
+)
+def test_a_name_that_is_not_read_is_refused(names: dict[str, str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a table of response curves has no such column") as error:
+        ctrkit.plan_budget(5.0, curves=curves(hour=[0, 0, 0, 0, 0]).rename(names), out=tmp_path)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("hour", [24, 25, -1, 1.5, None])
+def test_hours_that_no_day_has(hour: float | None, tmp_path: Path) -> None:
+    hours = pl.Series("hour", [0, 0, hour, 1, 1], pl.Float64, strict=False)
+    with pytest.raises(DataError) as error:
+        ctrkit.plan_budget(5.0, curves=curves().with_columns(hours), out=tmp_path)
+    assert (error.value.column, error.value.row) == ("hour", 2)
+
+
+def test_a_log_with_gaps_and_an_incomplete_day_is_planned_by_what_it_covers(tmp_path: Path) -> None:
+    """Every hour is like every other: 20 auctions, each worth .02 at a price of 1, all bought."""
+    hour = pl.DataFrame({"timestamp": np.arange(20) * 180.0 + 90})
+    whole = [day * 24 + h for day in (0, 4) for h in range(24)]
+    for hours in (whole, whole[:30], [*whole[:10], *whole[15:]], range(6), [*range(24), *range(480, 500)]):
+        rows = pl.concat([hour + h * 3600.0 for h in hours])
+        table = rows.with_columns(market_price=1.0, pctr=0.02)
+        result = ctrkit.plan_budget(1e6, auctions=table, out=tmp_path)
+        by_hour = result.plan.by_hour()
+        assert by_hour["hour"].to_list() == sorted({h % 24 for h in hours})
+        np.testing.assert_allclose(by_hour["spend"], 20.0, rtol=1e-12)
+        np.testing.assert_allclose(by_hour["value"], 0.4, rtol=1e-12)
+    assert "19 of 21 days have no auctions and are taken for gaps in the log." in result.notes
+    assert "The log is of 2 days; the plan is for the average one." in result.notes
+
+
+def test_many_campaigns_are_shown_in_part_and_planned_in_whole(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(1000)]
+    points = pl.DataFrame({"campaign": names, "spend": np.arange(1.0, 1001.0), "value": 1.0})
+    result = ctrkit.plan_budget(2e6, curves=points, out=tmp_path)
+    table = result.report().tables[0]
+    assert table.title == "Campaigns, the 20 of 1,000 that spend the most; all are in allocation.csv"
+    spends = [float(row[1].replace(",", "")) for row in table.rows]
+    assert len(spends) == 20
+    assert spends == sorted(spends, reverse=True)
+    assert pl.read_csv(tmp_path / "allocation.csv").height == len(result.to_pandas()) == 1000
+    assert sum(file.stat().st_size for file in (tmp_path / "figures").iterdir()) < 1e6
+
+
+def test_a_column_that_may_be_meant_for_campaigns_is_told(tmp_path: Path) -> None:
+    result = ctrkit.plan_budget(100.0, auctions=log().rename({"advertiser": "Campaign"}), out=tmp_path)
+    assert any("If column 'Campaign' does, give --campaign Campaign." in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

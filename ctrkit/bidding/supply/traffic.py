@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.bidding.auctions import DAY, HOUR
+from ctrkit.bidding.coverage import Coverage
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.metrics.checks import as_column
 
@@ -57,8 +58,8 @@ class TrafficShape:
     def of(cls, timestamps: ArrayLike, period: str = "day") -> Self:
         """The shape of a log: auctions of each hour, divided by how much of such hours the log covers.
 
-        The log is taken to begin and end half a mean gap before its first and after its last auction, so that
-        an hour of which it covers a few seconds does not count as a whole one.
+        An hour of which it covers a few seconds does not count as a whole one, and a gap not at all, see
+        `Coverage`.
 
         Args:
             timestamps: [n], unix seconds in any order.
@@ -71,22 +72,18 @@ class TrafficShape:
         if period not in HOURS:
             raise ConfigError(f"there is no traffic shape of a '{period}'", mend=nearest(period, HOURS))
         moments, size = as_column(timestamps, "timestamp"), HOURS[period]
-        first, last = float(moments.min()), float(moments.max())
-        if first == last:
+        if moments.min() == moments.max():
             raise DataError("all auctions are of one moment, so traffic has no shape", column="timestamp")
-        margin = (last - first) / (len(moments) - 1) / 2
-        first, last = first - margin, last + margin
-        hour = np.arange(np.floor(first / HOUR), np.ceil(last / HOUR))
-        covered = np.minimum(last, (hour + 1) * HOUR) - np.maximum(first, hour * HOUR)
-        seconds = np.bincount(_slot(hour, size), weights=covered, minlength=size)
-        if not (seconds > 0).all():
+        coverage = Coverage.of(moments)
+        place = _slot(coverage.hour, size)
+        times = coverage.times(place, size)
+        if not (times > 0).all():
             raise DataError(
-                f"the log covers {int((seconds > 0).sum())} of the {size} hours of a {period}",
+                f"the log covers {int((times > 0).sum())} of the {size} hours of a {period}",
                 column="timestamp",
                 mend="Give a longer log" + (", or fit the shape of a day" if period == "week" else ""),
             )
-        count = np.bincount(_slot(np.floor(moments / HOUR), size), minlength=size)
-        return cls(count / seconds)
+        return cls(np.bincount(place, coverage.auctions, minlength=size) / (times * HOUR))
 
     def moments(self, share: ArrayLike, start: float, days: float = 1.0) -> Floats:
         """When these shares of the traffic of a span have passed, of any shape.
