@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from ctrkit.errors import InputError, RunError
+from ctrkit.names import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,19 @@ class Output:
         from rich.console import Console
 
         # Tables piped into a file keep their columns instead of being cut at 80 characters.
-        return Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, highlight=False)
+        # Names of the data are no markup: `[red]shoes` is called so.
+        return Console(
+            stderr=stderr,
+            width=None if sys.stdout.isatty() else 120,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+
+def tell(text: object) -> None:
+    """Say something to the person, on stderr: all that commands say beside their results."""
+    typer.echo(visible(str(text), lines=True), err=True)
 
 
 def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
@@ -89,7 +102,7 @@ def _print(console: Console, result: Result, where: str | None) -> None:
     if report.answer:
         console.print(report.answer, style="bold")
     if where is not None:
-        console.print(where)
+        console.print(visible(where))
 
 
 @contextmanager
@@ -101,10 +114,17 @@ def _progress(output: Output) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=output.console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=visible(what)
+        )
 
 
 @contextmanager
@@ -112,21 +132,21 @@ def _errors(output: Output) -> Iterator[None]:
     """Exit 2 for wrong input, 1 for a failure at run time, 130 for Ctrl-C; warnings as one line each."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        tell(f"warning: {message}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show
         try:
             yield
         except KeyboardInterrupt:
-            typer.echo("stopped", err=True)
+            tell("stopped")
             raise typer.Exit(130) from None
         except Exception as error:
             if output.debug:
                 raise
             if isinstance(error, (InputError, RunError)):
-                typer.echo(f"error: {error}", err=True)
+                tell(f"error: {error}")
             else:
                 name = type(error).__name__
-                typer.echo(f"error: {name}: {error} (run again with --debug for the traceback)", err=True)
+                tell(f"error: {name}: {error} (run again with --debug for the traceback)")
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None

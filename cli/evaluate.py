@@ -54,5 +54,5 @@ def evaluate(
     common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
     if gate and broken:
         for reason in broken:
-            typer.echo(f"gate broken: {reason}", err=True)
+            common.tell(f"gate broken: {reason}")
         raise typer.Exit(1)

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema", "data", "metrics",
-    "nn", "models", "artifact", "training", "calibration", "evaluation", "policies", "explanations", "ope",
-    "bidding", "experiments", "serving", "reports", "api", "cli",
+    "errors", "names", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema", "data",
+    "metrics", "nn", "models", "artifact", "training", "calibration", "evaluation", "policies",
+    "explanations", "ope", "bidding", "experiments", "serving", "reports", "api", "cli",
 )  # fmt: skip
 WITHOUT_TORCH = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")
 

@@ -62,8 +62,11 @@ def write_run(folder: str | os.PathLike[str], command: str, config: dict[str, An
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), home / "config.yaml")
     for earlier in (home / "figures").glob("*.svg"):  # of a run into the same folder, which showed more
         earlier.unlink()
+    names: dict[str, int] = {}
     for figure in report.figures:
-        write_text(figure.svg, home / "figures" / f"{figure.name}.svg")
+        names[figure.name] = names.get(figure.name, 0) + 1
+        again = f"_{names[figure.name]}" if names[figure.name] > 1 else ""
+        write_text(figure.svg, home / "figures" / f"{figure.name}{again}.svg")
     write_text(to_html(report), home / "report.html")
     write_json({"command": command, **result.to_dict()}, home / MARKER)
     return home

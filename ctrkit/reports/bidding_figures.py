@@ -18,8 +18,7 @@ from ctrkit.bidding.regret import PARTS, RegretSplit
 from ctrkit.bidding.repeats import Repeats
 from ctrkit.bidding.sweep import OPTIMUM
 from ctrkit.reports.document import Figure
-from ctrkit.reports.evaluation_figures import _plain, _quiet
-from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _colour
+from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _colour, _draw, _label
 
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
 _LABEL = 30
@@ -62,7 +61,7 @@ def spend_curves(
     axes.set(xlabel="share of auctions", ylabel="money spent", xlim=(0, 1), ylim=(0, 1.05 * budget))
     _legend(axes)
     against = "even line" if plan is None else "plan"
-    return _quiet("spend", f"Spend against the {against}; none passes the budget.", canvas)
+    return _draw("spend", f"Spend against the {against}; none passes the budget.", canvas)
 
 
 def multiplier_paths(paths: Mapping[str, NDArray[np.float64]], optimum: float | None) -> Figure:
@@ -91,7 +90,7 @@ def multiplier_paths(paths: Mapping[str, NDArray[np.float64]], optimum: float | 
         axes.set_yscale("log")
         _label_decades(axes.yaxis, *axes.get_ylim())
     _legend(axes)
-    return _quiet("multiplier", caption, canvas)
+    return _draw("multiplier", caption, canvas)
 
 
 def win_rate_figure(events: pl.DataFrame) -> Figure:
@@ -122,7 +121,7 @@ def win_rate_figure(events: pl.DataFrame) -> Figure:
         axes.set(xlabel="share of auctions", xlim=(0, 1))
     _legend(axes)
     by = "hour of the day" if has_hours else f"part of the stream, {_PIECES} in all"
-    return _quiet("win_rate", f"Share of auctions won by {by}.", canvas)
+    return _draw("win_rate", f"Share of auctions won by {by}.", canvas)
 
 
 def landscape_figure(events: pl.DataFrame) -> Figure:
@@ -170,7 +169,7 @@ def landscape_figure(events: pl.DataFrame) -> Figure:
     _legend(panels[1])
     free = float((market <= 0).mean())
     beside = f" {free:.1%} of the market prices are 0 and not drawn." if free >= 0.0005 else ""
-    return _quiet(
+    return _draw(
         "landscape", f"Market prices beside the bids above 0, and beside what wins cost.{beside}", canvas
     )
 
@@ -205,7 +204,7 @@ def exploration_figure(events: pl.DataFrame) -> Figure:
     axes.yaxis.set_major_formatter(_PERCENT)
     _legend(axes)
     money = f" Of all money spent: {', '.join(told)}." if told else ""
-    return _quiet("exploration", f"{caption}{money}", canvas)
+    return _draw("exploration", f"{caption}{money}", canvas)
 
 
 def value_by_budget_figure(table: pl.DataFrame) -> Figure:
@@ -238,7 +237,7 @@ def value_by_budget_figure(table: pl.DataFrame) -> Figure:
     left.set(ylabel="value bought")
     right.set(ylabel="value for a unit of money more")
     _legend(right)
-    return _quiet("value_by_budget", caption, canvas)
+    return _draw("value_by_budget", caption, canvas)
 
 
 def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
@@ -264,7 +263,7 @@ def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
     room = 0.012 * widest
     for place, end, split in zip(places, right, splits.values(), strict=True):
         axes.text(end + room, place, f"{split.total / optimum:.1%}", va="center", fontsize=9)
-    axes.set_yticks(places, [_plain(name, _LABEL) for name in splits])
+    axes.set_yticks(places, [_label(name, _LABEL) for name in splits])
     axes.set(
         xlabel="lost, as a share of the optimum's value", xlim=(1.05 * float(left.min()), 1.12 * widest),
         ylim=(-0.6, len(splits) - 0.4),
@@ -275,7 +274,7 @@ def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
     axes.grid(axis="y", visible=False)
     if drawn:
         _legend(axes)
-    return _quiet("regret", "Value lost against the hindsight optimum, by cause.", canvas)
+    return _draw("regret", "Value lost against the hindsight optimum, by cause.", canvas)
 
 
 def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
@@ -312,7 +311,7 @@ def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
             filled = name == repeats.reference or (name, kpi) in apart
             face = colour if filled else "white"
             axes.plot(mean.value, place, "o", color=colour, markerfacecolor=face, markersize=6)
-        labels = [_plain(name, _LABEL) for name in repeats.means] if not column else [""] * len(places)
+        labels = [_label(name, _LABEL) for name in repeats.means] if not column else [""] * len(places)
         axes.set_yticks(places, labels)
         axes.set(ylim=(-0.6, len(places) - 0.4))
         axes.set_title(kpi.replace("_", " "), fontsize=11)
@@ -320,7 +319,7 @@ def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(_NUMBER)
         axes.grid(axis="y", visible=False)
-    return _quiet("kpis", caption, canvas)
+    return _draw("kpis", caption, canvas)
 
 
 def _label_decades(axis: Axis, low: float, high: float) -> None:
@@ -342,13 +341,13 @@ def _nothing(name: str, caption: str, says: str) -> Figure:
     canvas, (axes,) = _canvas(7.8, 0.6)
     axes.set_axis_off()
     axes.text(0.0, 0.5, says, va="center", transform=axes.transAxes)
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def _line(index: int, name: str) -> dict[str, Any]:
     """Colour and label of a strategy's line; dashes tell those apart that have a colour in common."""
     dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
-    return {"color": _colour(index), "linestyle": dashes, "label": _plain(name, _LABEL)}
+    return {"color": _colour(index), "linestyle": dashes, "label": _label(name, _LABEL)}
 
 
 def _legend(axes: Axes) -> None:

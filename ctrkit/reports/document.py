@@ -1,9 +1,16 @@
-"""A report as plain data, and as one HTML file that opens offline."""
+"""A report as plain data, and as one HTML file that opens offline.
+
+Much of a report's text came with the data. Whatever is made here holds nothing that a terminal or a browser
+would follow unseen, and no name of a figure leaves its folder.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from urllib.parse import quote
+
+from ctrkit.names import file_name, visible
 
 
 @dataclass(frozen=True)
@@ -14,14 +21,22 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    def __post_init__(self) -> None:
+        _set(self, title=visible(self.title), header=tuple(map(visible, self.header)))
+        _set(self, rows=tuple(tuple(map(visible, row)) for row in self.rows))
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as SVG text, with the sentence that says what it shows."""
+    """A picture as SVG text, with the sentence that says what it shows; its name is that of a file."""
 
     name: str
     caption: str
     svg: str
+
+    def __post_init__(self) -> None:
+        _set(self, name=file_name(self.name), caption=visible(self.caption))
+        _set(self, svg=visible(self.svg, lines=True))
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,10 @@ class Report:
     notes: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     details: tuple[Table, ...] = ()
+
+    def __post_init__(self) -> None:
+        _set(self, title=visible(self.title), answer=visible(self.answer, lines=True))
+        _set(self, notes=tuple(visible(note, lines=True) for note in self.notes))
 
 
 _STYLE = """
@@ -85,7 +104,7 @@ def _body(report: Report) -> str:
         parts.append(f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>")
     parts += [_table(table) for table in report.details]
     parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
-    parts += [f'<p><a href="{escape(path)}">{escape(text)}</a></p>' for text, path in report.links]
+    parts += [f'<p><a href="{quote(path)}">{escape(text)}</a></p>' for text, path in report.links]
     return "\n".join(parts)
 
 
@@ -94,3 +113,8 @@ def _table(table: Table) -> str:
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in table.rows)
     caption = f"<caption>{escape(table.title)}</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
+
+
+def _set(frozen: object, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ctrkit.evaluation.drift import DRIFTED, WATCH, Drift
@@ -17,7 +15,7 @@ from ctrkit.evaluation.scores import ScoreDistribution
 from ctrkit.evaluation.slices import Slice
 from ctrkit.metrics import Interval, Reliability
 from ctrkit.reports.document import Figure
-from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw
+from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw, _label
 
 # The colours of the heat map end where predictions are twice, or half, what is observed.
 _FAR = 2.0
@@ -39,7 +37,7 @@ def reliability_figure(name: str, task: str, diagrams: Mapping[str, Reliability]
             bins.predicted, bins.observed, np.clip(spread, 0.0, None), fmt="o", markersize=4,
             color=COLOURS[0], ecolor=COLOURS[5], elinewidth=1.2, label="bins, with interval",
         )  # fmt: skip
-        axes.set(xlabel="mean predicted probability", ylabel="observed rate", title=_plain(model, 40))
+        axes.set(xlabel="mean predicted probability", ylabel="observed rate", title=_label(model, 40))
         axes.set(xlim=(0, top), ylim=(0, top))
         counts = axes.twinx()
         counts.vlines(bins.predicted, 0, bins.count, color=_GREY, alpha=0.35, linewidth=5, zorder=0)
@@ -72,7 +70,7 @@ def gain_figure(name: str, task: str, gains: Mapping[str, Gain]) -> Figure:
     """Cumulative gain and lift, one line a model."""
     canvas, (left, right) = _canvas(8.4, 3.6, columns=2)
     for index, (model, gain) in enumerate(gains.items()):
-        label = _plain(model, 40)
+        label = _label(model, 40)
         left.plot(gain.share, gain.gain, color=COLOURS[index % len(COLOURS)], label=label)
         held = gain.share > 0
         lift = gain.gain[held] / gain.share[held]
@@ -110,11 +108,11 @@ def field_heat_map(
         for column, (value, found, beyond) in enumerate(values):
             dark = abs(float(colours[row, column])) > 0.45 * np.log(_FAR) / np.log(2)
             axes.text(
-                column + 0.5, row + 0.5, f"{_plain(value, _LABEL)}\n{found.value:.2f}{'*' if beyond else ''}",
+                column + 0.5, row + 0.5, f"{_label(value, _LABEL)}\n{found.value:.2f}{'*' if beyond else ''}",
                 ha="center", va="center", fontsize=7, color="white" if dark else "#1c2430",
                 fontweight="bold" if beyond else "normal",
             )  # fmt: skip
-    axes.set_yticks(np.arange(len(shown)) + 0.5, [_plain(field, 24) for field in shown])
+    axes.set_yticks(np.arange(len(shown)) + 0.5, [_label(field, 24) for field in shown])
     axes.set_xticks([])
     axes.invert_yaxis()
     axes.grid(visible=False)
@@ -122,7 +120,7 @@ def field_heat_map(
     bar.ax.set_yticklabels(["≤ 0.5", "0.7", "1", "1.4", "≥ 2"])
     bar.set_label("PCOC")
     caption = f"Predicted over observed of {task} by field and value; * is miscalibrated beyond noise."
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def slice_figure(name: str, task: str, title: str, slices: Sequence[Slice], metrics: Sequence[str]) -> Figure:
@@ -141,9 +139,9 @@ def slice_figure(name: str, task: str, title: str, slices: Sequence[Slice], metr
         if metric in ("pcoc", "normalized_entropy"):
             axes.axhline(1, color=_GREY, linewidth=1, linestyle="--")
         axes.set(title=metric.replace("_", " "), xlim=(-0.5, len(slices) - 0.5))
-        names = [_plain(one.name, _LABEL) for one in slices]
+        names = [_label(one.name, _LABEL) for one in slices]
         axes.set_xticks(range(len(slices)), names, rotation=30, ha="right", fontsize=8)
-    return _quiet(name, f"Metrics of {task} by {title}, rarest first, with intervals.", canvas)
+    return _draw(name, f"Metrics of {task} by {title}, rarest first, with intervals.", canvas)
 
 
 def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
@@ -157,11 +155,11 @@ def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
     for limit, label in ((WATCH, "watch"), (DRIFTED, "drifted")):
         axes.axvline(limit, color=_GREY, linewidth=1, linestyle="--")
         axes.annotate(label, (limit, 1.0), xycoords=("data", "axes fraction"), fontsize=8, color=_GREY)
-    axes.set_yticks(places, [_plain(one.column, 28) for one in shown])
+    axes.set_yticks(places, [_label(one.column, 28) for one in shown])
     axes.set(xlabel="population stability index", xlim=(0, max(0.3, 1.05 * max(d.psi for d in shown))))
     axes.grid(axis="y", visible=False)
     axes.legend(frameon=False, loc="lower right")
-    return _quiet("drift", "Drift from training to evaluated rows, by column.", canvas)
+    return _draw("drift", "Drift from training to evaluated rows, by column.", canvas)
 
 
 def difference_figure(name: str, task: str, rows: Sequence[tuple[str, Interval]]) -> Figure:
@@ -182,18 +180,5 @@ def _intervals(axes: Axes, labels: Sequence[str], found: Sequence[Interval]) -> 
     )
     spread = np.clip(np.stack([value - low, high - value]), 0.0, None)
     axes.errorbar(value, places, xerr=spread, fmt="o", color=COLOURS[0], markersize=5, capsize=3)
-    axes.set_yticks(places, [label.replace("_", " ") for label in labels])
+    axes.set_yticks(places, [_label(label.replace("_", " ")) for label in labels])
     axes.grid(axis="y", visible=False)
-
-
-def _quiet(name: str, caption: str, canvas: Canvas) -> Figure:
-    """Draw text that came with the data: letters that the font lacks are the viewer's to find."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        return _draw(name, caption, canvas)
-
-
-def _plain(text: str, most: int) -> str:
-    """Text of the data for a label: cut to fit, and no formula where it holds dollar signs."""
-    cut = text if len(text) <= most else text[: most - 1] + "…"
-    return cut.replace("$", r"\$")

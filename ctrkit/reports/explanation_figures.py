@@ -18,21 +18,20 @@ from ctrkit.explanations import (
     RowExplanation,
 )
 from ctrkit.reports.document import Figure
-from ctrkit.reports.figures import _GREY, _SETTINGS, COLOURS, _canvas, _draw
+from ctrkit.reports.figures import _GREY, _SETTINGS, COLOURS, _canvas, _draw, _label
 
 # Bars of a row; what is smaller is drawn as one.
 _BARS = 12
 _CURVES = 40
 # Points of a map that are named in it, at most.
 _NAMED = 40
-_LABEL = 34
 
 
 def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
     """A row's probability from the base to the final, one signed bar a feature or past event."""
     kept = told.contributions[:_BARS]
     rest = told.contributions[_BARS:]
-    bars = [(_cut(f"{step.feature} = {step.value}"), step.logit) for step in kept]
+    bars = [(_label(f"{step.feature} = {step.value}"), step.logit) for step in kept]
     if rest:
         bars.append((f"{len(rest)} more", sum(step.logit for step in rest)))
     canvas, (axes,) = _canvas(8.0, 1.5 + 0.32 * len(bars))
@@ -77,7 +76,7 @@ def importance_figure(importance: Sequence[Importance], shares: Mapping[str, flo
         values, places, xerr=np.clip(spread, 0.0, None), fmt="o", color=COLOURS[0], markersize=5, capsize=3
     )
     axes[0].axvline(0.0, color=_GREY, linewidth=1.0)
-    axes[0].set_yticks(places, [_cut(one.feature) for one in ordered])
+    axes[0].set_yticks(places, [_label(one.feature) for one in ordered])
     axes[0].set(xlabel="fall of AUC when shuffled")
     if shares is not None:
         axes[1].barh(places, [shares[one.feature] for one in ordered], height=0.6, zorder=2, color=COLOURS[5])
@@ -103,8 +102,8 @@ def dependence_figure(name: str, found: Dependence, task: str) -> Figure:
         places = np.arange(len(found.values))
         axes.vlines(places, low, high, color=COLOURS[5], linewidth=4, alpha=0.5, label="80 % of rows")
         axes.plot(places, mean, "o", color=COLOURS[0], markersize=5, label="mean")
-        axes.set_xticks(places, [_cut(str(value), 14) for value in found.values], rotation=45, ha="right")
-    axes.set(xlabel=found.feature, ylabel=f"p({task})")
+        axes.set_xticks(places, [_label(str(value), 14) for value in found.values], rotation=45, ha="right")
+    axes.set(xlabel=_label(found.feature), ylabel=f"p({_label(task)})")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=2 if high.max() < 0.1 else 0))
     axes.legend(frameon=False)
     caption = f"Partial dependence of {task} on {found.feature}, over {len(found.curves):,} rows."
@@ -116,13 +115,19 @@ def gates_figure(gates: Sequence[FusionGate]) -> Figure:
     canvas, axes = _canvas(4.6 * len(gates), 3.2, columns=len(gates))
     for panel, gate in zip(axes, gates, strict=True):
         if isinstance(gate, FusionShares):
-            panel.bar(list(gate.shares), list(gate.shares.values()), zorder=2, color=COLOURS[0], width=0.6)
+            panel.bar(
+                [_label(name) for name in gate.shares],
+                list(gate.shares.values()),
+                zorder=2,
+                color=COLOURS[0],
+                width=0.6,
+            )
             panel.axhline(1.0 / len(gate.shares), color=_GREY, linewidth=1.0, linestyle="--", zorder=3)
             panel.set(ylabel="share in the mixture", ylim=(0, 1))
             panel.tick_params(axis="x", rotation=20)
         else:
             _histogram(panel, gate)
-        panel.set_title(_cut(gate.name), fontsize=9)
+        panel.set_title(_label(gate.name), fontsize=9)
     return _draw("fusion", "How the branches are fused; the dashed line is an even division.", canvas)
 
 
@@ -139,7 +144,10 @@ def map_figure(found: EmbeddingMap, task: str, *, by_frequency: bool = False) ->
         values, label = np.log10(found.rows.astype(np.float64)), "rows, as a power of ten"
     else:
         single = bool((found.rows == 1).all())
-        values, label = found.rate, f"predicted p({task})" if single else f"observed rate of {task}"
+        values, label = (
+            found.rate,
+            f"predicted p({_label(task)})" if single else f"observed rate of {_label(task)}",
+        )
     # Values that few rows have would stretch the scale until the others look alike.
     low, high = np.quantile(values, [0.02, 0.98])
     sizes = 8.0 + 60.0 * np.sqrt(found.rows / found.rows.max()) if found.rows.max() > 1 else 10.0
@@ -149,12 +157,8 @@ def map_figure(found: EmbeddingMap, task: str, *, by_frequency: bool = False) ->
         canvas.colorbar(dots, ax=axes, label=label)
     if len(found.names) <= _NAMED:
         for text, point in zip(found.names, found.points, strict=True):
-            axes.annotate(_cut(text, 14), tuple(point), (4, 3), textcoords="offset points", fontsize=8)
+            axes.annotate(_label(text, 14), tuple(point), (4, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="first direction", ylabel="second direction")
     kept = "" if found.explained is None else f", which keeps {found.explained:.0%} of the variance"
     what = "what the last layer reads of a row" if found.of == "hidden" else f"the embeddings of {found.of}"
     return _draw("embedding_map", f"A map of {what} by {found.method}{kept}.", canvas)
-
-
-def _cut(text: str, longest: int = _LABEL) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 
 from ctrkit.metrics import Reliability
+from ctrkit.names import cut, visible
 from ctrkit.reports.document import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -27,14 +30,26 @@ _SETTINGS: Any = {
     "axes.edgecolor": _GREY,
     "axes.grid": True,
     "grid.color": "#e4e8ed",
+    "text.parse_math": False,
 }
 
 
 def _draw(name: str, caption: str, canvas: Canvas) -> Figure:
+    """The figure. No text of it is a formula, dollar signs or not, and letters that the font lacks are the
+    viewer's to find."""
     text = io.StringIO()
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        for one in canvas.findobj(Text):
+            one.set_parse_math(False)
         canvas.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
     return Figure(name, caption, text.getvalue())
+
+
+def _label(text: str, most: int = 34) -> str:
+    """A name of the data as a label: cut to fit, and not left out of legends, as what begins with `_` is."""
+    shown = cut(visible(text), most) or "(no name)"
+    return f"\u200b{shown}" if shown.startswith("_") else shown  # a space without width
 
 
 def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list[Axes]]:
@@ -110,7 +125,7 @@ def forest_plot(
     axes.errorbar(
         values, places, xerr=np.clip(spread, 0.0, None), fmt="o", color=COLOURS[0], markersize=5, capsize=3
     )
-    axes.set_yticks(places, [row["label"] for row in rows])
+    axes.set_yticks(places, [_label(row["label"]) for row in rows])
     axes.set(xlabel="value a decision", ylim=(-0.7, len(rows) - 0.3))
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2, frameon=False)

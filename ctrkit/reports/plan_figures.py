@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctrkit.bidding.response import ResponseCurve
 from ctrkit.reports.document import Figure
-from ctrkit.reports.figures import _GREY, _canvas, _colour, _draw
+from ctrkit.reports.figures import _GREY, _canvas, _colour, _draw, _label
 
 # More campaigns than colours are told apart are drawn as one.
 DRAWN = 6
@@ -24,7 +24,7 @@ def allocation_figure(campaigns: pl.DataFrame) -> Figure:
     for shift, name, colour in ((0.19, "spend", _GREY), (-0.19, "value", _colour(0))):
         amounts = campaigns[name].to_numpy()
         axes.barh(places + shift, amounts / (amounts.sum() or 1.0), 0.36, color=colour, label=name)
-    axes.set_yticks(places, campaigns["campaign"].to_list())
+    axes.set_yticks(places, [_label(name) for name in campaigns["campaign"]])
     axes.xaxis.set_major_formatter(lambda part, _: f"{part:.0%}")
     axes.set(xlabel="part of the whole plan")
     axes.set_axisbelow(True)
@@ -45,7 +45,7 @@ def response_figure(curves: Mapping[str, ResponseCurve], campaigns: pl.DataFrame
         name: (spend, value) for name, spend, value in campaigns.select("campaign", "spend", "value").rows()
     }
     for index, (name, curve) in enumerate(list(curves.items())[:DRAWN]):
-        axes.plot(curve.spend, curve.value, color=_colour(index), label=name)
+        axes.plot(curve.spend, curve.value, color=_colour(index), label=_label(name))
         axes.plot(*chosen[name], "o", color=_colour(index), markersize=6)
     axes.set(xlabel="spend", ylabel="expected value", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -71,7 +71,7 @@ def day_figure(lines: pl.DataFrame, campaigns: list[str]) -> Figure:
         of_name = named.filter(campaign=name)
         spend = np.array([of_name.filter(hour=int(hour))["spend"].sum() for hour in hours])
         colour = _colour(index) if name != _OTHERS else _GREY
-        axes.bar(hours, spend, 0.8, bottom=below, color=colour, label=name)
+        axes.bar(hours, spend, 0.8, bottom=below, color=colour, label=_label(name))
         below = below + spend
     axes.set(xlabel="hour", ylabel="planned spend")
     axes.set_axisbelow(True)

@@ -14,8 +14,7 @@ from ctrkit.ope.segments import ColumnSegments
 from ctrkit.ope.timeline import RunningEstimate, TimelineResult
 from ctrkit.ope.weight_sketch import WeightSketch
 from ctrkit.reports.document import Figure
-from ctrkit.reports.evaluation_figures import _plain, _quiet
-from ctrkit.reports.figures import _GREY, COLOURS, _canvas
+from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw, _label
 
 _INK = "#1c2430"
 # An action whose policy share is this many times its logged share is named, where it matters.
@@ -29,7 +28,7 @@ def weight_figure(name: str, policy: str, weights: WeightSketch) -> Figure:
     canvas, (axes,) = _canvas(7.0, 3.3)
     if not weights.largest > 0:
         _say(axes, "All weights are 0" if weights.rows else "There are no rows")
-        return _quiet(name, f"Weights of {policy}: the log holds nothing that it would have done.", canvas)
+        return _draw(name, f"Weights of {policy}: the log holds nothing that it would have done.", canvas)
     bins = weights.coarse()
     axes.stairs(bins.rows, bins.edges, fill=True, color=_GREY, alpha=0.45, label="of the rows")
     axes.stairs(bins.weight, bins.edges, color=COLOURS[0], linewidth=1.8, label="of all weight")
@@ -54,7 +53,7 @@ def weight_figure(name: str, policy: str, weights: WeightSketch) -> Figure:
         f"Weights of {policy}: {summary.rows:,} rows count as {summary.effective_sample_size:,.0f} of equal "
         f"weight.{below}"
     )
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def timeline_figure(name: str, policy: str, timeline: TimelineResult, confidence: float = 0.95) -> Figure:
@@ -64,7 +63,7 @@ def timeline_figure(name: str, policy: str, timeline: TimelineResult, confidence
     unit, length = _unit(timeline.policy.time[-1] - start)
     for running, label, colour in (
         (timeline.logging, "logging policy", _GREY),
-        (timeline.policy, _plain(policy, 40), COLOURS[0]),
+        (timeline.policy, _label(policy, 40), COLOURS[0]),
     ):
         places = (running.time - start) / length
         # A single point is no line.
@@ -82,7 +81,7 @@ def timeline_figure(name: str, policy: str, timeline: TimelineResult, confidence
         f"{policy} and the logging policy over {timeline.policy.rows[-1]:,.0f} rows; the bands hold at all "
         f"times at once with {confidence:.0%} each ({timeline.policy.method})."
     )
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def _course(timeline: TimelineResult) -> str:
@@ -120,10 +119,10 @@ def segment_figure(name: str, policy: str, found: ColumnSegments, confidence: fl
     """The difference from the logging policy by segment, with its interval and the one for all at once."""
     shown = found.segments
     canvas, (axes,) = _canvas(7.2, 1.5 + 0.36 * max(len(shown), 1))
-    title = _plain(found.column, 40)
+    title = _label(found.column, 40)
     if not shown:
-        _say(axes, _plain(found.note, 70) or "There are no rows")
-        return _quiet(name, f"{policy} by {found.column}: no segments.", canvas)
+        _say(axes, _label(found.note or "There are no rows", 70))
+        return _draw(name, f"{policy} by {found.column}: no segments.", canvas)
     places = np.arange(len(shown))[::-1]
     value = np.array([one.estimate.difference for one in shown])
     for intervals, width, colour in (
@@ -135,7 +134,7 @@ def segment_figure(name: str, policy: str, found: ColumnSegments, confidence: fl
         axes.hlines(places[drawn], low[drawn], high[drawn], color=colour, linewidth=width)
     axes.plot(value, places, "o", color=_INK, markersize=4.5)
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
-    axes.set_yticks(places, [f"{_plain(one.label, _LABEL)}  ({one.rows:,})" for one in shown])
+    axes.set_yticks(places, [f"{_label(one.label, _LABEL)}  ({one.rows:,})" for one in shown])
     axes.set(xlabel="value a row, less the logging policy's", ylim=(-0.7, len(shown) - 0.3))
     axes.grid(axis="y", visible=False)
     level = 1 - confidence
@@ -153,7 +152,7 @@ def segment_figure(name: str, policy: str, found: ColumnSegments, confidence: fl
         f"{policy} less the logging policy by {found.column}, rows in brackets: {confidence:.0%} intervals "
         f"(thick), and such as hold for all segments at once (thin). {found.note}"
     ).strip()
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "action") -> Figure:
@@ -166,7 +165,7 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
     logged, wanted = (actions[column].to_numpy() for column in ("logged_share", "policy_share"))
     if not actions.height or not (wanted > 0).any():
         _say(axes, "There are no rows" if not actions.height else f"The policy takes no logged {unit}")
-        return _quiet(name, f"Shares of {policy} by {unit}: nothing to compare.", canvas)
+        return _draw(name, f"Shares of {policy} by {unit}: nothing to compare.", canvas)
     held = wanted > 0
     floor = float(min(logged.min(), wanted[held].min())) / 2
     top = 1.6 * float(max(logged.max(), wanted.max()))
@@ -177,7 +176,7 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
         wanted >= _POOR * logged, wanted / np.sqrt(actions["effective_sample_size"].to_numpy() + 1), 0.0
     )
     worst = [int(place) for place in np.argsort(-risk, kind="stable")[:_NAMED] if risk[place] > 0]
-    labels = [_plain(label or "missing", 18) for label in actions["action"].cast(pl.String)]
+    labels = [_label(label or "missing", 18) for label in actions["action"].cast(pl.String)]
     named: list[Floats] = []
     for place in worst:
         axes.plot(logged[place], wanted[place], "o", color=COLOURS[1], markersize=6)
@@ -203,7 +202,7 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
     idle = int((~held).sum())
     beside = f" {idle:,} that it never takes stand at the bottom." if idle else ""
     caption = f"{actions.height:,} {unit}s: what {policy} wants of each against what was logged.{beside}"
-    return _quiet(name, caption, canvas)
+    return _draw(name, caption, canvas)
 
 
 def _unit(seconds: float) -> tuple[str, float]:
