@@ -34,7 +34,8 @@ class Ctrkit:
         optimizer = OptimizerConfig(name=settings.optimizer, learning_rate=settings.learning_rate)
         self.optimizer = build_optimizer(self.model, optimizer)
         labels = torch.from_numpy(task.train.labels)
-        self.objective = Objective(LossConfig(), ("click",), labels, grouped=False, taught=False)
+        weight = torch.ones(len(labels))
+        self.objective = Objective(LossConfig(), ("click",), labels, weight, grouped=False, taught=False)
 
     def train(self) -> None:
         """See `Library`. Rows are shuffled as the others shuffle them."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ctrkit.api.artifact_policy import CandidateScorer
 from ctrkit.api.model import Model
 from ctrkit.data.encoder import EncodedTable, require_columns
-from ctrkit.data.fingerprints import SAMPLE_SIZE, row_hashes
+from ctrkit.data.fingerprints import SAMPLE_SIZE, beyond_chance, row_hashes, sample_from
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog
 from ctrkit.policies import candidate_mask
@@ -103,12 +103,8 @@ class SeenRows:
 
     def result(self) -> float | None:
         """The share of rows that training has seen, less those alike by chance; None: that cannot be told."""
-        if not self.told:
-            return None
-        share = min(self.found / self.told, 1.0)
-        alike = float(self.model.artifact.data["seen"]["alike"])
-        alike = 0.0 if np.isnan(alike) else alike
-        return max(0.0, (share - alike) / (1.0 - alike)) if alike < 1.0 else 0.0
+        seen = self.model.artifact.data.get("seen")
+        return None if seen is None else beyond_chance(self.found, self.told, float(seen["alike"]))
 
     def note(self) -> str | None:
         """A sentence of warning, where so many rows were seen that it matters."""
@@ -122,7 +118,7 @@ class SeenRows:
 
     def _sample(self) -> NDArray[np.uint64] | None:
         seen = self.model.artifact.data.get("seen")
-        return None if seen is None else np.ascontiguousarray(np.asarray(seen["sample"])).view(np.uint64)
+        return None if seen is None else sample_from(seen)
 
     def _logged(self, log: BanditLog) -> EncodedTable:
         """The rows with the logged action in them, encoded as in training, without labels."""

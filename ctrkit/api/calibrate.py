@@ -199,7 +199,7 @@ def _divided(
     note = (
         f"Not the training table: fitted on {split.train.size:,} rows, judged on the other {judged.size:,}."
     )
-    seen = seen_in_training(model, opened.encoded)
+    seen = seen_in_training(model, opened.table, opened.encoded)
     if seen is None:
         return split.train, judged, (note,)
     overlap = (

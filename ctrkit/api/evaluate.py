@@ -14,7 +14,6 @@ from pydantic import Field
 
 from ctrkit.api.evaluation_report import evaluation_report
 from ctrkit.api.evaluation_rows import (
-    BOTH,
     by_task,
     divisions_of,
     drift_since_training,
@@ -22,6 +21,7 @@ from ctrkit.api.evaluation_rows import (
     seen_by_other,
 )
 from ctrkit.api.labelled import unused_weights
+from ctrkit.api.leakage import BOTH
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
@@ -192,7 +192,7 @@ def evaluate(
             warnings.warn(doubt, EvaluationWarning, stacklevel=2)
             notes.append(f"{doubt}.")
         if not done or 0 < positives < size:
-            tasks[name] = evaluate_task(name, of_task, drifts, settings)
+            tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
     result = EvaluationResult(
         _name(model),
         None if against is None else _name(against),

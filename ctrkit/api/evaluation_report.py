@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from ctrkit.api.evaluation_rows import BOTH
+from ctrkit.api.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
+from ctrkit.api.leakage import BOTH, leaks_by_task
 from ctrkit.api.model import Model
 from ctrkit.api.profile import profiled_columns, profiles_from, training_profile
 from ctrkit.errors import InputError
 from ctrkit.evaluation.drift import Drift, drift
+from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.profile import as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
 from ctrkit.evaluation.task import Rows
 from ctrkit.tables import TableLike
-
-# Joins the tasks of a funnel, whose product is p(all of them) on any row.
-BOTH = "·"
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class HeldOut:
         table: the raw rows; file: the name of their table.
         labels: float64 [N, T]. groups: [N], where the spec names them.
         training: the raw rows that the model was trained on, where they can be read again.
+        leaks: by the name of a task, features that tell its label by themselves.
         notes: what to tell of all this.
     """
 
@@ -39,6 +39,7 @@ class HeldOut:
     labels: NDArray[np.float64]
     groups: NDArray[np.int64] | None
     training: pl.DataFrame | None
+    leaks: Mapping[str, tuple[Leak, ...]]
     notes: tuple[str, ...]
 
 
@@ -52,16 +53,23 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         groups = encoded.groups[rows] if encoded.groups is not None else None
         notes = [f"Evaluated on {rows.size:,} test rows of the table that the model was trained on."]
         return HeldOut(
-            opened.table[rows], opened.file, labels[rows], groups, opened.table[split.train], tuple(notes)
+            opened.table[rows],
+            opened.file,
+            labels[rows],
+            groups,
+            opened.table[split.train],
+            leaks_by_task(model.spec, encoded, rows),
+            tuple(notes),
         )
     notes = [f"Not the training table: evaluated on all of its {len(encoded):,} rows.", *opened.remarks]
-    seen = seen_in_training(model, encoded)
+    seen = seen_in_training(model, opened.table, encoded)
     if seen is not None:
         notes.append(
             f"The model was trained on about {seen:.0%} of these rows, so it looks better than it is."
         )
     training = _training_rows(model)
-    return HeldOut(opened.table, opened.file, labels, encoded.groups, training, tuple(notes))
+    leaks = leaks_by_task(model.spec, encoded, np.arange(len(encoded)))
+    return HeldOut(opened.table, opened.file, labels, encoded.groups, training, leaks, tuple(notes))
 
 
 def _training_rows(model: Model) -> pl.DataFrame | None:
@@ -79,7 +87,7 @@ def seen_by_other(other: Model, table: pl.DataFrame, file: str | None) -> tuple[
     """A remark where the model to compare with was trained on the rows it is compared on."""
     if not set(other.spec.labels.values()) <= set(table.columns):
         return ()
-    seen = seen_in_training(other, other.encoder.encode(table, file))
+    seen = seen_in_training(other, table, other.encoder.encode(table, file))
     if seen is None:
         return ()
     return (f"The other model was trained on about {seen:.0%} of these rows: the comparison favours it.",)

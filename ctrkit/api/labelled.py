@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from ctrkit.api.model import Model
 from ctrkit.api.train import TrainConfig, read_training_table
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.fingerprints import row_hashes, share_seen
+from ctrkit.data.fingerprints import share_of_seen, times_digest
 from ctrkit.data.split import Split, split_rows
 from ctrkit.errors import DataError
 from ctrkit.tables import TableLike
@@ -59,33 +58,24 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
         raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
     table, file = read_training_table(config, source)
     encoded = model.encoder.encode(table, file)
-    if encoded.fingerprint() != model.artifact.data["fingerprint"]:
+    known = model.artifact.data
+    # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
+    times = known.get("times", "") in ("", times_digest(config.features, table))
+    if encoded.fingerprint() != known["fingerprint"] or not times:
         return LabelledRows(table, file, encoded, config, None)
     split = split_rows(config.features, config.split, table, config.seed, file)
     return LabelledRows(table, file, encoded, config, split)
 
 
-def share_of_training_rows(model: Model, encoded: EncodedTable) -> float | None:
-    """The share of rows that the model was trained on, less those that are alike by chance; None where the
-    artifact keeps no sample of its training rows, or too few of these rows can be looked up.
+def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> float | None:
+    """The share of rows that the model was trained on, less those that are alike by chance, where it is large
+    enough to matter; None too where that cannot be told.
 
     Args:
-        encoded: by the model's own encoder.
+        table: the raw rows; encoded: the same, by the model's own encoder.
     """
     seen = model.artifact.data.get("seen")
-    if seen is None:
-        return None
-    sample = np.ascontiguousarray(np.asarray(seen["sample"])).view(np.uint64)
-    share = share_seen(row_hashes(encoded), sample)
-    if np.isnan(share):
-        return None
-    alike = 0.0 if np.isnan(seen["alike"]) else float(seen["alike"])
-    return max(0.0, (share - alike) / (1.0 - alike)) if alike < 1.0 else 0.0
-
-
-def seen_in_training(model: Model, encoded: EncodedTable) -> float | None:
-    """The share of rows that the model was trained on, where it is large enough to matter; else None."""
-    share = share_of_training_rows(model, encoded)
+    share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
     return share if share is not None and share > SEEN else None
 
 

@@ -125,7 +125,7 @@ def recalibrate(
         updates[task] = online.update(rows.logits[new], rows.labels[new], segments=segments)
         calibrators[task] = held.holding(online)
     notes = []
-    seen = seen_in_training(loaded, opened.encoded)
+    seen = seen_in_training(loaded, opened.table, opened.encoded)
     if seen is not None:
         notes.append(
             f"The model was trained on about {seen:.0%} of these rows: on them it is too sure of itself."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
+from ctrkit.api.before_training import Notes, check_labels, check_sample_spec
 from ctrkit.api.model import load
 from ctrkit.api.profile import training_profile
 from ctrkit.api.results import Result
@@ -25,7 +25,7 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, build, read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
-from ctrkit.data.fingerprints import row_hashes, sample_of, share_seen
+from ctrkit.data.fingerprints import seen_state, times_digest
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.errors import ConfigError
@@ -78,6 +78,7 @@ class TrainingResult(Result):
 
     Attributes:
         found: the settings of the model that a search ended with; empty where nothing was searched.
+        notes: what else to tell of the run.
     """
 
     model: str
@@ -86,6 +87,7 @@ class TrainingResult(Result):
     metrics: dict[str, dict[str, float]]
     history: TrainingHistory
     found: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -95,6 +97,7 @@ class TrainingResult(Result):
             "metrics": self.metrics,
             "resumed": self.history.resumed,
             "found": self.found,
+            "notes": list(self.notes),
             "validations": self.history.events,
         }
 
@@ -105,12 +108,12 @@ class TrainingResult(Result):
             for task, values in self.metrics.items()
         )
         table = Table("Test rows, before calibration", ("task", *names), rows)
-        first = next(iter(self.metrics))
-        score = self.metrics[first].get("auc", float("nan"))
-        answer = f"{self.model}: AUC of {first} {score:.4f} on the test rows."
+        first, values = next(iter(self.metrics.items()), ("", {}))
+        score = f"AUC of {first} {values['auc']:.4f}" if "auc" in values else "no AUC"
+        answer = f"{self.model}: {score} on the test rows."
         resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
         found = (f"The search ended with {json.dumps(self.found)}.",) if self.found else ()
-        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed, *found)
+        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed, *found, *self.notes)
         return Report(
             "Training",
             answer,
@@ -167,26 +170,37 @@ def train(
 ) -> TrainingResult:
     """Train a model, and write the artifact and a run folder.
 
-    A run that was killed goes on from its last checkpoint when it is started again with the same config,
-    data and run folder.
+    A run that was killed goes on from its last checkpoint when it is started again with the same data, run
+    folder and config, of which only what does not decide the weights may differ: how long to train, the
+    policy, the paths. What fails after the training (a metric, the posterior) leaves a gap that the notes
+    tell of, and the artifact is written all the same.
 
     Args:
         config: a `TrainConfig`, a mapping, a YAML file, the name of a config that ships with ctrkit, or None
-            for the sample logs' config.
+            for the sample logs' config, which then must fit the data.
         data: the table (path or frame), before the config's own.
         model: where the artifact goes. out: the run folder.
         overrides: `key.path=value` strings over the config.
         on_step: called with (steps done, steps in all, what is going on).
+
+    Raises:
+        ConfigError, DataError: a faulty config or table, or a model that cannot be written there.
+        RunError: training did not come as far as a first validation.
     """
     check_writable(model)
     settings = load_train_config(config, overrides)
     table, file = read_training_table(settings, data)
+    notes = Notes()
+    if config is None and data is not None:
+        notes.append(check_sample_spec(settings.features, table, file))
     require_columns(table, settings.features.columns, file)
     split = split_rows(settings.features, settings.split, table, settings.seed, file)
+    if (ties := split.note(settings.split)) is not None:
+        notes.tell(ties)
     teacher_logits = _teacher_logits(settings, table)
     encoder = Encoder.fit(settings.features, table[split.train], file)
     encoded = encoder.encode(table, file)
-    fingerprint = encoded.fingerprint()
+    check_labels(settings.features, encoded, split, notes, file)
     home = Path(out)
     begin_run(home)
 
@@ -201,11 +215,12 @@ def train(
             split,
             settings.training,
             seed=settings.seed,
-            identity=_identity(settings.model_copy(update={"model": model}), fingerprint, teacher_logits),
+            identity={"model": model.model_dump(mode="json"), "versions": versions()},
             checkpoint=checkpoint,
             teacher_logits=teacher_logits,
             on_step=lambda done, total, what: on_step(done, total, stage + what),
         )
+        notes.extend(history.notes)
         return network, history
 
     checkpoints, found = [home / "checkpoint.pt"], {}
@@ -218,29 +233,42 @@ def train(
         found = {key: value for key, value in after.items() if value != before[key]}
         settings = settings.model_copy(update={"model": derived})
     network, history = fitted(settings.model, checkpoints[-1])
-    logits, _ = predict(network, encoded, split.test)
-    metrics = test_metrics(settings.features.tasks, encoded, split.test, logits)
+
+    def measured() -> dict[str, dict[str, float]]:
+        logits, _ = predict(network, encoded, split.test)
+        return test_metrics(settings.features.tasks, encoded, split.test, logits)
+
+    metrics = notes.attempt("metric of the test rows", measured) or {}
+    held_out = np.concatenate([split.valid, split.test])
+    features = settings.features
     artifact = Artifact(
         config=settings.model_dump(mode="json"),
         feature_map=encoder.feature_map().to_dict(),
         encoder=encoder.state(),
         weights=network.state_dict(),
-        posterior=_posterior(network, encoded, split).state(),
+        posterior=notes.attempt("posterior", lambda: _posterior(network, encoded, split).state()),
         policy=settings.policy.model_dump(mode="json"),
         data={
             "file": file,
-            "fingerprint": fingerprint,
+            "fingerprint": encoded.fingerprint(),
+            "times": times_digest(features, table),
             "rows": len(encoded),
             "split": split.describe(),
-            "seen": _seen(encoded, split),
-            "profile": training_profile(settings.features, table[split.train]),
+            "seen": notes.attempt(
+                "sample by which the training rows are known again",
+                lambda: seen_state(features, table, encoded, split.train, held_out),
+            ),
+            "profile": notes.attempt(
+                "profile of the training rows, so that drift cannot be told without them",
+                lambda: training_profile(features, table[split.train]),
+            ),
         },
         metrics={"train": metrics},
         versions=versions(),
     )
     artifact.save(model)
     result = TrainingResult(
-        os.fspath(model), file or "a table in memory", split.describe(), metrics, history, found
+        os.fspath(model), file or "a table in memory", split.describe(), metrics, history, found, tuple(notes)
     )
     write_text("".join(json.dumps(event) + "\n" for event in history.events), Path(out) / "events.jsonl")
     write_run(out, "train", artifact.config, result)
@@ -277,16 +305,6 @@ def test_metrics(
     return found
 
 
-def _seen(data: EncodedTable, split: Split) -> dict[str, Any]:
-    """A sample of the training rows, by which they are known again, and how many held-out rows look like
-    one of them, as rows may be alike by chance."""
-    hashes = row_hashes(data)
-    sample = sample_of(hashes[split.train])
-    held_out = hashes[np.concatenate([split.valid, split.test])]
-    # torch, which writes the artifact, has no unsigned integers of 64 bits.
-    return {"sample": sample.view(np.int64), "alike": share_seen(held_out, sample)}
-
-
 def _base_rates(labels: NDArray[np.float32]) -> list[float]:
     """The rate of each task where it can happen, from labels [n, T]; one half where it never can."""
     positives = labels.sum(axis=0, dtype=np.float64)
@@ -315,12 +333,3 @@ def _teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.floa
         )
     logits, _ = teacher.outputs(table)
     return logits.astype(np.float32)
-
-
-def _identity(config: TrainConfig, fingerprint: str, teacher_logits: NDArray[np.float32] | None) -> str:
-    """A hash of all that decides the weights; a teacher decides by what it says."""
-    content = json.dumps([config.model_dump(mode="json"), fingerprint, versions()], sort_keys=True)
-    digest = hashlib.sha256(content.encode())
-    if teacher_logits is not None:
-        digest.update(np.ascontiguousarray(teacher_logits).data)
-    return digest.hexdigest()

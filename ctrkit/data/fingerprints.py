@@ -1,39 +1,179 @@
-"""Whether rows were seen before: a small sample of row hashes that travels with a model."""
+"""Whether a table, or a row, was seen before: small digests and samples of hashes that travel with a model.
+
+What makes a row the same row? A row is known by two keys, each of which forgets what people change:
+
+- its content: features, histories and labels. It holds whatever is done to times and groups: rows whose
+  time stamps were shifted, or whose users were named anew, are the same rows.
+- its event: time, group, ids and labels. It holds whatever is done to numbers and histories: rows whose
+  prices were rounded, or whose histories were cut, are the same rows.
+
+Different rows may share a key by chance, and how often they do is measured beside the sample and taken off.
+A table is the one of training only where all rows, their order, labels, weights and times are the same: the
+times decide which rows were held out.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.hashing import GOLDEN, mixed
+from ctrkit.errors import DataError
+from ctrkit.hashing import GOLDEN, Words, mixed
+from ctrkit.schema import Column, FeatureSpec, check_column
 
 # Hashes of distinct rows that a model keeps, at most: a share is then known to about 1 %.
 SAMPLE_SIZE = 8192
+# Deviations by which a share must lie above what chance gives to say that rows were seen.
+_DEVIATIONS = 4.0
 
 
-def row_hashes(data: EncodedTable) -> NDArray[np.uint64]:
+def row_hashes(data: EncodedTable) -> Words:
     """A 64-bit hash of every row: equal for equal features, histories and labels, [n].
 
     The mixing is that of SplitMix64, column by column (see `ctrkit.hashing`).
     """
     hashes = np.zeros(len(data), dtype=np.uint64)
     for array in (data.categorical, data.numeric, *data.sequences.values(), data.labels):
-        for column in np.ascontiguousarray(array).view(np.uint32).T:
-            hashes = mixed((hashes ^ column.astype(np.uint64)) + GOLDEN)
+        hashes = _with(hashes, array)
     return hashes
 
 
-def sample_of(hashes: NDArray[np.uint64], size: int = SAMPLE_SIZE) -> NDArray[np.uint64]:
+def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> Words | None:
+    """A 64-bit hash of every row: equal for equal times, groups, ids and labels, [n].
+
+    Args:
+        table: the raw rows; data: the same, encoded.
+
+    Returns:
+        None where the table lacks the times or the groups that the spec names, or they cannot be read.
+    """
+    hashes = _with(_with(np.zeros(len(data), dtype=np.uint64), data.categorical), data.labels)
+    if spec.timestamp is not None:
+        times = times_of(spec, table)
+        if times is None:
+            return None
+        hashes = _with(hashes, times[:, None])
+    if spec.group is not None:
+        if spec.group not in table.columns:
+            return None
+        text = table[spec.group].cast(pl.String).fill_null("").to_numpy()
+        names, place = np.unique(text, return_inverse=True)
+        digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in names]
+        hashes = _with(hashes, np.frombuffer(b"".join(digests), dtype="<u8")[place][:, None])
+    return hashes
+
+
+def times_of(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.float64] | None:
+    """Time stamps in seconds, [n]; None where the spec or the table has none, or one cannot be read."""
+    if spec.timestamp is None or spec.timestamp not in table.columns:
+        return None
+    try:
+        column = Column(spec.timestamp, "time", "the time of the row")
+        return np.ascontiguousarray(check_column(table[spec.timestamp], column).to_numpy(), dtype=np.float64)
+    except DataError:
+        return None
+
+
+def times_digest(spec: FeatureSpec, table: pl.DataFrame) -> str | None:
+    """SHA-256 of a table's times in order; None where there are none."""
+    times = times_of(spec, table)
+    return None if times is None else hashlib.sha256(times.data).hexdigest()
+
+
+def seen_state(
+    spec: FeatureSpec,
+    table: pl.DataFrame,
+    data: EncodedTable,
+    training: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+) -> dict[str, Any]:
+    """By what the training rows are known again, as plain data: of each key a sample, and how often it is met
+    by chance.
+
+    Rows held out by time never share a time with training: what the event is worth is told by the training
+    rows themselves too, of which a share has the key of another.
+    """
+    content, event = row_hashes(data), event_hashes(spec, table, data)
+    sample = sample_of(content[training])
+    # torch, which writes the artifact, has no unsigned integers of 64 bits.
+    state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}
+    if event is not None:
+        _, counts = np.unique(event[training], return_counts=True)
+        sample = sample_of(event[training])
+        chance = [float(counts[counts > 1].sum() / counts.sum()), share_seen(event[held_out], sample)]
+        state["event"] = {"sample": sample.view(np.int64), "alike": float(np.nanmax(chance))}
+    return state
+
+
+def share_of_seen(
+    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
+) -> float | None:
+    """The share of rows that are among the training rows, less those alike by chance, by the key that knows
+    more of them; None where neither tells anything.
+
+    Args:
+        state: of `seen_state`; one without events is of an earlier version.
+    """
+    keys = [(row_hashes(data), state)]
+    event = event_hashes(spec, table, data) if "event" in state else None
+    if event is not None:
+        keys.append((event, state["event"]))
+    shares = []
+    for hashes, of in keys:
+        sample = sample_from(of)
+        told = _told(hashes, sample, SAMPLE_SIZE)
+        share = beyond_chance(int(np.isin(told, sample).sum()), told.size, float(of["alike"]))
+        shares += [] if share is None else [share]
+    return max(shares, default=None)
+
+
+def beyond_chance(found: int, told: int, alike: float) -> float | None:
+    """The share of rows that were seen, from how many of those looked up were found.
+
+    With a chance `alike` that an unseen row is found, found / told is seen + (1 - seen) · alike; where that
+    is within the noise of no row seen, the share is 0.
+
+    Returns:
+        None where nothing was looked up, or all rows are alike.
+    """
+    chance = 0.0 if np.isnan(alike) else alike
+    if not told or chance >= 1.0:
+        return None
+    above = found / told - chance
+    noise = _DEVIATIONS * np.sqrt(2.0 * chance * (1.0 - chance) / told)
+    return float(above / (1.0 - chance)) if above > noise else 0.0
+
+
+def sample_from(state: Mapping[str, Any]) -> Words:
+    """The sample of a key, as it is in an artifact."""
+    return np.ascontiguousarray(np.asarray(state["sample"])).view(np.uint64)
+
+
+def sample_of(hashes: Words, size: int = SAMPLE_SIZE) -> Words:
     """The smallest distinct hashes, rising: a uniform sample of the distinct rows (Broder 1997)."""
     return np.unique(hashes)[:size]
 
 
-def share_seen(hashes: NDArray[np.uint64], sample: NDArray[np.uint64], size: int = SAMPLE_SIZE) -> float:
-    """The share of rows that are among those that the sample is of, estimated; NaN where none can be told.
-
-    Only rows whose hash is no larger than the sample's largest are looked up: each of them would be in the
-    sample if it had been seen.
-    """
-    told = hashes if sample.size < size else hashes[hashes <= sample[-1]]
+def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
+    """The share of rows that are among those that the sample is of, estimated; NaN where none can be told."""
+    told = _told(hashes, sample, size)
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
+
+
+def _told(hashes: Words, sample: Words, size: int) -> Words:
+    """The hashes that can be looked up: those no larger than the sample's largest would be in it if they had
+    been seen."""
+    return hashes if sample.size < size else hashes[hashes <= sample[-1]]
+
+
+def _with(hashes: Words, array: NDArray[Any]) -> Words:
+    """Hashes that depend on the columns of an array too, [n, C] of 32 or 64 bits."""
+    for column in np.ascontiguousarray(array).view(np.uint32).T:
+        hashes = mixed((hashes ^ column.astype(np.uint64)) + GOLDEN)
+    return hashes

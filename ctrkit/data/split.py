@@ -33,6 +33,10 @@ class SplitConfig(Config):
         return self
 
 
+# By how much the share of a part may miss what was asked for before it is told.
+_APART = 0.05
+
+
 @dataclass(frozen=True)
 class Split:
     """Row indices of the three parts, each int64 and in the order of the table."""
@@ -48,13 +52,26 @@ class Split:
         sizes = {"train": self.train.size, "valid": self.valid.size, "test": self.test.size}
         return {"by": self.by, **sizes, "boundaries": list(self.boundaries) if self.boundaries else None}
 
+    def note(self, config: SplitConfig) -> str | None:
+        """What to tell where ties of time stamps leave parts of other sizes than were asked for."""
+        rows = self.train.size + self.valid.size + self.test.size
+        got = (self.train.size / rows, self.valid.size / rows)
+        if max(abs(got[0] - config.train), abs(got[1] - config.valid)) <= _APART:
+            return None
+        return (
+            f"Many rows share a time stamp and stay together: {got[0]:.0%} of rows are for training and"
+            f" {got[1]:.0%} for validation, where {config.train:.0%} and {config.valid:.0%} were asked for."
+        )
+
 
 def split_rows(
     spec: FeatureSpec, config: SplitConfig, table: pl.DataFrame, seed: int, file: str | None = None
 ) -> Split:
     """Divide a table's rows.
 
-    By time, the cuts fall between distinct time stamps: rows of the same moment stay on one side.
+    By time, the cuts fall between distinct time stamps: rows of the same moment stay on one side, as what was
+    shown together depends on one another. Where ties leave no other choice, parts are of other sizes than
+    asked for, but none is empty. At random, rows of one user lie in all parts: a model meets known users.
 
     Raises:
         DataError: when a part would be empty, or the time stamp is missing.
@@ -69,9 +86,7 @@ def split_rows(
         require_columns(table, (spec.timestamp,), file)
         column = Column(spec.timestamp, "time", "the time of the row")
         time = check_column(table[spec.timestamp], column, file).to_numpy()
-        first_valid = float(np.quantile(time, config.train, method="higher"))
-        first_test = float(np.quantile(time, config.train + config.valid, method="higher"))
-        boundaries = (first_valid, first_test)
+        boundaries = first_valid, first_test = _cuts(time, config, file, spec.timestamp)
         part = (time >= first_valid).astype(np.int8) + (time >= first_test).astype(np.int8)
     else:
         order = np.random.default_rng(seed).permutation(table.height)
@@ -88,3 +103,22 @@ def split_rows(
                 mend="Give more rows or other shares",
             )
     return Split(train, valid, test, by, boundaries)
+
+
+def _cuts(
+    time: NDArray[np.float64], config: SplitConfig, file: str | None, column: str
+) -> tuple[float, float]:
+    """The first time stamps of validation and of test."""
+    moments = np.unique(time)
+    if moments.size < 3:
+        raise DataError(
+            f"three parts by time need three distinct time stamps, and there are {moments.size}",
+            file=file,
+            column=column,
+            mend="Give rows of more moments, or set split.by=random",
+        )
+    asked = np.quantile(time, [config.train, config.train + config.valid], method="higher")
+    first, second = np.searchsorted(moments, asked)
+    first = min(max(first, 1), moments.size - 2)
+    second = min(max(second, first + 1), moments.size - 1)
+    return float(moments[first]), float(moments[second])

@@ -7,6 +7,7 @@ from ctrkit.evaluation.drift import Drift, drift, population_stability
 from ctrkit.evaluation.fields import FieldReport, by_fields
 from ctrkit.evaluation.gain import Gain, gain
 from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates
+from ctrkit.evaluation.leaks import Leak, find_leaks
 from ctrkit.evaluation.measures import (
     MEASURES,
     Difference,
@@ -34,6 +35,7 @@ __all__ = [
     "Gain",
     "Gate",
     "GateOutcome",
+    "Leak",
     "Measure",
     "Rows",
     "ScoreDistribution",
@@ -47,6 +49,7 @@ __all__ = [
     "compare_models",
     "drift",
     "evaluate_task",
+    "find_leaks",
     "gain",
     "judge",
     "measure",

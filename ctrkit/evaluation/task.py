@@ -14,6 +14,7 @@ from ctrkit.config import Config
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.fields import FieldReport, by_fields, segments_of
 from ctrkit.evaluation.gain import Gain, gain
+from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.measures import MAIN, MEASURES, Difference, Drawing, Measured, compare_models, measure
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_slice
@@ -127,9 +128,16 @@ class TaskEvaluation:
 
 
 def evaluate_task(
-    task: str, rows: Rows, drifts: tuple[Drift, ...] | None, settings: EvaluationSettings
+    task: str,
+    rows: Rows,
+    drifts: tuple[Drift, ...] | None,
+    settings: EvaluationSettings,
+    leaks: tuple[Leak, ...] = (),
 ) -> TaskEvaluation:
     """Measure one task on the rows given, and judge it.
+
+    Args:
+        leaks: features that tell its label by themselves.
 
     Raises:
         DataError: bad values, or only one class.
@@ -155,6 +163,8 @@ def evaluate_task(
         segments_of(fields, y.size),
         drifts,
         settings.fit,
+        measured.intervals["auc"],
+        leaks,
     )
     return TaskEvaluation(
         task,

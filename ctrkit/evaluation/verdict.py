@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from ctrkit.config import Config
 from ctrkit.evaluation.drift import DRIFTED, Drift
+from ctrkit.evaluation.leaks import Leak
 from ctrkit.metrics import Interval
 
 Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
@@ -34,6 +35,8 @@ class FitRules(Config):
         segment_pcoc: a segment whose PCOC lies outside these, beyond noise, is one not to bid on as it is.
         large_segment: share of the rows from which on a segment matters.
         drift: the population stability index from which on a column limits the verdict.
+        auc: above this, beyond noise, the model is too good to be true: some features tell what is known only
+            after the ad was shown, and these rows cannot tell what the model is worth without them.
 
     Besides, the normalised entropy must lie below 1 beyond noise: a model no better than its base rate has
     nothing to say.
@@ -44,6 +47,7 @@ class FitRules(Config):
     segment_pcoc: tuple[float, float] = (0.9, 1.1)
     large_segment: float = Field(default=0.05, gt=0, le=1)
     drift: float = Field(default=DRIFTED, gt=0)
+    auc: float = Field(default=0.99, gt=0.5, le=1)
 
     @field_validator("pcoc", "segment_pcoc")
     @classmethod
@@ -125,16 +129,20 @@ def judge(
     segments: Sequence[Segment],
     drifts: Sequence[Drift] | None,
     rules: FitRules,
+    auc: Interval | None = None,
+    leaks: Sequence[Leak] = (),
 ) -> Verdict:
     """Apply the rules to what was measured of one task.
 
     Args:
         positives: rows on which the task happened. pcoc, normalized_entropy: None where undefined.
         segments: that were looked at, of any size. drifts: None where training rows are not known.
+        auc: of the model. leaks: features that tell the label by themselves.
     """
     findings = [_positives(positives, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
     findings += _segments(segments, rules)
     findings += _drift(drifts, rules)
+    findings += _too_good(auc, leaks, rules)
     found = {finding.outcome for finding in findings}
     decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
     if positives < rules.minimum_positives:
@@ -209,6 +217,15 @@ def _drift(drifts: Sequence[Drift] | None, rules: FitRules) -> list[Finding]:
         )
         for one in far
     ]
+
+
+def _too_good(auc: Interval | None, leaks: Sequence[Leak], rules: FitRules) -> list[Finding]:
+    if leaks:
+        return [Finding("leak", "cannot tell", leak.sentence) for leak in leaks]
+    if auc is None or auc.low <= rules.auc:
+        return []
+    text = f"An AUC of {_text(auc)} is too good to be true: some features are known only after the click."
+    return [Finding("leak", "cannot tell", text)]
 
 
 def _too(pcoc: float) -> str:

@@ -120,6 +120,11 @@ class FeatureSpec(Config):
             raise ValueError(f"feature '{min(twice)}' is declared twice")
         if leaked := set(names) & set(self.labels.values()):
             raise ValueError(f"'{min(leaked)}' is a label and cannot be a feature as well")
+        columns = list(self.labels.values())
+        if twice := {name for name in columns if columns.count(name) > 1}:
+            raise ValueError(f"'{min(twice)}' is the label of two tasks, which would be one task twice")
+        if self.weight in columns:
+            raise ValueError(f"'{self.weight}' is a label and cannot be the row weight as well")
         if self.weight in names:
             raise ValueError(f"'{self.weight}' is the row weight and cannot be a feature as well")
         if truth := [name for name in names if name.startswith(TRUTH_PREFIX)]:

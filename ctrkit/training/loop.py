@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,15 +19,30 @@ from torch import Tensor
 from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import ConfigError, RunError
+from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
-from ctrkit.training.checkpoints import Position, Stateful, load_checkpoint, save_checkpoint
+from ctrkit.training.checkpoints import (
+    Position,
+    Stateful,
+    TrainingWarning,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ctrkit.training.losses import task_losses
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.prediction import predict
+
+# What says only how long to train and how often to save: a run may go on with other values of these.
+# Of a teacher counts what it says, not what its file is called.
+_NOT_DECIDING: dict[str, Any] = {
+    "epochs": True,
+    "patience": True,
+    "checkpoint_steps": True,
+    "loss": {"distillation": {"teacher"}},
+}
 
 # Called after every step with (steps done, steps in all epochs, what is going on).
 OnStep: TypeAlias = Callable[[int, int, str], None]
@@ -63,11 +80,18 @@ class TrainingConfig(Config):
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """What a run went through: one entry a validation, what chose the best, and whether it was resumed."""
+    """What a run went through.
+
+    Attributes:
+        events: one entry a validation; monitor: what chose the best of them.
+        resumed: whether it went on from a checkpoint.
+        notes: what to tell of it.
+    """
 
     events: list[dict[str, Any]]
     monitor: str
     resumed: bool
+    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -77,7 +101,7 @@ def fit(
     config: TrainingConfig,
     *,
     seed: int,
-    identity: str,
+    identity: Mapping[str, Any],
     checkpoint: Path,
     teacher_logits: NDArray[np.float32] | None = None,
     on_step: OnStep = lambda done, total, what: None,
@@ -86,24 +110,29 @@ def fit(
 
     A run that was killed goes on from `checkpoint` and, on a CPU, ends with the same weights bit for bit:
     the order of the rows follows from the seed and the epoch, and the checkpoint holds the random state
-    that dropout draws from.
+    that dropout draws from. How long to train (`epochs`, `patience`) may change in between. A row of weight
+    0 is as if it were not there.
 
     Args:
-        identity: a hash of config and data, so that a checkpoint of another run is not taken for ours.
+        identity: what decides the weights beside all that this function is given, as plain data: the config
+            of the model, and versions. A checkpoint of another run is not taken for ours.
         teacher_logits: what a teacher says of all rows of the data, `[n, T]`, each task given the one before
             it; for `config.loss.distillation`.
 
     Raises:
         ConfigError: the model, the tasks or the data lack what the loss needs.
-        RunError: when the loss is no longer finite.
+        DataError: no training or no validation row has a weight.
+        RunError: when the loss is not finite before there was a validation to go back to.
     """
     tasks = model.feature_map.tasks
     device = next(model.parameters()).device
-    _check(config, data, split, teacher_logits)
+    rows, valid = weighted(split.train, data, "training"), weighted(split.valid, data, "validation")
+    _check(config, data, valid, teacher_logits)
     objective = Objective(
         config.loss,
         tasks,
-        torch.from_numpy(data.labels[split.train]),
+        torch.from_numpy(data.labels[rows]),
+        torch.from_numpy(data.weight[rows]),
         grouped=data.groups is not None,
         taught=teacher_logits is not None,
         device=device,
@@ -111,23 +140,33 @@ def fit(
     balancer = build_balancer(config.balancing, tasks).to(device)
     optimizer = build_optimizer(model, config.optimizer)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "balancer": balancer}
-    position = load_checkpoint(checkpoint, identity, parts)
+    groups = data.groups if objective.compares_groups else None
+    deciding = {
+        **identity,
+        "training": config.model_dump(mode="json", exclude=_NOT_DECIDING),
+        "seed": seed,
+        "data": data.fingerprint(),
+        "rows": _digest(rows, valid),
+        "groups": _digest(groups),
+        "teacher": _digest(teacher_logits),
+    }
+    position, notes = load_checkpoint(checkpoint, deciding, parts)
     resumed = position is not None
     position = position or Position()
-    groups = data.groups if objective.compares_groups else None
-    steps = -(-split.train.size // config.batch_size)
+    steps = -(-rows.size // config.batch_size)
     validate_at = {
         round(steps * (i + 1) / config.validations_per_epoch) for i in range(config.validations_per_epoch)
     }
-    while position.epoch < config.epochs and not position.finished:
-        order = epoch_order(split.train, groups, np.random.default_rng([seed, position.epoch]))
+    broken: str | None = None
+    while position.epoch < config.epochs and position.waited < config.patience and broken is None:
+        order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
         while position.step < steps:
-            rows = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
-            batch = data.batch(rows).to(device)
+            chosen = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
+            batch = data.batch(chosen).to(device)
             model.train()
             output = model(batch)
             losses = objective(
-                output, batch, _pick(groups, rows, device), _pick(teacher_logits, rows, device)
+                output, batch, _pick(groups, chosen, device), _pick(teacher_logits, chosen, device)
             )
             balancer.observe(losses, output.logits, model)
             loss = balancer(losses)
@@ -140,18 +179,57 @@ def fit(
             position.loss_sum += value
             position.step += 1
             if not math.isfinite(value):
-                raise RunError(f"the loss is not finite at step {position.step} of epoch {position.epoch}")
+                broken = f"the loss is not finite at step {position.step} of epoch {position.epoch + 1}"
+                break
             done = position.epoch * steps + position.step
             on_step(done, config.epochs * steps, f"epoch {position.epoch + 1}, loss {value:.4f}")
-            if position.step in validate_at:
-                _validate(model, data, split.valid, config, position, steps)
+            if position.step in validate_at and not _validate(model, data, valid, config, position, steps):
+                broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
+                break
             if position.step in validate_at or position.step % config.checkpoint_steps == 0:
-                save_checkpoint(checkpoint, identity, parts, position)
-            if position.finished:
+                save_checkpoint(checkpoint, deciding, parts, position)
+            if position.waited >= config.patience:
                 break
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
+    if broken is not None:
+        notes = (*notes, _stopped(broken, position))
     model.load_state_dict(position.best_weights)
-    return TrainingHistory(position.events, config.monitor, resumed)
+    return TrainingHistory(position.events, config.monitor, resumed, notes)
+
+
+def weighted(rows: NDArray[np.int64], data: EncodedTable, part: str) -> NDArray[np.int64]:
+    """The rows of a part that count; a batch of others alone would have no mean.
+
+    Raises:
+        DataError: none does.
+    """
+    found = rows[data.weight[rows] > 0.0]
+    if not found.size:
+        raise DataError(
+            f"all {rows.size:,} {part} rows have the weight 0",
+            mend="Give other rows under split, or mend the column named by features.weight",
+        )
+    return found
+
+
+def _stopped(broken: str, position: Position) -> str:
+    """What to tell of a run that cannot go on, where there is something to keep; else an error."""
+    mend = "Lower training.optimizer.learning_rate, or look for extreme numbers among the features"
+    if not position.best_weights:
+        raise RunError(f"{broken}, before there was a validation to go back to. {mend}")
+    note = f"Training stopped early, as {broken}: the weights are the best of before. {mend}."
+    warnings.warn(note, TrainingWarning, stacklevel=3)
+    return note
+
+
+def _digest(*arrays: NDArray[Any] | None) -> str | None:
+    """A hash of arrays, or None for none."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            return None
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def epoch_order(
@@ -167,7 +245,10 @@ def epoch_order(
 
 
 def _check(
-    config: TrainingConfig, data: EncodedTable, split: Split, teacher_logits: NDArray[np.float32] | None
+    config: TrainingConfig,
+    data: EncodedTable,
+    valid: NDArray[np.int64],
+    teacher_logits: NDArray[np.float32] | None,
 ) -> None:
     """Raise on what would only fail in the middle of a run."""
     if teacher_logits is not None and teacher_logits.shape != data.labels.shape:
@@ -175,7 +256,7 @@ def _check(
             f"the teacher's logits are {teacher_logits.shape}, and rows and tasks are {data.labels.shape}",
             mend="Give a teacher of the same tasks, and its logits of every row",
         )
-    clicks = data.labels[split.valid, 0]
+    clicks = data.labels[valid, 0]
     if config.monitor == "auc" and not 0 < clicks.sum() < clicks.size:
         raise ConfigError(
             "training.monitor is 'auc', but the labels of the validation rows are all alike",
@@ -190,12 +271,14 @@ def _validate(
     config: TrainingConfig,
     position: Position,
     steps: int,
-) -> None:
-    """Measure on the validation rows; keep the best weights, and stop after too long a wait."""
+) -> bool:
+    """Measure on the validation rows and keep the best weights; whether the loss is finite."""
     logits, _ = predict(model, data, rows)
     labels = torch.from_numpy(data.labels[rows]).double()
     weight = torch.from_numpy(data.weight[rows]).double()
     loss = float(task_losses(torch.from_numpy(logits), labels, weight).sum())
+    if not math.isfinite(loss):
+        return False
     event = {
         "epoch": position.epoch + position.step / steps,
         "training_loss": position.loss_sum / position.step,
@@ -203,7 +286,7 @@ def _validate(
     }
     clicks = data.labels[rows, 0]
     if 0 < clicks.sum() < clicks.size:
-        event["validation_auc"] = auc(clicks, logits[:, 0])
+        event["validation_auc"] = auc(clicks, logits[:, 0], weight.numpy())
     position.events.append(event)
     score = -event["validation_auc"] if config.monitor == "auc" else loss
     if score < position.best_score:
@@ -211,7 +294,7 @@ def _validate(
         position.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     else:
         position.waited += 1
-        position.finished = position.waited >= config.patience
+    return True
 
 
 def _pick(values: NDArray[Any] | None, rows: NDArray[np.int64], device: torch.device) -> Tensor | None:

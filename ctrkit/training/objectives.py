@@ -138,7 +138,7 @@ class Objective:
     Args:
         config: the config.
         tasks: in funnel order.
-        labels: of the training rows, `[n, T]`.
+        labels: of the training rows, `[n, T]`; weight: of the same rows, `[n]`.
         grouped: whether rows have groups; taught: whether there are a teacher's logits.
         device: of training.
 
@@ -151,6 +151,7 @@ class Objective:
         config: LossConfig,
         tasks: Sequence[str],
         labels: Tensor,
+        weight: Tensor,
         *,
         grouped: bool,
         taught: bool,
@@ -175,9 +176,11 @@ class Objective:
         self.tasks = tuple(tasks)
         self.class_weights = self.conditional_class_weights = None
         if config.focal_alpha is not None or config.class_balanced_beta:
-            everywhere = labels.new_ones(()).expand_as(labels)
-            self.class_weights = _class_weights(config, labels, everywhere).to(device)
-            self.conditional_class_weights = _class_weights(config, labels, reached(labels)).to(device)
+            counts = weight[:, None].expand_as(labels)
+            self.class_weights = _class_weights(config, labels, counts).to(device)
+            self.conditional_class_weights = _class_weights(config, labels, counts * reached(labels)).to(
+                device
+            )
 
     @property
     def compares_groups(self) -> bool:
@@ -260,17 +263,17 @@ class Objective:
         return F.softplus(torch.stack([output.auxiliary[name] for name in names], dim=1))
 
 
-def _class_weights(config: LossConfig, labels: Tensor, possible: Tensor) -> Tensor:
+def _class_weights(config: LossConfig, labels: Tensor, counts: Tensor) -> Tensor:
     """Weights of negative and positive rows, `[2, T]`.
 
     Args:
-        labels: `[n, T]`; possible: 1 on the rows that count, `[n, T]`.
+        labels: `[n, T]`; counts: as how many rows each row counts for a task, `[n, T]`.
     """
     if config.focal_alpha is not None:
         return labels.new_tensor([[1.0 - config.focal_alpha], [config.focal_alpha]]).expand(
             2, labels.shape[1]
         )
-    positives = (labels * possible).sum(dim=0, dtype=torch.float64)
-    negatives = possible.sum(dim=0, dtype=torch.float64) - positives
-    counts = zip(negatives.tolist(), positives.tolist(), strict=True)
-    return labels.new_tensor([class_balanced_weights(pair, config.class_balanced_beta) for pair in counts]).T
+    positives = (labels * counts).sum(dim=0, dtype=torch.float64)
+    negatives = counts.sum(dim=0, dtype=torch.float64) - positives
+    pairs = zip(negatives.tolist(), positives.tolist(), strict=True)
+    return labels.new_tensor([class_balanced_weights(pair, config.class_balanced_beta) for pair in pairs]).T

@@ -36,6 +36,12 @@ class SmallModel(nn.Module):
         auxiliary = {"imputation.conversion": imputation[:, 0]}
         return Output(torch.cat([click, conversion], dim=1), hidden, auxiliary)
 
+    @classmethod
+    def seeded(cls) -> SmallModel:
+        """The same model every time."""
+        torch.manual_seed(0)
+        return cls()
+
 
 @pytest.fixture(scope="session")
 def data() -> EncodedTable:
@@ -67,8 +73,4 @@ def split() -> Split:
 def new_model() -> Callable[[], SmallModel]:
     """Makes the same small model every time."""
 
-    def make() -> SmallModel:
-        torch.manual_seed(0)
-        return SmallModel()
-
-    return make
+    return SmallModel.seeded

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,12 @@ from torch import nn
 
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import ArtifactError, ConfigError, RunError
-from ctrkit.training import TrainingConfig, fit, predict
+from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError
+from ctrkit.training import TrainingConfig, TrainingWarning, fit, predict
 from ctrkit.training.loop import epoch_order
 from ctrkit.training.losses import task_losses
 
+ROOT = Path(__file__).parents[2]
 NewModel = Callable[[], nn.Module]
 Weights = dict[str, torch.Tensor]
 
@@ -58,7 +62,7 @@ class Runs:
             self.split,
             TrainingConfig.model_validate(SETTINGS | options),
             seed=1,
-            identity=identity,
+            identity={"run": identity},
             checkpoint=folder / "checkpoint.pt",
             teacher_logits=teacher_logits,
             on_step=on_step,
@@ -111,12 +115,134 @@ def test_every_option_changes_what_is_learnt(run: Runs, tmp_path: Path, options:
     assert not equal(plain, other)
 
 
-def test_a_checkpoint_of_another_run_is_not_taken(run: Runs, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_run_is_not_taken_and_not_lost(run: Runs, tmp_path: Path) -> None:
     whole, _ = run(tmp_path / "whole")
     with pytest.raises(Stop):
         run(tmp_path / "broken", identity="b", stop_at=5)
-    again, resumed = run(tmp_path / "broken")
+    with pytest.warns(TrainingWarning, match="of another run .run was b and is a.*moved to checkpoint-"):
+        again, resumed = run(tmp_path / "broken")
     assert not resumed
+    assert equal(whole, again)
+    (tmp_path / "broken" / "checkpoint.pt").unlink()  # as a finished training does
+    other, resumed = run(tmp_path / "broken", identity="b")
+    assert resumed
+    assert equal(whole, other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": {"learning_rate": 1e-3}},
+        {"loss": {"focal_gamma": 1.0}},
+        {"batch_size": 128},
+        {"monitor": "auc"},
+        {"data": lambda data: replace(data, labels=np.roll(data.labels, 1, axis=0))},
+        {"data": lambda data: replace(data, weight=data.weight / 2)},
+    ],
+    ids=["learning rate", "loss", "batch size", "monitor", "labels", "weights"],
+)
+def test_what_decides_the_weights_makes_another_run(run: Runs, tmp_path: Path, change: Any) -> None:
+    with pytest.raises(Stop):
+        run(tmp_path, stop_at=5)
+    if "data" in change:
+        change = {"data": change["data"](run.data)}
+    with pytest.warns(TrainingWarning, match="of another run"):
+        _, resumed = run(tmp_path, **change)
+    assert not resumed
+
+
+def test_how_long_to_train_may_change_while_a_run_waits(run: Runs, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", epochs=3, patience=3)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", stop_at=12, epochs=2, patience=1, checkpoint_steps=2)
+    again, resumed = run(tmp_path / "broken", epochs=3, patience=3)
+    assert resumed
+    assert equal(whole, again)
+
+
+def test_rows_of_weight_zero_are_as_if_they_were_not_there(run: Runs, split: Split, tmp_path: Path) -> None:
+    gone = np.arange(3000) % 2 == 0
+    weight = np.where(gone, 0.0, run.data.weight).astype(np.float32)
+    left = Split(*(part[~gone[part]] for part in (split.train, split.valid, split.test)), "random")
+    weights, _ = run(tmp_path / "a", data=replace(run.data, weight=weight), epochs=1)
+    without, _ = Runs(run.data, left, run.new_model)(tmp_path / "b", epochs=1)
+    assert equal(weights, without)
+    for part in ("training", "validation"):
+        none = run.data.weight.copy()
+        none[split.train if part == "training" else split.valid] = 0.0
+        with pytest.raises(DataError, match=f"all .* {part} rows have the weight 0"):
+            run(tmp_path / part, data=replace(run.data, weight=none))
+
+
+def test_a_loss_that_breaks_after_a_validation_keeps_the_best_weights(run: Runs, tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", epochs=1)
+    # The learning rate is fine for one epoch; then the data turn into what no one can learn.
+    model = run.new_model()
+    torch.manual_seed(5)
+    calls = 0
+
+    def spoil(module: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
+        nonlocal calls
+        calls += module.training
+        return replace(output, logits=output.logits * float("nan")) if calls > 8 else output
+
+    model.register_forward_hook(spoil)
+    with pytest.warns(TrainingWarning, match="stopped early, as the loss is not finite at step 1 of epoch 2"):
+        history = fit(
+            model,  # type: ignore[arg-type]
+            run.data,
+            run.split,
+            TrainingConfig.model_validate(SETTINGS),
+            seed=1,
+            identity={},
+            checkpoint=tmp_path / "c.pt",
+        )
+    assert equal(whole, model.state_dict())
+    assert "learning_rate" in history.notes[0]
+    assert all(np.isfinite(list(event.values())).all() for event in history.events)
+
+
+def test_a_validation_that_is_not_finite_is_told(run: Runs, split: Split, tmp_path: Path) -> None:
+    numeric = run.data.numeric.copy()
+    numeric[split.valid[0]] = np.inf
+    with pytest.raises(RunError, match="validation loss is not finite in epoch 1, before"):
+        run(tmp_path, data=replace(run.data, numeric=numeric))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from tests.training.test_loop import Runs, SETTINGS
+from tests.training import conftest
+from ctrkit.training import checkpoints
+
+saves, save = 0, torch.save
+def killed(content, path):
+    global saves
+    saves += 1
+    if saves == 3:
+        with open(path, "wb") as file:
+            file.write(b"half of a checkpoint")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    save(content, path)
+checkpoints.torch.save = killed
+data, split = (getattr(conftest, name).__wrapped__() for name in ("data", "split"))
+Runs(data, split, conftest.SmallModel.seeded)(Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_in_the_middle_of_a_write_costs_no_more_than_the_steps_since_the_last(
+    run: Runs, tmp_path: Path
+) -> None:
+    whole, _ = run(tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert len(list((tmp_path / "killed").glob(".checkpoint.pt.*.part"))) == 1
+    again, resumed = run(tmp_path / "killed")
+    assert resumed
     assert equal(whole, again)
 
 
@@ -140,7 +266,7 @@ def test_the_best_weights_are_kept_and_training_stops_after_the_wait(
             "optimizer": {"learning_rate": 0.03},
         }
     )
-    history = fit(model, data, split, config, seed=1, identity="a", checkpoint=tmp_path / "c.pt")
+    history = fit(model, data, split, config, seed=1, identity={"run": "a"}, checkpoint=tmp_path / "c.pt")
     sign, name = (1, "validation_loss") if monitor == "log_loss" else (-1, "validation_auc")
     scores = [sign * event[name] for event in history.events]
     assert len(scores) < 40

@@ -39,7 +39,9 @@ def output() -> Output:
 
 def objective(batch: Batch, tasks: tuple[str, ...] = TASKS, **options: Any) -> Objective:
     taught = "distillation" in options
-    return Objective(LossConfig.model_validate(options), tasks, batch.labels, grouped=True, taught=taught)
+    return Objective(
+        LossConfig.model_validate(options), tasks, batch.labels, batch.weight, grouped=True, taught=taught
+    )
 
 
 def test_the_default_is_entire_space_log_loss(batch: Batch, output: Output) -> None:
@@ -106,10 +108,12 @@ def test_classes_are_counted_where_the_task_can_happen(batch: Batch, output: Out
     balanced = objective(batch, conversion={"name": conversion}, class_balanced_beta=1 - 1e-9)
     assert balanced.class_weights is not None
     assert balanced.conditional_class_weights is not None
-    clicks, conversions = batch.labels.sum(dim=0).tolist()
+    # A row counts as often as its weight says.
+    rows = batch.weight.sum().item()
+    clicks, conversions = (batch.weight @ batch.labels).tolist()
     for weights, counts in (
-        (balanced.class_weights, ([60 - clicks, 60 - conversions], [clicks, conversions])),
-        (balanced.conditional_class_weights, ([60 - clicks, clicks - conversions], [clicks, conversions])),
+        (balanced.class_weights, ([rows - clicks, rows - conversions], [clicks, conversions])),
+        (balanced.conditional_class_weights, ([rows - clicks, clicks - conversions], [clicks, conversions])),
     ):
         in_all = weights * torch.tensor(counts, dtype=torch.float64)
         torch.testing.assert_close(in_all[0], in_all[1], rtol=1e-6, atol=0)
@@ -171,10 +175,10 @@ def test_what_tasks_and_features_lack_is_told(batch: Batch) -> None:
             objective(batch, ("click",), conversion={"name": name})
     config = LossConfig.model_validate({"ranking": {"name": "bpr"}})
     with pytest.raises(ConfigError, match=r"Set features\.group, or training\.loss\.ranking\.within=batch"):
-        Objective(config, TASKS, batch.labels, grouped=False, taught=False)
+        Objective(config, TASKS, batch.labels, batch.weight, grouped=False, taught=False)
     config = LossConfig.model_validate({"distillation": {"teacher": "t.pt"}})
     with pytest.raises(ConfigError, match="one of them is missing"):
-        Objective(config, TASKS, batch.labels, grouped=False, taught=False)
+        Objective(config, TASKS, batch.labels, batch.weight, grouped=False, taught=False)
 
 
 def test_a_model_without_imputation_cannot_be_doubly_robust(batch: Batch, output: Output) -> None:

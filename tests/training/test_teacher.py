@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import ctrkit
 from ctrkit.errors import ArtifactError, ConfigError, DataError
+from ctrkit.training import TrainingWarning
 
 FEATURES = {
     "labels": {"click": "click", "conversion": "conversion"},
@@ -80,7 +82,11 @@ def test_a_run_goes_on_only_under_the_same_teacher(
     if not same_teacher:
         other = {**CONFIG, "seed": 7}
         ctrkit.train(other, table, model=lesson, out=tmp_path / "other")
-    result = ctrkit.train(config, table, model=tmp_path / "s.pt", out=tmp_path)
+    told: AbstractContextManager[Any] = nullcontext()
+    if not same_teacher:
+        told = pytest.warns(TrainingWarning, match="other teacher")
+    with told:
+        result = ctrkit.train(config, table, model=tmp_path / "s.pt", out=tmp_path)
     assert result.history.resumed == same_teacher
 
 

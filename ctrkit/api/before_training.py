@@ -1,0 +1,85 @@
+"""What is looked at before the first epoch, so that no hours go into what could be told at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import polars as pl
+
+from ctrkit.api.leakage import leaks_by_task
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.split import Split
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec
+from ctrkit.training import TrainingWarning
+
+T = TypeVar("T")
+
+
+class Notes(list[str]):
+    """What to tell of a run: on the terminal as soon as it is known, and in the result."""
+
+    def tell(self, note: str) -> None:
+        """Add a note, and warn."""
+        self.append(note)
+        warnings.warn(note, TrainingWarning, stacklevel=3)
+
+    def attempt(self, what: str, work: Callable[[], T]) -> T | None:
+        """What something secondary gives, or None and a note: no trained model is lost to it."""
+        try:
+            return work()
+        except Exception as error:
+            self.tell(f"There is no {what}: {error}")
+            return None
+
+
+def check_sample_spec(spec: FeatureSpec, table: pl.DataFrame, file: str | None) -> str:
+    """What to tell of a table that came without a config, and is read by that of the sample logs.
+
+    Raises:
+        DataError: the table lacks a column of the sample logs.
+    """
+    for name in spec.columns:
+        if name not in table.columns:
+            raise DataError(
+                "no config says what the columns of this table mean, and by the sample's config it lacks this"
+                " column",
+                file=file,
+                column=name,
+                mend="Write a config with `features: {labels: …, categorical: …, numeric: …}` and give it as"
+                " --config; configs/sample.yaml is an example",
+            )
+    rest = [name for name in table.columns if name not in spec.columns]
+    without = f" Not read: {', '.join(rest[:10])}{', …' if len(rest) > 10 else ''}." if rest else ""
+    return f"No config was given: the columns are read as those of the sample logs.{without}"
+
+
+def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Notes, file: str | None) -> None:
+    """Look for labels that teach nothing, and for features that give them away.
+
+    Raises:
+        DataError: the rows of training and validation that count have one class of the first task.
+    """
+    rows = split.train[data.weight[split.train] > 0.0]
+    labels = data.labels[rows]
+    for index, (task, column) in enumerate(spec.labels.items()):
+        possible = labels[labels[:, index - 1] == 1, index] if index else labels[:, 0]
+        positives = int(possible.sum())
+        if 0 < positives < possible.size:
+            continue
+        which = "none" if positives == 0 else "every one"
+        where = f"training rows with {spec.tasks[index - 1]}" if index else "training rows"
+        problem = f"{which} of the {possible.size:,} {where} has a {task}"
+        if index == 0:
+            raise DataError(
+                f"{problem}, so there is nothing to learn",
+                file=file,
+                column=column,
+                mend="Check the labels, or divide the rows otherwise under split",
+            )
+        notes.tell(f"{column}: {problem}, so its probabilities say little.")
+    for leaks in leaks_by_task(spec, data, rows).values():
+        for leak in leaks:
+            notes.tell(leak.sentence)

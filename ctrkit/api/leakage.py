@@ -1,0 +1,55 @@
+"""Which features give a label away, of encoded rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.data.batches import PADDING_ID
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.evaluation.leaks import Leak, find_leaks
+from ctrkit.schema import FeatureSpec
+
+# Joins the tasks of a funnel, whose product is p(all of them) on any row.
+BOTH = "·"
+
+
+def leaks_by_task(
+    spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64], seed: int = 0
+) -> dict[str, tuple[Leak, ...]]:
+    """The leaks of each task where it can happen and, with several tasks, of the whole funnel on all rows.
+
+    Of a history count its length, its newest event, and whether that is the row's own id: a history that was
+    taken after the click ends with the ad that was clicked.
+
+    Args:
+        data: encoded by the spec; rows: those to look at.
+    """
+    labels, columns = data.labels[rows], _columns(spec, data, rows)
+    found: dict[str, tuple[Leak, ...]] = {}
+    for index, task in enumerate(spec.tasks):
+        possible = labels[:, index - 1] == 1 if index else np.ones(rows.size, dtype=bool)
+        here = {name: values[possible] for name, values in columns.items()}
+        found[task] = find_leaks(task, here, labels[possible, index], seed)
+    if len(spec.tasks) > 1:
+        name = BOTH.join(spec.tasks)
+        found[name] = find_leaks(name, columns, labels[:, -1], seed)
+    return found
+
+
+def _columns(spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What stands in the rows: integers for ids, floats for numbers."""
+    ids = {one.name: data.categorical[rows, at] for at, one in enumerate(spec.categorical)}
+    columns: dict[str, NDArray[Any]] = {**ids}
+    columns |= {one.name: data.numeric[rows, at] for at, one in enumerate(spec.numeric)}
+    for sequence in spec.sequences:
+        events = data.sequences[sequence.name][rows]
+        newest = events[:, -1]
+        columns[f"the length of {sequence.name}"] = (events != PADDING_ID).sum(axis=1).astype(np.float64)
+        columns[f"the newest of {sequence.name}"] = newest
+        if sequence.shares is not None:
+            own = (newest == ids[sequence.shares]).astype(np.int32)
+            columns[f"{sequence.shares} as the newest of {sequence.name}"] = own
+    return columns

@@ -1,0 +1,86 @@
+"""Features that tell the label by themselves: a copy of it, or what is known only after the click."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.metrics import auc
+
+# No feature that is known before an ad is shown tells so much of what is done with it.
+LEAKS = 0.98
+# Fewer rows of either class are told apart by some feature by chance.
+_FEWEST = 10
+# Rows of each class that are looked at, at most: an AUC does not depend on how many there are of each.
+_ROWS = 10_000
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A feature that tells a task's label almost without fault.
+
+    Attributes:
+        area: AUC of the feature alone, at least one half.
+    """
+
+    feature: str
+    task: str
+    area: float
+
+    @property
+    def sentence(self) -> str:
+        """What to make of it."""
+        return (
+            f"'{self.feature}' alone tells {self.task} with an AUC of {self.area:.4f}: it is a copy of the"
+            " label, or known only after it. Leave it out, unless it is known before the ad is shown."
+        )
+
+
+def find_leaks(
+    task: str, columns: Mapping[str, NDArray[Any]], labels: NDArray[np.floating[Any]], seed: int = 0
+) -> tuple[Leak, ...]:
+    """The features that give the label away, the surest first.
+
+    Numbers are judged by their order, in either direction, and by which fiftieth of the rows they fall into,
+    so that a relation need not be monotone; ids by the rate of the label in the other folds of rows, so that
+    an id of one row tells nothing of it.
+
+    Args:
+        columns: feature -> [n], integers for ids and floats for numbers.
+        labels: [n], 0 or 1.
+    """
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+    if min(rows.size for rows in classes) < _FEWEST:
+        return ()
+    rows = np.concatenate([rng.permutation(of)[:_ROWS] for of in classes])
+    y, fold = np.asarray(labels[rows], dtype=np.float64), rng.integers(0, _FOLDS, rows.size)
+    found = []
+    for name, values in columns.items():
+        x = np.asarray(values)[rows]
+        if np.issubdtype(x.dtype, np.floating):
+            edges = np.unique(np.quantile(x, np.linspace(0, 1, 51)[1:-1]))
+            by_order = auc(y, x)
+            area = max(by_order, 1.0 - by_order, auc(y, _rates(np.searchsorted(edges, x), y, fold)))
+        else:
+            area = auc(y, _rates(x, y, fold))
+        if area >= LEAKS:
+            found.append(Leak(name, task, area))
+    return tuple(sorted(found, key=lambda leak: -leak.area))
+
+
+def _rates(ids: NDArray[Any], y: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The rate of the label among rows of the same id in the other folds, shrunk to their mean, [n]."""
+    _, place = np.unique(ids, return_inverse=True)
+    n = place.max() + 1
+    counts = np.bincount(fold * n + place, minlength=_FOLDS * n).reshape(_FOLDS, n)
+    positives = np.bincount(fold * n + place, weights=y, minlength=_FOLDS * n).reshape(_FOLDS, n)
+    others, of_others = counts.sum(axis=0) - counts, positives.sum(axis=0) - positives
+    mean = of_others.sum(axis=1, keepdims=True) / np.maximum(others.sum(axis=1, keepdims=True), 1)
+    rates: NDArray[np.float64] = ((of_others + mean) / (others + 1.0))[fold, place]
+    return rates
