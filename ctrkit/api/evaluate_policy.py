@@ -26,9 +26,10 @@ from ctrkit.ope.engine import Engine, OnRows, make_engine
 from ctrkit.ope.interval_methods import AUTO
 from ctrkit.ope.learners import LEARNERS
 from ctrkit.ope.log import TARGET
-from ctrkit.ope.parts import LogPart
+from ctrkit.ope.parts import LogPart, WholeLog
+from ctrkit.ope.registry import reads_candidates
 from ctrkit.ope.rows import RewardPredictor
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import Policy, PolicyConfig
 from ctrkit.reports import Report
 from ctrkit.tables import TableLike
 from ctrkit.training.loop import OnStep
@@ -42,6 +43,7 @@ class OpeConfig(Config):
 
     Attributes:
         policy: in place of the artifacts' own, which score the candidates either way.
+        estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
         interval: of `ctrkit.ope.interval_methods.INTERVALS`; `auto` leaves the choice to the estimator.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
         reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
@@ -56,7 +58,7 @@ class OpeConfig(Config):
     """
 
     policy: PolicyConfig | None = None
-    estimators: tuple[str, ...] = DEFAULT_ESTIMATORS
+    estimators: tuple[str, ...] | None = None
     interval: str = AUTO
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     reward_range: tuple[float, float] | None = None
@@ -150,6 +152,7 @@ def evaluate_policy(
     model = _reward_model(settings.reward_model, specs)
     if isinstance(model, ArtifactRewards):
         notes += _seen(model.scorer.model, parts, engine, on_step)
+    notes += _unused(settings, parts, modelled=any(isinstance(spec.policy, Policy) for spec in specs))
     evaluation = evaluate(
         parts,
         [spec.policy for spec in specs],
@@ -171,6 +174,24 @@ def evaluate_policy(
     result = PolicyValue(evaluation, notes)
     write_run(out, "ope", settings.model_dump(mode="json"), result)
     return result
+
+
+def _unused(settings: OpeConfig, parts: Sequence[LogPart], modelled: bool) -> tuple[str, ...]:
+    """A sentence on settings that are given and of which nothing is made."""
+    estimators = settings.estimators or DEFAULT_ESTIMATORS
+    if modelled and any(reads_candidates(spec) for spec in estimators):
+        return ()
+    # Missing propensities are estimated by the context columns.
+    about_models = {"reward_model", "folds", *(() if _estimated(parts) else ("context_columns",))}
+    given = sorted(about_models & settings.model_fields_set)
+    if not given:
+        return ()
+    return (f"Not used: {', '.join(given)}. No estimator of these policies reads a fitted model.",)
+
+
+def _estimated(parts: Sequence[LogPart]) -> bool:
+    """Whether the log's propensities are estimates."""
+    return isinstance(parts[0], WholeLog) and parts[0].log.balance is not None
 
 
 def _reward_model(named: str, specs: Sequence[Spec]) -> str | RewardPredictor:

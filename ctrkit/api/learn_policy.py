@@ -167,13 +167,13 @@ def learn_policy(
     training, validation = rows_of(log, split.train), rows_of(log, split.valid)
     encoder, network, model_settings = _scorer(settings, policy, training)
     q = _predictions(log, split.train, split.valid, settings)
-    scale = float(training.reward.std())
+    mean = np.average(training.reward, weights=training.counts)
+    scale = float(np.sqrt(np.average((training.reward - mean) ** 2, weights=training.counts)))
     encoded = logged_decisions(training, encoder, scale, q[0])
     judged = logged_decisions(validation, encoder, scale, q[1])
     baselines = [0.0]
     if isinstance(settings.objective, SelfNormalisedConfig):
-        mean = float(np.average(encoded.reward, weights=encoded.count))
-        baselines = [mean + step for step in settings.objective.baselines]
+        baselines = [float(mean / scale) + step for step in settings.objective.baselines]
     learning = learn(
         network,
         encoded,

@@ -141,8 +141,8 @@ def audit(
     return Audit(
         len(log),
         int(np.count_nonzero(log.reward)),
-        least_mean_largest(log.reward),
-        least_mean_largest(log.propensity),
+        least_mean_largest(log.reward, log.counts),
+        least_mean_largest(log.propensity, log.counts),
         findings,
         tuple(sorted(actions, key=lambda action: action.p_value)),
         time,

@@ -53,7 +53,7 @@ class Finding:
 
 def rewards(log: BanditLog) -> Iterator[Finding]:
     positives, rows = int(np.count_nonzero(log.reward)), len(log)
-    least, mean, largest = least_mean_largest(log.reward)
+    least, mean, largest = least_mean_largest(log.reward, log.counts)
     told = f"{rows:,} rows, {positives:,} with a reward other than 0; rewards from {least:g} to {largest:g}"
     columns = ("reward",)
     if least == largest:
@@ -68,7 +68,7 @@ def rewards(log: BanditLog) -> Iterator[Finding]:
 
 def propensities(log: BanditLog) -> Iterator[Finding]:
     columns = ("propensity",)
-    least, _, largest = least_mean_largest(log.propensity)
+    least, _, largest = least_mean_largest(log.propensity, log.counts)
     choice = _candidates(log) > 1
     if not choice.any():
         yield Finding("propensities", "error", "No row has a second candidate: nothing was chosen.", columns)
@@ -85,7 +85,7 @@ def propensities(log: BanditLog) -> Iterator[Finding]:
         return
     told = f"Propensities lie between {least:.3g} and {largest:.3g}"
     if certain.any():
-        share = certain.sum() / choice.sum()
+        share = log.counts[certain].sum() / log.counts[choice].sum()
         yield _of_rows(
             log,
             certain,
@@ -97,7 +97,8 @@ def propensities(log: BanditLog) -> Iterator[Finding]:
         )
     else:
         yield Finding("propensities", "fine", f"{told}.", columns)
-    heavy = (1 / log.propensity) / (1 / log.propensity).sum() > max(HEAVY, 10 / len(log))
+    inverse = log.counts / log.propensity
+    heavy = inverse / inverse.sum() > max(HEAVY, 10 / len(log))
     if heavy.any():
         yield _of_rows(
             log,
@@ -203,7 +204,9 @@ def replay(log: BanditLog) -> Iterator[Finding]:
     if "logging_probabilities" in log.table.columns:
         own = log.table["logging_probabilities"].list.get(pl.Series(log.action_index)).to_numpy()
         weights = own / log.propensity
-        value, mean = float((weights * log.reward).mean()), float(log.reward.mean())
+        value, mean = (
+            float(np.average(each, weights=log.counts)) for each in (weights * log.reward, log.reward)
+        )
         near = abs(value - mean) <= 1e-3 * abs(mean) + 1e-12
         yield Finding(
             "replay",
@@ -212,13 +215,16 @@ def replay(log: BanditLog) -> Iterator[Finding]:
             (*columns, "logging_probabilities"),
         )
     weights = 1 / (log.propensity * _possible(log))
-    mean, error = float(weights.mean()), float(weights.std() / math.sqrt(len(log)))
+    rows = float(log.counts.sum())
+    mean = float(np.average(weights, weights=log.counts))
+    error = math.sqrt(float(log.counts**2 @ (weights - mean) ** 2)) / rows
     z = (mean - 1) / error if error > 1e-12 * mean else 0.0 if abs(mean - 1) < 1e-9 else math.inf
     p_value = float(2 * ndtr(-abs(z)))
     if mean < 1:
         # As for a single action, too little weight and too little variance come together.
-        squares, fourths = (float((weights**power).sum()) for power in (2, 4))
-        bound = deficit_p_value(weights.sum(), squares, fourths, len(log), float(weights.max()))
+        counted = log.counts * weights
+        squares, fourths = (float((counted**power).sum()) for power in (2, 4))
+        bound = deficit_p_value(counted.sum(), squares, fourths, rows, float(counted.max()))
         p_value = max(p_value, float(bound))
     off = p_value < UNLIKELY and abs(mean - 1) > SMALL
     reason = ""
@@ -326,15 +332,14 @@ def dropped(log: BanditLog) -> Iterator[Finding]:
     drop = log.table["p_drop"].to_numpy()
     if drop.max() == 0:
         return
-    even = drop.min() == drop.max()
-    told = (
-        ", which is right where it is the same for all" if even else ": they speak of the rows that were kept"
-    )
+    counts = log.counts
+    effective = counts.sum() ** 2 / (counts @ counts)
     yield Finding(
         "dropped rows",
-        "fine" if even else "warning",
-        f"Rows stand for 1 / (1 - p_drop) decisions each, p_drop from {drop.min():.3g} to {drop.max():.3g}. "
-        f"The estimators weigh all rows alike{told}.",
+        "fine",
+        f"Rows count as 1 / (1 - p_drop) decisions each, p_drop from {drop.min():.3g} to {drop.max():.3g}: "
+        f"{len(log):,} rows for {counts.sum():,.0f} decisions. Means vary about as those of {effective:,.0f} "
+        "rows of which none were dropped.",
         ("p_drop",),
     )
 
@@ -384,5 +389,5 @@ def _candidates(log: BanditLog) -> Floats:
     return log.table["candidates"].list.len().cast(pl.Float64).to_numpy()
 
 
-def least_mean_largest(values: Floats) -> tuple[float, float, float]:
-    return float(values.min()), float(values.mean()), float(values.max())
+def least_mean_largest(values: Floats, counts: Floats) -> tuple[float, float, float]:
+    return float(values.min()), float(np.average(values, weights=counts)), float(values.max())

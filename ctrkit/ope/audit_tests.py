@@ -1,4 +1,8 @@
-"""The statistics behind an audit: are propensities right, and does the log stay the same over time?"""
+"""The statistics behind an audit: are propensities right, and does the log stay the same over time?
+
+A row that stands for c decisions counts as c in every sum, and as c² in every variance (Horvitz and Thompson,
+1952; see `ctrkit.ope.moments`): those that were dropped beside it told nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,8 @@ class ActionCalibration:
 
     Attributes:
         action: its id.
-        rows: where it was a candidate.
-        chosen: where it was taken.
+        rows: decisions in which it was a candidate.
+        chosen: those in which it was taken.
         expected: how often it would have been, Σ μ(a); None where only propensities are logged.
         ratio: Σ 1(A = a) / p over `rows`, 1 in expectation.
         z: distance from what is expected, in standard errors: of `chosen` where `expected` is known, else of
@@ -49,16 +53,17 @@ class ActionCalibration:
 def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
     """Test each action's propensities against its choices.
 
-    Under right propensities, a row in which a is a candidate with μ(a) > 0 adds 1 in expectation to
-    S = Σ 1(A = a) / p, so that E[S] is the number n of such rows.
+    Under right propensities, a row in which a is a candidate with μ(a) > 0 adds c in expectation to
+    S = Σ c 1(A = a) / p, so that E[S] is the number n of the decisions that such rows stand for.
 
-    Where the whole distribution is logged, the count C = Σ 1(A = a) is tested against Σ μ(a), with variance
-    Σ μ (1 - μ); below 25 expected choices by the Poisson distribution, whose tails are wider. It is the
-    sharper test of the same thing, and candidates with μ = 0 do not count among the rows.
+    Where the whole distribution is logged, the count C = Σ c 1(A = a) is tested against Σ c μ(a), with
+    variance Σ c² μ (1 - μ); below 25 expected choices by the Poisson distribution, whose tails are wider,
+    both in units of Σ c² μ (1 - μ) / Σ c μ (1 - μ), of which as many would vary as much. It is the sharper
+    test of the same thing, and candidates with μ = 0 do not count among the rows.
 
-    Where it is not, S is tested with the unbiased variance Σ 1(A = a) (1/p² - 1/p), which is too small just
-    when S is, because both lack the rare rows of large 1/p. So a deficit has to stand out by
-    `deficit_p_value` too, with the largest 1/p of the whole log taken for the largest that there is.
+    Where it is not, S is tested with the unbiased variance Σ c² 1(A = a) (1/p² - 1/p), which is too small
+    just when S is, because both lack the rare rows of large c/p. So a deficit has to stand out by
+    `deficit_p_value` too, with the largest c/p of the whole log taken for the largest that there is.
 
     Rows are read in batches; what is held grows with the number of actions.
     """
@@ -68,14 +73,16 @@ def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
         if "expected" in numbers:
             expected = numbers["expected"]
             z = (chosen - expected) / np.sqrt(numbers["variance"])
-            p_value = np.where(expected < _FEW, _poisson(chosen, expected), 2 * ndtr(-np.abs(z)))
             certain = numbers["variance"] <= 1e-12  # always or never chosen, as the log itself says
+            unit = np.where(certain, 1.0, numbers["variance"] / numbers["variance_of_one"])
+            few = _poisson(chosen / unit, expected / unit)
+            p_value = np.where(expected / unit < _FEW, few, 2 * ndtr(-np.abs(z)))
             z, p_value = np.where(certain, 0.0, z), np.where(certain, 1.0, p_value)
         else:
-            variance = numbers["inverse_2"] - score
+            variance = numbers["inverse_2"] - numbers["counted"]
             z = (score - rows) / np.sqrt(variance)
             z = np.where(variance > 0, z, np.where(score == rows, 0.0, np.copysign(np.inf, score - rows)))
-            largest = float(1 / log.propensity.min())
+            largest = float((log.counts / log.propensity).max())
             deficit = deficit_p_value(score, numbers["inverse_2"], numbers["inverse_4"], rows, largest)
             p_value = np.maximum(2 * ndtr(-np.abs(z)), np.where(score < rows, deficit, 0.0))
         ratio = score / rows
@@ -83,8 +90,8 @@ def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
     return tuple(
         ActionCalibration(
             action,
-            int(rows[i]),
-            int(chosen[i]),
+            round(rows[i]),
+            round(chosen[i]),
             float(numbers["expected"][i]) if "expected" in numbers else None,
             float(ratio[i]),
             float(z[i]),
@@ -118,26 +125,28 @@ def deficit_p_value(
 
 
 def _poisson(count: Floats, expected: Floats) -> Floats:
-    """Two-sided p-value of a count: twice the lesser tail."""
-    above = np.where(count > 0, pdtrc(np.maximum(count - 1, 0), expected), 1.0)
+    """Two-sided p-value of a count, which need not be a whole number: twice the lesser tail."""
+    above = np.where(count > 0, pdtrc(np.maximum(np.ceil(count - 1e-9) - 1, 0), expected), 1.0)
+    count = np.floor(count + 1e-9)
     return np.asarray(np.minimum(1.0, 2 * np.minimum(pdtr(count, expected), above)))
 
 
 def _sums(log: BanditLog) -> tuple[pl.DataFrame, dict[str, Floats]]:
     """Actions, sorted, and the sums that `calibrate_actions` tests; what was never possible is left out."""
-    inverse = 1 / log.propensity
+    weight, count = pl.col("w"), pl.col("c")
     chosen = (
-        pl.DataFrame({"action": log.table["action"], "w": inverse})
+        pl.DataFrame({"action": log.table["action"], "w": log.counts / log.propensity, "c": log.counts})
         .group_by("action")
         .agg(
-            pl.len().cast(pl.Float64).alias("chosen"),
-            pl.col("w").sum().alias("inverse"),
-            (pl.col("w") ** 2).sum().alias("inverse_2"),
-            (pl.col("w") ** 4).sum().alias("inverse_4"),
+            count.sum().alias("chosen"),
+            weight.sum().alias("inverse"),
+            (count * weight).sum().alias("counted"),
+            (weight**2).sum().alias("inverse_2"),
+            (weight**4).sum().alias("inverse_4"),
         )
     )
     if log.actions is not None:
-        table = chosen.with_columns(pl.lit(float(len(log))).alias("rows")).sort("action")
+        table = chosen.with_columns(pl.lit(float(log.counts.sum())).alias("rows")).sort("action")
     else:
         offered = pl.concat(list(_offered(log))).group_by("action").agg(pl.all().sum())
         table = offered.filter(pl.col("rows") > 0).join(chosen, on="action", how="left").fill_null(0.0)
@@ -149,19 +158,23 @@ def _offered(log: BanditLog) -> Iterator[pl.DataFrame]:
     """By batch of rows: how often each action could be chosen, and what the logged distribution expects."""
     whole = "logging_probabilities" in log.table.columns
     for start in range(0, len(log), _BATCH):
-        batch = log.table[start : start + _BATCH]
-        columns = {"action": batch["candidates"].explode().cast(log.table["action"].dtype)}
+        batch, counts = log.table[start : start + _BATCH], log.counts[start : start + _BATCH]
+        columns = {
+            "action": batch["candidates"].explode().cast(log.table["action"].dtype),
+            "c": np.repeat(counts, batch["candidates"].list.len().to_numpy()),
+        }
+        mu, c = pl.col("mu"), pl.col("c")
         if not whole:
-            yield pl.DataFrame(columns).group_by("action").agg(pl.len().cast(pl.Float64).alias("rows"))
+            yield pl.DataFrame(columns).group_by("action").agg(c.sum().alias("rows"))
             continue
-        mu = pl.col("mu")
         yield (
             pl.DataFrame({**columns, "mu": batch["logging_probabilities"].explode()})
             .group_by("action")
             .agg(
-                (mu > 0).sum().cast(pl.Float64).alias("rows"),
-                mu.sum().alias("expected"),
-                (mu * (1 - mu)).sum().alias("variance"),
+                (c * (mu > 0)).sum().alias("rows"),
+                (c * mu).sum().alias("expected"),
+                (c**2 * mu * (1 - mu)).sum().alias("variance"),
+                (c * mu * (1 - mu)).sum().alias("variance_of_one"),
             )
         )
 
@@ -170,14 +183,16 @@ def _offered(log: BanditLog) -> Iterator[pl.DataFrame]:
 class TimeBins:
     """A log in time order, cut into bins of equal rows, and whether they differ by more than chance.
 
-    The test is chi-square = Σ_b n_b (mean_b - mean)² / variance on bins - 1 degrees of freedom, which for
-    rewards of 0 or 1 is Pearson's test of equal rates. It takes rows as independent.
+    The test is chi-square = Σ_b n_b (mean_b - mean)² / variance on bins - 1 degrees of freedom, with n_b the
+    number of decisions and the variance Σ c² (r - mean)² / Σ c, which for rewards of 0 or 1, where nothing
+    was dropped, is Pearson's test of equal rates. It takes rows as independent.
 
     Attributes:
         start, end: [B] unix seconds of the first and the last row of each bin.
-        rows: [B]. reward, propensity: [B] means.
+        rows: [B] decisions that its rows stand for. reward, propensity: [B] means.
         reward_p_value, propensity_p_value: of bins so different, were all alike.
-        reward_deviation: the standard deviation of a row's reward.
+        reward_deviation: the root of the rewards' variance, as above: a mean of n decisions errs by it over
+            √n.
     """
 
     start: Floats
@@ -203,28 +218,35 @@ def by_time(log: BanditLog, most: int = 20) -> TimeBins | None:
         return None
     order = np.argsort(time, kind="stable")
     edges = np.linspace(0, len(log), count + 1).astype(np.int64)
-    rows = np.diff(edges)
+    counts = log.counts[order]
+    rows = np.add.reduceat(counts, edges[:-1])
     reward, propensity = (
-        np.add.reduceat(values[order], edges[:-1]) / rows for values in (log.reward, log.propensity)
+        np.add.reduceat(counts * values[order], edges[:-1]) / rows for values in (log.reward, log.propensity)
     )
     return TimeBins(
         time[order[edges[:-1]]],
         time[order[edges[1:] - 1]],
-        rows,
+        rows.round().astype(np.int64),
         reward,
         propensity,
-        _homogeneous(reward, rows, log.reward),
-        _homogeneous(propensity, rows, log.propensity),
-        float(log.reward.std()),
+        _homogeneous(reward, rows, log.reward, log.counts),
+        _homogeneous(propensity, rows, log.propensity, log.counts),
+        float(np.sqrt(_mean_and_variance(log.reward, log.counts)[1])),
     )
 
 
-def _homogeneous(means: Floats, rows: Ints, values: Floats) -> float:
+def _mean_and_variance(values: Floats, counts: Floats) -> tuple[float, float]:
+    """Σ c x / Σ c, and Σ c² (x - mean)² / Σ c, which over n decisions is the variance of their mean."""
+    mean = float(np.average(values, weights=counts))
+    return mean, float(counts**2 @ (values - mean) ** 2 / counts.sum())
+
+
+def _homogeneous(means: Floats, rows: Floats, values: Floats, counts: Floats) -> float:
     """P-value of the chi-square test of equal means."""
-    variance = float(values.var())
-    if variance <= 1e-24 * max(float(values.mean()) ** 2, 1e-300):
+    mean, variance = _mean_and_variance(values, counts)
+    if variance <= 1e-24 * max(mean**2, 1e-300):
         return 1.0
-    statistic = float((rows * (means - values.mean()) ** 2).sum()) / variance
+    statistic = float((rows * (means - mean) ** 2).sum()) / variance
     return float(gammaincc((len(rows) - 1) / 2, statistic / 2))
 
 
@@ -254,9 +276,13 @@ def newest_rows(log: BanditLog, share: float = 0.1) -> Newest | None:
     if new < 100 or time.min() == time.max():
         return None
     order = np.argsort(time, kind="stable")
-    earlier, newest = log.reward[order[:-new]], log.reward[order[-new:]]
-    if np.count_nonzero(earlier) < 20 or not earlier.var() > 0:
+    earlier, newest = order[:-new], order[-new:]
+    if np.count_nonzero(log.reward[earlier]) < 20:
         return None
-    error = np.sqrt(earlier.var() * (1 / len(earlier) + 1 / new))
-    z = float((newest.mean() - earlier.mean()) / error)
-    return Newest(new, float(newest.mean()), float(earlier.mean()), z, float(ndtr(z)))
+    before, variance = _mean_and_variance(log.reward[earlier], log.counts[earlier])
+    after, _ = _mean_and_variance(log.reward[newest], log.counts[newest])
+    if not variance > 0:
+        return None
+    error = np.sqrt(variance * (1 / log.counts[earlier].sum() + 1 / log.counts[newest].sum()))
+    z = (after - before) / float(error)
+    return Newest(new, after, before, z, float(ndtr(z)))

@@ -243,6 +243,11 @@ def _predictions(
     its user.
     """
     if {"q_logged", "q_policy"} <= set(log.table.columns):
+        if columns:
+            raise ConfigError(
+                f"context_columns ({', '.join(columns)}) are given, and the log has predictions already",
+                mend="Leave out context_columns, or the columns q_logged and q_policy",
+            )
         return log.table["q_logged"].to_numpy(), log.table["q_policy"].to_numpy()
     context = [_encoded(log, name) for name in columns]
     unit = log.users if log.users is not None else np.arange(len(log))

@@ -9,15 +9,15 @@ import numpy as np
 
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.engine import Engine, LocalEngine
-from ctrkit.ope.evaluation import Evaluation
-from ctrkit.ope.interval_methods import AUTO, make_interval_method, why
+from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
+from ctrkit.ope.interval_methods import AUTO, make_interval_method, other_methods, why
 from ctrkit.ope.log import BanditLog
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.parts import LogPart, WholeLog
 from ctrkit.ope.passes import MODEL_ROWS, Judge, Look, ModelSettings
 from ctrkit.ope.plan import Plan
 from ctrkit.ope.policy_sums import EvaluationSums
-from ctrkit.ope.registry import make_estimator
+from ctrkit.ope.registry import make_estimator, reads_candidates
 from ctrkit.ope.reward_model import RewardModel
 from ctrkit.ope.rows import Models, RewardPredictor
 from ctrkit.ope.segments import SegmentColumn
@@ -37,7 +37,7 @@ OnStep: TypeAlias = Callable[[int, int, str], None]
 def evaluate(
     log: BanditLog | Sequence[LogPart],
     policies: Sequence[Policy | str],
-    estimators: Sequence[str] = DEFAULT_ESTIMATORS,
+    estimators: Sequence[str] | None = None,
     *,
     interval: str = AUTO,
     confidence: float = 0.95,
@@ -59,10 +59,12 @@ def evaluate(
 
     Args:
         log: see `read_bandit_log`; or its parts, see `log_parts`, which need not fit into memory together.
-        policies: policies, or names of columns with a policy's probability of the logged action. For a
-            column the estimators that need its probabilities of the other candidates are left out.
-        estimators: specs as `make_estimator` reads them, such as `dr` or `switch-dr:tau=10`.
-        interval: a name of `interval_methods.INTERVALS`; `auto` leaves the choice to the estimator.
+        policies: policies, or names of columns with a policy's probability of the logged action. A column
+            has no estimates by what needs the probabilities of the other candidates too, which notes tell.
+        estimators: specs as `make_estimator` reads them, such as `dr` or `switch-dr:tau=10`; by default
+            those of `DEFAULT_ESTIMATORS` that some policy can have.
+        interval: a name of `interval_methods.INTERVALS`; `auto` leaves the choice to the estimator. Notes
+            tell of estimators for which there is no such interval.
         confidence: of the two-sided intervals.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of
             them, else unknown, and then intervals are normal ones.
@@ -79,7 +81,8 @@ def evaluate(
         on_step: told of progress.
 
     Raises:
-        ConfigError: for an unknown estimator or interval, or a confidence or range out of bounds.
+        ConfigError: for an unknown estimator or interval, a confidence or range out of bounds, and an
+            estimator or feature that is asked for and that no policy can have.
         DataError: for rewards outside `reward_range`, and bad columns.
         RunError: for a policy whose probabilities are no distribution.
     """
@@ -88,6 +91,9 @@ def evaluate(
     engine = engine or LocalEngine()
     total = sum(part.rows for part in parts)
     modelled = tuple(isinstance(policy, Policy) for policy in policies)
+    estimators = _able(estimators, any(modelled))
+    if action_feature is not None:
+        _check_feature(action_feature, any(modelled), parts[0])
     views = _views(estimators) if any(modelled) else frozenset()
     fitted = views - ({"reward model"} if not isinstance(reward_model, str) else set())
     cut = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in segments)
@@ -148,14 +154,45 @@ def evaluate(
         sums.merge(found)
     sums.settle()
     sampled = survey.sample is not None and not survey.sample.whole
+    results = sums.results()
     return Evaluation(
         sums.logging.result(confidence),
-        sums.results(),
+        results,
         confidence,
-        tuple(_notes(facts, plan, models, left_out=bool(views) and not all(modelled), sampled=sampled)),
+        (*_notes(facts, plan, models, sampled=sampled), *_left_out(plan, results)),
         sums.rank(),
         facts.balance,
     )
+
+
+def _able(estimators: Sequence[str] | None, modelled: bool) -> tuple[str, ...]:
+    """The estimators that some policy can have, of the default ones or of those that are asked for."""
+    if estimators is None:
+        return tuple(spec for spec in DEFAULT_ESTIMATORS if modelled or not reads_candidates(spec))
+    for spec in estimators:
+        if reads_candidates(spec) and not modelled:
+            raise ConfigError(
+                f"estimator {spec} needs a policy's probabilities of all candidates, and a column has those "
+                "of the logged action alone",
+                mend=f"Give the policy itself, or leave out {spec}",
+            )
+    return tuple(estimators)
+
+
+def _check_feature(feature: str, modelled: bool, part: LogPart) -> None:
+    """Refuse what MIPS and OffCEM cannot be worked out from."""
+    if not modelled:
+        raise ConfigError(
+            f"the weights of '{feature}' need a policy's probabilities of all candidates, and a column has "
+            "those of the logged action alone",
+            mend="Give the policy itself, or leave out action_feature",
+        )
+    if "logging_probabilities" not in part.names:
+        raise DataError(
+            f"the weights of '{feature}' need the logging policy's probabilities of all candidates",
+            column="logging_probabilities",
+            mend="Log the probability of every candidate, or leave out action_feature",
+        )
 
 
 def _views(estimators: Sequence[str]) -> frozenset[str]:
@@ -183,7 +220,7 @@ def _check(interval: str, confidence: float, reward_range: tuple[float, float] |
         )
 
 
-def _notes(facts: LogFacts, plan: Plan, models: Models, left_out: bool, sampled: bool) -> Iterator[str]:
+def _notes(facts: LogFacts, plan: Plan, models: Models, sampled: bool) -> Iterator[str]:
     yield from facts.notes
     if facts.actions is not None and "candidates" not in plan.log_columns:
         yield f"The log names no candidates: each row's are all {facts.actions.len()} actions of the log."
@@ -195,8 +232,25 @@ def _notes(facts: LogFacts, plan: Plan, models: Models, left_out: bool, sampled:
         yield f"The reward model reads {read}{more}, beside the candidates' features and ids."
     if sampled:
         yield f"Models were fitted on the rows of a sample of users, at most {MODEL_ROWS:,} rows."
-    if left_out:
+
+
+def _left_out(plan: Plan, policies: Sequence[PolicyEvaluation]) -> Iterator[str]:
+    """Sentences on what was asked for and what some policy or estimator cannot have."""
+    columns = [name for name, modelled in zip(plan.names, plan.modelled, strict=True) if not modelled]
+    missing = [spec for spec in plan.estimators if reads_candidates(spec)]
+    if plan.action_feature is not None:
+        missing.append(f"those by {plan.action_feature}")
+    if columns and missing:
         yield (
-            "Estimators with a reward model need a policy's probabilities of all candidates: a column of "
-            "probabilities has none."
+            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}: a column has the "
+            "policy's probability of the logged action alone, and they need those of all candidates."
         )
+    if plan.interval == AUTO:
+        return
+    others = dict.fromkeys(found for one in policies for found in other_methods(plan.interval, one.estimates))
+    if others:
+        yield f"There is no {plan.interval} interval of {', '.join(others)}: they have their own."
+    yield (
+        f"Intervals by {plan.interval} are those of the estimates and of the logging policy: rankings, "
+        "segments, periods and all else have their own, each named."
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 
 import numpy as np
 
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.ope.base import Estimator, IntervalMethod, LoggedRows, WeightedEstimator
+from ctrkit.ope.base import Estimate, Estimator, IntervalMethod, LoggedRows, WeightedEstimator
 from ctrkit.ope.bernstein import empirical_bernstein
 from ctrkit.ope.bootstrap import PoissonBootstrap, difference_to_logging
 from ctrkit.ope.clopper_pearson import clopper_pearson
@@ -188,7 +188,16 @@ _OF_RANGES: Mapping[str, Callable[[Range], IntervalMethod]] = {
     "empirical-bernstein": EmpiricalBernstein,
     "betting": Betting,
 }
-INTERVALS = ("cressie-read", "normal", "clopper-pearson", "empirical-bernstein", "betting", "bootstrap")
+# What each calls the intervals that it makes.
+_CALLED = {
+    "cressie-read": "cressie-read",
+    "normal": "normal",
+    "clopper-pearson": "clopper-pearson",
+    "empirical-bernstein": "empirical Bernstein",
+    "betting": "betting",
+    "bootstrap": "Poisson bootstrap",
+}
+INTERVALS = tuple(_CALLED)
 AUTO = "auto"
 
 
@@ -212,6 +221,12 @@ def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -
             mend="Give reward_range=[0,1], say, or --interval normal",
         )
     return _OF_RANGES[name](reward_range)
+
+
+def other_methods(name: str, estimates: Sequence[Estimate]) -> list[str]:
+    """The estimators whose intervals are not of the method that was asked for; none for `auto`."""
+    called = _CALLED.get(name, "")
+    return [one.estimator for one in estimates if not one.interval.method.startswith(called)]
 
 
 def why(name: str, reward_range: Range | None) -> str:

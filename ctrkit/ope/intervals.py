@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -13,11 +13,31 @@ from ctrkit.ope.moments import ONE, WEIGHT, Floats, Moments
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval and the name of the method that made it."""
+    """A confidence interval and the name of the method that made it.
+
+    Attributes:
+        missed: whether the method left out its own estimate, and not by rounding; see `around`.
+    """
 
     low: float
     high: float
     method: str
+    missed: bool = False
+
+
+def around(value: float, interval: Interval) -> Interval:
+    """The interval, widened to the estimate where it leaves that out.
+
+    By rounding it may. By more it does where what it takes for granted is wrong, such as weights of mean 1 or
+    rewards within their range; then it is `missed`, and neither is to be trusted.
+    """
+    low, high = interval.low, interval.high
+    if np.isnan([low, high, value]).any():
+        return interval
+    rounding = 1e-9 * max(abs(value), *(abs(end) for end in (low, high) if np.isfinite(end)), 0.0)
+    rounding = max(rounding, 1e-6 * (high - low) if np.isfinite(high - low) else 0.0)
+    missed = interval.missed or not low - rounding <= value <= high + rounding
+    return replace(interval, low=min(low, value), high=max(high, value), missed=missed)
 
 
 def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> Interval:

@@ -69,13 +69,15 @@ def with_estimated_propensities(
             )
     context = table.select(name for name in names if not isinstance(table.schema[name], (pl.List, pl.Array)))
     every = len(log) * table["action"].n_unique() <= CELLS
-    found = estimate_propensities(context, table["action"], log.users, seed=seed, all_actions=every)
+    found = estimate_propensities(
+        context, table["action"], log.counts, log.users, seed=seed, all_actions=every
+    )
     propensity, lists, checked = found.logged, None, found.balance
     if found.all_actions is not None:
         mask = candidate_mask(log.candidates(slice(0, len(log))))
         shared = _of_candidates(found.actions, found.all_actions, log)
         propensity = shared[np.arange(len(log)), log.action_index]
-        checked = balance(context, table["action"], propensity)
+        checked = balance(context, table["action"], propensity, log.counts)
         lists = ragged(shared, mask).alias("logging_probabilities")
     table = table.with_columns(pl.Series(PROPENSITY.name, propensity), *(() if lists is None else (lists,)))
     notes = (
@@ -103,12 +105,12 @@ def _of_candidates(actions: pl.Series, probabilities: Floats, log: BanditLog) ->
     there = (actions.gather(pl.Series(place)) == flat).to_numpy()
     rows = np.repeat(np.arange(len(mask)), mask.sum(axis=1))
     own = np.where(there, probabilities[rows, place], 0.0)
-    chosen = np.bincount(actions.search_sorted(log.table["action"]).to_numpy(), minlength=len(actions))
+    chosen = np.bincount(actions.search_sorted(log.table["action"]).to_numpy(), log.counts, len(actions))
     factor = np.ones(len(actions))
     for _ in range(ROUNDS):
         shares = own * factor[place]
         shares /= np.bincount(rows, shares)[rows]
-        step = (chosen + STEADY) / (np.bincount(place, shares, len(actions)) + STEADY)
+        step = (chosen + STEADY) / (np.bincount(place, shares * log.counts[rows], len(actions)) + STEADY)
         factor *= step
         if np.abs(step - 1).max() < 1e-3:
             break

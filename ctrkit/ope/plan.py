@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ctrkit.ope.base import Estimator
 from ctrkit.ope.interval_methods import AUTO, make_interval_method
 from ctrkit.ope.moments import Floats
-from ctrkit.ope.registry import kind_of, make_estimator
+from ctrkit.ope.registry import make_estimator, reads_candidates
 from ctrkit.ope.segments import SegmentColumn
 from ctrkit.ope.verdict import DECISIVE
 
@@ -63,12 +63,7 @@ class Plan:
 
     def able(self, policy: int) -> tuple[str, ...]:
         """The specs that can be worked out for a policy."""
-        return tuple(
-            spec
-            for spec in self.estimators
-            if self.modelled[policy]
-            or (kind_of(spec).view == "plain" and not kind_of(spec).needs_reward_model)
-        )
+        return tuple(spec for spec in self.estimators if self.modelled[policy] or not reads_candidates(spec))
 
     def decisive(self, policy: int) -> str | None:
         """The estimator that decides on a policy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Self
 
@@ -103,6 +104,7 @@ class PolicySums:
             if isinstance(estimator, WeightedEstimator) and estimator.view == "plain":
                 estimator.largest_weight = self.largest_weight
             estimates.append(estimator.result(confidence))
+            notes += _missed(estimates[-1])
             if isinstance(estimator, ShrunkWeights):
                 notes += estimator.notes(confidence)
         by_name = {one.estimator: one for one in estimates}
@@ -136,6 +138,19 @@ class PolicySums:
             deterministic=self.plan.deterministic,
             estimated_propensities=self.plan.estimated_propensities,
         )
+
+
+def _missed(estimate: Estimate) -> Iterator[str]:
+    """A sentence, where an interval left out its own estimate."""
+    for of, value, interval in (
+        ("estimate", estimate.value, estimate.interval),
+        ("difference", estimate.difference, estimate.difference_interval),
+    ):
+        if interval.missed:
+            yield (
+                f"{estimate.estimator}: the {of}, {value:.4g}, lies outside of what its interval "
+                f"({interval.method}) allows, which was widened to it: trust neither."
+            )
 
 
 def _varies(estimate: Estimate) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.ope.learners import sample_weight
 from ctrkit.ope.moments import Floats, Ints
 
 Method: TypeAlias = Literal["logistic", "trees"]
@@ -53,6 +54,7 @@ class EstimatedPropensities:
 def estimate_propensities(
     context: pl.DataFrame,
     actions: pl.Series,
+    counts: Floats,
     users: Ints | None = None,
     method: Method = "logistic",
     folds: int = 3,
@@ -74,6 +76,7 @@ def estimate_propensities(
         context: [N] rows of numbers, booleans and texts that were known before the choice; a missing number
             is a value of its own.
         actions: [N] the logged actions.
+        counts: [N] how many decisions each row stands for, as which all that follows counts it.
         users: [N] codes from 0; all rows of a user stand in one fold.
         method: `logistic` regression, or boosted `trees`, which find interactions and cost far more where
             actions are many.
@@ -104,33 +107,35 @@ def estimate_propensities(
             mend="Give a log of a policy that explores",
         )
     codes = known.search_sorted(actions).to_numpy().astype(np.int64)
-    features = encode_context(context)
+    features = encode_context(context, counts)
     fold = _folds(len(codes), users, folds, seed)
-    count = int(fold.max()) + 1
+    number = int(fold.max()) + 1
 
     def fit(left_out: tuple[int, ...]) -> _Classifier:
         rows = ~np.isin(fold, left_out)
-        return _Classifier(features[rows], codes[rows], len(known), method, seed)
+        return _Classifier(features[rows], codes[rows], counts[rows], len(known), method, seed)
 
     modelled = features.shape[1] > 0
-    without_two = {pair: fit(pair) for pair in combinations(range(count), 2)} if modelled else {}
+    without_two = {pair: fit(pair) for pair in combinations(range(number), 2)} if modelled else {}
     logged = np.empty(len(codes))
     frequency = np.empty(len(codes))
     matrix = np.empty((len(codes), len(known))) if all_actions else None
-    for held in range(count):
-        rest = codes[fold != held]
-        shares = _smooth(np.bincount(rest, minlength=len(known)) / len(rest), len(rest))
+    for held in range(number):
+        others_rows = fold != held
+        rest = float(counts[others_rows].sum())
+        frequencies = np.bincount(codes[others_rows], counts[others_rows], len(known))
+        shares = _smooth(frequencies / rest, rest)
         mine = np.flatnonzero(fold == held)
         frequency[mine] = shares[codes[mine]]
         if modelled:
-            others = [other for other in range(count) if other != held]
+            others = [other for other in range(number) if other != held]
             inner = {other: without_two[min(held, other), max(held, other)] for other in others}
-            scale, bias = _calibrate(inner, features, codes, fold, len(known), seed)
+            scale, bias = _calibrate(inner, features, codes, counts, fold, len(known), seed)
             model = fit((held,))
         for at in np.array_split(mine, len(mine) * len(known) // CELLS + 1):
             if modelled:
                 scores = scale * model.log_probabilities(features[at]) + bias
-                probabilities = _smooth(_softmax(scores), len(rest))
+                probabilities = _smooth(_softmax(scores), rest)
             else:
                 probabilities = np.broadcast_to(shares, (len(at), len(known)))
             logged[at] = probabilities[np.arange(len(at)), codes[at]]
@@ -140,31 +145,32 @@ def estimate_propensities(
         logged,
         known,
         matrix,
-        float(-np.log(logged).mean()),
-        float(-np.log(frequency).mean()),
-        balance(context, actions, logged),
+        float(-np.average(np.log(logged), weights=counts)),
+        float(-np.average(np.log(frequency), weights=counts)),
+        balance(context, actions, logged, counts),
     )
 
 
-def encode_context(context: pl.DataFrame) -> Floats:
-    """Context columns as numbers [N, D] of mean 0 and deviation 1; constant columns are left out.
+def encode_context(context: pl.DataFrame, counts: Floats) -> Floats:
+    """Context columns as numbers [N, D] of mean 0 and deviation 1 over the decisions that rows stand for.
 
-    A number with missing values has a second column that tells which are; a text has one for each of its
-    most frequent values.
+    Constant columns are left out. A number with missing values has a second column that tells which are; a
+    text has one for each of its most frequent values.
 
     Raises:
         DataError: for a column that holds neither numbers nor texts, or an infinite number.
     """
-    columns = [values for _, values in _numbers(context)]
+    columns = [values for _, values in _numbers(context, counts)]
     if not columns:
         return np.zeros((context.height, 0))
     matrix = np.column_stack(columns)
-    spread = matrix.std(axis=0)
+    centred = matrix - np.average(matrix, axis=0, weights=counts)
+    spread = np.sqrt(np.average(centred**2, axis=0, weights=counts))
     varying = spread > 1e-12 * np.abs(matrix).max(axis=0, initial=0.0)
-    return np.asarray((matrix[:, varying] - matrix[:, varying].mean(axis=0)) / spread[varying])
+    return np.asarray(centred[:, varying] / spread[varying])
 
 
-def balance(context: pl.DataFrame, actions: pl.Series, propensity: Floats) -> pl.DataFrame:
+def balance(context: pl.DataFrame, actions: pl.Series, propensity: Floats, counts: Floats) -> pl.DataFrame:
     """Whether weights of one over the propensity make the rows of each action alike to all rows.
 
     McCaffrey, Griffin, Almirall, Slaughter, Ramchand and Burgette, A Tutorial on Propensity Score Estimation
@@ -177,31 +183,33 @@ def balance(context: pl.DataFrame, actions: pl.Series, propensity: Floats) -> pl
         context: [N] rows of numbers, booleans and texts.
         actions: [N] the logged ones.
         propensity: [N] of the logged action.
+        counts: [N] how many decisions each row stands for.
 
     Returns:
         One row an action and column (each frequent value of a text is one, as `column=value`), the largest
-        difference that is left first: `action`; `column`; `rows` of the action; `before`, `after`
+        difference that is left first: `action`; `column`; `rows`, decisions of the action; `before`, `after`
         the standardised difference without and with weights; `noise`, 1 / √ of the weighted rows' effective
         number.
     """
     codes = actions.rank("dense").to_numpy().astype(np.int64) - 1
     names = actions.unique().sort()
-    count, weights = len(names), 1 / propensity
-    rows, total = np.bincount(codes, minlength=count), np.bincount(codes, weights, count)
+    count, weights = len(names), counts / propensity
+    rows, total = (np.bincount(codes, of_row, count) for of_row in (counts, weights))
     noise = np.sqrt(np.bincount(codes, weights**2, count)) / total
     parts = []
-    for column, values in _numbers(context):
-        spread = values.std()
+    for column, values in _numbers(context, counts):
+        centred = values - np.average(values, weights=counts)
+        spread = np.sqrt(np.average(centred**2, weights=counts))
         if spread <= 1e-12 * np.abs(values).max(initial=0.0):
             continue
-        standard = (values - values.mean()) / spread
+        standard = centred / spread
         parts.append(
             pl.DataFrame(
                 {
                     "action": names,
                     "column": [column] * count,
-                    "rows": rows.astype(np.int64),
-                    "before": np.bincount(codes, standard, count) / rows,
+                    "rows": rows.round().astype(np.int64),
+                    "before": np.bincount(codes, counts * standard, count) / rows,
                     "after": np.bincount(codes, weights * standard, count) / total,
                     "noise": noise,
                 }
@@ -215,7 +223,7 @@ def balance(context: pl.DataFrame, actions: pl.Series, propensity: Floats) -> pl
     return pl.concat(parts).sort(pl.col("after").abs(), descending=True, maintain_order=True)
 
 
-def _numbers(context: pl.DataFrame) -> list[tuple[str, Floats]]:
+def _numbers(context: pl.DataFrame, counts: Floats) -> list[tuple[str, Floats]]:
     """The columns as named numbers, [N] each."""
     found: list[tuple[str, Floats]] = []
     for values in context.iter_columns():
@@ -227,14 +235,15 @@ def _numbers(context: pl.DataFrame) -> list[tuple[str, Floats]]:
             if not np.isfinite(floats).all():
                 raise DataError("a number is infinite", column=name, row=int(np.argmin(np.isfinite(floats))))
             if missing.any():
-                mean = floats[~missing].mean() if not missing.all() else 0.0
+                mean = np.average(floats[~missing], weights=counts[~missing]) if not missing.all() else 0.0
                 found.append((f"{name} missing", missing.astype(np.float64)))
                 floats = np.where(missing, mean, floats)
             found.append((name, floats))
         elif dtype in (pl.String, pl.Categorical, pl.Enum):
             texts = values.cast(pl.String).fill_null("")
-            counts = texts.alias("value").value_counts(name="count")
-            frequent = counts.sort("count", "value", descending=[True, False])["value"].head(MOST_VALUES)
+            table = pl.DataFrame({"value": texts, "count": counts})
+            sums = table.group_by("value").agg(pl.col("count").sum())
+            frequent = sums.sort("count", "value", descending=[True, False])["value"].head(MOST_VALUES)
             found += [
                 (f"{name}={value}", (texts == value).to_numpy().astype(np.float64)) for value in frequent
             ]
@@ -262,11 +271,13 @@ def _folds(rows: int, users: Ints | None, folds: int, seed: int) -> Ints:
 class _Classifier:
     """A multinomial model of K actions, of which rare ones stand together and share by their frequency."""
 
-    def __init__(self, features: Floats, codes: Ints, count: int, method: Method, seed: int) -> None:
-        rows = np.bincount(codes, minlength=count)
-        self.count, self.rows = count, len(codes)
+    def __init__(
+        self, features: Floats, codes: Ints, counts: Floats, count: int, method: Method, seed: int
+    ) -> None:
+        rows = np.bincount(codes, counts, count)
+        self.count, self.rows = count, float(counts.sum())
         self._rare: Bools = rows < LEAST_ROWS
-        rare_rows = int(rows[self._rare].sum())
+        rare_rows = float(rows[self._rare].sum())
         # A single row makes no class: its action is left to the half row that each action is given.
         rare_class = count if rare_rows > 1 else -1
         target = np.where(self._rare, rare_class, np.arange(count))[codes]
@@ -275,7 +286,9 @@ class _Classifier:
         self._frequency = rows / rows.sum()
         self._model: Any = None
         if len(np.unique(target[kept])) > 1:
-            self._model = _model(method, int(kept.sum()), seed).fit(features[kept], target[kept])
+            self._model = _model(method, int(kept.sum()), seed).fit(
+                features[kept], target[kept], sample_weight(counts[kept])
+            )
 
     def log_probabilities(self, features: Floats) -> Floats:
         """[B, K]; no action is impossible."""
@@ -308,7 +321,13 @@ def _model(method: Method, rows: int, seed: int) -> Any:  # sklearn is untyped
 
 
 def _calibrate(
-    models: dict[int, _Classifier], features: Floats, codes: Ints, fold: Ints, count: int, seed: int
+    models: dict[int, _Classifier],
+    features: Floats,
+    codes: Ints,
+    counts: Floats,
+    fold: Ints,
+    count: int,
+    seed: int,
 ) -> tuple[float, Floats]:
     """Temperature (as a factor) and biases [K] that make the models' unseen rows most likely.
 
@@ -317,16 +336,19 @@ def _calibrate(
     """
     most = max(CELLS // count // len(models), 1)
     rng = np.random.default_rng(seed)
-    logits, chosen = [], []
+    logits, chosen, weights = [], [], []
     for held, model in models.items():
         rows = np.flatnonzero(fold == held)
         if len(rows) > most:
             rows = rng.choice(rows, most, replace=False)
         logits.append(model.log_probabilities(features[rows]))
         chosen.append(codes[rows])
-    x, y = np.concatenate(logits), np.concatenate(chosen)
-    picked = x[np.arange(len(y)), y]
-    seen = np.bincount(y, minlength=count)
+        weights.append(counts[rows])
+    x, y, c = np.concatenate(logits), np.concatenate(chosen), np.concatenate(weights)
+    picked = c @ x[np.arange(len(y)), y]
+    seen = np.bincount(y, c, count)
+
+    rows_in_all = float(c.sum())
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         scale, b = parameters[0], parameters[1:]
@@ -335,10 +357,10 @@ def _calibrate(
         exp = np.exp(scores - top)
         total = exp.sum(axis=1, keepdims=True)
         p = exp / total
-        value = float((np.log(total) + top).sum() - scale * picked.sum() - b @ seen)
+        value = float(c @ (np.log(total) + top)[:, 0] - scale * picked - b @ seen)
         value += 0.5 * float(b @ b + (scale - 1) ** 2)
-        slope = np.concatenate([[(p * x).sum() - picked.sum() + scale - 1], p.sum(axis=0) - seen + b])
-        return value / len(y), slope / len(y)
+        slope = np.concatenate([[c @ (p * x).sum(axis=1) - picked + scale - 1], c @ p - seen + b])
+        return value / rows_in_all, slope / rows_in_all
 
     found = minimize(loss, np.concatenate([[1.0], np.zeros(count)]), jac=True, method="L-BFGS-B")
     return float(found.x[0]), np.asarray(found.x[1:])
@@ -349,6 +371,6 @@ def _softmax(scores: Floats) -> Floats:
     return np.asarray(exp / exp.sum(axis=1, keepdims=True))
 
 
-def _smooth(probabilities: Floats, rows: int) -> Floats:
+def _smooth(probabilities: Floats, rows: float) -> Floats:
     """Probabilities [..., K] from that many rows, as if half a row more had shown each action."""
     return np.asarray((rows * probabilities + 0.5) / (rows + 0.5 * probabilities.shape[-1]))

@@ -18,7 +18,7 @@ from scipy import stats
 from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimate, Estimator, LoggedRows, WeightedEstimator
 from ctrkit.ope.importance import OnPolicy
-from ctrkit.ope.intervals import Interval, Unseen, cressie_read
+from ctrkit.ope.intervals import Interval, Unseen, around, cressie_read
 from ctrkit.ope.joint import JointEstimators
 from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats
 
@@ -248,7 +248,7 @@ class PolicyRanking:
         def cressie_read_interval(reach: float) -> Interval:
             found = cressie_read(moments, TERM, unseen, 1 - 2 * float(stats.norm.sf(reach)))
             low, high = np.clip([found.low, found.high], -width, width)
-            return Interval(float(np.fmin(low, gap)), float(np.fmax(high, gap)), f"{found.method}{notes}")
+            return around(gap, Interval(float(low), float(high), f"{found.method}{notes}"))
 
         return cressie_read_interval
 

@@ -58,6 +58,16 @@ def kind_of(spec: str) -> type[Estimator]:
     return ESTIMATORS[name]
 
 
+def reads_candidates(spec: str) -> bool:
+    """Whether a spec needs the policy's probabilities of all candidates, not of the logged action alone.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    kind = kind_of(spec)
+    return kind.needs_reward_model or kind.view != "plain"
+
+
 def make_estimator(spec: str, reward_range: tuple[float, float] | None = None) -> Estimator:
     """The estimator of a spec such as `ips`, `switch-dr:tau=10` or `clipped-ips:lambda=slope`.
 

@@ -102,6 +102,12 @@ def _doubts(
         )
     if d.positives < LEAST_POSITIVES:
         doubts.append(f"only {d.positives} rows have a reward (at least {LEAST_POSITIVES} are needed)")
+    decisive = next((estimates[name] for name in DECISIVE if name in estimates), None)
+    if decisive is not None and decisive.difference_interval.missed:
+        doubts.append(
+            f"the difference that {decisive.estimator} estimates, {decisive.difference:.4g}, lies outside of "
+            "what its own interval allows"
+        )
     for name in DECISIVE:
         if name in estimates and reward_range is not None:
             value, (low, high) = estimates[name].value, reward_range

@@ -203,9 +203,9 @@ BAD = {
         _with(propensity=pl.when(LATE).then(pl.col("propensity") * 0.999).otherwise("propensity")),
         {},
     ),
-    "dropped rows": (
+    "unevenly dropped": (
         _with(p_drop=pl.when(pl.col("reward") == 1).then(0.0).otherwise(0.9)),
-        {"dropped rows": "warning"},
+        {},
     ),
     "evenly dropped": (_with(p_drop=pl.lit(0.5)), {}),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def logged_codes(actions: pl.Series) -> np.ndarray:
 @pytest.mark.parametrize(("method", "error"), [("logistic", 0.008), ("trees", 0.03)])
 def test_estimates_are_near_the_truth(method: Method, error: float) -> None:
     context, actions, truth = draw(12_000, 0)
-    found = estimate_propensities(context, actions, method=method, all_actions=True)
+    found = estimate_propensities(context, actions, np.ones(len(actions)), method=method, all_actions=True)
     assert found.actions.to_list() == ["ad0", "ad1", "ad2", "ad3"]
     assert found.all_actions is not None
     assert np.abs(found.all_actions - truth).mean() < error
@@ -83,7 +83,7 @@ def test_ips_with_estimates_is_near_the_truth_and_with_frequencies_is_not() -> N
         rewards = (rng.random(4000) < rates[np.arange(4000), codes]).astype(float)
         propensities = {
             "true": truth[np.arange(4000), codes],
-            "estimated": estimate_propensities(context, actions).logged,
+            "estimated": estimate_propensities(context, actions, np.ones(len(actions))).logged,
             "frequency": (np.bincount(codes) / 4000)[codes],
         }
         for name, propensity in propensities.items():
@@ -97,7 +97,7 @@ def test_without_context_they_are_the_frequencies_of_the_other_folds() -> None:
     _, actions, _ = draw(300, 1)
     codes = logged_codes(actions)
     users = np.arange(300) // 3
-    found = estimate_propensities(pl.DataFrame(), actions, users)
+    found = estimate_propensities(pl.DataFrame(), actions, np.ones(len(actions)), users)
     fold = _folds(300, users, 3, 0)
     for row in range(300):
         others = codes[fold != fold[row]]
@@ -113,7 +113,9 @@ def test_irrelevant_context_gives_the_frequencies(method: Method) -> None:
     share = np.array([0.5, 0.3, 0.15, 0.05])
     actions = rng.choice(ACTIONS, size=8000, p=share)
     context = pl.DataFrame({"x": rng.normal(size=8000), "y": rng.random(8000)})
-    found = estimate_propensities(context, pl.Series(actions), method=method, all_actions=True)
+    found = estimate_propensities(
+        context, pl.Series(actions), np.ones(len(actions)), method=method, all_actions=True
+    )
     frequency = np.bincount(actions) / 8000
     assert found.all_actions is not None
     assert np.abs(found.all_actions - frequency).mean() < 0.012
@@ -127,7 +129,9 @@ def test_a_users_propensities_do_not_depend_on_the_users_actions(method: Method)
     mine = users == 7
     turned = pl.Series("action", np.where(mine, "ad1", actions.to_numpy()))
     before, after = (
-        estimate_propensities(context, each, users, method=method, all_actions=True).all_actions
+        estimate_propensities(
+            context, each, np.ones(len(each)), users, method=method, all_actions=True
+        ).all_actions
         for each in (actions, turned)
     )
     assert before is not None
@@ -150,7 +154,9 @@ def test_calibration_finds_the_factor_and_the_biases() -> None:
         def log_probabilities(self, features: Floats) -> Floats:
             return np.asarray(features - np.log(np.exp(features).sum(axis=1, keepdims=True)))
 
-    scale, bias = _calibrate({0: Wrong()}, wrong, codes, np.zeros(30_000, dtype=np.int64), 3, 0)
+    scale, bias = _calibrate(
+        {0: Wrong()}, wrong, codes, np.ones(30_000), np.zeros(30_000, dtype=np.int64), 3, 0
+    )
     assert scale == pytest.approx(0.5, abs=0.02)
     np.testing.assert_allclose(bias - bias[1], [-0.5, 0, 0], atol=0.06)
 
@@ -165,7 +171,11 @@ def test_rare_actions(method: Method) -> None:
     order = rng.permutation(2000)
     x = rng.normal(size=2000) + (actions == 1)
     found = estimate_propensities(
-        pl.DataFrame({"x": x[order]}), pl.Series(actions[order]), method=method, all_actions=True
+        pl.DataFrame({"x": x[order]}),
+        pl.Series(actions[order]),
+        np.ones(2000),
+        method=method,
+        all_actions=True,
     )
     assert found.all_actions is not None
     np.testing.assert_allclose(found.all_actions.sum(axis=1), 1)
@@ -179,7 +189,7 @@ def test_rare_actions(method: Method) -> None:
 def test_balance_by_brute_force() -> None:
     context, actions, truth = draw(500, 6)
     propensity = truth[np.arange(500), logged_codes(actions)]
-    found = balance(context, actions, propensity)
+    found = balance(context, actions, propensity, np.ones(len(actions)))
     assert set(found["column"]) == {"x0", "x1", "segment=a", "segment=b", "segment=c"}
     assert len(found) == 5 * ACTIONS
     assert found["after"].abs().is_sorted(descending=True)
@@ -198,7 +208,7 @@ def test_balance_by_brute_force() -> None:
 
 def test_estimates_balance_the_log() -> None:
     context, actions, _ = draw(12_000, 7)
-    found: EstimatedPropensities = estimate_propensities(context, actions)
+    found: EstimatedPropensities = estimate_propensities(context, actions, np.ones(len(actions)))
     assert found.balance["before"].abs().max() > 0.3
     assert found.balance["after"].abs().max() < 0.1
 
@@ -212,7 +222,7 @@ def test_context_as_numbers() -> None:
             "same": [5, 5, 5, 5],
         }
     )
-    found = encode_context(context)
+    found = encode_context(context, np.ones(context.height))
     # Whether n is missing, n, b, and t = u, v, missing.
     assert found.shape == (4, 6)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-15)
@@ -224,18 +234,18 @@ def test_context_as_numbers() -> None:
 def test_bad_input() -> None:
     context, actions, _ = draw(60, 8)
     with pytest.raises(ConfigError, match=r"no method 'tree'.*Did you mean 'trees'"):
-        estimate_propensities(context, actions, method="tree")  # type: ignore[arg-type]
+        estimate_propensities(context, actions, np.ones(len(actions)), method="tree")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="2 folds are too few"):
-        estimate_propensities(context, actions, folds=2)
+        estimate_propensities(context, actions, np.ones(len(actions)), folds=2)
     with pytest.raises(DataError, match="59 rows and there are 60 actions"):
-        estimate_propensities(context[1:], actions)
+        estimate_propensities(context[1:], actions, np.ones(60))
     with pytest.raises(DataError, match="a single action"):
-        estimate_propensities(context, pl.Series("action", ["a"] * 60))
+        estimate_propensities(context, pl.Series("action", ["a"] * 60), np.ones(60))
     with pytest.raises(DataError, match="'action', row 2"):
-        estimate_propensities(context[:3], pl.Series("action", ["a", "b", None]))
+        estimate_propensities(context[:3], pl.Series("action", ["a", "b", None]), np.ones(3))
     with pytest.raises(DataError, match="the log has 2"):
-        estimate_propensities(context, actions, np.arange(60) % 2)
+        estimate_propensities(context, actions, np.ones(len(actions)), np.arange(60) % 2)
     with pytest.raises(DataError, match="numbers and texts, not List"):
-        estimate_propensities(pl.DataFrame({"l": [[1]] * 60}), actions)
+        estimate_propensities(pl.DataFrame({"l": [[1]] * 60}), actions, np.ones(60))
     with pytest.raises(DataError, match=r"column 'x', row 1 .*infinite"):
-        estimate_propensities(pl.DataFrame({"x": [0.0, np.inf] * 30}), actions)
+        estimate_propensities(pl.DataFrame({"x": [0.0, np.inf] * 30}), actions, np.ones(60))
