@@ -172,14 +172,23 @@ def _overlap(found: PolicyEvaluation) -> Table:
 
 def _segments(policy: dict[str, Any]) -> Iterator[Table]:
     """A table for each column by which estimates are told apart."""
-    header = ("segment", "rows", "with a reward", "value", "less the logging policy's", "adjusted p-value")
+    header = (
+        "segment",
+        "verdict",
+        "rows",
+        "with a reward",
+        "value",
+        "less the logging policy's",
+        "adjusted p-value",
+    )
     for column in policy["segments"]:
         rows = []
         for one in column["segments"]:
             estimate = one["estimate"]
             ends = {**estimate["difference_interval"], "value": estimate["difference"]}
             counts = (number_cell(one["rows"]), number_cell(one["positives"]), number_cell(estimate["value"]))
-            rows.append((one["label"], *counts, interval_cell(ends), number_cell(one["adjusted_p_value"])))
+            ends_and_p_value = (interval_cell(ends), number_cell(one["adjusted_p_value"]))
+            rows.append((one["label"], one["verdict"]["verdict"], *counts, *ends_and_p_value))
         p_value = column["heterogeneity"]["adjusted_p_value"]
         title = f"{policy['name']} by {column['column']} (alike in all: p = {number_cell(p_value)})"
         yield Table(title, header, tuple(rows))

@@ -29,6 +29,7 @@ class LoggedRows:
         q_policy: [B] its mean under the policy, Σ π(a) q(a).
         users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
         units: [B] keys of users or rows (see `ctrkit.ope.units`), for intervals that resample them.
+        unsupported: [B] the policy's mass on candidates that are never logged, where it is known.
         counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
     """
 
@@ -39,6 +40,7 @@ class LoggedRows:
     q_policy: Floats | None = None
     users: Ints | None = None
     units: Words | None = None
+    unsupported: Floats | None = None
     counts: Floats = field(kw_only=True)
 
     @classmethod
@@ -179,9 +181,12 @@ class WeightedEstimator(Estimator):
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
         """The least and the largest term of a row of this weight and reward that the log might have held."""
 
-    def weight_range(self) -> tuple[float, float]:
-        """The least and the largest weight of such a row."""
-        return 0.0, self.largest_weight
+    def weight_range(self) -> tuple[float, ...]:
+        """The weights of such rows: the least, the mean and the largest.
+
+        Where all rows seen have weight 1, none of another weight could be missing alone.
+        """
+        return 0.0, 1.0, self.largest_weight
 
     def update(self, rows: LoggedRows) -> None:
         """See `Estimator`."""

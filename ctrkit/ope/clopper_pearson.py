@@ -42,6 +42,8 @@ def clopper_pearson(
             f"no interval follows from weights up to {largest_weight:g}, rewards from {least:g} to {most:g}",
             mend="Give a finite weight above 0, and the lesser reward first",
         )
+    if not moments.degrees:
+        return Interval(least, most, "clopper-pearson")
     scaled = (TERM - least * WEIGHT) / (most - least)
     trials = moments.count / largest_weight / moments.design_effect(scaled)
     # Where the weights' mean is above 1 by chance, the successes could outnumber the trials.

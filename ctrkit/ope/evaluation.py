@@ -147,7 +147,7 @@ def bounds_of(interval: Interval) -> dict[str, Any]:
 
 
 def plain(content: Any) -> Any:
-    """The same data with None for what is undetermined or infinite, and Python's own numbers."""
+    """The same data with None for what is undetermined or infinite, 0 for -0, and Python's own numbers."""
     if isinstance(content, dict):
         return {key: plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -156,4 +156,6 @@ def plain(content: Any) -> Any:
         return plain(content.tolist())
     if isinstance(content, np.generic):
         return plain(content.item())
-    return content if not isinstance(content, float) or math.isfinite(content) else None
+    if isinstance(content, float):
+        return content + 0.0 if math.isfinite(content) else None
+    return content

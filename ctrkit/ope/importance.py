@@ -81,9 +81,9 @@ class OnPolicy(WeightedEstimator):
         """See `Estimator`."""
         return rows.rewards
 
-    def weight_range(self) -> tuple[float, float]:
+    def weight_range(self) -> tuple[float, ...]:
         """See `WeightedEstimator`."""
-        return 1.0, 1.0
+        return (1.0,)
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
         """See `WeightedEstimator`."""

@@ -152,7 +152,7 @@ class Bootstrap(IntervalMethod):
         self, estimator: Estimator, value: float, baseline: float, confidence: float
     ) -> Interval | None:
         """See `IntervalMethod`."""
-        if type(estimator) not in _OF_MEANS:
+        if type(estimator) not in _OF_MEANS or not estimator.moments.degrees:
             return None
         replicate = copy(estimator)
 

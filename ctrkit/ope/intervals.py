@@ -41,11 +41,17 @@ def around(value: float, interval: Interval) -> Interval:
 
 
 def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> Interval:
-    """value ± z · standard error of the mean of direction · z.
+    """value ± quantile · standard error of the mean of direction · z; without ends for a single group.
 
     Too short where the weighted reward is skewed, as it is at the click rates of ads.
     """
-    reach = float(stats.norm.isf((1 - confidence) / 2)) * moments.standard_error(direction)
+    if not moments.degrees:
+        return Interval(-np.inf, np.inf, "normal")
+    # Student's where rows go together, as so many units may be few.
+    few = moments.degrees < moments.count
+    tail = (1 - confidence) / 2
+    quantile = float(stats.t.isf(tail, moments.degrees) if few else stats.norm.isf(tail))
+    reach = quantile * moments.standard_error(direction)
     return Interval(value - reach, value + reach, "normal")
 
 
@@ -77,7 +83,9 @@ def cressie_read(
     """
     projection = np.stack([ONE, WEIGHT, direction])
     gram = projection @ moments.rows @ projection.T
-    critical = float(stats.f.isf(1 - confidence, 1, moments.count))
+    if not moments.degrees:
+        return Interval(-np.inf, np.inf, "cressie-read")
+    critical = float(stats.f.isf(1 - confidence, 1, moments.degrees))
     # The bound moves with what is left of g when its regression on w is taken out.
     slope = _regression(gram)[2]
     # Rows that go together are so many fewer; and with the unseen row, as many again go unseen.

@@ -83,7 +83,8 @@ class JointEstimators:
         """Covariance of the means of directions · z; directions [M, 1 + 3 K] -> [M, M].
 
         Users are taken together. Where that makes a variance less than independent rows would have, it is
-        raised to theirs, as `Moments.standard_error` does, and the correlations stay as they are.
+        raised to theirs, as `Moments.standard_error` does, and the correlations stay as they are. Infinite
+        for a single user.
         """
         rows, users = self.sums.rows, self.sums.users
         centred = directions.copy()
@@ -97,7 +98,9 @@ class JointEstimators:
         stretch = np.sqrt(np.divide(variance, own, out=np.zeros_like(own), where=own > 0))
         found = together * np.outer(stretch, stretch)
         np.fill_diagonal(found, variance)
-        return np.asarray(found / max(self.count - 1, 1) / self.count)
+        if not self.sums.degrees:
+            return np.full(found.shape, np.inf)
+        return np.asarray(found / self.count**2 * (self.sums.groups / (self.sums.groups - 1)))
 
 
 def _codes(rows: LoggedRows) -> Floats:

@@ -27,6 +27,27 @@ def grams(z: Floats, users: Ints | None, counts: Floats) -> tuple[Floats, Floats
     return whole @ z.T, sums @ sums.T, float(sums[0].max(initial=0.0))
 
 
+def effective_units(rows: Floats, users: Floats, column: int = 0) -> float:
+    """(Σ z)² / Σ over users of (Σ z)²: as many users of equal sums would spread as much (Kish 1965).
+
+    From the two matrices of `grams`. Of the column of ones it is the effective number of clusters (Carter,
+    Schnepel and Steigerwald, Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity, Review of
+    Economics and Statistics 2017): as many as there are where all have one number of rows, fewer where few
+    users have most.
+    """
+    return float(rows[0, column] ** 2 / users[column, column]) if users[column, column] > 0 else 0.0
+
+
+def degrees(rows: Floats, users: Floats) -> float:
+    """Degrees of freedom of the spread: the rows, where they are independent, else one fewer than the groups.
+
+    0 for a single group, which tells of no spread.
+    """
+    count, groups = float(rows[0, 0]), effective_units(rows, users)
+    independent = groups > (1 - 1e-9) * count and count > 1
+    return count if independent else max(groups - 1 - 1e-9, 0.0)
+
+
 class Moments:
     """Σ z zᵀ of z = (1, w, f, r): weight, the estimator's term, and reward of a row.
 
@@ -82,10 +103,23 @@ class Moments:
         """Mean of z."""
         return np.asarray(self.rows[0] / self.count)
 
+    @property
+    def groups(self) -> float:
+        """The number of users that are as good as independent; of rows where users are unknown."""
+        return effective_units(self.rows, self.users)
+
+    @property
+    def degrees(self) -> float:
+        """See `degrees`."""
+        return degrees(self.rows, self.users)
+
     def standard_error(self, direction: Floats) -> float:
-        """Standard error of the mean of direction · z, the rows of a user taken together."""
+        """Standard error of the mean of direction · z, by users where they are known; infinite for one."""
+        if not self.degrees:
+            return np.inf
         centred = self._centred(direction)
-        variance = max(float(centred @ self.rows @ centred), 0.0) / max(self.count - 1, 1) / self.count
+        variance = max(float(centred @ self.rows @ centred), 0.0) / self.count**2 * self.groups
+        variance /= self.groups - 1
         return float(np.sqrt(variance * self.design_effect(direction)))
 
     def design_effect(self, direction: Floats) -> float:

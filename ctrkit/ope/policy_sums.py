@@ -10,6 +10,7 @@ import numpy as np
 
 from ctrkit.ope.base import Estimate, WeightedEstimator
 from ctrkit.ope.evaluation import PolicyEvaluation
+from ctrkit.ope.evidence import Evidence
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.interval_methods import make_interval_method
 from ctrkit.ope.log import BanditLog
@@ -42,15 +43,17 @@ class PolicySums:
         self.plan, self.policy = plan, policy
         self.estimators = [plan.estimator(spec) for spec in plan.able(policy)]
         self.tail = WeightTail()
-        self.supported = False
-        self.unsupported = 0.0
-        self.positives = 0
+        self.evidence = Evidence(plan.reward_range)
         self.weights = WeightSketch()
         self.overlap = ActionOverlap()
         self.residual = Moments()
         self.timeline = None if plan.edges is None else Timeline(plan.edges, plan.reward_range)
         decisive = plan.decisive(policy) or "ips"
-        self.segments = Segments(plan.segments, lambda: make_estimator(decisive, plan.reward_range))
+        self.segments = Segments(
+            plan.segments,
+            lambda: make_estimator(decisive, plan.reward_range),
+            doubts=(plan.deterministic, plan.estimated_propensities),
+        )
 
     def update(self, rows: EvaluatedRows, users: Ints | None) -> None:
         """Take in rows; all of a user's stand in one update."""
@@ -60,13 +63,11 @@ class PolicySums:
             estimator.update(seen)
         own = rows.policies[self.policy]
         self.tail.merge(own.tail)
-        self.supported |= rows.supported and self.plan.modelled[self.policy]
-        self.unsupported += own.unsupported
-        self.positives += int(np.count_nonzero(rows.rewards))
         self.weights.update(own.weights, rows.counts)
         self.overlap.update(own.weights, rows.table["action"], rows.counts)
         plain = rows.logged(self.policy, "plain", users)
         assert plain is not None
+        self.evidence.update(plain)
         if plain.q_logged is not None:
             terms = plain.weights * (plain.rewards - plain.q_logged)
             self.residual.update(plain.weights, terms, plain.rewards, users, rows.counts)
@@ -79,9 +80,7 @@ class PolicySums:
         for mine, theirs in zip(self.estimators, other.estimators, strict=True):
             mine.merge(theirs)
         self.tail.merge(other.tail)
-        self.supported |= other.supported
-        self.unsupported += other.unsupported
-        self.positives += other.positives
+        self.evidence.merge(other.evidence)
         self.weights.merge(other.weights)
         self.overlap.merge(other.overlap)
         self.residual.merge(other.residual)
@@ -92,7 +91,7 @@ class PolicySums:
     @property
     def largest_weight(self) -> float:
         """The largest weight to reckon with (see `WeightTail`), at least 1, as weights have mean 1."""
-        known = self.tail.largest if self.supported else self.weights.largest
+        known = self.tail.largest if self.evidence.supported else self.weights.largest
         return max(known, 1.0)
 
     def result(self, truth: float | None) -> PolicyEvaluation:
@@ -114,7 +113,7 @@ class PolicySums:
             needed = sample_size_of(by_name[decisive], round(self.weights.rows), confidence)
         diagnostics = self._diagnostics()
         # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
-        bound = float(self.tail.weights[0]) if self.supported and len(self.tail.weights) else None
+        bound = float(self.tail.weights[0]) if self.evidence.supported and len(self.tail.weights) else None
         return PolicyEvaluation(
             plan.names[self.policy],
             judge(by_name, diagnostics, plan.reward_range, needed),
@@ -131,13 +130,10 @@ class PolicySums:
         )
 
     def _diagnostics(self) -> Diagnostics:
-        return Diagnostics(
-            **asdict(self.weights.summary()),
-            positives=self.positives,
-            unsupported_share=self.unsupported / self.weights.rows if self.supported else None,
-            deterministic=self.plan.deterministic,
-            estimated_propensities=self.plan.estimated_propensities,
-        )
+        plan, summary = self.plan, asdict(self.weights.summary())
+        if plan.clustered:
+            del summary["mean_weight_z"]  # of rows that are independent
+        return replace(self.evidence.diagnostics(plan.deterministic, plan.estimated_propensities), **summary)
 
 
 def _missed(estimate: Estimate) -> Iterator[str]:

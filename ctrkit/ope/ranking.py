@@ -200,7 +200,7 @@ class PolicyRanking:
         for (name, estimator), error in zip(self.joint.estimators.items(), errors, strict=True):
             own = estimator.moments.standard_error(estimator.direction())
             size = np.abs(estimator.direction()) @ np.sqrt(np.diag(estimator.moments.rows))
-            if abs(own - error) > 1e-6 * own + 1e-6 * size / self.joint.count:
+            if np.isfinite(error) and abs(own - error) > 1e-6 * own + 1e-6 * size / self.joint.count:
                 raise ValueError(f"the estimator of '{name}' keeps other sums than those of (1, w, f, r)")
 
     def _interval(
@@ -219,7 +219,11 @@ class PolicyRanking:
         # What an estimator says of its interval ("without the bias of ...") goes for the difference too.
         notes = "".join(f", {note}" for note in dict.fromkeys(methods[0][1:] + methods[1][1:]))
 
+        sums = self.joint.sums
+
         def normal_interval(reach: float) -> Interval:
+            if sums.degrees < self.joint.count:  # as in `intervals.normal`
+                reach = float(stats.t.isf(stats.norm.sf(reach), sums.degrees)) if sums.degrees else np.inf
             return Interval(gap - reach * error, gap + reach * error, f"normal{notes}")
 
         if (
@@ -277,7 +281,7 @@ def largest_normal_quantile(covariance: Floats, confidence: float, seed: int = 0
     single = float(stats.norm.isf((1 - confidence) / 2))
     error = np.sqrt(np.diag(covariance))
     varying = error > 0
-    if not varying.any():
+    if not (varying.any() and np.isfinite(error).all()):
         return single
     correlation = covariance[np.ix_(varying, varying)] / np.outer(error[varying], error[varying])
     root = _root(correlation)
@@ -294,10 +298,11 @@ def best_probabilities(values: Floats, covariance: Floats, seed: int = 0) -> Flo
     """Each policy's probability to have the highest value, [K].
 
     Under the normal posterior of the values with a flat prior, N(values, covariance). Exact for two, else
-    by scrambled Sobol points. Policies that cannot be told apart share; one without a value (NaN) has NaN.
+    by scrambled Sobol points. Policies that cannot be told apart share; one without a value, or of unknown
+    variance, has NaN.
     """
     found = np.full(len(values), np.nan)
-    known = np.flatnonzero(np.isfinite(values))
+    known = np.flatnonzero(np.isfinite(values) & np.isfinite(np.diag(covariance)))
     mean, spread = values[known], covariance[np.ix_(known, known)]
     if len(known) == 2:
         gap = mean[0] - mean[1]

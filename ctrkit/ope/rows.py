@@ -66,7 +66,8 @@ class PolicyColumns:
     Attributes:
         weights: [B].
         tail: of the weights of all candidates, where both policies' probabilities of them are known.
-        unsupported: the policy's mass on candidates that are never logged, over all decisions.
+        unsupported: [B] the policy's mass on candidates that the logging policy never chooses; None where
+            either's probabilities of the candidates are unknown.
         q_policy: [B] mean prediction under the policy.
         more_robust: predictions of MRDR's model, [B] each, of the logged action and under the policy.
         balanced: [B] weights of the density ratio.
@@ -74,7 +75,7 @@ class PolicyColumns:
 
     weights: Floats
     tail: WeightTail = field(default_factory=WeightTail)
-    unsupported: float = 0.0
+    unsupported: Floats | None = None
     q_policy: Floats | None = None
     more_robust: tuple[Floats, Floats] | None = None
     balanced: Floats | None = None
@@ -87,7 +88,6 @@ class EvaluatedRows:
     Attributes:
         units: [B] keys, see `BanditLog`. counts: [B] decisions a row stands for.
         q_logged: [B] the reward model's prediction of the logged action.
-        supported: whether the logging policy's probabilities of all candidates are known.
         table: [B] the action, and what else the statistics read.
     """
 
@@ -95,7 +95,6 @@ class EvaluatedRows:
     units: Words
     counts: Floats
     q_logged: Floats | None
-    supported: bool
     policies: tuple[PolicyColumns, ...]
     truth: Truth
     table: pl.DataFrame
@@ -117,7 +116,15 @@ class EvaluatedRows:
             q_logged, q_policy = one.more_robust
         largest = max(float(weights.max(initial=0.0)), 1.0)
         return LoggedRows(
-            weights, self.rewards, largest, q_logged, q_policy, users, self.units, counts=self.counts
+            weights,
+            self.rewards,
+            largest,
+            q_logged,
+            q_policy,
+            users,
+            self.units,
+            one.unsupported,
+            counts=self.counts,
         )
 
     def logging(self, users: Ints | None = None) -> LoggedRows:
@@ -146,15 +153,15 @@ def evaluated_rows(
     n = len(log)
     truth = Truth(len(policies))
     columns = []
+    supported = "logging_probabilities" in log.table.columns
     for place, policy in enumerate(policies):
         if isinstance(policy, Policy):
-            columns.append(_empty(n, models, place))
+            columns.append(_empty(n, models, place, supported))
         else:
             columns.append(PolicyColumns(log.target_probability(policy) / log.propensity))
             truth.expected[place] = np.nan
     modelled = [(place, policy) for place, policy in enumerate(policies) if isinstance(policy, Policy)]
     q_logged = np.empty(n) if models.reward is not None and modelled else None
-    supported = "logging_probabilities" in log.table.columns
     step = max(BLOCK // log.width, 1)
     for start in range(0, n if modelled else 0, step):
         block = slice(start, min(start + step, n))
@@ -183,7 +190,8 @@ def evaluated_rows(
                 one.more_robust[1][block] = (probabilities * better).sum(axis=1)
             if logging is not None:
                 one.tail.update(probabilities, logging, counts)
-                one.unsupported += float(counts @ np.where(logging == 0, probabilities, 0.0).sum(axis=1))
+                if one.unsupported is not None:
+                    one.unsupported[block] = np.where(logging == 0, probabilities, 0.0).sum(axis=1)
             if expected is not None:
                 truth.expected[place] += float(counts @ (probabilities * expected).sum(axis=1))
             mean = None if one.q_policy is None else one.q_policy[block]
@@ -194,7 +202,7 @@ def evaluated_rows(
         if model is not None:
             columns[place].balanced = model.weights(log)
     table = log.table.select(name for name in kept if name in log.table.columns)
-    return EvaluatedRows(log.reward, log.units, log.counts, q_logged, supported, tuple(columns), truth, table)
+    return EvaluatedRows(log.reward, log.units, log.counts, q_logged, tuple(columns), truth, table)
 
 
 def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
@@ -214,7 +222,7 @@ def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
             PolicyColumns(
                 np.concatenate([one.weights for one in own]),
                 tail,
-                sum(one.unsupported for one in own),
+                _joined([one.unsupported for one in own]),
                 _joined([one.q_policy for one in own]),
                 None
                 if robust[0] is None
@@ -232,7 +240,6 @@ def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
         np.concatenate([part.units for part in parts]),
         np.concatenate([part.counts for part in parts]),
         _joined([part.q_logged for part in parts]),
-        first.supported,
         tuple(columns),
         truth,
         pl.concat([part.table for part in parts], how="vertical_relaxed"),
@@ -244,10 +251,11 @@ def _joined(arrays: Sequence[Floats | None]) -> Floats | None:
     return np.concatenate(there) if there else None
 
 
-def _empty(rows: int, models: Models, place: int) -> PolicyColumns:
+def _empty(rows: int, models: Models, place: int, supported: bool) -> PolicyColumns:
     robust = bool(models.more_robust) and models.more_robust[place] is not None
     return PolicyColumns(
         np.empty(rows),
+        unsupported=np.empty(rows) if supported else None,
         q_policy=np.empty(rows) if models.reward is not None else None,
         more_robust=(np.empty(rows), np.empty(rows)) if robust else None,
     )

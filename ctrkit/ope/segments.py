@@ -13,16 +13,16 @@ from scipy import stats
 
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.base import Estimate, Estimator, LoggedRows
+from ctrkit.ope.evidence import Evidence
 from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import REWARD, WEIGHT, Floats, Ints
 from ctrkit.ope.overlap import equal_means_test
 from ctrkit.ope.ranking import _p_value, holm
+from ctrkit.ope.verdict import Verdict, judge
 
 MOST = 20
 # A column with more values than this has no segments to speak of: it names users, or moments.
 MOST_VALUES = 2_000
-# With fewer positives a segment's spread is a guess, and it takes no part in the test of heterogeneity.
-LEAST_POSITIVES = 10
 # A mean weight this unlikely, and this far from 1, is told of.
 LEAST_NOTED = 1e-3
 MATERIAL = 0.01
@@ -111,10 +111,12 @@ class Segment:
         rows: its rows, or the decisions that they stand for; positives: those with a reward other than 0.
         effective_sample_size: (Σ w)² / Σ w² (Kish 1965). mean_weight: 1 in expectation.
         estimate: the policy's value, and its difference from the logging policy, from these rows alone.
+        verdict: by the rules for the whole (`verdict.judge`), and by `simultaneous`: that any segment of any
+            column is called better or worse without cause is as rare as the confidence says.
         logging: the logging policy's value.
         simultaneous: for the difference; at the confidence asked for, those of all segments of all columns
             contain their differences together (Bonferroni).
-        p_value: two-sided, of no difference.
+        p_value: two-sided, of no difference; NaN where the rows are not to be trusted.
         adjusted_p_value: by Holm over all segments of all columns.
     """
 
@@ -125,6 +127,7 @@ class Segment:
     effective_sample_size: float
     mean_weight: float
     estimate: Estimate
+    verdict: Verdict
     logging: float
     simultaneous: Interval
     p_value: float
@@ -136,7 +139,7 @@ class Heterogeneity:
     """Whether the difference from the logging policy is the same in all segments.
 
     Attributes:
-        statistic, degrees, p_value: see `overlap.EqualMeans`; of the segments with enough positives.
+        statistic, degrees, p_value: see `overlap.EqualMeans`; of the segments that can be trusted.
         adjusted_p_value: by Holm over the columns.
     """
 
@@ -166,19 +169,18 @@ class ColumnSegments:
 
 
 class _Tally:
-    """The rows of one segment: (Σ c, positives, Σ c w, Σ (c w)²) and an estimator."""
+    """The rows of one segment: an estimator, and what speaks for and against it."""
 
     def __init__(self, estimator: Estimator) -> None:
         self.estimator = estimator
-        self.sums = np.zeros(4)
+        self.evidence = Evidence(estimator.reward_range)
 
     def update(self, rows: LoggedRows) -> None:
-        carried = rows.counts * rows.weights
-        self.sums += [rows.counts.sum(), rows.total(rows.rewards != 0), carried.sum(), carried @ carried]
+        self.evidence.update(rows)
         self.estimator.update(rows)
 
     def merge(self, other: _Tally) -> None:
-        self.sums += other.sums
+        self.evidence.merge(other.evidence)
         self.estimator.merge(other.estimator)
 
 
@@ -196,13 +198,18 @@ class Segments:
         columns: a name stands for the column's values.
         kind: makes an estimator, such as `lambda: make_estimator("dr", (0, 1))`.
         most: values of a column that are shown by themselves; the others make up the rest.
+        doubts: whether all propensities are 1, and whether they were estimated, see `Diagnostics`.
 
     Raises:
         ConfigError: for no room for a segment, or columns that repeat.
     """
 
     def __init__(
-        self, columns: Sequence[str | SegmentColumn], kind: Callable[[], Estimator], most: int = MOST
+        self,
+        columns: Sequence[str | SegmentColumn],
+        kind: Callable[[], Estimator],
+        most: int = MOST,
+        doubts: tuple[bool, bool] = (False, False),
     ) -> None:
         self.columns = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in columns)
         if most < 1:
@@ -212,6 +219,7 @@ class Segments:
             raise ConfigError("a column is to be cut into segments twice", mend="Name each once")
         self.kind = kind
         self.most = most
+        self.doubts = doubts
         # None: too many values.
         self.tallies: list[dict[str, _Tally] | None] = [{} for _ in self.columns]
 
@@ -261,21 +269,23 @@ class Segments:
             for column, tallies in zip(self.columns, self.tallies, strict=True)
         ]
         number = max(sum(len(segments) for segments in shown), 1)
-        tests = [_test(tally) for segments in shown for _, _, tally in segments]
-        pairs = zip(tests, holm(tests).tolist(), strict=True)
         found = [
-            tuple(
-                _segment(label, values, tally, confidence, number, *next(pairs))
-                for label, values, tally in segments
-            )
+            [self._segment(label, values, tally, confidence, number) for label, values, tally in segments]
             for segments in shown
         ]
-        apart = [_heterogeneity(segments) for segments in shown]
+        adjusted = iter(holm([one.p_value for segments in found for one in segments]).tolist())
+        found = [[replace(one, adjusted_p_value=next(adjusted)) for one in segments] for segments in found]
+        apart = [
+            _heterogeneity(
+                [tally for (*_, tally), one in zip(taken, segments, strict=True) if _trusted(one.verdict)]
+            )
+            for taken, segments in zip(shown, found, strict=True)
+        ]
         corrected = holm([one.p_value for one in apart]).tolist()
         return tuple(
             ColumnSegments(
                 column.name,
-                segments,
+                tuple(segments),
                 replace(test, adjusted_p_value=p_value),
                 f"{column.name} has more than {MOST_VALUES:,} values."
                 if tallies is None
@@ -286,11 +296,37 @@ class Segments:
             )
         )
 
+    def _segment(self, label: str, values: int, tally: _Tally, confidence: float, number: int) -> Segment:
+        """One of a number of segments, whose p-value is still to be adjusted."""
+        estimate = tally.estimator.result(confidence)
+        simultaneous = tally.estimator.result(1 - (1 - confidence) / number).difference_interval
+        diagnostics = tally.evidence.diagnostics(*self.doubts)
+        name = tally.estimator.name
+        verdict = judge(
+            {name: replace(estimate, difference_interval=simultaneous)},
+            diagnostics,
+            tally.estimator.reward_range,
+        )
+        return Segment(
+            label,
+            values,
+            diagnostics.rows,
+            diagnostics.positives,
+            diagnostics.effective_sample_size,
+            diagnostics.mean_weight,
+            estimate,
+            verdict,
+            estimate.value - estimate.difference,
+            simultaneous,
+            _test(tally) if _trusted(verdict) else np.nan,
+            np.nan,
+        )
+
     def _shown(self, column: SegmentColumn, tallies: dict[str, _Tally]) -> list[tuple[str, int, _Tally]]:
         """The segments of a column: label, number of values and rows."""
         if column.order is not None:
             return [(label, 1, tallies[label]) for label in column.order if label in tallies]
-        frequent = sorted(tallies, key=lambda label: (-tallies[label].sums[0], label))
+        frequent = sorted(tallies, key=lambda label: (-tallies[label].evidence.moments.count, label))
         # One value left over is as well shown by its own name.
         most = self.most if len(frequent) > self.most + 1 else len(frequent)
         found = [(label, 1, tallies[label]) for label in frequent[:most]]
@@ -332,41 +368,18 @@ def _test(tally: _Tally) -> float:
     return _p_value(interval)
 
 
-def _segment(
-    label: str,
-    values: int,
-    tally: _Tally,
-    confidence: float,
-    number: int,
-    p_value: float,
-    adjusted_p_value: float,
-) -> Segment:
-    rows, positives, weight, square = tally.sums.tolist()
-    estimate = tally.estimator.result(confidence)
-    return Segment(
-        label,
-        values,
-        round(rows),
-        round(positives),
-        weight**2 / square if square > 0 else 0.0,
-        weight / rows,
-        estimate,
-        estimate.value - estimate.difference,
-        tally.estimator.result(1 - (1 - confidence) / number).difference_interval,
-        p_value,
-        adjusted_p_value,
-    )
+def _trusted(verdict: Verdict) -> bool:
+    return verdict.verdict != "do not trust"
 
 
-def _heterogeneity(segments: Sequence[tuple[str, int, _Tally]]) -> Heterogeneity:
-    able = [tally for *_, tally in segments if tally.sums[1] >= LEAST_POSITIVES]
+def _heterogeneity(able: Sequence[_Tally]) -> Heterogeneity:
     results = [tally.estimator.result() for tally in able]
     errors = np.array(
         [one.estimator.moments.standard_error(one.estimator.direction() - REWARD) for one in able]
     )
     differences = np.array([one.difference for one in results])
     known = np.isfinite(differences) & np.isfinite(errors)
-    rows = np.array([tally.sums[0] for tally in able])
+    rows = np.array([tally.evidence.moments.count for tally in able])
     test = equal_means_test(differences[known], rows[known], np.diag(errors[known] ** 2))
     return Heterogeneity(test.statistic, test.degrees, test.p_value, float("nan"))
 
@@ -376,9 +389,9 @@ def _note(column: str, segments: Sequence[_Tally]) -> str:
     critical = float(stats.norm.isf(LEAST_NOTED / 2 / max(len(segments), 1)))
     off = 0
     for tally in segments:
-        rows, _, weight, _ = tally.sums
-        error = tally.estimator.moments.standard_error(WEIGHT)
-        off += bool(abs(weight / rows - 1) > max(critical * error, MATERIAL))
+        moments = tally.evidence.moments
+        error = moments.standard_error(WEIGHT)
+        off += bool(abs(moments.mean @ WEIGHT - 1) > max(critical * error, MATERIAL))
     if not off:
         return ""
     return (

@@ -169,16 +169,17 @@ class ShrunkWeights(WeightedEstimator):
         return Interval(float(low), float(high), method)
 
     def bias(self, confidence: float = 0.95) -> Interval | None:
-        """Bounds of the bias, expected estimate less policy's value; None without a range of rewards.
+        """Bounds of the bias, expected estimate less policy's value; None without a range of rewards, and for
+        rows that all go together.
 
         The bias is E[(h(w) - w) e], with e the reward, or its residual under the model. What h takes away,
         E[w - min(h(w), w)], is 1 - E[min(h(w), w)], as weights have mean 1: a mean of small terms even where
         the weights lost are too large and rare to have been seen. Cressie-Read's interval bounds it, and a
         normal one what h adds to small weights; a weight of either kind meets at worst the range of e.
         """
-        if self.reward_range is None:
-            return None
         kept = self.chosen.kept
+        if self.reward_range is None or not kept.degrees:
+            return None
         weights = np.array(self.corners())
         least_kept = np.minimum(self.chosen.shrinkage(weights), weights)
         unseen = [Unseen(w, k, k) for w, k in zip(weights.tolist(), least_kept.tolist(), strict=True)]
@@ -201,7 +202,7 @@ class ShrunkWeights(WeightedEstimator):
             size = (
                 f"between {bias.low:+.3g} and {bias.high:+.3g} a row"
                 if bias is not None
-                else "which nothing bounds without a range of rewards"
+                else "which nothing bounds without a range of rewards or from a single unit"
             )
             notes.append(f"{self.label}: the interval leaves out the bias of {self.strength}, {size}.")
         if self.rule is not None:
@@ -239,7 +240,7 @@ class ShrunkWeights(WeightedEstimator):
 
     def corners(self) -> list[float]:
         """The weights, seen or not, between which all pairs of weight and shrunk weight lie."""
-        return sorted({0.0, min(self.chosen.shrinkage.peak, self.largest_weight), self.largest_weight})
+        return sorted({0.0, 1.0, min(self.chosen.shrinkage.peak, self.largest_weight), self.largest_weight})
 
     def _choose(self) -> None:
         """Choose a strength by all rows so far; the first before there are two."""

@@ -17,9 +17,9 @@ class _SignedWeights(InversePropensityScoring):
 
     least_weight = 0.0
 
-    def weight_range(self) -> tuple[float, float]:
+    def weight_range(self) -> tuple[float, ...]:
         """See `WeightedEstimator`."""
-        return self.least_weight, self.largest_weight
+        return self.least_weight, 1.0, self.largest_weight
 
 
 class _SelfNormalizedSignedWeights(_SignedWeights, SelfNormalizedInversePropensityScoring):

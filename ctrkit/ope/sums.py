@@ -10,7 +10,17 @@ import numpy as np
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
 from ctrkit.ope.intervals import Interval, normal
-from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments, grams, projected
+from ctrkit.ope.moments import (
+    REWARD,
+    TERM,
+    Floats,
+    Ints,
+    Moments,
+    degrees,
+    effective_units,
+    grams,
+    projected,
+)
 
 
 class CountedRows(Protocol):
@@ -63,6 +73,16 @@ class Sums:
     def mean(self) -> Floats:
         """Mean of z, [D]."""
         return np.asarray(self.rows[0] / self.rows[0, 0])
+
+    @property
+    def groups(self) -> float:
+        """See `Moments`."""
+        return effective_units(self.rows, self.users)
+
+    @property
+    def degrees(self) -> float:
+        """See `moments.degrees`."""
+        return degrees(self.rows, self.users)
 
     def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
         """The `Moments` of (1, weight · z, term · z, reward · z)."""

@@ -65,11 +65,16 @@ class Diagnostics:
         rows: rows of the log; positives: those with a reward other than 0.
         effective_sample_size: (Σ w)² / Σ w²: as many rows of equal weight would vary as much (Kish 1965).
         mean_weight: 1 in expectation, where the propensities are right and no action is ruled out.
-        mean_weight_z: its distance from 1 in standard errors.
+        mean_weight_z: its distance from 1 in standard errors, units taken together.
         max_weight: the largest weight.
         top_share: the share of all weight that the heaviest 1 % of the rows carry.
         unsupported_share: the policy's mass on candidates which the logging policy never chooses; None where
             the logging policy's probabilities of the candidates are unknown.
+        units: how many independent units, such as users, the rows make up: (Σ w)² / Σ over units of (Σ w)²,
+            as many units of equal weight would vary as much.
+        rewarded_units: units with a reward other than 0, or with one below the largest possible, whichever
+            are fewer.
+        alike: whether all rewards are one.
         deterministic: whether every propensity is 1: the logging policy left nothing to chance.
         estimated_propensities: whether the log had none, and they were estimated from it.
     """
@@ -82,5 +87,8 @@ class Diagnostics:
     max_weight: float
     top_share: float
     unsupported_share: float | None
+    units: float | None = None
+    rewarded_units: int | None = None
+    alike: bool = False
     deterministic: bool = False
     estimated_propensities: bool = False
