@@ -87,7 +87,7 @@ def by_ticks(now: Market, pacer: DualPacer, tick: int = 1000) -> float:
     """The value won by bids that are decided, and learnt from, a tick at a time."""
     auctions = len(now.value)
     pace, spent, won = pacer.start(now.budget, auctions), 0.0, 0.0
-    for start, end in pairwise(edges(auctions, tick, opens_episode=True)):
+    for start, end in pairwise(edges(auctions, tick, 0)):
         value = now.value[start:end]
         cleared = clear(pacer.bid(pace, value), now.price[start:end], now.budget, spent)
         pace = pacer.update(pace, value, float(cleared.paid.sum()))

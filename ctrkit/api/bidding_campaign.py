@@ -113,5 +113,7 @@ def spend_plan(settings: BiddingConfig, stream: Stream) -> SpendPlan | None:
         )
     shares = dict(zip(table["hour"].to_list(), table["share"].to_list(), strict=True))
     timestamp = _timestamp(stream, "a plan by hour", "pace evenly")
+    worth = np.concatenate([chunk.worth_bidding for chunk in stream])
+    timestamp = timestamp[worth] if worth.any() else timestamp
     plan = SpendPlan.by_hour if settings.daily_budget is None else SpendPlan.of_day
     return plan(shares, timestamp)

@@ -171,6 +171,11 @@ def length(stream: Stream) -> int:
     return sum(map(len, stream))
 
 
+def worth_bidding(stream: Stream) -> int:
+    """How many auctions are worth bidding."""
+    return sum(int(chunk.worth_bidding.sum()) for chunk in stream)
+
+
 def changed(stream: Stream, settings: BiddingConfig, seed: int) -> Stream:
     """The auctions under the shocks that were asked for."""
     if not settings.shocks:

@@ -16,7 +16,7 @@ from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of, tun
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
 from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
-from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen
+from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
@@ -146,18 +146,19 @@ class _Run:
         self.supply, self.settings, self.on_step = supply, settings, on_step
         self._history = None if settings.history is None else supply.history(settings.history)
         self._plain = supply.plain()
+        self._expected = worth_bidding(self._plain)
         self.plan = spend_plan(settings, self._plain)
 
     def whole(self, budget: float) -> BiddingResult:
         """All that is asked of one budget."""
-        simulation = self.of(budget, seen(self._world, self.settings), length(self._plain))
+        simulation = self.of(budget, seen(self._world, self.settings), self._expected)
         repeats = None
         if self.settings.seeds > 1:
             runs = []
             for seed in range(1, self.settings.seeds + 1):
                 drawn = self.supply.drawn(seed)
                 shocked = changed(drawn, self.settings, self.settings.seed + seed)
-                found = self.of(budget, seen(shocked, self.settings), length(drawn), seed)
+                found = self.of(budget, seen(shocked, self.settings), worth_bidding(drawn), seed)
                 runs.append({one.name: one.kpis for one in found.strategies})
             repeats = over_seeds(runs, None, self.supply.kind, self.settings.confidence)
         models = self.models(budget) if self.settings.compare_models else ()
@@ -168,7 +169,7 @@ class _Run:
         """Every budget on the same auctions."""
         auctions, runs, notes = seen(self._world, self.settings), [], dict.fromkeys(self.supply.notes)
         for budget in amounts:
-            found = self.of(budget, auctions, length(self._plain))
+            found = self.of(budget, auctions, self._expected)
             runs.append(
                 BudgetRun(budget, {one.name: one.kpis for one in found.strategies}, found.optimum.value)
             )
@@ -246,7 +247,7 @@ class _Run:
         return tuple(
             ModelRow(
                 name,
-                self.of(budget, found, length(self._plain), names=judges).strategies,
+                self.of(budget, found, self._expected, names=judges).strategies,
                 ("clicks", "value") if known else ("clicks",),
             )
             for name, found in asked.items()

@@ -29,11 +29,13 @@ class Slots:
         value_of_click: [n, K], what a click is expected to bring: the value of a click, or pCVR times the
             value of a conversion, in units of money; all 1 where unknown, so that values count clicks.
         hidden: [n, K, D], what the model's last layer reads, where a last-layer posterior is to be used.
+        timestamp: [n], seconds since 1970, where the time is known.
     """
 
     click_probability: Floats
     value_of_click: Floats
     hidden: NDArray[np.floating[Any]] | None = None
+    timestamp: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.click_probability)
@@ -41,7 +43,8 @@ class Slots:
     def __getitem__(self, rows: slice | NDArray[Any]) -> Slots:
         """Some of the slots."""
         hidden = None if self.hidden is None else self.hidden[rows]
-        return Slots(self.click_probability[rows], self.value_of_click[rows], hidden)
+        time = None if self.timestamp is None else self.timestamp[rows]
+        return Slots(self.click_probability[rows], self.value_of_click[rows], hidden, time)
 
     @property
     def value(self) -> Floats:
@@ -85,8 +88,8 @@ class Auctions:
     def __len__(self) -> int:
         return len(self.market_price)
 
-    def __getitem__(self, rows: slice) -> Auctions:
-        """Some of the auctions, without a copy."""
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Auctions:
+        """Some of the auctions; of a slice without a copy."""
         columns: list[Any] = [getattr(self, name) for name in _FIELDS]
         columns = [None if column is None else column[rows] for column in columns]
         return Auctions(*columns)
@@ -94,7 +97,13 @@ class Auctions:
     @property
     def slots(self) -> Slots:
         """What bidders see."""
-        return Slots(self.click_probability, self.value_of_click, self.hidden)
+        return Slots(self.click_probability, self.value_of_click, self.hidden, self.timestamp)
+
+    @property
+    def worth_bidding(self) -> NDArray[np.bool_]:
+        """[n], whether any ad is worth something to who shows it. In the others nobody bids, and neither
+        schedules nor searches count them."""
+        return np.asarray((self.slots.value > 0).any(axis=1))
 
     @property
     def expected_value(self) -> Floats:

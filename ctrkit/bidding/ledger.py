@@ -15,7 +15,7 @@ from ctrkit.bidding.columns import Columns
 from ctrkit.bidding.competition import clear_together
 from ctrkit.bidding.every_auction import replay_paced
 from ctrkit.bidding.feedback import FeedbackQueue
-from ctrkit.bidding.frequency import Shown
+from ctrkit.bidding.frequency import Shown as Impressions
 from ctrkit.bidding.market_ledger import Hindsight, MarketLedger
 from ctrkit.bidding.regret import RegretSplit, split_regret
 from ctrkit.bidding.result import StrategyResult
@@ -23,7 +23,7 @@ from ctrkit.bidding.slots import effect_of, examined, minimum_bid, page_prices
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
 from ctrkit.bidding.strategies.base import Bids, Indices, Outcomes, of_ad
 from ctrkit.bidding.terms import Terms
-from ctrkit.bidding.ticks import Tick
+from ctrkit.bidding.ticks import Shown, Tick
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -48,9 +48,11 @@ class StrategyLedger:
         self._state: Any = None
         self.spent = self._spent_before = 0.0  # in this episode, and in those before
         self._budgets: list[float] = []
-        self._auctions = 0
+        # As long as nothing was bid on in an episode: its auctions so far, and those expected.
+        self._unopened: tuple[int, int] | None = None
+        self._auctions = self.met = 0  # so far, and those of them that the bidder was shown
         self._queue = FeedbackQueue(terms.feedback_delay)
-        self._shown = None if terms.frequency_cap is None else Shown(terms.frequency_cap)
+        self._shown = None if terms.frequency_cap is None else Impressions(terms.frequency_cap)
         self._notes: list[str] = []
         self._explores = False
         self._columns = Columns()
@@ -63,6 +65,7 @@ class StrategyLedger:
             part: they are of all that are expected still.
         """
         self._end_episode()
+        self._unopened = 0, auctions
         self._budgets.append(self.terms.budget_of(part, self._spent_before))
         if self.budget <= 0:  # nothing is left for it, and nothing is bid
             return
@@ -84,33 +87,51 @@ class StrategyLedger:
 
     def play(self, piece: Tick) -> None:
         """Bid on a piece of the stream tick by tick: clear each tick, and learn from it."""
-        if self._replayed(piece.auctions):
+        if self._replayed(piece.shown()):
             return
         terms = self.terms
-        for now in piece.divided(self.tick):
+        for shown in piece.divided(self.tick, self._opening(piece.shown().auctions)):
+            now = shown.auctions
             bids = self.decide(now)
             audience = None if self._shown is None else self._shown.meet(now.user, now.timestamp)
             cleared = clear(
                 bids.amount, now.market_price, self.budget, self.spent, terms.largest_bid,
                 terms.integer_bids, terms.rule, slot_price=now.slot_price, audience=audience,
             )  # fmt: skip
-            self.settle(now, bids, cleared)
+            self.settle(shown, bids, cleared)
+
+    def _opening(self, auctions: Auctions) -> int | None:
+        """The place of the first auction of the episode that the strategy's plan gives something; None where
+        it is not among these."""
+        if not self._unopened or not len(auctions):
+            return None
+        begun, expected = self._unopened
+        plan = getattr(self.strategy, "plan", None)
+        place = 0
+        if plan is not None:
+            given = plan.given(begun, len(auctions), expected, auctions.timestamp) > 0
+            if not given.any():
+                self._unopened = begun + len(auctions), expected
+                return None
+            place = int(np.argmax(given))
+        self._unopened = None
+        return place
 
     def decide(self, now: Auctions) -> Bids:
         """The bids of a tick."""
-        if self.budget > 0:
+        if self.budget > 0 and len(now):
             return self.strategy.bid(self._state, now.slots, self._rng)
         nothing = np.zeros(len(now))
         return Bids(np.zeros(len(now), np.intp), nothing, nothing)
 
-    def settle(self, now: Auctions, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
-        """Write down what became of a tick, and learn from it.
+    def settle(self, shown: Shown, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
+        """Write down what became of the bids of a tick, and learn from it.
 
         Args:
             price: [n], the highest competing bids, where they are others than the market's.
         """
-        click = self._record(now, bids, cleared)
-        if self.budget <= 0:
+        click, now = self._record(shown, bids, cleared), shown.auctions
+        if self.budget <= 0 or not len(now):
             return
         least = None
         if self.terms.tells_minimum_bid:
@@ -122,43 +143,46 @@ class StrategyLedger:
         if click is not None:
             self._learn(now, bids.ad, cleared.won, click)
 
-    def _replayed(self, auctions: Auctions) -> bool:
+    def _replayed(self, shown: Shown) -> bool:
         """Play with a step at every auction as one compiled loop, where that is the same."""
         # By type, for a strategy that derives from this one bids in another way.
         strategy, terms = self.strategy, self.terms
-        several = auctions.click_probability.shape[1] > 1 or terms.rule.slots > 1
+        several = shown.whole.click_probability.shape[1] > 1 or terms.rule.slots > 1
         plain = self.tick == 1 and not several and self._shown is None and self.budget > 0
         if not plain or type(strategy) is not DualBidding:
             return False
+        auctions = shown.auctions
         value = auctions.slots.value[:, 0]
         replayed = replay_paced(
-            value, auctions.market_price, strategy.pacer, self._state, budget=self.budget,
-            spent=self.spent, max_bid=terms.largest_bid, integer_bids=terms.integer_bids, rule=terms.rule,
+            value, auctions.market_price, strategy.pacer, self._state, time=auctions.timestamp,
+            budget=self.budget, spent=self.spent, max_bid=terms.largest_bid,
+            integer_bids=terms.integer_bids, rule=terms.rule,
         )  # fmt: skip
         self._state = replayed.pace
         assert replayed.cleared is not None
         assert replayed.multiplier is not None
         amount = np.nan_to_num(value / replayed.multiplier)
         bids = Bids(np.zeros(len(auctions), np.intp), amount, value)
-        self._record(auctions, bids, replayed.cleared, replayed.multiplier)
+        self._record(shown, bids, replayed.cleared, replayed.multiplier)
         return True
 
     def _learn(self, now: Auctions, ad: Indices, won: NDArray[np.bool_], click: Floats) -> None:
         """Hand over the outcomes that have become known when the tick is over."""
         n = len(now)
-        moment = np.arange(self._auctions - n, self._auctions) if now.timestamp is None else now.timestamp
+        moment = np.arange(self.met - n, self.met) if now.timestamp is None else now.timestamp
         if won.any():
             self._queue.add(moment[won].astype(np.float64), Outcomes(now.slots[won], ad[won], click[won]))
         if (known := self._queue.known(float(moment[-1]))) is not None:
             self._state = self.strategy.learn(self._state, known)
 
     def _record(
-        self, auctions: Auctions, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
+        self, shown: Shown, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
     ) -> Floats | None:
         """Write down what became of bids; `multiplier` [n] where it moved within the tick.
 
         Gives the clicks on what was won, [n], where the log knows them.
         """
+        auctions, whole = shown.auctions, shown.spread
         n, won, ad, rule = len(auctions), cleared.won, bids.ad, self.terms.rule
         seen, effect = won, np.ones(n)
         if cleared.slot is not None:
@@ -167,32 +191,37 @@ class StrategyLedger:
         def of_seen(potential: NDArray[Any] | None) -> Floats | None:
             return None if potential is None else np.where(seen, of_ad(potential, ad), 0.0).astype(np.float64)
 
+        def known(column: Floats | None) -> Floats | None:
+            return None if column is None else whole(column)
+
         if multiplier is None:
             multiplier = np.full(n, np.nan if bids.multiplier is None else bids.multiplier)
-        chosen = of_ad(auctions.expected_value, ad)
+        chosen = of_ad(shown.whole.expected_value, whole(ad))
         rows = np.flatnonzero(won) if bids.chances is not None else np.empty(0, np.intp)
+        places = rows if shown.rows is None else shown.rows[rows]
         click = of_seen(auctions.click)
         self._columns.append(
-            ad=ad.astype(np.int32),
-            amount=bids.amount,
-            bid=cleared.bid,
-            won=won,
-            slot=None if cleared.slot is None else cleared.slot.astype(np.int16),
-            click=click,
-            conversion=of_seen(auctions.conversion),
-            earned=of_seen(auctions.earned),
-            value=np.where(won, chosen, 0.0) * effect,
-            spend=cleared.paid,
-            multiplier=multiplier,
-            explored=np.zeros(n, np.bool_) if bids.explored is None else bids.explored,
-            estimate=bids.value,
+            ad=whole(ad).astype(np.int32),
+            amount=whole(bids.amount),
+            bid=whole(cleared.bid),
+            won=whole(won),
+            slot=None if cleared.slot is None else whole(cleared.slot, -1).astype(np.int16),
+            click=known(click),
+            conversion=known(of_seen(auctions.conversion)),
+            earned=known(of_seen(auctions.earned)),
+            value=np.where(whole(won), chosen, 0.0) * whole(effect),
+            spend=whole(cleared.paid),
+            multiplier=whole(multiplier, np.nan),
+            explored=whole(np.zeros(n, np.bool_) if bids.explored is None else bids.explored),
+            estimate=whole(bids.value),
             chosen_value=chosen,
             chances=bids.chances(rows) if bids.chances is not None and len(rows) else None,
-            chances_of=rows + self._auctions if len(rows) else None,
+            chances_of=places + self._auctions if len(rows) else None,
         )
         self._explores = self._explores or bids.explored is not None
         self.spent = cleared.spent
-        self._auctions += n
+        self._auctions += len(shown.whole)
+        self.met += n
         return click
 
     def events(self, market: pl.DataFrame) -> pl.DataFrame:
@@ -271,31 +300,28 @@ _EVENT_COLUMNS = (
 )  # fmt: skip
 
 
-def play_together(ledgers: Sequence[StrategyLedger], piece: Tick, first: int) -> None:
+def play_together(ledgers: Sequence[StrategyLedger], piece: Tick) -> None:
     """Play strategies that bid against each other, with the same terms and ticks.
-
-    Args:
-        first: number of the piece's first auction in the stream.
 
     Raises:
         ConfigError: pages with several slots.
     """
     terms = ledgers[0].terms
-    for now in piece.divided(ledgers[0].tick):
+    for shown in piece.divided(ledgers[0].tick, 0 if piece.opens_episode else None):
+        now = shown.auctions
         bids = [ledger.decide(now) for ledger in ledgers]
         contest = clear_together(
             np.stack([one.amount for one in bids]), now.market_price,
             [ledger.budget for ledger in ledgers], [ledger.spent for ledger in ledgers],
-            terms.largest_bid, terms.integer_bids, terms.rule, first=first,
+            terms.largest_bid, terms.integer_bids, terms.rule, first=ledgers[0].met,
         )  # fmt: skip
-        first += len(now)
         for ledger, one, cleared, met in zip(ledgers, bids, contest.cleared, contest.met, strict=True):
-            ledger.settle(now, one, cleared, met)
+            ledger.settle(shown, one, cleared, met)
 
 
 def trajectory(events: pl.DataFrame) -> pl.DataFrame:
     """The sums since the start of the episode, at the end of every tick, of one strategy's events."""
-    tick = events["tick"].to_numpy()
+    tick, multiplier = events["tick"].to_numpy(), events["multiplier"].fill_null(np.nan).to_numpy()
     starts = np.flatnonzero(np.diff(tick, prepend=-1))
     last = np.append(starts[1:], len(tick)) - 1
     known = ["timestamp"] if "timestamp" in events.columns else []
@@ -308,5 +334,6 @@ def trajectory(events: pl.DataFrame) -> pl.DataFrame:
     }
     return by_tick.with_columns(
         *(pl.Series(name, each).alias(name) for name, each in sums.items()),
-        events[starts]["multiplier"],
+        # The same in all of a tick, and unknown of auctions that nobody was shown.
+        pl.Series("multiplier", np.fmax.reduceat(multiplier, starts)).fill_nan(None),
     ).with_columns(pl.col(name).cum_sum().over("episode") for name in sums)

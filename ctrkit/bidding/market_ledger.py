@@ -56,20 +56,25 @@ class MarketLedger:
 
     def __init__(self, terms: Terms, tick: int) -> None:
         self.terms, self.tick = terms, tick
-        self.auctions = self.ticks = self.episodes = 0
+        # Of the auctions some are worth bidding, and of these some cost no more than the largest bid.
+        self.auctions = self.worth = self.within_reach = self.ticks = self.episodes = 0
         self._columns = Columns()
 
     def record(self, piece: Tick) -> None:
         """Write down a piece of the stream, that begins with a tick."""
         auctions, n = piece.auctions, len(piece.auctions)
         best, value = best_ad(auctions.expected_value)
-        tick = self.ticks + np.arange(n, dtype=np.int32) // self.tick
+        worth = np.zeros(n, np.intp)
+        worth[piece.worth] = 1
+        tick = self.ticks + np.maximum(np.cumsum(worth) - 1, 0) // self.tick
+        self.worth += len(piece.worth)
         self.auctions += n
         self.ticks = int(tick[-1]) + 1
         self.episodes = piece.episode + 1
         rule, most = self.terms.rule, self.terms.largest_bid
         prices = page_prices(auctions.market_price, auctions.slot_price, rule)
         price, bid = np.maximum(prices, rule.hard_floor), least_bids(prices, rule)
+        self.within_reach += int((bid[piece.worth, -1] <= most).sum())
         self._columns.append(
             episode=np.full(n, piece.episode, np.int32),
             tick=tick.astype(np.int32),

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.spend_plan import Seen, SpendPlan
 from ctrkit.errors import ConfigError
 
 Floats: TypeAlias = NDArray[np.float64]
 
 # Ticks of fewer auctions than this take shorter steps.
 SHORT_TICK = 20
+# Ticks that a multiplier counts for which an earlier episode or a history has taught.
+KNOWN = 50.0
+# Multipliers stay between these, and bids at or below this, so that neither is ever 0, infinite or no number.
+LEAST, MOST = 2.0**-1000, 2.0**1000
+
+
+def within(multiplier: float) -> float:
+    """The multiplier, or the nearest one that bids can be divided by."""
+    return min(max(multiplier, LEAST), MOST)
+
+
+def bids_of(value: Floats, multiplier: float) -> Floats:
+    """value / multiplier [n], finite."""
+    with np.errstate(over="ignore"):
+        return np.minimum(value / multiplier, MOST)
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,10 @@ class Pace:
         flat: the budget an auction at the start, ρ of a plan that is never revised.
         first: the first multiplier.
         auctions: expected in the whole episode, by which a plan knows how far it is.
+        prior: ticks that what was known beforehand counts for.
+        seen: of the part of a plan that goes by the clock.
+        log_sum, counted: Σ log μ over the auctions of the episode's second half that μ was learnt from, and
+            their number.
     """
 
     remaining: float
@@ -39,6 +58,20 @@ class Pace:
     flat: float = 0.0
     first: float | None = None
     auctions: int = 0
+    prior: float = 0.0
+    seen: Seen = Seen()
+    log_sum: float = 0.0
+    counted: float = 0.0
+
+    @property
+    def second_half(self) -> bool:
+        """Whether half of the expected auctions are over."""
+        return 2 * self.auctions_left < self.auctions
+
+    @property
+    def typical(self) -> float | None:
+        """The geometric mean of μ over the second half of the episode; the last μ before that."""
+        return exp(self.log_sum / self.counted) if self.counted else self.multiplier
 
 
 @dataclass(frozen=True)
@@ -59,25 +92,33 @@ class DualPacer:
     with step/√(n t) an auction: shorter ticks would move it faster, by single wins and by chance. So it moves
     with step/√(20 t), as by ticks of twenty. (Longer ones could keep up only by steps above 1.)
 
+    k counts what can be learnt from. Where all is worth 0, or the plan gives nothing, or no money is left,
+    nothing is: neither k nor μ changes, and n counts only auctions that are worth something and that the plan
+    gives something.
+
     The first multiplier is the mean value of the first tick divided by ρ: even if every bid won and paid
-    itself in full, the tick would cost no more than planned.
+    itself in full, the tick would cost no more than planned. Where an episode went before, it is the
+    geometric mean of μ over the second half of that, and k begins at k₀ = 50 ticks of twenty auctions or
+    more, for there is less to learn: η_k = step/√(k + k₀). (`benchmarks/pacing.py` shows what that gains.)
 
     Source: S. Balseiro, H. Lu, V. Mirrokni, The best of many worlds: dual mirror descent for online
     allocation problems, Operations Research 71 (2023), arXiv 2011.10124.
 
     With a plan of the episode, ρ_t is what remains of the budget by the plan's shape: to a tick that the plan
-    gives a share s of all it has left goes that share s of all that is left. In a tick that it gives nothing
-    no bid is made. As soon as possible, s is 1: μ falls until all is won that may be, or the money is gone.
+    gives a share s of all it has left goes that share s of all that is left. What it gives nothing is not bid
+    on. As soon as possible, s is 1: μ falls until all is won that may be, or the money is gone.
 
     Attributes:
         step: η of the first tick of 20 auctions or more, above 0.
         initial_multiplier: the first μ, for example `hindsight_optimum(...).multiplier` of an older log.
         plan: of the spend over the episode; even by default.
+        prior: k₀ of the first episode, above 0 where the initial multiplier is not just a guess.
     """
 
     step: float = 1.0
     initial_multiplier: float | None = None
     plan: SpendPlan | None = None
+    prior: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in (("step", self.step), ("initial_multiplier", self.initial_multiplier)):
@@ -87,41 +128,65 @@ class DualPacer:
     def start(self, budget: float, auctions: int) -> Pace:
         """The state before the first of `auctions` expected auctions."""
         return Pace(
-            budget, auctions, self.initial_multiplier, flat=budget / max(auctions, 1), auctions=auctions
-        )
+            budget, auctions, self.initial_multiplier,
+            flat=budget / max(auctions, 1), auctions=auctions, prior=self.prior,
+        )  # fmt: skip
 
-    def multiplier(self, pace: Pace, value: Floats) -> float | None:
+    def restart(self, pace: Pace, budget: float, auctions: int) -> Pace:
+        """The state before the next episode, which begins with what the one before has taught."""
+        start = self.start(budget, auctions)
+        if (known := pace.typical) is None:
+            return start
+        return replace(start, multiplier=known, prior=KNOWN)
+
+    def multiplier(self, pace: Pace, value: Floats, time: Floats | None = None) -> float | None:
         """μ for slots of expected value [n]; None, for no bids, as long as every value was 0, and where the
-        plan gives these slots nothing."""
-        if (ahead := self.auctions_ahead(pace, len(value))) == np.inf:
-            return None
-        if pace.multiplier is not None:
-            return pace.multiplier
-        mean, planned = float(value.mean()), pace.remaining / ahead
-        return mean / planned if mean > 0 and planned > 0 else None
+        plan gives these slots nothing.
 
-    def bid(self, pace: Pace, value: Floats) -> Floats:
+        Args:
+            time: [n], of the slots, in seconds since 1970; heeded by plans that have a clock.
+        """
+        return self._multiplier(pace, value, self._given(pace, len(value), time))
+
+    def bid(self, pace: Pace, value: Floats, time: Floats | None = None) -> Floats:
         """Bids [n], in units of money."""
-        multiplier = self.multiplier(pace, value)
-        return np.zeros(len(value)) if multiplier is None else value / multiplier
+        given = self._given(pace, len(value), time)
+        multiplier = self._multiplier(pace, value, given)
+        if multiplier is None:
+            return np.zeros(len(value))
+        bids = bids_of(value, multiplier)
+        return bids if given is None else np.where(given > 0, bids, 0.0)
 
-    def update(self, pace: Pace, value: Floats, spend: float) -> Pace:
+    def update(self, pace: Pace, value: Floats, spend: float, time: Floats | None = None) -> Pace:
         """The state after a tick whose slots had the expected value [n] and cost `spend` in all."""
         n = len(value)
-        multiplier, planned = self.multiplier(pace, value), self._planned(pace, n)
-        remaining = pace.remaining - spend
-        first = pace.first if pace.first is not None or planned <= 0 else multiplier
-        after = replace(
-            pace, remaining=remaining, auctions_left=pace.auctions_left - n, ticks=pace.ticks + 1, first=first
-        )
-        if multiplier is None or planned <= 0:
+        given = self._given(pace, n, time)
+        multiplier, planned = self._multiplier(pace, value, given), self._planned(pace, n, given)
+        after = replace(pace, remaining=pace.remaining - spend, auctions_left=pace.auctions_left - n)
+        if self.plan is not None and self.plan.goes_by(time):
+            after = replace(after, seen=self.plan.by_clock(time, pace.seen)[2])
+        worth = value > 0 if given is None else (value > 0) & (given > 0)
+        count = int(np.count_nonzero(worth))
+        if multiplier is None or planned <= 0 or not count:
             return after
-        moved = self._moved(multiplier, after, n, spend / n, planned)
+        after = replace(after, ticks=pace.ticks + 1, first=pace.first or multiplier)
+        moved = self._moved(multiplier, after, count, spend / n, planned / n)
         # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
-        if moved < multiplier and remaining > 0:
-            least = float(np.min(value, where=value > 0, initial=np.inf))
-            moved = max(moved, min(multiplier, least / remaining)) if least < np.inf else moved
-        return replace(after, multiplier=moved)
+        if moved < multiplier and after.remaining > 0:
+            least = float(np.min(value, where=worth, initial=np.inf))
+            moved = max(moved, min(multiplier, least / after.remaining))
+        moved = within(moved)
+        if not pace.second_half:
+            return replace(after, multiplier=moved)
+        return replace(
+            after, multiplier=moved,
+            log_sum=pace.log_sum + count * log(moved), counted=pace.counted + count,
+        )  # fmt: skip
+
+    def offered(self, pace: Pace, n: int, time: Floats | None = None) -> NDArray[np.bool_]:
+        """Which of the next n auctions the plan gives something, [n]."""
+        given = self._given(pace, n, time)
+        return np.ones(n, np.bool_) if given is None else given > 0
 
     def first_step(self, n: int) -> float:
         """η of a first tick of n auctions."""
@@ -129,24 +194,30 @@ class DualPacer:
 
     def _moved(self, multiplier: float, after: Pace, n: int, spend: float, planned: float) -> float:
         """μ after a tick of n auctions with this spend and plan, both an auction."""
-        exponent = self.first_step(n) / sqrt(after.ticks) * (spend / planned - 1.0)
+        k = after.ticks + after.prior * max(1.0, SHORT_TICK / n)
+        exponent = self.first_step(n) / sqrt(k) * (spend / planned - 1.0)
         return multiplier * exp(min(max(exponent, -1.0), 1.0))
 
-    def auctions_ahead(self, pace: Pace, n: int) -> float:
-        """So many auctions would use up the budget, at what the plan gives each of the next n.
+    def _given(self, pace: Pace, n: int, time: Floats | None) -> Floats | None:
+        """What part of all that is left each of the next n auctions gets, [n]; None where that is even."""
+        if self.plan is None:
+            return None
+        return self.plan.given(pace.auctions - pace.auctions_left, n, pace.auctions, time, pace.seen)
 
-        They are the auctions left where the plan is even, and at least the n at hand; infinite where the plan
-        gives the next n nothing.
-        """
-        if self.plan is None or pace.auctions_left <= 0:
-            return max(pace.auctions_left, n)
-        # Divided as the plan's edges are, so that a tick that begins at an edge does so to the last place.
-        gone = pace.auctions - pace.auctions_left
-        return n * self.plan.left_over_next(gone / pace.auctions, (gone + n) / pace.auctions)
+    def _planned(self, pace: Pace, n: int, given: Floats | None) -> float:
+        """The planned spend of the next n auctions."""
+        if given is None:
+            return pace.remaining * n / max(pace.auctions_left, n)
+        return pace.remaining * min(float(given.sum()), 1.0)
 
-    def _planned(self, pace: Pace, n: int) -> float:
-        """ρ_t, the planned spend an auction."""
-        return pace.remaining / self.auctions_ahead(pace, n)
+    def _multiplier(self, pace: Pace, value: Floats, given: Floats | None) -> float | None:
+        if given is not None and not given.any():
+            return None
+        if pace.multiplier is not None:
+            return pace.multiplier
+        total = float(value.sum()) if given is None else float(value.sum(where=given > 0))
+        planned = self._planned(pace, len(value), given)
+        return within(total / planned) if total > 0 and planned > 0 else None
 
 
 @dataclass(frozen=True)

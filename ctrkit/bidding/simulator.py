@@ -40,6 +40,8 @@ def simulate(
 
     The bids of a tick are decided together, and its auctions are cleared exactly as if they came one by
     one. Every strategy meets the same prices, outcomes and random numbers, however the stream is chunked.
+    Auctions that are worth nothing to the bidder are written down and shown to no strategy, so that nobody
+    bids in them and no schedule or search counts them: what they are among changes nothing.
     Dual pacing by ticks of one auction, with one ad an auction, runs as a compiled loop, see `replay_paced`.
 
     Args:
@@ -51,7 +53,8 @@ def simulate(
         tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000. The first of
             an episode is divided, see `ticks.edges`.
         seed: of the strategies' own draws.
-        auctions_expected: of the whole stream; needed where `chunks` is an iterator of unknown length.
+        auctions_expected: of the whole stream, of those that are worth bidding (`Auctions.worth_bidding`); by
+            default just so many as there are, and needed where `chunks` is an iterator.
         together: whether the strategies bid against each other, each with a budget of its own, in one market
             of one slot and without frequency caps; else each has the market to itself. The hindsight optimum
             is that of one bidder alone.
@@ -69,26 +72,31 @@ def simulate(
     if not strategies:
         raise ConfigError("there is no strategy to simulate", mend="Name at least one, for example dual")
     stream = [chunks] if isinstance(chunks, Auctions) else chunks
+    # Of all auctions of each episode, or of those that are worth bidding, where that is known.
+    counted = _worth_bidding(stream, lengths) if isinstance(stream, Sequence) else None
     if auctions_expected is None:
-        if not isinstance(stream, Sequence):
+        if counted is None:
             raise ConfigError("the number of auctions is unknown", mend="Give auctions_expected")
-        auctions_expected = sum(len(chunk) for chunk in stream)
+        auctions_expected = sum(counted)
     if together and terms.frequency_cap is not None:
         raise ConfigError(
             "strategies that bid against each other know no frequency cap", mend="Leave one of both out"
         )
-    longest = max(lengths, default=max(auctions_expected, 1))
+    longest = max((lengths if counted is None else counted) if lengths else [auctions_expected, 1])
     size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
     market, ledgers = MarketLedger(terms, size), _ledgers(strategies, terms, seed, size, not together)
     for now in cut(stream, size * max(1, PIECE // size), episode_length):
         if now.opens_episode:
-            left = max(auctions_expected - market.auctions, 1)
-            length = lengths[now.episode if len(lengths) > 1 else 0] if lengths else left
+            left = max(auctions_expected - market.worth, 1)
+            length = left
+            if lengths:
+                of = lengths if counted is None else counted
+                length = of[now.episode if len(of) > 1 else 0]
             for ledger in ledgers:
                 ledger.begin_episode(min(length, left), min(length, left) / left)
         if together:
-            play_together(ledgers, now, market.auctions)
+            play_together(ledgers, now)
         else:
             for ledger in ledgers:
                 ledger.play(now)
@@ -108,10 +116,23 @@ def simulate(
         optimum=optimum,
         budget=total,
         episodes=market.episodes,
-        notes=(*_notes(terms, optimum, market.episodes, -(-longest // size), together), *spoken),
+        notes=(*_notes(terms, optimum, market, -(-longest // size), together), *spoken),
         events=pl.concat(played, how="diagonal"),
         trajectory=pl.concat([trajectory(events) for events in played]),
     )
+
+
+def _worth_bidding(stream: Sequence[Auctions], lengths: Sequence[int]) -> list[int]:
+    """How many auctions are worth bidding in each episode; in all, where there are no episodes."""
+    for chunk in stream:
+        if chunk.click_probability.shape != chunk.value_of_click.shape:
+            chunk.check()
+    worth = np.concatenate([np.zeros(0, np.bool_), *(chunk.worth_bidding for chunk in stream)])
+    if not lengths:
+        return [int(worth.sum())]
+    ends = np.cumsum(lengths) if len(lengths) > 1 else np.arange(1, len(worth) // lengths[0] + 2) * lengths[0]
+    before = np.append(0, np.cumsum(worth))[np.minimum(np.append(0, ends), len(worth))]
+    return [int(count) for count in np.diff(before)]
 
 
 def _ledgers(
@@ -128,15 +149,28 @@ def _ledgers(
 
 
 def _notes(
-    terms: Terms, optimum: OptimumResult, episodes: int, updates: int, together: bool
+    terms: Terms, optimum: OptimumResult, market: MarketLedger, updates: int, together: bool
 ) -> tuple[str, ...]:
     notes = []
-    if not optimum.budget_binds:
-        each = " of an episode" if episodes > 1 and terms.lifetime_budget is None else ""
-        budget = terms.lifetime_budget or terms.budget
+    if worthless := market.auctions - market.worth:
         notes.append(
-            f"The budget of {budget:g}{each} does not bind: all that is of value costs "
-            f"{optimum.spend:g}, so whoever bids high enough wins it all"
+            f"{worthless:,} of {market.auctions:,} auctions are worth nothing to the bidder; nobody bids in "
+            "them, and schedules do not count them"
+        )
+    if market.within_reach < market.worth:
+        dear = "all" if not market.within_reach else f"{market.worth - market.within_reach:,}"
+        floor = " or the hard floor" if terms.rule.hard_floor else ""
+        notes.append(
+            f"The largest bid of {terms.largest_bid:g} is below the price{floor} of {dear} of the "
+            f"{market.worth:,} auctions that are worth something, and cannot win them"
+        )
+    if market.within_reach and not optimum.budget_binds:
+        each = " of an episode" if market.episodes > 1 and terms.lifetime_budget is None else ""
+        budget = terms.lifetime_budget or terms.budget
+        what = "all that is of value" if market.within_reach == market.worth else "all that can be won"
+        notes.append(
+            f"The budget of {budget:g}{each} does not bind: {what} costs {optimum.spend:g}, so whoever bids "
+            "high enough wins it all"
         )
     if together:
         notes.append(

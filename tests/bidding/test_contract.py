@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ctrkit.bidding import STRATEGIES, Auctions, BidStrategy, TickResult, parse_strategy, simulate
+from ctrkit.bidding import (
+    STRATEGIES,
+    AuctionRule,
+    Auctions,
+    BidStrategy,
+    SpendPlan,
+    Terms,
+    TickResult,
+    parse_strategy,
+    simulate,
+)
 from ctrkit.bidding.strategies import ExploringBidding, History, Outcomes
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -155,3 +166,66 @@ def test_its_parameters_are_checked(made: Made) -> None:
             with pytest.raises(ConfigError, match=f"{strategy.name}.*{name}") as error:
                 parse_strategy(f"{strategy.name}:{name}={wrong}", posterior)
             assert error.value.mend
+
+
+def among(auctions: Auctions, places: Any) -> tuple[Auctions, Any]:
+    """The auctions with cheap worthless ones before each of these places, and where the real ones are."""
+    columns = {name: column for name, column in vars(auctions).items() if column is not None}
+    more = {name: np.insert(column, places, column[0], axis=0) for name, column in columns.items()}
+    rows = np.flatnonzero(np.insert(np.ones(len(auctions), np.bool_), places, False))
+    worthless = np.setdiff1d(np.arange(len(more["market_price"])), rows)
+    more["market_price"][worthless] = 0.01
+    # Half of them are never clicked, of the others a click is worth nothing.
+    more["click_probability"][worthless[::2]] = 0.0
+    more["value_of_click"][worthless[1::2]] = 0.0
+    return Auctions(**more), rows
+
+
+@pytest.mark.parametrize("terms", [{"feedback_delay": 100}, {"rule": AuctionRule("first", 2.0)}])
+def test_auctions_that_are_worth_nothing_change_nothing(made: Made, terms: dict[str, Any]) -> None:
+    """As if they were absent: whatever clock a strategy has, it sees nothing of them."""
+    strategy, auctions = made
+    auctions = auctions[:600]
+    few = np.random.default_rng(0).integers(0, 601, 200)
+    places = np.concatenate([np.zeros(3000, np.intp), few, np.repeat([300, 301], 400), np.full(500, 600)])
+    more, rows = among(auctions, places)
+    plain, found = (simulate(one, [strategy], Terms(50.0, **terms)) for one in (auctions, more))
+    events = found.events[rows]
+    for name in ("ad", "bid", "won", "spend", "value", "click", "multiplier"):
+        assert events[name].equals(plain.events[name], null_equal=True), name
+    assert found.strategies[0].spend == plain.strategies[0].spend
+    assert found.strategies[0].auctions == len(more)
+    assert np.delete(found.events["bid"].to_numpy(), rows).max() == 0
+    assert any("4,500 of 5,100 auctions are worth nothing" in note for note in found.notes)
+
+
+def test_worthless_auctions_are_absent_from_episodes_and_chunks_too(made: Made) -> None:
+    strategy, auctions = made
+    auctions = auctions[:500]
+    more, rows = among(auctions, np.random.default_rng(1).integers(0, 500, 300))
+    first = int(rows[200])
+    lengths = [first, len(more) - first]
+    plain = simulate(auctions, [strategy], 60.0, episode_length=[200, 300])
+    cut = [more[a : a + 101] for a in range(0, len(more), 101)]
+    for stream in (more, cut):
+        events = simulate(stream, [strategy], 60.0, episode_length=lengths).events[rows]
+        assert events["won"].equals(plain.events["won"])
+        assert events["bid"].equals(plain.events["bid"])
+
+
+def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made) -> None:
+    """Of all that have a plan; what others bid there is no matter of schedules."""
+    strategy, auctions = made
+    if not hasattr(strategy, "plan") or strategy.name == "dual-additive":
+        pytest.skip("bids without a plan")
+    rng, n = np.random.default_rng(2), len(auctions)
+    time = np.sort(rng.integers(0, 24 * 3600, n)).astype(np.float64)
+    auctions = Auctions(**{**vars(auctions), "timestamp": time})
+    planned = replace(strategy, plan=SpendPlan.of_day({20: 1.0, 22: 1.0}, time))
+    rows = np.flatnonzero(np.isin(time // 3600, [20, 22]))
+    alone = auctions[rows]
+    day, hours = (simulate(one, [planned], 100.0, tick=10) for one in (auctions, alone))
+    assert np.delete(day.events["bid"].to_numpy(), rows).max() == 0
+    # The ticks are others, for their edges are.
+    assert day.strategies[0].spend > 0.9 * hours.strategies[0].spend > 60.0
+    assert day.strategies[0].value > 0.9 * hours.strategies[0].value

@@ -201,3 +201,55 @@ def test_a_strategy_spends_along_its_plan() -> None:
     half = planned.events["spend"][: n // 2].sum()
     assert half == pytest.approx(0.95 * budget, rel=0.05)
     assert planned.strategies[0].value > 1.1 * even.strategies[0].value
+
+
+def test_ticks_in_which_nothing_can_be_learnt_change_neither_step_nor_multiplier() -> None:
+    pacer = DualPacer(step=0.5, initial_multiplier=2.0)
+    pace = pacer.start(100.0, 1000)
+    for _ in range(30):
+        pace = pacer.update(pace, np.zeros(20), 0.0)
+    assert (pace.ticks, pace.multiplier, pace.auctions_left) == (0, 2.0, 400)
+    # Half of the next tick is worth nothing: the step is that of ten auctions.
+    after = pacer.update(pace, np.repeat([0.0, 1.0], 10), 10.0)
+    assert after.multiplier == pytest.approx(2.0 * np.exp(0.5 * np.sqrt(0.5) * (10.0 / (100 / 400 * 20) - 1)))
+
+
+def test_the_next_episode_begins_with_the_geometric_mean_of_the_second_half() -> None:
+    pacer, rng = DualPacer(initial_multiplier=3.0), np.random.default_rng(1)
+    pace, path = pacer.start(50.0, 400), []
+    for _ in range(20):
+        pace = pacer.update(pace, np.ones(20), float(rng.uniform(0, 5)))
+        path.append(pace.multiplier)
+    again = pacer.restart(pace, 80.0, 200)
+    assert again.multiplier == pytest.approx(np.exp(np.mean(np.log(np.array(path[11:], np.float64)))))
+    assert (again.remaining, again.auctions_left, again.ticks, again.flat) == (80.0, 200, 0, 0.4)
+    # It counts for 50 ticks, so the first step is that of the 51st.
+    moved = pacer.update(again, np.ones(20), 16.0)
+    assert moved.multiplier == pytest.approx((again.multiplier or 0) * np.exp(1 / np.sqrt(51)))
+
+
+def test_an_episode_that_taught_nothing_leaves_nothing() -> None:
+    pacer = DualPacer()
+    pace = pacer.update(pacer.start(50.0, 400), np.zeros(400), 0.0)
+    assert pacer.restart(pace, 80.0, 200) == pacer.start(80.0, 200)
+
+
+def test_what_an_episode_has_taught_is_worth_something_in_the_next(market: Callable[..., Auctions]) -> None:
+    auctions = market(30_000, seed=6)
+    budget = 0.05 * float(auctions.market_price.mean()) * 1000
+    parts = [simulate(auctions[a : a + 1000], ["dual"], budget) for a in range(0, 30_000, 1000)]
+    whole = simulate(auctions, ["dual"], budget, episode_length=1000)
+    assert whole.strategies[0].value > 1.01 * sum(one.strategies[0].value for one in parts)
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-160, 1e150])
+@pytest.mark.parametrize("money", [5e-324, 1.0, 1e150])
+def test_no_value_or_budget_takes_bids_or_multipliers_to_0_or_infinity(value: float, money: float) -> None:
+    for pacer in (DualPacer(), AdditivePacer()):
+        pace, values = pacer.start(money, 1000), np.array([value, 0.0, value / 3])
+        for tick in range(40):
+            bids = pacer.bid(pace, values)
+            assert np.isfinite(bids).all()
+            assert (bids >= 0).all()
+            pace = pacer.update(pace, values, float(tick % 2) * 0.01 * money)
+            assert pace.multiplier is None or 0 < pace.multiplier < np.inf

@@ -188,7 +188,7 @@ def test_keeps_what_it_learnt_and_forgets_what_is_old() -> None:
     again = strategy.restart(state, 1.0, 10)
     assert again.table is state.table
     assert again.notices is state.notices
-    assert (again.pace.remaining, again.pace.multiplier) == (1.0, None)
+    assert (again.pace.remaining, again.pace.multiplier) == (1.0, state.pace.typical)
 
 
 def test_units_of_money_and_value_do_not_matter() -> None:

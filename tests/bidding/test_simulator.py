@@ -92,7 +92,7 @@ def test_ticks_are_the_same_for_any_chunking(
     ],
 )
 def test_the_first_tick_of_an_episode_is_divided(n: int, size: int, opens: bool, expected: list[int]) -> None:
-    assert edges(n, size, opens) == expected
+    assert edges(n, size, 0 if opens else None) == expected
 
 
 def test_a_first_multiplier_that_is_far_too_low_costs_little(market: Callable[..., Auctions]) -> None:

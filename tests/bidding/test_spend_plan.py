@@ -218,3 +218,52 @@ def test_a_plan_of_days_has_their_hours_and_the_traffic_of_all() -> None:
     assert plan.spent(5 / 6) == pytest.approx(0.625)
     with pytest.raises(ConfigError, match="no hour 24"):
         SpendPlan.of_day({24: 1.0}, timestamps)
+
+
+def test_a_plan_of_days_goes_by_the_clock_of_each_day() -> None:
+    """Half of the traffic of the first day comes late, and of the second early: by rank an hour would get
+    what is another's."""
+    rng = np.random.default_rng(7)
+    even = rng.uniform(0, 24, (2, 10_000))
+    late, early = (
+        np.sort(np.r_[even[0], rng.uniform(14, 24, 6000)]),
+        np.sort(np.r_[even[1], rng.uniform(0, 10, 6000)]),
+    )
+    time = np.concatenate([late, 24 + early]) * HOUR
+    auctions = Auctions(rng.lognormal(3, 0.5, 32_000), rng.uniform(0.005, 0.02, (32_000, 1)),
+        np.ones((32_000, 1)), timestamp=time)  # fmt: skip
+    share = np.zeros(24)
+    share[[4, 12, 20]] = 0.3, 0.2, 0.5
+    budget = 0.005 * float(auctions.market_price.sum())
+    strategy = DualBidding(plan=SpendPlan.of_day(share, time))
+    for tick in (1, 20):
+        events = simulate(auctions, [strategy], Terms(budget), episode_length=16_000, tick=tick).events
+        spend, hour = events["spend"].to_numpy(), (time // HOUR).astype(int)
+        for first in (0, 24):
+            found = np.array([spend[hour == first + h].sum() for h in (4, 12, 20)])
+            np.testing.assert_allclose(found / budget, [0.3, 0.2, 0.5], atol=0.08)
+        assert spend[~np.isin(hour % 24, [4, 12, 20])].max() == 0
+
+
+def test_a_day_that_begins_late_has_all_its_money_for_what_is_left_of_it() -> None:
+    share = np.ones(24)
+    plan = SpendPlan.of_day(share, np.arange(0.0, 48.0, 0.25) * HOUR)
+    # From 18:00 on four auctions an hour are left, 24 in all.
+    time = np.arange(18.0, 24.0, 0.25) * HOUR
+    np.testing.assert_allclose(plan.given(0, 4, 96, time[:4]), np.full(4, 1 / 24))
+    np.testing.assert_allclose(plan.given(23, 1, 96, time[-1:]), [1.0])
+    # By how many are over, the day would be young.
+    np.testing.assert_allclose(plan.given(0, 4, 96), np.full(4, 1 / 96))
+
+
+def test_a_plan_of_a_few_hours_spends_all_in_them() -> None:
+    """Four hours of a day, late in it: steps are as long as if the day began there."""
+    rng, n = np.random.default_rng(8), 24_000
+    time = np.sort(rng.uniform(0, 24 * HOUR, n))
+    auctions = Auctions(rng.lognormal(3, 0.8, n), rng.uniform(0.005, 0.02, (n, 1)), np.ones((n, 1)),
+        timestamp=time)  # fmt: skip
+    budget = 0.3 * float(auctions.market_price[time >= 20 * HOUR].sum())
+    plan = SpendPlan.of_day(dict.fromkeys(range(20, 24), 1.0), time)
+    for tick in (1, None):
+        (found,) = simulate(auctions, [DualBidding(plan=plan)], Terms(budget), tick=tick).strategies
+        assert 0.97 < (found.budget_used or 0) <= 1

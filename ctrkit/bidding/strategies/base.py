@@ -208,8 +208,8 @@ def of_ad(values: NDArray[Any], ad: Indices) -> NDArray[Any]:
 
 
 def check_positive(strategy: str, name: str, value: float | None) -> None:
-    """Raise a ConfigError for a parameter that is given and not a finite number above 0."""
-    if value is not None and not (np.isfinite(value) and value > 0):
+    """Raise a ConfigError for a parameter that is given and not a finite number above 0 that divides."""
+    if value is not None and not (np.isfinite(value) and value > 0 and np.isfinite(1.0 / value)):
         raise ConfigError(
             f"strategy '{strategy}': {name} is {value:g} and must be above 0",
             mend=f"Give for example {name}=1, or leave it out",

@@ -27,17 +27,22 @@ class DualBidding(PacedBidding[Pace]):
     def start(self, budget: float, auctions: int) -> Pace:
         return self.pacer.start(budget, auctions)
 
+    def restart(self, state: Pace, budget: float, auctions: int) -> Pace:
+        return self.pacer.restart(state, budget, auctions)
+
     def paced(self, state: Pace, slots: Slots, value: Floats) -> Bids:
         """Bids on the candidates that are worth most [n, K], which may be below 0, and then is no bid."""
         ad, value = best_ad(np.where(slots.click_probability > 0, value, -np.inf))
         value = np.maximum(value, 0.0)
-        return Bids(ad, self.pacer.bid(state, value), value, self.pacer.multiplier(state, value))
+        amount = self.pacer.bid(state, value, slots.timestamp)
+        return Bids(ad, amount, value, self.pacer.multiplier(state, value, slots.timestamp))
 
     def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
         return self.paced(state, slots, slots.value)
 
     def update(self, state: Pace, result: TickResult) -> Pace:
-        return self.pacer.update(state, result.bids.value, float(result.paid.sum()))
+        spend, time = float(result.paid.sum()), result.slots.timestamp
+        return self.pacer.update(state, result.bids.value, spend, time)
 
     def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
         multiplier = hindsight_multiplier(self.name, history, budget_per_auction)

@@ -241,7 +241,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
         return ExploringState(self.pacer.start(budget, auctions), self.prior(), auctions)
 
     def restart(self, state: ExploringState, budget: float, auctions: int) -> ExploringState:
-        return ExploringState(self.pacer.start(budget, auctions), state.posterior, auctions)
+        return ExploringState(self.pacer.restart(state.pace, budget, auctions), state.posterior, auctions)
 
     def may_explore(self, state: ExploringState) -> bool:
         """Whether exploring has cost no more than it may have by now."""
@@ -264,13 +264,15 @@ class ExploringBidding(PacedBidding[ExploringState]):
             ads = slots.click_probability.shape[1]
             sure = (lambda rows: certain(best[rows], ads)) if self.by_chance else None
             choice = Choice(best, value, found, sure)
-        amount, multiplier = self.pacer.bid(state.pace, value), self.pacer.multiplier(state.pace, value)
+        amount = self.pacer.bid(state.pace, value, slots.timestamp)
+        multiplier = self.pacer.multiplier(state.pace, value, slots.timestamp)
         chances = None if self.bid_depends_on_choice else choice.chances
         return Bids(choice.ad, amount, value, multiplier, chances, choice.ad != best)
 
     def update(self, state: ExploringState, result: TickResult) -> ExploringState:
         bids = result.bids
-        pace = self.pacer.update(state.pace, bids.value, float(result.paid.sum()))
+        spend, time = float(result.paid.sum()), result.slots.timestamp
+        pace = self.pacer.update(state.pace, bids.value, spend, time)
         if self.exploration_budget is None or bids.multiplier is None or bids.explored is None:
             return replace(state, pace=pace)
         if not len(rows := np.flatnonzero(result.won & bids.explored)):

@@ -18,11 +18,13 @@ class PacedBidding(BidStrategy[StateT]):
         step: of the multiplier's first update.
         initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick.
         plan: how the budget is spread over the episode, for example `SpendPlan.asap()`; by default evenly.
+        known_for: ticks that the first multiplier counts for; set by `tuned`.
     """
 
     step: float = field(default=1.0, kw_only=True)
     initial_multiplier: float | None = field(default=None, kw_only=True)
     plan: SpendPlan | None = field(default=None, kw_only=True, metadata=NO_TEXT)
+    known_for: float = field(default=0.0, kw_only=True, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
         check_positive(self.name, "step", self.step)
@@ -30,4 +32,4 @@ class PacedBidding(BidStrategy[StateT]):
 
     @cached_property
     def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier, self.plan)
+        return DualPacer(self.step, self.initial_multiplier, self.plan, self.known_for)

@@ -8,9 +8,11 @@ from typing import Self
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.pacing import bids_of, within
 from ctrkit.bidding.strategies.base import (
     Bids,
     BidStrategy,
+    Floats,
     History,
     TickResult,
     best_ad,
@@ -73,9 +75,9 @@ class PidBidding(BidStrategy[PidState]):
     def start(self, budget: float, auctions: int) -> PidState:
         return PidState(budget, auctions, auctions, self.initial_multiplier)
 
-    def planned(self, state: PidState, n: int) -> float:
-        """The spend that is planned for the next n auctions."""
-        return state.remaining * n / max(state.auctions_left, n)
+    def given(self, state: PidState, n: int, time: Floats | None) -> Floats:
+        """Of all that remains, the part that each of the next n auctions gets, [n], at these moments [n]."""
+        return np.full(n, 1.0 / max(state.auctions_left, n))
 
     def error(self, spend: float, planned: float) -> float:
         """How far a tick was below its plan, above 0."""
@@ -83,20 +85,23 @@ class PidBidding(BidStrategy[PidState]):
 
     def bid(self, state: PidState, slots: Slots, rng: np.random.Generator) -> Bids:
         ad, value = best_ad(slots.value)
-        first = self._first_multiplier(state, value.mean(), len(value))
-        if first is None or self.planned(state, len(value)) <= 0:
+        given = self.given(state, len(value), slots.timestamp)
+        offered = np.where(given > 0, value, 0.0)
+        first, planned = self._first_multiplier(state, offered, given), _planned(state, given)
+        if first is None or planned <= 0:
             return Bids(ad, np.zeros(len(value)), value)
-        multiplier = first * float(np.exp(-state.signal))
-        return Bids(ad, value / multiplier, value, multiplier)
+        multiplier = within(first * float(np.exp(-state.signal)))
+        return Bids(ad, bids_of(offered, multiplier), value, multiplier)
 
     def update(self, state: PidState, result: TickResult) -> PidState:
         n, spend = len(result.paid), float(result.paid.sum())
-        first = self._first_multiplier(state, result.bids.value.mean(), n)
-        planned = self.planned(state, n)
+        given = self.given(state, n, result.slots.timestamp)
+        value = np.where(given > 0, result.bids.value, 0.0)
+        first, planned = self._first_multiplier(state, value, given), _planned(state, given)
         after = replace(
             state, remaining=state.remaining - spend, auctions_left=state.auctions_left - n, multiplier=first
         )
-        if first is None or planned <= 0:
+        if first is None or planned <= 0 or not value.any():  # no bid, and no error
             return after
         error = self.error(spend, planned)
         # The sum stops where it alone would take the signal to its limit, so that it can come back soon.
@@ -113,8 +118,13 @@ class PidBidding(BidStrategy[PidState]):
         multiplier = hindsight_multiplier(self.name, history, budget_per_auction)
         return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
 
-    def _first_multiplier(self, state: PidState, mean_value: float, n: int) -> float | None:
+    def _first_multiplier(self, state: PidState, value: Floats, given: Floats) -> float | None:
         if state.multiplier is not None:
             return state.multiplier
-        planned = self.planned(state, n)
-        return float(mean_value) * n / planned if mean_value > 0 and planned > 0 else None
+        total, planned = float(value.sum()), _planned(state, given)
+        return within(total / planned) if total > 0 and planned > 0 else None
+
+
+def _planned(state: PidState, given: Floats) -> float:
+    """The spend that is planned for auctions that get these parts of what remains."""
+    return state.remaining * min(float(given.sum()), 1.0)

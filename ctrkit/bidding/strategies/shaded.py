@@ -119,13 +119,13 @@ class ShadedBidding(PacedBidding[ShadedState]):
         return ShadedState(self.pacer.start(budget, auctions), table)
 
     def restart(self, state: ShadedState, budget: float, auctions: int) -> ShadedState:
-        return replace(state, pace=self.pacer.start(budget, auctions))
+        return replace(state, pace=self.pacer.restart(state.pace, budget, auctions))
 
     def bid(self, state: ShadedState, slots: Slots, rng: np.random.Generator) -> Bids:
         ad, value = best_ad(slots.value)
-        worth = self.pacer.bid(state.pace, value)
+        worth = self.pacer.bid(state.pace, value, slots.timestamp)
         amount = self._shaded(state, worth) if state.first_price else worth
-        return Bids(ad, amount, value, self.pacer.multiplier(state.pace, value))
+        return Bids(ad, amount, value, self.pacer.multiplier(state.pace, value, slots.timestamp))
 
     def _shaded(self, state: ShadedState, worth: Floats) -> Floats:
         best, highest, share = worth, 1.0, self.exploration
@@ -142,9 +142,12 @@ class ShadedBidding(PacedBidding[ShadedState]):
     def update(self, state: ShadedState, result: TickResult) -> ShadedState:
         bids, won, paid = result.bids.amount, result.won, result.paid
         own = won & ((paid == bids) | (paid == np.floor(bids)))
+        pace = self.pacer.update(state.pace, result.bids.value, float(paid.sum()), result.slots.timestamp)
+        if not bids.any():  # and so nothing is learnt
+            return replace(state, pace=pace)
         after = replace(
             state,
-            pace=self.pacer.update(state.pace, result.bids.value, float(paid.sum())),
+            pace=pace,
             seen=state.seen + len(bids),
             wins=state.wins + int(won.sum()),
             own_price=state.own_price + int(own.sum()),

@@ -10,7 +10,8 @@ import numpy as np
 
 from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.lp import Limits, constrained_optimum, joint_rule, min_rule
-from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.pacing import MOST as MOST_BID
+from ctrkit.bidding.pacing import Pace, bids_of, within
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -143,18 +144,28 @@ class TargetBidding(PacedBidding[TargetState]):
             None if least is None else self.pacer.start(least * budget, auctions),
         )  # fmt: skip
 
+    def restart(self, state: TargetState, budget: float, auctions: int) -> TargetState:
+        start = self.start(budget, auctions)
+        if (
+            self.target_cpa is not None
+        ):  # of two multipliers that stand for each other, one alone tells little
+            return start
+        return replace(start, budget=self.pacer.restart(state.budget, budget, auctions))
+
     def bid(self, state: TargetState, slots: Slots, rng: np.random.Generator) -> Bids:
-        ad, value = best_ad(slots.value)
-        bids = self._bids(state, ad, value, of_ad(slots.click_probability, ad))[0]
+        (ad, value), time = best_ad(slots.value), slots.timestamp
+        bids = self._bids(state, ad, value, of_ad(slots.click_probability, ad), time)[0]
         if state.minimum is None or state.minimum.remaining <= 0:
             return bids
-        return replace(bids, amount=np.maximum(bids.amount, self.pacer.bid(state.minimum, value)))
+        return replace(bids, amount=np.maximum(bids.amount, self.pacer.bid(state.minimum, value, time)))
 
-    def _bids(self, state: TargetState, ad: Indices, value: Floats, clicks: Floats) -> tuple[Bids, Floats]:
+    def _bids(
+        self, state: TargetState, ad: Indices, value: Floats, clicks: Floats, time: Floats | None
+    ) -> tuple[Bids, Floats]:
         """The bids by targets and budget, and [n] what μ relates to money: jointly v + λ w, else v."""
         roas, cpa = self._multipliers(state, value, clicks)
         worth = value if self.target_cpa is None else value * (1.0 + roas) + cpa * clicks
-        budget = self.pacer.multiplier(state.budget, worth)
+        budget = self.pacer.multiplier(state.budget, worth, time)
         if budget is None:
             return Bids(ad, np.zeros(len(value)), value), worth
         if self.target_cpa is not None:
@@ -163,8 +174,9 @@ class TargetBidding(PacedBidding[TargetState]):
         elif self.target_roas is not None:
             amount = min_rule(value, budget, roas, self.target_roas)
         else:
-            amount = value / budget
-        return Bids(ad, amount, value, budget), worth
+            amount = bids_of(value, budget)
+        offered = self.pacer.offered(state.budget, len(value), time)
+        return Bids(ad, np.where(offered, np.minimum(amount, MOST_BID), 0.0), value, budget), worth
 
     def _multipliers(self, state: TargetState, value: Floats, clicks: Floats) -> tuple[float, float]:
         """λ of the return and of the cost an action; 0 where there is no such target."""
@@ -177,13 +189,14 @@ class TargetBidding(PacedBidding[TargetState]):
         return roas, cpa
 
     def update(self, state: TargetState, result: TickResult) -> TargetState:
-        ad, value = result.bids.ad, result.bids.value
+        ad, value, time = result.bids.ad, result.bids.value, result.slots.timestamp
         clicks, won, spend = of_ad(result.slots.click_probability, ad), result.won, float(result.paid.sum())
-        bids, worth = self._bids(state, ad, value, clicks)
+        bids, worth = self._bids(state, ad, value, clicks, time)
+        minimum = state.minimum
         after = replace(
             state,
-            budget=self.pacer.update(state.budget, worth, spend),
-            minimum=None if state.minimum is None else self.pacer.update(state.minimum, value, spend),
+            budget=self.pacer.update(state.budget, worth, spend, time),
+            minimum=None if minimum is None else self.pacer.update(minimum, value, spend, time),
         )
         roas, cpa = self._multipliers(state, value, clicks)
         left = max(state.budget.auctions_left, len(value))
@@ -200,10 +213,11 @@ class TargetBidding(PacedBidding[TargetState]):
             if mean > 0:
                 before = (pace.outcome - target * pace.spend) * len(value) / left
                 exponent = (bought - target * spend + before) / (mean * len(value))
-            step = self.pacer.first_step(len(value)) * max(1.0 / np.sqrt(after.budget.ticks), LEAST_STEP)
+            shrunk = float(max(after.budget.ticks, 1)) ** -0.5
+            step = self.pacer.first_step(len(value)) * max(shrunk, LEAST_STEP)
             multiplier *= float(np.exp(-np.clip(step * exponent, -1.0, 1.0)))
             least = self._idle * bids.multiplier / target
-            return replace(now, multiplier=min(max(multiplier, least), MOST * unit))
+            return replace(now, multiplier=within(min(max(multiplier, least), MOST * unit)))
 
         if self.target_roas is not None:
             after = replace(after, roas=moved(state.roas, roas, self.target_roas, value))
@@ -212,7 +226,7 @@ class TargetBidding(PacedBidding[TargetState]):
         if bids.multiplier is None or after.budget.multiplier is None:
             return after
         least = self._idle * self._felt(*self._multipliers(after, value, clicks))
-        budget = replace(after.budget, multiplier=max(after.budget.multiplier, least))
+        budget = replace(after.budget, multiplier=within(max(after.budget.multiplier, least)))
         return replace(after, budget=budget, minimum=_within_sight(after.minimum, bids))
 
     def notes(self, state: TargetState) -> tuple[str, ...]:
@@ -275,21 +289,21 @@ class TargetBidding(PacedBidding[TargetState]):
 
 def _within_sight(pace: Pace | None, bids: Bids) -> Pace | None:
     """The pace of the minimum spend, whose bids are at least a share of those of targets and budget."""
-    made = float(bids.amount.sum())
-    if pace is None or pace.multiplier is None or made <= 0:
+    made, worth = float(bids.amount.sum()), float(bids.value.sum())
+    if pace is None or pace.multiplier is None or made <= 0 or worth <= 0:
         return pace
-    return replace(pace, multiplier=min(pace.multiplier, float(bids.value.sum()) / (IDLE_MIN * made)))
+    return replace(pace, multiplier=within(min(pace.multiplier, worth / (IDLE_MIN * made))))
 
 
 def _best(outcome: Floats, result: TickResult) -> float:
     """The most outcome a unit of money of an impression whose price is known: if told of all, else if won."""
     price = np.where(result.won, result.paid, np.nan) if result.minimum_bid is None else result.minimum_bid
     wanted = outcome > 0
-    with np.errstate(divide="ignore"):  # what is free returns without end
+    with np.errstate(divide="ignore", over="ignore"):  # what is free returns without end
         return float(np.fmax.reduce(outcome[wanted] / price[wanted], initial=0.0))
 
 
 def _ratio(value: Floats, outcome: Floats) -> float:
     """Mean value an outcome; 0 where there is no outcome."""
     whole = float(outcome.sum())
-    return float(value.sum()) / whole if whole > 0 else 0.0
+    return min(float(value.sum()) / whole, MOST_BID) if whole > 0 else 0.0

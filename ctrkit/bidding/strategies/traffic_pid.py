@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ctrkit.bidding.spend_plan import SpendPlan
-from ctrkit.bidding.strategies.base import NO_TEXT
+from ctrkit.bidding.strategies.base import NO_TEXT, Floats
 from ctrkit.bidding.strategies.pid import PidBidding, PidState
 
 _BIN = np.log(1.2)
@@ -19,8 +19,8 @@ class TrafficPidBidding(PidBidding):
     """PID control that spends by a plan, and reads its error as a ratio: in steps of 20 %.
 
     The plan says what part of the budget each part of the episode deserves, for example by what an hour's
-    traffic was worth yesterday. With G(f) the planned share of the budget when a part f of the auctions has
-    passed, the next tick gets (G(f₁) − G(f₀)) / (1 − G(f₀)) of what remains. The error is
+    traffic was worth yesterday: of all that remains, the next tick gets the part that `SpendPlan.given` says.
+    The error is
     log(planned/spend), at most 4 steps of log 1.2 up and 7 down: it tells a spend of a hundredth of the
     plan from one of a half, and shies from dear ticks more than it chases cheap ones.
 
@@ -33,10 +33,10 @@ class TrafficPidBidding(PidBidding):
     name = "traffic-pid"
     plan: SpendPlan | None = field(default=None, metadata=NO_TEXT)
 
-    def planned(self, state: PidState, n: int) -> float:
-        begun = 1.0 - max(state.auctions_left, n) / max(state.auctions, 1)
-        plan = SpendPlan(np.ones(1)) if self.plan is None else self.plan
-        return state.remaining / plan.left_over_next(begun, begun + n / max(state.auctions, 1))
+    def given(self, state: PidState, n: int, time: Floats | None) -> Floats:
+        if self.plan is None:
+            return super().given(state, n, time)
+        return self.plan.given(state.auctions - state.auctions_left, n, state.auctions, time)
 
     def error(self, spend: float, planned: float) -> float:
         ratio = np.log(planned / spend) if spend > 0 else np.inf
