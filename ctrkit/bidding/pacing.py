@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.spend_plan import Seen, SpendPlan
+from ctrkit.bidding.spend_plan import NOTHING_SEEN, Seen, SpendPlan
 from ctrkit.errors import ConfigError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Pace:
     first: float | None = None
     auctions: int = 0
     prior: float = 0.0
-    seen: Seen = Seen()
+    seen: Seen = NOTHING_SEEN
     log_sum: float = 0.0
     counted: float = 0.0
 
