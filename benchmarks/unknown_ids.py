@@ -7,7 +7,7 @@ in the same order; test rows with an id that training has not seen are told apar
 
 - as drawn: the vector that it was drawn as;
 - zero: no vector at all;
-- mean: the mean of the vectors of its table, each counted as often as training has seen it;
+- mean: the mean of the vectors of its table, each as often as training has seen it, as `ctrkit train` does;
 - drop: trained, by putting it in place of a share of all ids of every batch.
 """
 
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,8 @@ from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, log_loss
-from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.models import build_model, model_config
+from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.embedding_tables import StackedTables
 from ctrkit.schema import FeatureSpec
 from ctrkit.training import TrainingConfig, fit, predict
@@ -112,36 +114,6 @@ def trivago(folder: Path) -> Task:
 TASKS = {"market": market, "movielens": movielens, "trivago": trivago}
 
 
-def tables_of(model: nn.Module) -> Iterator[StackedTables]:
-    """All tables of vectors of a model."""
-    return (module for module in model.modules() if isinstance(module, StackedTables))
-
-
-def counts(model: CtrModel, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """How often each id of each table stands in the rows."""
-    of = model.feature_map
-    found = {name: np.zeros(size, dtype=np.int64) for name, size in of.tables.items()}
-    for column, table in enumerate(of.categorical.values()):
-        found[table] += np.bincount(data.categorical[rows, column], minlength=len(found[table]))
-    for name, table in of.sequences.items():
-        found[table] += np.bincount(data.sequences[name][rows].ravel(), minlength=len(found[table]))
-    return found
-
-
-def set_unknown(model: CtrModel, seen: dict[str, NDArray[np.int64]], how: str) -> None:
-    """Give the unknown id of every table that training has not seen a vector."""
-    with torch.no_grad():
-        for tables in tables_of(model):
-            weight = tables.matrix.weight
-            for name, start in zip(tables.names, tables.starts.tolist(), strict=True):
-                times = torch.from_numpy(seen[name])[FIRST_ID:].to(weight.dtype)
-                if seen[name][UNKNOWN_ID] == 0:
-                    known = weight[start + FIRST_ID : start + FIRST_ID + len(times)]
-                    weight[start + UNKNOWN_ID] = 0.0
-                    if how == "mean" and len(times):
-                        weight[start + UNKNOWN_ID] = times @ known / times.sum().clamp(min=1)
-
-
 def dropped(share: float) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
     """A hook that puts the unknown id in place of a share of all ids, in training."""
 
@@ -165,15 +137,12 @@ def trained(task: Task, data: EncodedTable, encoder: Encoder, seed: int, way: st
     model.set_base_rates([float(data.labels[task.split.train, 0].mean())])
     if way.startswith("drop"):
         model.register_forward_pre_hook(dropped(float(way.split()[1])))
-    elif way != "as drawn":
-        seen = counts(model, data, task.split.train)
-
-        def before(module: nn.Module, given: tuple[Any, ...]) -> None:
-            if not module.training:
-                set_unknown(model, seen, way)
-
-        model.register_forward_pre_hook(before)
-    with tempfile.TemporaryDirectory() as scratch:
+    if way == "zero":
+        with torch.no_grad():
+            for tables in (module for module in model.modules() if isinstance(module, StackedTables)):
+                tables.matrix.weight[tables.starts.long() + UNKNOWN_ID] = 0.0
+    settles = FeatureEmbedding.settle_unknown if way == "mean" else lambda *_: None
+    with tempfile.TemporaryDirectory() as scratch, patch.object(FeatureEmbedding, "settle_unknown", settles):
         fit(
             model,
             data,

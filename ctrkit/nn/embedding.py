@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, Batch, FeatureMap
+from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
+
+# As often must training have seen the unknown id for its vector to have come away from where it was drawn: a
+# step of Adam moves it by about the learning rate.
+_TRAINED = 100
 
 Tables: TypeAlias = StackedTables | ProjectedTables | HashedTables
 
@@ -71,6 +75,7 @@ class FeatureEmbedding(nn.Module):
         _check(feature_map)
         self.width, self.dropout = config.width, config.dropout
         self.sequence_names = tuple(feature_map.sequences)
+        self.table_of = {**feature_map.categorical, **feature_map.sequences}
         kinds = list(_kinds(feature_map, config))
         self.kinds = nn.ModuleList(kinds)
         self.field_columns = _Columns(kinds, tuple(feature_map.categorical.values()))
@@ -99,6 +104,23 @@ class FeatureEmbedding(nn.Module):
         """Where there is an event, in any of the aligned sequences: bool `[B, L]`."""
         present = [batch.sequences[name] != PADDING_ID for name in self.sequence_names]
         return torch.stack(present).any(dim=0)
+
+    def settle_unknown(self, counts: Mapping[str, Tensor]) -> None:
+        """Give the unknown id a vector in every table whose unknown id training has hardly seen.
+
+        Whatever an id's vector has learnt beside what sets it apart from others is in the mean of all: the
+        best guess of an id of which nothing is known (`benchmarks/unknown_ids.py`). Else new ids would have
+        the vector that was drawn before training. Vectors of other ids stay.
+
+        Args:
+            counts: column -> how often each id stands in the training rows, `[ids]`.
+        """
+        for kind in self.kinds:
+            assert isinstance(kind, Tables)
+            for table in kind.names:
+                seen = sum(counts[column] for column, of in self.table_of.items() if of == table)
+                if isinstance(seen, Tensor) and seen[UNKNOWN_ID] < _TRAINED and seen[FIRST_ID:].any():
+                    kind.settle_unknown(table, seen)
 
     def _drop(self, vectors: Tensor) -> Tensor:
         """Drop whole fields of `[B, F, d]`, or whole events of `[B, L, S, d]`."""

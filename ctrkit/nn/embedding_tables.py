@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.data.batches import PADDING_ID
+from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID
 
 HASHES = 2  # k of the paper's experiments
+_AT_ONCE = 1 << 16  # vectors that are mixed at a time, where all of a table are
 PRIME = (1 << 31) - 1  # above every id; a product of two numbers below it fits into int64
 
 
@@ -99,6 +100,14 @@ class StackedTables(nn.Module):
         vectors: Tensor = self.matrix(table_rows(ids, self.starts[tables]))
         return vectors
 
+    @torch.no_grad()
+    def settle_unknown(self, table: str, counts: Tensor) -> None:
+        """Give the unknown id of a table the mean vector of its ids, each as often as `counts [size]`."""
+        weight, start = self.matrix.weight, int(self.starts[self.names.index(table)])
+        known = counts[FIRST_ID:].to(weight)
+        vectors = weight[start + FIRST_ID : start + FIRST_ID + len(known)]
+        weight[start + UNKNOWN_ID] = known @ vectors / known.sum()
+
 
 class ProjectedTables(nn.Module):
     """Tables of one dimension of their own, each projected to the width of the others: `[..., C] ->
@@ -123,6 +132,10 @@ class ProjectedTables(nn.Module):
     def forward(self, ids: Tensor, tables: Tensor) -> Tensor:
         vectors = self.stack(ids, tables)
         return torch.einsum("...cn,cnd->...cd", vectors, self.projection[tables])
+
+    def settle_unknown(self, table: str, counts: Tensor) -> None:
+        """See `StackedTables`: the projection of the mean is the mean of the projections."""
+        self.stack.settle_unknown(table, counts)
 
 
 class HashedTables(nn.Module):
@@ -155,6 +168,22 @@ class HashedTables(nn.Module):
         rows = hash_rows(ids, self.constants[tables], self.rows)  # [..., C, k]
         mix: Tensor = self.importance(ids, tables).unsqueeze(-1) * self.shared(rows)
         return mix.sum(dim=-2)
+
+    @torch.no_grad()
+    def settle_unknown(self, table: str, counts: Tensor) -> None:
+        """See `StackedTables`: the importance weights of the unknown id come as close to the mean of the
+        mixed vectors as its own two rows of E allow."""
+        at = self.names.index(table)
+        known, column = counts[FIRST_ID:].to(self.shared.weight), self.constants.new_tensor([at])
+        mean = self.shared.weight.new_zeros(self.shared.weight.shape[1])
+        for first in range(0, len(known), _AT_ONCE):
+            part = known[first : first + _AT_ONCE]
+            ids = torch.arange(first, first + len(part), dtype=torch.int32, device=part.device) + FIRST_ID
+            mean += part @ self(ids[:, None], column)[:, 0]
+        unknown = torch.tensor([UNKNOWN_ID], device=mean.device)
+        rows = self.shared.weight[hash_rows(unknown, self.constants[column], self.rows)[0]]  # [k, width]
+        weights = torch.linalg.pinv(rows.T) @ (mean / known.sum())
+        self.importance.matrix.weight[int(self.importance.starts[at]) + UNKNOWN_ID] = weights
 
 
 def table_starts(sizes: Sequence[int]) -> Tensor:

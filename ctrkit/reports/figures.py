@@ -59,6 +59,14 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list
     return canvas, list(axes[0])
 
 
+# What chose the best validation -> whether lower is better, and where an event has it.
+_MONITORED = {
+    "log_loss": (1, "validation_loss"),
+    "calibrated_log_loss": (1, "calibrated_validation_loss"),
+    "auc": (-1, "validation_auc"),
+}
+
+
 def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_loss") -> Figure:
     """Training and validation loss by epoch; `monitor` is what the best validation was chosen by."""
     canvas, (axes,) = _canvas(6.0, 3.2)
@@ -72,8 +80,8 @@ def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_lo
         label="validation",
         markersize=4,
     )
-    by_auc = monitor == "auc"
-    best = min(events, key=lambda e: -e["validation_auc"] if by_auc else e["validation_loss"])
+    sign, of = _MONITORED[monitor]
+    best = min(events, key=lambda event: sign * event[of])
     axes.axvline(best["epoch"], color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend(frameon=False)

@@ -15,12 +15,14 @@ from pydantic import Field
 from torch import Tensor
 
 from ctrkit.config import Config
+from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import RunError
 from ctrkit.models import CtrModel
 from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
 from ctrkit.training.loop import OnStep
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
+from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
 Floats: TypeAlias = NDArray[np.float64]
 # From the policy's probabilities of the validation rows' candidates, [n, K]: its value there, with interval.
@@ -72,6 +74,12 @@ class LoggedDecisions:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def id_counts(self, feature_map: FeatureMap) -> dict[str, Tensor]:
+        """How often each id stands in the histories and among the candidates."""
+        parts = (self.histories, self.candidates)
+        one, other = (id_counts(feature_map, part, np.arange(len(part))) for part in parts)
+        return one | other
 
     def scores(self, model: CtrModel, rows: NDArray[np.int64]) -> tuple[Tensor, Decisions]:
         """The model's first logit of every candidate of some rows, [B, K], and the rows."""
@@ -151,6 +159,7 @@ def learn(
     Raises:
         RunError: when the objective is no longer finite.
     """
+    counts = training.id_counts(model.feature_map)
     start = _copy(model)
     kept = start
     best: dict[str, float] = {}
@@ -174,6 +183,7 @@ def learn(
                 mean = _epoch(
                     model, training, goal, optimizer, config, rng, partial(_tell, on_step, done, total, what)
                 )
+            settle_unknown(model, counts)
             value, low, high = judge(probabilities(model, validation, temperature))
             event = {"baseline": baseline, "epoch": float(epoch), "objective": mean}
             event |= {"value": value, "low": low, "high": high}

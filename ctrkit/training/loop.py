@@ -31,9 +31,11 @@ from ctrkit.training.checkpoints import (
     save_checkpoint,
 )
 from ctrkit.training.losses import task_losses
+from ctrkit.training.monitoring import calibrated_losses
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.prediction import predict
+from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
 # What says only how long to train and how often to save: a run may go on with other values of these.
 # Of a teacher counts what it says, not what its file is called.
@@ -57,8 +59,9 @@ class TrainingConfig(Config):
         patience: validations without a better one before training stops.
         validations_per_epoch: ids are often overfitted within one epoch, so look more than once.
         monitor: which validation is the best. Log loss is of all tasks over the entire space, whatever
-            training minimises; AUC is of the first task, for losses that leave the scale of
-            probabilities.
+            training minimises, "calibrated_log_loss" what it would be after Platt scaling, and AUC is that
+            of the first task. "auto" is log loss, and calibrated log loss for losses that leave the scale of
+            probabilities (`benchmarks/monitor.py`).
         clip_norm: largest norm of the gradient.
         checkpoint_steps: steps between checkpoints; one more follows every validation.
         optimizer: how a gradient changes the weights.
@@ -70,12 +73,19 @@ class TrainingConfig(Config):
     batch_size: int = Field(default=1024, ge=1)
     patience: int = Field(default=2, ge=1)
     validations_per_epoch: int = Field(default=1, ge=1)
-    monitor: Literal["log_loss", "auc"] = "log_loss"
+    monitor: Literal["auto", "log_loss", "calibrated_log_loss", "auc"] = "auto"
     clip_norm: float = Field(default=10.0, gt=0.0)
     checkpoint_steps: int = Field(default=50, ge=1)
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     balancing: BalancingConfig = FixedConfig()
+
+    @property
+    def chosen_by(self) -> str:
+        """What tells the best validation."""
+        if self.monitor != "auto":
+            return self.monitor
+        return "log_loss" if self.loss.keeps_scale else "calibrated_log_loss"
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ def fit(
     validate_at = {
         round(steps * (i + 1) / config.validations_per_epoch) for i in range(config.validations_per_epoch)
     }
+    counts = id_counts(model.feature_map, data, rows)
     broken: str | None = None
     while position.epoch < config.epochs and position.waited < config.patience and broken is None:
         order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
@@ -183,9 +194,11 @@ def fit(
                 break
             done = position.epoch * steps + position.step
             on_step(done, config.epochs * steps, f"epoch {position.epoch + 1}, loss {value:.4f}")
-            if position.step in validate_at and not _validate(model, data, valid, config, position, steps):
-                broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
-                break
+            if position.step in validate_at:
+                settle_unknown(model, counts)
+                if not _validate(model, data, valid, config, position, steps):
+                    broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
+                    break
             if position.step in validate_at or position.step % config.checkpoint_steps == 0:
                 save_checkpoint(checkpoint, deciding, parts, position)
             if position.waited >= config.patience:
@@ -194,7 +207,7 @@ def fit(
     if broken is not None:
         notes = (*notes, _stopped(broken, position))
     model.load_state_dict(position.best_weights)
-    return TrainingHistory(position.events, config.monitor, resumed, notes)
+    return TrainingHistory(position.events, config.chosen_by, resumed, notes)
 
 
 def weighted(rows: NDArray[np.int64], data: EncodedTable, part: str) -> NDArray[np.int64]:
@@ -288,7 +301,12 @@ def _validate(
     if 0 < clicks.sum() < clicks.size:
         event["validation_auc"] = auc(clicks, logits[:, 0], weight.numpy())
     position.events.append(event)
-    score = -event["validation_auc"] if config.monitor == "auc" else loss
+    score = loss
+    if config.chosen_by == "auc":
+        score = -event["validation_auc"]
+    elif config.chosen_by == "calibrated_log_loss":
+        score = float(calibrated_losses(torch.from_numpy(logits), labels, weight).sum())
+        event["calibrated_validation_loss"] = score
     if score < position.best_score:
         position.best_score, position.waited = score, 0
         position.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -125,6 +125,14 @@ class LossConfig(Config):
     distillation: DistillationConfig | None = None
     detach_branch_weights: bool = False
 
+    @property
+    def keeps_scale(self) -> bool:
+        """Whether the loss is least at the true probabilities; else a validation's log loss tells little."""
+        moved = (self.focal_gamma, self.focal_alpha, self.class_balanced_beta, self.label_smoothing)
+        ranked = self.ranking is not None and self.ranking.name == "bpr"
+        tempered = self.distillation is not None and self.distillation.temperature != 1.0
+        return not (any(moved) or ranked or tempered)
+
     @model_validator(mode="after")
     def _one_weight_a_class(self) -> LossConfig:
         if self.focal_alpha is not None and self.class_balanced_beta:

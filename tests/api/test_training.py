@@ -225,6 +225,21 @@ def test_a_table_without_a_config_is_read_as_sample_logs_or_refused(
     assert "mine" in result.notes[0]
 
 
+def test_an_ad_that_training_has_not_seen_is_read_as_the_mean_of_those_it_has(model: Path) -> None:
+    """The click rate that the model gives to a new ad lies among those of the ads it knows."""
+    table = made()[:200]
+    loaded = ctrkit.load(model)
+    embedding = loaded.network.embedding
+    assert embedding is not None
+    (kind,) = embedding.kinds
+    weight, known = kind.matrix.weight.detach().numpy(), loaded.encoder.vocabularies["ad"]
+    seen = dict(made()[:1800].group_by("ad").len().iter_rows())
+    counts = np.array([seen[int(ad)] for ad in known])
+    np.testing.assert_allclose(weight[1], counts @ weight[2:] / counts.sum(), rtol=1e-4, atol=1e-6)
+    rates = [loaded.predict(table.with_columns(ad=pl.lit(ad)))["click"].mean() for ad in (*range(12), 99)]
+    assert min(rates[:-1]) < rates[-1] < max(rates[:-1])
+
+
 def test_too_few_rows_are_told(tmp_path: Path) -> None:
     for rows in (1, 2):
         with pytest.raises(DataError, match="distinct time stamp"):

@@ -12,6 +12,7 @@ from ctrkit.config import build
 from ctrkit.data.batches import Batch
 from ctrkit.errors import ConfigError
 from ctrkit.models.base import Output
+from ctrkit.training.balancing import FixedConfig, GradNormConfig, UncertaintyConfig, build_balancer
 from ctrkit.training.losses import task_losses
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.ranking_losses import bpr_loss, regression_compatible_loss
@@ -153,6 +154,61 @@ def test_ranking_and_calibration_are_joined_by_weight(
         output.logits[:, 0], batch.labels[:, 0], batch.weight, groups if within == "group" else None
     )
     torch.testing.assert_close(found, torch.stack([0.7 * plain[0] + 0.3 * ranked, plain[1]]))
+
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "log loss": {},
+    "focal": {"focal_gamma": 2.0, "focal_alpha": 0.3},
+    "class-balanced": {"class_balanced_beta": 0.9},
+    "class-balanced, clicked": {"class_balanced_beta": 0.9, "conversion": {"name": "clicked"}},
+    "smoothing": {"label_smoothing": 0.2},
+    "ips": {"conversion": {"name": "ips", "weight": 0.7}},
+    "dr": {"conversion": {"name": "dr", "weight": 0.7}},
+    "bpr": {"ranking": {"name": "bpr", "within": "batch"}},
+    "bpr, groups": {"ranking": {"name": "bpr"}},
+    "regression-compatible": {"ranking": {"name": "regression_compatible", "within": "batch"}},
+    "regression-compatible, groups": {"ranking": {"name": "regression_compatible"}},
+    "distillation": {"distillation": {"teacher": "t.pt", "temperature": 2.0}},
+    "branches": {},
+}
+
+
+@pytest.mark.parametrize("balancing", ["fixed", "uncertainty", "gradnorm"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_row_of_weight_c_teaches_what_c_rows_teach(
+    batch: Batch, output: Output, loss: str, balancing: str
+) -> None:
+    """Losses and their gradients on a whole batch, a weight of 0 included."""
+    counts = torch.arange(60) % 4
+    teacher, groups = output.logits.flip(0), torch.arange(60) % 7
+
+    def gradients(rows: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
+        shared = torch.nn.Linear(2, 2).double()
+        torch.nn.init.eye_(shared.weight)
+        torch.nn.init.zeros_(shared.bias)
+        model = torch.nn.Sequential(shared)
+        logits = model(output.logits[rows])
+        auxiliary = {"imputation.conversion": logits.sum(dim=1)}
+        if loss == "branches":
+            auxiliary |= {"deep": 2.0 * logits[:, 0], "shallow": logits[:, 0] - logits[:, 1]}
+        empty = torch.empty(len(rows), 0)
+        chosen = Batch(empty, empty, {}, batch.labels[rows], weight)
+        of = objective(chosen, **LOSSES[loss])
+        taught = teacher[rows] if of.config.distillation is not None else None
+        losses = of(Output(logits, logits, auxiliary), chosen, groups[rows], taught)
+        config: Any = {"fixed": FixedConfig, "uncertainty": UncertaintyConfig, "gradnorm": GradNormConfig}
+        balancer = build_balancer(config[balancing](), TASKS).double()
+        balancer.observe(losses, logits, model)
+        balancer(losses).backward()
+        learnt = [parameter.grad for parameter in (*model.parameters(), *balancer.parameters())]
+        return [losses.detach(), *(gradient for gradient in learnt if gradient is not None)]
+
+    once = gradients(torch.arange(60), counts.double())
+    rows = torch.arange(60).repeat_interleave(counts)
+    repeated = gradients(rows, torch.ones(len(rows), dtype=torch.float64))
+    assert len(once) >= 3
+    for found, expected in zip(once, repeated, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_teacher_alone_is_matched_best_by_its_own_logits(batch: Batch, output: Output) -> None:

@@ -1,0 +1,97 @@
+"""The vector of the unknown id, in every kind of table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
+from ctrkit.training.unknown_ids import id_counts, settle_unknown
+
+MAP = FeatureMap(
+    tables={"ad": 40, "place": 6, "event": 9},
+    categorical={"ad": "ad", "place": "place"},
+    sequences={"seen": "ad", "did": "event"},
+    max_length=3,
+)
+
+
+def table(unknown_places: int = 0, rows: int = 500) -> EncodedTable:
+    rng = np.random.default_rng(0)
+    place = rng.integers(2, 6, rows)
+    place[:unknown_places] = 1
+    return EncodedTable(
+        np.stack([2 + rng.integers(0, 38, rows) ** 2 // 38, place], axis=1).astype(np.int32),
+        np.empty((rows, 0), np.float32),
+        {"seen": rng.integers(2, 40, (rows, 3), np.int32), "did": rng.integers(0, 9, (rows, 3), np.int32)},
+        np.zeros((rows, 1), np.float32),
+        rng.integers(0, 3, rows).astype(np.float32),
+    )
+
+
+def vectors(embedding: FeatureEmbedding, ads: list[int], places: list[int]) -> torch.Tensor:
+    """Of ads and of places, `[n, 2, d]`."""
+    ids = torch.tensor([ads, places], dtype=torch.int32).T
+    n = len(ads)
+    histories = {name: torch.zeros(n, 3, dtype=torch.int32) for name in MAP.sequences}
+    return embedding.fields(Batch(ids, torch.empty(n, 0), histories, torch.empty(n, 0), torch.ones(n)))
+
+
+@pytest.mark.parametrize("config", [{}, {"per_field": True}], ids=["stacked", "projected"])
+def test_it_is_the_mean_of_what_training_has_read(config: dict[str, Any]) -> None:
+    data = table()
+    embedding = FeatureEmbedding(MAP, EmbeddingConfig(width=8, **config)).eval()
+    before = vectors(embedding, [*range(2, 40)], [2 + i % 4 for i in range(38)])
+    settle_unknown(embedding, id_counts(MAP, data, np.arange(500)))
+    with torch.no_grad():
+        found = vectors(embedding, [1], [1])[0]
+    # A brute-force mean over every reading of the table, each as often as its row's weight.
+    counts = np.zeros((2, 40))
+    for row in range(500):
+        counts[0, data.categorical[row, 0]] += data.weight[row]
+        counts[1, data.categorical[row, 1]] += data.weight[row]
+        for event in data.sequences["seen"][row]:
+            counts[0, event] += data.weight[row]
+    ads = counts[0, 2:] @ before[:, 0].detach().numpy() / counts[0, 2:].sum()
+    places = counts[1, 2:6] @ before[:4, 1].detach().numpy() / counts[1, 2:6].sum()
+    np.testing.assert_allclose(found, np.stack([ads, places]), rtol=1e-4, atol=1e-6)
+    after = vectors(embedding, [*range(2, 40)], [2 + i % 4 for i in range(38)])
+    assert torch.equal(before, after)
+    assert not vectors(embedding, [0], [0]).any()  # padding stays zero
+
+
+def test_of_a_hashed_table_it_is_as_near_as_its_rows_allow() -> None:
+    data = table()
+    embedding = FeatureEmbedding(MAP, EmbeddingConfig(width=2, hash_above=10, hash_rows=50)).eval()
+    before = vectors(embedding, [*range(2, 40)], [2] * 38)[:, 0].detach()
+    counts = id_counts(MAP, data, np.arange(500))
+    settle_unknown(embedding, counts)
+    read = (counts["ad"] + counts["seen"])[2:].float()
+    # Two rows of width 2 span the plane, so that the mean itself is reached.
+    found = vectors(embedding, [1], [2])[0, 0].detach()
+    torch.testing.assert_close(found, read @ before / read.sum(), rtol=1e-3, atol=1e-5)
+    assert torch.equal(before, vectors(embedding, [*range(2, 40)], [2] * 38)[:, 0].detach())
+
+
+def test_what_training_has_seen_often_keeps_what_it_learnt() -> None:
+    embedding = FeatureEmbedding(MAP, 8).eval()
+    before = vectors(embedding, [1], [1])[0].detach()
+    settle_unknown(embedding, id_counts(MAP, table(unknown_places=300), np.arange(500)))
+    ad, place = vectors(embedding, [1], [1])[0].detach() == before
+    assert place.all()
+    assert not ad.all()
+
+
+def test_a_table_without_ids_is_left_alone() -> None:
+    data = table()
+    data.categorical[:] = 1
+    data.sequences["seen"][:] = 0
+    data.weight[:] = 0.1
+    embedding = FeatureEmbedding(MAP, 8)
+    settle_unknown(embedding, id_counts(MAP, data, np.arange(500)))
+    assert vectors(embedding, [1], [1]).isfinite().all()
