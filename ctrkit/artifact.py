@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,8 +21,11 @@ from ctrkit.tables import atomic_path
 
 FORMAT = 1
 _MARK = "ctrkit artifact"
+_AGAIN = "Copy it again, or train again with `ctrkit train`"
 _OBJECTS = FileKind("a torch file that holds Python objects", RUNS_CODE, program=True)
 _WEIGHTS = FileKind("a torch file of something else, such as the weights of another model", program=True)
+# Parts that probabilities are made of.
+_FINITE = ("encoder", "weights", "posterior")
 # How a model of another library takes part, all the same.
 _SAYS = (
     "its probabilities in a column of the log (`--policy column:NAME`), or a Python function that gives them "
@@ -59,16 +64,15 @@ class Artifact:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the artifact, atomically."""
         content = {part.name: _to_tensors(getattr(self, part.name)) for part in fields(self)}
-        with atomic_path(path) as temporary:
-            torch.save({"mark": _MARK, "format": FORMAT, **content}, temporary)
-        return Path(path)
+        return write_tensors({"mark": _MARK, "format": FORMAT, **content}, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
         """Read an artifact; a file from a stranger can not run code (`weights_only=True`).
 
         Raises:
-            ArtifactError: when the file is missing, damaged, of something else, or of a newer format.
+            ArtifactError: when the file is missing, damaged, of something else, or of a newer format; when a
+                part of it is missing, of another type, or holds numbers that are none.
         """
         file = Path(path)
         if not file.exists():
@@ -77,26 +81,76 @@ class Artifact:
         if kind is not TORCH:
             raise _another(file, kind)
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = read_tensors(file)
         except UnpicklingError as error:
             raise _another(file, _OBJECTS) from error
         except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, by the damage
-            raise ArtifactError(
-                "the file is damaged", file=path, mend="Copy it again, or train again with `ctrkit train`"
-            ) from error
+            raise ArtifactError("the file is damaged", file=path, mend=_AGAIN) from error
         if not isinstance(content, dict) or content.get("mark") != _MARK:
             raise _another(file, _WEIGHTS)
-        if content["format"] > FORMAT:
+        number = content.get("format")
+        if isinstance(number, int) and number > FORMAT:
             raise ArtifactError(
-                f"the artifact has format {content['format']}, this ctrkit reads up to {FORMAT}",
+                f"the artifact has format {number}, this ctrkit reads up to {FORMAT}",
                 file=path,
                 mend="Install a newer ctrkit",
             )
-        parts = {part.name: content[part.name] for part in fields(cls)}
+        if type(number) is not int or number < 1:
+            raise ArtifactError(f"there is no format {number!r} of artifacts", file=path, mend=_AGAIN)
+        parts = {part.name: _checked(content, part.name, file) for part in fields(cls)}
         # All but the network's weights is NumPy's on the road.
         for name in ("calibrators", "posterior", "data"):
             parts[name] = _to_arrays(parts[name])
         return cls(**parts)
+
+
+def write_tensors(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write plain data and tensors as torch does, atomically, with a checksum of every part."""
+    sums = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    finally:
+        torch.serialization.set_crc32_options(sums)
+    return Path(path)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Any:
+    """What `write_tensors` wrote; torch itself would not look at the checksums.
+
+    Raises:
+        UnpicklingError: there is more than plain data and tensors in it, which is not opened.
+        Exception: of many kinds, the file is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names) or (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"a checksum is wrong, or a name stands twice: {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _checked(content: dict[str, Any], name: str, file: Path) -> Any:
+    """A part of an artifact's file."""
+    part = content.get(name)
+    if name not in content or not (isinstance(part, dict) or (part is None and name == "posterior")):
+        problem = f"the part '{name}' is missing or of another type"
+    elif name in _FINITE and not _is_finite(part):
+        problem = f"the part '{name}' holds numbers that are none"
+    else:
+        return part
+    raise ArtifactError(problem, file=file, mend=_AGAIN)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers, wherever they are in plain data and tensors, are finite."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(_is_finite(inner) for inner in value.values())
+    return all(_is_finite(inner) for inner in value) if isinstance(value, (list, tuple)) else True
 
 
 def _another(file: Path, kind: FileKind) -> ArtifactError:

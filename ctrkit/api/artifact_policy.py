@@ -84,8 +84,7 @@ def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None 
             differ by candidate.
     """
     scorer = model if isinstance(model, CandidateScorer) else CandidateScorer(model)
-    artifact = scorer.model.artifact
-    config = config or PolicyConfig.model_validate(artifact.policy)
+    config = config or scorer.model.policy
     if config.name != ThompsonPolicy.name:
         return make_policy(config, scorer)
     own, chosen = scorer.model.calibrators.get(scorer.model.tasks[0]), scorer.model.spec.candidate

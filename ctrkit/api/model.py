@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ctrkit.api.profile import profiles_from
 from ctrkit.api.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.artifact import Artifact
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
-from ctrkit.errors import ArtifactError, DataError
+from ctrkit.errors import ArtifactError, DataError, InputError
 from ctrkit.models import build_model, model_config
+from ctrkit.policies import PolicyConfig
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike, name_of, read_table
@@ -39,18 +43,39 @@ class CandidateScores:
 
 
 class Model:
-    """An artifact ready to predict."""
+    """An artifact ready to predict.
+
+    Raises:
+        ArtifactError: a part of the artifact is damaged, or does not go with the others.
+    """
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
-        self.encoder = Encoder.from_state(artifact.encoder)
-        self.network = build_model(
-            model_config(artifact.config["model"]), FeatureMap.from_dict(artifact.feature_map)
-        )
-        self.network.load_state_dict(artifact.weights)
-        self.calibrators: Mapping[str, TaskCalibrator] = {
-            task: TaskCalibrator.from_state(state) for task, state in artifact.calibrators.items()
-        }
+        with _part("encoder"):
+            self.encoder = Encoder.from_state(artifact.encoder)
+        with _part("feature_map"):
+            features = FeatureMap.from_dict(artifact.feature_map)
+            _check_features(features, self.encoder.feature_map())
+        with _part("config"):
+            self.network = build_model(model_config(artifact.config["model"]), features)
+        with _part("weights"):
+            _check_weights(artifact.weights, self.network.state_dict())
+            self.network.load_state_dict(artifact.weights)
+        with _part("posterior"):
+            weights = None if artifact.posterior is None else len(self.posterior.mean)
+            if weights not in (None, self.network.last_layer.in_features + 1):
+                raise ValueError(f"it has {weights} weights")
+        with _part("policy"):
+            self.policy  # noqa: B018  (is checked)
+        with _part("data"):
+            _check_data(artifact.data)
+        with _part("calibrators"):
+            self.calibrators: Mapping[str, TaskCalibrator] = {
+                task: TaskCalibrator.from_state(state) for task, state in artifact.calibrators.items()
+            }
+            for task, one in self.calibrators.items():
+                if task not in self.tasks or one.field not in (None, *features.categorical):
+                    raise ValueError(f"task '{task}' or field '{one.field}' is unknown")
 
     def set_calibrators(self, calibrators: Mapping[str, TaskCalibrator]) -> None:
         """Use these calibrators from now on, a task each."""
@@ -66,6 +91,11 @@ class Model:
     def tasks(self) -> tuple[str, ...]:
         """Task names in funnel order."""
         return self.spec.tasks
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """The policy of the artifact."""
+        return PolicyConfig.model_validate(self.artifact.policy)
 
     @property
     def posterior(self) -> LastLayerPosterior:
@@ -182,4 +212,52 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises:
         ArtifactError: when the file is missing, damaged, or of something else.
     """
-    return Model(Artifact.load(path))
+    artifact = Artifact.load(path)
+    try:
+        return Model(artifact)
+    except ArtifactError as error:
+        raise ArtifactError(error.problem, file=path, mend=error.mend) from error
+
+
+@contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a part of an artifact is told as what it is: damage."""
+    try:
+        yield
+    except Exception as error:  # whatever the content of a file may lead to
+        reason = error.problem if isinstance(error, InputError) else str(error) or type(error).__name__
+        told = reason.splitlines()[0][:200].rstrip(".:")
+        raise ArtifactError(
+            f"the artifact's {name} is damaged, or of another version ({told})",
+            mend="Copy the file again, or train again with `ctrkit train`",
+        ) from error
+
+
+def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
+    for part in ("tables", "categorical", "numeric", "sequences", "tasks"):
+        if getattr(stored, part) != getattr(of_encoder, part):
+            raise ValueError(f"its {part} are not those of the encoder")
+
+
+def _check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name in sorted({*stored} | {*wanted}):
+        if name not in stored or name not in wanted:
+            raise ValueError(f"{name} is {'missing' if name in wanted else 'unknown'}")
+        one, other = stored[name], wanted[name]
+        if not isinstance(one, Tensor) or (one.shape, one.dtype) != (other.shape, other.dtype):
+            raise ValueError(f"{name} is not a tensor of {list(other.shape)}, {other.dtype}")
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """What is told of the training table, as far as commands read it."""
+    if not (data["file"] is None or isinstance(data["file"], str)) or not isinstance(
+        data["fingerprint"], str
+    ):
+        raise TypeError("file and fingerprint are text")
+    seen = data.get("seen")
+    for one in () if seen is None else (seen, *([seen["event"]] if "event" in seen else ())):
+        float(one["alike"])
+        if np.asarray(one["sample"]).dtype.kind not in "iu" or np.ndim(one["sample"]) != 1:
+            raise TypeError("the sample of rows holds whole numbers")
+    if (profile := data.get("profile")) is not None:
+        profiles_from(profile)

@@ -173,9 +173,24 @@ class Encoder:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Encoder:
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: the state is none that `state` gives.
+        """
         scales = {name: (mean, deviation) for name, (mean, deviation) in state["scales"].items()}
-        return cls(FeatureSpec.model_validate(state["spec"]), state["vocabularies"], scales)
+        spec = FeatureSpec.model_validate(state["spec"])
+        vocabularies = state["vocabularies"]
+        known = {f.name for f in spec.categorical} | {s.name for s in spec.sequences if s.shares is None}
+        if set(vocabularies) != known or set(scales) != {f.name for f in spec.numeric}:
+            raise ValueError("its vocabularies or scales are not those of its features")
+        for name, values in vocabularies.items():
+            if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
+                raise ValueError(f"the vocabulary of '{name}' holds something twice, or other than text")
+        for name, (mean, deviation) in scales.items():
+            if not (np.isfinite(mean) and np.isfinite(deviation) and deviation > 0):
+                raise ValueError(f"the scale of '{name}' is ({mean}, {deviation})")
+        return cls(spec, vocabularies, scales)
 
     def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
         """Ids of flat values; what is missing or was not learnt is unknown."""

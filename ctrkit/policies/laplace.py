@@ -139,8 +139,22 @@ class LastLayerPosterior:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> LastLayerPosterior:
-        """The inverse of `state`."""
-        return cls(np.asarray(state["mean"], np.float64), np.asarray(state["precision"], np.float64))
+        """The inverse of `state`.
+
+        Raises:
+            KeyError, ValueError: the state is none that `state` gives. DataError: its precision is not
+                positive definite.
+        """
+        mean, precision = (np.asarray(state[name], np.float64) for name in ("mean", "precision"))
+        if mean.ndim != 1 or precision.shape != (mean.size, mean.size):
+            raise ValueError(f"a mean of shape {mean.shape} and a precision of shape {precision.shape}")
+        if not (np.isfinite(mean).all() and np.isfinite(precision).all() and mean.size):
+            raise ValueError("mean or precision are not finite")
+        if not np.allclose(precision, precision.T, rtol=1e-6, atol=0):
+            raise ValueError("the precision is not symmetric")
+        made = cls(mean, precision)
+        made.factor  # noqa: B018  (fails where it is not positive definite)
+        return made
 
     @cached_property
     def factor(self) -> Floats:

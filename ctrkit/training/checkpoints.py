@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ctrkit.artifact import read_tensors, write_tensors
 from ctrkit.errors import ArtifactError
-from ctrkit.tables import atomic_path
 
 # Of all that differs between two runs, how much is told.
 _TOLD = 3
@@ -61,16 +61,15 @@ def save_checkpoint(
     path: Path, identity: Mapping[str, Any], parts: Mapping[str, Stateful], position: Position
 ) -> None:
     """Write the parts of a run, its position and the random state, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "identity": json.dumps(identity, sort_keys=True),
-                "parts": {name: part.state_dict() for name, part in parts.items()},
-                "random": torch.get_rng_state(),
-                "position": vars(position),
-            },
-            temporary,
-        )
+    write_tensors(
+        {
+            "identity": json.dumps(identity, sort_keys=True),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
+            "random": torch.get_rng_state(),
+            "position": vars(position),
+        },
+        path,
+    )
 
 
 def load_checkpoint(
@@ -119,7 +118,7 @@ def load_checkpoint(
 def _read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, which has at least an identity."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = read_tensors(path)
         content["identity"]
         return content
     except Exception as error:  # torch raises many kinds, by the damage
