@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training, unused_weights
+from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
@@ -29,7 +29,7 @@ from ctrkit.calibration import (
 )
 from ctrkit.config import Config, load_config
 from ctrkit.data.split import split_rows
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, arguments_named
 from ctrkit.metrics import Reliability, reliability
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import reliability_diagram
@@ -149,17 +149,26 @@ def calibrate(
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     logits, _ = predict(loaded.network, opened.encoded)
     tasks: dict[str, TaskCalibration] = {}
-    calibrators: dict[str, TaskCalibrator] = {}
+    calibrators = dict(loaded.calibrators)
     for index, task in enumerate(loaded.tasks):
         entire = settings.conversion == "entire_space"
         rows = task_rows(loaded, opened, logits, index, field=settings.field, entire_space=entire)
-        tasks[task] = _calibrate_task(task, rows, fitted, judged, settings, first=index == 0)
+        columns = {"labels": loaded.spec.labels[task], "weight": loaded.spec.weight}
+        try:
+            with arguments_named(columns, opened.file):
+                tasks[task] = _calibrate_task(task, rows, fitted, judged, settings, first=index == 0)
+        except DataError as error:
+            if not index:
+                raise
+            # A later task that these rows tell nothing of does not undo the work on those before it.
+            stays = "its calibrator stays as it was" if task in calibrators else "it stays uncalibrated"
+            notes += (f"{task}: {stays}, as {error.problem}.",)
+            warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
+            continue
         own = tasks[task].choice.calibrator
         field = settings.field if own.uses_segments else None
         calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
-    result = CalibrationResult(
-        os.fspath(target) if target else None, tasks, (*notes, *opened.remarks, *unused_weights(loaded))
-    )
+    result = CalibrationResult(os.fspath(target) if target else None, tasks, (*notes, *opened.remarks))
     loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     if target:
@@ -173,12 +182,13 @@ class TaskRows:
     """What a task is calibrated on, [n] each.
 
     Attributes:
-        possible: where the task can happen.
+        weight: at least 0. possible: where the task can happen and the row counts.
         joint: whether logits and labels are of the task and all before it.
     """
 
     logits: NDArray[np.float64]
     labels: NDArray[np.float64]
+    weight: NDArray[np.float64]
     possible: NDArray[np.bool_]
     groups: NDArray[np.int64] | None
     segments: NDArray[np.int32] | None
@@ -223,11 +233,13 @@ def task_rows(
     labels = opened.encoded.labels.astype(np.float64)
     joint = index > 0 and entire_space
     fields = tuple(model.network.feature_map.categorical)
-    everywhere = np.ones(len(labels), dtype=bool)
+    weight = opened.weight
+    before = labels[:, index - 1] == 1 if index and not joint else np.ones(len(labels), dtype=bool)
     return TaskRows(
         logits=joint_of(logits, index) if joint else logits[:, index],
         labels=labels[:, : index + 1].prod(axis=1) if joint else labels[:, index],
-        possible=labels[:, index - 1] == 1 if index and not joint else everywhere,
+        weight=weight,
+        possible=before & (weight > 0),
         groups=opened.encoded.groups,
         segments=None if field is None else segments_of(field, opened.encoded, fields),
         joint=joint,
@@ -245,29 +257,34 @@ def _calibrate_task(
 ) -> TaskCalibration:
     """Choose and fit on one set of rows, judge on another."""
     fitted, judged = fitted[rows.possible[fitted]], judged[rows.possible[judged]]
+    y, w = rows.labels[judged], rows.weight[judged]
+    for what, labels in (("fit", rows.labels[fitted]), ("judge", y)):
+        _need_both(labels, f"would {what} the calibration of '{task}'")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         choice = _chosen(rows, fitted, config, first=first)
     for doubt, category in dict.fromkeys((str(warning.message), warning.category) for warning in caught):
         warnings.warn(f"{task}: {doubt}", category, stacklevel=3)
-    y = rows.labels[judged]
-    if y.min() == y.max():
-        only = "positive" if y[0] else "negative"
-        raise DataError(
-            f"all {y.size:,} rows that would judge the calibration of '{task}' are {only}",
-            mend="Give a larger table",
-        )
     groups = rows.groups[judged] if rows.groups is not None else None
     segments = rows.segments[judged] if rows.segments is not None else None
 
     def judge(probabilities: NDArray[np.float64]) -> Judgement:
-        summary = assess(y, probabilities, groups, confidence=config.confidence)
-        return Judgement(summary, reliability(y, probabilities, bins=config.bins))
+        summary = assess(y, probabilities, groups, config.confidence, w)
+        return Judgement(summary, reliability(y, probabilities, config.bins, groups=groups, weight=w))
 
     logits = rows.logits[judged]
     return TaskCalibration(
         choice, judge(expit(logits)), judge(choice.calibrator(logits, segments)), rows.joint
     )
+
+
+def _need_both(labels: NDArray[np.float64], what: str) -> None:
+    """Raise a DataError where there are no rows, or rows of one class alone."""
+    if not labels.size:
+        raise DataError(f"there are no rows that {what}", mend="Give a larger table")
+    if labels.min() == labels.max():
+        only = "positive" if labels[0] else "negative"
+        raise DataError(f"all {labels.size:,} rows that {what} are {only}", mend="Give a larger table")
 
 
 def _chosen(rows: TaskRows, fitted: NDArray[np.int64], config: CalibrateConfig, *, first: bool) -> Choice:
@@ -289,6 +306,7 @@ def _chosen(rows: TaskRows, fitted: NDArray[np.int64], config: CalibrateConfig, 
         seed=config.seed,
         groups=rows.groups[fitted] if rows.groups is not None else None,
         segments=rows.segments[fitted] if rows.segments is not None else None,
+        weight=rows.weight[fitted],
     )
 
 
@@ -297,13 +315,14 @@ def _before_and_after(task: str, found: TaskCalibration) -> Table:
     before, after = found.before.summary.to_dict(), found.after.summary.to_dict()
     rows = []
     for name, value in before.items():
-        if isinstance(value, dict):
-            rows.append((name, _interval(value), _interval(after[name])))
-        else:
-            rows.append((name, f"{value:,.5g}", f"{after[name]:,.5g}"))
+        rows.append((name, _measured(value), _measured(after[name])))
     which = "held-out rows, over the entire space" if found.entire_space else "held-out rows"
     return Table(f"{task}: {which}, {found.choice.method}", ("metric", "before", "after"), tuple(rows))
 
 
-def _interval(value: dict[str, float]) -> str:
-    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+def _measured(value: dict[str, float] | float | None) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+    return f"{value:,.5g}"

@@ -9,25 +9,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import polars as pl
 from pydantic import Field
 
 from ctrkit.api.evaluation_report import evaluation_report
 from ctrkit.api.evaluation_rows import (
+    HeldOut,
     by_task,
     divisions_of,
     drift_since_training,
     held_out_rows,
     seen_by_other,
 )
-from ctrkit.api.labelled import unused_weights
 from ctrkit.api.leakage import BOTH
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.config import load_config
 from ctrkit.data.encoder import require_columns
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import ConfigError, DataError, arguments_named
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates, need_known
 from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
@@ -171,28 +170,36 @@ def evaluate(
     rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
-    money = _business(rows.table, loaded.spec.labels, settings.columns)
+    money = _business(rows, loaded.spec.labels, settings.columns)
     drifts, unknown = drift_since_training(loaded, rows)
     divisions, untold = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    notes = [*rows.notes, *unused_weights(loaded), _BIASED, *leaked, *unknown, *untold]
+    notes = [*rows.notes, _BIASED, *leaked, *unknown, *untold]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
+    labels = loaded.spec.labels
     for done, (name, of_task) in enumerate(by_task(loaded, second, rows, fields, divisions)):
         on_step(2 + done, steps, name)
         positives, size = int(of_task.labels.sum()), of_task.labels.size
+        effective = of_task.effective_positives
         if done and positives in (0, size):
             doubt = f"{name}: left out, as {'all' if positives else 'none'} of its {size:,} rows are positive"
-        elif positives < settings.fit.minimum_positives:
+        elif effective < settings.fit.minimum_positives:
             least = settings.fit.minimum_positives
-            doubt = f"{name}: {positives} positive rows are mostly noise; {least} are the least"
+            few = f"{positives} positive rows"
+            if effective < positives - 0.5:
+                few += f", which by weight count as {effective:.1f},"
+            doubt = f"{name}: {few} are mostly noise; {least} are the least"
         else:
             doubt = None
         if doubt is not None:
             warnings.warn(doubt, EvaluationWarning, stacklevel=2)
             notes.append(f"{doubt}.")
         if not done or 0 < positives < size:
-            tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
+            columns = {"labels": labels.get(name), "weight": loaded.spec.weight}
+            with arguments_named(columns, rows.file):
+                tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
+            notes += _undefined(tasks[name])
     result = EvaluationResult(
         _name(model),
         None if against is None else _name(against),
@@ -209,11 +216,19 @@ def evaluate(
     return result
 
 
-def _business(table: pl.DataFrame, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
+def _business(rows: HeldOut, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
     """What the log says of clicks and of money, each row being an impression."""
     counted = {f"{task}s": name for task, name in labels.items() if task in ("click", "conversion")}
-    found = business(table, rows="impressions", names={**counted, **columns}).to_dict()
+    found = business(rows.table, "impressions", {**counted, **columns}, rows.weight).to_dict()
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _undefined(found: TaskEvaluation) -> list[str]:
+    """What could not be measured of a task, and why; the same reason is said once."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in found.measured.reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"{found.task}: no {', '.join(names)}, as {reason}." for reason, names in by_reason.items()]
 
 
 def _gate_names(tasks: Sequence[str], compared: bool) -> list[str]:

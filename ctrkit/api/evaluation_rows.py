@@ -13,13 +13,16 @@ from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
 from ctrkit.api.leakage import BOTH, leaks_by_task
 from ctrkit.api.model import Model
 from ctrkit.api.profile import profiled_columns, profiles_from, training_profile
+from ctrkit.api.task_calibrators import joint_of
+from ctrkit.calibration import ranking_key
 from ctrkit.errors import InputError
 from ctrkit.evaluation.drift import Drift, drift
 from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.profile import as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
-from ctrkit.evaluation.task import Rows
+from ctrkit.evaluation.task import Rows, Scored
 from ctrkit.tables import TableLike
+from ctrkit.training import predict
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class HeldOut:
 
     Attributes:
         table: the raw rows; file: the name of their table.
-        labels: float64 [N, T]. groups: [N], where the spec names them.
-        training: the raw rows that the model was trained on, where they can be read again.
+        labels: float64 [N, T]. weight: above 0, [N].
+        groups: [N], where the spec names them; below 0, each its own, for rows without one.
+        training: the raw rows that the model was trained on and their weights, where they can be read again.
         leaks: by the name of a task, features that tell its label by themselves.
         notes: what to tell of all this.
     """
@@ -37,8 +41,9 @@ class HeldOut:
     table: pl.DataFrame
     file: str | None
     labels: NDArray[np.float64]
+    weight: NDArray[np.float64]
     groups: NDArray[np.int64] | None
-    training: pl.DataFrame | None
+    training: tuple[pl.DataFrame, NDArray[np.float64]] | None
     leaks: Mapping[str, tuple[Leak, ...]]
     notes: tuple[str, ...]
 
@@ -46,48 +51,55 @@ class HeldOut:
 def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
     """The test rows of the training table, or all rows of any other."""
     opened = labelled_rows(model, data)
-    encoded, split = opened.encoded, opened.split
-    labels = encoded.labels.astype(np.float64)
+    split = opened.split
     if split is not None:
-        rows = split.test
-        groups = encoded.groups[rows] if encoded.groups is not None else None
+        rows, training = opened.counted(split.test), _training_of(opened)
         notes = [f"Evaluated on {rows.size:,} test rows of the table that the model was trained on."]
-        return HeldOut(
-            opened.table[rows],
-            opened.file,
-            labels[rows],
-            groups,
-            opened.table[split.train],
-            leaks_by_task(model.spec, encoded, rows),
-            tuple(notes),
-        )
-    notes = [f"Not the training table: evaluated on all of its {len(encoded):,} rows.", *opened.remarks]
-    seen = seen_in_training(model, opened.table, encoded)
-    if seen is not None:
-        notes.append(
-            f"The model was trained on about {seen:.0%} of these rows, so it looks better than it is."
-        )
-    training = _training_rows(model)
-    leaks = leaks_by_task(model.spec, encoded, np.arange(len(encoded)))
-    return HeldOut(opened.table, opened.file, labels, encoded.groups, training, leaks, tuple(notes))
+    else:
+        rows, training = opened.counted(np.arange(len(opened.encoded))), _training_rows(model)
+        notes = [f"Not the training table: evaluated on all of its {rows.size:,} rows."]
+        seen = seen_in_training(model, opened.table, opened.encoded)
+        if seen is not None:
+            notes.append(
+                f"The model was trained on about {seen:.0%} of these rows, so it looks better than it is."
+            )
+    return HeldOut(
+        opened.table[rows],
+        opened.file,
+        opened.encoded.labels[rows].astype(np.float64),
+        opened.weight[rows],
+        None if opened.encoded.groups is None else opened.encoded.groups[rows],
+        training,
+        leaks_by_task(model.spec, opened.encoded, rows),
+        (*notes, *opened.remarks),
+    )
 
 
-def _training_rows(model: Model) -> pl.DataFrame | None:
+def _training_rows(model: Model) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
     """The rows that a model was trained on, where their table is still there and unchanged."""
     if model.artifact.data["file"] is None:
         return None
     try:
-        opened: LabelledRows = labelled_rows(model, None)
+        return _training_of(labelled_rows(model, None))
     except InputError:
         return None
-    return opened.table[opened.split.train] if opened.split is not None else None
+
+
+def _training_of(opened: LabelledRows) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
+    """The training rows of a training table, with their weights."""
+    return (
+        None
+        if opened.split is None
+        else (opened.table[opened.split.train], opened.weight[opened.split.train])
+    )
 
 
 def seen_by_other(other: Model, table: pl.DataFrame, file: str | None) -> tuple[str, ...]:
     """A remark where the model to compare with was trained on the rows it is compared on."""
-    if not set(other.spec.labels.values()) <= set(table.columns):
+    try:
+        seen = seen_in_training(other, table, other.encoder.encode(table, file))
+    except InputError:  # it reads other labels or weights, which nobody else needs
         return ()
-    seen = seen_in_training(other, table, other.encoder.encode(table, file))
     if seen is None:
         return ()
     return (f"The other model was trained on about {seen:.0%} of these rows: the comparison favours it.",)
@@ -98,11 +110,11 @@ def drift_since_training(model: Model, rows: HeldOut) -> tuple[tuple[Drift, ...]
     spec = model.spec
     content = model.artifact.data.get("profile")
     if content is None and rows.training is not None:
-        content = training_profile(spec, rows.training)
+        content = training_profile(spec, *rows.training)
     if content is None:
         why = "Drift is not known: the artifact has no profile of its training rows, and they are not there."
         return None, (why,)
-    return drift(profiles_from(content), profiled_columns(spec, rows.table)), ()
+    return drift(profiles_from(content), profiled_columns(spec, rows.table), rows.weight), ()
 
 
 def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Division], tuple[str, ...]]:
@@ -110,10 +122,10 @@ def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Div
     spec = model.spec
     shared = [sequence.shares for sequence in spec.sequences if sequence.shares is not None]
     item = spec.candidate.id if spec.candidate is not None else next(iter(shared), None)
-    among = rows.table if rows.training is None else rows.training
+    among, mass = (rows.table, rows.weight) if rows.training is None else rows.training
     columns = {"item popularity": item, "user activity": spec.group}
     found = {
-        name: by_count(occurrences(rows.table[column], among[column]), parts)
+        name: by_count(occurrences(rows.table[column], among[column], mass), parts, rows.weight)
         for name, column in columns.items()
         if column is not None and column in rows.table.columns and column in among.columns
     }
@@ -130,19 +142,27 @@ def by_task(
 ) -> Iterator[tuple[str, Rows]]:
     """The rows of each task, which are those where it can happen, and last those of the whole funnel."""
     values = {name: as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
-    first = model.predict(rows.table)
-    second = None if other is None else other.predict(rows.table)
+    first = _scored(model, rows.table, rows.file)
+    second = None if other is None else _scored(other, rows.table, rows.file)
 
-    def column(predicted: pl.DataFrame, task: str) -> NDArray[np.float64]:
-        return np.array(predicted[task], dtype=np.float64)
-
-    def of(label: int, p: NDArray[np.float64], q: NDArray[np.float64] | None) -> Rows:
-        return Rows(np.ascontiguousarray(rows.labels[:, label]), p, q, rows.groups, values, divisions)
+    def of(label: int, place: int) -> Rows:
+        labels = np.ascontiguousarray(rows.labels[:, label])
+        compared = None if second is None else second[place]
+        return Rows(labels, rows.weight, first[place], compared, rows.groups, values, divisions)
 
     for index, task in enumerate(model.tasks):
-        of_task = of(index, column(first, task), None if second is None else column(second, task))
-        yield task, of_task[rows.labels[:, index - 1] == 1] if index else of_task
+        yield task, of(index, index)[rows.labels[:, index - 1] == 1] if index else of(index, index)
     if len(model.tasks) > 1:
-        p = np.prod([column(first, task) for task in model.tasks], axis=0)
-        q = None if second is None else np.prod([column(second, task) for task in model.tasks], axis=0)
-        yield BOTH.join(model.tasks), of(len(model.tasks) - 1, p, q)
+        yield BOTH.join(model.tasks), of(len(model.tasks) - 1, len(model.tasks))
+
+
+def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
+    """What a model says of each task, and, of several, last of all of them together."""
+    rows = model.encoder.encode(table, file, labels=False)
+    logits, _ = predict(model.network, rows)
+    predicted = list(model.probabilities(logits, rows).values())
+    raw = list(logits.T)
+    if len(predicted) > 1:
+        predicted.append(np.prod(predicted, axis=0))
+        raw.append(joint_of(logits, len(model.tasks) - 1))
+    return [Scored(p, ranking_key(p, z)) for p, z in zip(predicted, raw, strict=True)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.api.model import Model
 from ctrkit.api.train import TrainConfig, read_training_table
@@ -35,15 +37,50 @@ class LabelledRows:
     split: Split | None
 
     @property
+    def weight(self) -> NDArray[np.float64]:
+        """Of each row; 1 where the spec names no column of weights."""
+        return self.encoded.weight.astype(np.float64)
+
+    def counted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of some rows, those that count: a row of weight 0 is not there.
+
+        Raises:
+            DataError: none of them counts.
+        """
+        held = rows[self.encoded.weight[rows] > 0]
+        if rows.size and not held.size:
+            raise DataError(
+                f"all {rows.size:,} rows have a weight of 0",
+                file=self.file,
+                column=self.config.features.weight,
+                mend="Give at least one row a weight above 0",
+            )
+        return held
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What to tell of the rows, whatever is done with them."""
-        group = self.config.features.group
-        if group is None or group in self.table.columns:
-            return ()
-        return (
-            f"There is no column '{group}' here: rows count as independent of one another, so that intervals "
-            "are too short where they are not.",
-        )
+        group, weight = self.config.features.group, self.config.features.weight
+        told = []
+        if weight is not None:
+            left_out = int(np.count_nonzero(self.encoded.weight == 0))
+            told.append(
+                f"Rows are weighted by '{weight}': a row of weight 2 counts as two copies of itself, which "
+                "are one independent row."
+                + (f" {left_out:,} rows of weight 0 are left out." if left_out else "")
+            )
+        if group is not None and group not in self.table.columns:
+            told.append(
+                f"There is no column '{group}' here: rows count as independent of one another, so that "
+                "intervals are too short where they are not."
+            )
+        alone = 0 if self.encoded.groups is None else int(np.count_nonzero(self.encoded.groups < 0))
+        if alone:
+            told.append(
+                f"{alone:,} of {len(self.encoded):,} rows have no '{group}': each counts as one of its own, "
+                "and metrics within groups, such as GAUC, leave them out."
+            )
+        return tuple(told)
 
 
 def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
@@ -77,9 +114,3 @@ def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -
     seen = model.artifact.data.get("seen")
     share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
     return share if share is not None and share > SEEN else None
-
-
-def unused_weights(model: Model) -> tuple[str, ...]:
-    """A remark where the rows have weights, which training reads and this does not."""
-    column = model.spec.weight
-    return () if column is None else (f"Every row counts once: the weights in '{column}' are not used here.",)

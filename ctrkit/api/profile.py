@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.schema import FeatureSpec
 
 
-def training_profile(spec: FeatureSpec, training: pl.DataFrame) -> dict[str, Any]:
+def training_profile(
+    spec: FeatureSpec, training: pl.DataFrame, weight: NDArray[np.float64]
+) -> dict[str, Any]:
     """Histograms of every feature, every label and the length of every history, as plain data."""
     found = profile(
         profiled_columns(spec, training),
         categorical=[*(feature.name for feature in spec.categorical), *spec.labels.values()],
         numeric=[feature.name for feature in spec.numeric],
         lists=[sequence.name for sequence in spec.sequences],
+        weight=weight,
     )
     return {name: one.to_dict() for name, one in found.items()}
 
@@ -31,7 +36,7 @@ def profiled_columns(spec: FeatureSpec, table: pl.DataFrame) -> pl.DataFrame:
     """The features and labels that a table has, of types that do not depend on how the table was stored."""
     names = (*spec.features, *spec.labels.values())
     chosen = table.select(name for name in dict.fromkeys(names) if name in table.columns)
-    labels = [name for name in spec.labels.values() if name in chosen.columns]
+    labels = [name for name in dict.fromkeys(spec.labels.values()) if name in chosen.columns]
     columns = [pl.col(name).cast(pl.Int8) for name in labels]
     for sequence in spec.sequences:
         kind = chosen.schema.get(sequence.name)

@@ -112,6 +112,7 @@ def recalibrate(
     logits, _ = predict(loaded.network, opened.encoded)
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
+    notes = list(opened.remarks)
     for index, task in enumerate(loaded.tasks):
         held = loaded.calibrators.get(task, TaskCalibrator(Identity()))
         inner = held.of_logits
@@ -120,11 +121,14 @@ def recalibrate(
         rows = task_rows(loaded, opened, logits, index, field=held.field, entire_space=held.entire_space)
         new = order[rows.possible[order]]
         if not new.size:
-            raise DataError(f"there is no row on which '{task}' could happen", file=opened.file)
+            raise DataError(
+                f"there is no row on which '{task}' could happen",
+                file=opened.file,
+                mend=f"Give more rows: some of weight above 0{', with the task before it' if index else ''}",
+            )
         segments = None if rows.segments is None else rows.segments[new]
-        updates[task] = online.update(rows.logits[new], rows.labels[new], segments=segments)
+        updates[task] = online.update(rows.logits[new], rows.labels[new], rows.weight[new], segments)
         calibrators[task] = held.holding(online)
-    notes = []
     seen = seen_in_training(loaded, opened.table, opened.encoded)
     if seen is not None:
         notes.append(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state, joint_logits
+from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError, nearest
 
@@ -95,14 +95,16 @@ def calibrated(
             else:
                 p = one.calibrator(column, segments)
         found[task] = p
-        before = before * p
+        before = np.maximum(before * p, np.finfo(np.float64).tiny)  # what is all but impossible divides too
     return found
 
 
 def joint_of(logits: NDArray[np.float64], index: int) -> NDArray[np.float64]:
     """The logit of the uncalibrated probability that a task and all before it happen, [n] from [n, T]."""
-    own = expit(logits)
-    return joint_logits(own[:, :index].prod(axis=1), own[:, index])
+    log_p = -np.logaddexp(0.0, -logits[:, : index + 1]).sum(axis=1)
+    # log(p / (1 - p)), however small p is; nearest to 1, where 1 - p would vanish, the last digit is kept.
+    joint: NDArray[np.float64] = log_p - np.log(-np.expm1(np.minimum(log_p, -np.finfo(np.float64).tiny)))
+    return joint
 
 
 def segments_of(field: str, rows: EncodedTable, fields: Sequence[str]) -> NDArray[np.int32]:

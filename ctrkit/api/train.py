@@ -28,7 +28,7 @@ from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.fingerprints import seen_state, times_digest
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics import auc, ece, gauc, log_loss, normalized_entropy, pcoc
 from ctrkit.models import CtrModel, ModelConfig, build_model
 from ctrkit.models import model_config as config_of_model
@@ -84,7 +84,7 @@ class TrainingResult(Result):
     model: str
     data: str
     rows: dict[str, Any]
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float | None]]
     history: TrainingHistory
     found: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -104,16 +104,23 @@ class TrainingResult(Result):
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
         rows = tuple(
-            (task, *(f"{values[name]:,.4g}" if name in values else "–" for name in names))
+            (task, *("–" if (value := values.get(name)) is None else f"{value:,.4g}" for name in names))
             for task, values in self.metrics.items()
         )
         table = Table("Test rows, before calibration", ("task", *names), rows)
         first, values = next(iter(self.metrics.items()), ("", {}))
-        score = f"AUC of {first} {values['auc']:.4f}" if "auc" in values else "no AUC"
+        score = f"AUC of {first} {values['auc']:.4f}" if values.get("auc") is not None else "no AUC"
         answer = f"{self.model}: {score} on the test rows."
+        undefined = tuple(
+            f"{name} of {task} is undefined on the test rows: no group holds both labels."
+            for task, values in self.metrics.items()
+            for name, value in values.items()
+            if value is None
+        )
         resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
         found = (f"The search ended with {json.dumps(self.found)}.",) if self.found else ()
-        notes = (f"Trained on {self.data}.", _split_note(self.rows), *resumed, *found, *self.notes)
+        told = (*undefined, *resumed, *found, *self.notes)
+        notes = (f"Trained on {self.data}.", _split_note(self.rows), *told)
         return Report(
             "Training",
             answer,
@@ -208,7 +215,7 @@ def train(
         """A model trained from fresh weights."""
         torch.manual_seed(settings.seed)
         network = build_model(model, encoder.feature_map())
-        network.set_base_rates(_base_rates(encoded.labels[split.train]))
+        network.set_base_rates(_base_rates(encoded.labels[split.train], encoded.weight[split.train]))
         history = fit(
             network,
             encoded,
@@ -234,7 +241,7 @@ def train(
         settings = settings.model_copy(update={"model": derived})
     network, history = fitted(settings.model, checkpoints[-1])
 
-    def measured() -> dict[str, dict[str, float]]:
+    def measured() -> dict[str, dict[str, float | None]]:
         logits, _ = predict(network, encoded, split.test)
         return test_metrics(settings.features.tasks, encoded, split.test, logits)
 
@@ -260,7 +267,9 @@ def train(
             ),
             "profile": notes.attempt(
                 "profile of the training rows, so that drift cannot be told without them",
-                lambda: training_profile(features, table[split.train]),
+                lambda: training_profile(
+                    features, table[split.train], encoded.weight[split.train].astype(np.float64)
+                ),
             ),
         },
         metrics={"train": metrics},
@@ -279,44 +288,54 @@ def train(
 
 def test_metrics(
     tasks: Sequence[str], data: EncodedTable, rows: NDArray[np.int64], logits: NDArray[np.float64]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Metrics of each task on the rows where it can happen: conversions are judged on clicked rows.
+
+    Rows count by their weights, those of weight 0 not at all; `rows` and `positives` are how many they are. A
+    metric that is undefined on the rows, as GAUC is where no user has both labels, is None.
 
     Args:
         rows: the test rows; logits: [rows, T], each task given the one before it.
     """
-    labels = data.labels[rows]
-    found: dict[str, dict[str, float]] = {}
+    labels, weight = data.labels[rows], data.weight[rows].astype(np.float64)
+    found: dict[str, dict[str, float | None]] = {}
     for index, task in enumerate(tasks):
-        possible = labels[:, index - 1] == 1 if index else np.ones(rows.size, dtype=bool)
-        y, p = labels[possible, index], expit(logits[possible, index])
-        values: dict[str, float] = {"rows": int(possible.sum()), "positives": int(y.sum())}
-        if 0 < values["positives"] < values["rows"]:
-            values |= {"auc": auc(y, p)}
+        possible = (labels[:, index - 1] == 1 if index else np.ones(rows.size, dtype=bool)) & (weight > 0)
+        y, p, w = labels[possible, index], expit(logits[possible, index]), weight[possible]
+        count, positives = int(possible.sum()), int(y.sum())
+        values: dict[str, float | None] = {"rows": count, "positives": positives}
+        if 0 < positives < count:
+            values |= {"auc": auc(y, p, w)}
             if data.groups is not None and index == 0:
-                values |= {"gauc": gauc(y, p, data.groups[rows])}
+                try:
+                    values |= {"gauc": gauc(y, p, data.groups[rows][possible], w)}
+                except DataError:
+                    values |= {"gauc": None}
             values |= {
-                "log_loss": log_loss(y, p),
-                "normalized_entropy": normalized_entropy(y, p),
-                "ece": ece(y, p),
-                "pcoc": pcoc(y, p),
+                "log_loss": log_loss(y, p, w),
+                "normalized_entropy": normalized_entropy(y, p, w),
+                "ece": ece(y, p, weight=w),
+                "pcoc": pcoc(y, p, w),
             }
         found[task] = values
     return found
 
 
-def _base_rates(labels: NDArray[np.float32]) -> list[float]:
-    """The rate of each task where it can happen, from labels [n, T]; one half where it never can."""
-    positives = labels.sum(axis=0, dtype=np.float64)
-    possible = [len(labels), *positives[:-1]]
+def _base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list[float]:
+    """The rate of each task where it can happen, from labels [n, T] and weights [n]; one half where it never
+    can."""
+    mass = weight.astype(np.float64)
+    positives = mass @ labels
+    possible = [float(mass.sum()), *positives[:-1]]
     return [float((p + 0.5) / (n + 1.0)) for p, n in zip(positives, possible, strict=True)]
 
 
 def _posterior(network: CtrModel, data: EncodedTable, split: Split) -> LastLayerPosterior:
-    """The Laplace posterior of the first task's last layer on the training rows."""
+    """The Laplace posterior of the first task's last layer on the training rows, which count by weight."""
     _, hidden = predict(network, data, split.train)
     layer = network.last_layer
-    return LastLayerPosterior.fit(hidden, layer.weight.detach().double().numpy()[0], float(layer.bias.item()))
+    weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item())
+    return LastLayerPosterior.fit(hidden, weights, bias, row_weight=data.weight[split.train])
 
 
 def _teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:

@@ -19,8 +19,9 @@ State: TypeAlias = dict[str, str | float | NDArray[np.float64]]
 # The segment of each row, int64 of the logits' shape; None for a calibrator that uses none.
 Segments: TypeAlias = NDArray[np.int64] | None
 
-# Outputs stay this far from 0 and 1: log loss and odds stay finite, also after a cast to float32.
-MARGIN = 1e-7
+# Outputs stay this far from 0 and from 1: log loss and odds stay finite, also after a cast to float32, in
+# which nothing lies between 1 and 1 - 6e-8. At the lower end, joint probabilities of 1e-7 are no rarity.
+LEAST, MARGIN = 1e-30, 1e-7
 # With fewer rows of the rarer label no fit is worth much, and every fit says so.
 FEWEST = 20
 # Segments are kept as float64, which holds whole numbers up to here.
@@ -77,7 +78,8 @@ class Calibrator(ABC):
 
         Args:
             logits: any finite numbers, [N]. labels: 0 or 1, [N].
-            weight: a row of weight 2 counts as two, [N].
+            weight: a row of weight 2 counts as two, [N]. Of the scale of all weights hangs only what is added
+                to the rows against certainty, half a row or one.
             segments: whole numbers, [N]; needed where `uses_segments`, else ignored.
 
         Raises:
@@ -107,7 +109,7 @@ class Calibrator(ABC):
         return self
 
     def __call__(self, logits: ArrayLike, segments: ArrayLike | None = None) -> Floats:
-        """Calibrated probabilities, float64 in [1e-7, 1 - 1e-7], of the shape of the logits.
+        """Calibrated probabilities, float64 in [1e-30, 1 - 1e-7], of the shape of the logits.
 
         Args:
             segments: whole numbers of the shape of the logits; needed where `uses_segments`, else ignored.
@@ -118,7 +120,7 @@ class Calibrator(ABC):
         self._need_fit()
         z = finite_floats(logits, "logits")
         p = self._probabilities(z, self._segments(segments, z.shape))
-        return np.clip(p, MARGIN, 1 - MARGIN)
+        return np.clip(p, LEAST, 1 - MARGIN)
 
     def state(self) -> State:
         """Everything that `from_state` needs, with the calibrator's name, as floats and arrays."""

@@ -19,7 +19,7 @@ from ctrkit.calibration.base import (
     segment_numbers,
 )
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.metrics.checks import Floats, Indices, group_codes, score_rows
+from ctrkit.metrics.checks import Floats, Indices, held_rows, independent_units, score_rows
 from ctrkit.metrics.probability import entropy, log_losses
 
 # Rows of the rarer label that a free number takes (Peduzzi et al. 1996); `minimum_positives` counts by it.
@@ -53,7 +53,8 @@ class Choice:
         calibrator: fitted. method: its name. reason: a few sentences.
         scores: of the methods compared, simplest first; empty where there was nothing to compare.
         left_out: method -> which rows it lacks to be compared.
-        rows, positives: what it was fitted on. folds: of the cross-validation, 0 for none.
+        rows, positives: what it was fitted on, those of weight above 0. folds: of the cross-validation, 0
+            for none.
         compared_rows: how many rows, drawn at random, the methods were compared on; 0 for none.
     """
 
@@ -83,10 +84,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is compared on: labels, logits, segments, and groups numbered from 0 to `number` - 1."""
+    """What is compared on: labels, logits, weights above 0, segments, and groups numbered from 0 to
+    `number` - 1."""
 
     y: Floats
     z: Floats
+    w: Floats
     segments: Segments
     codes: Indices
     number: int
@@ -94,10 +97,20 @@ class _Rows:
     def take(self, rows: Indices) -> _Rows:
         """Some of the rows."""
         segments = None if self.segments is None else self.segments[rows]
-        return _Rows(self.y[rows], self.z[rows], segments, self.codes[rows], self.number)
+        return _Rows(self.y[rows], self.z[rows], self.w[rows], segments, self.codes[rows], self.number)
 
     def fitted(self, name: str) -> Calibrator:
-        return CALIBRATORS[name]().fit(self.z, self.y, segments=self.segments)
+        return CALIBRATORS[name]().fit(self.z, self.y, self.w, self.segments)
+
+    @property
+    def rate(self) -> float:
+        """The weight of positives in that of all."""
+        return float(self.w @ self.y / self.w.sum())
+
+    def rarer(self) -> tuple[float, str]:
+        """As how many rows of equal weight those of the rarer label count, and its name."""
+        classes = ((self.w[self.y == 1], "positive"), (self.w[self.y == 0], "negative"))
+        return min((independent_units(w, np.arange(len(w))), name) for w, name in classes)
 
 
 def choose(
@@ -109,13 +122,16 @@ def choose(
     groups: ArrayLike | None = None,
     segments: ArrayLike | None = None,
     sample: int = 1_000_000,
+    weight: ArrayLike | None = None,
 ) -> Choice:
     """Compare calibrators by cross-validated log loss and fit the one chosen on all rows.
 
     Of the methods whose loss is within one standard error of the best one's (Hastie, Tibshirani &
     Friedman 2009, section 7.10; here the error of the paired difference) the simplest is taken, in the order
     of the registry. Methods that need more rows of the rarer label than there are (`minimum_positives`) are
-    left out; below 20 only identity stays, with a `CalibrationWarning`.
+    left out; below 20 only identity stays, with a `CalibrationWarning`. Weights do not make more rows
+    of few: rows are counted as the effective number of those of equal weight (Kish 1965; see
+    `ctrkit.metrics.checks.independent_units`).
 
     Flexible methods pay for too few positives before they are compared: a penalty of H · k / (2 n), with n
     the compared rows of the rarer label, H the entropy of the base rate, and k = minimum_positives / 10 a
@@ -133,25 +149,29 @@ def choose(
         segments: whole numbers, [N]; lets methods that use them compete.
         sample: from more rows than this, so many are drawn for the comparison (whole groups at random).
             The fit of the method chosen takes all.
+        weight: a row of weight 2 counts as two copies of itself, which are one independent row, [N]. Rows of
+            weight 0 are not there.
 
     Raises:
         DataError: bad values. ConfigError: an unknown method, one that cannot be chosen, a method that uses
             segments where none are given, fewer than 2 folds, or a sample below 1,000 rows.
     """
-    y, z, _ = score_rows(labels, logits, name="logits")
-    codes, number = (np.arange(len(y)), len(y)) if groups is None else group_codes(groups, len(y))
-    numbers = None if segments is None else segment_numbers(segments, z.shape)
+    given = score_rows(labels, logits, weight, name="logits")
+    numbers = None if segments is None else segment_numbers(segments, given.values.shape)
+    y, z, w, codes, number, kept = held_rows(given, groups)
+    numbers = None if numbers is None else numbers[kept]
     names = _known(methods, numbers is not None)
     if folds < 2:
         raise ConfigError(f"folds must be at least 2, and {folds} was given")
     if sample < 1000:
         raise ConfigError(f"the sample must be at least 1000 rows, and {sample} was given")
-    rows = _Rows(y, z, numbers, codes, number)
+    rows = _Rows(y, z, w, numbers, codes, number)
     random = np.random.default_rng(seed)
     compared = _sample(rows, sample, random)
-    rarer, label = _rarer(compared.y)
+    rarer, label = compared.rarer()
+    few = _counted(compared, rarer, label)
     left_out = {
-        name: f"needs {CALIBRATORS[name].minimum_positives} {label} rows, and there are {rarer}"
+        name: f"needs {CALIBRATORS[name].minimum_positives} {label} rows, and there are {few}"
         for name in names
         if rarer < CALIBRATORS[name].minimum_positives
     }
@@ -171,16 +191,18 @@ def choose(
             return chosen(names[0], f"{names[0].capitalize()} was asked for.")
     names = [name for name in names if name not in left_out]
     fold = _folds(compared, folds, random)
-    too_few = names in ([], ["identity"])
-    if too_few or not _fittable(compared.y, fold, folds):
-        why = f"only {rarer} {label} rows" if too_few else f"all {label} rows in one fold's groups"
+    divided = _fittable(compared.y, fold, folds)
+    if names in ([], ["identity"]) or not divided:
+        enough = np.count_nonzero(compared.y == (label == "positive")) >= FEWEST
+        together = not divided and enough
+        why = f"all {label} rows in one fold's groups" if together else f"only {few} {label} rows"
         reason = f"With {why} no calibrator can be judged: the model's own probabilities stay."
         warnings.warn(reason, CalibrationWarning, stacklevel=2)
         return chosen("identity", reason)
     losses = {name: _held_out_losses(name, compared, fold, folds) for name in names}
     scores, best = _compare(losses, compared, rarer)
     simplest = next(score for score in scores if score.difference <= score.standard_error)
-    reason = _reason(simplest, best, scores) + _penalised(best, scores, rarer, label)
+    reason = _reason(simplest, best, scores) + _penalised(best, scores, few, label)
     if len(compared.y) < len(y):
         reason += f" Compared on {len(compared.y):,} rows drawn at random, fitted on all {len(y):,}."
     return chosen(simplest.method, reason, scores)
@@ -205,10 +227,10 @@ def _known(methods: Sequence[str] | None, with_segments: bool) -> list[str]:
     return [name for name in competing if with_segments or not CALIBRATORS[name].uses_segments]
 
 
-def _rarer(y: Floats) -> tuple[int, str]:
-    """How many rows the rarer label has, and its name."""
-    positives = int(y.sum())
-    return min((positives, "positive"), (len(y) - positives, "negative"))
+def _counted(rows: _Rows, independent: float, label: str) -> str:
+    """How many rows a label has, and as how many of equal weight they count, where those are fewer."""
+    held = int(np.count_nonzero(rows.y == (label == "positive")))
+    return f"{held:,}" if independent > held - 0.5 else f"{held:,} that count as {independent:,.0f}"
 
 
 def _sample(rows: _Rows, size: int, random: np.random.Generator) -> _Rows:
@@ -227,7 +249,7 @@ def _sample(rows: _Rows, size: int, random: np.random.Generator) -> _Rows:
 
 def _folds(rows: _Rows, folds: int, random: np.random.Generator) -> Indices:
     """The fold of each row: groups dealt out in turn, those with most positives first, else at random."""
-    positives = np.bincount(rows.codes, rows.y, minlength=rows.number)
+    positives = np.bincount(rows.codes, rows.w * rows.y, minlength=rows.number)
     dealt = np.lexsort((random.random(rows.number), -positives))
     fold_of_group = np.empty(rows.number, np.intp)
     fold_of_group[dealt] = np.arange(rows.number) % folds
@@ -256,12 +278,13 @@ def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Float
 
 
 def _compare(
-    losses: dict[str, Floats], rows: _Rows, rarer: int
+    losses: dict[str, Floats], rows: _Rows, rarer: float
 ) -> tuple[tuple[MethodScore, ...], MethodScore]:
     """The table of scores and the row of it with the smallest loss after penalties."""
-    means = {name: float(loss.mean()) for name, loss in losses.items()}
+    mass = float(rows.w.sum())
+    means = {name: float(rows.w @ loss) / mass for name, loss in losses.items()}
     # Of a positive's share in all that there is to learn, k / (2 n): see `choose`.
-    share = entropy(rarer / len(rows.y)) / (2 * rarer * ROWS_A_NUMBER)
+    share = entropy(rows.rate) / (2 * rarer * ROWS_A_NUMBER)
     penalties = {name: share * CALIBRATORS[name].minimum_positives for name in losses}
     totals = {name: means[name] + penalties[name] for name in losses}
     best = min(totals, key=lambda name: totals[name])
@@ -270,8 +293,9 @@ def _compare(
     scores = []
     for name, loss in losses.items():
         difference = loss - losses[best]
-        by_group = np.bincount(rows.codes, difference - difference.mean(), minlength=rows.number)
-        error = float(np.sqrt(by_group @ by_group * groups / (groups - 1))) / len(loss)
+        apart = rows.w * (difference - float(rows.w @ difference) / mass)
+        by_group = np.bincount(rows.codes, apart, minlength=rows.number)
+        error = float(np.sqrt(by_group @ by_group * groups / (groups - 1))) / mass
         scores.append(MethodScore(name, means[name], penalties[name], totals[name] - totals[best], error))
     return tuple(scores), next(score for score in scores if score.method == best)
 
@@ -300,13 +324,13 @@ def _reason(chosen: MethodScore, best: MethodScore, scores: tuple[MethodScore, .
     )
 
 
-def _penalised(best: MethodScore, scores: tuple[MethodScore, ...], rarer: int, label: str) -> str:
+def _penalised(best: MethodScore, scores: tuple[MethodScore, ...], few: str, label: str) -> str:
     """Of a method that would have been best without its penalty: that it was not, and why."""
     ahead = min(scores, key=lambda score: score.log_loss)
     if ahead == best:
         return ""
     return (
         f" {ahead.method.capitalize()} has the smallest loss, {ahead.log_loss:.5g}, but is charged "
-        f"{ahead.penalty:.2g} for its flexibility, as there are only {rarer:,} {label} rows "
+        f"{ahead.penalty:.2g} for its flexibility, as there are only {few} {label} rows "
         f"({best.method}: {best.penalty:.2g})."
     )

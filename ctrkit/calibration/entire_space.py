@@ -8,13 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.calibration.base import Calibrator, State, nested_calibrator, nested_state
+from ctrkit.calibration.base import LEAST, Calibrator, State, nested_calibrator, nested_state
 from ctrkit.calibration.platt import PlattScaling
 from ctrkit.errors import ArtifactError, DataError
-from ctrkit.metrics.checks import Floats, finite_floats
-
-# The least probability that still has a logit.
-SMALLEST = 1e-30
+from ctrkit.metrics.checks import Floats, finite_floats, unit_interval
 
 
 class EntireSpaceCalibration:
@@ -122,14 +119,9 @@ def joint_logits(click_probabilities: ArrayLike, conversion_probabilities: Array
         raise DataError(
             f"click has the shape {click.shape} and conversion has {conversion.shape}", argument="conversion"
         )
-    joint = np.clip(click * conversion, SMALLEST, 1 - np.finfo(np.float64).eps)
+    joint = np.clip(click * conversion, LEAST, 1 - np.finfo(np.float64).eps)
     return np.log(joint) - np.log1p(-joint)
 
 
 def _probabilities(values: ArrayLike, column: str) -> Floats:
-    found = finite_floats(values, column)
-    outside = np.atleast_1d((found < 0) | (found > 1))
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise DataError("the value is not in [0, 1]", argument=column, row=row, mend="Give probabilities")
-    return found
+    return unit_interval(finite_floats(values, column), column, "Give probabilities")

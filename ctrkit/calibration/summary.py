@@ -9,15 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrkit import metrics
+from ctrkit.errors import DataError
 from ctrkit.metrics import Interval
+from ctrkit.metrics.calibration import need_positives
+from ctrkit.metrics.checks import need_both_classes, probability_rows
 
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """Every calibration metric of one set of rows; those that are an `Interval` have low and high.
+    """Every calibration metric of one set of rows; those that are an `Interval` have low and high, and
+    are None where the rows cannot tell how sure they are (those of a single user).
 
     Attributes:
-        rows, positives: how many.
+        rows, positives: how many, of weight above 0.
         pcoc: mean predicted over mean observed; 1 is right, above 1 is over-prediction.
         ece: L1, bins of equal mass; above 0 by noise even for true probabilities.
         debiased_ece: L2, bins of equal mass, the noise taken off; about 0 for true probabilities.
@@ -27,13 +31,13 @@ class CalibrationSummary:
 
     rows: int
     positives: int
-    pcoc: Interval
+    pcoc: Interval | None
     ece: float
-    debiased_ece: Interval
+    debiased_ece: Interval | None
     mce: float
-    brier: Interval
-    normalized_entropy: Interval
-    log_loss: Interval
+    brier: Interval | None
+    normalized_entropy: Interval | None
+    log_loss: Interval | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; an interval is a mapping with `value`, `low` and `high`."""
@@ -42,27 +46,38 @@ class CalibrationSummary:
 
 
 def assess(
-    labels: ArrayLike, probabilities: ArrayLike, groups: ArrayLike | None = None, confidence: float = 0.95
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    weight: ArrayLike | None = None,
 ) -> CalibrationSummary:
     """Measure calibration, with an interval wherever a closed form gives one.
 
     Args:
         labels: 0 or 1, [N]. probabilities: [N]. groups: rows of one group (a user's) are taken as dependent.
+        weight: a row of weight 2 counts as two copies of itself, [N].
 
     Raises:
         DataError: bad values, or only one class.
     """
+    y, p, w = probability_rows(labels, probabilities, weight)
+    need_positives(float(w @ y))
+    need_both_classes(float(w @ y), float(w @ (1 - y)), "an assessment of calibration")
 
-    def measured(metric: metrics.Metric) -> Interval:
-        return metrics.interval(metric, labels, probabilities, groups, confidence=confidence)
+    def measured(metric: metrics.Metric) -> Interval | None:
+        try:
+            return metrics.interval(metric, y, p, groups, confidence=confidence, weight=w)
+        except DataError:
+            return None
 
     return CalibrationSummary(
-        rows=int(np.size(labels)),
-        positives=int(np.sum(labels)),
+        rows=int(np.count_nonzero(w)),
+        positives=int(np.count_nonzero(w * y)),
         pcoc=measured(metrics.pcoc),
-        ece=metrics.ece(labels, probabilities),
+        ece=metrics.ece(y, p, weight=w),
         debiased_ece=measured(metrics.debiased_ece),
-        mce=metrics.mce(labels, probabilities),
+        mce=metrics.mce(y, p, weight=w),
         brier=measured(metrics.brier),
         normalized_entropy=measured(metrics.normalized_entropy),
         log_loss=measured(metrics.log_loss),

@@ -18,6 +18,9 @@ from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, 
 
 Rows: TypeAlias = NDArray[np.int64] | slice
 
+# Weights are kept in single precision, in which sums of larger ones overflow.
+LARGEST_WEIGHT = 1e30
+
 
 @dataclass(frozen=True)
 class EncodedTable:
@@ -26,7 +29,8 @@ class EncodedTable:
     Attributes:
         categorical: int32 [n, F]; numeric: float32 [n, N]; sequences: name -> int32 [n, L], left-padded.
         labels: float32 [n, T]; weight: float32 [n].
-        groups: int64 [n], equal where the group column is equal, or None without one.
+        groups: int64 [n], equal where the group column is equal, or None without one. A row without a group
+            has a number of its own, below 0.
     """
 
     categorical: NDArray[np.int32]
@@ -153,7 +157,13 @@ class Encoder:
         if spec.weight is not None and labels:
             require_columns(table, (spec.weight,), file)
             column = Column(spec.weight, "number", "the row's weight", low=0.0)
-            weight = check_column(table[spec.weight], column, file).to_numpy().astype(np.float32)
+            numbers = check_column(table[spec.weight], column, file).to_numpy()
+            if numbers.max(initial=0.0) > LARGEST_WEIGHT:
+                raise DataError(
+                    f"a weight is beyond {LARGEST_WEIGHT:g}",
+                    file=file, column=spec.weight, row=int(np.argmax(numbers)), mend="Divide all weights",
+                )  # fmt: skip
+            weight = numbers.astype(np.float32)
         return EncodedTable(
             np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
             np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
@@ -320,7 +330,18 @@ def _transformed(values: pl.Series, feature: NumericFeature, file: str | None) -
 def _groups(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.int64] | None:
     if spec.group is None or spec.group not in table.columns:
         return None
-    return table[spec.group].rank("dense").to_numpy().astype(np.int64)
+    values = table[spec.group]
+    if values.dtype.is_nested() or values.dtype == pl.Object:
+        raise DataError(
+            f"groups are integers or text, not {values.dtype}", column=spec.group, mend="Cast the column"
+        )
+    # pandas writes a missing value of a number as NaN.
+    known = values.fill_nan(None) if values.dtype.is_float() else values
+    known = known.cast(pl.Int8) if known.dtype == pl.Boolean else known
+    codes = known.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    missing = np.flatnonzero(known.is_null().to_numpy())
+    codes[missing] = -1 - missing
+    return codes
 
 
 def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None) -> None:

@@ -19,7 +19,7 @@ from ctrkit.evaluation.measures import (
 from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_count, by_slice, occurrences
-from ctrkit.evaluation.task import EvaluationSettings, Rows, TaskEvaluation, evaluate_task
+from ctrkit.evaluation.task import EvaluationSettings, Rows, Scored, TaskEvaluation, evaluate_task
 from ctrkit.evaluation.verdict import FitRules, Verdict, judge
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Measure",
     "Rows",
     "ScoreDistribution",
+    "Scored",
     "Slice",
     "TaskEvaluation",
     "Verdict",

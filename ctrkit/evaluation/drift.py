@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from ctrkit.errors import DataError
 from ctrkit.evaluation.profile import FeatureProfile
+from ctrkit.metrics.checks import independent_units
 
 # The usual reading (Lewis 1994; Siddiqi 2006, "Credit Risk Scorecards"): below the first there is no change
 # to speak of, from the second the population is another one.
@@ -87,21 +88,27 @@ def stability_noise(bins: int, expected_rows: float, actual_rows: float, confide
     return float(chi2.ppf(confidence, bins - 1) * (1 / expected_rows + 1 / actual_rows))
 
 
-def drift(profiles: Mapping[str, FeatureProfile], table: pl.DataFrame) -> tuple[Drift, ...]:
+def drift(
+    profiles: Mapping[str, FeatureProfile], table: pl.DataFrame, weight: ArrayLike | None = None
+) -> tuple[Drift, ...]:
     """The drift of every profiled column that the table has, largest first.
 
     Args:
         profiles: of the training rows, by column. table: the rows to compare with them.
+        weight: a row of weight 2 counts as two, [N].
     """
+    mass = np.ones(table.height) if weight is None else np.asarray(weight, np.float64)
+    rows = independent_units(mass, np.arange(table.height))
     found = []
     for column, training in profiles.items():
         if column not in table.columns:
             continue
-        counts = training.counts(table[column])
+        counts = training.counts(table[column], mass)
+        counts *= rows / counts.sum()
         expected = np.array(training.shares) * training.rows
         psi, terms = population_stability(expected, counts)
         bins = int(((expected > 0) | (counts > 0)).sum())
-        noise = stability_noise(bins, training.rows, int(counts.sum()))
+        noise = stability_noise(bins, training.rows, rows)
         place = int(np.argmax(terms))
         level: Level = "stable" if psi < max(WATCH, noise) else "drifted" if psi >= DRIFTED else "watch"
         share = float(counts[place] / counts.sum())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.evaluation.verdict import Segment
+from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.fields import FieldCalibration, benjamini_hochberg, by_field, field_ece, field_rce
 
 # The expected share of wrong ones among the values called miscalibrated.
@@ -44,6 +45,7 @@ def by_fields(
     groups: NDArray[Any] | None = None,
     minimum_rows: int = 200,
     confidence: float = 0.95,
+    weight: ArrayLike | None = None,
 ) -> dict[str, FieldReport]:
     """`ctrkit.metrics.fields.by_field` over several fields, whose p-values are adjusted all together.
 
@@ -54,28 +56,30 @@ def by_fields(
 
     Args:
         labels: 0 or 1, [N]. probabilities: [N]. fields: name -> value of each row, [N].
+        weight: a row of weight 2 counts as two copies of it, [N].
 
     Raises:
         DataError: bad values.
     """
-    y = np.asarray(labels, dtype=np.float64)
-    smoothing = _SMOOTHING * float(y.mean())
+    y, p, w = probability_rows(labels, probabilities, weight)
+    smoothing = _SMOOTHING * float(w @ y / w.sum())
     found: dict[str, FieldReport] = {}
     for name, values in fields.items():
         common = _common(values, minimum_rows)
         by_value = by_field(
             y,
-            probabilities,
+            p,
             values,
             minimum_rows=minimum_rows,
             groups=groups,
+            weight=w,
             confidence=confidence,
             false_discovery_rate=FALSE_DISCOVERY_RATE,
         )
         if len(by_value) < 2:
             continue  # nothing but rare values together, which are all rows: no news
-        error = field_rce(y, probabilities, common, smoothing=smoothing)
-        found[name] = FieldReport(field_ece(y, probabilities, common), error, by_value)
+        error = field_rce(y, p, common, w, smoothing)
+        found[name] = FieldReport(field_ece(y, p, common, w), error, by_value)
     all_values = [one for report in found.values() for one in report.values]
     if not all_values:
         return found
@@ -92,10 +96,10 @@ def _common(values: NDArray[Any], minimum_rows: int) -> NDArray[np.intp]:
     return np.where(rows[code] < minimum_rows, -1, code)
 
 
-def segments_of(fields: Mapping[str, FieldReport], rows: int) -> list[Segment]:
+def segments_of(fields: Mapping[str, FieldReport]) -> list[Segment]:
     """The values of all fields as segments that a verdict can be given on; rare values together are none."""
     return [
-        Segment(field, str(one.value), one.rows / rows, one.pcoc, one.beyond_noise)
+        Segment(field, str(one.value), one.share, one.pcoc, one.beyond_noise)
         for field, report in fields.items()
         for one in report.values
         if one.values == 1 and isfinite(one.pcoc.value)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import need_both_classes, score_rows
+from ctrkit.metrics.checks import digits, need_both_classes, score_rows
 
 SHARES = (0.01, 0.05, 0.1, 0.2)
 
@@ -38,7 +38,13 @@ class Gain:
         }
 
 
-def gain(labels: ArrayLike, scores: ArrayLike, shares: Sequence[float] = SHARES, points: int = 100) -> Gain:
+def gain(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    shares: Sequence[float] = SHARES,
+    points: int = 100,
+    weight: ArrayLike | None = None,
+) -> Gain:
     """Cumulative gain and lift (Ling & Li 1998, "Data Mining for Direct Marketing").
 
     Rows of equal score are taken in no order, so the positives among them count in proportion: the curve
@@ -46,19 +52,19 @@ def gain(labels: ArrayLike, scores: ArrayLike, shares: Sequence[float] = SHARES,
 
     Args:
         labels: 0 or 1, [N]. scores: [N], high is best. shares: in (0, 1], where lift is read.
-        points: of the curve that is returned.
+        points: of the curve that is returned. weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values, or only one class. ConfigError: a share outside (0, 1].
     """
     if wrong := [share for share in shares if not 0 < share <= 1]:
-        raise ConfigError(f"a share of rows lies in (0, 1], and {wrong[0]:g} was given")
-    y, s, _ = score_rows(labels, scores)
-    need_both_classes(float(y.sum()), float((1 - y).sum()), "gain")
+        raise ConfigError(f"a share of rows lies in (0, 1], and {digits(wrong[0])} was given")
+    y, s, w = score_rows(labels, scores, weight)
+    need_both_classes(float(w @ y), float(w @ (1 - y)), "gain")
     order = np.argsort(-s, kind="stable")
     last = np.flatnonzero(np.r_[s[order][1:] != s[order][:-1], True])  # of each run of ties
-    rows = np.r_[0.0, last + 1.0] / y.size
-    won = np.r_[0.0, np.cumsum(y[order])[last]] / y.sum()
+    rows = np.r_[0.0, np.cumsum(w[order])[last]] / w.sum()
+    won = np.r_[0.0, np.cumsum((w * y)[order])[last]] / (w @ y)
     at = np.linspace(0.0, 1.0, points + 1)
     lift = {share: float(np.interp(share, rows, won)) / share for share in shares}
     return Gain(at, np.interp(at, rows, won), lift)

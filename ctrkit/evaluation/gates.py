@@ -12,6 +12,7 @@ from pydantic import model_validator
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.metrics import Interval
+from ctrkit.metrics.checks import digits
 
 
 class Gate(Config):
@@ -78,12 +79,15 @@ def _check(name: str, gate: Gate, found: Interval | float | None) -> GateOutcome
         value = low = high = found
         text = f"{name} is {value:.5g}"
     least, most = (high, low) if gate.beyond_noise else (value, value)
+    if isinstance(found, Interval) and found.method == "bound":
+        # Nothing varied in these rows: what they promise is the worse end, not the value.
+        least, most = low, high
     if gate.minimum is not None and least < gate.minimum:
-        return GateOutcome(name, False, value, f"{text}, below its minimum of {gate.minimum:g}")
+        return GateOutcome(name, False, value, f"{text}, below its minimum of {digits(gate.minimum)}")
     if gate.maximum is not None and most > gate.maximum:
-        return GateOutcome(name, False, value, f"{text}, above its maximum of {gate.maximum:g}")
+        return GateOutcome(name, False, value, f"{text}, above its maximum of {digits(gate.maximum)}")
     ends = " and ".join(
-        f"{what} {end:g}"
+        f"{what} {digits(end)}"
         for what, end in (("at least", gate.minimum), ("at most", gate.maximum))
         if end is not None
     )

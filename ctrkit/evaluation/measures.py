@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit import metrics
@@ -33,6 +34,8 @@ class Measure:
         best: the end that is better, or `one` where 1 is right.
         grouped: whether it is defined within groups, and so needs them.
         main: whether it is shown by slice too; such a metric's interval has a closed form.
+        ranks: whether it judges an order, so that rows of equal probability are told apart by what they were
+            ranked by.
         compared: whether a difference between two models is measured, and not each value alone.
     """
 
@@ -41,6 +44,7 @@ class Measure:
     best: Literal["higher", "lower", "one"]
     grouped: bool = False
     main: bool = False
+    ranks: bool = False
     compared: bool = True
 
 
@@ -48,13 +52,13 @@ class Measure:
 TOP = 10
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("auc", metrics.auc, "higher", main=True),
-    Measure("gauc", metrics.gauc, "higher", grouped=True, main=True),
-    Measure("average_precision", average_precision, "higher"),
-    Measure(f"ndcg_at_{TOP}", partial(ndcg_at, k=TOP), "higher", grouped=True),
-    Measure(f"map_at_{TOP}", partial(mean_average_precision, k=TOP), "higher", grouped=True),
-    Measure("mean_reciprocal_rank", mean_reciprocal_rank, "higher", grouped=True),
-    Measure(f"hit_rate_at_{TOP}", partial(hit_rate_at, k=TOP), "higher", grouped=True),
+    Measure("auc", metrics.auc, "higher", main=True, ranks=True),
+    Measure("gauc", metrics.gauc, "higher", grouped=True, main=True, ranks=True),
+    Measure("average_precision", average_precision, "higher", ranks=True),
+    Measure(f"ndcg_at_{TOP}", partial(ndcg_at, k=TOP), "higher", grouped=True, ranks=True),
+    Measure(f"map_at_{TOP}", partial(mean_average_precision, k=TOP), "higher", grouped=True, ranks=True),
+    Measure("mean_reciprocal_rank", mean_reciprocal_rank, "higher", grouped=True, ranks=True),
+    Measure(f"hit_rate_at_{TOP}", partial(hit_rate_at, k=TOP), "higher", grouped=True, ranks=True),
     Measure("log_loss", metrics.log_loss, "lower", main=True),
     Measure("normalized_entropy", metrics.normalized_entropy, "lower", main=True),
     Measure("relative_information_gain", relative_information_gain, "higher"),
@@ -118,20 +122,27 @@ def measure(
     probabilities: ArrayLike,
     groups: NDArray[Any] | None = None,
     drawing: Drawing | None = None,
+    weight: ArrayLike | None = None,
+    scores: ArrayLike | None = None,
 ) -> Measured:
     """Every metric with its interval, clustered by group where there are groups.
 
-    A metric that is undefined on the rows (AUC on one class, GAUC without groups) is told of, not raised.
+    A metric that is undefined on the rows (AUC on one class, GAUC without groups), or of which they cannot
+    tell how sure it is (rows of a single user), is told of, not raised.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. groups: [N].
+        labels: 0 or 1, [N]. probabilities: [N]. weight: a row of weight 2 counts as two copies of it, [N].
+        groups: [N], below 0 where a row has none: such a row has a number of its own, and is left out of
+            metrics within groups.
+        scores: what rows are ranked by, [N]; the probabilities by default.
     """
     how = drawing or Drawing()
+    seen = _Seen.of(labels, groups, weight)
     intervals: dict[str, Interval | None] = {}
     reasons: dict[str, str] = {}
     for one in measures:
         try:
-            intervals[one.name] = _interval(one, labels, probabilities, groups, how)
+            intervals[one.name] = _interval(one, seen, _values(one, probabilities, scores), how)
         except DataError as error:
             intervals[one.name] = None
             reasons[one.name] = error.problem
@@ -155,10 +166,12 @@ def compare_models(
     second: ArrayLike,
     groups: NDArray[Any] | None = None,
     drawing: Drawing | None = None,
+    weight: ArrayLike | None = None,
+    scores: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
 ) -> Compared:
     """Every metric of both models and its paired difference, with intervals and p-values.
 
-    Raises as `measure` does. A metric that is not compared is measured of each.
+    Raises and takes as `measure` does. A metric that is not compared is measured of each.
     """
     how = drawing or Drawing()
     both = (Measured({}, {}), Measured({}, {}))
@@ -167,9 +180,15 @@ def compare_models(
         differences[one.name] = None
         if one.compared:
             try:
-                found = compare(
-                    one.metric, labels, first, second, groups, how.confidence, draws=how.draws, seed=how.seed
+                rows = _Seen.of(labels, groups, weight).by(one)
+                p, q = (
+                    np.asarray(_values(one, values, ranked))[rows.kept]
+                    for values, ranked in zip((first, second), scores, strict=True)
                 )
+                found = compare(
+                    one.metric, rows.y, p, q, rows.groups, how.confidence,
+                    draws=how.draws, seed=how.seed, weight=rows.weight,
+                )  # fmt: skip
             except DataError:
                 pass
             else:
@@ -177,19 +196,49 @@ def compare_models(
                 for each, value in zip(both, (found.first, found.second), strict=True):
                     each.intervals[one.name] = value
                 continue
-        for each, values in zip(both, (first, second), strict=True):
-            alone = measure([one], labels, values, groups, how)
+        for each, values, ranked in zip(both, (first, second), scores, strict=True):
+            alone = measure([one], labels, values, groups, how, weight, ranked)
             each.intervals.update(alone.intervals)
             each.reasons.update(alone.reasons)
     return Compared(*both, differences)
 
 
-def _interval(
-    one: Measure, y: ArrayLike, p: ArrayLike, groups: NDArray[Any] | None, how: Drawing
-) -> Interval:
-    metric = one.metric
+@dataclass(frozen=True)
+class _Seen:
+    """The rows that a measure sees, and which of all rows those are."""
+
+    y: NDArray[Any]
+    groups: NDArray[Any] | None
+    weight: NDArray[Any] | None
+    kept: NDArray[np.intp] | slice
+
+    @staticmethod
+    def of(labels: ArrayLike, groups: NDArray[Any] | None, weight: ArrayLike | None) -> _Seen:
+        mass = None if weight is None else np.asarray(weight)
+        return _Seen(np.asarray(labels), groups, mass, slice(None))
+
+    def by(self, one: Measure) -> _Seen:
+        """Within groups, those that have one."""
+        if not one.grouped or self.groups is None or (self.groups >= 0).all():
+            return self
+        kept = np.flatnonzero(self.groups >= 0)
+        groups = self.groups[kept] if kept.size else None
+        return _Seen(self.y[kept], groups, None if self.weight is None else self.weight[kept], kept)
+
+
+def _values(one: Measure, probabilities: ArrayLike, scores: ArrayLike | None) -> ArrayLike:
+    return scores if one.ranks and scores is not None else probabilities
+
+
+def _interval(one: Measure, seen: _Seen, values: ArrayLike, how: Drawing) -> Interval:
+    rows, metric = seen.by(one), one.metric
+    v = np.asarray(values)[rows.kept]
+    if one.grouped and rows.groups is None:
+        raise DataError(f"{one.name} needs groups, and no row has one")
     if metric is smooth_ece:
         # Its width is found anew at every call, which 200 draws cannot afford: they keep the data's own, at
         # which the value is the same.
-        metric = partial(smooth_ece_at, width=max(smooth_ece(y, p), _NARROWEST))
-    return metrics.interval(metric, y, p, groups, how.confidence, draws=how.draws, seed=how.seed)
+        metric = partial(smooth_ece_at, width=max(smooth_ece(rows.y, v, rows.weight), _NARROWEST))
+    return metrics.interval(
+        metric, rows.y, v, rows.groups, how.confidence, draws=how.draws, seed=how.seed, weight=rows.weight
+    )

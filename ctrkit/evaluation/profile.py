@@ -9,8 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
 from ctrkit.errors import DataError
+from ctrkit.metrics.checks import Floats, independent_units
 
 Kind: TypeAlias = Literal["numeric", "categorical", "length"]
 OTHER, MISSING = "other", "missing"
@@ -23,15 +25,15 @@ class FeatureProfile:
     Attributes:
         kind: `numeric` is binned at quantiles, `categorical` by value, `length` is a list's length, binned
             as numbers are.
-        rows: how many were counted.
+        rows: how many were counted, or as how many rows of equal weight they count.
         edges: inner ends of the bins of numbers, rising; a number equal to an edge lies above it.
         values: the most frequent values of a categorical column, as text, most frequent first.
-        shares: of the rows by bin, adding up to 1; the last bin holds what is missing, and the one before
-            it, of a categorical column, all other values.
+        shares: of the (weight of) rows by bin, adding up to 1; the last bin holds what is missing, and the
+            one before it, of a categorical column, all other values.
     """
 
     kind: Kind
-    rows: int
+    rows: float
     shares: tuple[float, ...]
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
@@ -46,15 +48,15 @@ class FeatureProfile:
         between = (f"{low} to {high}" for low, high in pairwise(ends))
         return (f"below {ends[0]}", *between, f"from {ends[-1]}", MISSING)
 
-    def counts(self, column: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """How many rows of a column fall into each of these bins.
+    def counts(self, column: pl.Series, weight: ArrayLike | None = None) -> Floats:
+        """How many rows of a column fall into each of these bins, a row of weight 2 being two.
 
         Raises:
             DataError: the column is of another type than the one that was profiled.
         """
         if self.kind == "categorical":
-            return _by_value(column, self.values)
-        return _by_edge(_numbers(column, self.kind), self.edges)
+            return _by_value(column, self.values, _mass(weight, len(column)))
+        return _by_edge(_numbers(column, self.kind), self.edges, _mass(weight, len(column)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for the artifact."""
@@ -76,13 +78,14 @@ def profile(
     lists: Sequence[str] = (),
     bins: int = 10,
     top: int = 20,
+    weight: ArrayLike | None = None,
 ) -> dict[str, FeatureProfile]:
     """Profile the columns of a table, usually its training rows.
 
     Args:
         categorical, numeric, lists: names of columns; of a list its length is profiled.
         bins: quantile bins of a number, fewer where values repeat. top: values of a categorical column that
-            get a bin of their own.
+            get a bin of their own. weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: no rows, or a column that is absent or of the wrong type.
@@ -93,19 +96,21 @@ def profile(
         if name not in table.columns:
             raise DataError("the column is missing", column=name)
     found: dict[str, FeatureProfile] = {}
+    w = _mass(weight, table.height)
+    rows = independent_units(w, np.arange(table.height))
     for name in categorical:
-        text = as_text(table[name]).drop_nulls().rename("value").to_frame()
-        counts = text.group_by("value").len().sort(["len", "value"], descending=[True, False])
+        counts = _mass_of_values(table[name], w).sort(["mass", "value"], descending=[True, False])
         values = tuple(counts["value"].head(top).to_list())
-        found[name] = _counted("categorical", _by_value(table[name], values), values=values)
+        found[name] = _counted("categorical", rows, _by_value(table[name], values, w), values=values)
     kinds: dict[str, Kind] = {**dict.fromkeys(numeric, "numeric"), **dict.fromkeys(lists, "length")}
     for name, kind in kinds.items():
         numbers = _numbers(table[name], kind)
-        held = numbers[np.isfinite(numbers)]
-        inner = np.quantile(held, np.linspace(0, 1, bins + 1)[1:-1]) if held.size else np.empty(0)
+        counted = np.isfinite(numbers) & (w > 0)
+        held, at = numbers[counted], np.linspace(0, 1, bins + 1)[1:-1]
+        inner = np.quantile(held, at, weights=w[counted], method="inverted_cdf") if held.size else np.empty(0)
         # An edge at the least value would leave an empty bin below it.
         edges = tuple(float(edge) for edge in np.unique(inner) if edge > held.min())
-        found[name] = _counted(kind, _by_edge(numbers, edges), edges=edges)
+        found[name] = _counted(kind, rows, _by_edge(numbers, edges, w), edges=edges)
     return found
 
 
@@ -115,33 +120,36 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def _counted(
-    kind: Kind,
-    counts: np.ndarray[Any, np.dtype[np.int64]],
-    edges: tuple[float, ...] = (),
-    values: tuple[str, ...] = (),
+    kind: Kind, rows: float, mass: Floats, edges: tuple[float, ...] = (), values: tuple[str, ...] = ()
 ) -> FeatureProfile:
-    rows = int(counts.sum())
-    return FeatureProfile(kind, rows, tuple(float(n) / rows for n in counts), edges, values)
+    return FeatureProfile(kind, rows, tuple(float(share) for share in mass / mass.sum()), edges, values)
 
 
-def _by_value(column: pl.Series, values: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    text = as_text(column)
-    missing = text.null_count()
-    named = dict(text.drop_nulls().rename("value").to_frame().group_by("value").len().iter_rows())
-    own = [named.get(value, 0) for value in values]
-    return np.array([*own, len(text) - missing - sum(own), missing], dtype=np.int64)
+def _mass(weight: ArrayLike | None, rows: int) -> Floats:
+    return np.ones(rows) if weight is None else np.asarray(weight, np.float64)
 
 
-def _by_edge(
-    numbers: np.ndarray[Any, np.dtype[np.float64]], edges: Sequence[float]
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _mass_of_values(column: pl.Series, weight: Floats) -> pl.DataFrame:
+    """The weight of each value of a column, as text."""
+    text = as_text(column).rename("value").to_frame().with_columns(pl.Series("mass", weight))
+    return text.drop_nulls().group_by("value").sum()
+
+
+def _by_value(column: pl.Series, values: Sequence[str], weight: Floats) -> Floats:
+    missing = float(weight[column.is_null().to_numpy()].sum())
+    named = dict(_mass_of_values(column, weight).iter_rows())
+    own = [float(named.get(value, 0.0)) for value in values]
+    return np.array([*own, sum(named.values()) - sum(own), missing])
+
+
+def _by_edge(numbers: Floats, edges: Sequence[float], weight: Floats) -> Floats:
     held = ~np.isnan(numbers)
     bins = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers[held], side="right")
-    counts = np.bincount(bins, minlength=len(edges) + 1)
-    return np.append(counts, numbers.size - int(held.sum())).astype(np.int64)
+    mass = np.bincount(bins, weight[held], minlength=len(edges) + 1)
+    return np.append(mass, weight[~held].sum())
 
 
-def _numbers(column: pl.Series, kind: Kind) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(column: pl.Series, kind: Kind) -> Floats:
     """The numbers that are binned, float64 with NaN for what is missing; a missing list has length 0."""
     if kind == "length":
         if isinstance(column.dtype, pl.Array):

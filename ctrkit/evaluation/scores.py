@@ -20,7 +20,7 @@ class ScoreDistribution:
 
     Attributes:
         edges: of the bins, as probabilities, evenly spaced in log-odds, [B + 1].
-        positive, negative: share of the class's rows in each bin, each adding up to 1, [B].
+        positive, negative: share of the class's (weight of) rows in each bin, each adding up to 1, [B].
     """
 
     edges: NDArray[np.float64]
@@ -32,7 +32,9 @@ class ScoreDistribution:
         return {name: values.tolist() for name, values in vars(self).items()}
 
 
-def score_distribution(labels: ArrayLike, probabilities: ArrayLike, bins: int = 40) -> ScoreDistribution:
+def score_distribution(
+    labels: ArrayLike, probabilities: ArrayLike, bins: int = 40, weight: ArrayLike | None = None
+) -> ScoreDistribution:
     """Histogram of the predictions by class, in bins of equal width in log-odds.
 
     Click probabilities crowd near 0, where bins of equal width in probability would hold them all in one.
@@ -42,15 +44,15 @@ def score_distribution(labels: ArrayLike, probabilities: ArrayLike, bins: int = 
     """
     if bins < 1:
         raise ConfigError(f"bins must be at least 1, and {bins} was given")
-    y, p, _ = probability_rows(labels, probabilities)
-    need_both_classes(float(y.sum()), float((1 - y).sum()), "a distribution by class")
+    y, p, w = probability_rows(labels, probabilities, weight)
+    need_both_classes(float(w @ y), float(w @ (1 - y)), "a distribution by class")
     odds = logit(np.clip(p, SMALLEST, 1 - SMALLEST))
     low, high = float(odds.min()), float(odds.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, bins + 1)
-    positive, _ = np.histogram(odds[y == 1], edges)
-    negative, _ = np.histogram(odds[y == 0], edges)
+    positive, _ = np.histogram(odds[y == 1], edges, weights=w[y == 1])
+    negative, _ = np.histogram(odds[y == 0], edges, weights=w[y == 0])
     return ScoreDistribution(
         1.0 / (1.0 + np.exp(-edges)), positive / positive.sum(), negative / negative.sum()
     )

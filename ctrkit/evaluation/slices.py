@@ -54,25 +54,30 @@ class Division:
         return Division(self.part[rows], self.names)
 
 
-def occurrences(values: pl.Series, among: pl.Series) -> NDArray[np.int64]:
+def occurrences(values: pl.Series, among: pl.Series, weight: ArrayLike | None = None) -> NDArray[np.float64]:
     """How often each value stands among others, [N]: an item's popularity, a user's activity.
 
     Values are compared as text, so 7 and "7" are the same; a missing value counts as unseen.
+
+    Args:
+        weight: of the others; one of weight 2 counts as two.
     """
-    counted = as_text(among).drop_nulls().rename("value").to_frame().group_by("value").len("count")
+    mass = np.ones(among.len()) if weight is None else np.asarray(weight, np.float64)
+    others = as_text(among).rename("value").to_frame().with_columns(pl.Series("count", mass)).drop_nulls()
+    counted = others.group_by("value").sum()
     looked_up = as_text(values).rename("value").to_frame().with_row_index("row")
     joined = looked_up.join(counted, on="value", how="left").sort("row")
-    return joined["count"].fill_null(0).to_numpy().astype(np.int64)
+    return joined["count"].fill_null(0).to_numpy()
 
 
-def by_count(counts: ArrayLike, parts: int = 5) -> Division:
+def by_count(counts: ArrayLike, parts: int = 5, weight: ArrayLike | None = None) -> Division:
     """Divide rows by a count into parts of about equally many rows, rarest first.
 
     Rows of equal count stay together, so parts may be uneven or fewer. Rows of count 0 (items and users
     that were not seen in training) are a part of their own.
 
     Args:
-        counts: whole numbers of at least 0, [N].
+        counts: of at least 0, [N]. weight: a row of weight 2 counts as two, [N].
 
     Raises:
         ConfigError: fewer than one part. DataError: a negative count, or no rows.
@@ -81,12 +86,13 @@ def by_count(counts: ArrayLike, parts: int = 5) -> Division:
         raise ConfigError(f"parts must be at least 1, and {parts} was given")
     number = np.asarray(counts)
     if number.ndim != 1 or number.size == 0 or number.min() < 0:
-        raise DataError("counts are whole numbers of at least 0, one a row", column="counts")
+        raise DataError("counts are numbers of at least 0, one a row", argument="counts")
     seen = number > 0
+    mass = np.ones(number.size) if weight is None else np.asarray(weight, np.float64)
     part = np.zeros(number.size, dtype=np.intp)
     if seen.any():
         of_seen = number[seen].astype(np.float64)
-        part[seen] = 1 + bin_index(of_seen, np.ones(of_seen.size), parts, "mass")
+        part[seen] = 1 + bin_index(of_seen, mass[seen], parts, "mass")
     held, part = np.unique(part, return_inverse=True)
     names = tuple("unseen" if code == 0 else _range(number[part == at]) for at, code in enumerate(held))
     return Division(part, names)
@@ -99,28 +105,35 @@ def by_slice(
     measures: Sequence[Measure],
     groups: NDArray[Any] | None = None,
     confidence: float = 0.95,
+    weight: ArrayLike | None = None,
+    scores: ArrayLike | None = None,
 ) -> tuple[Slice, ...]:
     """Every metric on every part, with intervals.
 
     Args:
         labels: 0 or 1, [N]. probabilities: [N]. groups: [N], whose rows are taken as dependent.
+        weight, scores: as `measure` takes them; a part without weight is left out.
 
     Raises:
         DataError: bad values.
     """
-    y, p, _ = probability_rows(labels, probabilities)
+    y, p, w = probability_rows(labels, probabilities, weight)
+    ranked = p if scores is None else np.asarray(scores)
     if division.part.shape != y.shape:
         raise DataError(f"labels has {y.size} rows and the division has {division.part.size}")
     found = []
     for code, name in enumerate(division.names):
-        rows = np.flatnonzero(division.part == code)
+        rows = np.flatnonzero((division.part == code) & (w > 0))
         if rows.size:
             of_part = groups[rows] if groups is not None else None
-            values = measure(measures, y[rows], p[rows], of_part, Drawing(confidence=confidence))
+            how = Drawing(confidence=confidence)
+            values = measure(measures, y[rows], p[rows], of_part, how, w[rows], ranked[rows])
             found.append(Slice(name, rows.size, int(y[rows].sum()), values.intervals))
     return tuple(found)
 
 
 def _range(counts: NDArray[Any]) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    low, high = (
+        f"{end:,.0f}" if end == round(end) else f"{end:,.4g}" for end in (counts.min(), counts.max())
+    )
+    return low if low == high else f"{low} to {high}"

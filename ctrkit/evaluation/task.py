@@ -20,7 +20,7 @@ from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_slice
 from ctrkit.evaluation.verdict import FitRules, Verdict, judge
 from ctrkit.metrics import Interval, Reliability, reliability
-from ctrkit.metrics.checks import need_both_classes
+from ctrkit.metrics.checks import independent_units, need_both_classes
 
 # What a bootstrap draws at most, in rows, and the draws below which its ends are too rough.
 _DRAWN_ROWS = 20_000_000
@@ -49,19 +49,39 @@ class EvaluationSettings(Config):
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What a model says of rows.
+
+    Attributes:
+        probabilities: calibrated, [N].
+        scores: what it ranks them by, [N]: the order of the probabilities, with equal ones told apart by the
+            logits that they were made from (`ctrkit.calibration.ranking_key`).
+    """
+
+    probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def __getitem__(self, rows: NDArray[Any]) -> Scored:
+        """Of some of the rows."""
+        return Scored(self.probabilities[rows], self.scores[rows])
+
+
+@dataclass(frozen=True)
 class Rows:
     """Labelled rows of one task.
 
     Attributes:
-        labels: 0 or 1, [N]. probabilities: [N]; other: of the model to compare with, [N].
-        groups: the group of each row, [N], usually its user.
+        labels: 0 or 1, [N]. weight: above 0, [N]; a row of weight 2 counts as two copies of it.
+        model: what it says of them; other: what the model to compare with says.
+        groups: the group of each row, [N], usually its user; below 0, each its own, for rows without one.
         fields: categorical field -> its value a row, as text, [N].
         divisions: what the rows are sliced by -> the parts.
     """
 
     labels: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    other: NDArray[np.float64] | None
+    weight: NDArray[np.float64]
+    model: Scored
+    other: Scored | None
     groups: NDArray[np.int64] | None
     fields: Mapping[str, NDArray[Any]]
     divisions: Mapping[str, Division]
@@ -70,12 +90,19 @@ class Rows:
         """Some of the rows."""
         return Rows(
             self.labels[rows],
-            self.probabilities[rows],
+            self.weight[rows],
+            self.model[rows],
             None if self.other is None else self.other[rows],
             None if self.groups is None else self.groups[rows],
             {name: values[rows] for name, values in self.fields.items()},
             {name: division[rows] for name, division in self.divisions.items()},
         )
+
+    @property
+    def effective_positives(self) -> float:
+        """As how many rows of equal weight the positive ones count."""
+        weight = self.weight[self.labels == 1]
+        return independent_units(weight, np.arange(weight.size))
 
 
 @dataclass(frozen=True)
@@ -142,17 +169,20 @@ def evaluate_task(
     Raises:
         DataError: bad values, or only one class.
     """
-    y, p = rows.labels, rows.probabilities
-    need_both_classes(float(y.sum()), float((1 - y).sum()), f"an evaluation of '{task}'")
+    y, w, p, groups = rows.labels, rows.weight, rows.model.probabilities, rows.groups
+    need_both_classes(float(w @ y), float(w @ (1 - y)), f"an evaluation of '{task}'")
     drawing = Drawing(_affordable(settings.draws, y.size), settings.confidence, settings.seed)
-    models = [p] if rows.other is None else [p, rows.other]
-    compared = (
-        None if rows.other is None else compare_models(MEASURES, y, p, rows.other, rows.groups, drawing)
-    )
-    measured = measure(MEASURES, y, p, rows.groups, drawing) if compared is None else compared.first
-    fields = by_fields(y, p, rows.fields, rows.groups, settings.minimum_rows, settings.confidence)
+    models = [rows.model] if rows.other is None else [rows.model, rows.other]
+    compared = None
+    if rows.other is not None:
+        scores = (rows.model.scores, rows.other.scores)
+        compared = compare_models(MEASURES, y, p, rows.other.probabilities, groups, drawing, w, scores)
+        measured = compared.first
+    else:
+        measured = measure(MEASURES, y, p, groups, drawing, w, rows.model.scores)
+    fields = by_fields(y, p, rows.fields, groups, settings.minimum_rows, settings.confidence, w)
     slices = {
-        name: by_slice(y, p, division, MAIN, rows.groups, settings.confidence)
+        name: by_slice(y, p, division, MAIN, groups, settings.confidence, w, rows.model.scores)
         for name, division in rows.divisions.items()
     }
     verdict = judge(
@@ -160,11 +190,12 @@ def evaluate_task(
         int(y.sum()),
         measured.intervals["pcoc"],
         measured.intervals["normalized_entropy"],
-        segments_of(fields, y.size),
+        segments_of(fields),
         drifts,
         settings.fit,
         measured.intervals["auc"],
         leaks,
+        rows.effective_positives,
     )
     return TaskEvaluation(
         task,
@@ -176,11 +207,18 @@ def evaluate_task(
         fields,
         slices,
         tuple(
-            reliability(y, one, settings.bins, confidence=settings.confidence, groups=rows.groups)
+            reliability(
+                y,
+                one.probabilities,
+                settings.bins,
+                confidence=settings.confidence,
+                groups=groups,
+                weight=w,
+            )
             for one in models
         ),
-        tuple(gain(y, one) for one in models),
-        score_distribution(y, p),
+        tuple(gain(y, one.scores, weight=w) for one in models),
+        score_distribution(y, p, weight=w),
         verdict,
     )
 

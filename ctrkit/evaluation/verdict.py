@@ -31,7 +31,7 @@ class FitRules(Config):
     Attributes:
         pcoc: PCOC's whole interval must lie between these: wholly outside fails, across an end one cannot
             tell.
-        minimum_positives: with fewer, nothing can be told.
+        minimum_positives: with fewer, counted by weight, nothing can be told.
         segment_pcoc: a segment whose PCOC lies outside these, beyond noise, is one not to bid on as it is.
         large_segment: share of the rows from which on a segment matters.
         drift: the population stability index from which on a column limits the verdict.
@@ -62,7 +62,7 @@ class Segment:
     """Rows that share a field's value, with their PCOC.
 
     Attributes:
-        share: of all rows.
+        share: of the weight of all rows.
         beyond_noise: whether its PCOC is surely not 1, given how many segments were looked at.
     """
 
@@ -131,6 +131,7 @@ def judge(
     rules: FitRules,
     auc: Interval | None = None,
     leaks: Sequence[Leak] = (),
+    effective: float | None = None,
 ) -> Verdict:
     """Apply the rules to what was measured of one task.
 
@@ -138,21 +139,26 @@ def judge(
         positives: rows on which the task happened. pcoc, normalized_entropy: None where undefined.
         segments: that were looked at, of any size. drifts: None where training rows are not known.
         auc: of the model. leaks: features that tell the label by themselves.
+        effective: as how many rows of equal weight the positive ones count; by default as themselves.
     """
-    findings = [_positives(positives, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
+    count = positives if effective is None else effective
+    findings = [_positives(positives, count, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
     findings += _segments(segments, rules)
     findings += _drift(drifts, rules)
     findings += _too_good(auc, leaks, rules)
     found = {finding.outcome for finding in findings}
     decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
-    if positives < rules.minimum_positives:
+    if count < rules.minimum_positives:
         decision = "cannot tell"
     return Verdict(task, decision, tuple(findings))
 
 
-def _positives(positives: int, rules: FitRules) -> Finding:
-    if positives < rules.minimum_positives:
-        text = f"{positives:,} positive rows are too few; {rules.minimum_positives} are the least."
+def _positives(positives: int, count: float, rules: FitRules) -> Finding:
+    if count < rules.minimum_positives:
+        few = f"{positives:,} positive rows"
+        if count < positives - 0.5:
+            few += f", which by weight count as {count:,.1f},"
+        text = f"{few} are too few; {rules.minimum_positives} are the least."
         return Finding("positives", "cannot tell", text)
     return Finding("positives", "passed", f"It was judged on {positives:,} positive rows.")
 

@@ -28,12 +28,15 @@ MANY_UNITS = 50.0
 # A standard error below this share of a value is rounding.
 _ROUNDING = 1e-12
 
-Method: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson"]
+Method: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric's value with the ends of its confidence interval and how they were found."""
+    """A metric's value with the ends of its confidence interval and how they were found.
+
+    Of method "bound" where nothing varied (an AUC of 1): the ends count independent rows or groups alone.
+    """
 
     value: float
     low: float
@@ -152,7 +155,7 @@ def interval_of(found: Contributions, confidence: float) -> Interval:
         # there are at most so many.
         others = 1 - ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 1.0
         low = value * (1 - others)
-        return Interval(value, float(low), float(low + others), confidence, "linearised")
+        return Interval(value, float(low), float(low + others), confidence, "bound")
     need_variation(found.deviation, value)
     half = quantile(confidence, found.units) * found.deviation
     if scale in ("logarithm", "share"):

@@ -29,7 +29,8 @@ class LastLayerPosterior:
     """w ~ N(mean, precision⁻¹) for the logit φ·w of a click, where φ = (hidden, 1).
 
     The last layer of a network with a log loss is a logistic regression on what it reads, so the Laplace
-    approximation costs one matrix: H = Σ p(1−p) φφᵀ + τI over the training rows.
+    approximation costs one matrix: H = Σ c p(1−p) φφᵀ + τI over the training rows, a row of weight c being c
+    rows.
 
     Source: D. MacKay, The evidence framework applied to classification networks, Neural Computation 4
     (1992); for bandits O. Chapelle, L. Li, An empirical evaluation of Thompson sampling, NeurIPS 2011.
@@ -57,6 +58,7 @@ class LastLayerPosterior:
         weight: ArrayLike,
         bias: float,
         prior_precision: float | None = None,
+        row_weight: ArrayLike | None = None,
     ) -> LastLayerPosterior:
         """The posterior around trained weights.
 
@@ -66,6 +68,7 @@ class LastLayerPosterior:
             prior_precision: τ of the prior N(0, 1/τ) on each weight; by default the τ of the highest
                 marginal likelihood (see `evidence_precision`). The bias has a flat prior: the rate of
                 clicks says nothing of the size of weights.
+            row_weight: of each row, at least 0, [N]; 1 by default.
 
         Raises:
             DataError: shapes that do not fit, a value that is not finite, or no rows.
@@ -78,7 +81,13 @@ class LastLayerPosterior:
             )
         if not (np.isfinite(features).all() and np.isfinite(mean).all()):
             raise DataError("hidden values or weights are not finite", mend="Train the model again")
-        curvature = _curvature(features, expit(features @ mean))
+        count = np.ones(len(features)) if row_weight is None else np.asarray(row_weight, np.float64)
+        if count.shape != (len(features),) or not (np.isfinite(count).all() and (count >= 0).all()):
+            raise DataError(
+                f"one finite weight of at least 0 is needed for each of {len(features):,} rows",
+                argument="row_weight",
+            )
+        curvature = _curvature(features, expit(features @ mean), count)
         tau = evidence_precision(curvature, mean) if prior_precision is None else prior_precision
         prior = np.append(np.full(len(mean) - 1, tau), 0.0)
         return cls(mean, curvature + np.diag(prior))
@@ -267,6 +276,6 @@ def with_bias(hidden: NDArray[np.floating[Any]]) -> Floats:
     return np.concatenate([hidden, np.ones((*hidden.shape[:-1], 1))], axis=-1)
 
 
-def _curvature(features: Floats, p: Floats) -> Floats:
-    """Σ p(1−p) φφᵀ."""
-    return np.asarray((features * (p * (1.0 - p))[:, None]).T @ features)
+def _curvature(features: Floats, p: Floats, count: Floats) -> Floats:
+    """Σ c p(1−p) φφᵀ."""
+    return np.asarray((features * (count * p * (1.0 - p))[:, None]).T @ features)

@@ -11,7 +11,9 @@ import pytest
 from scipy.special import expit
 
 import ctrkit
+from ctrkit import metrics
 from ctrkit.calibration import CalibrationWarning, EntireSpaceCalibration, FieldAware, OnlineRecalibration
+from ctrkit.data.split import SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.errors import ConfigError, DataError
 
@@ -158,12 +160,32 @@ def test_a_run_into_the_same_folder_leaves_no_figure_of_an_earlier_one(model: Pa
 
 
 @pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning")
-def test_weights_that_are_not_used_are_told_of(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
-    table = pl.read_parquet(logs / "impressions.parquet").with_columns(trust=pl.lit(2.0))
-    overrides = [*small, "training.epochs=1", "features.weight=trust"]
+def test_rows_count_by_their_weights(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
+    # Of the rows without a click a tenth was kept, and each stands for ten.
+    table = pl.read_parquet(logs / "impressions.parquet")
+    kept = (table["click"] == 1) | pl.Series(np.random.default_rng(0).random(table.height) < 0.1)
+    table = table.filter(kept).with_columns(
+        stands_for=pl.when(pl.col("click") == 1).then(1.0).otherwise(10.0)
+    )
+    overrides = [*small, "training.epochs=1", "features.weight=stands_for"]
     ctrkit.train(data=table, model=tmp_path / "m.pt", out=tmp_path / "t", overrides=overrides)
     found = ctrkit.calibrate(tmp_path / "m.pt", table, out=tmp_path / "c", overrides=["method=platt"])
-    assert any("weights in 'trust'" in note for note in found.notes)
-    settings = ["figures=false", "draws=20"]
-    told = ctrkit.evaluate(tmp_path / "m.pt", table, out=tmp_path / "e", overrides=settings)
-    assert any("weights in 'trust'" in note for note in told.notes)
+    assert any("weighted by 'stands_for'" in note for note in found.notes)
+    model = ctrkit.load(tmp_path / "m.pt")
+    split = split_rows(model.spec, SplitConfig(), table, 0)
+    fitted = table[split.valid]
+    weight = fitted["stands_for"].to_numpy()
+    rate = np.average(fitted["click"].to_numpy(), weights=weight)
+    # Platt scaling makes the weighted mean of its rows their weighted rate, which is not that of the rows.
+    predicted = model.predict(fitted)["click"].to_numpy()
+    assert np.average(predicted, weights=weight) == pytest.approx(rate, rel=1e-6)
+    assert rate < 0.4 * fitted["click"].mean()  # type: ignore[operator]
+    judged = table[split.test]
+    told = ctrkit.evaluate(tmp_path / "m.pt", table, out=tmp_path / "e", overrides=["draws=20"])
+    y, w = judged["click"].to_numpy(), judged["stands_for"].to_numpy()
+    p = model.predict(judged)["click"].to_numpy()
+    for name, metric in (("pcoc", metrics.pcoc), ("auc", metrics.auc), ("ece", metrics.ece)):
+        one = told.tasks["click"].measured.intervals[name]
+        assert one is not None
+        assert one.value == pytest.approx(metric(y, p, weight=w))
+    assert told.business["ctr"] == pytest.approx(np.average(y, weights=w))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ctrkit.evaluation import Rows, by_count
+from ctrkit.evaluation import Rows, Scored, by_count
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def true_rows() -> Callable[..., Rows]:
         counts = by_count(rng.integers(0, 50, n))
         groups = rng.integers(0, n // 4, n)
         labels = (rng.random(n) < p).astype(float)
-        return Rows(labels, predicted, other, groups, {"place": place}, {"item popularity": counts})
+        return Rows(
+            labels,
+            np.ones(n),
+            Scored(predicted, predicted),
+            Scored(other, other),
+            groups,
+            {"place": place},
+            {"item popularity": counts},
+        )
 
     return make

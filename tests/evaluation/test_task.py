@@ -23,7 +23,8 @@ def test_values_are_those_of_scikit_learn_and_differences_are_theirs(true_rows: 
     found = evaluate_task("click", rows, None, SETTINGS)
     assert found.other is not None
     assert set(found.measured.intervals) == {one.name for one in MEASURES}
-    y, p, q = rows.labels, rows.probabilities, rows.other
+    assert rows.other is not None
+    y, p, q = rows.labels, rows.model.probabilities, rows.other.probabilities
     for name, metric in {"auc": roc_auc_score, "log_loss": log_loss, "brier": brier_score_loss}.items():
         first, second, apart = (
             found.measured.intervals[name], found.other.intervals[name], found.differences[name],
@@ -45,7 +46,7 @@ def test_every_interval_holds_its_ends_in_order_and_json_takes_all(true_rows: Ca
 
 def test_a_model_against_itself_does_not_differ(true_rows: Callable[..., Rows]) -> None:
     rows = true_rows(2000)
-    found = evaluate_task("click", replace(rows, other=rows.probabilities), None, SETTINGS)
+    found = evaluate_task("click", replace(rows, other=rows.model), None, SETTINGS)
     differences = [one for one in found.differences.values() if one is not None]
     assert len(differences) > 5
     assert all((one.interval.value, one.p_value) == (0.0, 1.0) for one in differences)
@@ -80,12 +81,14 @@ def test_few_of_many_right_segments_are_called_wrong() -> None:
 
 def test_a_wrong_segment_is_found_and_its_pcoc_measured(true_rows: Callable[..., Rows]) -> None:
     rows = true_rows(20_000, factor=1.5)
-    (report,) = by_fields(rows.labels, rows.probabilities, rows.fields, rows.groups).values()
+    (report,) = by_fields(rows.labels, rows.model.probabilities, rows.fields, rows.groups).values()
     wrong = {one.value: one for one in report.values if one.beyond_noise}
     assert set(wrong) == {"b"}
     held: Interval = wrong["b"].pcoc
     here = rows.fields["place"] == "b"
-    assert held.value == pytest.approx(rows.probabilities[here].sum() / rows.labels[here].sum())
+    assert held.value == pytest.approx(rows.model.probabilities[here].sum() / rows.labels[here].sum())
     assert wrong["b"].adjusted_p_value <= FALSE_DISCOVERY_RATE
-    gaps = [abs((rows.labels - rows.probabilities)[rows.fields["place"] == value].sum()) for value in "abc"]
+    gaps = [
+        abs((rows.labels - rows.model.probabilities)[rows.fields["place"] == value].sum()) for value in "abc"
+    ]
     assert report.ece == pytest.approx(sum(gaps) / 20_000)
