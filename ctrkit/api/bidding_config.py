@@ -37,8 +37,8 @@ class BiddingConfig(Config):
     Attributes:
         strategies: `NAME` or `NAME:key=value,...`; by default the baselines, dual pacing and, with a model,
             Thompson sampling.
-        value_per_click: worth of a click. By default a click is worth p(conversion | click) times the value
-            of a conversion where model and log know both, else it counts 1.
+        value_per_click: worth of a click. By default a click is worth p(conversion | click), of the model or
+            the log's `pcvr`, times the log's `value` of a conversion where both are known, else it counts 1.
         bid_value: what strategies that explore bid on, see `ctrkit.bidding.strategies.ExploringBidding`.
         daily_budget: most that may be spent on a day (UTC); pacing starts afresh with each.
         episode_length: auctions an episode; the budget is then each episode's.

@@ -11,7 +11,7 @@ import polars as pl
 
 from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.model import Model
-from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
+from ctrkit.api.scored_auctions import opened_auctions, scored_auctions, unused_columns
 from ctrkit.bidding import Auctions
 from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.repeats import Kind
@@ -86,6 +86,8 @@ class LogSupply(Supply):
         self.calibrated = self.model is None or bool(self.model.calibrators)
         if self.model is not None and self.model.spec.candidate is not None:
             self.ad_column = self.model.spec.candidate.id
+        unused = unused_columns(self.table, self.model, settings.value_per_click, _unused_by(settings))
+        self.notes = (*unused, *self.notes)
         # Resamples are of whole users where they are known: their auctions go together.
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
         self._plain = self._scored(self.table, file, users=sampled or settings.frequency_cap is not None)
@@ -100,12 +102,27 @@ class LogSupply(Supply):
         return None if self.model is None else self.model.posterior
 
     def history(self, given: str | int) -> Auctions:
-        table, file, _, _ = opened_auctions(str(given), self.model)
+        table, file, _, notes = opened_auctions(str(given), self.model)
+        self.notes += tuple(f"History: {note}" for note in notes if note not in self.notes)
         return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users=False)])
 
     def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Stream:
         value = self._settings.value_per_click
         return list(scored_auctions(table, self.model, value, file, self._on_step, users=users))
+
+
+def _unused_by(settings: BiddingConfig) -> dict[str, str]:
+    """Columns of an auction log on which nothing hangs under these settings, and why."""
+    why = {}
+    if settings.daily_budget is None and settings.episode_length is None:
+        why["episode"] = "the budget is for all auctions; for episodes give episode_length or daily_budget"
+    else:
+        why["episode"] = "episodes are those of the settings"
+    if settings.frequency_cap is None and settings.seeds == 1:
+        why["user_id"] = "there is no frequency cap, and one seed"
+    if len(settings.auction.slot_effects) == 1:
+        why["slot_prices"] = "the exchange sells one slot"
+    return why
 
 
 @dataclass(frozen=True)

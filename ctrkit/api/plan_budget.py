@@ -15,7 +15,7 @@ from pydantic import Field
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
-from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
+from ctrkit.api.scored_auctions import opened_auctions, scored_auctions, unused_columns
 from ctrkit.bidding import budget_plan as planning
 from ctrkit.bidding.auctions import DAY, HOUR
 from ctrkit.bidding.coverage import HOURS, Coverage
@@ -47,6 +47,13 @@ CAMPAIGN_COLUMNS = (
     "candidate_advertiser", "candidate_ad_advertiser",
 )  # fmt: skip
 _ALL = "all"
+# Columns of an auction log that a plan does not use, and why.
+_UNUSED = {
+    **dict.fromkeys(("click", "conversion"), "the plan is of expected values"),
+    "episode": "the plan is for a day",
+    "user_id": "the plan knows no frequency cap",
+    "slot_prices": "the plan buys the best slot",
+}
 # A fitted curve this far from a given point, as a part of its largest value, is told of.
 _MOVED = 1e-6
 _BINDINGS = 12
@@ -317,8 +324,9 @@ def _curves_of_auctions(
 ) -> tuple[list[planning.Line], tuple[str, ...]]:
     """What the log's auctions could have brought on a day, by campaign and hour of the day (UTC)."""
     table, file, scorer, notes = opened_auctions(auctions, model)
-    if scorer is not None:
-        notes += ("Values are those that the model expects, not what was earned.",)
+    source = "the model" if scorer is not None else "the log's pctr"
+    notes += (f"Values are those that {source} expects, not what was earned.",)
+    notes += unused_columns(table, scorer, settings.value_per_click, _UNUSED)
     values = [
         chunk.slots.value for chunk in scored_auctions(table, scorer, settings.value_per_click, file, on_step)
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.api.model import Model, load
 from ctrkit.api.sample_logs import bundled
@@ -15,8 +17,8 @@ from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log
 from ctrkit.bidding.auctions import user_codes
 from ctrkit.errors import DataError
 from ctrkit.policies import padded
-from ctrkit.policies.candidates import Floats
-from ctrkit.schema import CANDIDATE_PREFIX, TRUTH_PREFIX
+from ctrkit.policies.candidates import Floats, candidate_mask
+from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
 from ctrkit.tables import TableLike, name_of
 from ctrkit.training import predict
 from ctrkit.training.loop import OnStep
@@ -36,7 +38,11 @@ def opened_auctions(
     """
     source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
     table = read_auction_log(source)
-    notes: tuple[str, ...] = ()
+    notes = tuple(
+        f"The log has no column '{column.name}' ({column.meaning}), but one '{name}', which is not read as "
+        "such: rename it if it is meant."
+        for name, column in near_misses(AUCTION_LOG, table.columns).items()
+    )
     if auctions is None:
         notes += ("The auctions are the sample that ships with ctrkit.",)
     if model is None and "pctr" not in table.columns:
@@ -64,7 +70,8 @@ def scored_auctions(
 
     Args:
         value_per_click: worth of a click. By default a click is worth p(conversion | click) times the value
-            of a conversion where model and log know both, else it counts 1.
+            of a conversion where both are known, the first from the model or the log's `pcvr`; else it
+            counts 1.
         users: whether the auctions are to know who sees them.
 
     Raises:
@@ -77,14 +84,22 @@ def scored_auctions(
         )  # fmt: skip
     codes = user_codes(table["user_id"]) if users else None
     slots = _slot_prices(table["slot_prices"], file) if "slot_prices" in table.columns else None
+    # As many places for ads in every chunk, however long its own lists are.
+    places = int(table["candidates"].list.len().max() or 0) if "candidates" in table.columns else 1  # type: ignore[arg-type]
     for start in range(0, table.height, _CHUNK):
         rows = table[start : start + _CHUNK]
-        if model is None:
-            scored = auctions_from_log(rows, value_of_click=value_per_click or 1.0)
-        elif "candidates" in table.columns:
-            scored = _of_candidates(rows, model, value_per_click, file)
-        else:
-            scored = _of_single_ads(rows, model, value_per_click)
+        try:
+            if model is None:
+                scored = auctions_from_log(rows, value_of_click=value_per_click)
+            elif "candidates" in table.columns:
+                scored = _of_candidates(rows, model, value_per_click, file, places)
+            else:
+                scored = _of_single_ads(rows, model, value_per_click)
+        except DataError as error:
+            row = None if error.row is None else error.row + start
+            raise DataError(
+                error.problem, file=error.file or file, column=error.column, row=row, mend=error.mend
+            ) from error
         within = slice(start, start + _CHUNK)
         yield replace(
             scored,
@@ -92,6 +107,42 @@ def scored_auctions(
             slot_price=None if slots is None else slots[within],
         )
         on_step(start + rows.height, table.height, "scoring")
+
+
+def unused_columns(
+    table: pl.DataFrame,
+    model: Model | None,
+    value_per_click: float | None,
+    others: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """What is to be said of columns of an auction log that no result hangs on, and why none does.
+
+    Args:
+        others: column -> why what reads the auctions does not use it.
+    """
+    names, why = {*table.columns}, {}
+    if model is not None:
+        why["pctr"] = "the model scores"
+    if model is not None and "candidates" in names:
+        of_each = "outcomes are those of each candidate"
+        why |= {"click": of_each, "conversion": of_each, "value": f"{CANDIDATE_PREFIX}value tells each one's"}
+        why["pcvr"] = "the model scores"
+    elif value_per_click is not None:
+        why |= dict.fromkeys(("value", "pcvr"), "value_per_click says what a click is worth")
+    elif model is not None and len(model.tasks) > 1:
+        why["pcvr"] = "the model scores"
+    else:
+        why |= {} if "pcvr" in names else {"value": "without pcvr nothing tells how often a click brings it"}
+        why |= {} if "value" in names else {"pcvr": "without value nothing tells what a conversion is worth"}
+    why |= others or {}
+    if model is not None:
+        why = {name: reason for name, reason in why.items() if name not in model.spec.features}
+    notes: tuple[str, ...] = ()
+    if {"conversion", "value"} <= names and "value" in why and "conversion" not in why:
+        notes = (f"The log's value counts in what was earned, but not in bids: {why.pop('value')}.",)
+    if said := [f"{name} ({why[name]})" for name in table.columns if name in why]:
+        notes = (f"Columns of the log that are not used: {', '.join(said)}.", *notes)
+    return notes
 
 
 def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
@@ -111,23 +162,44 @@ def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | No
     encoded = model.encode(rows)
     logits, hidden = predict(model.network, encoded)
     probabilities = list(model.probabilities(logits, encoded).values())
-    worth: float | Floats = value_per_click or 1.0
+    worth: float | Floats | None = value_per_click
     if value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()
     return replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden[:, None])
 
 
 def _of_candidates(
-    rows: pl.DataFrame, model: Model, value_per_click: float | None, file: str | None
+    rows: pl.DataFrame, model: Model, value_per_click: float | None, file: str | None, places: int
 ) -> Auctions:
-    """Auctions in which the bidder also chooses the ad; what was not logged of an ad comes from the truth."""
+    """Auctions in which the bidder also chooses the ad; what was not logged of an ad comes from the truth.
+
+    Args:
+        places: K, for so many ads there is room; those without a candidate are worth nothing.
+    """
     scores = model.score_candidates(rows, rows["candidates"], hidden=True, file=file)
-    pctr = np.nan_to_num(scores.probabilities[model.tasks[0]])
-    hidden = np.nan_to_num(scores.hidden) if scores.hidden is not None else None
+    lengths = rows["candidates"].list.len()
+    there = candidate_mask(rows["candidates"])
+
+    def wide(values: NDArray[Any]) -> NDArray[Any]:
+        matrix = np.zeros((rows.height, places, *values.shape[2:]), values.dtype)
+        matrix[:, : there.shape[1]][there] = values[there]
+        return matrix
 
     def listed(name: str) -> Floats | None:
-        return padded(rows[name], fill=0.0) if name in rows.columns else None
+        if name not in rows.columns:
+            return None
+        if (other := rows[name].list.len() != lengths).any():
+            raise DataError(
+                "the list is not as long as the list of candidates",
+                file=file,
+                column=name,
+                row=int(other.arg_max() or 0),
+                mend="Give one value for each candidate",
+            )
+        return wide(padded(rows[name]))
 
+    pctr = wide(scores.probabilities[model.tasks[0]])
+    hidden = None if scores.hidden is None else wide(scores.hidden)
     click = listed("true_click")
     if click is None:
         raise DataError(
@@ -140,7 +212,7 @@ def _of_candidates(
     true_click, true_conversion = listed("true_click_probability"), listed("true_conversion_probability")
     counts_conversions = value_per_click is None and len(model.tasks) > 1 and value is not None
     if counts_conversions and value is not None:
-        worth = np.nan_to_num(scores.probabilities[model.tasks[1]]) * value
+        worth = wide(scores.probabilities[model.tasks[1]]) * value
         truth = (
             None if true_click is None or true_conversion is None else true_click * true_conversion * value
         )

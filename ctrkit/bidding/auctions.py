@@ -178,15 +178,16 @@ def read_auction_log(source: TableLike) -> pl.DataFrame:
     if raw.height == 0:
         raise DataError("the table has no rows", file=file, mend="Give a table with at least one row")
     table = AUCTION_LOG.apply(raw, file)
-    if "pctr" in table.columns and (table["pctr"] > 1).any():
-        row = int(np.argmax(table["pctr"].to_numpy() > 1))
-        raise DataError(
-            f"{table['pctr'][row]:g} is above 1 and no probability",
-            file=file,
-            column="pctr",
-            row=row,
-            mend="Give probabilities, neither logits nor percent",
-        )
+    for name in ("pctr", "pcvr"):
+        if name in table.columns and (table[name] > 1).any():
+            row = int(np.argmax(table[name].to_numpy() > 1))
+            raise DataError(
+                f"{table[name][row]:.9g} is above 1 and no probability",
+                file=file,
+                column=name,
+                row=row,
+                mend="Give probabilities, neither logits nor percent",
+            )
     if "timestamp" in table.columns and (back := np.diff(table["timestamp"].to_numpy()) < 0).any():
         raise DataError(
             "the time goes back",
@@ -208,13 +209,16 @@ def read_auction_log(source: TableLike) -> pl.DataFrame:
 
 
 def auctions_from_log(
-    table: pl.DataFrame, click_probability: Floats | None = None, value_of_click: float | Floats = 1.0
+    table: pl.DataFrame,
+    click_probability: Floats | None = None,
+    value_of_click: float | Floats | None = None,
 ) -> Auctions:
     """A plain replay, one ad an auction (K = 1), of a log that `read_auction_log` checked.
 
     Args:
         click_probability: [n], a model's calibrated pCTR; by default the log's `pctr`.
-        value_of_click: what a click brings, for all rows or [n]; 1 counts clicks.
+        value_of_click: what a click brings, for all rows or [n]; by default the log's `pcvr` times its
+            `value` where it has both, else 1, which counts clicks.
 
     Raises:
         DataError: when there is neither a `pctr` column nor a model's prediction.
@@ -233,7 +237,9 @@ def auctions_from_log(
         return None if values is None else values[:, None]
 
     pctr = table["pctr"].to_numpy() if click_probability is None else click_probability
-    conversion, value = column("conversion"), column("value")
+    conversion, value, pcvr = column("conversion"), column("value"), column("pcvr")
+    if value_of_click is None:
+        value_of_click = 1.0 if value is None or pcvr is None else pcvr * value
     return Auctions(
         market_price=table["market_price"].to_numpy().astype(np.float64),
         click_probability=np.asarray(pctr, np.float64)[:, None],

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.bidding.auctions import Auctions, joined
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, DataError
 
 Indices: TypeAlias = NDArray[np.intp]
 
@@ -120,6 +120,7 @@ def cut(
     waiting: deque[Auctions] = deque()
     worth = np.empty(0, np.intp)  # places in the stream
     index = received = gone = left = met = 0  # gone: auctions that were given out, met: of those in `worth`
+    ads: int | None = None
     episode, opens = -1, False
 
     def take(n: int) -> Tick:
@@ -139,6 +140,13 @@ def cut(
 
     for chunk in chunks:
         chunk.check(first_row=received)
+        ads = chunk.click_probability.shape[1] if ads is None else ads
+        if chunk.click_probability.shape[1] != ads:
+            raise DataError(
+                f"one chunk has places for {ads} ads, and another for {chunk.click_probability.shape[1]}",
+                column="click_probability",
+                mend="Fill up the shorter lists with ads of probability 0",
+            )
         worth, met = np.concatenate([worth[met:], received + np.flatnonzero(chunk.worth_bidding)]), 0
         received += len(chunk)
         if len(chunk):

@@ -112,6 +112,13 @@ AUCTION_LOG = LogSchema(
         Column("conversion", "binary", "whether the click converted"),
         Column("value", "number", "the value of a conversion", low=0.0),
         Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
+        Column(
+            "pcvr",
+            "number",
+            "the predicted probability of a conversion, given a click",
+            ("pCVR", "predicted_cvr"),
+            low=0.0,
+        ),
         Column("candidates", "ids", "the ads that could fill the slot"),
         Column("user_id", "id", "who sees the impression, for frequency caps", ("cluster_id",)),
         Column(

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log
+from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log, simulate
 from ctrkit.bidding.auctions import joined, user_codes
 from ctrkit.errors import DataError
 
@@ -153,3 +153,9 @@ def test_a_missing_user_is_named() -> None:
     with pytest.raises(DataError, match="missing") as error:
         user_codes(pl.Series("user_id", ["a", None, "b", None]))
     assert (error.value.column, error.value.row) == ("user_id", 1)
+
+
+def test_chunks_with_places_for_other_numbers_of_ads_are_refused() -> None:
+    chunks = [Auctions(np.ones(30), np.full((30, ads), 0.5), np.ones((30, ads))) for ads in (2, 3)]
+    with pytest.raises(DataError, match="one chunk has places for 2 ads, and another for 3"):
+        simulate(chunks, ["dual"], 5.0)
