@@ -55,6 +55,7 @@ NOTES = (
     "The intervals are those of a policy that draws its bid from the kernel around the new one; how far its "
     "value lies from the new policy's own they leave out.",
 )
+PREDICTED = "Not used: context_columns, as the log has q_logged and q_policy, and no model is fitted."
 NO_ENDS = (
     "The least and the largest bid that the logging policy draws are not given: near them the kernel loses "
     "mass, kernel-ips is too low there, and intervals are normal ones."
@@ -168,6 +169,7 @@ def evaluate_bids(
             *log.notes,
             *NOTES,
             *(() if bid_range else (NO_ENDS,)),
+            *((PREDICTED,) if context_columns and _predicted(log) else ()),
             f"Bandwidths, {how}: {told}.",
         ),
         bandwidths=bandwidths,
@@ -234,6 +236,11 @@ def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, f
         raise log.refused(name, row, problem, "Widen the range or mend the value")
 
 
+def _predicted(log: BidLog) -> bool:
+    """Whether the log has a model's predictions itself."""
+    return {"q_logged", "q_policy"} <= set(log.table.columns)
+
+
 def _predictions(
     log: BidLog, policy: Floats, columns: Sequence[str], folds: int, seed: int
 ) -> tuple[Floats, Floats]:
@@ -242,12 +249,7 @@ def _predictions(
     Chernozhukov et al., Double/Debiased Machine Learning, 2018: no row is predicted by trees that have seen
     its user.
     """
-    if {"q_logged", "q_policy"} <= set(log.table.columns):
-        if columns:
-            raise ConfigError(
-                f"context_columns ({', '.join(columns)}) are given, and the log has predictions already",
-                mend="Leave out context_columns, or the columns q_logged and q_policy",
-            )
+    if _predicted(log):
         return log.table["q_logged"].to_numpy(), log.table["q_policy"].to_numpy()
     context = [_encoded(log, name) for name in columns]
     unit = log.users if log.users is not None else np.arange(len(log))

@@ -242,8 +242,9 @@ def _left_out(plan: Plan, policies: Sequence[PolicyEvaluation]) -> Iterator[str]
         missing.append(f"those by {plan.action_feature}")
     if columns and missing:
         yield (
-            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}: a column has the "
-            "policy's probability of the logged action alone, and they need those of all candidates."
+            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}: those with a reward "
+            "model need a policy's probabilities of all candidates, as do modelled weights, and a column of "
+            "probabilities has none."
         )
     if plan.interval == AUTO:
         return

@@ -492,7 +492,9 @@ def test_every_estimator_tells_the_truth_of_a_thinned_log() -> None:
             continue
         assert one.interval.low <= truth <= one.interval.high, one
     assert (
-        found.logging.interval.low <= np.mean(table(20_000, 8, 0.15)["reward"]) <= found.logging.interval.high
+        found.logging.interval.low
+        <= float(table(20_000, 8, 0.15)["reward"].mean())
+        <= found.logging.interval.high
     )
     assert first.diagnostics.rows == pytest.approx(20_000, rel=0.03)
     assert audit(log).severity != "error"
