@@ -21,9 +21,11 @@ from ctrkit.cli import (
     summary,
     train,
 )
+from ctrkit.cli.groups import Commands, LogsOrCommand
 
 app = typer.Typer(
     name="ctrkit",
+    cls=Commands,
     help="From ad logs to ad decisions: train, calibrate, evaluate policies offline, bid.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,8 +35,8 @@ app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
-# Bare it evaluates a policy, as it always has; its sub-command looks at the log alone.
-_ope = typer.Typer(invoke_without_command=True)
+# `ctrkit ope LOG` evaluates a policy; its sub-command looks at the log alone.
+_ope = typer.Typer(cls=LogsOrCommand, invoke_without_command=True, subcommand_metavar="[LOG]... | check")
 _ope.callback()(ope.ope)
 _ope.command("check")(ope_check.check)
 app.add_typer(_ope, name="ope")

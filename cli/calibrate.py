@@ -59,4 +59,7 @@ def calibrate(
         common.Output(json, quiet, debug),
         work,
         where=f"model: {save or model}   report: {out / 'report.html'}",
+        tables=(data,),
+        models=(model,),
+        config=config,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from ctrkit.errors import InputError, RunError
+from ctrkit.errors import InputError, Kind, RunError, is_glob, missing
 from ctrkit.names import visible
 
 if TYPE_CHECKING:
@@ -70,14 +71,34 @@ def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
     return [*(given or []), *(f"{key}={value}" for key, value in chosen.items())]
 
 
-def execute(output: Output, work: Callable[[Progress], Result], where: str | None = None) -> None:
+def execute(
+    output: Output,
+    work: Callable[[Progress], Result],
+    where: str | None = None,
+    *,
+    tables: Iterable[str | Path | None] = (),
+    models: Iterable[str | Path | None] = (),
+    config: Path | None = None,
+) -> None:
     """Run a command's work and print its result; errors become one clear message and an exit code.
 
     Args:
         work: takes a progress callback and returns the result.
         where: a last line for people: what lies where.
+        tables, models, config: paths that the work reads, to tell of a missing one before the libraries are
+            loaded, which takes seconds. Globs, and names of configs that ship with ctrkit, are left to the
+            work.
     """
     with _errors(output):
+        read: dict[Kind, Iterable[str | Path | None]] = {
+            "table": tables,
+            "model": models,
+            "config": (config,),
+        }
+        for kind, paths in read.items():
+            for path in paths:
+                if path is not None and Path(path).suffix and not os.path.exists(path) and not is_glob(path):
+                    raise missing(kind, path)
         with _progress(output) as progress:
             result = work(progress)
         if output.json:
@@ -93,7 +114,7 @@ def _print(console: Console, result: Result, where: str | None) -> None:
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="dim")
         for index, name in enumerate(table.header):
-            drawn.add_column(name, justify="right" if index else "left", no_wrap=True)
+            drawn.add_column(name, justify="right" if index else "left", overflow="fold")
         for row in table.rows:
             drawn.add_row(*row)
         console.print(drawn)
@@ -141,12 +162,16 @@ def _errors(output: Output) -> Iterator[None]:
         except KeyboardInterrupt:
             tell("stopped")
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # whoever read the output, `head` say, has seen enough: typer ends quietly
+            raise
         except Exception as error:
             if output.debug:
                 raise
-            if isinstance(error, (InputError, RunError)):
-                tell(f"error: {error}")
-            else:
-                name = type(error).__name__
-                tell(f"error: {name}: {error} (run again with --debug for the traceback)")
+            text = str(error)
+            if not isinstance(error, (InputError, RunError)):
+                text = f"{type(error).__name__}: {error} (run again with --debug for the traceback)"
+            tell(f"error: {text}")
+            if output.json:
+                parts = error.parts() if isinstance(error, InputError) else {}
+                typer.echo(json_text.dumps({"error": text, **parts}))
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None

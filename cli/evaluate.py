@@ -51,7 +51,14 @@ def evaluate(
         broken.extend(outcome.reason for outcome in result.broken)
         return result
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"report: {out / 'report.html'}",
+        tables=(data,),
+        models=(model, against),
+        config=config,
+    )
     if gate and broken:
         for reason in broken:
             common.tell(f"gate broken: {reason}")

@@ -54,4 +54,11 @@ def explain(
             model, data, rows=row or (), config=config, overrides=settings, out=out, on_step=progress
         )
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"report: {out / 'report.html'}",
+        tables=(data,),
+        models=(model,),
+        config=config,
+    )

@@ -48,5 +48,10 @@ def learn_policy(
         )
 
     common.execute(
-        common.Output(json, quiet, debug), work, where=f"policy: {model}   report: {out / 'report.html'}"
+        common.Output(json, quiet, debug),
+        work,
+        where=f"policy: {model}   report: {out / 'report.html'}",
+        tables=logs or (),
+        models=(policy,),
+        config=config,
     )

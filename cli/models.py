@@ -30,4 +30,4 @@ def models(
 
         return ctrkit.list_models(config, data, overrides=overrides or ())
 
-    common.execute(common.Output(json, quiet, debug), work)
+    common.execute(common.Output(json, quiet, debug), work, tables=(data,), config=config)

@@ -17,7 +17,10 @@ def ope(
     context: typer.Context,
     logs: Annotated[
         list[str] | None,
-        typer.Option(help="Bandit log of any known format, or a glob; repeatable. Else the sample."),
+        typer.Option(
+            help="Bandit log of any known format, or a glob; repeatable, and the option's name may be left"
+            " out. Else the sample."
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -34,7 +37,7 @@ def ope(
     interval: Annotated[
         str | None, typer.Option(help="Kind of intervals: cressie-read, normal, betting and more.")
     ] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of the intervals; 0.95.")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Confidence level of all intervals; 0.95.")] = None,
     cluster_by: Annotated[
         str | None, typer.Option(help="Column whose values are independent, or row. Else the user.")
     ] = None,
@@ -84,4 +87,11 @@ def ope(
             on_step=progress,
         )
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"report: {out / 'report.html'}",
+        tables=logs or (),
+        models=[one for one in policy or () if one.endswith(".pt")],
+        config=config,
+    )

@@ -17,6 +17,9 @@ def check(
     logs: Annotated[
         list[str] | None, typer.Argument(help="Files and globs, together one log; else the sample.")
     ] = None,
+    named: Annotated[
+        list[str] | None, typer.Option("--logs", help="The same, by name, as in `ctrkit ope --logs`.")
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(help="table, obp, open-bandit, dsjson or criteo; else told by the content."),
@@ -30,18 +33,28 @@ def check(
 ) -> None:
     """Audit a log by itself: propensities, support, drift, duplicates. Exit 1 where it is not fit for use."""
     failed = False
+    files = [*(logs or ()), *(named or ())]
 
     def work(progress: common.Progress) -> LogCheck:
         nonlocal failed
         import ctrkit
 
-        named = logs[0] if logs is not None and len(logs) == 1 else logs
         result = ctrkit.check_log(
-            named or None, format=format, config=config, overrides=overrides or [], out=out
+            (files[0] if len(files) == 1 else files) or None,
+            format=format,
+            config=config,
+            overrides=overrides or [],
+            out=out,
         )
         failed = result.failed
         return result
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"report: {out / 'report.html'}",
+        tables=files,
+        config=config,
+    )
     if failed:
         raise typer.Exit(1)

@@ -77,7 +77,14 @@ def plan_budget(
             on_step=progress,
         )
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"plan: {out / 'plan.csv'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"plan: {out / 'plan.csv'}",
+        tables=(curves, *(auctions or ())),
+        models=(model,),
+        config=config,
+    )
 
 
 def _amounts(option: str, given: list[str] | None) -> dict[str, float] | None:

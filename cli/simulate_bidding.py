@@ -177,4 +177,11 @@ def simulate_bidding(
             on_step=progress,
         )  # fmt: skip
 
-    common.execute(common.Output(json, quiet, debug), work, where=f"report: {out / 'report.html'}")
+    common.execute(
+        common.Output(json, quiet, debug),
+        work,
+        where=f"report: {out / 'report.html'}",
+        tables=(replay, history),
+        models=(model,),
+        config=config,
+    )

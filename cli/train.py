@@ -35,5 +35,9 @@ def train(
         return ctrkit.train(config, data, model=model, out=out, overrides=settings, on_step=progress)
 
     common.execute(
-        common.Output(json, quiet, debug), work, where=f"model: {model}   report: {out / 'report.html'}"
+        common.Output(json, quiet, debug),
+        work,
+        where=f"model: {model}   report: {out / 'report.html'}",
+        tables=(data,),
+        config=config,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctrkit.errors import ArtifactError
+from ctrkit.errors import ArtifactError, missing
 from ctrkit.file_kinds import RUNS_CODE, TORCH, FileKind, file_kind
 from ctrkit.tables import atomic_path
 
@@ -76,7 +76,7 @@ class Artifact:
         """
         file = Path(path)
         if not file.exists():
-            raise ArtifactError("no such model file", file=path, mend="Train one with `ctrkit train`")
+            raise missing("model", path)
         kind = file_kind(file)
         if kind is not TORCH:
             raise _another(file, kind)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ctrkit.errors import ConfigError, nearest
+from ctrkit.errors import ConfigError, missing, nearest
 
 
 class Config(BaseModel):
@@ -27,7 +27,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping in a YAML file."""
     file = Path(path)
     if not file.is_file():
-        raise ConfigError("no such config file", file=path, mend="Check the path")
+        raise missing("config", path)
     try:
         content = _load(file.read_text(encoding="utf-8"))
     except OSError as error:

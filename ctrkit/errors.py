@@ -14,6 +14,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Literal, TypeAlias
+
+# What a file may be there to hold.
+Kind: TypeAlias = Literal["table", "model", "config"]
 
 
 class CtrkitError(Exception):
@@ -57,6 +61,14 @@ class InputError(CtrkitError):
         ]
         message = f"{', '.join(place)}: {problem}." if place else f"{problem}."
         super().__init__(f"{message} {mend}." if mend else message)
+
+    def parts(self) -> dict[str, str | int]:
+        """What is known of the fault, for machines."""
+        known = {
+            "problem": self.problem, "file": self.file, "column": self.column, "row": self.row,
+            "mend": self.mend,
+        }  # fmt: skip
+        return {name: value for name, value in known.items() if value is not None}
 
     def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
         # An exception is copied, to another process say, by its one message; this one has parts.
@@ -118,3 +130,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"
+
+
+def missing(kind: Kind, file: str | os.PathLike[str]) -> InputError:
+    """The error for a file that is not there, by what it was to hold."""
+    if kind == "table":
+        return DataError(
+            "no such file", file=file, mend="Check the path, or make sample logs with `ctrkit sample-logs`"
+        )
+    if kind == "model":
+        return ArtifactError("no such model file", file=file, mend="Train one with `ctrkit train`")
+    return ConfigError("no such config file", file=file, mend="Check the path")
+
+
+def is_glob(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a pattern for several files."""
+    return any(sign in os.fspath(path) for sign in "*?[")

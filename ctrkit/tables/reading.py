@@ -11,12 +11,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, is_glob, missing
 
 # A table as a user may hand it over: a path, a glob, a list of them, or a pandas, Polars or Arrow frame.
 TableLike: TypeAlias = Any
 
-_WILD = "*?["
 _JSON_LINES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
 
@@ -84,7 +83,7 @@ def files_of(source: TableLike) -> list[Path] | None:
     if not isinstance(source, (str, os.PathLike)):
         return None
     name = os.fspath(source)
-    if not any(sign in name for sign in _WILD) or os.path.exists(name):
+    if not is_glob(name) or os.path.exists(name):
         return [Path(name)]
     found = sorted(path for path in glob(name, recursive=True) if not os.path.isdir(path))
     if not found:
@@ -147,9 +146,7 @@ def _meet(one: pl.DataType, other: pl.DataType) -> bool:
 
 def _read_file(path: Path) -> pl.DataFrame:
     if not path.exists():
-        raise DataError(
-            "no such file", file=path, mend="Check the path, or make sample logs with `ctrkit sample-logs`"
-        )
+        raise missing("table", path)
     if path.is_dir():
         raise DataError("this is a folder, not a table", file=path, mend="Name one parquet or CSV file")
     if path.stat().st_size == 0:

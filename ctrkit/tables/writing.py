@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from ctrkit.errors import ConfigError, RunError
+from ctrkit.errors import ConfigError, CtrkitError, RunError
 
 # Ends the names of files that are being written.
 _PART = ".part"
@@ -52,8 +52,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        raise unwritable(target, error) from error
+    except CtrkitError:
+        raise
+    except Exception as error:
+        # Libraries that write files have errors of their own for a full disk: the disk itself is asked.
+        refusal = error if isinstance(error, OSError) else _refusal(handle)
+        if refusal is None:
+            raise
+        raise unwritable(target, refusal) from error
     finally:
         os.close(handle)
         temporary.unlink(missing_ok=True)
@@ -95,6 +101,17 @@ def _new_part(target: Path) -> tuple[int, Path]:
         if os.path.exists(name):
             return handle, Path(name)
         os.close(handle)  # taken for a leftover before it was locked
+
+
+def _refusal(handle: int) -> OSError | None:
+    """What the operating system says when an open file, soon to be removed, is made larger."""
+    try:
+        os.lseek(handle, 0, os.SEEK_END)
+        for _ in range(16):
+            os.write(handle, bytes(2**16))
+    except OSError as error:
+        return error
+    return None
 
 
 def _remove_leftovers(target: Path) -> None:

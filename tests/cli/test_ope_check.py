@@ -58,7 +58,7 @@ def test_an_error_exits_with_1_after_the_report_is_written(logs: Path, tmp_path:
     [
         (("none.parquet",), "no such file"),
         (("none*.parquet",), "no file matches"),
-        (("x.txt", "--format", "dsjsn"), "Did you mean 'dsjson'"),
+        (("x*.txt", "--format", "dsjsn"), "Did you mean 'dsjson'"),
     ],
 )
 def test_what_cannot_be_read_exits_with_2_and_writes_nothing(

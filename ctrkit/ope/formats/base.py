@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, missing
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 def check_file(path: Path) -> None:
     """Refuse a path where there is no file or an empty one."""
-    if not path.is_file():
-        raise DataError(
-            "this is a folder, not a log" if path.is_dir() else "no such file",
-            file=path,
-            mend=f"Name its files, '{path}/*' say" if path.is_dir() else "Check the path",
-        )
+    if not path.exists():
+        raise missing("table", path)
+    if path.is_dir():
+        raise DataError("this is a folder, not a log", file=path, mend=f"Name its files, '{path}/*' say")
     if path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, mend="Write the log again")
 

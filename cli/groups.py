@@ -1,0 +1,52 @@
+"""How groups of commands read a command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+_JSON = "ctrkit.json"
+
+
+class Commands(TyperGroup):
+    """All commands: with `--json` an error in the command line itself is one JSON object as well."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup`."""
+        ctx.meta[_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `TyperGroup`."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            told = getattr(
+                error, "format_message", None
+            )  # errors of the command line have it, whoever's they are
+            if told is not None and ctx.meta[_JSON]:
+                typer.echo(json.dumps({"error": told()}))
+            raise
+
+
+class LogsOrCommand(TyperGroup):
+    """A command that takes logs, with commands below it: a word that is none of them names a log."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup`."""
+        if args and args[0] in self.commands:
+            return super().parse_args(ctx, args)
+        flags = {name for one in self.get_params(ctx) if getattr(one, "is_flag", False) for name in one.opts}
+        named: list[str] = []
+        rest = iter(args)
+        for text in rest:
+            if not text.startswith("-"):
+                named += ["--logs", text]
+            elif text in flags or "=" in text:
+                named.append(text)
+            else:
+                named += [text, *[value for value in [next(rest, None)] if value is not None]]
+        return super().parse_args(ctx, named)
