@@ -65,8 +65,8 @@ class InputError(CtrkitError):
     def parts(self) -> dict[str, str | int]:
         """What is known of the fault, for machines."""
         known = {
-            "problem": self.problem, "file": self.file, "column": self.column, "row": self.row,
-            "mend": self.mend,
+            "problem": self.problem, "file": self.file, "column": self.column, "argument": self.argument,
+            "row": self.row, "mend": self.mend,
         }  # fmt: skip
         return {name: value for name, value in known.items() if value is not None}
 

@@ -76,9 +76,9 @@ def ope(folder: Path, log: pl.DataFrame, *arguments: str, policy: str | None = "
 def complaint(said: Said, folder: Path) -> str:
     """The one message of a refused input, after checking that nothing was written."""
     assert said.code == 2, said.told
-    assert said.content == {}
     assert "Traceback" not in said.told
     (line,) = (line for line in said.told.splitlines() if line.startswith("error: "))
+    assert said.content["error"] == line.removeprefix("error: ")
     assert re.search(r"\. [A-Z].*\.$", line), f"no mend: {line}"
     assert [path.name for path in folder.iterdir()] == ["log.parquet"]
     return line
