@@ -35,13 +35,18 @@ class Notes(list[str]):
             return None
 
 
-def check_sample_spec(spec: FeatureSpec, table: pl.DataFrame, file: str | None) -> str:
+def check_sample_columns(
+    spec: FeatureSpec, sample: FeatureSpec, table: pl.DataFrame, file: str | None
+) -> str:
     """What to tell of a table that came without a config, and is read by that of the sample logs.
 
+    Args:
+        spec: that of the sample logs with what was set otherwise. sample: theirs as it is.
+
     Raises:
-        DataError: the table lacks a column of the sample logs.
+        DataError: the table lacks a column of the sample logs; one that was set is looked for elsewhere.
     """
-    for name in spec.columns:
+    for name in (one for one in spec.columns if one in sample.columns):
         if name not in table.columns:
             raise DataError(
                 "no config says what the columns of this table mean, and by the sample's config it lacks this"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
-from ctrkit.api.before_training import Notes, check_labels, check_sample_spec
+from ctrkit.api.before_training import Notes, check_labels, check_sample_columns
 from ctrkit.api.model import load
 from ctrkit.api.profile import training_profile
 from ctrkit.api.results import Result
@@ -199,7 +199,8 @@ def train(
     table, file = read_training_table(settings, data)
     notes = Notes()
     if config is None and data is not None:
-        notes.append(check_sample_spec(settings.features, table, file))
+        sample = load_train_config(None).features
+        notes.append(check_sample_columns(settings.features, sample, table, file))
     require_columns(table, settings.features.columns, file)
     split = split_rows(settings.features, settings.split, table, settings.seed, file)
     if (ties := split.note(settings.split)) is not None:
