@@ -51,6 +51,9 @@ def ope(
         str | None, typer.Option(help="What actions share, for MIPS and OffCEM.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="local, or ray for a cluster.")] = None,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Leave out and count broken lines of JSON lines, DSJSON.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -82,6 +85,7 @@ def ope(
                 outcomes=outcome,
                 action_feature=action_feature,
                 engine=engine,
+                skip_bad_lines=skip_bad_lines or None,
             ),
             out=out,
             on_step=progress,

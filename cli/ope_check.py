@@ -24,6 +24,9 @@ def check(
         str | None,
         typer.Option(help="table, obp, open-bandit, dsjson or criteo; else told by the content."),
     ] = None,
+    skip_bad_lines: Annotated[
+        bool, typer.Option("--skip-bad-lines", help="Leave out and count broken lines of JSON lines, DSJSON.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope-check"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -43,7 +46,7 @@ def check(
             (files[0] if len(files) == 1 else files) or None,
             format=format,
             config=config,
-            overrides=overrides or [],
+            overrides=common.overrides_of(overrides, skip_bad_lines=skip_bad_lines or None),
             out=out,
         )
         failed = result.failed

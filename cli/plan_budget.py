@@ -27,6 +27,10 @@ def plan_budget(
     campaign: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The log's column that tells campaigns apart.")
     ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Whose hours, such as Europe/Berlin; else the log's own, or UTC."),
+    ] = None,
     minimum: Annotated[
         list[str] | None, typer.Option(metavar="CAMPAIGN=AMOUNT", help="Spend at least this; repeatable.")
     ] = None,
@@ -59,6 +63,7 @@ def plan_budget(
         settings = common.overrides_of(
             overrides,
             campaign=campaign,
+            time_zone=time_zone,
             minimum=_amounts("minimum", minimum),
             maximum=_amounts("maximum", maximum),
             minimum_share=_amounts("minimum-share", minimum_share),

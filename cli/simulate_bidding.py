@@ -66,7 +66,15 @@ def simulate_bidding(
         ),
     ] = None,
     daily_budget: Annotated[
-        float | None, typer.Option(help="Most that a day may cost (UTC).", rich_help_panel=_CAMPAIGN)
+        float | None, typer.Option(help="Most that a day may cost.", rich_help_panel=_CAMPAIGN)
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            help="Whose days and hours, such as Europe/Berlin; else the log's own, or UTC.",
+            rich_help_panel=_CAMPAIGN,
+        ),
     ] = None,
     episode_length: Annotated[
         int | None,
@@ -162,6 +170,7 @@ def simulate_bidding(
             miscalibration=miscalibration,
             history=history,
             daily_budget=daily_budget,
+            time_zone=time_zone,
             episode_length=episode_length,
             pacing=pacing,
             max_bid=max_bid,

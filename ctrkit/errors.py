@@ -11,13 +11,44 @@ CtrkitError
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 # What a file may be there to hold.
 Kind: TypeAlias = Literal["table", "model", "config"]
+
+
+class TableName(str):
+    """The name of a table in messages, which knows in which file each of its rows lies.
+
+    Given as the `file` of an error, it names the file and the row in it rather than the table.
+    """
+
+    files: tuple[str, ...]
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, files: Sequence[str], starts: Sequence[int]) -> TableName:
+        """A table's name, its files, and the number in the table of the first row of each, rising."""
+        made = cls(name)
+        made.files, made.starts = tuple(files), tuple(starts)
+        return made
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The file of a row of the table, and its number there."""
+        part = bisect_right(self.starts, row) - 1
+        return self.files[part], row - self.starts[part]
+
+    def after(self, rows: int) -> TableName:
+        """The name for the rest of the table, from a row on: its first row is row 0 there."""
+        return TableName.of(str(self), self.files, [start - rows for start in self.starts])
+
+
+class DataWarning(UserWarning):
+    """What was read is sound and unlike what a model was trained on: its predictions say little."""
 
 
 class CtrkitError(Exception):
@@ -46,6 +77,8 @@ class InputError(CtrkitError):
         mend: str | None = None,
         argument: str | None = None,
     ) -> None:
+        if isinstance(file, TableName) and row is not None:
+            file, row = file.place(row)
         self.problem, self.column, self.row, self.mend = problem, column, row, mend
         self.argument = argument
         self.file = os.fspath(file) if file is not None else None

@@ -16,7 +16,6 @@ from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import ClosedSchema, Column
-from ctrkit.tables import read_table
 
 _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
@@ -102,7 +101,7 @@ def spend_plan(settings: BiddingConfig, stream: Stream) -> SpendPlan | None:
         raise ConfigError(
             "a plan by hour is for days, and episodes are of a fixed length", mend="Leave episode_length out"
         )
-    table = PLAN.apply(read_table(settings.pacing), settings.pacing)
+    table, _ = PLAN.read(settings.pacing)
     if (again := table["hour"].is_duplicated()).any():
         raise DataError(
             f"hour {table['hour'].filter(again)[0]} is given twice",

@@ -40,7 +40,9 @@ class BiddingConfig(Config):
         value_per_click: worth of a click. By default a click is worth p(conversion | click), of the model or
             the log's `pcvr`, times the log's `value` of a conversion where both are known, else it counts 1.
         bid_value: what strategies that explore bid on, see `ctrkit.bidding.strategies.ExploringBidding`.
-        daily_budget: most that may be spent on a day (UTC); pacing starts afresh with each.
+        daily_budget: most that may be spent on a day; pacing starts afresh with each.
+        time_zone: whose days and hours are meant, such as `Europe/Berlin`; by default those of the log's
+            timestamps, which are UTC where they do not tell.
         episode_length: auctions an episode; the budget is then each episode's.
         max_bid: no bid goes above it. integer_bids: whether bids are rounded down to whole units of money.
         frequency_cap: how often one user may be shown the ads: `3` in all, or `3/hour`, `3/day`, `3/week`.
@@ -65,6 +67,7 @@ class BiddingConfig(Config):
     value_per_click: float | None = Field(default=None, gt=0.0)
     bid_value: Literal["slot", "mean", "sample", "ucb"] | None = None
     daily_budget: float | None = Field(default=None, gt=0.0)
+    time_zone: str | None = None
     episode_length: int | None = Field(default=None, ge=1)
     max_bid: float | None = Field(default=None, gt=0.0)
     integer_bids: bool = False

@@ -81,7 +81,7 @@ class LogSupply(Supply):
         settings: BiddingConfig,
         on_step: OnStep,
     ) -> None:
-        self.table, file, self.model, self.notes = opened_auctions(auctions, model)
+        self.table, file, self.model, self.notes = opened_auctions(auctions, model, settings.time_zone)
         self._settings, self._on_step = settings, on_step
         self.calibrated = self.model is None or bool(self.model.calibrators)
         if self.model is not None and self.model.spec.candidate is not None:
@@ -102,7 +102,7 @@ class LogSupply(Supply):
         return None if self.model is None else self.model.posterior
 
     def history(self, given: str | int) -> Auctions:
-        table, file, _, notes = opened_auctions(str(given), self.model)
+        table, file, _, notes = opened_auctions(str(given), self.model, self._settings.time_zone)
         self.notes += tuple(f"History: {note}" for note in notes if note not in self.notes)
         return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users=False)])
 
@@ -178,6 +178,10 @@ def open_supply(
         raise ConfigError(
             "what a click is worth is set by the made-up market itself, and value_per_click is given too",
             mend=f"Give --market value={settings.value_per_click:g}",
+        )
+    if settings.time_zone is not None:
+        raise ConfigError(
+            "a made-up market has a clock of its own, and a time_zone is given too", mend="Leave it out"
         )
     made_up = parse_market(market)
     return MarketSupply(replace(made_up, seed=made_up.seed + settings.seed))

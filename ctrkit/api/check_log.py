@@ -32,10 +32,12 @@ class CheckConfig(Config):
     Attributes:
         false_discovery_rate: of the actions that are called miscalibrated, the share that is so by chance.
         bins: spans of time that are compared, at most.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
     """
 
     false_discovery_rate: float = Field(default=0.01, gt=0.0, lt=1.0)
     bins: int = Field(default=20, ge=2)
+    skip_bad_lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def check_log(
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     found = audit_source(
-        source, format, false_discovery_rate=settings.false_discovery_rate, bins=settings.bins
+        source,
+        format,
+        false_discovery_rate=settings.false_discovery_rate,
+        bins=settings.bins,
+        skip_bad_lines=settings.skip_bad_lines,
     )
     result = LogCheck(found, notes)
     write_run(out, "ope check", {**settings.model_dump(mode="json"), "format": format}, result)

@@ -40,6 +40,7 @@ class BidsConfig(Config):
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
         folds: of the reward model's cross-fitting.
         cluster_by: the column whose values are independent of one another, or `row`; by default the user.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
     """
 
     bid_range: tuple[float, float] | None = None
@@ -50,6 +51,7 @@ class BidsConfig(Config):
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     folds: int = Field(default=3, ge=2)
     cluster_by: str | None = None
+    skip_bad_lines: bool = False
     seed: int = Field(default=0, ge=0)
 
 
@@ -125,9 +127,9 @@ def evaluate_bids(
             "the log is one of bids, and a policy chooses among candidates",
             mend="Name the column with the new policy's bids by --target-column",
         )
-    log = read_bid_log(logs, cluster_by=settings.cluster_by)
+    log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)
     evaluation = bid_evaluation.evaluate_bids(
-        log, target_column or TARGET.name, **settings.model_dump(exclude={"cluster_by"})
+        log, target_column or TARGET.name, **settings.model_dump(exclude={"cluster_by", "skip_bad_lines"})
     )
     result = BidsValue(evaluation, ())
     write_run(out, "ope", settings.model_dump(mode="json"), result)

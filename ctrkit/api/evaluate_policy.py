@@ -55,6 +55,7 @@ class OpeConfig(Config):
         outcomes: reward columns such as click, conversion, value and cost, to estimate with their ratios.
         action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
         engine: `local`, or `ray` for a cluster.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
     """
 
     policy: PolicyConfig | None = None
@@ -70,6 +71,7 @@ class OpeConfig(Config):
     outcomes: tuple[str, ...] = ()
     action_feature: str | None = None
     engine: Literal["local", "ray"] = "local"
+    skip_bad_lines: bool = False
     seed: int = Field(default=0, ge=0)
 
 
@@ -141,7 +143,11 @@ def evaluate_policy(
     targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
     apart = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
     parts = log_parts(
-        source, cluster_by=settings.cluster_by, context_columns=settings.context_columns, apart=apart
+        source,
+        cluster_by=settings.cluster_by,
+        context_columns=settings.context_columns,
+        apart=apart,
+        skip_bad_lines=settings.skip_bad_lines,
     )
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if policy is None:
@@ -153,6 +159,7 @@ def evaluate_policy(
     if isinstance(model, ArtifactRewards):
         notes += _seen(model.scorer.model, parts, engine, on_step)
     notes += _unused(settings, parts, modelled=any(isinstance(spec.policy, Policy) for spec in specs))
+    notes += _unlike(specs, parts)
     evaluation = evaluate(
         parts,
         [spec.policy for spec in specs],
@@ -212,6 +219,15 @@ def _reward_model(named: str, specs: Sequence[Spec]) -> str | RewardPredictor:
             mend="Give reward_model the path of an artifact, or trees",
         )
     return ArtifactRewards(scorer)
+
+
+def _unlike(specs: Sequence[Spec], parts: Sequence[LogPart]) -> tuple[str, ...]:
+    """Sentences on how the log differs from what the artifacts among the policies were trained on."""
+    models = {id(spec.scorer.model): spec.scorer.model for spec in specs if spec.scorer is not None}
+    if not models:
+        return ()
+    table = next(iter(parts[0].batches())).table
+    return tuple(dict.fromkeys(note for model in models.values() for note in model.encoder.unlike(table)))
 
 
 @dataclass(frozen=True)

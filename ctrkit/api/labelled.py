@@ -28,6 +28,7 @@ class LabelledRows:
         table: the raw rows; file: its name for messages; encoded: the same rows, encoded.
         config: the training config of the model.
         split: how training divided these rows; None where this is not the training table.
+        unlike: sentences on how these rows differ from all that training knew.
     """
 
     table: pl.DataFrame
@@ -35,6 +36,7 @@ class LabelledRows:
     encoded: EncodedTable
     config: TrainConfig
     split: Split | None
+    unlike: tuple[str, ...] = ()
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -61,7 +63,7 @@ class LabelledRows:
     def remarks(self) -> tuple[str, ...]:
         """What to tell of the rows, whatever is done with them."""
         group, weight = self.config.features.group, self.config.features.weight
-        told = []
+        told = [*self.unlike]
         if weight is not None:
             left_out = int(np.count_nonzero(self.encoded.weight == 0))
             told.append(
@@ -99,7 +101,7 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
     times = known.get("times", "") in ("", times_digest(config.features, table))
     if encoded.fingerprint() != known["fingerprint"] or not times:
-        return LabelledRows(table, file, encoded, config, None)
+        return LabelledRows(table, file, encoded, config, None, model.encoder.unlike(table))
     split = split_rows(config.features, config.split, table, config.seed, file)
     return LabelledRows(table, file, encoded, config, split)
 

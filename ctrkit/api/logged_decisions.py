@@ -142,7 +142,8 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
     own = tuple(sequence for sequence in spec.sequences if sequence.shares is None)
     histories = spec.model_copy(update={"categorical": (), "numeric": (), "sequences": own})
     events = Encoder.fit(histories, log.table, log.file)
-    return Encoder(spec, {**static.vocabularies, **events.vocabularies}, static.scales)
+    vocabularies = {**static.vocabularies, **events.vocabularies}
+    return Encoder(spec, vocabularies, static.scales, {**events.usual_unknown, **static.usual_unknown})
 
 
 def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats | None) -> LoggedDecisions:

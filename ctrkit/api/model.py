@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from ctrkit.api.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.artifact import Artifact
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
-from ctrkit.errors import ArtifactError, DataError, InputError
+from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
 from ctrkit.models import build_model, model_config
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, name_of, read_table
+from ctrkit.tables import TableLike
 from ctrkit.training import predict, predict_candidates
 
 
@@ -106,7 +107,8 @@ class Model:
 
     def encode(self, frame: TableLike) -> EncodedTable:
         """Rows as the network reads them, without their labels."""
-        return self.encoder.encode(read_table(frame), name_of(frame), labels=False)
+        table, file = self.spec.read(frame, may_be_empty=True)
+        return self.encoder.encode(table, file, labels=False)
 
     def outputs(self, frame: TableLike) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
@@ -123,11 +125,20 @@ class Model:
             frame: a path or a pandas, Polars or Arrow table with the feature columns.
 
         Returns:
-            A Polars DataFrame, or a pandas one with the same index where a pandas frame was given.
+            A Polars DataFrame, or a pandas one with the same index where a pandas frame was given; without
+            rows where the frame has none.
+
+        Warns:
+            DataWarning: the rows are unlike those of training: of a column almost all ids are unknown, or
+                numbers lie far outside what training knew and were read as its far end.
         """
-        rows = self.encode(frame)
-        logits, _ = predict(self.network, rows)
-        columns = self.probabilities(logits, rows)
+        table, file = self.spec.read(frame, may_be_empty=True)
+        for note in self.encoder.unlike(table):
+            warnings.warn(note, DataWarning, stacklevel=2)
+        rows = self.encoder.encode(table, file, labels=False)
+        columns = {task: np.empty(0) for task in self.tasks}
+        if len(rows):
+            columns = self.probabilities(predict(self.network, rows)[0], rows)
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 

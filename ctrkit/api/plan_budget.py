@@ -25,7 +25,7 @@ from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.plan_figures import DRAWN, allocation_figure, day_figure, response_figure
 from ctrkit.schema import ClosedSchema, Column, LogSchema, near_misses
-from ctrkit.tables import TableLike, name_of, read_table, write_table, write_text
+from ctrkit.tables import TableLike, write_table, write_text
 from ctrkit.training.loop import OnStep
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class PlanBudgetConfig(Config):
         fit: how a table of curves is read: `concave` takes the nearest concave curve and says so where that
             moves a point, `log` and `hill` fit those forms, and `none` refuses what is not concave.
         value_per_click: worth of a click, as in `simulate-bidding`.
+        time_zone: whose hours the plan is of, as in `simulate-bidding`.
         minimum, maximum, minimum_share, hour_maximum, evenness, ramp: see `ctrkit.bidding.budget_plan`.
     """
 
@@ -77,6 +78,7 @@ class PlanBudgetConfig(Config):
     knots: int = Field(default=20, ge=2)
     fit: Literal["concave", "log", "hill", "none"] = "concave"
     value_per_click: float | None = Field(default=None, gt=0.0)
+    time_zone: str | None = None
     minimum: dict[str, float] = Field(default_factory=dict)
     maximum: dict[str, float] = Field(default_factory=dict)
     minimum_share: dict[str, float] = Field(default_factory=dict)
@@ -214,6 +216,10 @@ def plan_budget(
     limits = planning.PlanLimits(budget, **{name: getattr(settings, name) for name in kept})
     if curves is not None and auctions is not None:
         raise ConfigError("a plan is made of curves or of auctions, and both are given", mend="Leave one out")
+    if curves is not None and settings.time_zone is not None:
+        raise ConfigError(
+            "the hours of curves are what they are, and a time_zone is given", mend="Leave it out"
+        )
     if curves is not None:
         lines, notes = _given_curves(curves, settings)
     else:
@@ -239,8 +245,7 @@ def _given_curves(
     source: TableLike, settings: PlanBudgetConfig
 ) -> tuple[list[planning.Line], tuple[str, ...]]:
     """The user's points as curves, and what had to be changed."""
-    file = name_of(source)
-    table = CURVES.apply(read_table(source), file)
+    table, file = CURVES.read(source)
     campaign = pl.col("campaign").cast(pl.String) if "campaign" in table.columns else pl.lit(_ALL)
     hour = pl.col("hour").cast(pl.Int64) if "hour" in table.columns else pl.lit(0, pl.Int64)
     if "hour" in table.columns and (late := table["hour"] >= HOURS).any():
@@ -323,7 +328,7 @@ def _curves_of_auctions(
     on_step: OnStep,
 ) -> tuple[list[planning.Line], tuple[str, ...]]:
     """What the log's auctions could have brought on a day, by campaign and hour of the day (UTC)."""
-    table, file, scorer, notes = opened_auctions(auctions, model)
+    table, file, scorer, notes = opened_auctions(auctions, model, settings.time_zone)
     source = "the model" if scorer is not None else "the log's pctr"
     notes += (f"Values are those that {source} expects, not what was earned.",)
     notes += unused_columns(table, scorer, settings.value_per_click, _UNUSED)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ctrkit.api.model import Model, load
 from ctrkit.api.sample_logs import bundled
-from ctrkit.bidding import Auctions, auctions_from_log, read_auction_log
+from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
 from ctrkit.bidding.auctions import user_codes
 from ctrkit.errors import DataError
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import Floats, candidate_mask
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
-from ctrkit.tables import TableLike, name_of
+from ctrkit.tables import TableLike
 from ctrkit.training import predict
 from ctrkit.training.loop import OnStep
 
@@ -27,7 +27,9 @@ _CHUNK = 2048
 
 
 def opened_auctions(
-    auctions: TableLike | None, model: str | os.PathLike[str] | Model | None
+    auctions: TableLike | None,
+    model: str | os.PathLike[str] | Model | None,
+    time_zone: str | None = None,
 ) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
     """The log of auctions and its name, the model that scores them, and what is to be said of both.
 
@@ -35,9 +37,14 @@ def opened_auctions(
         auctions: an auction log; None for the sample log.
         model: an artifact or a path to one. With None the log's `pctr` column scores, and where the log has
             none, `model.pt`.
+        time_zone: see `open_auction_log`.
     """
     source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
-    table = read_auction_log(source)
+    scorer = model if isinstance(model, Model) or model is None else load(model)
+    table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text)
+    if scorer is None and "pctr" not in table.columns:
+        scorer = load("model.pt")
+        table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
     notes = tuple(
         f"The log has no column '{column.name}' ({column.meaning}), but one '{name}', which is not read as "
         "such: rename it if it is meant."
@@ -45,16 +52,17 @@ def opened_auctions(
     )
     if auctions is None:
         notes += ("The auctions are the sample that ships with ctrkit.",)
-    if model is None and "pctr" not in table.columns:
-        model = "model.pt"
-    scorer = model if isinstance(model, Model) or model is None else load(model)
     if scorer is None and "candidates" in table.columns:
         listed = [name for name in table.columns if name.startswith((CANDIDATE_PREFIX, TRUTH_PREFIX))]
         table = table.drop("candidates", *listed)
         notes += ("Without a model the candidates have no scores: only the ad of the log's pctr is bid on.",)
     if scorer is not None and not scorer.calibrators:
         notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
-    return table, name_of(source), scorer, notes
+    if scorer is not None:
+        notes += scorer.encoder.unlike(table)
+    if time_zone is not None and "timestamp" in table.columns:
+        notes += (f"Days and hours are those of {time_zone}.",)
+    return table, file, scorer, notes
 
 
 def scored_auctions(

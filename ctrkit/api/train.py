@@ -37,7 +37,7 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import training_curve
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, check_writable, name_of, read_table, write_text
+from ctrkit.tables import TableLike, check_writable, name_of, write_text
 from ctrkit.training import TrainingConfig, TrainingHistory, fit, predict
 from ctrkit.training.loop import OnStep
 
@@ -162,7 +162,7 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
         return read_source(config.source, place), name_of(place)
     if place is None:
         place = bundled("logs_sample", "impressions.parquet")
-    return read_table(place), name_of(place)
+    return config.features.read(place)
 
 
 @writes_run
@@ -206,7 +206,8 @@ def train(
     if (ties := split.note(settings.split)) is not None:
         notes.tell(ties)
     teacher_logits = _teacher_logits(settings, table)
-    encoder = Encoder.fit(settings.features, table[split.train], file)
+    encoder = Encoder.fit(settings.features, table, file, split.train)
+    notes += encoder.notes
     encoded = encoder.encode(table, file)
     check_labels(settings.features, encoded, split, notes, file)
     home = Path(out)
@@ -257,7 +258,7 @@ def train(
         posterior=notes.attempt("posterior", lambda: _posterior(network, encoded, split).state()),
         policy=settings.policy.model_dump(mode="json"),
         data={
-            "file": file,
+            "file": None if file is None else str(file),
             "fingerprint": encoded.fingerprint(),
             "times": times_digest(features, table),
             "rows": len(encoded),

@@ -1,6 +1,6 @@
 """Auctions, bid strategies that keep to a budget, and what the best bidder could have had. Needs no torch."""
 
-from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, read_auction_log
+from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, open_auction_log, read_auction_log
 from ctrkit.bidding.frequency import FrequencyCap
 from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
 from ctrkit.bidding.pacing import DualPacer, Pace
@@ -45,6 +45,7 @@ __all__ = [
     "auctions_from_log",
     "hindsight_optimum",
     "hindsight_optimum_cvxpy",
+    "open_auction_log",
     "parse_strategy",
     "read_auction_log",
     "simulate",

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.errors import DataError
-from ctrkit.schema import AUCTION_LOG
-from ctrkit.tables import TableLike, name_of, read_table
+from ctrkit.schema import AUCTION_LOG, check_zone
+from ctrkit.tables import IsText, TableLike
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class Auctions:
     Attributes:
         market_price: [n], the highest competing bid, in units of money an impression.
         click_probability, value_of_click, hidden: see `Slots`.
-        timestamp: [n], unix seconds.
+        timestamp: [n], unix seconds; of another zone than UTC, seconds on its clock.
         click, conversion: [n, K], 0 or 1.
         earned: [n, K], the money that showing the ad would bring in.
         true_click_probability: [n, K], where the truth is known.
@@ -168,16 +168,31 @@ def joined(parts: Sequence[Auctions]) -> Auctions:
 
 
 def read_auction_log(source: TableLike) -> pl.DataFrame:
+    """The table of `open_auction_log`."""
+    return open_auction_log(source)[0]
+
+
+def open_auction_log(
+    source: TableLike, time_zone: str | None = None, is_text: IsText | None = None
+) -> tuple[pl.DataFrame, str | None]:
     """Read and check an auction log: columns as in `ctrkit.schema.AUCTION_LOG`, rows in order of time.
 
+    Args:
+        time_zone: on whose clock timestamps are, so that days and hours are those of its people; by default
+            that of the column, else UTC.
+        is_text: which columns outside the schema hold ids; see `FeatureSpec.is_text`.
+
+    Returns:
+        The table, and its name for messages.
+
     Raises:
+        ConfigError: there is no such time zone.
         DataError: an unreadable or empty table, a missing column, a price below 0, a pCTR above 1, a
             conversion without a click, or a time that goes back; names file, column, row and mend.
     """
-    file, raw = name_of(source), read_table(source)
-    if raw.height == 0:
-        raise DataError("the table has no rows", file=file, mend="Give a table with at least one row")
-    table = AUCTION_LOG.apply(raw, file)
+    if time_zone is not None:
+        check_zone(time_zone)
+    table, file = AUCTION_LOG.read(source, is_text, time_zone)
     for name in ("pctr", "pcvr"):
         if name in table.columns and (table[name] > 1).any():
             row = int(np.argmax(table[name].to_numpy() > 1))
@@ -205,7 +220,7 @@ def read_auction_log(source: TableLike) -> pl.DataFrame:
             row=row,
             mend="Mend the click or drop such rows",
         )
-    return table
+    return table, file
 
 
 def auctions_from_log(

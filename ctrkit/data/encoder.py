@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,10 +13,24 @@ import torch
 from numpy.typing import NDArray
 
 from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
+from ctrkit.data.ids import (
+    LEAST,
+    UnknownIds,
+    as_lists,
+    as_text,
+    check_known,
+    check_separator,
+    frequent,
+    lookup,
+)
+from ctrkit.data.scales import Scale
 from ctrkit.errors import DataError, nearest
-from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
+from ctrkit.schema import CANDIDATE_PREFIX, Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
+from ctrkit.tables.cells import values_of
 
 Rows: TypeAlias = NDArray[np.int64] | slice
+# Rows that are looked at to tell whether a table is unlike the training rows.
+_LOOK_AT = 100_000
 
 # Weights are kept in single precision, in which sums of larger ones overflow.
 LARGEST_WEIGHT = 1e30
@@ -68,43 +82,145 @@ class Encoder:
     Args:
         spec: what the columns mean.
         vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
-        scales: numeric feature -> (mean, deviation) on the training rows, after the transform.
+        scales: numeric feature -> its scale on the training rows.
+        usual_unknown: categorical field or sequence -> the share of unknown ids in rows like the training's.
+        notes: sentences on what was learnt.
     """
 
     def __init__(
         self,
         spec: FeatureSpec,
         vocabularies: Mapping[str, Sequence[str]],
-        scales: Mapping[str, tuple[float, float]],
+        scales: Mapping[str, Scale],
+        usual_unknown: Mapping[str, float] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.spec = spec
         self.vocabularies = {name: list(values) for name, values in vocabularies.items()}
-        self.scales = {name: (float(mean), float(deviation)) for name, (mean, deviation) in scales.items()}
+        self.scales = dict(scales)
+        self.usual_unknown = dict(usual_unknown or {})
+        self.notes = tuple(notes)
+        self._known = {name: lookup(values) for name, values in self.vocabularies.items()}
 
     @classmethod
-    def fit(cls, spec: FeatureSpec, training: pl.DataFrame, file: str | None = None) -> Encoder:
+    def fit(
+        cls,
+        spec: FeatureSpec,
+        table: pl.DataFrame,
+        file: str | None = None,
+        rows: NDArray[np.int64] | None = None,
+    ) -> Encoder:
         """Learn from the training rows.
 
         Ids are ordered by falling count, then by value, so that the same rows give the same ids. A sequence
         that shares a categorical feature's table adds no ids to it: what only histories hold is unknown.
+
+        Args:
+            table: all rows, so that messages name them as they are numbered in their file.
+            rows: the training rows; by default all.
+
+        Raises:
+            DataError: a feature without a known id, a history that knows almost none of its events, a number
+                beside which all others are alike, and see `encode`.
         """
-        require_columns(training, spec.features, file)
+        require_columns(table, spec.features, file)
+        mine = np.arange(table.height) if rows is None else rows
+        training = table[mine]
         vocabularies: dict[str, list[str]] = {}
         for feature in spec.categorical:
-            ids = _as_text(training[feature.name], file)
-            vocabularies[feature.name] = _frequent(ids, feature.min_count)
-        for sequence in spec.sequences:
-            if sequence.shares is None:
-                events = _as_text(
-                    _as_lists(training[sequence.name], sequence, file).explode().drop_nulls(), file
+            ids = as_text(training[feature.name], file)
+            vocabularies[feature.name] = frequent(ids, feature.min_count)
+            if not vocabularies[feature.name] and ids.len() >= LEAST:
+                raise DataError(
+                    f"no id is known: none is there {feature.min_count} times in the training rows, of which "
+                    f"{ids.null_count() / ids.len():.0%} have none at all",
+                    file=file,
+                    column=feature.name,
+                    mend="Leave the feature out, or lower its min_count",
                 )
-                vocabularies[sequence.name] = _frequent(events, sequence.min_count)
-        scales: dict[str, tuple[float, float]] = {}
+        for sequence in spec.sequences:
+            lists = as_lists(training[sequence.name], sequence, file)
+            events = as_text(values_of(lists), file)
+            if sequence.shares is None:
+                check_separator(training[sequence.name], sequence, file)
+                vocabularies[sequence.name] = frequent(events, sequence.min_count)
+            else:
+                known = vocabularies.get(sequence.shares, [])
+                check_known(UnknownIds.of(events, pl.Series(known, dtype=pl.String)), sequence, known, file)
+        scales: dict[str, Scale] = {}
         for number in spec.numeric:
-            values = _transformed(training[number.name], number, file)
-            deviation = float(values.std())
-            scales[number.name] = (float(values.mean()), deviation if deviation > 0.0 else 1.0)
-        return cls(spec, vocabularies, scales)
+            values = _transformed(table[number.name], number, file)
+            scales[number.name] = Scale.fit(values[mine], number.name, file, mine)
+        learnt = cls(spec, vocabularies, scales)
+        return learnt._with_usual(table, mine, file)
+
+    def _with_usual(self, table: pl.DataFrame, mine: NDArray[np.int64], file: str | None) -> Encoder:
+        """With the shares of unknown ids, in the training rows or, if larger, in the other rows."""
+        others = np.setdiff1d(np.arange(table.height), mine)
+        usual = {name: ids.share for name, ids in self._unknown(_some(table[mine])).items()}
+        held_out = self._unknown(_some(table[others]))
+        notes = self._unknown_notes(held_out, usual)
+        for name, ids in held_out.items():
+            usual[name] = max(usual[name], ids.share)
+        told = tuple(f"Rows that were not learnt from: {note}" for note in notes)
+        return Encoder(self.spec, self.vocabularies, self.scales, usual, told)
+
+    def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
+        """Sentences on how rows differ from all that was learnt from, or none.
+
+        Told are columns with far more unknown ids than usual, and numbers so far outside the training rows'
+        that they are read as others. Of a log its candidates are looked at, in place of the features that it
+        lists a candidate. Columns that are not there are passed over: whoever needs them says so.
+        """
+        rows = _some(table)
+        return (*self._unknown_notes(self._unknown(rows), self.usual_unknown), *self._far(rows))
+
+    def _unknown_notes(self, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
+        table_of = {s.name: s.shares or s.name for s in self.spec.sequences}
+        for name, ids in found.items():
+            known = self.vocabularies[table_of.get(name, name)]
+            if ids.far_above(usual.get(name, 0.0)):
+                yield ids.note(name, known, usual.get(name))
+
+    def _unknown(self, table: pl.DataFrame) -> dict[str, UnknownIds]:
+        """The unknown ids of the fields and sequences that are there."""
+        found = {}
+        for feature in self.spec.categorical:
+            if (values := self._column(table, feature.name)) is not None:
+                found[feature.name] = UnknownIds.of(as_text(values, None), self._known[feature.name][0])
+        for sequence in self.spec.sequences:
+            if sequence.name in table.columns:
+                events = values_of(as_lists(table[sequence.name], sequence, None))
+                known = self._known[sequence.shares or sequence.name][0]
+                found[sequence.name] = UnknownIds.of(as_text(events, None), known)
+        return found
+
+    def _far(self, table: pl.DataFrame) -> Iterator[str]:
+        """Sentences on numbers that are read as others."""
+        for feature in self.spec.numeric:
+            values = self._column(table, feature.name)
+            if values is None or not values.len():
+                continue
+            scale, numbers = self.scales[feature.name], _transformed(values, feature, None)
+            far = scale.beyond(numbers)
+            if far.any():
+                raw = values[int(np.argmax(far))]
+                what = "far outside the training rows' range, and are read as its far end"
+                if scale.bound == 0:
+                    what = (
+                        "other than in all training rows, which say nothing of them: they are read as those"
+                    )
+                yield f"Column '{feature.name}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
+
+    def _column(self, table: pl.DataFrame, name: str) -> pl.Series | None:
+        """The values of a feature, those of all candidates where a log lists them; None where it has none."""
+        chosen = self.spec.candidate
+        listed = "candidates" if chosen is not None and name == chosen.id else f"{CANDIDATE_PREFIX}{name}"
+        for column in (listed, name):
+            if column in table.columns:
+                values = table[column]
+                return values_of(values) if isinstance(values.dtype, pl.List) else values
+        return None
 
     def feature_map(self) -> FeatureMap:
         """What a model must know of the encoded rows."""
@@ -178,7 +294,8 @@ class Encoder:
         return {
             "spec": self.spec.model_dump(mode="json"),
             "vocabularies": self.vocabularies,
-            "scales": {name: list(scale) for name, scale in self.scales.items()},
+            "scales": {name: [one.mean, one.deviation, one.bound] for name, one in self.scales.items()},
+            "usual_unknown": self.usual_unknown,
         }
 
     @classmethod
@@ -188,7 +305,7 @@ class Encoder:
         Raises:
             KeyError, TypeError, ValueError: the state is none that `state` gives.
         """
-        scales = {name: (mean, deviation) for name, (mean, deviation) in state["scales"].items()}
+        scales = {name: Scale(*values) for name, values in state["scales"].items()}
         spec = FeatureSpec.model_validate(state["spec"])
         vocabularies = state["vocabularies"]
         known = {f.name for f in spec.categorical} | {s.name for s in spec.sequences if s.shares is None}
@@ -197,19 +314,19 @@ class Encoder:
         for name, values in vocabularies.items():
             if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
                 raise ValueError(f"the vocabulary of '{name}' holds something twice, or other than text")
-        for name, (mean, deviation) in scales.items():
-            if not (np.isfinite(mean) and np.isfinite(deviation) and deviation > 0):
-                raise ValueError(f"the scale of '{name}' is ({mean}, {deviation})")
-        return cls(spec, vocabularies, scales)
+        for name, scale in scales.items():
+            finite = all(map(np.isfinite, (scale.mean, scale.deviation, scale.bound)))
+            if not (finite and scale.deviation > 0 and scale.bound >= 0):
+                raise ValueError(f"the scale of '{name}' is {scale}")
+        # Artifacts of an earlier version do not have it.
+        return cls(spec, vocabularies, scales, state.get("usual_unknown"))
 
     def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
         """Ids of flat values; what is missing or was not learnt is unknown."""
-        vocabulary = self.vocabularies[table]
-        if not vocabulary:
+        known, ids = self._known[table]
+        if not known.len():
             return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
-        known = pl.Series(vocabulary, dtype=pl.String)
-        ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
-        text = _as_text(values, file)
+        text = as_text(values, file)
         encoded = text.replace_strict(known, ids, default=UNKNOWN_ID, return_dtype=pl.Int32)
         return encoded.fill_null(UNKNOWN_ID).to_numpy()
 
@@ -217,14 +334,13 @@ class Encoder:
         self, feature: NumericFeature, values: pl.Series, file: str | None
     ) -> NDArray[np.float32]:
         """A numeric feature, transformed, with mean 0 and deviation 1 on the training rows."""
-        mean, deviation = self.scales[feature.name]
-        return ((_transformed(values, feature, file) - mean) / deviation).astype(np.float32)
+        return self.scales[feature.name].standardised(_transformed(values, feature, file))
 
     def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
         """All sequences, aligned event by event."""
         length = max((s.max_length for s in self.spec.sequences), default=0)
         padded = {
-            s.name: self._padded(s, _as_lists(table[s.name], s, file), length, file)
+            s.name: self._padded(s, as_lists(table[s.name], s, file), length, file)
             for s in self.spec.sequences
         }
         _check_aligned(padded, file)
@@ -281,43 +397,9 @@ def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None 
             )
 
 
-def _as_text(values: pl.Series, file: str | None) -> pl.Series:
-    """Ids as text: 7 and "7" are the same id."""
-    if values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null):
-        return values.cast(pl.Int8).cast(pl.String) if values.dtype == pl.Boolean else values.cast(pl.String)
-    raise DataError(
-        f"ids are integers or text, not {values.dtype}",
-        file=file,
-        column=values.name,
-        mend="Cast the column, or declare it as numeric",
-    )
-
-
-def _as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
-    """A sequence as a list column; a missing list counts as an empty one."""
-    if isinstance(values.dtype, pl.Array):
-        return values.cast(pl.List(values.dtype.inner))
-    if values.dtype == pl.String:
-        split = values.str.split(sequence.separator)
-        # Splitting an empty text gives one empty event.
-        return split.list.eval(pl.element().filter(pl.element() != ""))
-    if values.dtype == pl.Null:
-        return values.cast(pl.List(pl.String))
-    if not isinstance(values.dtype, pl.List):
-        raise DataError(
-            f"a sequence is a list a row, not {values.dtype}",
-            file=file,
-            column=values.name,
-            mend=f"Store it as a list column, or as text with '{sequence.separator}' between events",
-        )
-    return values
-
-
-def _frequent(ids: pl.Series, min_count: int) -> list[str]:
-    """Values seen at least `min_count` times, most frequent first."""
-    counts = ids.drop_nulls().rename("value").to_frame().group_by("value").len()
-    kept = counts.filter(pl.col("len") >= min_count).sort(["len", "value"], descending=[True, False])
-    return kept["value"].to_list()
+def _some(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows from all over a table, where it has more than are looked at."""
+    return table.gather_every(-(-table.height // _LOOK_AT)) if table.height > _LOOK_AT else table
 
 
 def _transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> NDArray[np.float64]:

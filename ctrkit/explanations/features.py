@@ -111,7 +111,8 @@ class Names:
 
     def number(self, feature: str, value: float) -> float:
         """A standardised number in the units of the table, to six digits, which float32 keeps."""
-        mean, deviation = self._scales[feature]
+        scale = self._scales[feature]
+        mean, deviation = scale.mean, scale.deviation
         raw = float(value) * deviation + mean
         raw = float(np.expm1(raw)) if self._transforms[feature] == "log1p" else raw
         return float(f"{raw:.6g}")

@@ -90,14 +90,19 @@ class Audit:
 
 
 def audit_source(
-    source: TableLike, format: str | None = None, *, false_discovery_rate: float = 0.01, bins: int = 20
+    source: TableLike,
+    format: str | None = None,
+    *,
+    false_discovery_rate: float = 0.01,
+    bins: int = 20,
+    skip_bad_lines: bool = False,
 ) -> Audit:
     """Audit a log that may hold faulty rows: they become findings, and the others are audited.
 
     Raises:
         DataError: a file cannot be read, or a column is missing or of a wrong type.
     """
-    tables = read_log(source, format)
+    tables = read_log(source, format, skip_bad_lines)
     sounds, parts, faults = [], [], []
     for number, table in enumerate(tables):
         sound, rows, found = set_aside(table)

@@ -16,7 +16,7 @@ import polars as pl
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.formats import LogTable, detect, read_log
 from ctrkit.ope.formats.align import aligned
-from ctrkit.ope.formats.base import check_file, lines_of
+from ctrkit.ope.formats.base import check_file
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
@@ -31,7 +31,17 @@ from ctrkit.ope.units import (
     units_note,
 )
 from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
-from ctrkit.tables import TableLike, files_of, join_tables, name_of
+from ctrkit.tables import (
+    DELIMITED,
+    PARQUET,
+    TableLike,
+    columns_of,
+    files_of,
+    join_tables,
+    kind_of,
+    lines_of,
+    name_of,
+)
 
 TARGET = next(column for column in BID_LOG.columns if column.name == "target_bid")
 DETERMINISTIC = (
@@ -135,14 +145,12 @@ def _names_of_table(source: TableLike) -> Collection[str]:
 def _names_of_file(file: Path) -> Collection[str]:
     """The columns of a file; of DSJSON the keys of its first decision."""
     check_file(file)
-    kind = file.suffixes[-2] if file.suffix == ".gz" and len(file.suffixes) > 1 else file.suffix
-    if kind in (".parquet", ".pq"):
-        return list(pl.read_parquet_schema(file))
+    kind = kind_of(file)
     if kind == ".npz":
         return ()
+    if kind in (*PARQUET, *DELIMITED):
+        return columns_of(file)
     lines = (text for _, text in islice(lines_of(file), _LOOK_AT))
-    if kind == ".csv":
-        return [name.strip() for name in next(lines, "").replace('"', "").split(",")]
     for text in lines:
         # A checkpoint of DSJSON begins as a list does, and a reward without a decision has no label.
         content = json.loads(text) if text.startswith("{") else None
@@ -151,7 +159,12 @@ def _names_of_file(file: Path) -> Collection[str]:
     return ()
 
 
-def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str | None = None) -> BidLog:
+def read_bid_log(
+    source: TableLike,
+    format: str | None = None,
+    cluster_by: str | None = None,
+    skip_bad_lines: bool = False,
+) -> BidLog:
     """Read and check a log of bids.
 
     Args:
@@ -165,7 +178,7 @@ def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str |
         DataError: names the file, the column, the first faulty row and the mend; so for a log without
             densities, which says nothing of other bids.
     """
-    tables = _read(source, format)
+    tables = _read(source, format, skip_bad_lines)
     checked = [_checked(table) for table in tables]
     starts = np.cumsum([0, *(own.height for own in checked)])
     table = join_tables(checked, [table.file for table in tables])
@@ -183,14 +196,16 @@ def read_bid_log(source: TableLike, format: str | None = None, cluster_by: str |
     )
 
 
-def _read(source: TableLike, format: str | None) -> tuple[LogTable, ...]:
+def _read(source: TableLike, format: str | None, skip_bad_lines: bool) -> tuple[LogTable, ...]:
     files = files_of(source)
-    if files is None:
-        return read_log(source, format)
-    vw = [format == DSJSON.name or (format is None and detect(file) is DSJSON) for file in files]
+    vw = [format == DSJSON.name or (format is None and detect(file) is DSJSON) for file in files or ()]
+    if not any(vw):
+        return read_log(source, format, skip_bad_lines, BID_LOG)
     found = tuple(
-        read_continuous(file) if continuous else read_log(file, format)[0]
-        for file, continuous in zip(files, vw, strict=True)
+        read_continuous(file, skip_bad_lines)
+        if continuous
+        else read_log(file, format, skip_bad_lines, BID_LOG)[0]
+        for file, continuous in zip(files or (), vw, strict=True)
     )
     return aligned(found) if all(vw) else found
 

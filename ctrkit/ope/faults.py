@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 
 from ctrkit.ope.formats import LogTable
-from ctrkit.ope.log import PROPENSITY_TOLERANCE, SUM_TOLERANCE, place_of_action
+from ctrkit.ope.log import PROPENSITY_TOLERANCE, SUM_TOLERANCE, place_of_action, with_same_ids
 from ctrkit.ope.moments import Ints
 from ctrkit.schema import BANDIT_LOG
+from ctrkit.schema.columns import TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _renamed(table: pl.DataFrame) -> pl.DataFrame:
             found = next((alias for alias in column.aliases if alias in table.columns), None)
             if found is not None:
                 names[found] = column.name
-    return table.rename(names)
+    return with_same_ids(table.rename(names))
 
 
 def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr]]:
@@ -82,7 +83,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
             yield f"the {name} is not a finite number", (name,), ~pl.col(name).is_finite()
     if "propensity" in schema and schema["propensity"].is_numeric():
         p = pl.col("propensity")
-        yield "the propensity is not in (0, 1]", ("propensity",), (p <= 0) | (p > 1)
+        yield "the propensity is not in (0, 1]", ("propensity",), (p <= 0) | (p > 1 + TOLERANCE)
     if not isinstance(schema.get("candidates"), pl.List):
         return
     candidates = pl.col("candidates")
@@ -110,7 +111,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
         logged.list.len() != candidates.list.len(),
     )
     odd = logged.list.eval(
-        pl.element().is_null() | ~pl.element().cast(pl.Float64).is_between(0.0, 1.0)
+        pl.element().is_null() | ~pl.element().cast(pl.Float64).is_between(-TOLERANCE, 1.0 + TOLERANCE)
     ).list.any()
     yield "a logged probability is missing or not in [0, 1]", columns[:1], odd
     yield (

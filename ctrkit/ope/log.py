@@ -171,6 +171,7 @@ def read_bandit_log(
     require_candidates: bool = False,
     format: str | None = None,
     cluster_by: str | None = None,
+    skip_bad_lines: bool = False,
 ) -> BanditLog:
     """Read and check a bandit log.
 
@@ -187,12 +188,13 @@ def read_bandit_log(
         cluster_by: the column whose values are independent of one another, `row` for each row; by default
             what tells of rows that go together: see `ctrkit.ope.units.unit_columns`, and the id of the event
             where one has several rows.
+        skip_bad_lines: see `ctrkit.ope.formats.read_log`.
 
     Raises:
         ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and the mend.
     """
-    tables = read_log(source, format)
+    tables = read_log(source, format, skip_bad_lines)
     parts = [Part(table.file, 0, number=number) for number, table in enumerate(tables)]
     return bandit_log(tables, parts, name_of(source), require_candidates, cluster_by)
 
@@ -265,6 +267,7 @@ def _checked(
     if table.height == 0:
         raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
     table = BANDIT_LOG.apply(table, file)
+    table = with_same_ids(table)
     check_dropped(table, file)
     if "candidates" in table.columns:
         _check_aligned(table, file)
@@ -280,6 +283,20 @@ def _checked(
             mend="Add a list column with the ids of each row's candidates",
         )
     return table, None
+
+
+def with_same_ids(table: pl.DataFrame) -> pl.DataFrame:
+    """Actions and candidates both as integers or both as text: 7 and "7" are the same id."""
+    if "candidates" not in table.columns:
+        return table
+    candidates, action = table.schema["candidates"], table.schema["action"]
+    if not isinstance(candidates, pl.List):
+        return table
+    if candidates.inner == pl.String and action.is_integer():
+        return table.with_columns(pl.col("action").cast(pl.String))
+    if candidates.inner.is_integer() and action == pl.String:
+        return table.with_columns(pl.col("candidates").cast(pl.List(pl.String)))
+    return table
 
 
 def _check_target(values: pl.Series, file: str | None, column: str) -> None:
@@ -331,13 +348,6 @@ def place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
             mend="Name each candidate once",
         )
     flat = candidates.explode()
-    if flat.dtype.is_integer() != action.dtype.is_integer():
-        raise DataError(
-            f"candidates are {flat.dtype} and actions are {action.dtype}",
-            file=file,
-            column="candidates",
-            mend="Store both as integers or both as text",
-        )
     rows = np.repeat(np.arange(table.height), lengths)
     at = np.flatnonzero((flat == action.gather(rows)).to_numpy())
     missing = np.setdiff1d(np.arange(table.height), rows[at])

@@ -20,9 +20,8 @@ from ctrkit.ope.log import BanditLog, Part, bandit_log
 from ctrkit.ope.missing import lacks_propensities, with_estimated_propensities, without_propensities
 from ctrkit.ope.units import DROPPED, EVENT, ROW, unit_columns
 from ctrkit.schema import BANDIT_LOG
-from ctrkit.tables import TableLike, files_of, join_tables, name_of
+from ctrkit.tables import PARQUET, TableLike, files_of, join_tables, name_of
 
-PARQUET = (".parquet", ".pq")
 # Rows in memory at a time, and rows worth a part of their own.
 BATCH = 131_072
 PART = 1_000_000
@@ -122,6 +121,7 @@ def log_parts(
     cluster_by: str | None = None,
     context_columns: Sequence[str] | None = None,
     apart: Collection[str] = (),
+    skip_bad_lines: bool = False,
 ) -> list[LogPart]:
     """The parts of a log: of parquet files their row groups; any other log is read whole.
 
@@ -131,6 +131,7 @@ def log_parts(
         source, format, cluster_by: see `read_bandit_log`.
         context_columns, apart: by which missing propensities are estimated; see
             `with_estimated_propensities`.
+        skip_bad_lines: see `ctrkit.ope.formats.read_log`.
 
     Raises:
         ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.
@@ -138,12 +139,12 @@ def log_parts(
     if isinstance(source, BanditLog):
         return [WholeLog(source)]
     files = files_of(source) if format in (None, TABLE.name) else None
-    if not files or any(file.suffix not in PARQUET for file in files):
-        return [_whole(source, format, cluster_by, context_columns, apart)]
+    if not files or any(file.suffix.lower() not in PARQUET for file in files):
+        return [_whole(source, format, cluster_by, context_columns, apart, skip_bad_lines)]
     metadata = [_metadata(file) for file in files]
     header = _polars(metadata[0].schema.to_arrow_schema().empty_table())
     if sum(one.num_rows for one in metadata) <= BATCH or lacks_propensities([header]):
-        return [_whole(source, format, cluster_by, context_columns, apart)]
+        return [_whole(source, format, cluster_by, context_columns, apart, skip_bad_lines)]
     cluster_by = cluster_by or _repeated_event(files, header, sum(one.num_rows for one in metadata))
     return [
         RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by)
@@ -158,8 +159,9 @@ def _whole(
     cluster_by: str | None,
     columns: Sequence[str] | None,
     apart: Collection[str],
+    skip_bad_lines: bool,
 ) -> WholeLog:
-    tables = read_log(source, format)
+    tables = read_log(source, format, skip_bad_lines)
     lacking = lacks_propensities([one.table for one in tables])
     if lacking:
         tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)

@@ -11,6 +11,7 @@ from ctrkit.schema.features import (
 )
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
 from ctrkit.schema.names import ClosedSchema, near_misses
+from ctrkit.schema.times import check_zone, unix_seconds
 
 __all__ = [
     "AUCTION_LOG",
@@ -27,5 +28,7 @@ __all__ = [
     "NumericFeature",
     "SequenceFeature",
     "check_column",
+    "check_zone",
     "near_misses",
+    "unix_seconds",
 ]

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import polars as pl
 
 from ctrkit.errors import DataError, nearest
+from ctrkit.schema.times import clock_seconds, unix_seconds
+from ctrkit.tables import IsText, ReadTable, TableLike, read_named
+from ctrkit.tables.cells import as_ids, as_integers, inferred, lists_of, values_of, with_values
 
 Kind = Literal["id", "integer", "number", "binary", "probability", "time", "ids", "numbers", "probabilities"]
+LISTS = ("ids", "numbers", "probabilities")
+
+# In a text file the values of a list stand with it between them.
+SEPARATOR = "|"
+# A 32-bit float may lie so far beside a bound that it was meant to meet.
+TOLERANCE = 1e-6
+_TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
 
 
 @dataclass(frozen=True)
@@ -18,8 +28,9 @@ class Column:
     """One column of a log: its name, what it may hold and what it is called elsewhere.
 
     Kinds: `id` any integer or text; `integer`; `number` finite; `binary` 0 or 1; `probability` in (0, 1];
-    `time` unix seconds or datetime; `ids`, `numbers`, `probabilities` the same as lists a row (the
-    probabilities of a list may be 0). Where it is `nullable`, an id may be missing.
+    `time` as `ctrkit.schema.times` tells it; `ids`, `numbers`, `probabilities` the same as lists a row (the
+    probabilities of a list may be 0). Where it is `nullable`, an id may be missing. `missing` says what to do
+    about a missing value, where filling it in or dropping the row would be wrong.
     """
 
     name: str
@@ -29,14 +40,22 @@ class Column:
     required: bool = False
     low: float | None = None
     nullable: bool = False
+    missing: str | None = None
 
 
 @dataclass(frozen=True)
 class LogSchema:
-    """The columns of one kind of log. Columns outside the schema pass through untouched."""
+    """The columns of one kind of log. Columns outside the schema pass through untouched.
+
+    Attributes:
+        listed: how names of columns outside the schema begin that list a value for each of `candidates`.
+        same_ids: columns whose ids are of the same things, so that they are written alike.
+    """
 
     name: str
     columns: tuple[Column, ...]
+    listed: str | None = None
+    same_ids: tuple[str, ...] = ()
 
     def renames(self, names: Sequence[str]) -> dict[str, str]:
         """Of a table's columns, those that are an alias of a column that is not there: alias -> name."""
@@ -47,8 +66,89 @@ class LogSchema:
                 found[alias] = column.name
         return found
 
-    def apply(self, table: pl.DataFrame, file: str | None = None) -> pl.DataFrame:
+    def is_text(self, name: str) -> bool:
+        """Whether a column of this name holds ids or lists, which are text in a text file."""
+        if self.listed is not None and name.startswith(self.listed):
+            return True
+        column = self._column(name)
+        return column is not None and column.kind in ("id", *LISTS)
+
+    def _column(self, name: str) -> Column | None:
+        """The column of this name or alias; a name goes before an alias."""
+        named = next((column for column in self.columns if column.name == name), None)
+        return named or next((column for column in self.columns if name in column.aliases), None)
+
+    def read(
+        self, source: TableLike, also_text: IsText | None = None, zone: str | None = None
+    ) -> tuple[pl.DataFrame, str | None]:
+        """A table under the schema's names, every value checked, and its name for messages.
+
+        Args:
+            also_text: which other columns hold ids, such as `FeatureSpec.is_text` tells.
+            zone: see `apply`.
+
+        Raises:
+            DataError: see `ctrkit.tables.read_table` and `apply`.
+        """
+        table, file = read_named(
+            source, lambda name: self.is_text(name) or (also_text is not None and also_text(name))
+        )
+        (typed,) = self.typed((ReadTable(table, file, from_text=True),))
+        return self.apply(typed.table, file, zone), file
+
+    def typed(self, tables: Sequence[ReadTable]) -> tuple[ReadTable, ...]:
+        """Tables of one log with ids and lists in the types of all of them together.
+
+        Lists in text cells become lists. Ids of text files are integers where every one of all files is a
+        whole number in its plain form, else text.
+        """
+        changed: list[dict[str, pl.Series]] = [{} for _ in tables]
+        for names in self._together([name for one in tables for name in one.table.columns]):
+            places = [
+                (at, name) for at, one in enumerate(tables) for name in names if name in one.table.columns
+            ]
+            columns = [self._as_lists(tables[at].table, name) for at, name in places]
+            loose = [
+                column.dtype in (pl.String, pl.List(pl.String))
+                and (tables[at].from_text or tables[at].table.schema[name] != column.dtype)
+                for (at, name), column in zip(places, columns, strict=True)
+            ]
+            ids = self._are_ids(names[0])
+            for (at, name), column in zip(places, _typed(columns, loose, ids=ids), strict=True):
+                changed[at][name] = column
+        return tuple(
+            replace(one, table=one.table.with_columns(columns.values())) if columns else one
+            for one, columns in zip(tables, changed, strict=True)
+        )
+
+    def _together(self, names: Sequence[str]) -> list[list[str]]:
+        """The text columns among these, those with the same ids in one group."""
+        groups: dict[str, list[str]] = {}
+        for name in dict.fromkeys(names):
+            if self.is_text(name):
+                column = self._column(name)
+                known = name if column is None else column.name
+                groups.setdefault(self.same_ids[0] if known in self.same_ids else known, []).append(name)
+        return list(groups.values())
+
+    def _are_ids(self, name: str) -> bool:
+        column = self._column(name)
+        return column is not None and column.kind in ("id", "ids")
+
+    def _as_lists(self, table: pl.DataFrame, name: str) -> pl.Series:
+        """A column of the table, as lists where it holds some as text."""
+        column, values = self._column(name), table[name]
+        lists = "candidates" in table.columns if column is None else column.kind in LISTS
+        return lists_of(values, SEPARATOR) if lists and values.dtype == pl.String else values
+
+    def apply(self, table: pl.DataFrame, file: str | None = None, zone: str | None = None) -> pl.DataFrame:
         """The table with aliases renamed, types cast and every value checked.
+
+        Times become seconds on the clock of their zone (`ctrkit.schema.times.clock_seconds`), so that the
+        days and hours of a log are those of its people.
+
+        Args:
+            zone: the time zone; by default that of the column, else UTC.
 
         Raises:
             DataError: names the file, the column, the first faulty row and the mend.
@@ -68,10 +168,52 @@ class LogSchema:
         source = {new: old for old, new in renames.items()}
         checked = [
             check_column(table[c.name], c, file, source.get(c.name, c.name))
+            if c.kind != "time"
+            else _clock(table[c.name], c, file, source.get(c.name, c.name), zone)
             for c in self.columns
             if c.name in table.columns
         ]
         return table.with_columns(checked)
+
+
+def _clock(values: pl.Series, column: Column, file: str | None, called: str, zone: str | None) -> pl.Series:
+    """Times on the clock of their zone, checked."""
+    check_column(values, column, file, called)
+    return clock_seconds(values, zone, file, called)
+
+
+def _typed(columns: Sequence[pl.Series], loose: Sequence[bool], *, ids: bool) -> list[pl.Series]:
+    """Columns of the same things in one type.
+
+    Args:
+        columns: of single values or of lists. loose: which of them were text cells, whose type is to be told.
+    """
+    flat = [values_of(one) if isinstance(one.dtype, pl.List) else one for one in columns]
+    if ids:
+        flat = [as_ids(one) if told else one for one, told in zip(flat, loose, strict=True)]
+    cells = [one.alias("") for one, told in zip(flat, loose, strict=True) if told]
+    if not cells:
+        return list(columns)
+    together = pl.concat(cells)
+    numbers = as_integers(together) if ids else inferred(together)
+    dtype = pl.String if numbers is None else numbers.dtype
+    others = [one.dtype for one, told in zip(flat, loose, strict=True) if not told]
+    text = ids and any(one.is_integer() != dtype.is_integer() for one in others if one != pl.Null)
+    found, start = [], 0
+    for column, values, told in zip(columns, flat, loose, strict=True):
+        end = start + (values.len() if told else 0)
+        if text:
+            values = as_ids(values)
+        elif told and numbers is not None:
+            values = numbers[start:end]
+        start = end
+        if not isinstance(column.dtype, pl.List):
+            found.append(values.alias(column.name) if told or text else column)
+        elif told or text:
+            found.append(with_values(column, values))
+        else:
+            found.append(column)
+    return found
 
 
 def check_column(
@@ -90,68 +232,98 @@ def check_column(
     def refuse(problem: str, row: int | None, mend: str) -> DataError:
         return DataError(problem, file=file, column=name, row=row, mend=mend)
 
-    if column.nullable and values.dtype.is_float():
-        # Whole numbers among which some are missing, as pandas holds them.
-        whole = values.fill_nan(None)
-        values = whole.cast(pl.Int64) if (whole == whole.round()).all() else values
+    if column.kind == "id":
+        values = _ids(values, file, name)
     if values.null_count() and not column.nullable:
-        row = _first(values.is_null())
-        raise refuse(
-            "the value is missing", row, f"Fill in or drop such rows; the column holds {column.meaning}"
-        )
-    if column.kind in ("ids", "numbers", "probabilities"):
+        mend = column.missing or f"Fill in or drop such rows; the column holds {column.meaning}"
+        raise refuse("the value is missing", _first(values.is_null()), mend)
+    if column.kind in LISTS:
         return _check_list(values, column, refuse)
     if column.kind == "id":
-        if values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum):
-            return values.cast(pl.String) if not values.dtype.is_integer() else values
-        raise refuse(f"ids are integers or text, not {values.dtype}", None, "Cast the column")
+        return values
     if column.kind == "time":
-        if values.dtype.is_numeric():
-            _check_numbers(values.cast(pl.Float64), column, refuse)
-            return values.cast(pl.Float64)
-        if isinstance(values.dtype, pl.Datetime):
-            return values.dt.epoch("us").cast(pl.Float64) / 1e6
-        if values.dtype == pl.String:
-            return _parse_time(values, refuse)
-        raise refuse(f"times are unix seconds or datetimes, not {values.dtype}", None, "Cast the column")
-    if values.dtype == pl.Boolean:
-        values = values.cast(pl.Int8)
-    if not values.dtype.is_numeric():
-        wrong = values.cast(pl.String).cast(pl.Float64, strict=False)
-        row = _first(wrong.is_null())
-        raise refuse(
-            f"{values[row or 0]!r} is not a number (the column is {values.dtype})",
-            row,
-            "Cast the column to numbers",
-        )
-    numbers = values.cast(pl.Float64)
+        return unix_seconds(values, file, name)
+    numbers = _numbers(values, column, refuse)
     _check_numbers(numbers, column, refuse)
     if column.kind == "integer":
         return numbers.cast(pl.Int64)
-    return numbers
+    return numbers.clip(upper_bound=1.0) if column.kind == "probability" else numbers
+
+
+def _ids(values: pl.Series, file: str | None, name: str) -> pl.Series:
+    """Ids as whole numbers or text."""
+    if values.dtype.is_integer():
+        return values
+    ids = as_ids(values, file, name)
+    return ids.cast(pl.Int64) if values.dtype.is_float() else ids
+
+
+def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
+    """Numbers as Float64, also from text."""
+    if values.dtype == pl.Boolean or not values.len():
+        values = values.cast(pl.Int8, strict=False)
+    if values.dtype.is_numeric():
+        return values.cast(pl.Float64)
+    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+        text = values.cast(pl.String).str.strip_chars()
+        if column.kind == "binary":
+            text = text.replace(_TRUTHS)
+        numbers = text.cast(pl.Float64, strict=False)
+        if (row := _first(numbers.is_null())) is None:
+            return numbers
+    else:
+        row = 0
+    mend = "Cast the column to numbers"
+    if isinstance(values[row], str) and "," in values[row]:
+        mend = "Write numbers with a decimal point, without separators of thousands"
+    raise refuse(f"{values[row]!r} is not a number (the column is {values.dtype})", row, mend)
 
 
 def _check_numbers(numbers: pl.Series, column: Column, refuse: _Refuse) -> None:
     """Range checks on a flat Float64 series."""
     if (row := _first(~numbers.is_finite())) is not None:
-        raise refuse(f"{numbers[row]} is not a finite number", row, "Fill in or drop such rows")
-    if column.kind == "binary" and (row := _first((numbers != 0) & (numbers != 1))) is not None:
-        raise refuse(f"{numbers[row]:g} is neither 0 nor 1", row, f"The column holds {column.meaning}")
-    if column.kind == "probability" and (row := _first((numbers <= 0) | (numbers > 1))) is not None:
         raise refuse(
-            f"{numbers[row]:g} is not in (0, 1]", row, "Log the probability with which the action was chosen"
+            f"{numbers[row]} is not a finite number", row, column.missing or "Fill in or drop such rows"
+        )
+    if column.kind == "binary" and (row := _first((numbers != 0) & (numbers != 1))) is not None:
+        raise refuse(f"{shown(numbers[row])} is neither 0 nor 1", row, f"The column holds {column.meaning}")
+    if (
+        column.kind == "probability"
+        and (row := _first((numbers <= 0) | (numbers > 1 + TOLERANCE))) is not None
+    ):
+        raise refuse(
+            f"{shown(numbers[row])} is not in (0, 1]",
+            row,
+            "Log the probability with which the action was chosen",
         )
     if column.kind == "integer" and (row := _first(numbers != numbers.round())) is not None:
-        raise refuse(f"{numbers[row]:g} is not a whole number", row, f"The column holds {column.meaning}")
+        raise refuse(
+            f"{shown(numbers[row])} is not a whole number", row, f"The column holds {column.meaning}"
+        )
     if column.low is not None and (row := _first(numbers < column.low)) is not None:
-        raise refuse(f"{numbers[row]:g} is below {column.low:g}", row, f"The column holds {column.meaning}")
+        raise refuse(
+            f"{shown(numbers[row])} is below {column.low:g}", row, f"The column holds {column.meaning}"
+        )
+
+
+def shown(number: float) -> str:
+    """A number in a message, with digits enough to tell it from the bound that it breaks."""
+    return f"{number:.9g}"
 
 
 def _check_list(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
     """List columns: types of the inner values, no empty list, ranges of probabilities."""
+    if values.dtype == pl.String:
+        values = lists_of(values, SEPARATOR)
+        if (row := _first(values.is_null())) is not None:
+            raise refuse("the list is empty", row, "Drop such rows")
     dtype = values.dtype
     if not isinstance(dtype, (pl.List, pl.Array)):
-        raise refuse(f"a list a row is needed, not {dtype}", None, "Store it as a parquet list column")
+        raise refuse(
+            f"a list a row is needed, not {dtype}",
+            None,
+            "Store it as a list column, or as text such as 3|7|9 or [3, 7, 9]",
+        )
     lists = values.cast(pl.List(dtype.inner)) if isinstance(dtype, pl.Array) else values
     if (row := _first(lists.list.len() == 0)) is not None:
         raise refuse("the list is empty", row, "Drop such rows")
@@ -162,32 +334,31 @@ def _check_list(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series
     if column.kind == "ids":
         if inner.dtype.is_integer():
             return lists
-        if inner.dtype in (pl.String, pl.Categorical, pl.Enum):
-            return lists.cast(pl.List(pl.String))
-        raise refuse(f"ids are integers or text, not {inner.dtype}", None, "Cast the column")
-    if not inner.dtype.is_numeric():
+        ids = as_ids(inner, None, column.name)
+        if (at := _first(ids.is_null())) is not None:
+            raise refuse("the list holds a missing value", int(rows[at]), "Fill it in")
+        return with_values(lists, ids.cast(pl.Int64) if inner.dtype.is_float() else ids)
+    if inner.dtype == pl.String:
+        numbers = inner.str.strip_chars().cast(pl.Float64, strict=False)
+        if (at := _first(numbers.is_null())) is not None:
+            raise refuse(
+                f"the list holds {inner[at]!r}, which is not a number",
+                int(rows[at]),
+                "Write lists as 0.5|0.5 or [0.5, 0.5], with decimal points",
+            )
+    elif inner.dtype.is_numeric():
+        numbers = inner.cast(pl.Float64)
+    else:
         raise refuse(f"numbers are needed, not {inner.dtype}", None, "Cast the column")
-    numbers = inner.cast(pl.Float64)
     bad = ~numbers.is_finite()
     if column.kind == "probabilities":
-        bad = bad | (numbers < 0) | (numbers > 1)
+        bad = bad | (numbers < -TOLERANCE) | (numbers > 1 + TOLERANCE)
     if (at := _first(bad)) is not None:
         wanted = "a probability" if column.kind == "probabilities" else "a finite number"
         raise refuse(
-            f"the list holds {numbers[at]:g}, which is not {wanted}", int(rows[at]), "Mend such rows"
+            f"the list holds {shown(numbers[at])}, which is not {wanted}", int(rows[at]), "Mend such rows"
         )
-    return lists.cast(pl.List(pl.Float64))
-
-
-def _parse_time(values: pl.Series, refuse: _Refuse) -> pl.Series:
-    """ISO text to unix seconds."""
-    try:
-        parsed = values.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
-    except pl.exceptions.PolarsError:
-        parsed = pl.Series(values.name, [None] * values.len(), pl.Datetime("us", "UTC"))
-    if (row := _first(parsed.is_null())) is not None:
-        raise refuse(f"{values[row]!r} is not a time", row, "Use unix seconds or ISO 8601 text")
-    return parsed.dt.epoch("us").cast(pl.Float64) / 1e6
+    return with_values(lists, numbers.clip(0.0, 1.0) if column.kind == "probabilities" else numbers)
 
 
 def _first(mask: pl.Series) -> int | None:

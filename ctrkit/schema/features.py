@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+import polars as pl
 from pydantic import Field, model_validator
 
 from ctrkit.config import Config
 from ctrkit.errors import nearest
 from ctrkit.schema.logs import CANDIDATE_PREFIX
+from ctrkit.tables import TableLike, read_named
 
 # Columns that hold a simulated market's truth; no feature may read one.
 TRUTH_PREFIX = "true_"
@@ -34,7 +36,7 @@ class SequenceFeature(Config):
 
     Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
     categorical feature whose ids, and embedding, the sequence uses. In a text column, as in a CSV, the
-    events stand with `separator` between them.
+    events stand with `separator` between them, or in brackets (see `ctrkit.tables.cells.lists_of`).
     """
 
     name: str
@@ -57,7 +59,7 @@ class FeatureSpec(Config):
     Attributes:
         labels: task -> column, in funnel order: each label can be 1 only where the one before is.
         group: column by which GAUC and clustered intervals group rows, usually the user.
-        timestamp: column to split by time with; unix seconds or a datetime.
+        timestamp: column to split by time with; see `ctrkit.schema.times`.
         weight: column of row weights.
         target: features that query the behaviour sequence (the ad in question); by default those whose
             ids a sequence shares, else all.
@@ -80,6 +82,20 @@ class FeatureSpec(Config):
     def tasks(self) -> tuple[str, ...]:
         """Task names in funnel order."""
         return tuple(self.labels)
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column of this name holds ids or lists of ids, which are text in a text file."""
+        bare = name.removeprefix(CANDIDATE_PREFIX)
+        ids = {*(f.name for f in self.categorical), *(s.name for s in self.sequences)}
+        return bare in ids or name in (self.group, self.candidate.id if self.candidate else None)
+
+    def read(self, source: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
+        """A table of these columns, and its name for messages.
+
+        Raises:
+            DataError: see `ctrkit.tables.read_table`.
+        """
+        return read_named(source, self.is_text, may_be_empty=may_be_empty)
 
     @property
     def static_features(self) -> tuple[str, ...]:

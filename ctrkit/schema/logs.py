@@ -65,6 +65,8 @@ BANDIT_LOG = LogSchema(
             low=0.0,
         ),
     ),
+    listed=CANDIDATE_PREFIX,
+    same_ids=("action", "candidates"),
 )
 
 BID_LOG = LogSchema(
@@ -107,10 +109,31 @@ AUCTION_LOG = LogSchema(
             ("payprice", "winning_price"),
             required=True,
             low=0.0,
+            missing="The price of a lost auction is not seen, and neither a made-up price nor a log without "
+            "the lost auctions is the market: give the exchange's minimum bid to win, or replay the won ones "
+            "alone and read the result as one of that part of the market",
         ),
-        Column("click", "binary", "whether the impression was clicked", ("clicked",)),
-        Column("conversion", "binary", "whether the click converted"),
-        Column("value", "number", "the value of a conversion", low=0.0),
+        Column(
+            "click",
+            "binary",
+            "whether the impression was clicked",
+            ("clicked",),
+            missing="Of a lost auction nobody knows whether its impression would have been clicked: replay "
+            "won auctions alone, or leave the column out",
+        ),
+        Column(
+            "conversion",
+            "binary",
+            "whether the click converted",
+            missing="Write 0 where there was no click: nothing converted there",
+        ),
+        Column(
+            "value",
+            "number",
+            "the value of a conversion",
+            low=0.0,
+            missing="Write 0 where there was no conversion, or the value that one would have had",
+        ),
         Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
         Column(
             "pcvr",
@@ -127,4 +150,5 @@ AUCTION_LOG = LogSchema(
             "the bids to be beaten for each slot of the page, dearest first; the first is market_price",
         ),
     ),
+    listed=CANDIDATE_PREFIX,
 )

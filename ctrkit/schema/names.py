@@ -19,7 +19,7 @@ _NEXT_TO = 0.85
 class ClosedSchema(LogSchema):
     """The columns of a table that nothing else reads, so that any other column is an error."""
 
-    def apply(self, table: pl.DataFrame, file: str | None = None) -> pl.DataFrame:
+    def apply(self, table: pl.DataFrame, file: str | None = None, zone: str | None = None) -> pl.DataFrame:
         """As `LogSchema.apply`.
 
         Raises:
@@ -33,7 +33,7 @@ class ClosedSchema(LogSchema):
                 column=unknown[0],
                 mend=f"{nearest(unknown[0], known)}; rename it, or leave it out",
             )
-        return super().apply(table, file)
+        return super().apply(table, file, zone)
 
 
 def near_misses(schema: LogSchema, names: Sequence[str]) -> dict[str, Column]:

@@ -1,16 +1,41 @@
 """Tables in and out: one reader for every format that ctrkit takes, and writes that are atomic."""
 
-from ctrkit.tables.reading import TableLike, files_of, join_tables, name_of, read_table
+from ctrkit.tables.reading import (
+    DELIMITED,
+    PARQUET,
+    IsText,
+    ReadTable,
+    TableLike,
+    columns_of,
+    files_of,
+    join_tables,
+    kind_of,
+    name_of,
+    read_named,
+    read_table,
+    read_tables,
+)
+from ctrkit.tables.text import BadLines, lines_of
 from ctrkit.tables.writing import atomic_path, check_writable, unwritable, write_json, write_table, write_text
 
 __all__ = [
+    "DELIMITED",
+    "PARQUET",
+    "BadLines",
+    "IsText",
+    "ReadTable",
     "TableLike",
     "atomic_path",
     "check_writable",
+    "columns_of",
     "files_of",
     "join_tables",
+    "kind_of",
+    "lines_of",
     "name_of",
+    "read_named",
     "read_table",
+    "read_tables",
     "unwritable",
     "write_json",
     "write_table",

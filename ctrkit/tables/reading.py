@@ -1,60 +1,231 @@
-"""Tables in: one reader for every format that ctrkit takes."""
+"""Tables in: one reader for every format that ctrkit takes.
+
+What a spec or a schema declares as ids, or as lists of them, is read as text in every file (`text`), so that
+`0007` keeps its zeros and a file that happens to hold digits alone reads as its neighbours do. The types of
+all other columns of text files are those of all their rows in all files together.
+"""
 
 from __future__ import annotations
 
-import gzip
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import polars as pl
 
-from ctrkit.errors import DataError, is_glob, missing
+from ctrkit.errors import DataError, TableName, is_glob, missing
+from ctrkit.tables.cells import alike, inferred
+from ctrkit.tables.text import (
+    column_of,
+    content_of,
+    is_json,
+    names_of_delimited,
+    read_delimited,
+    read_json_lines,
+)
 
 # A table as a user may hand it over: a path, a glob, a list of them, or a pandas, Polars or Arrow frame.
 TableLike: TypeAlias = Any
+# Whether a column of this name holds ids, or lists of them.
+IsText: TypeAlias = Callable[[str], bool]
 
-_JSON_LINES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+PARQUET = (".parquet", ".pq")
+DELIMITED = (".csv", ".tsv")
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+# By their content either of the two.
+PLAIN = (".txt", ".log", "")
+# Bytes in which a header and the first lines lie.
+_HEAD = 1 << 20
 
 
-def read_table(source: TableLike) -> pl.DataFrame:
+@dataclass(frozen=True)
+class ReadTable:
+    """One file's rows, or those of a table in memory.
+
+    Attributes:
+        table: the rows; file: their file, None in memory.
+        from_text: whether every cell was text, so that the types of columns were told by what they hold.
+        notes: on lines that were left out.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    from_text: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def _nothing(name: str) -> bool:
+    return False
+
+
+def read_table(source: TableLike, text: IsText = _nothing, *, may_be_empty: bool = False) -> pl.DataFrame:
     """Read a table from a path or a frame into Polars.
 
+    Prefer `FeatureSpec.read` and `LogSchema.read`, which know what columns mean.
+
     Args:
-        source: a `.parquet`, `.csv`, `.csv.gz`, `.jsonl` path, a glob of such, a list of paths and globs, or
-            a Polars, pandas or Arrow table. Many files are read as one table, in the order of their names
-            within a glob.
+        source: a `.parquet`, `.csv`, `.tsv`, `.jsonl` or `.txt` path, packed by gzip or not, a glob of such,
+            a list of paths and globs, or a Polars, pandas or Arrow table. Many files are read as one table,
+            in the order of their names within a glob.
+        text: which columns hold ids or lists of ids.
+        may_be_empty: whether a table without rows is one.
 
     Raises:
         DataError: when a file is missing, empty, damaged or of an unknown kind, or has no rows, no file
             matches a glob, or the files do not have the same columns.
     """
-    if (files := files_of(source)) is not None:
-        return join_tables([_read_file(file) for file in files], files)
+    tables = read_tables(source, text, may_be_empty=may_be_empty)
+    return join_tables([one.table for one in tables], [one.file for one in tables])
+
+
+def read_named(
+    source: TableLike, text: IsText = _nothing, *, may_be_empty: bool = False
+) -> tuple[pl.DataFrame, str | None]:
+    """A table, and its name for messages, which names the file of each row; see `read_table`."""
+    tables = read_tables(source, text, may_be_empty=may_be_empty)
+    files = [one.file for one in tables]
+    table, name = join_tables([one.table for one in tables], files), name_of(source)
+    if name is None or len(files) < 2:
+        return table, name
+    starts = [0]
+    for one in tables[:-1]:
+        starts.append(starts[-1] + one.table.height)
+    return table, TableName.of(name, [file or name for file in files], starts)
+
+
+def read_tables(
+    source: TableLike,
+    text: IsText = _nothing,
+    *,
+    may_be_empty: bool = False,
+    skip_bad_lines: bool = False,
+) -> tuple[ReadTable, ...]:
+    """The tables of a source, one a file, whose columns have the same types; see `read_table`.
+
+    Args:
+        skip_bad_lines: whether broken lines of JSON lines are left out, and told of in the notes.
+    """
+    files = files_of(source)
+    if files is None:
+        tables: tuple[ReadTable, ...] = (ReadTable(_in_memory(source, text), None),)
+    else:
+        tables = tuple(_read_file(file, skip_bad_lines) for file in files)
+    for one in tables:
+        if one.table.height == 0 and not may_be_empty:
+            raise DataError("the table has no rows", file=one.file, mend="Give a table with at least one row")
+    return _of_one_type(tables, text)
+
+
+def _of_one_type(tables: tuple[ReadTable, ...], text: IsText) -> tuple[ReadTable, ...]:
+    """The same columns with the types that they have in all tables together."""
+    changed: list[dict[str, pl.Series]] = [{} for _ in tables]
+    for name in dict.fromkeys(name for one in tables for name in one.table.columns):
+        having = [place for place, one in enumerate(tables) if name in one.table.columns]
+        columns = {place: tables[place].table[name] for place in having}
+        cells = [place for place in having if tables[place].from_text]
+        if text(name):
+            found = alike(list(columns.values()), [tables[place].file for place in having])
+            columns = dict(zip(having, found, strict=True))
+        elif cells:
+            typed = inferred(pl.concat([columns[place] for place in cells]))
+            start = 0
+            for place in cells:
+                end = start + columns[place].len()
+                columns[place], start = typed[start:end], end
+        for place, column in columns.items():
+            changed[place][name] = column
+    return tuple(
+        replace(one, table=one.table.with_columns(columns.values())) if columns else one
+        for one, columns in zip(tables, changed, strict=True)
+    )
+
+
+def _in_memory(source: TableLike, text: IsText) -> pl.DataFrame:
+    """A frame as a Polars one."""
     if isinstance(source, pl.DataFrame):
         return source
     if isinstance(source, pl.LazyFrame):
         return source.collect()
-    try:
-        frame = pl.DataFrame(source) if isinstance(source, dict) else _from_foreign(source)
-    except (TypeError, ValueError) as error:
+    names = _names_in_memory(source)
+    if names is None:
         raise DataError(
             f"a table of type {type(source).__name__} cannot be read",
             mend="Give a path, or a pandas, Polars or Arrow table",
-        ) from error
-    return frame
+        )
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise DataError("the table has this column twice", column=twice[0], mend="Rename or drop one of them")
+    try:
+        return pl.DataFrame(source) if isinstance(source, dict) else _from_foreign(source)
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+        # Some column holds values of several types, or none that Polars knows.
+        columns = _columns_in_memory(source, names)
+        return pl.DataFrame([_column(name, values, text(name)) for name, values in columns])
+
+
+def _names_in_memory(source: TableLike) -> list[str] | None:
+    """The columns of a dictionary, or of a pandas or Arrow table; None of anything else."""
+    if isinstance(source, dict):
+        return [str(name) for name in source]
+    if type(source).__module__.startswith("pandas") and hasattr(source, "columns"):
+        return [str(name) for name in source.columns]
+    names = getattr(source, "column_names", None)
+    return None if names is None else [str(name) for name in names]
 
 
 def _from_foreign(source: TableLike) -> pl.DataFrame:
     """A pandas or Arrow table as a Polars one."""
-    if type(source).__module__.startswith("pandas"):
-        return pl.from_pandas(source)
-    frame = pl.from_arrow(source)
+    frame = (
+        pl.from_pandas(source) if hasattr(source, "columns") and _is_pandas(source) else pl.from_arrow(source)
+    )
     if not isinstance(frame, pl.DataFrame):
         raise TypeError("not a table")
     return frame
+
+
+def _is_pandas(source: TableLike) -> bool:
+    return type(source).__module__.startswith("pandas")
+
+
+def _columns_in_memory(source: TableLike, names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The columns of a table, one by one, with None for what is missing."""
+    for place, name in enumerate(names):
+        if isinstance(source, dict):
+            values = list(list(source.values())[place])
+        elif _is_pandas(source):
+            column = source.iloc[:, place]
+            gone = column.isna().to_numpy()
+            values = [None if missing else value for value, missing in zip(column, gone, strict=True)]
+        else:
+            values = source.column(place).to_pylist()
+        yield name, values
+
+
+def _column(name: str, values: list[Any], ids: bool) -> pl.Series:
+    """One column of Python values.
+
+    Raises:
+        DataError: for values of several types where they are no ids.
+    """
+    values = [
+        value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
+        for value in values
+    ]
+    kinds = sorted({type(value).__name__ for value in values if value is not None})
+    if not ids and len(kinds) > 1 and not set(kinds) <= {"int", "float", "bool"}:
+        first = type(next(value for value in values if value is not None)).__name__
+        row = next(
+            row for row, value in enumerate(values) if value is not None and type(value).__name__ != first
+        )
+        raise DataError(
+            f"the column holds values of several types ({', '.join(kinds)})",
+            column=name,
+            row=row,
+            mend="Cast it to one type",
+        )
+    return column_of(name, values)
 
 
 def name_of(source: TableLike) -> str | None:
@@ -144,36 +315,56 @@ def _meet(one: pl.DataType, other: pl.DataType) -> bool:
     return kinds[0] == kinds[1]
 
 
-def _read_file(path: Path) -> pl.DataFrame:
+def kind_of(path: Path) -> str:
+    """The ending of a file's name in lower case, that of a packed file before its `.gz`."""
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings[-1:] == [".gz"]:
+        endings.pop()
+    return endings[-1] if endings else ""
+
+
+def columns_of(path: Path) -> list[str]:
+    """The columns of a file of delimited values or parquet, from its header alone.
+
+    Raises:
+        DataError: there is no header, or a column stands in it twice.
+        OSError: the file cannot be read.
+    """
+    if kind_of(path) in PARQUET:
+        return list(pl.read_parquet_schema(path))
+    return list(names_of_delimited(content_of(path, _HEAD), path))
+
+
+def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:
+    _check_file(path)
+    kind = kind_of(path)
+    if kind in PARQUET and path.suffix.lower() != ".gz":
+        try:
+            return ReadTable(pl.read_parquet(path, glob=False), os.fspath(path))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).splitlines()[0][:160].rstrip(".")
+            raise DataError(
+                f"the file is damaged or not a parquet table ({reason})",
+                file=path,
+                mend="Write or copy it again",
+            ) from error
+    if kind not in (*DELIMITED, *JSON_LINES, *PLAIN):
+        raise DataError(
+            f"tables of kind '{kind}' are not read",
+            file=path,
+            mend="Use .parquet, .csv, .tsv, .jsonl or .txt, packed by gzip or not",
+        )
+    content = content_of(path)
+    if kind in JSON_LINES or (kind in PLAIN and is_json(content)):
+        table, bad = read_json_lines(content, path, skip_bad_lines=skip_bad_lines)
+        return ReadTable(table, os.fspath(path), notes=(bad.note(path),) if bad else ())
+    return ReadTable(read_delimited(content, path), os.fspath(path), from_text=True)
+
+
+def _check_file(path: Path) -> None:
     if not path.exists():
         raise missing("table", path)
     if path.is_dir():
         raise DataError("this is a folder, not a table", file=path, mend="Name one parquet or CSV file")
     if path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, mend="Write the table again")
-    kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    try:
-        if kind in (".parquet", ".pq"):
-            frame = pl.read_parquet(path, glob=False)
-        elif kind in (".csv", ".csv.gz"):
-            frame = pl.read_csv(path, infer_schema_length=10_000, glob=False)
-        elif kind in _JSON_LINES:
-            content = path.read_bytes()
-            text = gzip.decompress(content) if path.suffix == ".gz" else content
-            frame = pl.read_ndjson(text, infer_schema_length=10_000)
-        else:
-            raise DataError(
-                f"tables of kind '{kind}' are not read",
-                file=path,
-                mend="Use .parquet, .csv, .csv.gz, .jsonl or .jsonl.gz",
-            )
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0][:160].rstrip(".")
-        raise DataError(
-            f"the file is damaged or not a {kind[1:]} table ({reason})",
-            file=path,
-            mend="Write or copy it again",
-        ) from error
-    if frame.height == 0:
-        raise DataError("the table has no rows", file=path, mend="Give a table with at least one row")
-    return frame

@@ -116,11 +116,11 @@ def test_many_files_are_one_log_and_an_error_names_the_right_one(tmp_path: Path)
 
 def test_files_of_other_types_and_globs_without_files_are_refused(tmp_path: Path) -> None:
     table = TABLE.drop("candidates", "logging_probabilities", "candidate_colour")
-    table.write_parquet(tmp_path / "1.parquet")
-    table.with_columns(pl.col("action").cast(pl.String)).write_parquet(tmp_path / "2.parquet")
-    with pytest.raises(DataError, match="String, and Int64 in the first") as caught:
+    table.with_columns(age=pl.lit(31)).write_parquet(tmp_path / "1.parquet")
+    table.with_columns(age=pl.lit("31")).write_parquet(tmp_path / "2.parquet")
+    with pytest.raises(DataError, match="String, and Int32 in the first") as caught:
         read_bandit_log(str(tmp_path / "*.parquet"))
-    assert (caught.value.file, caught.value.column) == (str(tmp_path / "2.parquet"), "action")
+    assert (caught.value.file, caught.value.column) == (str(tmp_path / "2.parquet"), "age")
     with pytest.raises(DataError, match="no file matches"):
         read_bandit_log(str(tmp_path / "*.csv"))
     with pytest.raises(ConfigError, match="Did you mean 'dsjson'"):

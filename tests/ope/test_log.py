@@ -100,12 +100,7 @@ def _set(column: str, values: list[object]) -> pl.DataFrame:
 BAD = [
     (_set("action", [3, 4, 2]), "action", 1, "action 4 is not among the row's candidates"),
     (_set("candidates", [[1, 3], [1, 1, 3], [2]]), "candidates", 1, "twice"),
-    (
-        _set("candidates", [["1", "3"], ["1", "2", "3"], ["2"]]),
-        "candidates",
-        None,
-        "integers or both as text",
-    ),
+    (_set("candidates", [["1", "3"], ["01", "2", "3"], ["2"]]), "action", 1, "action '1' is not among"),
     (_set("candidates", [[1, 3], [1, 2, 3], []]), "candidates", 2, "the list is empty"),
     (_set("candidate_price", [[1.0, 2.0], [1.0], [5.0]]), "candidate_price", 1, "1 values for 3 candidates"),
     (

@@ -21,7 +21,6 @@ from ctrkit.bidding.landscapes import (
 from ctrkit.bidding.supply.settings import need, need_above, read_number, read_settings
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.schema import Column, LogSchema
-from ctrkit.tables import read_table
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -164,7 +163,7 @@ def parse_price_model(text: str) -> PriceModel:
             raise ConfigError(
                 f"{what} is fitted to a file, and {next(iter(number))} is given too", mend="Leave one out"
             )
-        table = PRICES.apply(read_table(file), file)
+        table, _ = PRICES.read(file)
         count = table["count"].to_numpy() if "count" in table.columns else None
         return PriceModel.fit(name, table["market_price"].to_numpy(), count, unit)
     if missing := [key for key in own or ("file",) if key not in number]:

@@ -30,7 +30,8 @@ import numpy as np
 import polars as pl
 
 from ctrkit.errors import DataError
-from ctrkit.ope.formats.base import Format, LogTable, lines_of
+from ctrkit.ope.formats.base import Format, LogTable, check_file
+from ctrkit.tables import lines_of
 
 _FIELDS = 7
 _THINNED = (
@@ -50,7 +51,7 @@ class _Banner:
     products: list[str]
 
 
-def read(source: str | os.PathLike[str]) -> LogTable:
+def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
     """Read one file, packed by gzip or not.
 
     Products carry no ids, so a product's id is a hash of its features; where two candidates of a banner are
@@ -120,6 +121,7 @@ def _banners(path: Path) -> Iterator[_Banner]:
     """The impressions of a file, one after another."""
     header: tuple[int, list[str]] | None = None
     products: list[str] = []
+    check_file(path)
     for line, text in lines_of(path):
         if text.startswith("example "):
             if header is not None:

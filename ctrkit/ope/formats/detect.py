@@ -7,27 +7,34 @@ from pathlib import Path
 
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.formats.align import aligned
-from ctrkit.ope.formats.base import Format, LogTable, check_file, lines_of
+from ctrkit.ope.formats.base import Format, LogTable, check_file
 from ctrkit.ope.formats.criteo import CRITEO
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS
 from ctrkit.ope.formats.obp_feedback import OBP, is_feedback
 from ctrkit.ope.formats.open_bandit import COLUMNS, OPEN_BANDIT
-from ctrkit.ope.formats.table import TABLE
-from ctrkit.tables import TableLike, files_of
+from ctrkit.ope.formats.table import TABLE, read_together
+from ctrkit.schema import BANDIT_LOG, LogSchema
+from ctrkit.tables import DELIMITED, PARQUET, TableLike, columns_of, files_of, kind_of, lines_of
 
 FORMATS = {format.name: format for format in (TABLE, OBP, OPEN_BANDIT, DSJSON, CRITEO)}
 
-_TABLES = (".parquet", ".pq")
 # Of a checkpoint and rewards without a decision, DSJSON may have some before the first decision.
 _LOOK_AT = 100
 
 
-def read_log(source: TableLike, format: str | None = None) -> tuple[LogTable, ...]:
+def read_log(
+    source: TableLike,
+    format: str | None = None,
+    skip_bad_lines: bool = False,
+    schema: LogSchema = BANDIT_LOG,
+) -> tuple[LogTable, ...]:
     """Read a log, one `LogTable` a file, in the order given; values are not checked yet.
 
     Args:
         source: a path, a glob, a list of paths and globs, a table in memory, or obp's dictionary.
         format: a name of `FORMATS`; by default each file's own content tells.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and told of in the notes.
+        schema: by which a table's ids and lists are known.
 
     Raises:
         ConfigError: there is no such format.
@@ -37,10 +44,17 @@ def read_log(source: TableLike, format: str | None = None) -> tuple[LogTable, ..
         raise ConfigError(f"there is no format '{format}'", mend=nearest(format, FORMATS))
     files = files_of(source)
     if files is None:
-        memory = OBP if format == OBP.name or (format is None and is_feedback(source)) else TABLE
-        return (memory.read(source),)
+        if format == OBP.name or (format is None and is_feedback(source)):
+            return (OBP.read(source, skip_bad_lines),)
+        return read_together(source, skip_bad_lines, schema)
     chosen = [FORMATS[format] if format is not None else detect(file) for file in files]
-    tables = tuple(one.read(file) for one, file in zip(chosen, files, strict=True))
+    # Tables are read together, so that their columns are of one type.
+    plain = [file for one, file in zip(chosen, files, strict=True) if one is TABLE]
+    of_tables = iter(read_together(plain, skip_bad_lines, schema) if plain else ())
+    tables = tuple(
+        next(of_tables) if one is TABLE else one.read(file, skip_bad_lines)
+        for one, file in zip(chosen, files, strict=True)
+    )
     return aligned(tables) if all(one in (DSJSON, CRITEO) for one in chosen) else tables
 
 
@@ -51,14 +65,13 @@ def detect(path: Path) -> Format:
         DataError: when the file is missing, empty, or damaged text.
     """
     check_file(path)
-    kind = path.suffixes[-2] if path.suffix == ".gz" and len(path.suffixes) > 1 else path.suffix
-    if kind in _TABLES:
+    kind = kind_of(path)
+    if kind in PARQUET:
         return TABLE
     if kind == ".npz":
         return OBP
-    if kind == ".csv":
-        header = next((text for _, text in lines_of(path)), "").replace('"', "").split(",")
-        return OPEN_BANDIT if set(COLUMNS) <= set(header) else TABLE
+    if kind in DELIMITED:
+        return OPEN_BANDIT if set(COLUMNS) <= set(columns_of(path)) else TABLE
     if kind == ".dsjson":
         return DSJSON
     if kind in (".jsonl", ".ndjson", ".json", ".txt", ".log", ""):

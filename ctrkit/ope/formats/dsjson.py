@@ -37,14 +37,16 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ctrkit.errors import DataError
-from ctrkit.ope.formats.base import Format, LogTable, lines_of
+from ctrkit.ope.formats.base import Format, LogTable, check_file
 from ctrkit.schema import BANDIT_LOG
+from ctrkit.tables import BadLines, lines_of
 
 LABELS = ("_label_cost", "_label_probability", "_label_ca", "_outcomes")
 DROPPED = (
@@ -56,8 +58,11 @@ _SCALARS = (str, int, float, bool)
 _KNOWN = {name for column in BANDIT_LOG.columns for name in (column.name, *column.aliases)}
 
 
-def read(source: str | os.PathLike[str]) -> LogTable:
+def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
     """Read the decisions of one file, packed by gzip or not; one row an action, or a slot of a page.
+
+    Args:
+        skip_bad_lines: whether lines that are no sound decision are left out and counted.
 
     Raises:
         DataError: a line is no JSON object, lacks a label, contradicts itself, holds a continuous action
@@ -68,7 +73,8 @@ def read(source: str | os.PathLike[str]) -> LogTable:
     rows: list[dict[str, Any]] = []
     contexts: list[dict[str, Any]] = []
     candidates: list[list[dict[str, Any]]] = []
-    for line, event in _events(path, skipped):
+    bad = _BadLines(skip_bad_lines)
+    for line, event in _events(path, skipped, bad):
         if "_label_ca" in event:
             raise _refused(
                 path,
@@ -82,7 +88,10 @@ def read(source: str | os.PathLike[str]) -> LogTable:
                 path, line, "pages (`_outcomes`) and decisions of one action are mixed", "Keep them apart"
             )
         shared, multi = _context(event.get("c"))
-        for row in _slots(path, line, event) if pages else [_decision(path, line, event)]:
+        found: list[dict[str, Any]] = []
+        with bad.left_out(line):
+            found = list(_slots(path, line, event)) if pages else [_decision(path, line, event)]
+        for row in found:
             order = row["candidates"]
             rows.append(row)
             contexts.append(shared)
@@ -90,11 +99,14 @@ def read(source: str | os.PathLike[str]) -> LogTable:
             known = order is not None and (sorted(order) == list(range(len(multi))) or (pages and multi))
             if known and max(order) < len(multi):
                 candidates.append([multi[action] for action in order])
-    return _table(path, rows, contexts, candidates, skipped, ("action", "propensity", "reward"))
+    return _table(path, rows, contexts, candidates, skipped, bad, ("action", "propensity", "reward"))
 
 
-def read_continuous(source: str | os.PathLike[str]) -> LogTable:
+def read_continuous(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
     """Read the continuous actions of one file, as `bid` with its `density`.
+
+    Args:
+        skip_bad_lines: whether lines that are no sound decision are left out and counted.
 
     Raises:
         DataError: a line is no JSON object, has no continuous action, or lacks its cost; names the line.
@@ -103,27 +115,30 @@ def read_continuous(source: str | os.PathLike[str]) -> LogTable:
     skipped: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     contexts: list[dict[str, Any]] = []
-    for line, event in _events(path, skipped):
-        label = event.get("_label_ca")
-        if not isinstance(label, dict):
-            raise _refused(
-                path, line, "no continuous action (`_label_ca`) is here", "Mend or drop such lines"
-            )
-        values = [_number(path, line, label, name) for name in ("action", "cost")]
-        # A bid that was not drawn has no density.
-        density = _number(path, line, label, "pdf_value") if label.get("pdf_value") is not None else None
-        rows.append(
-            {
-                "event_id": event.get("EventId"),
-                "timestamp": event.get("Timestamp"),
-                "bid": values[0],
-                "density": density,
-                "reward": -values[1] + 0.0,
-                "p_drop": _drop(path, line, event),
-            }
-        )
-        contexts.append(_context(event.get("c"))[0])
-    return _table(path, rows, contexts, [], skipped, ("bid", "density", "reward"))
+    bad = _BadLines(skip_bad_lines)
+    for line, event in _events(path, skipped, bad):
+        with bad.left_out(line):
+            rows.append(_bid(path, line, event))
+            contexts.append(_context(event.get("c"))[0])
+    return _table(path, rows, contexts, [], skipped, bad, ("bid", "density", "reward"))
+
+
+def _bid(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
+    """The row of a continuous action under the schema's names."""
+    label = event.get("_label_ca")
+    if not isinstance(label, dict):
+        raise _refused(path, line, "no continuous action (`_label_ca`) is here", "Mend or drop such lines")
+    action, cost = (_number(path, line, label, name) for name in ("action", "cost"))
+    # A bid that was not drawn has no density.
+    density = _number(path, line, label, "pdf_value") if label.get("pdf_value") is not None else None
+    return {
+        "event_id": event.get("EventId"),
+        "timestamp": event.get("Timestamp"),
+        "bid": action,
+        "density": density,
+        "reward": -cost + 0.0,
+        "p_drop": _drop(path, line, event),
+    }
 
 
 def _table(
@@ -132,6 +147,7 @@ def _table(
     contexts: list[dict[str, Any]],
     candidates: list[list[dict[str, Any]]],
     skipped: Counter[str],
+    bad: _BadLines,
     needed: tuple[str, ...],
 ) -> LogTable:
     """What was read of a file's lines, and notes on what was not."""
@@ -146,6 +162,8 @@ def _table(
         if not table[name].null_count() or name in (*needed, "p_drop")
     )
     notes = [f"Lines left out: {count:,} ({what})." for what, count in skipped.items()]
+    if (left_out := bad.lines()) is not None:
+        notes.append(left_out.note(path))
     gone = [name for name in table.columns if name not in held.columns and table[name].count()]
     if gone:
         notes.append(f"Left out, because some rows do not have it: {', '.join(gone)}.")
@@ -163,24 +181,61 @@ def _table(
     return LogTable(held.with_columns(**taken), os.fspath(path), tuple(notes))
 
 
-def _events(path: Path, skipped: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+class _BadLines:
+    """Lines that are no sound decision: the first is refused, or all are left out and counted."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.found: list[int] = []
+
+    @contextmanager
+    def left_out(self, line: int) -> Iterator[None]:
+        """Where lines may be left out, errors within leave this one out."""
+        try:
+            yield
+        except DataError:
+            if not self.skip:
+                raise
+            self.found.append(line)
+
+    def lines(self) -> BadLines | None:
+        """Those that were left out, if any."""
+        return BadLines(len(self.found), self.found[0]) if self.found else None
+
+
+def _events(path: Path, skipped: Counter[str], bad: _BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
     """The decisions of a file with their lines; the other lines are counted."""
+    check_file(path)
     for line, text in lines_of(path):
         if text.startswith("["):
             skipped["checkpoints"] += 1
             continue
-        try:
-            event = json.loads(text)
-        except ValueError:
-            raise _refused(path, line, "this is no JSON object", "Copy the file again") from None
-        if not isinstance(event, dict):
-            raise _refused(path, line, "this is no JSON object", "Copy the file again")
+        event: dict[str, Any] = {}
+        with bad.left_out(line):
+            event = _object(path, line, text)
+        if not event:
+            continue
         if event.get("_skipLearn") is True:
             skipped["decisions that were not acted upon (_skipLearn)"] += 1
         elif "RewardValue" in event and not any(label in event for label in LABELS):
             skipped["rewards without a decision"] += 1
         else:
             yield line, event
+
+
+def _object(path: Path, line: int, text: str) -> dict[str, Any]:
+    try:
+        event = json.loads(text)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not event:
+        raise _refused(
+            path,
+            line,
+            "this is no JSON object",
+            "Copy the file again, or leave such lines out with skip_bad_lines",
+        )
+    return event
 
 
 def _number(path: Path, line: int, content: dict[str, Any], name: str) -> float:

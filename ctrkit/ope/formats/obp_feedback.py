@@ -30,7 +30,7 @@ def is_feedback(source: object) -> bool:
     return isinstance(source, Mapping) and "pscore" in source and {"n_rounds", "n_actions"} <= set(source)
 
 
-def read(source: Mapping[str, Any] | str | os.PathLike[str]) -> LogTable:
+def read(source: Mapping[str, Any] | str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
     """Read a dictionary or an .npz file; nothing in a file is unpickled.
 
     Raises:

@@ -13,19 +13,20 @@ import polars as pl
 
 from ctrkit.errors import DataError
 from ctrkit.ope.formats.base import Format, LogTable
-from ctrkit.tables import read_table
+from ctrkit.ope.formats.table import read_together
 
 COLUMNS = ("item_id", "position", "click", "propensity_score")
 
 
-def read(source: str | os.PathLike[str]) -> LogTable:
+def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
     """Read one CSV, in the order of its rows. Positions are counted from 0, as obp counts them.
 
     Raises:
         DataError: when the file is damaged or one of its columns is missing.
     """
     path = Path(source)
-    table = read_table(path)
+    (read,) = read_together(path)
+    table = read.table
     for name in COLUMNS:
         if name not in table.columns:
             raise DataError(

@@ -1,0 +1,133 @@
+"""Ids and histories of training tables: as text, counted, and how many of them are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ctrkit.data.batches import FIRST_ID
+from ctrkit.errors import DataError
+from ctrkit.schema import SequenceFeature
+from ctrkit.tables.cells import as_ids, lists_of, truths_as_numbers, unsplit
+
+# Fewer values say nothing of a share.
+LEAST = 10
+_EXAMPLES = 3
+# Below this share of known events a history is written otherwise than the ids that it is to share.
+_KNOWN_EVENTS = 0.01
+
+
+@dataclass(frozen=True)
+class UnknownIds:
+    """How many of a column's ids are unknown.
+
+    Attributes:
+        values: ids that are there. unknown: those that are not known. examples: the most frequent of these.
+    """
+
+    values: int
+    unknown: int
+    examples: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ids: pl.Series, known: pl.Series) -> UnknownIds:
+        """Of ids as text, some of them missing, and the known ones."""
+        held = ids.drop_nulls().alias("id")
+        other = held.filter(~held.is_in(known.implode()))
+        counts = other.value_counts(name="rows").sort("rows", "id", descending=[True, False])
+        return cls(held.len(), other.len(), tuple(counts["id"].head(_EXAMPLES).to_list()))
+
+    @property
+    def share(self) -> float:
+        """Of the ids that are there; 0 where none is."""
+        return self.unknown / self.values if self.values else 0.0
+
+    def far_above(self, usual: float) -> bool:
+        """Whether the share lies more than half of the way from the usual one to 1."""
+        return self.values >= LEAST and self.share > (1 + usual) / 2
+
+    def named(self) -> str:
+        """The examples, for a sentence."""
+        return ", ".join(f"'{one}'" for one in self.examples)
+
+    def note(self, column: str, known: Sequence[str], usual: float | None) -> str:
+        """A sentence on them.
+
+        Args:
+            known: ids of the column's vocabulary. usual: the share that is usual, where that is known.
+        """
+        before = "" if usual is None else f" (in training {usual:.0%})"
+        like = f", such as '{known[0]}'" if known else ""
+        return (
+            f"Column '{column}': {self.share:.0%} of the ids are unknown to the model{before}, such as "
+            f"{self.named()}. It can tell nothing from them; ids must be written as in training{like}."
+        )
+
+
+def as_text(values: pl.Series, file: str | None) -> pl.Series:
+    """Ids as text: 7, "7" and 7.0 are the same id, and so are true and 1."""
+    return truths_as_numbers(as_ids(values, file))
+
+
+def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
+    """Known values as `_as_text` writes them, each once, and their ids."""
+    known = as_text(pl.Series(vocabulary, dtype=pl.String), None)
+    ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
+    first = known.is_first_distinct() & known.is_not_null()
+    return known.filter(first), ids.filter(first)
+
+
+def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
+    """A sequence as a list column; a missing list counts as an empty one."""
+    if isinstance(values.dtype, pl.Array):
+        return values.cast(pl.List(values.dtype.inner))
+    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return lists_of(values, sequence.separator)
+    if values.dtype == pl.Null:
+        return values.cast(pl.List(pl.String))
+    if not isinstance(values.dtype, pl.List):
+        raise DataError(
+            f"a sequence is a list a row, not {values.dtype}",
+            file=file,
+            column=values.name,
+            mend=f"Store it as a list column, or as text with '{sequence.separator}' between events",
+        )
+    return values
+
+
+def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | None) -> None:
+    """Refuse histories in text cells that are cut nowhere, where another sign stands in most of them."""
+    other = unsplit(cells, sequence.separator) if cells.dtype == pl.String else None
+    if other is not None:
+        raise DataError(
+            f"no history holds the separator '{sequence.separator}' and most hold '{other}'",
+            file=file,
+            column=sequence.name,
+            mend=f"Declare the sequence with `separator: '{other}'`",
+        )
+
+
+def check_known(
+    events: UnknownIds, sequence: SequenceFeature, known: Sequence[str], file: str | None
+) -> None:
+    """Refuse a history of which almost no event is an id of the field that it shares."""
+    if events.values >= LEAST and 1 - events.share < _KNOWN_EVENTS:
+        like = f", such as '{known[0]}'" if known else ""
+        raise DataError(
+            f"of the events, {1 - events.share:.1%} are ids of '{sequence.shares}', which they share; others "
+            f"are {events.named()}",
+            file=file,
+            column=sequence.name,
+            mend=f"Write events as in '{sequence.shares}'{like}, with '{sequence.separator}' between them, "
+            "or declare their separator",
+        )
+
+
+def frequent(ids: pl.Series, min_count: int) -> list[str]:
+    """Values seen at least `min_count` times, most frequent first."""
+    counts = ids.drop_nulls().rename("value").to_frame().group_by("value").len()
+    kept = counts.filter(pl.col("len") >= min_count).sort(["len", "value"], descending=[True, False])
+    return kept["value"].to_list()

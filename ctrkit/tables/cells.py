@@ -1,0 +1,262 @@
+"""What the cells of a table hold: ids, numbers and lists, read alike whatever format they come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+
+import polars as pl
+import pyarrow as pa
+
+from ctrkit.errors import DataError
+
+_TEXTS = (pl.String, pl.Categorical, pl.Enum)
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+# As programs write a missing value into a text cell. `NA` and `None` are left alone: they are names too.
+_MISSING = ("", "nan", "NaN", "NAN", "<NA>", "null", "NULL")
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# Several numbers with commas, semicolons or blanks between.
+_NUMBERS = rf"^\s*{_NUMBER}(?:(?:\s*[,;]\s*|\s+){_NUMBER})+\s*$"
+# The parts of a list as Python, NumPy and pandas print it: quoted text, a call such as np.float64(0.4), a
+# bare word, or a sign between them.
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+    | (?P<call>[A-Za-z_][\w.]*)\(\s*(?P<inner>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^()'"]*?)\s*\)
+    | (?P<comma>,)
+    | (?P<word>[^\s,'"()\[\]]+)
+    )\s*""",
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+
+
+def as_ids(
+    values: pl.Series, file: str | os.PathLike[str] | None = None, column: str | None = None
+) -> pl.Series:
+    """Ids as text, the same for the same id in every format.
+
+    7, "7", 7.0 and "7.0" are one id, true and 1 are, and so are texts that differ in blanks around them or in
+    how Unicode composes their letters (NFC, Unicode Standard Annex 15). "007" is another id than "7". NaN
+    and empty text are missing.
+
+    Raises:
+        DataError: for numbers that are not whole, lists, and what else is no id.
+    """
+    dtype = values.dtype
+    if dtype == pl.Boolean:
+        return values.cast(pl.Int8).cast(pl.String)
+    if dtype.is_float():
+        whole = values.fill_nan(None)
+        if not bool((whole == whole.round()).all()):
+            raise _no_ids(dtype, file, column or values.name)
+        return whole.cast(pl.Int64, strict=False).cast(pl.String)
+    if dtype.is_integer() or dtype in (pl.Null, pl.Date):
+        return values.cast(pl.String)
+    if dtype not in _TEXTS:
+        raise _no_ids(dtype, file, column or values.name)
+    text = values.cast(pl.String)
+    if bool((text.str.len_bytes() != text.str.len_chars()).any()):
+        text = text.str.normalize("NFC")
+    text = text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0+$", "$1")
+    missing = text.is_in(_MISSING)
+    return text.set(missing, None) if bool(missing.any()) else text
+
+
+def _no_ids(dtype: pl.DataType, file: str | os.PathLike[str] | None, column: str) -> DataError:
+    return DataError(
+        f"ids are integers or text, not {dtype}",
+        file=file,
+        column=column,
+        mend="Cast the column, or declare it as numeric",
+    )
+
+
+def truths_as_numbers(ids: pl.Series) -> pl.Series:
+    """Ids with the words true and false as the numbers 1 and 0, as which truth values are ids."""
+    return ids.replace({**dict.fromkeys(_TRUE, "1"), **dict.fromkeys(_FALSE, "0")})
+
+
+def as_integers(ids: pl.Series) -> pl.Series | None:
+    """Text ids as integers, or None where that would lose something of one of them.
+
+    A leading zero or plus is lost in a number, and so would be an id of 20 digits.
+    """
+    whole = ids.cast(pl.Int64, strict=False)
+    return (
+        whole
+        if whole.null_count() == ids.null_count() and bool((whole.cast(pl.String) == ids).all())
+        else None
+    )
+
+
+def inferred(cells: pl.Series) -> pl.Series:
+    """Text cells as whole numbers, numbers or truth values, where all of them are; else as they stand.
+
+    Every cell is looked at. `007` is text, since a number would lose its zeros, and so are more digits than a
+    number holds.
+    """
+    text = cells.str.strip_chars()
+    empty = text == ""
+    text = text.set(empty, None) if bool(empty.any()) else text
+    if text.null_count() == text.len():
+        return cells
+    if (whole := as_integers(text)) is not None:
+        return whole
+    numbers = text.cast(pl.Float64, strict=False)
+    if numbers.null_count() == text.null_count():
+        return cells if bool(text.str.contains(r"^[+-]?(?:0\d|\d{17,}$)").any()) else numbers
+    if bool(text.is_in((*_TRUE, *_FALSE)).all()):
+        return text.is_in(_TRUE)
+    return cells
+
+
+def lists_of(cells: pl.Series, separator: str) -> pl.Series:
+    """Text cells as lists of text; a missing or empty cell is a missing list.
+
+    A list in brackets is JSON, or what Python, NumPy or pandas print: `[3, 7]`, `['hat', 'sock']`, `[3 7]`,
+    `[np.float64(0.4), np.float64(0.6)]`; it is parsed, never run. Else the separator stands between the
+    values. A cell without it that is nothing but numbers between commas, semicolons or blanks is a list too.
+    """
+    text = cells.cast(pl.String).str.strip_chars()
+    empty = text.is_in(_MISSING)
+    text = text.set(empty, None) if bool(empty.any()) else text
+    bracketed = text.str.contains(r"(?s)^[\[(].*[\])]$|^(?:np\.|numpy\.)?array\(").fill_null(False)
+    parts = text.str.split(separator)
+    loose = ~text.str.contains(separator, literal=True) & text.str.contains(_NUMBERS)
+    if bool(loose.any()):
+        spaced = text.str.replace_all(r"[,;\s]+", " ").str.split(" ")
+        parts = pl.select(pl.when(loose).then(spaced).otherwise(parts)).to_series()
+    if bool(bracketed.any()):
+        known: dict[str, list[str | None]] = {}
+        found = parts.to_list()
+        for row in bracketed.arg_true().to_list():
+            cell = text[row]
+            if cell not in known:
+                known[cell] = _parsed(cell)
+            found[row] = known[cell]
+        parts = pl.Series(found, dtype=pl.List(pl.String))
+    trimmed = parts.list.eval(pl.element().str.strip_chars())
+    # `a||b` has a missing value in the middle: lists that go together stay aligned.
+    return trimmed.list.eval(pl.element().replace("", None)).alias(cells.name)
+
+
+def unsplit(cells: pl.Series, separator: str) -> str | None:
+    """The sign that stands in most cells of a text column, where the separator stands in none; else None.
+
+    Lists in brackets and of numbers are lists whatever the separator is. A blank stands in names too: it
+    counts where cells are hardly ever the same.
+    """
+    held = cells.drop_nulls()
+    held = held.filter(~held.str.contains(r"^\s*[\[(]") & ~held.str.contains(_NUMBERS))
+    if not held.len() or bool(held.str.contains(separator, literal=True).any()):
+        return None
+    for sign in (",", ";", "|", "\t", " "):
+        among = held.filter(held.str.contains(sign, literal=True))
+        if sign != separator and 2 * among.len() > held.len():
+            return sign if sign != " " or 2 * among.n_unique() > among.len() else None
+    return None
+
+
+def _parsed(cell: str) -> list[str | None]:
+    """A list in brackets as text; a cell that is no such list is a list of that one text."""
+    try:
+        content = json.loads(cell)
+    except ValueError:
+        found = _printed(cell)
+        return [cell] if found is None else found
+    return [_word(value) for value in content] if isinstance(content, list) else [cell]
+
+
+def _word(value: object) -> str | None:
+    """One value of a JSON list as text."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def _printed(cell: str) -> list[str | None] | None:
+    """A list as Python, NumPy or pandas print it; None where the cell is none."""
+    inner = re.sub(
+        r"^(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^)]*)?\)$", r"\1", cell, flags=re.DOTALL
+    ).strip()
+    if len(inner) < 2 or inner[0] + inner[-1] not in ("[]", "()"):
+        return None
+    inner, place = inner[1:-1], 0
+    values: list[str | None] = []
+    after_comma = True
+    while inner[place:].strip():
+        token = _TOKEN.match(inner, place)
+        if token is None:
+            return None
+        place = token.end()
+        if token["comma"]:
+            if after_comma:
+                return None
+            after_comma = True
+            continue
+        after_comma = False
+        value = token["quoted"] or (token["inner"] if token["call"] else token["word"])
+        values.append(_unquoted(value))
+    return values
+
+
+def _unquoted(value: str) -> str | None:
+    """A Python literal's text."""
+    if value[:1] in ("'", '"'):
+        return _ESCAPE.sub(_character, value[1:-1])
+    return None if value in ("None", "nan", "NaN", "null") else value
+
+
+def _character(escape: re.Match[str]) -> str:
+    code = escape[1]
+    if code[0] in "xuU" and len(code) > 1:
+        return chr(int(code[1:], 16))
+    return _ESCAPED.get(code, code)
+
+
+def with_values(lists: pl.Series, flat: pl.Series) -> pl.Series:
+    """Lists, none of them missing, with other values in their places.
+
+    Args:
+        flat: the values of all lists, one list after another.
+    """
+    offsets = lists.list.len().cum_sum().to_numpy()
+    array = pa.LargeListArray.from_arrays(pa.array([0, *offsets], pa.int64()), flat.to_arrow())
+    return pl.Series(lists.name, array, dtype=pl.List(flat.dtype))
+
+
+def values_of(lists: pl.Series) -> pl.Series:
+    """The values of all lists, one list after another; empty and missing ones have none."""
+    return lists.filter((lists.list.len() > 0).fill_null(False)).explode()
+
+
+def alike(columns: Sequence[pl.Series], files: Sequence[str | os.PathLike[str] | None]) -> list[pl.Series]:
+    """One column of ids, or of lists of ids, from several tables, all of one type.
+
+    Where some tables hold numbers and others text, all become text, as `as_ids` writes it.
+    """
+    types = {column.dtype for column in columns if column.dtype not in (pl.Null, pl.List(pl.Null))}
+    if len(types) < 2 or all(dtype.is_integer() for dtype in types):
+        return list(columns)
+    if not any(isinstance(dtype, pl.List) for dtype in types):
+        return [as_ids(column, file) for column, file in zip(columns, files, strict=True)]
+    if all(isinstance(dtype, pl.List) for dtype in types):
+        return [column if column.dtype == pl.Null else column.cast(pl.List(pl.String)) for column in columns]
+    return [_written(column) if isinstance(column.dtype, pl.List) else column for column in columns]
+
+
+def _written(lists: pl.Series) -> pl.Series:
+    """Lists as JSON text."""
+    return pl.Series(
+        lists.name,
+        [
+            None if values is None else json.dumps(values, ensure_ascii=False, default=str)
+            for values in lists.to_list()
+        ],
+        dtype=pl.String,
+    )
