@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from ctrkit.api.results import Result
+from ctrkit.api.run_folder import MARKER
+from ctrkit.bidding.sweep import OPTIMUM
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
 from ctrkit.reports.document import to_html
 from ctrkit.tables import write_text
 
-_COMMANDS = ("train", "calibrate", "evaluate", "ope", "learn-policy", "simulate-bidding")
+Rows: TypeAlias = list[tuple[str, str, str]]
+
+_ELSEWHERE = "see its report"
 
 
 @dataclass(frozen=True)
@@ -24,25 +30,28 @@ class Summary(Result):
     Attributes:
         runs: command -> content of its `metrics.json`.
         folders: command -> name of its run folder.
+        unfinished: names of run folders that were begun and have no `metrics.json`.
         page: the report over all runs.
     """
 
     runs: dict[str, dict[str, Any]]
     folders: dict[str, str]
+    unfinished: tuple[str, ...]
     page: str
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.runs, "report": self.page}
 
     def report(self) -> Report:
-        rows = tuple(
-            row for command in _COMMANDS if command in self.runs for row in _ROWS[command](self.runs[command])
+        # In the order of the road; what is not known here, of a later version say, comes last.
+        commands = sorted(
+            self.runs, key=lambda one: ([*_ROWS].index(one) if one in _ROWS else len(_ROWS), one)
         )
+        rows = tuple(row for command in commands for row in _rows(command, self.runs[command]))
         tables = (Table("What the last runs found", ("what", "value", "beside"), rows),)
-        links = tuple(
-            (f"Report of ctrkit {c}", f"{self.folders[c]}/report.html") for c in _COMMANDS if c in self.runs
-        )
-        return Report("The road, end to end", tables=tables, links=links)
+        links = tuple((f"Report of ctrkit {c}", f"{self.folders[c]}/report.html") for c in commands)
+        notes = tuple(f"{name}: this run is not complete, and left out." for name in self.unfinished)
+        return Report("The road, end to end", tables=tables, links=links, notes=notes)
 
 
 def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
@@ -54,7 +63,7 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
     home = Path(runs)
     found: dict[str, dict[str, Any]] = {}
     folders: dict[str, str] = {}
-    for path in sorted(home.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime):
+    for path in sorted(home.glob(f"*/{MARKER}"), key=lambda file: file.stat().st_mtime):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             found[content["command"]], folders[content["command"]] = content, path.parent.name
@@ -64,24 +73,33 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
             ) from error
     if not found:
         raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
-    result = Summary(found, folders, os.fspath(home / "report.html"))
+    begun = sorted(path.parent.name for path in home.glob("*/config.yaml"))
+    unfinished = tuple(name for name in begun if not (home / name / MARKER).exists())
+    result = Summary(found, folders, unfinished, os.fspath(home / "report.html"))
     write_text(to_html(result.report()), home / "report.html")
     return result
 
 
-def _training(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _rows(command: str, content: dict[str, Any]) -> Rows:
+    """What a run found; of one whose numbers this version does not know, where to read them."""
+    try:
+        return _ROWS[command](content)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return [(f"ctrkit {command}", _ELSEWHERE, "its numbers are of another version")]
+
+
+def _training(content: dict[str, Any]) -> Rows:
     return [
         (
             f"AUC of {task}",
-            f"{metrics['auc']:.4f}",
+            _interval(metrics.get("auc")),
             f"{metrics['positives']:,} positives of {metrics['rows']:,} test rows",
         )
         for task, metrics in content["metrics"].items()
-        if "auc" in metrics
     ]
 
 
-def _calibration(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _calibration(content: dict[str, Any]) -> Rows:
     rows = []
     for task, found in content["tasks"].items():
         for name in ("ece", "pcoc"):
@@ -90,7 +108,14 @@ def _calibration(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _evaluation(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _recalibration(content: dict[str, Any]) -> Rows:
+    return [
+        (f"{task}, on {found['rows']:,} new rows", found["outcome"], found["reason"])
+        for task, found in content["tasks"].items()
+    ]
+
+
+def _evaluation(content: dict[str, Any]) -> Rows:
     rows = []
     for task, found in content["tasks"].items():
         entropy = found["metrics"]["normalized_entropy"]
@@ -99,12 +124,28 @@ def _evaluation(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _explanation(content: dict[str, Any]) -> Rows:
+    if "importance" not in content:
+        return [
+            (f"p({content['task']}) of row {row['row']}", _interval(row["probability"]), "")
+            for row in content["rows"]
+        ]
+    first = max(content["importance"], key=lambda one: one["log_loss"]["value"])
+    return [(f"most important to {content['task']}", first["feature"], f"over {content['rows']:,} rows")]
+
+
+def _audit(content: dict[str, Any]) -> Rows:
+    said = Counter(finding["severity"] for finding in content["findings"])
+    found = ", ".join(f"{count} of severity {severity}" for severity, count in said.items())
+    return [("audit of a log", found or "nothing found", f"{content['rows']:,} rows")]
+
+
+def _policy_value(content: dict[str, Any]) -> Rows:
     rows = [("value of the logging policy", _interval(content["logging"]), "")]
     several = len(content["policies"]) > 1
     for policy in content["policies"]:
         name = f"policy {policy['name']}" if several else "the new policy"
-        truth = "" if policy["truth"] is None else f"truth: {policy['truth']:.5f}"
+        truth = _truth(policy)
         rows += [
             (f"value of {name}, {estimate['estimator']}", _interval(estimate), truth)
             for estimate in policy["estimates"]
@@ -113,39 +154,86 @@ def _policy_value(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _learning(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _learning(content: dict[str, Any]) -> Rows:
     learnt = content["evaluation"]["policies"][0]
-    truth = "" if learnt["truth"] is None else f"truth: {learnt['truth']:.5f}"
     estimate = learnt["estimates"][-1]
     return [
-        (f"value of the policy learnt, {estimate['estimator']}", _interval(estimate), truth),
+        (f"value of the policy learnt, {estimate['estimator']}", _interval(estimate), _truth(learnt)),
         ("verdict on the policy learnt", learnt["verdict"], f"objective {content['objective']}"),
     ]
 
 
-def _bidding(content: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _plan(content: dict[str, Any]) -> Rows:
+    campaigns, hours = len(content["campaigns"]), len(content["hours"])
+    spent = f"spent {content['spend']:,.0f} of {content['budget']:,.0f}"
+    return [
+        (
+            "value of the budget plan",
+            f"{content['value']:,.4g}",
+            f"{spent}; {campaigns} campaigns, {hours} hours",
+        )
+    ]
+
+
+def _bidding(content: dict[str, Any]) -> Rows:
+    if "budgets" in content:
+        return _sweep(content["budgets"])
     best = content["optimum"]
     rows = []
-    for one in (*content["strategies"], {"name": "hindsight optimum", "share_of_optimum": 1.0, **best}):
+    for one in (*content["strategies"], {"name": OPTIMUM, "share_of_optimum": 1.0, **best}):
         clicks = "–" if one["clicks"] is None else f"{one['clicks']:,.0f}"
-        share = "" if one["share_of_optimum"] is None else f", {one['share_of_optimum']:.1%} of the optimum"
         spent = f"spent {one['spend']:,.0f} of {content['budget']:,.0f}"
-        rows.append((f"{one['name']}: clicks, value", f"{clicks}, {one['value']:,.0f}", f"{spent}{share}"))
+        rows.append(
+            (f"{one['name']}: clicks, value", f"{clicks}, {one['value']:,.0f}", f"{spent}{_share(one)}")
+        )
     return rows
 
 
-def _interval(value: float | dict[str, float]) -> str:
-    """A number, with its interval where it has one."""
-    if isinstance(value, float):
+def _sweep(table: list[dict[str, Any]]) -> Rows:
+    """The least and the largest budget of each strategy."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(table, key=lambda row: row["budget"]):
+        by_name.setdefault(row["strategy"], []).append(row)
+    return [
+        (
+            f"{name}: value of budgets",
+            f"{runs[0]['value']:,.0f} to {runs[-1]['value']:,.0f}",
+            f"budgets from {runs[0]['budget']:,.0f} to {runs[-1]['budget']:,.0f}{_share(runs[-1])}",
+        )
+        for name, runs in by_name.items()
+    ]
+
+
+def _share(one: dict[str, Any]) -> str:
+    share = one["share_of_optimum"]
+    return "" if share is None else f", {share:.1%} of the optimum"
+
+
+def _truth(policy: dict[str, Any]) -> str:
+    truth = policy.get("truth")
+    return "" if truth is None else f"truth: {truth:.5f}"
+
+
+def _interval(value: float | dict[str, Any] | None) -> str:
+    """A number, with its interval where it has one; – where it is not defined."""
+    if value is None:
+        return "–"
+    if not isinstance(value, dict):
         return f"{value:.5f}"
-    return f"{value['value']:.5f} [{value['low']:.5f}, {value['high']:.5f}]"
+    middle, low, high = (_interval(value.get(name)) for name in ("value", "low", "high"))
+    return middle if low == high == "–" else f"{middle} [{low}, {high}]"
 
 
-_ROWS = {
+# By the command that wrote the run, in the order of the road; a new one is added here.
+_ROWS: Final[dict[str, Callable[[dict[str, Any]], Rows]]] = {
     "train": _training,
     "calibrate": _calibration,
+    "recalibrate": _recalibration,
     "evaluate": _evaluation,
+    "explain": _explanation,
+    "ope check": _audit,
     "ope": _policy_value,
     "learn-policy": _learning,
+    "plan-budget": _plan,
     "simulate-bidding": _bidding,
 }
