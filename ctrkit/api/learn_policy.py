@@ -310,6 +310,7 @@ def _notes(learning: Learning, training: BanditLog, rows: dict[str, Any]) -> lis
         f"Rows: {counts}, divided by {rows['by']}.",
         f"Of {len(learning.events)} policies on the validation rows, {kept} had the interval with the highest"
         " lower end, and was kept.",
+        *learning.notes,
     ]
     _, common = np.unique(training.reward, return_counts=True)
     outcomes = len(training) - int(common.max())

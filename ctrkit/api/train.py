@@ -206,11 +206,13 @@ def train(
     if (ties := split.note(settings.split)) is not None:
         notes.tell(ties)
     teacher_logits = _teacher_logits(settings, table)
-    encoder = Encoder.fit(settings.features, table, file, split.train)
+    counted = _counted(settings.features, table, split.train)
+    encoder = Encoder.fit(settings.features, table, file, counted)
     notes += encoder.notes
     encoded = encoder.encode(table, file)
     check_labels(settings.features, encoded, split, notes, file)
     home = Path(out)
+    deciding = {name: version for name, version in versions().items() if name in ("ctrkit", "torch", "numpy")}
     begin_run(home)
 
     def fitted(model: ModelConfig, checkpoint: Path, stage: str = "") -> tuple[CtrModel, TrainingHistory]:
@@ -224,7 +226,7 @@ def train(
             split,
             settings.training,
             seed=settings.seed,
-            identity={"model": model.model_dump(mode="json"), "versions": versions()},
+            identity={"model": model.model_dump(mode="json"), "versions": deciding},
             checkpoint=checkpoint,
             teacher_logits=teacher_logits,
             on_step=lambda done, total, what: on_step(done, total, stage + what),
@@ -321,6 +323,14 @@ def test_metrics(
             }
         found[task] = values
     return found
+
+
+def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows without those of weight 0, which are as if they were not there."""
+    if spec.weight is None or not table.schema[spec.weight].is_numeric():
+        return rows
+    counts: NDArray[np.bool_] = table[spec.weight].ne_missing(0).to_numpy()
+    return rows[counts[rows]]
 
 
 def _base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list[float]:

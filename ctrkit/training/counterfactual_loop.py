@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,8 @@ from torch import Tensor
 from ctrkit.config import Config
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.errors import RunError
 from ctrkit.models import CtrModel
+from ctrkit.training.checkpoints import TrainingWarning
 from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
 from ctrkit.training.loop import OnStep
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
@@ -126,10 +127,12 @@ class Learning:
         events: one a validation: baseline λ, epoch, objective on the training rows, and value, low and high
             on the validation rows. Epoch 0 is the policy before it learnt.
         best: the event of the policy that was kept.
+        notes: what to tell of it.
     """
 
     events: tuple[dict[str, float], ...]
     best: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def learn(
@@ -156,14 +159,14 @@ def learn(
         baselines: λ of each round, in the units of the rewards; one of 0 where the objective has none.
         judge: tells what a policy is worth on the validation rows, with an interval.
 
-    Raises:
-        RunError: when the objective is no longer finite.
+    A round whose objective is no longer finite ends there, and is told of.
     """
     counts = training.id_counts(model.feature_map)
     start = _copy(model)
     kept = start
     best: dict[str, float] = {}
     events: list[dict[str, float]] = []
+    notes: list[str] = []
     steps = -(-len(training) // config.batch_size)
     total = len(baselines) * config.epochs * steps
     for number, baseline in enumerate(baselines):
@@ -180,9 +183,12 @@ def learn(
                 done = (number * config.epochs + epoch - 1) * steps
                 what = f"baseline {number + 1} of {len(baselines)}, epoch {epoch}"
                 rng = np.random.default_rng([seed, epoch])
-                mean = _epoch(
-                    model, training, goal, optimizer, config, rng, partial(_tell, on_step, done, total, what)
-                )
+                tell = partial(_tell, on_step, done, total, what)
+                mean = _epoch(model, training, goal, optimizer, config, rng, tell)
+                if not math.isfinite(mean):
+                    notes.append(f"Learning broke off in {what}: the objective is not finite.")
+                    warnings.warn(notes[-1], TrainingWarning, stacklevel=2)
+                    break
             settle_unknown(model, counts)
             value, low, high = judge(probabilities(model, validation, temperature))
             event = {"baseline": baseline, "epoch": float(epoch), "objective": mean}
@@ -195,7 +201,7 @@ def learn(
             if waited >= config.patience:
                 break
     model.load_state_dict(kept)
-    return Learning(tuple(events), best)
+    return Learning(tuple(events), best, tuple(notes))
 
 
 def probabilities(model: CtrModel, decisions: LoggedDecisions, temperature: float) -> Floats:
@@ -238,7 +244,8 @@ def _epoch(
     rng: np.random.Generator,
     on_step: Callable[[int, float], None],
 ) -> float:
-    """One pass over the training rows at random; the mean of the objective over its steps."""
+    """One pass over the training rows at random; the mean of the objective over its steps, or what is not
+    finite and ended the pass."""
     bound = None
     if goal.config.variance_penalty > 0.0:
         blocks = training.blocks(model)
@@ -252,7 +259,7 @@ def _epoch(
         clip_gradients(model, config.clip_norm)
         optimizer.step()
         if not math.isfinite(value.item()):
-            raise RunError(f"the objective is not finite at step {steps + 1}")
+            return math.nan
         total, steps = total + value.item(), steps + 1
         on_step(steps, total / steps)
     return total / steps

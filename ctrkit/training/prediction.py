@@ -21,7 +21,7 @@ def predict(
     chosen = np.arange(len(data)) if rows is None else rows
     device = next(model.parameters()).device
     logits, hidden = [], []
-    for start in range(0, chosen.size, batch_size):
+    for start in range(0, max(chosen.size, 1), batch_size):  # no rows are a batch too, of the right widths
         output = model(data.batch(_contiguous(chosen[start : start + batch_size])).to(device))
         logits.append(output.logits.double().cpu().numpy())
         hidden.append(output.hidden.float().cpu().numpy())
@@ -41,7 +41,7 @@ def predict_candidates(
     Args:
         histories: n rows, of which the sequences are read.
         candidates: the rows to score, those of the first history first, without sequences.
-        counts: [n], the candidates of each history; at least one overall.
+        counts: [n], the candidates of each history.
         batch_size: candidates scored at a time, about.
     """
     model.eval()
@@ -61,6 +61,10 @@ def predict_candidates(
         output = model(candidates.batch(_contiguous(rows)).to(device), state)
         logits.append(output.logits.double().cpu().numpy()[present.ravel()])
         hidden.append(output.hidden.float().cpu().numpy()[present.ravel()])
+    if not logits:
+        state = model.encode_history(histories.batch(slice(0)).to(device)) if model.reads_history else None
+        output = model(candidates.batch(slice(0)).to(device), state)
+        return output.logits.double().cpu().numpy(), output.hidden.float().cpu().numpy()
     return np.concatenate(logits), np.concatenate(hidden)
 
 

@@ -240,6 +240,20 @@ def test_an_ad_that_training_has_not_seen_is_read_as_the_mean_of_those_it_has(mo
     assert min(rates[:-1]) < rates[-1] < max(rates[:-1])
 
 
+def test_a_row_of_weight_zero_teaches_no_id_and_no_scale(tmp_path: Path) -> None:
+    table = made().with_columns(w=pl.lit(1.0))
+    strange = table[:600].with_columns(ad=pl.lit(77, pl.Int64), price=pl.lit(1e6), w=pl.lit(0.0))
+    features = {**CONFIG["features"], "weight": "w", "timestamp": None}
+    config = {**CONFIG, "features": features, "split": {"by": "random"}}
+    encoders = []
+    for rows in (table, pl.concat([table, strange])):
+        train(rows, tmp_path, config)
+        encoders.append(ctrkit.load(tmp_path / "model.pt").encoder)
+    assert "77" not in encoders[1].vocabularies["ad"]
+    of_all, of_counted = (encoder.scales["price"] for encoder in encoders)
+    assert of_counted.mean == pytest.approx(of_all.mean, rel=0.1)
+
+
 def test_too_few_rows_are_told(tmp_path: Path) -> None:
     for rows in (1, 2):
         with pytest.raises(DataError, match="distinct time stamp"):

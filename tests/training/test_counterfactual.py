@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models.base import Output
+from ctrkit.training import TrainingWarning
 from ctrkit.training.counterfactual import (
     Decisions,
     DoublyRobustConfig,
@@ -412,3 +413,24 @@ def test_settled_scores_are_the_same_policy_within_bounds() -> None:
     scores = torch.cat([scores.ravel() for scores, _ in rows.blocks(model)])  # type: ignore[arg-type]
     assert float(scores.max()) == pytest.approx(15.0, abs=1e-3)
     assert float(scores.min()) == pytest.approx(-15.0, abs=1e-3)
+
+
+def test_an_objective_that_breaks_ends_its_round_and_keeps_what_was_learnt() -> None:
+    """The rewards of the training rows overflow from the second epoch on."""
+    model, rows = TableModel(), replace(logged(2000, 0), q=None)
+
+    def spoil(done: int, total: int, what: str) -> None:
+        if "epoch 2" in what:
+            rows.reward[:] = np.inf
+
+    judge = snips(replace(logged(2000, 1), q=None))
+    learning = FAST.model_copy(update={"epochs": 3, "patience": 3})
+    with pytest.warns(TrainingWarning, match="broke off in baseline 1 of 1, epoch 2"):
+        found = learn(
+            model,  # type: ignore[arg-type]
+            rows, replace(logged(2000, 1), q=None), SelfNormalisedConfig(kl=0.0), learning,
+            temperature=1.0, baselines=(0.3,), judge=judge, seed=0, on_step=spoil,
+        )  # fmt: skip
+    assert found.best["epoch"] == 1
+    assert all(weight.isfinite().all() for weight in model.state_dict().values())
+    assert "broke off" in found.notes[0]

@@ -51,3 +51,17 @@ def test_candidates_that_share_a_history_score_as_if_each_had_its_own(
     found = predict_candidates(model, histories, candidates, lengths, batch_size)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [{"name": "dnn"}, {"name": "lr"}])
+def test_no_rows_and_no_candidates_give_no_outputs_of_the_right_widths(content: dict[str, Any]) -> None:
+    model = build_model(model_config(content), MAP)
+    rows = table(3)
+    some = predict(model, rows)
+    none = predict(model, rows, np.empty(0, dtype=np.int64))
+    empty = predict(model, table(0))
+    no_candidates = predict_candidates(model, rows, table(0), np.zeros(3, dtype=np.int64))
+    for found in (none, empty, no_candidates):
+        for one, expected in zip(found, some, strict=True):
+            assert one.shape == (0, *expected.shape[1:])
+            assert one.dtype == expected.dtype
