@@ -234,14 +234,15 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     clicks: dict[str, list[int]] = {}
     shares: dict[str, list[float]] = {}
     for budget in budgets:
+        terms = Terms(budget, max_bid=300, integer_bids=True)
         runs: dict[str, tuple[BidStrategy[Any] | str, int | None]] = {
             "dual": ("dual", None),
             "dual at every auction": ("dual", 1),
-            "linear, tuned on the test set": (LinearBidding().tuned(test, budget / 1000, 1000), None),
+            "linear, tuned on the test set": (LinearBidding().tuned(test, terms, 1000), None),
             "linear, of most test clicks": (most_clicks(log, budget), None),
-            "PID": (PidBidding().tuned(training, budget / 1000, 1000), None),
-            "RLB": (RlbBidding().tuned(training, budget / 1000, 1000), None),
-            "SS-MDP": (SsMdpBidding().tuned(training, budget / 1000, 1000), None),
+            "PID": (PidBidding().tuned(training, terms, 1000), None),
+            "RLB": (RlbBidding().tuned(training, terms, 1000), None),
+            "SS-MDP": (SsMdpBidding().tuned(training, terms, 1000), None),
         }
         for name, (strategy, tick) in runs.items():
             one = replay(strategy, budget, tick)
@@ -260,7 +261,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     lines.add_row("dual's clicks at least 76 at 1/32", f"{dual[4]}", verdict(dual[4] >= 76))
     last = shares["dual"][5]
     lines.add_row("dual's value at least 0.92 of the optimum at 1/64", f"{last:.3f}", verdict(last >= 0.92))
-    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, budgets[4] / 1000)
+    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, Terms(budgets[4]), 1000)
     # The published replay does not know that its last episode is a short one.
     exact = replay(rlb, budgets[4], 1, expected=-(-len(log) // 1000) * 1000)
     found = (exact.wins, int(exact.clicks or 0), int(exact.spend))

@@ -9,9 +9,8 @@ import numpy as np
 
 from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.bidding_supply import Stream
-from ctrkit.bidding import Auctions, BidStrategy, SpendPlan, parse_strategy
+from ctrkit.bidding import BidStrategy, SpendPlan, parse_strategy
 from ctrkit.bidding.auctions import DAY, Floats
-from ctrkit.bidding.strategies import History
 from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -76,14 +75,6 @@ def _with(strategies: list[BidStrategy[Any]], name: str, value: Any, setting: st
             f"{setting}: no strategy given heeds it", mend="Add dual or thompson, or leave it out"
         )
     return [replace(one, **{name: value}) if had else one for one, had in zip(strategies, has, strict=True)]  # type: ignore[type-var]
-
-
-def tuned(
-    strategies: list[BidStrategy[Any]], history: Auctions, budget_per_auction: float, episode: int | None
-) -> list[BidStrategy[Any]]:
-    """The strategies with what they learn from the past."""
-    past = History.from_auctions(history)
-    return [one.tuned(past, budget_per_auction, episode) for one in strategies]
 
 
 def spend_plan(settings: BiddingConfig, stream: Stream) -> SpendPlan | None:

@@ -104,7 +104,8 @@ class LogSupply(Supply):
     def history(self, given: str | int) -> Auctions:
         table, file, _, notes = opened_auctions(str(given), self.model, self._settings.time_zone)
         self.notes += tuple(f"History: {note}" for note in notes if note not in self.notes)
-        return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users=False)])
+        users = self._settings.frequency_cap is not None and "user_id" in table.columns
+        return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users)])
 
     def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Stream:
         value = self._settings.value_per_click

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of, tuned
+from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
 from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
@@ -197,11 +197,7 @@ class _Run:
         if names is not None:
             chosen = settings.model_copy(update={"strategies": tuple(names), "bid_value": None})
         strategies = strategies_of(chosen, posterior, self.plan)
-        lengths, n = episodes(stream, settings), length(stream)
-        if self._history is not None:
-            parts = len(lengths) if isinstance(lengths, list) else -(-n // (lengths or n))
-            each = n // parts if lengths else None
-            strategies = tuned(strategies, self._history, terms.total(parts) / n, each)
+        n = length(stream)
         done = 0
 
         def progress(played: int) -> None:
@@ -213,7 +209,8 @@ class _Run:
             stream,
             strategies,
             terms,
-            episode_length=lengths,
+            episode_length=episodes(stream, settings),
+            history=self._history,
             tick=settings.tick,
             seed=settings.seed + (seed or 0),
             auctions_expected=expected,

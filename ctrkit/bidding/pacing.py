@@ -170,7 +170,7 @@ class DualPacer:
         if multiplier is None or planned <= 0 or not count:
             return after
         after = replace(after, ticks=pace.ticks + 1, first=pace.first or multiplier)
-        moved = self._moved(multiplier, after, count, spend / n, planned / n)
+        moved = self._moved(multiplier, after, count, self._over(pace, n, spend, planned))
         # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
         if moved < multiplier and after.remaining > 0:
             least = float(np.min(value, where=worth, initial=np.inf))
@@ -192,10 +192,14 @@ class DualPacer:
         """η of a first tick of n auctions."""
         return self.step * min(1.0, sqrt(n / SHORT_TICK))
 
-    def _moved(self, multiplier: float, after: Pace, n: int, spend: float, planned: float) -> float:
-        """μ after a tick of n auctions with this spend and plan, both an auction."""
+    def _over(self, pace: Pace, n: int, spend: float, planned: float) -> float:
+        """The spend of n auctions over what is planned for them."""
+        return spend / planned
+
+    def _moved(self, multiplier: float, after: Pace, n: int, over: float) -> float:
+        """μ after a tick of n auctions whose spend was so many times the planned one."""
         k = after.ticks + after.prior * max(1.0, SHORT_TICK / n)
-        exponent = self.first_step(n) / sqrt(k) * (spend / planned - 1.0)
+        exponent = self.first_step(n) / sqrt(k) * (over - 1.0)
         return multiplier * exp(min(max(exponent, -1.0), 1.0))
 
     def _given(self, pace: Pace, n: int, time: Floats | None) -> Floats | None:
@@ -247,6 +251,9 @@ class AdditivePacer(DualPacer):
         if self.plan is not None:
             raise ConfigError("additive pacing spends evenly and takes no plan", mend="Use `DualPacer`")
 
-    def _moved(self, multiplier: float, after: Pace, n: int, spend: float, planned: float) -> float:
+    def _over(self, pace: Pace, n: int, spend: float, planned: float) -> float:
+        return spend / (pace.flat * n) if pace.flat > 0 else spend / planned
+
+    def _moved(self, multiplier: float, after: Pace, n: int, over: float) -> float:
         first = multiplier if after.first is None else after.first
-        return max(multiplier + self.step * first * (spend / after.flat - 1.0), multiplier / 2)
+        return max(multiplier + self.step * first * (over - 1.0), multiplier / 2)

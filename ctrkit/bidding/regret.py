@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
+# A multiplier above it, of what is next to free, counts as this one.
+_MOST = 1e150
+
 
 @dataclass(frozen=True)
 class Kpis:
@@ -177,10 +180,12 @@ def split_regret(
     Source: linear-programming duality of the knapsack in `hindsight_optimum`; O. Jeunen, S. Murphy,
     B. Allison, Learning to bid with AuctionGym, AdKDD 2022.
     """
+    multiplier = min(multiplier, _MOST)
     gain = best_value - multiplier * least_price
     correction = np.ones_like(amount)  # of a right estimate 1 to the last bit, so that no bid moves
-    np.divide(best_value, estimate, out=correction, where=(amount > 0) & (estimate > 0))
-    right = amount * correction
+    with np.errstate(over="ignore"):  # a right bid beside one of next to nothing may be infinite
+        np.divide(best_value, estimate, out=correction, where=(amount > 0) & (estimate > 0))
+        right = amount * correction
     # At a lost auction, where nothing is paid, what is left after it is what was left before.
     left = (budget if own_budget is None else own_budget) - np.cumsum(paid)
     short = (least_price > left) | (left <= 0)  # with nothing left there is no bid, not even on what is free

@@ -17,6 +17,7 @@ Floats: TypeAlias = NDArray[np.float64]
 # A table tells bids apart that win all auctions but this share, and down to bids that win only this share.
 NEGLIGIBLE = 1e-9
 KNOTS = 2048
+_MOST = 1e300
 
 
 def shaded_bid(landscape: Landscape, value: ArrayLike, multiplier: ArrayLike = 1.0) -> Floats:
@@ -64,7 +65,8 @@ class ShadingTable:
         if np.ndim(landscape.location) or np.ndim(landscape.log_shape) or knots < 2:
             raise ConfigError("a table of bids is made for one market, and of at least 2 knots")
         ends = landscape.zero + (1 - landscape.zero) * np.array([NEGLIGIBLE, 1 - NEGLIGIBLE])
-        lowest, highest = landscape.quantile(ends)
+        with np.errstate(over="ignore"):  # of a landscape as wide as all numbers
+            lowest, highest = np.clip(landscape.quantile(ends), 1.0 / _MOST, _MOST)
         bid = np.geomspace(lowest, highest, knots)
         if landscape.zero:
             # There the condition also holds where a bid earns least, or less than a bid of 0.

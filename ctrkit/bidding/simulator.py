@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from ctrkit.bidding.auctions import Auctions
 from ctrkit.bidding.ledger import StrategyLedger, play_together, trajectory
 from ctrkit.bidding.market_ledger import MarketLedger
 from ctrkit.bidding.result import OptimumResult, SimulationResult
-from ctrkit.bidding.strategies import BidStrategy, parse_strategy
+from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
 from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import cut
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import ConfigError, CtrkitError, DataError
 
 TICKS_AN_EPISODE = 200
 SHORTEST_TICK, LONGEST_TICK = 10, 1000
@@ -33,6 +34,7 @@ def simulate(
     tick: int | None = None,
     seed: int = 0,
     auctions_expected: int | None = None,
+    history: Auctions | None = None,
     together: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SimulationResult:
@@ -55,6 +57,8 @@ def simulate(
         seed: of the strategies' own draws.
         auctions_expected: of the whole stream, of those that are worth bidding (`Auctions.worth_bidding`); by
             default just so many as there are, and needed where `chunks` is an iterator.
+        history: auctions of the past, on which the strategies are tuned before they begin, on these very
+            terms and for such episodes; a note tells of each that cannot be.
         together: whether the strategies bid against each other, each with a budget of its own, in one market
             of one slot and without frequency caps; else each has the market to itself. The hindsight optimum
             is that of one bidder alone.
@@ -85,7 +89,16 @@ def simulate(
     longest = max((lengths if counted is None else counted) if lengths else [auctions_expected, 1])
     size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
-    market, ledgers = MarketLedger(terms, size), _ledgers(strategies, terms, seed, size, not together)
+    market = MarketLedger(terms, size)
+    parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
+    labels, untuned = _labels(parsed), list[str]()
+    if history is not None:
+        of_one = _typical(terms, lengths if counted is None else counted, auctions_expected)
+        parsed, untuned = _tuned(parsed, labels, history, *of_one)
+    ledgers = [
+        StrategyLedger(label, one.expecting(auctions_expected), terms, seed, size, not together)
+        for label, one in zip(labels, parsed, strict=True)
+    ]
     for now in cut(stream, size * max(1, PIECE // size), episode_length):
         if now.opens_episode:
             left = max(auctions_expected - market.worth, 1)
@@ -116,7 +129,7 @@ def simulate(
         optimum=optimum,
         budget=total,
         episodes=market.episodes,
-        notes=(*_notes(terms, optimum, market, -(-longest // size), together), *spoken),
+        notes=(*_notes(terms, optimum, market, -(-longest // size), together), *untuned, *spoken),
         events=pl.concat(played, how="diagonal"),
         trajectory=pl.concat([trajectory(events) for events in played]),
     )
@@ -135,17 +148,53 @@ def _worth_bidding(stream: Sequence[Auctions], lengths: Sequence[int]) -> list[i
     return [int(count) for count in np.diff(before)]
 
 
-def _ledgers(
-    strategies: Sequence[BidStrategy[Any] | str], terms: Terms, seed: int, tick: int, alone: bool
-) -> list[StrategyLedger]:
-    """A ledger a strategy, under its name alone where that tells it from the others."""
-    parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
-    names = [one.name for one in parsed]
-    labels = [one.name if names.count(one.name) == 1 else one.label for one in parsed]
+def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
+    """The strategies' names, with their parameters where a name alone does not tell one from the others."""
+    names = [one.name for one in strategies]
+    labels = [one.name if names.count(one.name) == 1 else one.label for one in strategies]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"strategy '{min(twice)}' is given twice", mend="Leave one out")
-    pairs = zip(labels, parsed, strict=True)
-    return [StrategyLedger(label, one, terms, seed, tick, alone) for label, one in pairs]
+    return labels
+
+
+def _typical(terms: Terms, lengths: Sequence[int], auctions: int) -> tuple[Terms, int]:
+    """The terms of the episode that an average auction lies in, with its budget, and the auctions of it.
+
+    So a short last episode counts for its few auctions, and not as much as a whole one.
+
+    Args:
+        lengths: of each episode, of all where there is one, or none where they are all one.
+        auctions: expected in all.
+    """
+    if len(lengths) == 1:
+        lengths = [lengths[0]] * max(auctions // max(lengths[0], 1), 1)
+    each, spent, budgets = np.array(lengths or [max(auctions, 1)], np.float64), 0.0, []
+    for place in range(len(each)):
+        budgets.append(terms.budget_of(each[place] / max(each[place:].sum(), 1.0), spent))
+        spent += budgets[-1]
+    weight = each / each.sum() if each.any() else np.ones(len(each)) / len(each)
+    budget = max(float(weight @ np.array(budgets)), min(terms.budget, terms.lifetime_budget or np.inf) * 1e-9)
+    budget = max(budget, float(np.finfo(np.float64).tiny))
+    return replace(terms, budget=budget, lifetime_budget=None), max(round(float(weight @ each)), 1)
+
+
+def _tuned(
+    strategies: Sequence[BidStrategy[Any]],
+    labels: Sequence[str],
+    history: Auctions,
+    terms: Terms,
+    auctions: int,
+) -> tuple[list[BidStrategy[Any]], list[str]]:
+    """The strategies with what a history teaches them, and what is to be said of those it cannot teach."""
+    history.check()
+    past, found, notes = History.from_auctions(history), [], []
+    for label, one in zip(labels, strategies, strict=True):
+        try:
+            found.append(one.tuned(past, terms, auctions))
+        except (CtrkitError, ArithmeticError, ValueError) as error:
+            found.append(one)
+            notes.append(f"{label} could not be tuned on the history and runs as it is: {error}.")
+    return found, notes
 
 
 def _notes(

@@ -96,12 +96,12 @@ def auction_by_auction(log: Auctions, strategy: BidStrategy[Any]) -> tuple[int, 
 def test_the_markov_decision_processes_give_the_published_integers(
     log: Auctions, training: History, kind: type[RlbBidding], published: tuple[int, int, int]
 ) -> None:
-    strategy = kind(unit=1, highest_bid=300).tuned(training, 1.969)
+    strategy = kind(unit=1, highest_bid=300).tuned(training, Terms(1969), 1000)
     assert auction_by_auction(log, strategy) == published
 
 
 def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: History) -> None:
-    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, 1.969)
+    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, Terms(1969), 1000)
     result = simulate(log, [rlb], Terms(1969, max_bid=300, integer_bids=True), episode_length=1000)
     assert (result.strategies[0].clicks or 0) >= 76
     assert (result.strategies[0].share_of_optimum or 0) > 0.95
@@ -111,7 +111,9 @@ def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: Hist
 def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, share: int, clicks: int) -> None:
     """Clicks of the best of all base bids, by a search that counts clicks; ours counts expected ones."""
     budget = int(19689072 / 312437 * 1000 / share)
-    linear = LinearBidding().tuned(History.from_auctions(log), budget / 1000, episode_length=1000)
+    linear = LinearBidding().tuned(
+        History.from_auctions(log), Terms(budget, max_bid=300, integer_bids=True), 1000
+    )
     (tuned,) = simulate(
         log, [linear], Terms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=1000
     ).strategies

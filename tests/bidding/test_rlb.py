@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ctrkit.bidding import Auctions, Slots, simulate
+from ctrkit.bidding import Auctions, Slots, Terms, simulate
 from ctrkit.bidding.strategies import History, RlbBidding, SsMdpBidding, TickResult
 from ctrkit.bidding.strategies.rlb import ValueTable, price_chances
 
@@ -139,7 +139,7 @@ def test_ss_mdp_bids_alike_for_all_impressions() -> None:
 def test_is_near_the_optimum_of_an_identically_distributed_market(market: Callable[..., Auctions]) -> None:
     past, now = market(20_000, seed=5), market(10_000, seed=6)
     budget = 0.1 * float(now.market_price.sum())
-    known = RlbBidding().tuned(History.from_auctions(past), budget / len(now))
+    known = RlbBidding().tuned(History.from_auctions(past), Terms(budget), len(now))
     for strategy, least in ((known, 0.97), (RlbBidding(), 0.94)):
         share = simulate(now, [strategy], budget).strategies[0].share_of_optimum or 0.0
         assert least < share <= 1.0

@@ -101,7 +101,9 @@ def test_tuned_on_market_prices_it_starts_as_one_who_knows() -> None:
     landscape = MARKETS[0]
     past, auctions = market(landscape, seed=2), market(landscape, seed=3)
     budget = budget_of(auctions)
-    tuned = ShadedBidding(exploration=0.0).tuned(History.from_auctions(past), budget / AUCTIONS)
+    tuned = ShadedBidding(exploration=0.0).tuned(
+        History.from_auctions(past), Terms(budget, rule=FIRST), AUCTIONS
+    )
     assert tuned.landscape is not None
     # Within four standard errors of the truth.
     assert tuned.landscape.location == pytest.approx(np.log(30.0), abs=4 * 0.8 / np.sqrt(AUCTIONS))

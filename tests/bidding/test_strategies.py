@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,7 +11,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from ctrkit.bidding import (
+    AuctionRule,
     Auctions,
+    FrequencyCap,
     LinearBidding,
     Slots,
     Terms,
@@ -29,7 +33,7 @@ from ctrkit.bidding.strategies import (
     UniformRandomBidding,
 )
 from ctrkit.bidding.strategies.ortb import OrtbBidding, fit_median_price
-from ctrkit.bidding.strategies.scaled import best_scale
+from ctrkit.bidding.strategies.tuning import best_scale
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 
@@ -177,35 +181,111 @@ def test_constant_and_random_bids() -> None:
 def test_the_fixed_multiplier_of_hindsight_buys_the_optimum(market: Callable[..., Auctions]) -> None:
     auctions = market(20_000, seed=8)
     budget = 0.1 * float(auctions.market_price.sum())
-    oracle = FixedMultiplierBidding().tuned(History.from_auctions(auctions), budget / 20_000)
+    oracle = FixedMultiplierBidding().tuned(History.from_auctions(auctions), Terms(budget), 20_000)
     assert oracle.bid(oracle.start(1.0, 1), SLOTS, RNG).amount[0] == pytest.approx(
         1.0 / (oracle.multiplier or 0)
     )
     assert (simulate(auctions, [oracle], budget).strategies[0].share_of_optimum or 0) > 0.9995
 
 
-def test_the_tuned_scale_is_the_best_of_all(market: Callable[..., Auctions]) -> None:
-    """Against a replay, auction by auction, of a fine grid of constant bids."""
-    history = History.from_auctions(market(600, seed=4))
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {}, {"rule": AuctionRule("second", 40.0)}, {"rule": AuctionRule("second", 10.0, 60.0)},
+        {"max_bid": 25.0}, {"rule": AuctionRule("first")},
+        {"integer_bids": True, "rule": AuctionRule(wins_ties=False)},
+    ],
+)  # fmt: skip
+def test_the_tuned_scale_is_the_best_of_all(market: Callable[..., Auctions], terms: dict[str, Any]) -> None:
+    """Against a replay, auction by auction, of a fine grid of constant bids; the last episode is short."""
+    history = History.from_auctions(market(650, seed=4))
     rho = 0.15 * float(history.market_price.mean())
+    on = Terms(200 * rho, **terms)
 
     def value(bid: float) -> float:
         left, total = 0.0, 0.0
         for k, (price, worth) in enumerate(zip(history.market_price, history.value, strict=True)):
-            left = 200 * rho if k % 200 == 0 else left
-            if price <= min(bid, left):
-                left, total = left - price, total + worth
+            left = (200 if k < 600 else 50) * rho if k % 200 == 0 else left
+            own = min(bid, on.largest_bid, left)
+            own = float(np.floor(own)) if on.integer_bids else own
+            if own >= on.rule.hard_floor and (own >= price if on.rule.wins_ties else own > price):
+                cost = max(price, on.rule.hard_floor, on.rule.soft_floor)
+                cost = own if on.rule.price == "first" or own < on.rule.soft_floor else cost
+                left, total = left - cost, total + worth
         return total
 
-    scale = best_scale(lambda scale: np.full(600, scale), history, rho, episode_length=200)
+    scale = best_scale(lambda scale: np.full(650, scale), history, on, 200)
     best = max(value(bid) for bid in np.arange(1.0, 120.0, 0.25))
-    assert 0.97 * best <= value(scale) <= best
-    assert ConstantBidding().tuned(history, rho, 200).bid_amount == scale
+    assert 0.96 * best <= value(scale) <= best * (1 + 1e-12)
+    assert ConstantBidding().tuned(history, on, 200).bid_amount == scale
+
+
+def test_a_history_is_replayed_with_its_slots_and_users() -> None:
+    rng = np.random.default_rng(0)
+    slot_price = -np.sort(-rng.lognormal(2, 1, (400, 2)), axis=1)
+    auctions = Auctions(
+        slot_price[:, 0],
+        np.full((400, 1), 0.01),
+        np.ones((400, 1)),
+        user=np.arange(400) % 20,
+        slot_price=slot_price,
+    )
+    page, cap = AuctionRule("gsp", slot_effects=(1.0, 0.5)), FrequencyCap(2)
+    for terms in (Terms(300.0, rule=page), Terms(300.0, frequency_cap=cap)):
+        strategy = ConstantBidding().tuned(History.from_auctions(auctions), terms, 400)
+        (found,) = simulate(auctions, [strategy], terms).strategies
+        tried = [
+            simulate(auctions, [ConstantBidding(bid)], terms).strategies[0].value
+            for bid in np.geomspace(1, 60, 40)
+        ]
+        assert found.value >= 0.97 * max(tried)
+    without = replace(auctions, user=None)
+    with pytest.raises(DataError, match="who sees"):
+        ConstantBidding().tuned(History.from_auctions(without), Terms(300.0, frequency_cap=cap), 400)
+
+
+def test_the_search_is_over_the_first_tenth_of_all_auctions_and_keeps_their_mean(
+    market: Callable[..., Auctions],
+) -> None:
+    auctions = market(30_000, seed=5)
+    budget = 0.1 * float(auctions.market_price.mean()) * 500
+    found = simulate(auctions, ["linear", "rlb"], budget, episode_length=500)
+    linear, rlb = found.strategies
+    events = found.events.filter(strategy="linear")
+    rate = (events["bid"] / auctions.click_probability[:, 0]).to_numpy()
+    last = rate[20_000:].max()  # not capped by what is left
+    assert np.count_nonzero(np.isclose(rate[3000:], last)) > 0.8 * 27_000
+    # Of the fifteen hundred auctions before, in the mean of whose logarithms single ones weigh little.
+    own = [1.0 / one for one in rate[1500:3000][rate[1500:3000] > 0]]
+    assert 1.0 / last == pytest.approx(float(np.exp(np.mean(np.log(own)))), rel=0.15)
+    assert (linear.share_of_optimum or 0) > 0.9
+    assert (rlb.share_of_optimum or 0) > 0.93
+
+
+def test_a_short_last_episode_is_not_tuned_for_as_a_whole_one(market: Callable[..., Auctions]) -> None:
+    auctions, past = market(4000, seed=6), market(4000, seed=7)
+    budget = 0.1 * float(auctions.market_price.mean()) * 1000
+    whole, odd = (
+        simulate(auctions[:n], ["linear"], budget, episode_length=1000, history=past).events["bid"][:900]
+        for n in (1000, 1001)
+    )
+    np.testing.assert_allclose(odd, whole, rtol=0.01)
+
+
+def test_a_strategy_that_cannot_be_tuned_is_told_and_runs_as_it_is(market: Callable[..., Auctions]) -> None:
+    auctions = replace(market(2000, seed=6), user=np.zeros(2000, np.int64))
+    past = replace(market(2000, seed=7), user=None)
+    terms = Terms(1000.0, frequency_cap=FrequencyCap(500))
+    cold, found = (simulate(auctions, ["dual", "rlb"], terms, history=h) for h in (None, past))
+    assert found.events.filter(strategy="dual").equals(cold.events.filter(strategy="dual"))
+    assert not found.events.filter(strategy="rlb").equals(cold.events.filter(strategy="rlb"))
+    (note,) = (note for note in found.notes if "tuned" in note)
+    assert note.startswith("dual could not be tuned on the history and runs as it is")
 
 
 def test_a_budget_that_does_not_bind_is_tuned_to_win_everything(market: Callable[..., Auctions]) -> None:
     history = History.from_auctions(market(500, seed=4))
-    constant = ConstantBidding().tuned(history, 10 * float(history.market_price.max()))
+    constant = ConstantBidding().tuned(history, Terms(5000 * float(history.market_price.max())), 500)
     assert history.market_price.max() <= (constant.bid_amount or 0) <= 4 * history.market_price.max()
 
 
@@ -251,7 +331,7 @@ def test_ortb_spends_its_budget_online_and_tuned(
 ) -> None:
     past, now = market(20_000, seed=9), market(20_000, seed=10)
     budget = 0.1 * float(now.market_price.sum())
-    tuned = kind().tuned(History.from_auctions(past), budget / 20_000)
+    tuned = kind().tuned(History.from_auctions(past), Terms(budget), 20_000)
     assert tuned.multiplier
     assert tuned.median_price == pytest.approx(np.median(past.market_price), rel=0.1)
     for one in simulate(now, [tuned], budget).strategies + simulate(now, [kind()], budget).strategies:
@@ -318,7 +398,7 @@ def test_risk_aware_takes_its_deviations_from_a_posterior(
 def test_dual_starts_from_the_multiplier_of_a_history(market: Callable[..., Auctions]) -> None:
     past = market(20_000, seed=1)
     rho = 0.1 * float(past.market_price.mean())
-    tuned = parse_strategy("dual").tuned(History.from_auctions(past), rho)
+    tuned = parse_strategy("dual").tuned(History.from_auctions(past), Terms(20_000 * rho), 20_000)
     # The first tick already spends to plan.
     bids = tuned.bid(tuned.start(rho * 20_000, 20_000), past.slots, RNG)
     spend = (

@@ -77,7 +77,7 @@ def test_meets_budget_and_target_and_buys_nearly_the_optimum(kind: str, share: f
 def test_both_multipliers_of_a_history_do_better_still(kind: str) -> None:
     past, auctions = market(2), market(3)
     budget, target = problem(auctions, kind, 0.1, 1.2)
-    tuned = given(kind, target).tuned(History.from_auctions(past), budget / AUCTIONS)
+    tuned = given(kind, target).tuned(History.from_auctions(past), Terms(budget), AUCTIONS)
     value, outcome, spend = played(tuned, auctions, budget, kind)
     assert outcome >= 0.99 * target * spend
     assert value >= 0.985 * best(auctions, kind, budget, target).value
@@ -184,7 +184,7 @@ def test_what_a_history_tells_of_a_target_that_cannot_be_met(kind: str) -> None:
     _, price, outcome = columns(auctions, kind)
     budget = 0.1 * float(price.sum())
     strategy = given(kind, 1.5 * float((outcome / price).max()))
-    tuned = strategy.tuned(History.from_auctions(auctions), budget / AUCTIONS)
+    tuned = strategy.tuned(History.from_auctions(auctions), Terms(budget), AUCTIONS)
     assert played(tuned, auctions, budget, kind)[2] < 1e-3 * budget
 
 
@@ -193,7 +193,7 @@ def test_the_text_gives_a_target_and_tuning_needs_all_prices() -> None:
     assert strategy == TargetBidding(target_roas=2.0, target_cpa=4.0)
     lost = History(np.ones(2), np.ones(2), np.ones(2), np.array([True, False]))
     with pytest.raises(DataError, match="every auction"):
-        strategy.tuned(lost, 1.0)
+        strategy.tuned(lost, Terms(2.0), 2)
 
 
 def constant_market(cost: float, n: int = 8000) -> Auctions:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.bidding.auctions import Auctions, Slots
+from ctrkit.bidding.slots import page_prices
+from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError, DataError
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -89,21 +91,37 @@ class History:
         click_probability: [n], of the ad that was, or would have been, shown.
         value: [n], what that was worth in expectation.
         won: [n], bool, whether the price is known; None where all are.
+        slot_price, user, timestamp: as of `Auctions`, where several slots or a frequency cap need them.
     """
 
     market_price: Floats
     click_probability: Floats
     value: Floats
     won: NDArray[np.bool_] | None = None
+    slot_price: Floats | None = None
+    user: NDArray[np.integer[Any]] | None = None
+    timestamp: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.market_price)
 
+    def __getitem__(self, rows: slice) -> History:
+        """Some of the auctions."""
+        columns: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        columns = [None if column is None else column[rows] for column in columns]
+        return History(*columns)
+
     @classmethod
     def from_auctions(cls, auctions: Auctions) -> Self:
-        """The history of one who learnt all prices, with the most valuable ad of each auction."""
+        """The history of one who learnt all prices, with the most valuable ad of each auction that is worth
+        bidding."""
+        if not (worth := auctions.worth_bidding).all():
+            auctions = auctions[np.flatnonzero(worth)]
         ad, value = best_ad(auctions.slots.value)
-        return cls(auctions.market_price, of_ad(auctions.click_probability, ad), value)
+        return cls(
+            auctions.market_price, of_ad(auctions.click_probability, ad), value,
+            slot_price=auctions.slot_price, user=auctions.user, timestamp=auctions.timestamp,
+        )  # fmt: skip
 
     @classmethod
     def from_tick(cls, result: TickResult) -> Self:
@@ -120,6 +138,11 @@ class History:
             np.concatenate([one.value for one in parts]),
             np.concatenate([one.known for one in parts]),
         )
+
+    def under(self, terms: Terms) -> History:
+        """With the least bids that win, and are paid at least, on these terms in place of the prices."""
+        page = page_prices(self.market_price, self.slot_price, terms.rule)
+        return replace(self, market_price=np.maximum(page[:, -1], terms.rule.hard_floor))
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -162,18 +185,21 @@ class BidStrategy(ABC, Generic[StateT]):
         """What a reader of the numbers should know of an episode that ended in this state."""
         return ()
 
-    def tuned(
-        self, history: History, budget_per_auction: float, episode_length: int | None = None
-    ) -> BidStrategy[StateT]:
+    def expecting(self, auctions: int) -> BidStrategy[StateT]:
+        """This strategy, told how many auctions all episodes have together."""
+        return self
+
+    def tuned(self, history: History, terms: Terms, auctions: int) -> BidStrategy[StateT]:
         """This strategy with what it can learn from the past before it bids; the same where that is nothing.
 
         Args:
             history: auctions like those to come.
-            budget_per_auction: what is to be spent on an auction on average, in units of money.
-            episode_length: auctions after which the budget starts afresh; by default the whole history.
+            terms: on which it will bid, with the budget of an episode.
+            auctions: of an episode.
 
         Raises:
-            DataError: an empty history, or one without the prices that this strategy needs.
+            DataError: an empty history, or one without the prices, or what else this strategy or the terms
+                need.
         """
         return self
 

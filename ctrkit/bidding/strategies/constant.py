@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from ctrkit.bidding.strategies.base import Floats, History, check_positive
-from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, first_state
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ConstantBidding(ScaledBidding[ScaledState]):
     """b = c: what knowing nothing of the impression is worth.
 
     Attributes:
-        bid_amount: c, in units of money; by default found in the first tenth of the first episode.
+        bid_amount: c, in units of money; by default found in the first tenth of the auctions.
     """
 
     name = "constant"
@@ -26,7 +26,7 @@ class ConstantBidding(ScaledBidding[ScaledState]):
         check_positive(self.name, "bid_amount", self.bid_amount)
 
     def start(self, budget: float, auctions: int) -> ScaledState:
-        return first_state(budget, auctions)
+        return self.first_state(budget, auctions)
 
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
         return np.ones(len(value))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.hindsight import hindsight_optimum
 from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace
-from ctrkit.bidding.strategies.base import Bids, Floats, History, TickResult, best_ad, check_history
+from ctrkit.bidding.strategies.base import Bids, Floats, History, TickResult, best_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
+from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.bidding.terms import Terms
 
 
 @dataclass(frozen=True)
 class DualBidding(PacedBidding[Pace]):
     """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.DualPacer`.
 
-    On a history, by `tuned`, the first μ is that of the history's hindsight optimum.
+    On a history, by `tuned`, the first μ is the one at which its bids spend just the budget.
     """
 
     name = "dual"
@@ -44,9 +45,8 @@ class DualBidding(PacedBidding[Pace]):
         spend, time = float(result.paid.sum()), result.slots.timestamp
         return self.pacer.update(state, result.bids.value, spend, time)
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
-        multiplier = hindsight_multiplier(self.name, history, budget_per_auction)
-        return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+        return self.beginning_with(budget_multiplier(self.name, history, terms, auctions))
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,3 @@ class AdditiveDualBidding(DualBidding):
     @cached_property
     def pacer(self) -> DualPacer:
         return AdditivePacer(self.step, self.initial_multiplier, self.plan)
-
-
-def hindsight_multiplier(strategy: str, history: History, budget_per_auction: float) -> float:
-    """μ of a history's hindsight optimum; 0 where the budget does not bind.
-
-    Raises:
-        DataError: a history without all prices.
-    """
-    check_history(strategy, history, all_prices=True)
-    return hindsight_optimum(
-        history.value, history.market_price, budget_per_auction * len(history)
-    ).multiplier

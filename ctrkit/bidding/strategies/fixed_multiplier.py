@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from ctrkit.bidding.strategies.base import Floats, History, check_positive
-from ctrkit.bidding.strategies.dual import hindsight_multiplier
-from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, first_state
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
+from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.bidding.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,12 @@ class FixedMultiplierBidding(ScaledBidding[ScaledState]):
     """b = v/μ with one μ for all auctions.
 
     With μ = `hindsight_optimum(...).multiplier` of the auctions themselves this is the oracle: it buys the
-    hindsight optimum but for the one auction at the margin. On a history, `tuned` takes that history's.
+    hindsight optimum but for the one auction at the margin. On a history, `tuned` takes the one at which bids
+    spend just the budget.
 
     Attributes:
         multiplier: μ, the value that a unit of money has to buy; by default found in the first tenth of the
-            first episode.
+            auctions.
     """
 
     name = "fixed-multiplier"
@@ -29,7 +31,7 @@ class FixedMultiplierBidding(ScaledBidding[ScaledState]):
         check_positive(self.name, "multiplier", self.multiplier)
 
     def start(self, budget: float, auctions: int) -> ScaledState:
-        return first_state(budget, auctions)
+        return self.first_state(budget, auctions)
 
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
         return value
@@ -40,5 +42,5 @@ class FixedMultiplierBidding(ScaledBidding[ScaledState]):
     def with_scale(self, scale: float, history: History) -> Self:
         return type(self)(1.0 / scale)
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
-        return type(self)(hindsight_multiplier(self.name, history, budget_per_auction) or self.multiplier)
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+        return type(self)(budget_multiplier(self.name, history, terms, auctions) or self.multiplier)

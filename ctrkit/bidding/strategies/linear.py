@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from ctrkit.bidding.pacing import MOST
 from ctrkit.bidding.strategies.base import Floats, History, check_positive
-from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, first_state
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class LinearBidding(ScaledBidding[ScaledState]):
 
     Attributes:
         base_bid: the bid for an average impression, in units of money. By default it is found in the first
-            tenth of the first episode, where bids are paced to spend evenly, and then kept.
+            tenth of the auctions, where bids are paced to spend evenly, and then kept.
         average_ctr: by default the mean of the click probabilities seen so far.
     """
 
@@ -30,7 +31,7 @@ class LinearBidding(ScaledBidding[ScaledState]):
         check_positive(self.name, "average_ctr", self.average_ctr)
 
     def start(self, budget: float, auctions: int) -> ScaledState:
-        return first_state(budget, auctions)
+        return self.first_state(budget, auctions)
 
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
         return click_probability
@@ -41,7 +42,7 @@ class LinearBidding(ScaledBidding[ScaledState]):
         # The mean of the past and the present.
         seen = (state.shape_sum + float(shape.sum())) / (state.shape_count + len(shape))
         average = self.average_ctr or seen
-        return self.base_bid / average if average > 0 else 0.0
+        return min(self.base_bid / average, MOST) if average > 0 else 0.0
 
     def with_scale(self, scale: float, history: History) -> Self:
         average = self.average_ctr or float(history.click_probability.mean())

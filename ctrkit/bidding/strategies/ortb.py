@@ -10,7 +10,9 @@ import numpy as np
 from scipy.special import expit
 
 from ctrkit.bidding.strategies.base import Floats, History, TickResult, check_history, check_positive
-from ctrkit.bidding.strategies.scaled import PACER, ScaledBidding, ScaledState, highest_within, search_end
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, Search
+from ctrkit.bidding.strategies.tuning import highest_within
+from ctrkit.bidding.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
 
     The cost is bounded as if a bid were paid in full, which holds for first price and is safe for second.
     The stationary point in b of  v·F(b) − λ·b·F(b)  gives b from v/λ and c alone. λ spends the budget, so
-    it is found as the scale of linear bids is: in the first tenth of the first episode, or on a history.
+    it is found as the scale of linear bids is: in the first tenth of the auctions, or on a history.
 
     Both win rates are log-logistic distributions of the market price, whose median is c; c is estimated
     with maximum likelihood, from known prices and from bids that lost.
@@ -62,12 +64,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
         """The optimal bids for v/λ [n], in units of money."""
 
     def start(self, budget: float, auctions: int) -> OrtbState:
-        return OrtbState(PACER.start(budget, auctions), search_end(auctions), median_price=self.median_price)
-
-    def restart(self, state: OrtbState, budget: float, auctions: int) -> OrtbState:
-        if not state.searching:
-            return state
-        return replace(self.start(budget, auctions), median_price=state.median_price, seen=state.seen)
+        return OrtbState(Search.of(budget, auctions, self.in_all), median_price=self.median_price)
 
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
         return value
@@ -82,12 +79,12 @@ class OrtbBidding(ScaledBidding[OrtbState]):
 
     def update(self, state: OrtbState, result: TickResult) -> OrtbState:
         after = super().update(state, result)
-        if self.median_price is not None or not state.searching:
+        if self.median_price is not None or not state.search.going_on:
             return after
         seen = (*state.seen, History.from_tick(result))
         after = replace(after, seen=seen)
         # At every doubling of what is known and at the end, so that the work grows no faster than the log.
-        if len(seen) & (len(seen) - 1) and after.searching:
+        if len(seen) & (len(seen) - 1) and after.search.going_on:
             return after
         history = History.joined(seen)
         if not (history.known & (history.market_price > 0)).any():
@@ -97,11 +94,11 @@ class OrtbBidding(ScaledBidding[OrtbState]):
     def with_scale(self, scale: float, history: History) -> Self:
         return replace(self, multiplier=1.0 / scale)
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
         check_history(self.name, history, all_prices=True)
-        median_price = self.median_price or fit_median_price(history, self.power)
+        median_price = self.median_price or fit_median_price(history.under(terms), self.power)
         known = replace(self, median_price=median_price)
-        return super(OrtbBidding, known).tuned(history, budget_per_auction, episode_length)
+        return super(OrtbBidding, known).tuned(history, terms, auctions)
 
 
 @dataclass(frozen=True)

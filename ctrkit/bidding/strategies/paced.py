@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
-from ctrkit.bidding.pacing import DualPacer
+from ctrkit.bidding.pacing import KNOWN, DualPacer
 from ctrkit.bidding.spend_plan import SpendPlan
 from ctrkit.bidding.strategies.base import NO_TEXT, BidStrategy, StateT, check_positive
 
@@ -29,6 +30,10 @@ class PacedBidding(BidStrategy[StateT]):
     def __post_init__(self) -> None:
         check_positive(self.name, "step", self.step)
         check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+
+    def beginning_with(self, multiplier: float) -> Self:
+        """The same with a first μ that a history has taught; 0 where it taught none."""
+        return replace(self, initial_multiplier=multiplier, known_for=KNOWN) if multiplier else self
 
     @cached_property
     def pacer(self) -> DualPacer:

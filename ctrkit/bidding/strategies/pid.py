@@ -19,7 +19,8 @@ from ctrkit.bidding.strategies.base import (
     check_not_negative,
     check_positive,
 )
-from ctrkit.bidding.strategies.dual import hindsight_multiplier
+from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.bidding.terms import Terms
 
 # exp of it is the most that control may raise or lower a bid.
 _LIMIT = 10.0
@@ -58,7 +59,7 @@ class PidBidding(BidStrategy[PidState]):
 
     Attributes:
         proportional, integral, derivative: the gains P, I and D.
-        initial_multiplier: μ₀; on a history, by `tuned`, that of its hindsight optimum.
+        initial_multiplier: μ₀; on a history, by `tuned`, that of its budget.
     """
 
     name = "pid"
@@ -114,8 +115,8 @@ class PidBidding(BidStrategy[PidState]):
             after, signal=float(np.clip(signal, -_LIMIT, _LIMIT)), error=error, error_sum=error_sum
         )
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
-        multiplier = hindsight_multiplier(self.name, history, budget_per_auction)
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+        multiplier = budget_multiplier(self.name, history, terms, auctions)
         return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
 
     def _first_multiplier(self, state: PidState, value: Floats, given: Floats) -> float | None:

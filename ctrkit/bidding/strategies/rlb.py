@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 
 from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import Pace
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -21,7 +20,8 @@ from ctrkit.bidding.strategies.base import (
     check_history,
     check_positive,
 )
-from ctrkit.bidding.strategies.scaled import PACER, search_end
+from ctrkit.bidding.strategies.scaled import PACER, Search
+from ctrkit.bidding.terms import Terms
 from ctrkit.compiled import kernel
 
 _LEVELS = 300
@@ -105,11 +105,11 @@ class ValueTable:
                 all but 1 in 200 of the prices.
         """
         if highest is None:
-            highest = float(np.quantile(history.market_price[history.known], _TOP_SHARE))
+            highest = _above_nearly_all(history)
         # All prices 0: any unit does.
         unit = unit or highest / _LEVELS or 1.0
         levels = max(int(highest / unit + 1e-9), 1)
-        money = max(int(budget / unit + 1e-9), 1)
+        money = max(int(min(budget / unit + 1e-9, 2.0**52)), 1)
         rows = min(auctions, max(_MOST_CELLS // money, int(np.sqrt(_MOST_CELLS / levels)), 1))
         table = np.zeros((rows + 1, min(money, rows * levels) + 1))
         mean = float(history.value.mean())
@@ -135,6 +135,11 @@ class ValueTable:
         bids = np.empty(len(value))
         search(self.value, row, column, value, self.levels, bids)
         return bids * self.unit
+
+
+def _above_nearly_all(history: History) -> float:
+    """A bid above all but 1 in 200 of the known prices."""
+    return float(np.quantile(history.market_price[history.known], _TOP_SHARE))
 
 
 def price_chances(history: History, unit: float, levels: int) -> Floats:
@@ -166,14 +171,12 @@ class RlbState:
     """Budget and time that are left, and what is known of the market.
 
     Attributes:
-        pace: of the episode; its multiplier rules the search alone.
-        search_ends: the search is over when so many auctions are left.
+        search: its pace is that of the episode, and its multiplier rules the search alone.
         seen: ticks of the search.
         history: what the table was made from; None while it is searched for.
     """
 
-    pace: Pace
-    search_ends: int
+    search: Search
     seen: tuple[History, ...] = ()
     history: History | None = None
     table: ValueTable | None = None
@@ -193,7 +196,8 @@ class RlbBidding(BidStrategy[RlbState]):
 
     Attributes:
         history: of market prices and values, see `tuned`. By default it is what the first tenth of the
-            first episode teaches, where bids are paced to spend evenly.
+            auctions teaches, where bids are paced to spend evenly.
+        in_all: auctions of all episodes together; by default the first episode has them all.
         unit: of the money of the table; by default a 300th of the highest bid.
         highest_bid: by default above all but 1 in 200 of the known prices.
     """
@@ -202,24 +206,27 @@ class RlbBidding(BidStrategy[RlbState]):
     unit: float | None = None
     highest_bid: float | None = None
     history: History | None = field(default=None, metadata=NO_TEXT)
+    in_all: int | None = field(default=None, kw_only=True, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
         check_positive(self.name, "unit", self.unit)
         check_positive(self.name, "highest_bid", self.highest_bid)
 
+    def expecting(self, auctions: int) -> Self:
+        return replace(self, in_all=auctions)
+
     def start(self, budget: float, auctions: int) -> RlbState:
-        state = RlbState(PACER.start(budget, auctions), search_end(auctions))
+        state = RlbState(Search.of(budget, auctions, self.in_all))
         return state if self.history is None else self._solved(state, self.history)
 
     def restart(self, state: RlbState, budget: float, auctions: int) -> RlbState:
-        pace = PACER.start(budget, auctions)
         if state.table is None:
-            return replace(state, pace=pace, search_ends=search_end(auctions))
-        return replace(state, pace=pace)
+            return replace(state, search=state.search.restart(budget, auctions))
+        return replace(state, search=replace(state.search, pace=PACER.start(budget, auctions)))
 
     def bid(self, state: RlbState, slots: Slots, rng: np.random.Generator) -> Bids:
         ad, value = best_ad(slots.value)
-        pace = state.pace
+        pace = state.search.pace
         if state.table is None:
             return Bids(ad, PACER.bid(pace, value), value, PACER.multiplier(pace, value))
         after = np.maximum(pace.auctions_left - np.arange(1.0, len(value) + 1), 0.0)
@@ -232,25 +239,29 @@ class RlbBidding(BidStrategy[RlbState]):
     def update(self, state: RlbState, result: TickResult) -> RlbState:
         spend = float(result.paid.sum())
         if state.table is not None:
-            left = state.pace.auctions_left - len(result.paid)
-            return replace(
-                state, pace=replace(state.pace, remaining=state.pace.remaining - spend, auctions_left=left)
-            )
-        pace = PACER.update(state.pace, result.bids.value, spend)
-        after = replace(state, pace=pace, seen=(*state.seen, History.from_tick(result)))
-        if pace.auctions_left > state.search_ends:
+            pace = state.search.pace
+            left = pace.auctions_left - len(result.paid)
+            pace = replace(pace, remaining=pace.remaining - spend, auctions_left=left)
+            return replace(state, search=replace(state.search, pace=pace))
+        search = state.search.after(result.bids.value, spend)
+        after = replace(state, search=search, seen=(*state.seen, History.from_tick(result)))
+        if search.going_on:
             return after
         history = History.joined(after.seen)
         return self._solved(after, history) if history.known.any() else after
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
         check_history(self.name, history)
-        return replace(self, history=history)
+        past, highest = history.under(terms), self.highest_bid
+        if terms.max_bid is not None:
+            highest = min(highest or _above_nearly_all(past), terms.max_bid)
+        return replace(self, history=past, highest_bid=highest or self.highest_bid)
 
     def _solved(self, state: RlbState, history: History) -> RlbState:
-        pace = state.pace
-        auctions = max(pace.auctions_left, 1)
-        table = ValueTable.solve(history, pace.remaining, auctions, self.unit, self.highest_bid)
+        # Of a whole episode, so that it serves the next ones too.
+        pace = state.search.pace
+        budget, auctions = pace.flat * pace.auctions, max(pace.auctions, 1)
+        table = ValueTable.solve(history, budget, auctions, self.unit, self.highest_bid)
         return replace(state, seen=(), history=history, table=table)
 
 

@@ -23,7 +23,8 @@ from ctrkit.bidding.strategies.base import (
     check_not_negative,
 )
 from ctrkit.bidding.strategies.paced import PacedBidding
-from ctrkit.bidding.strategies.scaled import highest_within
+from ctrkit.bidding.strategies.tuning import budget_multiplier, highest_within
+from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError, DataError
 
 FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)
@@ -169,21 +170,26 @@ class ShadedBidding(PacedBidding[ShadedState]):
         next_fit = after.seen + min(int((GROWTH - 1) * after.seen), WINDOW // 2)
         return replace(after, table=_fitted(notices) or after.table, fit_at=next_fit)
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
-        """With the landscape of the history's market prices, and the multiplier that just spends in it.
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+        """With the landscape of the least bids that win in the history, and the multiplier that just spends
+        in it; where the price is not the first, with the multiplier of `dual`.
 
         A history of one's own first-price wins does not know these prices: fit a landscape to
         `PriceBounds.win_notice` and give it as `landscape`.
         """
         check_history(self.name, history)
-        price = history.market_price
+        if terms.rule.price != "first":
+            return self.beginning_with(budget_multiplier(self.name, history, terms, auctions))
+        price = history.under(terms).market_price
         high = np.where(history.known, price, np.inf)
         landscape = _likelier(PriceBounds(price, high, np.ones(len(price))))
-        multiplier = spending_multiplier(landscape, history.value, budget_per_auction)
-        return replace(self, landscape=landscape, initial_multiplier=multiplier)
+        multiplier = spending_multiplier(landscape, history.value, terms.budget / auctions, terms)
+        return replace(self.beginning_with(multiplier), landscape=landscape)
 
 
-def spending_multiplier(landscape: SmoothLandscape, value: Floats, budget_per_auction: float) -> float:
+def spending_multiplier(
+    landscape: SmoothLandscape, value: Floats, budget_per_auction: float, terms: Terms | None = None
+) -> float:
     """The μ at which shaded first-price bids are expected to spend just the budget.
 
     It is the best one: with it the bids solve  max Σ v F(b)  subject to  Σ b F(b) ≤ B  in expectation. Where
@@ -191,12 +197,17 @@ def spending_multiplier(landscape: SmoothLandscape, value: Floats, budget_per_au
 
     Args:
         value: [n], of auctions like those to come; many are represented by their quantiles.
+        terms: with a largest bid, bids in whole units, or a floor.
     """
     some = value if len(value) <= SAMPLE else np.quantile(value, (np.arange(SAMPLE) + 0.5) / SAMPLE)
     table = ShadingTable.of(landscape)
 
     def spend(scale: float) -> float:
         bid = table.bid(some * scale)
+        if terms is not None:
+            bid = np.minimum(bid, terms.largest_bid)
+            bid = np.floor(bid) if terms.integer_bids else bid
+            bid = np.where(bid >= terms.rule.hard_floor, bid, 0.0)
         return float((bid * landscape.win_probability(bid)).mean())
 
     most = spend(2.0**200)

@@ -25,6 +25,7 @@ from ctrkit.bidding.strategies.base import (
     of_ad,
 )
 from ctrkit.bidding.strategies.paced import PacedBidding
+from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError
 
 # The first λ, in mean value an outcome; on a return alone, bids then are 4/3 of those that never miss it.
@@ -263,28 +264,25 @@ class TargetBidding(PacedBidding[TargetState]):
             return roas * (self.target_roas or 0.0) + cpa / self.target_cpa
         return 0.0 if self.target_roas is None else roas * self.target_roas / (1.0 + roas)
 
-    def tuned(self, history: History, budget_per_auction: float, episode_length: int | None = None) -> Self:
+    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
         """With the multipliers of the history's optimum: under the min rule each of its limit alone, under
         the joint rule both at once. With both targets, only the budget's is taken from it.
         """
         check_history(self.name, history, all_prices=True)
-        value, price, limits = history.value, history.market_price, Limits(budget_per_auction * len(history))
+        price = history.under(terms).market_price
+        reached = price <= terms.largest_bid
+        value, price, clicks = history.value[reached], price[reached], history.click_probability[reached]
+        limits = Limits(terms.budget * len(history) / auctions)
         budget = constrained_optimum(value, price, limits).budget_multiplier
         target = 0.0
         if self.target_roas is not None and self.target_cpa is None:
             target = constrained_optimum(value, price, Limits(target=self.target_roas)).target_multiplier
         elif self.target_cpa is not None and self.target_roas is None:
             least = 1.0 / self.target_cpa
-            found = constrained_optimum(
-                value, price, replace(limits, target=least, outcome=history.click_probability)
-            )
+            found = constrained_optimum(value, price, replace(limits, target=least, outcome=clicks))
             budget = found.budget_multiplier or IDLE_JOINT * found.target_multiplier * least
             target = found.target_multiplier or IDLE_JOINT * budget / least
-        return replace(
-            self,
-            initial_multiplier=budget or self.initial_multiplier,
-            initial_target=target or self.initial_target,
-        )
+        return replace(self.beginning_with(budget), initial_target=target or self.initial_target)
 
 
 def _within_sight(pace: Pace | None, bids: Bids) -> Pace | None:

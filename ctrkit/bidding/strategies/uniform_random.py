@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from ctrkit.bidding.strategies.base import Floats, History, check_positive
-from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, first_state
+from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class UniformRandomBidding(ScaledBidding[ScaledState]):
     """b ~ U(0, c).
 
     Attributes:
-        highest_bid: c, in units of money; by default found in the first tenth of the first episode.
+        highest_bid: c, in units of money; by default found in the first tenth of the auctions.
     """
 
     name = "random"
@@ -26,7 +26,7 @@ class UniformRandomBidding(ScaledBidding[ScaledState]):
         check_positive(self.name, "highest_bid", self.highest_bid)
 
     def start(self, budget: float, auctions: int) -> ScaledState:
-        return first_state(budget, auctions)
+        return self.first_state(budget, auctions)
 
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
         return np.ones(len(value))
