@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
@@ -45,8 +45,16 @@ class DualBidding(PacedBidding[Pace]):
         spend, time = float(result.paid.sum()), result.slots.timestamp
         return self.pacer.update(state, result.bids.value, spend, time)
 
+    def worth(self, history: History) -> Floats | None:
+        """What it divides by μ in the auctions of a history, [n]; None where a history does not tell."""
+        return history.value
+
     def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
-        return self.beginning_with(budget_multiplier(self.name, history, terms, auctions))
+        worth = self.worth(history)
+        multiplier = budget_multiplier(self.name, history, terms, auctions, worth)
+        if worth is None:  # near enough to begin with, and not to be trusted
+            return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
+        return self.beginning_with(multiplier)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.pacing import Pace
-from ctrkit.bidding.strategies.base import NO_TEXT, Bids, Floats, check_not_negative
+from ctrkit.bidding.strategies.base import NO_TEXT, Bids, Floats, History, check_not_negative
 from ctrkit.bidding.strategies.dual import DualBidding
 
 
@@ -35,6 +35,12 @@ class LiftBidding(DualBidding):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_not_negative(self.name, "organic_probability", self.organic_probability)
+
+    def worth(self, history: History) -> Floats | None:
+        if self.organic is not None:
+            return None
+        p = history.click_probability
+        return history.value * np.maximum(1.0 - self.organic_probability / np.where(p > 0, p, np.inf), 0.0)
 
     def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
         without = self.organic_probability if self.organic is None else self.organic(slots)

@@ -13,6 +13,7 @@ from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
     Floats,
+    History,
     check_not_negative,
     check_positive,
 )
@@ -60,6 +61,13 @@ class RiskAwareBidding(DualBidding):
         y = expit(logit(inner)[..., None] + spread[..., None] * _NODES)
         variance = y**2 @ _WEIGHTS - (y @ _WEIGHTS) ** 2
         return np.where(p > 0, np.sqrt(np.maximum(variance, 0.0)), 0.0)
+
+    def worth(self, history: History) -> Floats | None:
+        if self.posterior is not None:
+            return None
+        p = history.click_probability
+        spread = np.sqrt((1.0 - p) / (np.where(p > 0, p, np.inf) * (self.evidence + 1.0)))
+        return history.value * np.maximum(1.0 - self.risk_aversion * spread, 0.0)
 
     def bid(self, state: Pace, slots: Slots, rng: np.random.Generator) -> Bids:
         safe = slots.click_probability - self.risk_aversion * self.deviation(slots)

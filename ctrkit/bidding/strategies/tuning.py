@@ -80,16 +80,22 @@ def best_scale(amount: Amount, history: History, terms: Terms, auctions: int) ->
     return float(tried[int(np.argmax(values))])
 
 
-def budget_multiplier(strategy: str, history: History, terms: Terms, auctions: int) -> float:
+def budget_multiplier(
+    strategy: str, history: History, terms: Terms, auctions: int, worth: Floats | None = None
+) -> float:
     """The μ at which bids v/μ just spend the budget of a history; 0 where that does not bind.
 
     In second-price auctions it is the multiplier of the history's hindsight optimum.
+
+    Args:
+        worth: v [n], by default the values of the history.
 
     Raises:
         DataError: a history without all prices, or without what the terms need.
     """
     check_history(strategy, history, all_prices=True)
-    scale, binds = spending_scale(lambda scale: scale * history.value, history, terms, auctions)
+    value = history.value if worth is None else worth
+    scale, binds = spending_scale(lambda scale: scale * value, history, terms, auctions)
     return 1.0 / scale if binds else 0.0
 
 
