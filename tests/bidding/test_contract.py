@@ -226,9 +226,9 @@ def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made) -> None:
     alone = auctions[rows]
     day, hours = (simulate(one, [planned], 100.0, tick=10) for one in (auctions, alone))
     assert np.delete(day.events["bid"].to_numpy(), rows).max() == 0
-    # The ticks are others, for their edges are.
-    assert day.strategies[0].spend > 0.9 * hours.strategies[0].spend > 60.0
-    assert day.strategies[0].value > 0.9 * hours.strategies[0].value
+    # The ticks are others, for their edges are, and so is what is drawn.
+    assert day.strategies[0].spend > 0.85 * hours.strategies[0].spend > 60.0
+    assert day.strategies[0].value > 0.75 * hours.strategies[0].value
 
 
 @pytest.mark.parametrize(
