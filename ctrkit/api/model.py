@@ -17,6 +17,7 @@ from torch import Tensor
 from ctrkit.api.profile import profiles_from
 from ctrkit.api.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.artifact import Artifact
+from ctrkit.calibration import told_apart
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
@@ -33,7 +34,9 @@ class CandidateScores:
     """A model's view of every candidate of every row; K is the longest list, missing places are NaN.
 
     Attributes:
-        probabilities: calibrated, task -> [n, K]; each task given the one before it.
+        probabilities: calibrated, task -> [n, K]; each task given the one before it. Of the first task,
+            candidates of a row that calibration made equal stand in the order of their logits, apart by some
+            last digits (`ctrkit.calibration.told_apart`).
         logits: of the first task, before calibration, [n, K].
         hidden: what the first task's last layer reads, [n, K, D], where it was asked for.
     """
@@ -210,9 +213,15 @@ class Model:
             wide[place] = values
             return wide
 
+        probabilities = {
+            task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()
+        }
+        raw, first = spread(flat_logits[:, 0], np.float64), self.tasks[0]
+        # Step calibrators give one probability to many logits; whoever takes a row's best must not draw lots.
+        probabilities[first] = told_apart(probabilities[first], raw)
         return CandidateScores(
-            {task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()},
-            spread(flat_logits[:, 0], np.float64),
+            probabilities,
+            raw,
             spread(flat_hidden, np.float32) if hidden else None,
         )
 

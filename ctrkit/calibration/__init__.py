@@ -27,7 +27,7 @@ from ctrkit.calibration.venn_abers import VennAbers
 from ctrkit.calibration.online import OnlineRecalibration, Update
 from ctrkit.calibration.entire_space import EntireSpaceCalibration, joint_logits
 from ctrkit.calibration.choose import Choice, MethodScore, choose
-from ctrkit.calibration.ranking import ranking_key
+from ctrkit.calibration.ranking import ranking_key, told_apart
 from ctrkit.calibration.summary import CalibrationSummary, assess
 # isort: on
 
@@ -57,4 +57,5 @@ __all__ = [
     "choose",
     "joint_logits",
     "ranking_key",
+    "told_apart",
 ]

@@ -220,3 +220,15 @@ def test_an_update_refuses_what_is_not_finite() -> None:
     prior = LastLayerPosterior(np.zeros(2), np.eye(2))
     with pytest.raises(DataError, match="not finite"):
         prior.update(np.full((2, 1), np.nan), np.ones(2))
+
+
+def test_a_row_of_weight_c_is_c_rows() -> None:
+    hidden, _, true = logs(300)
+    weight = np.random.default_rng(4).integers(0, 4, 300)
+    copies = np.repeat(np.arange(300), weight)
+    weighted = LastLayerPosterior.fit(hidden, true[:-1], true[-1], row_weight=weight)
+    copied = LastLayerPosterior.fit(hidden[copies], true[:-1], true[-1])
+    np.testing.assert_allclose(weighted.precision, copied.precision, rtol=1e-9)
+    for bad in ([1.0], np.full(300, -1.0), np.full(300, np.nan)):
+        with pytest.raises(DataError, match="argument `row_weight`"):
+            LastLayerPosterior.fit(hidden, true[:-1], true[-1], row_weight=bad)
