@@ -147,6 +147,7 @@ def calibrate(
         check_writable(target)
     opened = labelled_rows(loaded, data)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
+    fitted, judged = opened.counted(fitted), opened.counted(judged)
     logits, _ = predict(loaded.network, opened.encoded)
     tasks: dict[str, TaskCalibration] = {}
     calibrators = dict(loaded.calibrators)

@@ -43,26 +43,21 @@ def told_apart(probabilities: Floats, logits: Floats) -> Floats:
     stand, [B, K].
 
     Whoever takes the best of a row by its probability, or by anything that rises with it, then takes the one
-    that the model finds best. Each of k equal ones moves by at most k · 5.7e-14 of itself; nothing else does.
+    that the model finds best. One of k equal ones, or of nearly so, moves by at most k · 5.7e-14 of itself;
+    nothing else does.
 
     Args:
         probabilities: calibrated, NaN where there is none, [B, K]. logits: what they were made from, [B, K].
     """
     order = np.lexsort((logits, probabilities))  # by row; what is NaN comes last
     p, z = (np.take_along_axis(values, order, axis=1) for values in (probabilities, logits))
-    tied = np.zeros(p.shape, bool)
-    tied[:, 1:] = (p[:, 1:] == p[:, :-1]) & (z[:, 1:] > z[:, :-1])
-    if not tied.any():
+    rises = np.zeros(p.shape, bool)
+    rises[:, 1:] = (p[:, 1:] > p[:, :-1]) | (z[:, 1:] > z[:, :-1])
+    if (p[:, 1:] > p[:, :-1])[rises[:, 1:]].all():
         return probabilities
-    # One more step for each tie within a run of equal probabilities.
-    steps = np.cumsum(tied, axis=1)
-    begins = np.ones(p.shape, bool)
-    begins[:, 1:] = p[:, 1:] != p[:, :-1]
-    before = np.maximum.accumulate(np.where(begins, steps, 0), axis=1)
-    moved = p * (1 + (steps - before) * _STEP)
-    # The next higher probability may be nearer than that.
-    following = np.where(np.isnan(p), np.inf, moved)
-    ceiling = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
+    # Each at least a step above the one below: p'(i) = max(p(i), (1 + step) · p'(i - 1)).
+    steps = (1 + _STEP) ** np.cumsum(rises, axis=1)
+    moved = np.fmax.accumulate(p / steps, axis=1) * steps
     found = np.empty(p.shape)
-    np.put_along_axis(found, order, np.where(np.isnan(p), p, np.minimum(moved, ceiling)), axis=1)
+    np.put_along_axis(found, order, np.where(moved > p * (1 + _STEP / 4), moved, p), axis=1)
     return np.minimum(found, 1.0)
