@@ -228,8 +228,9 @@ class ShrunkWeights(WeightedEstimator):
             [trial.candidate for trial in self.trials],
             float(moments.mean @ TERM),
             rows=moments.count,
-            mean_square_weight=float(WEIGHT @ moments.rows @ WEIGHT) / moments.count,
-            max_weight=self.max_weight,
+            # What is independent are users, or rows that each stand for several decisions.
+            mean_square_weight=float(WEIGHT @ moments.users @ WEIGHT) / moments.count,
+            max_weight=self.max_weight * moments.largest,
             # A model's predictions lie in the range of rewards.
             scale=most - least if self.needs_reward_model else max(abs(least), abs(most)),
         )

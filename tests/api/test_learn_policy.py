@@ -291,3 +291,19 @@ def test_an_artifact_keeps_its_own_features(trained: Path, tmp_path: Path) -> No
 def test_misspelt_settings_name_the_nearest(tmp_path: Path) -> None:
     assert "Did you mean 'variance_penalty'" in refused(places(300), tmp_path, "objective.variance_penalti=1")
     assert "there is no 'snps'" in refused(places(300), tmp_path, "objective.name=snps")
+
+
+def test_a_row_that_counts_for_several_is_as_many_rows(tmp_path: Path) -> None:
+    """One step on all rows at once: where it starts, and how the policies before and after are judged."""
+    counts = np.random.default_rng(3).integers(1, 4, 600)
+    table = places(600).drop("timestamp").with_columns(user_id=np.arange(600), p_drop=1 - 1 / counts)
+    copies = table[np.repeat(np.arange(600), counts)].drop("p_drop")
+    settings = ["learning.epochs=1", "learning.batch_size=100000", "split.by=random"]
+    events = []
+    for name, log in (("counted", table), ("copied", copies)):
+        (tmp_path / name).mkdir()
+        options = {"model": tmp_path / name / "policy.pt", "out": tmp_path / name / "run"}
+        found = learn_policy(log, overrides=settings, **options)  # type: ignore[arg-type]
+        events.append([list(event.values()) for event in found.learning.events])
+    # Ids go by how often a value is there; here counted and copied rows put them in one order.
+    np.testing.assert_allclose(events[0], events[1], rtol=1e-4)
