@@ -193,11 +193,12 @@ class Model:
                     mend="Give one value for each candidate",
                 )
         sequences = {sequence.name for sequence in self.spec.sequences}
+        some = pl.Series(lengths > 0)  # an empty list would explode to a null
         flat = context.select(c for c in shared if c not in sequences)[
             np.repeat(np.arange(context.height), lengths)
         ].with_columns(
-            candidates.explode().alias(chosen.id),
-            *(context[column].explode().alias(name) for name, column in listed.items()),
+            candidates.filter(some).explode().alias(chosen.id),
+            *(context[column].filter(some).explode().alias(name) for name, column in listed.items()),
         )
         rows = self.encoder.encode(flat, file, labels=False, sequences=False)
         flat_logits, flat_hidden = predict_candidates(
@@ -206,7 +207,7 @@ class Model:
             rows,
             lengths,
         )
-        place = np.arange(lengths.max()) < lengths[:, None]  # [n, K]
+        place = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [n, K]
 
         def spread(values: NDArray[Any], dtype: type) -> NDArray[Any]:
             wide = np.full((*place.shape, *values.shape[1:]), np.nan, dtype=dtype)

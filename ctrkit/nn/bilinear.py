@@ -71,7 +71,9 @@ class BilinearInteraction(nn.Module):
         products = []
         for i, matrices in enumerate(self._matrices(vectors.shape[1])):
             left = vectors[:, i] @ matrices
-            left = left.reshape(len(vectors), -1, vectors.shape[2])  # [B, pairs or 1, d]
+            left = left.reshape(
+                len(vectors), left.shape[1] // vectors.shape[2], vectors.shape[2]
+            )  # [B, pairs or 1, d]
             products.append((left * vectors[:, i + 1 :]).flatten(1))
         return torch.cat(products, dim=1)
 
@@ -115,5 +117,5 @@ class BilinearFusion(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """`[B, first], [B, second] -> [B, second]`, whose sum is the bilinear form."""
-        pieces = x.reshape(len(x), self.heads, -1).transpose(0, 1)  # [H, B, first / H]
+        pieces = x.reshape(len(x), self.heads, x.shape[1] // self.heads).transpose(0, 1)  # [H, B, first / H]
         return (pieces @ self.weight).transpose(0, 1).flatten(1) * y

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ctrkit.config import Config
 from ctrkit.data.batches import PADDING_ID, FeatureMap
@@ -137,7 +138,10 @@ class History(nn.Module):
             mask: bool `[U, L]`, True at events.
             ids: the sequences themselves, kept for who embeds them otherwise.
         """
-        return _state(self.encoder.encode(self.events(parts), mask), ids)
+        encoded = self.encoder.encode(self.events(parts), mask)
+        if encoded.mask.shape[1] > mask.shape[1]:  # of histories without a place, the encoder makes one
+            ids = {name: F.pad(sequence, (1, 0)) for name, sequence in ids.items()}
+        return _state(encoded, ids)
 
     def append(self, state: HistoryState, parts: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Histories with one more event each: the same as `encode` of the longer ones.
@@ -164,7 +168,7 @@ class History(nn.Module):
         candidates = len(fields) // max(len(state), 1)
         query = None
         if self.target is not None:
-            query = self.target(fields, self.events).reshape(len(state), candidates, -1)
+            query = self.target(fields, self.events).reshape(len(state), candidates, fields.shape[2])
         readings = []
         for name in self.readouts:
             reading = self._reading(name, state, query, candidates)

@@ -71,6 +71,26 @@ def test_lists_of_candidates_may_differ_in_length(trained: Path, logs: Path) -> 
     np.testing.assert_allclose(part[there], whole[there], atol=1e-5)
 
 
+def test_no_rows_and_rows_without_candidates(trained: Path, logs: Path) -> None:
+    model = ctrkit.load(trained)
+    table = pl.read_parquet(logs / "impressions.parquet")
+    assert model.predict(table[:0]).shape == (0, 2)
+    log = pl.read_parquet(logs / "bandit.parquet")[:4]
+    lists = [name for name in log.columns if name.startswith("candidate")]
+    keep = pl.Series("keep", [0, 2, 0, 3])
+    some = log.with_columns(keep).with_columns(pl.col(name).list.head(pl.col("keep")) for name in lists)
+    found = model.score_candidates(some, some["candidates"], hidden=True)
+    whole = model.score_candidates(log, log["candidates"])
+    assert found.logits.shape == (4, 3)
+    np.testing.assert_array_equal(np.isfinite(found.logits).sum(axis=1), keep.to_numpy())
+    np.testing.assert_allclose(found.logits[3], whole.logits[3, :3], atol=1e-5)
+    for nothing in (some[[0, 2]], log[:0]):
+        found = model.score_candidates(nothing, nothing["candidates"], hidden=True)
+        assert found.logits.shape == (nothing.height, 0)
+        assert found.hidden is not None
+        assert found.hidden.shape[:2] == (nothing.height, 0)
+
+
 def test_a_log_without_the_candidates_features_is_refused(trained: Path, logs: Path) -> None:
     model = ctrkit.load(trained)
     log = pl.read_parquet(logs / "bandit.parquet")[:10]

@@ -106,6 +106,32 @@ def test_shapes_types_and_the_last_layer(content: dict[str, Any], feature_map: F
     assert len(model.task_layers) == len(feature_map.tasks)
 
 
+def without_events(batch: Batch) -> Batch:
+    """The same rows with histories of length 0."""
+    return replace(batch, sequences={name: ids[:, :0] for name, ids in batch.sequences.items()})
+
+
+@every_model
+def test_no_rows_no_events_and_no_candidates(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model = make(content, feature_map).eval()
+    nobody, few = make_batch(feature_map, 0), make_batch(feature_map, 4)
+    newcomers = replace(few, sequences={n: torch.zeros_like(s) for n, s in few.sequences.items()})
+    with torch.no_grad():
+        for batch, rows in ((nobody, 0), (without_events(nobody), 0), (without_events(few), 4)):
+            output = model(batch)
+            assert output.logits.shape == (rows, len(feature_map.tasks))
+            assert output.hidden.shape == (rows, model.last_layer.in_features)
+        assert_same(output, model(newcomers))
+        if not model.reads_history:
+            return
+        for histories in (nobody, few, without_events(few)):
+            assert model(nobody, model.encode_history(histories)).logits.shape == (0, len(feature_map.tasks))
+        newest = replace(few, sequences={n: ids[:, -1:].clamp(min=1) for n, ids in few.sequences.items()})
+        first = model.append_event(model.encode_history(without_events(few)), newest)
+        assert_same(model(few, first), model(newest))
+        assert len(model.append_event(model.encode_history(nobody), select(newest, slice(0)))) == 0
+
+
 @every_model
 def test_rows_do_not_touch_one_another(content: dict[str, Any], feature_map: FeatureMap) -> None:
     model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9)

@@ -79,6 +79,20 @@ def test_an_appended_event_is_as_if_encoded_with_the_rest(config: EncoderConfig)
     torch.testing.assert_close(encoder.next_states(targets, history), encoder.next_states(targets, whole))
 
 
+@every_encoder
+def test_no_place_is_one_of_padding_and_no_histories_are_none(config: EncoderConfig) -> None:
+    encoder, (events, mask) = make(config), histories()
+    for rows, length in ((7, 0), (0, LENGTH), (0, 0)):
+        found = encoder.encode(events[:rows, :length], mask[:rows, :length])
+        assert len(found) == rows
+        for candidates in (0, 2):
+            targets = torch.randn(rows, candidates, WIDTH, dtype=torch.float64)
+            states = encoder.next_states(targets, found)
+            assert states.shape == targets.shape
+            empty = encoder.encode(events[:rows], torch.zeros_like(mask[:rows]))
+            torch.testing.assert_close(states, encoder.next_states(targets, empty))
+
+
 @pytest.mark.parametrize("config", [c for c in CONFIGS if isinstance(make(c), RecurrentEncoder)], ids=str)
 def test_recurrent_encoders_go_on_without_the_events_before(
     config: EncoderConfig, monkeypatch: pytest.MonkeyPatch

@@ -34,14 +34,14 @@ def table(n: int, seed: int = 0) -> EncodedTable:
 
 
 @pytest.mark.parametrize("content", [{"name": "mdaf"}, {"name": "dnn"}, {"branches": ["cross"]}])
-@pytest.mark.parametrize("counts", [[3, 1, 0, 4, 2], [2, 2, 2], [0, 1]])
+@pytest.mark.parametrize("counts", [[3, 1, 0, 4, 2], [2, 2, 2], [0, 1], [0, 0], []])
 @pytest.mark.parametrize("batch_size", [4, 4096])
 def test_candidates_that_share_a_history_score_as_if_each_had_its_own(
     content: dict[str, Any], counts: list[int], batch_size: int
 ) -> None:
     torch.manual_seed(0)
     model = build_model(model_config(content), MAP)
-    lengths = np.array(counts)
+    lengths = np.array(counts, dtype=np.int64)
     histories, candidates = table(len(counts)), table(int(lengths.sum()), seed=1)
     own = {"seen": np.repeat(histories.sequences["seen"], lengths, axis=0)}
     spread = EncodedTable(

@@ -69,7 +69,8 @@ class SelfAttention(nn.Module):
 
     def _split(self, x: Tensor, parts: int) -> list[Tensor]:
         """`[U, L, parts * width]` to the parts, `[U, heads, L, width / heads]` each."""
-        heads = x.reshape(*x.shape[:2], parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+        width = x.shape[2] // (parts * self.heads)
+        heads = x.reshape(*x.shape[:2], parts, self.heads, width).permute(2, 0, 3, 1, 4)
         return [heads[part] for part in range(parts)]
 
     def _join(self, x: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ class BidirectionalTransformer(TransformerEncoder):
 
     pre = False
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         if not self.reads_states:
             return Encoded(mask, events, events[:, :0])
         x, bias = self._place(events), _bias(mask, events)
@@ -192,7 +193,7 @@ class BidirectionalTransformer(TransformerEncoder):
         *blocks, last = self.blocks
         x, t, bias = self._place(history.events), self._place_targets(targets), _bias(history.mask, targets)
         if blocks:
-            users, candidates = targets.shape[:2]
+            candidates = targets.shape[1]
             rows = x.repeat_interleave(candidates, dim=0)
             rows = torch.cat([rows, t.flatten(0, 1).unsqueeze(1)], dim=1)  # [U * K, L + 1, d]
             bias = bias.repeat_interleave(candidates, dim=0)
@@ -200,7 +201,7 @@ class BidirectionalTransformer(TransformerEncoder):
             for block in blocks:
                 rows = block(rows, everywhere)
             state = last.of_targets(rows[:, -1:], *last.keys_and_values(rows[:, :-1]), bias)
-            return state.reshape(users, candidates, -1)
+            return state.reshape(targets.shape)
         return last.of_targets(t, *last.keys_and_values(x), bias)
 
 
@@ -221,7 +222,7 @@ class CausalTransformer(TransformerEncoder):
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(width)
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         x, bias = self.dropout(self._place(events)), _bias(mask, events, causal=True)
         memory: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):

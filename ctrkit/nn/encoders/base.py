@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # What an encoder keeps of a history, so that one more event need not encode it again: tensors of a row each.
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -40,9 +41,15 @@ class Encoder(nn.Module, ABC):
     The amount of padding to the left of the events changes no state.
     """
 
-    @abstractmethod
     def encode(self, events: Tensor, mask: Tensor) -> Encoded:
-        """Encode histories: events `[U, L, d]`, mask bool `[U, L]`."""
+        """Encode histories: events `[U, L, d]`, mask bool `[U, L]`; with L = 0, as one place of padding."""
+        if events.shape[1] == 0:
+            events, mask = F.pad(events, (0, 0, 1, 0)), F.pad(mask, (1, 0))
+        return self._encode(events, mask)
+
+    @abstractmethod
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
+        """`encode` for L of at least 1."""
 
     @abstractmethod
     def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
@@ -62,7 +69,7 @@ def longer(history: Encoded, event: Tensor) -> tuple[Tensor, Tensor]:
 class NoEncoder(Encoder):
     """Events are their own states."""
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         return Encoded(mask, events, events)
 
     def next_states(self, targets: Tensor, history: Encoded) -> Tensor:

@@ -15,7 +15,7 @@ class Mamba(RecurrentEncoder):
         super().__init__()
         self.stack = stack
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         states, state = self.stack.encode(events, mask)
         return Encoded(mask, events, states, _flat(state))
 

@@ -60,7 +60,7 @@ class GRU(_GatedEncoder):
         # Gates: reset, update, new. Update at 1 keeps the state.
         super().__init__(nn.GRU(width, width, layers, batch_first=True), (0.0, _CLOSED, 0.0))
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         x, memory = events, []
         for layer in range(self.cells.num_layers):
             x, h = torch.gru(
@@ -90,7 +90,7 @@ class LSTM(_GatedEncoder):
         # Gates: input, forget, cell, output. Input at 0 and forget at 1 keep the cell.
         super().__init__(nn.LSTM(width, width, layers, batch_first=True), (-_CLOSED, _CLOSED, 0.0, 0.0))
 
-    def encode(self, events: Tensor, mask: Tensor) -> Encoded:
+    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         x, memory = events, []
         for layer in range(self.cells.num_layers):
             start = self._start(x)
