@@ -75,7 +75,8 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
         if 0 < positives < possible.size:
             continue
         which = "none" if positives == 0 else "every one"
-        where = f"training rows with {spec.tasks[index - 1]}" if index else "training rows"
+        where = "training rows" if spec.weight is None else "training rows of a weight above 0"
+        where = f"{where} with {spec.tasks[index - 1]}" if index else where
         problem = f"{which} of the {possible.size:,} {where} has a {task}"
         if index == 0:
             raise DataError(

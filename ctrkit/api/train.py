@@ -326,10 +326,20 @@ def test_metrics(
 
 
 def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows without those of weight 0, which are as if they were not there."""
+    """The rows without those of weight 0, which are as if they were not there.
+
+    Raises:
+        DataError: no row is left.
+    """
     if spec.weight is None or not table.schema[spec.weight].is_numeric():
         return rows
     counts: NDArray[np.bool_] = table[spec.weight].ne_missing(0).to_numpy()
+    if not counts[rows].any():
+        raise DataError(
+            f"all {rows.size:,} training rows have the weight 0",
+            column=spec.weight,
+            mend="Mend the column, or divide the rows otherwise under split",
+        )
     return rows[counts[rows]]
 
 

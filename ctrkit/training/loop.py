@@ -229,7 +229,7 @@ def _stopped(broken: str, position: Position) -> str:
     """What to tell of a run that cannot go on, where there is something to keep; else an error."""
     mend = "Lower training.optimizer.learning_rate, or look for extreme numbers among the features"
     if not position.best_weights:
-        raise RunError(f"{broken}, before there was a validation to go back to. {mend}")
+        raise RunError(f"{broken}, before there was a validation to go back to. {mend}.")
     note = f"Training stopped early, as {broken}: the weights are the best of before. {mend}."
     warnings.warn(note, TrainingWarning, stacklevel=3)
     return note

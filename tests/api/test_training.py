@@ -225,6 +225,7 @@ def test_a_table_without_a_config_is_read_as_sample_logs_or_refused(
     assert "mine" in result.notes[0]
 
 
+@pytest.mark.filterwarnings("ignore::ctrkit.errors.DataWarning")  # a column of new ads alone is told of
 def test_an_ad_that_training_has_not_seen_is_read_as_the_mean_of_those_it_has(model: Path) -> None:
     """The click rate that the model gives to a new ad lies among those of the ads it knows."""
     table = made()[:200]
@@ -238,6 +239,13 @@ def test_an_ad_that_training_has_not_seen_is_read_as_the_mean_of_those_it_has(mo
     np.testing.assert_allclose(weight[1], counts @ weight[2:] / counts.sum(), rtol=1e-4, atol=1e-6)
     rates = [loaded.predict(table.with_columns(ad=pl.lit(ad)))["click"].mean() for ad in (*range(12), 99)]
     assert min(rates[:-1]) < rates[-1] < max(rates[:-1])
+
+
+def test_rows_without_any_weight_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'w': all 1,800 training rows have the weight 0"):
+        train(made().with_columns(w=pl.lit(0.0)), tmp_path, weight="w")
+    with pytest.raises(DataError, match=r"none of the .* training rows of a weight above 0 has a click"):
+        train(made().with_columns(w=1 - pl.col("click")), tmp_path, weight="w")
 
 
 def test_a_row_of_weight_zero_teaches_no_id_and_no_scale(tmp_path: Path) -> None:

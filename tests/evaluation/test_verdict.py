@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, Rows, evaluate_task, judge
+from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, Leak, Rows, evaluate_task, judge
 from ctrkit.evaluation.verdict import Segment
 from ctrkit.metrics import Interval
 
@@ -46,6 +46,16 @@ def test_each_rule_decides() -> None:
     assert decided(drifts=None) == "fit"
     assert decided(positives=19, pcoc=between(1.2, 1.3)) == "cannot tell"
     assert decided(pcoc=between(1.2, 1.3), segments=[WRONG], drifts=[DRIFTED]) == "not fit"
+
+
+def test_what_is_too_good_to_be_true_is_not_called_fit() -> None:
+    assert decided(auc=between(0.8, 0.995)) == "fit"
+    assert decided(auc=between(0.995, 0.999)) == "cannot tell"
+    leak = Leak("seconds", "click", 0.9991)
+    assert decided(leaks=[leak]) == "cannot tell"
+    assert decided(leaks=[leak], pcoc=between(1.2, 1.3)) == "not fit"
+    said = judge("click", 500, RIGHT, BETTER, [], [], FitRules(), leaks=[leak]).sentence
+    assert "'seconds' alone tells click with an AUC of 0.9991" in said
 
 
 def test_small_segments_noise_and_small_gaps_do_not_count() -> None:
