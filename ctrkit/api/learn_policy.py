@@ -38,7 +38,7 @@ from ctrkit.ope.registry import make_estimator
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.reports import Report, Table
-from ctrkit.schema import FeatureSpec
+from ctrkit.schema import BANDIT_LOG, FeatureSpec
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
 from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
@@ -206,12 +206,34 @@ def learn_policy(
     return result
 
 
+def _check_roles(spec: FeatureSpec) -> None:
+    """Refuse roles that a bandit log has columns of its own for, so that they would not be read.
+
+    Raises:
+        ConfigError: names the key and the column.
+    """
+    names = {column.name: (column.name, *column.aliases) for column in BANDIT_LOG.columns}
+    roles: list[tuple[str, str | None, str]] = [
+        *(("labels", column, "reward") for column in spec.labels.values()),
+        ("group", spec.group, "user_id"),
+        ("timestamp", spec.timestamp, "timestamp"),
+        ("weight", spec.weight, "p_drop"),
+    ]
+    for key, column, own in roles:
+        if column is not None and (key == "weight" or column not in names[own]):
+            raise ConfigError(
+                f"key 'features.{key}': '{column}' is not read; of a bandit log it is the column '{own}'",
+                mend=f"Leave out '{key}', or rename the log's column",
+            )
+
+
 def _scorer(
     settings: LearnPolicyConfig, policy: str | os.PathLike[str] | None, training: BanditLog
 ) -> tuple[Encoder, CtrModel, ModelConfig]:
     """The encoder and the network to start from, and the network's config."""
     if policy is None:
         spec = settings.features or derived_features(training)
+        _check_roles(spec)
         if spec.candidate is None:
             raise ConfigError(
                 "the features name no candidate, so there is nothing to choose",
