@@ -100,8 +100,8 @@ def row_keys(rows: Ints, number: int) -> Words:
 def _keys(units: pl.Series) -> tuple[Words, NDArray[np.bool_]]:
     """Keys [N] of a column of any type, the same on every machine, and where there is none (null or NaN).
 
-    Whole numbers stay as they are, whether or not they are stored as floats; anything else is hashed as text
-    (BLAKE2b, 64 bits).
+    Whole numbers stay as they are, whether they are stored as integers, floats or text; anything else is
+    hashed as text (BLAKE2b, 64 bits).
     """
     missing = _missing(units).to_numpy()
     if units.dtype.is_float():
@@ -117,6 +117,9 @@ def _keys(units: pl.Series) -> tuple[Words, NDArray[np.bool_]]:
         [int.from_bytes(blake2b(str(unit).encode(), digest_size=8).digest(), "little") for unit in known],
         dtype=np.uint64,
     )
+    whole = known.cast(pl.Int64, strict=False)
+    plain = (whole.cast(pl.String) == known).fill_null(False).to_numpy()
+    keys[plain] = whole.filter(pl.Series(plain)).to_numpy().view(np.uint64)
     return np.asarray(keys[known.search_sorted(text).to_numpy().astype(np.int64)]), missing
 
 

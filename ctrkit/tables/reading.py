@@ -209,10 +209,8 @@ def _column(name: str, values: list[Any], ids: bool) -> pl.Series:
     Raises:
         DataError: for values of several types where they are no ids.
     """
-    values = [
-        value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
-        for value in values
-    ]
+    # Scalars and arrays of NumPy as Python's.
+    values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     kinds = sorted({type(value).__name__ for value in values if value is not None})
     if not ids and len(kinds) > 1 and not set(kinds) <= {"int", "float", "bool"}:
         first = type(next(value for value in values if value is not None)).__name__

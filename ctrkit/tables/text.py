@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from ctrkit.errors import DataError
+from ctrkit.file_kinds import file_kind
 
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _DELIMITERS = (",", "\t", ";", "|")
@@ -59,10 +60,12 @@ def content_of(path: Path, most: int = -1) -> bytes:
         ) from error
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if encoding is None and b"\0" in content[:1000]:
+        encoding = _wide(content[:1000])
+    if encoding is None and b"\0" in content[:1000]:
         raise DataError(
-            "the file is no UTF-8 text: it holds zero bytes, as UTF-16 and binary files do",
+            f"the file is no table of text: it is {file_kind(path).name}",
             file=path,
-            mend="Save it as UTF-8, or give the table it was made from",
+            mend="Give a parquet file the ending .parquet, or save the table as CSV",
         )
     try:
         # What is cut off may end within a letter.
@@ -70,6 +73,15 @@ def content_of(path: Path, most: int = -1) -> bytes:
         return content if encoding is None else content.decode(encoding, errors).encode()
     except UnicodeDecodeError as error:
         raise DataError(f"the {encoding} text is damaged ({error})", file=path, mend=_RESAVE) from error
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without its mark: where every other byte of plain letters is zero."""
+    low, high = (head[start::2] for start in (0, 1))
+    for zeros, others, name in ((high, low, "utf-16-le"), (low, high, "utf-16-be")):
+        if 10 * zeros.count(0) > 9 * len(zeros) and not others.count(0):
+            return name
+    return None
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -131,6 +143,7 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
     """
     _check_unicode(content, path)
     layout = _layout(content, path)
+    _check_even(content[layout.start :], layout, path)
     try:
         table = pl.read_csv(
             content[layout.start :],
@@ -145,6 +158,22 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
         raise _ragged(content[layout.start :], layout, path, error) from error
     empty = pl.all_horizontal(pl.all().is_null())
     return table.filter(~empty) if table.width > 1 else table
+
+
+def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
+    """Refuse rows that are cut short, whose last values would pass for missing ones."""
+    lines = [line for line in content.split(b"\n") if line.strip()] if b'"' not in content else []
+    sign = layout.delimiter.encode()
+    if not lines or content.count(sign) == len(lines) * (len(layout.names) - 1):
+        return
+    for row, line in enumerate(lines, -1):
+        if line.count(sign) < len(layout.names) - 1:
+            raise DataError(
+                f"the row has {line.count(sign) + 1} values and the header has {len(layout.names)} names",
+                file=path,
+                row=max(row, 0),
+                mend="Write the row whole; a missing value is left empty between its delimiters",
+            )
 
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:

@@ -304,3 +304,26 @@ def test_candidates_that_cannot_be_scored(
     with pytest.raises(DataError, match="candidates") as error:
         run(tmp_path, "strategies=[dual]", market=None, auctions=table, model=trained)
     assert error.value.row == 4
+
+
+def test_days_are_those_of_the_zone_in_whatever_unit_the_log_counts(tmp_path: Path) -> None:
+    """Six hours on both sides of midnight in Berlin, which is 23:00 UTC."""
+    midnight = 1_709_506_800  # 2024-03-04 00:00 in Berlin
+    seconds = midnight + 60 * np.arange(-360, 360)
+    table = {"market_price": np.full(720, 0.01), "pctr": np.full(720, 0.1)}
+
+    def auctions_of_days(times: Any, *given: str) -> list[int]:
+        log = pl.DataFrame({**table, "timestamp": times})
+        found = run(tmp_path, "daily_budget=1", *given, market=None, auctions=log)
+        events = found.simulation.events.filter(strategy=found.simulation.events["strategy"][0])
+        return events.group_by("episode", maintain_order=True).len()["len"].to_list()
+
+    zoned = pl.from_epoch(pl.Series(seconds), "s").dt.convert_time_zone("Europe/Berlin")
+    assert auctions_of_days(seconds) == [420, 300]
+    assert auctions_of_days(seconds, "time_zone=Europe/Berlin") == [360, 360]
+    assert auctions_of_days(seconds * 1000, "time_zone=Europe/Berlin") == [360, 360]
+    assert auctions_of_days(zoned) == [360, 360]
+    with pytest.raises(CtrkitError, match="no time zone 'Berlin'"):
+        auctions_of_days(seconds, "time_zone=Berlin")
+    with pytest.raises(CtrkitError, match="a clock of its own"):
+        run(tmp_path, "time_zone=Europe/Berlin")

@@ -130,3 +130,87 @@ def test_a_missing_column_names_the_nearest() -> None:
 def test_labels_may_be_absent_when_predicting() -> None:
     encoded = Encoder.fit(SPEC, TABLE).encode(TABLE.drop("click", "buy"), labels=False)
     assert encoded.labels.shape == (4, 0)
+
+
+HISTORIES = FeatureSpec.model_validate(
+    {"categorical": [{"name": "ad"}], "sequences": [{"name": "history", "shares": "ad"}]}
+)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["3|4|5"], ["[3, 4, 5]"], ["3,4,5"], ["3 4 5"], ["3.0|4.0|5.0"], ["3, 4, 5"], ["['3', '4', '5']"]],
+)
+def test_histories_in_every_common_form_are_the_same(cells: list[str]) -> None:
+    table = pl.DataFrame({"ad": ["3", "4", "5"] * 4, "click": [0, 1] * 6})
+    encoder = Encoder.fit(HISTORIES, table.with_columns(history=pl.lit([3, 4, 5])))
+    encoded = encoder.encode(table.with_columns(history=pl.lit(cells[0])))
+    np.testing.assert_array_equal(encoded.sequences["history"][:, -3:], [[2, 3, 4]] * 12)
+
+
+def test_a_history_that_knows_almost_none_of_its_events_is_refused() -> None:
+    table = pl.DataFrame({"ad": [3, 4, 5] * 4, "click": [0, 1] * 6, "history": ["ad_3/ad_4"] * 12})
+    with pytest.raises(DataError, match=r"column 'history': of the events, 0.0% are .*'ad_3/ad_4'.*'3'"):
+        Encoder.fit(HISTORIES, table, "t.csv")
+    own = FeatureSpec.model_validate({"categorical": [{"name": "ad"}], "sequences": [{"name": "history"}]})
+    with pytest.raises(DataError, match=r"most hold ','.*separator: ','"):
+        Encoder.fit(own, table.with_columns(history=pl.lit("a,b")))
+
+
+def test_a_feature_without_a_known_id_is_refused() -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "ad", "min_count": 3}]})
+    with pytest.raises(DataError, match="no id is known: none is there 3 times"):
+        Encoder.fit(spec, pl.DataFrame({"ad": range(20)}))
+    with pytest.raises(DataError, match="100% have none at all"):
+        Encoder.fit(spec, pl.DataFrame({"ad": [float("nan")] * 20}))
+
+
+def test_unknown_ids_are_told_where_there_are_far_more_than_usual() -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "ad"}]})
+    seen = pl.DataFrame({"ad": [*range(100), *range(50, 150)]})
+    encoder = Encoder.fit(spec, seen, rows=np.arange(100))
+    assert encoder.usual_unknown == {"ad": 0.5}  # of the rows that were not learnt from
+    assert encoder.unlike(pl.DataFrame({"ad": range(40, 140)})) == ()
+    (note,) = encoder.unlike(pl.DataFrame({"ad": range(90, 190)}))
+    assert "Column 'ad': 90% of the ids are unknown to the model (in training 50%), such as '100'" in note
+    assert encoder.unlike(pl.DataFrame({"ad": range(200, 205)})) == ()  # too few to say
+    assert encoder.unlike(pl.DataFrame({"candidates": [[900, 901, 902]] * 9, "ad": [1] * 9})) == ()
+    with_candidates = FeatureSpec.model_validate({"categorical": [{"name": "ad"}], "candidate": {"id": "ad"}})
+    log = pl.DataFrame({"candidates": [[900, 901, 902]] * 9, "ad": [1] * 9})
+    assert "100%" in Encoder.fit(with_candidates, seen).unlike(log)[0]
+    old = encoder.state()
+    del old["usual_unknown"]
+    assert (
+        "unknown to the model, such as"
+        in Encoder.from_state(old).unlike(pl.DataFrame({"ad": range(200, 299)}))[0]
+    )
+
+
+NUMBER = FeatureSpec.model_validate({"numeric": [{"name": "price"}]})
+
+
+def test_what_rounding_leaves_of_a_constant_is_no_scale() -> None:
+    prices = np.full(1000, 14.62)
+    assert prices.std() > 0  # 3.6e-15, the deviation that was once divided by
+    encoder = Encoder.fit(NUMBER, pl.DataFrame({"price": prices}))
+    other = pl.DataFrame({"price": [14.62, 14.63, 1e300]})
+    np.testing.assert_array_equal(encoder.encode(other, labels=False).numeric[:, 0], [0, 0, 0])
+    (note,) = encoder.unlike(other)
+    assert "66.7% of the numbers, such as 14.63, are other than in all training rows" in note
+
+
+def test_a_number_beside_which_all_others_are_alike_is_refused() -> None:
+    prices = [1.0, 2.0, 3.0] * 400
+    for wild in (1e38, 1e300, -1e20):
+        table = pl.DataFrame({"price": [*prices[:700], wild, *prices[700:]]})
+        with pytest.raises(DataError, match="all alike beside it") as caught:
+            Encoder.fit(NUMBER, table, rows=np.arange(10, 1201))
+        assert caught.value.row == 700
+    heavy = np.random.default_rng(0).pareto(1.5, 2000)
+    assert np.isfinite(Encoder.fit(NUMBER, pl.DataFrame({"price": heavy})).scales["price"].bound)
+
+
+def test_far_numbers_are_read_as_ten_times_the_farthest_of_training() -> None:
+    encoder = Encoder.fit(NUMBER, pl.DataFrame({"price": [0.0, 1.0] * 50}))
+    z = encoder.encode(pl.DataFrame({"price": [1.0, 40.0, 1e9, -1e300]}), labels=False).numeric[:, 0]
+    np.testing.assert_allclose(z, [1.0, 79.0, 100.0, -100.0])

@@ -375,3 +375,42 @@ def test_detection_does_not_mistake_columns_for_dsjson(tmp_path: Path) -> None:
     path = write(tmp_path, "log.jsonl", "\n".join(json.dumps(row) for _ in range(2)))
     assert detect(path).name == "table"
     assert read_log(path)[0].table["note"].to_list() == ['"_label_cost"'] * 2
+
+
+def test_ids_keep_their_zeros_and_meet_their_candidates_in_whatever_file(tmp_path: Path) -> None:
+    days = [("8", "[7, 8]"), ("007", "['007', '8']"), ("7", "7|8")]
+    for number, (action, candidates) in enumerate(days):
+        text = f'action,propensity,reward,candidates,user_id\n{action},0.5,1,"{candidates}",0{number}\n'
+        write(tmp_path, f"day{number}.csv", text)
+    log = read_bandit_log(str(tmp_path / "*.csv"))
+    assert log.table["action"].to_list() == ["8", "007", "7"]
+    assert log.table["candidates"].to_list() == [["7", "8"], ["007", "8"], ["7", "8"]]
+    assert log.table["user_id"].to_list() == ["00", "01", "02"]
+    digits = read_bandit_log(tmp_path / "day0.csv").table
+    assert (digits["action"].to_list(), digits["candidates"].to_list()) == ([8], [[7, 8]])
+
+
+def test_a_comma_within_a_candidate_is_none_between_two(tmp_path: Path) -> None:
+    rows = 'action,propensity,reward,candidates\n"b, c",0.25,1,"[""a"", ""b, c"", ""d"", ""e""]"\n'
+    assert read_bandit_log(write(tmp_path, "log.csv", rows)).width == 4
+
+
+def test_probabilities_of_32_bits_may_lie_a_hair_above_one() -> None:
+    table = TABLE.drop("candidates", "logging_probabilities", "candidate_colour")
+    log = read_bandit_log(table.with_columns(propensity=pl.Series([0.5, 0.25, 1.0000001])))
+    assert log.propensity[2] == 1.0
+    with pytest.raises(DataError, match=r"1\.00001 is not in \(0, 1\]"):
+        read_bandit_log(table.with_columns(propensity=pl.lit(1.00001)))
+
+
+@pytest.mark.parametrize("format", ["dsjson", "table"])
+def test_broken_lines_are_left_out_where_that_is_asked_for(format: str, tmp_path: Path) -> None:
+    sound = DSJSON if format == "dsjson" else TABLE.write_ndjson()
+    broken = '{"_label_cost":-1,"_label_probab' if format == "dsjson" else '{"action": 3, "prop'
+    first, *rest = sound.splitlines()
+    path = write(tmp_path, "log.jsonl", "\n".join([first, broken, *rest]))
+    with pytest.raises(DataError, match="line 2"):
+        read_bandit_log(path)
+    log = read_bandit_log(path, skip_bad_lines=True)
+    assert log.table.equals(read_bandit_log(write(tmp_path, "sound.jsonl", sound)).table)
+    assert f"Broken lines left out: 1 of {path} (the first is line 2)." in log.notes

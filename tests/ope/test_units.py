@@ -150,3 +150,13 @@ def test_an_evaluation_tells_of_rows_without_a_user() -> None:
         assert any(
             "Some rows have no user_id" in note for note in evaluate(log, ["target_probability"]).notes
         )
+
+
+def test_a_user_has_the_same_key_as_a_number_and_as_text() -> None:
+    users = [7, -3, 2**40, 7]
+    row = np.arange(4, dtype=np.uint64)
+    whole = unit_keys(pl.DataFrame({"user_id": users}), ("user_id",), row)
+    text = unit_keys(pl.DataFrame({"user_id": [str(user) for user in users]}), ("user_id",), row)
+    np.testing.assert_array_equal(whole, text)
+    other = unit_keys(pl.DataFrame({"user_id": ["007", "7", "x", "7"]}), ("user_id",), row)
+    assert other[1] == whole[0] != other[0]

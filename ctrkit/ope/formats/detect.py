@@ -83,17 +83,19 @@ def _of_text(path: Path) -> Format:
     for number, (_, text) in enumerate(lines_of(path)):
         if text.startswith("example "):
             return CRITEO
-        if any(f'"{label}"' in text for label in LABELS) and _is_decision(text):
+        event = _parsed(text)
+        if isinstance(event, dict) and any(label in event for label in LABELS):
             return DSJSON
-        # A checkpoint or a dangling reward says nothing; any other line is that of a table.
-        if number >= _LOOK_AT or not (text.startswith("[") or '"RewardValue"' in text):
+        # A checkpoint, a broken line or a dangling reward says nothing; any other line is that of a table.
+        silent = text.startswith("[") or (text.startswith("{") and event is None) or '"RewardValue"' in text
+        if number >= _LOOK_AT or not silent:
             break
     return TABLE
 
 
-def _is_decision(text: str) -> bool:
+def _parsed(text: str) -> object:
+    """A line of JSON; None where it is none."""
     try:
-        event = json.loads(text)
+        return json.loads(text)
     except ValueError:
-        return False
-    return isinstance(event, dict) and any(label in event for label in LABELS)
+        return None
