@@ -97,7 +97,7 @@ def _archive(path: str | os.PathLike[str]) -> FileKind:
     if "model.weights.h5" in listed:
         return FileKind("a Keras model", RUNS_CODE, program=True)
     if listed and all(name.endswith(".npy") for name in listed):
-        return FileKind("arrays of NumPy")
+        return FileKind("an archive of NumPy arrays")
     return _ZIP
 
 

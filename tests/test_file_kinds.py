@@ -100,7 +100,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     "text": (lambda: b"hello", "text"),
     "html": (lambda: b"<!DOCTYPE html><html></html>", "a web page"),
     "lfs": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
-    "npz": (lambda: written(lambda f: np.savez(f, a=np.ones(2))), "arrays of NumPy"),
+    "npz": (lambda: written(lambda f: np.savez(f, a=np.ones(2))), "an archive of NumPy arrays"),
     "npy": (lambda: written(lambda f: np.save(f, np.ones(2))), "an array of NumPy"),
     "xlsx": (lambda: archive("[Content_Types].xml", "xl/workbook.xml"), "an Excel"),
     "zip": (lambda: archive("a.txt"), "a zip archive"),

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from ctrkit.errors import ConfigError
 from ctrkit.nn.kernels.cross_operator import cross_operator
 from ctrkit.nn.kernels.operators import by_kernel
+from ctrkit.nn.scan import check_shapes
+from ctrkit.shapes import Shapes
+
+_SHAPES = Shapes("b: D; x: B H D")
 
 
 def two_views(embeddings: Tensor, heads: int) -> Tensor:
@@ -110,6 +114,7 @@ class CrossNetwork(nn.Module):
 
     def state(self, x0: Tensor) -> Tensor:
         """The state after the last layer: `[B, H, D] -> [B, H, D]`."""
+        check_shapes("CrossNetwork", _SHAPES, b=self.b[0], x=x0)
         if self._by_kernel(x0):
             return self._state_by_kernel(x0)
         x = x0

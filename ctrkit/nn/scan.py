@@ -21,7 +21,7 @@ from ctrkit.nn.kernels.operators import SCAN_SHAPES, by_kernel, convolution_oper
 from ctrkit.shapes import Shapes
 
 _MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")
-_CONVOLUTION_SHAPES = Shapes("x: B L D; weight: D 1 T+1; bias: D; mask: B L")
+_CONVOLUTION_SHAPES = Shapes("weight: D 1 T+1; bias: D; x: B L D; mask: B L")
 _SCAN_SHAPES = Shapes(SCAN_SHAPES)
 _CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn")
 

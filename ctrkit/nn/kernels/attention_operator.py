@@ -92,8 +92,8 @@ def _attention_gradients(ctx: Any, grad_reading: Tensor) -> tuple[Tensor | None,
 
 
 _SHAPES = (
-    "target: U K W; base: U K H; events: U L W; mask: U L; of_event: H W; of_pair: H W; score: 1 H; "
-    "score_bias: 1"
+    "of_event: H W; of_pair: H W; score: 1 H; score_bias: 1; target: U K W; base: U K H; events: U L W; "
+    "mask: U L"
 )
 
 attention_operator = operator("target_attention", _SHAPES, _attention, _attention_fake, _attention_gradients)

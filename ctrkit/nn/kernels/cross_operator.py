@@ -64,5 +64,5 @@ def _cross_network_fake(x0: Tensor, *others: object) -> Tensor:
 
 
 cross_operator = operator(
-    "cross_network", "x0: B H 2N; b: 2N; w: R 2N; outer: N R; norm: 2 N", _cross_network, _cross_network_fake
+    "cross_network", "b: 2N; w: R 2N; outer: N R; norm: 2 N; x0: B H 2N", _cross_network, _cross_network_fake
 )

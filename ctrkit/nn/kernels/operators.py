@@ -330,13 +330,14 @@ def _door(
     return checked
 
 
-_CONVOLUTION = "x: B L D; weight: D T+2; mask: B L"
+# Weights first: where an input does not go with them, it is the input that is named.
+_CONVOLUTION = "weight: D T+2; x: B L D; mask: B L"
 SCAN_SHAPES = (
-    "u: B L D; z: B L D; A: D N; D: D; dt_weight: D R; dt_bias: D; selection: B L R+2N; mask: B L; h: B N D"
+    "A: D N; D: D; dt_weight: D R; dt_bias: D; u: B L D; z: B L D; selection: B L R+2N; mask: B L; h: B N D"
 )
 _MIXER = (
-    "x: B L M; A: D N; D: D; in_proj: 2D M; convolution: D T+2; dt_weight: D R; dt_bias: D; x_proj: R+2N D; "
-    "out_proj: M D; before: 2 M; after: 2 M; mask: B L; window: B T D; h: B N D"
+    "A: D N; D: D; in_proj: 2D M; convolution: D T+2; dt_weight: D R; dt_bias: D; x_proj: R+2N D; "
+    "out_proj: M D; before: 2 M; after: 2 M; x: B L M; mask: B L; window: B T D; h: B N D"
 )
 
 convolution_operator = operator(
