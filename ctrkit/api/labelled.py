@@ -96,8 +96,6 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
     if source is None:
         raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
     table, file = read_training_table(config, source)
-    if not table.height:
-        raise DataError("there are no rows", file=file)
     encoded = model.encoder.encode(table, file)
     known = model.artifact.data
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.

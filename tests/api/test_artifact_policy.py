@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import logit, softmax
+from scipy.special import expit, logit, softmax
 from scipy.stats import norm
 
 import ctrkit
@@ -16,6 +16,7 @@ from ctrkit.api.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.model import CandidateScores, Model
 from ctrkit.api.task_calibrators import TaskCalibrator
+from ctrkit.calibration import HistogramBinning, IsotonicRegression, VennAbers
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog, read_bandit_log
 from ctrkit.policies import PolicyConfig
@@ -229,3 +230,23 @@ def test_another_log_and_other_rewards_tell_nothing(model: Counting, log: Bandit
     unknown = SeenRows(model)
     unknown.update(log)
     assert unknown.result() is None
+
+
+def test_step_calibrators_leave_the_decision_to_the_model(model: Counting, log: BanditLog) -> None:
+    greedy = policy_of_model(model, PolicyConfig()).probabilities(*rows_of(log))
+    first = model.tasks[0]
+    z = model.score_candidates(*rows_of(log)).logits
+    flat = z[~np.isnan(z)]
+    labels = (np.random.default_rng(0).random(flat.size) < expit(flat)).astype(float)
+    for kind in (IsotonicRegression, HistogramBinning, VennAbers):
+        model.set_calibrators({**model.calibrators, first: TaskCalibrator(kind().fit(flat, labels))})
+        scores = model.score_candidates(*rows_of(log))
+        p = np.where(np.isnan(z), -1.0, scores.probabilities[first])
+        # A row's best, by argmax or by any policy, is that of the logits, and nobody draws lots.
+        assert np.array_equal(p.argmax(axis=1), np.where(np.isnan(z), -np.inf, z).argmax(axis=1))
+        decided = policy_of_model(model, PolicyConfig()).probabilities(*rows_of(log))
+        np.testing.assert_array_equal(decided, greedy)
+        exploring = policy_of_model(model, PolicyConfig(name="epsilon-greedy", epsilon=0.2))
+        assert (exploring.probabilities(*rows_of(log)).max(axis=1) > 0.8).all()
+        # And the probabilities are those of the calibrator but for their last digits.
+        np.testing.assert_allclose(p[~np.isnan(z)], kind().fit(flat, labels)(flat), rtol=1e-10)

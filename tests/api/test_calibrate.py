@@ -189,3 +189,33 @@ def test_rows_count_by_their_weights(logs: Path, tmp_path: Path, small: tuple[st
         assert one is not None
         assert one.value == pytest.approx(metric(y, p, weight=w))
     assert told.business["ctr"] == pytest.approx(np.average(y, weights=w))
+
+
+def test_a_task_that_the_rows_tell_nothing_of_does_not_undo_the_one_before(
+    model: Path, later: pl.DataFrame, tmp_path: Path
+) -> None:
+    held = ctrkit.load(model).calibrators["conversion"]
+    dull = later.filter(pl.col("conversion") == 0)
+    with pytest.warns(CalibrationWarning, match="conversion: its calibrator stays as it was"):
+        found = ctrkit.calibrate(model, dull, out=tmp_path / "c", overrides=["method=platt"])
+    assert set(found.tasks) == {"click"}
+    assert any("its calibrator stays" in note for note in found.notes)
+    after = ctrkit.load(model).calibrators
+    assert after["conversion"].state() == held.state()
+    with pytest.raises(DataError, match="would fit the calibration of 'click' are negative"):
+        ctrkit.calibrate(model, later.filter(pl.col("click") == 0), out=tmp_path / "d")
+    with pytest.raises(DataError, match="no rows"):
+        ctrkit.recalibrate(model, later[:0], out=tmp_path / "e")
+
+
+def test_a_training_ends_well_where_no_user_has_both_labels(
+    logs: Path, tmp_path: Path, small: tuple[str, ...]
+) -> None:
+    table = pl.read_parquet(logs / "impressions.parquet")[:4000].with_columns(user_id=pl.int_range(pl.len()))
+    overrides = [*small, "training.epochs=1"]
+    found = ctrkit.train(data=table, model=tmp_path / "m.pt", out=tmp_path / "t", overrides=overrides)
+    assert (tmp_path / "m.pt").exists()
+    assert found.metrics["click"]["gauc"] is None
+    report = found.report()
+    assert any("gauc of click is undefined" in note for note in report.notes)
+    assert report.tables[0].rows[0][4] == "–"

@@ -222,3 +222,28 @@ def test_the_numbers_do_not_depend_on_how_the_rows_are_stored(
     assert second.measured.intervals["pcoc"] == first.measured.intervals["pcoc"]
     assert result.drifts == run[0].drifts
     assert replace(result, notes=()).to_pandas().shape[0] > 10
+
+
+def test_rows_without_a_user_are_told_of_and_out_of_gauc(trained: Path, tmp_path: Path) -> None:
+    new = Market(seed=3, users=300, ads=40, advertisers=8).impressions(16_000)[12_000:]
+    some = pl.int_range(pl.len()) % 3 == 0
+    nulls = new.with_columns(user_id=pl.when(some).then(None).otherwise(pl.col("user_id")))
+    found = ctrkit.evaluate(trained, nulls, out=tmp_path / "run", overrides=FAST)
+    assert any("1,334 of 4,000 rows have no 'user_id'" in note for note in found.notes)
+    within = ctrkit.evaluate(trained, new.filter(~some), out=tmp_path / "part", overrides=FAST)
+    measured = [one.tasks["click"].measured.intervals["gauc"] for one in (found, within)]
+    assert measured[0] == measured[1]
+
+
+def test_what_the_rows_cannot_tell_is_a_note_and_no_number(trained: Path, tmp_path: Path) -> None:
+    new = Market(seed=3, users=300, ads=40, advertisers=8).impressions(16_000)[12_000:]
+    alone = new.with_columns(user_id=pl.lit(7))
+    gate = ["gates.auc.minimum=0.0"]
+    found = ctrkit.evaluate(trained, alone, out=tmp_path / "run", overrides=[*FAST, *gate])
+    assert found.tasks["click"].verdict.decision == "cannot tell"
+    assert [one.held for one in found.gates] == [False]
+    assert any("at least two rows or groups" in note for note in found.notes)
+    with pytest.raises(DataError, match="column 'click': an evaluation of 'click' needs rows of both"):
+        ctrkit.evaluate(trained, new.filter(pl.col("click") == 1), out=tmp_path / "no", overrides=FAST)
+    with pytest.raises(DataError, match="no rows"):
+        ctrkit.evaluate(trained, new[:0], out=tmp_path / "none", overrides=FAST)

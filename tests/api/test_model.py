@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from scipy.special import expit
 
 import ctrkit
+from ctrkit.api.task_calibrators import joint_of
 from ctrkit.errors import ArtifactError, DataError
 
 
@@ -112,3 +114,13 @@ def test_a_model_without_a_candidate_spec_says_so(logs: Path, tmp_path: Path, sm
     log = pl.read_parquet(logs / "bandit.parquet")[:10]
     with pytest.raises(ArtifactError, match="names no candidate"):
         ctrkit.load(path).score_candidates(log, log["candidates"])
+
+
+def test_the_joint_logit_is_exact_however_small_the_product() -> None:
+    logits = np.array([[-3.0, -2.0], [-400.0, -500.0], [40.0, 30.0], [-20.0, 3.0]])
+    found = joint_of(logits, 1)
+    with localcontext(prec=500):
+        for row, (first, second) in enumerate(logits.tolist()):
+            p = 1 / (1 + Decimal(-first).exp()) / (1 + Decimal(-second).exp())
+            assert found[row] == pytest.approx(float((p / (1 - p)).ln()), rel=1e-9)
+    assert joint_of(logits, 0) == pytest.approx(logits[:, 0], rel=1e-9)

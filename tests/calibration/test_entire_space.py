@@ -12,6 +12,7 @@ from ctrkit.calibration import (
     EntireSpaceCalibration,
     FieldAware,
     IsotonicRegression,
+    OnlineRecalibration,
     PlattScaling,
     joint_logits,
 )
@@ -105,3 +106,13 @@ def test_state_round_trip_and_damage() -> None:
     for wrong in ({k: v for k, v in state.items() if k != "inner"}, {**state, "inner": "no such"}):
         with pytest.raises(ArtifactError, match="damaged"):
             EntireSpaceCalibration.from_state(wrong)
+
+
+def test_a_joint_probability_is_not_held_up_by_a_floor() -> None:
+    # Slope 1 and intercept 0: the joint probabilities are right as they are, and rare.
+    right = PlattScaling.from_state({"name": "platt", "slope": 1.0, "intercept": 0.0})
+    rare = np.exp(np.random.default_rng(0).normal(np.log(1e-7) - 2, 2, 100_000))
+    z = np.log(rare) - np.log1p(-rare)
+    assert EntireSpaceCalibration(right).joint(z).mean() == pytest.approx(rare.mean(), rel=1e-9)
+    online = OnlineRecalibration(right)
+    assert EntireSpaceCalibration(online).joint(z).mean() == pytest.approx(rare.mean(), rel=1e-9)

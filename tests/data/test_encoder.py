@@ -214,3 +214,28 @@ def test_far_numbers_are_read_as_ten_times_the_farthest_of_training() -> None:
     encoder = Encoder.fit(NUMBER, pl.DataFrame({"price": [0.0, 1.0] * 50}))
     z = encoder.encode(pl.DataFrame({"price": [1.0, 40.0, 1e9, -1e300]}), labels=False).numeric[:, 0]
     np.testing.assert_allclose(z, [1.0, 79.0, 100.0, -100.0])
+
+
+@pytest.mark.parametrize(
+    "users",
+    [["a", None, "b", None, "a"], [1.0, float("nan"), 2.0, None, 1.0], [True, None, False, None, True]],
+)
+def test_a_row_without_a_group_is_a_unit_of_its_own(users: list[object]) -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "x"}], "group": "user"})
+    table = pl.DataFrame({"x": ["p", "q"] * 2 + ["p"], "click": [0, 1, 0, 1, 0], "user": users})
+    groups = Encoder.fit(spec, table).encode(table).groups
+    assert groups is not None
+    assert groups[0] == groups[4] != groups[2]
+    assert (groups[[1, 3]] < 0).all()
+    assert (groups[[0, 2, 4]] >= 0).all()
+    assert len(set(groups.tolist())) == 4
+    lists = table.with_columns(user=pl.Series([[1]] * 5))
+    with pytest.raises(DataError, match="column 'user': groups are integers or text"):
+        Encoder.fit(spec, table).encode(lists)
+
+
+def test_weights_beyond_single_precision_are_named() -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "x"}], "weight": "w"})
+    table = pl.DataFrame({"x": ["p", "q"], "click": [0, 1], "w": [1.0, 1e39]})
+    with pytest.raises(DataError, match=r"column 'w', row 1 .*beyond 1e"):
+        Encoder.fit(spec, table).encode(table)
