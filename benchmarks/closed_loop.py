@@ -24,7 +24,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,7 @@ from ctrkit.api.model import Model
 from ctrkit.api.sample_logs import bundled
 from ctrkit.api.scored_auctions import scored_auctions
 from ctrkit.bidding import Auctions, SimulationResult, Terms, parse_strategy, read_auction_log, simulate
-from ctrkit.bidding.auctions import concatenate
+from ctrkit.bidding.auctions import joined
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import Market
 from ctrkit.policies import padded
@@ -67,7 +66,7 @@ def trained(impressions: pl.DataFrame, folder: Path, name: str, seed: int) -> Mo
 
 def scored(table: pl.DataFrame, model: Model) -> Auctions:
     """All auctions, a click being worth 1."""
-    return reduce(concatenate, scored_auctions(table, model, 1.0, None, lambda done, total, what: None))
+    return joined(list(scored_auctions(table, model, 1.0, None, lambda done, total, what: None)))
 
 
 def played(auctions: Auctions, model: Model, strategies: Sequence[str], seed: int) -> SimulationResult:
