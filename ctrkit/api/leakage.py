@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.evaluation.leaks import Leak, find_leaks
+from ctrkit.evaluation.leaks import Leak, find_leaks, telling_rows
 from ctrkit.schema import FeatureSpec
 
 # Joins the tasks of a funnel, whose product is p(all of them) on any row.
@@ -27,16 +27,27 @@ def leaks_by_task(
     Args:
         data: encoded by the spec; rows: those to look at.
     """
-    labels, columns = data.labels[rows], _columns(spec, data, rows)
+    labels = data.labels[rows]
     found: dict[str, tuple[Leak, ...]] = {}
     for index, task in enumerate(spec.tasks):
-        possible = labels[:, index - 1] == 1 if index else np.ones(rows.size, dtype=bool)
-        here = {name: values[possible] for name, values in columns.items()}
-        found[task] = find_leaks(task, here, labels[possible, index], seed)
+        possible = np.flatnonzero(labels[:, index - 1] == 1) if index else np.arange(rows.size)
+        found[task] = _leaks(task, spec, data, rows[possible], labels[possible, index], seed)
     if len(spec.tasks) > 1:
         name = BOTH.join(spec.tasks)
-        found[name] = find_leaks(name, columns, labels[:, -1], seed)
+        found[name] = _leaks(name, spec, data, rows, labels[:, -1], seed)
     return found
+
+
+def _leaks(
+    task: str,
+    spec: FeatureSpec,
+    data: EncodedTable,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.float32],
+    seed: int,
+) -> tuple[Leak, ...]:
+    chosen = telling_rows(labels, seed)
+    return find_leaks(task, _columns(spec, data, rows[chosen]), labels[chosen], seed)
 
 
 def _columns(spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

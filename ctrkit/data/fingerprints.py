@@ -62,10 +62,10 @@ def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> 
     if spec.group is not None:
         if spec.group not in table.columns:
             return None
-        text = table[spec.group].cast(pl.String).fill_null("").to_numpy()
-        names, place = np.unique(text, return_inverse=True)
-        digests = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in names]
-        hashes = _with(hashes, np.frombuffer(b"".join(digests), dtype="<u8")[place][:, None])
+        text = table[spec.group].cast(pl.String).fill_null("")
+        names, place = text.unique().sort(), text.rank("dense").to_numpy().astype(np.int64) - 1
+        digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
+        hashes = _with(hashes, np.frombuffer(digests, dtype="<u8")[place][:, None])
     return hashes
 
 

@@ -41,6 +41,15 @@ class Leak:
         )
 
 
+def telling_rows(labels: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.int64]:
+    """Rows of both classes, as many as `find_leaks` needs; none where there are too few of one."""
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+    if min(rows.size for rows in classes) < _FEWEST:
+        return np.empty(0, dtype=np.int64)
+    return np.concatenate([rng.permutation(of)[:_ROWS] for of in classes])
+
+
 def find_leaks(
     task: str, columns: Mapping[str, NDArray[Any]], labels: NDArray[np.floating[Any]], seed: int = 0
 ) -> tuple[Leak, ...]:
@@ -52,17 +61,15 @@ def find_leaks(
 
     Args:
         columns: feature -> [n], integers for ids and floats for numbers.
-        labels: [n], 0 or 1.
+        labels: [n], 0 or 1; `telling_rows` are enough of them.
     """
-    rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(labels == label) for label in (0, 1)]
-    if min(rows.size for rows in classes) < _FEWEST:
+    if min((labels == label).sum() for label in (0, 1)) < _FEWEST:
         return ()
-    rows = np.concatenate([rng.permutation(of)[:_ROWS] for of in classes])
-    y, fold = np.asarray(labels[rows], dtype=np.float64), rng.integers(0, _FOLDS, rows.size)
+    y = np.asarray(labels, dtype=np.float64)
+    fold = np.random.default_rng(seed).integers(0, _FOLDS, y.size)
     found = []
     for name, values in columns.items():
-        x = np.asarray(values)[rows]
+        x = np.asarray(values)
         if np.issubdtype(x.dtype, np.floating):
             edges = np.unique(np.quantile(x, np.linspace(0, 1, 51)[1:-1]))
             by_order = auc(y, x)
