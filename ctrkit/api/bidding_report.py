@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -35,6 +36,19 @@ _TRADE = {
 }  # fmt: skip
 _OVER_SEEDS = ("value", "clicks", "spend", "share_of_optimum")
 _PLAN_POINTS = 200
+
+
+T = TypeVar("T")
+
+
+def attempt(notes: list[str], what: str, work: Callable[[], T]) -> T | None:
+    """What something secondary gives, or None and a note: no simulation is lost to it."""
+    try:
+        return work()
+    except Exception as error:
+        reason = f"{error}".rstrip(".") or type(error).__name__
+        notes.append(f"There is no {what}: {reason}.")
+        return None
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ def bidding_report(
     notes: Sequence[str],
 ) -> Report:
     """Who bought most first, then seeds and other models; costs and regret for those who look closer."""
-    strategies = simulation.strategies
+    strategies, said = simulation.strategies, list(notes)
     tables = [_bought(simulation)]
     if repeats is not None:
         tables += [_over_seeds(repeats), _differences(repeats)]
@@ -87,8 +101,8 @@ def bidding_report(
         f"Bidding with a budget of {simulation.budget:,g}",
         f"{answer}.",
         tuple(tables),
-        _figures(simulation, repeats, plan),
-        tuple(notes),
+        _figures(simulation, repeats, plan, said),
+        tuple(said),
         details=tuple(details),
     )
 
@@ -201,9 +215,11 @@ def _models(models: Sequence[ModelRow]) -> Table:
 
 
 def _figures(
-    simulation: SimulationResult, repeats: Repeats | None, plan: SpendPlan | None
+    simulation: SimulationResult, repeats: Repeats | None, plan: SpendPlan | None, notes: list[str]
 ) -> tuple[Figure, ...]:
-    events, path, drawn = simulation.events, simulation.trajectory, []
+    """The figures that can be drawn; notes tell of others."""
+    events, path = simulation.events, simulation.trajectory
+    drawn: dict[str, Callable[[], Figure]] = {}
     if simulation.episodes == 1:  # a curve an episode says nothing
         runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
         curves = {name: run["spend"].to_numpy() for name, run in runs.items()}
@@ -211,19 +227,22 @@ def _figures(
         shares = None
         if plan is not None:
             shares = np.diff([plan.spent(gone) for gone in np.linspace(0.0, 1.0, _PLAN_POINTS + 1)])
-        drawn.append(spend_curves(curves, simulation.budget, shares))
+        drawn["figure of the spend"] = partial(spend_curves, curves, simulation.budget, shares)
         if any(one.size for one in paths.values()):
-            drawn.append(multiplier_paths(paths, simulation.optimum.multiplier or None))
-    drawn += [win_rate_figure(events), landscape_figure(events)]
+            best = simulation.optimum.multiplier or None
+            drawn["figure of the multipliers"] = partial(multiplier_paths, paths, best)
+    drawn["figure of the win rate"] = partial(win_rate_figure, events)
+    drawn["figure of prices and bids"] = partial(landscape_figure, events)
     if "explored" in events.columns:
-        drawn.append(exploration_figure(events))
+        drawn["figure of exploration"] = partial(exploration_figure, events)
     splits = {one.name: one.regret_split for one in simulation.strategies if one.regret_split is not None}
     if splits and simulation.optimum.value > 0:
-        drawn.append(regret_figure(splits, simulation.optimum.value))
+        drawn["figure of the regret"] = partial(regret_figure, splits, simulation.optimum.value)
     if repeats is not None:
         shown = [name for name in _OVER_SEEDS if any(name in means for means in repeats.means.values())]
-        drawn.append(kpi_figure(repeats, shown))
-    return tuple(drawn)
+        drawn["figure of the seeds"] = partial(kpi_figure, repeats, shown)
+    found = [attempt(notes, what, draw) for what, draw in drawn.items()]
+    return tuple(figure for figure in found if figure is not None)
 
 
 def number(value: float | int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import polars as pl
 from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
-from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
+from ctrkit.api.bidding_report import ModelRow, attempt, bidding_report, sweep_report
 from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result
@@ -133,7 +133,10 @@ def simulate_bidding(
         write_table(events, home / "events.parquet")
         if supply.table is not None and not settings.shocks:
             names = [one.name for one in result.simulation.strategies]
-            write_logs(supply.table, events, names, home / "logs", supply.ad_column)
+            notes: list[str] = []
+            write = partial(write_logs, supply.table, events, names, home / "logs", supply.ad_column)
+            attempt(notes, "log of what was won", write)
+            result = replace(result, notes=(*result.notes, *notes))
     content = {"budget": budget, "market": market, **settings.model_dump(mode="json")}
     write_run(out, "simulate-bidding", content, result)
     return result
@@ -152,18 +155,25 @@ class _Run:
     def whole(self, budget: float) -> BiddingResult:
         """All that is asked of one budget."""
         simulation = self.of(budget, seen(self._world, self.settings), self._expected)
-        repeats = None
+        notes, repeats, models = list(self.supply.notes), None, None
         if self.settings.seeds > 1:
-            runs = []
-            for seed in range(1, self.settings.seeds + 1):
-                drawn = self.supply.drawn(seed)
-                shocked = changed(drawn, self.settings, self.settings.seed + seed)
-                found = self.of(budget, seen(shocked, self.settings), worth_bidding(drawn), seed)
-                runs.append({one.name: one.kpis for one in found.strategies})
-            repeats = over_seeds(runs, None, self.supply.kind, self.settings.confidence)
-        models = self.models(budget) if self.settings.compare_models else ()
-        notes = self.supply.notes if self.supply.calibrated else (*self.supply.notes, *_cost(models))
-        return BiddingResult(simulation, repeats, models, self.plan, notes)
+            repeats = attempt(notes, "interval over seeds", partial(self.repeats, budget))
+        if self.settings.compare_models:
+            models = attempt(notes, "comparison of models", partial(self.models, budget))
+        models = models or ()
+        if not self.supply.calibrated:
+            notes += _cost(models)
+        return BiddingResult(simulation, repeats, models, self.plan, tuple(notes))
+
+    def repeats(self, budget: float) -> Repeats:
+        """The same over seeds."""
+        runs = []
+        for seed in range(1, self.settings.seeds + 1):
+            drawn = self.supply.drawn(seed)
+            shocked = changed(drawn, self.settings, self.settings.seed + seed)
+            found = self.of(budget, seen(shocked, self.settings), worth_bidding(drawn), seed)
+            runs.append({one.name: one.kpis for one in found.strategies})
+        return over_seeds(runs, None, self.supply.kind, self.settings.confidence)
 
     def sweep(self, amounts: Sequence[float]) -> BudgetSweepResult:
         """Every budget on the same auctions."""

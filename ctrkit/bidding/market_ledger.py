@@ -96,6 +96,17 @@ class MarketLedger:
         starts = np.flatnonzero(np.diff(self._columns["episode"], prepend=-1))
         return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], self.auctions], strict=True)]
 
+    def bound(self) -> Hindsight:
+        """An upper bound of the hindsight optimum in closed form, where that cannot be found: of each auction
+        the best slot at the price of the cheapest one, without caps and episodes."""
+        effects = np.asarray(self.terms.rule.slot_effects)
+        price = self._columns["least_price"][:, : len(effects)]
+        cost = np.where(np.isfinite(price), price * effects, np.inf).min(axis=1)
+        value = np.where(np.isfinite(cost), self._columns["best_value"], 0.0)
+        cost = np.where(np.isfinite(cost), cost, 0.0)
+        whole = hindsight_optimum(value, cost, self.terms.total(self.episodes))
+        return Hindsight([whole], [self.terms.budget] * self.episodes, upper_bound=True)
+
     def best(self) -> Hindsight:
         """The hindsight optimum.
 

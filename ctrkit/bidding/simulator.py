@@ -16,7 +16,7 @@ from ctrkit.bidding.result import OptimumResult, SimulationResult
 from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
 from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import cut
-from ctrkit.errors import ConfigError, CtrkitError, DataError
+from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError
 
 TICKS_AN_EPISODE = 200
 SHORTEST_TICK, LONGEST_TICK = 10, 1000
@@ -119,7 +119,12 @@ def simulate(
     if not market.auctions:
         raise DataError("there are no auctions", mend="Give a log with at least one row")
 
-    best, total = market.best(), terms.total(market.episodes)
+    total = terms.total(market.episodes)
+    try:
+        best = market.best()
+    except RunError as error:  # what was bid and won stands all the same
+        best = market.bound()
+        untuned.append(f"The hindsight optimum is an upper bound in closed form: {error}.")
     optimum, shared = market.optimum(best), market.frame()
     spoken = [note for ledger in ledgers for note in ledger.notes()]
     results = tuple(ledger.result(market, best) for ledger in ledgers)

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.bidding import Auctions, FrequencyCap, Terms, simulate
 from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.supply import SyntheticMarket
-from ctrkit.errors import ConfigError, CtrkitError, DataError
+from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError
 
 MARKET = "auctions=4000,ads=4,dimensions=4,click_rate=0.05,days=2"
 
@@ -327,3 +328,71 @@ def test_days_are_those_of_the_zone_in_whatever_unit_the_log_counts(tmp_path: Pa
         auctions_of_days(seconds, "time_zone=Berlin")
     with pytest.raises(CtrkitError, match="a clock of its own"):
         run(tmp_path, "time_zone=Europe/Berlin")
+
+
+def fails(*given: Any, **named: Any) -> Any:
+    raise ZeroDivisionError("nothing divides")
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("ctrkit.api.simulate_bidding._Run.models", "no comparison of models"),
+        ("ctrkit.api.simulate_bidding.over_seeds", "no interval over seeds"),
+        ("ctrkit.api.simulate_bidding.write_logs", "no log of what was won"),
+        ("ctrkit.api.bidding_report.win_rate_figure", "no figure of the win rate"),
+        ("ctrkit.api.bidding_report.regret_figure", "no figure of the regret"),
+    ],
+)
+def test_what_is_secondary_never_ends_a_simulation(
+    tmp_path: Path, log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, part: str, says: str
+) -> None:
+    monkeypatch.setattr(part, fails)
+    result = run(
+        tmp_path,
+        "compare_models=true",
+        "seeds=2",
+        "strategies=[dual]",
+        market=None,
+        auctions=log[:800],
+        budget=3,
+    )
+    assert strategy(result.to_dict(), "dual")["wins"] > 0
+    assert (tmp_path / "run" / "metrics.json").is_file()
+    notes = " ".join([*result.to_dict()["notes"], *result.report().notes])
+    assert f"{says}: nothing divides." in notes
+
+
+def test_an_optimum_that_is_not_found_leaves_what_was_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    auctions = Auctions(
+        rng.lognormal(0, 1, 500), np.full((500, 1), 0.1), np.ones((500, 1)), user=np.arange(500) % 50
+    )
+    terms = Terms(20.0, frequency_cap=FrequencyCap(3))
+    known = simulate(auctions, ["dual"], terms)
+
+    def lost(*given: Any) -> Any:
+        raise RunError("the search did not end")
+
+    monkeypatch.setattr("ctrkit.bidding.market_ledger.MarketLedger._shown", lost)
+    found = simulate(auctions, ["dual"], terms)
+    assert found.strategies[0].value == known.strategies[0].value
+    assert found.optimum.value >= known.optimum.value
+    assert found.optimum.upper_bound
+    assert any("the search did not end" in note for note in found.notes)
+
+
+def test_a_largest_bid_that_wins_nothing_is_told_as_such(tmp_path: Path, log: pl.DataFrame) -> None:
+    def notes(*overrides: str) -> str:
+        return " ".join(
+            run(tmp_path, "strategies=[dual]", *overrides, market=None, auctions=log).to_dict()["notes"]
+        )
+
+    least, middle = float(log["market_price"].min()), float(log["market_price"].median())  # type: ignore[arg-type]
+    none = notes(f"max_bid={least / 2}")
+    assert "is below the price of all of the 5,000 auctions" in none
+    assert "does not bind" not in none
+    some = notes(f"max_bid={middle}")
+    assert "is below the price of 2,500 of the 5,000 auctions" in some
+    floor = notes(f"max_bid={middle}", f"auction.hard_floor={2 * middle}")
+    assert "is below the price or the hard floor of all of the 5,000 auctions" in floor
