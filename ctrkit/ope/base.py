@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
 from ctrkit.hashing import Words
-from ctrkit.ope.intervals import Interval, Unseen, cressie_read, normal
+from ctrkit.ope.intervals import Interval, Unseen, around, cressie_read, normal
 from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
 
 # The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
@@ -162,9 +162,9 @@ class Estimator(ABC):
         return normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
 
     def _around(self, value: float, interval: Interval) -> Interval:
-        """The interval, widened where it leaves out the estimate."""
+        """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
         method = f"{interval.method}, clustered" if self.clustered else interval.method
-        return Interval(float(np.fmin(interval.low, value)), float(np.fmax(interval.high, value)), method)
+        return around(value, replace(interval, method=method))
 
 
 class WeightedEstimator(Estimator):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
-from ctrkit.ope.intervals import Interval, normal
+from ctrkit.ope.intervals import Interval, around, normal
 from ctrkit.ope.moments import (
     REWARD,
     TERM,
@@ -152,9 +153,9 @@ class VectorEstimator(ABC, Generic[Rows]):
         return normal(value, moments, TERM - baseline * REWARD, confidence)
 
     def _around(self, value: float, interval: Interval) -> Interval:
-        """The interval, widened where it leaves out the estimate."""
+        """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
         method = f"{interval.method}, clustered" if self.clustered else interval.method
-        return Interval(float(np.fmin(interval.low, value)), float(np.fmax(interval.high, value)), method)
+        return around(value, replace(interval, method=method))
 
 
 def check_propensities(name: str, probabilities: Floats, where: Floats | None = None) -> None:

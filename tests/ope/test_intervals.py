@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctrkit.ope.intervals import Unseen, cressie_read, normal
+from ctrkit.ope import ESTIMATORS, LoggedRows
+from ctrkit.ope.intervals import Interval, Unseen, around, cressie_read, normal
 from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+from tests.ope.estimates import once
 
 LARGEST = 12.0
 
@@ -129,3 +131,30 @@ def test_cressie_read_covers_at_click_rates_where_the_normal_interval_does_not()
     # The standard error of a coverage from 400 draws is 1.1 points.
     assert hits["cressie-read"] / draws >= 0.93
     assert hits["normal"] / draws < 0.85
+
+
+def test_an_interval_that_leaves_out_its_estimate_says_so() -> None:
+    found = Interval(0.1, 0.2, "some")
+    assert around(0.15, found) == found
+    # By rounding it may.
+    near = around(0.2 + 1e-9, found)
+    assert (near.high, near.missed) == (0.2 + 1e-9, False)
+    for value in (0.05, 0.21):
+        wide = around(value, found)
+        assert wide.missed
+        assert wide.low <= value <= wide.high
+        assert around(0.15, wide).missed
+    for undetermined in (Interval(np.nan, np.nan, "none"), Interval(np.nan, 0.2, "none")):
+        assert around(0.15, undetermined) is undetermined
+    assert around(0.15, Interval(-np.inf, np.inf, "all")).missed is False
+
+
+def test_no_policy_is_judged_by_an_interval_that_leaves_out_its_estimate() -> None:
+    """Weights with a mean of 3 put all of a log's rewards far above what they can be."""
+    rng = np.random.default_rng(0)
+    rewards = (rng.random(4000) < 0.9).astype(float)
+    estimator = ESTIMATORS["ips"]((0.0, 1.0))
+    estimator.update(once(LoggedRows, np.full(4000, 3.0), rewards, 3.0))
+    found = estimator.result()
+    assert found.interval.missed
+    assert found.interval.high == found.value > 1.0
