@@ -11,6 +11,7 @@ from ctrkit.api.bidding_config import BiddingConfig
 from ctrkit.api.bidding_supply import Stream
 from ctrkit.bidding import BidStrategy, SpendPlan, parse_strategy
 from ctrkit.bidding.auctions import DAY, Floats
+from ctrkit.bidding.coverage import Coverage
 from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -18,6 +19,8 @@ from ctrkit.schema import ClosedSchema, Column
 
 _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
+# Hours: a log that begins a little after midnight still covers the day.
+_WHOLE_DAY = 22.0
 PLAN = ClosedSchema(
     "spend plan",
     (
@@ -39,6 +42,20 @@ def episodes(stream: Stream, settings: BiddingConfig) -> int | list[int] | None:
         return settings.episode_length
     timestamp = _timestamp(stream, "a daily budget", "give an episode_length")
     return [int(count) for count in np.unique(np.floor(timestamp / DAY), return_counts=True)[1]]
+
+
+def days_in_part(stream: Stream, settings: BiddingConfig) -> tuple[str, ...]:
+    """That some days of a daily budget are not whole, and what is in the gaps of the log."""
+    if settings.daily_budget is None:
+        return ()
+    coverage = Coverage.of(_timestamp(stream, "a daily budget", "give an episode_length"))
+    hours = coverage.hours_by_day()
+    short = hours[(hours > 0) & (hours < _WHOLE_DAY)]
+    if not len(short):
+        return coverage.notes()
+    days = f"{len(short)} of {(hours > 0).sum()} days"
+    part = f"{days} are covered in part (the least for {short.min():.1f} hours)"
+    return (*coverage.notes(), f"{part}, and each has the budget of a whole day.")
 
 
 def _timestamp(stream: Stream, what: str, instead: str) -> Floats:

@@ -90,13 +90,22 @@ class LogSupply(Supply):
         self.notes = (*unused, *self.notes)
         # Resamples are of whole users where they are known: their auctions go together.
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
-        self._plain = self._scored(self.table, file, users=sampled or settings.frequency_cap is not None)
+        users = sampled or settings.frequency_cap is not None
+        self._plain = self._scored(self.table, file, users=users)
+        if users and (unknown := self.table["user_id"].null_count()):
+            self.notes += (f"{unknown:,} auctions without a user are each taken for one of another user.",)
 
     def plain(self) -> Stream:
         return self._plain
 
     def drawn(self, seed: int) -> Stream:
-        return list(resampled(self._plain, self._settings.seed + seed))
+        found = list(resampled(self._plain, self._settings.seed + seed))
+        if not found:
+            raise DataError(
+                f"a resample of the log's {length(self._plain)} auctions holds none of them",
+                mend="Give a longer log, or leave out the seeds",
+            )
+        return found
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
         return None if self.model is None else self.model.posterior

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrkit.api.bidding_campaign import episodes, spend_plan, strategies_of
+from ctrkit.api.bidding_campaign import days_in_part, episodes, spend_plan, strategies_of
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
 from ctrkit.api.bidding_report import ModelRow, attempt, bidding_report, sweep_report
@@ -151,11 +151,12 @@ class _Run:
         self._plain = supply.plain()
         self._expected = worth_bidding(self._plain)
         self.plan = spend_plan(settings, self._plain)
+        self.notes = days_in_part(self._plain, settings)
 
     def whole(self, budget: float) -> BiddingResult:
         """All that is asked of one budget."""
         simulation = self.of(budget, seen(self._world, self.settings), self._expected)
-        notes, repeats, models = list(self.supply.notes), None, None
+        notes, repeats, models = [*self.notes, *self.supply.notes], None, None
         if self.settings.seeds > 1:
             repeats = attempt(notes, "interval over seeds", partial(self.repeats, budget))
         if self.settings.compare_models:
@@ -177,7 +178,11 @@ class _Run:
 
     def sweep(self, amounts: Sequence[float]) -> BudgetSweepResult:
         """Every budget on the same auctions."""
-        auctions, runs, notes = seen(self._world, self.settings), [], dict.fromkeys(self.supply.notes)
+        auctions, runs, notes = (
+            seen(self._world, self.settings),
+            [],
+            dict.fromkeys((*self.notes, *self.supply.notes)),
+        )
         for budget in amounts:
             found = self.of(budget, auctions, self._expected)
             runs.append(

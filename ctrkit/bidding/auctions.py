@@ -269,17 +269,12 @@ def auctions_from_log(
 def user_codes(ids: pl.Series) -> NDArray[np.int64]:
     """Codes from 0, [n], one for each different id; of a whole log, since each call counts anew.
 
-    Raises:
-        DataError: for a missing id.
+    Who is not known is nobody else: each missing id has a code of its own.
     """
-    if ids.null_count():
-        raise DataError(
-            "the user is missing",
-            column=ids.name or None,
-            row=int(ids.is_null().arg_max() or 0),
-            mend="Fill in or drop such rows",
-        )
-    return (ids.rank("dense") - 1).to_numpy().astype(np.int64)
+    codes = (ids.rank("dense") - 1).to_numpy().astype(np.float64)
+    unknown = np.isnan(codes)
+    codes[unknown] = ids.drop_nulls().n_unique() + np.arange(unknown.sum())
+    return codes.astype(np.int64)
 
 
 def _check_user(user: NDArray[Any], first_row: int) -> None:

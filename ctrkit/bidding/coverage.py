@@ -57,7 +57,11 @@ class Coverage:
     @property
     def days(self) -> int:
         """How many days the log covers, or parts of them."""
-        return int((np.bincount(_day(self.hour), self.share) > 0).sum())
+        return int((self.hours_by_day() > 0).sum())
+
+    def hours_by_day(self) -> Floats:
+        """How many hours the log covers of each day from its first to its last, [days]."""
+        return np.bincount(_day(self.hour), self.share).astype(np.float64)
 
     def times(self, place: NDArray[np.int64], size: int) -> Floats:
         """How often the log covers each place of a period, [size], such as the hours of a day.

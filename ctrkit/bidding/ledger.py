@@ -248,6 +248,11 @@ class StrategyLedger:
             return [f"{said[0]} Likewise of {len(said) - 1} more of {len(self._budgets)} episodes."]
         return said
 
+    @property
+    def highest_bid(self) -> float:
+        """Of all that were submitted so far."""
+        return float(self._columns["bid"].max())
+
     def result(self, market: MarketLedger, best: Hindsight) -> StrategyResult:
         """The sums, beside the hindsight optimum."""
 

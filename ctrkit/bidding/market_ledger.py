@@ -86,6 +86,11 @@ class MarketLedger:
             user=None if self.terms.frequency_cap is None else auctions.user,
         )
 
+    def cheapest(self) -> float:
+        """The least price at which something of value could be had; infinite where nothing could."""
+        price = self._columns["least_price"].min(axis=1)
+        return float(price[self._columns["best_value"] > 0].min(initial=np.inf))
+
     def frame(self) -> pl.DataFrame:
         """The columns of the events that all strategies share."""
         names = ["episode", "tick", "market_price", *(["timestamp"] if "timestamp" in self._columns else [])]

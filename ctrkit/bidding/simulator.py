@@ -12,7 +12,7 @@ import polars as pl
 from ctrkit.bidding.auctions import Auctions
 from ctrkit.bidding.ledger import StrategyLedger, play_together, trajectory
 from ctrkit.bidding.market_ledger import MarketLedger
-from ctrkit.bidding.result import OptimumResult, SimulationResult
+from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
 from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
 from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import cut
@@ -128,6 +128,9 @@ def simulate(
     optimum, shared = market.optimum(best), market.frame()
     spoken = [note for ledger in ledgers for note in ledger.notes()]
     results = tuple(ledger.result(market, best) for ledger in ledgers)
+    spoken += [
+        note for one, ledger in zip(results, ledgers, strict=True) for note in _without(one, ledger, market)
+    ]
     played = [ledger.events(shared) for ledger in ledgers]
     return SimulationResult(
         strategies=results,
@@ -200,6 +203,18 @@ def _tuned(
             found.append(one)
             notes.append(f"{label} could not be tuned on the history and runs as it is: {error}.")
     return found, notes
+
+
+def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedger) -> tuple[str, ...]:
+    """That a strategy has bid and won nothing, where the market had something to sell."""
+    cheapest = market.cheapest()
+    if result.wins or not result.bids or not np.isfinite(cheapest):
+        return ()
+    return (
+        f"{result.name} won nothing: its highest bid was {ledger.highest_bid:.4g}, and the cheapest "
+        f"impression that is worth something cost {cheapest:.4g}. Are values and prices in the same unit, "
+        "and is the budget above one price?",
+    )
 
 
 def _notes(

@@ -146,7 +146,7 @@ def landscape_figure(events: pl.DataFrame) -> Figure:
     # Far tails, and bids beyond all prices, would leave no room for the rest: they go to the outermost bins.
     low, high = np.quantile(drawn, [0.001, 0.999])
     # One price alone has neighbours to be seen by.
-    middle = np.sqrt(low * high)
+    middle = np.sqrt(low) * np.sqrt(high)
     edges = np.geomspace(min(low, middle / 2) * 0.999, max(high, middle * 2) * 1.001, _BINS + 1)
     priced = market[market > 0]
 

@@ -143,7 +143,9 @@ AUCTION_LOG = LogSchema(
             low=0.0,
         ),
         Column("candidates", "ids", "the ads that could fill the slot"),
-        Column("user_id", "id", "who sees the impression, for frequency caps", ("cluster_id",)),
+        Column(
+            "user_id", "id", "who sees the impression, for frequency caps", ("cluster_id",), nullable=True
+        ),
         Column(
             "slot_prices",
             "numbers",

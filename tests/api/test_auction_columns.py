@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.bidding.supply import parse_price_model
 from ctrkit.errors import DataError
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX
 
@@ -89,24 +90,27 @@ SETTINGS = {
     "days": ("daily_budget=20",),
     "slots": ("auction.price=gsp", "auction.slot_effects=[1, 0.5]"),
 }
-CASES = [("simulate-bidding", name) for name in SETTINGS] + [
-    ("plan-budget", "plain"),
-    ("plan-budget", "a value of clicks"),
+COMMANDS = ("simulate-bidding", "plan-budget")
+CASES = [
+    *(("simulate-bidding", name, ()) for name in SETTINGS),
+    ("plan-budget", "plain", ()),
+    ("plan-budget", "a value of clicks", ()),
+    *(
+        (command, "plain", lacking)
+        for command in COMMANDS
+        for lacking in (("pcvr",), ("value",), ("conversion",), ("click", "conversion"))
+    ),
 ]
 
 
-@pytest.mark.parametrize("lacking", [(), ("pcvr",), ("value",), ("conversion",), ("click", "conversion")])
-@pytest.mark.parametrize(("command", "settings"), CASES)
+@pytest.mark.parametrize(("command", "settings", "lacking"), CASES)
 def test_a_column_changes_a_result_or_is_said_not_to(
     command: str, settings: str, lacking: tuple[str, ...], tmp_path: Path
 ) -> None:
-    table = log().drop(*lacking)
-    if lacking and settings != "plain":
-        pytest.skip("columns are left out under plain settings")
-    check(command, table, tmp_path, {"overrides": list(SETTINGS[settings]), "model": None})
+    check(command, log().drop(*lacking), tmp_path, {"overrides": list(SETTINGS[settings]), "model": None})
 
 
-@pytest.mark.parametrize("command", ["simulate-bidding", "plan-budget"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("lists", [True, False])
 def test_with_a_model(command: str, lists: bool, trained: Path, logs: Path, tmp_path: Path) -> None:
     sample = pl.read_parquet(logs / "auctions.parquet").head(N)
@@ -212,3 +216,68 @@ def test_a_list_of_another_length_is_named_by_its_row_in_the_log(
         with pytest.raises(DataError, match="not as long as the list of candidates") as error:
             ctrkit.simulate_bidding(lists.with_columns(wrong), trained, out=tmp_path)
         assert (error.value.column, error.value.row) == (name, 2500)
+
+
+# --- what is not there, not whole or too dear ---
+
+
+def said(table: pl.DataFrame, home: Path, *overrides: str, budget: float = 5.0) -> list[str]:
+    settings = ["strategies=[dual,truthful]", "compare_models=false", *overrides]
+    result: Any = ctrkit.simulate_bidding(table, budget=budget, out=home, overrides=settings)
+    result.report()  # the figures too
+    return result.to_dict()["notes"]
+
+
+def test_auctions_without_a_user_are_of_users_of_their_own(tmp_path: Path) -> None:
+    unknown = (
+        pl.when(pl.int_range(pl.len()) % 4 == 0).then(None).otherwise(pl.col("user_id")).alias("user_id")
+    )
+    table = log().with_columns(unknown)
+    notes = said(table, tmp_path, "frequency_cap=1")
+    assert "100 auctions without a user are each taken for one of another user." in notes
+    named = table.with_columns(pl.col("user_id").fill_null(1000 + pl.int_range(pl.len())))
+    found = [
+        ctrkit.simulate_bidding(
+            one, budget=1e6, out=tmp_path,
+            overrides=["strategies=['constant:bid_amount=1000']", "compare_models=false", "frequency_cap=1"],
+        ).simulation
+        for one in (table, named)
+    ]  # fmt: skip
+    assert found[0].strategies == found[1].strategies
+    assert found[0].strategies[0].wins == 100 + table["user_id"].drop_nulls().n_unique()
+
+
+def test_a_day_that_is_not_whole_has_a_whole_day_s_budget_and_says_so(tmp_path: Path) -> None:
+    notes = said(log(), tmp_path, "daily_budget=2")
+    part = (
+        "1 of 2 days are covered in part (the least for 20.4 hours), and each has the budget of a whole day."
+    )
+    assert part in notes
+    later = pl.col("timestamp") + pl.when(pl.int_range(pl.len()) < 216).then(0).otherwise(3 * 86400)
+    gap = said(log().with_columns(later.alias("timestamp")), tmp_path, "daily_budget=2")
+    assert "3 of 5 days have no auctions and are taken for gaps in the log." in gap
+    assert not any("covered in part" in note for note in said(log().head(216), tmp_path, "daily_budget=2"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "budget", "dear"),
+    [(("auction.hard_floor=1e9",), 5.0, 1.0), ((), 1e-6, 1.0), ((), 5.0, 1000.0), ((), 5.0, 1e-300)],
+)
+def test_who_won_nothing_is_told_what_it_bid_and_what_was_asked(
+    overrides: tuple[str, ...], budget: float, dear: float, tmp_path: Path
+) -> None:
+    table = log().drop("slot_prices").with_columns(pl.col("market_price") * dear)
+    notes = [note for note in said(table, tmp_path, *overrides, budget=budget) if "won nothing" in note]
+    assert len(notes) == (0 if dear < 1 else 2)
+
+
+def test_a_resample_of_too_few_auctions_is_told(tmp_path: Path) -> None:
+    notes = said(log().head(1), tmp_path, "seeds=9")
+    assert any("a resample of the log's 1 auctions holds none of them" in note for note in notes)
+
+
+def test_a_count_under_another_name_is_not_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "prices.parquet"
+    pl.DataFrame({"market_price": [1.0, 2.0], "Count": [9, 1]}).write_parquet(file)
+    with pytest.raises(DataError, match="Call it count if it holds how often it occurred"):
+        parse_price_model(f"histogram:file={file}")

@@ -19,8 +19,8 @@ from ctrkit.bidding.landscapes import (
     SmoothLandscape,
 )
 from ctrkit.bidding.supply.settings import need, need_above, read_number, read_settings
-from ctrkit.errors import ConfigError, nearest
-from ctrkit.schema import Column, LogSchema
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.schema import Column, LogSchema, near_misses
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -164,6 +164,13 @@ def parse_price_model(text: str) -> PriceModel:
                 f"{what} is fitted to a file, and {next(iter(number))} is given too", mend="Leave one out"
             )
         table, _ = PRICES.read(file)
+        for near, column in near_misses(PRICES, table.columns).items():
+            raise DataError(
+                "this name is next to that of a column that is read, and is not read itself",
+                file=file,
+                column=near,
+                mend=f"Call it {column.name} if it holds {column.meaning}, else something else",
+            )
         count = table["count"].to_numpy() if "count" in table.columns else None
         return PriceModel.fit(name, table["market_price"].to_numpy(), count, unit)
     if missing := [key for key in own or ("file",) if key not in number]:
