@@ -331,13 +331,14 @@ def _curves_of_auctions(
     table, file, scorer, notes = opened_auctions(auctions, model, settings.time_zone)
     source = "the model" if scorer is not None else "the log's pctr"
     notes += (f"Values are those that {source} expects, not what was earned.",)
-    notes += unused_columns(table, scorer, settings.value_per_click, _UNUSED)
     values = [
         chunk.slots.value for chunk in scored_auctions(table, scorer, settings.value_per_click, file, on_step)
     ]
     value = np.concatenate(values)
     best = value.argmax(axis=1)
     campaign, column = _campaign_of(table, best, settings.campaign, file)
+    unused = {name: why for name, why in _UNUSED.items() if name != column}
+    notes += unused_columns(table, scorer, settings.value_per_click, unused)
     if column is None:
         notes += (_no_campaigns(table.columns),)
     hour, times = np.zeros(table.height, np.int64), np.ones(HOURS)

@@ -128,7 +128,9 @@ def unused_columns(
     Args:
         others: column -> why what reads the auctions does not use it.
     """
-    names, why = {*table.columns}, {}
+    names = {*table.columns}
+    # An alias is renamed unless the column is there under its own name too.
+    why = {alias: f"{column.name} is read" for column in AUCTION_LOG.columns for alias in column.aliases}
     if model is not None:
         why["pctr"] = "the model scores"
     if model is not None and "candidates" in names:

@@ -23,7 +23,7 @@ class ClosedSchema(LogSchema):
         """As `LogSchema.apply`.
 
         Raises:
-            DataError: also for a column outside the schema, with the nearest name.
+            DataError: also for a column outside the schema, or one that is there under two names.
         """
         known = _names(self)
         if unknown := [name for name in table.columns if name not in known]:
@@ -33,6 +33,14 @@ class ClosedSchema(LogSchema):
                 column=unknown[0],
                 mend=f"{nearest(unknown[0], known)}; rename it, or leave it out",
             )
+        for column in self.columns:
+            if len(twice := [name for name in (column.name, *column.aliases) if name in table.columns]) > 1:
+                raise DataError(
+                    f"'{twice[1]}' is the same, so that one of both would not be read",
+                    file=file,
+                    column=twice[0],
+                    mend="Leave one of them out",
+                )
         return super().apply(table, file, zone)
 
 

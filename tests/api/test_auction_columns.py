@@ -228,6 +228,11 @@ def said(table: pl.DataFrame, home: Path, *overrides: str, budget: float = 5.0) 
     return result.to_dict()["notes"]
 
 
+def test_a_column_under_two_names_is_told(tmp_path: Path) -> None:
+    notes = said(log().with_columns(clicked=0), tmp_path)
+    assert any("clicked (click is read)" in note for note in notes)
+
+
 def test_auctions_without_a_user_are_of_users_of_their_own(tmp_path: Path) -> None:
     unknown = (
         pl.when(pl.int_range(pl.len()) % 4 == 0).then(None).otherwise(pl.col("user_id")).alias("user_id")

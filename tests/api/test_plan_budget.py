@@ -216,6 +216,19 @@ def test_a_name_that_is_not_read_is_refused(names: dict[str, str], says: str, tm
     assert says in str(error.value)
 
 
+def test_two_names_of_one_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'cost' is the same, so that one of both would not be read"):
+        ctrkit.plan_budget(5.0, curves=curves(cost=[1.0] * 5), out=tmp_path)
+
+
+def test_the_column_that_tells_campaigns_apart_is_used(tmp_path: Path) -> None:
+    table = log().with_columns(user_id=pl.int_range(pl.len()) % 3)
+    for settings, used in (([], False), (["campaign=user_id"], True)):
+        result = ctrkit.plan_budget(100.0, auctions=table, out=tmp_path, overrides=settings)
+        assert any("user_id (" in note for note in result.notes) != used
+        assert result.plan.by_campaign().height == (3 if used else 2)
+
+
 @pytest.mark.parametrize("hour", [24, 25, -1, 1.5, None])
 def test_hours_that_no_day_has(hour: float | None, tmp_path: Path) -> None:
     hours = pl.Series("hour", [0, 0, hour, 1, 1], pl.Float64, strict=False)
