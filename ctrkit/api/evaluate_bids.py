@@ -35,7 +35,7 @@ class BidsConfig(Config):
         bid_range: the least and the largest bid that the logging policy draws; `[-.inf, .inf]` where its bids
             have no ends. Without it the kernel loses mass at the ends, and intervals are normal ones.
         kernel: of `ctrkit.ope.kernels.KERNELS`.
-        bandwidth: in the bids' unit; by default each estimator's own, by SLOPE.
+        bandwidth: in the bids' unit; by default from the spread and the number of the bids.
         context_columns: what the reward model reads beside the bid: only what was known before the auction.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
         folds: of the reward model's cross-fitting.

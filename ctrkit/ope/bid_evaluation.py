@@ -7,24 +7,24 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
-from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.ope.bandwidth import BandwidthBySlope
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.ope.bandwidth import rule_of_thumb
 from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.bid_log import DETERMINISTIC, MODEL_OF_MARKET, TARGET, BidLog
+from ctrkit.ope.bid_model import BidModel
 from ctrkit.ope.continuous import (
     ContinuousRows,
     KernelDoublyRobust,
     KernelEstimator,
     KernelInversePropensityScoring,
     KernelSelfNormalized,
-    kernel_weights,
+    LocalDoublyRobust,
+    smoothed,
 )
 from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
+from ctrkit.ope.evidence import Evidence
 from ctrkit.ope.importance import OnPolicy
-from ctrkit.ope.learners import sample_weight
 from ctrkit.ope.moments import Floats
 from ctrkit.ope.sample_size import sample_size_of
 from ctrkit.ope.verdict import Verdict, judge
@@ -35,25 +35,30 @@ KINDS: tuple[type[KernelEstimator], ...] = (
     KernelInversePropensityScoring,
     KernelSelfNormalized,
     KernelDoublyRobust,
+    LocalDoublyRobust,
 )
 # What each estimator is, for tables.
 MEANING: Mapping[str, str] = {
     "kernel-ips": "logged bids near the new ones, reweighted",
     "kernel-snips": "as kernel-ips, self-normalised",
     "kernel-dr": "a model's predictions, corrected by logged bids near the new ones",
+    "local-dr": "as kernel-dr, the smoothing over nearby bids taken out",
 }
-# The one that decides: `verdict.DECISIVE` has it first, under its name for discrete actions.
-DECISIVE = KernelDoublyRobust.name
-# The grid of bandwidths, in standard deviations of the logged bids.
-GRID = (0.05, 0.1, 0.2, 0.4, 0.8)
-# With fewer rows a reward model predicts their mean.
-LEAST_ROWS = 40
+# The one that decides, and what `verdict.DECISIVE` calls it.
+DECISIVE = LocalDoublyRobust.name
+DOUBLY_ROBUST = "dr"
 
 NOTES = (
     "What is estimated is the reward of one impression, all others left as they were: that bids of one "
     "auction take from the budget of the next is not covered.",
-    "The intervals are those of a policy that draws its bid from the kernel around the new one; how far its "
-    "value lies from the new policy's own they leave out.",
+    "kernel-ips, kernel-snips and kernel-dr are of a policy that draws its bid from the kernel around the "
+    "new one, and so are their intervals. local-dr, which decides, is of the new bids themselves, as far as "
+    "the reward is smooth in the bid: where it jumps within a bandwidth, as at a floor price, nothing "
+    "tells on which side they are.",
+)
+OWN_MODEL = (
+    "The log's own predictions (q_logged, q_policy) are of single bids: where they bend within a bandwidth, "
+    "kernel-dr is off by as much."
 )
 PREDICTED = "Not used: context_columns, as the log has q_logged and q_policy, and no model is fitted."
 NO_ENDS = (
@@ -112,8 +117,7 @@ def evaluate_bids(
         context_columns: what the reward model reads beside the bid. They must have been known before the
             auction, which of a log's columns it cannot tell itself: a market price or a win spoils the
             estimate. Where the log has `q_logged` and `q_policy`, those are used and no model is fitted.
-        bandwidth: in the bids' unit; by default each estimator's own by SLOPE (`ctrkit.ope.bandwidth`, whose
-            caveat holds), from `GRID`.
+        bandwidth: in the bids' unit; by default `bandwidth.rule_of_thumb`, which reads no reward.
         kernel, bid_range: see `KernelEstimator`, whose `action_range` is the latter.
         reward_range: see `KernelEstimator`; by default 0 and 1 where all rewards are one of them.
         folds, seed: of the reward model's cross-fitting.
@@ -130,37 +134,56 @@ def evaluate_bids(
     for name, values, allowed in (("bid", log.bid, bid_range), ("reward", log.reward, reward_range)):
         _check_range(log, name, values, allowed)
     policy = log.numbers(column)
-    q_logged, q_policy = _predictions(log, policy, context_columns, folds, seed)
-    rows = ContinuousRows(
-        log.bid, log.density, policy, log.reward, q_logged, q_policy, log.users, counts=log.counts
-    )
-    mean = np.average(log.bid, weights=log.counts)
-    spread = float(np.sqrt(np.average((log.bid - mean) ** 2, weights=log.counts)))
-    if bandwidth is None and not spread > 0:
+    width = bandwidth if bandwidth is not None else rule_of_thumb(log.bid, log.counts, kernel)
+    if not width > 0:
         raise DataError(DETERMINISTIC, file=log.file, column="bid", mend=MODEL_OF_MARKET)
-
+    # What the logging policy draws, or else has drawn: beyond it there is nothing to smooth over.
+    seen = bid_range or (float(log.bid.min()), float(log.bid.max()))
+    own = {"q_logged", "q_policy"} <= set(log.table.columns)
+    model = None if own else BidModel.fit(log, context_columns, folds, seed)
+    if model is None:
+        q_logged = log.table["q_logged"].to_numpy()
+        smooth = local = log.table["q_policy"].to_numpy()
+    else:
+        q_logged = model.predict(log.bid)
+        smooth, local = smoothed(model.predict, policy, kernel, width, seen)
     used: dict[str, KernelEstimator] = {}
-    estimates = []
     for kind in KINDS:
-        if bandwidth is not None:
-            chosen = kind(kernel, bandwidth, bid_range, reward_range)
-            chosen.update(rows)
-            estimate = chosen.result(confidence)
-        else:
-            rule = BandwidthBySlope(kind, kernel, [step * spread for step in GRID], bid_range, reward_range)
-            rule.update(rows)
-            estimate, chosen = replace(rule.result(confidence), estimator=kind.name), rule.selected
-        estimates.append(estimate)
-        used[kind.name] = chosen
+        decides = kind.name == DECISIVE
+        rows = ContinuousRows(
+            log.bid,
+            log.density,
+            policy,
+            log.reward,
+            q_logged,
+            local if decides else smooth,
+            log.users,
+            counts=log.counts,
+        )
+        used[kind.name] = kind(kernel, width, seen if decides else bid_range, reward_range)
+        used[kind.name].update(rows)
+    estimates = [each.result(confidence) for each in used.values()]
     logging = OnPolicy(reward_range)
     logging.update(LoggedRows.of_logging(log.reward, counts=log.counts, users=log.users, units=None))
-    bandwidths = {name: each.bandwidth for name, each in used.items()}
-    weights = {name: _weights(rows, kernel, width, bid_range) for name, width in bandwidths.items()}
-    told = ", ".join(f"{name} {width:.4g}" for name, width in bandwidths.items())
-    how = "by SLOPE" if bandwidth is None else "as given"
-    judged = _judged(
-        column, log, estimates, used[DECISIVE], weights[DECISIVE], bid_range, reward_range, confidence
+    kernel_rows, local_rows = (used[name].convert(rows) for name in (KINDS[0].name, DECISIVE))
+    weights = WeightSketch()
+    weights.update(kernel_rows.weights, log.counts)
+    sizes = dict.fromkeys(used, weights.effective_sample_size)
+    sizes[DECISIVE] = _evidence(local_rows, reward_range).diagnostics().effective_sample_size
+    summary = asdict(weights.summary())
+    if log.users is not None:
+        del summary["mean_weight_z"]  # of rows that are independent
+    diagnostics = replace(
+        _evidence(kernel_rows, reward_range).diagnostics(),
+        **summary,
+        # Where the ends of the bids are not known, bids far from all that were logged are out of sight.
+        unsupported_share=None
+        if bid_range
+        else log.share((policy < seen[0] - width) | (policy > seen[1] + width)),
     )
+    judged = _judged(column, estimates, diagnostics, weights, width, bid_range, reward_range, confidence)
+    how = "by the spread and the number of the bids" if bandwidth is None else "as given"
+    by_name = {estimate.estimator: estimate.value for estimate in estimates}
     return BidEvaluation(
         logging.result(confidence),
         (judged,),
@@ -169,57 +192,48 @@ def evaluate_bids(
             *log.notes,
             *NOTES,
             *(() if bid_range else (NO_ENDS,)),
-            *((PREDICTED,) if context_columns and _predicted(log) else ()),
-            f"Bandwidths, {how}: {told}.",
+            *((OWN_MODEL,) if model is None else ()),
+            *((PREDICTED,) if model is None and context_columns else ()),
+            f"Bandwidths, {how}: {', '.join(f'{name} {width:.4g}' for name in used)}.",
+            "Smoothing over the bandwidth moves the value by "
+            f"{by_name['kernel-dr'] - by_name[DECISIVE]:+.3g} an impression, as far as these rows tell "
+            f"(kernel-dr less {DECISIVE}).",
         ),
-        bandwidths=bandwidths,
-        effective_sample_size={name: each.effective_sample_size for name, each in weights.items()},
+        bandwidths=dict.fromkeys(used, width),
+        effective_sample_size=sizes,
     )
 
 
-def _weights(
-    rows: ContinuousRows, kernel: str, bandwidth: float, bid_range: tuple[float, float] | None
-) -> WeightSketch:
-    """Of the kernel's weights."""
-    found = WeightSketch()
-    found.update(kernel_weights(rows, kernel, bandwidth, bid_range)[0], rows.counts)
+def _evidence(rows: LoggedRows, reward_range: tuple[float, float] | None) -> Evidence:
+    found = Evidence(reward_range)
+    found.update(rows)
     return found
 
 
 def _judged(
     name: str,
-    log: BidLog,
     estimates: Sequence[Estimate],
-    decisive: KernelEstimator,
+    diagnostics: Diagnostics,
     weights: WeightSketch,
+    bandwidth: float,
     bid_range: tuple[float, float] | None,
     reward_range: tuple[float, float] | None,
     confidence: float,
 ) -> PolicyEvaluation:
     """The new bidder with its verdict, by the rules for discrete actions as far as they make sense."""
-    by_name = {estimate.estimator: estimate for estimate in estimates}
-    interval = by_name[DECISIVE].difference_interval
+    deciding = next(estimate for estimate in estimates if estimate.estimator == DECISIVE)
+    interval = deciding.difference_interval
     needed = None
     if 0 < interval.high - interval.low < np.inf:
-        needed = sample_size_of(by_name[DECISIVE], round(weights.rows), confidence)
-    positives = int(np.count_nonzero(log.reward))
-    diagnostics = Diagnostics(**asdict(weights.summary()), positives=positives, unsupported_share=None)
+        needed = sample_size_of(deciding, diagnostics.rows, confidence)
     # Where the ends of the bids are not known the kernel may lose mass there, and the mean need not be 1.
     known = diagnostics if bid_range is not None else replace(diagnostics, mean_weight_z=0.0)
-    found = judge(
-        {name.removeprefix("kernel-"): one for name, one in by_name.items()}, known, reward_range, needed
-    )
+    found = judge({DOUBLY_ROBUST: deciding}, known, reward_range, needed)
     if found.verdict != "do not trust":
-        smoothed = f"its bids smoothed over a bandwidth of {decisive.bandwidth:.4g}"
-        found = Verdict(found.verdict, f"{found.reason}; {smoothed}")
-    return PolicyEvaluation(
-        name,
-        found,
-        tuple(estimates),
-        diagnostics,
-        sample_size=needed,
-        weights=weights,
-    )
+        found = Verdict(
+            found.verdict, f"{found.reason}; by logged bids within a bandwidth of {bandwidth:.4g}"
+        )
+    return PolicyEvaluation(name, found, tuple(estimates), diagnostics, sample_size=needed, weights=weights)
 
 
 def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, float] | None) -> None:
@@ -234,66 +248,3 @@ def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, f
         row = int(wrong[0])
         problem = f"{values[row]:g} is outside the range from {low:g} to {high:g}"
         raise log.refused(name, row, problem, "Widen the range or mend the value")
-
-
-def _predicted(log: BidLog) -> bool:
-    """Whether the log has a model's predictions itself."""
-    return {"q_logged", "q_policy"} <= set(log.table.columns)
-
-
-def _predictions(
-    log: BidLog, policy: Floats, columns: Sequence[str], folds: int, seed: int
-) -> tuple[Floats, Floats]:
-    """Predicted rewards of the logged and of the new bids: the log's own, or of trees, cross-fitted by user.
-
-    Chernozhukov et al., Double/Debiased Machine Learning, 2018: no row is predicted by trees that have seen
-    its user.
-    """
-    if _predicted(log):
-        return log.table["q_logged"].to_numpy(), log.table["q_policy"].to_numpy()
-    context = [_encoded(log, name) for name in columns]
-    unit = log.users if log.users is not None else np.arange(len(log))
-    units = int(unit.max()) + 1
-    if min(units, folds) < 2:
-        raise DataError(
-            "a reward model is fitted on some users and used on others, and the log has one",
-            file=log.file,
-            mend="Give a longer log, or columns q_logged and q_policy",
-        )
-    fold = (np.random.default_rng(seed).permutation(units) % min(units, folds))[unit]
-    logged, new = (np.column_stack([bids, *context]) for bids in (log.bid, policy))
-    q_logged, q_policy = np.empty(len(log)), np.empty(len(log))
-    for number in range(int(fold.max()) + 1):
-        mine = fold == number
-        if int((~mine).sum()) < LEAST_ROWS:
-            q_logged[mine] = q_policy[mine] = np.average(log.reward[~mine], weights=log.counts[~mine])
-            continue
-        model: Any = HistGradientBoostingRegressor(
-            max_iter=100,
-            max_leaf_nodes=8,
-            min_samples_leaf=max(min(100, int((~mine).sum()) // 20), 1),
-            l2_regularization=10.0,
-            early_stopping=True,
-            random_state=seed,
-        ).fit(logged[~mine], log.reward[~mine], sample_weight(log.counts[~mine]))
-        q_logged[mine], q_policy[mine] = model.predict(logged[mine]), model.predict(new[mine])
-    return q_logged, q_policy
-
-
-def _encoded(log: BidLog, name: str) -> Floats:
-    """A context column as numbers: texts by their order."""
-    if name not in log.table.columns:
-        raise DataError(
-            "no such context column", file=log.file, column=name, mend=nearest(name, log.table.columns)
-        )
-    values = log.table[name]
-    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
-        values = values.cast(pl.String).rank("dense")
-    if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):
-        raise DataError(
-            f"a reward model reads numbers and texts, not {values.dtype}",
-            file=log.file,
-            column=name,
-            mend="Leave the column out or cast it",
-        )
-    return values.cast(pl.Float64).to_numpy()

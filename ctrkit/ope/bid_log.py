@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.formats import LogTable, detect, read_log
@@ -86,6 +87,10 @@ class BidLog:
     def counts(self) -> Floats:
         """[N] how many decisions each row stands for, see `counts_of`."""
         return counts_of(self.table)
+
+    def share(self, rows: NDArray[np.bool_]) -> float:
+        """Of the decisions, those of some rows, [N]."""
+        return float(np.average(rows, weights=self.counts))
 
     def numbers(self, column: str) -> Floats:
         """A column of numbers, [N], checked."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from ctrkit.errors import ConfigError, nearest
+from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimate, LoggedRows
 from ctrkit.ope.doubly_robust import DoublyRobust
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.intervals import Interval
-from ctrkit.ope.kernels import KERNELS
+from ctrkit.ope.kernels import kernel_of
+from ctrkit.ope.local_weights import local_kernel
 from ctrkit.ope.moments import Floats, Ints
 from ctrkit.ope.reweighted import Reweighted
 from ctrkit.ope.sums import check_propensities, check_shape
+
+# Actions at which a model is asked: about so many in all, and at least and at most so many a row.
+NODES = 300_000
+LEAST_AND_MOST_NODES = (9, 33)
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class ContinuousRows:
         policy: [B] the actions of the policy in question.
         rewards: [B].
         q_logged: [B] the reward model's prediction at the logged action, for the doubly robust form.
-        q_policy: [B] its prediction at the policy's action. Where the model hardly bends within a bandwidth,
-            one array may stand for both.
+        q_policy: [B] its mean prediction over the actions for which the weights stand: those of the policy
+            smoothed by the kernel (`smoothed`). Its prediction at the policy's own action is another number
+            where the model bends within a bandwidth, and the estimate is then of neither policy.
         users: [B] codes from 0; all rows of a user stand in one `ContinuousRows`. None: rows are independent.
         counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
@@ -67,11 +74,9 @@ def kernel_weights(
     Raises:
         ConfigError: for an unknown kernel, a bandwidth that is not above 0, and an empty range.
     """
-    if kernel not in KERNELS:
-        raise ConfigError(f"there is no kernel '{kernel}'", mend=nearest(kernel, KERNELS))
+    shape = kernel_of(kernel)
     if not (bandwidth > 0 and np.isfinite(bandwidth)):
         raise ConfigError(f"a bandwidth of {bandwidth:g} is not above 0")
-    shape = KERNELS[kernel]
     density = shape.density((rows.policy - rows.actions) / bandwidth)
     scale = bandwidth * rows.density
     if action_range is not None:
@@ -83,6 +88,54 @@ def kernel_weights(
         # A policy far outside the range has no mass within it, and no weight on what was logged.
         scale = np.where(mass > 1e-12, scale * mass, np.inf)
     return density / scale, float(shape.density(np.zeros(1))[0]) / scale
+
+
+def smoothed(
+    predict: Callable[[Floats], Floats],
+    policy: Floats,
+    kernel: str,
+    bandwidth: float,
+    action_range: tuple[float, float] | None,
+) -> tuple[Floats, Floats]:
+    """A model's mean prediction over the actions that a row's weights stand for, [B] each.
+
+    Of the weights of `kernel_weights`, and of those of `local_weights`.
+
+    Args:
+        predict: predictions of actions [B, K] in the rows.
+        policy: [B] the policy's actions.
+    """
+    shape = local_kernel(kernel, policy, bandwidth, action_range)
+    away = shape.nodes(int(np.clip(NODES // len(policy), *LEAST_AND_MOST_NODES)))
+    predicted = predict(policy[:, None] + bandwidth * away)
+    means = []
+    for share in (kernel_of(kernel).density(away), shape(away)):
+        total = share.sum(axis=1, keepdims=True)
+        # Of an action beyond the range no part of the kernel is left.
+        left = np.abs(total) > 1e-9
+        share = np.divide(share, total, out=np.full(share.shape, 1 / share.shape[1]), where=left)
+        means.append(np.asarray((predicted * share).sum(axis=1)))
+    return means[0], means[1]
+
+
+def local_weights(
+    rows: ContinuousRows, kernel: str, bandwidth: float, action_range: tuple[float, float] | None
+) -> tuple[Floats, Floats, Floats]:
+    """K*((a - π(x)) / h) / (h μ(a | x)), [B], see `LocalKernel`; and the least and the largest, [B] each,
+    that the row could have had.
+
+    Raises:
+        ConfigError: see `kernel_weights`.
+    """
+    kernel_weights(rows, kernel, bandwidth, action_range)
+    shape = local_kernel(kernel, rows.policy, bandwidth, action_range)
+    scale = bandwidth * rows.density
+    everywhere = shape(np.concatenate([shape.ends.T, shape.nodes(LEAST_AND_MOST_NODES[1])], axis=1))
+    return (
+        shape((rows.actions - rows.policy) / bandwidth) / scale,
+        everywhere.min(axis=1) / scale,
+        everywhere.max(axis=1) / scale,
+    )
 
 
 class KernelEstimator(Reweighted[ContinuousRows]):
@@ -155,10 +208,62 @@ class KernelSelfNormalized(KernelEstimator):
 
 
 class KernelDoublyRobust(KernelEstimator):
-    """mean(q(x, π(x)) + w (r - q(x, a))). Kallus and Zhou 2018.
+    """mean(q_K(x) + w (r - q(x, a))), q_K the mean of q under the smoothed policy.
 
-    With q(x, π(x)) given for q(x, a) as well, the kernel smooths the difference of rewards to one prediction.
+    After Kallus and Zhou 2018. They take q(x, π(x)) in its place, which is another policy's than the weights
+    are: the value is then right for neither, by as much as smoothing moves the model.
     """
 
     name: ClassVar[str] = "kernel-dr"
     kind = DoublyRobust
+
+
+class _SignedDoublyRobust(DoublyRobust):
+    """The doubly robust estimator with weights that may be below 0, though their mean is 1."""
+
+    least_weight = 0.0
+
+    def weight_range(self) -> tuple[float, ...]:
+        """See `WeightedEstimator`."""
+        return self.least_weight, 1.0, self.largest_weight
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`; any prediction may fall on any row."""
+        residuals = [weight * (reward - float(q)) for q in (self.least_q[0], self.largest_q[0])]
+        return float(self.least_q[1]) + min(residuals), float(self.largest_q[1]) + max(residuals)
+
+
+class LocalDoublyRobust(KernelEstimator):
+    """mean(q_K*(x) + w* (r - q(x, a))): of the policy itself, the smoothing taken out.
+
+    The weights are those of a local quadratic fit (`LocalKernel`), which no policy has; what they leave of
+    the bias of smoothing is of the order of h⁴, or h³ at the ends of the range, for a value that is smooth in
+    the action. Colangelo and Lee, Double Debiased Machine Learning Nonparametric Inference with Continuous
+    Treatments, 2020, have this form for kernels of any order. A value that jumps within a bandwidth, as at a
+    floor price, is smoothed nonetheless.
+    """
+
+    name: ClassVar[str] = "local-dr"
+    kind = _SignedDoublyRobust
+
+    def convert(self, rows: ContinuousRows) -> LoggedRows:
+        """See `Reweighted`."""
+        weights, least, most = local_weights(rows, self.kernel, self.bandwidth, self.action_range)
+        near = np.abs(rows.policy - rows.actions) <= self.bandwidth
+        assert isinstance(self.estimator, _SignedDoublyRobust)
+        lowest = min(float(weights.min(initial=0.0)), float(least[near].min(initial=0.0)))
+        self.estimator.least_weight = min(self.estimator.least_weight, lowest)
+        largest = max(1.0, float(weights.max(initial=0.0)), float(most[near].max(initial=0.0)))
+        q_logged, q_policy = rows.q_logged, rows.q_policy
+        return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, counts=rows.counts)
+
+    def merge(self, other: Self) -> None:
+        """See `Reweighted`."""
+        super().merge(other)
+        assert isinstance(self.estimator, _SignedDoublyRobust)
+        assert isinstance(other.estimator, _SignedDoublyRobust)
+        self.estimator.least_weight = min(self.estimator.least_weight, other.estimator.least_weight)
+
+    def result(self, confidence: float = 0.95) -> Estimate:
+        """See `Reweighted`."""
+        return Reweighted.result(self, confidence)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.moments import Floats
 
 
@@ -20,10 +21,14 @@ class Kernel:
     Attributes:
         density: K(u).
         distribution: ∫ K from -∞ to u.
+        deviation: its standard deviation.
+        support: beyond ± this it is 0, or next to it.
     """
 
     density: Callable[[Floats], Floats]
     distribution: Callable[[Floats], Floats]
+    deviation: float
+    support: float = 1.0
 
 
 def _gaussian(u: Floats) -> Floats:
@@ -61,8 +66,19 @@ def _cosine_distribution(u: Floats) -> Floats:
 
 
 KERNELS: Mapping[str, Kernel] = {
-    "gaussian": Kernel(_gaussian, _gaussian_distribution),
-    "epanechnikov": Kernel(_epanechnikov, _epanechnikov_distribution),
-    "triangular": Kernel(_triangular, _triangular_distribution),
-    "cosine": Kernel(_cosine, _cosine_distribution),
+    "gaussian": Kernel(_gaussian, _gaussian_distribution, 1.0, 6.0),
+    "epanechnikov": Kernel(_epanechnikov, _epanechnikov_distribution, 5**-0.5),
+    "triangular": Kernel(_triangular, _triangular_distribution, 6**-0.5),
+    "cosine": Kernel(_cosine, _cosine_distribution, (1 - 8 / np.pi**2) ** 0.5),
 }
+
+
+def kernel_of(name: str) -> Kernel:
+    """A kernel by its name.
+
+    Raises:
+        ConfigError: there is no such kernel.
+    """
+    if name not in KERNELS:
+        raise ConfigError(f"there is no kernel '{name}'", mend=nearest(name, KERNELS))
+    return KERNELS[name]

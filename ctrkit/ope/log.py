@@ -77,8 +77,9 @@ class BanditLog:
         reward: [N].
         propensity: [N] in (0, 1].
         action_index: [N] the place of the logged action among the row's candidates.
-        actions: the sorted actions of the log where it names no candidates: each row's candidates then are
-            all of them. None where the log has a `candidates` column.
+        actions: the sorted actions of the log where it names no candidates, those that its format declares
+            and none chose among them: each row's candidates then are all of them. None where the log has a
+            `candidates` column.
         units: [N] a key of each row's unit, such as its user, or of the row itself where nothing tells of
             rows that go together; the same in whatever batch or file of the log.
         unit_columns: that name the units (see `ctrkit.ope.units`), such as `user_id`; none: rows are units.
@@ -223,7 +224,9 @@ def bandit_log(
     if "candidates" in table.columns:
         action_index = np.concatenate([index for _, index in checked if index is not None])
     else:
-        actions = table["action"].unique().sort()
+        declared = [source.actions for source in tables if source.actions is not None]
+        every = [one.cast(table.schema["action"]).to_frame("action") for one in (table["action"], *declared)]
+        actions = pl.concat(every)["action"].unique().sort()
         action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
     columns = unit_columns(table.columns, cluster_by, file) or repeated_event(table, cluster_by)
     rows = [

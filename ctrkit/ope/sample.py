@@ -161,4 +161,5 @@ def join_logs(logs: Sequence[BanditLog]) -> BanditLog:
     )
     if first.actions is None:
         return joined
-    return among(joined, joined.table["action"].unique().sort())
+    every = [log.actions.to_frame("action") for log in logs if log.actions is not None]
+    return among(joined, pl.concat(every, how="vertical_relaxed")["action"].unique().sort())

@@ -92,8 +92,8 @@ def _doubts(
         )
     if d.unsupported_share is not None and d.unsupported_share > LARGEST_UNSUPPORTED_SHARE:
         yield (
-            f"{d.unsupported_share:.1%} of the policy's choices are candidates that the logging policy "
-            "never chooses, so the log cannot tell what they earn"
+            f"{d.unsupported_share:.1%} of the policy's choices are what the logging policy never chooses, "
+            "so the log cannot tell what they earn"
         )
     if d.effective_sample_size < LEAST_EFFECTIVE_ROWS:
         yield (

@@ -148,7 +148,7 @@ def test_truth_and_verdict(unwritten: None, tmp_path: Path, high: float, verdict
     found = evaluate_policy(table, out=tmp_path, overrides=[*ENDS, "bandwidth=0.2"])
     policy = found.to_dict()["policies"][0]
     assert policy["verdict"] == verdict
-    assert "by kernel-dr" in policy["reason"]
+    assert "by local-dr" in policy["reason"]
     assert f"bandwidth of {policy['estimates'][2]['bandwidth']:.4g}" in policy["reason"]
     for estimate in policy["estimates"]:
         assert estimate["value"] == pytest.approx(truth(table), abs=0.03)
@@ -161,7 +161,7 @@ def test_truth_and_verdict(unwritten: None, tmp_path: Path, high: float, verdict
 @pytest.mark.parametrize(
     ("change", "settings", "reason"),
     [
-        ({"q_logged": pl.lit(0.0), "q_policy": pl.lit(1.5)}, ENDS, "kernel-dr estimates 1."),
+        ({"q_logged": pl.lit(0.0), "q_policy": pl.lit(1.5)}, ENDS, "local-dr estimates 1."),
         ({"density": pl.col("density") * 1.5}, ENDS, "the mean weight is 0.6"),
         ({"reward": (pl.int_range(pl.len()) < 5).cast(float)}, ENDS, "only 5 rows have a reward"),
         ({}, [*ENDS, "bandwidth=0.001"], "effective sample size"),
@@ -205,7 +205,7 @@ def test_json_is_that_of_other_logs(tmp_path: Path) -> None:
     extra = {"bandwidth", "effective_sample_size", "meaning"}
     assert mine["estimates"][0].keys() == theirs["estimates"][0].keys() | extra
     assert [one["estimator"] for one in mine["estimates"]] == list(MEANING)
-    # The decisive estimator's weights are the diagnostics'.
+    # The kernel's weights are the diagnostics'.
     assert mine["estimates"][2]["effective_sample_size"] == mine["diagnostics"]["effective_sample_size"]
     run = json.loads((tmp_path / "bids" / "metrics.json").read_text())
     assert run == {"command": "ope", **found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import pytest
 from scipy import integrate, stats
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope.bandwidth import BandwidthBySlope
+from ctrkit.ope.bandwidth import rule_of_thumb
 from ctrkit.ope.continuous import (
     ContinuousRows,
     KernelDoublyRobust,
     KernelInversePropensityScoring,
     KernelSelfNormalized,
+    LocalDoublyRobust,
     kernel_weights,
+    local_weights,
+    smoothed,
 )
 from ctrkit.ope.kernels import KERNELS
 from tests.ope.estimates import once
@@ -220,42 +224,87 @@ def test_boundary_correction_mends_what_lies_beyond_the_range() -> None:
     assert values[1] == pytest.approx(0.3, abs=0.03)
 
 
-def test_bias_falls_with_the_square_of_the_bandwidth_and_slope_finds_a_good_one() -> None:
-    # The bias is that of the integrals; slope is then asked on draws.
+def test_bias_falls_with_the_square_of_the_bandwidth() -> None:
     bias = [abs(smoothed_truth("epanechnikov", h) - truth()) for h in (0.1, 0.2)]
     assert bias[1] / bias[0] == pytest.approx(4, rel=0.15)
-    grid = (0.01, 0.03, 0.1, 0.3, 1.0)
-    errors = np.zeros((12, len(grid) + 1))
-    for seed in range(len(errors)):
-        slope = BandwidthBySlope(KernelInversePropensityScoring, "epanechnikov", grid[::-1], RANGE)
-        slope.update(draw(500 + seed, rows=6000))
-        values = [estimator.result().value for estimator in slope.estimators]
-        found = slope.result()
-        assert found.value == slope.selected.result().value
-        assert found.interval.method.endswith(f"bandwidth {slope.selected.bandwidth:g} by SLOPE")
-        errors[seed] = np.abs(np.array([*values, found.value]) - truth())
-    error = np.sqrt((errors**2).mean(axis=0))
-    # Within a constant of the best of the grid, and far from the worst.
-    assert error[-1] < 2.5 * error[:-1].min()
-    assert error[-1] < 0.5 * error[:-1].max()
 
 
-def test_slope_merges_and_passes_over_bandwidths_that_saw_nothing() -> None:
-    rows = draw(7, rows=300)
-    grid = (1e-9, 0.2, 0.4)
-    whole, first, second = (BandwidthBySlope(KernelSelfNormalized, "cosine", grid, RANGE) for _ in range(3))
-    whole.update(rows)
-    first.update(part(rows, slice(0, 100)))
-    second.update(part(rows, slice(100, 300)))
-    first.merge(second)
-    np.testing.assert_allclose(numbers(first), numbers(whole), rtol=1e-10, atol=1e-13)
-    assert whole.selected.bandwidth in (0.2, 0.4)
-    assert whole.name == "kernel-snips-slope"
-    nothing = BandwidthBySlope(KernelSelfNormalized, "cosine", (1e-9, 1e-8), RANGE)
-    nothing.update(rows)
-    assert nothing.selected.bandwidth == 1e-8
-    with pytest.raises(ConfigError, match="at least two"):
-        BandwidthBySlope(KernelSelfNormalized, "cosine", (0.2, 0.2))
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("policy", [0.0, 0.1, 0.9, 1.95, 2.0])
+def test_local_weights_give_back_a_quadratic_up_to_the_ends(kernel: str, policy: float) -> None:
+    """E[w m(a)] is m(π) for m of degree 2, and of degree 3 in the middle of the range: by brute force."""
+    bids = np.linspace(*RANGE, 40_001)
+    density = 0.25 * (1 + bids)
+    rows = once(ContinuousRows, bids, density, np.full_like(bids, policy), np.zeros_like(bids))
+    weights, least, most = local_weights(rows, kernel, 0.2, RANGE)
+    for degree in range(4 if policy == 0.9 else 3):
+        found = integrate.trapezoid(weights * density * bids**degree, bids)
+        assert found == pytest.approx(policy**degree, abs=1e-3), degree
+    assert (weights >= 1.1 * least - 1e-9).all()
+    assert weights.max() <= most.max() * 1.1
+    assert least.min() < 0
+
+
+def test_local_weights_are_those_of_a_local_quadratic_fit() -> None:
+    """Of evenly spread actions: the fitted value at the policy's action is Σ w r, by least squares."""
+    policy, width = 0.13, 0.3
+    bids = (np.arange(20_000) + 0.5) / 10_000
+    rewards = np.sin(3 * bids) + 0.3 * np.cos(40 * bids)
+    rows = once(ContinuousRows, bids, np.full_like(bids, 0.5), np.full_like(bids, policy), rewards)
+    weights, _, _ = local_weights(rows, "triangular", width, RANGE)
+    away = (bids - policy) / width
+    design = np.stack([np.ones_like(away), away, away**2], axis=1)
+    root = np.sqrt(KERNELS["triangular"].density(away))
+    fitted = np.linalg.lstsq(design * root[:, None], rewards * root, rcond=None)[0][0]
+    assert (weights * rewards).mean() == pytest.approx(fitted, rel=1e-5)
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_smoothed_prediction_is_the_mean_of_the_model_over_the_weights(kernel: str, local: bool) -> None:
+    policy = np.array([0.05, 0.7, 1.9])
+    found = smoothed(np.exp, policy, kernel, 0.3, RANGE)[local]
+    for row, action in enumerate(policy):
+        bids = np.linspace(*RANGE, 20_001)
+        one = once(
+            ContinuousRows, bids, np.full_like(bids, 0.5), np.full_like(bids, action), np.zeros_like(bids)
+        )
+        make = local_weights if local else kernel_weights
+        weights = make(one, kernel, 0.3, RANGE)[0]
+        total = integrate.trapezoid(weights * 0.5, bids)
+        assert total == pytest.approx(1, abs=2e-4)
+        assert found[row] == pytest.approx(integrate.trapezoid(weights * 0.5 * np.exp(bids), bids), rel=3e-3)
+
+
+def test_local_dr_takes_the_smoothing_out() -> None:
+    """The smoothed estimate is off by what the integrals say, and the local one by no more than chance."""
+    errors = {KernelDoublyRobust: [], LocalDoublyRobust: []}  # type: ignore[var-annotated]
+    for seed in range(12):
+        rows = draw(700 + seed, rows=8000)
+        for kind, found in errors.items():
+            q = smoothed(lambda bids: 0.3 + 0.2 * bids, rows.policy, "epanechnikov", 1.0, RANGE)
+            estimator = kind("epanechnikov", 1.0, RANGE, (0.0, 1.0))
+            estimator.update(replace(rows, q_policy=q[kind is LocalDoublyRobust]))
+            found.append(estimator.result().value - truth())
+    smooth, local = (np.array(found) for found in errors.values())
+    expected = smoothed_truth("epanechnikov", 1.0) - truth()
+    assert smooth.mean() == pytest.approx(expected, abs=4 * smooth.std() / np.sqrt(12))
+    assert abs(expected) > 3 * smooth.std() / np.sqrt(12)
+    assert abs(local.mean()) < 2 * local.std() / np.sqrt(12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_rule_of_thumb_is_half_of_silvermans(kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    bids = rng.gamma(2.0, 3.0, 4000)
+    iqr = np.subtract(*np.quantile(bids, [0.75, 0.25])) / 1.349
+    grid = np.linspace(-8, 8, 100_001)
+    deviation = np.sqrt(integrate.trapezoid(grid**2 * KERNELS[kernel].density(grid), grid))
+    expected = 0.45 * min(bids.std(), iqr) * 4000**-0.2 / deviation
+    assert rule_of_thumb(bids, np.ones(4000), kernel) == pytest.approx(expected, rel=1e-3)
+    twice = rule_of_thumb(np.repeat(bids, 2), np.ones(8000), kernel) * 2**0.2
+    assert rule_of_thumb(bids, np.full(4000, 2.0), kernel) == pytest.approx(twice, rel=1e-3)
+    assert rule_of_thumb(np.full(10, 3.0), np.ones(10), kernel) == 0
 
 
 def test_clustered_interval_of_copies_is_that_of_the_originals(kind: Any) -> None:

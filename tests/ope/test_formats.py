@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 
 from ctrkit.data.sources import open_bandit
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope import read_bandit_log
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.formats import detect, read_log
+from ctrkit.policies import UniformPolicy
 
 TABLE = pl.DataFrame(
     {
@@ -299,7 +301,74 @@ def test_dsjson_pages_whose_candidates_are_not_told(tmp_path: Path) -> None:
     path = write(tmp_path, "pages.json", PAGES.replace("[2,0]", "2").replace("[0.6,0.4]", "0.6"))
     table = read_bandit_log(path).table
     assert table["propensity"].to_list() == [0.8, 0.6, 1.0]
-    assert "candidates" not in table.columns
+    # The context tells of three actions, and the one of the slot above is gone.
+    assert table["candidates"].to_list() == [[1, 0, 2], [0, 2], [0]]
+    assert table["candidate_id"].to_list() == [["B", "A", "C"], ["A", "C"], ["A"]]
+    assert "logging_probabilities" not in table.columns
+    text = path.read_text()
+    path.write_text(text.replace('"_slots":[{},{}]', '"_slots":[{},{"_inc":[2]}]'))
+    assert read_bandit_log(path).table["candidates"].to_list() == [[1, 0, 2], [2], [0]]
+    path.write_text(text.replace('"_a":2', '"_a":1'))
+    with pytest.raises(DataError, match="slot 2 has action 1, which is none of those left for it"):
+        read_bandit_log(path)
+    path.write_text(re.sub(r'"_multi":\[.*?\],?', "", text).replace(",}", "}"))
+    assert "candidates" not in read_bandit_log(path).table.columns
+
+
+def test_a_page_whose_slots_name_single_actions_is_valued_by_what_was_left(tmp_path: Path) -> None:
+    """A uniform policy chooses among 3 actions at the top and 2 below; all of the log's were 3 for both."""
+    page = json.loads(PAGES.splitlines()[1].replace("[1,0,2]", "1").replace("[0.8,0.1,0.1]", "0.8"))
+    page["_outcomes"][1] |= {"_a": 2, "_p": 0.6}
+    path = write(tmp_path, "pages.json", json.dumps(page) + "\n" + json.dumps({**page, "EventId": "e2"}))
+    log = read_bandit_log(path)
+    assert log.table["candidates"].to_list() == [[0, 1, 2], [0, 2]] * 2
+    (found,) = evaluate(log, [UniformPolicy()], ["ips"]).policies
+    assert found.weights.mean == pytest.approx((1 / 3 / 0.8 + 1 / 2 / 0.6) / 2)
+
+
+def test_actions_that_the_context_describes_are_candidates(tmp_path: Path) -> None:
+    """Without `a`, the list of them in the order of the policy."""
+    lines = [
+        {"_label_cost": -1, "_label_probability": 0.5, "_label_Action": 2, "EventId": f"e{row}",
+         "c": {"_multi": [{"id": name} for name in "ABC"]}}
+        for row in range(3)
+    ]  # fmt: skip
+    path = write(tmp_path, "log.json", "\n".join(map(json.dumps, lines)))
+    table = read_bandit_log(path).table
+    assert table["candidates"].to_list() == [[0, 1, 2]] * 3
+    assert table["candidate_id"].to_list() == [["A", "B", "C"]] * 3
+
+
+@pytest.mark.parametrize("drop", ["0.5", True, -0.1, 1, 1.0000001])
+def test_what_is_no_probability_of_a_drop_is_refused_by_its_name(tmp_path: Path, drop: object) -> None:
+    line = {"_label_cost": -1, "_label_probability": 0.5, "_label_Action": 1, "a": [1, 2], "pdrop": drop}
+    path = write(tmp_path, "log.json", json.dumps(line))
+    with pytest.raises(DataError, match="`pdrop` is"):
+        read_bandit_log(path)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_actions_that_obp_declares_are_candidates_whether_or_not_logged(tmp_path: Path, saved: bool) -> None:
+    """A uniform policy chooses among 80 actions though 44 were logged."""
+    rng = np.random.default_rng(0)
+    feedback = {
+        "n_rounds": 400,
+        "n_actions": 80,
+        "action": rng.integers(44, size=400),
+        "reward": rng.integers(2, size=400).astype(float),
+        "pscore": np.full(400, 1 / 80),
+    }
+    source: object = feedback
+    if saved:
+        np.savez(tmp_path / "feedback.npz", **feedback)
+        source = tmp_path / "feedback.npz"
+    log = read_bandit_log(source)  # type: ignore[arg-type]
+    assert log.width == 80
+    found = evaluate(log, [UniformPolicy()], ["ips", "dm"])
+    assert found.policies[0].weights.mean == pytest.approx(1)
+    assert any("all 80 actions of the log" in note for note in found.notes)
+    with pytest.raises(DataError, match=r"action \d+ is none of the 40 \(n_actions\)"):
+        read_bandit_log({**feedback, "n_actions": 40})
 
 
 @pytest.mark.parametrize(

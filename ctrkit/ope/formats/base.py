@@ -20,11 +20,14 @@ class LogTable:
         table: columns under the names or aliases of `ctrkit.schema.BANDIT_LOG`, and any others.
         file: where it came from, for messages; None for a table in memory.
         notes: sentences on what was changed, left out or taken for granted in reading.
+        actions: all that there are to choose among, where the format tells and names no candidates a row;
+            None: those that were logged.
     """
 
     table: pl.DataFrame
     file: str | None
     notes: tuple[str, ...] = ()
+    actions: pl.Series | None = None
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
         shared, multi = _context(event.get("c"))
         found: list[dict[str, Any]] = []
         with bad.left_out(line):
-            found = list(_slots(path, line, event)) if pages else [_decision(path, line, event)]
+            slots = _slots(path, line, event) if pages else [_decision(path, line, event, len(multi))]
+            found = list(slots)
         for row in found:
             order = row["candidates"]
             rows.append(row)
@@ -246,14 +247,20 @@ def _number(path: Path, line: int, content: dict[str, Any], name: str) -> float:
 
 
 def _drop(path: Path, line: int, event: dict[str, Any]) -> float | None:
-    drop = event.get("pdrop")
-    if drop is not None and not 0 <= drop < 1:
-        raise _refused(path, line, f"`pdrop` is {drop}, not in [0, 1)", "Mend such lines")
+    if event.get("pdrop") is None:
+        return None
+    drop = _number(path, line, event, "pdrop")
+    if not 0 <= drop < 1:
+        raise _refused(path, line, f"`pdrop` is {drop:.9g}, not in [0, 1)", "Mend such lines")
     return drop
 
 
-def _decision(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
-    """The row of a decision under the schema's names, its candidates counted from 0."""
+def _decision(path: Path, line: int, event: dict[str, Any], actions: int) -> dict[str, Any]:
+    """The row of a decision under the schema's names, its candidates counted from 0.
+
+    Args:
+        actions: how many the context describes (`_multi`): the candidates, where `a` does not list them.
+    """
     cost, probability, taken = (
         _number(path, line, event, name) for name in ("_label_cost", "_label_probability", "_label_Action")
     )
@@ -266,7 +273,9 @@ def _decision(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(order, list) or not all(isinstance(one, int) and one >= 1 for one in order):
             raise _refused(path, line, "`a` is no list of actions counted from 1", "Mend such lines")
         ranked = [one - 1 for one in order]
-    if probabilities is not None and (ranked is None or len(probabilities) != len(ranked)):
+    elif action < actions:
+        ranked = list(range(actions))
+    if probabilities is not None and (order is None or len(probabilities) != len(order)):
         raise _refused(path, line, "`p` has not one probability for each action of `a`", "Mend such lines")
     return {
         "event_id": event.get("EventId"),
@@ -294,6 +303,7 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
             "Give a log of conditional contextual bandits, whose slots have their own `_label_cost`",
         )
     drop = _drop(path, line, event)
+    above: list[int] = []
     for place, slot in enumerate(outcomes):
         actions, probabilities = (
             value if isinstance(value, list) else [value] for value in (slot.get("_a"), slot.get("_p"))
@@ -304,19 +314,40 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
                 path, line, f"slot {place + 1} has not one `_p` for each action of `_a`", "Mend such lines"
             )
         chances = [_number(path, line, {"_p": one}, "_p") for one in probabilities]
-        ranked = len(actions) > 1 or chances[0] == 1
+        propensity = chances[0]
+        action, candidates, known = actions[0], actions, len(actions) > 1 or chances[0] == 1
+        if len(actions) == 1 and (free := _free(event.get("c"), place, above)) is not None:
+            # It stands for itself: what else there was to choose among, the context tells.
+            if action not in free:
+                problem = f"slot {place + 1} has action {action}, which is none of those left for it"
+                raise _refused(path, line, problem, "Mend such lines")
+            candidates, chances = free, [chances[0] if one == action else 0.0 for one in free]
+        above.append(action)
         yield {
             # Of two pages none may have the same name.
             "slate_id": str(event.get("EventId", f"line {line + 1}")),
             "position": place + 1,
             "timestamp": event.get("Timestamp"),
-            "action": actions[0],
-            "propensity": chances[0],
+            "action": action,
+            "propensity": propensity,
             "reward": -_number(path, line, slot, "_label_cost") + 0.0,
-            "candidates": actions if ranked else None,
-            "logging_probabilities": chances if ranked else None,
+            "candidates": candidates if known or candidates is not actions else None,
+            "logging_probabilities": chances if known else None,
             "p_drop": drop,
         }
+
+
+def _free(content: Any, place: int, above: list[int]) -> list[int] | None:
+    """The actions of a page's context that are left for a slot; None where it does not tell of any.
+
+    A slot may list those that it takes (`_inc`); what stands in a slot above is gone.
+    """
+    multi, slots = (content.get(name) if isinstance(content, dict) else None for name in ("_multi", "_slots"))
+    slot = slots[place] if isinstance(slots, list) and place < len(slots) else None
+    included = slot.get("_inc") if isinstance(slot, dict) else None
+    if included is None and isinstance(multi, list):
+        included = list(range(len(multi)))
+    return [one for one in included if one not in above] if isinstance(included, list) else None
 
 
 def _context(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

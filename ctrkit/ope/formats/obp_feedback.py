@@ -78,7 +78,31 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str], skip_bad_lines: boo
             columns[name] = values
         else:
             notes.append(f"Left out: '{name}' of shape {values.shape}, which is not one value a round.")
-    return LogTable(pl.DataFrame(columns), file, tuple(notes))
+    table = pl.DataFrame(columns)
+    return LogTable(table, file, tuple(notes), _all_actions(arrays.get("n_actions"), table, file))
+
+
+def _all_actions(count: Any, table: pl.DataFrame, file: str | None) -> pl.Series | None:
+    """The actions from 0 to `n_actions`, of which the log may not show all; None where it is not told.
+
+    Raises:
+        DataError: an action is none of them.
+    """
+    if count is None or "candidates" in table.columns:
+        return None
+    actions = pl.Series("action", np.arange(int(count)))
+    if not table.schema["action"].is_integer():
+        return None  # refused, or read, as any action is
+    if (wrong := table["action"].is_between(0, int(count) - 1)).not_().any():
+        row = int(wrong.arg_min() or 0)
+        raise DataError(
+            f"action {table['action'][row]} is none of the {int(count)} (n_actions) that are counted from 0",
+            file=file,
+            column="action",
+            row=row,
+            mend="Mend the action or n_actions",
+        )
+    return actions
 
 
 def _distribution(values: NDArray[Any], rows: int, file: str | None) -> dict[str, pl.Series]:
