@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrkit.bidding import Auctions, SpendPlan, Terms, parse_strategy, simulate
+from ctrkit.bidding import AuctionRule, Auctions, SpendPlan, Terms, TickResult, parse_strategy, simulate
 from ctrkit.bidding.lp import Limits, Purchase, constrained_optimum
 from ctrkit.bidding.strategies import History, TargetBidding
 from ctrkit.errors import ConfigError, DataError
@@ -304,3 +304,29 @@ def test_a_target_keeps_to_a_plan() -> None:
     plan = SpendPlan(np.array([3.0, 1.0]))
     events = simulate(auctions, [TargetBidding(target_roas=target, plan=plan)], budget).events
     assert events["spend"][: AUCTIONS // 2].sum() == pytest.approx(0.75 * budget, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "given", [{"target_cpa": 30.0}, {"target_roas": 2.0}, {"target_cpa": 30.0, "target_roas": 2.0}]
+)
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1e-300])
+def test_a_run_of_nothing_takes_no_multiplier_to_0(given: dict[str, float], value: float) -> None:
+    """Values of 0 beside click probabilities, in whole ticks: the larger of two bids was then infinite."""
+    strategy, auctions = TargetBidding(minimum_spend=0.5, **given), market(3, 2000)
+    worth = auctions.value_of_click.copy()
+    worth[600:900] = value
+    nothing = replace(auctions, value_of_click=worth)
+    rng, state = np.random.default_rng(0), strategy.start(1e4, 2000)
+    for start in range(0, 2000, 20):
+        now = nothing[start : start + 20]
+        bids = strategy.bid(state, now.slots, rng)
+        assert np.isfinite(bids.amount).all()
+        won = bids.amount >= now.market_price
+        state = strategy.update(state, TickResult(now.slots, bids, won, np.where(won, now.market_price, 0.0)))
+        known = [state.budget.multiplier, state.roas.multiplier, state.cpa.multiplier]
+        known.append(None if state.minimum is None else state.minimum.multiplier)
+        assert all(one is None or 0 < one < np.inf for one in known)
+    first = AuctionRule("first")
+    found = simulate(nothing, [strategy], Terms(1e4, rule=first), tick=20).events
+    plain = simulate(auctions, [strategy], Terms(1e4, rule=first), tick=20).events
+    assert found["spend"].max() <= 5 * plain["spend"].max()

@@ -76,12 +76,18 @@ class TargetPace:
 
 @dataclass(frozen=True)
 class TargetState:
-    """The paces of the budget, of the return on spend, of the cost an action, and of the minimum spend."""
+    """The paces of the budget, of the return on spend, of the cost an action, and of the minimum spend.
+
+    Attributes:
+        worth, made: the values of this episode's auctions and the bids of targets and budget on them, summed.
+    """
 
     budget: Pace
     roas: TargetPace
     cpa: TargetPace
     minimum: Pace | None = None
+    worth: float = 0.0
+    made: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -228,7 +234,13 @@ class TargetBidding(PacedBidding[TargetState]):
             return after
         least = self._idle * self._felt(*self._multipliers(after, value, clicks))
         budget = replace(after.budget, multiplier=within(max(after.budget.multiplier, least)))
-        return replace(after, budget=budget, minimum=_within_sight(after.minimum, bids))
+        after = replace(
+            after,
+            budget=budget,
+            worth=state.worth + float(value.sum()),
+            made=state.made + float(bids.amount.sum()),
+        )
+        return replace(after, minimum=_within_sight(after))
 
     def notes(self, state: TargetState) -> tuple[str, ...]:
         found = []
@@ -285,12 +297,17 @@ class TargetBidding(PacedBidding[TargetState]):
         return replace(self.beginning_with(budget), initial_target=target or self.initial_target)
 
 
-def _within_sight(pace: Pace | None, bids: Bids) -> Pace | None:
-    """The pace of the minimum spend, whose bids are at least a share of those of targets and budget."""
-    made, worth = float(bids.amount.sum()), float(bids.value.sum())
-    if pace is None or pace.multiplier is None or made <= 0 or worth <= 0:
+def _within_sight(state: TargetState) -> Pace | None:
+    """The pace of the minimum spend, whose bids are at least a share of those of targets and budget.
+
+    On average over the episode, for in a single tick values may be next to nothing and bids on clicks not.
+    """
+    pace = state.minimum
+    if pace is None or pace.multiplier is None or state.made <= 0 or state.worth <= 0:
         return pace
-    return replace(pace, multiplier=within(min(pace.multiplier, worth / (IDLE_MIN * made))))
+    with np.errstate(over="ignore"):
+        most = state.worth / (IDLE_MIN * state.made)
+    return replace(pace, multiplier=within(min(pace.multiplier, most)))
 
 
 def _best(outcome: Floats, result: TickResult) -> float:
