@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from ctrkit.api.labelled import LabelledRows, labelled_rows, seen_in_training
+from ctrkit.api.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
@@ -154,7 +154,7 @@ def calibrate(
     for index, task in enumerate(loaded.tasks):
         entire = settings.conversion == "entire_space"
         rows = task_rows(loaded, opened, logits, index, field=settings.field, entire_space=entire)
-        columns = {"labels": loaded.spec.labels[task], "weight": loaded.spec.weight}
+        columns = {"labels": loaded.spec.labels[task], "segments": settings.field, **columns_of(loaded)}
         try:
             with arguments_named(columns, opened.file):
                 tasks[task] = _calibrate_task(task, rows, fitted, judged, settings, first=index == 0)

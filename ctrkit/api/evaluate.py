@@ -20,6 +20,7 @@ from ctrkit.api.evaluation_rows import (
     held_out_rows,
     seen_by_other,
 )
+from ctrkit.api.labelled import columns_of
 from ctrkit.api.leakage import BOTH
 from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
@@ -196,7 +197,7 @@ def evaluate(
             warnings.warn(doubt, EvaluationWarning, stacklevel=2)
             notes.append(f"{doubt}.")
         if not done or 0 < positives < size:
-            columns = {"labels": labels.get(name), "weight": loaded.spec.weight}
+            columns = {"labels": labels.get(name), **columns_of(loaded)}
             with arguments_named(columns, rows.file):
                 tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
             notes += _undefined(tasks[name])

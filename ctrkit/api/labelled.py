@@ -116,3 +116,8 @@ def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -
     seen = model.artifact.data.get("seen")
     share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
     return share if share is not None and share > SEEN else None
+
+
+def columns_of(model: Model) -> dict[str, str | None]:
+    """The table's columns that metrics and calibrators know as `weight` and `groups`."""
+    return {"weight": model.spec.weight, "groups": model.spec.group}

@@ -31,7 +31,9 @@ class Gate(Config):
         if self.minimum is None and self.maximum is None:
             raise ValueError("a gate needs a minimum or a maximum")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"the minimum {self.minimum:g} is above the maximum {self.maximum:g}")
+            raise ValueError(
+                f"the minimum {digits(self.minimum)} is above the maximum {digits(self.maximum)}"
+            )
         return self
 
 

@@ -127,7 +127,7 @@ def business(
         fewer, more = total[part], total[whole]
         if fewer is not None and more is not None and fewer > more:
             raise DataError(
-                f"there are {fewer:g} {part} and only {more:g} {whole}",
+                f"there are {digits(fewer)} {part} and only {digits(more)} {whole}",
                 column=part,
                 mend=f"Give the {whole} of the same events",
             )

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.metrics.checks import digits
 from ctrkit.policies.laplace import LastLayerPosterior, evidence_precision
 
 _ROUNDS = 100
@@ -66,12 +67,12 @@ class Population:
     def __post_init__(self) -> None:
         if not 0.0 < self.click_rate < 1.0:
             raise ConfigError(
-                f"the population's click_rate is {self.click_rate:g}, and a rate between 0 and 1 is needed",
+                f"the population's click_rate is {digits(self.click_rate)}, and a rate between 0 and 1 is needed",
                 mend="Give clicks divided by impressions, for example 0.01",
             )
         for name in ("precision", "impressions"):
             if not (np.isfinite(value := getattr(self, name)) and value > 0):
-                raise ConfigError(f"{name} is {value:g} and must be above 0")
+                raise ConfigError(f"{name} is {digits(value)} and must be above 0")
 
     @classmethod
     def fit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ctrkit import metrics
-from ctrkit.errors import DataError
-from ctrkit.metrics.checks import dense_rank, group_codes
+from ctrkit.errors import DataError, arguments_named
+from ctrkit.metrics.checks import dense_rank, digits, group_codes
 from ctrkit.metrics.order import order_within
 
 OF_PROBABILITIES = [
@@ -152,3 +154,36 @@ def test_order_within_groups(spread: int, last_digits: bool) -> None:
     assert np.array_equal(found.group, group[expected])
     assert np.array_equal(np.diff(found.keys[group[expected] == group.min()]) > 0,
                           np.diff(values[expected][group[expected] == group.min()]) > 0)  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", OF_PROBABILITIES)
+def test_rounding_in_single_precision_is_no_fault(metric) -> None:  # type: ignore[no-untyped-def]
+    labels = [0, 1, 1, 0] * 5
+    exact, rounded = np.tile([0.25, 1.0, 0.5, 0.0], 5), np.tile([0.25, 1 + 1.2e-7, 0.5, -1e-8], 5)
+    assert str(metric(labels, rounded)) == str(metric(labels, exact))
+    for far, said in ((1.00001, "1.00001"), (1 + 1e-5, "1.00001"), (-2e-6, "-2e-06")):
+        with pytest.raises(
+            DataError, match=f"argument `probabilities`, row 1 .*the value is {said} and must"
+        ):
+            metric(labels, [0.25, far, 0.5, 0.0] * 5)
+
+
+def test_numbers_are_told_with_all_their_digits() -> None:
+    assert [digits(x) for x in (1.0000001, 1.0, 0.1, 1e-300)] == ["1.0000001", "1", "0.1", "1e-300"]
+    with pytest.raises(DataError, match="a label is 0 or 1, and this is 1.0000001"):
+        metrics.auc([0, 1.0000001], [0.1, 0.2])
+
+
+def test_an_error_names_the_column_of_the_table_where_there_is_one() -> None:
+    with pytest.raises(DataError, match="argument `labels`: AUC needs rows of both classes"):
+        metrics.auc([1, 1], [0.1, 0.2])
+    with (
+        pytest.raises(DataError, match=r"^log.csv, column 'clicked': AUC needs rows of both classes") as told,
+        arguments_named({"labels": "clicked"}, "log.csv"),
+    ):
+        metrics.auc([1, 1], [0.1, 0.2])
+    assert (told.value.column, told.value.argument, told.value.row) == ("clicked", None, None)
+    with pytest.raises(DataError, match="argument `scores`"), arguments_named({"labels": "clicked"}):
+        metrics.auc([1, 0], [0.1, np.nan])
+    copied = pickle.loads(pickle.dumps(told.value.__cause__))
+    assert str(copied) == str(told.value.__cause__)
