@@ -130,7 +130,8 @@ def by_field(
     labels, Σ w² p (1 - p), were the probabilities right: a test and an exact interval (Garwood 1936) that
     hold for three expected clicks as for a million, for any weights, and from either side (where p is above
     a half, what is counted is the negatives). With `groups` the variance grows by the value's design effect
-    (Kish 1965), the clustered variance of its residuals over the independent one, at least 1.
+    (Kish 1965), the clustered variance of its residuals over the independent one, at least 1. A value with
+    the rows of a single group has an interval without end, and is never beyond noise.
 
     Args:
         labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value, numbers or text, [N].
@@ -168,10 +169,15 @@ def by_field(
     rows, positives = np.bincount(code, minlength=number), np.bincount(code, y, minlength=number)
     mass, predicted, observed = (_totals(code, x, number) for x in (w, w * p, w * y))
     variance = _totals(code, w**2 * p * (1 - p), number)
+    lone = np.zeros(number, bool)
     if groups is not None:
-        variance *= _design_effect(y, p, w, code, predicted, observed, cluster, clusters)
+        effect, held = _design_effect(y, p, w, code, predicted, observed, cluster, clusters)
+        variance *= effect
+        lone = held < 2
     unit = _totals(code, w**2, number) / mass  # where p is 0 or 1 and nothing can vary
     p_value, low, high = _scaled_poisson(mass, predicted, observed, variance, unit, confidence)
+    # What all rows of one group have in common, that one group does not tell: any rate is possible.
+    p_value, low, high = np.where(lone, 1.0, p_value), np.where(lone, 0.0, low), np.where(lone, mass, high)
     adjusted = benjamini_hochberg(p_value)
     return tuple(
         FieldCalibration(
@@ -259,8 +265,9 @@ def _design_effect(
     observed: Floats,
     cluster: Indices,
     clusters: int,
-) -> Floats:
-    """By how much rows of one group make the positives of a value vary more than independent ones, [values].
+) -> tuple[Floats, Indices]:
+    """By how much rows of one group make the positives of a value vary more than independent ones, and how many
+    groups each value has, both [values].
 
     The residuals are taken around the value's own level, so that being miscalibrated is not mistaken for
     rows of a group being alike.
@@ -278,7 +285,7 @@ def _design_effect(
     effect = np.ones(number)
     known = (held > 1) & (independent > 0)
     effect[known] = clustered[known] / independent[known] * held[known] / (held[known] - 1)
-    return np.maximum(effect, 1.0)
+    return np.maximum(effect, 1.0), held
 
 
 def _scaled_poisson(

@@ -67,7 +67,7 @@ class Population:
     def __post_init__(self) -> None:
         if not 0.0 < self.click_rate < 1.0:
             raise ConfigError(
-                f"the population's click_rate is {digits(self.click_rate)}, and a rate between 0 and 1 is needed",
+                f"the population's click_rate is {digits(self.click_rate)}, and lies between 0 and 1",
                 mend="Give clicks divided by impressions, for example 0.01",
             )
         for name in ("precision", "impressions"):

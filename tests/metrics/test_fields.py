@@ -236,3 +236,13 @@ def test_bad_input_is_named() -> None:
         by_field(labels, probabilities, ["a", "b", "b"], false_discovery_rate=5)
     with pytest.raises(DataError, match=r"argument `groups`, row 0 .*missing"):
         by_field(labels, probabilities, ["a", "b", "b"], groups=[np.nan, 1, 2])
+
+
+def test_a_value_of_one_user_tells_nothing_beyond_noise() -> None:
+    site = np.repeat(["a", "b"], 1000)
+    users = np.where(site == "a", 0, np.arange(2000))
+    labels = np.tile([1.0, 0.0], 1000)
+    alone, many = by_field(labels, np.full(2000, 0.1), site, groups=users)
+    assert (alone.value, alone.p_value, alone.beyond_noise) == ("a", 1.0, False)
+    assert (alone.pcoc.value, alone.pcoc.low, alone.pcoc.high) == pytest.approx((0.2, 0.1, np.inf))
+    assert many.beyond_noise
