@@ -266,8 +266,8 @@ def _design_effect(
     cluster: Indices,
     clusters: int,
 ) -> tuple[Floats, Indices]:
-    """By how much rows of one group make the positives of a value vary more than independent ones, and how many
-    groups each value has, both [values].
+    """By how much rows of one group make the positives of a value vary more than independent ones, and how
+    many groups each value has, both [values].
 
     The residuals are taken around the value's own level, so that being miscalibrated is not mistaken for
     rows of a group being alike.
