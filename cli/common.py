@@ -65,6 +65,11 @@ def tell(text: object) -> None:
     typer.echo(visible(str(text), lines=True), err=True)
 
 
+def answer(text: str) -> None:
+    """Give the one JSON object, on stdout; JSON writes what is hidden as `\\u001b`."""
+    typer.echo(text)
+
+
 def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
     """`--set` strings, followed by the flags that were given, as JSON, which is YAML too."""
     chosen = {key: json_text.dumps(value) for key, value in flags.items() if value is not None}
@@ -102,7 +107,7 @@ def execute(
         with _progress(output) as progress:
             result = work(progress)
         if output.json:
-            typer.echo(result.to_json())
+            answer(result.to_json())
         if not output.quiet:
             _print(output.console(stderr=output.json), result, where)
 
@@ -173,5 +178,5 @@ def _errors(output: Output) -> Iterator[None]:
             tell(f"error: {text}")
             if output.json:
                 parts = error.parts() if isinstance(error, InputError) else {}
-                typer.echo(json_text.dumps({"error": text, **parts}))
+                answer(json_text.dumps({"error": text, **parts}))
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
+
+from ctrkit.cli import common
 
 _JSON = "ctrkit.json"
 
@@ -28,7 +29,7 @@ class Commands(TyperGroup):
                 error, "format_message", None
             )  # errors of the command line have it, whoever's they are
             if told is not None and ctx.meta[_JSON]:
-                typer.echo(json.dumps({"error": told()}))
+                common.answer(json.dumps({"error": told()}))
             raise
 
 
