@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ctrkit.cli import app
-from ctrkit.ope.interval_methods import INTERVALS
+from ctrkit.ope import evaluate, read_bandit_log
+from ctrkit.policies import UniformPolicy
 
 RATES = np.array([0.1, 0.2, 0.3])
 
@@ -50,7 +51,7 @@ def told(folder: Path, table: pl.DataFrame, *options: str) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("interval", ["bootstrap", "betting"])
 def test_policies_on_a_thinned_log(interval: str, tmp_path: Path) -> None:
     options = ("--interval", interval, "--set", "reward_model=logistic")
     found = told(tmp_path, thinned(), "--policy", "uniform", "--policy", "action:2", *options)
@@ -61,7 +62,7 @@ def test_policies_on_a_thinned_log(interval: str, tmp_path: Path) -> None:
             assert one["value"] == pytest.approx(truth, rel=0.2)
     assert {one["name"] for one in found["ranking"]["policies"]} == {"uniform", "action:2", "logging"}
     others = next((note for note in found["notes"] if note.startswith("There is no")), "")
-    assert ("dm" in others) is (interval not in ("normal", "bootstrap"))
+    assert ("dm" in others) is (interval == "betting")
 
 
 def test_what_no_policy_can_have_is_an_error(tmp_path: Path) -> None:
@@ -79,24 +80,22 @@ def test_what_no_policy_can_have_is_an_error(tmp_path: Path) -> None:
     assert "logging_probabilities" in found.stderr
 
 
-def test_what_some_policy_cannot_have_is_told(tmp_path: Path) -> None:
-    named = ("--policy", "uniform", "--policy", "column:pi", "--estimator", "ips", "--estimator", "dr")
-    found = told(tmp_path, thinned(), *named, "--set", "reward_model=logistic")
-    estimators = [[one["estimator"] for one in policy["estimates"]] for policy in found["policies"]]
+def test_what_some_policy_cannot_have_is_told() -> None:
+    log = read_bandit_log(thinned())
+    found = evaluate(log, [UniformPolicy(), "pi"], ["ips", "dr"], reward_model="logistic")
+    estimators = [[one.estimator for one in policy.estimates] for policy in found.policies]
     assert estimators == [["ips", "dr"], ["ips"]]
-    assert any(note.startswith("For pi there is no estimate by dr") for note in found["notes"])
+    assert any(note.startswith("For pi there is no estimate by dr") for note in found.notes)
     # By default a column has what it can have, and nothing is missing that was asked for.
-    plain = told(tmp_path, thinned(), "--target-column", "pi")
-    assert [one["estimator"] for one in plain["policies"][0]["estimates"]] == ["ips", "snips"]
-    assert not any("no estimate" in note for note in plain["notes"])
+    plain = evaluate(log, ["pi"])
+    assert [one.estimator for one in plain.policies[0].estimates] == ["ips", "snips"]
+    assert not any("no estimate" in note for note in plain.notes)
 
 
 def test_settings_of_which_nothing_is_made_are_told(tmp_path: Path) -> None:
     options = ("--set", "folds=4", "--set", "context_columns=[x]")
     found = told(tmp_path, thinned(), "--target-column", "pi", *options)
     assert "Not used: context_columns, folds." in " ".join(found["notes"])
-    used = told(tmp_path, thinned(), "--policy", "uniform", *options, "--set", "reward_model=logistic")
-    assert not any("Not used" in note for note in used["notes"])
     # Missing propensities are estimated by the context.
     lacking = thinned().drop("propensity")
     found = told(tmp_path, lacking, "--target-column", "pi", "--set", "context_columns=[x]")

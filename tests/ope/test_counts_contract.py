@@ -465,6 +465,21 @@ def test_bids(bandwidth: float | None) -> None:
     same(*found, rtol=1e-8)
 
 
+def test_models_of_bids() -> None:
+    """Of a log whose rows without a reward were thinned to a tenth the model predicts the rewards of all."""
+    rng = np.random.default_rng(9)
+    bid = rng.uniform(0, 4, size=20_000)
+    reward = (rng.random(len(bid)) < 0.02 + 0.01 * bid).astype(float)
+    kept = (reward == 1) | (rng.random(len(bid)) < 0.1)
+    log = pl.DataFrame(
+        {"bid": bid, "density": 0.25, "target_bid": 2.0, "reward": reward, "p_drop": 0.9 * (1 - reward)}
+    ).filter(pl.Series(kept))
+    found = evaluate_bids(read_bid_log(log), bandwidth=1.0, bid_range=(0.0, 4.0))
+    for one in found.estimates:
+        assert one.interval.low <= 0.04 <= one.interval.high
+        assert one.value == pytest.approx(0.04, rel=0.15)
+
+
 def thinned(seed: int, rows: int) -> pl.DataFrame:
     """A log at the click rates of ads, of whose rows without a click one in ten was kept."""
     whole = table(rows, seed, 0.15).with_columns(user_id=None)

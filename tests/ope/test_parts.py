@@ -127,6 +127,9 @@ def test_only_needed_columns_are_read(tmp_path: Path, small: None) -> None:
     (part, *_) = log_parts(write(tmp_path, renamed))
     batch = next(iter(part.batches(("timestamp",))))
     assert set(batch.table.columns) == {"timestamp", "user_id", "action", "propensity", "reward"}
+    # What rows stand for is read whatever is needed of them.
+    (part, *_) = log_parts(write(tmp_path, renamed.with_columns(pdrop=pl.lit(0.75))))
+    assert (next(iter(part.batches(("timestamp",)))).counts == 4).all()
 
 
 def test_errors_name_file_and_row(tmp_path: Path, small: None) -> None:
