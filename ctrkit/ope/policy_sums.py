@@ -144,8 +144,9 @@ def _missed(estimate: Estimate) -> Iterator[str]:
     ):
         if interval.missed:
             yield (
-                f"{estimate.estimator}: the {of}, {value:.4g}, lies outside of what its interval "
-                f"({interval.method}) allows, which was widened to it: trust neither."
+                f"{estimate.estimator}: the {of}, {value:.4g}, lies outside of its interval "
+                f"({interval.method}), which was widened to it. What the interval takes for granted, weights "
+                "of mean 1 and rewards within their range, is not so in these rows: trust neither alone."
             )
 
 
