@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.data.ids import as_lists
 from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.schema import FeatureSpec
 
@@ -37,12 +38,6 @@ def profiled_columns(spec: FeatureSpec, table: pl.DataFrame) -> pl.DataFrame:
     names = (*spec.features, *spec.labels.values())
     chosen = table.select(name for name in dict.fromkeys(names) if name in table.columns)
     labels = [name for name in dict.fromkeys(spec.labels.values()) if name in chosen.columns]
-    columns = [pl.col(name).cast(pl.Int8) for name in labels]
-    for sequence in spec.sequences:
-        kind = chosen.schema.get(sequence.name)
-        if kind == pl.String:
-            events = pl.col(sequence.name).str.split(sequence.separator)
-            columns.append(events.list.eval(pl.element().filter(pl.element() != "")))
-        elif kind == pl.Null:
-            columns.append(pl.col(sequence.name).cast(pl.List(pl.String)))
+    columns = [chosen[name].cast(pl.Int8) for name in labels]
+    columns += [as_lists(chosen[s.name], s, None) for s in spec.sequences if s.name in chosen.columns]
     return chosen.with_columns(columns)

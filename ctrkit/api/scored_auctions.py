@@ -15,7 +15,7 @@ from ctrkit.api.model import Model, load
 from ctrkit.api.sample_logs import bundled
 from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
 from ctrkit.bidding.auctions import user_codes
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, TableName
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import Floats, candidate_mask
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
@@ -96,17 +96,20 @@ def scored_auctions(
     places = int(table["candidates"].list.len().max() or 0) if "candidates" in table.columns else 1  # type: ignore[arg-type]
     for start in range(0, table.height, _CHUNK):
         rows = table[start : start + _CHUNK]
+        own = file.after(start) if isinstance(file, TableName) else None
         try:
             if model is None:
                 scored = auctions_from_log(rows, value_of_click=value_per_click)
             elif "candidates" in table.columns:
-                scored = _of_candidates(rows, model, value_per_click, file, places)
+                scored = _of_candidates(rows, model, value_per_click, own, places)
             else:
                 scored = _of_single_ads(rows, model, value_per_click)
         except DataError as error:
+            if error.file is not None:
+                raise
             row = None if error.row is None else error.row + start
             raise DataError(
-                error.problem, file=error.file or file, column=error.column, row=row, mend=error.mend
+                error.problem, file=file, column=error.column, row=row, mend=error.mend
             ) from error
         within = slice(start, start + _CHUNK)
         yield replace(

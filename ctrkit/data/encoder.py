@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,14 +23,13 @@ from ctrkit.data.ids import (
     frequent,
     lookup,
 )
-from ctrkit.data.scales import Scale
+from ctrkit.data.scales import Scale, transformed
+from ctrkit.data.unlike import unlike, usual_unknown
 from ctrkit.errors import DataError, nearest
-from ctrkit.schema import CANDIDATE_PREFIX, Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
+from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
 from ctrkit.tables.cells import values_of
 
 Rows: TypeAlias = NDArray[np.int64] | slice
-# Rows that are looked at to tell whether a table is unlike the training rows.
-_LOOK_AT = 100_000
 
 # Weights are kept in single precision, in which sums of larger ones overflow.
 LARGEST_WEIGHT = 1e30
@@ -85,6 +84,9 @@ class Encoder:
         scales: numeric feature -> its scale on the training rows.
         usual_unknown: categorical field or sequence -> the share of unknown ids in rows like the training's.
         notes: sentences on what was learnt.
+
+    Attributes:
+        known: embedding table -> its values as `as_text` writes them, each once, and their ids.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Encoder:
         self.scales = dict(scales)
         self.usual_unknown = dict(usual_unknown or {})
         self.notes = tuple(notes)
-        self._known = {name: lookup(values) for name, values in self.vocabularies.items()}
+        self.known = {name: lookup(values) for name, values in self.vocabularies.items()}
 
     @classmethod
     def fit(
@@ -149,78 +151,15 @@ class Encoder:
                 check_known(UnknownIds.of(events, pl.Series(known, dtype=pl.String)), sequence, known, file)
         scales: dict[str, Scale] = {}
         for number in spec.numeric:
-            values = _transformed(table[number.name], number, file)
+            values = transformed(table[number.name], number, file)
             scales[number.name] = Scale.fit(values[mine], number.name, file, mine)
         learnt = cls(spec, vocabularies, scales)
-        return learnt._with_usual(table, mine, file)
-
-    def _with_usual(self, table: pl.DataFrame, mine: NDArray[np.int64], file: str | None) -> Encoder:
-        """With the shares of unknown ids, in the training rows or, if larger, in the other rows."""
-        others = np.setdiff1d(np.arange(table.height), mine)
-        usual = {name: ids.share for name, ids in self._unknown(_some(table[mine])).items()}
-        held_out = self._unknown(_some(table[others]))
-        notes = self._unknown_notes(held_out, usual)
-        for name, ids in held_out.items():
-            usual[name] = max(usual[name], ids.share)
-        told = tuple(f"Rows that were not learnt from: {note}" for note in notes)
-        return Encoder(self.spec, self.vocabularies, self.scales, usual, told)
+        usual, notes = usual_unknown(learnt, table, mine)
+        return cls(spec, vocabularies, scales, usual, notes)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
-        """Sentences on how rows differ from all that was learnt from, or none.
-
-        Told are columns with far more unknown ids than usual, and numbers so far outside the training rows'
-        that they are read as others. Of a log its candidates are looked at, in place of the features that it
-        lists a candidate. Columns that are not there are passed over: whoever needs them says so.
-        """
-        rows = _some(table)
-        return (*self._unknown_notes(self._unknown(rows), self.usual_unknown), *self._far(rows))
-
-    def _unknown_notes(self, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
-        table_of = {s.name: s.shares or s.name for s in self.spec.sequences}
-        for name, ids in found.items():
-            known = self.vocabularies[table_of.get(name, name)]
-            if ids.far_above(usual.get(name, 0.0)):
-                yield ids.note(name, known, usual.get(name))
-
-    def _unknown(self, table: pl.DataFrame) -> dict[str, UnknownIds]:
-        """The unknown ids of the fields and sequences that are there."""
-        found = {}
-        for feature in self.spec.categorical:
-            if (values := self._column(table, feature.name)) is not None:
-                found[feature.name] = UnknownIds.of(as_text(values, None), self._known[feature.name][0])
-        for sequence in self.spec.sequences:
-            if sequence.name in table.columns:
-                events = values_of(as_lists(table[sequence.name], sequence, None))
-                known = self._known[sequence.shares or sequence.name][0]
-                found[sequence.name] = UnknownIds.of(as_text(events, None), known)
-        return found
-
-    def _far(self, table: pl.DataFrame) -> Iterator[str]:
-        """Sentences on numbers that are read as others."""
-        for feature in self.spec.numeric:
-            values = self._column(table, feature.name)
-            if values is None or not values.len():
-                continue
-            scale, numbers = self.scales[feature.name], _transformed(values, feature, None)
-            far = scale.beyond(numbers)
-            if far.any():
-                raw = values[int(np.argmax(far))]
-                what = "far outside the training rows' range, and are read as its far end"
-                if scale.bound == 0:
-                    what = (
-                        "other than in all training rows, which say nothing of them: they are read as those"
-                    )
-                yield f"Column '{feature.name}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
-
-    def _column(self, table: pl.DataFrame, name: str) -> pl.Series | None:
-        """The values of a feature, those of all candidates where a log lists them; None where it has none."""
-        chosen = self.spec.candidate
-        listed = "candidates" if chosen is not None and name == chosen.id else f"{CANDIDATE_PREFIX}{name}"
-        for column in (listed, name):
-            if column in table.columns:
-                values = table[column]
-                return values_of(values) if isinstance(values.dtype, pl.List) else values
-        return None
+        """Sentences on how rows differ from all that was learnt from; see `ctrkit.data.unlike`."""
+        return unlike(self, table)
 
     def feature_map(self) -> FeatureMap:
         """What a model must know of the encoded rows."""
@@ -323,7 +262,7 @@ class Encoder:
 
     def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
         """Ids of flat values; what is missing or was not learnt is unknown."""
-        known, ids = self._known[table]
+        known, ids = self.known[table]
         if not known.len():
             return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
         text = as_text(values, file)
@@ -334,7 +273,7 @@ class Encoder:
         self, feature: NumericFeature, values: pl.Series, file: str | None
     ) -> NDArray[np.float32]:
         """A numeric feature, transformed, with mean 0 and deviation 1 on the training rows."""
-        return self.scales[feature.name].standardised(_transformed(values, feature, file))
+        return self.scales[feature.name].standardised(transformed(values, feature, file))
 
     def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
         """All sequences, aligned event by event."""
@@ -395,18 +334,6 @@ def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None 
             raise DataError(
                 "the column is missing", file=file, column=name, mend=nearest(name, table.columns)
             )
-
-
-def _some(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows from all over a table, where it has more than are looked at."""
-    return table.gather_every(-(-table.height // _LOOK_AT)) if table.height > _LOOK_AT else table
-
-
-def _transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> NDArray[np.float64]:
-    low = 0.0 if feature.transform == "log1p" else None
-    column = Column(feature.name, "number", "a numeric feature", low=low)
-    numbers = check_column(values, column, file).to_numpy()
-    return np.log1p(numbers) if feature.transform == "log1p" else numbers
 
 
 def _groups(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.int64] | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.errors import DataError
+from ctrkit.schema import Column, NumericFeature, check_column
 
 # A number farther from the mean than training's farthest by this factor is read as if it lay there; so much
 # room is there even where training was narrow. Farther out a network says nothing but 0 or 1, or overflows.
@@ -76,3 +78,15 @@ class Scale:
     def _deviations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(over="ignore"):
             return np.asarray((values - self.mean) / self.deviation)
+
+
+def transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> NDArray[np.float64]:
+    """The numbers of a feature, checked and transformed, [n].
+
+    Raises:
+        DataError: for a value that is missing, not finite, or below 0 where a logarithm is taken.
+    """
+    low = 0.0 if feature.transform == "log1p" else None
+    column = Column(feature.name, "number", "a numeric feature", low=low)
+    numbers = check_column(values, column, file).to_numpy()
+    return np.log1p(numbers) if feature.transform == "log1p" else numbers

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from ctrkit.errors import DataError
 from ctrkit.metrics.checks import Floats, independent_units
+from ctrkit.tables.cells import as_ids, truths_as_numbers
 
 Kind: TypeAlias = Literal["numeric", "categorical", "length"]
 OTHER, MISSING = "other", "missing"
@@ -115,8 +116,11 @@ def profile(
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Values as text, so that 7 and "7" are the same, and so are 1 and true."""
-    return (column.cast(pl.Int8) if column.dtype == pl.Boolean else column).cast(pl.String)
+    """Values as text, as an encoder has ids: 7, "7" and 7.0 are the same, and so are 1 and true."""
+    try:
+        return truths_as_numbers(as_ids(column))
+    except DataError:
+        return column.cast(pl.String)  # numbers that are no ids
 
 
 def _counted(
@@ -136,7 +140,7 @@ def _mass_of_values(column: pl.Series, weight: Floats) -> pl.DataFrame:
 
 
 def _by_value(column: pl.Series, values: Sequence[str], weight: Floats) -> Floats:
-    missing = float(weight[column.is_null().to_numpy()].sum())
+    missing = float(weight[as_text(column).is_null().to_numpy()].sum())
     named = dict(_mass_of_values(column, weight).iter_rows())
     own = [float(named.get(value, 0.0)) for value in values]
     return np.array([*own, sum(named.values()) - sum(own), missing])

@@ -170,6 +170,10 @@ def test_unknown_ids_are_told_where_there_are_far_more_than_usual() -> None:
     seen = pl.DataFrame({"ad": [*range(100), *range(50, 150)]})
     encoder = Encoder.fit(spec, seen, rows=np.arange(100))
     assert encoder.usual_unknown == {"ad": 0.5}  # of the rows that were not learnt from
+    assert encoder.notes == ()
+    other_text = pl.DataFrame({"ad": [*map(str, range(50)), *(f"ad_{k}" for k in range(50))]})
+    (note,) = Encoder.fit(spec, other_text, rows=np.arange(50)).notes
+    assert note.startswith("Rows that were not learnt from: Column 'ad': 100% of the ids are unknown")
     assert encoder.unlike(pl.DataFrame({"ad": range(40, 140)})) == ()
     (note,) = encoder.unlike(pl.DataFrame({"ad": range(90, 190)}))
     assert "Column 'ad': 90% of the ids are unknown to the model (in training 50%), such as '100'" in note

@@ -1,0 +1,106 @@
+"""Rows unlike those that an encoder learnt from: unknown ids, and numbers far outside their range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.data.ids import UnknownIds, as_lists, as_text
+from ctrkit.data.scales import transformed
+from ctrkit.errors import DataError
+from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
+from ctrkit.tables.cells import values_of
+
+if TYPE_CHECKING:
+    from ctrkit.data.encoder import Encoder
+
+# Rows of a table that are looked at.
+_LOOK_AT = 100_000
+
+
+def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
+    """Sentences on how rows differ from all that an encoder learnt from, or none.
+
+    Told are columns with far more unknown ids than usual, and numbers so far outside the training rows' that
+    they are read as others. Of a log its candidates are looked at, in place of the features that it lists a
+    candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
+    """
+    rows = _some(table)
+    return (*_notes(encoder, _unknown(encoder, rows), encoder.usual_unknown), *_far(encoder, rows))
+
+
+def usual_unknown(
+    encoder: Encoder, table: pl.DataFrame, training: NDArray[np.int64]
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """By column, the share of unknown ids in the training rows or, if larger, in the others; and sentences on
+    columns of which the others know far less.
+
+    Args:
+        training: the rows that were learnt from.
+    """
+    others = np.setdiff1d(np.arange(table.height), training)
+    usual = {name: ids.share for name, ids in _unknown(encoder, _some(table[training])).items()}
+    held_out = _unknown(encoder, _some(table[others]))
+    notes = tuple(f"Rows that were not learnt from: {note}" for note in _notes(encoder, held_out, usual))
+    return {name: max(share, held_out[name].share) for name, share in usual.items()}, notes
+
+
+def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
+    table_of = {s.name: s.shares or s.name for s in encoder.spec.sequences}
+    for name, ids in found.items():
+        if ids.far_above(usual.get(name, 0.0)):
+            yield ids.note(name, encoder.vocabularies[table_of.get(name, name)], usual.get(name))
+
+
+def _unknown(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
+    """The unknown ids of the fields and sequences that are there."""
+    ids = {f.name: (f.name, _column(encoder.spec, table, f.name)) for f in encoder.spec.categorical}
+    for sequence in encoder.spec.sequences:
+        if sequence.name in table.columns:
+            lists = as_lists(table[sequence.name], sequence, None)
+            ids[sequence.name] = (sequence.shares or sequence.name, values_of(lists))
+    found = {}
+    for name, (own, values) in ids.items():
+        if values is not None:
+            found[name] = UnknownIds.of(as_text(values, None), encoder.known[own][0])
+    return found
+
+
+def _far(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:
+    """Sentences on numbers that are read as others."""
+    for feature in encoder.spec.numeric:
+        values = _column(encoder.spec, table, feature.name)
+        if values is None or not values.len():
+            continue
+        try:
+            numbers = transformed(values, feature, None)
+        except DataError:
+            continue
+        scale = encoder.scales[feature.name]
+        far = scale.beyond(numbers)
+        if far.any():
+            raw = values[int(np.argmax(far))]
+            what = "far outside the training rows' range, and are read as its far end"
+            if scale.bound == 0:
+                what = "other than in all training rows, which say nothing of them: they are read as those"
+            yield f"Column '{feature.name}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
+
+
+def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | None:
+    """The values of a feature, those of all candidates where a log lists them; None where it has none."""
+    chosen = spec.candidate
+    listed = "candidates" if chosen is not None and name == chosen.id else f"{CANDIDATE_PREFIX}{name}"
+    for column in (listed, name):
+        if column in table.columns:
+            values = table[column]
+            return values_of(values) if isinstance(values.dtype, pl.List) else values
+    return None
+
+
+def _some(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows from all over a table, where it has more than are looked at."""
+    return table.gather_every(-(-table.height // _LOOK_AT)) if table.height > _LOOK_AT else table
