@@ -132,7 +132,7 @@ class Auctions:
             if values.shape[: len(shape)] != shape or values.ndim != len(shape) + (name in _DEEPER):
                 needed = f"{shape}" + (" and one axis more" if name in _DEEPER else "")
                 raise DataError(f"the shape is {values.shape}, and {needed} is needed", column=name)
-            high = 1.0 if name in _PROBABILITIES else np.inf
+            high = 1.0 if name in _PROBABILITIES else _LARGEST if name in _MONEY else np.inf
             low = -np.inf if name in _ANY_SIGN else 0.0
             _check_range(values, name, low, high, first_row)
         if self.user is not None:
@@ -142,6 +142,9 @@ class Auctions:
 
 
 _FIELDS = tuple(field.name for field in fields(Auctions))
+_MONEY = ("market_price", "value_of_click", "earned", "true_value", "slot_price")
+# Of larger amounts sums, squares and ratios would be infinite.
+_LARGEST = 1e150
 _PROBABILITIES = ("click_probability", "true_click_probability", "click", "conversion")
 _ONE_AN_AUCTION = ("market_price", "timestamp", "user", "slot_price")
 _DEEPER = ("hidden", "slot_price")
@@ -315,8 +318,11 @@ def _check_range(values: NDArray[Any], name: str, low: float, high: float, first
         good = np.isfinite(values) & (values >= low) & (values <= high)
         row, *rest = (int(index) for index in np.argwhere(~good)[0])
         wanted = f"in [{low:g}, {high:g}]" if high == 1 else "finite and at least 0" if low == 0 else "finite"
+        found = float(values[(row, *rest)])
+        if np.isfinite(found) and found > high > 1:
+            wanted = f"at most {high:g}"
         raise DataError(
-            f"{values[(row, *rest)]:g} is not {wanted}",
+            f"{found:g} is not {wanted}",
             column=name,
             row=row + first_row,
             mend="Fill in or drop such rows",

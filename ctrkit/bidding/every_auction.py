@@ -208,19 +208,24 @@ def _replay(
     """
     remaining, left, ticks, spent = state[0], state[1], state[3], state[4]
     rate = 1.0 / state[2] if state[2] > 0.0 else 0.0
-    wins, bought, counted = state[6], state[7], 0.0
+    wins, bought = state[6], state[7]
     log_rate, log_sum = np.log(rate) if rate > 0.0 else 0.0, 0.0
+    first = state[5]
+    if first == 0.0 and rate > 0.0 and remaining > 0.0 and step > 0.0:
+        for i in range(value.shape[0]):
+            if value[i] > 0.0 and (left_at is None or left_at[i] < np.inf):
+                first = state[2]
+                break
     cap = min(max_bid, budget - spent)
     keep = bid.shape[0] > 0
     for i in range(value.shape[0]):
         v = value[i]
         if left_at is not None:
             left = left_at[i]
-        if v > 0.0 and state[5] == 0.0 and remaining > 0.0 and left < np.inf:
-            if rate == 0.0:
-                rate = min(max(remaining / max(left, 1.0) / v, LEAST), MOST)
-                log_rate = np.log(rate)
-            state[5] = 1.0 / rate
+        if rate == 0.0 and v > 0.0 and remaining > 0.0 and left < np.inf:
+            rate = min(max(remaining / max(left, 1.0) / v, LEAST), MOST)
+            log_rate = np.log(rate)
+            first = 1.0 / rate
         idle = left_at is not None and left == np.inf
         own = 0.0 if idle else min(v * rate, cap)
         if integer_bids:
@@ -239,7 +244,7 @@ def _replay(
         if keep:
             bid[i], won[i], paid[i] = own, wins_it, cost
             multiplier[i] = 1.0 / rate if rate > 0.0 and not idle else np.nan
-        if v > 0.0 and rate > 0.0 and remaining > 0.0 and not idle and step > 0.0:
+        if v > 0.0 and rate > 0.0 and remaining > 0.0 and not idle:
             ticks += 1.0
             x = step / np.sqrt(ticks)
             if cost > 0.0:
@@ -254,19 +259,21 @@ def _replay(
                 x = max(min(x, 1.0), -1.0)
                 e = np.exp(x)
             moved = rate * e
-            log_rate += x
             # Above this, the bid is above all that is left.
             if moved * v > remaining and remaining > 0.0:
                 moved = min(moved, max(rate, remaining / v), MOST)
-                log_rate = np.log(moved)
+                x = np.log(moved / rate)
             rate = moved
             if second_half:
+                log_rate += x
                 log_sum += log_rate
-                counted += 1.0
         left -= 1.0
-    state[0], state[2], state[3] = remaining, 1.0 / rate if rate > 0.0 else 0.0, ticks
+    state[0], state[2] = remaining, 1.0 / rate if rate > 0.0 else 0.0
+    if step > 0.0:  # else nothing was offered
+        if second_half:
+            state[8], state[9] = state[8] - log_sum, state[9] + ticks - state[3]
+        state[3], state[5] = ticks, first
     state[4], state[6], state[7] = spent, wins, bought
-    state[8], state[9] = state[8] - log_sum, state[9] + counted
 
 
 # One for each of what is asked: plans that have a clock.

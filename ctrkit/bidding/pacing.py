@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ SHORT_TICK = 20
 KNOWN = 50.0
 # Multipliers stay between these, and bids at or below this, so that neither is ever 0, infinite or no number.
 LEAST, MOST = 2.0**-1000, 2.0**1000
+_PLAIN = 2.0**-400
 
 
 def within(multiplier: float) -> float:
@@ -29,6 +30,8 @@ def within(multiplier: float) -> float:
 
 def bids_of(value: Floats, multiplier: float) -> Floats:
     """value / multiplier [n], finite."""
+    if multiplier > _PLAIN:  # of values up to 1e150, which is all that auctions may have
+        return value / multiplier
     with np.errstate(over="ignore"):
         return np.minimum(value / multiplier, MOST)
 
@@ -162,26 +165,27 @@ class DualPacer:
         n = len(value)
         given = self._given(pace, n, time)
         multiplier, planned = self._multiplier(pace, value, given), self._planned(pace, n, given)
-        after = replace(pace, remaining=pace.remaining - spend, auctions_left=pace.auctions_left - n)
+        changes: dict[str, Any] = {
+            "remaining": pace.remaining - spend,
+            "auctions_left": pace.auctions_left - n,
+        }
         if self.plan is not None and self.plan.goes_by(time):
-            after = replace(after, seen=self.plan.by_clock(time, pace.seen)[2])
+            changes["seen"] = self.plan.by_clock(time, pace.seen)[2]
         worth = value > 0 if given is None else (value > 0) & (given > 0)
         count = int(np.count_nonzero(worth))
         if multiplier is None or planned <= 0 or not count:
-            return after
-        after = replace(after, ticks=pace.ticks + 1, first=pace.first or multiplier)
-        moved = self._moved(multiplier, after, count, self._over(pace, n, spend, planned))
+            return replace(pace, **changes)
+        moved = self._moved(multiplier, pace, count, self._over(pace, n, spend, planned))
         # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
-        if moved < multiplier and after.remaining > 0:
+        if moved < multiplier and changes["remaining"] > 0:
             least = float(np.min(value, where=worth, initial=np.inf))
-            moved = max(moved, min(multiplier, least / after.remaining))
+            moved = max(moved, min(multiplier, least / changes["remaining"]))
         moved = within(moved)
+        changes |= {"multiplier": moved, "ticks": pace.ticks + 1, "first": pace.first or multiplier}
         if not pace.second_half:
-            return replace(after, multiplier=moved)
-        return replace(
-            after, multiplier=moved,
-            log_sum=pace.log_sum + count * log(moved), counted=pace.counted + count,
-        )  # fmt: skip
+            return replace(pace, **changes)
+        log_sum, counted = pace.log_sum + count * log(moved), pace.counted + count
+        return replace(pace, **changes, log_sum=log_sum, counted=counted)
 
     def offered(self, pace: Pace, n: int, time: Floats | None = None) -> NDArray[np.bool_]:
         """Which of the next n auctions the plan gives something, [n]."""
@@ -196,9 +200,9 @@ class DualPacer:
         """The spend of n auctions over what is planned for them."""
         return spend / planned
 
-    def _moved(self, multiplier: float, after: Pace, n: int, over: float) -> float:
+    def _moved(self, multiplier: float, pace: Pace, n: int, over: float) -> float:
         """μ after a tick of n auctions whose spend was so many times the planned one."""
-        k = after.ticks + after.prior * max(1.0, SHORT_TICK / n)
+        k = pace.ticks + 1 + pace.prior * max(1.0, SHORT_TICK / n)
         exponent = self.first_step(n) / sqrt(k) * (over - 1.0)
         return multiplier * exp(min(max(exponent, -1.0), 1.0))
 
@@ -254,6 +258,6 @@ class AdditivePacer(DualPacer):
     def _over(self, pace: Pace, n: int, spend: float, planned: float) -> float:
         return spend / (pace.flat * n) if pace.flat > 0 else spend / planned
 
-    def _moved(self, multiplier: float, after: Pace, n: int, over: float) -> float:
-        first = multiplier if after.first is None else after.first
+    def _moved(self, multiplier: float, pace: Pace, n: int, over: float) -> float:
+        first = multiplier if pace.first is None else pace.first
         return max(multiplier + self.step * first * (over - 1.0), multiplier / 2)

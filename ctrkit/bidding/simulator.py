@@ -106,6 +106,8 @@ def simulate(
             if lengths:
                 of = lengths if counted is None else counted
                 length = of[now.episode if len(of) > 1 else 0]
+                if len(lengths) == 1 and now.episode + 1 == len(of):  # more may be expected than there are
+                    length = max(length, min(lengths[0], left))
             for ledger in ledgers:
                 ledger.begin_episode(min(length, left), min(length, left) / left)
         if together:

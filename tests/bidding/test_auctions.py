@@ -157,3 +157,12 @@ def test_chunks_with_places_for_other_numbers_of_ads_are_refused() -> None:
     chunks = [Auctions(np.ones(30), np.full((30, ads), 0.5), np.ones((30, ads))) for ads in (2, 3)]
     with pytest.raises(DataError, match="one chunk has places for 2 ads, and another for 3"):
         simulate(chunks, ["dual"], 5.0)
+
+
+@pytest.mark.parametrize("column", ["market_price", "value_of_click"])
+def test_amounts_whose_sums_would_be_infinite_are_refused(column: str) -> None:
+    ones = np.ones((3, 1))
+    columns = {"market_price": np.ones(3), "click_probability": 0.1 * ones, "value_of_click": ones.copy()}
+    columns[column].flat[1] = 1e300
+    with pytest.raises(DataError, match=f"{column}.*1e\\+300 is not at most 1e\\+150"):
+        Auctions(**columns).check()
