@@ -9,8 +9,8 @@ contexts and actions. Every draw goes through the library as any log does: `ips`
 `evaluate` would reckon with, and with the largest seen, which is all that it has where a log does not say how
 likely the other candidates were. The other intervals are given the true largest weight where they need one.
 
-Width: the mean width over that of the normal interval, averaged over problems. A standard error of the
-coverage of one problem at 500 draws is 1 point; `worst` is the least of them.
+Width: the mean width over that of the normal interval, its mean and range over problems. A standard error of
+the coverage of one problem at 500 draws is 1 point; `worst` is the least of them.
 """
 
 from __future__ import annotations
@@ -207,9 +207,14 @@ def _summary(results: list[Result], draws: int) -> Table:
             f"{coverage[:, place].mean():.1%}",
             f"{coverage[worst, place]:.1%}",
             results[worst].problem.name,
-            *(f"{relative[of_length == rows, place].mean():.2f} x" for rows in lengths),
+            *(_spread(relative[of_length == rows, place]) for rows in lengths),
         )
     return shown
+
+
+def _spread(widths: Floats) -> str:
+    """The mean, and the least and the largest of the problems."""
+    return f"{widths.mean():.2f} ({widths.min():.2f} to {widths.max():.2f}) x"
 
 
 def _by_problem(results: list[Result]) -> Table:

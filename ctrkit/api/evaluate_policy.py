@@ -14,7 +14,7 @@ from pydantic import Field
 from ctrkit.api.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.model import Model, load
 from ctrkit.api.policy_report import policy_report
-from ctrkit.api.policy_specs import COLUMN, PolicyLike, Spec, policy_specs
+from ctrkit.api.policy_specs import COLUMN, PolicyLike, Spec, listed, policy_specs
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
@@ -153,7 +153,7 @@ def evaluate_policy(
     if policy is None:
         named = target_column is not None or TARGET.name in parts[0].names
         policy = f"{COLUMN}{target_column or TARGET.name}" if named else "model.pt"
-    specs = policy_specs(policy, settings.policy)
+    specs = [listed(spec, parts[0].lists) for spec in policy_specs(policy, settings.policy)]
     engine = make_engine(settings.engine)
     model = _reward_model(settings.reward_model, specs)
     if isinstance(model, ArtifactRewards):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 from ctrkit.api.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.model import Model, load
 from ctrkit.config import apply_overrides, build
-from ctrkit.errors import ArtifactError, ConfigError, RunError, nearest
+from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
+from ctrkit.ope.log import SUM_TOLERANCE
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
-from ctrkit.policies.candidates import Floats
+from ctrkit.policies.candidates import Floats, padded
 from ctrkit.policies.registry import SETTINGS
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
@@ -43,6 +44,49 @@ class Spec:
     name: str
     policy: Policy | str
     scorer: CandidateScorer | None = None
+
+
+class ListPolicy(Policy):
+    """A policy whose probabilities of the candidates are a list column of the log.
+
+    Args:
+        column: a list a row, a probability for each of its candidates, in their order.
+    """
+
+    name: ClassVar[str] = "column"
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """See `Policy`; sums of 1 to within rounding are made to be 1.
+
+        Raises:
+            DataError: for lists of other lengths, and lists that are no distribution; names the row.
+        """
+        lists, mend = context[self.column], "Give a probability for each candidate, in their order"
+        lengths, wanted = lists.list.len().fill_null(0), candidates.list.len()
+        if (wrong := (lengths != wanted).arg_max()) is not None and lengths[wrong] != wanted[wrong]:
+            problem = f"the list has {lengths[wrong]} probabilities for {wanted[wrong]} candidates"
+            raise DataError(problem, column=self.column, row=wrong, mend=mend)
+        found = padded(lists.cast(pl.List(pl.Float64)), fill=0.0)
+        total = found.sum(axis=1)
+        # A NaN fails every comparison, so that what is asked is whether all is well.
+        well = (found >= 0).all(axis=1) & (np.abs(total - 1) <= SUM_TOLERANCE)
+        if not well.all():
+            row = int(np.argmin(well))
+            problem = (
+                f"the list is no distribution: its sum is {total[row]:.9g}, its least {found[row].min():.9g}"
+            )
+            raise DataError(problem, column=self.column, row=row, mend=mend)
+        return np.asarray(found / total[:, None])
+
+
+def listed(spec: Spec, lists: Collection[str]) -> Spec:
+    """A column that is a list a row as the policy of all candidates that it is; any other spec as it is."""
+    if isinstance(spec.policy, str) and spec.policy in lists:
+        return replace(spec, policy=ListPolicy(spec.policy))
+    return spec
 
 
 class FunctionPolicy(Policy):
@@ -76,7 +120,7 @@ class FunctionPolicy(Policy):
             row = int(np.argmin(well))
             raise RunError(
                 f"policy {self.called}: the probabilities of row {row} are no distribution: at least 0, "
-                f"0 where there is no candidate, and of sum 1; they sum to {found[row].sum():g}"
+                f"0 where there is no candidate, and of sum 1; they sum to {found[row].sum():.9g}"
             )
         return found
 
@@ -88,7 +132,8 @@ def policy_specs(
 
     - `uniform`, and `logging`, the policy of the log;
     - `action:ID`, always that action;
-    - `column:NAME`, where the log has the probability of the logged action;
+    - `column:NAME`, where the log has the probability of the logged action, or a list of those of all
+      candidates (see `listed`);
     - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
       in place of its own, as in `model.pt:softmax,temperature=0.5`;
     - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].

@@ -33,6 +33,8 @@ from ctrkit.tables import TableLike, join_tables, name_of
 # Probabilities are often written as 32-bit floats or with five decimals.
 PROPENSITY_TOLERANCE = 1e-4
 SUM_TOLERANCE = 1e-3
+# What 32-bit floats make of a sum that is 1.
+ROUNDING = 1e-6
 
 TARGET = next(column for column in BANDIT_LOG.columns if column.name == "target_probability")
 
@@ -164,7 +166,8 @@ class BanditLog:
         for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
             with _placed(part):
                 _check_target(self.table[column][part.start : end], part.file, column)
-        return check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
+        found = check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
+        return np.asarray(np.minimum(found, 1.0))
 
 
 def read_bandit_log(
@@ -305,10 +308,10 @@ def with_same_ids(table: pl.DataFrame) -> pl.DataFrame:
 def _check_target(values: pl.Series, file: str | None, column: str) -> None:
     """A new policy's probabilities of the logged actions."""
     target = check_column(values, TARGET, file, called=column).to_numpy()
-    wrong = np.flatnonzero(target > 1)
+    wrong = np.flatnonzero(target > 1 + ROUNDING)
     if wrong.size:
         raise DataError(
-            f"{target[wrong[0]]:g} is above 1 and no probability",
+            f"{target[wrong[0]]:.9g} is above 1 and no probability",
             file=file,
             column=column,
             row=int(wrong[0]),

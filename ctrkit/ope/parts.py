@@ -32,11 +32,12 @@ class LogPart(ABC):
 
     Attributes:
         rows: how many there are.
-        names: of the columns, those of the schema by its own.
+        names: of the columns, those of the schema by its own. lists: those that hold a list a row.
     """
 
     rows: int
     names: frozenset[str]
+    lists: frozenset[str]
 
     @abstractmethod
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
@@ -65,6 +66,11 @@ class WholeLog(LogPart):
     def names(self) -> frozenset[str]:  # type: ignore[override]
         """The columns."""
         return frozenset(self.log.table.columns)
+
+    @property
+    def lists(self) -> frozenset[str]:  # type: ignore[override]
+        """The columns of lists."""
+        return frozenset(name for name, dtype in self.log.table.schema.items() if isinstance(dtype, pl.List))
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
         """See `LogPart`: the whole log at once, with all its columns."""
@@ -97,6 +103,11 @@ class RowGroups(LogPart):
         """The columns."""
         renames = BANDIT_LOG.renames(self.header.columns)
         return frozenset(renames.get(name, name) for name in self.header.columns)
+
+    @property
+    def lists(self) -> frozenset[str]:  # type: ignore[override]
+        """The columns of lists."""
+        return frozenset(name for name, dtype in self.header.schema.items() if isinstance(dtype, pl.List))
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
         """See `LogPart`."""

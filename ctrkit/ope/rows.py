@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import polars as pl
 
-from ctrkit.errors import RunError
+from ctrkit.errors import DataError, RunError
 from ctrkit.hashing import Words
 from ctrkit.ope.base import LoggedRows, View
 from ctrkit.ope.log import BanditLog
@@ -176,7 +177,8 @@ def evaluated_rows(
         if q is not None and q_logged is not None:
             q_logged[block] = q[chosen]
         for place, policy in modelled:
-            probabilities = policy.probabilities(context, candidates)
+            with _placed(log, start):
+                probabilities = policy.probabilities(context, candidates)
             _check_distribution(policy, probabilities, mask, start)
             one = columns[place]
             one.weights[block] = probabilities[chosen] / log.propensity[block]
@@ -203,6 +205,18 @@ def evaluated_rows(
             columns[place].balanced = model.weights(log)
     table = log.table.select(name for name in kept if name in log.table.columns)
     return EvaluatedRows(log.reward, log.units, log.counts, q_logged, tuple(columns), truth, table)
+
+
+@contextmanager
+def _placed(log: BanditLog, start: int) -> Iterator[None]:
+    """Errors of a block name file and row as the log does."""
+    try:
+        yield
+    except DataError as error:
+        if error.row is None:
+            raise
+        file, row = log.place(start + error.row)
+        raise DataError(error.problem, file=file, column=error.column, row=row, mend=error.mend) from None
 
 
 def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
