@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,6 @@ from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
 from ctrkit.tables import TableLike
 
-# Sentences are broken so that a table of them fits a terminal of 120 characters.
-_WIDTH = 56
 _ACTIONS = 20
 _ORDER = ("error", "warning", "fine")
 
@@ -61,10 +58,10 @@ class LogCheck(Result):
         findings = sorted(audit.findings, key=lambda finding: _ORDER.index(finding.severity))
         rows = tuple(
             (
-                textwrap.fill(_sentence(finding), _WIDTH),
+                _sentence(finding),
                 finding.severity,
                 finding.check,
-                ",\n".join(finding.columns),
+                ", ".join(finding.columns),
             )
             for finding in findings
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,8 +17,6 @@ from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeli
 
 # Rows of a table that tells of every action, or of every pair of action and column.
 SHOWN = 20
-# Of what an estimator takes for granted, in characters a line.
-WIDTH = 44
 
 
 def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
@@ -129,7 +126,7 @@ def _groups(found: PolicyEvaluation) -> Iterator[Table]:
         for estimate in plain(estimates_of(group.estimates)):
             name = estimate["estimator"]
             ends = (interval_cell(estimate), interval_cell(estimate["difference"]))
-            meaning = textwrap.fill(group.meaning.get(name.partition(":")[0], ""), WIDTH)
+            meaning = group.meaning.get(name.partition(":")[0], "")
             rows.append((name, *ends, meaning))
         yield Table(f"{group.title} under {found.name}", header, tuple(rows))
 

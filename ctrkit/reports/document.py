@@ -62,6 +62,8 @@ class Report:
         _set(self, notes=tuple(visible(note, lines=True) for note in self.notes))
 
 
+# Cells of more characters are sentences.
+_LINE = 60
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --line: #dde3ea;
   --paper: #fff; --tint: #f5f7fa; }
@@ -77,6 +79,7 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
   overflow-x: auto; }
 caption { text-align: left; font-weight: 600; padding: .4rem 0; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+td.long { text-align: left; white-space: normal; min-width: 24rem; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 600; }
 tbody tr:hover { background: var(--tint); }
 figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; } figcaption { color: var(--soft); }
@@ -110,9 +113,15 @@ def _body(report: Report) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in table.rows)
+    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
     caption = f"<caption>{escape(table.title)}</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """A number or a name stays on one line; a sentence does not."""
+    kind = ' class="long"' if len(text) > _LINE else ""
+    return f"<td{kind}>{escape(text)}</td>"
 
 
 def _set(frozen: object, **values: object) -> None:
