@@ -14,6 +14,8 @@ Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 _compiling = threading.Lock()
+# Shapes that are remembered of each kernel.
+_MOST_SHAPES = 1024
 
 
 def kernel(
@@ -39,6 +41,7 @@ def kernel(
         ready: list[Callable[Given, Found]] = []
         names = tuple(inspect.signature(function).parameters)
         needed = Shapes(shapes) if shapes else None
+        fitting: set[tuple[Any, ...]] = set()
 
         @functools.wraps(function)
         def call(*arguments: Given.args, **named: Given.kwargs) -> Found:
@@ -47,7 +50,13 @@ def kernel(
                     if not ready:
                         ready.append(_compile(signature, function, version, options))
             if needed is not None:
-                needed.check(function.__name__, {**dict(zip(names, arguments, strict=False)), **named})
+                # Most calls are of shapes that were looked at before; looking again would take longer than
+                # many a loop.
+                given = tuple([getattr(one, "shape", None) for one in arguments])
+                if named or given not in fitting:
+                    needed.check(function.__name__, {**dict(zip(names, arguments, strict=False)), **named})
+                    if not named and len(fitting) < _MOST_SHAPES:
+                        fitting.add(given)
             return ready[0](*arguments, **named)
 
         return call
