@@ -158,6 +158,11 @@ class RunError(CtrkitError):
     """The input was fine and the work failed."""
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, for the end of a sentence: without its own full stop."""
+    return f"{error}".rstrip(".") or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name nearest to a misspelt one, as a phrase for an error's mend."""
     names = sorted(known)

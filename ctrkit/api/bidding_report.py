@@ -14,6 +14,7 @@ from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.regret import PARTS
 from ctrkit.bidding.repeats import Mean, PairedDifference, Repeats
 from ctrkit.bidding.sweep import OPTIMUM
+from ctrkit.errors import reason
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.bidding_figures import (
     exploration_figure,
@@ -46,8 +47,7 @@ def attempt(notes: list[str], what: str, work: Callable[[], T]) -> T | None:
     try:
         return work()
     except Exception as error:
-        reason = f"{error}".rstrip(".") or type(error).__name__
-        notes.append(f"There is no {what}: {reason}.")
+        notes.append(f"There is no {what}: {reason(error)}.")
         return None
 
 

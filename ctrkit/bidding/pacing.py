@@ -36,6 +36,13 @@ def bids_of(value: Floats, multiplier: float) -> Floats:
         return np.minimum(value / multiplier, MOST)
 
 
+def _trusted(prior: float, then: float, now: float) -> float:
+    """What is left of k₀ ticks for a multiplier of another budget an auction, see `DualPacer`."""
+    if not (prior > 0 and then > 0 and now > 0):
+        return 0.0
+    return 1.0 / (1.0 / prior + log(now / then) ** 2)
+
+
 @dataclass(frozen=True)
 class Pace:
     """State of a pacer within one episode.
@@ -103,6 +110,9 @@ class DualPacer:
     itself in full, the tick would cost no more than planned. Where an episode went before, it is the
     geometric mean of μ over the second half of that, and k begins at k₀ = 50 ticks of twenty auctions or
     more, for there is less to learn: η_k = step/√(k + k₀). (`benchmarks/pacing.py` shows what that gains.)
+    That is the μ of the money an auction that there was, ρ. Where it is another now, ρ', log μ is off by
+    about log(ρ'/ρ), and k₀ is less by that: 1/k₀ = 1/50 + log²(ρ'/ρ). So a day whose budget was short does
+    not hold back the next. The same goes for the multiplier of a history.
 
     Source: S. Balseiro, H. Lu, V. Mirrokni, The best of many worlds: dual mirror descent for online
     allocation problems, Operations Research 71 (2023), arXiv 2011.10124.
@@ -116,12 +126,14 @@ class DualPacer:
         initial_multiplier: the first μ, for example `hindsight_optimum(...).multiplier` of an older log.
         plan: of the spend over the episode; even by default.
         prior: k₀ of the first episode, above 0 where the initial multiplier is not just a guess.
+        prior_flat: the money an auction at which that multiplier was right; None where it is no other.
     """
 
     step: float = 1.0
     initial_multiplier: float | None = None
     plan: SpendPlan | None = None
     prior: float = 0.0
+    prior_flat: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("step", self.step), ("initial_multiplier", self.initial_multiplier)):
@@ -130,9 +142,10 @@ class DualPacer:
 
     def start(self, budget: float, auctions: int) -> Pace:
         """The state before the first of `auctions` expected auctions."""
+        flat = budget / max(auctions, 1)
+        prior = self.prior if self.prior_flat is None else _trusted(self.prior, self.prior_flat, flat)
         return Pace(
-            budget, auctions, self.initial_multiplier,
-            flat=budget / max(auctions, 1), auctions=auctions, prior=self.prior,
+            budget, auctions, self.initial_multiplier, flat=flat, auctions=auctions, prior=prior
         )  # fmt: skip
 
     def restart(self, pace: Pace, budget: float, auctions: int) -> Pace:
@@ -140,7 +153,7 @@ class DualPacer:
         start = self.start(budget, auctions)
         if (known := pace.typical) is None:
             return start
-        return replace(start, multiplier=known, prior=KNOWN)
+        return replace(start, multiplier=known, prior=_trusted(KNOWN, pace.flat, start.flat))
 
     def multiplier(self, pace: Pace, value: Floats, time: Floats | None = None) -> float | None:
         """μ for slots of expected value [n]; None, for no bids, as long as every value was 0, and where the

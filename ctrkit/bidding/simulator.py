@@ -16,7 +16,7 @@ from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResul
 from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
 from ctrkit.bidding.terms import Terms
 from ctrkit.bidding.ticks import cut
-from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError
+from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError, reason
 
 TICKS_AN_EPISODE = 200
 SHORTEST_TICK, LONGEST_TICK = 10, 1000
@@ -126,7 +126,7 @@ def simulate(
         best = market.best()
     except RunError as error:  # what was bid and won stands all the same
         best = market.bound()
-        untuned.append(f"The hindsight optimum is an upper bound in closed form: {error}.")
+        untuned.append(f"The hindsight optimum is an upper bound in closed form: {reason(error)}.")
     optimum, shared = market.optimum(best), market.frame()
     spoken = [note for ledger in ledgers for note in ledger.notes()]
     results = tuple(ledger.result(market, best) for ledger in ledgers)
@@ -139,7 +139,7 @@ def simulate(
         optimum=optimum,
         budget=total,
         episodes=market.episodes,
-        notes=(*_notes(terms, optimum, market, -(-longest // size), together), *untuned, *spoken),
+        notes=(*_notes(terms, optimum, market, longest, size, together), *untuned, *spoken),
         events=pl.concat(played, how="diagonal"),
         trajectory=pl.concat([trajectory(events) for events in played]),
     )
@@ -203,15 +203,22 @@ def _tuned(
             found.append(one.tuned(past, terms, auctions))
         except (CtrkitError, ArithmeticError, ValueError) as error:
             found.append(one)
-            notes.append(f"{label} could not be tuned on the history and runs as it is: {error}.")
+            notes.append(f"{label} could not be tuned on the history and runs as it is: {reason(error)}.")
     return found, notes
 
 
 def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedger) -> tuple[str, ...]:
     """That a strategy has bid and won nothing, where the market had something to sell."""
     cheapest = market.cheapest()
-    if result.wins or not result.bids or not np.isfinite(cheapest):
+    if result.wins or not np.isfinite(cheapest):
         return ()
+    if not result.bids and not ledger.terms.integer_bids:
+        return ()
+    if not result.bids:
+        return (
+            f"{result.name} never bid: rounded down to whole units of money, all its bids are 0. Are values "
+            "and prices in the same unit?",
+        )
     return (
         f"{result.name} won nothing: its highest bid was {ledger.highest_bid:.4g}, and the cheapest "
         f"impression that is worth something cost {cheapest:.4g}. Are values and prices in the same unit, "
@@ -220,9 +227,9 @@ def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedge
 
 
 def _notes(
-    terms: Terms, optimum: OptimumResult, market: MarketLedger, updates: int, together: bool
+    terms: Terms, optimum: OptimumResult, market: MarketLedger, longest: int, size: int, together: bool
 ) -> tuple[str, ...]:
-    notes = []
+    notes, updates = [], -(-longest // size)
     if worthless := market.auctions - market.worth:
         notes.append(
             f"{worthless:,} of {market.auctions:,} auctions are worth nothing to the bidder; nobody bids in "
@@ -254,8 +261,9 @@ def _notes(
             f"The hindsight optimum is an upper bound: a {limit} reaches over episodes, and the best of each "
             "episode together would break it. Shares of the optimum are at least as large as shown"
         )
-    if updates < FEWEST_UPDATES:
-        notes.append(
-            f"The strategies learn only {updates} times an episode, too few to pace well; give a smaller tick"
-        )
+    if market.worth and updates < FEWEST_UPDATES:
+        times = "once" if updates == 1 else f"{updates} times"
+        auctions = "one auction" if longest == 1 else f"{longest} auctions"
+        why = "; give a smaller tick" if longest >= FEWEST_UPDATES else f": it has only {auctions}"
+        notes.append(f"The strategies learn only {times} an episode, too few to pace well{why}")
     return tuple(f"{note}." for note in notes)

@@ -10,6 +10,8 @@ from ctrkit.bidding import Auctions, DualBidding, DualPacer, hindsight_optimum, 
 from ctrkit.bidding.every_auction import replay_paced
 from ctrkit.bidding.pacing import AdditivePacer
 from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.strategies.base import History
+from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError
 
 
@@ -220,12 +222,25 @@ def test_the_next_episode_begins_with_the_geometric_mean_of_the_second_half() ->
     for _ in range(20):
         pace = pacer.update(pace, np.ones(20), float(rng.uniform(0, 5)))
         path.append(pace.multiplier)
-    again = pacer.restart(pace, 80.0, 200)
+    again = pacer.restart(pace, 25.0, 200)
     assert again.multiplier == pytest.approx(np.exp(np.mean(np.log(np.array(path[11:], np.float64)))))
-    assert (again.remaining, again.auctions_left, again.ticks, again.flat) == (80.0, 200, 0, 0.4)
+    assert (again.remaining, again.auctions_left, again.ticks, again.flat) == (25.0, 200, 0, 0.125)
     # It counts for 50 ticks, so the first step is that of the 51st.
-    moved = pacer.update(again, np.ones(20), 16.0)
+    moved = pacer.update(again, np.ones(20), 5.0)
     assert moved.multiplier == pytest.approx((again.multiplier or 0) * np.exp(1 / np.sqrt(51)))
+    # Of another budget an auction it tells less, whichever of the two is the smaller.
+    for budget in (25.0 * 3, 25.0 / 3):
+        other = pacer.restart(pace, budget, 200)
+        assert other.multiplier == again.multiplier
+        assert other.prior == pytest.approx(1 / (1 / 50 + np.log(3) ** 2))
+
+
+def test_a_multiplier_of_a_history_counts_less_for_another_budget_an_auction() -> None:
+    history = History(np.full(1000, 1.0), np.full(1000, 0.1), np.full(1000, 0.1))
+    tuned = DualBidding().tuned(history, Terms(100.0), 500)
+    assert [tuned.start(budget, 500).prior for budget in (100.0, 200.0, 50.0)] == pytest.approx(
+        [50.0, *[1 / (1 / 50 + np.log(2) ** 2)] * 2]
+    )
 
 
 def test_an_episode_that_taught_nothing_leaves_nothing() -> None:

@@ -405,3 +405,42 @@ def test_dual_starts_from_the_multiplier_of_a_history(market: Callable[..., Auct
         past.market_price[bids.amount >= past.market_price].mean() * (bids.amount >= past.market_price).mean()
     )
     assert spend == pytest.approx(rho, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"click_probability": 0.0}, "no auction of the history is worth anything to the bidder"),
+        ({"market_price": 0.0}, "column 'market_price': no bid on the history pays anything"),
+    ],
+)
+def test_a_history_that_teaches_nothing_is_told_as_what_it_is(
+    market: Callable[..., Auctions], changed: dict[str, float], says: str
+) -> None:
+    auctions = market(500)
+    ((name, value),) = changed.items()
+    past = replace(auctions, **{name: np.full_like(getattr(auctions, name), value)})
+    untuned = simulate(auctions, ["linear", "dual"], 20.0)
+    result = simulate(auctions, ["linear", "dual"], 20.0, history=past)
+    for strategy in ("linear", "dual"):
+        (note,) = (one for one in result.notes if one.startswith(f"{strategy} could"))
+        assert note.startswith(f"{strategy} could not be tuned on the history and runs as it is: {says}")
+        assert note.endswith(".")
+        assert ".." not in note
+    assert [one.value for one in result.strategies] == [one.value for one in untuned.strategies]
+
+
+def test_bids_that_are_rounded_down_to_nothing_are_told(market: Callable[..., Auctions]) -> None:
+    result = simulate(market(500), ["truthful:value_per_click=1e-3"], Terms(50.0, integer_bids=True))
+    assert result.strategies[0].bids == 0
+    assert "truthful never bid: rounded down to whole units of money, all its bids are 0" in result.notes[-1]
+
+
+def test_nobody_is_asked_for_smaller_ticks_of_what_is_worth_nothing(market: Callable[..., Auctions]) -> None:
+    few = market(12)
+    (note,) = simulate(few, ["dual"], float(few.market_price.sum()) / 2).notes
+    assert (
+        note == "The strategies learn only 2 times an episode, too few to pace well: it has only 12 auctions."
+    )
+    nothing = replace(few, click_probability=np.zeros_like(few.click_probability))
+    assert not any("tick" in note for note in simulate(nothing, ["dual"], 1.0).notes)

@@ -249,11 +249,16 @@ def check_not_negative(strategy: str, name: str, value: float) -> None:
 
 
 def check_history(strategy: str, history: History, all_prices: bool = False) -> None:
-    """Raise a DataError for a history that is empty or, where all prices are needed, lacks some.
+    """Raise a DataError for a history of nothing worth bidding, or without the prices that are needed.
 
     Args:
         all_prices: whether the prices of lost auctions are needed too.
     """
+    if not len(history):
+        raise DataError(
+            "no auction of the history is worth anything to the bidder",
+            mend="Give a log with click probabilities, and values of a click, above 0",
+        )
     known = history.known
     if not known.any() or (all_prices and not known.all()):
         needed = "the market price of every auction" if all_prices else "at least one known market price"

@@ -54,7 +54,7 @@ class DualBidding(PacedBidding[Pace]):
         multiplier = budget_multiplier(self.name, history, terms, auctions, worth)
         if worth is None:  # near enough to begin with, and not to be trusted
             return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
-        return self.beginning_with(multiplier)
+        return self.beginning_with(multiplier, terms.budget / auctions)
 
 
 @dataclass(frozen=True)

@@ -20,21 +20,29 @@ class PacedBidding(BidStrategy[StateT]):
         initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick.
         plan: how the budget is spread over the episode, for example `SpendPlan.asap()`; by default evenly.
         known_for: ticks that the first multiplier counts for; set by `tuned`.
+        known_flat: the money an auction at which that multiplier was right; set by `tuned`.
     """
 
     step: float = field(default=1.0, kw_only=True)
     initial_multiplier: float | None = field(default=None, kw_only=True)
     plan: SpendPlan | None = field(default=None, kw_only=True, metadata=NO_TEXT)
     known_for: float = field(default=0.0, kw_only=True, metadata=NO_TEXT)
+    known_flat: float | None = field(default=None, kw_only=True, metadata=NO_TEXT)
 
     def __post_init__(self) -> None:
         check_positive(self.name, "step", self.step)
         check_positive(self.name, "initial_multiplier", self.initial_multiplier)
 
-    def beginning_with(self, multiplier: float) -> Self:
-        """The same with a first μ that a history has taught; 0 where it taught none."""
-        return replace(self, initial_multiplier=multiplier, known_for=KNOWN) if multiplier else self
+    def beginning_with(self, multiplier: float, flat: float) -> Self:
+        """The same with a first μ that a history has taught; 0 where it taught none.
+
+        Args:
+            flat: the money an auction at which it is right.
+        """
+        if not multiplier:
+            return self
+        return replace(self, initial_multiplier=multiplier, known_for=KNOWN, known_flat=flat)
 
     @cached_property
     def pacer(self) -> DualPacer:
-        return DualPacer(self.step, self.initial_multiplier, self.plan, self.known_for)
+        return DualPacer(self.step, self.initial_multiplier, self.plan, self.known_for, self.known_flat)

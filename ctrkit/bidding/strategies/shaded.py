@@ -179,12 +179,13 @@ class ShadedBidding(PacedBidding[ShadedState]):
         """
         check_history(self.name, history)
         if terms.rule.price != "first":
-            return self.beginning_with(budget_multiplier(self.name, history, terms, auctions))
+            multiplier = budget_multiplier(self.name, history, terms, auctions)
+            return self.beginning_with(multiplier, terms.budget / auctions)
         price = history.under(terms).market_price
         high = np.where(history.known, price, np.inf)
         landscape = _likelier(PriceBounds(price, high, np.ones(len(price))))
         multiplier = spending_multiplier(landscape, history.value, terms.budget / auctions, terms)
-        return replace(self.beginning_with(multiplier), landscape=landscape)
+        return replace(self.beginning_with(multiplier, terms.budget / auctions), landscape=landscape)
 
 
 def spending_multiplier(

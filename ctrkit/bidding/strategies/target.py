@@ -294,7 +294,9 @@ class TargetBidding(PacedBidding[TargetState]):
             found = constrained_optimum(value, price, replace(limits, target=least, outcome=clicks))
             budget = found.budget_multiplier or IDLE_JOINT * found.target_multiplier * least
             target = found.target_multiplier or IDLE_JOINT * budget / least
-        return replace(self.beginning_with(budget), initial_target=target or self.initial_target)
+        return replace(
+            self.beginning_with(budget, terms.budget / auctions), initial_target=target or self.initial_target
+        )
 
 
 def _within_sight(state: TargetState) -> Pace | None:

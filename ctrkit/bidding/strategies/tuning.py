@@ -12,6 +12,7 @@ from ctrkit.bidding.frequency import Shown
 from ctrkit.bidding.slots import effect_of
 from ctrkit.bidding.strategies.base import Floats, History, check_history
 from ctrkit.bidding.terms import Terms
+from ctrkit.errors import DataError
 
 # Bids [n] of a scale, which grow with it.
 Amount: TypeAlias = Callable[[float], Floats]
@@ -56,12 +57,22 @@ def _effect(cleared: Cleared, terms: Terms) -> Floats:
 
 def spending_scale(amount: Amount, history: History, terms: Terms, auctions: int) -> tuple[float, bool]:
     """The highest scale whose bids spend no more than the budget if none is ever cut off; and whether that
-    binds. Where it does not, it is the scale at which the last auction is about to be won."""
+    binds. Where it does not, it is the scale at which the last auction is about to be won.
+
+    Raises:
+        DataError: a history in which no bid pays anything.
+    """
 
     def spend(scale: float) -> float:
         return replayed(amount(scale), history, terms, np.inf, len(history))[1]
 
     most, budget = spend(HUGE), terms.budget * len(history) / auctions
+    if most <= 0:
+        raise DataError(
+            "no bid on the history pays anything, so that none is too high",
+            column="market_price",
+            mend="Give a log with prices above 0, some of them within the largest bid",
+        )
     return highest_within(spend, min(budget, float(np.nextafter(most, 0.0)))), most > budget
 
 
