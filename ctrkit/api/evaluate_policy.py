@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import Field
 
 from ctrkit.api.artifact_rewards import ArtifactRewards, SeenRows
@@ -19,6 +20,7 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
+from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
 from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
 from ctrkit.ope.bid_log import is_bid_log
@@ -31,7 +33,8 @@ from ctrkit.ope.registry import reads_candidates
 from ctrkit.ope.rows import RewardPredictor
 from ctrkit.policies import Policy, PolicyConfig
 from ctrkit.reports import Report
-from ctrkit.tables import TableLike
+from ctrkit.schema import CANDIDATE_PREFIX
+from ctrkit.tables import IsText, TableLike
 from ctrkit.training.loop import OnStep
 
 # In place of a kind of reward model: the artifact of the first policy that is one.
@@ -142,7 +145,8 @@ def evaluate_policy(
     given = policy if isinstance(policy, (list, tuple)) else [policy]
     targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
     apart = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
-    parts = log_parts(
+    read = partial(
+        log_parts,
         source,
         cluster_by=settings.cluster_by,
         context_columns=settings.context_columns,
@@ -151,11 +155,13 @@ def evaluate_policy(
     )
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if policy is None:
-        named = target_column is not None or TARGET.name in parts[0].names
+        named = target_column is not None or TARGET.name in read()[0].names
         policy = f"{COLUMN}{target_column or TARGET.name}" if named else "model.pt"
-    specs = [listed(spec, parts[0].lists) for spec in policy_specs(policy, settings.policy)]
+    specs = policy_specs(policy, settings.policy)
     engine = make_engine(settings.engine)
     model = _reward_model(settings.reward_model, specs)
+    parts = read(also_text=_ids(specs, model))
+    specs = [listed(spec, parts[0].lists) for spec in specs]
     if isinstance(model, ArtifactRewards):
         notes += _seen(model.scorer.model, parts, engine, on_step)
     notes += _unused(settings, parts, modelled=any(isinstance(spec.policy, Policy) for spec in specs))
@@ -201,6 +207,15 @@ def _estimated(parts: Sequence[LogPart]) -> bool:
     return isinstance(parts[0], WholeLog) and parts[0].log.balance is not None
 
 
+def _ids(specs: Sequence[Spec], model: str | RewardPredictor) -> IsText | None:
+    """Which columns of a log the artifacts read as ids, so that those of a text file are not numbers."""
+    scorers = [spec.scorer for spec in specs if spec.scorer is not None]
+    if isinstance(model, ArtifactRewards):
+        scorers.append(model.scorer)
+    known = [scorer.model.spec.is_text for scorer in scorers]
+    return (lambda name: any(is_text(name) for is_text in known)) if known else None
+
+
 def _reward_model(named: str, specs: Sequence[Spec]) -> str | RewardPredictor:
     """The kind of reward model to fit, or an artifact's."""
     if named in LEARNERS:
@@ -226,7 +241,12 @@ def _unlike(specs: Sequence[Spec], parts: Sequence[LogPart]) -> tuple[str, ...]:
     models = {id(spec.scorer.model): spec.scorer.model for spec in specs if spec.scorer is not None}
     if not models:
         return ()
-    table = next(iter(parts[0].batches())).table
+    features = {name for model in models.values() for name in model.spec.features}
+    read = {"candidates", *features, *(f"{CANDIDATE_PREFIX}{name}" for name in features)}
+    # Rows from all over the log, about as many as are looked at.
+    every = max(sum(part.rows for part in parts) // LOOK_AT, 1)
+    rows = [log.table.gather_every(every) for part in parts for log in part.batches(read)]
+    table = pl.concat(rows, how="vertical_relaxed")
     return tuple(dict.fromkeys(note for model in models.values() for note in model.encoder.unlike(table)))
 
 

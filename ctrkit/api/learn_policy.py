@@ -21,7 +21,7 @@ from ctrkit.api.logged_decisions import (
     logged_decisions,
     rows_of,
 )
-from ctrkit.api.model import load
+from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
@@ -162,10 +162,12 @@ def learn_policy(
         if config is None and policy is None:
             config = bundled("configs", "learn_policy.yaml")
     settings = load_config(LearnPolicyConfig, config, overrides)
-    log = log_to_learn_from(read_bandit_log(logs))
+    start = None if policy is None else _start(settings, policy)
+    spec = settings.features if start is None else start.spec
+    log = log_to_learn_from(read_bandit_log(logs, also_text=None if spec is None else spec.is_text))
     split = divide(log, settings.split, settings.seed)
     training, validation = rows_of(log, split.train), rows_of(log, split.valid)
-    encoder, network, model_settings = _scorer(settings, policy, training)
+    encoder, network, model_settings = _scorer(settings, start, training)
     q = _predictions(log, split.train, split.valid, settings)
     mean = np.average(training.reward, weights=training.counts)
     scale = float(np.sqrt(np.average((training.reward - mean) ** 2, weights=training.counts)))
@@ -227,22 +229,8 @@ def _check_roles(spec: FeatureSpec) -> None:
             )
 
 
-def _scorer(
-    settings: LearnPolicyConfig, policy: str | os.PathLike[str] | None, training: BanditLog
-) -> tuple[Encoder, CtrModel, ModelConfig]:
-    """The encoder and the network to start from, and the network's config."""
-    if policy is None:
-        spec = settings.features or derived_features(training)
-        _check_roles(spec)
-        if spec.candidate is None:
-            raise ConfigError(
-                "the features name no candidate, so there is nothing to choose",
-                mend="Add `candidate: {id: ..., features: [...]}` to the features",
-            )
-        encoder = fit_encoder(spec, training)
-        chosen = settings.model or model_config({"name": "deepfm", "embedding": 8, "hidden": [32]})
-        torch.manual_seed(settings.seed)
-        return encoder, build_model(chosen, encoder.feature_map()), chosen
+def _start(settings: LearnPolicyConfig, policy: str | os.PathLike[str]) -> Model:
+    """The artifact to start from."""
     for key in ("features", "model"):
         if getattr(settings, key) is not None:
             raise ConfigError(
@@ -256,6 +244,25 @@ def _scorer(
             file=policy,
             mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
         )
+    return start
+
+
+def _scorer(
+    settings: LearnPolicyConfig, start: Model | None, training: BanditLog
+) -> tuple[Encoder, CtrModel, ModelConfig]:
+    """The encoder and the network to start from, and the network's config."""
+    if start is None:
+        spec = settings.features or derived_features(training)
+        _check_roles(spec)
+        if spec.candidate is None:
+            raise ConfigError(
+                "the features name no candidate, so there is nothing to choose",
+                mend="Add `candidate: {id: ..., features: [...]}` to the features",
+            )
+        encoder = fit_encoder(spec, training)
+        chosen = settings.model or model_config({"name": "deepfm", "embedding": 8, "hidden": [32]})
+        torch.manual_seed(settings.seed)
+        return encoder, build_model(chosen, encoder.feature_map()), chosen
     return start.encoder, start.network, model_config(start.artifact.config["model"])
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ctrkit.data.encoder import Encoder
 
 # Rows of a table that are looked at.
-_LOOK_AT = 100_000
+LOOK_AT = 100_000
 
 
 def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
@@ -103,4 +103,4 @@ def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | No
 
 def _some(table: pl.DataFrame) -> pl.DataFrame:
     """Rows from all over a table, where it has more than are looked at."""
-    return table.gather_every(-(-table.height // _LOOK_AT)) if table.height > _LOOK_AT else table
+    return table.gather_every(-(-table.height // LOOK_AT)) if table.height > LOOK_AT else table

@@ -28,7 +28,7 @@ from ctrkit.ope.units import (
 )
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
-from ctrkit.tables import TableLike, join_tables, name_of
+from ctrkit.tables import IsText, TableLike, join_tables, name_of
 
 # Probabilities are often written as 32-bit floats or with five decimals.
 PROPENSITY_TOLERANCE = 1e-4
@@ -176,6 +176,7 @@ def read_bandit_log(
     format: str | None = None,
     cluster_by: str | None = None,
     skip_bad_lines: bool = False,
+    also_text: IsText | None = None,
 ) -> BanditLog:
     """Read and check a bandit log.
 
@@ -192,13 +193,13 @@ def read_bandit_log(
         cluster_by: the column whose values are independent of one another, `row` for each row; by default
             what tells of rows that go together: see `ctrkit.ope.units.unit_columns`, and the id of the event
             where one has several rows.
-        skip_bad_lines: see `ctrkit.ope.formats.read_log`.
+        skip_bad_lines, also_text: see `ctrkit.ope.formats.read_log`.
 
     Raises:
         ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and the mend.
     """
-    tables = read_log(source, format, skip_bad_lines)
+    tables = read_log(source, format, skip_bad_lines, also_text=also_text)
     parts = [Part(table.file, 0, number=number) for number, table in enumerate(tables)]
     return bandit_log(tables, parts, name_of(source), require_candidates, cluster_by)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ from ctrkit.ope.log import BanditLog, Part, bandit_log
 from ctrkit.ope.missing import lacks_propensities, with_estimated_propensities, without_propensities
 from ctrkit.ope.units import DROPPED, EVENT, ROW, unit_columns
 from ctrkit.schema import BANDIT_LOG
-from ctrkit.tables import PARQUET, TableLike, files_of, join_tables, name_of
+from ctrkit.tables import (
+    PARQUET,
+    IsText,
+    ReadTable,
+    TableLike,
+    files_of,
+    join_tables,
+    name_of,
+    of_one_type,
+)
 
 # Rows in memory at a time, and rows worth a part of their own.
 BATCH = 131_072
@@ -85,8 +95,9 @@ class RowGroups(LogPart):
         number: the file's place among the files of the log.
         groups: which row groups.
         first: the number in the file of their first row.
-        header: the columns of the log's first file, without rows; those of all files agree with it.
-        header_file: its name.
+        header: the columns of all files of the log, under the names in the first and without rows.
+        header_file: the first.
+        also_text: see `log_parts`.
     """
 
     file: str
@@ -97,6 +108,7 @@ class RowGroups(LogPart):
     header: pl.DataFrame
     header_file: str
     cluster_by: str | None
+    also_text: IsText | None
 
     @property
     def names(self) -> frozenset[str]:  # type: ignore[override]
@@ -115,12 +127,9 @@ class RowGroups(LogPart):
             present = source.schema_arrow.names
             wanted = {*(columns or ()), *unit_columns(self.names, self.cluster_by, self.header_file)}
             names = None if columns is None else _named(present, wanted)
-            join_tables(
-                [self.header, _polars(source.schema_arrow.empty_table())], [self.header_file, self.file]
-            )
             row = self.first
             for batch in source.iter_batches(BATCH, row_groups=list(self.groups), columns=names):
-                table = _polars(pa.Table.from_batches([batch]))
+                table = _as_in_all(self.header, _polars(pa.Table.from_batches([batch])), self.also_text)
                 part = Part(self.file, 0, first=row, number=self.number)
                 yield bandit_log([LogTable(table, self.file)], [part], self.file, False, self.cluster_by)
                 row += table.height
@@ -133,16 +142,17 @@ def log_parts(
     context_columns: Sequence[str] | None = None,
     apart: Collection[str] = (),
     skip_bad_lines: bool = False,
+    also_text: IsText | None = None,
 ) -> list[LogPart]:
     """The parts of a log: of parquet files their row groups; any other log is read whole.
 
-    A log without propensities is read whole too, and gets estimated ones.
+    A log without propensities is read whole too, and gets estimated ones; and one of lists in text cells.
 
     Args:
         source, format, cluster_by: see `read_bandit_log`.
         context_columns, apart: by which missing propensities are estimated; see
             `with_estimated_propensities`.
-        skip_bad_lines: see `ctrkit.ope.formats.read_log`.
+        skip_bad_lines, also_text: see `ctrkit.ope.formats.read_log`.
 
     Raises:
         ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.
@@ -150,15 +160,18 @@ def log_parts(
     if isinstance(source, BanditLog):
         return [WholeLog(source)]
     files = files_of(source) if format in (None, TABLE.name) else None
+    whole = partial(_whole, source, format, cluster_by, context_columns, apart, skip_bad_lines, also_text)
     if not files or any(file.suffix.lower() not in PARQUET for file in files):
-        return [_whole(source, format, cluster_by, context_columns, apart, skip_bad_lines)]
+        return [whole()]
     metadata = [_metadata(file) for file in files]
-    header = _polars(metadata[0].schema.to_arrow_schema().empty_table())
-    if sum(one.num_rows for one in metadata) <= BATCH or lacks_propensities([header]):
-        return [_whole(source, format, cluster_by, context_columns, apart, skip_bad_lines)]
-    cluster_by = cluster_by or _repeated_event(files, header, sum(one.num_rows for one in metadata))
+    if (rows := sum(one.num_rows for one in metadata)) <= BATCH:
+        return [whole()]
+    header = _header(files, metadata, also_text)
+    if _read_whole(header):
+        return [whole()]
+    cluster_by = cluster_by or _repeated_event(files, header, rows)
     return [
-        RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by)
+        RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by, also_text)
         for number, (file, one) in enumerate(zip(files, metadata, strict=True))
         for groups, first, rows in _cuts(one)
     ]
@@ -171,14 +184,45 @@ def _whole(
     columns: Sequence[str] | None,
     apart: Collection[str],
     skip_bad_lines: bool,
+    also_text: IsText | None,
 ) -> WholeLog:
-    tables = read_log(source, format, skip_bad_lines)
+    tables = read_log(source, format, skip_bad_lines, also_text=also_text)
     lacking = lacks_propensities([one.table for one in tables])
     if lacking:
         tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)
     parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
     log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
     return WholeLog(with_estimated_propensities(log, columns, apart) if lacking else log)
+
+
+def _header(files: Sequence[Path], metadata: Sequence[Any], also_text: IsText | None) -> pl.DataFrame:
+    """The columns of parquet files without rows, ids in the type that they have in all of them together.
+
+    Raises:
+        DataError: the files do not have the same columns.
+    """
+    found = tuple(
+        ReadTable(_polars(one.schema.to_arrow_schema().empty_table()), str(file))
+        for file, one in zip(files, metadata, strict=True)
+    )
+    alike = of_one_type(found, BANDIT_LOG.text(also_text))
+    return join_tables([one.table for one in alike], [one.file for one in alike])
+
+
+def _as_in_all(header: pl.DataFrame, table: pl.DataFrame, also_text: IsText | None) -> pl.DataFrame:
+    """Some rows with ids in the type that they have in all files together."""
+    both = (ReadTable(header.select(table.columns), None), ReadTable(table, None))
+    return of_one_type(both, BANDIT_LOG.text(also_text))[1].table
+
+
+def _read_whole(header: pl.DataFrame) -> bool:
+    """Whether a log is read whole, whatever its size."""
+    lists = [
+        name
+        for name in header.columns
+        if BANDIT_LOG.holds_lists(name, header.columns) and header.schema[name] == pl.String
+    ]
+    return bool(lists) or lacks_propensities([header])
 
 
 def _repeated_event(files: Sequence[Path], header: pl.DataFrame, rows: int) -> str | None:

@@ -121,15 +121,15 @@ def _doubts(
         return
     if not np.isfinite(decisive.value):
         yield f"{decisive.estimator} finds no value in these rows"
-    # Plain ips may by chance: it alone makes nothing of the mean weight, which is judged above.
-    if decisive.difference_interval.missed and decisive.estimator != "ips":
-        yield (
-            f"the difference that {decisive.estimator} estimates, {decisive.difference:.4g}, lies outside of "
-            "what its own interval allows"
-        )
     if reward_range is not None and not reward_range[0] <= decisive.value <= reward_range[1]:
         low, high = reward_range
         yield (
             f"{decisive.estimator} estimates {decisive.value:.4g}, and no reward lies outside {low:g} to "
             f"{high:g}"
+        )
+    # Plain ips may by chance: it alone makes nothing of the mean weight, which is judged above.
+    if decisive.difference_interval.missed and decisive.estimator != "ips":
+        yield (
+            f"the difference that {decisive.estimator} estimates, {decisive.difference:.4g}, lies outside of "
+            "what its own interval allows"
         )

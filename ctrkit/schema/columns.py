@@ -73,6 +73,10 @@ class LogSchema:
         column = self._column(name)
         return column is not None and column.kind in ("id", *LISTS)
 
+    def text(self, also: IsText | None = None) -> IsText:
+        """Which columns are text in a text file: those of `is_text`, and others of which `also` says so."""
+        return self.is_text if also is None else lambda name: self.is_text(name) or also(name)
+
     def _column(self, name: str) -> Column | None:
         """The column of this name or alias; a name goes before an alias."""
         named = next((column for column in self.columns if column.name == name), None)
@@ -90,17 +94,18 @@ class LogSchema:
         Raises:
             DataError: see `ctrkit.tables.read_table` and `apply`.
         """
-        table, file = read_named(
-            source, lambda name: self.is_text(name) or (also_text is not None and also_text(name))
-        )
-        (typed,) = self.typed((ReadTable(table, file, from_text=True),))
+        table, file = read_named(source, self.text(also_text))
+        (typed,) = self.typed((ReadTable(table, file, from_text=True),), also_text)
         return self.apply(typed.table, file, zone), file
 
-    def typed(self, tables: Sequence[ReadTable]) -> tuple[ReadTable, ...]:
+    def typed(self, tables: Sequence[ReadTable], ids: IsText | None = None) -> tuple[ReadTable, ...]:
         """Tables of one log with ids and lists in the types of all of them together.
 
         Lists in text cells become lists. Ids of text files are integers where every one of all files is a
         whole number in its plain form, else text.
+
+        Args:
+            ids: which columns outside the schema hold ids; of those, lists a candidate are read by it.
         """
         changed: list[dict[str, pl.Series]] = [{} for _ in tables]
         for names in self._together([name for one in tables for name in one.table.columns]):
@@ -113,8 +118,8 @@ class LogSchema:
                 and (tables[at].from_text or tables[at].table.schema[name] != column.dtype)
                 for (at, name), column in zip(places, columns, strict=True)
             ]
-            ids = self._are_ids(names[0])
-            for (at, name), column in zip(places, _typed(columns, loose, ids=ids), strict=True):
+            are_ids = self._are_ids(names[0]) or (ids is not None and ids(names[0]))
+            for (at, name), column in zip(places, _typed(columns, loose, ids=are_ids), strict=True):
                 changed[at][name] = column
         return tuple(
             replace(one, table=one.table.with_columns(columns.values())) if columns else one
@@ -137,9 +142,16 @@ class LogSchema:
 
     def _as_lists(self, table: pl.DataFrame, name: str) -> pl.Series:
         """A column of the table, as lists where it holds some as text."""
-        column, values = self._column(name), table[name]
-        lists = "candidates" in table.columns if column is None else column.kind in LISTS
-        return lists_of(values, SEPARATOR) if lists and values.dtype == pl.String else values
+        values = table[name]
+        lists = self.holds_lists(name, table.columns) and values.dtype == pl.String
+        return lists_of(values, SEPARATOR) if lists else values
+
+    def holds_lists(self, name: str, columns: Sequence[str]) -> bool:
+        """Whether a column of this name holds a list a row, in a table of these columns."""
+        column = self._column(name)
+        if column is not None:
+            return column.kind in LISTS
+        return self.listed is not None and name.startswith(self.listed) and "candidates" in columns
 
     def apply(self, table: pl.DataFrame, file: str | None = None, zone: str | None = None) -> pl.DataFrame:
         """The table with aliases renamed, types cast and every value checked.

@@ -243,6 +243,9 @@ def alike(columns: Sequence[pl.Series], files: Sequence[str | os.PathLike[str] |
     types = {column.dtype for column in columns if column.dtype not in (pl.Null, pl.List(pl.Null))}
     if len(types) < 2 or all(dtype.is_integer() for dtype in types):
         return list(columns)
+    if all(isinstance(dtype, pl.List) and dtype.inner.is_numeric() for dtype in types):
+        # Numbers of other widths, which meet in the wider; a list of ids is checked by who reads it.
+        return list(columns)
     if not any(isinstance(dtype, pl.List) for dtype in types):
         return [as_ids(column, file) for column, file in zip(columns, files, strict=True)]
     if all(isinstance(dtype, pl.List) for dtype in types):

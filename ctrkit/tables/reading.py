@@ -116,10 +116,10 @@ def read_tables(
     for one in tables:
         if one.table.height == 0 and not may_be_empty:
             raise DataError("the table has no rows", file=one.file, mend="Give a table with at least one row")
-    return _of_one_type(tables, text)
+    return of_one_type(tables, text)
 
 
-def _of_one_type(tables: tuple[ReadTable, ...], text: IsText) -> tuple[ReadTable, ...]:
+def of_one_type(tables: tuple[ReadTable, ...], text: IsText) -> tuple[ReadTable, ...]:
     """The same columns with the types that they have in all tables together."""
     changed: list[dict[str, pl.Series]] = [{} for _ in tables]
     for name in dict.fromkeys(name for one in tables for name in one.table.columns):

@@ -307,3 +307,57 @@ def test_a_row_that_counts_for_several_is_as_many_rows(tmp_path: Path) -> None:
         events.append([list(event.values()) for event in found.learning.events])
     # Ids go by how often a value is there; here counted and copied rows put them in one order.
     np.testing.assert_allclose(events[0], events[1], rtol=1e-4)
+
+
+def test_ids_of_a_text_log_that_look_like_numbers_are_those_of_training(tmp_path: Path) -> None:
+    """`1.10` and `1.1` are two sizes, of a row and of a candidate, for who learns and for who evaluates."""
+    rng = np.random.default_rng(0)
+    table = places(400).select(
+        size=pl.Series(rng.choice(["1.10", "1.1", "2.50"], 400)),
+        action=pl.col("action"),
+        propensity=pl.col("propensity"),
+        reward=pl.col("reward"),
+        candidates=pl.col("candidates").cast(pl.List(pl.String)).list.join("|"),
+        candidate_grade=pl.lit("0.50|0.5|1|2|3"),
+    )
+    table.write_csv(tmp_path / "log.csv")
+    (tmp_path / "config.yaml").write_text(
+        "features:\n  categorical: [{name: size}, {name: action}, {name: grade}]\n"
+        "  labels: {reward: reward}\n"
+        "  candidate: {id: action, features: [grade]}\n"
+    )
+    log, model = str(tmp_path / "log.csv"), str(tmp_path / "policy.pt")
+    learn_policy(
+        log,
+        config=tmp_path / "config.yaml",
+        model=model,
+        out=tmp_path / "run",
+        overrides=["learning.epochs=1", "objective.baselines=[0.2]"],
+    )
+    learnt = ctrkit.load(model).encoder
+    assert set(learnt.vocabularies["size"]) == {"1.10", "1.1", "2.50"}
+    assert set(learnt.vocabularies["grade"]) == {"0.50", "0.5", "1", "2", "3"}
+    found = evaluate_policy(log, model, out=tmp_path / "ope", overrides=["estimators=[snips]"]).to_dict()
+    frame = table.with_columns(
+        pl.col("candidates").str.split("|").cast(pl.List(pl.Int64)),
+        pl.col("candidate_grade").str.split("|"),
+    )
+    told = evaluate_policy(frame, model, out=tmp_path / "frame", overrides=["estimators=[snips]"]).to_dict()
+    assert found["policies"] == told["policies"]
+    assert not any("unknown" in note for note in found["notes"])
+
+
+def test_ids_that_are_unknown_only_later_in_a_log_are_told(
+    found: tuple[LearntPolicy, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctrkit.ope.parts.BATCH", 100)
+    log = places(1000).with_row_index().with_columns(
+        place=pl.when(pl.col("index") < 200).then("place").otherwise(pl.concat_str(pl.lit("new_"), "place"))
+    )  # fmt: skip
+    path = tmp_path / "log.parquet"
+    log.drop("index").write_parquet(path, row_group_size=100)
+    told = evaluate_policy(
+        path, str(found[1] / "policy.pt"), out=tmp_path / "ope", overrides=["estimators=[snips]"]
+    )
+    (note,) = (note for note in told.to_dict()["notes"] if note.startswith("Column 'place'"))
+    assert "80% of the ids are unknown" in note

@@ -101,7 +101,7 @@ def test_a_policy_that_wants_what_was_never_logged_is_told_how_much(tmp_path: Pa
     )
     found = verdict(ope(tmp_path, log, *IPS))
     assert found["verdict"] == "do not trust"
-    assert "20.0% of the policy's choices are candidates that the logging policy never" in found["reason"]
+    assert "20.0% of the policy's choices are what the logging policy never chooses" in found["reason"]
     assert found["diagnostics"]["unsupported_share"] == pytest.approx(0.2)
     whole = verdict(ope(tmp_path, log, *IPS, policy="action:9"))
     assert whole["reason"].startswith("100.0% of the policy's choices")
@@ -246,6 +246,7 @@ WHY = {
     "empirical-bernstein": ("empirical Bernstein", "true for every length of the log"),
     "betting": ("betting, valid at any time", "they hold however often"),
     "bootstrap": ("bootstrap", "Poisson bootstrap by user"),
+    "log-smoothing": ("log smoothing", "guaranteed for every length of the log"),
 }
 
 

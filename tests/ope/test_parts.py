@@ -181,3 +181,48 @@ def test_what_is_not_parquet_is_read_whole(tmp_path: Path, small: None) -> None:
     assert part.rows == ROWS
     (batch,) = part.batches()
     assert isinstance(batch, BanditLog)
+
+
+@pytest.mark.parametrize("text", ["action", "candidates", "user_id", "segment"])
+def test_ids_that_are_numbers_in_one_file_and_text_in_another_are_one_log(
+    text: str, tmp_path: Path, small: None
+) -> None:
+    log = table(users=100).with_columns(segment=pl.col("action"))
+    names = write(tmp_path, log)
+    second = pl.read_parquet(names[1])
+    kind = pl.List(pl.String) if text == "candidates" else pl.String
+    second.with_columns(pl.col(text).cast(kind)).write_parquet(names[1], row_group_size=250)
+
+    def also(name: str) -> bool:
+        return name == "segment"
+
+    cut = evaluate(log_parts(names, also_text=also), [UniformPolicy()], ["ips"])
+    whole = evaluate(read_bandit_log(names, also_text=also), [UniformPolicy()], ["ips"])
+    same(cut.to_dict(), whole.to_dict())
+    # The ids are the same, however they are written.
+    plain = evaluate(read_bandit_log(log), [UniformPolicy()], ["ips"])
+    (one,), (other,) = cut.policies[0].estimates, plain.policies[0].estimates
+    assert one.value == pytest.approx(other.value)
+    assert one.interval.high == pytest.approx(other.interval.high)
+
+
+def test_lists_of_other_widths_are_lists(tmp_path: Path, small: None) -> None:
+    names = write(tmp_path, table())
+    pl.read_parquet(names[1]).with_columns(
+        pl.col("logging_probabilities").cast(pl.List(pl.Float32)),
+        pl.col("candidates").cast(pl.List(pl.Int16)),
+    ).write_parquet(names[1], row_group_size=250)
+    cut = evaluate(log_parts(names), [UniformPolicy()], ["ips", "dr"])
+    whole = evaluate(read_bandit_log(names), [UniformPolicy()], ["ips", "dr"])
+    same(cut.to_dict(), whole.to_dict())
+    assert read_bandit_log(names).table.schema["candidates"] == pl.List(pl.Int64)
+
+
+def test_lists_in_text_cells_of_parquet_are_read_whole(tmp_path: Path, small: None) -> None:
+    lists = ["candidates", "logging_probabilities", "candidate_rate"]
+    log = table()
+    names = write(tmp_path, log.with_columns(pl.col(lists).cast(pl.List(pl.String)).list.join("|")))
+    (part,) = log_parts(names)
+    assert isinstance(part, WholeLog)
+    found, wanted = (evaluate(one, [UniformPolicy()], ["ips"]) for one in ([part], read_bandit_log(log)))
+    assert found.policies[0].estimates[0].value == pytest.approx(wanted.policies[0].estimates[0].value)

@@ -14,7 +14,7 @@ from ctrkit.ope.formats.obp_feedback import OBP, is_feedback
 from ctrkit.ope.formats.open_bandit import COLUMNS, OPEN_BANDIT
 from ctrkit.ope.formats.table import TABLE, read_together
 from ctrkit.schema import BANDIT_LOG, LogSchema
-from ctrkit.tables import DELIMITED, PARQUET, TableLike, columns_of, files_of, kind_of, lines_of
+from ctrkit.tables import DELIMITED, PARQUET, IsText, TableLike, columns_of, files_of, kind_of, lines_of
 
 FORMATS = {format.name: format for format in (TABLE, OBP, OPEN_BANDIT, DSJSON, CRITEO)}
 
@@ -27,6 +27,7 @@ def read_log(
     format: str | None = None,
     skip_bad_lines: bool = False,
     schema: LogSchema = BANDIT_LOG,
+    also_text: IsText | None = None,
 ) -> tuple[LogTable, ...]:
     """Read a log, one `LogTable` a file, in the order given; values are not checked yet.
 
@@ -34,7 +35,8 @@ def read_log(
         source: a path, a glob, a list of paths and globs, a table in memory, or obp's dictionary.
         format: a name of `FORMATS`; by default each file's own content tells.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and told of in the notes.
-        schema: by which a table's ids and lists are known.
+        schema: by which a table's ids and lists are known. also_text: which other columns of a table hold
+            ids, such as `FeatureSpec.is_text` tells.
 
     Raises:
         ConfigError: there is no such format.
@@ -46,11 +48,11 @@ def read_log(
     if files is None:
         if format == OBP.name or (format is None and is_feedback(source)):
             return (OBP.read(source, skip_bad_lines),)
-        return read_together(source, skip_bad_lines, schema)
+        return read_together(source, skip_bad_lines, schema, also_text)
     chosen = [FORMATS[format] if format is not None else detect(file) for file in files]
     # Tables are read together, so that their columns are of one type.
     plain = [file for one, file in zip(chosen, files, strict=True) if one is TABLE]
-    of_tables = iter(read_together(plain, skip_bad_lines, schema) if plain else ())
+    of_tables = iter(read_together(plain, skip_bad_lines, schema, also_text) if plain else ())
     tables = tuple(
         next(of_tables) if one is TABLE else one.read(file, skip_bad_lines)
         for one, file in zip(chosen, files, strict=True)

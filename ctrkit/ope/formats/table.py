@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ctrkit.ope.formats.base import Format, LogTable
 from ctrkit.schema import BANDIT_LOG, LogSchema
-from ctrkit.tables import TableLike, read_tables
+from ctrkit.tables import IsText, TableLike, read_tables
 
 
 def read(source: TableLike, skip_bad_lines: bool = False) -> LogTable:
@@ -22,14 +22,18 @@ def read(source: TableLike, skip_bad_lines: bool = False) -> LogTable:
 
 
 def read_together(
-    source: TableLike, skip_bad_lines: bool = False, schema: LogSchema = BANDIT_LOG
+    source: TableLike,
+    skip_bad_lines: bool = False,
+    schema: LogSchema = BANDIT_LOG,
+    also_text: IsText | None = None,
 ) -> tuple[LogTable, ...]:
     """Read the files of one log, whose columns have the same types in all of them; or a table in memory.
 
     Raises:
         DataError: see `ctrkit.tables.read_table`.
     """
-    tables = schema.typed(read_tables(source, schema.is_text, skip_bad_lines=skip_bad_lines))
+    found = read_tables(source, schema.text(also_text), skip_bad_lines=skip_bad_lines)
+    tables = schema.typed(found, also_text)
     return tuple(LogTable(one.table, one.file, one.notes) for one in tables)
 
 
