@@ -9,7 +9,7 @@ import numpy as np
 from ctrkit.ope.base import LoggedRows
 from ctrkit.ope.doubly_robust import DoublyRobust, predictions
 from ctrkit.ope.importance import InversePropensityScoring
-from ctrkit.ope.moments import ONE, TERM, WEIGHT, Floats
+from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
 
 
 class OptimalBaseline(InversePropensityScoring):
@@ -26,13 +26,8 @@ class OptimalBaseline(InversePropensityScoring):
 
     @property
     def baseline(self) -> float:
-        """β*; 0 where all weights are alike, as then no baseline changes the spread."""
-        moments = self.moments
-        variance = self._covariance(WEIGHT)
-        # Weights that are all alike vary by rounding errors only.
-        if variance <= 1e-12 * float(WEIGHT @ moments.rows @ WEIGHT) / moments.count:
-            return 0.0
-        return self._covariance(TERM) / variance
+        """β*."""
+        return optimal_baseline(self.moments, TERM)
 
     def value(self) -> float:
         """See `Estimator`."""
@@ -43,12 +38,39 @@ class OptimalBaseline(InversePropensityScoring):
         """See `Estimator`."""
         return np.asarray(TERM - self.baseline * WEIGHT)
 
-    def _covariance(self, direction: Floats) -> float:
-        """Of the weight with direction · z; both centred first, so that little cancels."""
-        mean = self.moments.mean
-        weight = WEIGHT - (mean @ WEIGHT) * ONE
-        other = direction - (mean @ direction) * ONE
-        return float(weight @ self.moments.rows @ other) / self.moments.count
+
+class DifferenceBaseline(OptimalBaseline):
+    """mean(r) + mean((w - 1) (r - β*)), with β* = cov(w, (w - 1) r) / var(w).
+
+    Gupta, Jeunen, Oosterhuis and Vasile, Δ-OPE: Off-Policy Estimation with Pairs of Policies, RecSys 2024,
+    arXiv 2405.10024, whose Δβ-IPS of two policies is mean((w_1 - w_2) (r - β)). As E[w_1 - w_2] = 0, no β
+    biases it, and its variance, E[(w_1 - w_2)² (r - β)²] less a square that is free of β, is least at
+    β* = E[(w_1 - w_2)² r] / E[(w_1 - w_2)²]. Here the second policy is the logging one, w_2 = 1: of all
+    estimators with a constant baseline it has the difference of least variance, where `beta-ips` has the
+    value. `PolicyRanking` takes the β* of each pair. From the same rows, by covariances, as in `beta-ips`.
+    """
+
+    name: ClassVar[str] = "delta-beta-ips"
+
+    @property
+    def baseline(self) -> float:
+        """β*."""
+        return optimal_baseline(self.moments, TERM - REWARD)
+
+
+def optimal_baseline(moments: Moments, direction: Floats) -> float:
+    """cov(w, g) / var(w) of g = direction · z: the β of the least variance of g - β w.
+
+    0 where all weights are alike, as then no baseline changes the spread.
+    """
+    mean = moments.mean
+    # Both centred first, so that little cancels.
+    weight, other = (each - (mean @ each) * ONE for each in (WEIGHT, direction))
+    variance = float(weight @ moments.rows @ weight)
+    # Weights that are all alike vary by rounding errors only.
+    if variance <= 1e-12 * float(WEIGHT @ moments.rows @ WEIGHT):
+        return 0.0
+    return float(weight @ moments.rows @ other) / variance
 
 
 class SelfNormalizedDoublyRobust(DoublyRobust):

@@ -17,6 +17,7 @@ from scipy import stats
 
 from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimate, Estimator, LoggedRows, WeightedEstimator
+from ctrkit.ope.baseline import DifferenceBaseline, optimal_baseline
 from ctrkit.ope.importance import OnPolicy
 from ctrkit.ope.intervals import Interval, Unseen, around, cressie_read
 from ctrkit.ope.joint import JointEstimators
@@ -80,6 +81,9 @@ class Ranking:
 
 class PolicyRanking:
     """Estimates several policies by one estimator on the same rows, and compares them.
+
+    By `DifferenceBaseline` each pair has a baseline of its own. A difference is then not just the one value
+    less the other, and by chance the policy that stands first may be the lesser by it.
 
     Args:
         names: of the policies.
@@ -165,20 +169,21 @@ class PolicyRanking:
             here = names.index(against)
             pairs = [(j, i) if i == here else (i, j) for i, j in pairs]
 
-        gaps = np.array([values[i] - values[j] for i, j in pairs])
-        covariance = joint.covariance(np.stack([directions[i] - directions[j] for i, j in pairs]))
+        found = [self._difference(names[i], names[j]) for i, j in pairs]
+        gaps = [gap for gap, _ in found]
+        covariance = joint.covariance(np.stack([direction for _, direction in found]))
         errors = np.sqrt(np.diag(covariance))
         critical = largest_normal_quantile(covariance, confidence, seed)
         makers = [
-            self._interval(estimates[names[i]], estimates[names[j]], (names[i], names[j]), float(error))
-            for (i, j), error in zip(pairs, errors, strict=True)
+            self._interval(estimates[names[i]], estimates[names[j]], (names[i], names[j]), gap, float(error))
+            for (i, j), gap, error in zip(pairs, gaps, errors, strict=True)
         ]
         p_values = np.array([_p_value(maker) for maker in makers])
         differences = tuple(
             Difference(
                 names[i],
                 names[j],
-                float(gaps[k]),
+                gaps[k],
                 float(errors[k]),
                 makers[k](float(stats.norm.isf((1 - confidence) / 2))),
                 makers[k](critical),
@@ -203,17 +208,32 @@ class PolicyRanking:
             if np.isfinite(error) and abs(own - error) > 1e-6 * own + 1e-6 * size / self.joint.count:
                 raise ValueError(f"the estimator of '{name}' keeps other sums than those of (1, w, f, r)")
 
+    def _difference(self, first: str, second: str) -> tuple[float, Floats]:
+        """Value of a difference, and the coefficients of z whose mean spreads as it does.
+
+        Of Δβ-IPS by the baseline of this pair, which is that of a single policy of weight 1 + w_1 - w_2 and
+        term f_1 - f_2; of all other estimators the one value less the other.
+        """
+        joint = self.joint
+        one, two = (joint.estimators[name] for name in (first, second))
+        if not any(isinstance(each, DifferenceBaseline) for each in (one, two)):
+            return one.value() - two.value(), joint.direction(first) - joint.direction(second)
+        weight, term = (joint.place(first, each) - joint.place(second, each) for each in (WEIGHT, TERM))
+        always = joint.place(first, ONE)
+        moments = joint.moments(np.stack([always, always + weight, term, 0 * term]))
+        direction = term - optimal_baseline(moments, TERM) * weight
+        return float(joint.sums.mean @ direction), direction
+
     def _interval(
-        self, first: Estimate, second: Estimate, names: tuple[str, str], error: float
+        self, first: Estimate, second: Estimate, names: tuple[str, str], gap: float, error: float
     ) -> Callable[[float], Interval]:
         """The interval of a difference as a function of how many standard errors it shall reach.
 
         Cressie-Read's, where both estimates have that of `WeightedEstimator`; estimators with an interval of
         their own have normal ones here, as their unseen rows are not known. It knows of two weights that the
-        mean of each is 1, and makes use of their sum alone: of (w_1 + w_2) / 2, whose mean is 1. For the
-        logging policy, w_2 = 1, that says all there is.
+        mean of each is 1, and makes use of their difference alone: of 1 + w_1 - w_2, whose mean is 1, which
+        goes with the difference of the terms. For the logging policy, w_2 = 1, that says all there is.
         """
-        gap = first.value - second.value
         one, two = (self.joint.estimators[name] for name in names)
         methods = [each.difference_interval.method.split(", ") for each in (first, second)]
         # What an estimator says of its interval ("without the bias of ...") goes for the difference too.
@@ -237,7 +257,7 @@ class PolicyRanking:
             np.stack(
                 [
                     place(left, ONE),
-                    (place(left, WEIGHT) + place(right, WEIGHT)) / 2,
+                    place(left, ONE) + place(left, WEIGHT) - place(right, WEIGHT),
                     place(left, TERM) - place(right, TERM),
                     place(left, REWARD),
                 ]
@@ -360,7 +380,7 @@ def _unseen_pair(
     """A row of weight w to the first policy and v to the second that the log might have held."""
     ranges = [(one.unseen_terms(w, reward), two.unseen_terms(v, reward)) for reward in rewards]
     return Unseen(
-        (w + v) / 2,
+        1 + w - v,
         min(first[0] - second[1] for first, second in ranges),
         max(first[1] - second[0] for first, second in ranges),
     )

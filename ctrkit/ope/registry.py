@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.base import Estimator
-from ctrkit.ope.baseline import OptimalBaseline, SelfNormalizedDoublyRobust
+from ctrkit.ope.baseline import DifferenceBaseline, OptimalBaseline, SelfNormalizedDoublyRobust
 from ctrkit.ope.clipped import (
     ClippedInversePropensityScoring,
     OptimisticDoublyRobust,
@@ -30,6 +30,7 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
         InversePropensityScoring,
         SelfNormalizedInversePropensityScoring,
         OptimalBaseline,
+        DifferenceBaseline,
         ClippedInversePropensityScoring,
         SubGaussianInversePropensityScoring,
         Balanced,

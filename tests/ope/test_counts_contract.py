@@ -158,7 +158,7 @@ def test_betting_takes_rows_that_all_stand_for_as_many_as_they_are() -> None:
         assert uneven["interval"]["high"] > own["interval"]["high"]
 
 
-@pytest.mark.parametrize("kind", ["ips", "snips", "dr"])
+@pytest.mark.parametrize("kind", ["ips", "snips", "delta-beta-ips", "dr"])
 def test_rankings(kind: str) -> None:
     def ranked(rows: LoggedRows) -> Any:
         found = PolicyRanking(["a", "b"], ESTIMATORS[kind], RANGE)

@@ -10,10 +10,11 @@ from scipy import stats
 
 from ctrkit.errors import ConfigError
 from ctrkit.ope.base import Estimator, LoggedRows
+from ctrkit.ope.baseline import DifferenceBaseline, OptimalBaseline
 from ctrkit.ope.doubly_robust import DirectMethod, DoublyRobust
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.intervals import Interval
-from ctrkit.ope.moments import Floats
+from ctrkit.ope.intervals import Interval, Unseen, cressie_read
+from ctrkit.ope.moments import TERM, Floats, Moments
 from ctrkit.ope.ranking import (
     Difference,
     PolicyRanking,
@@ -127,7 +128,7 @@ def test_clustered_error_is_the_jackknifes_over_users() -> None:
     assert found.interval.method == "normal, clustered"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, OptimalBaseline, DifferenceBaseline])
 @pytest.mark.parametrize("reward_range", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("users", [None, 60])
 def test_against_the_logging_policy_it_is_the_estimators_own_difference(
@@ -167,7 +168,8 @@ def test_p_value_is_the_level_at_which_the_interval_reaches_zero(
         assert narrow.low > 0 or narrow.high < 0
 
 
-def test_parts_merged_are_the_whole() -> None:
+@pytest.mark.parametrize("kind", [DoublyRobust, DifferenceBaseline])
+def test_parts_merged_are_the_whole(kind: type[Estimator]) -> None:
     rows = draw(900, 3, 6)
 
     def part(at: slice) -> list[LoggedRows]:
@@ -182,10 +184,10 @@ def test_parts_merged_are_the_whole() -> None:
             )
         return found
 
-    whole = ranking(rows, DoublyRobust, (0.0, 1.0)).result()
+    whole = ranking(rows, kind, (0.0, 1.0)).result()
     one, two = (
-        ranking(part(slice(0, 300)), DoublyRobust, (0.0, 1.0)),
-        ranking(part(slice(500, 900)), DoublyRobust, (0.0, 1.0)),
+        ranking(part(slice(0, 300)), kind, (0.0, 1.0)),
+        ranking(part(slice(500, 900)), kind, (0.0, 1.0)),
     )
     one.update(part(slice(300, 500)))
     one.merge(two)
@@ -311,6 +313,34 @@ def test_cressie_read_differences_cover_at_click_rates() -> None:
             normal_hits += hit and reward_range is None
     assert hits / draws >= 0.94
     assert normal_hits < hits
+
+
+def test_cressie_read_differences_know_that_the_weights_differ_by_0_in_the_mean() -> None:
+    """Of policies that are near each other, what they have in common is left out."""
+    rng = np.random.default_rng(3)
+    action = rng.integers(ACTIONS, size=2000)
+    rewards = (rng.random(2000) < 0.1 + 0.1 * action).astype(float)
+    near = np.array([[0.4, 0.3, 0.1, 0.1, 0.1], [0.3, 0.4, 0.1, 0.1, 0.1]])
+    rows = [once(LoggedRows, p[action] * ACTIONS, rewards, 2.0) for p in near]
+    found = PolicyRanking(["p0", "p1"], SelfNormalizedInversePropensityScoring, (0.0, 1.0), logging=False)
+    found.update(rows)
+    (d,) = found.result(against="p1").differences
+
+    def interval(sign: float) -> Interval:
+        (one, two), moments = (each.weights for each in rows), Moments()
+        known = 1 + one - two if sign < 0 else (one + two) / 2
+        moments.update(known, (one - two) * rewards, rewards, None, np.ones(2000))
+        unseen = [
+            Unseen(1 + w - v if sign < 0 else (w + v) / 2, min(w - v, 0), max(w - v, 0))
+            for w in (0.0, 1.0, 2.0)
+            for v in (0.0, 1.0, 2.0)
+        ]
+        return cressie_read(moments, TERM, unseen, 0.95)
+
+    expected, by_the_sum = interval(-1), interval(1)
+    assert d.interval.low == pytest.approx(expected.low, rel=1e-9)
+    assert d.interval.high == pytest.approx(expected.high, rel=1e-9)
+    assert expected.high - expected.low < 0.9 * (by_the_sum.high - by_the_sum.low)
 
 
 @pytest.mark.parametrize(
