@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import polars as pl
 import pytest
 
@@ -19,6 +21,8 @@ from ctrkit.tables.cells import as_ids, inferred, lists_of, unsplit
         (["007", "1.50", "NA"], ["007", "1.50", "NA"]),  # neither zeros nor Namibia are lost
         (["e\u0301te\u0301", "\u00e9t\u00e9"], ["\u00e9t\u00e9", "\u00e9t\u00e9"]),
         ([True, False], ["1", "0"]),
+        ([Decimal("7"), Decimal("12345678901234567890")], ["7", "12345678901234567890"]),
+        (["1e80", "12e+5"], ["1e80", "12e+5"]),  # hexadecimal, and a name
     ],
 )
 def test_an_id_is_the_same_in_every_form(values: list[object], ids: list[str | None]) -> None:
@@ -30,6 +34,13 @@ def test_numbers_that_are_not_whole_are_no_ids() -> None:
         as_ids(pl.Series("ad", [1.0, 0.5]))
 
 
+@pytest.mark.parametrize("values", [[7.0, 2.0**60, None], ["7", "1.15292E+18"], ["1.152921504606847e+18"]])
+def test_ids_that_were_rounded_until_they_are_the_same_are_refused(values: list[object]) -> None:
+    with pytest.raises(DataError, match=r"an id that was rounded .*'Int64'") as caught:
+        as_ids(pl.Series("user", values))
+    assert (caught.value.column, caught.value.row) == ("user", len(values[:2]) - 1)
+
+
 @pytest.mark.parametrize(
     ("cell", "values"),
     [
@@ -37,6 +48,8 @@ def test_numbers_that_are_not_whole_are_no_ids() -> None:
         ("[3, 7, 9]", ["3", "7", "9"]),
         ("[3 7\n 9]", ["3", "7", "9"]),
         ("3,7,9", ["3", "7", "9"]),
+        ('{3,"red, hat",NULL}', ["3", "red, hat", None]),
+        ("{}", []),
         ("3, 7; 9", ["3", "7", "9"]),
         ("3 7 9", ["3", "7", "9"]),
         ("(3, 7)", ["3", "7"]),

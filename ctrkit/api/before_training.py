@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import numpy as np
 import polars as pl
 
 from ctrkit.api.leakage import leaks_by_task
@@ -16,6 +17,10 @@ from ctrkit.schema import FeatureSpec
 from ctrkit.training import TrainingWarning
 
 T = TypeVar("T")
+
+# Among so many groups or more, one that has so many times the rows of any other, and this share of all, is
+# told of: it may be the sign for none.
+_FEW_GROUPS, _OUTSTANDING, _NOTABLE = 20, 5, 0.05
 
 
 class Notes(list[str]):
@@ -59,6 +64,33 @@ def check_sample_columns(
     rest = [name for name in table.columns if name not in spec.columns]
     without = f" Not read: {', '.join(rest[:10])}{', …' if len(rest) > 10 else ''}." if rest else ""
     return f"No config was given: the columns are read as those of the sample logs.{without}"
+
+
+def group_notes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> Iterator[str]:
+    """What to tell of rows that have no group, and of one that looks like a sign for none.
+
+    Args:
+        table: the raw rows; data: the same, encoded.
+    """
+    if spec.group is None or data.groups is None:
+        return
+    alone = int(np.count_nonzero(data.groups < 0))
+    if alone:
+        yield (
+            f"{alone:,} of {len(data):,} rows have no '{spec.group}': each counts as one of its own, "
+            "and metrics within groups, such as GAUC, leave them out."
+        )
+    groups, counts = np.unique(data.groups[data.groups >= 0], return_counts=True)
+    if groups.size < _FEW_GROUPS:
+        return
+    second, first = np.sort(counts)[-2:]
+    if first > _OUTSTANDING * second and first > _NOTABLE * len(data):
+        value = table[spec.group][int(np.argmax(data.groups == groups[counts.argmax()]))]
+        yield (
+            f"'{value}' is the '{spec.group}' of {first / len(data):.0%} of the rows, and no other of more"
+            f" than {second / len(data):.1%}. If it says that none is known, leave it empty: else such rows"
+            " count as one."
+        )
 
 
 def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Notes, file: str | None) -> None:

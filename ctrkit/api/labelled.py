@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.api.before_training import group_notes
 from ctrkit.api.model import Model
 from ctrkit.api.train import TrainConfig, read_training_table
 from ctrkit.data.encoder import EncodedTable
@@ -76,12 +77,7 @@ class LabelledRows:
                 f"There is no column '{group}' here: rows count as independent of one another, so that "
                 "intervals are too short where they are not."
             )
-        alone = 0 if self.encoded.groups is None else int(np.count_nonzero(self.encoded.groups < 0))
-        if alone:
-            told.append(
-                f"{alone:,} of {len(self.encoded):,} rows have no '{group}': each counts as one of its own, "
-                "and metrics within groups, such as GAUC, leave them out."
-            )
+        told += group_notes(self.config.features, self.table, self.encoded)
         return tuple(told)
 
 

@@ -26,6 +26,7 @@ from ctrkit.calibration import (
 from ctrkit.config import Config, load_config
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
+from ctrkit.schema import Column, check_column
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import predict
 
@@ -108,11 +109,16 @@ def recalibrate(
             mend="Give rows that came later, or calibrate without --update",
         )
     time = loaded.spec.timestamp
-    order = opened.table[time].arg_sort().to_numpy() if time else np.arange(opened.table.height)
+    notes = list(opened.remarks)
+    order = np.arange(opened.table.height)
+    if time is not None and time in opened.table.columns:
+        column = Column(time, "time", "the time of the row")
+        order = check_column(opened.table[time], column, opened.file).to_numpy().argsort(kind="stable")
+    elif time is not None:
+        notes.append(f"There is no column '{time}' here: the rows are learnt from in the order of the table.")
     logits, _ = predict(loaded.network, opened.encoded)
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
-    notes = list(opened.remarks)
     for index, task in enumerate(loaded.tasks):
         held = loaded.calibrators.get(task, TaskCalibrator(Identity()))
         inner = held.of_logits

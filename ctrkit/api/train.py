@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
-from ctrkit.api.before_training import Notes, check_labels, check_sample_columns
+from ctrkit.api.before_training import Notes, check_labels, check_sample_columns, group_notes
 from ctrkit.api.model import load
 from ctrkit.api.profile import training_profile
 from ctrkit.api.results import Result
@@ -210,6 +210,7 @@ def train(
     encoder = Encoder.fit(settings.features, table, file, counted)
     notes += encoder.notes
     encoded = encoder.encode(table, file)
+    notes += group_notes(settings.features, table, encoded)
     check_labels(settings.features, encoded, split, notes, file)
     home = Path(out)
     deciding = {name: version for name, version in versions().items() if name in ("ctrkit", "torch", "numpy")}
@@ -349,7 +350,9 @@ def _base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> lis
     mass = weight.astype(np.float64)
     positives = mass @ labels
     possible = [float(mass.sum()), *positives[:-1]]
-    return [float((p + 0.5) / (n + 1.0)) for p, n in zip(positives, possible, strict=True)]
+    # One more row, half of it positive; where weights were scaled down, a row like the others.
+    row = min(1.0, float(mass[mass > 0].mean()))
+    return [float((p + 0.5 * row) / (n + row)) for p, n in zip(positives, possible, strict=True)]
 
 
 def _posterior(network: CtrModel, data: EncodedTable, split: Split) -> LastLayerPosterior:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
 from ctrkit.data.ids import (
     LEAST,
-    UnknownIds,
     as_lists,
     as_text,
     check_known,
@@ -24,7 +23,7 @@ from ctrkit.data.ids import (
     lookup,
 )
 from ctrkit.data.scales import Scale, transformed
-from ctrkit.data.unlike import unlike, usual_unknown
+from ctrkit.data.unlike import unlike, usual_shares
 from ctrkit.errors import DataError, nearest
 from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
 from ctrkit.tables.cells import values_of
@@ -83,6 +82,7 @@ class Encoder:
         vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
         scales: numeric feature -> its scale on the training rows.
         usual_unknown: categorical field or sequence -> the share of unknown ids in rows like the training's.
+        usual_missing: the same -> the share of rows without an id, or without any event.
         notes: sentences on what was learnt.
 
     Attributes:
@@ -95,12 +95,14 @@ class Encoder:
         vocabularies: Mapping[str, Sequence[str]],
         scales: Mapping[str, Scale],
         usual_unknown: Mapping[str, float] | None = None,
+        usual_missing: Mapping[str, float] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.spec = spec
         self.vocabularies = {name: list(values) for name, values in vocabularies.items()}
         self.scales = dict(scales)
         self.usual_unknown = dict(usual_unknown or {})
+        self.usual_missing = dict(usual_missing or {})
         self.notes = tuple(notes)
         self.known = {name: lookup(values) for name, values in self.vocabularies.items()}
 
@@ -148,14 +150,14 @@ class Encoder:
                 vocabularies[sequence.name] = frequent(events, sequence.min_count)
             else:
                 known = vocabularies.get(sequence.shares, [])
-                check_known(UnknownIds.of(events, pl.Series(known, dtype=pl.String)), sequence, known, file)
+                check_known(training[sequence.name], events, sequence, known, file)
         scales: dict[str, Scale] = {}
         for number in spec.numeric:
             values = transformed(table[number.name], number, file)
             scales[number.name] = Scale.fit(values[mine], number.name, file, mine)
         learnt = cls(spec, vocabularies, scales)
-        usual, notes = usual_unknown(learnt, table, mine)
-        return cls(spec, vocabularies, scales, usual, notes)
+        unknown, missing, notes = usual_shares(learnt, table, mine)
+        return cls(spec, vocabularies, scales, unknown, missing, notes)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
         """Sentences on how rows differ from all that was learnt from; see `ctrkit.data.unlike`."""
@@ -235,6 +237,7 @@ class Encoder:
             "vocabularies": self.vocabularies,
             "scales": {name: [one.mean, one.deviation, one.bound] for name, one in self.scales.items()},
             "usual_unknown": self.usual_unknown,
+            "usual_missing": self.usual_missing,
         }
 
     @classmethod
@@ -258,7 +261,7 @@ class Encoder:
             if not (finite and scale.deviation > 0 and scale.bound >= 0):
                 raise ValueError(f"the scale of '{name}' is {scale}")
         # Artifacts of an earlier version do not have it.
-        return cls(spec, vocabularies, scales, state.get("usual_unknown"))
+        return cls(spec, vocabularies, scales, state.get("usual_unknown"), state.get("usual_missing"))
 
     def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
         """Ids of flat values; what is missing or was not learnt is unknown."""
@@ -308,9 +311,13 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
     Raises:
         DataError: where a label is not 0 or 1, or is 1 where the task before it is 0.
     """
-    columns = []
+    columns, before = [], None
     for task, name in spec.labels.items():
-        column = Column(name, "binary", f"the label of task '{task}'")
+        advice = "Write 0 where it did not happen, and drop a row only where that is not known"
+        if before is not None:
+            advice = f"Write 0 where '{before}' is 0, and drop a row only where it is not known"
+        before = name
+        column = Column(name, "binary", f"the label of task '{task}'", missing=advice)
         columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
     labels = np.stack(columns, axis=1)
     names = list(spec.labels.values())

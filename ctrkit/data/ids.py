@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from ctrkit.tables.cells import as_ids, lists_of, truths_as_numbers, unsplit
 # Fewer values say nothing of a share.
 LEAST = 10
 _EXAMPLES = 3
+# Unknown events that are looked at to tell how histories were written.
+_LOOK_AT = 1000
 # Below this share of known events a history is written otherwise than the ids that it is to share.
 _KNOWN_EVENTS = 0.01
 
@@ -102,18 +106,50 @@ def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | Non
     """Refuse histories in text cells that are cut nowhere, where another sign stands in most of them."""
     other = unsplit(cells, sequence.separator) if cells.dtype == pl.String else None
     if other is not None:
-        raise DataError(
-            f"no history holds the separator '{sequence.separator}' and most hold '{other}'",
-            file=file,
-            column=sequence.name,
-            mend=f"Declare the sequence with `separator: '{other}'`",
-        )
+        problem = f"no history holds the separator '{sequence.separator}' and most hold '{other}'"
+        raise _other_separator(problem, other, sequence, file)
+
+
+def _other_separator(problem: str, sign: str, sequence: SequenceFeature, file: str | None) -> DataError:
+    written = f"'{sign}'" if sign.isprintable() else json.dumps(sign)
+    mend = f"Declare the sequence with `separator: {written}`"
+    return DataError(problem, file=file, column=sequence.name, mend=mend)
 
 
 def check_known(
+    cells: pl.Series, events: pl.Series, sequence: SequenceFeature, known: Sequence[str], file: str | None
+) -> None:
+    """Refuse a history of which almost no event is an id of the field that it shares.
+
+    Told apart are histories whose unknown events become known ids when they are cut at another sign.
+
+    Args:
+        cells: the histories as they were read. events: all their events, as ids.
+    """
+    vocabulary = pl.Series(known, dtype=pl.String)
+    sign = _hidden_separator(events, vocabulary) if cells.dtype == pl.String else None
+    if sign is not None:
+        problem = f"most unknown events are ids of '{sequence.shares}' with {sign!r} between them"
+        raise _other_separator(problem, sign, sequence, file)
+    _check_share(UnknownIds.of(events, vocabulary), sequence, known, file)
+
+
+def _hidden_separator(events: pl.Series, known: pl.Series) -> str | None:
+    """The sign at which most unknown events fall into known ids; None where there is none."""
+    unknown = events.drop_nulls().unique(maintain_order=True)
+    unknown = unknown.filter(~unknown.is_in(known.implode())).head(_LOOK_AT)
+    for sign in dict.fromkeys(re.findall(r"[\W_]+", "\n".join(unknown.head(_EXAMPLES).to_list()))):
+        cut = unknown.filter(unknown.str.contains(sign, literal=True)).str.split(sign)
+        parts = as_ids(cut.explode()).drop_nulls()
+        found = int(parts.is_in(known.implode()).sum())
+        if 2 * cut.len() > unknown.len() >= LEAST and 2 * found > parts.len():
+            return sign
+    return None
+
+
+def _check_share(
     events: UnknownIds, sequence: SequenceFeature, known: Sequence[str], file: str | None
 ) -> None:
-    """Refuse a history of which almost no event is an id of the field that it shares."""
     if events.values >= LEAST and 1 - events.share < _KNOWN_EVENTS:
         like = f", such as '{known[0]}'" if known else ""
         raise DataError(

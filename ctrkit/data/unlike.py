@@ -1,4 +1,4 @@
-"""Rows unlike those that an encoder learnt from: unknown ids, and numbers far outside their range."""
+"""Rows unlike those that an encoder learnt from: ids unknown or missing, numbers far outside their range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.data.ids import UnknownIds, as_lists, as_text
+from ctrkit.data.ids import LEAST, UnknownIds, as_lists, as_text
 from ctrkit.data.scales import transformed
 from ctrkit.errors import DataError
 from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
@@ -25,28 +25,36 @@ LOOK_AT = 100_000
 def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     """Sentences on how rows differ from all that an encoder learnt from, or none.
 
-    Told are columns with far more unknown ids than usual, and numbers so far outside the training rows' that
-    they are read as others. Of a log its candidates are looked at, in place of the features that it lists a
-    candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
+    Told are columns with far more unknown or missing ids than usual, and numbers so far outside the training
+    rows' that they are read as others. Of a log its candidates are looked at, in place of the features that
+    it lists a candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
     """
     rows = _some(table)
-    return (*_notes(encoder, _unknown(encoder, rows), encoder.usual_unknown), *_far(encoder, rows))
+    return _all_notes(encoder, rows, encoder.usual_unknown, encoder.usual_missing)
 
 
-def usual_unknown(
+def usual_shares(
     encoder: Encoder, table: pl.DataFrame, training: NDArray[np.int64]
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """By column, the share of unknown ids in the training rows or, if larger, in the others; and sentences on
-    columns of which the others know far less.
+) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
+    """By column, the share of unknown ids in the training rows or, if larger, in the others, and of rows that
+    hold nothing; and sentences on how the others are unlike those of training.
 
     Args:
         training: the rows that were learnt from.
     """
-    others = np.setdiff1d(np.arange(table.height), training)
-    usual = {name: ids.share for name, ids in _unknown(encoder, _some(table[training])).items()}
-    held_out = _unknown(encoder, _some(table[others]))
-    notes = tuple(f"Rows that were not learnt from: {note}" for note in _notes(encoder, held_out, usual))
-    return {name: max(share, held_out[name].share) for name, share in usual.items()}, notes
+    mine, others = _some(table[training]), np.setdiff1d(np.arange(table.height), training)
+    usual = {name: ids.share for name, ids in _unknown(encoder, mine).items()}
+    missing, held_out = _missing(encoder, mine), _some(table[others])
+    told = [f"Rows that were not learnt from: {one}" for one in _all_notes(encoder, held_out, usual, missing)]
+    unknown = _unknown(encoder, held_out)
+    return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, tuple(told)
+
+
+def _all_notes(
+    encoder: Encoder, rows: pl.DataFrame, usual: Mapping[str, float], missing: Mapping[str, float]
+) -> tuple[str, ...]:
+    found, empty = _unknown(encoder, rows), _missing(encoder, rows)
+    return (*_notes(encoder, found, usual), *_empty_notes(empty, missing), *_far(encoder, rows))
 
 
 def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
@@ -68,6 +76,30 @@ def _unknown(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
         if values is not None:
             found[name] = UnknownIds.of(as_text(values, None), encoder.known[own][0])
     return found
+
+
+def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
+    """By column, the share of rows without an id, or without any event; none of few rows."""
+    found = {}
+    for feature in encoder.spec.categorical:
+        values = _column(encoder.spec, table, feature.name)
+        if values is not None and values.len() >= LEAST:
+            found[feature.name] = as_text(values, None).null_count() / values.len()
+    for sequence in encoder.spec.sequences:
+        if sequence.name in table.columns and table.height >= LEAST:
+            lengths = as_lists(table[sequence.name], sequence, None).list.len().fill_null(0)
+            found[sequence.name] = int((lengths == 0).sum()) / table.height
+    return found
+
+
+def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iterator[str]:
+    """Sentences on columns in which most of what training had is missing."""
+    for name, share in found.items():
+        if name in usual and share > (1 + usual[name]) / 2:
+            yield (
+                f"Column '{name}': {share:.0%} of the rows hold nothing (in training {usual[name]:.0%}),"
+                " which is read as unknown or empty."
+            )
 
 
 def _far(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:

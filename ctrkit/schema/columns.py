@@ -284,7 +284,7 @@ def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
         if (row := _first(numbers.is_null())) is None:
             return numbers
     else:
-        row = 0
+        raise refuse(f"numbers are needed, not {values.dtype}", None, "Cast the column to numbers")
     mend = "Cast the column to numbers"
     if isinstance(values[row], str) and "," in values[row]:
         mend = "Write numbers with a decimal point, without separators of thousands"

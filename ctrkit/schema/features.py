@@ -12,6 +12,7 @@ from ctrkit.config import Config
 from ctrkit.errors import nearest
 from ctrkit.schema.logs import CANDIDATE_PREFIX
 from ctrkit.tables import TableLike, read_named
+from ctrkit.tables.cells import as_ids, inferred
 
 # Columns that hold a simulated market's truth; no feature may read one.
 TRUTH_PREFIX = "true_"
@@ -92,10 +93,32 @@ class FeatureSpec(Config):
     def read(self, source: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
         """A table of these columns, and its name for messages.
 
+        Whatever the table was stored as, its columns hold what the spec says: ids as whole numbers or as
+        text, missing ones as nulls, and numbers in text cells as numbers. Whoever counts, groups or sorts by
+        them sees the same.
+
         Raises:
-            DataError: see `ctrkit.tables.read_table`.
+            DataError: see `ctrkit.tables.read_table` and `ctrkit.tables.cells.as_ids`.
         """
-        return read_named(source, self.is_text, may_be_empty=may_be_empty)
+        table, file = read_named(source, self.is_text, may_be_empty=may_be_empty)
+        columns = []
+        for name, dtype in table.schema.items():
+            text = dtype in (pl.String, pl.Categorical, pl.Enum)
+            if name in self._ids and (text or dtype.is_float() or dtype.is_decimal()):
+                columns.append(as_ids(table[name], file))
+            elif name in self._numbers and text:
+                columns.append(inferred(table[name].cast(pl.String)))
+        return table.with_columns(columns), file
+
+    @property
+    def _numbers(self) -> tuple[str | None, ...]:
+        return (*(f.name for f in self.numeric), *self.labels.values(), self.weight)
+
+    @property
+    def _ids(self) -> tuple[str | None, ...]:
+        """Columns of single ids; users may be grouped by the values of any column."""
+        group = None if self.group in (*self._numbers, self.timestamp) else self.group
+        return (*(f.name for f in self.categorical), group, self.candidate.id if self.candidate else None)
 
     @property
     def static_features(self) -> tuple[str, ...]:
@@ -139,6 +162,11 @@ class FeatureSpec(Config):
         columns = list(self.labels.values())
         if twice := {name for name in columns if columns.count(name) > 1}:
             raise ValueError(f"'{min(twice)}' is the label of two tasks, which would be one task twice")
+        for role, name in (("group", self.group), ("timestamp", self.timestamp)):
+            if name in columns:
+                raise ValueError(f"'{name}' is a label and cannot be the {role} as well")
+            if name is not None and name == self.weight:
+                raise ValueError(f"'{name}' is the row weight and cannot be the {role} as well")
         if self.weight in columns:
             raise ValueError(f"'{self.weight}' is a label and cannot be the row weight as well")
         if self.weight in names:

@@ -17,9 +17,15 @@ _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 # As programs write a missing value into a text cell. `NA` and `None` are left alone: they are names too.
 _MISSING = ("", "nan", "NaN", "NAN", "<NA>", "null", "NULL")
 
+# Beyond it neighbouring whole numbers are one number of 64 bits (IEEE 754).
+_EXACT = 2.0**53
+# As pandas and spreadsheets write whole numbers that they have rounded; no hexadecimal id has a point.
+_ROUNDED = r"^[+-]?\d\.\d+[eE]\+\d+$"
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 # Several numbers with commas, semicolons or blanks between.
 _NUMBERS = rf"^\s*{_NUMBER}(?:(?:\s*[,;]\s*|\s+){_NUMBER})+\s*$"
+_BRACKETED = r"(?s)^[\[(].*[\])]$|^\{[^:]*\}$|^(?:np\.|numpy\.)?array\("
 # The parts of a list as Python, NumPy and pandas print it: quoted text, a call such as np.float64(0.4), a
 # bare word, or a sign between them.
 _TOKEN = re.compile(
@@ -45,7 +51,8 @@ def as_ids(
     and empty text are missing.
 
     Raises:
-        DataError: for numbers that are not whole, lists, and what else is no id.
+        DataError: for numbers that are not whole, ids whose last digits were rounded away so that many are
+            one, lists, and what else is no id.
     """
     dtype = values.dtype
     if dtype == pl.Boolean:
@@ -54,12 +61,16 @@ def as_ids(
         whole = values.fill_nan(None)
         if not bool((whole == whole.round()).all()):
             raise _no_ids(dtype, file, column or values.name)
-        return whole.cast(pl.Int64, strict=False).cast(pl.String)
+        if bool((rounded := whole.abs() >= _EXACT).any()):
+            raise _rounded_ids(whole, rounded, file, column or values.name)
+        return whole.cast(pl.Int64).cast(pl.String)
     if dtype.is_integer() or dtype in (pl.Null, pl.Date):
         return values.cast(pl.String)
-    if dtype not in _TEXTS:
+    if dtype not in _TEXTS and not dtype.is_decimal():
         raise _no_ids(dtype, file, column or values.name)
     text = values.cast(pl.String)
+    if bool((rounded := text.str.contains(_ROUNDED)).any()):
+        raise _rounded_ids(text, rounded, file, column or values.name)
     if bool((text.str.len_bytes() != text.str.len_chars()).any()):
         text = text.str.normalize("NFC")
     text = text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0+$", "$1")
@@ -73,6 +84,20 @@ def _no_ids(dtype: pl.DataType, file: str | os.PathLike[str] | None, column: str
         file=file,
         column=column,
         mend="Cast the column, or declare it as numeric",
+    )
+
+
+def _rounded_ids(
+    values: pl.Series, rounded: pl.Series, file: str | os.PathLike[str] | None, column: str
+) -> DataError:
+    row = int(rounded.fill_null(False).arg_max() or 0)
+    return DataError(
+        f"{values[row]} is an id that was rounded to a number with a point, as which others are the same",
+        file=file,
+        column=column,
+        row=row,
+        mend="Write the ids again as whole numbers or text; in pandas, dtype 'Int64' keeps both them and "
+        "missing values",
     )
 
 
@@ -118,14 +143,15 @@ def inferred(cells: pl.Series) -> pl.Series:
 def lists_of(cells: pl.Series, separator: str) -> pl.Series:
     """Text cells as lists of text; a missing or empty cell is a missing list.
 
-    A list in brackets is JSON, or what Python, NumPy or pandas print: `[3, 7]`, `['hat', 'sock']`, `[3 7]`,
-    `[np.float64(0.4), np.float64(0.6)]`; it is parsed, never run. Else the separator stands between the
-    values. A cell without it that is nothing but numbers between commas, semicolons or blanks is a list too.
+    A list in brackets is JSON, or what Python, NumPy, pandas or Postgres print: `[3, 7]`, `['hat', 'sock']`,
+    `[3 7]`, `[np.float64(0.4), np.float64(0.6)]`, `{3,7}`; it is parsed, never run. Else the separator stands
+    between the values. A cell without it that is nothing but numbers between commas, semicolons or blanks is
+    a list too.
     """
     text = cells.cast(pl.String).str.strip_chars()
     empty = text.is_in(_MISSING)
     text = text.set(empty, None) if bool(empty.any()) else text
-    bracketed = text.str.contains(r"(?s)^[\[(].*[\])]$|^(?:np\.|numpy\.)?array\(").fill_null(False)
+    bracketed = text.str.contains(_BRACKETED).fill_null(False)
     parts = text.str.split(separator)
     loose = ~text.str.contains(separator, literal=True) & text.str.contains(_NUMBERS)
     if bool(loose.any()):
@@ -152,7 +178,7 @@ def unsplit(cells: pl.Series, separator: str) -> str | None:
     counts where cells are hardly ever the same.
     """
     held = cells.drop_nulls()
-    held = held.filter(~held.str.contains(r"^\s*[\[(]") & ~held.str.contains(_NUMBERS))
+    held = held.filter(~held.str.contains(r"^\s*[\[({]") & ~held.str.contains(_NUMBERS))
     if not held.len() or bool(held.str.contains(separator, literal=True).any()):
         return None
     for sign in (",", ";", "|", "\t", " "):
@@ -167,9 +193,11 @@ def _parsed(cell: str) -> list[str | None]:
     try:
         content = json.loads(cell)
     except ValueError:
-        found = _printed(cell)
-        return [cell] if found is None else found
-    return [_word(value) for value in content] if isinstance(content, list) else [cell]
+        content = None
+    if isinstance(content, list):
+        return [_word(value) for value in content]
+    found = _printed(cell)
+    return [cell] if found is None else found
 
 
 def _word(value: object) -> str | None:
@@ -184,7 +212,7 @@ def _printed(cell: str) -> list[str | None] | None:
     inner = re.sub(
         r"^(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^)]*)?\)$", r"\1", cell, flags=re.DOTALL
     ).strip()
-    if len(inner) < 2 or inner[0] + inner[-1] not in ("[]", "()"):
+    if len(inner) < 2 or inner[0] + inner[-1] not in ("[]", "()", "{}"):
         return None
     inner, place = inner[1:-1], 0
     values: list[str | None] = []
@@ -209,7 +237,7 @@ def _unquoted(value: str) -> str | None:
     """A Python literal's text."""
     if value[:1] in ("'", '"'):
         return _ESCAPE.sub(_character, value[1:-1])
-    return None if value in ("None", "nan", "NaN", "null") else value
+    return None if value in ("None", "nan", "NaN", "null", "NULL") else value
 
 
 def _character(escape: re.Match[str]) -> str:

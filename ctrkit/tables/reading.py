@@ -363,6 +363,7 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         raise missing("table", path)
     if path.is_dir():
-        raise DataError("this is a folder, not a table", file=path, mend="Name one parquet or CSV file")
+        mend = f"Name its files, such as '{path}/**/*.parquet'"
+        raise DataError("this is a folder, not a table", file=path, mend=mend)
     if path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, mend="Write the table again")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ctrkit.errors import DataError
@@ -142,6 +143,8 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
             is not UTF-8.
     """
     _check_unicode(content, path)
+    if b"\r" in content and b"\n" not in content:
+        content = content.replace(b"\r", b"\n")
     layout = _layout(content, path)
     _check_even(content[layout.start :], layout, path)
     try:
@@ -162,18 +165,39 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
 
 def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
     """Refuse rows that are cut short, whose last values would pass for missing ones."""
-    lines = [line for line in content.split(b"\n") if line.strip()] if b'"' not in content else []
-    sign = layout.delimiter.encode()
-    if not lines or content.count(sign) == len(lines) * (len(layout.names) - 1):
+    if not _may_be_short(content, layout):
         return
-    for row, line in enumerate(lines, -1):
-        if line.count(sign) < len(layout.names) - 1:
-            raise DataError(
-                f"the row has {line.count(sign) + 1} values and the header has {len(layout.names)} names",
-                file=path,
-                row=max(row, 0),
-                mend="Write the row whole; a missing value is left empty between its delimiters",
-            )
+    reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter)
+    try:
+        rows = (values for values in reader if len(values) > 1 or "".join(values).strip())
+        for row, values in enumerate(rows, -1):
+            if len(values) < len(layout.names):
+                raise DataError(
+                    f"the row has {len(values)} values and the header has {len(layout.names)} names",
+                    file=path,
+                    row=max(row, 0),
+                    mend="Write the row whole; a missing value is left empty between its delimiters",
+                )
+    except csv.Error:
+        pass  # what is damaged is told by the reader of the table
+
+
+def _may_be_short(content: bytes, layout: _Layout) -> bool:
+    """Whether some line has fewer delimiters than the header, told fast.
+
+    What stands between quotes counts as text; a quote within a value may be taken for the start of such.
+    """
+    signs = np.frombuffer(content, dtype=np.uint8)
+    ends, delimiters = signs == ord("\n"), signs == ord(layout.delimiter)
+    if b'"' in content:
+        outside = np.cumsum(signs == ord('"'), dtype=np.uint8) % 2 == 0
+        ends, delimiters = ends & outside, delimiters & outside
+    last = np.append(np.flatnonzero(ends), len(content))
+    counts = np.diff(np.searchsorted(np.flatnonzero(delimiters), last), prepend=0)
+    lengths = np.diff(last, prepend=-1) - 1
+    # A blank line may hold the first half of a line end of two signs.
+    held = (lengths > 1) | ((lengths == 1) & (signs[np.maximum(last - 1, 0)] != ord("\r")))
+    return bool((counts[held] < len(layout.names) - 1).any())
 
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:
@@ -280,6 +304,12 @@ def read_json_lines(
     _check_unicode(content, path)
     if content.lstrip()[:1] == b"[" and not skip_bad_lines:
         return _of_records(_array(content, path)), None
+    if _is_by_columns(content):
+        raise DataError(
+            "the file is one JSON object of columns, not one object a row",
+            file=path,
+            mend="Write JSON lines: with pandas, to_json(path, orient='records', lines=True)",
+        )
     try:
         return pl.read_ndjson(content, infer_schema_length=None), None
     except (pl.exceptions.PolarsError, OverflowError):
@@ -303,6 +333,19 @@ def read_json_lines(
     if not records:
         raise DataError("no line holds a JSON object", file=path, mend="Give one object a line")
     return _of_records(records), BadLines(len(bad), bad[0]) if bad else None
+
+
+def _is_by_columns(content: bytes) -> bool:
+    """Whether this is one object of columns, as pandas writes it unless told otherwise."""
+    if b"\n" in content.strip():
+        return False
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        return False
+    parts = list(whole.values()) if isinstance(whole, dict) else []
+    by_label = len(parts) > 0 and all(isinstance(part, dict) and "0" in part for part in parts)
+    return by_label or (isinstance(whole, dict) and {"columns", "index", "data"} <= {*whole})
 
 
 def _no_object(content: bytes, line: int, path: Path) -> DataError:

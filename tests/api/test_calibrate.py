@@ -219,3 +219,25 @@ def test_a_training_ends_well_where_no_user_has_both_labels(
     report = found.report()
     assert any("gauc of click is undefined" in note for note in report.notes)
     assert report.tables[0].rows[0][4] == "–"
+
+
+def test_updates_follow_the_time_however_it_is_written(model: Path, later: pl.DataFrame) -> None:
+    """The clock is that of a zone ahead for half of the rows: as text they are in another order."""
+    moments = later["timestamp"].cast(pl.Int64)
+    odd = pl.Series([k % 2 == 1 for k in range(later.height)])
+    ahead = pl.select(
+        pl.from_epoch(pl.when(odd).then(moments + 9 * 3600).otherwise(moments)).dt.strftime(
+            "%Y-%m-%dT%H:%M:%S"
+        )
+        + pl.when(odd).then(pl.lit("+09:00")).otherwise(pl.lit("Z"))
+    ).to_series()
+    updates = [
+        ctrkit.recalibrate(ctrkit.load(model), table, out=model.parent / "run").to_dict()["tasks"]
+        for table in (later.with_columns(timestamp=moments), later.with_columns(timestamp=ahead))
+    ]
+    assert updates[0] == updates[1]
+
+
+def test_an_update_without_times_says_so(model: Path, later: pl.DataFrame) -> None:
+    told = ctrkit.recalibrate(ctrkit.load(model), later.drop("timestamp"), out=model.parent / "run")
+    assert any("no column 'timestamp' here" in note for note in told.report().notes)

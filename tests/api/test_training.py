@@ -266,3 +266,65 @@ def test_too_few_rows_are_told(tmp_path: Path) -> None:
     for rows in (1, 2):
         with pytest.raises(DataError, match="distinct time stamp"):
             train(made()[:rows], tmp_path)
+
+
+def test_columns_hold_what_the_spec_says_whatever_they_were_stored_as(tmp_path: Path) -> None:
+    train(made(), tmp_path)
+    later = made(seed=1).with_columns(time=pl.col("time").cast(pl.Int64))
+
+    def found(table: pl.DataFrame) -> dict[str, Any]:
+        told: dict[str, Any] = ctrkit.evaluate(
+            tmp_path / "model.pt", table, out=tmp_path / "evaluated", overrides=FAST
+        ).to_dict()
+        return told
+
+    stored = later.with_columns(
+        ad=pl.col("ad").cast(pl.Float64),
+        price=pl.col("price").cast(pl.String),
+        click=pl.Series(["True" if one else "False" for one in later["click"]]),
+        user=pl.col("user") + " ",
+        time=pl.col("time").cast(pl.String),
+    )
+    assert found(stored) == found(later)
+
+
+@pytest.mark.parametrize("unknown", ["", "nan", None, "anonymous"])
+def test_rows_without_a_user_are_told_of_whatever_stands_there(tmp_path: Path, unknown: str | None) -> None:
+    user = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit(unknown)).otherwise("user")
+    notes = train(made().with_columns(user=user.cast(pl.String)), tmp_path).notes
+    said = "1,000 of 3,000 rows have no 'user'"
+    assert (said if unknown != "anonymous" else "'anonymous' is the 'user' of 33% of the rows") in notes[-1]
+    assert not train(made(), tmp_path).notes
+
+
+def test_a_missing_label_is_a_0_before_it_is_a_row_to_drop(tmp_path: Path) -> None:
+    shown = made().with_columns(click=pl.when(pl.col("click") == 1).then(1))
+    with pytest.raises(DataError, match="Write 0 where it did not happen"):
+        train(shown, tmp_path)
+    funnel = made().with_columns(buy=pl.when(pl.col("click") == 1).then(0))
+    tasks = {**CONFIG, "features": {**CONFIG["features"], "labels": {"click": "click", "buy": "buy"}}}
+    with pytest.raises(DataError, match="Write 0 where 'click' is 0"):
+        ctrkit.train(tasks, funnel, model=tmp_path / "model.pt", out=tmp_path / "run")
+
+
+def test_weights_that_sum_to_one_start_from_the_same_base_rate() -> None:
+    labels = np.repeat([[1.0], [0.0]], [20, 80], axis=0).astype(np.float32)
+    ones = np.ones(100, dtype=np.float32)
+    assert api_train._base_rates(labels, ones / 100) == pytest.approx(api_train._base_rates(labels, ones))
+    twice = np.concatenate([labels, labels]), np.concatenate([ones, ones])
+    assert api_train._base_rates(labels, 2 * ones) == pytest.approx(api_train._base_rates(*twice))
+
+
+def test_numbers_far_outside_training_among_the_held_out_rows_are_told(tmp_path: Path) -> None:
+    rows = made().with_columns(
+        price=pl.when(pl.col("time") == pl.col("time").max()).then(1e9).otherwise("price")
+    )
+    (note,) = train(rows, tmp_path).notes
+    assert "not learnt from: Column 'price'" in note
+
+
+@pytest.mark.parametrize("role", ["group", "timestamp"])
+def test_a_label_is_no_group_and_no_time(tmp_path: Path, role: str) -> None:
+    features = {**CONFIG["features"], role: "click"}
+    with pytest.raises(ConfigError, match=f"'click' is a label and cannot be the {role} as well"):
+        ctrkit.train({**CONFIG, "features": features}, made(), out=tmp_path / "run")

@@ -159,7 +159,11 @@ def test_predictions_on_unlike_rows_warn_with_column_share_and_examples(model: M
     with pytest.warns(DataWarning, match=r"'ad': 100% .*'ad_0', 'ad_1', 'ad_2'.*such as '0'"):
         model.predict(other)
     histories = TABLE.with_columns(seen=pl.col("seen").cast(pl.List(pl.String)).list.join("/"), kind=None)
-    with pytest.warns(DataWarning, match="'seen': .* unknown to the model"), pytest.raises(DataError):
+    with (
+        pytest.warns(DataWarning, match="'seen': .* unknown to the model"),
+        pytest.warns(DataWarning, match="'kind': 100% of the rows hold nothing"),
+        pytest.raises(DataError),
+    ):
         model.predict(histories)  # and such lists are not as long as others
 
 
@@ -182,3 +186,20 @@ def test_a_row_is_numbered_as_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing") as caught:
         Encoder.fit(SPEC, table, file, train)
     assert (caught.value.file, caught.value.row) == (str(tmp_path / "3.csv"), 0)
+
+
+@pytest.mark.parametrize("sign", ["^", "_", ":", "->", "/", "\x01"])
+def test_histories_with_another_sign_between_known_ids_are_refused(sign: str) -> None:
+    seen = pl.col("seen").cast(pl.List(pl.String)).list.join(sign)
+    rows = TABLE.with_columns(seen=pl.Series([[*range(k % 3), k % 5, k // 8] for k in range(N)]))
+    with pytest.raises(DataError, match="most unknown events are ids of 'ad'") as caught:
+        Encoder.fit(SPEC, rows.with_columns(seen=seen))
+    assert json.dumps(sign)[1:-1] in str(caught.value.mend)
+
+
+def test_a_column_that_holds_nothing_where_training_had_something_is_told() -> None:
+    encoder = Encoder.from_state(Encoder.fit(SPEC, TABLE).state())
+    assert encoder.unlike(TABLE) == ()
+    for name, usual in (("ad", "0%"), ("seen", "25%")):
+        (note,) = encoder.unlike(TABLE.with_columns(pl.lit(None).alias(name)))
+        assert f"Column '{name}': 100% of the rows hold nothing (in training {usual})" in note
