@@ -138,7 +138,8 @@ def _hidden_separator(events: pl.Series, known: pl.Series) -> str | None:
     """The sign at which most unknown events fall into known ids; None where there is none."""
     unknown = events.drop_nulls().unique(maintain_order=True)
     unknown = unknown.filter(~unknown.is_in(known.implode())).head(_LOOK_AT)
-    for sign in dict.fromkeys(re.findall(r"[\W_]+", "\n".join(unknown.head(_EXAMPLES).to_list()))):
+    signs: list[str] = re.findall(r"[\W_]+", "\n".join(unknown.head(_EXAMPLES).to_list()))
+    for sign in dict.fromkeys(signs):
         cut = unknown.filter(unknown.str.contains(sign, literal=True)).str.split(sign)
         parts = as_ids(cut.explode()).drop_nulls()
         found = int(parts.is_in(known.implode()).sum())
