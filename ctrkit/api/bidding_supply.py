@@ -88,6 +88,7 @@ class LogSupply(Supply):
             self.ad_column = self.model.spec.candidate.id
         unused = unused_columns(self.table, self.model, settings.value_per_click, _unused_by(settings))
         self.notes = (*unused, *self.notes)
+        _check_slots(self.table, len(settings.auction.slot_effects), file)
         # Resamples are of whole users where they are known: their auctions go together.
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
         users = sampled or settings.frequency_cap is not None
@@ -119,6 +120,19 @@ class LogSupply(Supply):
     def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Stream:
         value = self._settings.value_per_click
         return list(scored_auctions(table, self.model, value, file, self._on_step, users=users))
+
+
+def _check_slots(table: pl.DataFrame, slots: int, file: str | None) -> None:
+    """Raise a DataError for a log without the prices of so many slots a page."""
+    known = int(table["slot_prices"].list.len()[0] or 0) if "slot_prices" in table.columns else None
+    if slots > 1 and (known or 0) < slots:
+        what = "the log does not have it" if known is None else f"there are {known}"
+        raise DataError(
+            f"pages of {slots} slots need {slots} prices an auction, and {what}",
+            file=file,
+            column="slot_prices",
+            mend="Give the highest competing bids of each auction, or fewer slot effects",
+        )
 
 
 def _unused_by(settings: BiddingConfig) -> dict[str, str]:

@@ -26,6 +26,7 @@ from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.plan_figures import DRAWN, allocation_figure, day_figure, response_figure
 from ctrkit.schema import ClosedSchema, Column, LogSchema, near_misses
 from ctrkit.tables import TableLike, write_table, write_text
+from ctrkit.tables.cells import as_ids
 from ctrkit.training.loop import OnStep
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class BudgetPlanResult(Result):
             answer += f", {gain:+.1%} against spending in proportion to what there is to buy"
         if plan.budget_price > 0:
             return f"{answer}. One more unit of money would be worth {plan.budget_price:.4g}."
-        if self.given:
+        if self.given and _ends(plan, self.lines):
             return f"{answer}. What more budget would be worth is unknown: it is beyond the points given."
         return f"{answer}. More budget would be worth nothing."
 
@@ -295,10 +296,15 @@ def _given_curves(
     )
 
 
+def _ends(plan: planning.BudgetPlan, lines: Sequence[planning.Line]) -> list[planning.Line]:
+    """The lines that are planned at the last point of their curve."""
+    spends = zip(plan.lines["spend"].to_list(), lines, strict=True)
+    return [line for spend, line in spends if line.curve.largest_spend <= spend * (1 + _MOVED)]
+
+
 def _at_the_end(plan: planning.BudgetPlan, lines: Sequence[planning.Line]) -> tuple[str, ...]:
     """Which given curves are planned at their last point."""
-    spends = zip(plan.lines["spend"].to_list(), lines, strict=True)
-    ends = [line for spend, line in spends if 0 < line.curve.largest_spend <= spend * (1 + _MOVED)]
+    ends = [line for line in _ends(plan, lines) if line.curve.largest_spend > 0]
     if not ends:
         return ()
     return (
@@ -348,6 +354,8 @@ def _curves_of_auctions(
         # An hour of the day that the log never covers whole is planned as it was logged.
         times = np.maximum(coverage.times(coverage.hour % HOURS, HOURS), 1.0)
         notes += coverage.notes()
+        if never := HOURS - len(np.unique(hour)):
+            notes += (f"The log has no auctions in {never} of the {HOURS} hours of a day: they get nothing.",)
         if coverage.days > 1:
             notes += (f"The log is of {coverage.days} days; the plan is for the average one.",)
     else:
@@ -390,6 +398,7 @@ def _campaign_of(
     if isinstance(told.dtype, pl.List):
         both = pl.DataFrame({"told": told, "best": best})
         told = both.select(pl.col("told").list.get(pl.col("best"), null_on_oob=True))["told"]
+    told = as_ids(told, file, column)
     if told.null_count():
         row = int(np.argmax(told.is_null().to_numpy()))
         raise DataError(
@@ -399,4 +408,4 @@ def _campaign_of(
             row=row,
             mend="Fill it in, or drop the row",
         )
-    return told.cast(pl.String), column
+    return told, column

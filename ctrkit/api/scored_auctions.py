@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ctrkit.api.model import Model, load
 from ctrkit.api.sample_logs import bundled
 from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
 from ctrkit.bidding.auctions import user_codes
-from ctrkit.errors import DataError, TableName
+from ctrkit.errors import ArtifactError, DataError, TableName
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import Floats, candidate_mask
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
@@ -43,6 +44,11 @@ def opened_auctions(
     scorer = model if isinstance(model, Model) or model is None else load(model)
     table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text)
     if scorer is None and "pctr" not in table.columns:
+        if not Path("model.pt").is_file():
+            raise ArtifactError(
+                "the log has no click probabilities, and there is no model.pt to score its ads",
+                file=file, column="pctr", mend="Add the column, or give a model: train one with `ctrkit train`",
+            )  # fmt: skip
         scorer = load("model.pt")
         table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
     notes = tuple(

@@ -178,18 +178,21 @@ class _Run:
 
     def sweep(self, amounts: Sequence[float]) -> BudgetSweepResult:
         """Every budget on the same auctions."""
-        auctions, runs, notes = (
-            seen(self._world, self.settings),
-            [],
-            dict.fromkeys((*self.notes, *self.supply.notes)),
-        )
+        auctions, runs, told = seen(self._world, self.settings), [], []
         for budget in amounts:
             found = self.of(budget, auctions, self._expected)
             runs.append(
                 BudgetRun(budget, {one.name: one.kpis for one in found.strategies}, found.optimum.value)
             )
-            notes.update(dict.fromkeys(found.notes))
-        return BudgetSweepResult(sweep_table(runs), tuple(notes))
+            told.append(found.notes)
+        always = [note for note in told[0] if all(note in notes for notes in told)]
+        at_some = [
+            f"At a budget of {budget:g}: {note}"
+            for budget, notes in zip(amounts, told, strict=True)
+            for note in notes
+            if note not in always
+        ]
+        return BudgetSweepResult(sweep_table(runs), (*self.notes, *self.supply.notes, *always, *at_some))
 
     def of(
         self,

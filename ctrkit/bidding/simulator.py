@@ -246,8 +246,9 @@ def _notes(
         each = " of an episode" if market.episodes > 1 and terms.lifetime_budget is None else ""
         budget = terms.lifetime_budget or terms.budget
         what = "all that is of value" if market.within_reach == market.worth else "all that can be won"
+        cost = f"{optimum.spend:g}" + (f" in all {market.episodes:,} of them" if each else "")
         notes.append(
-            f"The budget of {budget:g}{each} does not bind: {what} costs {optimum.spend:g}, so whoever bids "
+            f"The budget of {budget:g}{each} does not bind: {what} costs {cost}, so whoever bids "
             "high enough wins it all"
         )
     if together:

@@ -168,10 +168,11 @@ class LogSchema:
         renames = self.renames(table.columns)
         for column in self.columns:
             if column.required and column.name not in (*table.columns, *renames.values()):
+                article = "an" if self.name[0] in "aeiou" else "a"
                 also = f" (or {', '.join(column.aliases)})" if column.aliases else ""
                 close = nearest(column.name, table.columns) if table.columns else ""
                 raise DataError(
-                    f"a {self.name} needs this column{also}, which holds {column.meaning}",
+                    f"{article} {self.name} needs this column{also}, which holds {column.meaning}",
                     file=file,
                     column=column.name,
                     mend=f"Add or rename it. {close}" if close.startswith("Did") else "Add or rename it",

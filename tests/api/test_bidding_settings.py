@@ -13,7 +13,7 @@ import ctrkit
 from ctrkit.bidding import Auctions, FrequencyCap, Terms, simulate
 from ctrkit.bidding.auctions import joined
 from ctrkit.bidding.supply import SyntheticMarket
-from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError
+from ctrkit.errors import ArtifactError, ConfigError, CtrkitError, DataError, RunError
 
 MARKET = "auctions=4000,ads=4,dimensions=4,click_rate=0.05,days=2"
 
@@ -75,6 +75,18 @@ def test_a_sweep_of_budgets(tmp_path: Path) -> None:
     assert result.report().tables[0].rows[0][0] == "2"
     with pytest.raises(ConfigError, match="one seed"):
         run(tmp_path, "seeds=3", budget="2:32:5")
+    notes = run(tmp_path, "strategies=[dual]", budget="1e-9:1e6:2").notes
+    assert any(note.startswith("At a budget of 1e-09: dual won nothing") for note in notes)
+    assert any(note.startswith("At a budget of 1e+06: The budget") for note in notes)
+
+
+def test_a_log_without_click_probabilities_is_told_what_it_lacks(
+    tmp_path: Path, log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match="no click probabilities, and there is no model") as error:
+        run(tmp_path, market=None, auctions=log.drop("pctr"))
+    assert error.value.column == "pctr"
 
 
 def test_no_run_removes_files_that_are_not_its_own(tmp_path: Path, log: pl.DataFrame) -> None:
@@ -237,8 +249,11 @@ def test_pages_of_several_slots(tmp_path: Path, log: pl.DataFrame) -> None:
     prices = np.sort(np.random.default_rng(0).lognormal(-4, 1, (len(log), 2)))[:, ::-1]
     paged = log.with_columns(market_price=prices[:, 0], slot_prices=pl.Series(prices.tolist()))
     assert run(tmp_path, *gsp, market=None, auctions=paged).to_dict()["strategies"][0]["wins"] > 0
-    with pytest.raises(DataError, match="slot_price"):
+    with pytest.raises(DataError, match="'slot_prices': pages of 2 slots need 2 .* the log does not have it"):
         run(tmp_path, *gsp, market=None, auctions=log)
+    more = (*gsp[:1], "auction.slot_effects='1,0.5,0.2'")
+    with pytest.raises(DataError, match="'slot_prices': pages of 3 slots need 3 .* there are 2"):
+        run(tmp_path, *more, market=None, auctions=paged)
     ragged = paged.with_columns(
         slot_prices=pl.when(pl.int_range(pl.len()) == 7).then(pl.lit([1.0])).otherwise(pl.col("slot_prices"))
     )

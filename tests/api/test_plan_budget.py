@@ -166,6 +166,28 @@ def test_a_budget_above_everything_says_that_it_does_not_bind(tmp_path: Path) ->
     assert "More budget would be worth nothing" in result.report().answer
 
 
+def test_where_limits_hold_the_plan_back_more_budget_is_known_to_be_worth_nothing(tmp_path: Path) -> None:
+    given = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path, overrides=["hour_maximum=1.5"])
+    assert given.plan.spend < 7.0
+    assert "More budget would be worth nothing." in given.report().answer
+
+
+def test_numbers_that_tell_campaigns_apart_are_ids(tmp_path: Path) -> None:
+    """A column of whole numbers is of floats as soon as a table had gaps."""
+    table = log().with_columns(campaign_id=pl.Series([12.0, 7.0] * 300))
+    result = ctrkit.plan_budget(20.0, auctions=table, out=tmp_path, overrides=["maximum={'12': 3}"])
+    assert result.plan.by_campaign()["campaign"].to_list() == ["12", "7"]
+
+
+def test_hours_of_the_day_without_auctions_are_told(tmp_path: Path) -> None:
+    half = log().filter(pl.col("timestamp") < DAY // 2)
+    result = ctrkit.plan_budget(20.0, auctions=half, out=tmp_path)
+    assert "The log has no auctions in 12 of the 24 hours of a day: they get nothing." in result.notes
+    assert not any(
+        "no auctions" in note for note in ctrkit.plan_budget(2.0, auctions=log(), out=tmp_path).notes
+    )
+
+
 def test_beyond_the_last_point_nothing_is_known(tmp_path: Path) -> None:
     result = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path)
     assert result.plan.spend == pytest.approx(7.0)

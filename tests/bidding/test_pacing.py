@@ -232,14 +232,14 @@ def test_the_next_episode_begins_with_the_geometric_mean_of_the_second_half() ->
     for budget in (25.0 * 3, 25.0 / 3):
         other = pacer.restart(pace, budget, 200)
         assert other.multiplier == again.multiplier
-        assert other.prior == pytest.approx(1 / (1 / 50 + np.log(3) ** 2))
+        assert other.prior == pytest.approx(1 / (1 / 50 + (0.2 * np.log(3)) ** 2))
 
 
 def test_a_multiplier_of_a_history_counts_less_for_another_budget_an_auction() -> None:
     history = History(np.full(1000, 1.0), np.full(1000, 0.1), np.full(1000, 0.1))
     tuned = DualBidding().tuned(history, Terms(100.0), 500)
     assert [tuned.start(budget, 500).prior for budget in (100.0, 200.0, 50.0)] == pytest.approx(
-        [50.0, *[1 / (1 / 50 + np.log(2) ** 2)] * 2]
+        [50.0, *[1 / (1 / 50 + (0.2 * np.log(2)) ** 2)] * 2]
     )
 
 
