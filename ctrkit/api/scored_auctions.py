@@ -47,7 +47,7 @@ def opened_auctions(
         if not Path("model.pt").is_file():
             raise ArtifactError(
                 "the log has no click probabilities, and there is no model.pt to score its ads",
-                file=file, column="pctr", mend="Add the column, or give a model: train one with `ctrkit train`",
+                file=file, column="pctr", mend="Add the column, or train a model with `ctrkit train`",
             )  # fmt: skip
         scorer = load("model.pt")
         table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
