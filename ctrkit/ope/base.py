@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from ctrkit.hashing import Words
-from ctrkit.ope.intervals import Interval, Unseen, around, cressie_read, normal
+from ctrkit.ope.intervals import Interval, Unseen, apart, around, cressie_read, normal
 from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments
 
 # The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
@@ -100,6 +100,7 @@ class Estimator(ABC):
 
     Attributes:
         method: of the intervals, in place of the estimator's own; set before the first rows.
+        known: whether the log's propensities are logged ones, and no estimates of them.
     """
 
     name: ClassVar[str]
@@ -112,6 +113,7 @@ class Estimator(ABC):
         self.moments = Moments()
         self.clustered = False
         self.method: IntervalMethod | None = None
+        self.known = True
 
     @abstractmethod
     def terms(self, rows: LoggedRows) -> Floats:
@@ -144,13 +146,12 @@ class Estimator(ABC):
         """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
         value = self.value()
         difference = value - float(self.moments.mean @ REWARD)
-        return Estimate(
-            self.name,
-            value,
-            self._around(value, self._interval(value, 0.0, confidence)),
-            difference,
-            self._around(difference, self._interval(difference, 1.0, confidence)),
-        )
+        interval = self._around(value, self._interval(value, 0.0, confidence))
+        paired = self._around(difference, self._interval(difference, 1.0, confidence))
+        if not self.known:
+            logging = normal(value - difference, self.moments, REWARD, confidence)
+            paired = apart(value, interval, value - difference, logging, paired)
+        return Estimate(self.name, value, interval, difference, paired)
 
     def _interval(self, value: float, baseline: float, confidence: float) -> Interval:
         """By the method asked for, where it is one for this estimator; else its own."""

@@ -248,7 +248,7 @@ def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -
         return Bootstrap(seed)
     if reward_range is None:
         raise ConfigError(
-            f"a {name} interval needs the least and the largest possible reward",
+            f"an interval by {name} needs the least and the largest possible reward",
             mend="Give reward_range=[0,1], say, or --interval normal",
         )
     return _OF_RANGES[name](reward_range)

@@ -43,6 +43,25 @@ def around(value: float, interval: Interval) -> Interval:
     return replace(interval, low=min(low, value), high=max(high, value), missed=missed)
 
 
+def apart(value: float, interval: Interval, other: float, of_other: Interval, paired: Interval) -> Interval:
+    """The interval of a difference of two values as if each came from a log of its own, if that is wider.
+
+    Newcombe, Interval Estimation for the Difference between Independent Proportions, Statistics in Medicine
+    17, 1998, method 10: the squares of the two distances to the ends add up. Propensities that were estimated
+    from the rows make weights and rewards of the same rows agree: the spread of weight · reward - reward then
+    is far less than how far their mean strays. Apart the two are never taken to agree.
+
+    Args:
+        paired: that from the differences row by row; without width where they are all 0.
+    """
+    if paired.high == paired.low:
+        return paired
+    down = np.hypot(value - interval.low, of_other.high - other)
+    up = np.hypot(interval.high - value, other - of_other.low)
+    low, high = value - other - down, value - other + up
+    return replace(paired, low=float(min(paired.low, low)), high=float(max(paired.high, high)))
+
+
 def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> Interval:
     """value ± quantile · standard error of the mean of direction · z; without ends for a single group.
 

@@ -123,7 +123,9 @@ def _loud(columns: Sequence[str]) -> str:
     read = ", ".join(columns) or "the actions' frequencies alone"
     return (
         "THE LOG HAS NO PROPENSITIES: they were estimated from it, by "
-        f"{read}. All that follows rests on the logging policy having chosen by nothing else."
+        f"{read}. All that follows rests on the logging policy having chosen by nothing else. "
+        "Policies and the logging policy are compared as if each were of a log of its own, as estimated "
+        "weights follow the rows that they weight; the ranking takes them as known."
     )
 
 

@@ -57,8 +57,14 @@ class Plan:
 
     def estimator(self, spec: str) -> Estimator:
         """A new one of a spec."""
-        made = make_estimator(spec, self.reward_range)
+        made = self.plain(spec)
         made.method = make_interval_method(self.interval, self.reward_range, self.seed)
+        return made
+
+    def plain(self, spec: str) -> Estimator:
+        """A new one of a spec, with its own intervals."""
+        made = make_estimator(spec, self.reward_range)
+        made.known = not self.estimated_propensities
         return made
 
     def able(self, policy: int) -> tuple[str, ...]:

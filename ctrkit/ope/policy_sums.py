@@ -19,7 +19,7 @@ from ctrkit.ope.other_estimates import OtherEstimates
 from ctrkit.ope.overlap import ActionOverlap, mean_check
 from ctrkit.ope.plan import TIME, Plan
 from ctrkit.ope.ranking import LOGGING, PolicyRanking, Ranking
-from ctrkit.ope.registry import ESTIMATORS, make_estimator
+from ctrkit.ope.registry import ESTIMATORS
 from ctrkit.ope.rows import EvaluatedRows, joined_rows
 from ctrkit.ope.sample_size import SampleSize, sample_size_of
 from ctrkit.ope.segments import Segments
@@ -51,7 +51,7 @@ class PolicySums:
         decisive = plan.decisive(policy) or "ips"
         self.segments = Segments(
             plan.segments,
-            lambda: make_estimator(decisive, plan.reward_range),
+            lambda: plan.plain(decisive),
             doubts=(plan.deterministic, plan.estimated_propensities),
         )
 

@@ -103,6 +103,12 @@ def _keys(units: pl.Series) -> tuple[Words, NDArray[np.bool_]]:
     Whole numbers stay as they are, whether they are stored as integers, floats or text; anything else is
     hashed as text (BLAKE2b, 64 bits).
     """
+    if units.dtype.is_nested() or units.dtype == pl.Object:
+        raise DataError(
+            f"rows are taken together by single values, not by {units.dtype}",
+            column=units.name,
+            mend="Name a column of ids, or row",
+        )
     missing = _missing(units).to_numpy()
     if units.dtype.is_float():
         whole = units.fill_nan(None).fill_null(0.0)

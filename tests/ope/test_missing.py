@@ -240,3 +240,31 @@ def test_logged_propensities_are_not_called_estimated(tmp_path: Path) -> None:
     assert found["balance"] is None
     assert not found["policies"][0]["diagnostics"]["estimated_propensities"]
     assert "estimated" not in found["policies"][0]["reason"]
+
+
+@pytest.mark.parametrize("seed", [0, 2, 4, 5])
+def test_a_policy_as_good_as_the_log_is_not_told_apart_from_it_by_estimates(seed: int) -> None:
+    """Actions are chosen evenly, as by the policy; row by row the estimated weights hide how that strays."""
+    rng = np.random.default_rng(seed)
+    action = rng.integers(0, 4, 1000)
+    reward = (rng.random(1000) < 0.1 + 0.2 * action).astype(float)
+    log = pl.DataFrame(
+        {"action": action, "reward": reward, "new": np.full(1000, 0.25), "place": ["top", "side"] * 500}
+    )
+    parts = log_parts(log, context_columns=[], apart=["new"])
+    (estimate,) = (
+        evaluate(parts, ["new"], ["ips"], interval="normal", segments=["place"]).policies[0].estimates
+    )
+    weighted = 0.25 / next(iter(parts[0].batches())).propensity * reward
+    half = 1.959964 * np.array([one.std() for one in (weighted, reward, weighted - reward)]) / np.sqrt(1000)
+    gap = weighted.mean() - reward.mean()
+    assert abs(gap) > half[2]
+    # Newcombe's interval: the squares of the two distances add up.
+    assert estimate.difference_interval.low == pytest.approx(gap - np.hypot(*half[:2]), rel=2e-3)
+    assert estimate.difference_interval.high == pytest.approx(gap + np.hypot(*half[:2]), rel=2e-3)
+    found = evaluate(parts, ["new", UniformPolicy()], ["snips"], segments=["place"])
+    for policy in found.policies:
+        assert policy.verdict.verdict == "cannot tell"
+        (column,) = policy.segments
+        assert {one.verdict.verdict for one in column.segments} == {"cannot tell"}
+    assert any("as if each were of a log of its own" in note for note in found.notes)

@@ -160,3 +160,11 @@ def test_a_user_has_the_same_key_as_a_number_and_as_text() -> None:
     np.testing.assert_array_equal(whole, text)
     other = unit_keys(pl.DataFrame({"user_id": ["007", "7", "x", "7"]}), ("user_id",), row)
     assert other[1] == whole[0] != other[0]
+
+
+def test_lists_are_no_units() -> None:
+    log = pl.DataFrame(
+        {"action": [0, 1], "propensity": [0.5, 0.5], "reward": [0, 1], "ads": [[0, 1], [0, 1]]}
+    )
+    with pytest.raises(DataError, match="column 'ads': rows are taken together by single values"):
+        read_bandit_log(log, cluster_by="ads")
