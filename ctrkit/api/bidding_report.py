@@ -94,8 +94,8 @@ def bidding_report(
     if any(one.regret_split is not None for one in strategies):
         details.append(_regret(simulation))
     best = max(strategies, key=lambda one: one.value)
-    answer = f"{best.name} bought the most value: {best.value:,.1f}"
-    if best.share_of_optimum is not None:
+    answer = _best(best.name, best.value)
+    if best.value > 0 and best.share_of_optimum is not None:
         answer += f", {best.share_of_optimum:.1%} of what a bidder who knew all prices could have had"
     return Report(
         f"Bidding with a budget of {simulation.budget:,g}",
@@ -131,7 +131,7 @@ def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
     ran = table.filter(pl.col("strategy") != names[-1])
     best = ran.filter(pl.col("budget") == budgets[-1]).sort("value", descending=True)
     most = ran.group_by("strategy").agg(pl.col("share_of_optimum").mean()).sort("share_of_optimum")
-    answer = f"At {budgets[-1]:,g} {best['strategy'][0]} bought the most value: {best['value'][0]:,.1f}."
+    answer = f"At {budgets[-1]:,g} {_best(best['strategy'][0], best['value'][0])}."
     if most["share_of_optimum"][-1] is not None:
         answer += (
             f" Over all {len(budgets)} budgets {most['strategy'][-1]} is the nearest to the optimum:"
@@ -243,6 +243,13 @@ def _figures(
         drawn["figure of the seeds"] = partial(kpi_figure, repeats, shown)
     found = [attempt(notes, what, draw) for what, draw in drawn.items()]
     return tuple(figure for figure in found if figure is not None)
+
+
+def _best(name: str, value: float) -> str:
+    """Who bought the most value, and how much."""
+    if value <= 0:
+        return "no strategy bought anything of value"
+    return f"{name} bought the most value: " + (f"{value:,.1f}" if value >= 1 else f"{value:.4g}")
 
 
 def number(value: float | int | None) -> str:

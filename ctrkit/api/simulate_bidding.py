@@ -244,8 +244,9 @@ class _Run:
             scale, shift = self.settings.miscalibration
             asked[f"the model, logits times {scale:g} plus {shift:g}"] = seen(stream, self.settings)
         world = joined(stream)
-        clicks = 0 if world.click is None else int(np.sum(world.click))
-        if world.click is not None and _FEWEST_CLICKS <= clicks <= world.click.size - _FEWEST_CLICKS:
+        # A pCTR of 0 stays 0, and so its clicks calibrate nothing.
+        clicked = np.zeros(0) if world.click is None else world.click[world.click_probability > 0]
+        if _FEWEST_CLICKS <= np.sum(clicked) <= len(clicked) - _FEWEST_CLICKS:
             asked[_RECALIBRATED] = [recalibrated_in_hindsight(world)]
         if world.true_click_probability is not None:
             asked["the true click probabilities"] = list(truthful_sight(stream))

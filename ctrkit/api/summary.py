@@ -71,6 +71,12 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
             raise DataError(
                 "this is no run's metrics", file=path, mend="Delete the folder or run it again"
             ) from error
+    if not found and (home / MARKER).exists():
+        raise DataError(
+            "this is one run, and a summary is of a folder of runs",
+            file=home,
+            mend=f"Give {os.fspath(home.absolute().parent)}",
+        )
     if not found:
         raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
     begun = sorted(path.parent.name for path in home.glob("*/config.yaml"))

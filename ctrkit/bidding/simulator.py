@@ -242,7 +242,7 @@ def _notes(
             f"The largest bid of {terms.largest_bid:g} is below the price{floor} of {dear} of the "
             f"{market.worth:,} auctions that are worth something, and cannot win them"
         )
-    if market.within_reach and not optimum.budget_binds:
+    if optimum.value > 0 and not optimum.budget_binds:
         each = " of an episode" if market.episodes > 1 and terms.lifetime_budget is None else ""
         budget = terms.lifetime_budget or terms.budget
         what = "all that is of value" if market.within_reach == market.worth else "all that can be won"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +412,36 @@ def test_a_largest_bid_that_wins_nothing_is_told_as_such(tmp_path: Path, log: pl
     assert "is below the price of 2,500 of the 5,000 auctions" in some
     floor = notes(f"max_bid={middle}", f"auction.hard_floor={2 * middle}")
     assert "is below the price or the hard floor of all of the 5,000 auctions" in floor
+
+
+def test_clicks_of_auctions_that_are_worth_nothing_calibrate_nothing(
+    tmp_path: Path, log: pl.DataFrame
+) -> None:
+    """They are of ads whose pCTR is 0, which no calibration moves."""
+    clicked = log.filter(click=1).head(30).with_columns(pctr=0.0)
+    table = pl.concat([clicked, log.filter(click=0).head(500)]).sort("timestamp")
+    result = ctrkit.simulate_bidding(table, budget=1.0, out=tmp_path / "run", overrides=["strategies=[dual]"])
+    assert not result.models
+    assert not any("comparison" in note for note in result.notes)
+
+
+def test_nothing_is_said_of_a_budget_where_nothing_is_worth_anything(
+    tmp_path: Path, log: pl.DataFrame
+) -> None:
+    """Bidders believe in clicks that there are none of."""
+    result = run(
+        tmp_path, "strategies=[dual]", "shocks=['click-rate:factor=0']", market=None, auctions=log, budget=1.0
+    )
+    assert result.to_dict()["optimum"]["value"] == 0
+    assert not any("does not bind" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("scale", "says"), [(0.0, "no strategy bought anything"), (1e-5, r"value: \d\.\d+e-0[67],")]
+)
+def test_the_answer_tells_little_from_nothing(
+    tmp_path: Path, log: pl.DataFrame, scale: float, says: str
+) -> None:
+    table = log.head(500).with_columns(pctr=pl.lit(2e-3 * scale))
+    result = run(tmp_path, "strategies=[dual]", market=None, auctions=table, budget=0.5)
+    assert re.search(says, result.report().answer)

@@ -17,6 +17,7 @@ import pytest
 import ctrkit
 import ctrkit.api
 from ctrkit.api import summary as summaries
+from ctrkit.errors import DataError
 from ctrkit.tables import write_json
 
 MODULES = [
@@ -164,3 +165,10 @@ def test_what_is_not_defined_not_known_or_not_complete_is_no_error(tmp_path: Pat
         ("ctrkit fly", "see its report", "its numbers are of another version"),
     )
     assert result.report().notes == ("begun: this run is not complete, and left out.",)
+
+
+def test_one_run_in_place_of_a_folder_of_runs_is_told_as_such(tmp_path: Path) -> None:
+    ctrkit.plan_budget(3.0, curves=pl.DataFrame({"spend": [4.0], "value": [2.0]}), out=tmp_path / "plan")
+    with pytest.raises(DataError, match="this is one run") as error:
+        ctrkit.summary(tmp_path / "plan")
+    assert error.value.mend == f"Give {tmp_path}"

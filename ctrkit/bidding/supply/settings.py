@@ -56,11 +56,11 @@ def need(what: str, name: str, value: float, low: float, high: float = np.inf) -
     """Raise a ConfigError for a number that is not finite and within [low, high]."""
     if not (np.isfinite(value) and low <= value <= high):
         wanted = f"at least {low:g}" if high == np.inf else f"in [{low:g}, {high:g}]"
-        raise ConfigError(f"{what}: {name} is {value:g} and must be {wanted}", mend=f"Give a {name} {wanted}")
+        raise ConfigError(f"{what}: {name} is {value:g} and must be {wanted}", mend=f"Give a number {wanted}")
 
 
 def need_above(what: str, name: str, value: float, low: float = 0.0, below: float = np.inf) -> None:
     """Raise a ConfigError for a number that is not within (low, below), both ends left out."""
     if not low < value < below:
         wanted = f"above {low:g}" + ("" if below == np.inf else f" and below {below:g}")
-        raise ConfigError(f"{what}: {name} is {value:g} and must be {wanted}", mend=f"Give a {name} {wanted}")
+        raise ConfigError(f"{what}: {name} is {value:g} and must be {wanted}", mend=f"Give a number {wanted}")
