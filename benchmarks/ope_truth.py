@@ -2,6 +2,7 @@
 
     python benchmarks/ope_truth.py hillstrom FILE      a policy for each arm of an e-mail experiment
     python benchmarks/ope_truth.py market              ten policies on a million decisions
+    python benchmarks/ope_truth.py differences         of two policies, by estimator: width and coverage
 
 Hillstrom's experiment (MineThatData, 2008) mailed 64,000 customers men's goods, women's goods or nothing, by
 lot. It stands for the population here: a row is drawn, with replacement, from each arm with probability 1/3,
@@ -14,6 +15,9 @@ of the whole than so many rows of an endless population: intervals then cover mo
 
 On the market every candidate's true click rate is in the log. A policy's true value is Σ π(a) p(a), averaged
 over the decisions of the log.
+
+Differences are those of pairs of policies on the sample log, and on the problems of `ope_coverage.py`, where
+the second policy is near the first one or prefers what the first avoids.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,13 +41,25 @@ import numpy as np
 import polars as pl
 import typer
 from numpy.typing import NDArray
+from ope_coverage import Problem, problems
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
+from ctrkit.api.sample_logs import bundled
 from ctrkit.data.sources import hillstrom
 from ctrkit.data.synthetic import Market
-from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts, read_bandit_log
+from ctrkit.ope import (
+    DEFAULT_ESTIMATORS,
+    ESTIMATORS,
+    Evaluation,
+    Interval,
+    LoggedRows,
+    evaluate,
+    log_parts,
+    read_bandit_log,
+)
+from ctrkit.ope.ranking import LOGGING, PolicyRanking
 from ctrkit.ope.verdict import DECISIVE
 from ctrkit.policies import (
     EpsilonGreedyPolicy,
@@ -59,6 +76,9 @@ Floats = NDArray[np.float64]
 
 OUTCOMES = {"visit": "reward", "conversion": "conversion"}
 COVERED, RANKED = 0.94, 0.9
+# Estimators of differences; powers of the rates that a second policy is in proportion to, the first's is 2.5.
+PAIRED = ("ips", "snips", "beta-ips", "delta-beta-ips")
+SECOND = {"near": 1.5, "far": -1.5}
 # Rows of the market that are made at a time.
 PART = 100_000
 MARKET_SEED = 7
@@ -199,6 +219,80 @@ def market(
     console.print(_ranks(found, rows))
     console.print(_taus(found))
     console.print(f"{found['cpu']:.0f} s of processor, {found['memory']:,.0f} MB at most")
+
+
+@app.command()
+def differences(draws: int = 60, seed: int = 0) -> None:
+    """Widths of 95 % intervals of differences by estimator, over those of ips, and how often they hold."""
+    log = read_bandit_log(bundled("logs_sample", "bandit.parquet"))
+    chosen = {
+        "uniform": UniformPolicy(),
+        "dearest": SoftmaxPolicy(by_price, 40.0),
+        "dearer": SoftmaxPolicy(by_price, 60.0),
+        LOGGING: LoggingPolicy(),
+    }
+    whole, place = slice(0, len(log)), np.arange(len(log))
+    weights = {
+        name: policy.probabilities(log.table, log.candidates(whole))[place, log.action_index] / log.propensity
+        for name, policy in chosen.items()
+    }
+    shown = Table("pair", "ips, normal", *PAIRED[1:], "snips, Cressie-Read", title="The sample log")
+    for one, two in combinations(weights, 2):
+        rows = [
+            LoggedRows(w, log.reward, float(w.max()), users=log.users, counts=log.counts)
+            for w in (weights[one], weights[two])
+        ]
+        found = [interval.high - interval.low for interval in pair_intervals(rows)]
+        shown.add_row(
+            f"{one} less {two}", f"{found[0]:.5f}", *(f"{each / found[0]:.3f}" for each in found[1:])
+        )
+    console.print(shown)
+    shown = Table(
+        "click rate", "second policy", *PAIRED, "snips, Cressie-Read", title="1,000 rows: width, held"
+    )
+    cases = [problem for problem in problems(seed) if problem.rows == 1000]
+    for rate, (name, power) in product(sorted({each.click_rate for each in cases}), SECOND.items()):
+        of_rate = [
+            _of_pairs(each, power, draws, np.random.default_rng([seed, n]))
+            for n, each in enumerate(cases)
+            if each.click_rate == rate
+        ]
+        width, held = np.mean(of_rate, axis=0)
+        shown.add_row(f"{rate:.1%}", name, *(f"{w:.3f}, {h:.1%}" for w, h in zip(width, held, strict=True)))
+    console.print(shown)
+
+
+def pair_intervals(rows: list[LoggedRows]) -> list[Interval]:
+    """Of the first policy's value less the second's: normal by each of `PAIRED`, and Cressie-Read."""
+    intervals = []
+    for name, reward_range in (*((name, None) for name in PAIRED), ("snips", (0.0, 1.0))):
+        ranking = PolicyRanking(["first", "second"], ESTIMATORS[name], reward_range, logging=False)
+        ranking.update(rows)
+        (found,) = ranking.result(against="second").differences
+        intervals.append(found.interval)
+    return intervals
+
+
+def _of_pairs(problem: Problem, power: float, draws: int, random: np.random.Generator) -> Floats:
+    """Widths over that of ips, and shares of draws that hold the truth, [2, methods]."""
+    second = problem.rates**power
+    second /= second.sum(axis=1, keepdims=True)
+    truth = problem.value - float((second * problem.rates).sum(axis=1).mean())
+    width, held = np.zeros((2, len(PAIRED) + 1))
+    for _ in range(draws):
+        context = random.integers(len(problem.rates), size=problem.rows)
+        action = (random.random((problem.rows, 1)) > problem.logging.cumsum(axis=1)[context, :-1]).sum(axis=1)
+        rewards = (random.random(problem.rows) < problem.rates[context, action]).astype(float)
+        rows = []
+        for policy in (problem.policy, second):
+            each = policy / problem.logging
+            rows.append(
+                LoggedRows(each[context, action], rewards, float(each.max()), counts=np.ones(problem.rows))
+            )
+        found = pair_intervals(rows)
+        width += [each.high - each.low for each in found]
+        held += [each.low <= truth <= each.high for each in found]
+    return np.stack([width / width[0], held / draws])
 
 
 @contextmanager
