@@ -47,6 +47,7 @@ def test_text_tables_of_every_kind_are_read(tmp_path: Path, name: str, content: 
         ("t.csv", "a,b\né,2\n".encode("latin-1"), "line 2 holds the byte 0xE9", None, None),
         ("t.csv", b"PAR1\0\0", "it is a parquet table", None, None),
         ("t.csv", b"1,0.5,x\n2,0.5,y\n", "the first line holds values", None, None),
+        ("t.tsv", b"0\tx\t0\ty\tz\n1\tx\t2\ty\tz\n", "the first line holds values", None, None),
         ("t.csv", b"a,b,a\n1,2,3\n", "names this column twice", "a", None),
         ("t.csv", b"a,b\n1,2\n1,2,3\n", "has 3 values and the header has 2 names", None, 1),
         ("t.csv", b'a,b,c\n1,"x,\n\ny",3\n\n2,"z"\n', "has 2 values and the header has 3 names", None, 1),

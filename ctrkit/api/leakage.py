@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.evaluation.leaks import Leak, find_leaks, telling_rows
+from ctrkit.evaluation.leaks import Leak, find_leaks, only_with, telling_rows
 from ctrkit.schema import FeatureSpec
 
 # Joins the tasks of a funnel, whose product is p(all of them) on any row.
@@ -47,7 +47,12 @@ def _leaks(
     seed: int,
 ) -> tuple[Leak, ...]:
     chosen = telling_rows(labels, seed)
-    return find_leaks(task, _columns(spec, data, rows[chosen]), labels[chosen], seed)
+    found = find_leaks(task, _columns(spec, data, rows[chosen]), labels[chosen], seed)
+    if chosen.size < rows.size and any(leak.only for leak in found):
+        # Of the rows without a positive label only some were looked at.
+        every = _columns(spec, data, rows)
+        found = tuple(leak for leak in found if not leak.only or only_with(every[leak.feature], labels))
+    return found
 
 
 def _columns(spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,8 @@ LEAST = 10
 _EXAMPLES = 3
 # Unknown events that are looked at to tell how histories were written.
 _LOOK_AT = 1000
+# A share of unknown ids so little above the usual one says nothing.
+_APART, _BY_CHANCE = 0.2, 1e-3
 # Below this share of known events a history is written otherwise than the ids that it is to share.
 _KNOWN_EVENTS = 0.01
 
@@ -50,8 +52,13 @@ class UnknownIds:
         return self.unknown / self.values if self.values else 0.0
 
     def far_above(self, usual: float) -> bool:
-        """Whether the share lies more than half of the way from the usual one to 1."""
-        return self.values >= LEAST and self.share > (1 + usual) / 2
+        """Whether the share lies more than half of the way from the usual one to 1.
+
+        It must lie well above it, too, or none be known where chance would leave some.
+        """
+        none = self.unknown == self.values and usual**self.values < _BY_CHANCE
+        apart = none or self.share > usual + _APART
+        return self.values >= LEAST and self.share > (1 + usual) / 2 and apart
 
     def named(self) -> str:
         """The examples, for a sentence."""

@@ -30,7 +30,9 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     it lists a candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
     """
     rows = _some(table)
-    return _all_notes(encoder, rows, encoder.usual_unknown, encoder.usual_missing)
+    found, empty = _looked_up(encoder, rows)
+    unknown = _notes(encoder, found, encoder.usual_unknown)
+    return (*unknown, *_empty_notes(empty, encoder.usual_missing), *_far(encoder, rows))
 
 
 def usual_shares(
@@ -43,18 +45,12 @@ def usual_shares(
         training: the rows that were learnt from.
     """
     mine, others = _some(table[training]), np.setdiff1d(np.arange(table.height), training)
-    usual = {name: ids.share for name, ids in _unknown(encoder, mine).items()}
-    missing, held_out = _missing(encoder, mine), _some(table[others])
-    told = [f"Rows that were not learnt from: {one}" for one in _all_notes(encoder, held_out, usual, missing)]
-    unknown = _unknown(encoder, held_out)
-    return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, tuple(told)
-
-
-def _all_notes(
-    encoder: Encoder, rows: pl.DataFrame, usual: Mapping[str, float], missing: Mapping[str, float]
-) -> tuple[str, ...]:
-    found, empty = _unknown(encoder, rows), _missing(encoder, rows)
-    return (*_notes(encoder, found, usual), *_empty_notes(empty, missing), *_far(encoder, rows))
+    known, missing = _looked_up(encoder, mine)
+    usual, held_out = {name: ids.share for name, ids in known.items()}, _some(table[others])
+    unknown, empty = _looked_up(encoder, held_out)
+    notes = (*_notes(encoder, unknown, usual), *_empty_notes(empty, missing), *_far(encoder, held_out))
+    told = tuple(f"Rows that were not learnt from: {note}" for note in notes)
+    return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
 
 
 def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
@@ -64,32 +60,24 @@ def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str
             yield ids.note(name, encoder.vocabularies[table_of.get(name, name)], usual.get(name))
 
 
-def _unknown(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
-    """The unknown ids of the fields and sequences that are there."""
-    ids = {f.name: (f.name, _column(encoder.spec, table, f.name)) for f in encoder.spec.categorical}
+def _looked_up(encoder: Encoder, table: pl.DataFrame) -> tuple[dict[str, UnknownIds], dict[str, float]]:
+    """By field and sequence that is there, its unknown ids, and the share of rows without an id, or without
+    any event; the latter not of few rows."""
+    found, empty = {}, {}
+    for feature in encoder.spec.categorical:
+        values = _column(encoder.spec, table, feature.name)
+        if values is not None:
+            found[feature.name] = UnknownIds.of(as_text(values, None), encoder.known[feature.name][0])
+            if values.len() >= LEAST:
+                empty[feature.name] = 1.0 - found[feature.name].values / values.len()
     for sequence in encoder.spec.sequences:
         if sequence.name in table.columns:
             lists = as_lists(table[sequence.name], sequence, None)
-            ids[sequence.name] = (sequence.shares or sequence.name, values_of(lists))
-    found = {}
-    for name, (own, values) in ids.items():
-        if values is not None:
-            found[name] = UnknownIds.of(as_text(values, None), encoder.known[own][0])
-    return found
-
-
-def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
-    """By column, the share of rows without an id, or without any event; none of few rows."""
-    found = {}
-    for feature in encoder.spec.categorical:
-        values = _column(encoder.spec, table, feature.name)
-        if values is not None and values.len() >= LEAST:
-            found[feature.name] = as_text(values, None).null_count() / values.len()
-    for sequence in encoder.spec.sequences:
-        if sequence.name in table.columns and table.height >= LEAST:
-            lengths = as_lists(table[sequence.name], sequence, None).list.len().fill_null(0)
-            found[sequence.name] = int((lengths == 0).sum()) / table.height
-    return found
+            events = as_text(values_of(lists), None)
+            found[sequence.name] = UnknownIds.of(events, encoder.known[sequence.shares or sequence.name][0])
+            if lists.len() >= LEAST:
+                empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
+    return found, empty
 
 
 def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iterator[str]:

@@ -18,6 +18,10 @@ _FEWEST = 10
 # Rows of each class that are looked at, at most: an AUC does not depend on how many there are of each.
 _ROWS = 10_000
 _FOLDS = 5
+# Numbers are divided into so many parts; ids that are more are none of a few kinds.
+_PARTS = 50
+# Of this probability are labels that are all positive by chance.
+_BY_CHANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,24 @@ class Leak:
 
     Attributes:
         area: AUC of the feature alone, at least one half.
+        only: rows of one value, or of one fiftieth of the numbers, which all have a positive label; 0 where
+            the AUC tells enough, or chance would give as much.
     """
 
     feature: str
     task: str
     area: float
+    only: int = 0
 
     @property
     def sentence(self) -> str:
         """What to make of it."""
+        if self.only:
+            return (
+                f"Of '{self.feature}', all {self.only:,} rows looked at of one value or range have a"
+                f" {self.task}: it is known only after it. Leave it out, unless it is known before the ad is"
+                " shown."
+            )
         return (
             f"'{self.feature}' alone tells {self.task} with an AUC of {self.area:.4f}: it is a copy of the"
             " label, or known only after it. Leave it out, unless it is known before the ad is shown."
@@ -57,7 +70,9 @@ def find_leaks(
 
     Numbers are judged by their order, in either direction, and by which fiftieth of the rows they fall into,
     so that a relation need not be monotone; ids by the rate of the label in the other folds of rows, so that
-    an id of one row tells nothing of it.
+    an id of one row tells nothing of it. What stands only where the label is 1 gives it away too, as a
+    purchase does a click, though most clicks are without one: among ids that is looked for where they are
+    few, as there are users who always click.
 
     Args:
         columns: feature -> [n], integers for ids and floats for numbers.
@@ -71,14 +86,34 @@ def find_leaks(
     for name, values in columns.items():
         x = np.asarray(values)
         if np.issubdtype(x.dtype, np.floating):
-            edges = np.unique(np.quantile(x, np.linspace(0, 1, 51)[1:-1]))
             by_order = auc(y, x)
-            area = max(by_order, 1.0 - by_order, auc(y, _rates(np.searchsorted(edges, x), y, fold)))
+            area = max(by_order, 1.0 - by_order, auc(y, _rates(_parts(x), y, fold)))
         else:
             area = auc(y, _rates(x, y, fold))
         if area >= LEAKS:
             found.append(Leak(name, task, area))
+        elif (only := only_with(x, y)) > 0:
+            found.append(Leak(name, task, area, only))
     return tuple(sorted(found, key=lambda leak: -leak.area))
+
+
+def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
+    """The rows of the most frequent id, or fiftieth of the numbers, that has positive labels only; 0 where
+    chance gives such, or ids are many."""
+    ids = _parts(values) if np.issubdtype(values.dtype, np.floating) else values
+    _, place = np.unique(ids, return_inverse=True)
+    counts, positives = np.bincount(place), np.bincount(place, weights=labels)
+    if not 1 < counts.size <= _PARTS:
+        return 0
+    rows = int(counts[counts == positives].max(initial=0))
+    by_chance = counts.size * float(np.mean(labels, dtype=np.float64)) ** rows
+    return rows if rows >= _FEWEST and by_chance < _BY_CHANCE else 0
+
+
+def _parts(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Which fiftieth of the rows each number falls into."""
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _PARTS + 1)[1:-1]))
+    return np.searchsorted(edges, numbers)
 
 
 def _rates(ids: NDArray[Any], y: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:

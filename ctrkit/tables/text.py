@@ -235,19 +235,25 @@ def _layout(content: bytes, path: Path) -> _Layout:
     if _are_values(names):
         above = next(csv.reader([commented.decode(errors="ignore").lstrip("# ")], delimiter=delimiter), [])
         if len(above) != len(names) or _are_values(above):
-            raise DataError(
-                f"the first line holds values ({', '.join(names[:3])}), where names of columns belong",
-                file=path,
-                mend="Add a header line with a name for each column",
-            )
+            raise _no_header(names, path)
         # The header itself was a comment, as NumPy writes it.
         return _Layout(content.rfind(b"#", 0, start), delimiter, _checked(above, path))
     return _Layout(start, delimiter, _checked(names, path))
 
 
+def _no_header(names: Sequence[str], path: Path) -> DataError:
+    return DataError(
+        f"the first line holds values ({', '.join(names[:3])}), where names of columns belong",
+        file=path,
+        mend="Add a header line with a name for each column",
+    )
+
+
 def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     twice = next((name for name, count in Counter(names).items() if count > 1 and name), None)
+    if twice is not None and _is_number(twice):
+        raise _no_header(names, path)
     if twice is not None:
         raise DataError(
             "the header names this column twice", file=path, column=twice, mend="Rename or drop one of them"

@@ -328,3 +328,19 @@ def test_a_label_is_no_group_and_no_time(tmp_path: Path, role: str) -> None:
     features = {**CONFIG["features"], role: "click"}
     with pytest.raises(ConfigError, match=f"'click' is a label and cannot be the {role} as well"):
         ctrkit.train({**CONFIG, "features": features}, made(), out=tmp_path / "run")
+
+
+def test_what_stands_mostly_with_a_click_is_no_leak_where_all_rows_are_looked_at(tmp_path: Path) -> None:
+    rows = made(60_000)
+    rng = np.random.default_rng(0)
+    click = (rng.random(rows.height) < 0.02).astype(np.int8)
+    bought = (click == 1) & (rng.random(rows.height) < 0.3)
+    # Three rows without a click, none of which is among the sixth of such that is looked at first.
+    often = bought | ((click == 0) & (np.cumsum(click == 0) % 15_000 == 1))
+    table = rows.with_columns(click=click, bought=bought.astype(np.int8), often=often.astype(np.int8))
+    with pytest.warns(TrainingWarning, match="'bought'"):
+        notes = train(
+            table, tmp_path, categorical=[{"name": "ad"}, {"name": "bought"}, {"name": "often"}]
+        ).notes
+    assert "Of 'bought', all" in notes[0]
+    assert len(notes) == 1

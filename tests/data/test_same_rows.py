@@ -17,6 +17,7 @@ import pytest
 from ctrkit.api.model import Model
 from ctrkit.artifact import Artifact
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.ids import UnknownIds
 from ctrkit.data.split import SplitConfig, split_rows
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.models import build_model, model_config
@@ -203,3 +204,11 @@ def test_a_column_that_holds_nothing_where_training_had_something_is_told() -> N
     for name, usual in (("ad", "0%"), ("seen", "25%")):
         (note,) = encoder.unlike(TABLE.with_columns(pl.lit(None).alias(name)))
         assert f"Column '{name}': 100% of the rows hold nothing (in training {usual})" in note
+
+
+def test_a_share_of_unknown_ids_that_was_high_in_training_is_told_only_where_it_is_another() -> None:
+    usual = 0.93
+    assert not UnknownIds(1000, 970, ()).far_above(usual)
+    assert UnknownIds(1000, 1000, ()).far_above(usual)
+    assert not UnknownIds(20, 20, ()).far_above(usual)  # chance leaves as few in 23 of 100 tables
+    assert UnknownIds(1000, 700, ()).far_above(0.2)

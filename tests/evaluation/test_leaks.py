@@ -51,3 +51,17 @@ def test_few_rows_tell_as_much_as_all() -> None:
     (leak,) = find_leaks("click", {"late": late[rows]}, labels[rows])
     assert leak.area == pytest.approx(roc_auc_score(labels, late), abs=0.002)
     assert telling_rows(np.ones(100)).size == 0
+
+
+def test_what_stands_only_with_a_click_gives_it_away_though_most_clicks_are_without() -> None:
+    bought = (LABELS == 1) & (RNG.random(4000) < 0.3)
+    spent = np.where(bought, RNG.lognormal(size=4000), 0.0)
+    (leak,) = find_leaks("click", {"spent": spent}, LABELS)
+    assert "Of 'spent', all" in leak.sentence
+    assert find_leaks("click", {"bought": bought.astype(np.int32)}, LABELS)
+    # Nine of ten are no proof, nor is a user of many who always clicks, nor a value that hardly ever stands.
+    often = bought | (RNG.random(4000) < 0.01)
+    fan = np.where(LABELS == 1, 0, RNG.integers(1, 100, 4000))
+    fan[RNG.random(4000) < 0.6] = 99
+    rare = (np.cumsum(LABELS) <= 4) & (LABELS == 1)
+    assert not find_leaks("click", {"often": often.astype(int), "fan": fan, "rare": rare.astype(int)}, LABELS)
