@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ctrkit.ope import ESTIMATORS, evaluate, read_bandit_log
 from ctrkit.ope.base import LoggedRows
 from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.interval_methods import INTERVALS, make_interval_method
+from ctrkit.ope.ranking import PolicyRanking
 from ctrkit.ope.registry import make_estimator
 from ctrkit.ope.segments import Segments
 from ctrkit.policies import LoggingPolicy, UniformPolicy
@@ -71,6 +73,23 @@ def test_intervals_hold_their_estimate_and_no_more_than_rewards_allow(
         # One unit tells of no spread: the interval is all that rewards allow, or has no ends.
         if log.startswith("one"):
             assert interval.high - interval.low >= 1 or name == "replay"
+
+
+@pytest.mark.parametrize("log", LOGS)
+@pytest.mark.parametrize("name", ["ips", "delta-beta-ips"])
+@pytest.mark.parametrize("reward_range", [None, RANGE])
+def test_differences_of_such_logs_are_within_their_intervals(
+    log: str, name: str, reward_range: tuple[float, float] | None
+) -> None:
+    one = LOGS[log]
+    for weights in (one.weights, np.zeros_like(one.weights), one.weights[::-1].copy()):
+        ranking = PolicyRanking(["one", "two"], ESTIMATORS[name], reward_range)
+        ranking.update([one, replace(one, weights=weights)])
+        for found in ranking.result().differences:
+            for interval in (found.interval, found.simultaneous):
+                assert interval.low <= found.value <= interval.high
+            if log.startswith("one"):
+                assert found.interval.high - found.interval.low >= 1
 
 
 @pytest.mark.parametrize("largest", [1.0, 1.5, 5.0, 80.0])
