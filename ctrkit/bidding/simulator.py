@@ -197,13 +197,23 @@ def _tuned(
 ) -> tuple[list[BidStrategy[Any]], list[str]]:
     """The strategies with what a history teaches them, and what is to be said of those it cannot teach."""
     history.check()
-    past, found, notes = History.from_auctions(history), [], []
+    past, found, notes, same = (
+        History.from_auctions(history),
+        list[BidStrategy[Any]](),
+        list[str](),
+        list[str](),
+    )
     for label, one in zip(labels, strategies, strict=True):
         try:
             found.append(one.tuned(past, terms, auctions))
         except (CtrkitError, ArithmeticError, ValueError) as error:
             found.append(one)
             notes.append(f"{label} could not be tuned on the history and runs as it is: {reason(error)}.")
+            continue
+        if found[-1] is one:
+            same.append(label)
+    if same:
+        notes.append(f"Nothing was taken from the history for {', '.join(same)}.")
     return found, notes
 
 

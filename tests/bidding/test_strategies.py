@@ -430,6 +430,15 @@ def test_a_history_that_teaches_nothing_is_told_as_what_it_is(
     assert [one.value for one in result.strategies] == [one.value for one in untuned.strategies]
 
 
+def test_who_takes_nothing_from_a_history_is_told(market: Callable[..., Auctions]) -> None:
+    auctions = market(500)
+    notes = simulate(auctions, ["dual", "truthful", "throttling"], 20.0, history=auctions).notes
+    assert "Nothing was taken from the history for truthful, throttling." in notes
+    assert not any(
+        "the history" in note for note in simulate(auctions, ["dual"], 20.0, history=auctions).notes
+    )
+
+
 def test_bids_that_are_rounded_down_to_nothing_are_told(market: Callable[..., Auctions]) -> None:
     result = simulate(market(500), ["truthful:value_per_click=1e-3"], Terms(50.0, integer_bids=True))
     assert result.strategies[0].bids == 0
