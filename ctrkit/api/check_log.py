@@ -13,11 +13,13 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
+from ctrkit.errors import DataError
 from ctrkit.ope.audit import Audit, audit_source
 from ctrkit.ope.audit_findings import Finding
+from ctrkit.ope.bid_log import is_bid_log
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
-from ctrkit.tables import TableLike
+from ctrkit.tables import TableLike, name_of
 
 _ACTIONS = 20
 _ORDER = ("error", "warning", "fine")
@@ -103,6 +105,12 @@ def check_log(
     settings = load_config(CheckConfig, config, overrides)
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
+    if is_bid_log(source):
+        raise DataError(
+            "this is a log of bids, and the audit is of choices among candidates",
+            file=name_of(source),
+            mend="Value its bidders by `ctrkit ope`, which checks it and says how far it can be trusted",
+        )
     found = audit_source(
         source,
         format,

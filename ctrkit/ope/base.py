@@ -107,6 +107,8 @@ class Estimator(ABC):
     needs_reward_model: ClassVar[bool] = False
     # Whose weights and predictions it takes: see `ctrkit.ope.rows`.
     view: ClassVar[View] = "plain"
+    # What its intervals take as it is, by whatever method they are.
+    given: ClassVar[str | None] = None
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         self.reward_range = reward_range
@@ -156,7 +158,8 @@ class Estimator(ABC):
     def _interval(self, value: float, baseline: float, confidence: float) -> Interval:
         """By the method asked for, where it is one for this estimator; else its own."""
         found = self.method.interval(self, value, baseline, confidence) if self.method is not None else None
-        return self.interval(value, baseline, confidence) if found is None else found
+        found = self.interval(value, baseline, confidence) if found is None else found
+        return found if self.given is None else replace(found, method=f"{found.method}, given {self.given}")
 
     def interval(self, value: float, baseline: float, confidence: float) -> Interval:
         """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.ope.formats import LogTable, detect, read_log
 from ctrkit.ope.formats.align import aligned
 from ctrkit.ope.formats.base import check_file
+from ctrkit.ope.formats.detect import parsed
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
@@ -157,8 +157,9 @@ def _names_of_file(file: Path) -> Collection[str]:
         return columns_of(file)
     lines = (text for _, text in islice(lines_of(file), _LOOK_AT))
     for text in lines:
-        # A checkpoint of DSJSON begins as a list does, and a reward without a decision has no label.
-        content = json.loads(text) if text.startswith("{") else None
+        # A checkpoint of DSJSON begins as a list does, a reward without a decision has no label, and a broken
+        # line tells nothing.
+        content = parsed(text)
         if isinstance(content, dict) and ("RewardValue" not in content or {*LABELS} & {*content}):
             return list(content)
     return ()

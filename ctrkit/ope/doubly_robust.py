@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ctrkit.ope.base import Estimator, LoggedRows, View, WeightedEstimator
-from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import Floats
 
 
@@ -27,15 +26,11 @@ class DirectMethod(Estimator):
 
     name: ClassVar[str] = "dm"
     needs_reward_model: ClassVar[bool] = True
+    given: ClassVar[str | None] = "the reward model"
 
     def terms(self, rows: LoggedRows) -> Floats:
         """See `Estimator`."""
         return predictions(rows)[1]
-
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
-        """See `Estimator`."""
-        found = super().interval(value, baseline, confidence)
-        return Interval(found.low, found.high, f"{found.method}, given the reward model")
 
 
 class DoublyRobust(WeightedEstimator):

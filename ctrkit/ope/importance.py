@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
 from ctrkit.ope.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
-from ctrkit.ope.intervals import Interval
 from ctrkit.ope.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
 
 
@@ -59,11 +57,7 @@ class Balanced(InversePropensityScoring):
 
     name: ClassVar[str] = "balanced"
     view: ClassVar[View] = "balanced"
-
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
-        """See `Estimator`."""
-        found = super().interval(value, baseline, confidence)
-        return replace(found, method=f"{found.method}, given the weights' model")
+    given: ClassVar[str | None] = "the weights' model"
 
 
 class OnPolicy(WeightedEstimator):

@@ -305,3 +305,11 @@ def test_unknown_names_and_missing_ranges() -> None:
             make_interval_method(name, None)
     sentences = {why(name, RANGE) for name in (AUTO, *INTERVALS)} | {why(AUTO, None)}
     assert len(sentences) == len(INTERVALS) + 2
+
+
+@pytest.mark.parametrize("interval", ["normal", "bootstrap"])
+def test_an_interval_given_a_model_says_so_by_whatever_method(interval: str) -> None:
+    found = made(ESTIMATORS["dm"], interval, draw(5, rows=90)).result()
+    for one in (found.interval, found.difference_interval):
+        assert interval in one.method.lower()
+        assert one.method.endswith("given the reward model")

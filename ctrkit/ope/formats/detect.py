@@ -85,7 +85,7 @@ def _of_text(path: Path) -> Format:
     for number, (_, text) in enumerate(lines_of(path)):
         if text.startswith("example "):
             return CRITEO
-        event = _parsed(text)
+        event = parsed(text)
         if isinstance(event, dict) and any(label in event for label in LABELS):
             return DSJSON
         # A checkpoint, a broken line or a dangling reward says nothing; any other line is that of a table.
@@ -95,7 +95,7 @@ def _of_text(path: Path) -> Format:
     return TABLE
 
 
-def _parsed(text: str) -> object:
+def parsed(text: str) -> object:
     """A line of JSON; None where it is none."""
     try:
         return json.loads(text)
