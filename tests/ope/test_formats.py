@@ -198,6 +198,22 @@ def test_open_bandit_csv(tmp_path: Path) -> None:
     assert caught.value.column == "item_id"
 
 
+def test_open_bandit_items_that_were_never_shown_are_candidates(tmp_path: Path) -> None:
+    affinities = {f"user-item_affinity_{item}": [0.0, 0.5] for item in range(20)}
+    table = pl.read_csv(OPEN_BANDIT.encode()).drop("user-item_affinity_0").with_columns(**{
+        name: pl.Series(values) for name, values in affinities.items()
+    })  # fmt: skip
+    path = tmp_path / "men.csv"
+    table.write_csv(path)
+    log = read_bandit_log(path)
+    assert log.actions is not None
+    assert log.actions.to_list() == list(range(20))
+    # An item without an affinity is one all the same.
+    fewer = read_bandit_log(write(tmp_path, "fewer.csv", OPEN_BANDIT))
+    assert fewer.actions is not None
+    assert fewer.actions.to_list() == [10, 14]
+
+
 def test_open_bandit_sample_of_obp() -> None:
     pytest.importorskip("obp")
     path = open_bandit._package() / "dataset" / "obd" / "bts" / "women" / "women.csv"

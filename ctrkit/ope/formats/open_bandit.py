@@ -16,6 +16,8 @@ from ctrkit.ope.formats.base import Format, LogTable
 from ctrkit.ope.formats.table import read_together
 
 COLUMNS = ("item_id", "position", "click", "propensity_score")
+# How the columns begin that tell of each item how it goes with the user, items numbered from 0.
+AFFINITY = "user-item_affinity_"
 
 
 def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
@@ -39,7 +41,15 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
     kept = [name for name in renamed.columns if name]  # without the row number
     if renamed.schema["position"].is_integer():
         renamed = renamed.with_columns(pl.col("position") - 1)
-    return LogTable(renamed.select(kept), os.fspath(path))
+    return LogTable(renamed.select(kept), os.fspath(path), actions=_items(renamed))
+
+
+def _items(table: pl.DataFrame) -> pl.Series | None:
+    """All items that there were to show, those with an affinity; None where one was shown that has none."""
+    number = sum(name.startswith(AFFINITY) for name in table.columns)
+    items = pl.Series("action", range(number), dtype=pl.Int64)
+    shown = table["action"]
+    return items if shown.dtype.is_integer() and bool(shown.is_in(items.implode()).all()) else None
 
 
 OPEN_BANDIT = Format("open-bandit", "Open Bandit Dataset CSV", read)
