@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check tests format clean
+.PHONY: demo test check tests tests-slow tests-all format clean
 
 # The environment: everything pinned by constraints.txt; obp 0.5.7 forbids Python 3.11 and newer in its
 # metadata though it works there, hence its own line.
@@ -32,6 +32,12 @@ check: .venv/installed
 
 tests: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+# What takes longer: exports of every model, a Ray cluster.
+tests-slow: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m slow
+
+tests-all: tests tests-slow
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -264,7 +264,10 @@ def test_learns_256_rows_by_heart(content: dict[str, Any]) -> None:
 @pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:_check_is_size will be removed:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "mdaf" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(MODELS)],
+)
 def test_exports_to_onnx_with_a_free_batch_size(name: str, tmp_path: Path) -> None:
     import onnxruntime
 

@@ -44,6 +44,7 @@ class Slow(Policy):
         return mask / mask.sum(axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("users", [None, 400])
 def test_ray_gives_what_one_process_gives(
     tmp_path: Path, small: None, ray_engine: Engine, users: int | None
@@ -63,6 +64,7 @@ def test_ray_gives_what_one_process_gives(
     assert told[-1] == sum(part.rows for part in parts)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path: Path, small: None, ray_engine: Engine) -> None:
     parts = log_parts(write(tmp_path, table()))
     seen = tmp_path / "workers"
@@ -90,6 +92,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, small: None, ray_engine: En
     same(found.to_dict()["policies"][0]["estimates"], expected.to_dict()["policies"][0]["estimates"])
 
 
+@pytest.mark.slow
 def test_errors_of_workers_are_those_of_one_process(tmp_path: Path, small: None, ray_engine: Engine) -> None:
     names = write(tmp_path, table().with_columns(propensity=pl.lit(0.0)))
     with pytest.raises(DataError) as caught:
