@@ -15,7 +15,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 # What a file may be there to hold.
 Kind: TypeAlias = Literal["table", "model", "config"]
@@ -161,6 +163,19 @@ class RunError(CtrkitError):
 def reason(error: BaseException) -> str:
     """What an error says, for the end of a sentence: without its own full stop."""
     return f"{error}".rstrip(".") or type(error).__name__
+
+
+def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T | None:
+    """What something secondary gives, or None after telling why there is none: nothing done is lost to it.
+
+    Args:
+        what: it gives, for the sentence. tell: takes the sentence.
+    """
+    try:
+        return work()
+    except Exception as error:
+        tell(f"There is no {what}: {reason(error)}.")
+        return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

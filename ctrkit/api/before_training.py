@@ -12,7 +12,7 @@ import polars as pl
 from ctrkit.api.leakage import leaks_by_task
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, attempt
 from ctrkit.schema import FeatureSpec
 from ctrkit.training import TrainingWarning
 
@@ -33,11 +33,7 @@ class Notes(list[str]):
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
         """What something secondary gives, or None and a note: no trained model is lost to it."""
-        try:
-            return work()
-        except Exception as error:
-            self.tell(f"There is no {what}: {error}")
-            return None
+        return attempt(what, work, self.tell)
 
 
 def check_sample_columns(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,7 @@ from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.regret import PARTS
 from ctrkit.bidding.repeats import Mean, PairedDifference, Repeats
 from ctrkit.bidding.sweep import OPTIMUM
-from ctrkit.errors import reason
+from ctrkit.errors import attempt
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.bidding_figures import (
     exploration_figure,
@@ -37,18 +37,6 @@ _TRADE = {
 }  # fmt: skip
 _OVER_SEEDS = ("value", "clicks", "spend", "share_of_optimum")
 _PLAN_POINTS = 200
-
-
-T = TypeVar("T")
-
-
-def attempt(notes: list[str], what: str, work: Callable[[], T]) -> T | None:
-    """What something secondary gives, or None and a note: no simulation is lost to it."""
-    try:
-        return work()
-    except Exception as error:
-        notes.append(f"There is no {what}: {reason(error)}.")
-        return None
 
 
 @dataclass(frozen=True)
@@ -241,7 +229,7 @@ def _figures(
     if repeats is not None:
         shown = [name for name in _OVER_SEEDS if any(name in means for means in repeats.means.values())]
         drawn["figure of the seeds"] = partial(kpi_figure, repeats, shown)
-    found = [attempt(notes, what, draw) for what, draw in drawn.items()]
+    found = [attempt(what, draw, notes.append) for what, draw in drawn.items()]
     return tuple(figure for figure in found if figure is not None)
 
 

@@ -15,7 +15,7 @@ import polars as pl
 from ctrkit.api.bidding_campaign import days_in_part, episodes, spend_plan, strategies_of
 from ctrkit.api.bidding_config import BiddingConfig, budgets
 from ctrkit.api.bidding_logs import write_logs
-from ctrkit.api.bidding_report import ModelRow, attempt, bidding_report, sweep_report
+from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
 from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.model import Model
 from ctrkit.api.results import Result
@@ -26,7 +26,7 @@ from ctrkit.bidding.repeats import Repeats, over_seeds
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
 from ctrkit.bidding.sweep import BudgetRun, sweep_table
 from ctrkit.config import load_config
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, attempt
 from ctrkit.reports import Report
 from ctrkit.tables import TableLike, write_table
 from ctrkit.training.loop import OnStep
@@ -135,7 +135,7 @@ def simulate_bidding(
             names = [one.name for one in result.simulation.strategies]
             notes: list[str] = []
             write = partial(write_logs, supply.table, events, names, home / "logs", supply.ad_column)
-            attempt(notes, "log of what was won", write)
+            attempt("log of what was won", write, notes.append)
             result = replace(result, notes=(*result.notes, *notes))
     content = {"budget": budget, "market": market, **settings.model_dump(mode="json")}
     write_run(out, "simulate-bidding", content, result)
@@ -158,9 +158,9 @@ class _Run:
         simulation = self.of(budget, seen(self._world, self.settings), self._expected)
         notes, repeats, models = [*self.notes, *self.supply.notes], None, None
         if self.settings.seeds > 1:
-            repeats = attempt(notes, "interval over seeds", partial(self.repeats, budget))
+            repeats = attempt("interval over seeds", partial(self.repeats, budget), notes.append)
         if self.settings.compare_models:
-            models = attempt(notes, "comparison of models", partial(self.models, budget))
+            models = attempt("comparison of models", partial(self.models, budget), notes.append)
         models = models or ()
         if not self.supply.calibrated:
             notes += _cost(models)
