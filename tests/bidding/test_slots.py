@@ -156,6 +156,8 @@ def test_the_minimum_bid_wins_and_nothing_below_does(
     least = minimum_bid(sold, rule)
     if rule.slots == 1:
         np.testing.assert_array_equal(least, minimum_bid(sold[:, 0], rule))
+    # A bid of 0 is none: what is free takes any bid above it.
+    least = np.maximum(least, np.nextafter(0.0, 1.0))
     for bid, wins in ((least, True), (np.nextafter(least, -np.inf), False)):
         assert clear(bid, page[:, 0], 1e9, 0.0, rule=rule, slot_price=page).won.tolist() == [wins]
 
