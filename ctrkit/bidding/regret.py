@@ -12,6 +12,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 # A multiplier above it, of what is next to free, counts as this one.
 _MOST = 1e150
+# This part of a budget is what the rounding of sums leaves of none.
+NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,10 @@ def split_regret(
         np.divide(best_value, estimate, out=correction, where=(amount > 0) & (estimate > 0))
         right = amount * correction
     # At a lost auction, where nothing is paid, what is left after it is what was left before.
-    left = (budget if own_budget is None else own_budget) - np.cumsum(paid)
-    short = (least_price > left) | (left <= 0)  # with nothing left there is no bid, not even on what is free
+    whole = budget if own_budget is None else own_budget
+    left = whole - np.cumsum(paid)
+    # With nothing left, but for what rounding leaves, there is no bid, not even on what is free.
+    short = (least_price > left) | (left <= NOTHING * whole)
 
     overbid = np.where(won, np.maximum(-gain, 0.0), 0.0)
     underbid = np.where(won, 0.0, np.maximum(gain, 0.0))

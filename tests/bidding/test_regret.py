@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 from ctrkit.bidding import AuctionRule, Slots, TickResult, hindsight_optimum, parse_strategy
 from ctrkit.bidding.clearing import clear
-from ctrkit.bidding.regret import PARTS, Kpis, RegretSplit, split_regret
+from ctrkit.bidding.regret import NOTHING, PARTS, Kpis, RegretSplit, split_regret
 
 RULES = (
     AuctionRule(),
@@ -169,7 +169,7 @@ def test_each_part_by_asking_auction_by_auction(market: dict, limit: float) -> N
                 found["overbidding" if wins(right, i) else "estimation"] += mu * z - v
         elif v > mu * z:
             part = "underbidding"
-            if z > left or left <= 0:
+            if z > left or left <= NOTHING * limit * played.budget:
                 part = "exhausted"
             elif wins(right, i) and not wins(bid, i):
                 part = "estimation"
