@@ -21,16 +21,7 @@ from ctrkit.ope.formats.detect import parsed
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
 from ctrkit.ope.log import Part
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import (
-    check_dropped,
-    codes_of,
-    counts_of,
-    repeated_event,
-    row_keys,
-    unit_columns,
-    unit_keys,
-    units_note,
-)
+from ctrkit.ope.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
 from ctrkit.tables import (
     DELIMITED,
@@ -188,8 +179,7 @@ def read_bid_log(
     checked = [_checked(table) for table in tables]
     starts = np.cumsum([0, *(own.height for own in checked)])
     table = join_tables(checked, [table.file for table in tables])
-    columns = unit_columns(table.columns, cluster_by, name_of(source)) or repeated_event(table, cluster_by)
-    units = unit_keys(table, columns, row_keys(np.arange(table.height), 0))
+    units, _, notes = units_of(table, cluster_by, name_of(source), row_keys(np.arange(table.height), 0))
     return BidLog(
         table,
         name_of(source),
@@ -198,7 +188,7 @@ def read_bid_log(
         table["reward"].to_numpy(),
         codes_of(units),
         tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
-        tuple(dict.fromkeys((*(n for one in tables for n in one.notes), *units_note(table, columns)))),
+        tuple(dict.fromkeys((*(n for one in tables for n in one.notes), *notes))),
     )
 
 

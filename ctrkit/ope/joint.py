@@ -46,7 +46,7 @@ class JointEstimators:
                 raise ValueError(f"the counts of '{name}' are not those of the others")
             estimator.update(mine)
             z += [mine.weights, estimator.terms(mine), mine.rewards]
-        self.sums.update(np.stack(z), first.users, first.counts)
+        self.sums.add(np.stack(z), first.users, first.counts)
 
     def merge(self, other: Self) -> None:
         """Take in what another has seen, of other users."""

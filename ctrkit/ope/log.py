@@ -16,16 +16,7 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.moments import Floats, Ints
-from ctrkit.ope.units import (
-    check_dropped,
-    codes_of,
-    counts_of,
-    repeated_event,
-    row_keys,
-    unit_columns,
-    unit_keys,
-    units_note,
-)
+from ctrkit.ope.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
 from ctrkit.tables import IsText, TableLike, join_tables, name_of
@@ -232,10 +223,10 @@ def bandit_log(
         every = [one.cast(table.schema["action"]).to_frame("action") for one in (table["action"], *declared)]
         actions = pl.concat(every)["action"].unique().sort()
         action_index = actions.search_sorted(table["action"]).to_numpy().astype(np.int64)
-    columns = unit_columns(table.columns, cluster_by, file) or repeated_event(table, cluster_by)
     rows = [
         row_keys(part.numbers(own.height), part.number) for part, (own, _) in zip(parts, checked, strict=True)
     ]
+    units, columns, notes = units_of(table, cluster_by, file, np.concatenate(rows))
     log = BanditLog(
         table,
         file,
@@ -243,10 +234,10 @@ def bandit_log(
         table["propensity"].to_numpy(),
         action_index,
         actions,
-        unit_keys(table, columns, np.concatenate(rows)),
+        units,
         columns,
         parts,
-        tuple(dict.fromkeys((*(n for source in tables for n in source.notes), *units_note(table, columns)))),
+        tuple(dict.fromkeys((*(n for source in tables for n in source.notes), *notes))),
     )
     if TARGET.name in table.columns:
         log.target_probability()

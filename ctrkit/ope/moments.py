@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,66 @@ def degrees(rows: Floats, users: Floats) -> float:
     return count if independent else max(groups - 1 - 1e-9, 0.0)
 
 
-class Moments:
+class ProductSums:
+    """Sums of products of vectors z, whose first entry is always 1, by rows and by users; they merge.
+
+    Attributes:
+        rows: Σ over rows of c z zᵀ, [D, D].
+        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D]; each row for itself where users are unknown.
+        largest: the largest Σ c of a user, 1 where all rows are independent and nothing was dropped.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.rows = np.zeros((length, length))
+        self.users = np.zeros((length, length))
+        self.largest = 0.0
+
+    def add(self, z: Floats, users: Ints | None, counts: Floats) -> None:
+        """Add rows, the columns of z [D, B], counts [B]; all rows of a user stand in one call.
+
+        `users` are codes from 0; None: each row for itself.
+        """
+        rows, between, largest = grams(z, users, counts)
+        self.rows += rows
+        self.users += between
+        self.largest = max(self.largest, largest)
+
+    def merge(self, other: Self) -> None:
+        """Add the rows of another, which has seen none of these users."""
+        self.rows += other.rows
+        self.users += other.users
+        self.largest = max(self.largest, other.largest)
+
+    @property
+    def count(self) -> float:
+        """Number of rows, or of the decisions that they stand for."""
+        return float(self.rows[0, 0])
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of z, [D]."""
+        return np.asarray(self.rows[0] / self.count)
+
+    @property
+    def groups(self) -> float:
+        """The number of users that are as good as independent; of rows where users are unknown."""
+        return effective_units(self.rows, self.users)
+
+    @property
+    def degrees(self) -> float:
+        """See `degrees`."""
+        return degrees(self.rows, self.users)
+
+    def projected(self, projection: Floats) -> Moments:
+        """The moments of projection · z; projection [4, D]."""
+        found = Moments()
+        found.rows = projection @ self.rows @ projection.T
+        found.users = projection @ self.users @ projection.T
+        found.largest = self.largest
+        return found
+
+
+class Moments(ProductSums):
     """Σ z zᵀ of z = (1, w, f, r): weight, the estimator's term, and reward of a row.
 
     Every estimate here is a smooth function of the mean of z, so this 4 × 4 matrix gives its value and its
@@ -61,57 +120,16 @@ class Moments:
     spread, Σ c² (z - mean)² where users are unknown, is that of means weighted by one over the probability
     of being kept (Horvitz and Thompson, A Generalization of Sampling Without Replacement From a Finite
     Universe, 1952), not the smaller one of c rows that were seen each for itself.
-
-    Attributes:
-        rows: Σ over rows of c z zᵀ, [4, 4].
-        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [4, 4]; each row for itself where users are unknown.
-        largest: the largest Σ c of a user, 1 where all rows are independent and nothing was dropped.
     """
 
     def __init__(self) -> None:
-        self.rows = np.zeros((4, 4))
-        self.users = np.zeros((4, 4))
-        self.largest = 0.0
+        super().__init__(4)
 
     def update(
         self, weights: Floats, terms: Floats, rewards: Floats, users: Ints | None, counts: Floats
     ) -> None:
         """Add rows; arrays [B]. `users` are codes from 0, and all rows of a user stand in one update."""
-        z = np.stack([np.ones(len(weights)), weights, terms, rewards])
-        rows, between, largest = grams(z, users, counts)
-        self.rows += rows
-        self.users += between
-        self.largest = max(self.largest, largest)
-
-    def merge(self, other: Moments) -> None:
-        """Add the rows of another, which has seen none of these users."""
-        self.rows += other.rows
-        self.users += other.users
-        self.largest = max(self.largest, other.largest)
-
-    def projected(self, projection: Floats) -> Moments:
-        """Those of projection · z; projection [4, 4]."""
-        return projected(self.rows, self.users, self.largest, projection)
-
-    @property
-    def count(self) -> float:
-        """Number of rows, or of the decisions that they stand for."""
-        return float(self.rows[0, 0])
-
-    @property
-    def mean(self) -> Floats:
-        """Mean of z."""
-        return np.asarray(self.rows[0] / self.count)
-
-    @property
-    def groups(self) -> float:
-        """The number of users that are as good as independent; of rows where users are unknown."""
-        return effective_units(self.rows, self.users)
-
-    @property
-    def degrees(self) -> float:
-        """See `degrees`."""
-        return degrees(self.rows, self.users)
+        self.add(np.stack([np.ones(len(weights)), weights, terms, rewards]), users, counts)
 
     def standard_error(self, direction: Floats) -> float:
         """Standard error of the mean of direction · z, by users where they are known; infinite for one."""
@@ -138,12 +156,3 @@ class Moments:
     def _centred(self, direction: Floats) -> Floats:
         """The direction less the mean along it, so that its sum over the rows is 0."""
         return np.asarray(direction - (direction @ self.mean) * ONE)
-
-
-def projected(rows: Floats, users: Floats, largest: float, projection: Floats) -> Moments:
-    """The moments of projection · z from the sums of z, [D, D] each; projection [4, D]."""
-    found = Moments()
-    found.rows = projection @ rows @ projection.T
-    found.users = projection @ users @ projection.T
-    found.largest = largest
-    return found

@@ -11,17 +11,7 @@ import numpy as np
 from ctrkit.errors import DataError
 from ctrkit.ope.base import Estimate
 from ctrkit.ope.intervals import Interval, around, normal
-from ctrkit.ope.moments import (
-    REWARD,
-    TERM,
-    Floats,
-    Ints,
-    Moments,
-    degrees,
-    effective_units,
-    grams,
-    projected,
-)
+from ctrkit.ope.moments import REWARD, TERM, Floats, Ints, Moments, ProductSums
 
 
 class CountedRows(Protocol):
@@ -41,57 +31,12 @@ class CountedRows(Protocol):
 Rows = TypeVar("Rows", bound=CountedRows)
 
 
-class Sums:
-    """Σ z zᵀ of vectors z, whose first entry is always 1.
-
-    What `Moments` is for its four columns, for any number: the same two matrices, of rows and of users.
-
-    Attributes:
-        rows: Σ over rows of c z zᵀ, [D, D].
-        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D]; each row for itself where users are unknown.
-        largest: the largest Σ c of a user.
-    """
-
-    def __init__(self, length: int) -> None:
-        self.rows = np.zeros((length, length))
-        self.users = np.zeros((length, length))
-        self.largest = 0.0
-
-    def update(self, z: Floats, users: Ints | None, counts: Floats) -> None:
-        """Add rows, the columns of z [D, B], counts [B]; all rows of a user stand in one update."""
-        rows, between, largest = grams(z, users, counts)
-        self.rows += rows
-        self.users += between
-        self.largest = max(self.largest, largest)
-
-    def merge(self, other: Sums) -> None:
-        """Add the rows of another, which has seen none of these users."""
-        self.rows += other.rows
-        self.users += other.users
-        self.largest = max(self.largest, other.largest)
-
-    @property
-    def mean(self) -> Floats:
-        """Mean of z, [D]."""
-        return np.asarray(self.rows[0] / self.rows[0, 0])
-
-    @property
-    def groups(self) -> float:
-        """See `Moments`."""
-        return effective_units(self.rows, self.users)
-
-    @property
-    def degrees(self) -> float:
-        """See `moments.degrees`."""
-        return degrees(self.rows, self.users)
+class Sums(ProductSums):
+    """The sums of vectors of any length, as `Moments` are of its four columns."""
 
     def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
         """The `Moments` of (1, weight · z, term · z, reward · z)."""
         return self.projected(np.stack([np.eye(len(self.rows))[0], weight, term, reward]))
-
-    def projected(self, projection: Floats) -> Moments:
-        """The `Moments` of projection · z, projection [4, D]."""
-        return projected(self.rows, self.users, self.largest, projection)
 
 
 class VectorEstimator(ABC, Generic[Rows]):
@@ -127,7 +72,7 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     def update(self, rows: Rows) -> None:
         """Take in rows."""
-        self.sums.update(self.vectors(rows), rows.users, rows.counts)
+        self.sums.add(self.vectors(rows), rows.users, rows.counts)
         self.clustered |= rows.users is not None
 
     def merge(self, other: Self) -> None:

@@ -51,6 +51,22 @@ def unit_columns(names: Collection[str], cluster_by: str | None, file: str | Non
     return tuple(name for name in (*UNITS, *((EVENT,) if "position" in names else ())) if name in names)
 
 
+def units_of(
+    table: pl.DataFrame, cluster_by: str | None, file: str | None, rows: Words
+) -> tuple[Words, tuple[str, ...], tuple[str, ...]]:
+    """Keys [N] of the units of a log's rows, the columns that name them, and sentences on them.
+
+    Args:
+        cluster_by: see `unit_columns`; None: the id of the event too, where one has several rows.
+        rows: [N] keys of the rows.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    columns = unit_columns(table.columns, cluster_by, file) or repeated_event(table, cluster_by)
+    return unit_keys(table, columns, rows), columns, units_note(table, columns)
+
+
 def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words:
     """Keys [N] of the units of a table's rows.
 
