@@ -25,9 +25,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            told = getattr(
-                error, "format_message", None
-            )  # errors of the command line have it, whoever's they are
+            # Errors of the command line have it, be they typer's own or click's.
+            told = getattr(error, "format_message", None)
             if told is not None and ctx.meta[_JSON]:
                 common.answer(json.dumps({"error": told()}))
             raise

@@ -9,7 +9,7 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,21 +165,27 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
 
 def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
     """Refuse rows that are cut short, whose last values would pass for missing ones."""
-    if not _may_be_short(content, layout):
-        return
+    if _may_be_short(content, layout):
+        mend = "Write the row whole; a missing value is left empty between its delimiters"
+        odd = _uneven(content, layout, path, lambda values, names: values < names, mend)
+        if odd is not None:
+            raise odd
+
+
+def _uneven(
+    content: bytes, layout: _Layout, path: Path, wrong: Callable[[int, int], bool], mend: str
+) -> DataError | None:
+    """The first row whose number of values beside the header's names is wrong; blank lines are no rows."""
     reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter)
     try:
         rows = (values for values in reader if len(values) > 1 or "".join(values).strip())
         for row, values in enumerate(rows, -1):
-            if len(values) < len(layout.names):
-                raise DataError(
-                    f"the row has {len(values)} values and the header has {len(layout.names)} names",
-                    file=path,
-                    row=max(row, 0),
-                    mend="Write the row whole; a missing value is left empty between its delimiters",
-                )
+            if wrong(len(values), len(layout.names)):
+                problem = f"the row has {len(values)} values and the header has {len(layout.names)} names"
+                return DataError(problem, file=path, row=max(row, 0), mend=mend)
     except csv.Error:
         pass  # what is damaged is told by the reader of the table
+    return None
 
 
 def _may_be_short(content: bytes, layout: _Layout) -> bool:
@@ -202,18 +208,10 @@ def _may_be_short(content: bytes, layout: _Layout) -> bool:
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:
     """What is wrong with a file that cannot be cut into columns."""
-    reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter)
-    try:
-        for row, values in enumerate(reader, -1):
-            if len(values) > len(layout.names):
-                return DataError(
-                    f"the row has {len(values)} values and the header has {len(layout.names)} names",
-                    file=path,
-                    row=max(row, 0),
-                    mend="Quote values that hold the delimiter, or give the header all its names",
-                )
-    except csv.Error:
-        pass
+    mend = "Quote values that hold the delimiter, or give the header all its names"
+    odd = _uneven(content, layout, path, lambda values, names: values > names, mend)
+    if odd is not None:
+        return odd
     reason = str(error).splitlines()[0][:160].rstrip(".")
     return DataError(
         f"the file is damaged or not a table of text ({reason})", file=path, mend="Write or copy it again"
