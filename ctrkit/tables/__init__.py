@@ -1,5 +1,6 @@
 """Tables in and out: one reader for every format that ctrkit takes, and writes that are atomic."""
 
+from ctrkit.tables.json_lines import BadLines
 from ctrkit.tables.reading import (
     DELIMITED,
     PARQUET,
@@ -16,7 +17,7 @@ from ctrkit.tables.reading import (
     read_table,
     read_tables,
 )
-from ctrkit.tables.text import BadLines, lines_of
+from ctrkit.tables.text import lines_of
 from ctrkit.tables.writing import atomic_path, check_writable, unwritable, write_json, write_table, write_text
 
 __all__ = [

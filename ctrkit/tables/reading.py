@@ -18,14 +18,9 @@ import polars as pl
 
 from ctrkit.errors import DataError, TableName, is_glob, missing
 from ctrkit.tables.cells import alike, inferred
-from ctrkit.tables.text import (
-    column_of,
-    content_of,
-    is_json,
-    names_of_delimited,
-    read_delimited,
-    read_json_lines,
-)
+from ctrkit.tables.delimited import names_of_delimited, read_delimited
+from ctrkit.tables.json_lines import column_of, is_json, read_json_lines
+from ctrkit.tables.text import content_of
 
 # A table as a user may hand it over: a path, a glob, a list of them, or a pandas, Polars or Arrow frame.
 TableLike: TypeAlias = Any
