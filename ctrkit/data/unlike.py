@@ -30,7 +30,7 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     it lists a candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
     """
     rows = _some(table)
-    found, empty = _looked_up(encoder, rows)
+    found, empty = _looked_up(encoder, rows, LEAST)
     unknown = _notes(encoder, found, encoder.usual_unknown)
     return (*unknown, *_empty_notes(empty, encoder.usual_missing), *_far(encoder, rows))
 
@@ -60,21 +60,28 @@ def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str
             yield ids.note(name, encoder.vocabularies[table_of.get(name, name)], usual.get(name))
 
 
-def _looked_up(encoder: Encoder, table: pl.DataFrame) -> tuple[dict[str, UnknownIds], dict[str, float]]:
+def _looked_up(
+    encoder: Encoder, table: pl.DataFrame, least: int = 0
+) -> tuple[dict[str, UnknownIds], dict[str, float]]:
     """By field and sequence that is there, its unknown ids, and the share of rows without an id, or without
-    any event; the latter not of few rows."""
+    any event; the latter not of few rows.
+
+    Args:
+        least: columns of fewer values are passed over.
+    """
     found, empty = {}, {}
     for feature in encoder.spec.categorical:
         values = _column(encoder.spec, table, feature.name)
-        if values is not None:
+        if values is not None and values.len() >= least:
             found[feature.name] = UnknownIds.of(as_text(values, None), encoder.known[feature.name][0])
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
     for sequence in encoder.spec.sequences:
         if sequence.name in table.columns:
             lists = as_lists(table[sequence.name], sequence, None)
-            events = as_text(values_of(lists), None)
-            found[sequence.name] = UnknownIds.of(events, encoder.known[sequence.shares or sequence.name][0])
+            if (events := values_of(lists)).len() >= least:
+                known = encoder.known[sequence.shares or sequence.name][0]
+                found[sequence.name] = UnknownIds.of(as_text(events, None), known)
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
     return found, empty
