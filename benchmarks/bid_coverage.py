@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import integrate, optimize
 
-from ctrkit.ope.bid_evaluation import MEANING, evaluate_bids
-from ctrkit.ope.bid_log import read_bid_log
+from ctrkit.ope.bids.bid_log import read_bid_log
+from ctrkit.ope.bids.evaluation import MEANING, evaluate_bids
 
 Floats = NDArray[np.float64]
 

@@ -38,10 +38,10 @@ from ctrkit.bidding import (
     read_auction_log,
     simulate,
 )
-from ctrkit.bidding.clearing import clear
-from ctrkit.bidding.every_auction import replay_paced
+from ctrkit.bidding.market.clearing import clear
+from ctrkit.bidding.simulation.every_auction import replay_paced
+from ctrkit.bidding.simulation.ticks import edges
 from ctrkit.bidding.strategies import DualBidding, History, PidBidding, RlbBidding, SsMdpBidding
-from ctrkit.bidding.ticks import edges
 
 Floats = NDArray[np.float64]
 

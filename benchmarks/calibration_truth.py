@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 import ctrkit
-from ctrkit.api.model import Model
+from ctrkit.api.models.model import Model
 from ctrkit.calibration import CALIBRATORS, DownsamplingCorrection
 from ctrkit.data.synthetic import Market
 

@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.table import Table
 
 import ctrkit
-from ctrkit.api.bidding_logs import write_logs
-from ctrkit.api.model import Model
+from ctrkit.api.bidding.logs import write_logs
+from ctrkit.api.bidding.scored_auctions import scored_auctions
+from ctrkit.api.models.model import Model
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.scored_auctions import scored_auctions
 from ctrkit.bidding import Auctions, SimulationResult, Terms, parse_strategy, read_auction_log, simulate
-from ctrkit.bidding.auctions import joined
+from ctrkit.bidding.market.auctions import joined
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import Market
 from ctrkit.policies import padded

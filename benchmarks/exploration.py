@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrkit.bidding import Auctions, BidStrategy, hindsight_optimum, parse_strategy
-from ctrkit.bidding.clearing import clear
+from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.strategies.base import Outcomes, TickResult, of_ad
 from ctrkit.bidding.supply.synthetic_market import SyntheticMarket
 

@@ -168,7 +168,7 @@ def _run(call: str) -> dict[str, Any]:
 def of_log(folder: str, engine: str) -> dict[str, Any]:
     """Read and evaluate a log; starting the engine does not count."""
     from ctrkit.ope import evaluate, log_parts
-    from ctrkit.ope.engine import LocalEngine, RayEngine
+    from ctrkit.ope.evaluation.engine import LocalEngine, RayEngine
 
     before = _peak()
     worked_by = RayEngine(WORKERS) if engine == "ray" else LocalEngine()
@@ -194,7 +194,7 @@ def of_log(folder: str, engine: str) -> dict[str, Any]:
 def of_ctrkit(rows: int, actions: int) -> dict[str, Any]:
     """Block by block; making the blocks does not count."""
     from ctrkit.ope import LoggedRows
-    from ctrkit.ope.registry import make_estimator
+    from ctrkit.ope.estimators.registry import make_estimator
 
     estimators = {name: make_estimator(name, (0.0, 1.0)) for name in ESTIMATORS}
     spent = 0.0

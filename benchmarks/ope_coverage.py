@@ -29,13 +29,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrkit.ope import ESTIMATORS, Interval, LoggedRows
-from ctrkit.ope.bernstein import empirical_bernstein
-from ctrkit.ope.bootstrap import PoissonBootstrap, ips
-from ctrkit.ope.clopper_pearson import clopper_pearson
-from ctrkit.ope.confidence_sequence import ConfidenceSequence
-from ctrkit.ope.intervals import normal
-from ctrkit.ope.moments import TERM
-from ctrkit.ope.weights import WeightTail
+from ctrkit.ope.diagnostics.weights import WeightTail
+from ctrkit.ope.intervals.bernstein import empirical_bernstein
+from ctrkit.ope.intervals.bootstrap import PoissonBootstrap, ips
+from ctrkit.ope.intervals.clopper_pearson import clopper_pearson
+from ctrkit.ope.intervals.confidence_sequence import ConfidenceSequence
+from ctrkit.ope.intervals.interval import normal
+from ctrkit.ope.intervals.moments import TERM
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.ope import LoggedRows
-from ctrkit.ope.interval_methods import INTERVALS, make_interval_method
-from ctrkit.ope.registry import make_estimator
+from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
+from ctrkit.ope.estimators.registry import make_estimator
 
 LOGGING, POLICY = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
 RARE, COMMON = np.array([0.01, 0.015, 0.03]), np.array([0.2, 0.1, 0.3])

@@ -59,8 +59,8 @@ from ctrkit.ope import (
     log_parts,
     read_bandit_log,
 )
-from ctrkit.ope.ranking import LOGGING, PolicyRanking
-from ctrkit.ope.verdict import DECISIVE
+from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking
+from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.policies import (
     EpsilonGreedyPolicy,
     FixedPolicy,

@@ -4,8 +4,8 @@
 
 Value over the hindsight optimum's, in %, of `dual` with the multiplier forgotten at the end of each episode,
 and carried into the next by its geometric mean over the second half, where it counts for so many ticks
-(`ctrkit.bidding.pacing.KNOWN`); then of one that begins with a multiplier of a history. Markets are those of
-`SyntheticMarket`; LOG is an auction log of iPinYou's campaign 2997, of which the first half is the history.
+(`ctrkit.bidding.pacing.dual.KNOWN`); then of one that begins with a multiplier of a history. Markets are
+those of `SyntheticMarket`; LOG is an auction log of iPinYou's campaign 2997, of which the first half is the history.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ctrkit.bidding import (
     read_auction_log,
     simulate,
 )
-from ctrkit.bidding.auctions import joined
-from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.market.auctions import joined
+from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.supply import parse_market
 
 # Ticks that what is known counts for; None: it is forgotten, or not known.

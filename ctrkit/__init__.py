@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ctrkit.api.explain import explain
     from ctrkit.api.learn_policy import learn_policy
     from ctrkit.api.list_models import list_models
-    from ctrkit.api.model import Model, load
+    from ctrkit.api.models.model import Model, load
     from ctrkit.api.plan_budget import plan_budget
     from ctrkit.api.recalibrate import recalibrate
     from ctrkit.api.sample_logs import sample_logs
@@ -41,7 +41,7 @@ __version__ = _version("ctrkit")
 
 _HOME = {
     "FeatureSpec": "ctrkit.schema",
-    "Model": "ctrkit.api.model",
+    "Model": "ctrkit.api.models.model",
     "TrainConfig": "ctrkit.api.train",
     "calibrate": "ctrkit.api.calibrate",
     "check_log": "ctrkit.api.check_log",
@@ -50,7 +50,7 @@ _HOME = {
     "explain": "ctrkit.api.explain",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
-    "load": "ctrkit.api.model",
+    "load": "ctrkit.api.models.model",
     "plan_budget": "ctrkit.api.plan_budget",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",

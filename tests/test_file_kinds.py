@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import ctrkit
-from ctrkit.api.policy_specs import policy_specs
+from ctrkit.api.policies.specs import policy_specs
 from ctrkit.errors import ArtifactError
 from ctrkit.file_kinds import file_kind
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from ctrkit.api.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
-from ctrkit.api.model import Model, load
+from ctrkit.api.models.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.models.task_calibrators import TaskCalibrator, joint_of, segments_of
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
-from ctrkit.api.task_calibrators import TaskCalibrator, joint_of, segments_of
 from ctrkit.calibration import (
     CalibrationSummary,
     CalibrationWarning,

@@ -14,9 +14,9 @@ from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.errors import DataError
-from ctrkit.ope.audit import Audit, audit_source
-from ctrkit.ope.audit_findings import Finding
-from ctrkit.ope.bid_log import is_bid_log
+from ctrkit.ope.audit.audit import Audit, audit_source
+from ctrkit.ope.audit.findings import Finding
+from ctrkit.ope.bids.bid_log import is_bid_log
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
 from ctrkit.tables import TableLike, name_of

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from ctrkit.api.evaluation_report import evaluation_report
-from ctrkit.api.evaluation_rows import (
+from ctrkit.api.evaluation.report import evaluation_report
+from ctrkit.api.evaluation.rows import (
     HeldOut,
     by_task,
     divisions_of,
@@ -20,9 +20,9 @@ from ctrkit.api.evaluation_rows import (
     held_out_rows,
     seen_by_other,
 )
-from ctrkit.api.labelled import columns_of
-from ctrkit.api.leakage import BOTH
-from ctrkit.api.model import Model, load
+from ctrkit.api.models.labelled import columns_of
+from ctrkit.api.models.leakage import BOTH
+from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.config import load_config

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from ctrkit.api.evaluate_policy import OpeConfig, PolicyValue
-from ctrkit.api.policy_report import (
+from ctrkit.api.policies.report import (
     diagnostics_table,
     drawn_estimates,
     interval_cell,
@@ -19,9 +19,9 @@ from ctrkit.api.policy_report import (
 from ctrkit.api.run_folder import write_run
 from ctrkit.config import Config, apply_overrides, build, read_yaml
 from ctrkit.errors import ConfigError
-from ctrkit.ope import bid_evaluation
-from ctrkit.ope.bid_evaluation import BidEvaluation
-from ctrkit.ope.bid_log import TARGET, read_bid_log
+from ctrkit.ope.bids import evaluation as bid_evaluation
+from ctrkit.ope.bids.bid_log import TARGET, read_bid_log
+from ctrkit.ope.bids.evaluation import BidEvaluation
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import weight_figure
@@ -34,7 +34,7 @@ class BidsConfig(Config):
     Attributes:
         bid_range: the least and the largest bid that the logging policy draws; `[-.inf, .inf]` where its bids
             have no ends. Without it the kernel loses mass at the ends, and intervals are normal ones.
-        kernel: of `ctrkit.ope.kernels.KERNELS`.
+        kernel: of `ctrkit.ope.bids.kernels.KERNELS`.
         bandwidth: in the bids' unit; by default from the spread and the number of the bids.
         context_columns: what the reward model reads beside the bid: only what was known before the auction.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
@@ -111,7 +111,7 @@ def evaluate_bids(
     """Evaluate a new bidder on a log of bids that were drawn from a density, and write a run folder.
 
     Args:
-        logs: as `ctrkit.ope.bid_log.read_bid_log` takes it.
+        logs: as `ctrkit.ope.bids.bid_log.read_bid_log` takes it.
         policy: none: no policy that chooses among candidates makes bids.
         target_column: the new bidder's bid in each row; by default `target_bid`.
         config, overrides: of `BidsConfig`.
@@ -119,7 +119,7 @@ def evaluate_bids(
 
     Raises:
         ConfigError: for a policy, and settings that do not apply to bids.
-        DataError: see `read_bid_log` and `ctrkit.ope.bid_evaluation.evaluate_bids`.
+        DataError: see `read_bid_log` and `ctrkit.ope.bids.evaluation.evaluate_bids`.
     """
     settings = _settings(config, overrides)
     if policy is not None:

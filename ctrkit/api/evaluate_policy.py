@@ -12,25 +12,26 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import Field
 
-from ctrkit.api.artifact_rewards import ArtifactRewards, SeenRows
-from ctrkit.api.model import Model, load
-from ctrkit.api.policy_report import policy_report
-from ctrkit.api.policy_specs import COLUMN, PolicyLike, Spec, listed, policy_specs
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
+from ctrkit.api.policies.report import policy_report
+from ctrkit.api.policies.specs import COLUMN, PolicyLike, Spec, listed, policy_specs
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
-from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
-from ctrkit.ope.bid_log import is_bid_log
-from ctrkit.ope.engine import Engine, OnRows, make_engine
-from ctrkit.ope.interval_methods import AUTO
-from ctrkit.ope.learners import LEARNERS
-from ctrkit.ope.log import TARGET
-from ctrkit.ope.parts import LogPart, WholeLog
-from ctrkit.ope.registry import reads_candidates
-from ctrkit.ope.rows import RewardPredictor
+from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, log_parts
+from ctrkit.ope.bids.bid_log import is_bid_log
+from ctrkit.ope.estimators.interval_methods import AUTO
+from ctrkit.ope.estimators.registry import reads_candidates
+from ctrkit.ope.estimators.rows import RewardPredictor
+from ctrkit.ope import evaluate
+from ctrkit.ope.evaluation.engine import Engine, OnRows, make_engine
+from ctrkit.ope.evaluation.parts import LogPart, WholeLog
+from ctrkit.ope.logs.bandit_log import TARGET
+from ctrkit.ope.models.learners import LEARNERS
 from ctrkit.policies import Policy, PolicyConfig
 from ctrkit.reports import Report
 from ctrkit.schema import CANDIDATE_PREFIX
@@ -47,7 +48,7 @@ class OpeConfig(Config):
     Attributes:
         policy: in place of the artifacts' own, which score the candidates either way.
         estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
-        interval: of `ctrkit.ope.interval_methods.INTERVALS`; `auto` leaves the choice to the estimator.
+        interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
         reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
             or the path of one.
@@ -118,7 +119,7 @@ def evaluate_policy(
 
     Args:
         logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log. Parquet files
-            need not fit into memory. A log of bids (`ctrkit.ope.bid_log.is_bid_log`) goes to
+            need not fit into memory. A log of bids (`ctrkit.ope.bids.bid_log.is_bid_log`) goes to
             `ctrkit.api.evaluate_bids.evaluate_bids`, and has its settings.
         policy: one or several of what `policy_specs` reads: an artifact or a path to one, whose model scores
             the candidates and whose policy chooses; any `Policy`, or a function that gives probabilities;

@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ctrkit.api.explanation_results import ModelExplanation, RowsExplanation
-from ctrkit.api.labelled import labelled_rows
-from ctrkit.api.model import Model, load
+from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
+from ctrkit.api.models.labelled import labelled_rows
+from ctrkit.api.models.model import Model, load
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.train import TrainConfig, read_training_table
 from ctrkit.config import Config, load_config

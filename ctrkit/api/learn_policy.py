@@ -13,7 +13,8 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
-from ctrkit.api.logged_decisions import (
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.policies.logged_decisions import (
     derived_features,
     divide,
     fit_encoder,
@@ -21,7 +22,6 @@ from ctrkit.api.logged_decisions import (
     logged_decisions,
     rows_of,
 )
-from ctrkit.api.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
@@ -33,8 +33,8 @@ from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model, model_config
 from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
-from ctrkit.ope.moments import Ints
-from ctrkit.ope.registry import make_estimator
+from ctrkit.ope.estimators.registry import make_estimator
+from ctrkit.ope.intervals.moments import Ints
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.reports import Report, Table

@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ctrkit.api.model import Model
+from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns
+from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
-from ctrkit.api.scored_auctions import opened_auctions, scored_auctions, unused_columns
-from ctrkit.bidding import budget_plan as planning
-from ctrkit.bidding.auctions import DAY, HOUR
-from ctrkit.bidding.coverage import HOURS, Coverage
-from ctrkit.bidding.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
+from ctrkit.bidding.market.auctions import DAY, HOUR
+from ctrkit.bidding.market.coverage import HOURS, Coverage
+from ctrkit.bidding.pacing import budget_plan as planning
+from ctrkit.bidding.pacing.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.reports import Figure, Report, Table
@@ -72,7 +72,8 @@ class PlanBudgetConfig(Config):
             moves a point, `log` and `hill` fit those forms, and `none` refuses what is not concave.
         value_per_click: worth of a click, as in `simulate-bidding`.
         time_zone: whose hours the plan is of, as in `simulate-bidding`.
-        minimum, maximum, minimum_share, hour_maximum, evenness, ramp: see `ctrkit.bidding.budget_plan`.
+        minimum, maximum, minimum_share, hour_maximum, evenness, ramp: see
+            `ctrkit.bidding.pacing.budget_plan`.
     """
 
     campaign: str | None = None

@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.api.calibrate import task_rows
-from ctrkit.api.labelled import labelled_rows, seen_in_training
-from ctrkit.api.model import Model, load
+from ctrkit.api.models.labelled import labelled_rows, seen_in_training
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
-from ctrkit.api.task_calibrators import TaskCalibrator
 from ctrkit.calibration import (
     CalibrationWarning,
     Identity,

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ctrkit.api.bidding_campaign import days_in_part, episodes, spend_plan, strategies_of
-from ctrkit.api.bidding_config import BiddingConfig, budgets
-from ctrkit.api.bidding_logs import write_logs
-from ctrkit.api.bidding_report import ModelRow, bidding_report, sweep_report
-from ctrkit.api.bidding_supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
-from ctrkit.api.model import Model
+from ctrkit.api.bidding.campaign import days_in_part, episodes, spend_plan, strategies_of
+from ctrkit.api.bidding.config import BiddingConfig, budgets
+from ctrkit.api.bidding.logs import write_logs
+from ctrkit.api.bidding.report import ModelRow, bidding_report, sweep_report
+from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
+from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.bidding import SimulationResult, SpendPlan, simulate
-from ctrkit.bidding.auctions import joined
-from ctrkit.bidding.repeats import Repeats, over_seeds
+from ctrkit.bidding.market.auctions import joined
+from ctrkit.bidding.simulation.repeats import Repeats, over_seeds
+from ctrkit.bidding.simulation.sweep import BudgetRun, sweep_table
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
-from ctrkit.bidding.sweep import BudgetRun, sweep_table
 from ctrkit.config import load_config
 from ctrkit.errors import ConfigError, attempt
 from ctrkit.reports import Report
@@ -72,7 +72,7 @@ class BiddingResult(Result):
 
 @dataclass(frozen=True)
 class BudgetSweepResult(Result):
-    """What every strategy bought with every budget, see `ctrkit.bidding.sweep.sweep_table`."""
+    """What every strategy bought with every budget, see `ctrkit.bidding.simulation.sweep.sweep_table`."""
 
     table: pl.DataFrame
     notes: tuple[str, ...]

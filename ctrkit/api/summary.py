@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import MARKER
-from ctrkit.bidding.sweep import OPTIMUM
+from ctrkit.bidding.simulation.sweep import OPTIMUM
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
 from ctrkit.reports.document import to_html

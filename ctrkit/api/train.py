@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import expit
 
-from ctrkit.api.before_training import Notes, check_labels, check_sample_columns, group_notes
-from ctrkit.api.model import load
-from ctrkit.api.profile import training_profile
+from ctrkit.api.models.before_training import Notes, check_labels, check_sample_columns, group_notes
+from ctrkit.api.models.model import load
+from ctrkit.api.models.profile import training_profile
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled

@@ -1,13 +1,20 @@
 """Auctions, bid strategies that keep to a budget, and what the best bidder could have had. Needs no torch."""
 
-from ctrkit.bidding.auctions import Auctions, Slots, auctions_from_log, open_auction_log, read_auction_log
-from ctrkit.bidding.frequency import FrequencyCap
-from ctrkit.bidding.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
-from ctrkit.bidding.pacing import DualPacer, Pace
-from ctrkit.bidding.result import OptimumResult, SimulationResult, StrategyResult
-from ctrkit.bidding.rules import AuctionRule
-from ctrkit.bidding.simulator import simulate
-from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.market.auctions import (
+    Auctions,
+    Slots,
+    auctions_from_log,
+    open_auction_log,
+    read_auction_log,
+)
+from ctrkit.bidding.market.frequency import FrequencyCap
+from ctrkit.bidding.market.rules import AuctionRule
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
+from ctrkit.bidding.pacing.dual import DualPacer, Pace
+from ctrkit.bidding.pacing.spend_plan import SpendPlan
+from ctrkit.bidding.simulation.result import OptimumResult, SimulationResult, StrategyResult
+from ctrkit.bidding.simulation.simulator import simulate
 from ctrkit.bidding.strategies import (
     STRATEGIES,
     Bids,
@@ -19,7 +26,6 @@ from ctrkit.bidding.strategies import (
     TruthfulBidding,
     parse_strategy,
 )
-from ctrkit.bidding.terms import Terms
 
 __all__ = [
     "STRATEGIES",

@@ -1,15 +1,15 @@
 """Off-policy evaluation: what a new policy would have earned on an old policy's log. Needs no torch."""
 
-from ctrkit.ope.base import Estimate, Estimator, LoggedRows
-from ctrkit.ope.evaluate import DEFAULT_ESTIMATORS, evaluate
-from ctrkit.ope.evaluation import Evaluation, PolicyEvaluation
-from ctrkit.ope.intervals import Interval
-from ctrkit.ope.log import BanditLog, read_bandit_log
-from ctrkit.ope.parts import log_parts
-from ctrkit.ope.registry import ESTIMATORS
-from ctrkit.ope.reward_model import RewardModel
-from ctrkit.ope.verdict import Verdict
-from ctrkit.ope.weights import Diagnostics
+from ctrkit.ope.diagnostics.verdict import Verdict
+from ctrkit.ope.diagnostics.weights import Diagnostics
+from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
+from ctrkit.ope.estimators.registry import ESTIMATORS
+from ctrkit.ope.evaluation.evaluate import DEFAULT_ESTIMATORS, evaluate
+from ctrkit.ope.evaluation.parts import log_parts
+from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
+from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.logs.bandit_log import BanditLog, read_bandit_log
+from ctrkit.ope.models.reward_model import RewardModel
 
 __all__ = [
     "DEFAULT_ESTIMATORS",

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import DAY, HOUR
-from ctrkit.bidding.regret import PARTS, RegretSplit
-from ctrkit.bidding.repeats import Repeats
-from ctrkit.bidding.sweep import OPTIMUM
+from ctrkit.bidding.market.auctions import DAY, HOUR
+from ctrkit.bidding.simulation.regret import PARTS, RegretSplit
+from ctrkit.bidding.simulation.repeats import Repeats
+from ctrkit.bidding.simulation.sweep import OPTIMUM
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _colour, _draw, _label
 
@@ -211,7 +211,7 @@ def value_by_budget_figure(table: pl.DataFrame) -> Figure:
     """What each budget buys, and what a unit of money more has bought at it.
 
     Args:
-        table: as `ctrkit.bidding.sweep.sweep_table` gives it.
+        table: as `ctrkit.bidding.simulation.sweep.sweep_table` gives it.
     """
     caption = "Value against the budget, and its slope between budgets."
     if table["budget"].n_unique() < 2:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import MaxNLocator
 
-from ctrkit.bidding.response import ResponseCurve
+from ctrkit.bidding.pacing.response import ResponseCurve
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, _canvas, _colour, _draw, _label
 

@@ -12,7 +12,7 @@ import pytest
 
 import ctrkit
 from ctrkit.bidding import Auctions, FrequencyCap, Terms, simulate
-from ctrkit.bidding.auctions import joined
+from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.supply import SyntheticMarket
 from ctrkit.errors import ArtifactError, ConfigError, CtrkitError, DataError, RunError
 
@@ -356,8 +356,8 @@ def fails(*given: Any, **named: Any) -> Any:
         ("ctrkit.api.simulate_bidding._Run.models", "no comparison of models"),
         ("ctrkit.api.simulate_bidding.over_seeds", "no interval over seeds"),
         ("ctrkit.api.simulate_bidding.write_logs", "no log of what was won"),
-        ("ctrkit.api.bidding_report.win_rate_figure", "no figure of the win rate"),
-        ("ctrkit.api.bidding_report.regret_figure", "no figure of the regret"),
+        ("ctrkit.api.bidding.report.win_rate_figure", "no figure of the win rate"),
+        ("ctrkit.api.bidding.report.regret_figure", "no figure of the regret"),
     ],
 )
 def test_what_is_secondary_never_ends_a_simulation(
@@ -390,7 +390,7 @@ def test_an_optimum_that_is_not_found_leaves_what_was_won(monkeypatch: pytest.Mo
     def lost(*given: Any) -> Any:
         raise RunError("the search did not end")
 
-    monkeypatch.setattr("ctrkit.bidding.market_ledger.MarketLedger._shown", lost)
+    monkeypatch.setattr("ctrkit.bidding.simulation.market_ledger.MarketLedger._shown", lost)
     found = simulate(auctions, ["dual"], terms)
     assert found.strategies[0].value == known.strategies[0].value
     assert found.optimum.value >= known.optimum.value

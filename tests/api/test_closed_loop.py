@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 import ctrkit
-from ctrkit.api.bidding_logs import write_logs
-from ctrkit.api.model import Model
-from ctrkit.api.scored_auctions import opened_auctions, scored_auctions
+from ctrkit.api.bidding.logs import write_logs
+from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions
+from ctrkit.api.models.model import Model
 from ctrkit.bidding import SimulationResult, Terms, parse_strategy, simulate
 from ctrkit.policies import padded
 

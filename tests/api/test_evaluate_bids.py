@@ -16,8 +16,8 @@ from ctrkit.api.evaluate_bids import BidsValue, evaluate_bids
 from ctrkit.api.evaluate_policy import evaluate_policy
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope import read_bandit_log
-from ctrkit.ope.bid_evaluation import MEANING
-from ctrkit.ope.bid_log import is_bid_log
+from ctrkit.ope.bids.bid_log import is_bid_log
+from ctrkit.ope.bids.evaluation import MEANING
 
 ENDS = ["bid_range=[0,2]"]
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import ctrkit
-from ctrkit.api.explanation_results import ModelExplanation, RowsExplanation
+from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
 from ctrkit.errors import ConfigError, DataError
 
 # Small enough for a test, on all kinds of parts.

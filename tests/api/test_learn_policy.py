@@ -11,7 +11,7 @@ import torch
 import ctrkit
 from ctrkit.api.evaluate_policy import evaluate_policy
 from ctrkit.api.learn_policy import LearntPolicy, learn_policy
-from ctrkit.api.logged_decisions import (
+from ctrkit.api.policies.logged_decisions import (
     derived_features,
     divide,
     fit_encoder,
@@ -350,7 +350,7 @@ def test_ids_of_a_text_log_that_look_like_numbers_are_those_of_training(tmp_path
 def test_ids_that_are_unknown_only_later_in_a_log_are_told(
     found: tuple[LearntPolicy, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctrkit.ope.parts.BATCH", 100)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 100)
     log = places(1000).with_row_index().with_columns(
         place=pl.when(pl.col("index") < 200).then("place").otherwise(pl.concat_str(pl.lit("new_"), "place"))
     )  # fmt: skip

@@ -13,11 +13,11 @@ import pytest
 from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
 from ctrkit.errors import DataError
 from ctrkit.ope import log_parts, read_bandit_log
-from ctrkit.ope.feature_log import FeatureEstimators
-from ctrkit.ope.logger_log import LoggerLog
-from ctrkit.ope.outcome_log import OutcomeLog
-from ctrkit.ope.rows import Models, evaluated_rows
-from ctrkit.ope.slate_log import SlateLog
+from ctrkit.ope.estimators.rows import Models, evaluated_rows
+from ctrkit.ope.structured.action_feature_log import FeatureEstimators
+from ctrkit.ope.structured.logging_policy_log import LoggerLog
+from ctrkit.ope.structured.outcome_log import OutcomeLog
+from ctrkit.ope.structured.slate_log import SlateLog
 from ctrkit.policies import UniformPolicy
 
 ROWS = 2400
@@ -26,8 +26,8 @@ QUICK = ["estimators=[ips]"]
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctrkit.ope.parts.BATCH", 170)
-    monkeypatch.setattr("ctrkit.ope.parts.PART", 900)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 170)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.PART", 900)
 
 
 @pytest.fixture

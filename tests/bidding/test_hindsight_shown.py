@@ -13,11 +13,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from ctrkit.bidding import hindsight_optimum
-from ctrkit.bidding.clearing import clear
-from ctrkit.bidding.frequency import FrequencyCap, Shown
-from ctrkit.bidding.hindsight import hindsight_optimum_shown
-from ctrkit.bidding.rules import AuctionRule
-from ctrkit.bidding.slots import effect_of
+from ctrkit.bidding.market.clearing import clear
+from ctrkit.bidding.market.frequency import FrequencyCap, Shown
+from ctrkit.bidding.market.rules import AuctionRule
+from ctrkit.bidding.market.slots import effect_of
+from ctrkit.bidding.optimum.hindsight import hindsight_optimum_shown
 
 Floats = NDArray[np.float64]
 EFFECTS = (1.0, 0.6, 0.5)

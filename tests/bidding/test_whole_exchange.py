@@ -26,8 +26,8 @@ from ctrkit.bidding import (
     parse_strategy,
     simulate,
 )
-from ctrkit.bidding.auctions import DAY, joined
-from ctrkit.bidding.clearing import clear
+from ctrkit.bidding.market.auctions import DAY, joined
+from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.supply import Shock, SyntheticMarket, shocked
 from ctrkit.errors import ConfigError, DataError
 

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctrkit.cli import app
-from ctrkit.ope.interval_methods import INTERVALS
+from ctrkit.ope.estimators.interval_methods import INTERVALS
 
 ROWS, ACTIONS = 2000, 4
 # Where the reward model's part is not what is asked about.

@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ctrkit.api.model import Model
+from ctrkit.api.models.model import Model
 from ctrkit.artifact import Artifact
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.ids import UnknownIds

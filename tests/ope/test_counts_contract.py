@@ -15,27 +15,28 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows, evaluate, read_bandit_log
-from ctrkit.ope.audit import audit
-from ctrkit.ope.audit_tests import by_time, calibrate_actions, newest_rows
-from ctrkit.ope.bid_evaluation import evaluate_bids
-from ctrkit.ope.bid_log import read_bid_log
-from ctrkit.ope.density_ratio import DensityRatio
-from ctrkit.ope.evaluation import plain
-from ctrkit.ope.importance import OnPolicy
-from ctrkit.ope.interval_methods import AUTO, INTERVALS, make_interval_method
-from ctrkit.ope.log import BanditLog
-from ctrkit.ope.missing import with_estimated_propensities
-from ctrkit.ope.moments import Floats
-from ctrkit.ope.overlap import ActionOverlap
-from ctrkit.ope.ranking import PolicyRanking
-from ctrkit.ope.registry import make_estimator
-from ctrkit.ope.replay import Replay
-from ctrkit.ope.reward_model import RewardModel
-from ctrkit.ope.segments import Segments
-from ctrkit.ope.timeline import Timeline
-from ctrkit.ope.weight_sketch import WeightSketch
-from ctrkit.ope.weights import WeightTail
+from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows, read_bandit_log
+from ctrkit.ope.audit.audit import audit
+from ctrkit.ope.audit.checks import by_time, calibrate_actions, newest_rows
+from ctrkit.ope.bids.bid_log import read_bid_log
+from ctrkit.ope.bids.evaluation import evaluate_bids
+from ctrkit.ope.diagnostics.overlap import ActionOverlap
+from ctrkit.ope.diagnostics.ranking import PolicyRanking
+from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.diagnostics.timeline import Timeline
+from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
+from ctrkit.ope.diagnostics.weights import WeightTail
+from ctrkit.ope.estimators.importance import OnPolicy
+from ctrkit.ope.estimators.interval_methods import AUTO, INTERVALS, make_interval_method
+from ctrkit.ope.estimators.registry import make_estimator
+from ctrkit.ope.estimators.replay import Replay
+from ctrkit.ope import evaluate
+from ctrkit.ope.evaluation.results import plain
+from ctrkit.ope.intervals.moments import Floats
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.models.density_ratio import DensityRatio
+from ctrkit.ope.models.missing import with_estimated_propensities
+from ctrkit.ope.models.reward_model import RewardModel
 from ctrkit.policies import Policy
 from ctrkit.training.counterfactual import Decisions, InversePropensityConfig, Objective
 

@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope import ESTIMATORS, evaluate, read_bandit_log
-from ctrkit.ope.base import LoggedRows
-from ctrkit.ope.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.interval_methods import INTERVALS, make_interval_method
-from ctrkit.ope.ranking import PolicyRanking
-from ctrkit.ope.registry import make_estimator
-from ctrkit.ope.segments import Segments
+from ctrkit.ope import ESTIMATORS, read_bandit_log
+from ctrkit.ope.diagnostics.ranking import PolicyRanking
+from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
+from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
+from ctrkit.ope.estimators.registry import make_estimator
+from ctrkit.ope import evaluate
 from ctrkit.policies import LoggingPolicy, UniformPolicy
 
 RANGE = (0.0, 1.0)
@@ -233,7 +234,7 @@ def test_a_segment_where_the_policy_never_acts_tells_nothing() -> None:
 
 def test_segments_are_called_better_or_worse_as_rarely_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 60 logs of 12 segments at most 5 %, 3 or a few more by chance, show one by all rules together."""
-    monkeypatch.setattr("ctrkit.ope.segments._test", lambda tally: 1.0)  # p-values take long
+    monkeypatch.setattr("ctrkit.ope.diagnostics.segments._test", lambda tally: 1.0)  # p-values take long
     alarms = 0
     for draw in range(60):
         rng = np.random.default_rng(draw)

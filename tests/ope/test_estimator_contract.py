@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
-from ctrkit.ope.importance import OnPolicy
-from ctrkit.ope.replay import Replay
-from ctrkit.ope.shrunk_weights import ShrunkWeights
+from ctrkit.ope.estimators.importance import OnPolicy
+from ctrkit.ope.estimators.replay import Replay
+from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
 from tests.ope.estimates import once
 
 ROWS, USERS = 900, 300

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrkit.ope.slates import SlateIndependentIPS, SlateRewardInteractionIPS, SlateRows, SlateStandardIPS
-from ctrkit.ope.slates_additive import SlatePseudoInverse, pseudo_inverse_weights
-from ctrkit.ope.slates_cascade import SlateCascadeDoublyRobust
+from ctrkit.ope.structured.slates import (
+    SlateIndependentIPS,
+    SlateRewardInteractionIPS,
+    SlateRows,
+    SlateStandardIPS,
+)
+from ctrkit.ope.structured.slates_additive import SlatePseudoInverse, pseudo_inverse_weights
+from ctrkit.ope.structured.slates_cascade import SlateCascadeDoublyRobust
 from tests.ope.estimates import once
 
 ACTIONS = 4

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.bidding.regret import PARTS, RegretSplit
-from ctrkit.bidding.repeats import Repeats, over_seeds
-from ctrkit.bidding.sweep import OPTIMUM, BudgetRun, sweep_table
+from ctrkit.bidding.simulation.regret import PARTS, RegretSplit
+from ctrkit.bidding.simulation.repeats import Repeats, over_seeds
+from ctrkit.bidding.simulation.sweep import OPTIMUM, BudgetRun, sweep_table
 from ctrkit.reports import Figure
 from ctrkit.reports.bidding_figures import (
     exploration_figure,

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope.base import LoggedRows
-from ctrkit.ope.importance import InversePropensityScoring
-from ctrkit.ope.moments import Floats
-from ctrkit.ope.overlap import ActionOverlap, top_share
-from ctrkit.ope.segments import ColumnSegments, Segments
-from ctrkit.ope.timeline import Timeline, TimelineResult
-from ctrkit.ope.weight_sketch import WeightSketch
+from ctrkit.ope.diagnostics.overlap import ActionOverlap, top_share
+from ctrkit.ope.diagnostics.segments import ColumnSegments, Segments
+from ctrkit.ope.diagnostics.timeline import Timeline, TimelineResult
+from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
+from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.ope.estimators.importance import InversePropensityScoring
+from ctrkit.ope.intervals.moments import Floats
 from ctrkit.reports import Figure
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
 from tests.ope.estimates import once
@@ -142,7 +142,7 @@ def test_segments_of_the_actions_are_not_to_be_trusted() -> None:
 def test_no_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = Segments(["device"], InversePropensityScoring).result()[0]
     assert "There are no rows" in text(segment_figure("s", "new", empty))
-    monkeypatch.setattr("ctrkit.ope.segments.MOST_VALUES", 2)
+    monkeypatch.setattr("ctrkit.ope.diagnostics.segments.MOST_VALUES", 2)
     assert "device has more than 2 values" in text(segment_figure("s", "new", segments()))
 
 

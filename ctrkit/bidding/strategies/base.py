@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions, Slots
-from ctrkit.bidding.slots import page_prices
-from ctrkit.bidding.terms import Terms
+from ctrkit.bidding.market.auctions import Auctions, Slots
+from ctrkit.bidding.market.slots import page_prices
+from ctrkit.bidding.market.terms import Terms
 from ctrkit.errors import ConfigError, DataError
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -8,17 +8,17 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import AdditivePacer, DualPacer, Pace
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.pacing.dual import AdditivePacer, DualPacer, Pace
 from ctrkit.bidding.strategies.base import Bids, Floats, History, TickResult, best_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier
-from ctrkit.bidding.terms import Terms
 
 
 @dataclass(frozen=True)
 class DualBidding(PacedBidding[Pace]):
-    """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.DualPacer`.
+    """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.dual.DualPacer`.
 
     On a history, by `tuned`, the first μ is the one at which its bids spend just the budget.
     """
@@ -59,7 +59,7 @@ class DualBidding(PacedBidding[Pace]):
 
 @dataclass(frozen=True)
 class AdditiveDualBidding(DualBidding):
-    """b = v/μ with the additive pacing of `ctrkit.bidding.pacing.AdditivePacer`.
+    """b = v/μ with the additive pacing of `ctrkit.bidding.pacing.dual.AdditivePacer`.
 
     Attributes:
         step: of every update, as a share of the first multiplier; give a good first one.

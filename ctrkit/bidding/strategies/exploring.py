@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from ctrkit.bidding.auctions import Floats, Slots
-from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.market.auctions import Floats, Slots
+from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.strategies.base import (
     Bids,
     Indices,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from ctrkit.bidding.pacing import MOST
+from ctrkit.bidding.pacing.dual import MOST
 from ctrkit.bidding.strategies.base import Floats, History, check_positive
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
-from ctrkit.bidding.pacing import KNOWN, DualPacer
-from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.pacing.dual import KNOWN, DualPacer
+from ctrkit.bidding.pacing.spend_plan import SpendPlan
 from ctrkit.bidding.strategies.base import NO_TEXT, BidStrategy, StateT, check_positive
 
 
 @dataclass(frozen=True)
 class PacedBidding(BidStrategy[StateT]):
-    """A bidder whose spend is held to a plan by `ctrkit.bidding.pacing.DualPacer`.
+    """A bidder whose spend is held to a plan by `ctrkit.bidding.pacing.dual.DualPacer`.
 
     Attributes:
         step: of the multiplier's first update.

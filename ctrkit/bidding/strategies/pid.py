@@ -7,8 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import bids_of, within
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.pacing.dual import bids_of, within
 from ctrkit.bidding.strategies.base import (
     Bids,
     BidStrategy,
@@ -20,7 +21,6 @@ from ctrkit.bidding.strategies.base import (
     check_positive,
 )
 from ctrkit.bidding.strategies.tuning import budget_multiplier
-from ctrkit.bidding.terms import Terms
 
 # exp of it is the most that control may raise or lower a bid.
 _LIMIT = 10.0

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, logit
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import Pace
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,

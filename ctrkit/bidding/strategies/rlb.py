@@ -7,7 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -21,7 +22,6 @@ from ctrkit.bidding.strategies.base import (
     check_positive,
 )
 from ctrkit.bidding.strategies.scaled import PACER, Search
-from ctrkit.bidding.terms import Terms
 from ctrkit.compiled import kernel
 
 _LEVELS = 300

@@ -9,8 +9,9 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.pacing import MOST, DualPacer, Pace
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.pacing.dual import MOST, DualPacer, Pace
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -23,7 +24,6 @@ from ctrkit.bidding.strategies.base import (
     of_ad,
 )
 from ctrkit.bidding.strategies.tuning import best_scale
-from ctrkit.bidding.terms import Terms
 
 SEARCH_SHARE = 0.1
 PACER = DualPacer()

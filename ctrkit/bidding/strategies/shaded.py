@@ -8,10 +8,11 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Slots
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
-from ctrkit.bidding.pacing import Pace
-from ctrkit.bidding.shading import ShadingTable
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.pacing.dual import Pace
+from ctrkit.bidding.pacing.shading import ShadingTable
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -24,7 +25,6 @@ from ctrkit.bidding.strategies.base import (
 )
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier, highest_within
-from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError, DataError
 
 FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)

@@ -8,10 +8,11 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
-from ctrkit.bidding.lp import Limits, constrained_optimum, joint_rule, min_rule
-from ctrkit.bidding.pacing import MOST as MOST_BID
-from ctrkit.bidding.pacing import Pace, bids_of, within
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.optimum.lp import Limits, constrained_optimum, joint_rule, min_rule
+from ctrkit.bidding.pacing.dual import MOST as MOST_BID
+from ctrkit.bidding.pacing.dual import Pace, bids_of, within
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
@@ -25,7 +26,6 @@ from ctrkit.bidding.strategies.base import (
     of_ad,
 )
 from ctrkit.bidding.strategies.paced import PacedBidding
-from ctrkit.bidding.terms import Terms
 from ctrkit.errors import ConfigError
 
 # The first λ, in mean value an outcome; on a return alone, bids then are 4/3 of those that never miss it.
@@ -109,9 +109,9 @@ class TargetBidding(PacedBidding[TargetState]):
     share, and a is the mean of w + τ c an auction so far. So, as with the budget, the step is free of the
     units of money and value, earlier errors are made up for, and an exponent beyond 1 is cut to it.
 
-    With a return alone, bids follow the min rule of `ctrkit.bidding.lp`, where each limit learns as if the
-    other were not there; with a cost an action, the joint rule. Both targets at once are kept too. Without
-    any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot be met,
+    With a return alone, bids follow the min rule of `ctrkit.bidding.optimum.lp`, where each limit learns as
+    if the other were not there; with a cost an action, the joint rule. Both targets at once are kept too.
+    Without any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot be met,
     next to nothing is bought. As long as nothing at all was bought, the slack tells nothing, and the exponent
     is taken for −η_k: bids rise until the market answers, and `notes` can say what it sells.
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Floats
+from ctrkit.bidding.market.auctions import Floats
 from ctrkit.bidding.strategies.base import Indices, check_not_negative
 from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
 from ctrkit.bidding.strategies.scoring import shares

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctrkit.bidding.spend_plan import SpendPlan
+from ctrkit.bidding.pacing.spend_plan import SpendPlan
 from ctrkit.bidding.strategies.base import NO_TEXT, Floats
 from ctrkit.bidding.strategies.pid import PidBidding, PidState
 

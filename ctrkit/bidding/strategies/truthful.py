@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrkit.bidding.auctions import Slots
+from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.strategies.base import Bids, BidStrategy, best_ad, check_positive, of_ad
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit, logit
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.supply.outcomes import clicks_of
 from ctrkit.bidding.supply.settings import need_above
 from ctrkit.calibration import PlattScaling

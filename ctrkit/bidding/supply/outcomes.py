@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.errors import DataError
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions
+from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.supply.outcomes import Aftermath
 from ctrkit.bidding.supply.rows import picked
 from ctrkit.errors import DataError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import Auctions, joined
+from ctrkit.bidding.market.auctions import Auctions, joined
 
 _NAMES = tuple(field.name for field in fields(Auctions))
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.bidding.auctions import HOUR, Auctions
+from ctrkit.bidding.market.auctions import HOUR, Auctions
 from ctrkit.bidding.supply.outcomes import Aftermath, clicks_of
 from ctrkit.bidding.supply.rows import picked
 from ctrkit.bidding.supply.settings import need, read_number, read_settings

@@ -13,7 +13,7 @@ from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from ctrkit.bidding.auctions import DAY, Auctions
+from ctrkit.bidding.market.auctions import DAY, Auctions
 from ctrkit.bidding.supply.prices import PriceModel, parse_price_model
 from ctrkit.bidding.supply.rows import recut
 from ctrkit.bidding.supply.settings import need, need_above, read_count, read_number, read_settings

@@ -9,8 +9,8 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctrkit.bidding.auctions import DAY, HOUR
-from ctrkit.bidding.coverage import Coverage
+from ctrkit.bidding.market.auctions import DAY, HOUR
+from ctrkit.bidding.market.coverage import Coverage
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.metrics.checks import as_column
 

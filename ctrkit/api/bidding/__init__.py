@@ -1,0 +1,1 @@
+"""What `simulate-bidding` reads, runs and reports."""

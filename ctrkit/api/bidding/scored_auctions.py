@@ -1,0 +1,254 @@
+"""Auction logs as arrays, with the candidates scored by a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.sample_logs import bundled
+from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
+from ctrkit.bidding.market.auctions import user_codes
+from ctrkit.errors import ArtifactError, DataError, TableName
+from ctrkit.policies import padded
+from ctrkit.policies.candidates import Floats, candidate_mask
+from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
+from ctrkit.tables import TableLike
+from ctrkit.training import predict
+from ctrkit.training.loop import OnStep
+
+_CHUNK = 2048
+
+
+def opened_auctions(
+    auctions: TableLike | None,
+    model: str | os.PathLike[str] | Model | None,
+    time_zone: str | None = None,
+) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
+    """The log of auctions and its name, the model that scores them, and what is to be said of both.
+
+    Args:
+        auctions: an auction log; None for the sample log.
+        model: an artifact or a path to one. With None the log's `pctr` column scores, and where the log has
+            none, `model.pt`.
+        time_zone: see `open_auction_log`.
+    """
+    source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
+    scorer = model if isinstance(model, Model) or model is None else load(model)
+    table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text)
+    if scorer is None and "pctr" not in table.columns:
+        if not Path("model.pt").is_file():
+            raise ArtifactError(
+                "the log has no click probabilities, and there is no model.pt to score its ads",
+                file=file, column="pctr", mend="Add the column, or train a model with `ctrkit train`",
+            )  # fmt: skip
+        scorer = load("model.pt")
+        table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
+    notes = tuple(
+        f"The log has no column '{column.name}' ({column.meaning}), but one '{name}', which is not read as "
+        "such: rename it if it is meant."
+        for name, column in near_misses(AUCTION_LOG, table.columns).items()
+    )
+    if auctions is None:
+        notes += ("The auctions are the sample that ships with ctrkit.",)
+    if scorer is None and "candidates" in table.columns:
+        listed = [name for name in table.columns if name.startswith((CANDIDATE_PREFIX, TRUTH_PREFIX))]
+        table = table.drop("candidates", *listed)
+        notes += ("Without a model the candidates have no scores: only the ad of the log's pctr is bid on.",)
+    if scorer is not None and not scorer.calibrators:
+        notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
+    if scorer is not None:
+        notes += scorer.encoder.unlike(table)
+    if time_zone is not None and "timestamp" in table.columns:
+        notes += (f"Days and hours are those of {time_zone}.",)
+    return table, file, scorer, notes
+
+
+def scored_auctions(
+    table: pl.DataFrame,
+    model: Model | None,
+    value_per_click: float | None,
+    file: str | None,
+    on_step: OnStep,
+    *,
+    users: bool = False,
+) -> Iterator[Auctions]:
+    """The log as auctions, scored chunk by chunk.
+
+    Args:
+        value_per_click: worth of a click. By default a click is worth p(conversion | click) times the value
+            of a conversion where both are known, the first from the model or the log's `pcvr`; else it
+            counts 1.
+        users: whether the auctions are to know who sees them.
+
+    Raises:
+        DataError: users are asked for, and the log does not have them.
+    """
+    if users and "user_id" not in table.columns:
+        raise DataError(
+            "a frequency cap counts by user, and the log does not know them",
+            file=file, column="user_id", mend="Add the column, or leave the cap out",
+        )  # fmt: skip
+    codes = user_codes(table["user_id"]) if users else None
+    slots = _slot_prices(table["slot_prices"], file) if "slot_prices" in table.columns else None
+    # As many places for ads in every chunk, however long its own lists are.
+    places = int(table["candidates"].list.len().max() or 0) if "candidates" in table.columns else 1  # type: ignore[arg-type]
+    for start in range(0, table.height, _CHUNK):
+        rows = table[start : start + _CHUNK]
+        own = file.after(start) if isinstance(file, TableName) else None
+        try:
+            if model is None:
+                scored = auctions_from_log(rows, value_of_click=value_per_click)
+            elif "candidates" in table.columns:
+                scored = _of_candidates(rows, model, value_per_click, own, places)
+            else:
+                scored = _of_single_ads(rows, model, value_per_click)
+        except DataError as error:
+            if error.file is not None:
+                raise
+            row = None if error.row is None else error.row + start
+            raise DataError(
+                error.problem, file=file, column=error.column, row=row, mend=error.mend
+            ) from error
+        within = slice(start, start + _CHUNK)
+        yield replace(
+            scored,
+            user=None if codes is None else codes[within],
+            slot_price=None if slots is None else slots[within],
+        )
+        on_step(start + rows.height, table.height, "scoring")
+
+
+def unused_columns(
+    table: pl.DataFrame,
+    model: Model | None,
+    value_per_click: float | None,
+    others: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """What is to be said of columns of an auction log that no result hangs on, and why none does.
+
+    Args:
+        others: column -> why what reads the auctions does not use it.
+    """
+    names = {*table.columns}
+    # An alias is renamed unless the column is there under its own name too.
+    why = {alias: f"{column.name} is read" for column in AUCTION_LOG.columns for alias in column.aliases}
+    if model is not None:
+        why["pctr"] = "the model scores"
+    if model is not None and "candidates" in names:
+        of_each = "outcomes are those of each candidate"
+        why |= {"click": of_each, "conversion": of_each, "value": f"{CANDIDATE_PREFIX}value tells each one's"}
+        why["pcvr"] = "the model scores"
+    elif value_per_click is not None:
+        why |= dict.fromkeys(("value", "pcvr"), "value_per_click says what a click is worth")
+    elif model is not None and len(model.tasks) > 1:
+        why["pcvr"] = "the model scores"
+    else:
+        why |= {} if "pcvr" in names else {"value": "without pcvr nothing tells how often a click brings it"}
+        why |= {} if "value" in names else {"pcvr": "without value nothing tells what a conversion is worth"}
+    why |= others or {}
+    if model is not None:
+        why = {name: reason for name, reason in why.items() if name not in model.spec.features}
+    notes: tuple[str, ...] = ()
+    if {"conversion", "value"} <= names and "value" in why and "conversion" not in why:
+        notes = (f"The log's value counts in what was earned, but not in bids: {why.pop('value')}.",)
+    if said := [f"{name} ({why[name]})" for name in table.columns if name in why]:
+        notes = (f"Columns of the log that are not used: {', '.join(said)}.", *notes)
+    return notes
+
+
+def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
+    """[n, S], where every page has S slots."""
+    lengths = prices.list.len()
+    if (other := lengths != lengths[0]).any():
+        row = int(other.arg_max() or 0)
+        raise DataError(
+            f"a page has {lengths[row]} slots, and the first has {lengths[0]}",
+            file=file, column="slot_prices", row=row, mend="Give as many prices for every page",
+        )  # fmt: skip
+    return padded(prices)
+
+
+def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | None) -> Auctions:
+    """Auctions whose ad is given by the row's own feature columns."""
+    encoded = model.encode(rows)
+    logits, hidden = predict(model.network, encoded)
+    probabilities = list(model.probabilities(logits, encoded).values())
+    worth: float | Floats | None = value_per_click
+    if value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
+        worth = probabilities[1] * rows["value"].to_numpy()
+    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden[:, None])
+
+
+def _of_candidates(
+    rows: pl.DataFrame, model: Model, value_per_click: float | None, file: str | None, places: int
+) -> Auctions:
+    """Auctions in which the bidder also chooses the ad; what was not logged of an ad comes from the truth.
+
+    Args:
+        places: K, for so many ads there is room; those without a candidate are worth nothing.
+    """
+    scores = model.score_candidates(rows, rows["candidates"], hidden=True, file=file)
+    lengths = rows["candidates"].list.len()
+    there = candidate_mask(rows["candidates"])
+
+    def wide(values: NDArray[Any]) -> NDArray[Any]:
+        matrix = np.zeros((rows.height, places, *values.shape[2:]), values.dtype)
+        matrix[:, : there.shape[1]][there] = values[there]
+        return matrix
+
+    def listed(name: str) -> Floats | None:
+        if name not in rows.columns:
+            return None
+        if (other := rows[name].list.len() != lengths).any():
+            raise DataError(
+                "the list is not as long as the list of candidates",
+                file=file,
+                column=name,
+                row=int(other.arg_max() or 0),
+                mend="Give one value for each candidate",
+            )
+        return wide(padded(rows[name]))
+
+    pctr = wide(scores.probabilities[model.tasks[0]])
+    hidden = None if scores.hidden is None else wide(scores.hidden)
+    click = listed("true_click")
+    if click is None:
+        raise DataError(
+            "a log with several candidates an auction needs the outcome of each",
+            file=file,
+            column="true_click",
+            mend="To replay the ad that was shown, drop 'candidates' and give its features as columns",
+        )
+    conversion, value = listed("true_conversion"), listed("candidate_value")
+    true_click, true_conversion = listed("true_click_probability"), listed("true_conversion_probability")
+    counts_conversions = value_per_click is None and len(model.tasks) > 1 and value is not None
+    if counts_conversions and value is not None:
+        worth = wide(scores.probabilities[model.tasks[1]]) * value
+        truth = (
+            None if true_click is None or true_conversion is None else true_click * true_conversion * value
+        )
+        earned = None if conversion is None else conversion * value
+    else:
+        worth = np.full(pctr.shape, value_per_click or 1.0)
+        truth = None if true_click is None else true_click * worth
+        earned = click * worth
+    return Auctions(
+        market_price=rows["market_price"].to_numpy(),
+        click_probability=pctr,
+        value_of_click=worth,
+        hidden=hidden,
+        timestamp=rows["timestamp"].to_numpy() if "timestamp" in rows.columns else None,
+        click=click,
+        conversion=conversion,
+        earned=earned,
+        true_click_probability=true_click,
+        true_value=truth,
+    )

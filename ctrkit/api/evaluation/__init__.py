@@ -1,0 +1,1 @@
+"""The rows that `evaluate` judges a model on, and its report."""

@@ -1,0 +1,168 @@
+"""The rows that an evaluation is made on, what training saw of them, and how they are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.api.models.labelled import LabelledRows, labelled_rows, seen_in_training
+from ctrkit.api.models.leakage import BOTH, leaks_by_task
+from ctrkit.api.models.model import Model
+from ctrkit.api.models.profile import profiled_columns, profiles_from, training_profile
+from ctrkit.api.models.task_calibrators import joint_of
+from ctrkit.calibration import ranking_key
+from ctrkit.errors import InputError
+from ctrkit.evaluation.drift import Drift, drift
+from ctrkit.evaluation.leaks import Leak
+from ctrkit.evaluation.profile import as_text
+from ctrkit.evaluation.slices import Division, by_count, occurrences
+from ctrkit.evaluation.task import Rows, Scored
+from ctrkit.tables import TableLike
+from ctrkit.training import predict
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Labelled rows to evaluate.
+
+    Attributes:
+        table: the raw rows; file: the name of their table.
+        labels: float64 [N, T]. weight: above 0, [N].
+        groups: [N], where the spec names them; below 0, each its own, for rows without one.
+        training: the raw rows that the model was trained on and their weights, where they can be read again.
+        leaks: by the name of a task, features that tell its label by themselves.
+        notes: what to tell of all this.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    labels: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    groups: NDArray[np.int64] | None
+    training: tuple[pl.DataFrame, NDArray[np.float64]] | None
+    leaks: Mapping[str, tuple[Leak, ...]]
+    notes: tuple[str, ...]
+
+
+def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
+    """The test rows of the training table, or all rows of any other."""
+    opened = labelled_rows(model, data)
+    split = opened.split
+    if split is not None:
+        rows, training = opened.counted(split.test), _training_of(opened)
+        notes = [f"Evaluated on {rows.size:,} test rows of the table that the model was trained on."]
+    else:
+        rows, training = opened.counted(np.arange(len(opened.encoded))), _training_rows(model)
+        notes = [f"Not the training table: evaluated on all of its {rows.size:,} rows."]
+        seen = seen_in_training(model, opened.table, opened.encoded)
+        if seen is not None:
+            notes.append(
+                f"The model was trained on about {seen:.0%} of these rows, so it looks better than it is."
+            )
+    return HeldOut(
+        opened.table[rows],
+        opened.file,
+        opened.encoded.labels[rows].astype(np.float64),
+        opened.weight[rows],
+        None if opened.encoded.groups is None else opened.encoded.groups[rows],
+        training,
+        leaks_by_task(model.spec, opened.encoded, rows),
+        (*notes, *opened.remarks),
+    )
+
+
+def _training_rows(model: Model) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
+    """The rows that a model was trained on, where their table is still there and unchanged."""
+    if model.artifact.data["file"] is None:
+        return None
+    try:
+        return _training_of(labelled_rows(model, None))
+    except InputError:
+        return None
+
+
+def _training_of(opened: LabelledRows) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
+    """The training rows of a training table, with their weights."""
+    return (
+        None
+        if opened.split is None
+        else (opened.table[opened.split.train], opened.weight[opened.split.train])
+    )
+
+
+def seen_by_other(other: Model, table: pl.DataFrame, file: str | None) -> tuple[str, ...]:
+    """A remark where the model to compare with was trained on the rows it is compared on."""
+    try:
+        seen = seen_in_training(other, table, other.encoder.encode(table, file))
+    except InputError:  # it reads other labels or weights, which nobody else needs
+        return ()
+    if seen is None:
+        return ()
+    return (f"The other model was trained on about {seen:.0%} of these rows: the comparison favours it.",)
+
+
+def drift_since_training(model: Model, rows: HeldOut) -> tuple[tuple[Drift, ...] | None, tuple[str, ...]]:
+    """Drift by column, largest first, or None and why."""
+    spec = model.spec
+    content = model.artifact.data.get("profile")
+    if content is None and rows.training is not None:
+        content = training_profile(spec, *rows.training)
+    if content is None:
+        why = "Drift is not known: the artifact has no profile of its training rows, and they are not there."
+        return None, (why,)
+    return drift(profiles_from(content), profiled_columns(spec, rows.table), rows.weight), ()
+
+
+def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Division], tuple[str, ...]]:
+    """Rows by how often their item and their group stand in the training rows, or else in these rows."""
+    spec = model.spec
+    shared = [sequence.shares for sequence in spec.sequences if sequence.shares is not None]
+    item = spec.candidate.id if spec.candidate is not None else next(iter(shared), None)
+    among, mass = (rows.table, rows.weight) if rows.training is None else rows.training
+    columns = {"item popularity": item, "user activity": spec.group}
+    found = {
+        name: by_count(occurrences(rows.table[column], among[column], mass), parts, rows.weight)
+        for name, column in columns.items()
+        if column is not None and column in rows.table.columns and column in among.columns
+    }
+    notes = []
+    if found and rows.training is None:
+        notes.append("Popularity and activity are counted in the evaluated rows: the training rows are gone.")
+    notes += [f"No {name}: the feature spec names no {'candidate' if name[0] == 'i' else 'group'}."
+              for name, column in columns.items() if column is None]  # fmt: skip
+    return found, tuple(notes)
+
+
+def by_task(
+    model: Model, other: Model | None, rows: HeldOut, fields: Sequence[str], divisions: dict[str, Division]
+) -> Iterator[tuple[str, Rows]]:
+    """The rows of each task, which are those where it can happen, and last those of the whole funnel."""
+    values = {name: as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
+    first = _scored(model, rows.table, rows.file)
+    second = None if other is None else _scored(other, rows.table, rows.file)
+
+    def of(label: int, place: int) -> Rows:
+        labels = np.ascontiguousarray(rows.labels[:, label])
+        compared = None if second is None else second[place]
+        return Rows(labels, rows.weight, first[place], compared, rows.groups, values, divisions)
+
+    for index, task in enumerate(model.tasks):
+        yield task, of(index, index)[rows.labels[:, index - 1] == 1] if index else of(index, index)
+    if len(model.tasks) > 1:
+        yield BOTH.join(model.tasks), of(len(model.tasks) - 1, len(model.tasks))
+
+
+def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
+    """What a model says of each task, and, of several, last of all of them together."""
+    rows = model.encoder.encode(table, file, labels=False)
+    logits, _ = predict(model.network, rows)
+    predicted = list(model.probabilities(logits, rows).values())
+    raw = list(logits.T)
+    if len(predicted) > 1:
+        predicted.append(np.prod(predicted, axis=0))
+        raw.append(joint_of(logits, len(model.tasks) - 1))
+    return [Scored(p, ranking_key(p, z)) for p, z in zip(predicted, raw, strict=True)]

@@ -1,0 +1,1 @@
+"""What `explain` found, as a result."""

@@ -1,0 +1,119 @@
+"""The labelled rows that a model is calibrated or evaluated on, and which of them it has seen before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.api.models.before_training import group_notes
+from ctrkit.api.models.model import Model
+from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.fingerprints import share_of_seen, times_digest
+from ctrkit.data.split import Split, split_rows
+from ctrkit.errors import DataError
+from ctrkit.tables import TableLike
+
+# From this share of rows that a model was trained on, what it scores on them says little.
+SEEN = 0.05
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """A labelled table as a model reads it.
+
+    Attributes:
+        table: the raw rows; file: its name for messages; encoded: the same rows, encoded.
+        config: the training config of the model.
+        split: how training divided these rows; None where this is not the training table.
+        unlike: sentences on how these rows differ from all that training knew.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    encoded: EncodedTable
+    config: TrainConfig
+    split: Split | None
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """Of each row; 1 where the spec names no column of weights."""
+        return self.encoded.weight.astype(np.float64)
+
+    def counted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of some rows, those that count: a row of weight 0 is not there.
+
+        Raises:
+            DataError: none of them counts.
+        """
+        held = rows[self.encoded.weight[rows] > 0]
+        if rows.size and not held.size:
+            raise DataError(
+                f"all {rows.size:,} rows have a weight of 0",
+                file=self.file,
+                column=self.config.features.weight,
+                mend="Give at least one row a weight above 0",
+            )
+        return held
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to tell of the rows, whatever is done with them."""
+        group, weight = self.config.features.group, self.config.features.weight
+        told = [*self.unlike]
+        if weight is not None:
+            left_out = int(np.count_nonzero(self.encoded.weight == 0))
+            told.append(
+                f"Rows are weighted by '{weight}': a row of weight 2 counts as two copies of itself, which "
+                "are one independent row."
+                + (f" {left_out:,} rows of weight 0 are left out." if left_out else "")
+            )
+        if group is not None and group not in self.table.columns:
+            told.append(
+                f"There is no column '{group}' here: rows count as independent of one another, so that "
+                "intervals are too short where they are not."
+            )
+        told += group_notes(self.config.features, self.table, self.encoded)
+        return tuple(told)
+
+
+def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
+    """Read and encode a labelled table; by default the one that the model was trained on.
+
+    Raises:
+        DataError: a faulty table; or none is given, and training was on a table in memory.
+    """
+    config = TrainConfig.model_validate(model.artifact.config)
+    source = data if data is not None else model.artifact.data["file"]
+    if source is None:
+        raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
+    table, file = read_training_table(config, source)
+    encoded = model.encoder.encode(table, file)
+    known = model.artifact.data
+    # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
+    times = known.get("times", "") in ("", times_digest(config.features, table))
+    if encoded.fingerprint() != known["fingerprint"] or not times:
+        return LabelledRows(table, file, encoded, config, None, model.encoder.unlike(table))
+    split = split_rows(config.features, config.split, table, config.seed, file)
+    return LabelledRows(table, file, encoded, config, split)
+
+
+def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> float | None:
+    """The share of rows that the model was trained on, less those that are alike by chance, where it is large
+    enough to matter; None too where that cannot be told.
+
+    Args:
+        table: the raw rows; encoded: the same, by the model's own encoder.
+    """
+    seen = model.artifact.data.get("seen")
+    share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
+    return share if share is not None and share > SEEN else None
+
+
+def columns_of(model: Model) -> dict[str, str | None]:
+    """The table's columns that metrics and calibrators know as `weight` and `groups`."""
+    return {"weight": model.spec.weight, "groups": model.spec.group}

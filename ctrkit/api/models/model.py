@@ -1,0 +1,284 @@
+"""A trained model in use: raw rows in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctrkit.api.models.profile import profiles_from
+from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
+from ctrkit.artifact import Artifact
+from ctrkit.calibration import told_apart
+from ctrkit.data.batches import FeatureMap
+from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
+from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
+from ctrkit.models import build_model, model_config
+from ctrkit.policies import PolicyConfig
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables import TableLike
+from ctrkit.training import predict, predict_candidates
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """A model's view of every candidate of every row; K is the longest list, missing places are NaN.
+
+    Attributes:
+        probabilities: calibrated, task -> [n, K]; each task given the one before it. Of the first task,
+            candidates of a row that calibration made equal stand in the order of their logits, apart by some
+            last digits (`ctrkit.calibration.told_apart`).
+        logits: of the first task, before calibration, [n, K].
+        hidden: what the first task's last layer reads, [n, K, D], where it was asked for.
+    """
+
+    probabilities: Mapping[str, NDArray[np.float64]]
+    logits: NDArray[np.float64]
+    hidden: NDArray[np.float32] | None = None
+
+
+class Model:
+    """An artifact ready to predict.
+
+    Raises:
+        ArtifactError: a part of the artifact is damaged, or does not go with the others.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        with _part("encoder"):
+            self.encoder = Encoder.from_state(artifact.encoder)
+        with _part("feature_map"):
+            features = FeatureMap.from_dict(artifact.feature_map)
+            _check_features(features, self.encoder.feature_map())
+        with _part("config"):
+            self.network = build_model(model_config(artifact.config["model"]), features)
+        with _part("weights"):
+            _check_weights(artifact.weights, self.network.state_dict())
+            self.network.load_state_dict(artifact.weights)
+        with _part("posterior"):
+            weights = None if artifact.posterior is None else len(self.posterior.mean)
+            if weights not in (None, self.network.last_layer.in_features + 1):
+                raise ValueError(f"it has {weights} weights")
+        with _part("policy"):
+            self.policy  # noqa: B018  (is checked)
+        with _part("data"):
+            _check_data(artifact.data)
+        with _part("calibrators"):
+            self.calibrators: Mapping[str, TaskCalibrator] = {
+                task: TaskCalibrator.from_state(state) for task, state in artifact.calibrators.items()
+            }
+            for task, one in self.calibrators.items():
+                if task not in self.tasks or one.field not in (None, *features.categorical):
+                    raise ValueError(f"task '{task}' or field '{one.field}' is unknown")
+
+    def set_calibrators(self, calibrators: Mapping[str, TaskCalibrator]) -> None:
+        """Use these calibrators from now on, a task each."""
+        self.calibrators = dict(calibrators)
+        self.artifact.calibrators = {task: one.state() for task, one in calibrators.items()}
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the columns mean."""
+        return self.encoder.spec
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names in funnel order."""
+        return self.spec.tasks
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """The policy of the artifact."""
+        return PolicyConfig.model_validate(self.artifact.policy)
+
+    @property
+    def posterior(self) -> LastLayerPosterior:
+        """The last-layer posterior of the first task."""
+        if self.artifact.posterior is None:
+            raise ArtifactError("the artifact has no posterior", mend="Train it again with `ctrkit train`")
+        return LastLayerPosterior.from_state(self.artifact.posterior)
+
+    def encode(self, frame: TableLike) -> EncodedTable:
+        """Rows as the network reads them, without their labels."""
+        table, file = self.spec.read(frame, may_be_empty=True)
+        return self.encoder.encode(table, file, labels=False)
+
+    def outputs(self, frame: TableLike) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
+        layer reads, [n, D]."""
+        return predict(self.network, self.encode(frame))
+
+    def predict(self, frame: TableLike) -> Any:
+        """Calibrated probabilities, one column a task, each given the task before it.
+
+        `click` is p(click), `conversion` is p(conversion | click); multiply them for p(conversion). Before
+        `ctrkit calibrate` the probabilities are the network's own.
+
+        Args:
+            frame: a path or a pandas, Polars or Arrow table with the feature columns.
+
+        Returns:
+            A Polars DataFrame, or a pandas one with the same index where a pandas frame was given; without
+            rows where the frame has none.
+
+        Warns:
+            DataWarning: the rows are unlike those of training: of a column almost all ids are unknown, or
+                numbers lie far outside what training knew and were read as its far end.
+        """
+        table, file = self.spec.read(frame, may_be_empty=True)
+        for note in self.encoder.unlike(table):
+            warnings.warn(note, DataWarning, stacklevel=2)
+        rows = self.encoder.encode(table, file, labels=False)
+        columns = {task: np.empty(0) for task in self.tasks}
+        if len(rows):
+            columns = self.probabilities(predict(self.network, rows)[0], rows)
+        if type(frame).__module__.startswith("pandas"):
+            import pandas as pd
+
+            return pd.DataFrame(columns, index=frame.index)
+        return pl.DataFrame(columns)
+
+    def probabilities(
+        self, logits: NDArray[np.float64], rows: EncodedTable
+    ) -> dict[str, NDArray[np.float64]]:
+        """Probabilities [n] of each task, given the one before it; calibrated where the artifact is.
+
+        Args:
+            logits: [n, T]. rows: what they are of; a calibrator may correct a field's values one by one.
+        """
+        fields = tuple(self.network.feature_map.categorical)
+        return calibrated(self.tasks, self.calibrators, logits, rows, fields)
+
+    def score_candidates(
+        self, context: pl.DataFrame, candidates: pl.Series, *, hidden: bool = False, file: str | None = None
+    ) -> CandidateScores:
+        """Score every candidate of every row of a bandit or auction log.
+
+        A candidate's row is the log's row with the action's id and, for each feature of the candidate, the
+        value from the aligned list column `candidate_<feature>` (see `FeatureSpec.candidate_lists`).
+
+        Args:
+            context: the rows of the log, n of them; candidates: list column of action ids.
+            hidden: whether to keep the last layer's input too.
+        """
+        chosen = self.spec.candidate
+        if chosen is None:
+            raise ArtifactError(
+                "the model's feature spec names no candidate, so it cannot score candidates",
+                mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+            )
+        lengths = candidates.list.len().to_numpy().astype(np.int64)
+        listed = self.spec.candidate_lists(context.columns)
+        require_columns(context, list(listed.values()), file)
+        shared = [c for c in self.spec.features if c not in listed and c != chosen.id]
+        require_columns(context, shared, file)
+        for name in listed.values():
+            wrong = np.flatnonzero(context[name].list.len().to_numpy() != lengths)
+            if wrong.size:
+                raise DataError(
+                    "the list is not as long as the list of candidates",
+                    file=file,
+                    column=name,
+                    row=int(wrong[0]),
+                    mend="Give one value for each candidate",
+                )
+        sequences = {sequence.name for sequence in self.spec.sequences}
+        some = pl.Series(lengths > 0)  # an empty list would explode to a null
+        flat = context.select(c for c in shared if c not in sequences)[
+            np.repeat(np.arange(context.height), lengths)
+        ].with_columns(
+            candidates.filter(some).explode().alias(chosen.id),
+            *(context[column].filter(some).explode().alias(name) for name, column in listed.items()),
+        )
+        rows = self.encoder.encode(flat, file, labels=False, sequences=False)
+        flat_logits, flat_hidden = predict_candidates(
+            self.network,
+            self.encoder.encode(context, file, labels=False, static=False),
+            rows,
+            lengths,
+        )
+        place = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [n, K]
+
+        def spread(values: NDArray[Any], dtype: type) -> NDArray[Any]:
+            wide = np.full((*place.shape, *values.shape[1:]), np.nan, dtype=dtype)
+            wide[place] = values
+            return wide
+
+        probabilities = {
+            task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()
+        }
+        raw, first = spread(flat_logits[:, 0], np.float64), self.tasks[0]
+        # Step calibrators give one probability to many logits; whoever takes a row's best must not draw lots.
+        probabilities[first] = told_apart(probabilities[first], raw)
+        return CandidateScores(
+            probabilities,
+            raw,
+            spread(flat_hidden, np.float32) if hidden else None,
+        )
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Open a `model.pt`.
+
+    Raises:
+        ArtifactError: when the file is missing, damaged, or of something else.
+    """
+    artifact = Artifact.load(path)
+    try:
+        return Model(artifact)
+    except ArtifactError as error:
+        raise ArtifactError(error.problem, file=path, mend=error.mend) from error
+
+
+@contextmanager
+def _part(name: str) -> Iterator[None]:
+    """Whatever goes wrong with a part of an artifact is told as what it is: damage."""
+    try:
+        yield
+    except Exception as error:  # whatever the content of a file may lead to
+        reason = error.problem if isinstance(error, InputError) else str(error) or type(error).__name__
+        told = reason.splitlines()[0][:200].rstrip(".:")
+        raise ArtifactError(
+            f"the artifact's {name} is damaged, or of another version ({told})",
+            mend="Copy the file again, or train again with `ctrkit train`",
+        ) from error
+
+
+def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
+    for part in ("tables", "categorical", "numeric", "sequences", "tasks"):
+        if getattr(stored, part) != getattr(of_encoder, part):
+            raise ValueError(f"its {part} are not those of the encoder")
+
+
+def _check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name in sorted({*stored} | {*wanted}):
+        if name not in stored or name not in wanted:
+            raise ValueError(f"{name} is {'missing' if name in wanted else 'unknown'}")
+        one, other = stored[name], wanted[name]
+        if not isinstance(one, Tensor) or (one.shape, one.dtype) != (other.shape, other.dtype):
+            raise ValueError(f"{name} is not a tensor of {list(other.shape)}, {other.dtype}")
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """What is told of the training table, as far as commands read it."""
+    if not (data["file"] is None or isinstance(data["file"], str)) or not isinstance(
+        data["fingerprint"], str
+    ):
+        raise TypeError("file and fingerprint are text")
+    seen = data.get("seen")
+    for one in () if seen is None else (seen, *([seen["event"]] if "event" in seen else ())):
+        float(one["alike"])
+        if np.asarray(one["sample"]).dtype.kind not in "iu" or np.ndim(one["sample"]) != 1:
+            raise TypeError("the sample of rows holds whole numbers")
+    if (profile := data.get("profile")) is not None:
+        profiles_from(profile)

@@ -1,0 +1,1 @@
+"""Policies to evaluate: artifacts, columns, functions; and what a person reads of an evaluation."""

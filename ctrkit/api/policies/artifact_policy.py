@@ -1,0 +1,97 @@
+"""An artifact as a policy: its model scores the candidates when it is asked, a block of rows at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from ctrkit.api.models.model import CandidateScores, Model
+from ctrkit.errors import ArtifactError
+from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy, make_policy
+from ctrkit.policies.candidates import Floats
+
+
+class CandidateScorer:
+    """A model's view of the candidates of rows, of which the last block is kept.
+
+    Policies and a reward model that share a scorer share its work, where each reads a block before the next
+    one is read. Nothing else is kept.
+
+    Args:
+        model: scores the candidates.
+        file: the log's name, for messages.
+    """
+
+    def __init__(self, model: Model, file: str | None = None) -> None:
+        self.model = model
+        self.file = file
+        self._rows: tuple[pl.DataFrame, pl.Series] | None = None
+        self._scores: CandidateScores | None = None
+        self._keeps_hidden = False
+
+    def __call__(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """The calibrated log-odds of the first task, [B, K]; the scores of a policy."""
+        task = self.model.tasks[0]
+        scores = self.scores(context, candidates)
+        # Without a calibrator these are the same, but for probabilities that round to 0 or 1.
+        return logit(scores.probabilities[task]) if task in self.model.calibrators else scores.logits
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """The calibrated probability of the first task, [B, K], NaN at missing places."""
+        return self.scores(context, candidates).probabilities[self.model.tasks[0]]
+
+    def hidden(self, context: pl.DataFrame, candidates: pl.Series) -> NDArray[np.float32]:
+        """What the first task's last layer reads, [B, K, D]."""
+        # From the first time on with every block, so that a block is scored once.
+        if not self._keeps_hidden:
+            self._keeps_hidden, self._rows = True, None
+        found = self.scores(context, candidates).hidden
+        assert found is not None
+        return found
+
+    def scores(self, context: pl.DataFrame, candidates: pl.Series) -> CandidateScores:
+        """What the model says of the rows; at once, where they are those of the last call."""
+        if self._scores is None or not self._holds(context, candidates):
+            found = self.model.score_candidates(
+                context, candidates, hidden=self._keeps_hidden, file=self.file
+            )
+            self._rows, self._scores = (context, candidates), found
+        return self._scores
+
+    def _holds(self, context: pl.DataFrame, candidates: pl.Series) -> bool:
+        # Two slices of the same rows are equal and not the same; to compare them is cheap beside a network.
+        return self._rows is not None and (
+            (context is self._rows[0] and candidates is self._rows[1])
+            or (candidates.equals(self._rows[1]) and context.equals(self._rows[0]))
+        )
+
+
+def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None = None) -> Policy:
+    """The policy of an artifact over its scores, the calibrated log-odds of the first task.
+
+    Thompson sampling draws from the posterior of the last layer, which is one of the logit before
+    calibration. A calibrator is one rising function for all candidates, so that it changes none's chance to
+    be the best; one that corrects each value of a candidate's own field apart does, and is refused.
+
+    Args:
+        model: the artifact's, or a scorer of it that several policies share.
+        config: in place of the artifact's own.
+
+    Raises:
+        ArtifactError: Thompson sampling is asked for, and the artifact has no posterior, or calibrators that
+            differ by candidate.
+    """
+    scorer = model if isinstance(model, CandidateScorer) else CandidateScorer(model)
+    config = config or scorer.model.policy
+    if config.name != ThompsonPolicy.name:
+        return make_policy(config, scorer)
+    own, chosen = scorer.model.calibrators.get(scorer.model.tasks[0]), scorer.model.spec.candidate
+    if own is not None and chosen is not None and own.field in (chosen.id, *chosen.features):
+        raise ArtifactError(
+            f"the model is calibrated by '{own.field}', which differs by candidate, and the posterior that "
+            "thompson draws from knows nothing of it",
+            mend="Choose another policy, or calibrate with a method of the logit alone",
+        )
+    return make_policy(config, scorer, Belief(scorer.hidden, scorer.model.posterior))

@@ -1,0 +1,231 @@
+"""Policies to evaluate, as a person names them: artifacts, columns, functions, and some to compare with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from ctrkit.api.models.model import Model, load
+from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
+from ctrkit.config import apply_overrides, build
+from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
+from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
+from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
+from ctrkit.policies.candidates import Floats, padded
+from ctrkit.policies.registry import SETTINGS
+
+# Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
+PolicyFunction: TypeAlias = Callable[[pl.DataFrame, pl.Series], ArrayLike]
+PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy | PolicyFunction"
+
+ACTION, COLUMN = "action:", "column:"
+_BY_NAME = {policy.name: policy for policy in (UniformPolicy, LoggingPolicy)}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A policy to evaluate.
+
+    Attributes:
+        name: in tables, one for each.
+        policy: decides; or the name of the column with the policy's probability of the logged action.
+        scorer: of an artifact's policy, the scores that all policies over the same artifact share.
+    """
+
+    name: str
+    policy: Policy | str
+    scorer: CandidateScorer | None = None
+
+
+class ListPolicy(Policy):
+    """A policy whose probabilities of the candidates are a list column of the log.
+
+    Args:
+        column: a list a row, a probability for each of its candidates, in their order.
+    """
+
+    name: ClassVar[str] = "column"
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """See `Policy`; sums of 1 to within rounding are made to be 1.
+
+        Raises:
+            DataError: for lists of other lengths, and lists that are no distribution; names the row.
+        """
+        lists, mend = context[self.column], "Give a probability for each candidate, in their order"
+        lengths, wanted = lists.list.len().fill_null(0), candidates.list.len()
+        if (wrong := (lengths != wanted).arg_max()) is not None and lengths[wrong] != wanted[wrong]:
+            problem = f"the list has {lengths[wrong]} probabilities for {wanted[wrong]} candidates"
+            raise DataError(problem, column=self.column, row=wrong, mend=mend)
+        found = padded(lists.cast(pl.List(pl.Float64)), fill=0.0)
+        total = found.sum(axis=1)
+        # A NaN fails every comparison, so that what is asked is whether all is well.
+        well = (found >= 0).all(axis=1) & (np.abs(total - 1) <= SUM_TOLERANCE)
+        if not well.all():
+            row = int(np.argmin(well))
+            problem = (
+                f"the list is no distribution: its sum is {total[row]:.9g}, its least {found[row].min():.9g}"
+            )
+            raise DataError(problem, column=self.column, row=row, mend=mend)
+        return np.asarray(found / total[:, None])
+
+
+def listed(spec: Spec, lists: Collection[str]) -> Spec:
+    """A column that is a list a row as the policy of all candidates that it is; any other spec as it is."""
+    if isinstance(spec.policy, str) and spec.policy in lists:
+        return replace(spec, policy=ListPolicy(spec.policy))
+    return spec
+
+
+class FunctionPolicy(Policy):
+    """A policy that a function decides.
+
+    Args:
+        function: gives the probabilities [B, K] of the candidates of B rows, 0 at missing places.
+    """
+
+    name: ClassVar[str] = "function"
+
+    def __init__(self, function: PolicyFunction) -> None:
+        self.function = function
+        self.called = getattr(function, "__name__", type(function).__name__)
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
+        """See `Policy`.
+
+        Raises:
+            RunError: the function gives the wrong shape, or rows that are no distributions.
+        """
+        mask = candidate_mask(candidates)
+        found = np.asarray(self.function(context, candidates), dtype=np.float64)
+        if found.shape != mask.shape:
+            raise RunError(
+                f"policy {self.called}: probabilities of shape {found.shape} for candidates {mask.shape}"
+            )
+        # A NaN fails every comparison, so that what is asked is whether all is well.
+        well = np.where(mask, found >= 0, found == 0).all(axis=1) & (np.abs(found.sum(axis=1) - 1) <= 1e-6)
+        if not well.all():
+            row = int(np.argmin(well))
+            raise RunError(
+                f"policy {self.called}: the probabilities of row {row} are no distribution: at least 0, "
+                f"0 where there is no candidate, and of sum 1; they sum to {found[row].sum():.9g}"
+            )
+        return found
+
+
+def policy_specs(
+    policies: PolicyLike | Sequence[PolicyLike], config: PolicyConfig | None = None
+) -> list[Spec]:
+    """What is meant by one or each of these, opened and ready to use.
+
+    - `uniform`, and `logging`, the policy of the log;
+    - `action:ID`, always that action;
+    - `column:NAME`, where the log has the probability of the logged action, or a list of those of all
+      candidates (see `listed`);
+    - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
+      in place of its own, as in `model.pt:softmax,temperature=0.5`;
+    - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
+
+    Each artifact is opened once, and its policies share the scores of a block. Programs and pickles are
+    refused, as they could run code.
+
+    Args:
+        config: the policy of artifacts, in place of their own, where the spec names none.
+
+    Raises:
+        ConfigError: a name or setting that there is not, or no policy at all.
+        ArtifactError: no such file, or one that is damaged or no artifact.
+    """
+    models: dict[str | int, CandidateScorer] = {}
+    many = isinstance(policies, Sequence) and not isinstance(policies, str)
+    given: Sequence[PolicyLike] = policies if many else [policies]  # type: ignore[assignment, list-item]
+    if not given:
+        raise ConfigError("no policy is given", mend="Give at least one")
+    specs = [_spec(policy, config, models) for policy in given]
+    if len(specs) == 1 and specs[0].scorer is not None:
+        # Alone, an artifact's policy needs not say of which artifact it is.
+        return [replace(specs[0], name=specs[0].name.rpartition(": ")[2])]
+    known = Counter(spec.name for spec in specs)
+    taken, met = set(known), Counter[str]()
+    unique = []
+    for spec in specs:
+        name = spec.name
+        while known[spec.name] > 1 and name in taken:
+            met[spec.name] += 1
+            name = f"{spec.name} ({met[spec.name]})"
+        taken.add(name)
+        unique.append(replace(spec, name=name))
+    return unique
+
+
+def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | int, CandidateScorer]) -> Spec:
+    if isinstance(policy, Policy):
+        return Spec(policy.name, policy)
+    if isinstance(policy, Model):
+        scorer = models.setdefault(id(policy), CandidateScorer(policy))
+        made = policy_of_model(scorer, config)
+        return Spec(made.name, made, scorer)
+    if not isinstance(policy, (str, os.PathLike)):
+        function = FunctionPolicy(policy)
+        return Spec(function.called, function)
+    text = os.fspath(policy)
+    if text in _BY_NAME:
+        return Spec(text, _BY_NAME[text]())
+    if text.startswith(ACTION):
+        return Spec(text, FixedPolicy(text.removeprefix(ACTION)))
+    if text.startswith(COLUMN):
+        return Spec(text.removeprefix(COLUMN), text.removeprefix(COLUMN))
+    file, settings = _file_and_settings(text)
+    stem = Path(file).stem
+    where = os.path.realpath(file)
+    if where not in models:
+        models[where] = CandidateScorer(load(file))
+    chosen = config if settings is None else _policy_config(text, settings)
+    made = policy_of_model(models[where], chosen)
+    return Spec(f"{stem}: {settings or made.name}", made, models[where])
+
+
+def _file_and_settings(text: str) -> tuple[str, str | None]:
+    """`PATH:SETTINGS` apart; a path may have colons of its own."""
+    if Path(text).exists():
+        return text, None
+    for colon in (match.start() for match in re.finditer(":", text)):
+        if Path(text[:colon]).is_file():
+            return text[:colon], text[colon + 1 :]
+    if re.fullmatch(r"[\w-]+(:.*)?", text):
+        word = text.partition(":")[0]
+        near = nearest(word, [*_BY_NAME, "action", "column"])
+        raise ConfigError(
+            f"'{text}' is neither a policy nor a file",
+            mend=f"{near}, or give the path of an artifact",
+        )
+    raise ArtifactError("no such file", file=text, mend="Give the path of an artifact")
+
+
+def _policy_config(text: str, settings: str) -> PolicyConfig:
+    """The config in `NAME,SETTING=VALUE,...`."""
+    name, *others = settings.split(",")
+    keys = [other.partition("=")[0] for other in others]
+    build(PolicyConfig, {"name": name})
+    for key, other in zip(keys, others, strict=True):
+        if key not in SETTINGS[name]:
+            known = SETTINGS[name]
+            raise ConfigError(
+                f"policy '{text}': '{name}' has no setting '{key}'",
+                mend=nearest(key, known) if known else f"Write {name} alone",
+            )
+        if "=" not in other or keys.count(key) > 1:
+            raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
+    return build(PolicyConfig, apply_overrides({"name": name}, others))

@@ -1,0 +1,1 @@
+"""Auctions and the exchange: rules, slots, terms of a campaign, and who pays what."""

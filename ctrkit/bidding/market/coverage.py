@@ -1,0 +1,95 @@
+"""Which hours a log covers: the first and the last in part, and gaps not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.market.auctions import DAY, HOUR
+
+Floats: TypeAlias = NDArray[np.float64]
+
+HOURS = DAY // HOUR
+# Where this many auctions are usual, chance leaves none in 5 of 100,000 cases (Poisson): there is a gap.
+_USUAL = 10.0
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The hours of a log, from that of its first auction to that of its last.
+
+    Attributes:
+        hour: [H], since 1970.
+        share: [H], how much of each hour the log covers, from 0 to 1.
+        auctions: [H], in each hour.
+        gaps: [H], bool: without auctions, where so many are usual that the log must have a gap.
+    """
+
+    hour: NDArray[np.int64]
+    share: Floats
+    auctions: NDArray[np.int64]
+    gaps: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, timestamps: Floats) -> Self:
+        """That of auctions at these moments.
+
+        The log is taken to begin and end half a mean time between auctions before its first and after its
+        last one. A day without auctions is a gap where the other days have 10 or more on average, and so is
+        an hour where that hour of the other days has.
+
+        Args:
+            timestamps: [n], seconds since 1970, in any order, at least one.
+        """
+        first, last = float(timestamps.min()), float(timestamps.max())
+        margin = (last - first) / max(len(timestamps) - 1, 1) / 2
+        hour = np.arange(np.floor(first / HOUR), np.floor(last / HOUR) + 1).astype(np.int64)
+        within = np.minimum(last + margin, (hour + 1) * HOUR) - np.maximum(first - margin, hour * HOUR)
+        auctions = np.bincount(np.floor(timestamps / HOUR).astype(np.int64) - hour[0], minlength=len(hour))
+        by_day = np.bincount(_day(hour), auctions)
+        gaps = _unusual(by_day, np.zeros(len(by_day), np.int64))[_day(hour)]
+        gaps[~gaps] = _unusual(auctions[~gaps], hour[~gaps] % HOURS)
+        return cls(hour, np.where(gaps, 0.0, within / HOUR), auctions, gaps)
+
+    @property
+    def days(self) -> int:
+        """How many days the log covers, or parts of them."""
+        return int((self.hours_by_day() > 0).sum())
+
+    def hours_by_day(self) -> Floats:
+        """How many hours the log covers of each day from its first to its last, [days]."""
+        return np.bincount(_day(self.hour), self.share).astype(np.float64)
+
+    def times(self, place: NDArray[np.int64], size: int) -> Floats:
+        """How often the log covers each place of a period, [size], such as the hours of a day.
+
+        Args:
+            place: [H], of each of the log's hours.
+        """
+        return np.bincount(place, self.share, minlength=size).astype(np.float64)
+
+    def notes(self) -> tuple[str, ...]:
+        """What whoever divides by days or hours should know."""
+        covered = np.bincount(_day(self.hour), ~self.gaps) > 0
+        said = []
+        if not covered.all():
+            days = f"{(~covered).sum()} of {len(covered)} days"
+            said.append(f"{days} have no auctions and are taken for gaps in the log.")
+        if hours := int(self.gaps[covered[_day(self.hour)]].sum()):
+            said.append(f"{hours} hours without auctions, on days with many, are taken for gaps in the log.")
+        return tuple(said)
+
+
+def _day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The day of each hour, from 0."""
+    return np.asarray(hour // HOURS - hour[0] // HOURS)
+
+
+def _unusual(count: NDArray[Any], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which counts [m] are 0 where those of their kind [m] that are not 0 are many."""
+    some = np.bincount(kind, count > 0)
+    usual = np.bincount(kind, count) / np.maximum(some, 1)
+    return np.asarray((count == 0) & (usual[kind] >= _USUAL))

@@ -1,0 +1,71 @@
+"""Pages with several slots: what each slot costs, what it takes to get one, and who looks that far."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.market.rules import AuctionRule
+from ctrkit.errors import DataError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def page_prices(market_price: Floats, slot_price: Floats | None, rule: AuctionRule) -> Floats:
+    """The bids to be beaten for each slot that the rule sells, [n, S]; the market price where that is one.
+
+    Args:
+        market_price: [n].
+        slot_price: [n, S or more].
+
+    Raises:
+        DataError: when the price of a slot is unknown.
+    """
+    if rule.slots == 1:
+        return market_price[:, None]
+    known = 0 if slot_price is None else slot_price.shape[1]
+    if slot_price is None or known < rule.slots:
+        raise DataError(
+            f"pages of {rule.slots} slots need {rule.slots} prices an auction, and there "
+            + ("is 1" if known < 2 else f"are {known}"),
+            column="slot_price",
+            mend="Give the highest competing bids of each auction, or fewer slot effects",
+        )
+    return slot_price[:, : rule.slots]
+
+
+def minimum_bid(price: Floats, rule: AuctionRule) -> Floats:
+    """The least bid that wins anything, [n]: what exchanges that do so tell to those who lost.
+
+    Args:
+        price: [n], the highest competing bids; or [n, S] those to be beaten for each slot, see `page_prices`.
+    """
+    return least_bids(price if price.ndim == 1 else price[:, -1], rule)
+
+
+def least_bids(price: Floats, rule: AuctionRule) -> Floats:
+    """The least bids that beat prices of any shape; where that is 0, any bid above it does."""
+    least = price if rule.wins_ties else np.nextafter(price, np.inf)
+    return np.asarray(np.maximum(least, rule.hard_floor), np.float64)
+
+
+def effect_of(slot: NDArray[np.integer[Any]], rule: AuctionRule) -> Floats:
+    """The effects of the slots that were won, [n]; 0 where none was, that is at −1."""
+    return np.asarray(np.array([*rule.slot_effects, 0.0])[slot], np.float64)
+
+
+def examined(slot: NDArray[np.integer[Any]], luck: Floats, rule: AuctionRule) -> NDArray[np.bool_]:
+    """Whether the user looks as far as the slot that was won, [n]; False where none was.
+
+    A click in a slot is a click that would happen in the best one, and a look that far (the examination
+    hypothesis). Whoever looks at a slot has looked at the better ones, and the same luck serves all bidders.
+
+    Args:
+        luck: [n], uniform in [0, 1), one draw an auction.
+
+    Source: N. Craswell, O. Zoeter, M. Taylor, B. Ramsey, An experimental comparison of click position-bias
+    models, WSDM 2008.
+    """
+    return luck < effect_of(slot, rule)

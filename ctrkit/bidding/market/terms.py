@@ -1,0 +1,75 @@
+"""On what terms a campaign bids, the same for every strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctrkit.bidding.market.clearing import SECOND_PRICE
+from ctrkit.bidding.market.frequency import FrequencyCap
+from ctrkit.bidding.market.rules import AuctionRule
+from ctrkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Money, limits and the exchange.
+
+    Attributes:
+        budget: of each episode, in units of money, above 0.
+        lifetime_budget: of all episodes together; None where only each episode's counts. An episode is then
+            given its part, by auctions, of what is left, and never more than `budget`.
+        max_bid: the largest bid, in units of money.
+        integer_bids: round bids down to whole units of money.
+        frequency_cap: how often one user may be shown the ads.
+        feedback_delay: how long it takes until the outcome of an impression is known, in seconds where
+            auctions have timestamps, else in auctions.
+        tells_minimum_bid: whether the exchange tells all who bid by what bid they would have won.
+        rule: who wins and what is paid; by default second price, won at or above the market price.
+
+    Raises:
+        ConfigError: for a number out of range.
+    """
+
+    budget: float
+    lifetime_budget: float | None = None
+    max_bid: float | None = None
+    integer_bids: bool = False
+    frequency_cap: FrequencyCap | None = None
+    feedback_delay: float = 0.0
+    tells_minimum_bid: bool = False
+    rule: AuctionRule = SECOND_PRICE
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "lifetime_budget", "max_bid"):
+            setting = getattr(self, name)
+            if setting is not None and not (np.isfinite(setting) and setting > 0):
+                raise ConfigError(f"{name} is {setting:g} and must be above 0", mend=f"Give a {name} above 0")
+        if not (np.isfinite(self.feedback_delay) and self.feedback_delay >= 0):
+            raise ConfigError(
+                f"feedback_delay is {self.feedback_delay:g} and must be at least 0",
+                mend="Give seconds, or auctions where the log has no timestamps",
+            )
+
+    @property
+    def largest_bid(self) -> float:
+        """In units of money, infinite where there is no limit; a whole one where bids are."""
+        most = np.inf if self.max_bid is None else self.max_bid
+        return float(np.floor(most)) if self.integer_bids else most
+
+    def budget_of(self, part: float, spent: float) -> float:
+        """What an episode may spend.
+
+        Args:
+            part: its auctions as a part of all that are left, itself among them.
+            spent: in all episodes before.
+        """
+        if self.lifetime_budget is None:
+            return self.budget
+        return min(self.budget, max(self.lifetime_budget - spent, 0.0) * part)
+
+    def total(self, episodes: int) -> float:
+        """What all episodes together may spend."""
+        whole = self.budget * episodes
+        return whole if self.lifetime_budget is None else min(whole, self.lifetime_budget)

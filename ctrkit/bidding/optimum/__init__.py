@@ -1,0 +1,1 @@
+"""The best that was possible in hindsight."""

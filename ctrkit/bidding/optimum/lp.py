@@ -1,0 +1,255 @@
+"""The hindsight optimum under more than a budget: a target return, and budgets of groups below the whole.
+
+    max v·x   subject to   c·x ≤ B,   w·x ≥ τ c·x,   Σ_{i in g} c_i x_i ≤ B_g,   0 ≤ x ≤ 1
+
+v is the value of an auction, c its price, w the outcome that the target counts: the value itself for a
+return on spend τ, conversions for a cost per conversion of at most 1/τ. A group is a campaign that shares
+the budget, or an hour with a cap. With multipliers μ of the budget, λ of the target and ν_g of the groups,
+an auction is bought where  v + λ w > (μ + ν_g + λ τ) c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.optimum.hindsight import hindsight_optimum
+from ctrkit.errors import ConfigError, RunError
+
+Floats: TypeAlias = NDArray[np.float64]
+
+# Lines of the dual function meet within so much of its value; and it takes about ten of them to get there.
+_MET = 1e-12
+_LINES = 200
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a purchase of n auctions must keep to.
+
+    Attributes:
+        budget: B, at least 0, in units of money.
+        target: τ above 0, the least outcome a unit of money; for a cost per conversion of at most C it is
+            1/C. None where there is no target.
+        outcome: w [n], at least 0, what the target counts; None for the value itself.
+        group: [n], the group of each auction, from 0; None where there are none.
+        group_budget: B_g [G], at least 0; infinite where a group has no limit of its own.
+
+    Raises:
+        ConfigError: a budget below 0, a target not above 0, or groups without budgets.
+    """
+
+    budget: float = np.inf
+    target: float | None = None
+    outcome: Floats | None = None
+    group: NDArray[np.integer[Any]] | None = None
+    group_budget: Floats | None = None
+
+    def __post_init__(self) -> None:
+        if not self.budget >= 0:
+            raise ConfigError(f"the budget is {self.budget:g} and must be at least 0")
+        if self.target is not None and not (np.isfinite(self.target) and self.target > 0):
+            raise ConfigError(
+                f"the target return is {self.target:g} and must be above 0",
+                mend="Give the least outcome a unit of money, or leave the target out",
+            )
+        if (self.group is None) != (self.group_budget is None):
+            raise ConfigError("groups and their budgets go together", mend="Give both or neither")
+        if self.group is not None and self.group_budget is not None and len(self.group):
+            outside = self.group.min() < 0 or self.group.max() >= len(self.group_budget)
+            if outside or not (self.group_budget >= 0).all():
+                raise ConfigError(
+                    "a group has no budget of at least 0", mend="Give one for each group, or infinity"
+                )
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """A solution, and what its limits cost.
+
+    Attributes:
+        share: x [n].
+        value: v·x.
+        spend: c·x.
+        outcome: w·x; equal to `value` where the target counts value, or there is none.
+        budget_multiplier: μ, the value of one more unit of money.
+        target_multiplier: λ, the value of one unit of outcome forgiven.
+        group_multiplier: ν_g [G], the value of one more unit of money for the group, beside μ.
+    """
+
+    share: Floats
+    value: float
+    spend: float
+    outcome: float
+    budget_multiplier: float
+    target_multiplier: float
+    group_multiplier: Floats
+
+
+def constrained_optimum(value: Floats, price: Floats, limits: Limits) -> Purchase:
+    """The optimum by dual search: one dimension for λ, and a knapsack in closed form within.
+
+    For a given λ what is left is a knapsack with the values v + λ(w − τc). In λ the dual function is convex
+    and piecewise linear: between a purchase that misses the target and one that keeps it, the next λ is
+    where their two lines meet, until no purchase lies below that point. Mixed so that the target is just
+    met, the last two purchases are optimal.
+
+    Args:
+        value: [n], at least 0.
+        price: [n], at least 0.
+
+    Raises:
+        RunError: the search does not end, which rounding alone could bring about.
+
+    Source: G. Y. Handler, I. Zang, A dual algorithm for the constrained shortest path problem, Networks 10
+    (1980), whose search for the multiplier of one hard constraint this is.
+    """
+    free = _capped_knapsack(value, price, limits)
+    if limits.target is None:
+        return _purchase(free[0], value, price, limits, 0.0, *free[1:])
+    slack = _outcome(value, limits) - limits.target * price
+    missing, keeping = free, _capped_knapsack(slack, price, limits)
+    if slack @ free[0] >= 0:
+        return _purchase(free[0], value, price, limits, 0.0, *free[1:])
+    for _ in range(_LINES):
+        low, high = (value @ missing[0], slack @ missing[0]), (value @ keeping[0], slack @ keeping[0])
+        multiplier = float((low[0] - high[0]) / (high[1] - low[1]))
+        met = float(low[0] + multiplier * low[1])
+        found = _capped_knapsack(value + multiplier * slack, price, limits)
+        gap = float((value + multiplier * slack) @ found[0]) - met
+        if gap <= _MET * (low[0] + high[0] + multiplier * (high[1] - low[1])):
+            part = low[1] / (low[1] - high[1])
+            mixed = missing[0] + part * (keeping[0] - missing[0])
+            return _purchase(mixed, value, price, limits, multiplier, *found[1:])
+        if slack @ found[0] < 0:
+            missing = found
+        else:
+            keeping = found
+    raise RunError("the search for the target's multiplier did not end")
+
+
+def constrained_optimum_cvxpy(value: Floats, price: Floats, limits: Limits) -> Purchase:
+    """The same as one linear program (HiGHS): slower, and independent of the search above.
+
+    Raises:
+        RunError: when the solver finds no optimum.
+    """
+    import cvxpy as cp  # slow to import, and needed here alone
+    from scipy import sparse
+
+    # The solver's tolerances are absolute in part: it is given numbers around 1.
+    unit_value, unit_price = float(value.max()) or 1.0, float(price.max()) or 1.0
+    share = cp.Variable(len(value), bounds=[0, 1])
+    constraints: list[Any] = []
+    groups, finite, unit_short = np.zeros(0), np.zeros(0, np.intp), 1.0
+
+    def limit(left: Any, right: Any) -> Any:
+        constraints.append(left <= right)
+        return constraints[-1]
+
+    def multiplier(constraint: Any, unit: float) -> Any:
+        return 0.0 if constraint is None else constraint.dual_value * unit_value / unit
+
+    # An infinite limit is none: it has no multiplier, and solvers refuse it.
+    budget = target = group = None
+    if np.isfinite(limits.budget):
+        budget = limit(price / unit_price @ share, limits.budget / unit_price)
+    if limits.target is not None:
+        short = limits.target * price - _outcome(value, limits)
+        unit_short = float(np.abs(short).max()) or 1.0
+        target = limit(short / unit_short @ share, 0.0)
+    if limits.group is not None and limits.group_budget is not None:
+        groups = np.zeros(len(limits.group_budget))
+        finite = np.flatnonzero(np.isfinite(limits.group_budget))
+        shape = (len(groups), len(value))
+        of_group = sparse.csr_array((price / unit_price, (limits.group, np.arange(len(value)))), shape=shape)
+        if len(finite):
+            group = limit(of_group[finite] @ share, limits.group_budget[finite] / unit_price)
+    problem: Any = cp.Problem(cp.Maximize(value / unit_value @ share), constraints)
+    problem.solve(solver=cp.HIGHS)
+    if share.value is None:
+        raise RunError(f"the solver found no hindsight optimum ({problem.status})")
+    groups[finite] = multiplier(group, unit_price)
+    bought = np.clip(np.asarray(share.value, np.float64), 0.0, 1.0)
+    of_target, of_budget = float(multiplier(target, unit_short)), float(multiplier(budget, unit_price))
+    return _purchase(bought, value, price, limits, of_target, of_budget, groups)
+
+
+def min_rule(
+    value: Floats,
+    budget_multiplier: float,
+    target_multiplier: float,
+    target: float,
+    outcome: Floats | None = None,
+) -> Floats:
+    """Bids [n] of two pacers, one for the budget and one for the target, that know nothing of each other:
+
+        b = min( v/μ,  (v + λ w)/(λ τ) ),   which is  v · min( 1/μ,  (1 + λ)/(λ τ) )  where w = v.
+
+    Each multiplier is that of its own limit, as if the other were not there. Where the target counts value
+    it is optimal for the right multipliers: both limits ask for the best ratios v/c, and the stricter of
+    the two decides. Where it counts another outcome they ask for different auctions, and the rule buys less
+    than `joint_rule` and can miss the target. A multiplier of 0 asks for nothing; where both are 0, bids are
+    infinite.
+
+    Source: S. Balseiro, K. Bhawalkar, Z. Feng, H. Lu, V. Mirrokni, B. Sivan, D. Wang, A field guide for
+    pacing budget and ROS constraints, arXiv 2302.08530, for τ = 1; in general from the Lagrangian of the
+    module's program with either limit alone.
+    """
+    counted = value if outcome is None else outcome
+    return np.minimum(
+        _ratio(value, budget_multiplier),
+        _ratio(value + target_multiplier * counted, target_multiplier * target),
+    )
+
+
+def joint_rule(
+    value: Floats,
+    budget_multiplier: float,
+    target_multiplier: float,
+    target: float,
+    outcome: Floats | None = None,
+) -> Floats:
+    """Bids [n] by both multipliers of one program,  b = (v + λ w)/(μ + λ τ): it buys the optimum in
+    second-price auctions, of which the Lagrangian has the factor (v + λ w) − (μ + λ τ) c."""
+    counted = value if outcome is None else outcome
+    return _ratio(value + target_multiplier * counted, budget_multiplier + target_multiplier * target)
+
+
+def _ratio(numerator: Floats, denominator: float) -> Floats:
+    if denominator > 0:
+        return numerator / denominator
+    return np.where(numerator > 0, np.inf, 0.0)
+
+
+def _outcome(value: Floats, limits: Limits) -> Floats:
+    return value if limits.outcome is None else limits.outcome
+
+
+def _capped_knapsack(value: Floats, price: Floats, limits: Limits) -> tuple[Floats, float, Floats]:
+    """Share, μ and ν_g of the knapsack with a budget, and budgets of groups under it.
+
+    Limits of which one lies within the other make a polymatroid, on which buying by the best ratio is
+    optimal: what a group would buy with its own budget alone, and of that the best for the whole budget.
+    """
+    if limits.group is None or limits.group_budget is None:
+        whole = hindsight_optimum(value, price, limits.budget)
+        return whole.share, whole.multiplier, np.zeros(0)
+    share, own = np.zeros(len(value)), np.zeros(len(limits.group_budget))
+    by_group = np.argsort(limits.group, kind="stable")
+    ends = np.cumsum(np.bincount(limits.group, minlength=len(own)))
+    for g, rows in enumerate(np.split(by_group, ends[:-1])):
+        part = hindsight_optimum(value[rows], price[rows], float(limits.group_budget[g]))
+        share[rows], own[g] = part.share, part.multiplier
+    total = hindsight_optimum(value * share, price * share, limits.budget)
+    return share * total.share, total.multiplier, np.maximum(own - total.multiplier, 0.0)
+
+
+def _purchase(
+    share: Floats, value: Floats, price: Floats, limits: Limits, target: float, budget: float, groups: Floats
+) -> Purchase:
+    outcome = float(_outcome(value, limits) @ share)
+    return Purchase(share, float(value @ share), float(price @ share), outcome, budget, target, groups)

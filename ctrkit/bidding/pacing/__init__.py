@@ -1,0 +1,1 @@
+"""Budgets over time: spend plans, multipliers, and how spend responds to them."""

@@ -1,0 +1,1 @@
+"""The simulator: strategies on terms, tick by tick, and what it writes down."""

@@ -1,0 +1,62 @@
+"""Outcomes that become known only some time after the impression."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.bidding.market.auctions import Slots
+from ctrkit.bidding.strategies.base import Outcomes
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class FeedbackQueue:
+    """Impressions that were won and whose outcomes are not known yet.
+
+    A click is known when the time that one waits for it is over, and so is that there was none. Were clicks
+    told as they come and their absence at the end of that time, a bidder would learn from too many clicks
+    at first.
+
+    Args:
+        delay: how long one waits, in the unit of the moments; 0 where outcomes are known at once.
+    """
+
+    def __init__(self, delay: float) -> None:
+        self._delay = delay
+        self._waiting: deque[tuple[Floats, Outcomes]] = deque()
+
+    def add(self, moment: Floats, outcomes: Outcomes) -> None:
+        """Impressions of these moments [m], none of which is before one that was added earlier."""
+        if len(moment):
+            self._waiting.append((moment + self._delay, outcomes))
+
+    def known(self, now: float) -> Outcomes | None:
+        """The outcomes that have become known by now, once; None where there are none."""
+        found = []
+        while self._waiting and self._waiting[0][0][0] <= now:
+            due, outcomes = self._waiting.popleft()
+            n = int(np.searchsorted(due, now, side="right"))
+            found.append(outcomes[:n])
+            if n < len(due):
+                self._waiting.appendleft((due[n:], outcomes[n:]))
+        return _joined(found) if found else None
+
+
+def _joined(parts: list[Outcomes]) -> Outcomes:
+    if len(parts) == 1:
+        return parts[0]
+    slots = [part.slots for part in parts]
+    hidden = [one.hidden for one in slots if one.hidden is not None]
+    return Outcomes(
+        Slots(
+            np.concatenate([one.click_probability for one in slots]),
+            np.concatenate([one.value_of_click for one in slots]),
+            np.concatenate(hidden) if hidden else None,
+        ),
+        np.concatenate([part.ad for part in parts]),
+        np.concatenate([part.click for part in parts]),
+    )

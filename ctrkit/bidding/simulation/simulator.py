@@ -1,0 +1,280 @@
+"""Drives bid strategies over a stream of auctions, tick by tick, all under the same luck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ctrkit.bidding.market.auctions import Auctions
+from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.simulation.ledger import StrategyLedger, play_together, trajectory
+from ctrkit.bidding.simulation.market_ledger import MarketLedger
+from ctrkit.bidding.simulation.result import OptimumResult, SimulationResult, StrategyResult
+from ctrkit.bidding.simulation.ticks import cut
+from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
+from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError, reason
+
+TICKS_AN_EPISODE = 200
+SHORTEST_TICK, LONGEST_TICK = 10, 1000
+FEWEST_UPDATES = 20
+# Auctions that are played and written down at once, in whole ticks.
+PIECE = 4096
+
+
+def simulate(
+    chunks: Auctions | Iterable[Auctions],
+    strategies: Sequence[BidStrategy[Any] | str],
+    terms: Terms | float,
+    *,
+    episode_length: int | Sequence[int] | None = None,
+    tick: int | None = None,
+    seed: int = 0,
+    auctions_expected: int | None = None,
+    history: Auctions | None = None,
+    together: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> SimulationResult:
+    """Replay auctions for each strategy by itself.
+
+    The bids of a tick are decided together, and its auctions are cleared exactly as if they came one by
+    one. Every strategy meets the same prices, outcomes and random numbers, however the stream is chunked.
+    Auctions that are worth nothing to the bidder are written down and shown to no strategy, so that nobody
+    bids in them and no schedule or search counts them: what they are among changes nothing.
+    Dual pacing by ticks of one auction, with one ad an auction, runs as a compiled loop, see `replay_paced`.
+
+    Args:
+        chunks: auctions in order of time, in one piece or many; a chunk is let go after it was used.
+        strategies: strategies, or texts that `parse_strategy` understands.
+        terms: on which they bid; a number is the budget of a plain second-price market.
+        episode_length: auctions an episode, or those of each; pacing starts afresh with each, what was
+            learnt stays. By default all auctions are one episode.
+        tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000. The first of
+            an episode is divided, see `ticks.edges`.
+        seed: of the strategies' own draws.
+        auctions_expected: of the whole stream, of those that are worth bidding (`Auctions.worth_bidding`); by
+            default just so many as there are, and needed where `chunks` is an iterator.
+        history: auctions of the past, on which the strategies are tuned before they begin, on these very
+            terms and for such episodes; a note tells of each that cannot be.
+        together: whether the strategies bid against each other, each with a budget of its own, in one market
+            of one slot and without frequency caps; else each has the market to itself. The hindsight optimum
+            is that of one bidder alone.
+        progress: called now and then with the number of auctions played since.
+
+    Raises:
+        ConfigError: a budget, length or cap out of range, no strategy, or an unknown one.
+        DataError: no auctions, or one with a value out of range.
+    """
+    terms = terms if isinstance(terms, Terms) else Terms(terms)
+    lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
+    for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
+        if setting is not None and not setting > 0:
+            raise ConfigError(f"{name} is {setting:g} and must be above 0", mend=f"Give a {name} above 0")
+    if not strategies:
+        raise ConfigError("there is no strategy to simulate", mend="Name at least one, for example dual")
+    stream = [chunks] if isinstance(chunks, Auctions) else chunks
+    # Of all auctions of each episode, or of those that are worth bidding, where that is known.
+    counted = _worth_bidding(stream, lengths) if isinstance(stream, Sequence) else None
+    if auctions_expected is None:
+        if counted is None:
+            raise ConfigError("the number of auctions is unknown", mend="Give auctions_expected")
+        auctions_expected = sum(counted)
+    if together and terms.frequency_cap is not None:
+        raise ConfigError(
+            "strategies that bid against each other know no frequency cap", mend="Leave one of both out"
+        )
+    longest = max((lengths if counted is None else counted) if lengths else [auctions_expected, 1])
+    size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
+
+    market = MarketLedger(terms, size)
+    parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
+    labels, untuned = _labels(parsed), list[str]()
+    if history is not None:
+        of_one = _typical(terms, lengths if counted is None else counted, auctions_expected)
+        parsed, untuned = _tuned(parsed, labels, history, *of_one)
+    ledgers = [
+        StrategyLedger(label, one.expecting(auctions_expected), terms, seed, size, not together)
+        for label, one in zip(labels, parsed, strict=True)
+    ]
+    for now in cut(stream, size * max(1, PIECE // size), episode_length):
+        if now.opens_episode:
+            left = max(auctions_expected - market.worth, 1)
+            length = left
+            if lengths:
+                of = lengths if counted is None else counted
+                length = of[now.episode if len(of) > 1 else 0]
+                if len(lengths) == 1 and now.episode + 1 == len(of):  # more may be expected than there are
+                    length = max(length, min(lengths[0], left))
+            for ledger in ledgers:
+                ledger.begin_episode(min(length, left), min(length, left) / left)
+        if together:
+            play_together(ledgers, now)
+        else:
+            for ledger in ledgers:
+                ledger.play(now)
+        market.record(now)
+        if progress is not None:
+            progress(len(now.auctions))
+    if not market.auctions:
+        raise DataError("there are no auctions", mend="Give a log with at least one row")
+
+    total = terms.total(market.episodes)
+    try:
+        best = market.best()
+    except RunError as error:  # what was bid and won stands all the same
+        best = market.bound()
+        untuned.append(f"The hindsight optimum is an upper bound in closed form: {reason(error)}.")
+    optimum, shared = market.optimum(best), market.frame()
+    spoken = [note for ledger in ledgers for note in ledger.notes()]
+    results = tuple(ledger.result(market, best) for ledger in ledgers)
+    spoken += [
+        note for one, ledger in zip(results, ledgers, strict=True) for note in _without(one, ledger, market)
+    ]
+    played = [ledger.events(shared) for ledger in ledgers]
+    return SimulationResult(
+        strategies=results,
+        optimum=optimum,
+        budget=total,
+        episodes=market.episodes,
+        notes=(*_notes(terms, optimum, market, longest, size, together), *untuned, *spoken),
+        events=pl.concat(played, how="diagonal"),
+        trajectory=pl.concat([trajectory(events) for events in played]),
+    )
+
+
+def _worth_bidding(stream: Sequence[Auctions], lengths: Sequence[int]) -> list[int]:
+    """How many auctions are worth bidding in each episode; in all, where there are no episodes."""
+    for chunk in stream:
+        if chunk.click_probability.shape != chunk.value_of_click.shape:
+            chunk.check()
+    worth = np.concatenate([np.zeros(0, np.bool_), *(chunk.worth_bidding for chunk in stream)])
+    if not lengths:
+        return [int(worth.sum())]
+    ends = np.cumsum(lengths) if len(lengths) > 1 else np.arange(1, len(worth) // lengths[0] + 2) * lengths[0]
+    before = np.append(0, np.cumsum(worth))[np.minimum(np.append(0, ends), len(worth))]
+    return [int(count) for count in np.diff(before)]
+
+
+def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
+    """The strategies' names, with their parameters where a name alone does not tell one from the others."""
+    names = [one.name for one in strategies]
+    labels = [one.name if names.count(one.name) == 1 else one.label for one in strategies]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        raise ConfigError(f"strategy '{min(twice)}' is given twice", mend="Leave one out")
+    return labels
+
+
+def _typical(terms: Terms, lengths: Sequence[int], auctions: int) -> tuple[Terms, int]:
+    """The terms of the episode that an average auction lies in, with its budget, and the auctions of it.
+
+    So a short last episode counts for its few auctions, and not as much as a whole one.
+
+    Args:
+        lengths: of each episode, of all where there is one, or none where they are all one.
+        auctions: expected in all.
+    """
+    if len(lengths) == 1:
+        lengths = [lengths[0]] * max(auctions // max(lengths[0], 1), 1)
+    each, spent, budgets = np.array(lengths or [max(auctions, 1)], np.float64), 0.0, []
+    for place in range(len(each)):
+        budgets.append(terms.budget_of(each[place] / max(each[place:].sum(), 1.0), spent))
+        spent += budgets[-1]
+    weight = each / each.sum() if each.any() else np.ones(len(each)) / len(each)
+    budget = max(float(weight @ np.array(budgets)), min(terms.budget, terms.lifetime_budget or np.inf) * 1e-9)
+    budget = max(budget, float(np.finfo(np.float64).tiny))
+    return replace(terms, budget=budget, lifetime_budget=None), max(round(float(weight @ each)), 1)
+
+
+def _tuned(
+    strategies: Sequence[BidStrategy[Any]],
+    labels: Sequence[str],
+    history: Auctions,
+    terms: Terms,
+    auctions: int,
+) -> tuple[list[BidStrategy[Any]], list[str]]:
+    """The strategies with what a history teaches them, and what is to be said of those it cannot teach."""
+    history.check()
+    past, found, notes, same = (
+        History.from_auctions(history),
+        list[BidStrategy[Any]](),
+        list[str](),
+        list[str](),
+    )
+    for label, one in zip(labels, strategies, strict=True):
+        try:
+            found.append(one.tuned(past, terms, auctions))
+        except (CtrkitError, ArithmeticError, ValueError) as error:
+            found.append(one)
+            notes.append(f"{label} could not be tuned on the history and runs as it is: {reason(error)}.")
+            continue
+        if found[-1] is one:
+            same.append(label)
+    if same:
+        notes.append(f"Nothing was taken from the history for {', '.join(same)}.")
+    return found, notes
+
+
+def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedger) -> tuple[str, ...]:
+    """That a strategy has bid and won nothing, where the market had something to sell."""
+    cheapest = market.cheapest()
+    if result.wins or not np.isfinite(cheapest):
+        return ()
+    if not result.bids and not ledger.terms.integer_bids:
+        return ()
+    if not result.bids:
+        return (
+            f"{result.name} never bid: rounded down to whole units of money, all its bids are 0. Are values "
+            "and prices in the same unit?",
+        )
+    return (
+        f"{result.name} won nothing: its highest bid was {ledger.highest_bid:.4g}, and the cheapest "
+        f"impression that is worth something cost {cheapest:.4g}. Are values and prices in the same unit, "
+        "and is the budget above one price?",
+    )
+
+
+def _notes(
+    terms: Terms, optimum: OptimumResult, market: MarketLedger, longest: int, size: int, together: bool
+) -> tuple[str, ...]:
+    notes, updates = [], -(-longest // size)
+    if worthless := market.auctions - market.worth:
+        notes.append(
+            f"{worthless:,} of {market.auctions:,} auctions are worth nothing to the bidder; nobody bids in "
+            "them, and schedules do not count them"
+        )
+    if market.within_reach < market.worth:
+        dear = "all" if not market.within_reach else f"{market.worth - market.within_reach:,}"
+        floor = " or the hard floor" if terms.rule.hard_floor else ""
+        notes.append(
+            f"The largest bid of {terms.largest_bid:g} is below the price{floor} of {dear} of the "
+            f"{market.worth:,} auctions that are worth something, and cannot win them"
+        )
+    if optimum.value > 0 and not optimum.budget_binds:
+        each = " of an episode" if market.episodes > 1 and terms.lifetime_budget is None else ""
+        budget = terms.lifetime_budget or terms.budget
+        what = "all that is of value" if market.within_reach == market.worth else "all that can be won"
+        cost = f"{optimum.spend:g}" + (f" in all {market.episodes:,} of them" if each else "")
+        notes.append(
+            f"The budget of {budget:g}{each} does not bind: {what} costs {cost}, so whoever bids "
+            "high enough wins it all"
+        )
+    if together:
+        notes.append(
+            "The strategies bid against each other, so they drive prices up and share what there is; the "
+            "hindsight optimum is that of one bidder alone"
+        )
+    if optimum.upper_bound:
+        limit = "frequency cap or budget" if terms.frequency_cap is not None else "budget"
+        notes.append(
+            f"The hindsight optimum is an upper bound: a {limit} reaches over episodes, and the best of each "
+            "episode together would break it. Shares of the optimum are at least as large as shown"
+        )
+    if market.worth and updates < FEWEST_UPDATES:
+        times = "once" if updates == 1 else f"{updates} times"
+        auctions = "one auction" if longest == 1 else f"{longest} auctions"
+        why = "; give a smaller tick" if longest >= FEWEST_UPDATES else f": it has only {auctions}"
+        notes.append(f"The strategies learn only {times} an episode, too few to pace well{why}")
+    return tuple(f"{note}." for note in notes)

@@ -1,0 +1,1 @@
+"""Whether a log is fit to judge a policy by."""

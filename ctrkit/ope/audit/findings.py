@@ -1,0 +1,393 @@
+"""The checks of an audit, each with what it says: one function a check, findings out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from ctrkit.ope.audit.checks import ActionCalibration, Newest, TimeBins, deficit_p_value
+from ctrkit.ope.intervals.moments import Floats
+from ctrkit.ope.logs.bandit_log import BanditLog, Place
+from ctrkit.ope.logs.faults import Fault
+
+Severity = Literal["error", "warning", "fine"]
+
+# Of many rows a finding names these first ones.
+NAMED = 10
+FEW_POSITIVES = 10
+# A difference that is beyond chance and smaller than this share is no reason to doubt a log.
+SMALL = 0.1
+# What differs over time, or at its end, with a p-value below this is told.
+UNLIKELY = 1e-3
+# One row that carries more of Σ 1/p than this, and ten times its even share, decides estimates alone.
+HEAVY = 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: what was looked at.
+        severity: `error`: estimates from this log are wrong or impossible; `warning`: they may be.
+        sentence: for people.
+        columns: of the log that it is about.
+        rows: the first few rows that it is about, where it is about rows.
+        count: how many rows that are.
+    """
+
+    check: str
+    severity: Severity
+    sentence: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[Place, ...] = ()
+    count: int = 0
+
+
+def rewards(log: BanditLog) -> Iterator[Finding]:
+    positives, rows = int(np.count_nonzero(log.reward)), len(log)
+    least, mean, largest = least_mean_largest(log.reward, log.counts)
+    told = f"{rows:,} rows, {positives:,} with a reward other than 0; rewards from {least:g} to {largest:g}"
+    columns = ("reward",)
+    if least == largest:
+        yield Finding(
+            "rewards", "error", f"All rewards are {least:g}: no policy can be told from another.", columns
+        )
+    elif positives < FEW_POSITIVES:
+        yield Finding("rewards", "warning", f"{told}: too few to tell policies apart.", columns)
+    else:
+        yield Finding("rewards", "fine", f"{told}, {mean:.5g} on average.", columns)
+
+
+def propensities(log: BanditLog) -> Iterator[Finding]:
+    columns = ("propensity",)
+    least, _, largest = least_mean_largest(log.propensity, log.counts)
+    choice = _candidates(log) > 1
+    if not choice.any():
+        yield Finding("propensities", "error", "No row has a second candidate: nothing was chosen.", columns)
+        return
+    certain = choice & (log.propensity == 1)
+    if certain.sum() == choice.sum():
+        yield Finding(
+            "propensities",
+            "error",
+            "All propensities are 1: the logger is deterministic, and nothing but replay or a model can be "
+            "used.",
+            columns,
+        )
+        return
+    told = f"Propensities lie between {least:.3g} and {largest:.3g}"
+    if certain.any():
+        share = log.counts[certain].sum() / log.counts[choice].sum()
+        yield _of_rows(
+            log,
+            certain,
+            "propensities",
+            "warning",
+            f"{told}; {share:.2%} of the rows with a choice have a propensity of 1: no other action was "
+            "possible there.",
+            columns,
+        )
+    else:
+        yield Finding("propensities", "fine", f"{told}.", columns)
+    inverse = log.counts / log.propensity
+    heavy = inverse / inverse.sum() > max(HEAVY, 10 / len(log))
+    if heavy.any():
+        yield _of_rows(
+            log,
+            heavy,
+            "tiny propensities",
+            "warning",
+            f"{_count(heavy)} of so small a propensity ({log.propensity[heavy].min():.3g} the least) that it "
+            f"alone carries over {max(HEAVY, 10 / len(log)):.0%} of all inverse propensities.",
+            columns,
+        )
+
+
+def distribution(log: BanditLog, faulty: bool) -> Iterator[Finding]:
+    columns = ("logging_probabilities",)
+    if "logging_probabilities" not in log.table.columns:
+        yield Finding(
+            "sum to one",
+            "fine",
+            "Only the propensity of the chosen action is logged: whether probabilities sum to 1 cannot be "
+            "seen.",
+        )
+    elif not faulty:
+        off = (log.table["logging_probabilities"].list.sum() - 1).abs().max()
+        yield Finding(
+            "sum to one",
+            "fine",
+            f"The logged probabilities of the candidates sum to 1 (to within {float(off or 0):.1g}).",  # type: ignore[arg-type]
+            columns,
+        )
+
+
+def calibration(log: BanditLog, actions: Sequence[ActionCalibration], rate: float) -> Iterator[Finding]:
+    columns = ("action", "propensity")
+    odd = [action for action in actions if action.adjusted_p_value <= rate]
+    if not odd:
+        yield Finding(
+            "calibration",
+            "fine",
+            f"No one of {len(actions):,} actions was chosen more or less often than its propensities say, "
+            "beyond chance.",
+            columns,
+        )
+        return
+    worst = min(odd, key=lambda action: action.p_value)
+    far = [action for action in odd if abs(_of_one(action) - 1) > SMALL]
+    # Without candidates a deficit may just mean that the action could not be chosen in every row.
+    sure = [action for action in far if log.actions is None or _of_one(action) > 1]
+    few = "" if len(odd) == 1 else f", {worst.action!r} most of all"
+    named = f"{len(odd):,} of {len(actions):,} actions" if few else f"Action {worst.action!r}"
+    unless = "" if sure or not far else " Or it was no candidate in every row: log the candidates to tell."
+    yield Finding(
+        "calibration",
+        "error" if sure else "warning",
+        f"{named} {'were' if few else 'was'} not chosen as often as the propensities say{few}: "
+        f"{_of_one(worst):.3g} times as often (z = {worst.z:.1f}).{unless}",
+        columns,
+    )
+
+
+def _of_one(action: ActionCalibration) -> float:
+    """Choices over expected ones."""
+    return action.chosen / action.expected if action.expected else action.ratio
+
+
+def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Finding]:
+    if log.actions is not None:
+        yield Finding(
+            "support",
+            "warning",
+            f"The log names no candidates: each row's are taken to be all {log.actions.len():,} actions of "
+            "the log.",
+            ("candidates",),
+        )
+        return
+    never = [action for action in actions if not action.chosen]
+    offered = log.table["candidates"]
+    all_candidates = offered.explode().n_unique()
+    ruled_out = all_candidates - len(actions)
+    if not never and not ruled_out:
+        yield Finding(
+            "support",
+            "fine",
+            f"Each of the {all_candidates:,} candidates was chosen at least once.",
+            ("candidates", "action"),
+        )
+        return
+    parts = []
+    if ruled_out:
+        parts.append(f"{ruled_out:,} have a logged probability of 0 throughout")
+    if never:
+        parts.append(f"{len(never):,} were never chosen, {never[0].action!r} for one")
+    yield Finding(
+        "support",
+        "warning",
+        f"Of {all_candidates:,} candidates {' and '.join(parts)}: nothing tells what they would earn.",
+        ("candidates", "action"),
+    )
+
+
+def replay(log: BanditLog) -> Iterator[Finding]:
+    """The logging policy against itself, and the uniform policy, whose weights are known to have mean 1."""
+    columns = ("propensity",)
+    if "logging_probabilities" in log.table.columns:
+        own = log.table["logging_probabilities"].list.get(pl.Series(log.action_index)).to_numpy()
+        weights = own / log.propensity
+        value, mean = (
+            float(np.average(each, weights=log.counts)) for each in (weights * log.reward, log.reward)
+        )
+        near = abs(value - mean) <= 1e-3 * abs(mean) + 1e-12
+        yield Finding(
+            "replay",
+            "fine" if near else "error",
+            f"The logging policy valued by its own log gives {value:.6g}; the mean reward is {mean:.6g}.",
+            (*columns, "logging_probabilities"),
+        )
+    weights = 1 / (log.propensity * _possible(log))
+    rows = float(log.counts.sum())
+    mean = float(np.average(weights, weights=log.counts))
+    error = math.sqrt(float(log.counts**2 @ (weights - mean) ** 2)) / rows
+    z = (mean - 1) / error if error > 1e-12 * mean else 0.0 if abs(mean - 1) < 1e-9 else math.inf
+    p_value = float(2 * ndtr(-abs(z)))
+    if mean < 1:
+        # As for a single action, too little weight and too little variance come together.
+        counted = log.counts * weights
+        squares, fourths = (float((counted**power).sum()) for power in (2, 4))
+        bound = deficit_p_value(counted.sum(), squares, fourths, rows, float(counted.max()))
+        p_value = max(p_value, float(bound))
+    off = p_value < UNLIKELY and abs(mean - 1) > SMALL
+    reason = ""
+    if off and mean < 1:
+        reason = " Propensities are too large, or candidates could not be chosen, or rarely."
+    elif off:
+        reason = " Propensities are too small."
+    yield Finding(
+        "sum of weights",
+        "error" if off and mean > 1 else "warning" if off else "fine",
+        f"The weights of a policy that chooses evenly have a mean of {mean:.4g}, where 1 is expected "
+        f"(z = {z:.1f}).{reason}",
+        columns,
+    )
+
+
+def drift(log: BanditLog, time: TimeBins | None) -> Iterator[Finding]:
+    if time is None:
+        reason = "there are no timestamps"
+        if "timestamp" in log.table.columns:
+            reason = "rows, rewards or different times are too few"
+        yield Finding("drift", "fine", f"Drift over time was not tested: {reason}.")
+        return
+    for name, means, p_value, then in (
+        ("reward", time.reward, time.reward_p_value, "what a policy would earn depends on when"),
+        (
+            "propensity",
+            time.propensity,
+            time.propensity_p_value,
+            "the logging policy, or its candidates, changed; estimates stay right while each row has its own "
+            "propensity",
+        ),
+    ):
+        spread = f"from {means.min():.4g} to {means.max():.4g} in {len(means)} spans of equal rows"
+        average = abs(float(means.mean()))
+        moved = p_value < UNLIKELY and float(np.ptp(means)) > SMALL * average
+        yield Finding(
+            f"drift of {name}",
+            "warning" if moved else "fine",
+            f"The mean {name} goes {spread} (p = {p_value:.2g}){': ' + then if moved else ''}.",
+            (name, "timestamp"),
+        )
+
+
+def duplicates(log: BanditLog) -> Iterator[Finding]:
+    if "event_id" in log.table.columns:
+        # The slots of one page may share its id.
+        key = [name for name in ("event_id", "position") if name in log.table.columns]
+        twice = log.table.select(key).is_duplicated().to_numpy()
+        if twice.any():
+            yield _of_rows(
+                log,
+                twice,
+                "duplicates",
+                "error",
+                f"{_count(twice)} with the {' and '.join(key)} of another: they would count twice.",
+                tuple(key),
+            )
+        else:
+            yield Finding("duplicates", "fine", "Each event is there once.", tuple(key))
+        return
+    single = [name for name, dtype in log.table.schema.items() if not dtype.is_nested()]
+    twice = log.table.select(single).is_duplicated().to_numpy()
+    if not twice.any():
+        yield Finding("duplicates", "fine", "No two rows are alike.")
+    elif "timestamp" in single:
+        yield _of_rows(
+            log,
+            twice,
+            "duplicates",
+            "warning",
+            f"{_count(twice)} with all values of another, its timestamp included: they may be there twice.",
+            ("timestamp",),
+        )
+    else:
+        yield Finding(
+            "duplicates",
+            "fine",
+            "Without event_id or timestamp, rows that are there twice cannot be told from like ones.",
+        )
+
+
+def delay(log: BanditLog, newest: Newest | None) -> Iterator[Finding]:
+    if newest is None:
+        return
+    fell = newest.p_value < UNLIKELY and newest.reward < (1 - SMALL) * newest.earlier
+    told = (
+        f"The newest tenth of the rows earned {newest.reward:.4g} a row, the earlier {newest.earlier:.4g} "
+        f"(z = {newest.z:.1f})"
+    )
+    yield Finding(
+        "delayed rewards",
+        "warning" if fell else "fine",
+        f"{told}: their rewards may not all have come in yet, and if so, leave them out. A trend or the time "
+        "of day looks the same."
+        if fell
+        else f"{told}: no sign of rewards that have yet to come in.",
+        ("reward", "timestamp"),
+    )
+
+
+def dropped(log: BanditLog) -> Iterator[Finding]:
+    if "p_drop" not in log.table.columns:
+        return
+    drop = log.table["p_drop"].to_numpy()
+    if drop.max() == 0:
+        return
+    counts = log.counts
+    effective = counts.sum() ** 2 / (counts @ counts)
+    yield Finding(
+        "dropped rows",
+        "fine",
+        f"Rows count as 1 / (1 - p_drop) decisions each, p_drop from {drop.min():.3g} to {drop.max():.3g}: "
+        f"{len(log):,} rows for {counts.sum():,.0f} decisions. Means vary about as those of {effective:,.0f} "
+        "rows of which none were dropped.",
+        ("p_drop",),
+    )
+
+
+def fault(fault: Fault) -> Finding:
+    return Finding(
+        "faulty rows",
+        "error",
+        f"{fault.problem[0].upper()}{fault.problem[1:]}: {_count(fault.rows)}, set aside for what follows.",
+        fault.columns,
+        tuple(Place(fault.file, int(row)) for row in fault.rows[:NAMED]),
+        int(fault.rows.size),
+    )
+
+
+def _count(rows: NDArray[np.bool_] | NDArray[np.int64]) -> str:
+    """ "1 row" or "23 rows"."""
+    number = int(rows.sum()) if rows.dtype == bool else rows.size
+    return f"{number:,} row{'' if number == 1 else 's'}"
+
+
+def _of_rows(
+    log: BanditLog,
+    mask: NDArray[np.bool_],
+    check: str,
+    severity: Severity,
+    sentence: str,
+    columns: tuple[str, ...],
+) -> Finding:
+    rows = np.flatnonzero(mask)
+    places = tuple(log.place(int(row)) for row in rows[:NAMED])
+    return Finding(check, severity, sentence, columns, places, int(rows.size))
+
+
+def _possible(log: BanditLog) -> Floats:
+    """[N] among how many candidates each row's action was drawn: those of a logged probability above 0."""
+    if "logging_probabilities" not in log.table.columns:
+        return _candidates(log)
+    above = log.table.select((pl.col("logging_probabilities").list.eval(pl.element() > 0)).list.sum())
+    return above.to_series().cast(pl.Float64).to_numpy()
+
+
+def _candidates(log: BanditLog) -> Floats:
+    """[N] how many candidates each row has."""
+    if log.actions is not None:
+        return np.full(len(log), float(log.actions.len()))
+    return log.table["candidates"].list.len().cast(pl.Float64).to_numpy()
+
+
+def least_mean_largest(values: Floats, counts: Floats) -> tuple[float, float, float]:
+    return float(values.min()), float(np.average(values, weights=counts)), float(values.max())

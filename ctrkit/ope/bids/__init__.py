@@ -1,0 +1,1 @@
+"""Logs of bids, whose actions are numbers: kernels in place of equality of actions."""

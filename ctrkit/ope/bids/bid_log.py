@@ -1,0 +1,235 @@
+"""Logs of bids, or any continuous action: told from logs of discrete choices, read and checked."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.errors import DataError, nearest
+from ctrkit.ope.formats import LogTable, detect, read_log
+from ctrkit.ope.formats.align import aligned
+from ctrkit.ope.formats.base import check_file
+from ctrkit.ope.formats.detect import parsed
+from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
+from ctrkit.ope.intervals.moments import Floats, Ints
+from ctrkit.ope.logs.bandit_log import Part
+from ctrkit.ope.logs.units import check_dropped, codes_of, counts_of, row_keys, units_of
+from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
+from ctrkit.tables import (
+    DELIMITED,
+    PARQUET,
+    TableLike,
+    columns_of,
+    files_of,
+    join_tables,
+    kind_of,
+    lines_of,
+    name_of,
+)
+
+TARGET = next(column for column in BID_LOG.columns if column.name == "target_bid")
+DETERMINISTIC = (
+    "the log has no density of its bids, as those of a bidder that always bids the same in the same context: "
+    "no reweighting can tell what other bids would have earned, only a model of the market can"
+)
+MODEL_OF_MARKET = (
+    "Replay the auctions with `ctrkit simulate-bidding`, or log bids that are drawn, with their density"
+)
+# Lines without a decision that may stand before the first one.
+_LOOK_AT = 100
+
+
+@dataclass(frozen=True)
+class BidLog:
+    """A checked log of N bids.
+
+    Attributes:
+        table: under the names of `ctrkit.schema.BID_LOG`.
+        file: where it came from, for messages.
+        bid: [N] in any unit.
+        density: [N] the logging policy's density at them, per that unit; above 0.
+        reward: [N].
+        users: [N] codes from 0; None where users are unknown or each has one row.
+        parts: the files, in their order.
+        notes: sentences on what was changed, left out or taken for granted in reading.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    bid: Floats
+    density: Floats
+    reward: Floats
+    users: Ints | None
+    parts: tuple[Part, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @cached_property
+    def counts(self) -> Floats:
+        """[N] how many decisions each row stands for, see `counts_of`."""
+        return counts_of(self.table)
+
+    def share(self, rows: NDArray[np.bool_]) -> float:
+        """Of the decisions, those of some rows, [N]."""
+        return float(np.average(rows, weights=self.counts))
+
+    def numbers(self, column: str) -> Floats:
+        """A column of numbers, [N], checked."""
+        if column not in self.table.columns:
+            raise DataError(
+                "no such column", file=self.file, column=column, mend=nearest(column, self.table.columns)
+            )
+        try:
+            return check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
+        except DataError as error:
+            if error.row is None:
+                raise
+            raise self.refused(column, error.row, error.problem, error.mend) from None
+
+    def refused(self, column: str, row: int, problem: str, mend: str | None) -> DataError:
+        """The error for a row, by its number in the log, which tells its place in its file."""
+        part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
+        return DataError(problem, file=part.file, column=column, row=row - part.start, mend=mend)
+
+
+def is_bid_log(source: TableLike) -> bool:
+    """Whether a log is one of bids rather than of discrete choices, told by its first file's columns.
+
+    It has a bid (or `action`), and the bid of a new policy (`target_bid`) or a density that is called one
+    (`density`, `pdf_value`) without being a discrete log besides; or it is DSJSON with `_label_ca`. Headers
+    and first lines are all that is looked at, and what cannot be read is no log of bids.
+    """
+    try:
+        files = files_of(source)
+        names = _names_of_table(source) if files is None else _names_of_file(files[0])
+    except (DataError, OSError, ValueError, pl.exceptions.PolarsError):
+        # Whoever reads the log tells what is wrong with it.
+        return False
+    if "_label_ca" in names:
+        return True
+    discrete = all(_has(BANDIT_LOG, name, names) for name in ("action", "propensity"))
+    drawn = bool({"density", "pdf_value"} & set(names)) and not discrete
+    return _has(BID_LOG, "bid", names) and (drawn or TARGET.name in names)
+
+
+def _has(schema: LogSchema, name: str, names: Collection[str]) -> bool:
+    """Whether a column is there, under its name or an alias."""
+    column = next(column for column in schema.columns if column.name == name)
+    return bool({column.name, *column.aliases} & set(names))
+
+
+def _names_of_table(source: TableLike) -> Collection[str]:
+    """The columns of a table in memory; none of anything else."""
+    if isinstance(source, dict):
+        return list(source)
+    if isinstance(source, pl.LazyFrame):
+        return source.collect_schema().names()
+    found = getattr(source, "column_names", getattr(source, "columns", ()))
+    return [str(name) for name in found]
+
+
+def _names_of_file(file: Path) -> Collection[str]:
+    """The columns of a file; of DSJSON the keys of its first decision."""
+    check_file(file)
+    kind = kind_of(file)
+    if kind == ".npz":
+        return ()
+    if kind in (*PARQUET, *DELIMITED):
+        return columns_of(file)
+    lines = (text for _, text in islice(lines_of(file), _LOOK_AT))
+    for text in lines:
+        # A checkpoint of DSJSON begins as a list does, a reward without a decision has no label, and a broken
+        # line tells nothing.
+        content = parsed(text)
+        if isinstance(content, dict) and ("RewardValue" not in content or {*LABELS} & {*content}):
+            return list(content)
+    return ()
+
+
+def read_bid_log(
+    source: TableLike,
+    format: str | None = None,
+    cluster_by: str | None = None,
+    skip_bad_lines: bool = False,
+) -> BidLog:
+    """Read and check a log of bids.
+
+    Args:
+        source: a path, a glob, a list of them, or a table with the columns of `ctrkit.schema.BID_LOG`,
+            aliases accepted; of DSJSON files the lines with `_label_ca`. Many files are one log.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
+        cluster_by: see `read_bandit_log`.
+
+    Raises:
+        ConfigError: there is no such format.
+        DataError: names the file, the column, the first faulty row and the mend; so for a log without
+            densities, which says nothing of other bids.
+    """
+    tables = _read(source, format, skip_bad_lines)
+    checked = [_checked(table) for table in tables]
+    starts = np.cumsum([0, *(own.height for own in checked)])
+    table = join_tables(checked, [table.file for table in tables])
+    units, _, notes = units_of(table, cluster_by, name_of(source), row_keys(np.arange(table.height), 0))
+    return BidLog(
+        table,
+        name_of(source),
+        table["bid"].to_numpy(),
+        table["density"].to_numpy(),
+        table["reward"].to_numpy(),
+        codes_of(units),
+        tuple(Part(one.file, int(start)) for one, start in zip(tables, starts, strict=False)),
+        tuple(dict.fromkeys((*(n for one in tables for n in one.notes), *notes))),
+    )
+
+
+def _read(source: TableLike, format: str | None, skip_bad_lines: bool) -> tuple[LogTable, ...]:
+    files = files_of(source)
+    vw = [format == DSJSON.name or (format is None and detect(file) is DSJSON) for file in files or ()]
+    if not any(vw):
+        return read_log(source, format, skip_bad_lines, BID_LOG)
+    found = tuple(
+        read_continuous(file, skip_bad_lines)
+        if continuous
+        else read_log(file, format, skip_bad_lines, BID_LOG)[0]
+        for file, continuous in zip(files or (), vw, strict=True)
+    )
+    return aligned(found) if all(vw) else found
+
+
+def _checked(source: LogTable) -> pl.DataFrame:
+    """One file's table under the schema's names, every value checked."""
+    table, file = source.table, source.file
+    if table.height == 0:
+        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
+    density = next(column for column in BID_LOG.columns if column.name == "density")
+    name = next((name for name in (density.name, *density.aliases) if name in table.columns), None)
+    if name is None:
+        raise DataError(DETERMINISTIC, file=file, column="density", mend=MODEL_OF_MARKET)
+    missing = table[name].is_null()
+    if table.schema[name].is_float():
+        missing |= ~table[name].fill_null(0.0).is_finite()
+    if missing.any():
+        row = int(missing.arg_max() or 0)
+        raise DataError(DETERMINISTIC, file=file, column=name, row=row, mend=MODEL_OF_MARKET)
+    table = BID_LOG.apply(table, file)
+    if (wrong := np.flatnonzero(table["density"].to_numpy() <= 0)).size:
+        row = int(wrong[0])
+        raise DataError(
+            f"a bid was made whose density is {table['density'][row]:g}",
+            file=file,
+            column=name,
+            row=row,
+            mend="Log the density, above 0, with which each bid was drawn",
+        )
+    check_dropped(table, file)
+    return table

@@ -1,0 +1,1 @@
+"""How far an estimate can be trusted: weights, overlap, time, segments, rankings, and the verdict."""

@@ -1,0 +1,93 @@
+"""What the rows of a log, or of one segment, hold for a verdict on a policy, beside its estimates."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from ctrkit.ope.diagnostics.weights import Diagnostics
+from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Ints, Moments, effective_units
+
+
+class Evidence:
+    """Sums of rows from which `verdict.judge` learns whether to trust them; parts of a log merge.
+
+    Args:
+        reward_range: the least and the largest possible reward, where known.
+    """
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        self.reward_range = reward_range
+        # Of (1, w, the policy's mass on what is never logged, r).
+        self.moments = Moments()
+        self.supported = False
+        self.positives = 0.0
+        self.squares = 0.0
+        self.largest = 0.0
+        # Units with a reward other than 0, and with one below the largest possible.
+        self.rewarded = np.zeros(2, dtype=np.int64)
+
+    def update(self, rows: LoggedRows) -> None:
+        """Take in rows; all of a unit's stand in one update."""
+        lost = np.zeros(len(rows.rewards)) if rows.unsupported is None else rows.unsupported
+        self.supported |= rows.unsupported is not None
+        self.moments.update(rows.weights, lost, rows.rewards, rows.users, rows.counts)
+        self.positives += rows.total(rows.rewards != 0)
+        self.squares += float(np.square(rows.counts * rows.weights).sum())
+        self.largest = max(self.largest, float(rows.weights.max(initial=0.0)))
+        most = np.inf if self.reward_range is None else self.reward_range[1]
+        self.rewarded += [_units(rows.users, rows.rewards != 0), _units(rows.users, rows.rewards < most)]
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen, of other units."""
+        self.moments.merge(other.moments)
+        self.supported |= other.supported
+        self.positives += other.positives
+        self.squares += other.squares
+        self.largest = max(self.largest, other.largest)
+        self.rewarded += other.rewarded
+
+    def diagnostics(self, deterministic: bool = False, estimated_propensities: bool = False) -> Diagnostics:
+        """What is told of the rows; of the heaviest of them nothing is."""
+        moments = self.moments
+        weight = float(moments.rows[0] @ WEIGHT)
+        return Diagnostics(
+            round(moments.count),
+            round(self.positives),
+            weight**2 / self.squares if self.squares > 0 else 0.0,
+            float(moments.mean @ WEIGHT),
+            self.mean_weight_z,
+            self.largest,
+            np.nan,
+            float(moments.mean @ TERM) if self.supported else None,
+            effective_units(moments.rows, moments.users, 1),
+            int(self.rewarded.min()),
+            not self._varies(REWARD),
+            deterministic,
+            estimated_propensities,
+        )
+
+    @property
+    def mean_weight_z(self) -> float:
+        """How many standard errors the mean weight is away from 1, the rows of a unit taken together.
+
+        Infinite where the weights are all alike and not 1; 0 for a single unit.
+        """
+        distance = float(self.moments.mean @ WEIGHT) - 1
+        if not self.moments.degrees:
+            return 0.0
+        if self._varies(WEIGHT):
+            return distance / self.moments.standard_error(WEIGHT)
+        return 0.0 if abs(distance) < 1e-9 else float(np.copysign(np.inf, distance))
+
+    def _varies(self, column: Floats) -> bool:
+        """Whether the rows differ in a column by more than rounding errors."""
+        centred = column - (column @ self.moments.mean) * ONE
+        return bool(centred @ self.moments.rows @ centred > 1e-12 * (column @ self.moments.rows @ column))
+
+
+def _units(users: Ints | None, where: np.ndarray) -> int:
+    """How many units have a row where this holds."""
+    return int(np.count_nonzero(where) if users is None else np.unique(users[where]).size)

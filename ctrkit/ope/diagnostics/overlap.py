@@ -1,0 +1,233 @@
+"""What verdict and report tell of the weights: tail, overlap by action, residuals, and tests of equal means.
+
+Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from ctrkit.ope.intervals.moments import TERM, Floats, Moments
+
+# Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
+LARGEST_TAIL_SHAPE = 0.7
+LEAST_TAIL = 5
+
+
+def top_share(weights: Floats, share: float = 0.01) -> float:
+    """The share of all weight that this share of the rows, the heaviest, carries; 1 where all are 0.
+
+    Equal weights give `share` itself. Weights [N]; at least one row counts as top.
+    """
+    rows = len(weights)
+    top = min(max(int(rows * share), 1), rows)
+    total = float(weights.sum())
+    return float(np.partition(weights, rows - top)[rows - top :].sum()) / total if total > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class TailShape:
+    """How heavy the upper tail of the weights is.
+
+    Attributes:
+        shape: k̂ of a generalised Pareto distribution fitted to the weights above the threshold. The weights
+            have a finite variance where k < 1/2; above `LARGEST_TAIL_SHAPE` no log of a practical length
+            gives a mean that can be trusted. NaN where too few different weights stand out.
+        threshold: the weight above which the tail starts.
+        rows: of the tail.
+    """
+
+    shape: float
+    threshold: float
+    rows: int
+
+
+def weight_tail(weights: Floats) -> TailShape:
+    """The tail of weights [N], by the rule of Pareto-smoothed importance sampling.
+
+    Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail are the
+    min(N / 5, 3 √N) heaviest rows. Weights that take few values, as those of a policy that reads no context,
+    are bounded by the policy and have no tail to speak of.
+    """
+    rows = len(weights)
+    size = int(min(rows / 5, 3 * np.sqrt(rows)))
+    kept = min(size + 1, rows)
+    largest = np.sort(np.partition(weights, rows - kept)[rows - kept :]) if rows else weights
+    return tail_shape(largest, np.ones(len(largest)), size)
+
+
+def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
+    """The tail of a log's heaviest rows, of which one more than its `size` is given.
+
+    Args:
+        largest: [K] weights in rising order. counts: [K] how many rows have each.
+        size: rows of the tail; below `LEAST_TAIL` it has no shape.
+    """
+    if size < LEAST_TAIL:
+        return TailShape(np.nan, float(largest.max(initial=0.0)), 0)
+    threshold = float(largest[0])
+    beyond = largest - threshold > 1e-9 * threshold
+    excess, counts = largest[beyond] - threshold, counts[beyond]
+    rows = round(float(counts.sum()))
+    if len(np.unique(excess)) < LEAST_TAIL:
+        return TailShape(np.nan, threshold, rows)
+    return TailShape(pareto_shape(excess, counts), threshold, rows)
+
+
+def pareto_shape(excess: Floats, counts: Floats) -> float:
+    """k of a generalised Pareto distribution, from sorted values above 0, and how often each is there.
+
+    Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution,
+    Technometrics 2009: θ = -k / σ is averaged over a grid (their b) with weights by the profile likelihood,
+    and k is then the mean of log(1 - θ x) (of the other sign there). Drawn towards 0.5 as by ten further
+    values (Vehtari et al.), which steadies short tails.
+    """
+    count = float(counts.sum())
+    share = counts / count
+    points = 30 + int(np.sqrt(count))
+    quartile = excess[np.searchsorted(np.cumsum(share) * count, int(count / 4 + 0.5) - 1e-6)]
+    place = np.arange(1, points + 1)
+    theta = 1 / excess[-1] + (1 - np.sqrt(points / (place - 0.5))) / (3 * quartile)
+    shape = np.log1p(-np.outer(theta, excess)) @ share
+    profile = count * (np.log(-theta / shape) - shape - 1)
+    likelihood = np.exp(profile - profile.max())
+    mean = float(theta @ likelihood / likelihood.sum())
+    found = float(np.log1p(-mean * excess) @ share)
+    return (count * found + 10 * 0.5) / (count + 10)
+
+
+class ActionOverlap:
+    """For each logged action, how much the log has of it and how much the policy wants of it.
+
+    Memory grows with the number of actions, not of rows; parts of a log merge.
+    """
+
+    def __init__(self) -> None:
+        self.table: pl.DataFrame | None = None
+
+    def update(self, weights: Floats, actions: pl.Series, counts: Floats) -> None:
+        """Take in rows.
+
+        Args:
+            weights: [B]. actions: [B] the logged ones, of one type in all updates.
+            counts: [B] how many decisions each row stands for.
+        """
+        carried = weights * counts
+        self._add(
+            pl.DataFrame(
+                {
+                    "action": actions,
+                    "rows": counts,
+                    "weight": carried,
+                    "square": carried**2,
+                    "largest": weights,
+                }
+            )
+        )
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen."""
+        if other.table is not None:
+            self._add(other.table)
+
+    def _add(self, more: pl.DataFrame) -> None:
+        sums = pl.col("rows", "weight", "square").sum()
+        more = more.group_by("action").agg(sums, pl.col("largest").max())
+        if self.table is not None:
+            more = pl.concat([self.table, more], how="vertical_relaxed")
+            more = more.group_by("action").agg(sums, pl.col("largest").max())
+        self.table = more
+
+    def result(self) -> pl.DataFrame:
+        """One row an action, the policy's favourite first.
+
+        Columns: `action`; `rows` (or the decisions that they stand for); `logged_share` of the rows;
+        `policy_share`, the policy's mass on it as the weights tell (Σ w over its rows / N, which over all
+        actions adds up to the mean weight); `effective_sample_size`, (Σ c w)² / Σ (c w)² over its rows (Kish
+        1965; c is what a row stands for); `mean_weight`; `max_weight`.
+        """
+        if self.table is None:
+            self.update(np.zeros(0), pl.Series("action", [], dtype=pl.String), np.zeros(0))
+        assert self.table is not None
+        rows, weight, square = pl.col("rows"), pl.col("weight"), pl.col("square")
+        return self.table.select(
+            "action",
+            rows=rows.round().cast(pl.Int64),
+            logged_share=rows / rows.sum(),
+            policy_share=weight / rows.sum(),
+            effective_sample_size=pl.when(square > 0).then(weight**2 / square).otherwise(0.0),
+            mean_weight=weight / rows,
+            max_weight="largest",
+        ).sort("policy_share", "action", descending=[True, False])
+
+
+@dataclass(frozen=True)
+class Check:
+    """A mean that should be 0, and how far it is from there in standard errors.
+
+    Attributes:
+        z: infinite where the mean is off and does not vary.
+    """
+
+    mean: float
+    standard_error: float
+    z: float
+
+
+def mean_check(moments: Moments) -> Check:
+    """Whether the terms have mean 0.
+
+    Of the terms w (r - q), what the doubly robust method adds to the direct one, it is the reward model's
+    bias under the policy, and 0 for a model that is right there; far from 0 the direct method is wrong, and
+    the doubly robust one rests on the weights.
+    """
+    scale = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
+    mean, error = float(moments.mean @ TERM), moments.standard_error(TERM)
+    if error > 1e-12 * scale:
+        return Check(mean, error, mean / error)
+    # No spread but rounding errors.
+    return Check(mean, error, 0.0 if abs(mean) <= 1e-9 * scale else float(np.copysign(np.inf, mean)))
+
+
+@dataclass(frozen=True)
+class EqualMeans:
+    """A test of G means being one.
+
+    Attributes:
+        statistic: by how many times what chance makes of them the means lie apart; 1 in expectation.
+        degrees: of freedom of chi-square / degrees, which it is compared with.
+        p_value: of means as far apart as these; NaN for a single one.
+    """
+
+    statistic: float
+    degrees: float
+    p_value: float
+
+
+def equal_means_test(means: Floats, counts: Floats, covariance: Floats) -> EqualMeans:
+    """Whether G groups have one mean: their means [G], rows [G], and the covariance of the means [G, G].
+
+    The ANOVA-type statistic of Brunner, Dette and Munk, Box-Type Approximations in Nonparametric Factorial
+    Designs, JASA 1997: Σ n (mean_g - mean)² over its expectation tr(A V), with as many degrees of freedom as
+    give it its variance, tr(A V)² / tr(A V A V). Cochran's and Wald's statistics divide by each group's own
+    variance, and so take a group without a positive, or without a heavy row, for one whose mean is known:
+    at ad click rates they reject what is true about twice as often as they promise.
+    """
+    if len(means) < 2:
+        return EqualMeans(float("nan"), 0.0, float("nan"))
+    form = np.diag(counts) - np.outer(counts, counts) / counts.sum()
+    spread = form @ covariance
+    expected = float(np.trace(spread))
+    apart = float(counts @ (means - counts @ means / counts.sum()) ** 2)
+    rounding = 1e-20 * float(counts.sum()) * float(np.abs(means).max()) ** 2
+    if apart <= rounding:
+        return EqualMeans(0.0, len(means) - 1.0, 1.0)
+    if expected <= rounding:
+        return EqualMeans(np.inf, len(means) - 1.0, 0.0)
+    degrees = expected**2 / float((spread * spread.T).sum())
+    return EqualMeans(apart / expected, degrees, float(stats.chi2.sf(degrees * apart / expected, degrees)))

@@ -1,0 +1,388 @@
+"""What a policy would have earned as time went on, and whether weights and rewards stayed what they were."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse
+
+from ctrkit.errors import ConfigError, DataError
+from ctrkit.ope.diagnostics.log_grid import lower_edges
+from ctrkit.ope.diagnostics.overlap import equal_means_test
+from ctrkit.ope.diagnostics.term_points import TermPoints
+from ctrkit.ope.estimators.base import Estimate, LoggedRows, WeightedEstimator
+from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy, logging_moments
+from ctrkit.ope.intervals.confidence_sequence import METHOD, ConfidenceSequence
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Ints, Moments
+
+BINS = 100
+PERIODS = 10
+ASYMPTOTIC = "asymptotic, valid at any time"
+# Rows with a term other than 0 before an asymptotic sequence says anything.
+LEAST_TERMS = 25
+
+
+@dataclass(frozen=True)
+class RunningEstimate:
+    """An estimate from all rows so far, at the end of each time bin that has rows, with all bounds at once.
+
+    Attributes:
+        time: [P] the ends of the bins, in unix seconds.
+        rows: [P] rows so far.
+        value: [P] mean(w r) of them.
+        low, high: [P] bounds that hold at all these times together, with the confidence asked for; each is
+            cut with those before, so that they never move apart. Infinite before anything is known. Where
+            low passes high, something is wrong that was taken for granted: `broken`.
+        method: of the bounds.
+        broken: whether no value is left.
+    """
+
+    time: Floats
+    rows: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+    method: str
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Period:
+    """What the rows of a stretch of time say by themselves.
+
+    Attributes:
+        start, end: unix seconds.
+        rows: of the period, or the decisions that they stand for.
+        mean_weight: of its rows, and its standard_error.
+        policy, logging: by IPS and by the mean reward; NaN with less than two rows.
+    """
+
+    start: float
+    end: float
+    rows: float
+    mean_weight: float
+    standard_error: float
+    policy: Estimate
+    logging: Estimate
+
+
+@dataclass(frozen=True)
+class MeanDrift:
+    """Whether a mean is the same in all periods.
+
+    Attributes:
+        least, most: of the periods' means.
+        p_value: of means as different as these if all had the same expectation, rows of a user taken
+            together (see `equal_means_test`); NaN for a single period.
+    """
+
+    least: float
+    most: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class TimelineResult:
+    """All that a `Timeline` tells."""
+
+    policy: RunningEstimate
+    logging: RunningEstimate
+    periods: tuple[Period, ...]
+    weight_drift: MeanDrift
+    reward_drift: MeanDrift
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = asdict(self)
+        for name in ("policy", "logging"):
+            plain[name] = {
+                key: value.tolist() if isinstance(value, np.ndarray) else value
+                for key, value in plain[name].items()
+            }
+        return plain
+
+
+class Timeline:
+    """Sums by time bin, from which estimates so far and by period follow when all parts are merged.
+
+    In each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, between bins the products of a user's sums, and of a
+    log of independent rows that each stand for themselves, with a known range of rewards, the terms that a
+    confidence sequence bets on. How large a weight can get need not be known before the end (see
+    `TermPoints`). It takes 1.3 MB, and with a range as much for each two factors of two that the weights
+    span.
+
+    Args:
+        edges: [T + 1] rising times in unix seconds; rows before the first or after the last count to the
+            first or the last bin.
+        reward_range: the least and the largest possible reward, where they are known.
+
+    Raises:
+        ConfigError: for edges that do not rise.
+    """
+
+    def __init__(self, edges: Floats, reward_range: tuple[float, float] | None = None) -> None:
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ConfigError("the edges of time bins do not rise", mend="Give at least two, in order")
+        self.edges = np.asarray(edges, dtype=np.float64)
+        self.reward_range = reward_range
+        bins = len(self.edges) - 1
+        self.sums = np.zeros((bins, 4, 4))
+        self.between = np.zeros((bins, 4, bins, 4))
+        self.terms = np.zeros((2, bins))  # rows with w r, and with r, other than 0
+        self.largest_weight = 0.0
+        self.clustered = False
+        # The largest Σ c of a user.
+        self.largest_unit = 0.0
+        # Bets are on single rows, each of which stands for itself and for a user of its own.
+        self.independent = True
+        # Of w s and w (1 - s), for the policy and, with w = 1, for the logging policy.
+        self.points = tuple(TermPoints(bins) for _ in range(4))
+
+    @classmethod
+    def spanning(
+        cls, first: float, last: float, bins: int = BINS, reward_range: tuple[float, float] | None = None
+    ) -> Self:
+        """Bins of equal length from the first time of a log to the last; one bin where they are the same."""
+        if not last > first:
+            return cls(np.array([first, np.nextafter(first, np.inf) + 1]), reward_range)
+        return cls(np.linspace(first, last, bins + 1), reward_range)
+
+    def update(self, times: Floats, rows: LoggedRows) -> None:
+        """Take in rows and their times [B], unix seconds; all rows of a user stand in one update.
+
+        Raises:
+            DataError: for a time that is no number, or a reward outside the range.
+        """
+        if not np.isfinite(times).all():
+            row = int(np.argmin(np.isfinite(times)))
+            raise DataError("the time is missing", column="timestamp", row=row, mend="Give every row a time")
+        bins = len(self.sums)
+        place = np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, bins - 1)
+        z = np.stack([np.ones(len(times)), rows.weights, rows.weights * rows.rewards, rows.rewards])
+        whole = z * rows.counts
+        self.sums += _within(place, whole, z, bins)
+        if rows.users is not None:
+            self.between += _between(place, whole, rows.users, bins)
+        else:
+            np.einsum("titj->tij", self.between)[...] += _within(place, whole, whole, bins)
+        of_units = rows.counts if rows.users is None else np.bincount(rows.users, rows.counts).astype(float)
+        self.largest_unit = max(self.largest_unit, float(of_units.max(initial=0.0)))
+        self.terms += [np.bincount(place, z[k] != 0, bins) for k in (2, 3)]
+        self.largest_weight = max(self.largest_weight, float(rows.weights.max(initial=0.0)))
+        self.clustered |= rows.users is not None
+        self.independent &= rows.users is None and bool((rows.counts == 1).all())
+        if self.reward_range is not None and self.independent:
+            self._update_points(place, rows, self.reward_range)
+
+    def _update_points(self, place: Ints, rows: LoggedRows, reward_range: tuple[float, float]) -> None:
+        least, most = reward_range
+        scaled = (rows.rewards - least) / (most - least)
+        well = (scaled >= 0) & (scaled <= 1)
+        if not well.all():
+            row = int(np.argmin(well))
+            raise DataError(
+                f"{rows.rewards[row]:g} is outside the reward range from {least:g} to {most:g}",
+                column="reward",
+                row=row,
+                mend="Widen the range or mend the reward",
+            )
+        terms = (rows.weights * scaled, rows.weights * (1 - scaled), scaled, 1 - scaled)
+        for points, term in zip(self.points, terms, strict=True):
+            points.update(term, place)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen, of the same bins and of other users.
+
+        Raises:
+            ConfigError: where bins or range differ.
+        """
+        if not np.array_equal(self.edges, other.edges) or self.reward_range != other.reward_range:
+            raise ConfigError(
+                "timelines of different bins or ranges do not add up", mend="Give both the same"
+            )
+        self.sums += other.sums
+        self.between += other.between
+        self.terms += other.terms
+        self.largest_weight = max(self.largest_weight, other.largest_weight)
+        self.largest_unit = max(self.largest_unit, other.largest_unit)
+        self.clustered |= other.clustered
+        self.independent &= other.independent
+        for mine, others in zip(self.points, other.points, strict=True):
+            mine.merge(others)
+
+    def result(
+        self, confidence: float = 0.95, largest_weight: float | None = None, periods: int = PERIODS
+    ) -> TimelineResult:
+        """Estimates so far and by period, of the policy and of the logging policy, and tests of drift.
+
+        Args:
+            confidence: of all intervals. Those of the running estimates hold at all times at once.
+            largest_weight: what no weight can pass, seen or not, from what the policies allow and not from
+                the rows: the largest over all candidates of all rows, or one over the least probability that
+                the logging policy gives. The sequence then holds for weights up to it, or the largest seen
+                if that is larger. None: the sequence holds for weights of any size, and its upper end is the
+                higher for it (see `ConfidenceSequence`).
+            periods: at most; neighbouring bins are joined until they have about as many rows each.
+
+        Raises:
+            ConfigError: for a confidence out of bounds, or without rows.
+        """
+        if not 0 < confidence < 1:
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        count = self.sums[:, 0, 0]
+        if not count.sum() > 0:
+            raise ConfigError("a timeline without rows says nothing", mend="Give it rows")
+        cuts = _joined(count, periods)
+        rows, between = _grouped(self.sums, self.between, cuts)
+        return TimelineResult(
+            self._running(False, confidence, largest_weight),
+            self._running(True, confidence, 1.0),
+            tuple(
+                self._period(rows[g], between[g, :, g], cuts[g : g + 2], confidence, largest_weight)
+                for g in range(len(rows))
+            ),
+            _drift(rows, between, WEIGHT),
+            _drift(rows, between, REWARD),
+        )
+
+    def _running(self, logging: bool, confidence: float, largest_weight: float | None) -> RunningEstimate:
+        held = np.flatnonzero(self.sums[:, 0, 0] > 0)
+        rows = np.cumsum(self.sums[:, 0, 0])[held]
+        value = np.cumsum(self.sums[:, 0, 3 if logging else 2])[held] / rows
+        if self.reward_range is not None and self.independent:
+            sequence = ConfidenceSequence(self.reward_range, self._bound(largest_weight))
+            method = f"{METHOD}, for weights of any size"
+            if logging:
+                sequence, method = ConfidenceSequence(self.reward_range, 1.0), METHOD
+            elif sequence.largest_weight is not None:
+                method = f"{METHOD}, for weights up to {sequence.largest_weight:.4g}"
+            ends = self._bets(held, sequence, self.points[2:] if logging else self.points[:2], confidence)
+        else:
+            ends, method = self._asymptotic(held, logging, confidence), ASYMPTOTIC
+        low, high = np.maximum.accumulate(ends[:, 0]), np.minimum.accumulate(ends[:, 1])
+        broken = bool((low > high).any())
+        return RunningEstimate(self.edges[held + 1], rows, value, low, high, method, broken)
+
+    def _bound(self, largest_weight: float | None) -> float | None:
+        return None if largest_weight is None else max(largest_weight, self.largest_weight, 1.0)
+
+    def _bets(
+        self,
+        held: Ints,
+        sequence: ConfidenceSequence,
+        points: tuple[TermPoints, ...],
+        confidence: float,
+    ) -> Floats:
+        """The betting sequence after each bin that has rows, [P, 2]."""
+        won, lost = points
+        won_at, lost_at = lower_edges(won.points), lower_edges(lost.points)
+        ends = np.empty((len(held), 2))
+        for place, number in enumerate(held):
+            sequence.update_points(won_at, won.mass[number], lost_at, lost.mass[number])
+            found = sequence.interval(confidence)
+            ends[place] = found.low, found.high
+        return ends
+
+    def _asymptotic(self, held: Ints, logging: bool, confidence: float) -> Floats:
+        """Normal bounds at all times at once, [P, 2], for users' rows that go together and unknown ranges.
+
+        Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-Uniform Central Limit Theory and Asymptotic
+        Confidence Sequences, Annals of Statistics 2024, theorem 2.2 and its choice of ρ: after t of N rows,
+        with k = N ρ² = l + log(l) + 1 for l = -2 log(α), they reach as many standard errors as the root of
+        2 (1 + 1 / u) log(√(1 + u) / α), u = k t / N. Here they are the tightest at the log's end, and the
+        rows of a user are taken together.
+        """
+        total = float(self.sums[:, 0, 0].sum())
+        alpha = 1 - confidence
+        level = -2 * np.log(alpha)
+        tuned = level + np.log(level) + 1 if level > 1 else 1.0
+        terms = np.cumsum(self.terms[1 if logging else 0])
+        moments = Moments()
+        ends = np.full((len(held), 2), [-np.inf, np.inf])
+        for place, number in enumerate(held):
+            moments.rows = self.sums[: number + 1].sum(axis=0)
+            moments.users = self.between[: number + 1, :, : number + 1].sum(axis=(0, 2))
+            moments.largest = self.largest_unit
+            if terms[number] >= LEAST_TERMS:
+                direction = REWARD if logging else TERM
+                share = tuned * moments.count / total
+                reach = np.sqrt(2 * (1 + 1 / share) * np.log(np.sqrt(1 + share) / alpha))
+                value = float(moments.mean @ direction)
+                error = float(reach * moments.standard_error(direction))
+                ends[place] = value - error, value + error
+        return ends
+
+    def _period(
+        self, rows: Floats, users: Floats, cuts: Ints, confidence: float, largest_weight: float | None
+    ) -> Period:
+        moments = Moments()
+        moments.rows, moments.users, moments.largest = rows, users, self.largest_unit
+        estimators: tuple[WeightedEstimator, ...] = (
+            InversePropensityScoring(self.reward_range),
+            OnPolicy(self.reward_range),
+        )
+        estimators[0].moments = moments
+        estimators[1].moments = logging_moments(moments)
+        for estimator, weight in zip(estimators, (self._bound(largest_weight or 1.0), 1.0), strict=True):
+            estimator.largest_weight = weight or 1.0
+            estimator.clustered = self.clustered
+        policy, logging = (estimator.result(confidence) for estimator in estimators)
+        start, end = self.edges[cuts]
+        return Period(
+            float(start),
+            float(end),
+            moments.count,
+            float(moments.mean @ WEIGHT),
+            moments.standard_error(WEIGHT),
+            policy,
+            logging,
+        )
+
+
+def _within(place: Ints, left: Floats, right: Floats, bins: int) -> Floats:
+    """Σ over rows of left · rightᵀ by bin, [T, 4, 4], which is symmetric; both [4, B]."""
+    found = np.empty((bins, 4, 4))
+    for i in range(4):
+        for j in range(i + 1):
+            found[:, i, j] = found[:, j, i] = np.bincount(place, left[i] * right[j], bins)
+    return found
+
+
+def _between(place: Ints, z: Floats, users: Ints, bins: int) -> Floats:
+    """Σ over users of s sᵀ, s a user's sums of z by bin: [T, 4, T, 4] from z [4, B]."""
+    columns = (place * 4)[None, :] + np.arange(4)[:, None]
+    cells = (np.broadcast_to(users, z.shape).ravel(), columns.ravel())
+    sums = sparse.csr_array((z.ravel(), cells), shape=(int(users.max(initial=-1)) + 1, 4 * bins))
+    return np.asarray((sums.T @ sums).toarray()).reshape(bins, 4, bins, 4)
+
+
+def _joined(count: Floats, periods: int) -> Ints:
+    """Where bins are cut into at most so many groups of about as many rows, [G + 1], rising."""
+    share = np.cumsum(count) / count.sum()
+    # A group ends with the bin in which its share of the rows is full.
+    ends = np.searchsorted(share, np.arange(1, periods) / periods - 1e-12) + 1
+    cuts = np.unique(np.concatenate([[0], ends, [len(count)]]))
+    groups = np.add.reduceat(count, cuts[:-1])
+    # One that holds no rows, after the last row, joins the one before.
+    return np.append(cuts[:-1][groups > 0], len(count))
+
+
+def _grouped(sums: Floats, between: Floats, cuts: Ints) -> tuple[Floats, Floats]:
+    starts = cuts[:-1]
+    return (
+        np.add.reduceat(sums, starts, axis=0),
+        np.add.reduceat(np.add.reduceat(between, starts, axis=0), starts, axis=2),
+    )
+
+
+def _drift(rows: Floats, between: Floats, direction: Floats) -> MeanDrift:
+    """Whether G groups have one mean, from their sums [G, 4, 4] and their users' [G, 4, G, 4]."""
+    count = rows[:, 0, 0]
+    means = rows[:, 0] @ direction / count
+    # What each row adds to the error of its group's mean.
+    parts = (direction - means[:, None] * ONE) / count[:, None]
+    covariance = np.einsum("gi,gihj,hj->gh", parts, between, parts)
+    test = equal_means_test(means, count, covariance)
+    return MeanDrift(float(means.min()), float(means.max()), test.p_value)

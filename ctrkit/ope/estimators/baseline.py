@@ -1,0 +1,113 @@
+"""Estimators that make use of the weights' mean, known to be 1, to take out variance."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.ope.estimators.doubly_robust import DoublyRobust, predictions
+from ctrkit.ope.estimators.importance import InversePropensityScoring
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+
+
+class OptimalBaseline(InversePropensityScoring):
+    """mean(w r) - β* (mean(w) - 1), with β* = cov(w, w r) / var(w).
+
+    Gupta, Jeunen, Oosterhuis and de Rijke, Optimal Baseline Corrections for Off-Policy Contextual Bandits,
+    RecSys 2024, arXiv 2405.05736: of all unbiased estimators with a constant baseline β, w (r - β) + β, the
+    one of least variance. As weights have mean 1, β* is E[w (w - 1) r] / E[(w - 1)²] as well; with the
+    covariance in its place a constant added to all rewards comes back whole. β* comes from the same rows,
+    which costs a bias of O(1/n). Its Cressie-Read interval is that of IPS, which makes the same correction.
+    """
+
+    name: ClassVar[str] = "beta-ips"
+
+    @property
+    def baseline(self) -> float:
+        """β*."""
+        return optimal_baseline(self.moments, TERM)
+
+    def value(self) -> float:
+        """See `Estimator`."""
+        mean = self.moments.mean
+        return float(mean @ TERM - self.baseline * (mean @ WEIGHT - 1))
+
+    def direction(self) -> Floats:
+        """See `Estimator`."""
+        return np.asarray(TERM - self.baseline * WEIGHT)
+
+
+class DifferenceBaseline(OptimalBaseline):
+    """mean(r) + mean((w - 1) (r - β*)), with β* = cov(w, (w - 1) r) / var(w).
+
+    Gupta, Jeunen, Oosterhuis and Vasile, Δ-OPE: Off-Policy Estimation with Pairs of Policies, RecSys 2024,
+    arXiv 2405.10024, whose Δβ-IPS of two policies is mean((w_1 - w_2) (r - β)). As E[w_1 - w_2] = 0, no β
+    biases it, and its variance, E[(w_1 - w_2)² (r - β)²] less a square that is free of β, is least at
+    β* = E[(w_1 - w_2)² r] / E[(w_1 - w_2)²]. Here the second policy is the logging one, w_2 = 1: of all
+    estimators with a constant baseline it has the difference of least variance, where `beta-ips` has the
+    value. `PolicyRanking` takes the β* of each pair. From the same rows, by covariances, as in `beta-ips`.
+    """
+
+    name: ClassVar[str] = "delta-beta-ips"
+
+    @property
+    def baseline(self) -> float:
+        """β*."""
+        return optimal_baseline(self.moments, TERM - REWARD)
+
+
+def optimal_baseline(moments: Moments, direction: Floats) -> float:
+    """cov(w, g) / var(w) of g = direction · z: the β of the least variance of g - β w.
+
+    0 where all weights are alike, as then no baseline changes the spread.
+    """
+    mean = moments.mean
+    # Both centred first, so that little cancels.
+    weight, other = (each - (mean @ each) * ONE for each in (WEIGHT, direction))
+    variance = float(weight @ moments.rows @ weight)
+    # Weights that are all alike vary by rounding errors only.
+    if variance <= 1e-12 * float(WEIGHT @ moments.rows @ WEIGHT):
+        return 0.0
+    return float(weight @ moments.rows @ other) / variance
+
+
+class SelfNormalizedDoublyRobust(DoublyRobust):
+    """mean(Σ π(a) q(a)) + Σ w (r - q(a_logged)) / Σ w: doubly robust, its residuals self-normalised.
+
+    Thomas and Brunskill, Data-Efficient Off-Policy Policy Evaluation, ICML 2016 (weighted doubly robust, for
+    one step); Kallus and Uehara, Intrinsically Efficient, Stable, and Bounded Off-Policy Evaluation, NeurIPS
+    2019. Its Cressie-Read interval is that of DR, which makes use of the weights' mean as well; the normal
+    one holds where that mean is 1, as it is under right propensities.
+    """
+
+    name: ClassVar[str] = "sndr"
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        super().__init__(reward_range)
+        self.q_total = 0.0
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`."""
+        super().update(rows)
+        self.q_total += rows.total(predictions(rows)[1])
+
+    def merge(self, other: Self) -> None:
+        """See `Estimator`."""
+        super().merge(other)
+        self.q_total += other.q_total
+
+    def value(self) -> float:
+        """See `Estimator`; NaN where all weights are 0."""
+        return self.q_total / self.moments.count + self._residual()
+
+    def direction(self) -> Floats:
+        """See `Estimator`."""
+        return np.asarray(TERM - np.nan_to_num(self._residual()) * WEIGHT)
+
+    def _residual(self) -> float:
+        """Σ w (r - q) / Σ w."""
+        mean = self.moments.mean
+        weight = float(mean @ WEIGHT)
+        return float(mean @ TERM - self.q_total / self.moments.count) / weight if weight > 0 else np.nan

@@ -1,0 +1,89 @@
+"""Estimators that use a reward model: the direct method and the doubly robust one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator
+from ctrkit.ope.intervals.moments import Floats
+
+
+def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
+    """q of the logged action and of the policy, [B] each."""
+    if rows.q_logged is None or rows.q_policy is None:
+        raise ValueError("this estimator needs q_logged and q_policy of a reward model")
+    return rows.q_logged, rows.q_policy
+
+
+class DirectMethod(Estimator):
+    """mean(Σ π(a) q(a)): what the reward model expects of the policy.
+
+    As biased as the model is; the interval covers the spread over contexts alone, and takes the model as it
+    is.
+    """
+
+    name: ClassVar[str] = "dm"
+    needs_reward_model: ClassVar[bool] = True
+    given: ClassVar[str | None] = "the reward model"
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        return predictions(rows)[1]
+
+
+class DoublyRobust(WeightedEstimator):
+    """mean(Σ π(a) q(a) + w (r - q(a_logged))): the direct method, its bias corrected by reweighted residuals.
+
+    Dudík, Langford and Li, Doubly Robust Policy Evaluation and Learning, ICML 2011. Unbiased under right
+    propensities whatever the model, if each row's q comes from a model that has not seen the row's user.
+    """
+
+    name: ClassVar[str] = "dr"
+    needs_reward_model: ClassVar[bool] = True
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        super().__init__(reward_range)
+        # Least and largest q_logged and q_policy.
+        self.least_q = np.full(2, np.inf)
+        self.largest_q = np.full(2, -np.inf)
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        q_logged, q_policy = predictions(rows)
+        return q_policy + rows.weights * (rows.rewards - q_logged)
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`."""
+        super().update(rows)
+        q = np.stack(predictions(rows))
+        self._widen(q.min(axis=1), q.max(axis=1))
+
+    def merge(self, other: Self) -> None:
+        """See `Estimator`."""
+        super().merge(other)
+        self._widen(other.least_q, other.largest_q)
+
+    def _widen(self, least: Floats, largest: Floats) -> None:
+        self.least_q = np.minimum(self.least_q, least)
+        self.largest_q = np.maximum(self.largest_q, largest)
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`; any prediction may fall on any row."""
+        return (
+            float(self.least_q[1] + weight * (reward - self.largest_q[0])),
+            float(self.largest_q[1] + weight * (reward - self.least_q[0])),
+        )
+
+
+class MoreRobustDoublyRobust(DoublyRobust):
+    """The doubly robust estimator with the reward model that makes its own variance least.
+
+    Farajtabar, Chow and Ghavamzadeh, More Robust Doubly Robust Off-policy Evaluation, ICML 2018: the model is
+    fitted to the log for this one policy, each row weighted by what its residual adds to the variance. See
+    `ctrkit.ope.models.reward_model`.
+    """
+
+    name: ClassVar[str] = "mrdr"
+    view: ClassVar[View] = "more robust"

@@ -1,0 +1,97 @@
+"""Estimators that reweight the logged rewards and need no model."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+
+
+class InversePropensityScoring(WeightedEstimator):
+    """mean(w r): unbiased where the propensities are right and no action of the policy was ruled out.
+
+    Horvitz and Thompson, A Generalization of Sampling Without Replacement From a Finite Universe, 1952.
+    """
+
+    name: ClassVar[str] = "ips"
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        return rows.weights * rows.rewards
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`."""
+        return weight * reward, weight * reward
+
+
+class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
+    """Σ w r / Σ w: biased by O(1/n), with less variance, and never outside the rewards' range.
+
+    Swaminathan and Joachims, The Self-Normalized Estimator for Counterfactual Learning, NeurIPS 2015. Its
+    Cressie-Read interval is that of IPS, which makes use of the weights' mean as well.
+    """
+
+    name: ClassVar[str] = "snips"
+
+    def value(self) -> float:
+        """See `Estimator`; NaN where all weights are 0."""
+        mean = self.moments.mean
+        return float(mean @ TERM / (mean @ WEIGHT)) if mean @ WEIGHT > 0 else np.nan
+
+    def direction(self) -> Floats:
+        """See `Estimator`."""
+        mean_weight = self.moments.mean @ WEIGHT
+        return np.asarray((TERM - self.value() * WEIGHT) / mean_weight) if mean_weight > 0 else TERM
+
+
+class Balanced(InversePropensityScoring):
+    """mean(w r) with w from a classifier that tells the policy's choices from the logged ones.
+
+    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020. No
+    propensity is used; as biased as the classifier is, which the interval leaves out. See
+    `ctrkit.ope.models.density_ratio`.
+    """
+
+    name: ClassVar[str] = "balanced"
+    view: ClassVar[View] = "balanced"
+    given: ClassVar[str | None] = "the weights' model"
+
+
+class OnPolicy(WeightedEstimator):
+    """mean(r): the value of the logging policy itself, to which every row has weight 1."""
+
+    name: ClassVar[str] = "on-policy"
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`."""
+        super().update(
+            LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units)
+        )
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`."""
+        return rows.rewards
+
+    def weight_range(self) -> tuple[float, ...]:
+        """See `WeightedEstimator`."""
+        return (1.0,)
+
+    def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
+        """See `WeightedEstimator`."""
+        return reward, reward
+
+
+def logging_value(estimator: Estimator, confidence: float) -> Estimate:
+    """The logging policy's own value on the rows that an estimator has seen."""
+    found = OnPolicy(estimator.reward_range)
+    found.moments, found.clustered = logging_moments(estimator.moments), estimator.clustered
+    found.largest_weight = 1.0
+    return found.result(confidence)
+
+
+def logging_moments(moments: Moments) -> Moments:
+    """The moments that the logging policy's own rewards have as terms, of weight 1."""
+    return moments.projected(np.stack([ONE, ONE, REWARD, REWARD]))

@@ -1,0 +1,300 @@
+"""Intervals by the names of the command line, in place of the ones that estimators choose themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+
+import numpy as np
+
+from ctrkit.errors import ConfigError, nearest
+from ctrkit.ope.estimators.base import Estimate, Estimator, IntervalMethod, LoggedRows, WeightedEstimator
+from ctrkit.ope.estimators.doubly_robust import DirectMethod, DoublyRobust
+from ctrkit.ope.estimators.importance import (
+    InversePropensityScoring,
+    OnPolicy,
+    SelfNormalizedInversePropensityScoring,
+    logging_moments,
+)
+from ctrkit.ope.intervals.bernstein import empirical_bernstein
+from ctrkit.ope.intervals.bootstrap import PoissonBootstrap, difference_to_logging
+from ctrkit.ope.intervals.clopper_pearson import clopper_pearson
+from ctrkit.ope.intervals.confidence_sequence import ConfidenceSequence
+from ctrkit.ope.intervals.interval import Interval, normal
+from ctrkit.ope.intervals.log_smoothing import LogSmoothing
+from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Moments
+
+Range = tuple[float, float]
+# Their terms are w r, whose bounds are known; their value is their mean, or nearly so.
+_WEIGHTED_REWARDS = (InversePropensityScoring, SelfNormalizedInversePropensityScoring, OnPolicy)
+# Their value is a function of the mean of z = (1, w, f, r).
+_OF_MEANS = (*_WEIGHTED_REWARDS, DirectMethod, DoublyRobust)
+
+
+class Normal(IntervalMethod):
+    """By the delta method, in place of Cressie-Read's."""
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator).interval is not WeightedEstimator.interval:
+            return None
+        return normal(value, estimator.moments, estimator.direction() - baseline * REWARD, confidence)
+
+
+class CressieRead(IntervalMethod):
+    """What estimators that rest on weights take themselves, where the range of rewards is known."""
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        return None
+
+
+class ClopperPearson(IntervalMethod):
+    """See `clopper_pearson`; for weighted rewards."""
+
+    def __init__(self, reward_range: Range) -> None:
+        self.reward_range = reward_range
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator) not in _WEIGHTED_REWARDS:
+            return None
+        assert isinstance(estimator, WeightedEstimator)
+        moments, largest = estimator.moments, max(estimator.largest_weight, 1.0)
+        return _difference(
+            lambda level: clopper_pearson(moments, largest, self.reward_range, level),
+            lambda level: clopper_pearson(logging_moments(moments), 1.0, self.reward_range, level),
+            baseline,
+            confidence,
+        )
+
+
+class EmpiricalBernstein(IntervalMethod):
+    """See `empirical_bernstein`; for estimators whose terms have bounds."""
+
+    def __init__(self, reward_range: Range) -> None:
+        self.reward_range = reward_range
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator) not in (*_WEIGHTED_REWARDS, DoublyRobust):
+            return None
+        assert isinstance(estimator, WeightedEstimator)
+        corners = [estimator.unseen(w, baseline, self.reward_range) for w in estimator.weight_range()]
+        bounds = (min(corner.low for corner in corners), max(corner.high for corner in corners))
+        if not bounds[0] < bounds[1]:
+            return None
+        return empirical_bernstein(estimator.moments, TERM - baseline * REWARD, bounds, confidence)
+
+
+class Betting(IntervalMethod):
+    """See `ConfidenceSequence`; for weighted rewards of rows that are independent."""
+
+    def __init__(self, reward_range: Range) -> None:
+        self.policy = ConfidenceSequence(reward_range)
+        self.logging = ConfidenceSequence(reward_range, 1.0)
+
+    def update(self, rows: LoggedRows, terms: Floats) -> None:
+        """See `IntervalMethod`."""
+        for sequence, seen in (
+            (self.policy, rows),
+            (
+                self.logging,
+                LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units),
+            ),
+        ):
+            sequence.update(seen.weights, seen.rewards, seen.counts)
+
+    def merge(self, other: IntervalMethod) -> None:
+        """See `IntervalMethod`."""
+        assert isinstance(other, Betting)
+        self.policy.merge(other.policy)
+        self.logging.merge(other.logging)
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator) not in _WEIGHTED_REWARDS or estimator.clustered:
+            return None
+        return _difference(self.policy.interval, self.logging.interval, baseline, confidence)
+
+
+class Guaranteed(IntervalMethod):
+    """See `LogSmoothing`; for weighted rewards."""
+
+    def __init__(self, reward_range: Range) -> None:
+        self.policy = LogSmoothing(reward_range)
+        self.logging = LogSmoothing(reward_range)
+
+    def update(self, rows: LoggedRows, terms: Floats) -> None:
+        """See `IntervalMethod`."""
+        self.policy.update(rows.weights, rows.rewards, rows.counts)
+        self.logging.update(np.ones(len(rows.rewards)), rows.rewards, rows.counts)
+
+    def merge(self, other: IntervalMethod) -> None:
+        """See `IntervalMethod`."""
+        assert isinstance(other, Guaranteed)
+        self.policy.merge(other.policy)
+        self.logging.merge(other.logging)
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator) not in _WEIGHTED_REWARDS:
+            return None
+        policy, logging = (each.interval(estimator.moments.largest) for each in (self.policy, self.logging))
+        return _difference(policy, logging, baseline, confidence)
+
+
+class Bootstrap(IntervalMethod):
+    """See `PoissonBootstrap`; for estimators whose value is a function of sums over rows.
+
+    Args:
+        seed: of the replicates.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.bootstrap = PoissonBootstrap(seed=seed)
+
+    def update(self, rows: LoggedRows, terms: Floats) -> None:
+        """See `IntervalMethod`."""
+        if rows.units is None:
+            raise ValueError("a bootstrap needs the keys of users or rows")
+        self.bootstrap.update(rows.weights, terms, rows.rewards, rows.units, rows.counts)
+
+    def merge(self, other: IntervalMethod) -> None:
+        """See `IntervalMethod`."""
+        assert isinstance(other, Bootstrap)
+        self.bootstrap.merge(other.bootstrap)
+
+    def interval(
+        self, estimator: Estimator, value: float, baseline: float, confidence: float
+    ) -> Interval | None:
+        """See `IntervalMethod`."""
+        if type(estimator) not in _OF_MEANS or not estimator.moments.degrees:
+            return None
+        replicate = copy(estimator)
+
+        def statistic(sums: Floats) -> Floats:
+            found = np.empty(len(sums))
+            for place, row in enumerate(sums):
+                replicate.moments = Moments()
+                replicate.moments.rows[0] = row
+                found[place] = replicate.value()
+            return found
+
+        chosen = difference_to_logging(statistic) if baseline else statistic
+        return self.bootstrap.interval(chosen, confidence)
+
+
+def _difference(
+    policy: Callable[[float], Interval],
+    logging: Callable[[float], Interval],
+    baseline: float,
+    confidence: float,
+) -> Interval:
+    """The policy's interval, or that of its difference from the logging policy: of both intervals, each at
+    half the risk (Bonferroni), the farthest ends."""
+    if not baseline:
+        return policy(confidence)
+    one, two = (each((1 + confidence) / 2) for each in (policy, logging))
+    return Interval(one.low - two.high, one.high - two.low, f"{one.method}, of both")
+
+
+_OF_RANGES: Mapping[str, Callable[[Range], IntervalMethod]] = {
+    "cressie-read": lambda rewards: CressieRead(),
+    "clopper-pearson": ClopperPearson,
+    "empirical-bernstein": EmpiricalBernstein,
+    "betting": Betting,
+    "log-smoothing": Guaranteed,
+}
+# What each calls the intervals that it makes.
+_CALLED = {
+    "cressie-read": "cressie-read",
+    "normal": "normal",
+    "clopper-pearson": "clopper-pearson",
+    "empirical-bernstein": "empirical Bernstein",
+    "betting": "betting",
+    "log-smoothing": "log smoothing",
+    "bootstrap": "Poisson bootstrap",
+}
+INTERVALS = tuple(_CALLED)
+AUTO = "auto"
+
+
+def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -> IntervalMethod | None:
+    """The method of a name from `INTERVALS`; None for `auto`, which leaves the choice to the estimator.
+
+    Raises:
+        ConfigError: for an unknown name, and a method that needs the range of rewards without one.
+    """
+    if name == AUTO:
+        return None
+    if name not in INTERVALS:
+        raise ConfigError(f"there is no interval '{name}'", mend=nearest(name, (AUTO, *INTERVALS)))
+    if name == "normal":
+        return Normal()
+    if name == "bootstrap":
+        return Bootstrap(seed)
+    if reward_range is None:
+        raise ConfigError(
+            f"an interval by {name} needs the least and the largest possible reward",
+            mend="Give reward_range=[0,1], say, or --interval normal",
+        )
+    return _OF_RANGES[name](reward_range)
+
+
+def other_methods(name: str, estimates: Sequence[Estimate]) -> list[str]:
+    """The estimators whose intervals are not of the method that was asked for; none for `auto`."""
+    called = _CALLED.get(name, "")
+    return [one.estimator for one in estimates if not one.interval.method.startswith(called)]
+
+
+def why(name: str, reward_range: Range | None) -> str:
+    """A sentence on which interval is used and why."""
+    if name == AUTO and reward_range is not None:
+        return (
+            f"Intervals are Cressie-Read's (empirical likelihood), as rewards lie from {reward_range[0]:g} "
+            f"to {reward_range[1]:g}: they hold where clicks are few, when a normal one is too short."
+        )
+    if name == AUTO:
+        return (
+            "Intervals are normal ones, as the range of rewards is not known: too short where rewards are "
+            "skewed. With reward_range they would be Cressie-Read's."
+        )
+    return {
+        "cressie-read": "Intervals are Cressie-Read's (empirical likelihood), as asked for.",
+        "normal": "Intervals are normal ones, as asked for: too short where clicks are few.",
+        "clopper-pearson": (
+            "Intervals of weighted rewards are Clopper-Pearson's, as asked for: safe where clicks are few, "
+            "too short where most rewards are 1 and weights are large. Other estimators keep their own."
+        ),
+        "empirical-bernstein": (
+            "Intervals are empirical Bernstein's where terms have bounds, as asked for: true for every "
+            "length of the log, and wide."
+        ),
+        "betting": (
+            "Intervals of weighted rewards are confidence sequences, as asked for: they hold however often "
+            "the log is looked at while it grows. Other estimators keep their own, and so do logs whose "
+            "users have several rows."
+        ),
+        "log-smoothing": (
+            "Intervals of weighted rewards are by logarithmic smoothing, as asked for: each end is a bound "
+            "that is guaranteed for every length of the log and whatever the weights, the lower one to "
+            "promise a value by; the upper one is wide. Other estimators keep their own."
+        ),
+        "bootstrap": (
+            "Intervals are percentiles of a Poisson bootstrap by user, as asked for: too short where clicks "
+            "are few."
+        ),
+    }[name]

@@ -1,0 +1,95 @@
+"""The replay method: what was earned where the log happened to do what the policy would have done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from ctrkit.ope.estimators.base import Estimator, LoggedRows
+from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats
+
+
+class Replay(Estimator):
+    """Σ m r / Σ m over the rows, m = 1 where the logged action is the one that the policy takes, else 0.
+
+    Li, Chu, Langford and Wang, Unbiased Offline Evaluation of Contextual-bandit-based News Article
+    Recommendation Algorithms, WSDM 2011. For a deterministic policy only, and unbiased only where the
+    logging policy took the policy's action as often in one context as in another, as a uniform one does; no
+    propensity is used. The interval leaves the bias of any other logging policy out.
+
+    A row of a deterministic policy has weight 0, or 1 over a propensity, so at least 1: one of a weight in
+    between shows that the policy is not deterministic, and then, as where no row matches, the value is NaN.
+    """
+
+    name: ClassVar[str] = "replay"
+
+    def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
+        super().__init__(reward_range)
+        self.deterministic = True
+
+    def terms(self, rows: LoggedRows) -> Floats:
+        """See `Estimator`: m r."""
+        return np.where(rows.weights > 0, rows.rewards, 0.0)
+
+    def update(self, rows: LoggedRows) -> None:
+        """See `Estimator`; m takes the place of the weight."""
+        # A propensity of 1 may come a rounding error away from it.
+        between = (rows.weights > 0) & (rows.weights < 1 - 1e-6)
+        self.deterministic &= not bool(between.any())
+        super().update(replace(rows, weights=(rows.weights > 0).astype(np.float64)))
+
+    def merge(self, other: Self) -> None:
+        """See `Estimator`."""
+        super().merge(other)
+        self.deterministic &= other.deterministic
+
+    def value(self) -> float:
+        """See `Estimator`."""
+        mean = self.moments.mean
+        return float(mean @ TERM / (mean @ WEIGHT)) if self._determined() else np.nan
+
+    def direction(self) -> Floats:
+        """See `Estimator`."""
+        mean = self.moments.mean
+        return np.asarray((TERM - self.value() * WEIGHT) / (mean @ WEIGHT)) if self._determined() else TERM
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """See `Estimator`.
+
+        With a range of rewards, Cressie-Read's for the matching rows. For the difference it is joined with
+        that of all rows by Zou and Donner, Construction of Confidence Intervals about Effect Measures, 2008:
+        a square root of the sum of both distances' squares, which is on the safe side here, as the matching
+        rows are some of all rows.
+        """
+        if not self._determined():
+            matched = self.moments.mean @ WEIGHT > 0
+            why = "the policy is not deterministic" if matched else "no row matches"
+            return Interval(np.nan, np.nan, f"none: {why}")
+        if self.reward_range is None:
+            found = normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
+            return Interval(found.low, found.high, "normal, of matching rows")
+        low, high = self._mean_reward(WEIGHT, TERM, self.reward_range, confidence)
+        if baseline:
+            least, most = self._mean_reward(ONE, REWARD, self.reward_range, confidence)
+            mean = float(self.moments.mean @ REWARD)
+            own = value + mean
+            farthest = self.reward_range[1] - self.reward_range[0]
+            low = max(value - float(np.hypot(own - low, most - mean)), -farthest)
+            high = min(value + float(np.hypot(high - own, mean - least)), farthest)
+        return Interval(low, high, "cressie-read, of matching rows")
+
+    def _mean_reward(
+        self, member: Floats, reward: Floats, rewards: tuple[float, float], confidence: float
+    ) -> tuple[float, float]:
+        """Interval for the mean reward of the rows where `member` is 1, of which `reward` is 0 elsewhere."""
+        # As member² = member, sums of products over the members are among those over all rows.
+        projection = np.stack([member, member, reward, reward])
+        found = cressie_read(self.moments.projected(projection), TERM, [Unseen(1.0, *rewards)], confidence)
+        low, high = np.clip([found.low, found.high], *rewards)
+        return float(low), float(high)
+
+    def _determined(self) -> bool:
+        return self.deterministic and bool(self.moments.mean @ WEIGHT > 0)

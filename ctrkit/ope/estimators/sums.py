@@ -1,0 +1,124 @@
+"""Sufficient statistics of any length, for estimates that are smooth functions of a mean vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+
+from ctrkit.errors import DataError
+from ctrkit.ope.estimators.base import Estimate
+from ctrkit.ope.intervals.interval import Interval, around, normal
+from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Ints, Moments, ProductSums
+
+
+class CountedRows(Protocol):
+    """Rows of any kind, B of them.
+
+    Attributes:
+        users: [B] codes from 0; all rows of a user stand together. None: rows are independent.
+        counts: [B] how many decisions each row stands for.
+    """
+
+    @property
+    def users(self) -> Ints | None: ...
+    @property
+    def counts(self) -> Floats: ...
+
+
+Rows = TypeVar("Rows", bound=CountedRows)
+
+
+class Sums(ProductSums):
+    """The sums of vectors of any length, as `Moments` are of its four columns."""
+
+    def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
+        """The `Moments` of (1, weight · z, term · z, reward · z)."""
+        return self.projected(np.stack([np.eye(len(self.rows))[0], weight, term, reward]))
+
+
+class VectorEstimator(ABC, Generic[Rows]):
+    """A smooth function of the mean of a vector z a row, with the delta method's interval.
+
+    The counterpart of `Estimator` where one term a row is not enough.
+
+    Args:
+        length: of z.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, length: int) -> None:
+        self.sums = Sums(length)
+        self.clustered = False
+
+    @abstractmethod
+    def vectors(self, rows: Rows) -> Floats:
+        """z, [D, B], its first row all 1."""
+
+    @abstractmethod
+    def value(self) -> float:
+        """The estimate from all rows so far; NaN where they determine none."""
+
+    @abstractmethod
+    def direction(self) -> Floats:
+        """Coefficients [D] of z whose mean spreads as the value does (the delta method)."""
+
+    @abstractmethod
+    def reward(self) -> Floats:
+        """Coefficients [D] of z that give the logged reward of a row."""
+
+    def update(self, rows: Rows) -> None:
+        """Take in rows."""
+        self.sums.add(self.vectors(rows), rows.users, rows.counts)
+        self.clustered |= rows.users is not None
+
+    def merge(self, other: Self) -> None:
+        """Take in what another estimator of this class and length has seen, of other users."""
+        self.sums.merge(other.sums)
+        self.clustered |= other.clustered
+
+    def result(self, confidence: float = 0.95) -> Estimate:
+        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        value = self.value()
+        difference = value - float(self.sums.mean @ self.reward())
+        return Estimate(
+            self.name,
+            value,
+            self._around(value, self.interval(value, 0.0, confidence)),
+            difference,
+            self._around(difference, self.interval(difference, 1.0, confidence)),
+        )
+
+    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+        """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
+        moments = self.sums.moments(0 * self.reward(), self.direction(), self.reward())
+        return normal(value, moments, TERM - baseline * REWARD, confidence)
+
+    def _around(self, value: float, interval: Interval) -> Interval:
+        """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
+        method = f"{interval.method}, clustered" if self.clustered else interval.method
+        return around(value, replace(interval, method=method))
+
+
+def check_propensities(name: str, probabilities: Floats, where: Floats | None = None) -> None:
+    """Raise DataError unless all are finite and above 0; `where` is 0 for entries that do not count."""
+    well = (probabilities > 0) & np.isfinite(probabilities)
+    if where is not None:
+        well |= where == 0
+    if not well.all():
+        row = int(np.argmin(well.reshape(len(well), -1).all(axis=1)))
+        raise DataError(
+            "the logging policy chose what it gives no probability",
+            column=name,
+            row=row,
+            mend="Log the probability, above 0, with which each action was drawn",
+        )
+
+
+def check_shape(name: str, array: Floats | Ints, shape: tuple[int, ...]) -> None:
+    """Raise DataError unless an array has this shape."""
+    if array.shape != shape:
+        raise DataError(f"an array of shape {array.shape} stands where {shape} is needed", column=name)

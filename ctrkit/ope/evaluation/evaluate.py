@@ -1,0 +1,257 @@
+"""Off-policy evaluation from end to end: a log and policies in, estimates and verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.ope.diagnostics.segments import SegmentColumn
+from ctrkit.ope.diagnostics.timeline import BINS
+from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method, other_methods, why
+from ctrkit.ope.estimators.registry import make_estimator, reads_candidates
+from ctrkit.ope.estimators.rows import Models, RewardPredictor
+from ctrkit.ope.evaluation.engine import Engine, LocalEngine
+from ctrkit.ope.evaluation.parts import LogPart, WholeLog
+from ctrkit.ope.evaluation.passes import MODEL_ROWS, Judge, Look, ModelSettings
+from ctrkit.ope.evaluation.plan import Plan
+from ctrkit.ope.evaluation.policy_sums import EvaluationSums
+from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
+from ctrkit.ope.intervals.moments import Floats
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.logs.survey import LogFacts, Survey
+from ctrkit.ope.models.reward_model import RewardModel
+from ctrkit.policies import Policy
+
+DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
+NAMED_COLUMNS = 8
+# Logs with one of these are read with all their columns.
+OF_OTHER_KINDS = ("slate_id", "logger_id")
+
+# Told rows done, rows in all, and what is done with them.
+OnStep: TypeAlias = Callable[[int, int, str], None]
+
+
+def evaluate(
+    log: BanditLog | Sequence[LogPart],
+    policies: Sequence[Policy | str],
+    estimators: Sequence[str] | None = None,
+    *,
+    interval: str = AUTO,
+    confidence: float = 0.95,
+    reward_range: tuple[float, float] | None = None,
+    reward_model: str | RewardPredictor = "trees",
+    context_columns: Sequence[str] | None = None,
+    folds: int = 3,
+    segments: Sequence[str | SegmentColumn] = (),
+    outcomes: Sequence[str] = (),
+    action_feature: str | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    on_step: OnStep = lambda done, total, what: None,
+) -> Evaluation:
+    """Estimate what policies would have earned on a log.
+
+    The log is read twice: for its ranges and the rows that models are fitted on, and for the estimates.
+
+    Args:
+        log: see `read_bandit_log`; or its parts, see `log_parts`, which need not fit into memory together.
+        policies: policies, or names of columns with a policy's probability of the logged action. A column
+            has no estimates by what needs the probabilities of the other candidates too, which notes tell.
+        estimators: specs as `make_estimator` reads them, such as `dr` or `switch-dr:tau=10`; by default
+            those of `DEFAULT_ESTIMATORS` that some policy can have.
+        interval: a name of `interval_methods.INTERVALS`; `auto` leaves the choice to the estimator. Notes
+            tell of estimators for which there is no such interval.
+        confidence: of the two-sided intervals.
+        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of
+            them, else unknown, and then intervals are normal ones.
+        reward_model: a name of `learners.LEARNERS`, fitted on the log with cross-fitting, or a model.
+        context_columns: what fitted models read; by default see `reward_features.context_columns`.
+        folds: of the cross-fitting.
+        segments: columns by whose values estimates are told apart.
+        outcomes: reward columns such as `click`, `conversion`, `value` and `cost`, to estimate with their
+            ratios beside the reward itself.
+        action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
+        seed: of folds, draws and what models draw.
+        names: what to call the policies; by default what they are called themselves.
+        engine: where the parts are worked on; by default one after another in this process.
+        on_step: told of progress.
+
+    Raises:
+        ConfigError: for an unknown estimator or interval, a confidence or range out of bounds, and an
+            estimator or feature that is asked for and that no policy can have.
+        DataError: for rewards outside `reward_range`, and bad columns.
+        RunError: for a policy whose probabilities are no distribution.
+    """
+    _check(interval, confidence, reward_range)
+    parts = [WholeLog(log)] if isinstance(log, BanditLog) else list(log)
+    engine = engine or LocalEngine()
+    total = sum(part.rows for part in parts)
+    modelled = tuple(isinstance(policy, Policy) for policy in policies)
+    estimators = _able(estimators, any(modelled))
+    if action_feature is not None:
+        _check_feature(action_feature, any(modelled), parts[0])
+    views = _views(estimators) if any(modelled) else frozenset()
+    fitted = views - ({"reward model"} if not isinstance(reward_model, str) else set())
+    cut = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in segments)
+    for one in cut:
+        if one.column not in parts[0].names:
+            raise DataError(
+                "no such column to tell estimates apart by",
+                column=one.column,
+                mend=nearest(one.column, parts[0].names),
+            )
+
+    called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
+    if len(set(called)) < len(called):
+        raise ConfigError(
+            f"two policies have one name among {', '.join(called)}", mend="Give each its own with names=[...]"
+        )
+
+    survey = Survey()
+    look = Look(
+        MODEL_ROWS if fitted else 0,
+        seed,
+        narrow=fitted <= {"reward model"},
+        named=tuple(context_columns or ()),
+        columns=None if fitted else ("timestamp",),
+        reward_range=reward_range,
+    )
+    for seen in engine.map(look, parts, lambda rows: on_step(rows, total, "reading the log")):
+        survey.merge(seen)
+    facts = survey.facts
+    if reward_range is None and facts.binary:
+        reward_range = (0.0, 1.0)
+    targets = [policy for policy in policies if isinstance(policy, str)]
+    settings = ModelSettings(reward_model, context_columns, folds, seed, (*targets, *outcomes))
+    models = settings.fit(survey.sample.log() if survey.sample else None, policies, views)
+
+    plan = Plan(
+        tuple(called),
+        modelled,
+        tuple(estimators),
+        interval,
+        confidence,
+        seed,
+        reward_range,
+        _edges(facts),
+        cut,
+        tuple(outcomes),
+        action_feature,
+        parts[0].names,
+        facts.propensities == (1.0, 1.0),
+        facts.balance is not None,
+        facts.clustered,
+    )
+    plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
+    columns = (*plan.columns, *targets) if plain else None
+    judge = Judge(plan, policies, models, facts, columns)
+    sums = EvaluationSums(plan)
+    for found in engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating")):
+        sums.merge(found)
+    sums.settle()
+    sampled = survey.sample is not None and not survey.sample.whole
+    results = sums.results()
+    return Evaluation(
+        sums.logging.result(confidence),
+        results,
+        confidence,
+        (*_notes(facts, plan, models, sampled=sampled), *_left_out(plan, results)),
+        sums.rank(),
+        facts.balance,
+    )
+
+
+def _able(estimators: Sequence[str] | None, modelled: bool) -> tuple[str, ...]:
+    """The estimators that some policy can have, of the default ones or of those that are asked for."""
+    if estimators is None:
+        return tuple(spec for spec in DEFAULT_ESTIMATORS if modelled or not reads_candidates(spec))
+    for spec in estimators:
+        if reads_candidates(spec) and not modelled:
+            raise ConfigError(
+                f"estimator {spec} needs a policy's probabilities of all candidates, and a column has those "
+                "of the logged action alone",
+                mend=f"Give the policy itself, or leave out {spec}",
+            )
+    return tuple(estimators)
+
+
+def _check_feature(feature: str, modelled: bool, part: LogPart) -> None:
+    """Refuse what MIPS and OffCEM cannot be worked out from."""
+    if not modelled:
+        raise ConfigError(
+            f"the weights of '{feature}' need a policy's probabilities of all candidates, and a column has "
+            "those of the logged action alone",
+            mend="Give the policy itself, or leave out action_feature",
+        )
+    if "logging_probabilities" not in part.names:
+        raise DataError(
+            f"the weights of '{feature}' need the logging policy's probabilities of all candidates",
+            column="logging_probabilities",
+            mend="Log the probability of every candidate, or leave out action_feature",
+        )
+
+
+def _views(estimators: Sequence[str]) -> frozenset[str]:
+    """What estimators read beside the weights: `reward model`, and views (`ctrkit.ope.estimators.base.View`)."""
+    made = [make_estimator(spec, (0.0, 1.0)) for spec in estimators]
+    plain = {"reward model" for one in made if one.needs_reward_model and one.view == "plain"}
+    return frozenset(plain | {one.view for one in made} - {"plain"})
+
+
+def _edges(facts: LogFacts) -> Floats | None:
+    """Of time bins of equal length; None where the log has no times, or but one."""
+    if facts.times is None or not facts.times[0] < facts.times[1]:
+        return None
+    return np.linspace(*facts.times, BINS + 1)
+
+
+def _check(interval: str, confidence: float, reward_range: tuple[float, float] | None) -> None:
+    make_interval_method(interval, (0.0, 1.0))
+    if not 0 < confidence < 1:
+        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+    if reward_range is not None and not reward_range[0] < reward_range[1]:
+        raise ConfigError(
+            f"a reward range from {reward_range[0]:g} to {reward_range[1]:g} is empty",
+            mend="Give the lesser reward first",
+        )
+
+
+def _notes(facts: LogFacts, plan: Plan, models: Models, sampled: bool) -> Iterator[str]:
+    yield from facts.notes
+    if facts.actions is not None and "candidates" not in plan.log_columns:
+        yield f"The log names no candidates: each row's are all {facts.actions.len()} actions of the log."
+    yield why(plan.interval, plan.reward_range)
+    if isinstance(models.reward, RewardModel):
+        columns = models.reward.features.columns
+        more = f" and {len(columns) - NAMED_COLUMNS} more" if len(columns) > NAMED_COLUMNS else ""
+        read = ", ".join(columns[:NAMED_COLUMNS]) or "no context"
+        yield f"The reward model reads {read}{more}, beside the candidates' features and ids."
+    if sampled:
+        yield f"Models were fitted on the rows of a sample of users, at most {MODEL_ROWS:,} rows."
+
+
+def _left_out(plan: Plan, policies: Sequence[PolicyEvaluation]) -> Iterator[str]:
+    """Sentences on what was asked for and what some policy or estimator cannot have."""
+    columns = [name for name, modelled in zip(plan.names, plan.modelled, strict=True) if not modelled]
+    missing = [spec for spec in plan.estimators if reads_candidates(spec)]
+    if plan.action_feature is not None:
+        missing.append(f"those by {plan.action_feature}")
+    if columns and missing:
+        yield (
+            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}: those with a reward "
+            "model need a policy's probabilities of all candidates, as do modelled weights, and a column of "
+            "probabilities has none."
+        )
+    if plan.interval == AUTO:
+        return
+    others = dict.fromkeys(found for one in policies for found in other_methods(plan.interval, one.estimates))
+    if others:
+        yield f"There is no {plan.interval} interval of {', '.join(others)}: they have their own."
+    yield (
+        f"Intervals by {plan.interval} are those of the estimates and of the logging policy: rankings, "
+        "segments, periods and all else have their own, each named."
+    )

@@ -1,0 +1,244 @@
+"""All that is kept of the rows of a log while policies are evaluated: sums that merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Self
+
+import numpy as np
+
+from ctrkit.ope.diagnostics.evidence import Evidence
+from ctrkit.ope.diagnostics.overlap import ActionOverlap, mean_check
+from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
+from ctrkit.ope.diagnostics.sample_size import SampleSize, sample_size_of
+from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.diagnostics.timeline import Timeline
+from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
+from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
+from ctrkit.ope.diagnostics.weights import Diagnostics, WeightTail
+from ctrkit.ope.estimators.base import Estimate, WeightedEstimator
+from ctrkit.ope.estimators.importance import OnPolicy
+from ctrkit.ope.estimators.interval_methods import make_interval_method
+from ctrkit.ope.estimators.registry import ESTIMATORS
+from ctrkit.ope.estimators.rows import EvaluatedRows, joined_rows
+from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
+from ctrkit.ope.estimators.truth import Truth
+from ctrkit.ope.evaluation.other_estimates import OtherEstimates
+from ctrkit.ope.evaluation.plan import TIME, Plan
+from ctrkit.ope.evaluation.results import PolicyEvaluation
+from ctrkit.ope.intervals.moments import Ints, Moments
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.logs.units import codes_of
+
+
+class PolicySums:
+    """What is kept of one policy.
+
+    Args:
+        policy: its place in the plan.
+    """
+
+    def __init__(self, plan: Plan, policy: int) -> None:
+        self.plan, self.policy = plan, policy
+        self.estimators = [plan.estimator(spec) for spec in plan.able(policy)]
+        self.tail = WeightTail()
+        self.evidence = Evidence(plan.reward_range)
+        self.weights = WeightSketch()
+        self.overlap = ActionOverlap()
+        self.residual = Moments()
+        self.timeline = None if plan.edges is None else Timeline(plan.edges, plan.reward_range)
+        decisive = plan.decisive(policy) or "ips"
+        self.segments = Segments(
+            plan.segments,
+            lambda: plan.plain(decisive),
+            doubts=(plan.deterministic, plan.estimated_propensities),
+        )
+
+    def update(self, rows: EvaluatedRows, users: Ints | None) -> None:
+        """Take in rows; all of a user's stand in one update."""
+        for estimator in self.estimators:
+            seen = rows.logged(self.policy, estimator.view, users)
+            assert seen is not None
+            estimator.update(seen)
+        own = rows.policies[self.policy]
+        self.tail.merge(own.tail)
+        self.weights.update(own.weights, rows.counts)
+        self.overlap.update(own.weights, rows.table["action"], rows.counts)
+        plain = rows.logged(self.policy, "plain", users)
+        assert plain is not None
+        self.evidence.update(plain)
+        if plain.q_logged is not None:
+            terms = plain.weights * (plain.rewards - plain.q_logged)
+            self.residual.update(plain.weights, terms, plain.rewards, users, rows.counts)
+        if self.timeline is not None:
+            self.timeline.update(rows.table[TIME].to_numpy(), plain)
+        self.segments.update(plain, rows.table)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another of the same plan and policy has seen, of other users."""
+        for mine, theirs in zip(self.estimators, other.estimators, strict=True):
+            mine.merge(theirs)
+        self.tail.merge(other.tail)
+        self.evidence.merge(other.evidence)
+        self.weights.merge(other.weights)
+        self.overlap.merge(other.overlap)
+        self.residual.merge(other.residual)
+        if self.timeline is not None and other.timeline is not None:
+            self.timeline.merge(other.timeline)
+        self.segments.merge(other.segments)
+
+    @property
+    def largest_weight(self) -> float:
+        """The largest weight to reckon with (see `WeightTail`), at least 1, as weights have mean 1."""
+        known = self.tail.largest if self.evidence.supported else self.weights.largest
+        return max(known, 1.0)
+
+    def result(self, truth: float | None) -> PolicyEvaluation:
+        """Estimates, diagnostics and verdict."""
+        plan, confidence = self.plan, self.plan.confidence
+        notes: list[str] = []
+        estimates = []
+        for estimator in self.estimators:
+            if isinstance(estimator, WeightedEstimator) and estimator.view == "plain":
+                estimator.largest_weight = self.largest_weight
+            estimates.append(estimator.result(confidence))
+            notes += _missed(estimates[-1])
+            if isinstance(estimator, ShrunkWeights):
+                notes += estimator.notes(confidence)
+        by_name = {one.estimator: one for one in estimates}
+        decisive = plan.decisive(self.policy)
+        needed: SampleSize | None = None
+        if decisive is not None and _varies(by_name[decisive]):
+            needed = sample_size_of(by_name[decisive], round(self.weights.rows), confidence)
+        diagnostics = self._diagnostics()
+        # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
+        bound = float(self.tail.weights[0]) if self.evidence.supported and len(self.tail.weights) else None
+        return PolicyEvaluation(
+            plan.names[self.policy],
+            judge(by_name, diagnostics, plan.reward_range, needed),
+            tuple(estimates),
+            diagnostics,
+            truth,
+            tuple(notes),
+            needed,
+            mean_check(self.residual) if self.residual.count else None,
+            self.weights,
+            self.overlap.result(),
+            None if self.timeline is None else self.timeline.result(confidence, bound),
+            self.segments.result(confidence),
+        )
+
+    def _diagnostics(self) -> Diagnostics:
+        plan, summary = self.plan, asdict(self.weights.summary())
+        if plan.clustered:
+            del summary["mean_weight_z"]  # of rows that are independent
+        return replace(self.evidence.diagnostics(plan.deterministic, plan.estimated_propensities), **summary)
+
+
+def _missed(estimate: Estimate) -> Iterator[str]:
+    """A sentence, where an interval left out its own estimate."""
+    for of, value, interval in (
+        ("estimate", estimate.value, estimate.interval),
+        ("difference", estimate.difference, estimate.difference_interval),
+    ):
+        if interval.missed:
+            yield (
+                f"{estimate.estimator}: the {of}, {value:.4g}, lies outside of its interval "
+                f"({interval.method}), which was widened to it. What the interval takes for granted, weights "
+                "of mean 1 and rewards within their range, is not so in these rows: trust neither alone."
+            )
+
+
+def _varies(estimate: Estimate) -> bool:
+    """Whether the rows tell how far the difference spreads."""
+    width = estimate.difference_interval.high - estimate.difference_interval.low
+    return bool(0 < width < np.inf and np.isfinite(estimate.difference))
+
+
+class EvaluationSums:
+    """What is kept of all policies, of the logging policy and of how they compare.
+
+    Rows of users are kept as they are, some 40 bytes a row and policy, until `settle`, as all rows of a user
+    must be seen together; without users they are summed up at once.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.policies = [PolicySums(plan, place) for place in range(len(plan.names))]
+        self.logging = OnPolicy(plan.reward_range)
+        self.logging.method = make_interval_method(plan.interval, plan.reward_range, plan.seed)
+        self.truth = Truth(len(plan.names))
+        self.ranking = self._new_ranking()
+        self.others = [OtherEstimates(plan, place) for place in range(len(plan.names))]
+        self.waiting: list[EvaluatedRows] = []
+
+    def update(self, log: BanditLog, rows: EvaluatedRows) -> None:
+        """Take in a batch, and the rows made of it."""
+        for one in self.others:
+            one.update(log, rows)
+        if self.plan.clustered:
+            self.waiting.append(rows)
+        else:
+            self._take(rows, None)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another of the same plan has seen."""
+        self.waiting += other.waiting
+        for mine, theirs in zip(self.others, other.others, strict=True):
+            mine.merge(theirs)
+        if self.plan.clustered:
+            return
+        for one, other_one in zip(self.policies, other.policies, strict=True):
+            one.merge(other_one)
+        self.logging.merge(other.logging)
+        self.truth.merge(other.truth)
+        if self.ranking is not None and other.ranking is not None:
+            self.ranking.merge(other.ranking)
+
+    def settle(self) -> None:
+        """Take in the rows that wait; no rows come after."""
+        if self.waiting:
+            rows = joined_rows(self.waiting)
+            self.waiting = []
+            self._take(rows, codes_of(rows.units))
+
+    def results(self) -> tuple[PolicyEvaluation, ...]:
+        """Of the policies."""
+        truths = self.truth.values()
+        confidence = self.plan.confidence
+        logging = self.logging.result(confidence)
+        return tuple(
+            replace(one.result(truth), groups=others.groups(confidence, logging))
+            for one, others, truth in zip(self.policies, self.others, truths, strict=True)
+        )
+
+    def rank(self) -> Ranking | None:
+        """The policies by the estimator that decides on all of them; None for one policy."""
+        if self.ranking is None:
+            return None
+        for one, sums in zip(self.plan.names, self.policies, strict=True):
+            estimator = self.ranking.joint.estimators[one]
+            if isinstance(estimator, WeightedEstimator):
+                estimator.largest_weight = sums.largest_weight
+        return self.ranking.result(self.plan.confidence, seed=self.plan.seed)
+
+    def _take(self, rows: EvaluatedRows, users: Ints | None) -> None:
+        for one in self.policies:
+            one.update(rows, users)
+        self.logging.update(rows.logging(users))
+        self.truth.merge(rows.truth)
+        if self.ranking is not None:
+            seen = [rows.logged(place, "plain", users) for place in range(len(self.policies))]
+            self.ranking.update([one for one in seen if one is not None])
+
+    def _new_ranking(self) -> PolicyRanking | None:
+        plan = self.plan
+        deciding = [plan.decisive(place) for place in range(len(plan.names))]
+        if len(deciding) < 2 or None in deciding:
+            return None
+        # All are ranked by one, so by the last of DECISIVE that any of them needs.
+        kind = max((name for name in deciding if name is not None), key=DECISIVE.index)
+        # The logging policy may be one of the policies already.
+        logging = LOGGING not in plan.names
+        return PolicyRanking(plan.names, ESTIMATORS[kind], plan.reward_range, logging=logging)

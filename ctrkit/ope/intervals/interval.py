@@ -1,0 +1,166 @@
+"""Confidence intervals from moments: empirical likelihood for bounded rewards, normal for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from ctrkit.ope.intervals.moments import ONE, WEIGHT, Floats, Moments
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval and the name of the method that made it.
+
+    Attributes:
+        missed: whether the method left out its own estimate, and not by rounding; see `around`.
+    """
+
+    low: float
+    high: float
+    method: str
+    missed: bool = False
+
+
+def around(value: float, interval: Interval) -> Interval:
+    """The interval, widened to the estimate where it leaves that out.
+
+    By rounding it may. By more it does where what it takes for granted is not so in these rows, such as
+    weights of mean 1 or rewards within their range; then it is `missed`. Of inverse propensity scoring that
+    happens by chance, as Cressie-Read's interval makes use of the weights' mean and the plain mean does not;
+    of an estimator that makes use of it too, or is normalised, it did not in any sound log that was tried
+    (`benchmarks/ope_thinned.py`).
+    """
+    low, high = interval.low, interval.high
+    if np.isnan([low, high, value]).any():
+        return interval
+    rounding = 1e-9 * max(abs(value), *(abs(end) for end in (low, high) if np.isfinite(end)), 0.0)
+    rounding = max(rounding, 1e-6 * (high - low) if np.isfinite(high - low) else 0.0)
+    missed = interval.missed or not low - rounding <= value <= high + rounding
+    return replace(interval, low=min(low, value), high=max(high, value), missed=missed)
+
+
+def apart(value: float, interval: Interval, other: float, of_other: Interval, paired: Interval) -> Interval:
+    """The interval of a difference of two values as if each came from a log of its own, if that is wider.
+
+    Newcombe, Interval Estimation for the Difference between Independent Proportions, Statistics in Medicine
+    17, 1998, method 10: the squares of the two distances to the ends add up. Propensities that were estimated
+    from the rows make weights and rewards of the same rows agree: the spread of weight · reward - reward then
+    is far less than how far their mean strays. Apart the two are never taken to agree.
+
+    Args:
+        paired: that from the differences row by row; without width where they are all 0.
+    """
+    if paired.high == paired.low:
+        return paired
+    down = np.hypot(value - interval.low, of_other.high - other)
+    up = np.hypot(interval.high - value, other - of_other.low)
+    low, high = value - other - down, value - other + up
+    return replace(paired, low=float(min(paired.low, low)), high=float(max(paired.high, high)))
+
+
+def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> Interval:
+    """value ± quantile · standard error of the mean of direction · z; without ends for a single group.
+
+    Too short where the weighted reward is skewed, as it is at the click rates of ads.
+    """
+    if not moments.degrees:
+        return Interval(-np.inf, np.inf, "normal")
+    # Student's where rows go together, as so many units may be few.
+    few = moments.degrees < moments.count
+    tail = (1 - confidence) / 2
+    quantile = float(stats.t.isf(tail, moments.degrees) if few else stats.norm.isf(tail))
+    reach = quantile * moments.standard_error(direction)
+    return Interval(value - reach, value + reach, "normal")
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A row that the log might have held and need not: its weight, and the range of its term."""
+
+    weight: float
+    low: float
+    high: float
+
+
+def cressie_read(
+    moments: Moments, direction: Floats, unseen: Sequence[Unseen], confidence: float
+) -> Interval:
+    """Empirical-likelihood interval for the mean of g = direction · z, knowing that weights have mean 1.
+
+    Karampatziakis, Langford and Mineiro, Empirical Likelihood for Contextual Bandits, NeurIPS 2020: of all
+    distributions Q over the rows and one unseen row with E_Q[w] = 1, no farther from the sample than the
+    nearest such Q plus a quantile of F(1, n), the lowest and the highest E_Q[g]. With the Cressie-Read
+    divergence of power -2, Σ (m q_i - 1)² over m = n + 1 rows, the extremes have a closed form in the
+    moments of (w, g). The unseen row keeps the interval wide when clicks, or large weights, are too few to
+    be represented.
+
+    Args:
+        direction: g = direction · z.
+        unseen: the rows that could be missing, at the least and the largest weight.
+        confidence: such as 0.95; the interval is two-sided.
+    """
+    projection = np.stack([ONE, WEIGHT, direction])
+    gram = projection @ moments.rows @ projection.T
+    if not moments.degrees:
+        return Interval(-np.inf, np.inf, "cressie-read")
+    critical = float(stats.f.isf(1 - confidence, 1, moments.degrees))
+    # The bound moves with what is left of g when its regression on w is taken out.
+    slope = _regression(gram)[2]
+    # Rows that go together are so many fewer; and with the unseen row, as many again go unseen.
+    effect = moments.design_effect(direction - slope * WEIGHT)
+    critical *= effect
+    mirror = np.diag([1.0, 1.0, -1.0])
+    lows = [(row.weight, row.low) for row in unseen]
+    highs = [(row.weight, -row.high) for row in unseen]
+    low = _lowest_mean(gram, lows, critical, effect)
+    high = 0.0 - _lowest_mean(mirror @ gram @ mirror, highs, critical, effect)  # never -0.0
+    return Interval(low, high, "cressie-read")
+
+
+def _lowest_mean(
+    gram: Floats, unseen: Sequence[tuple[float, float]], critical: float, rows_unseen: float
+) -> float:
+    """The least E_Q[g] over the unseen rows (w, g), which stand for so many rows each.
+
+    With u = m q - 1: minimise mean(g) + mean(u g) subject to mean(u) = 0, mean(u w) = 1 - mean(w) and
+    m · mean(u²) <= radius. The part of u along w is fixed by the constraint, and costs the `distance`; the
+    rest of the radius is spent along the residual of g on w. An unseen row that leaves all weights equal, and
+    not 1, admits no Q at all; where none admits one, nothing bounds the mean.
+    """
+    bounds = []
+    for weight, term in unseen:
+        row = np.array([1.0, weight, term])
+        augmented = gram + rows_unseen * np.outer(row, row)
+        count, mean_weight = augmented[0, 0], augmented[0, 1] / augmented[0, 0]
+        mean_term, weight_variance, slope, residual_variance = _regression(augmented)
+        missing = 1 - mean_weight
+        if weight_variance > 0:
+            distance = count * missing**2 / weight_variance
+        elif abs(missing) <= 1e-9:
+            distance = 0.0
+        else:
+            continue
+        bounds.append((distance, mean_term + slope * missing, residual_variance / count))
+    if not bounds:
+        return -np.inf
+    radius = min(distance for distance, _, _ in bounds) + critical
+    lowest = min(
+        centre - np.sqrt(spread * (radius - distance))
+        for distance, centre, spread in bounds
+        if distance <= radius
+    )
+    return float(lowest)
+
+
+def _regression(gram: Floats) -> tuple[float, float, float, float]:
+    """Mean of g, variance of w, slope of g on w and residual variance, from Σ of (1, w, g)(1, w, g)ᵀ."""
+    second = gram / gram[0, 0]
+    (variance, covariance), (_, spread) = second[1:, 1:] - np.outer(second[0, 1:], second[0, 1:])
+    if variance <= 1e-12 * second[1, 1]:  # equal weights: what is left is rounding error
+        return float(second[0, 2]), 0.0, 0.0, max(float(spread), 0.0)
+    slope = covariance / variance
+    return float(second[0, 2]), float(variance), float(slope), max(float(spread - slope * covariance), 0.0)

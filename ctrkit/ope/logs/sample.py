@@ -1,0 +1,165 @@
+"""Rows of a log to fit a model on: all of them, or of a long log those of as many users as there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from ctrkit.errors import DataError
+from ctrkit.hashing import GOLDEN, Words, mixed
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.policies.candidates import Mask
+from ctrkit.schema import CANDIDATE_PREFIX
+from ctrkit.tables import join_tables
+
+LOGGED = "logging_probabilities"
+
+
+class Sample:
+    """The rows of the users with the least hashes, at most `most` rows in all.
+
+    So a user's rows are there together or not at all, and which they are depends neither on how the log is
+    cut nor on the order of its parts.
+
+    Args:
+        most: rows.
+        seed: of the hash.
+        narrow: whether of the candidates only the logged one is kept, and of the lists only those of
+            numbers and the ones that are named.
+        named: columns that a model is told to read.
+    """
+
+    def __init__(self, most: int, seed: int = 0, narrow: bool = True, named: Collection[str] = ()) -> None:
+        self.most, self.seed, self.narrow, self.named = most, seed, narrow, named
+        self.parts: list[BanditLog] = []
+        self.seen = 0
+        # There was no room for the user with this hash. Rows of his are gone, so that he, and all beyond him,
+        # stay out whatever room there seems to be later.
+        self.end: np.uint64 | None = None
+
+    def update(self, log: BanditLog) -> None:
+        """Take in a batch."""
+        self.parts.append(narrowed(log, self.named) if self.narrow else log)
+        self.seen += len(log)
+        # Not at every batch, as each pruning looks at all that is kept.
+        if sum(len(part) for part in self.parts) > 2 * self.most:
+            self._prune()
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen."""
+        self.parts += other.parts
+        self.seen += other.seen
+        self.end = min((end for end in (self.end, other.end) if end is not None), default=None)
+        self._prune()
+
+    def log(self) -> BanditLog:
+        """The rows, as a log of their own.
+
+        Raises:
+            DataError: there is no room for a single user.
+        """
+        self._prune()
+        if not self.parts:
+            raise DataError(
+                f"a user has more than the {self.most:,} rows that a model is fitted on",
+                mend="Cluster by a column of more values",
+            )
+        return join_logs(self.parts)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all rows are there."""
+        return self.seen == sum(len(part) for part in self.parts)
+
+    def _prune(self) -> None:
+        if not self.parts or (self.end is None and sum(len(part) for part in self.parts) <= self.most):
+            return
+        hashes = [self._hash(part.units) for part in self.parts]
+        flat = np.concatenate(hashes)
+        known, rows = np.unique(flat if self.end is None else flat[flat < self.end], return_counts=True)
+        room = int(np.searchsorted(np.cumsum(rows), self.most, side="right"))
+        if room < len(known):
+            self.end = known[room]
+        if self.end is not None:
+            masks = [own < self.end for own in hashes]
+            self.parts = [
+                taken(part, mask) for part, mask in zip(self.parts, masks, strict=True) if mask.any()
+            ]
+
+    def _hash(self, units: Words) -> Words:
+        start = mixed(np.array([self.seed & (2**64 - 1)], dtype=np.uint64) * GOLDEN + GOLDEN)
+        return mixed(units ^ start)
+
+
+def taken(log: BanditLog, mask: Mask) -> BanditLog:
+    """The rows of a log where a mask [N] is True."""
+    return replace(
+        log,
+        table=log.table.filter(pl.Series(mask)),
+        reward=log.reward[mask],
+        propensity=log.propensity[mask],
+        action_index=log.action_index[mask],
+        units=log.units[mask],
+        parts=(),
+    )
+
+
+def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
+    """The log as if the logged action had been each row's only candidate, without lists that no model reads.
+
+    Args:
+        named: lists that are kept whatever they hold.
+    """
+    idle = [
+        name
+        for name, dtype in log.table.schema.items()
+        if isinstance(dtype, pl.List)
+        and not (dtype.inner.is_float() or name in named)
+        and name != "candidates"
+        and not name.startswith(CANDIDATE_PREFIX)
+    ]
+    log = replace(log, table=log.table.drop(idle))
+    if log.actions is not None:
+        return log
+    place = pl.Series(log.action_index)
+    lists = [
+        name
+        for name, dtype in log.table.schema.items()
+        if isinstance(dtype, pl.List) and (name == "candidates" or name.startswith(CANDIDATE_PREFIX))
+    ]
+    table = log.table.drop(LOGGED, strict=False).with_columns(
+        log.table[name].list.get(place).reshape((-1, 1)).cast(log.table.schema[name]) for name in lists
+    )
+    return replace(log, table=table, action_index=np.zeros(len(log), dtype=np.int64))
+
+
+def among(log: BanditLog, actions: pl.Series | None) -> BanditLog:
+    """A batch of a log that names no candidates, with the actions of the whole log."""
+    if log.actions is None or actions is None:
+        return log
+    place = actions.search_sorted(log.table["action"]).to_numpy().astype(np.int64)
+    return replace(log, actions=actions, action_index=place)
+
+
+def join_logs(logs: Sequence[BanditLog]) -> BanditLog:
+    """Batches of one log as one; where it names no candidates, with the actions of all of them."""
+    if len(logs) == 1:
+        return logs[0]
+    first = logs[0]
+    joined = replace(
+        first,
+        table=join_tables([log.table for log in logs], [log.file for log in logs]),
+        reward=np.concatenate([log.reward for log in logs]),
+        propensity=np.concatenate([log.propensity for log in logs]),
+        action_index=np.concatenate([log.action_index for log in logs]),
+        units=np.concatenate([log.units for log in logs]),
+        parts=(),
+    )
+    if first.actions is None:
+        return joined
+    every = [log.actions.to_frame("action") for log in logs if log.actions is not None]
+    return among(joined, pl.concat(every, how="vertical_relaxed")["action"].unique().sort())

@@ -1,0 +1,118 @@
+"""What must be known of a whole log before its rows can be evaluated batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+import polars as pl
+
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.logs.sample import Sample
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """Ranges and sets of some rows of a log.
+
+    Attributes:
+        rows: how many there are.
+        binary: whether all rewards are 0 or 1.
+        rewards: the least and the largest.
+        times: the least and the largest, in unix seconds; None where the log has none.
+        actions: the sorted actions, where the log names no candidates; else None.
+        propensities: the least and the largest of a logged action.
+        clustered: whether rows have users.
+        notes, balance: of the log, see `BanditLog`.
+    """
+
+    rows: int
+    binary: bool
+    rewards: tuple[float, float]
+    times: tuple[float, float] | None
+    actions: pl.Series | None
+    propensities: tuple[float, float]
+    clustered: bool
+    notes: tuple[str, ...]
+    balance: pl.DataFrame | None
+
+    @classmethod
+    def of(cls, log: BanditLog) -> Self:
+        """Those of a batch."""
+        return cls(
+            len(log),
+            log.binary,
+            _range(log.table["reward"]),
+            _range(log.table["timestamp"]) if "timestamp" in log.table.columns else None,
+            log.actions,
+            _range(log.table["propensity"]),
+            log.clustered,
+            log.notes,
+            log.balance,
+        )
+
+    def joined(self, other: LogFacts) -> LogFacts:
+        """Those of both."""
+        times = self.times and other.times and _hull(self.times, other.times)
+        actions = self.actions
+        if actions is not None and other.actions is not None:
+            both = [one.to_frame("action") for one in (actions, other.actions)]
+            actions = pl.concat(both, how="vertical_relaxed")["action"].unique().sort()
+        return LogFacts(
+            self.rows + other.rows,
+            self.binary and other.binary,
+            _hull(self.rewards, other.rewards),
+            times,
+            actions,
+            _hull(self.propensities, other.propensities),
+            self.clustered or other.clustered,
+            tuple(dict.fromkeys((*self.notes, *other.notes))),
+            self.balance if self.balance is not None else other.balance,
+        )
+
+
+class Survey:
+    """Facts of a log and a sample of its rows, from batches in any order.
+
+    Args:
+        most: rows of the sample; 0 for none.
+        seed, narrow, named: of the sample.
+    """
+
+    def __init__(
+        self, most: int = 0, seed: int = 0, narrow: bool = True, named: Collection[str] = ()
+    ) -> None:
+        self._facts: LogFacts | None = None
+        self.sample = Sample(most, seed, narrow, named) if most else None
+
+    @property
+    def facts(self) -> LogFacts:
+        """Of the batches so far, at least one."""
+        assert self._facts is not None
+        return self._facts
+
+    def update(self, log: BanditLog) -> None:
+        """Take in a batch."""
+        self._join(LogFacts.of(log))
+        if self.sample is not None:
+            self.sample.update(log)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen."""
+        self._join(other.facts)
+        if self.sample is None:
+            self.sample = other.sample
+        elif other.sample is not None:
+            self.sample.merge(other.sample)
+
+    def _join(self, facts: LogFacts) -> None:
+        self._facts = facts if self._facts is None else self._facts.joined(facts)
+
+
+def _range(values: pl.Series) -> tuple[float, float]:
+    return float(values.min()), float(values.max())  # type: ignore[arg-type]
+
+
+def _hull(one: tuple[float, float], two: tuple[float, float]) -> tuple[float, float]:
+    return min(one[0], two[0]), max(one[1], two[1])

@@ -1,0 +1,154 @@
+"""A log without propensities, with estimated ones in their place, and a loud word on it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from ctrkit.errors import DataError, nearest
+from ctrkit.ope.intervals.moments import Floats
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.models.propensities import EstimatedPropensities, balance, estimate_propensities
+from ctrkit.ope.models.reward_features import context_columns
+from ctrkit.policies.candidates import candidate_mask, ragged
+from ctrkit.schema import BANDIT_LOG
+
+PROPENSITY = next(column for column in BANDIT_LOG.columns if column.name == "propensity")
+_OF_ALL = ("logging_probabilities", "logging_probs")
+# A column that the weights balance has a difference of less than this many standard deviations.
+BALANCED = 0.1
+# Few rows of an action are off by chance: by so many times their noise hardly ever.
+CHANCE = 3.0
+# Probabilities of all actions are worked out for logs of at most so many rows times actions.
+CELLS = 50_000_000
+# Of the factors by which actions are shared out among the rows that can choose them.
+STEADY, ROUNDS = 10.0, 30
+# Columns that lower the log loss by less than this share of it tell next to nothing.
+LEAST_GAIN = 0.01
+TOO_LONG = (
+    "The log is too long for propensities to be shared out among each row's own candidates: every action of "
+    "the log was taken for available in every row. Give a part of it where lists of candidates differ."
+)
+
+
+def lacks_propensities(tables: Sequence[pl.DataFrame]) -> bool:
+    """Whether no file of a log has any, nor the probabilities of all candidates, among which they are."""
+    names = {PROPENSITY.name, *PROPENSITY.aliases, *_OF_ALL}
+    return not any(names & set(table.columns) for table in tables)
+
+
+def without_propensities(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with a propensity that stands for none, so that its other columns can be checked."""
+    return table.with_columns(pl.lit(1.0).alias(PROPENSITY.name))
+
+
+def with_estimated_propensities(
+    log: BanditLog, columns: Sequence[str] | None = None, apart: Collection[str] = (), seed: int = 0
+) -> BanditLog:
+    """The log with propensities estimated from itself; notes and `balance` tell how far they can be trusted.
+
+    Where the log names candidates, the estimated probabilities are shared out among each row's own.
+
+    Args:
+        columns: that the logging policy may have chosen by; by default `context_columns`.
+        apart: see `context_columns`.
+        seed: of folds.
+
+    Raises:
+        DataError: for a column that there is not; see also `estimate_propensities`.
+    """
+    names = tuple(columns) if columns is not None else context_columns(log, apart)
+    table = log.table
+    for name in names:
+        if name not in table.columns:
+            raise DataError(
+                "no such context column", file=log.file, column=name, mend=nearest(name, table.columns)
+            )
+    context = table.select(name for name in names if not isinstance(table.schema[name], (pl.List, pl.Array)))
+    every = len(log) * table["action"].n_unique() <= CELLS
+    found = estimate_propensities(
+        context, table["action"], log.counts, log.users, seed=seed, all_actions=every
+    )
+    propensity, lists, checked = found.logged, None, found.balance
+    if found.all_actions is not None:
+        mask = candidate_mask(log.candidates(slice(0, len(log))))
+        shared = _of_candidates(found.actions, found.all_actions, log)
+        propensity = shared[np.arange(len(log)), log.action_index]
+        checked = balance(context, table["action"], propensity, log.counts)
+        lists = ragged(shared, mask).alias("logging_probabilities")
+    table = table.with_columns(pl.Series(PROPENSITY.name, propensity), *(() if lists is None else (lists,)))
+    notes = (
+        _loud(context.columns),
+        _fit(found),
+        *((TOO_LONG,) if not every and log.actions is None else ()),
+        _balance(checked),
+    )
+    return replace(log, table=table, propensity=propensity, notes=(*log.notes, *notes), balance=checked)
+
+
+def _of_candidates(actions: pl.Series, probabilities: Floats, log: BanditLog) -> Floats:
+    """Probabilities of all actions [N, A] as those of each row's candidates [N, K], which sum to 1.
+
+    What is available in few rows was chosen in few, as if it were wanted little. So each action has a factor
+    by which it is expected as often as it was chosen, given what each row could choose among (iterative
+    proportional fitting: Deming and Stephan, 1940). `STEADY` rows more, as expected, keep that of a rare
+    action near 1.
+    """
+    candidates = log.candidates(slice(0, len(log)))
+    mask = candidate_mask(candidates)
+    flat = candidates.explode()
+    place = np.minimum(actions.search_sorted(flat).to_numpy().astype(np.int64), len(actions) - 1)
+    # A candidate that was never chosen has no probability of its own.
+    there = (actions.gather(pl.Series(place)) == flat).to_numpy()
+    rows = np.repeat(np.arange(len(mask)), mask.sum(axis=1))
+    own = np.where(there, probabilities[rows, place], 0.0)
+    chosen = np.bincount(actions.search_sorted(log.table["action"]).to_numpy(), log.counts, len(actions))
+    factor = np.ones(len(actions))
+    for _ in range(ROUNDS):
+        shares = own * factor[place]
+        shares /= np.bincount(rows, shares)[rows]
+        step = (chosen + STEADY) / (np.bincount(place, shares * log.counts[rows], len(actions)) + STEADY)
+        factor *= step
+        if np.abs(step - 1).max() < 1e-3:
+            break
+    found = np.zeros(mask.shape)
+    found[mask] = shares
+    return found
+
+
+def _loud(columns: Sequence[str]) -> str:
+    read = ", ".join(columns) or "the actions' frequencies alone"
+    return (
+        "THE LOG HAS NO PROPENSITIES: they were estimated from it, by "
+        f"{read}. All that follows rests on the logging policy having chosen by nothing else. "
+        "Policies and the logging policy are compared as if each were of a log of its own, as estimated "
+        "weights follow the rows that they weight; the ranking takes them as known."
+    )
+
+
+def _fit(found: EstimatedPropensities) -> str:
+    gain = found.frequency_log_loss - found.log_loss
+    told = "the columns tell how it chose"
+    if gain < LEAST_GAIN * found.frequency_log_loss:
+        told = "the columns tell little or nothing of how it chose"
+    return (
+        f"The estimated propensities' log loss is {found.log_loss:.4g}, that of the actions' frequencies "
+        f"{found.frequency_log_loss:.4g}: {told}."
+    )
+
+
+def _balance(table: pl.DataFrame) -> str:
+    if not table.height:
+        return "There is no column to check the balance of."
+    off = table.filter(pl.col("after").abs() > pl.max_horizontal(BALANCED, CHANCE * pl.col("noise")))
+    if not off.height:
+        return "Weighted by the estimated propensities, all columns are balanced, as far as chance allows."
+    worst = off.row(0, named=True)
+    return (
+        f"Weighted by the estimated propensities, {off.height} of {table.height} pairs of action and column "
+        f"are out of balance; the worst is {worst['column']} of action {worst['action']}, "
+        f"{worst['after']:+.2g} standard deviations from the log's mean ({worst['before']:+.2g} unweighted)."
+    )

@@ -1,0 +1,1 @@
+"""Logs with more structure: slates, several logging policies, features of actions, several outcomes."""

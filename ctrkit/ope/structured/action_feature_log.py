@@ -1,0 +1,196 @@
+"""Features that actions share, told by a log's columns: MIPS and OffCEM in named estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ctrkit.errors import DataError, nearest
+from ctrkit.ope.estimators.base import Estimate, LoggedRows
+from ctrkit.ope.intervals.moments import Floats, Ints
+from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.logs.units import codes_of
+from ctrkit.ope.structured.action_features import (
+    FeatureRows,
+    MarginalizedInversePropensityScoring,
+    OffCEM,
+    SelfNormalizedMarginalized,
+)
+from ctrkit.policies.candidates import candidate_mask
+from ctrkit.schema import CANDIDATE_PREFIX
+
+# What each estimator takes for granted, for tables.
+MEANING: Mapping[str, str] = {
+    "mips": "the action acts on the reward through this feature alone",
+    "snmips": "as mips, self-normalised",
+    "offcem": "the reward model is right about how actions of one feature differ",
+}
+
+
+def features_of_actions(log: BanditLog, feature: str) -> dict[Any, Any]:
+    """Each logged action's value of a column that the action determines; those of the parts of a log join.
+
+    Raises:
+        DataError: for a column that is missing or has two values for one action.
+    """
+    if feature not in log.table.columns:
+        raise _missing(log, feature)
+    pairs = log.table.select("action", feature)
+    seen: dict[Any, Any] = {}
+    kinds = pairs.with_row_index("row").unique(["action", feature], keep="first").sort("row")
+    for row, action, value in kinds.iter_rows():
+        if action in seen:
+            file, at = log.place(row)
+            raise DataError(
+                f"action {action!r} has the value {value!r} here and {seen[action]!r} in another row",
+                file=file,
+                column=feature,
+                row=at,
+                mend=f"Name a column that the action determines, or log `{CANDIDATE_PREFIX}{feature}`",
+            )
+        seen[action] = value
+    return seen
+
+
+class FeatureEstimators:
+    """Estimates a policy's value by the weights of a feature of the actions, such as category or advertiser.
+
+    The log holds the feature of every candidate in the list `candidate_<feature>`; or the feature is given
+    for each action (see `features_of_actions`). Where users are known, four numbers a row are kept until
+    `result`.
+
+    Args:
+        feature: its name, with or without `candidate_`.
+        reward_range: the least and the largest reward; without it intervals are normal ones.
+        of_action: each action's feature, where the log has no such list.
+    """
+
+    def __init__(
+        self,
+        feature: str,
+        reward_range: tuple[float, float] | None = None,
+        of_action: Mapping[Any, Any] | None = None,
+    ) -> None:
+        self.feature = feature.removeprefix(CANDIDATE_PREFIX)
+        self.of_action = of_action
+        self.estimators: tuple[MarginalizedInversePropensityScoring, ...] = (
+            MarginalizedInversePropensityScoring(reward_range),
+            SelfNormalizedMarginalized(reward_range),
+            OffCEM(reward_range),
+        )
+        self.kept: list[pl.DataFrame] = []
+        self.modelled = True
+
+    def update(
+        self,
+        log: BanditLog,
+        rows: slice,
+        policy: Floats,
+        logging: Floats,
+        q_logged: Floats | None = None,
+        q_policy: Floats | None = None,
+    ) -> None:
+        """Take in some rows, B, of a batch, all blocks of it in turn.
+
+        Args:
+            policy, logging: [B, K] both policies' probabilities of the candidates; 0 where there is none.
+            q_logged, q_policy: [B] of a reward model, for OffCEM (see `FeatureRows`).
+
+        Raises:
+            DataError: for a feature that the log does not have, or not of every candidate, and a logged
+                feature that the logging policy never shows.
+        """
+        codes = self._codes(log, rows)
+        rewards, action, counts = log.reward[rows], log.action_index[rows], log.counts[rows]
+        made = FeatureRows.of_features(
+            rewards, policy, logging, codes, action, q_logged, q_policy, counts=counts
+        )
+        # The features' weights and their tail are those of all the estimators.
+        found = self.estimators[0].convert(made)
+        self.modelled &= found.q_policy is not None
+        if not log.clustered:
+            self._take(self.estimators, found)
+            return
+        columns = {"weight": found.weights, "reward": rewards, "unit": log.units[rows], "count": counts}
+        if found.q_logged is not None and found.q_policy is not None:
+            columns |= {"q_logged": found.q_logged, "q_policy": found.q_policy}
+        self.kept.append(pl.DataFrame(columns))
+
+    def merge(self, other: FeatureEstimators) -> None:
+        """Take in what another with the same settings has seen, of other users."""
+        for mine, theirs in zip(self.estimators, other.estimators, strict=True):
+            mine.merge(theirs)
+        self.kept += other.kept
+        self.modelled &= other.modelled
+
+    def result(self, confidence: float = 0.95) -> tuple[Estimate, ...]:
+        """MIPS, its self-normalised form, and OffCEM where all rows had a model's predictions."""
+        estimators = deepcopy(self.estimators)
+        if self.kept:
+            table = pl.concat(self.kept)
+            q_logged, q_policy = (
+                table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
+            )
+            users, counts = codes_of(table["unit"].to_numpy()), table["count"].to_numpy()
+            weights, rewards = table["weight"].to_numpy(), table["reward"].to_numpy()
+            seen = LoggedRows(weights, rewards, 1.0, q_logged, q_policy, users, counts=counts)
+            self._take(estimators, seen)
+        for estimator in estimators:
+            estimator.tail, estimator.largest_seen = estimators[0].tail, estimators[0].largest_seen
+        return tuple(
+            estimator.result(confidence)
+            for estimator in estimators
+            if self.modelled or not isinstance(estimator, OffCEM)
+        )
+
+    def _take(self, estimators: tuple[MarginalizedInversePropensityScoring, ...], rows: LoggedRows) -> None:
+        for estimator in estimators:
+            if self.modelled or not isinstance(estimator, OffCEM):
+                estimator.estimator.update(rows)
+
+    def _codes(self, log: BanditLog, rows: slice) -> Ints:
+        """[B, K] codes from 0 of the candidates' features, in each row its own; any where there is none."""
+        candidates = log.candidates(rows)
+        mask = candidate_mask(candidates)
+        name = f"{CANDIDATE_PREFIX}{self.feature}"
+        if self.of_action is not None:
+            flat = candidates.explode().replace_strict(
+                list(self.of_action), list(self.of_action.values()), default=None
+            )
+        elif log.actions is None and isinstance(log.table.schema.get(name), pl.List):
+            flat = log.table[name][rows].explode()
+        else:
+            raise _missing(log, name)
+        if flat.null_count():
+            at = int(flat.is_null().arg_max() or 0)
+            lengths = mask.sum(axis=1)
+            row = int(np.searchsorted(np.cumsum(lengths), at, side="right"))
+            file, place = log.place((rows.start or 0) + row)
+            raise DataError(
+                f"candidate {candidates.explode()[at]!r} has no {self.feature}",
+                file=file,
+                column=name,
+                row=place,
+                mend="Give the feature of every candidate",
+            )
+        codes = np.full(mask.shape, -1, dtype=np.int64)
+        codes[mask] = flat.rank("dense").to_numpy()
+        # Row by row, so that rows of few candidates need few places, however many values there are in all.
+        order = np.argsort(codes, axis=1)
+        sorted_codes = np.take_along_axis(codes, order, axis=1)
+        steps = np.diff(sorted_codes, axis=1, prepend=sorted_codes[:, :1]) != 0
+        np.put_along_axis(codes, order, steps.cumsum(axis=1), axis=1)
+        return codes
+
+
+def _missing(log: BanditLog, name: str) -> DataError:
+    return DataError(
+        "the log has no such feature of the actions",
+        file=log.file,
+        column=name,
+        mend=nearest(name, log.table.columns),
+    )

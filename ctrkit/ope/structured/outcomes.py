@@ -1,0 +1,214 @@
+"""Several outcomes of a policy at once, click, conversion, value and cost, and the ratios ads are judged by.
+
+Both ways to an interval for a ratio take the means for normal: over a handful of conversions they are too
+short, the delta method's more so than Fieller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from scipy import stats
+
+from ctrkit.errors import ConfigError, nearest
+from ctrkit.ope.diagnostics.joint import JointEstimators
+from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
+from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.moments import REWARD, Floats
+
+Range: TypeAlias = tuple[float, float]
+RatioMethod: TypeAlias = Literal["auto", "delta", "fieller"]
+
+# Numerator and denominator: return on ad spend, cost per conversion, cost per click, conversion rate.
+RATIOS: dict[str, tuple[str, str]] = {
+    "roas": ("value", "cost"),
+    "cpa": ("cost", "conversion"),
+    "ecpc": ("cost", "click"),
+    "cvr": ("conversion", "click"),
+}
+# Where z² times the denominator's squared relative error is less, the delta method's and Fieller's intervals
+# hardly differ.
+NEGLIGIBLE = 0.05
+
+
+@dataclass(frozen=True)
+class RatioEstimate:
+    """A ratio of two outcomes' means under a policy.
+
+    Attributes:
+        value: NaN where the denominator is 0.
+        interval: an end may be infinite, where the denominator may be 0.
+        logging: the ratio under the logging policy.
+        difference: value less `logging`, with the delta method's interval; unbounded where `interval` is.
+    """
+
+    name: str
+    value: float
+    interval: Interval
+    logging: float
+    difference: float
+    difference_interval: Interval
+
+
+@dataclass(frozen=True)
+class OutcomeEstimates:
+    """Each outcome's mean a row under a policy, and ratios of them."""
+
+    outcomes: dict[str, Estimate]
+    ratios: dict[str, RatioEstimate]
+    confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class Outcomes:
+    """Estimates a policy's mean of several reward columns by one kind of estimator, and their ratios.
+
+    Args:
+        ranges: each outcome's name with its least and largest possible value, None where unknown.
+        kind: the class of the estimator, such as `SelfNormalizedInversePropensityScoring`.
+        ratios: name to (numerator, denominator); by default those of `RATIOS` whose outcomes are there.
+
+    Raises:
+        ConfigError: for a ratio of unknown outcomes.
+    """
+
+    def __init__(
+        self,
+        ranges: Mapping[str, Range | None],
+        kind: type[Estimator],
+        ratios: Mapping[str, tuple[str, str]] | None = None,
+    ) -> None:
+        self.ranges = dict(ranges)
+        if ratios is None:
+            ratios = {name: pair for name, pair in RATIOS.items() if set(pair) <= set(ranges)}
+        for name, pair in ratios.items():
+            for outcome in pair:
+                if outcome not in ranges:
+                    raise ConfigError(
+                        f"the ratio '{name}' needs the outcome '{outcome}', which is not there",
+                        mend=nearest(outcome, ranges),
+                    )
+        self.ratios = dict(ratios)
+        self.joint = JointEstimators({name: kind(range_) for name, range_ in ranges.items()})
+
+    def update(self, rows: Mapping[str, LoggedRows]) -> None:
+        """Take in rows: for each outcome the same rows, with its rewards and its predictions."""
+        self.joint.update(rows)
+
+    def merge(self, other: Self) -> None:
+        """Take in what another has seen, of other users."""
+        self.joint.merge(other.joint)
+
+    def result(self, confidence: float = 0.95, method: RatioMethod = "auto") -> OutcomeEstimates:
+        """Means with the estimators' own intervals, and ratios.
+
+        Args:
+            confidence: of each interval.
+            method: of the ratios' intervals: `delta`, `fieller`, or `auto`, Fieller's wherever the two may
+                differ (`NEGLIGIBLE`).
+
+        Raises:
+            ConfigError: for a confidence out of bounds.
+        """
+        if not 0 < confidence < 1:
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        estimates = {name: each.result(confidence) for name, each in self.joint.estimators.items()}
+        ratios = {
+            name: self._ratio(name, *pair, estimates, confidence, method)
+            for name, pair in self.ratios.items()
+        }
+        return OutcomeEstimates(estimates, ratios, confidence)
+
+    def _ratio(
+        self,
+        name: str,
+        above: str,
+        below: str,
+        estimates: Mapping[str, Estimate],
+        confidence: float,
+        method: RatioMethod,
+    ) -> RatioEstimate:
+        joint = self.joint
+        mean = joint.sums.mean
+        top, bottom = estimates[above].value, estimates[below].value
+        directions = np.stack([joint.direction(above), joint.direction(below)])
+        logged = np.stack([joint.place(above, REWARD), joint.place(below, REWARD)])
+        logged_top, logged_bottom = logged @ mean
+        signs = not any((self.ranges[part] or (-1.0, 0.0))[0] < 0 for part in (above, below))
+        reach = float(stats.norm.isf((1 - confidence) / 2))
+        suffix = ", clustered" if joint.clustered else ""
+
+        covariance = joint.covariance(directions)
+        doubt = np.inf if bottom == 0 else reach**2 * covariance[1, 1] / bottom**2
+        value = top / bottom if bottom else np.nan
+        slope = _slope(top, bottom, directions)
+        if method == "fieller" or (method == "auto" and not doubt < NEGLIGIBLE):
+            low, high = fieller(top, bottom, covariance, reach, nonnegative=signs)
+            interval = Interval(low, high, f"fieller{suffix}")
+        else:
+            error = _error(joint, slope) if slope is not None else np.inf
+            low = value - reach * error if bottom else -np.inf
+            high = value + reach * error if bottom else np.inf
+            interval = Interval(max(low, 0.0) if signs else low, high, f"delta{suffix}")
+
+        before = float(logged_top / logged_bottom) if logged_bottom else np.nan
+        base = _slope(float(logged_top), float(logged_bottom), logged)
+        bounded = bool(np.isfinite([interval.low, interval.high]).all())
+        if slope is None or base is None or not bounded:
+            least, most = -np.inf, np.inf
+        else:
+            error = _error(joint, slope - base)
+            least, most = value - before - reach * error, value - before + reach * error
+        difference = Interval(float(least), float(most), f"delta{suffix}")
+        return RatioEstimate(name, float(value), interval, before, float(value - before), difference)
+
+
+def _slope(top: float, bottom: float, directions: Floats) -> Floats | None:
+    """Coefficients of z whose mean spreads as top / bottom does (the delta method); None for bottom 0.
+
+    Oehlert, A Note on the Delta Method, The American Statistician 1992: (δ top - ratio · δ bottom) / bottom.
+    """
+    return None if bottom == 0 else np.asarray((directions[0] - top / bottom * directions[1]) / bottom)
+
+
+def _error(joint: JointEstimators, direction: Floats) -> float:
+    return float(np.sqrt(joint.covariance(direction[None])[0, 0]))
+
+
+def fieller(
+    top: float, bottom: float, covariance: Floats, reach: float, nonnegative: bool = False
+) -> tuple[float, float]:
+    """Fieller's interval for the ratio of two means that are estimated with normal errors.
+
+    Fieller, Some Problems in Interval Estimation, Journal of the Royal Statistical Society B, 1954: all
+    ratios ρ with (top - ρ bottom)² <= reach² (s_tt - 2 ρ s_tb + ρ² s_bb). Where the denominator may be 0 the
+    set is unbounded: two rays or everything; of those the smallest interval that contains them is given.
+
+    Args:
+        top, bottom: the estimated means.
+        covariance: [2, 2] of the two estimates.
+        reach: by how many standard errors, such as 1.96.
+        nonnegative: whether neither mean can be below 0, nor so their ratio.
+    """
+    least = 0.0 if nonnegative else -np.inf
+    squared = reach**2
+    a = bottom**2 - squared * covariance[1, 1]
+    b = top * bottom - squared * covariance[0, 1]
+    c = top**2 - squared * covariance[0, 0]
+    inside = b**2 - a * c  # at least 0 where a > 0, as the estimate itself belongs to the set
+    if a > 0:
+        half = float(np.sqrt(max(inside, 0.0)))
+        low, high = (b - half) / a, (b + half) / a
+        return max(float(low), least), max(float(high), least)
+    if not nonnegative or inside <= 0 or a == 0:
+        return least, np.inf
+    # Two rays: up to the smaller root, and from the larger one on.
+    half = float(np.sqrt(inside))
+    smaller, larger = sorted(((b - half) / a, (b + half) / a))
+    return (0.0 if smaller >= 0 else max(float(larger), 0.0)), np.inf

@@ -1,0 +1,198 @@
+"""Policies as a person names them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ctrkit
+from ctrkit.api.evaluate_policy import evaluate_policy
+from ctrkit.api.policies.specs import policy_specs
+from ctrkit.errors import ConfigError, DataError, InputError, RunError
+from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, SoftmaxPolicy, UniformPolicy
+
+CONTEXT = pl.DataFrame({"x": [1.0, 2.0]})
+CANDIDATES = pl.Series("candidates", [[1, 2, 3], [1, 2]])
+
+
+@pytest.fixture
+def artifact(trained: Path, tmp_path: Path) -> str:
+    return str(shutil.copy(trained, tmp_path / "model.pt"))
+
+
+def test_the_names() -> None:
+    specs = policy_specs(["uniform", "logging", "action:7", "column:mine"])
+    assert [spec.name for spec in specs] == ["uniform", "logging", "action:7", "mine"]
+    kinds = [type(spec.policy) for spec in specs]
+    assert kinds == [UniformPolicy, LoggingPolicy, FixedPolicy, str]
+    assert specs[3].policy == "mine"
+
+
+def test_one_may_stand_alone() -> None:
+    assert [spec.name for spec in policy_specs("uniform")] == ["uniform"]
+    assert [spec.name for spec in policy_specs(UniformPolicy())] == ["uniform"]
+    with pytest.raises(ConfigError, match="no policy is given"):
+        policy_specs([])
+
+
+def test_an_artifact_under_several_policies(artifact: str) -> None:
+    given = [artifact, f"{artifact}:softmax,temperature=0.5", f"{artifact}:thompson,draws=10", Path(artifact)]
+    specs = policy_specs(given)
+    assert [spec.name for spec in specs] == [
+        "model: epsilon-greedy (1)",
+        "model: softmax,temperature=0.5",
+        "model: thompson,draws=10",
+        "model: epsilon-greedy (2)",
+    ]
+    assert isinstance(specs[1].policy, SoftmaxPolicy)
+    assert specs[1].policy.temperature == 0.5
+    # One scorer for all: a block is scored once.
+    assert len({id(spec.scorer) for spec in specs}) == 1
+    assert policy_specs(artifact)[0].name == "epsilon-greedy"
+
+
+def test_the_config_is_for_artifacts_that_name_no_policy(artifact: str) -> None:
+    config = PolicyConfig(name="softmax", temperature=3.0)
+    own, other, model = policy_specs([f"{artifact}:greedy", artifact, ctrkit.load(artifact)], config)
+    assert isinstance(own.policy, Policy)
+    assert own.policy.name == "greedy"
+    for spec in (other, model):
+        assert isinstance(spec.policy, SoftmaxPolicy)
+        assert spec.policy.temperature == 3.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("softmx", "Did you mean 'softmax'"),
+        ("softmax,temprature=2", "no setting 'temprature'. Did you mean 'temperature'"),
+        ("greedy,temperature=2", "'greedy' has no setting 'temperature'"),
+        ("softmax,temperature", "'temperature' needs one value"),
+        ("softmax,temperature=1,temperature=2", "'temperature' needs one value"),
+        ("softmax,temperature=-1", "temperature"),
+        ("softmax,temperature=warm", "temperature"),
+        ("", "there is no policy ''"),
+        ("softmax,", "no setting ''"),
+    ],
+)
+def test_what_is_misspelt_is_told(artifact: str, settings: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        policy_specs([f"{artifact}:{settings}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unifrm", "Did you mean 'uniform'"),
+        ("actoin:3", "Did you mean 'action'"),
+        ("nowhere/model.pt", "no such file"),
+        ("model.onnx:softmax", "no such file"),
+    ],
+)
+def test_what_is_not_there_is_told(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        policy_specs([text])
+
+
+def test_a_path_may_have_colons(artifact: str, tmp_path: Path) -> None:
+    path = tmp_path / "a:b.pt"
+    shutil.copy(artifact, path)
+    assert policy_specs([str(path), "uniform"])[0].name == "a:b: epsilon-greedy"
+    assert policy_specs([f"{path}:softmax", "uniform"])[0].name == "a:b: softmax"
+
+
+def first(context: pl.DataFrame, candidates: pl.Series) -> list[list[float]]:
+    return [[1.0, 0.0, 0.0]] * context.height
+
+
+def test_functions() -> None:
+    spec = policy_specs([first, "uniform"])[0]
+    assert spec.name == "first"
+    assert isinstance(spec.policy, Policy)
+    found = spec.policy.probabilities(CONTEXT, CANDIDATES)
+    assert found.tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([[1.0, 0.0]] * 2, r"policy wrong: probabilities of shape \(2, 2\) for candidates \(2, 3\)"),
+        ([[1.0, 0, 0], [0.5, 0.4, 0]], r"probabilities of row 1 are no distribution.*sum to 0\.9"),
+        ([[1.0, 0, 0], [0.5, 0, 0.5]], "row 1 are no distribution"),
+        ([[1.5, -0.5, 0], [1, 0, 0]], "row 0 are no distribution"),
+        ([[np.nan, 1, 0], [1, 0, 0]], "row 0 are no distribution"),
+    ],
+)
+def test_faults_of_functions_are_said(given: list[list[float]], message: str) -> None:
+    def wrong(context: pl.DataFrame, candidates: pl.Series) -> list[list[float]]:
+        return given
+
+    policy = policy_specs(wrong)[0].policy
+    assert isinstance(policy, Policy)
+    with pytest.raises(RunError, match=message):
+        policy.probabilities(CONTEXT, CANDIDATES)
+
+
+def test_names_in_tables_are_unique() -> None:
+    def named(name: str) -> Policy:
+        policy = UniformPolicy()
+        policy.name = name  # type: ignore[misc]
+        return policy
+
+    specs = policy_specs([named("a"), named("a"), named("a (1)"), named("b")])
+    assert len({spec.name for spec in specs}) == 4
+    assert [spec.name for spec in specs][2:] == ["a (1)", "b"]
+
+
+def test_a_column_of_lists_is_a_policy_of_all_candidates(tmp_path: Path) -> None:
+    """As a function that gives the same probabilities: with a reward model, and whatever the batch."""
+    rng = np.random.default_rng(0)
+    n = 600
+    wanted = rng.dirichlet(np.ones(3), n)
+    log = pl.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "action": rng.integers(3, size=n),
+            "propensity": np.full(n, 1 / 3),
+            "reward": (rng.random(n) < 0.4).astype(float),
+            "candidates": [[0, 1, 2]] * n,
+            "wanted": wanted.astype(np.float32).tolist(),
+        }
+    )
+    path = tmp_path / "log.parquet"
+    log.write_parquet(path)
+    settings = ["estimators=[ips,snips,dm,dr]"]
+    found = evaluate_policy(str(path), "column:wanted", out=tmp_path / "a", overrides=settings)
+
+    def same(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
+        return np.array(context["wanted"].to_list()) / np.array(context["wanted"].to_list()).sum(1)[:, None]
+
+    should = evaluate_policy(str(path), same, out=tmp_path / "b", overrides=settings)
+    for one, two in zip(
+        found.evaluation.policies[0].estimates, should.evaluation.policies[0].estimates, strict=True
+    ):
+        assert one.value == pytest.approx(two.value, rel=1e-6)
+    assert [one.estimator for one in found.evaluation.policies[0].estimates] == ["ips", "snips", "dm", "dr"]
+    for row, said in (([0.5, 0.5], "the list has 2 probabilities for 3"), ([0.5, 0.2, 0.2], "sum is 0.9")):
+        lists = [*wanted.tolist()[:400], row, *wanted.tolist()[401:]]
+        with pytest.raises(DataError, match=said) as caught:
+            evaluate_policy(log.with_columns(wanted=pl.Series(lists)), "column:wanted", out=tmp_path / "c")
+        assert (caught.value.column, caught.value.row) == ("wanted", 400)
+
+
+def test_a_probability_above_1_by_rounding_is_1_and_a_larger_one_told_in_full(tmp_path: Path) -> None:
+    log = pl.DataFrame(
+        {
+            "action": [0, 1] * 50,
+            "propensity": [0.5] * 100,
+            "reward": [0.0, 1.0] * 50,
+            "target_probability": [1.0000001, 0.5] * 50,
+        }
+    )
+    evaluate_policy(log, out=tmp_path / "a", overrides=["estimators=[ips]"])
+    with pytest.raises(DataError, match=r"1\.00001 is above 1"):
+        evaluate_policy(log.with_columns(target_probability=pl.lit(1.00001)), out=tmp_path / "b")

@@ -1,0 +1,89 @@
+"""Every verdict, and every doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ctrkit.ope import Diagnostics, Estimate, Interval
+from ctrkit.ope.diagnostics.verdict import judge
+
+SOUND = Diagnostics(
+    rows=10_000,
+    positives=200,
+    effective_sample_size=3000.0,
+    mean_weight=0.99,
+    mean_weight_z=-1.0,
+    max_weight=20.0,
+    top_share=0.1,
+    unsupported_share=0.0,
+)
+
+
+def estimate(low: float, high: float, name: str = "snips", value: float = 0.02) -> Estimate:
+    return Estimate(name, value, Interval(0, 1, ""), (low + high) / 2, Interval(low, high, ""))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.001, 0.01, "better"),
+        (-0.01, -0.001, "worse"),
+        (-0.01, 0.01, "cannot tell"),
+        (0, 0.01, "cannot tell"),
+    ],
+)
+def test_difference_decides(low: float, high: float, verdict: str) -> None:
+    assert judge({"snips": estimate(low, high)}, SOUND, (0, 1)).verdict == verdict
+
+
+def test_rounding_is_no_difference() -> None:
+    found = judge({"snips": estimate(-2.8e-10, -1e-16)}, SOUND, (0, 1))
+    assert found.verdict == "cannot tell"
+    assert "chooses as the logging policy does" in found.reason
+
+
+def test_doubly_robust_goes_before_snips_and_dm_never_decides() -> None:
+    better, worse = estimate(0.1, 0.2, "dr"), estimate(-0.2, -0.1)
+    assert judge({"snips": worse, "dr": better}, SOUND, (0, 1)).verdict == "better"
+    found = judge({"dm": estimate(0.1, 0.2, "dm")}, SOUND, (0, 1))
+    assert found.verdict == "cannot tell"
+    assert "bounds its own error" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "reason"),
+    [
+        (replace(SOUND, effective_sample_size=2.1), "effective sample size is 2.1 of 10000 rows"),
+        (replace(SOUND, mean_weight=0.7, mean_weight_z=-9.0), "mean weight is 0.7, 9.0 standard errors"),
+        (replace(SOUND, positives=9), "only 9 rows have a reward"),
+        (replace(SOUND, unsupported_share=0.2), "20.0% of the policy's choices"),
+    ],
+)
+def test_doubts_come_before_the_difference(diagnostics: Diagnostics, reason: str) -> None:
+    found = judge({"snips": estimate(0.1, 0.2)}, diagnostics, (0, 1))
+    assert found.verdict == "do not trust"
+    assert reason in found.reason
+
+
+def test_a_negative_click_rate_is_not_to_be_trusted() -> None:
+    dr = estimate(-0.2, -0.1, "dr", value=-0.0035)
+    found = judge({"dr": dr}, SOUND, (0, 1))
+    assert found.verdict == "do not trust"
+    assert "dr estimates -0.0035" in found.reason
+    # A reward without a known range may be negative.
+    assert judge({"dr": dr}, SOUND, None).verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    "diagnostics",
+    [
+        replace(SOUND, mean_weight_z=-2.2, mean_weight=0.953),
+        replace(SOUND, mean_weight_z=8.0, mean_weight=1.001),
+        replace(SOUND, unsupported_share=None),
+        replace(SOUND, unsupported_share=0.04),
+    ],
+)
+def test_small_faults_are_no_doubts(diagnostics: Diagnostics) -> None:
+    assert judge({"snips": estimate(0.1, 0.2)}, diagnostics, (0, 1)).verdict == "better"
