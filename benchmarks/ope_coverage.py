@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrkit.ope import ESTIMATORS, Interval, LoggedRows
-from ctrkit.ope.diagnostics.weights import WeightTail
+from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.intervals.bernstein import empirical_bernstein
 from ctrkit.ope.intervals.bootstrap import PoissonBootstrap, ips
 from ctrkit.ope.intervals.clopper_pearson import clopper_pearson

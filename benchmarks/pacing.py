@@ -5,7 +5,8 @@
 Value over the hindsight optimum's, in %, of `dual` with the multiplier forgotten at the end of each episode,
 and carried into the next by its geometric mean over the second half, where it counts for so many ticks
 (`ctrkit.bidding.pacing.dual.KNOWN`); then of one that begins with a multiplier of a history. Markets are
-those of `SyntheticMarket`; LOG is an auction log of iPinYou's campaign 2997, of which the first half is the history.
+those of `SyntheticMarket`; LOG is an auction log of iPinYou's campaign 2997, of which the first half is
+the history.
 """
 
 from __future__ import annotations

@@ -11,10 +11,18 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "names", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema", "data",
-    "metrics", "nn", "models", "artifact", "training", "calibration", "evaluation", "policies",
+    "errors", "arrays", "names", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema",
+    "data", "metrics", "nn", "models", "artifact", "training", "calibration", "evaluation", "policies",
     "explanations", "ope", "bidding", "experiments", "serving", "reports", "api", "cli",
 )  # fmt: skip
+# The wings of large rooms, in their order; what stands in the room itself may import from all of them.
+WINGS = {
+    "ope": (
+        "formats", "intervals", "logs", "models", "estimators", "diagnostics", "structured", "evaluation",
+        "bids", "audit",
+    ),
+    "bidding": ("market", "landscapes", "pacing", "optimum", "strategies", "supply", "simulation"),
+}  # fmt: skip
 WITHOUT_TORCH = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")
 
 
@@ -56,6 +64,18 @@ def test_imports_only_from_rooms_above(room: str, path: Path) -> None:
         if target is not None:
             assert target in ROOMS, f"{path} imports {module}"
             assert ROOMS.index(target) <= ROOMS.index(room), f"{path} imports {module}, which is below it"
+
+
+@pytest.mark.parametrize("room", WINGS)
+def test_a_wing_imports_only_from_wings_above_it(room: str) -> None:
+    order = WINGS[room]
+    for path in sorted((ROOT / "ctrkit" / room).rglob("*.py")):
+        *wings, _ = path.relative_to(ROOT / "ctrkit" / room).parts
+        assert wings or path.name == "__init__.py", f"{path} stands in no wing"
+        for module in imports(path) if wings else ():
+            parts = module.split(".")
+            if parts[:2] == ["ctrkit", room] and len(parts) > 2:
+                assert order.index(parts[2]) <= order.index(wings[0]), f"{path} imports {module}, below it"
 
 
 def test_light_rooms_do_not_import_torch() -> None:

@@ -18,6 +18,7 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator, joint_of, segments_of
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.calibration import (
     CalibrationSummary,
     CalibrationWarning,
@@ -187,18 +188,16 @@ class TaskRows:
         joint: whether logits and labels are of the task and all before it.
     """
 
-    logits: NDArray[np.float64]
-    labels: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    possible: NDArray[np.bool_]
-    groups: NDArray[np.int64] | None
+    logits: Floats
+    labels: Floats
+    weight: Floats
+    possible: Booleans
+    groups: Integers | None
     segments: NDArray[np.int32] | None
     joint: bool
 
 
-def _divided(
-    model: Model, opened: LabelledRows, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+def _divided(model: Model, opened: LabelledRows, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
     """Rows to fit on, those to judge on, and what to tell of them."""
     split = opened.split
     if split is not None:
@@ -224,7 +223,7 @@ def _divided(
 def task_rows(
     model: Model,
     opened: LabelledRows,
-    logits: NDArray[np.float64],
+    logits: Floats,
     index: int,
     *,
     field: str | None,
@@ -250,8 +249,8 @@ def task_rows(
 def _calibrate_task(
     task: str,
     rows: TaskRows,
-    fitted: NDArray[np.int64],
-    judged: NDArray[np.int64],
+    fitted: Integers,
+    judged: Integers,
     config: CalibrateConfig,
     *,
     first: bool,
@@ -269,7 +268,7 @@ def _calibrate_task(
     groups = rows.groups[judged] if rows.groups is not None else None
     segments = rows.segments[judged] if rows.segments is not None else None
 
-    def judge(probabilities: NDArray[np.float64]) -> Judgement:
+    def judge(probabilities: Floats) -> Judgement:
         summary = assess(y, probabilities, groups, config.confidence, w)
         return Judgement(summary, reliability(y, probabilities, config.bins, groups=groups, weight=w))
 
@@ -279,7 +278,7 @@ def _calibrate_task(
     )
 
 
-def _need_both(labels: NDArray[np.float64], what: str) -> None:
+def _need_both(labels: Floats, what: str) -> None:
     """Raise a DataError where there are no rows, or rows of one class alone."""
     if not labels.size:
         raise DataError(f"there are no rows that {what}", mend="Give a larger table")
@@ -288,7 +287,7 @@ def _need_both(labels: NDArray[np.float64], what: str) -> None:
         raise DataError(f"all {labels.size:,} rows that {what} are {only}", mend="Give a larger table")
 
 
-def _chosen(rows: TaskRows, fitted: NDArray[np.int64], config: CalibrateConfig, *, first: bool) -> Choice:
+def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first: bool) -> Choice:
     """The calibrator of a task, fitted; down-sampling concerns the first task alone."""
     labels = rows.labels[fitted]
     if config.kept_negatives is not None and first:

@@ -22,12 +22,11 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, load_config
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
-from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, log_parts
+from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
 from ctrkit.ope.bids.bid_log import is_bid_log
 from ctrkit.ope.estimators.interval_methods import AUTO
 from ctrkit.ope.estimators.registry import reads_candidates
 from ctrkit.ope.estimators.rows import RewardPredictor
-from ctrkit.ope import evaluate
 from ctrkit.ope.evaluation.engine import Engine, OnRows, make_engine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
 from ctrkit.ope.logs.bandit_log import TARGET

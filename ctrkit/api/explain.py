@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
@@ -16,6 +15,7 @@ from ctrkit.api.models.labelled import labelled_rows
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError, DataError, nearest
@@ -153,7 +153,7 @@ class _Explained:
             known = (*self.network.feature_map.categorical, HIDDEN)
             raise DataError(f"'{chosen}' is no categorical feature to map", mend=nearest(chosen, known))
 
-    def probabilities(self, logits: NDArray[np.float64], rows: EncodedTable) -> NDArray[np.float64]:
+    def probabilities(self, logits: Floats, rows: EncodedTable) -> Floats:
         """Calibrated, of the task; the network's own before `ctrkit calibrate`."""
         return self.loaded.probabilities(logits, rows)[self.task]
 
@@ -176,7 +176,7 @@ class _Explained:
         attention = attention_weights(self.network, chosen)
         logits = predict(self.network, chosen)[0]
 
-        def probability_of(row: int, passed: NDArray[np.float64]) -> NDArray[np.float64]:
+        def probability_of(row: int, passed: Floats) -> Floats:
             """With the row's own logits of the other tasks, and calibrated as its own values are."""
             same = np.full(passed.size, row)
             changed = logits[same]
@@ -247,7 +247,7 @@ class _Explained:
     def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
         """The rows that a model is explained on, and what to tell of them."""
         found = labelled_rows(self.loaded, data)
-        chosen: NDArray[np.int64]
+        chosen: Integers
         if found.split is None:
             chosen, what = np.arange(len(found.encoded)), "rows of another table than that of training"
         else:

@@ -26,6 +26,7 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
 from ctrkit.api.train import TrainConfig
+from ctrkit.arrays import Floats, Integers
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import Encoder
@@ -34,7 +35,6 @@ from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model, model_config
 from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
 from ctrkit.ope.estimators.registry import make_estimator
-from ctrkit.ope.intervals.moments import Ints
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.reports import Report, Table
@@ -42,7 +42,7 @@ from ctrkit.schema import BANDIT_LOG, FeatureSpec
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
 from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
-from ctrkit.training.counterfactual_loop import Floats, Judge, Learning, LearningConfig, learn, settle
+from ctrkit.training.counterfactual_loop import Judge, Learning, LearningConfig, learn, settle
 from ctrkit.training.loop import OnStep
 
 # Training rows with a reward other than the commonest, below which what is learnt is mostly chance.
@@ -267,7 +267,7 @@ def _scorer(
 
 
 def _predictions(
-    log: BanditLog, train: Ints, valid: Ints, settings: LearnPolicyConfig
+    log: BanditLog, train: Integers, valid: Integers, settings: LearnPolicyConfig
 ) -> tuple[Floats | None, Floats | None]:
     """The cross-fitted reward model's q [n, K] on the training and the validation rows, for DR alone."""
     if not isinstance(settings.objective, DoublyRobustConfig):

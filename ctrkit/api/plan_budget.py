@@ -16,10 +16,11 @@ from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions,
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.market.coverage import HOURS, Coverage
 from ctrkit.bidding.pacing import budget_plan as planning
-from ctrkit.bidding.pacing.response import Floats, ResponseCurve, auction_curve, fit_curve, joined_curve
+from ctrkit.bidding.pacing.response import ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.reports import Figure, Report, Table

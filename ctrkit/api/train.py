@@ -22,6 +22,7 @@ from ctrkit.api.models.profile import training_profile
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, build, read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
@@ -292,7 +293,7 @@ def train(
 
 
 def test_metrics(
-    tasks: Sequence[str], data: EncodedTable, rows: NDArray[np.int64], logits: NDArray[np.float64]
+    tasks: Sequence[str], data: EncodedTable, rows: Integers, logits: Floats
 ) -> dict[str, dict[str, float | None]]:
     """Metrics of each task on the rows where it can happen: conversions are judged on clicked rows.
 
@@ -326,7 +327,7 @@ def test_metrics(
     return found
 
 
-def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:
     """The rows without those of weight 0, which are as if they were not there.
 
     Raises:
@@ -334,7 +335,7 @@ def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: NDArray[np.int64]) ->
     """
     if spec.weight is None or not table.schema[spec.weight].is_numeric():
         return rows
-    counts: NDArray[np.bool_] = table[spec.weight].ne_missing(0).to_numpy()
+    counts: Booleans = table[spec.weight].ne_missing(0).to_numpy()
     if not counts[rows].any():
         raise DataError(
             f"all {rows.size:,} training rows have the weight 0",

@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ArtifactError, DataError, RunError, nearest
-from ctrkit.metrics.checks import Floats, finite_floats, need_both_classes, score_rows
+from ctrkit.metrics.checks import finite_floats, need_both_classes, score_rows
 
 # Plain data: an artifact holds it as it is.
-State: TypeAlias = dict[str, str | float | NDArray[np.float64]]
+State: TypeAlias = dict[str, str | float | Floats]
 
 # The segment of each row, int64 of the logits' shape; None for a calibrator that uses none.
-Segments: TypeAlias = NDArray[np.int64] | None
+Segments: TypeAlias = Integers | None
 
 # Outputs stay this far from 0 and from 1: log loss and odds stay finite, also after a cast to float32, in
 # which nothing lies between 1 and 1 - 6e-8. At the lower end, joint probabilities of 1e-7 are no rarity.
@@ -230,7 +231,7 @@ def nested_calibrator(state: Mapping[str, object]) -> Calibrator:
         raise ValueError(str(error)) from error
 
 
-def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> Integers:
     """Segments as int64 of the given shape.
 
     Raises:

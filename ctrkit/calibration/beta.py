@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State, sigmoid
 from ctrkit.calibration.logistic import (
     LEAST_SLOPE,
@@ -18,7 +19,6 @@ from ctrkit.calibration.logistic import (
     sums,
     warn_backwards,
 )
-from ctrkit.metrics.checks import Floats
 
 
 class BetaCalibration(Calibrator):

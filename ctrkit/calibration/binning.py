@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.kernels import sum_by_bin
-from ctrkit.metrics.checks import Floats
 
 # The edges of more rows than this are those of so many, drawn from them at random: with 2,000 bins, the
 # weight of a bin is then off by an eighth (standard deviation), and a sort of all rows is saved.

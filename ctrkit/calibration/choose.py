@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.calibration.base import (
     CALIBRATORS,
     FEWEST,
@@ -19,7 +20,7 @@ from ctrkit.calibration.base import (
     segment_numbers,
 )
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.metrics.checks import Floats, Indices, held_rows, independent_units, score_rows
+from ctrkit.metrics.checks import held_rows, independent_units, score_rows
 from ctrkit.metrics.probability import entropy, log_losses
 
 # Rows of the rarer label that a free number takes (Peduzzi et al. 1996); `minimum_positives` counts by it.

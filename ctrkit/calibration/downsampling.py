@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State, sigmoid
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import Floats
 
 
 class DownsamplingCorrection(Calibrator):

@@ -8,10 +8,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import LEAST, Calibrator, State, nested_calibrator, nested_state
 from ctrkit.calibration.platt import PlattScaling
 from ctrkit.errors import ArtifactError, DataError
-from ctrkit.metrics.checks import Floats, finite_floats, unit_interval
+from ctrkit.metrics.checks import finite_floats, unit_interval
 
 
 class EntireSpaceCalibration:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Indices, Integers
 from ctrkit.calibration.base import LARGEST_SEGMENT, Calibrator, Segments, State, positive_scalar, sigmoid
 from ctrkit.calibration.kernels import sum_by_segment
 from ctrkit.calibration.logistic import LEAST_SLOPE, Line, fit_line, moments
-from ctrkit.metrics.checks import Floats, Indices
 
 # Segments whose log-odds differ by less (standard deviation) count as alike.
 LEAST_SPREAD = 1e-4
@@ -114,7 +113,7 @@ class FieldAware(Calibrator):
         self.spread, self.lines = spread, bool(spread[1] > 0)
 
 
-def _numbered(segments: NDArray[np.int64]) -> tuple[NDArray[np.int64], Indices]:
+def _numbered(segments: Integers) -> tuple[Integers, Indices]:
     """The distinct segments, rising, [S], and each row's place among them, [N]."""
     low, high = int(segments.min()), int(segments.max())
     if high - low >= 4 * len(segments) + 1000:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State
 from ctrkit.calibration.binning import bin_rows
 from ctrkit.calibration.pooling import need_rising, rising_shares
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import Floats
 
 
 class HistogramBinning(Calibrator):

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State
 from ctrkit.calibration.binning import bin_rows
 from ctrkit.calibration.pooling import distinct_logits, need_rising, rising_shares
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import Floats
 
 # Of one row, placed as a positive at the lowest logit and as a negative at the highest.
 END_WEIGHT = 0.5

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.compiled import kernel
-from ctrkit.metrics.checks import Floats
 
 
 @kernel(
@@ -45,7 +44,7 @@ def gather(
     z: Floats,
     y: Floats,
     w: Floats,
-    order: NDArray[np.int64],
+    order: Integers,
     distinct: Floats,
     positives: Floats,
     mass: Floats,
@@ -63,7 +62,7 @@ def gather(
 
 
 @kernel("int64(f8[::1], f8[::1], i8[::1], f8[::1])", "positives: K; mass: K; starts: K; shares: K")
-def pool(positives: Floats, mass: Floats, starts: NDArray[np.int64], shares: Floats) -> int:
+def pool(positives: Floats, mass: Floats, starts: Integers, shares: Floats) -> int:
     """Pool adjacent violators (Ayer et al. 1955): of the shares positives / mass, the nearest rising ones.
 
     Fills where each block starts and its share; gives how many blocks there are. O(K).
@@ -164,7 +163,7 @@ def sum_by_segment(
     t: Floats,
     y: Floats,
     w: Floats,
-    segment: NDArray[np.int64],
+    segment: Integers,
     shift: Floats,
     tilt: Floats,
     middle: float,

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import CalibrationWarning, sigmoid
 from ctrkit.calibration.kernels import sum_logistic
-from ctrkit.metrics.checks import Floats
 
 # The least change in log-odds over the spread of the fitted logits: keeps their order where the rows deny it.
 LEAST_SLOPE = 1e-3

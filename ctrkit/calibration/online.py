@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import (
     CalibrationWarning,
     Calibrator,
@@ -23,7 +24,7 @@ from ctrkit.calibration.base import (
 from ctrkit.calibration.logistic import LEAST_SLOPE, Design, newton, sums
 from ctrkit.calibration.platt import PlattScaling
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import Floats, score_rows
+from ctrkit.metrics.checks import score_rows
 from ctrkit.metrics.probability import log_losses
 
 Outcome = Literal["kept", "reverted", "kept although worse"]

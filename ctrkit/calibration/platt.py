@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
 from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
-from ctrkit.metrics.checks import Floats
 
 
 class PlattScaling(Calibrator):

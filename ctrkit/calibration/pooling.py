@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration.kernels import gather, merge, pool
-from ctrkit.metrics.checks import Floats
 
 
 def distinct_logits(logits: Floats, labels: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
@@ -23,7 +22,7 @@ def distinct_logits(logits: Floats, labels: Floats, weight: Floats) -> tuple[Flo
     return distinct[:count], positives[:count], mass[:count]
 
 
-def rising_shares(positives: Floats, mass: Floats) -> tuple[NDArray[np.int64], Floats]:
+def rising_shares(positives: Floats, mass: Floats) -> tuple[Integers, Floats]:
     """Where the blocks of the isotonic shares start, and their shares, each [blocks]."""
     starts, shares = np.empty(len(mass), np.int64), np.empty(len(mass))
     count = pool(positives, mass, starts, shares)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
-from ctrkit.metrics.checks import Floats, as_column
+from ctrkit.metrics.checks import as_column
 
 # By so much of itself a probability moves from its equals: enough to be seen in its log-odds down to 1e-30.
 _STEP = 2.0**-44

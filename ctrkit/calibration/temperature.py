@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
 from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
-from ctrkit.metrics.checks import Floats
 
 
 class TemperatureScaling(Calibrator):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration.base import Calibrator, Segments, State
 from ctrkit.calibration.kernels import shares_with_one_more_positive
 from ctrkit.calibration.pooling import distinct_logits, need_rising
-from ctrkit.metrics.checks import Floats, finite_floats
+from ctrkit.metrics.checks import finite_floats
 
 
 class Steps(NamedTuple):

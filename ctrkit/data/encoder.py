@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Integers
 from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
 from ctrkit.data.ids import (
     LEAST,
@@ -28,7 +29,7 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
 from ctrkit.tables.cells import values_of
 
-Rows: TypeAlias = NDArray[np.int64] | slice
+Rows: TypeAlias = Integers | slice
 
 # Weights are kept in single precision, in which sums of larger ones overflow.
 LARGEST_WEIGHT = 1e30
@@ -50,7 +51,7 @@ class EncodedTable:
     sequences: Mapping[str, NDArray[np.int32]]
     labels: NDArray[np.float32]
     weight: NDArray[np.float32]
-    groups: NDArray[np.int64] | None = None
+    groups: Integers | None = None
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -112,7 +113,7 @@ class Encoder:
         spec: FeatureSpec,
         table: pl.DataFrame,
         file: str | None = None,
-        rows: NDArray[np.int64] | None = None,
+        rows: Integers | None = None,
     ) -> Encoder:
         """Learn from the training rows.
 
@@ -343,7 +344,7 @@ def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None 
             )
 
 
-def _groups(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.int64] | None:
+def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:
     if spec.group is None or spec.group not in table.columns:
         return None
     values = table[spec.group]

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
@@ -69,7 +70,7 @@ def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> 
     return hashes
 
 
-def times_of(spec: FeatureSpec, table: pl.DataFrame) -> NDArray[np.float64] | None:
+def times_of(spec: FeatureSpec, table: pl.DataFrame) -> Floats | None:
     """Time stamps in seconds, [n]; None where the spec or the table has none, or one cannot be read."""
     if spec.timestamp is None or spec.timestamp not in table.columns:
         return None
@@ -90,8 +91,8 @@ def seen_state(
     spec: FeatureSpec,
     table: pl.DataFrame,
     data: EncodedTable,
-    training: NDArray[np.int64],
-    held_out: NDArray[np.int64],
+    training: Integers,
+    held_out: Integers,
 ) -> dict[str, Any]:
     """By what the training rows are known again, as plain data: of each key a sample, and how often it is met
     by chance.

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.market import (
     CATEGORIES,
     DEVICES,
@@ -20,8 +21,6 @@ from ctrkit.data.market import (
     PLACEMENTS,
     POLICY_STEPS,
     SEGMENTS,
-    Floats,
-    Ints,
     Population,
     Situation,
 )
@@ -142,7 +141,7 @@ class Market:
         event = pl.int_range(rows, dtype=pl.Int32, eager=True).alias("event_id")
         return pl.concat(parts).insert_column(0, event)
 
-    def _old_server(self, rng: np.random.Generator, at: Situation) -> tuple[Ints, Floats, Ints]:
+    def _old_server(self, rng: np.random.Generator, at: Situation) -> tuple[Integers, Floats, Integers]:
         """Candidates [n, K], the old policy's probabilities of them, and the index of the one it drew."""
         ads = len(self.population.ads.category)
         key = rng.random((len(at), ads), dtype=np.float32)
@@ -152,7 +151,7 @@ class Market:
         chosen = (np.round(np.cumsum(probabilities, axis=1) * POLICY_STEPS) <= step).sum(axis=1)
         return candidates, probabilities, chosen
 
-    def _truth(self, at: Situation, ad: Ints) -> tuple[Floats, Floats]:
+    def _truth(self, at: Situation, ad: Integers) -> tuple[Floats, Floats]:
         return self.population.click_probability(at, ad), self.population.conversion_probability(at, ad)
 
     def _market_price(
@@ -209,7 +208,7 @@ def _context_columns(population: Population, at: Situation) -> Columns:
     }
 
 
-def _ad_columns(population: Population, ad: Ints) -> Columns:
+def _ad_columns(population: Population, ad: Integers) -> Columns:
     ads = population.ads
     return {
         "ad_id": ad.astype(np.int16),
@@ -219,7 +218,7 @@ def _ad_columns(population: Population, ad: Ints) -> Columns:
     }
 
 
-def _candidate_columns(population: Population, candidates: Ints) -> Columns:
+def _candidate_columns(population: Population, candidates: Integers) -> Columns:
     """The same as lists a row: `candidates` for the ids, `candidate_<feature>` for the rest."""
     n, k = candidates.shape
     flat = pl.DataFrame(_ad_columns(population, candidates.ravel()))
@@ -237,7 +236,7 @@ def _outcomes(
     return click.astype(np.int8), conversion.astype(np.int8)
 
 
-def _pick(values: NDArray[Scalar], chosen: Ints) -> NDArray[Scalar]:
+def _pick(values: NDArray[Scalar], chosen: Integers) -> NDArray[Scalar]:
     """The chosen column of each row."""
     return values[np.arange(len(values)), chosen]
 
@@ -246,7 +245,7 @@ def _part(at: Situation, rows: slice) -> Situation:
     return Situation(at.user[rows], at.time[rows], at.device[rows], at.placement[rows], at.history[rows])
 
 
-def _named(names: Sequence[str], code: Ints) -> pl.Series:
+def _named(names: Sequence[str], code: Integers) -> pl.Series:
     return pl.Series(names, dtype=pl.String).gather(code)
 
 
@@ -255,7 +254,7 @@ def _lists(matrix: NDArray[Any]) -> pl.Series:
     return _ragged(pl.Series(matrix.ravel()), np.full(len(matrix), matrix.shape[1]))
 
 
-def _ragged(values: pl.Series, length: Ints) -> pl.Series:
+def _ragged(values: pl.Series, length: Integers) -> pl.Series:
     """Values laid end to end as a list column of the lengths given."""
     offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow()))

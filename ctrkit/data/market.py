@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
+from ctrkit.arrays import Floats, Integers
 
 CATEGORIES = (
     "travel", "insurance", "electronics", "gaming", "fashion", "beauty",
@@ -53,8 +50,8 @@ CONVERTING_DEVICE = np.array([-0.3, 0.45, 0.0])
 class Users:
     """Who sees ads; arrays by user. Interests [U, D] and activity are hidden from every log."""
 
-    segment: Ints
-    age: Ints
+    segment: Integers
+    age: Integers
     device_habit: Floats
     interests: Floats
     activity: Floats
@@ -64,8 +61,8 @@ class Users:
 class Ads:
     """What is shown; arrays by ad. Latent vectors [A, D], quality and appeal are hidden from every log."""
 
-    category: Ints
-    advertiser: Ints
+    category: Integers
+    advertiser: Integers
     price: Floats
     conversion_value: Floats
     latent: Floats
@@ -80,23 +77,23 @@ class Clicks:
     They do not depend on what any logged policy shows, so no policy changes a later row's context.
     """
 
-    user: Ints
-    time: Ints
-    ad: Ints
+    user: Integers
+    time: Integers
+    ad: Integers
 
 
 @dataclass(frozen=True)
 class Situation:
     """n moments at which an ad can be shown; history [n, 20] holds ads or -1, the newest click last."""
 
-    user: Ints
-    time: Ints
-    device: Ints
-    placement: Ints
-    history: Ints
+    user: Integers
+    time: Integers
+    device: Integers
+    placement: Integers
+    history: Integers
 
     @property
-    def hour(self) -> Ints:
+    def hour(self) -> Integers:
         """Hour of the day, UTC."""
         return self.time % DAY // 3600
 
@@ -149,7 +146,7 @@ class Population:
         placement = rng.choice(len(PLACEMENTS), size=rows, p=[0.5, 0.3, 0.2])
         return Situation(user, time, device, placement, self.history(user, time))
 
-    def history(self, user: Ints, time: Ints) -> Ints:
+    def history(self, user: Integers, time: Integers) -> Integers:
         """The last clicks strictly before a time: [n, 20] ads, the newest last, -1 where there are fewer."""
         span = START + (LOGGED_DAYS + 1) * DAY
         key = self.clicks.user * span + self.clicks.time
@@ -158,7 +155,7 @@ class Population:
         at = end[:, None] - np.arange(HISTORY_LENGTH, 0, -1)
         return np.where(at >= first[:, None], self.clicks.ad[np.maximum(at, 0)], NO_CLICK)
 
-    def click_probability(self, at: Situation, ad: Ints) -> Floats:
+    def click_probability(self, at: Situation, ad: Integers) -> Floats:
         """True p(click) of ads [n, K] in n situations, in ten-thousandths."""
         ads, category = self.ads, self.ads.category[ad]
         interest = np.einsum("nd,nkd->nk", self.users.interests[at.user], ads.latent[ad])
@@ -179,14 +176,14 @@ class Population:
         )
         return _probability(logit, 0.001, 0.5, decimals=4)
 
-    def affinity(self, at: Situation, ad: Ints) -> Floats:
+    def affinity(self, at: Situation, ad: Integers) -> Floats:
         """Clicks of the history on the ad's category, the k-th newest weighted 0.8 to the k: [n, K]."""
         weight = DECAY ** np.arange(HISTORY_LENGTH - 1, -1, -1.0)
         category = self.ads.category[ad]
         clicked = np.where(at.history == NO_CLICK, NO_CLICK, self.ads.category[at.history])
         return np.stack([(clicked == column[:, None]) @ weight for column in category.T], axis=1)
 
-    def conversion_probability(self, at: Situation, ad: Ints) -> Floats:
+    def conversion_probability(self, at: Situation, ad: Integers) -> Floats:
         """True p(conversion | click) of ads [n, K] in n situations, in thousandths."""
         ads = self.ads
         fit = self.segment_by_category[self.users.segment[at.user][:, None], ads.category[ad]]
@@ -199,7 +196,7 @@ class Population:
         )
         return _probability(logit, 0.005, 0.6, decimals=3)
 
-    def old_policy(self, at: Situation, ad: Ints, floor: float, temperature: float) -> Floats:
+    def old_policy(self, at: Situation, ad: Integers, floor: float, temperature: float) -> Floats:
         """The old ad server's probabilities of candidates [n, K]: a softmax above a floor, in 200ths."""
         score = self.old_score[self.users.segment[at.user][:, None], ad] / temperature
         softmax = np.exp(score - score.max(axis=1, keepdims=True))
@@ -263,11 +260,11 @@ def _draw_ads(rng: np.random.Generator, ads: int, advertisers: int, centres: Flo
     )
 
 
-def _choose(rng: np.random.Generator, weight: Floats) -> Ints:
+def _choose(rng: np.random.Generator, weight: Floats) -> Integers:
     """One column a row, drawn in proportion to the row's weights."""
     cumulative = np.cumsum(weight, axis=1)
     point = rng.random(len(weight))[:, None] * cumulative[:, -1:]
-    chosen: Ints = np.minimum((cumulative <= point).sum(axis=1), weight.shape[1] - 1)
+    chosen: Integers = np.minimum((cumulative <= point).sum(axis=1), weight.shape[1] - 1)
     return chosen
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, NumericFeature, check_column
 
@@ -35,7 +36,7 @@ class Scale:
     bound: float = OLD_BOUND
 
     @classmethod
-    def fit(cls, values: NDArray[np.float64], name: str, file: str | None, rows: NDArray[np.int64]) -> Scale:
+    def fit(cls, values: Floats, name: str, file: str | None, rows: Integers) -> Scale:
         """The scale of some numbers, [n].
 
         Args:
@@ -65,22 +66,22 @@ class Scale:
         largest = float(np.abs((values - mean) / deviation).max())
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))
 
-    def standardised(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    def standardised(self, values: Floats) -> NDArray[np.float32]:
         """Numbers with mean 0 and deviation 1 on the training rows, within the bound."""
         return np.clip(self._deviations(values), -self.bound, self.bound).astype(np.float32)
 
-    def beyond(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def beyond(self, values: Floats) -> Booleans:
         """Which numbers are read as if they lay at the bound."""
         with np.errstate(over="ignore"):
             slack = values.size * np.finfo(np.float64).eps * abs(self.mean)
         return np.asarray(np.abs(self._deviations(values)) > self.bound + slack)
 
-    def _deviations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _deviations(self, values: Floats) -> Floats:
         with np.errstate(over="ignore"):
             return np.asarray((values - self.mean) / self.deviation)
 
 
-def transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> NDArray[np.float64]:
+def transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> Floats:
     """The numbers of a feature, checked and transformed, [n].
 
     Raises:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import DataError
@@ -41,9 +41,9 @@ _APART = 0.05
 class Split:
     """Row indices of the three parts, each int64 and in the order of the table."""
 
-    train: NDArray[np.int64]
-    valid: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: Integers
+    valid: Integers
+    test: Integers
     by: str
     boundaries: tuple[float, float] | None = None
 
@@ -105,9 +105,7 @@ def split_rows(
     return Split(train, valid, test, by, boundaries)
 
 
-def _cuts(
-    time: NDArray[np.float64], config: SplitConfig, file: str | None, column: str
-) -> tuple[float, float]:
+def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> tuple[float, float]:
     """The first time stamps of validation and of test."""
     moments = np.unique(time)
     if moments.size < 3:

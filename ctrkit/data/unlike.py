@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Integers
 from ctrkit.data.ids import LEAST, UnknownIds, as_lists, as_text
 from ctrkit.data.scales import transformed
 from ctrkit.errors import DataError
@@ -36,7 +36,7 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
 
 
 def usual_shares(
-    encoder: Encoder, table: pl.DataFrame, training: NDArray[np.int64]
+    encoder: Encoder, table: pl.DataFrame, training: Integers
 ) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
     """By column, the share of unknown ids in the training rows or, if larger, in the others, and of rows that
     hold nothing; and sentences on how the others are unlike those of training.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.arrays import Indices
 from ctrkit.evaluation.verdict import Segment
 from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.fields import FieldCalibration, benjamini_hochberg, by_field, field_ece, field_rce
@@ -90,7 +91,7 @@ def by_fields(
     }
 
 
-def _common(values: NDArray[Any], minimum_rows: int) -> NDArray[np.intp]:
+def _common(values: NDArray[Any], minimum_rows: int) -> Indices:
     """The number of each row's value, that of all rare values being -1, [N]."""
     _, code, rows = np.unique(values, return_inverse=True, return_counts=True)
     return np.where(rows[code] < minimum_rows, -1, code)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.metrics.checks import digits, need_both_classes, score_rows
 
@@ -25,8 +26,8 @@ class Gain:
         lift: share -> gain over share: how many times the base rate the best rows have.
     """
 
-    share: NDArray[np.float64]
-    gain: NDArray[np.float64]
+    share: Floats
+    gain: Floats
     lift: dict[float, float]
 
     def to_dict(self) -> dict[str, Any]:

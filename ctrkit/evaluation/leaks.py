@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.metrics import auc
 
 # No feature that is known before an ad is shown tells so much of what is done with it.
@@ -54,7 +55,7 @@ class Leak:
         )
 
 
-def telling_rows(labels: NDArray[np.floating[Any]], seed: int = 0) -> NDArray[np.int64]:
+def telling_rows(labels: NDArray[np.floating[Any]], seed: int = 0) -> Integers:
     """Rows of both classes, as many as `find_leaks` needs; none where there are too few of one."""
     rng = np.random.default_rng(seed)
     classes = [np.flatnonzero(labels == label) for label in (0, 1)]
@@ -110,13 +111,13 @@ def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
     return rows if rows >= _FEWEST and by_chance < _BY_CHANCE else 0
 
 
-def _parts(numbers: NDArray[Any]) -> NDArray[np.int64]:
+def _parts(numbers: NDArray[Any]) -> Integers:
     """Which fiftieth of the rows each number falls into."""
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _PARTS + 1)[1:-1]))
     return np.searchsorted(edges, numbers)
 
 
-def _rates(ids: NDArray[Any], y: NDArray[np.float64], fold: NDArray[np.int64]) -> NDArray[np.float64]:
+def _rates(ids: NDArray[Any], y: Floats, fold: Integers) -> Floats:
     """The rate of the label among rows of the same id in the other folds, shrunk to their mean, [n]."""
     _, place = np.unique(ids, return_inverse=True)
     n = place.max() + 1
@@ -124,5 +125,5 @@ def _rates(ids: NDArray[Any], y: NDArray[np.float64], fold: NDArray[np.int64]) -
     positives = np.bincount(fold * n + place, weights=y, minlength=_FOLDS * n).reshape(_FOLDS, n)
     others, of_others = counts.sum(axis=0) - counts, positives.sum(axis=0) - positives
     mean = of_others.sum(axis=1, keepdims=True) / np.maximum(others.sum(axis=1, keepdims=True), 1)
-    rates: NDArray[np.float64] = ((of_others + mean) / (others + 1.0))[fold, place]
+    rates: Floats = ((of_others + mean) / (others + 1.0))[fold, place]
     return rates

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit import metrics
+from ctrkit.arrays import Indices
 from ctrkit.errors import DataError
 from ctrkit.metrics import Interval, Metric
 from ctrkit.metrics.calibration import ace
@@ -210,7 +211,7 @@ class _Seen:
     y: NDArray[Any]
     groups: NDArray[Any] | None
     weight: NDArray[Any] | None
-    kept: NDArray[np.intp] | slice
+    kept: Indices | slice
 
     @staticmethod
     def of(labels: ArrayLike, groups: NDArray[Any] | None, weight: ArrayLike | None) -> _Seen:

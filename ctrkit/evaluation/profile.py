@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
-from ctrkit.metrics.checks import Floats, independent_units
+from ctrkit.metrics.checks import independent_units
 from ctrkit.tables.cells import as_ids, truths_as_numbers
 
 Kind: TypeAlias = Literal["numeric", "categorical", "length"]

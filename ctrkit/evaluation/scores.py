@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import logit
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.metrics.checks import need_both_classes, probability_rows
 from ctrkit.metrics.probability import SMALLEST
@@ -23,9 +24,9 @@ class ScoreDistribution:
         positive, negative: share of the class's (weight of) rows in each bin, each adding up to 1, [B].
     """
 
-    edges: NDArray[np.float64]
-    positive: NDArray[np.float64]
-    negative: NDArray[np.float64]
+    edges: Floats
+    positive: Floats
+    negative: Floats
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

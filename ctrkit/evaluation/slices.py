@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.evaluation.measures import Drawing, Measure, measure
 from ctrkit.evaluation.profile import as_text
 from ctrkit.metrics import Interval
 from ctrkit.metrics.calibration import bin_index
-from ctrkit.metrics.checks import Indices, probability_rows
+from ctrkit.metrics.checks import probability_rows
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Division:
         return Division(self.part[rows], self.names)
 
 
-def occurrences(values: pl.Series, among: pl.Series, weight: ArrayLike | None = None) -> NDArray[np.float64]:
+def occurrences(values: pl.Series, among: pl.Series, weight: ArrayLike | None = None) -> Floats:
     """How often each value stands among others, [N]: an item's popularity, a user's activity.
 
     Values are compared as text, so 7 and "7" are the same; a missing value counts as unseen.

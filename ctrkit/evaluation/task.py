@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.fields import FieldReport, by_fields, segments_of
@@ -58,8 +59,8 @@ class Scored:
             logits that they were made from (`ctrkit.calibration.ranking_key`).
     """
 
-    probabilities: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    probabilities: Floats
+    scores: Floats
 
     def __getitem__(self, rows: NDArray[Any]) -> Scored:
         """Of some of the rows."""
@@ -78,11 +79,11 @@ class Rows:
         divisions: what the rows are sliced by -> the parts.
     """
 
-    labels: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    labels: Floats
+    weight: Floats
     model: Scored
     other: Scored | None
-    groups: NDArray[np.int64] | None
+    groups: Integers | None
     fields: Mapping[str, NDArray[Any]]
     divisions: Mapping[str, Division]
 

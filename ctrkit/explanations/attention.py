@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ctrkit.arrays import Floats
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models import CtrModel
 from ctrkit.nn.attention import TargetAttention
@@ -16,7 +15,7 @@ from ctrkit.nn.augru import AUGRU
 
 
 @torch.no_grad()
-def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, NDArray[np.float64]]:
+def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats]:
     """The weights by which each row's target reads its past events.
 
     Those of "target_attention" and "din" have either sign and no fixed sum; those of "augru" sum to 1. A
@@ -28,7 +27,7 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, NDArra
     Returns:
         Read-out -> `[n, L]`, newest last, zero at padding; empty for a network without such a read-out.
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, Floats] = {}
 
     def keep(name: str) -> Any:
         def hook(module: TargetAttention | AUGRU, inputs: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ctrkit.arrays import Floats
 
 # A logit difference below this is taken for this when a gap is put in relation to it: a tenth of a unit is
 # at most 2.5 points of probability.
@@ -25,29 +26,29 @@ class Attributions:
         method: how they were found.
     """
 
-    fields: NDArray[np.float64]
-    history: NDArray[np.float64]
-    events: NDArray[np.float64] | None
-    base: NDArray[np.float64]
-    final: NDArray[np.float64]
+    fields: Floats
+    history: Floats
+    events: Floats | None
+    base: Floats
+    final: Floats
     method: str
 
     def __len__(self) -> int:
         return len(self.final)
 
     @property
-    def gap(self) -> NDArray[np.float64]:
+    def gap(self) -> Floats:
         """`[n]`: what of the difference is attributed to nothing, in logits."""
-        left: NDArray[np.float64] = self.final - self.base - self.fields.sum(axis=1) - self.history
+        left: Floats = self.final - self.base - self.fields.sum(axis=1) - self.history
         return left
 
     @property
-    def relative_gap(self) -> NDArray[np.float64]:
+    def relative_gap(self) -> Floats:
         """`[n]`: |gap| over the difference, or over 0.1 where the difference is smaller."""
         difference = np.maximum(np.abs(self.final - self.base), SMALLEST_DIFFERENCE)
         return np.abs(self.gap) / difference
 
     @property
-    def mean_absolute(self) -> NDArray[np.float64]:
+    def mean_absolute(self) -> Floats:
         """`[F + 1]`: mean |share| of each static field and of the history, in logits."""
         return np.asarray(np.abs(np.column_stack([self.fields, self.history])).mean(axis=0))

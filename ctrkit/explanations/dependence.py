@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.features import Names, column, position_of, take, with_field
 from ctrkit.explanations.permutation import Probabilities
@@ -28,16 +28,16 @@ class Dependence:
 
     feature: str
     values: tuple[float, ...] | tuple[str, ...]
-    share: NDArray[np.float64] | None
-    curves: NDArray[np.float64]
+    share: Floats | None
+    curves: Floats
 
     @property
-    def mean(self) -> NDArray[np.float64]:
+    def mean(self) -> Floats:
         """`[G]`: partial dependence."""
-        means: NDArray[np.float64] = self.curves.mean(axis=0)
+        means: Floats = self.curves.mean(axis=0)
         return means
 
-    def quantile(self, level: float) -> NDArray[np.float64]:
+    def quantile(self, level: float) -> Floats:
         """`[G]`: a quantile of the single rows' probabilities."""
         return np.asarray(np.quantile(self.curves, level, axis=0))
 
@@ -61,7 +61,7 @@ def partial_dependence(
     names: Names,
     feature: str,
     *,
-    rows: NDArray[np.int64] | None = None,
+    rows: Integers | None = None,
     grid: int = 20,
 ) -> Dependence:
     """Partial dependence of "Greedy Function Approximation: A Gradient Boosting Machine" (Friedman, Annals of

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Integers
 from ctrkit.data.batches import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.errors import DataError, nearest
@@ -25,7 +26,7 @@ def units(feature_map: FeatureMap) -> tuple[str, ...]:
     return (*feature_map.fields, *((HISTORY,) if feature_map.sequences else ()))
 
 
-def take(data: EncodedTable, rows: NDArray[np.int64]) -> EncodedTable:
+def take(data: EncodedTable, rows: Integers) -> EncodedTable:
     """The rows given, `[n]`, in their order."""
     return EncodedTable(
         data.categorical[rows],
@@ -37,7 +38,7 @@ def take(data: EncodedTable, rows: NDArray[np.int64]) -> EncodedTable:
     )
 
 
-def assemble(data: EncodedTable, index: NDArray[np.int64]) -> EncodedTable:
+def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
     """Rows put together of several: unit j of row i is that of row `index[i, j]` of the table.
 
     Args:
@@ -132,7 +133,7 @@ class Names:
         }
 
 
-def sample(rows: int, most: int, seed: int) -> NDArray[np.int64]:
+def sample(rows: int, most: int, seed: int) -> Integers:
     """`most` of so many rows, drawn without replacement and in order; all where there are no more."""
     if rows <= most:
         return np.arange(rows)

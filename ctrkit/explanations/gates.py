@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ctrkit.arrays import Floats
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.features import chunks
 from ctrkit.models import CtrModel
@@ -45,8 +45,8 @@ class GateDistribution:
     name: str
     first: str
     second: str
-    by_row: NDArray[np.float64]
-    by_dimension: NDArray[np.float64]
+    by_row: Floats
+    by_dimension: Floats
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""

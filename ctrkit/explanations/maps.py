@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.batches import FIRST_ID
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError, nearest
@@ -35,10 +35,10 @@ class EmbeddingMap:
 
     of: str
     method: MapName
-    points: NDArray[np.float64]
+    points: Floats
     names: tuple[str, ...]
-    rows: NDArray[np.int64]
-    rate: NDArray[np.float64]
+    rows: Integers
+    rate: Floats
     explained: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,10 +64,10 @@ class TableVectors:
         vectors: `[n, d]`; names: of the ids; rows: `[n]`, how many have each; rate: `[n]`, of positives.
     """
 
-    vectors: NDArray[np.float64]
+    vectors: Floats
     names: tuple[str, ...]
-    rows: NDArray[np.int64]
-    rate: NDArray[np.float64]
+    rows: Integers
+    rate: Floats
 
 
 @torch.no_grad()
@@ -113,9 +113,7 @@ def table_vectors(
     )
 
 
-def lay_out(
-    vectors: NDArray[np.float64], method: MapName = "pca", *, seed: int = 0
-) -> tuple[NDArray[np.float64], float | None]:
+def lay_out(vectors: Floats, method: MapName = "pca", *, seed: int = 0) -> tuple[Floats, float | None]:
     """Vectors `[n, d]` as points `[n, 2]`.
 
     "pca" keeps the two directions of largest variance; "tsne" (van der Maaten and Hinton, JMLR 2008, by
@@ -149,7 +147,7 @@ def lay_out(
     return np.asarray(umap.fit_transform(vectors), dtype=np.float64), None
 
 
-def principal_components(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def principal_components(vectors: Floats) -> tuple[Floats, float]:
     """The first two principal components, `[n, 2]`, and the share of the variance in them.
 
     A component's sign is chosen so that its largest loading is positive, and so the same in every run.

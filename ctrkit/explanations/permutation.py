@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
+from ctrkit.arrays import Floats
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations.features import assemble, units
@@ -18,7 +19,7 @@ from ctrkit.models import CtrModel
 from ctrkit.training import predict
 
 # Logits [n, T] and the rows they are of to the calibrated probabilities [n] of the task that is explained.
-Probabilities: TypeAlias = Callable[[NDArray[np.float64], EncodedTable], NDArray[np.float64]]
+Probabilities: TypeAlias = Callable[[Floats, EncodedTable], Floats]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def permutation_importance(
             mend="Give a larger table",
         )
 
-    def judged(rows: EncodedTable) -> NDArray[np.float64]:
+    def judged(rows: EncodedTable) -> Floats:
         p = probabilities(predict(network, rows)[0], rows)
         return np.array([auc(labels, p), log_loss(labels, p)])
 

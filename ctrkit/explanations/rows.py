@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.attributions import Attributions
@@ -86,8 +86,8 @@ def tell_rows(
     data: EncodedTable,
     names: Names,
     numbers: Sequence[int],
-    attention: Mapping[str, NDArray[np.float64]],
-    probability_of: Callable[[int, NDArray[np.float64]], NDArray[np.float64]],
+    attention: Mapping[str, Floats],
+    probability_of: Callable[[int, Floats], Floats],
 ) -> tuple[RowExplanation, ...]:
     """Attributions with the names of what they are of.
 
@@ -109,8 +109,8 @@ def _tell(
     names: Names,
     row: int,
     number: int,
-    attention: Mapping[str, NDArray[np.float64]],
-    probability_of: Callable[[int, NDArray[np.float64]], NDArray[np.float64]],
+    attention: Mapping[str, Floats],
+    probability_of: Callable[[int, Floats], Floats],
 ) -> RowExplanation:
     encoded = [*data.categorical[row].tolist(), *data.numeric[row].tolist()]
     steps = [
@@ -150,7 +150,7 @@ def _events(
     data: EncodedTable,
     names: Names,
     row: int,
-    attention: Mapping[str, NDArray[np.float64]],
+    attention: Mapping[str, Floats],
 ) -> tuple[PastEvent, ...]:
     """The events of a row, newest first."""
     if not data.sequences:

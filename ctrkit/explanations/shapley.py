@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.extra import require
@@ -56,7 +57,7 @@ def shapley_values(
     both = _stacked(data, background)
 
     # shap sees rows as numbers it never computes with: where each feature is taken from.
-    def logit(index: NDArray[Any]) -> NDArray[np.float64]:
+    def logit(index: NDArray[Any]) -> Floats:
         return predict(network, assemble(both, np.asarray(index).astype(np.int64)))[0][:, task]
 
     rows = np.repeat(np.arange(n)[:, None], players, axis=1)
@@ -71,12 +72,12 @@ def shapley_values(
 
 def _permutation(
     shap: Any,
-    logit: Callable[..., NDArray[np.float64]],
-    background: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    logit: Callable[..., Floats],
+    background: Integers,
+    rows: Integers,
     permutations: int,
     seed: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """`[n, players]`."""
     masker = shap.maskers.Independent(background, max_samples=len(background))
     explainer = shap.PermutationExplainer(logit, masker, seed=seed)
@@ -86,12 +87,12 @@ def _permutation(
 
 def _sampling(
     shap: Any,
-    logit: Callable[..., NDArray[np.float64]],
-    background: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    logit: Callable[..., Floats],
+    background: Integers,
+    rows: Integers,
     permutations: int,
     seed: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """`[n, players]`."""
     np.random.seed(seed)  # noqa: NPY002  shap draws from numpy's global generator
     explainer = shap.SamplingExplainer(logit, background)

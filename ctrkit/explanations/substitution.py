@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ctrkit.arrays import Floats
 from ctrkit.data.batches import PADDING_ID, UNKNOWN_ID, Batch
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.features import chunks
@@ -154,9 +154,7 @@ class Substituted(nn.Module):
         """What `forward` reads last."""
         return (batch.categorical, *batch.sequences.values())
 
-    def by_unit(
-        self, parts: Sequence[Tensor], fields: int, length: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def by_unit(self, parts: Sequence[Tensor], fields: int, length: int) -> tuple[Floats, Floats]:
         """Attributions of `end`'s tensors as those of fields and events.
 
         Returns:

@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, arguments_named, nearest
-from ctrkit.metrics.checks import Floats, as_column, digits, weight_column
+from ctrkit.metrics.checks import as_column, digits, weight_column
 
 Row: TypeAlias = Literal["impressions", "bids"]
 

@@ -13,10 +13,11 @@ from statistics import NormalDist
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices, Integers
 from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.metrics.checks import Floats, Indices, dense_rank, held_rows, need_confidence, probability_rows
+from ctrkit.metrics.checks import dense_rank, held_rows, need_confidence, probability_rows
 
 Strategy: TypeAlias = Literal["mass", "width"]
 
@@ -169,7 +170,7 @@ class Reliability:
 
     predicted: Floats
     observed: Floats
-    count: NDArray[np.int64]
+    count: Integers
     low: Floats
     high: Floats
 

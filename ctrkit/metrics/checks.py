@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.order import dense_codes, quick_codes, sort_keys, without_objects
-
-Floats: TypeAlias = NDArray[np.float64]
-Indices: TypeAlias = NDArray[np.intp]
 
 # In single precision a probability of 1 may come out as 1.0000001: so far beyond an end, the end is meant.
 ROUNDING = 1e-6

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.metrics.checks import Floats, need_confidence
+from ctrkit.arrays import Floats
+from ctrkit.metrics.checks import need_confidence
 from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised
 from ctrkit.metrics.resampling import Resampler, faults_named, unwrap
 from ctrkit.metrics.significance import (

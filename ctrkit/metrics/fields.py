@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammainc, gammaincc, gammaincinv
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, held_rows, need_confidence, probability_rows
+from ctrkit.metrics.checks import held_rows, need_confidence, probability_rows
 from ctrkit.metrics.order import dense_codes, quick_codes, without_objects
 from ctrkit.metrics.significance import Interval
 

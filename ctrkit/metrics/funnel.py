@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.metrics.calibration import pcoc
-from ctrkit.metrics.checks import Floats, probability_rows
+from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.probability import log_loss
 from ctrkit.metrics.ranking import auc
 

@@ -16,9 +16,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import DataError
 from ctrkit.metrics.calibration import pcoc
-from ctrkit.metrics.checks import Floats, Held, Indices, dense_rank, held_rows, independent_units, score_rows
+from ctrkit.metrics.checks import Held, dense_rank, held_rows, independent_units, score_rows
 from ctrkit.metrics.order import sort_keys, stable_order
 from ctrkit.metrics.probability import (
     brier,

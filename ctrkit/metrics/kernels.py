@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.compiled import kernel
-from ctrkit.metrics.order import Floats, Indices
 
 
 def add_wins(

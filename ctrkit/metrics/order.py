@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Indices: TypeAlias = NDArray[np.intp]
+from ctrkit.arrays import Floats, Indices
+
 Keys: TypeAlias = NDArray[np.uint64]
 
 _SIGN = np.uint64(1 << 63)
@@ -63,7 +63,7 @@ def stable_order(keys: Keys) -> Indices:
     return _sorted(keys)[0]
 
 
-def order_within(group: Indices, values: NDArray[np.float64]) -> Grouped:
+def order_within(group: Indices, values: Floats) -> Grouped:
     """Sort rows by group and then by value.
 
     Args:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.metrics.calibration import Strategy, bin_index
-from ctrkit.metrics.checks import Floats, dense_rank, need_both_classes, probability_rows
+from ctrkit.metrics.checks import dense_rank, need_both_classes, probability_rows
 
 # A probability of exactly 0 or 1 that turns out wrong costs -log(2.2e-16) = 36 nats, as in scikit-learn,
 # and not ∞.

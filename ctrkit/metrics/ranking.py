@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.metrics.checks import Floats, Indices, dense_rank, group_codes, need_both_classes, score_rows
+from ctrkit.metrics.checks import dense_rank, group_codes, need_both_classes, score_rows
 from ctrkit.metrics.kernels import add_wins
 from ctrkit.metrics.order import order_within, run_starts, weight_sums
 

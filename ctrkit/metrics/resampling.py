@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, group_codes, held_rows, score_rows
+from ctrkit.metrics.checks import group_codes, held_rows, score_rows
 from ctrkit.metrics.influence import Metric, need_units
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.calibration import debiased_ece, gap_covariance
-from ctrkit.metrics.checks import Floats, held_rows, need_confidence, probability_rows
+from ctrkit.metrics.checks import held_rows, need_confidence, probability_rows
 from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised, need_units
 from ctrkit.metrics.resampling import Resampler, unwrap
 

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
-from ctrkit.metrics.checks import Floats, probability_rows
+from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.order import sort_keys, stable_order
 
 # Rows are put on a grid this fine before smoothing; kernels narrower than a few of its cells (3e-5) are

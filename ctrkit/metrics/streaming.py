@@ -14,15 +14,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ArtifactError, ConfigError, DataError
 from ctrkit.metrics.calibration import bin_index
-from ctrkit.metrics.checks import Floats, Indices, need_both_classes, probability_rows
+from ctrkit.metrics.checks import need_both_classes, probability_rows
 from ctrkit.metrics.probability import entropy, log_losses
 
 # Plain data: an artifact or a file of arrays holds it as it is.
-State: TypeAlias = dict[str, NDArray[np.float64]]
+State: TypeAlias = dict[str, Floats]
 
 # Probabilities below σ(-16) = 1.1e-7, or above σ(16), share the outermost bins.
 _WIDEST = 16.0

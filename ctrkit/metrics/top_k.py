@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaln
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.metrics.checks import Floats, Indices, held_rows, score_rows
+from ctrkit.metrics.checks import held_rows, score_rows
 from ctrkit.metrics.order import order_within, run_starts, weight_sums
 
 

@@ -1,9 +1,9 @@
 """Off-policy evaluation: what a new policy would have earned on an old policy's log. Needs no torch."""
 
 from ctrkit.ope.diagnostics.verdict import Verdict
-from ctrkit.ope.diagnostics.weights import Diagnostics
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.registry import ESTIMATORS
+from ctrkit.ope.estimators.weights import Diagnostics
 from ctrkit.ope.evaluation.evaluate import DEFAULT_ESTIMATORS, evaluate
 from ctrkit.ope.evaluation.parts import log_parts
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation

@@ -8,8 +8,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import RunError
-from ctrkit.policies.candidates import Floats, Mask, candidate_mask
+from ctrkit.policies.candidates import Mask, candidate_mask
 
 
 class Policy(ABC):

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
+from ctrkit.arrays import Booleans, Floats
+
+Mask: TypeAlias = Booleans
 
 
 def candidate_mask(candidates: pl.Series) -> Mask:

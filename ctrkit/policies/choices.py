@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
-from ctrkit.policies.candidates import Floats, Mask, candidate_mask
+from ctrkit.policies.candidates import Mask, candidate_mask
 
 
 def _share(mask: Mask) -> Floats:

@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.policies.base import Policy
-from ctrkit.policies.candidates import Floats, candidate_mask, padded
+from ctrkit.policies.candidates import candidate_mask, padded
 
 LOGGED = "logging_probabilities"
 

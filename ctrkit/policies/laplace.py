@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,9 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from ctrkit.arrays import Floats
 from ctrkit.compiled import kernel
 from ctrkit.errors import DataError, RunError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _NEWTON_STEPS = 50
 # Newton's decrement estimates how far the objective is above its minimum, in nats.

@@ -9,9 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, RunError
 from ctrkit.policies.base import Policy
-from ctrkit.policies.candidates import Floats, Mask, candidate_mask
+from ctrkit.policies.candidates import Mask, candidate_mask
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 
 # Rows are taken in blocks of about so many scores (rows · candidates · draws): 64 MB.

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.audit.checks import TimeBins
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.simulation.regret import PARTS, RegretSplit
 from ctrkit.bidding.simulation.repeats import Repeats
@@ -41,9 +41,7 @@ _REGRET_COLOURS = {
 }  # fmt: skip
 
 
-def spend_curves(
-    curves: Mapping[str, NDArray[np.float64]], budget: float, plan: NDArray[np.float64] | None = None
-) -> Figure:
+def spend_curves(curves: Mapping[str, Floats], budget: float, plan: Floats | None = None) -> Figure:
     """Cumulative spend over the share of auctions seen, each strategy against the plan.
 
     Args:
@@ -64,7 +62,7 @@ def spend_curves(
     return _draw("spend", f"Spend against the {against}; none passes the budget.", canvas)
 
 
-def multiplier_paths(paths: Mapping[str, NDArray[np.float64]], optimum: float | None) -> Figure:
+def multiplier_paths(paths: Mapping[str, Floats], optimum: float | None) -> Figure:
     """The Lagrange multiplier μ over time against the hindsight optimum's.
 
     Args:
@@ -150,9 +148,9 @@ def landscape_figure(events: pl.DataFrame) -> Figure:
     edges = np.geomspace(min(low, middle / 2) * 0.999, max(high, middle * 2) * 1.001, _BINS + 1)
     priced = market[market > 0]
 
-    def share(of: NDArray[np.float64]) -> NDArray[np.float64]:
+    def share(of: Floats) -> Floats:
         counts = np.histogram(np.clip(of, edges[0], edges[-1]), edges)[0]
-        found: NDArray[np.float64] = counts / len(market)
+        found: Floats = counts / len(market)
         return found
 
     for axes, part, title in zip(panels, ("bid", "paid"), ("bids", "prices paid"), strict=True):
@@ -371,7 +369,7 @@ def _piece(pieces: int) -> pl.Expr:
     return auction * pieces // (auction.max() + 1)
 
 
-def _at(places: NDArray[np.float64], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _at(places: Floats, values: Floats, size: int) -> Floats:
     """Values by place, NaN where there is none."""
     found = np.full(size, np.nan)
     found[places.astype(int)] = values

@@ -9,10 +9,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.diagnostics.segments import ColumnSegments
 from ctrkit.ope.diagnostics.timeline import RunningEstimate, TimelineResult
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw, _label
 

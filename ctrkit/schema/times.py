@@ -20,8 +20,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError
 
 # Numbers below it are seconds since the start of something.
@@ -209,7 +209,7 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
 
 def _calendar(digits: pl.Series, form: str) -> pl.Series | None:
     """Digits of the given form as unix seconds; None where some are no date of 1990 to 2099."""
-    parts: dict[str, NDArray[np.float64]] = {}
+    parts: dict[str, Floats] = {}
     for sign in "yMdHmsS":
         if (width := form.count(sign)) > 0:
             part = digits.str.slice(form.index(sign), width).cast(pl.Float64)

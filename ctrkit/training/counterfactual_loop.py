@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
@@ -25,7 +26,6 @@ from ctrkit.training.loop import OnStep
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
-Floats: TypeAlias = NDArray[np.float64]
 # From the policy's probabilities of the validation rows' candidates, [n, K]: its value there, with interval.
 Judge: TypeAlias = Callable[[Floats], tuple[float, float, float]]
 
@@ -65,8 +65,8 @@ class LoggedDecisions:
 
     histories: EncodedTable
     candidates: EncodedTable
-    lengths: NDArray[np.int64]
-    logged: NDArray[np.int64]
+    lengths: Integers
+    logged: Integers
     propensity: Floats
     reward: Floats
     count: Floats
@@ -82,7 +82,7 @@ class LoggedDecisions:
         one, other = (id_counts(feature_map, part, np.arange(len(part))) for part in parts)
         return one | other
 
-    def scores(self, model: CtrModel, rows: NDArray[np.int64]) -> tuple[Tensor, Decisions]:
+    def scores(self, model: CtrModel, rows: Integers) -> tuple[Tensor, Decisions]:
         """The model's first logit of every candidate of some rows, [B, K], and the rows."""
         device = next(model.parameters()).device
         first = (np.cumsum(self.lengths) - self.lengths)[rows, None]

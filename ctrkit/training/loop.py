@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ctrkit.arrays import Integers
 from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
@@ -210,7 +211,7 @@ def fit(
     return TrainingHistory(position.events, config.chosen_by, resumed, notes)
 
 
-def weighted(rows: NDArray[np.int64], data: EncodedTable, part: str) -> NDArray[np.int64]:
+def weighted(rows: Integers, data: EncodedTable, part: str) -> Integers:
     """The rows of a part that count; a batch of others alone would have no mean.
 
     Raises:
@@ -245,9 +246,7 @@ def _digest(*arrays: NDArray[Any] | None) -> str | None:
     return digest.hexdigest()
 
 
-def epoch_order(
-    rows: NDArray[np.int64], groups: NDArray[np.int64] | None, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def epoch_order(rows: Integers, groups: Integers | None, rng: np.random.Generator) -> Integers:
     """The rows at random; with groups `[n]`, of all rows of the data, a group's rows follow one another."""
     order = rng.permutation(rows)
     if groups is None:
@@ -260,7 +259,7 @@ def epoch_order(
 def _check(
     config: TrainingConfig,
     data: EncodedTable,
-    valid: NDArray[np.int64],
+    valid: Integers,
     teacher_logits: NDArray[np.float32] | None,
 ) -> None:
     """Raise on what would only fail in the middle of a run."""
@@ -280,7 +279,7 @@ def _check(
 def _validate(
     model: CtrModel,
     data: EncodedTable,
-    rows: NDArray[np.int64],
+    rows: Integers,
     config: TrainingConfig,
     position: Position,
     steps: int,
@@ -315,6 +314,6 @@ def _validate(
     return True
 
 
-def _pick(values: NDArray[Any] | None, rows: NDArray[np.int64], device: torch.device) -> Tensor | None:
+def _pick(values: NDArray[Any] | None, rows: Integers, device: torch.device) -> Tensor | None:
     """What belongs to the rows, as a tensor."""
     return None if values is None else torch.from_numpy(values[rows]).to(device)

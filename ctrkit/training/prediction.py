@@ -6,15 +6,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable, Rows
 from ctrkit.models import CtrModel
 
-Outputs = tuple[NDArray[np.float64], NDArray[np.float32]]
+Outputs = tuple[Floats, NDArray[np.float32]]
 
 
 @torch.no_grad()
 def predict(
-    model: CtrModel, data: EncodedTable, rows: NDArray[np.int64] | None = None, batch_size: int = 4096
+    model: CtrModel, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
 ) -> Outputs:
     """Logits [n, T] and `hidden` [n, D] of the rows given, or of all, in evaluation mode."""
     model.eval()
@@ -33,7 +34,7 @@ def predict_candidates(
     model: CtrModel,
     histories: EncodedTable,
     candidates: EncodedTable,
-    counts: NDArray[np.int64],
+    counts: Integers,
     batch_size: int = 4096,
 ) -> Outputs:
     """`predict` for candidates that share histories: each history is encoded once.
@@ -68,7 +69,7 @@ def predict_candidates(
     return np.concatenate(logits), np.concatenate(hidden)
 
 
-def _contiguous(rows: NDArray[np.int64]) -> Rows:
+def _contiguous(rows: Integers) -> Rows:
     """A run of rows as a slice, which copies nothing."""
     if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ctrkit.arrays import Integers
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.nn.embedding import FeatureEmbedding
 
 
-def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> dict[str, Tensor]:
     """How often each id stands in the rows, by their weight: column -> `[ids of its table]`.
 
     Args:

@@ -12,8 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctrkit.cli import app
-from ctrkit.ope import read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.policies import UniformPolicy
 
 RATES = np.array([0.1, 0.2, 0.3])

@@ -15,7 +15,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows, read_bandit_log
+from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows, evaluate, read_bandit_log
 from ctrkit.ope.audit.audit import audit
 from ctrkit.ope.audit.checks import by_time, calibrate_actions, newest_rows
 from ctrkit.ope.bids.bid_log import read_bid_log
@@ -25,12 +25,11 @@ from ctrkit.ope.diagnostics.ranking import PolicyRanking
 from ctrkit.ope.diagnostics.segments import Segments
 from ctrkit.ope.diagnostics.timeline import Timeline
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.diagnostics.weights import WeightTail
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import AUTO, INTERVALS, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.estimators.replay import Replay
-from ctrkit.ope import evaluate
+from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.evaluation.results import plain
 from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog

@@ -10,14 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope import ESTIMATORS, read_bandit_log
+from ctrkit.ope import ESTIMATORS, evaluate, read_bandit_log
 from ctrkit.ope.diagnostics.ranking import PolicyRanking
 from ctrkit.ope.diagnostics.segments import Segments
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator
-from ctrkit.ope import evaluate
 from ctrkit.policies import LoggingPolicy, UniformPolicy
 
 RANGE = (0.0, 1.0)

@@ -14,8 +14,7 @@ import pytest
 
 from ctrkit.data.sources import open_bandit
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope import read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.formats import detect, read_log
 from ctrkit.policies import UniformPolicy
 

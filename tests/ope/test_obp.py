@@ -11,8 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope import ESTIMATORS, LoggedRows, read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import ESTIMATORS, LoggedRows, evaluate, read_bandit_log
 from ctrkit.policies import UniformPolicy
 from tests.ope.estimates import once
 

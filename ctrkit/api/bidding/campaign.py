@@ -9,8 +9,9 @@ import numpy as np
 
 from ctrkit.api.bidding.config import BiddingConfig
 from ctrkit.api.bidding.supply import Stream
+from ctrkit.arrays import Floats
 from ctrkit.bidding import BidStrategy, SpendPlan, parse_strategy
-from ctrkit.bidding.market.auctions import DAY, Floats
+from ctrkit.bidding.market.auctions import DAY
 from ctrkit.bidding.market.coverage import Coverage
 from ctrkit.bidding.strategies.base import fields_of
 from ctrkit.errors import ConfigError, DataError

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.sample_logs import bundled
+from ctrkit.arrays import Floats
 from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
 from ctrkit.bidding.market.auctions import user_codes
 from ctrkit.errors import ArtifactError, DataError, TableName
 from ctrkit.policies import padded
-from ctrkit.policies.candidates import Floats, candidate_mask
+from ctrkit.policies.candidates import candidate_mask
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
 from ctrkit.tables import TableLike
 from ctrkit.training import predict

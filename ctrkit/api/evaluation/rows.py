@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ctrkit.api.models.labelled import LabelledRows, labelled_rows, seen_in_training
 from ctrkit.api.models.leakage import BOTH, leaks_by_task
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.profile import profiled_columns, profiles_from, training_profile
 from ctrkit.api.models.task_calibrators import joint_of
+from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import ranking_key
 from ctrkit.errors import InputError
 from ctrkit.evaluation.drift import Drift, drift
@@ -40,10 +40,10 @@ class HeldOut:
 
     table: pl.DataFrame
     file: str | None
-    labels: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    groups: NDArray[np.int64] | None
-    training: tuple[pl.DataFrame, NDArray[np.float64]] | None
+    labels: Floats
+    weight: Floats
+    groups: Integers | None
+    training: tuple[pl.DataFrame, Floats] | None
     leaks: Mapping[str, tuple[Leak, ...]]
     notes: tuple[str, ...]
 
@@ -75,7 +75,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
     )
 
 
-def _training_rows(model: Model) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
+def _training_rows(model: Model) -> tuple[pl.DataFrame, Floats] | None:
     """The rows that a model was trained on, where their table is still there and unchanged."""
     if model.artifact.data["file"] is None:
         return None
@@ -85,7 +85,7 @@ def _training_rows(model: Model) -> tuple[pl.DataFrame, NDArray[np.float64]] | N
         return None
 
 
-def _training_of(opened: LabelledRows) -> tuple[pl.DataFrame, NDArray[np.float64]] | None:
+def _training_of(opened: LabelledRows) -> tuple[pl.DataFrame, Floats] | None:
     """The training rows of a training table, with their weights."""
     return (
         None

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
 from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import share_of_seen, times_digest
 from ctrkit.data.split import Split, split_rows
@@ -40,11 +40,11 @@ class LabelledRows:
     unlike: tuple[str, ...] = ()
 
     @property
-    def weight(self) -> NDArray[np.float64]:
+    def weight(self) -> Floats:
         """Of each row; 1 where the spec names no column of weights."""
         return self.encoded.weight.astype(np.float64)
 
-    def counted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def counted(self, rows: Integers) -> Integers:
         """Of some rows, those that count: a row of weight 0 is not there.
 
         Raises:

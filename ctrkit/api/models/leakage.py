@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Integers
 from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.evaluation.leaks import Leak, find_leaks, only_with, telling_rows
@@ -17,7 +18,7 @@ BOTH = "·"
 
 
 def leaks_by_task(
-    spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64], seed: int = 0
+    spec: FeatureSpec, data: EncodedTable, rows: Integers, seed: int = 0
 ) -> dict[str, tuple[Leak, ...]]:
     """The leaks of each task where it can happen and, with several tasks, of the whole funnel on all rows.
 
@@ -42,7 +43,7 @@ def _leaks(
     task: str,
     spec: FeatureSpec,
     data: EncodedTable,
-    rows: NDArray[np.int64],
+    rows: Integers,
     labels: NDArray[np.float32],
     seed: int,
 ) -> tuple[Leak, ...]:
@@ -55,7 +56,7 @@ def _leaks(
     return found
 
 
-def _columns(spec: FeatureSpec, data: EncodedTable, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _columns(spec: FeatureSpec, data: EncodedTable, rows: Integers) -> dict[str, NDArray[Any]]:
     """What stands in the rows: integers for ids, floats for numbers."""
     ids = {one.name: data.categorical[rows, at] for at, one in enumerate(spec.categorical)}
     columns: dict[str, NDArray[Any]] = {**ids}

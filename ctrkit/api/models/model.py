@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ctrkit.api.models.profile import profiles_from
 from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
+from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import told_apart
 from ctrkit.data.batches import FeatureMap
@@ -41,8 +42,8 @@ class CandidateScores:
         hidden: what the first task's last layer reads, [n, K, D], where it was asked for.
     """
 
-    probabilities: Mapping[str, NDArray[np.float64]]
-    logits: NDArray[np.float64]
+    probabilities: Mapping[str, Floats]
+    logits: Floats
     hidden: NDArray[np.float32] | None = None
 
 
@@ -113,7 +114,7 @@ class Model:
         table, file = self.spec.read(frame, may_be_empty=True)
         return self.encoder.encode(table, file, labels=False)
 
-    def outputs(self, frame: TableLike) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def outputs(self, frame: TableLike) -> tuple[Floats, NDArray[np.float32]]:
         """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
         layer reads, [n, D]."""
         return predict(self.network, self.encode(frame))
@@ -148,9 +149,7 @@ class Model:
             return pd.DataFrame(columns, index=frame.index)
         return pl.DataFrame(columns)
 
-    def probabilities(
-        self, logits: NDArray[np.float64], rows: EncodedTable
-    ) -> dict[str, NDArray[np.float64]]:
+    def probabilities(self, logits: Floats, rows: EncodedTable) -> dict[str, Floats]:
         """Probabilities [n] of each task, given the one before it; calibrated where the artifact is.
 
         Args:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.data.ids import as_lists
 from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.schema import FeatureSpec
 
 
-def training_profile(
-    spec: FeatureSpec, training: pl.DataFrame, weight: NDArray[np.float64]
-) -> dict[str, Any]:
+def training_profile(spec: FeatureSpec, training: pl.DataFrame, weight: Floats) -> dict[str, Any]:
     """Histograms of every feature, every label and the length of every history, as plain data."""
     found = profile(
         profiled_columns(spec, training),

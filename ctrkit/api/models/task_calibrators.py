@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from ctrkit.arrays import Floats
 from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError, nearest
@@ -73,16 +74,16 @@ class TaskCalibrator:
 def calibrated(
     tasks: Sequence[str],
     calibrators: Mapping[str, TaskCalibrator],
-    logits: NDArray[np.float64],
+    logits: Floats,
     rows: EncodedTable,
     fields: Sequence[str],
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Probabilities [n] of each task, given the one before it; σ(logit) where a task has no calibrator.
 
     Args:
         logits: [n, T]; rows: the same rows, encoded; fields: names of their categorical columns.
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, Floats] = {}
     before = np.ones(len(logits))  # calibrated p(all the tasks before)
     for index, task in enumerate(tasks):
         one, column = calibrators.get(task), logits[:, index]
@@ -99,11 +100,11 @@ def calibrated(
     return found
 
 
-def joint_of(logits: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+def joint_of(logits: Floats, index: int) -> Floats:
     """The logit of the uncalibrated probability that a task and all before it happen, [n] from [n, T]."""
     log_p = -np.logaddexp(0.0, -logits[:, : index + 1]).sum(axis=1)
     # log(p / (1 - p)), however small p is; nearest to 1, where 1 - p would vanish, the last digit is kept.
-    joint: NDArray[np.float64] = log_p - np.log(-np.expm1(np.minimum(log_p, -np.finfo(np.float64).tiny)))
+    joint: Floats = log_p - np.log(-np.expm1(np.minimum(log_p, -np.finfo(np.float64).tiny)))
     return joint
 
 

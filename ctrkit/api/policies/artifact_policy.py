@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from ctrkit.api.models.model import CandidateScores, Model
+from ctrkit.arrays import Floats
 from ctrkit.errors import ArtifactError
 from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy, make_policy
-from ctrkit.policies.candidates import Floats
 
 
 class CandidateScorer:

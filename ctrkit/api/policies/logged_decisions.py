@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import Encoder, require_columns
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.errors import DataError
@@ -16,7 +16,7 @@ from ctrkit.ope import BanditLog, read_bandit_log
 from ctrkit.ope.models.reward_features import context_columns
 from ctrkit.policies import candidate_mask
 from ctrkit.schema import CANDIDATE_PREFIX, CandidateSpec, CategoricalFeature, FeatureSpec, NumericFeature
-from ctrkit.training.counterfactual_loop import Floats, LoggedDecisions
+from ctrkit.training.counterfactual_loop import LoggedDecisions
 
 # Whole numbers with more values than this are amounts rather than ids, unless a spec says otherwise.
 MOST_IDS = 1000
@@ -109,7 +109,7 @@ def divide(log: BanditLog, config: SplitConfig, seed: int) -> Split:
     return Split(train, valid, test, by=log.unit_columns[0].removesuffix("_id") if log.clustered else "row")
 
 
-def rows_of(log: BanditLog, rows: NDArray[np.int64]) -> BanditLog:
+def rows_of(log: BanditLog, rows: Integers) -> BanditLog:
     """Some rows of a log as a log."""
     return replace(read_bandit_log(log.table[rows]), file=log.file)
 

@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike
 
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
+from ctrkit.arrays import Floats
 from ctrkit.config import apply_overrides, build
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
 from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
-from ctrkit.policies.candidates import Floats, padded
+from ctrkit.policies.candidates import padded
 from ctrkit.policies.registry import SETTINGS
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.

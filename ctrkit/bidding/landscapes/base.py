@@ -5,15 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.errors import ArtifactError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 class Landscape(ABC):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.checks import as_column
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class PriceBounds:
         return len(self.low)
 
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def known(self) -> Booleans:
         """Where the price itself is known, [n]."""
         return np.equal(self.low, self.high)
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.base import arrays_in, arrays_of
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.bidding.landscapes.likelihood import fit_market, row_likelihood
 from ctrkit.bidding.landscapes.parametric import Gamma, LogLogistic, LogNormal, SmoothLandscape
 from ctrkit.errors import ArtifactError, ConfigError, DataError
 from ctrkit.metrics.checks import finite_floats
-
-Floats: TypeAlias = NDArray[np.float64]
 
 MOST_ITERATIONS = 1000
 # By the name in a state.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Self, TypeAlias
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.base import Landscape
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.calibration.pooling import rising_shares
 from ctrkit.errors import ConfigError, DataError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

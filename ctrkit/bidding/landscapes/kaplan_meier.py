@@ -8,8 +8,9 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.bounds import PriceBounds
-from ctrkit.bidding.landscapes.histogram import Floats, Histogram
+from ctrkit.bidding.landscapes.histogram import Histogram
 from ctrkit.errors import DataError
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.errors import DataError
 
 if TYPE_CHECKING:
     from ctrkit.bidding.landscapes.parametric import SmoothLandscape
 
-Floats: TypeAlias = NDArray[np.float64]
 
 # Of log_shape and logit(zero): what lies outside is no market.
 LARGEST_LOG_SHAPE, LARGEST_LOGIT = 8.0, 25.0

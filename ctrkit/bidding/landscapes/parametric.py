@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Self, TypeAlias
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.base import Landscape
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.bidding.landscapes.likelihood import fit_market, row_likelihood
 from ctrkit.errors import ConfigError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Newton's method for the best bid needs about ten steps, and gets more only where it creeps.
 MOST_STEPS = 200

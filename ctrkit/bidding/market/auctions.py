@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Indices, Integers
 from ctrkit.errors import DataError
 from ctrkit.schema import AUCTION_LOG, check_zone
 from ctrkit.tables import IsText, TableLike
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Of timestamps, in seconds.
 HOUR, DAY = 3600, 86_400
@@ -88,7 +87,7 @@ class Auctions:
     def __len__(self) -> int:
         return len(self.market_price)
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Auctions:
+    def __getitem__(self, rows: slice | Indices) -> Auctions:
         """Some of the auctions; of a slice without a copy."""
         columns: list[Any] = [getattr(self, name) for name in _FIELDS]
         columns = [None if column is None else column[rows] for column in columns]
@@ -100,7 +99,7 @@ class Auctions:
         return Slots(self.click_probability, self.value_of_click, self.hidden, self.timestamp)
 
     @property
-    def worth_bidding(self) -> NDArray[np.bool_]:
+    def worth_bidding(self) -> Booleans:
         """[n], whether any ad is worth something to who shows it. In the others nobody bids, and neither
         schedules nor searches count them."""
         return np.asarray((self.slots.value > 0).any(axis=1))
@@ -269,7 +268,7 @@ def auctions_from_log(
     )
 
 
-def user_codes(ids: pl.Series) -> NDArray[np.int64]:
+def user_codes(ids: pl.Series) -> Integers:
     """Codes from 0, [n], one for each different id; of a whole log, since each call counts anew.
 
     Who is not known is nobody else: each missing id has a code of its own.

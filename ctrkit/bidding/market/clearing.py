@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.bidding.market.frequency import Audience
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.bidding.market.slots import page_prices
 from ctrkit.compiled import kernel
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 SECOND_PRICE = AuctionRule()
 
@@ -34,10 +30,10 @@ class Cleared:
     """
 
     bid: Floats
-    won: NDArray[np.bool_]
+    won: Booleans
     paid: Floats
     spent: float
-    slot: Ints | None = None
+    slot: Integers | None = None
 
 
 def clear(
@@ -125,14 +121,14 @@ def _clear(
     soft_floor: float,
     wins_ties: bool,
     limit: int,
-    user: Ints | None,
-    period: Ints | None,
-    count: Ints | None,
-    counted: Ints | None,
+    user: Integers | None,
+    period: Integers | None,
+    count: Integers | None,
+    counted: Integers | None,
     bid: Floats,
-    won: NDArray[np.bool_],
+    won: Booleans,
     paid: Floats,
-    slot: Ints | None,
+    slot: Integers | None,
 ) -> float:
     """Fill `bid`, `won`, `paid` and `slot`; gives the spend after the last auction. As it reads, one by one.
 

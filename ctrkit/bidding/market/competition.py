@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.market.clearing import SECOND_PRICE, Cleared
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.compiled import kernel
 from ctrkit.errors import ConfigError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _clear_together(
     wins_ties: bool,
     first: int,
     bid: Floats,
-    won: NDArray[np.bool_],
+    won: Booleans,
     paid: Floats,
     met: Floats,
 ) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.bidding.market.auctions import DAY, HOUR
-
-Floats: TypeAlias = NDArray[np.float64]
 
 HOURS = DAY // HOUR
 # Where this many auctions are usual, chance leaves none in 5 of 100,000 cases (Poisson): there is a gap.
@@ -28,10 +27,10 @@ class Coverage:
         gaps: [H], bool: without auctions, where so many are usual that the log must have a gap.
     """
 
-    hour: NDArray[np.int64]
+    hour: Integers
     share: Floats
-    auctions: NDArray[np.int64]
-    gaps: NDArray[np.bool_]
+    auctions: Integers
+    gaps: Booleans
 
     @classmethod
     def of(cls, timestamps: Floats) -> Self:
@@ -63,7 +62,7 @@ class Coverage:
         """How many hours the log covers of each day from its first to its last, [days]."""
         return np.bincount(_day(self.hour), self.share).astype(np.float64)
 
-    def times(self, place: NDArray[np.int64], size: int) -> Floats:
+    def times(self, place: Integers, size: int) -> Floats:
         """How often the log covers each place of a period, [size], such as the hours of a day.
 
         Args:
@@ -83,12 +82,12 @@ class Coverage:
         return tuple(said)
 
 
-def _day(hour: NDArray[np.int64]) -> NDArray[np.int64]:
+def _day(hour: Integers) -> Integers:
     """The day of each hour, from 0."""
     return np.asarray(hour // HOURS - hour[0] // HOURS)
 
 
-def _unusual(count: NDArray[Any], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _unusual(count: NDArray[Any], kind: Integers) -> Booleans:
     """Which counts [m] are 0 where those of their kind [m] that are not 0 are many."""
     some = np.bincount(kind, count > 0)
     usual = np.bincount(kind, count) / np.maximum(some, 1)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Indices, Integers
 from ctrkit.errors import ConfigError, DataError
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class FrequencyCap:
                 mend="Give seconds, 86400 for a day, or none for the whole run",
             )
 
-    def periods(self, auctions: int, timestamp: Floats | None) -> Ints:
+    def periods(self, auctions: int, timestamp: Floats | None) -> Integers:
         """The number of the period that each auction falls into, [n].
 
         Raises:
@@ -58,7 +56,7 @@ class FrequencyCap:
             )
         return np.asarray(np.floor(timestamp / self.period), np.int64)
 
-    def groups(self, user: NDArray[np.integer[Any]] | None, timestamp: Floats | None = None) -> Ints:
+    def groups(self, user: NDArray[np.integer[Any]] | None, timestamp: Floats | None = None) -> Integers:
         """Codes from 0 of the auctions that count together, [n]: of one user in one period.
 
         Raises:
@@ -80,11 +78,11 @@ class Audience:
         count: [U], impressions by user in the period `counted` [U]; both are updated by `clear`.
     """
 
-    user: Ints
-    period: Ints
+    user: Integers
+    period: Integers
     limit: int
-    count: Ints
-    counted: Ints
+    count: Integers
+    counted: Integers
 
 
 class Shown:
@@ -109,7 +107,7 @@ class Shown:
         return Audience(user, period, self.cap.impressions, self._count, self._counted)
 
 
-def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, most: int) -> NDArray[np.intp]:
+def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, most: int) -> Indices:
     """The places, ascending, of the largest `most` values of each group; of equals the cheaper, then earlier.
 
     Args:
@@ -125,7 +123,7 @@ def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, m
     return np.flatnonzero(chosen)
 
 
-def _known(user: NDArray[np.integer[Any]] | None) -> Ints:
+def _known(user: NDArray[np.integer[Any]] | None) -> Integers:
     if user is None:
         raise DataError(
             "a frequency cap needs to know who sees each auction",

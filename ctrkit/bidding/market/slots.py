@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.errors import DataError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 def page_prices(market_price: Floats, slot_price: Floats | None, rule: AuctionRule) -> Floats:
@@ -56,7 +55,7 @@ def effect_of(slot: NDArray[np.integer[Any]], rule: AuctionRule) -> Floats:
     return np.asarray(np.array([*rule.slot_effects, 0.0])[slot], np.float64)
 
 
-def examined(slot: NDArray[np.integer[Any]], luck: Floats, rule: AuctionRule) -> NDArray[np.bool_]:
+def examined(slot: NDArray[np.integer[Any]], luck: Floats, rule: AuctionRule) -> Booleans:
     """Whether the user looks as far as the slot that was won, [n]; False where none was.
 
     A click in a slot is a click that would happen in the best one, and a look that far (the examination

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.frequency import best_of_each
 from ctrkit.errors import RunError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # So few are sorted outright; a sample this large, with pivots this far from its estimate, rarely misses.
 _SORTED = 8192
@@ -203,8 +202,8 @@ def hindsight_optimum_shown(
 class _Purchase:
     """Whole auctions: their rows and slots, and what they are worth and cost in all."""
 
-    rows: NDArray[np.intp]
-    slot: NDArray[np.intp]
+    rows: Indices
+    slot: Indices
     value: float
     spend: float
 

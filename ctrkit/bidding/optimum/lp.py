@@ -11,15 +11,14 @@ an auction is bought where  v + λ w > (μ + ν_g + λ τ) c.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.optimum.hindsight import hindsight_optimum
 from ctrkit.errors import ConfigError, RunError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Lines of the dual function meet within so much of its value; and it takes about ten of them to get there.
 _MET = 1e-12

@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.response import ResponseCurve
 from ctrkit.errors import ConfigError, RunError, nearest
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # So near to an end of a piece, as a part of it, the solver means the end.
 _SNAP = 1e-7

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.pacing.spend_plan import NOTHING_SEEN, Seen, SpendPlan
 from ctrkit.errors import ConfigError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Ticks of fewer auctions than this take shorter steps.
 SHORT_TICK = 20
@@ -203,7 +201,7 @@ class DualPacer:
         log_sum, counted = pace.log_sum + count * log(moved), pace.counted + count
         return replace(pace, **changes, log_sum=log_sum, counted=counted)
 
-    def offered(self, pace: Pace, n: int, time: Floats | None = None) -> NDArray[np.bool_]:
+    def offered(self, pace: Pace, n: int, time: Floats | None = None) -> Booleans:
         """Which of the next n auctions the plan gives something, [n]."""
         given = self._given(pace, n, time)
         return np.ones(n, np.bool_) if given is None else given > 0

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 
-Floats: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = Literal["concave", "log", "hill"]
 
 # Slopes may rise by so much of the largest, by rounding, before a curve counts as not concave.

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes import Landscape, SmoothLandscape
 from ctrkit.errors import ConfigError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # A table tells bids apart that win all auctions but this share, and down to bids that win only this share.
 NEGLIGIBLE = 1e-9

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self, TypeAlias, TypeGuard
+from typing import NamedTuple, Self, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.errors import ConfigError, DataError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 HOURS = 24
 _LEAST = 1e-300
@@ -48,7 +47,7 @@ class Clock:
     auctions: Floats
     daily: bool = False
 
-    def place(self, time: Floats) -> tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]:
+    def place(self, time: Floats) -> tuple[Indices, Floats, Booleans]:
         """The part that each moment [n] lies in, or that comes next, how much of it is over by then, from 0
         to 1, and whether the moment lies in it."""
         moment = np.mod(time, DAY) if self.daily else time

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.market.clearing import SECOND_PRICE, Cleared
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.bidding.pacing.dual import LEAST, MOST, SHORT_TICK, DualPacer, Pace
 from ctrkit.bidding.pacing.spend_plan import Seen, SpendPlan
 from ctrkit.compiled import kernel
 from ctrkit.errors import ConfigError
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # Places in the state of the loop.
 REMAINING, LEFT, MULTIPLIER, TICKS, SPENT, FIRST, WINS, VALUE, LOG_SUM, COUNTED = range(10)
@@ -196,7 +193,7 @@ def _replay(
     second_half: bool,
     left_at: Floats | None,
     bid: Floats,
-    won: NDArray[np.bool_],
+    won: Booleans,
     paid: Floats,
     multiplier: Floats,
 ) -> None:

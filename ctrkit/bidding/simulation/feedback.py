@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.strategies.base import Outcomes
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 class FeedbackQueue:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.market.clearing import Cleared, clear
 from ctrkit.bidding.market.competition import clear_together
@@ -23,9 +24,7 @@ from ctrkit.bidding.simulation.regret import RegretSplit, split_regret
 from ctrkit.bidding.simulation.result import StrategyResult
 from ctrkit.bidding.simulation.ticks import Shown, Tick
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
-from ctrkit.bidding.strategies.base import Bids, Indices, Outcomes, of_ad
-
-Floats: TypeAlias = NDArray[np.float64]
+from ctrkit.bidding.strategies.base import Bids, Outcomes, of_ad
 
 
 class StrategyLedger:
@@ -166,7 +165,7 @@ class StrategyLedger:
         self._record(shown, bids, replayed.cleared, replayed.multiplier)
         return True
 
-    def _learn(self, now: Auctions, ad: Indices, won: NDArray[np.bool_], click: Floats) -> None:
+    def _learn(self, now: Auctions, ad: Indices, won: Booleans, click: Floats) -> None:
         """Hand over the outcomes that have become known when the tick is over."""
         n = len(now)
         moment = np.arange(self.met - n, self.met) if now.timestamp is None else now.timestamp

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from ctrkit.bidding.market.frequency import Ints
+from ctrkit.arrays import Floats, Integers
 from ctrkit.bidding.market.slots import least_bids, page_prices
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum, hindsight_optimum_shown
@@ -19,9 +17,6 @@ from ctrkit.bidding.simulation.columns import Columns
 from ctrkit.bidding.simulation.result import OptimumResult
 from ctrkit.bidding.simulation.ticks import Tick
 from ctrkit.bidding.strategies.base import best_ad, of_ad
-
-Floats: TypeAlias = NDArray[np.float64]
-
 
 # A sum of spends or shares passes its limit by no more than this part of it.
 _ROUNDING = 1e-9
@@ -143,7 +138,7 @@ class MarketLedger:
         least = min(kept or found, key=lambda bought: sum(one.value for one in bought))
         return Hindsight(least, budgets, upper_bound=not kept)
 
-    def _shown(self, rows: slice, budget: float, group: Ints | None) -> Optimum:
+    def _shown(self, rows: slice, budget: float, group: Integers | None) -> Optimum:
         """The optimum of some auctions with slots and a cap."""
         cap = self.terms.frequency_cap
         return hindsight_optimum_shown(
@@ -162,7 +157,7 @@ class MarketLedger:
         had = np.isfinite(price)
         return np.where(had, value, 0.0), np.where(had, price, 0.0)
 
-    def _keeps(self, bought: Sequence[Optimum], group: Ints | None) -> bool:
+    def _keeps(self, bought: Sequence[Optimum], group: Integers | None) -> bool:
         """Whether a purchase keeps the cap, the budget of every episode and that of all."""
         terms, effects = self.terms, np.asarray(self.terms.rule.slot_effects)
         share = np.concatenate([one.share if one.slot_share is None else one.slot_share for one in bought])

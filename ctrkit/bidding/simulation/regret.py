@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from ctrkit.arrays import Booleans, Floats
 
 # A multiplier above it, of what is next to free, counts as this one.
 _MOST = 1e150
@@ -140,7 +139,7 @@ def split_regret(
     chosen_value: Floats,
     estimate: Floats,
     amount: Floats,
-    won: NDArray[np.bool_],
+    won: Booleans,
     paid: Floats,
     multiplier: float,
     budget: float,

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
 
-Floats: TypeAlias = NDArray[np.float64]
 Kind: TypeAlias = Literal["markets", "resamples"]
 
 

@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise, repeat, takewhile
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Indices
 from ctrkit.bidding.market.auctions import Auctions, joined
 from ctrkit.errors import ConfigError, DataError
-
-Indices: TypeAlias = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, fields, replace
-from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import Auctions, Slots
 from ctrkit.bidding.market.slots import page_prices
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.errors import ConfigError, DataError
 
-Floats: TypeAlias = NDArray[np.float64]
-Indices: TypeAlias = NDArray[np.intp]
 StateT = TypeVar("StateT")
 
 
@@ -41,7 +40,7 @@ class Bids:
     value: Floats
     multiplier: float | None = None
     chances: Callable[[Indices], Floats] | None = None
-    explored: NDArray[np.bool_] | None = None
+    explored: Booleans | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class TickResult:
 
     slots: Slots
     bids: Bids
-    won: NDArray[np.bool_]
+    won: Booleans
     paid: Floats
     minimum_bid: Floats | None = None
 
@@ -97,7 +96,7 @@ class History:
     market_price: Floats
     click_probability: Floats
     value: Floats
-    won: NDArray[np.bool_] | None = None
+    won: Booleans | None = None
     slot_price: Floats | None = None
     user: NDArray[np.integer[Any]] | None = None
     timestamp: Floats | None = None
@@ -145,7 +144,7 @@ class History:
         return replace(self, market_price=np.maximum(page[:, -1], terms.rule.hard_floor))
 
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def known(self) -> Booleans:
         """[n], whether the price is known."""
         return np.ones(len(self), np.bool_) if self.won is None else self.won
 

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrkit.bidding.market.auctions import Floats
+from ctrkit.arrays import Floats
 from ctrkit.bidding.strategies.exploring import Posterior
 from ctrkit.bidding.strategies.thompson import PooledBidding, check_whole
 from ctrkit.policies.laplace import LastLayerPosterior

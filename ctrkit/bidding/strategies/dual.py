@@ -8,10 +8,11 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import AdditivePacer, DualPacer, Pace
-from ctrkit.bidding.strategies.base import Bids, Floats, History, TickResult, best_ad
+from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 

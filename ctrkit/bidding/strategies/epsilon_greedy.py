@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrkit.bidding.market.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, check_not_negative
+from ctrkit.arrays import Floats, Indices
+from ctrkit.bidding.strategies.base import check_not_negative
 from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding, certain
 from ctrkit.errors import ConfigError
 

@@ -11,16 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from ctrkit.bidding.market.auctions import Floats, Slots
+from ctrkit.arrays import Floats, Indices
+from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import (
-    Bids,
-    Indices,
-    Outcomes,
-    TickResult,
-    check_positive,
-    of_ad,
-)
+from ctrkit.bidding.strategies.base import Bids, Outcomes, TickResult, check_positive, of_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.scoring import Hidden, best_under
 from ctrkit.errors import ConfigError, DataError, nearest

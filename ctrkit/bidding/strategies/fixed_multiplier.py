@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import Floats, History, check_positive
+from ctrkit.bidding.strategies.base import History, check_positive
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 

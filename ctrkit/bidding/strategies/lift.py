@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import NO_TEXT, Bids, Floats, History, check_not_negative
+from ctrkit.bidding.strategies.base import NO_TEXT, Bids, History, check_not_negative
 from ctrkit.bidding.strategies.dual import DualBidding
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.dual import MOST
-from ctrkit.bidding.strategies.base import Floats, History, check_positive
+from ctrkit.bidding.strategies.base import History, check_positive
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 
 

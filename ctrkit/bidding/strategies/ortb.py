@@ -9,8 +9,9 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy.special import expit
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import Floats, History, TickResult, check_history, check_positive
+from ctrkit.bidding.strategies.base import History, TickResult, check_history, check_positive
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, Search
 from ctrkit.bidding.strategies.tuning import highest_within
 

@@ -7,13 +7,13 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import bids_of, within
 from ctrkit.bidding.strategies.base import (
     Bids,
     BidStrategy,
-    Floats,
     History,
     TickResult,
     best_ad,

@@ -7,15 +7,14 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
     BidStrategy,
-    Floats,
     History,
-    Indices,
     TickResult,
     best_ad,
     check_history,

@@ -9,6 +9,7 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import MOST, DualPacer, Pace
@@ -16,7 +17,6 @@ from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
     BidStrategy,
-    Floats,
     History,
     TickResult,
     best_ad,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ctrkit.bidding.strategies.base import Floats, Indices
+from ctrkit.arrays import Floats, Indices
 from ctrkit.compiled import kernel
 
 Hidden: TypeAlias = NDArray[np.floating[Any]]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
@@ -16,7 +16,6 @@ from ctrkit.bidding.pacing.shading import ShadingTable
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
-    Floats,
     History,
     TickResult,
     best_ad,
@@ -236,7 +235,7 @@ def _likelier(bounds: PriceBounds) -> SmoothLandscape:
     return max(fits, key=lambda one: one.log_likelihood(bounds))
 
 
-def _learnt(bid: Floats, won: NDArray[np.bool_], minimum: Floats | None) -> PriceBounds:
+def _learnt(bid: Floats, won: Booleans, minimum: Floats | None) -> PriceBounds:
     """What bids [n] tell of the prices, rounded to levels; less where they are 0 and nothing is told."""
     told = np.full(len(bid), np.nan) if minimum is None else minimum
     known = np.isfinite(told)

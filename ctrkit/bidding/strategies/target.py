@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.optimum.lp import Limits, constrained_optimum, joint_rule, min_rule
@@ -16,9 +17,7 @@ from ctrkit.bidding.pacing.dual import Pace, bids_of, within
 from ctrkit.bidding.strategies.base import (
     NO_TEXT,
     Bids,
-    Floats,
     History,
-    Indices,
     TickResult,
     best_ad,
     check_history,
@@ -111,9 +110,9 @@ class TargetBidding(PacedBidding[TargetState]):
 
     With a return alone, bids follow the min rule of `ctrkit.bidding.optimum.lp`, where each limit learns as
     if the other were not there; with a cost an action, the joint rule. Both targets at once are kept too.
-    Without any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot be met,
-    next to nothing is bought. As long as nothing at all was bought, the slack tells nothing, and the exponent
-    is taken for −η_k: bids rise until the market answers, and `notes` can say what it sells.
+    Without any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot
+    be met, next to nothing is bought. As long as nothing at all was bought, the slack tells nothing, and the
+    exponent is taken for −η_k: bids rise until the market answers, and `notes` can say what it sells.
 
     With a `minimum_spend`, a second pacer of value alone spends that part of the budget, and the larger of
     both bids counts until it is spent. Where the targets let more be spent, nothing changes.

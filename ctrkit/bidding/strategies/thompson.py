@@ -8,8 +8,8 @@ from typing import cast
 
 import numpy as np
 
-from ctrkit.bidding.market.auctions import Floats
-from ctrkit.bidding.strategies.base import Indices, check_not_negative
+from ctrkit.arrays import Floats, Indices
+from ctrkit.bidding.strategies.base import check_not_negative
 from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
 from ctrkit.bidding.strategies.scoring import shares
 from ctrkit.errors import ConfigError

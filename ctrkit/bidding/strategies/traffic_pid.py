@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
-from ctrkit.bidding.strategies.base import NO_TEXT, Floats
+from ctrkit.bidding.strategies.base import NO_TEXT
 from ctrkit.bidding.strategies.pid import PidBidding, PidState
 
 _BIN = np.log(1.2)

@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.clearing import Cleared, clear
 from ctrkit.bidding.market.frequency import Shown
 from ctrkit.bidding.market.slots import effect_of
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import Floats, History, check_history
+from ctrkit.bidding.strategies.base import History, check_history
 from ctrkit.errors import DataError
 
 # Bids [n] of a scale, which grow with it.

@@ -7,7 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.bidding.strategies.base import Floats, History, check_positive
+from ctrkit.arrays import Floats
+from ctrkit.bidding.strategies.base import History, check_positive
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.errors import DataError
 
-Floats: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
+Flags: TypeAlias = Booleans
 
 
 class Aftermath:

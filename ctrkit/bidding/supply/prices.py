@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes import (
     LANDSCAPES,
     Gamma,
@@ -21,8 +22,6 @@ from ctrkit.bidding.landscapes import (
 from ctrkit.bidding.supply.settings import need, need_above, read_number, read_settings
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.schema import Column, LogSchema, near_misses
-
-Floats: TypeAlias = NDArray[np.float64]
 
 # The largest number below 1, above which no uniform lies.
 _HIGHEST = np.nextafter(1.0, 0.0)

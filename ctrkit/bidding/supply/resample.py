@@ -9,14 +9,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Indices, Integers
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.supply.outcomes import Aftermath
 from ctrkit.bidding.supply.rows import picked
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, mixed
 
-Floats: TypeAlias = NDArray[np.float64]
-Counts: TypeAlias = NDArray[np.intp]
+Counts: TypeAlias = Indices
 
 # P(Poisson(1) ≤ k) for k = 0, 1, ...; beyond lies less than a double can tell from 0.
 _CUMULATIVE: Final = np.exp(-1.0) * np.cumsum(1.0 / np.cumprod(np.r_[1.0, np.arange(1.0, 19.0)]))
@@ -79,7 +79,7 @@ class _Codes:
         self._first = np.zeros(0, np.int64)  # by user, -1 before its first appearance
         self._given = 0
 
-    def of(self, user: NDArray[np.integer[Any]], times: Counts) -> NDArray[np.int64]:
+    def of(self, user: NDArray[np.integer[Any]], times: Counts) -> Integers:
         """The code of the first repeat of users [n] that come so many times [n]; the others' follow it."""
         unmet = np.full(max(int(user.max(initial=-1)) + 1 - len(self._first), 0), -1)
         self._first = np.append(self._first, unmet)

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ctrkit.arrays import Indices
 from ctrkit.bidding.market.auctions import Auctions, joined
 
 _NAMES = tuple(field.name for field in fields(Auctions))
 
 
-def picked(auctions: Auctions, rows: NDArray[np.intp]) -> Auctions:
+def picked(auctions: Auctions, rows: Indices) -> Auctions:
     """These rows, in this order; a row may come more than once."""
     columns: list[Any] = [getattr(auctions, name) for name in _NAMES]
     columns = [None if column is None else column[rows] for column in columns]

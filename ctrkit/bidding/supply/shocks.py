@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import HOUR, Auctions
 from ctrkit.bidding.supply.outcomes import Aftermath, clicks_of
 from ctrkit.bidding.supply.rows import picked
 from ctrkit.bidding.supply.settings import need, read_number, read_settings
 from ctrkit.errors import ConfigError, DataError, nearest
 
-Floats: TypeAlias = NDArray[np.float64]
 Kind = Literal["traffic", "click-rate", "value", "price"]
 # In the order in which they act, so that a new click brings what it would at its own moment.
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -165,9 +164,7 @@ def _likelier(chunk: Auctions, factor: Floats, rng: np.random.Generator, afterma
     return aftermath.with_clicks(moved, np.where(click, chance < gain, chance < come))
 
 
-def _busier(
-    chunk: Auctions, rows: NDArray[np.intp], rng: np.random.Generator, aftermath: Aftermath
-) -> Auctions:
+def _busier(chunk: Auctions, rows: Indices, rng: np.random.Generator, aftermath: Aftermath) -> Auctions:
     busy = picked(chunk, rows)
     if chunk.click is None or chunk.true_click_probability is None:
         return busy

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, Auctions
 from ctrkit.bidding.supply.prices import PriceModel, parse_price_model
 from ctrkit.bidding.supply.rows import recut
@@ -21,8 +21,6 @@ from ctrkit.bidding.supply.traffic import TRAFFIC, TrafficShape
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 from ctrkit.policies.logistic_bandit import Population
-
-Floats: TypeAlias = NDArray[np.float64]
 
 _WHAT: Final = "the synthetic market"
 # Auctions that are made at once, whatever the size of the chunks, so that no rounding hangs on that size.

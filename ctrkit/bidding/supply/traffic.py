@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.market.coverage import Coverage
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.metrics.checks import as_column
-
-Floats: TypeAlias = NDArray[np.float64]
 
 HOURS: Final = {"day": 24, "week": 168}
 # 1970-01-01 was a Thursday, and weeks begin on Mondays.
@@ -127,7 +126,7 @@ class TrafficShape:
         return float(periods + np.interp(inside, np.arange(hours + 1), self._cumulative))
 
 
-def _slot(hour: NDArray[Any], size: int) -> NDArray[np.int64]:
+def _slot(hour: NDArray[Any], size: int) -> Integers:
     """The hour of the day or week of a count of hours since 1970."""
     return (hour.astype(np.int64) + _THURSDAY) % size
 

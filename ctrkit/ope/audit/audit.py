@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.audit.checks import ActionCalibration, TimeBins, by_time, calibrate_actions, newest_rows
 from ctrkit.ope.audit.findings import (
     Finding,
@@ -27,7 +28,6 @@ from ctrkit.ope.audit.findings import (
     support,
 )
 from ctrkit.ope.formats import read_log
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog, Part, bandit_log
 from ctrkit.ope.logs.faults import set_aside
 from ctrkit.tables import TableLike, name_of

@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import ArrayLike
 from scipy.special import gammaincc, ndtr, pdtr, pdtrc
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.metrics.fields import benjamini_hochberg
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import BanditLog
 
 _BATCH = 65_536
@@ -197,7 +197,7 @@ class TimeBins:
 
     start: Floats
     end: Floats
-    rows: Ints
+    rows: Integers
     reward: Floats
     propensity: Floats
     reward_p_value: float

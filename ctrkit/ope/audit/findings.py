@@ -9,11 +9,10 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.ope.audit.checks import ActionCalibration, Newest, TimeBins, deficit_p_value
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog, Place
 from ctrkit.ope.logs.faults import Fault
 
@@ -355,7 +354,7 @@ def fault(fault: Fault) -> Finding:
     )
 
 
-def _count(rows: NDArray[np.bool_] | NDArray[np.int64]) -> str:
+def _count(rows: Booleans | Integers) -> str:
     """ "1 row" or "23 rows"."""
     number = int(rows.sum()) if rows.dtype == bool else rows.size
     return f"{number:,} row{'' if number == 1 else 's'}"
@@ -363,7 +362,7 @@ def _count(rows: NDArray[np.bool_] | NDArray[np.int64]) -> str:
 
 def _of_rows(
     log: BanditLog,
-    mask: NDArray[np.bool_],
+    mask: Booleans,
     check: str,
     severity: Severity,
     sentence: str,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.bids.kernels import kernel_of
-from ctrkit.ope.intervals.moments import Floats
 
 # Of Silverman's 0.9. A density is best told where the bias is half of the standard error; an interval that
 # leaves the bias out needs it far below, and at half the bandwidth the bias is a quarter.

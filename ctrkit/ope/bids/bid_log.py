@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.formats import LogTable, detect, read_log
 from ctrkit.ope.formats.align import aligned
 from ctrkit.ope.formats.base import check_file
 from ctrkit.ope.formats.detect import parsed
 from ctrkit.ope.formats.dsjson import DSJSON, LABELS, read_continuous
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import Part
 from ctrkit.ope.logs.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.schema import BANDIT_LOG, BID_LOG, LogSchema, check_column
@@ -67,7 +66,7 @@ class BidLog:
     bid: Floats
     density: Floats
     reward: Floats
-    users: Ints | None
+    users: Integers | None
     parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -79,7 +78,7 @@ class BidLog:
         """[N] how many decisions each row stands for, see `counts_of`."""
         return counts_of(self.table)
 
-    def share(self, rows: NDArray[np.bool_]) -> float:
+    def share(self, rows: Booleans) -> float:
         """Of the decisions, those of some rows, [N]."""
         return float(np.average(rows, weights=self.counts))
 

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.bids.bid_log import BidLog
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.models.learners import sample_weight
 
 # With fewer rows a reward model predicts their mean.
@@ -29,7 +29,7 @@ class BidModel:
             predicted for every bid.
     """
 
-    def __init__(self, context: Floats, fold: Ints, models: Sequence[Any]) -> None:
+    def __init__(self, context: Floats, fold: Integers, models: Sequence[Any]) -> None:
         self.context, self.fold, self.models = context, fold, models
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError
 from ctrkit.ope.bids.kernels import kernel_of
 from ctrkit.ope.bids.local_weights import local_kernel
@@ -17,7 +18,6 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNorma
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import check_propensities, check_shape
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 # Actions at which a model is asked: about so many in all, and at least and at most so many a row.
 NODES = 300_000
@@ -51,7 +51,7 @@ class ContinuousRows:
     rewards: Floats
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Ints | None = None
+    users: Integers | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.bids.bandwidth import rule_of_thumb
 from ctrkit.ope.bids.bid_log import DETERMINISTIC, MODEL_OF_MARKET, TARGET, BidLog
@@ -25,11 +26,10 @@ from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.sample_size import sample_size_of
 from ctrkit.ope.diagnostics.verdict import Verdict, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.diagnostics.weights import Diagnostics
 from ctrkit.ope.estimators.base import Estimate, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy
+from ctrkit.ope.estimators.weights import Diagnostics
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
-from ctrkit.ope.intervals.moments import Floats
 
 KINDS: tuple[type[KernelEstimator], ...] = (
     KernelInversePropensityScoring,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.ope.intervals.moments import Floats
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import integrate
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.bids.kernels import KERNELS
-from ctrkit.ope.intervals.moments import Floats
 
 # Points at which a kernel is integrated, and the share of its mass below which nothing is told.
 _GRID = 8001

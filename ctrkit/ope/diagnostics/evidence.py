@@ -6,9 +6,10 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.ope.diagnostics.weights import Diagnostics
+from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.estimators.base import LoggedRows
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Ints, Moments, effective_units
+from ctrkit.ope.estimators.weights import Diagnostics
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments, effective_units
 
 
 class Evidence:
@@ -88,6 +89,6 @@ class Evidence:
         return bool(centred @ self.moments.rows @ centred > 1e-12 * (column @ self.moments.rows @ column))
 
 
-def _units(users: Ints | None, where: np.ndarray) -> int:
+def _units(users: Integers | None, where: np.ndarray) -> int:
     """How many units have a row where this holds."""
     return int(np.count_nonzero(where) if users is None else np.unique(users[where]).size)

@@ -10,9 +10,10 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.sums import Sums
-from ctrkit.ope.intervals.moments import Floats, Moments
+from ctrkit.ope.intervals.moments import Moments
 
 # A variance below this share of the second moments it is a difference of is rounding error.
 ROUNDING = 1e-13

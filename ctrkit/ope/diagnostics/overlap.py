@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from ctrkit.ope.intervals.moments import TERM, Floats, Moments
+from ctrkit.arrays import Floats
+from ctrkit.ope.intervals.moments import TERM, Moments
 
 # Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.ope.diagnostics.joint import JointEstimators
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.baseline import DifferenceBaseline, optimal_baseline
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.intervals.interval import Interval, Unseen, around, cressie_read
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
 
 LOGGING = "logging"
 # Points of the scrambled Sobol sequence, a power of 2: quantiles of a maximum come out to about 0.002.

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import equal_means_test
@@ -18,7 +19,7 @@ from ctrkit.ope.diagnostics.ranking import _p_value, holm
 from ctrkit.ope.diagnostics.verdict import Verdict, judge
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import REWARD, WEIGHT, Floats, Ints
+from ctrkit.ope.intervals.moments import REWARD, WEIGHT
 
 MOST = 20
 # A column with more values than this has no segments to speak of: it names users, or moments.
@@ -60,7 +61,7 @@ class SegmentColumn:
         inner = [f"{low:g} to below {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
         return (f"below {self.edges[0]:g}", *inner, f"from {self.edges[-1]:g}", MISSING)
 
-    def groups(self, table: pl.DataFrame) -> list[tuple[str, Ints]]:
+    def groups(self, table: pl.DataFrame) -> list[tuple[str, Integers]]:
         """The segments of a table's rows, and the numbers of the rows of each, rising.
 
         Raises:
@@ -91,7 +92,7 @@ class SegmentColumn:
             for label, rows in zip(labels, found["row"], strict=True)
         ]
 
-    def _codes(self, values: pl.Series) -> Ints:
+    def _codes(self, values: pl.Series) -> Integers:
         """Places in `order`, -1 where a value is missing."""
         if self.part is not None:
             times = values if values.dtype.is_temporal() else pl.from_epoch(values.cast(pl.Int64), "s")
@@ -338,7 +339,7 @@ class Segments:
         return found
 
 
-def subset(rows: LoggedRows, where: Ints) -> LoggedRows:
+def subset(rows: LoggedRows, where: Integers) -> LoggedRows:
     """Some of the rows, by their numbers; the users among them are numbered from 0 again."""
     taken: dict[str, Any] = {
         field.name: value[where]

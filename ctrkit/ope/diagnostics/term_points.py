@@ -11,8 +11,8 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.diagnostics.log_grid import GREATEST, STEPS, lower_edges, steps
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 
 class TermPoints:
@@ -27,10 +27,10 @@ class TermPoints:
     """
 
     def __init__(self, bins: int) -> None:
-        self.points: Ints = np.zeros(0, dtype=np.int64)
+        self.points: Integers = np.zeros(0, dtype=np.int64)
         self.mass: Floats = np.zeros((bins, 0))
 
-    def update(self, values: Floats, place: Ints) -> None:
+    def update(self, values: Floats, place: Integers) -> None:
         """Take in numbers [B] and their bins [B]. One above 2^40 counts as 2^40."""
         bins = len(self.mass)
         # Most rows earn nothing: their zeros are counted and not placed.
@@ -59,7 +59,7 @@ class TermPoints:
         """Take in other rows, of the same bins."""
         self._add(other.points, other.mass)
 
-    def _add(self, points: Ints, mass: Floats) -> None:
+    def _add(self, points: Integers, mass: Floats) -> None:
         if not np.isin(points, self.points, assume_unique=True).all():
             union = np.union1d(self.points, points)
             wider = np.zeros((len(self.mass), len(union)))

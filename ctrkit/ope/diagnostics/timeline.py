@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.log_grid import lower_edges
 from ctrkit.ope.diagnostics.overlap import equal_means_test
@@ -15,7 +16,7 @@ from ctrkit.ope.diagnostics.term_points import TermPoints
 from ctrkit.ope.estimators.base import Estimate, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy, logging_moments
 from ctrkit.ope.intervals.confidence_sequence import METHOD, ConfidenceSequence
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Ints, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
 
 BINS = 100
 PERIODS = 10
@@ -176,7 +177,7 @@ class Timeline:
         if self.reward_range is not None and self.independent:
             self._update_points(place, rows, self.reward_range)
 
-    def _update_points(self, place: Ints, rows: LoggedRows, reward_range: tuple[float, float]) -> None:
+    def _update_points(self, place: Integers, rows: LoggedRows, reward_range: tuple[float, float]) -> None:
         least, most = reward_range
         scaled = (rows.rewards - least) / (most - least)
         well = (scaled >= 0) & (scaled <= 1)
@@ -270,7 +271,7 @@ class Timeline:
 
     def _bets(
         self,
-        held: Ints,
+        held: Integers,
         sequence: ConfidenceSequence,
         points: tuple[TermPoints, ...],
         confidence: float,
@@ -285,7 +286,7 @@ class Timeline:
             ends[place] = found.low, found.high
         return ends
 
-    def _asymptotic(self, held: Ints, logging: bool, confidence: float) -> Floats:
+    def _asymptotic(self, held: Integers, logging: bool, confidence: float) -> Floats:
         """Normal bounds at all times at once, [P, 2], for users' rows that go together and unknown ranges.
 
         Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-Uniform Central Limit Theory and Asymptotic
@@ -315,7 +316,7 @@ class Timeline:
         return ends
 
     def _period(
-        self, rows: Floats, users: Floats, cuts: Ints, confidence: float, largest_weight: float | None
+        self, rows: Floats, users: Floats, cuts: Integers, confidence: float, largest_weight: float | None
     ) -> Period:
         moments = Moments()
         moments.rows, moments.users, moments.largest = rows, users, self.largest_unit
@@ -341,7 +342,7 @@ class Timeline:
         )
 
 
-def _within(place: Ints, left: Floats, right: Floats, bins: int) -> Floats:
+def _within(place: Integers, left: Floats, right: Floats, bins: int) -> Floats:
     """Σ over rows of left · rightᵀ by bin, [T, 4, 4], which is symmetric; both [4, B]."""
     found = np.empty((bins, 4, 4))
     for i in range(4):
@@ -350,7 +351,7 @@ def _within(place: Ints, left: Floats, right: Floats, bins: int) -> Floats:
     return found
 
 
-def _between(place: Ints, z: Floats, users: Ints, bins: int) -> Floats:
+def _between(place: Integers, z: Floats, users: Integers, bins: int) -> Floats:
     """Σ over users of s sᵀ, s a user's sums of z by bin: [T, 4, T, 4] from z [4, B]."""
     columns = (place * 4)[None, :] + np.arange(4)[:, None]
     cells = (np.broadcast_to(users, z.shape).ravel(), columns.ravel())
@@ -358,7 +359,7 @@ def _between(place: Ints, z: Floats, users: Ints, bins: int) -> Floats:
     return np.asarray((sums.T @ sums).toarray()).reshape(bins, 4, bins, 4)
 
 
-def _joined(count: Floats, periods: int) -> Ints:
+def _joined(count: Floats, periods: int) -> Integers:
     """Where bins are cut into at most so many groups of about as many rows, [G + 1], rising."""
     share = np.cumsum(count) / count.sum()
     # A group ends with the bin in which its share of the rows is full.
@@ -369,7 +370,7 @@ def _joined(count: Floats, periods: int) -> Ints:
     return np.append(cuts[:-1][groups > 0], len(count))
 
 
-def _grouped(sums: Floats, between: Floats, cuts: Ints) -> tuple[Floats, Floats]:
+def _grouped(sums: Floats, between: Floats, cuts: Integers) -> tuple[Floats, Floats]:
     starts = cuts[:-1]
     return (
         np.add.reduceat(sums, starts, axis=0),

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ctrkit.ope.diagnostics.sample_size import SampleSize, readable
-from ctrkit.ope.diagnostics.weights import Diagnostics
 from ctrkit.ope.estimators.base import Estimate
+from ctrkit.ope.estimators.weights import Diagnostics
 
 # Below this many effective rows a handful of rows decides the estimate.
 LEAST_EFFECTIVE_ROWS = 100

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.ope.diagnostics.log_grid import GREATEST, STEPS, lower_edges, steps
 from ctrkit.ope.diagnostics.overlap import TailShape, tail_shape
-from ctrkit.ope.intervals.moments import Floats
 
 # The largest weights that are kept as they are.
 KEPT = 1024
@@ -70,9 +70,9 @@ class WeightSketch:
     """Weights of any number of rows in fixed memory, about 200 kB; parts of a log merge.
 
     Sums and the largest `KEPT` weights are exact. Of the others the rows and the weight in each step of a
-    grid are kept (`ctrkit.ope.diagnostics.log_grid`), so that a quantile is right to 1/256 of itself, and so is
-    the weight of any number of the heaviest rows: where a step is cut, it lies between what the step's mean and
-    what its edges allow, and the middle is taken.
+    grid are kept (`ctrkit.ope.diagnostics.log_grid`), so that a quantile is right to 1/256 of itself, and so
+    is the weight of any number of the heaviest rows: where a step is cut, it lies between what the step's
+    mean and what its edges allow, and the middle is taken.
     """
 
     def __init__(self) -> None:

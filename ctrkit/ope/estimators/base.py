@@ -8,9 +8,10 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.hashing import Words
 from ctrkit.ope.intervals.interval import Interval, Unseen, apart, around, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Ints, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, Moments
 
 # The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
 # weights of a density ratio.
@@ -24,7 +25,7 @@ class LoggedRows:
     Attributes:
         weights: [B] the policy's probability of the logged action over the logging policy's.
         rewards: [B].
-        largest_weight: the largest weight to reckon with, seen or not (see `ctrkit.ope.diagnostics.weights`).
+        largest_weight: the largest weight to reckon with, seen or not (see `ctrkit.ope.estimators.weights`).
         q_logged: [B] the reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy, Σ π(a) q(a).
         users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
@@ -38,14 +39,14 @@ class LoggedRows:
     largest_weight: float
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Ints | None = None
+    users: Integers | None = None
     units: Words | None = None
     unsupported: Floats | None = None
     counts: Floats = field(kw_only=True)
 
     @classmethod
     def of_logging(
-        cls, rewards: Floats, *, counts: Floats, users: Ints | None, units: Words | None
+        cls, rewards: Floats, *, counts: Floats, users: Integers | None, units: Words | None
     ) -> LoggedRows:
         """The rows as the logging policy itself sees them, to which each has weight 1."""
         return cls(np.ones(len(rewards)), rewards, 1.0, users=users, units=units, counts=counts)

@@ -6,10 +6,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust, predictions
 from ctrkit.ope.estimators.importance import InversePropensityScoring
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
 
 
 class OptimalBaseline(InversePropensityScoring):

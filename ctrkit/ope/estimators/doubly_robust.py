@@ -6,8 +6,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator
-from ctrkit.ope.intervals.moments import Floats
 
 
 def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:

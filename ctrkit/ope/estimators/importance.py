@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
 
 
 class InversePropensityScoring(WeightedEstimator):

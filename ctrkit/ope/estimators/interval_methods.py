@@ -7,6 +7,7 @@ from copy import copy
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.estimators.base import Estimate, Estimator, IntervalMethod, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.doubly_robust import DirectMethod, DoublyRobust
@@ -22,7 +23,7 @@ from ctrkit.ope.intervals.clopper_pearson import clopper_pearson
 from ctrkit.ope.intervals.confidence_sequence import ConfidenceSequence
 from ctrkit.ope.intervals.interval import Interval, normal
 from ctrkit.ope.intervals.log_smoothing import LogSmoothing
-from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, Moments
 
 Range = tuple[float, float]
 # Their terms are w r, whose bounds are known; their value is their mean, or nearly so.

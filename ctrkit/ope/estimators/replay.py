@@ -7,9 +7,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
 
 
 class Replay(Estimator):

@@ -10,12 +10,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError, RunError
 from ctrkit.hashing import Words
-from ctrkit.ope.diagnostics.weights import WeightTail
 from ctrkit.ope.estimators.base import LoggedRows, View
 from ctrkit.ope.estimators.truth import Truth, true_rewards
-from ctrkit.ope.intervals.moments import Floats, Ints
+from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import Policy, candidate_mask
 from ctrkit.policies.candidates import Mask
@@ -100,7 +100,7 @@ class EvaluatedRows:
     truth: Truth
     table: pl.DataFrame
 
-    def logged(self, policy: int, view: View = "plain", users: Ints | None = None) -> LoggedRows | None:
+    def logged(self, policy: int, view: View = "plain", users: Integers | None = None) -> LoggedRows | None:
         """What an estimator of a policy sees; None where the policy has no such view.
 
         The largest weight is that of these rows; the one to reckon with is known at the end.
@@ -128,7 +128,7 @@ class EvaluatedRows:
             counts=self.counts,
         )
 
-    def logging(self, users: Ints | None = None) -> LoggedRows:
+    def logging(self, users: Integers | None = None) -> LoggedRows:
         """What an estimator of the logging policy sees."""
         return LoggedRows.of_logging(self.rewards, counts=self.counts, users=users, units=self.units)
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
-from ctrkit.ope.intervals.moments import Floats
 
 # Thresholds to choose from: three to a power of ten, and at last none.
 THRESHOLDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5, np.inf)

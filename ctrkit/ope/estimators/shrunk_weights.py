@@ -8,6 +8,7 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.estimators.base import Estimate, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
@@ -15,7 +16,7 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.shrinkage import Shrinkage
 from ctrkit.ope.estimators.tuning import RULES, Candidate, Rule, mean_squared_errors, slope
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Floats, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Moments
 
 
 @dataclass

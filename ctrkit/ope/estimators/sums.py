@@ -8,10 +8,11 @@ from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.intervals.interval import Interval, around, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Ints, Moments, ProductSums
+from ctrkit.ope.intervals.moments import REWARD, TERM, Moments, ProductSums
 
 
 class CountedRows(Protocol):
@@ -23,7 +24,7 @@ class CountedRows(Protocol):
     """
 
     @property
-    def users(self) -> Ints | None: ...
+    def users(self) -> Integers | None: ...
     @property
     def counts(self) -> Floats: ...
 
@@ -118,7 +119,7 @@ def check_propensities(name: str, probabilities: Floats, where: Floats | None = 
         )
 
 
-def check_shape(name: str, array: Floats | Ints, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, array: Floats | Integers, shape: tuple[int, ...]) -> None:
     """Raise DataError unless an array has this shape."""
     if array.shape != shape:
         raise DataError(f"an array of shape {array.shape} stands where {shape} is needed", column=name)

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
-from ctrkit.ope.intervals.moments import Floats, Ints
+from ctrkit.arrays import Floats, Integers
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import TRUTH_PREFIX
 
@@ -25,7 +25,7 @@ class Truth:
         self.rows = 0.0
         self.rewards = self.logged = self.variance = 0.0
 
-    def update(self, expected: Floats, action_index: Ints, rewards: Floats, counts: Floats) -> None:
+    def update(self, expected: Floats, action_index: Integers, rewards: Floats, counts: Floats) -> None:
         """Take in rows: the candidates' true rewards [B, K], the places of the logged actions [B], rewards
         [B], and how many decisions each row stands for [B]; `expected` is added to by the caller.
         """

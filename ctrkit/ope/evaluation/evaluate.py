@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.diagnostics.segments import SegmentColumn
 from ctrkit.ope.diagnostics.timeline import BINS
@@ -19,7 +20,6 @@ from ctrkit.ope.evaluation.passes import MODEL_ROWS, Judge, Look, ModelSettings
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.evaluation.policy_sums import EvaluationSums
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.survey import LogFacts, Survey
 from ctrkit.ope.models.reward_model import RewardModel
@@ -196,7 +196,7 @@ def _check_feature(feature: str, modelled: bool, part: LogPart) -> None:
 
 
 def _views(estimators: Sequence[str]) -> frozenset[str]:
-    """What estimators read beside the weights: `reward model`, and views (`ctrkit.ope.estimators.base.View`)."""
+    """What estimators read beside the weights: `reward model`, and `View`s (`ctrkit.ope.estimators.base`)."""
     made = [make_estimator(spec, (0.0, 1.0)) for spec in estimators]
     plain = {"reward model" for one in made if one.needs_reward_model and one.view == "plain"}
     return frozenset(plain | {one.view for one in made} - {"plain"})

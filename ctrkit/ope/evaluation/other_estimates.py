@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.estimators.rows import EvaluatedRows
 from ctrkit.ope.evaluation.plan import Plan
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.structured import action_feature_log as feature_log
 from ctrkit.ope.structured import logging_policy_log as logger_log

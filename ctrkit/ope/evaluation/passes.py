@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.ope.estimators.rows import Models, RewardPredictor, evaluated_rows
 from ctrkit.ope.evaluation.engine import OnRows
 from ctrkit.ope.evaluation.parts import LogPart
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.evaluation.policy_sums import EvaluationSums
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.sample import among
 from ctrkit.ope.logs.survey import LogFacts, Survey

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctrkit.arrays import Floats
 from ctrkit.ope.diagnostics.segments import SegmentColumn
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.estimators.base import Estimator
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator, reads_candidates
-from ctrkit.ope.intervals.moments import Floats
 
 TIME = "timestamp"
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Integers
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import ActionOverlap, mean_check
 from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
@@ -16,7 +17,6 @@ from ctrkit.ope.diagnostics.segments import Segments
 from ctrkit.ope.diagnostics.timeline import Timeline
 from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.diagnostics.weights import Diagnostics, WeightTail
 from ctrkit.ope.estimators.base import Estimate, WeightedEstimator
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import make_interval_method
@@ -24,10 +24,11 @@ from ctrkit.ope.estimators.registry import ESTIMATORS
 from ctrkit.ope.estimators.rows import EvaluatedRows, joined_rows
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
 from ctrkit.ope.estimators.truth import Truth
+from ctrkit.ope.estimators.weights import Diagnostics, WeightTail
 from ctrkit.ope.evaluation.other_estimates import OtherEstimates
 from ctrkit.ope.evaluation.plan import TIME, Plan
 from ctrkit.ope.evaluation.results import PolicyEvaluation
-from ctrkit.ope.intervals.moments import Ints, Moments
+from ctrkit.ope.intervals.moments import Moments
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.units import codes_of
 
@@ -55,7 +56,7 @@ class PolicySums:
             doubts=(plan.deterministic, plan.estimated_propensities),
         )
 
-    def update(self, rows: EvaluatedRows, users: Ints | None) -> None:
+    def update(self, rows: EvaluatedRows, users: Integers | None) -> None:
         """Take in rows; all of a user's stand in one update."""
         for estimator in self.estimators:
             seen = rows.logged(self.policy, estimator.view, users)
@@ -223,7 +224,7 @@ class EvaluationSums:
                 estimator.largest_weight = sums.largest_weight
         return self.ranking.result(self.plan.confidence, seed=self.plan.seed)
 
-    def _take(self, rows: EvaluatedRows, users: Ints | None) -> None:
+    def _take(self, rows: EvaluatedRows, users: Integers | None) -> None:
         for one in self.policies:
             one.update(rows, users)
         self.logging.update(rows.logging(users))

@@ -17,8 +17,8 @@ from ctrkit.ope.diagnostics.segments import ColumnSegments
 from ctrkit.ope.diagnostics.timeline import TimelineResult
 from ctrkit.ope.diagnostics.verdict import Verdict
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.diagnostics.weights import Diagnostics
 from ctrkit.ope.estimators.base import Estimate
+from ctrkit.ope.estimators.weights import Diagnostics
 from ctrkit.ope.evaluation.other_estimates import EstimateGroup
 from ctrkit.ope.intervals.interval import Interval
 

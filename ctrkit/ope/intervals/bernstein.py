@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import Floats, Moments
+from ctrkit.ope.intervals.moments import Moments
 
 
 def empirical_bernstein(

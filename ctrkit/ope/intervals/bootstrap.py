@@ -8,10 +8,11 @@ from typing import Self, TypeAlias
 import numpy as np
 from scipy import stats
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Floats
+from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 METHOD = "betting, valid at any time"
 # How cautious the bets are, in units of the largest weight: a gambler of caution c wins most where the term
@@ -209,7 +208,7 @@ class RunningInterval:
         low, high: [P] the ends of the interval; they never move apart again.
     """
 
-    rows: Ints
+    rows: Integers
     value: Floats
     low: Floats
     high: Floats
@@ -247,7 +246,7 @@ def running_interval(
     return RunningInterval(ends, value, np.maximum.accumulate(low), np.minimum.accumulate(high))
 
 
-def _check(column: str, values: Floats, well: NDArray[np.bool_], where: str) -> None:
+def _check(column: str, values: Floats, well: Booleans, where: str) -> None:
     if not well.all():
         row = int(np.argmin(well))
         raise DataError(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from ctrkit.ope.intervals.moments import ONE, WEIGHT, Floats, Moments
+from ctrkit.arrays import Floats
+from ctrkit.ope.intervals.moments import ONE, WEIGHT, Moments
 
 
 @dataclass(frozen=True)

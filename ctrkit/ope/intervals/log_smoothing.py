@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import Floats
 
 # λ, fixed in advance, as the best of them serves logs of up to some 10⁸ rows.
 STRENGTHS = 2.0 ** np.arange(-14, 5)

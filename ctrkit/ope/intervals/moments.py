@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
+from ctrkit.arrays import Floats, Integers
 
 # Places in z = (1, w, f, r).
 ONE, WEIGHT, TERM, REWARD = np.eye(4)
 
 
-def grams(z: Floats, users: Ints | None, counts: Floats) -> tuple[Floats, Floats, float]:
+def grams(z: Floats, users: Integers | None, counts: Floats) -> tuple[Floats, Floats, float]:
     """Σ over rows of c z zᵀ, Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D] each, and the largest Σ c of a user.
 
     Args:
@@ -62,7 +60,7 @@ class ProductSums:
         self.users = np.zeros((length, length))
         self.largest = 0.0
 
-    def add(self, z: Floats, users: Ints | None, counts: Floats) -> None:
+    def add(self, z: Floats, users: Integers | None, counts: Floats) -> None:
         """Add rows, the columns of z [D, B], counts [B]; all rows of a user stand in one call.
 
         `users` are codes from 0; None: each row for itself.
@@ -126,7 +124,7 @@ class Moments(ProductSums):
         super().__init__(4)
 
     def update(
-        self, weights: Floats, terms: Floats, rewards: Floats, users: Ints | None, counts: Floats
+        self, weights: Floats, terms: Floats, rewards: Floats, users: Integers | None, counts: Floats
     ) -> None:
         """Add rows; arrays [B]. `users` are codes from 0, and all rows of a user stand in one update."""
         self.add(np.stack([np.ones(len(weights)), weights, terms, rewards]), users, counts)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.policies.candidates import padded
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
@@ -51,11 +51,11 @@ class Part:
 
     file: str | None
     start: int
-    rows: Ints | None = None
+    rows: Integers | None = None
     first: int = 0
     number: int = 0
 
-    def numbers(self, count: int) -> Ints:
+    def numbers(self, count: int) -> Integers:
         """The numbers in the file of these rows, `count` of them."""
         return self.first + np.arange(count) if self.rows is None else self.rows
 
@@ -75,7 +75,7 @@ class BanditLog:
             `candidates` column.
         units: [N] a key of each row's unit, such as its user, or of the row itself where nothing tells of
             rows that go together; the same in whatever batch or file of the log.
-        unit_columns: that name the units (see `ctrkit.ope.logs.units`), as `user_id` does; none: rows are units.
+        unit_columns: that name the units (`ctrkit.ope.logs.units`), as `user_id` does; none: rows are units.
         parts: the files, in their order.
         notes: sentences on what was changed, left out or taken for granted in reading.
         balance: of estimated propensities (`ctrkit.ope.models.propensities.balance`); None for logged ones.
@@ -85,7 +85,7 @@ class BanditLog:
     file: str | None
     reward: Floats
     propensity: Floats
-    action_index: Ints
+    action_index: Integers
     actions: pl.Series | None
     units: Words
     unit_columns: tuple[str, ...]
@@ -122,7 +122,7 @@ class BanditLog:
         return bool(np.isin(self.reward, (0.0, 1.0)).all())
 
     @cached_property
-    def users(self) -> Ints | None:
+    def users(self) -> Integers | None:
         """[N] codes of the users from 0; None where users are unknown or each has one row."""
         return codes_of(self.units) if self.clustered else None
 
@@ -260,7 +260,7 @@ def _placed(part: Part) -> Iterator[None]:
 
 def _checked(
     table: pl.DataFrame, file: str | None, require_candidates: bool
-) -> tuple[pl.DataFrame, Ints | None]:
+) -> tuple[pl.DataFrame, Integers | None]:
     """One file's table under the schema's names, every value checked, and the places of its actions."""
     if table.height == 0:
         raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
@@ -332,7 +332,7 @@ def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
             )
 
 
-def place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
+def place_of_action(table: pl.DataFrame, file: str | None) -> Integers:
     """The place of each row's action among its candidates."""
     candidates, action = table["candidates"], table["action"]
     lengths = candidates.list.len().to_numpy().astype(np.int64)
@@ -362,7 +362,7 @@ def place_of_action(table: pl.DataFrame, file: str | None) -> Ints:
     return np.asarray(at - starts)
 
 
-def _check_logging_probabilities(table: pl.DataFrame, action_index: Ints, file: str | None) -> None:
+def _check_logging_probabilities(table: pl.DataFrame, action_index: Integers, file: str | None) -> None:
     """The logged distribution sums to 1 and gives the logged action its propensity."""
     probabilities = table["logging_probabilities"]
     totals = probabilities.list.sum().to_numpy()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Integers
 from ctrkit.ope.formats import LogTable
-from ctrkit.ope.intervals.moments import Ints
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, SUM_TOLERANCE, place_of_action, with_same_ids
 from ctrkit.schema import BANDIT_LOG
 from ctrkit.schema.columns import TOLERANCE
@@ -32,10 +32,10 @@ class Fault:
     problem: str
     file: str | None
     columns: tuple[str, ...]
-    rows: Ints
+    rows: Integers
 
 
-def set_aside(source: LogTable) -> tuple[LogTable, Ints | None, list[Fault]]:
+def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]:
     """The sound rows of a file, their numbers in it (None: all), and the faults of the others.
 
     Each row is counted under the first fault that it has. Faults of whole columns (one that is missing, or
@@ -121,7 +121,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
     )
 
 
-def _contradicted(table: pl.DataFrame) -> Ints:
+def _contradicted(table: pl.DataFrame) -> Integers:
     """Rows, otherwise sound, whose propensity is not the logged probability of their action."""
     wanted = ("action", "propensity", "candidates", "logging_probabilities")
     whole = all(name in table.columns and table.schema[name] != pl.Null for name in wanted)

@@ -12,11 +12,10 @@ from hashlib import blake2b
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import GOLDEN, Words, mixed
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 USER, EVENT = "user_id", "event_id"
 # Rows of which go together, the widest first.
@@ -108,12 +107,12 @@ def units_note(table: pl.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def row_keys(rows: Ints, number: int) -> Words:
+def row_keys(rows: Integers, number: int) -> Words:
     """Keys [N] of rows by their numbers in a file, the `number`-th of its log."""
     return np.asarray(rows.astype(np.uint64) + np.uint64(number << _ROWS))
 
 
-def _keys(units: pl.Series) -> tuple[Words, NDArray[np.bool_]]:
+def _keys(units: pl.Series) -> tuple[Words, Booleans]:
     """Keys [N] of a column of any type, the same on every machine, and where there is none (null or NaN).
 
     Whole numbers stay as they are, whether they are stored as integers, floats or text; anything else is
@@ -150,7 +149,7 @@ def _missing(units: pl.Series) -> pl.Series:
     return units.fill_nan(None).is_null() if units.dtype.is_float() else units.is_null()
 
 
-def codes_of(units: Words) -> Ints | None:
+def codes_of(units: Words) -> Integers | None:
     """Codes [N] from 0 of the units, in the order of their keys; None where each has one row."""
     keys, codes = np.unique(units, return_inverse=True)
     return codes.astype(np.int64) if len(keys) < len(units) else None

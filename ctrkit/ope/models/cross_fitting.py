@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.learners import Learner
 from ctrkit.ope.models.reward_features import Features
 
-Mask: TypeAlias = NDArray[np.bool_]
+Mask: TypeAlias = Booleans
 
 
-def fold_of(units: Words, folds: int, seed: int = 0) -> Ints:
+def fold_of(units: Words, folds: int, seed: int = 0) -> Integers:
     """The fold [N] of each unit (see `BanditLog.units`): a hash, so that it is the same wherever it is read.
 
     All rows of a user stand in one fold. The folds are of about the same size where units are many.
@@ -66,7 +65,7 @@ class CrossFitted:
             )
         return cls(tuple(fit(fold != held) for held in range(folds)), seed)
 
-    def fold(self, units: Words) -> Ints:
+    def fold(self, units: Words) -> Integers:
         """The fold of each row, [N]."""
         return fold_of(units, len(self.learners), self.seed)
 

@@ -10,10 +10,10 @@ from typing import Self, TypeAlias
 import numpy as np
 from scipy.special import logit
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import PlattScaling
 from ctrkit.calibration.base import CalibrationWarning
 from ctrkit.errors import DataError
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.cross_fitting import CrossFitted
 from ctrkit.ope.models.learners import learn
@@ -130,7 +130,7 @@ class DensityRatio:
 
 def _candidates(
     sample: BanditLog, features: CandidateFeatures, policy_probabilities: PolicyProbabilities, seed: int
-) -> tuple[Floats, Ints, Floats]:
+) -> tuple[Floats, Integers, Floats]:
     """Own features [M, L] of candidates, their rows [M] and the policy's mass on each [M], a row's about 1.
 
     A candidate of probability p is kept with probability min(1, p · most) and then counts for those that

@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError, RunError, nearest
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.models.reward_features import Features
 from ctrkit.ope.models.tree_scores import TreeScores
 
@@ -149,7 +149,7 @@ class Linear(Learner):
         self.values = np.where(is_categorical, highest.astype(np.int64) + 1, 1)
         self.start = np.concatenate([[0], np.cumsum(self.values + 1)])
 
-    def _cells(self, column: Floats, place: int) -> tuple[Ints, Floats]:
+    def _cells(self, column: Floats, place: int) -> tuple[Integers, Floats]:
         """Which coefficient of its column each value [M] takes, and by what it is multiplied."""
         values = self.values[place]
         if self.is_categorical[place]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError, nearest
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.propensities import EstimatedPropensities, balance, estimate_propensities
 from ctrkit.ope.models.reward_features import context_columns

@@ -11,15 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.models.learners import sample_weight
 
 Method: TypeAlias = Literal["logistic", "trees"]
-Bools: TypeAlias = NDArray[np.bool_]
 
 # Actions with fewer rows among those a model is fitted on stand together as one.
 LEAST_ROWS = 20
@@ -55,7 +53,7 @@ def estimate_propensities(
     context: pl.DataFrame,
     actions: pl.Series,
     counts: Floats,
-    users: Ints | None = None,
+    users: Integers | None = None,
     method: Method = "logistic",
     folds: int = 3,
     seed: int = 0,
@@ -256,7 +254,7 @@ def _numbers(context: pl.DataFrame, counts: Floats) -> list[tuple[str, Floats]]:
     return found
 
 
-def _folds(rows: int, users: Ints | None, folds: int, seed: int) -> Ints:
+def _folds(rows: int, users: Integers | None, folds: int, seed: int) -> Integers:
     unit = np.arange(rows) if users is None else users
     units = int(unit.max()) + 1
     if units < 3:
@@ -272,11 +270,11 @@ class _Classifier:
     """A multinomial model of K actions, of which rare ones stand together and share by their frequency."""
 
     def __init__(
-        self, features: Floats, codes: Ints, counts: Floats, count: int, method: Method, seed: int
+        self, features: Floats, codes: Integers, counts: Floats, count: int, method: Method, seed: int
     ) -> None:
         rows = np.bincount(codes, counts, count)
         self.count, self.rows = count, float(counts.sum())
-        self._rare: Bools = rows < LEAST_ROWS
+        self._rare: Booleans = rows < LEAST_ROWS
         rare_rows = float(rows[self._rare].sum())
         # A single row makes no class: its action is left to the half row that each action is given.
         rare_class = count if rare_rows > 1 else -1
@@ -323,9 +321,9 @@ def _model(method: Method, rows: int, seed: int) -> Any:  # sklearn is untyped
 def _calibrate(
     models: dict[int, _Classifier],
     features: Floats,
-    codes: Ints,
+    codes: Integers,
     counts: Floats,
-    fold: Ints,
+    fold: Integers,
     count: int,
     seed: int,
 ) -> tuple[float, Floats]:

@@ -8,10 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import DataError, nearest
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX
 
@@ -93,7 +92,7 @@ class Features:
 
     context: Floats
     own: Floats
-    row: Ints
+    row: Integers
     is_categorical: tuple[bool, ...]
 
     def __len__(self) -> int:
@@ -104,7 +103,7 @@ class Features:
         """One line a candidate, [M, C + L]."""
         return np.column_stack([self.context[self.row], self.own])
 
-    def of_rows(self, chosen: NDArray[np.bool_]) -> Features:
+    def of_rows(self, chosen: Booleans) -> Features:
         """The candidates of some rows, given as [B]."""
         place = np.cumsum(chosen) - 1
         mine = chosen[self.row]

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.cross_fitting import CrossFitted, Mask
 from ctrkit.ope.models.learners import learn

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.compiled import kernel
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.models.reward_features import Features
 
 Bytes = NDArray[np.uint8]
@@ -31,7 +31,7 @@ class _Feature:
     is_categorical: bool
     allowed: Bytes
 
-    def places(self, values: Floats) -> Ints:
+    def places(self, values: Floats) -> Integers:
         """The line of `allowed` for each value, [M]."""
         place = np.searchsorted(self.known, values)
         if not self.is_categorical:
@@ -123,7 +123,7 @@ class TreeScores:
         return allowed
 
 
-def _goes_left(tree: Any, node: Any, known: Floats) -> NDArray[np.bool_]:
+def _goes_left(tree: Any, node: Any, known: Floats) -> Booleans:
     """Which values that are not missing go left at a node: [values]."""
     if node["is_categorical"]:
         bits = tree.raw_left_cat_bitsets[node["bitset_idx"]]
@@ -133,7 +133,7 @@ def _goes_left(tree: Any, node: Any, known: Floats) -> NDArray[np.bool_]:
     return np.asarray(np.arange(len(known) + 1) <= np.searchsorted(known, node["num_threshold"]))
 
 
-def _leaves_below(nodes: Any) -> Ints:
+def _leaves_below(nodes: Any) -> Integers:
     """The leaves under each node of a tree, a bit each."""
     below = np.zeros(len(nodes), dtype=np.int64)
     leaf = nodes["is_leaf"] == 1
@@ -151,7 +151,7 @@ def _leaves_below(nodes: Any) -> Ints:
     "leaves: T 256; scores: M; row: M; place: M; context: B T; table: V T; rest?: M T",
 )
 def _sum_leaves(
-    context: Bytes, row: Ints, rest: Bytes, table: Bytes, place: Ints, leaves: Floats, scores: Floats
+    context: Bytes, row: Integers, rest: Bytes, table: Bytes, place: Integers, leaves: Floats, scores: Floats
 ) -> None:
     """Add to scores [M] the values of the leaves that all features allow.
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.estimators.base import Estimate, LoggedRows
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.units import codes_of
 from ctrkit.ope.structured.action_features import (
@@ -152,7 +152,7 @@ class FeatureEstimators:
             if self.modelled or not isinstance(estimator, OffCEM):
                 estimator.estimator.update(rows)
 
-    def _codes(self, log: BanditLog, rows: slice) -> Ints:
+    def _codes(self, log: BanditLog, rows: slice) -> Integers:
         """[B, K] codes from 0 of the candidates' features, in each row its own; any where there is none."""
         candidates = log.candidates(rows)
         mask = candidate_mask(candidates)

@@ -7,13 +7,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ctrkit.ope.diagnostics.weights import WeightTail
+from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import check_propensities, check_shape
-from ctrkit.ope.intervals.moments import Floats, Ints
+from ctrkit.ope.estimators.weights import WeightTail
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class FeatureRows:
     policy: Floats
     logging: Floats
     likelihood: Floats
-    features: Ints | None = None
+    features: Integers | None = None
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Ints | None = None
+    users: Integers | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -64,11 +64,11 @@ class FeatureRows:
         rewards: Floats,
         policy: Floats,
         logging: Floats,
-        features: Ints,
-        action: Ints,
+        features: Integers,
+        action: Integers,
         q_logged: Floats | None = None,
         q_policy: Floats | None = None,
-        users: Ints | None = None,
+        users: Integers | None = None,
         *,
         counts: Floats,
     ) -> Self:
@@ -102,7 +102,7 @@ class FeatureRows:
         return total(self.policy), total(self.logging)
 
 
-def categorical_likelihood(tables: Floats, features: Ints) -> Floats:
+def categorical_likelihood(tables: Floats, features: Integers) -> Floats:
     """p(e | a) of features with D independent categorical parts, [B, A].
 
     Args:
@@ -140,7 +140,7 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
     Args:
         reward_range: see `Reweighted`.
         largest_weight: the largest weight to reckon with; by default the weight tail of the features (see
-            `ctrkit.ope.diagnostics.weights`) where they are a function of the action, else the largest seen.
+            `ctrkit.ope.estimators.weights`) where they are a function of the action, else the largest seen.
     """
 
     name: ClassVar[str] = "mips"

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class LoggerRows:
             no probability.
     """
 
-    loggers: Ints
+    loggers: Integers
     logging: Floats
     policy: Floats
     rewards: Floats
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Ints | None = None
+    users: Integers | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class LoggerRows:
         return np.asarray(self.logging[np.arange(len(self.loggers)), self.loggers])
 
 
-def logger_shares(counts: Sequence[float] | Ints) -> Floats:
+def logger_shares(counts: Sequence[float] | Integers) -> Floats:
     """Each logger's share of the decisions, [J], from their numbers, which add up over the parts of a log."""
     return np.asarray(counts, dtype=np.float64) / np.sum(counts)
 

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.estimators.base import Estimate
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, BanditLog
 from ctrkit.ope.logs.units import codes_of
 from ctrkit.ope.structured.logging_policies import (

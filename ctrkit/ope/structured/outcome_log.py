@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.units import codes_of
 from ctrkit.ope.structured.outcomes import OutcomeEstimates, Outcomes, Range

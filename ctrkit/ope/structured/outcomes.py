@@ -13,11 +13,12 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from scipy import stats
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.diagnostics.joint import JointEstimators
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.intervals.interval import Interval
-from ctrkit.ope.intervals.moments import REWARD, Floats
+from ctrkit.ope.intervals.moments import REWARD
 
 Range: TypeAlias = tuple[float, float]
 RatioMethod: TypeAlias = Literal["auto", "delta", "fieller"]

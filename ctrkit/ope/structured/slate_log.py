@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.estimators.importance import logging_value
-from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog, Part
 from ctrkit.ope.logs.units import DROPPED, codes_of
 from ctrkit.ope.structured.slates import (

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import Sums, VectorEstimator, check_propensities, check_shape
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read
-from ctrkit.ope.intervals.moments import REWARD, TERM, Floats, Ints
+from ctrkit.ope.intervals.moments import REWARD, TERM
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SlateRows:
     shown: Floats | None = None
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Ints | None = None
+    users: Integers | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:

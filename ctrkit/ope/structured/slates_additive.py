@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.intervals.moments import Floats, Ints
 from ctrkit.ope.structured.slates import SlateRows, SlateStandardIPS
 
 
@@ -72,7 +72,7 @@ class SelfNormalizedSlatePseudoInverse(SlatePseudoInverse):
     kind = _SelfNormalizedSignedWeights
 
 
-def pseudo_inverse_weights(policy: Floats, logging_moments: Floats, slates: Ints) -> Floats:
+def pseudo_inverse_weights(policy: Floats, logging_moments: Floats, slates: Integers) -> Floats:
     """q_πᵀ Γ⁺ 1_s, [B]: the weights of the pseudo-inverse estimator for any logging policy.
 
     Swaminathan et al. 2017: 1_s is the indicator vector of a slate's (slot, action) pairs, q_π

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from ctrkit.ope.intervals.moments import Floats
+from ctrkit.arrays import Floats
 from ctrkit.ope.structured.slates import SlateRewardInteractionIPS, SlateRows
 
 

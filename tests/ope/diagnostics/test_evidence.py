@@ -14,8 +14,7 @@ from scipy.stats import kendalltau
 
 from ctrkit.data.sources import hillstrom, open_bandit
 from ctrkit.data.synthetic import Market, true_value
-from ctrkit.ope import Evaluation, read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import Evaluation, evaluate, read_bandit_log
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import (
     EpsilonGreedyPolicy,

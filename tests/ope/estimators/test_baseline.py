@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import optimize, stats
-from tests.ope.estimators.test_clipped import fed, problem
 
 from ctrkit.ope import Estimator, LoggedRows
 from ctrkit.ope.diagnostics.ranking import Difference, PolicyRanking
@@ -12,6 +11,7 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNorma
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.intervals.moments import Floats
 from tests.ope.estimates import once
+from tests.ope.estimators.test_clipped import fed, problem
 
 LOGGING = np.array([0.5, 0.3, 0.15, 0.05])
 TARGET = np.array([0.1, 0.2, 0.3, 0.4])

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.ope.estimators.test_clipped import fed, problem
 
 from ctrkit.ope import LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.replay import Replay
 from tests.ope.estimates import once
+from tests.ope.estimators.test_clipped import fed, problem
 
 ACTIONS = 5
 

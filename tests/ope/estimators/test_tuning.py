@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.ope.estimators.test_clipped import PEERS, fed, open_bandit_rows, problem
 
 from ctrkit.errors import ConfigError
 from ctrkit.ope import ESTIMATORS, LoggedRows
@@ -13,6 +12,7 @@ from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
 from ctrkit.ope.estimators.tuning import RULES, Candidate, slope
 from tests.ope.estimates import once
+from tests.ope.estimators.test_clipped import PEERS, fed, open_bandit_rows, problem
 
 SHRUNK = [kind for kind in ESTIMATORS.values() if issubclass(kind, ShrunkWeights)]
 

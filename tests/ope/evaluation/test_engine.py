@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.ope.evaluation.test_parts import rates, same, small, table, write
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope import log_parts
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, log_parts
 from ctrkit.ope.evaluation.engine import Engine, LocalEngine, RayEngine, make_engine
 from ctrkit.policies import Policy, SoftmaxPolicy, UniformPolicy, candidate_mask
+from tests.ope.evaluation.test_parts import rates, same, small, table, write
 
 __all__ = ["small"]  # a fixture
 

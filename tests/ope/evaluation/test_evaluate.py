@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from ctrkit.errors import ConfigError, DataError, RunError
-from ctrkit.ope import read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import GreedyPolicy, Policy, SoftmaxPolicy, UniformPolicy, padded
 

@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope import read_bandit_log
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.estimators.base import Estimate, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy, logging_value
 from ctrkit.ope.estimators.rows import Models, evaluated_rows
-from ctrkit.ope import evaluate
 from ctrkit.ope.evaluation.other_estimates import OtherEstimates
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.intervals.interval import Interval

@@ -11,8 +11,7 @@ import polars as pl
 import pytest
 
 from ctrkit.errors import DataError
-from ctrkit.ope import log_parts, read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, log_parts, read_bandit_log
 from ctrkit.ope.evaluation.parts import RowGroups, WholeLog
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import SoftmaxPolicy, UniformPolicy, padded

@@ -7,8 +7,7 @@ import polars as pl
 import pytest
 
 from ctrkit.errors import DataError
-from ctrkit.ope import read_bandit_log
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.logs.units import codes_of, repeated_event, row_keys, unit_columns, unit_keys, units_note
 
 

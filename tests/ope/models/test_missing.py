@@ -11,8 +11,7 @@ import pytest
 
 from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
 from ctrkit.errors import DataError
-from ctrkit.ope import log_parts
-from ctrkit.ope import evaluate
+from ctrkit.ope import evaluate, log_parts
 from ctrkit.ope.evaluation.parts import WholeLog
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.missing import lacks_propensities

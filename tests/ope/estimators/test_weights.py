@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctrkit.ope.diagnostics.weights import WeightTail
+from ctrkit.ope.estimators.weights import WeightTail
 
 
 def distributions(rows: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrkit.ope.intervals.moments import Floats
+from ctrkit.arrays import Floats
 
 
 class WeightTail:
