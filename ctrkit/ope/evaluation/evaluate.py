@@ -22,6 +22,7 @@ from ctrkit.ope.evaluation.policy_sums import EvaluationSums
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.survey import LogFacts, Survey
+from ctrkit.ope.models.density_ratio import DensityRatio
 from ctrkit.ope.models.reward_model import RewardModel
 from ctrkit.policies import Policy
 
@@ -230,6 +231,9 @@ def _notes(facts: LogFacts, plan: Plan, models: Models, sampled: bool) -> Iterat
         more = f" and {len(columns) - NAMED_COLUMNS} more" if len(columns) > NAMED_COLUMNS else ""
         read = ", ".join(columns[:NAMED_COLUMNS]) or "no context"
         yield f"The reward model reads {read}{more}, beside the candidates' features and ids."
+    for fitted in (models.reward, *models.more_robust, *models.balanced):
+        if isinstance(fitted, (RewardModel, DensityRatio)):
+            yield from fitted.models.notes
     if sampled:
         yield f"Models were fitted on the rows of a sample of users, at most {MODEL_ROWS:,} rows."
 

@@ -65,6 +65,11 @@ class CrossFitted:
             )
         return cls(tuple(fit(fold != held) for held in range(folds)), seed)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the learners have to say, each sentence once."""
+        return tuple(dict.fromkeys(note for learner in self.learners for note in learner.notes))
+
     def fold(self, units: Words) -> Integers:
         """The fold of each row, [N]."""
         return fold_of(units, len(self.learners), self.seed)

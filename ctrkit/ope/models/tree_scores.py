@@ -15,6 +15,8 @@ from ctrkit.ope.models.reward_features import Features
 Bytes = NDArray[np.uint8]
 
 LEAVES = 8
+# Rows for which the tables are compared with sklearn's own predictions.
+CHECKED_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class TreeScores:
     feature, and so rules out the leaves on the nodes' other sides. Of each tree exactly one leaf is allowed
     by all features: any other leaf parts from it at some node. So a candidate's score takes one AND a feature
     and tree, in place of a walk from node to node, and what the context allows is worked out once a row.
-    Reads private parts of sklearn's models; who makes one compares it with sklearn's own predictions.
+    sklearn has no public way to its trees. What is read of its private parts is therefore compared with its
+    own predictions, and where a version of it keeps them otherwise there are no tables.
 
     Attributes:
         features: [D].
@@ -64,8 +67,20 @@ class TreeScores:
     baseline: float
 
     @classmethod
-    def of(cls, model: Any, fitted_on: Features) -> TreeScores:
-        """The trees of a fitted sklearn histogram model."""
+    def of(cls, model: Any, fitted_on: Features) -> TreeScores | None:
+        """The trees of a fitted sklearn histogram model; None where they do not give what the model gives."""
+        few = fitted_on.of_rows(np.arange(len(fitted_on.context)) < CHECKED_ROWS)
+        try:
+            found = cls._read(model, fitted_on)
+            scores = found(few)
+        # A part that is missing or renamed, and one of another type, shape or name of a field.
+        except (AttributeError, LookupError, TypeError, ValueError):
+            return None
+        expected = getattr(model, "decision_function", model.predict)(few.matrix)
+        return found if np.allclose(scores, expected) else None
+
+    @classmethod
+    def _read(cls, model: Any, fitted_on: Features) -> TreeScores:
         trees = [tree for (tree,) in model._predictors]
         below = [_leaves_below(tree.nodes) for tree in trees]
         every = np.array([leaves.max() for leaves in below], dtype=np.uint8)  # the root's

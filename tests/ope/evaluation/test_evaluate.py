@@ -12,6 +12,8 @@ import pytest
 from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.ope import evaluate, read_bandit_log
 from ctrkit.ope.logs.bandit_log import BanditLog
+from ctrkit.ope.models.learners import SLOW_TREES
+from ctrkit.ope.models.tree_scores import TreeScores
 from ctrkit.policies import GreedyPolicy, Policy, SoftmaxPolicy, UniformPolicy, padded
 
 ROWS, ACTIONS = 6000, 5
@@ -176,6 +178,20 @@ def test_bad_arguments(log: BanditLog) -> None:
     with pytest.raises(DataError, match="outside the reward range") as caught:
         evaluate(log, [UniformPolicy()], reward_range=(0, 0.5))
     assert caught.value.row == int(np.argmax(log.reward))
+
+
+def test_a_scikit_learn_with_other_trees_gives_the_same_numbers_and_a_note(
+    log: BanditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = evaluate(log, [UniformPolicy()], ["dm", "dr", "mrdr"]).to_dict()
+    assert SLOW_TREES not in expected["notes"]
+    monkeypatch.setattr(TreeScores, "of", lambda model, features: None)
+    found = evaluate(log, [UniformPolicy()], ["dm", "dr", "mrdr"]).to_dict()
+    assert found["notes"].count(SLOW_TREES) == 1
+    for ours, theirs in zip(
+        found["policies"][0]["estimates"], expected["policies"][0]["estimates"], strict=True
+    ):
+        assert ours["value"] == pytest.approx(theirs["value"], rel=1e-9)
 
 
 def test_estimators_take_settings_and_say_what_their_intervals_leave_out() -> None:

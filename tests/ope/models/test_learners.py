@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from ctrkit.errors import ConfigError, RunError
+from ctrkit.errors import ConfigError
 from ctrkit.ope.intervals.moments import Floats
-from ctrkit.ope.models.learners import LEARNERS, Constant, Linear, Trees, learn
+from ctrkit.ope.models import tree_scores
+from ctrkit.ope.models.learners import LEARNERS, SLOW_TREES, Constant, Linear, Trees, learn
 from ctrkit.ope.models.reward_features import Features
+from ctrkit.ope.models.tree_scores import TreeScores
 
 # Two numbers and a category of the context; a number and a category (the last) of the candidate.
 CATEGORICAL = (False, True, False, False, True)
@@ -88,6 +92,7 @@ def test_tables_of_trees_with_few_leaves() -> None:
     features = draw(60, 0)
     targets = (np.random.default_rng(2).random(60) < truth(features)).astype(float)
     learner = Trees(0).fit(features, targets, np.ones(60), binary=True)
+    assert learner.scores is not None
     assert (learner.scores.leaves != 0).sum(axis=1).max() == 2
     peer = HistGradientBoostingClassifier(
         max_iter=200,
@@ -105,14 +110,28 @@ def test_tables_of_trees_with_few_leaves() -> None:
     )
 
 
-def test_trees_laid_out_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ctrkit.ope import tree_scores
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("change", ["a renamed part", "a part of another shape", "leaves in another order"])
+def test_trees_laid_out_otherwise_are_left_to_sklearn(
+    change: str, binary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, other = draw(1000, 0), draw(200, 3, candidates=30)
+    targets = (np.random.default_rng(1).random(1000) < truth(features)).astype(float)
+    expected = Trees().fit(features, targets, np.ones(1000), binary)
+    assert expected.scores is not None
+    assert expected.notes == ()
 
-    below = tree_scores._leaves_below
-    monkeypatch.setattr(tree_scores, "_leaves_below", lambda nodes: below(nodes)[::-1])
-    features = draw(1000, 0)
-    with pytest.raises(RunError, match="scikit-learn"):
-        Trees().fit(features, truth(features), np.ones(1000), binary=False)
+    read, below = TreeScores._read.__func__, tree_scores._leaves_below
+    if change == "leaves in another order":
+        monkeypatch.setattr(tree_scores, "_leaves_below", lambda nodes: below(nodes)[::-1])
+    else:
+        parts = {"_raw_predictors": ()} if change == "a renamed part" else {"_predictors": [[], []]}
+        changed = SimpleNamespace(**parts)
+        monkeypatch.setattr(TreeScores, "_read", classmethod(lambda cls, model, on: read(cls, changed, on)))
+    found = Trees().fit(features, targets, np.ones(1000), binary)
+    assert found.scores is None
+    assert found.notes == (SLOW_TREES,)
+    np.testing.assert_allclose(found.predict(other), expected.predict(other), rtol=1e-12)
 
 
 def written_out(features: Features, of: Features, weights: Floats) -> Floats:
