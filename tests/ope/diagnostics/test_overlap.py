@@ -8,6 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy import stats
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.diagnostics.overlap import (
     ActionOverlap,
     Check,
@@ -16,10 +17,10 @@ from ctrkit.ope.diagnostics.overlap import (
     top_share,
     weight_tail,
 )
-from ctrkit.ope.intervals.moments import Floats, Ints, Moments
+from ctrkit.ope.intervals.moments import Moments
 
 
-def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Ints | None = None) -> Check:
+def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Integers | None = None) -> Check:
     moments = Moments()
     moments.update(weights, weights * (rewards - q), rewards, users, np.ones(len(weights)))
     return mean_check(moments)

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, Segments, quantile_edges, subset
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
-from ctrkit.ope.intervals.moments import Ints
 from tests.ope.estimates import once
 
 ROWS, USERS = 6000, 900
@@ -107,7 +107,7 @@ def rows_of(rows: LoggedRows, where: np.ndarray) -> float:
 
 def test_subset_numbers_users_again() -> None:
     rows, _ = draw(clustered=True)
-    where: Ints = np.arange(5, 400, 7)
+    where: Integers = np.arange(5, 400, 7)
     taken = subset(rows, where)
     assert taken.users is not None
     assert rows.users is not None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.log_grid import lower_edges
 from ctrkit.ope.diagnostics.term_points import TermPoints
@@ -13,7 +14,7 @@ from ctrkit.ope.diagnostics.timeline import ASYMPTOTIC, Timeline
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy
 from ctrkit.ope.intervals.confidence_sequence import running_interval
-from ctrkit.ope.intervals.moments import TERM, Floats, Ints, Moments
+from ctrkit.ope.intervals.moments import TERM, Moments
 from tests.ope.estimates import once
 
 RANGE = (0.0, 1.0)
@@ -28,7 +29,7 @@ def draw(seed: int, rows: int = 4000, rate: float = 0.1) -> tuple[Floats, Logged
     )
 
 
-def part(rows: LoggedRows, where: Ints) -> LoggedRows:
+def part(rows: LoggedRows, where: Integers) -> LoggedRows:
     users = None if rows.users is None else np.unique(rows.users[where], return_inverse=True)[1]
     counts = rows.counts[where]
     return once(

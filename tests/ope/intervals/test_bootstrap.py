@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ConfigError
 from ctrkit.ope.intervals.bootstrap import (
     GOLDEN,
@@ -16,13 +17,12 @@ from ctrkit.ope.intervals.bootstrap import (
     mixed,
     snips,
 )
-from ctrkit.ope.intervals.moments import Floats, Ints
 
 MASK = 2**64 - 1
 ROWS = 600
 
 
-def draw(seed: int = 0, rows: int = ROWS, users: int | None = None) -> tuple[Floats, Floats, Ints]:
+def draw(seed: int = 0, rows: int = ROWS, users: int | None = None) -> tuple[Floats, Floats, Integers]:
     """Weights, rewards and users."""
     rng = np.random.default_rng(seed)
     rewards = (rng.random(rows) < 0.2).astype(float)
@@ -31,7 +31,7 @@ def draw(seed: int = 0, rows: int = ROWS, users: int | None = None) -> tuple[Flo
 
 
 def bootstrap(
-    weights: Floats, rewards: Floats, users: Ints, replicates: int = 200, seed: int = 0
+    weights: Floats, rewards: Floats, users: Integers, replicates: int = 200, seed: int = 0
 ) -> PoissonBootstrap:
     found = PoissonBootstrap(replicates, seed)
     found.update(
