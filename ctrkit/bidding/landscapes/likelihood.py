@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -14,10 +15,6 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.errors import DataError
 
-if TYPE_CHECKING:
-    from ctrkit.bidding.landscapes.parametric import SmoothLandscape
-
-
 # Of log_shape and logit(zero): what lies outside is no market.
 LARGEST_LOG_SHAPE, LARGEST_LOGIT = 8.0, 25.0
 # Central differences of a gradient: the error is about the square.
@@ -25,6 +22,36 @@ HESSIAN_STEP = 1e-5
 # A curvature below this is lost in the error of the differences: the likelihood has no clear top.
 FLAT = 1e-8
 NEWTON_STEPS = 4
+
+
+class LogTerms(NamedTuple):
+    """Of the distribution of y = log z: log G(y), log(1 - G(y)), log g(y), and d log g / dy."""
+
+    log_cdf: Floats
+    log_sf: Floats
+    log_pdf: Floats
+    pdf_slope: Floats
+
+
+class Family(ABC):
+    """A family of distributions of y = log z with one location and one shape."""
+
+    name: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def log_terms(y: Floats, location: Floats, log_shape: Floats) -> LogTerms:
+        """At finite y = log z; all arrays of one shape."""
+
+    @staticmethod
+    @abstractmethod
+    def pdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
+        """The derivative of log g(y) by log_shape."""
+
+    @staticmethod
+    @abstractmethod
+    def cdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
+        """The derivative of G(y) by log_shape, divided by g(y)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +65,7 @@ class RowLikelihood:
 
 
 def row_likelihood(
-    family: type[SmoothLandscape],
+    family: type[Family],
     bounds: PriceBounds,
     location: Floats,
     log_shape: Floats,
@@ -93,7 +120,7 @@ class _End:
     shape_slope: Floats
 
     @classmethod
-    def at(cls, family: type[SmoothLandscape], price: Floats, location: Floats, log_shape: Floats) -> _End:
+    def at(cls, family: type[Family], price: Floats, location: Floats, log_shape: Floats) -> _End:
         n = len(price)
         log_cdf, log_sf = np.where(price > 0, 0.0, -np.inf), np.where(price > 0, -np.inf, 0.0)
         log_pdf, slope = np.full(n, -np.inf), np.zeros(n)
@@ -118,7 +145,7 @@ def log_prices(bounds: PriceBounds) -> Floats:
         return np.where(rough > 0, np.log(rough), np.nan)
 
 
-def fit_market(family: type[SmoothLandscape], bounds: PriceBounds) -> tuple[float, float, float, Floats]:
+def fit_market(family: type[Family], bounds: PriceBounds) -> tuple[float, float, float, Floats]:
     """Location, log_shape, zero and their covariance of most likelihood, by L-BFGS and then Newton's method.
 
     Raises:

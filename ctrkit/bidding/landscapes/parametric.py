@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from scipy import special
 from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.base import Landscape
 from ctrkit.bidding.landscapes.bounds import PriceBounds
-from ctrkit.bidding.landscapes.likelihood import fit_market, row_likelihood
+from ctrkit.bidding.landscapes.likelihood import Family, LogTerms, fit_market, row_likelihood
 from ctrkit.errors import ConfigError
 
 # Newton's method for the best bid needs about ten steps, and gets more only where it creeps.
@@ -22,17 +22,8 @@ MOST_STEPS = 200
 SHAPE_STEP = 2e-3
 
 
-class LogTerms(NamedTuple):
-    """Of the distribution of y = log z: log G(y), log(1 - G(y)), log g(y), and d log g / dy."""
-
-    log_cdf: Floats
-    log_sf: Floats
-    log_pdf: Floats
-    pdf_slope: Floats
-
-
 @dataclass(frozen=True)
-class SmoothLandscape(Landscape):
+class SmoothLandscape(Family, Landscape):
     """P(z ≤ b) = zero + (1 - zero) G(log b), with G of one location and one shape.
 
     The parameters are numbers, or arrays [n] for a market that differs from auction to auction; bids, worths
@@ -76,21 +67,6 @@ class SmoothLandscape(Landscape):
             DataError: where one price explains every row, or the rows leave location or shape open.
         """
         return cls(*fit_market(cls, bounds))
-
-    @staticmethod
-    @abstractmethod
-    def log_terms(y: Floats, location: Floats, log_shape: Floats) -> LogTerms:
-        """At finite y = log z; all arrays of one shape."""
-
-    @staticmethod
-    @abstractmethod
-    def pdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
-        """The derivative of log g(y) by log_shape."""
-
-    @staticmethod
-    @abstractmethod
-    def cdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
-        """The derivative of G(y) by log_shape, divided by g(y)."""
 
     @abstractmethod
     def _log_quantile(self, probability: Floats) -> Floats:
