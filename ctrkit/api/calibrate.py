@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
 from ctrkit.api.models.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
 from ctrkit.api.models.model import Model, load
-from ctrkit.api.models.task_calibrators import TaskCalibrator, joint_of, segments_of
+from ctrkit.api.models.task_calibrators import TaskCalibrator
+from ctrkit.api.models.task_rows import TaskRows, task_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
-from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import (
     CalibrationSummary,
     CalibrationWarning,
@@ -179,24 +179,6 @@ def calibrate(
     return result
 
 
-@dataclass(frozen=True)
-class TaskRows:
-    """What a task is calibrated on, [n] each.
-
-    Attributes:
-        weight: at least 0. possible: where the task can happen and the row counts.
-        joint: whether logits and labels are of the task and all before it.
-    """
-
-    logits: Floats
-    labels: Floats
-    weight: Floats
-    possible: Booleans
-    groups: Integers | None
-    segments: NDArray[np.int32] | None
-    joint: bool
-
-
 def _divided(model: Model, opened: LabelledRows, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
     """Rows to fit on, those to judge on, and what to tell of them."""
     split = opened.split
@@ -218,32 +200,6 @@ def _divided(model: Model, opened: LabelledRows, seed: int) -> tuple[Integers, I
     )
     warnings.warn(overlap, CalibrationWarning, stacklevel=3)
     return split.train, judged, (note, overlap)
-
-
-def task_rows(
-    model: Model,
-    opened: LabelledRows,
-    logits: Floats,
-    index: int,
-    *,
-    field: str | None,
-    entire_space: bool,
-) -> TaskRows:
-    """The rows of a task; over the entire space, those of the product of it and all tasks before it."""
-    labels = opened.encoded.labels.astype(np.float64)
-    joint = index > 0 and entire_space
-    fields = tuple(model.network.feature_map.categorical)
-    weight = opened.weight
-    before = labels[:, index - 1] == 1 if index and not joint else np.ones(len(labels), dtype=bool)
-    return TaskRows(
-        logits=joint_of(logits, index) if joint else logits[:, index],
-        labels=labels[:, : index + 1].prod(axis=1) if joint else labels[:, index],
-        weight=weight,
-        possible=before & (weight > 0),
-        groups=opened.encoded.groups,
-        segments=None if field is None else segments_of(field, opened.encoded, fields),
-        joint=joint,
-    )
 
 
 def _calibrate_task(

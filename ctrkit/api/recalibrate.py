@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ctrkit.api.calibrate import task_rows
 from ctrkit.api.models.labelled import labelled_rows, seen_in_training
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
+from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
 from ctrkit.calibration import (

@@ -1,0 +1,57 @@
+"""The rows of one task, as its calibrator reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.api.models.labelled import LabelledRows
+from ctrkit.api.models.model import Model
+from ctrkit.api.models.task_calibrators import joint_of, segments_of
+from ctrkit.arrays import Booleans, Floats, Integers
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """What a task is calibrated on, [n] each.
+
+    Attributes:
+        weight: at least 0. possible: where the task can happen and the row counts.
+        joint: whether logits and labels are of the task and all before it.
+    """
+
+    logits: Floats
+    labels: Floats
+    weight: Floats
+    possible: Booleans
+    groups: Integers | None
+    segments: NDArray[np.int32] | None
+    joint: bool
+
+
+def task_rows(
+    model: Model,
+    opened: LabelledRows,
+    logits: Floats,
+    index: int,
+    *,
+    field: str | None,
+    entire_space: bool,
+) -> TaskRows:
+    """The rows of a task; over the entire space, those of the product of it and all tasks before it."""
+    labels = opened.encoded.labels.astype(np.float64)
+    joint = index > 0 and entire_space
+    fields = tuple(model.network.feature_map.categorical)
+    weight = opened.weight
+    before = labels[:, index - 1] == 1 if index and not joint else np.ones(len(labels), dtype=bool)
+    return TaskRows(
+        logits=joint_of(logits, index) if joint else logits[:, index],
+        labels=labels[:, : index + 1].prod(axis=1) if joint else labels[:, index],
+        weight=weight,
+        possible=before & (weight > 0),
+        groups=opened.encoded.groups,
+        segments=None if field is None else segments_of(field, opened.encoded, fields),
+        joint=joint,
+    )
