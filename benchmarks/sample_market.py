@@ -21,8 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 import ctrkit
+from ctrkit.api.models.training_config import load_train_config
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.train import load_train_config
 from ctrkit.data.split import split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, interval

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from ctrkit.api.learn_policy import learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.models.model import Model, load
+    from ctrkit.api.models.training_config import TrainConfig
     from ctrkit.api.plan_budget import plan_budget
     from ctrkit.api.recalibrate import recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
     from ctrkit.api.summary import summary
-    from ctrkit.api.train import TrainConfig, train
+    from ctrkit.api.train import train
     from ctrkit.schema import FeatureSpec
 
 __version__ = _version("ctrkit")
@@ -42,7 +43,7 @@ __version__ = _version("ctrkit")
 _HOME = {
     "FeatureSpec": "ctrkit.schema",
     "Model": "ctrkit.api.models.model",
-    "TrainConfig": "ctrkit.api.train",
+    "TrainConfig": "ctrkit.api.models.training_config",
     "calibrate": "ctrkit.api.calibrate",
     "check_log": "ctrkit.api.check_log",
     "evaluate": "ctrkit.api.evaluate",

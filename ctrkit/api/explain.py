@@ -13,8 +13,8 @@ from pydantic import Field
 from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
 from ctrkit.api.models.labelled import labelled_rows
 from ctrkit.api.models.model import Model, load
+from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.api.run_folder import write_run, writes_run
-from ctrkit.api.train import TrainConfig, read_training_table
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config, load_config
 from ctrkit.data.encoder import EncodedTable

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
 from ctrkit.api.models.model import Model, load
+from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.policies.logged_decisions import (
     derived_features,
     divide,
@@ -25,7 +26,6 @@ from ctrkit.api.policies.logged_decisions import (
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.train import TrainConfig
 from ctrkit.arrays import Floats, Integers
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, load_config

@@ -12,8 +12,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.results import Result
-from ctrkit.api.train import TrainConfig, load_train_config, read_training_table
 from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import Encoder
 from ctrkit.errors import ConfigError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 import ctrkit
 from ctrkit.api import train as api_train
+from ctrkit.api.models import training_rows
+from ctrkit.api.models.trained_network import base_rates
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.training import TrainingWarning
 
@@ -142,14 +145,22 @@ def test_what_does_not_decide_the_weights_lets_a_run_go_on(tmp_path: Path) -> No
     assert not result.notes
 
 
-@pytest.mark.parametrize("part", ["test_metrics", "_posterior", "seen_state", "training_profile"])
+@pytest.mark.parametrize(
+    ("home", "part"),
+    [
+        (api_train, "task_metrics"),
+        (api_train, "last_layer_posterior"),
+        (training_rows, "seen_state"),
+        (training_rows, "training_profile"),
+    ],
+)
 def test_what_fails_after_training_costs_no_trained_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: ModuleType, part: str
 ) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         raise DataError("it cannot be told")
 
-    monkeypatch.setattr(api_train, part, broken)
+    monkeypatch.setattr(home, part, broken)
     with pytest.warns(TrainingWarning, match=r"There is no .*: it cannot be told"):
         result = train(made(), tmp_path)
     assert any("it cannot be told" in note for note in result.notes)
@@ -310,9 +321,9 @@ def test_a_missing_label_is_a_0_before_it_is_a_row_to_drop(tmp_path: Path) -> No
 def test_weights_that_sum_to_one_start_from_the_same_base_rate() -> None:
     labels = np.repeat([[1.0], [0.0]], [20, 80], axis=0).astype(np.float32)
     ones = np.ones(100, dtype=np.float32)
-    assert api_train._base_rates(labels, ones / 100) == pytest.approx(api_train._base_rates(labels, ones))
+    assert base_rates(labels, ones / 100) == pytest.approx(base_rates(labels, ones))
     twice = np.concatenate([labels, labels]), np.concatenate([ones, ones])
-    assert api_train._base_rates(labels, 2 * ones) == pytest.approx(api_train._base_rates(*twice))
+    assert base_rates(labels, 2 * ones) == pytest.approx(base_rates(*twice))
 
 
 def test_numbers_far_outside_training_among_the_held_out_rows_are_told(tmp_path: Path) -> None:

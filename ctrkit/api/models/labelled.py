@@ -9,7 +9,7 @@ import polars as pl
 
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
-from ctrkit.api.train import TrainConfig, read_training_table
+from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import share_of_seen, times_digest

@@ -1,0 +1,113 @@
+"""A network trained on rows, after the search for its config where there is one; and its posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from ctrkit.api.models.before_training import Notes
+from ctrkit.api.models.model import load
+from ctrkit.api.models.training_config import TrainConfig
+from ctrkit.api.models.training_rows import TrainingRows
+from ctrkit.artifact import versions
+from ctrkit.errors import ConfigError
+from ctrkit.models import CtrModel, ModelConfig, build_model
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.training import TrainingHistory, fit, predict
+from ctrkit.training.loop import OnStep
+
+# In the folder of a run, until all is done: a run that goes on finds a finished search there.
+_CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """How one run trains networks: each from fresh weights, each with a checkpoint of its own.
+
+    Attributes:
+        folder: of the checkpoints.
+        teacher_logits: what the teacher of the config, where there is one, says of all rows.
+        on_step: called with (steps done, steps in all, what is going on).
+    """
+
+    config: TrainConfig
+    rows: TrainingRows
+    folder: Path
+    notes: Notes
+    on_step: OnStep
+    teacher_logits: NDArray[np.float32] | None
+
+    def search(self) -> ModelConfig:
+        """The config that training a model which `searches` ends with."""
+        network, _ = self._trained(self.config.model, _OF_SEARCH, "search, ")
+        return network.derive()
+
+    def train(self, model: ModelConfig) -> tuple[CtrModel, TrainingHistory]:
+        """A network with its best weights."""
+        return self._trained(model, _CHECKPOINT, "")
+
+    def remove_checkpoints(self) -> None:
+        """To be called when all is written."""
+        for name in (_OF_SEARCH, _CHECKPOINT):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _trained(self, model: ModelConfig, checkpoint: str, stage: str) -> tuple[CtrModel, TrainingHistory]:
+        encoded, split = self.rows.encoded, self.rows.split
+        torch.manual_seed(self.config.seed)
+        network = build_model(model, self.rows.encoder.feature_map())
+        network.set_base_rates(base_rates(encoded.labels[split.train], encoded.weight[split.train]))
+        deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
+        history = fit(
+            network,
+            encoded,
+            split,
+            self.config.training,
+            seed=self.config.seed,
+            identity={"model": model.model_dump(mode="json"), "versions": deciding},
+            checkpoint=self.folder / checkpoint,
+            teacher_logits=self.teacher_logits,
+            on_step=lambda done, total, what: self.on_step(done, total, stage + what),
+        )
+        self.notes.extend(history.notes)
+        return network, history
+
+
+def base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list[float]:
+    """The rate of each task where it can happen, from labels [n, T] and weights [n]; one half where it never
+    can."""
+    mass = weight.astype(np.float64)
+    positives = mass @ labels
+    possible = [float(mass.sum()), *positives[:-1]]
+    # One more row, half of it positive; where weights were scaled down, a row like the others.
+    row = min(1.0, float(mass[mass > 0].mean()))
+    return [float((p + 0.5 * row) / (n + row)) for p, n in zip(positives, possible, strict=True)]
+
+
+def last_layer_posterior(network: CtrModel, rows: TrainingRows) -> LastLayerPosterior:
+    """The Laplace posterior of the first task's last layer on the training rows, which count by weight."""
+    training = rows.split.train
+    _, hidden = predict(network, rows.encoded, training)
+    layer = network.last_layer
+    weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item())
+    return LastLayerPosterior.fit(hidden, weights, bias, row_weight=rows.encoded.weight[training])
+
+
+def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:
+    """What the teacher of the config, where there is one, says of all rows: logits [n, T]."""
+    if config.training.loss.distillation is None:
+        return None
+    file = config.training.loss.distillation.teacher
+    teacher = load(file)
+    if teacher.tasks != config.features.tasks:
+        raise ConfigError(
+            f"the teacher predicts {', '.join(teacher.tasks)}, not {', '.join(config.features.tasks)}",
+            file=file,
+            mend="Name a teacher of the same tasks in training.loss.distillation",
+        )
+    logits, _ = teacher.outputs(table)
+    return logits.astype(np.float32)
