@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ WINGS = {
     ),
     "bidding": ("market", "landscapes", "pacing", "optimum", "strategies", "supply", "simulation"),
 }  # fmt: skip
+# Of the room of commands: what all share, then its wings; every other file is a command.
+BEFORE_COMMANDS = (
+    "results", "sample_logs", "run_folder", "models", "policies", "bidding", "evaluation", "explanation",
+)  # fmt: skip
+# Commands that are a step of another command.
+STEPS = {
+    ("evaluate_bids", "evaluate_policy"),
+    ("evaluate_policy", "evaluate_bids"),
+    ("learn_policy", "evaluate_policy"),
+}
 WITHOUT_TORCH = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")
 
 
@@ -76,6 +87,51 @@ def test_a_wing_imports_only_from_wings_above_it(room: str) -> None:
             parts = module.split(".")
             if parts[:2] == ["ctrkit", room] and len(parts) > 2:
                 assert order.index(parts[2]) <= order.index(wings[0]), f"{path} imports {module}, below it"
+
+
+def test_commands_import_from_what_they_share_and_not_from_one_another() -> None:
+    for path in sorted((ROOT / "ctrkit" / "api").rglob("*.py")):
+        own = path.relative_to(ROOT / "ctrkit" / "api").parts[0].removesuffix(".py")
+        for module in imports(path):
+            target = ".".join(module.split(".")[2:3])
+            if module.startswith("ctrkit.api.") and target != own and (own, target) not in STEPS:
+                assert target in BEFORE_COMMANDS, f"{path} imports the command {target}"
+                if own in BEFORE_COMMANDS:
+                    order = BEFORE_COMMANDS.index
+                    assert order(target) <= order(own), f"{path} imports {module}, below it"
+
+
+def imported_on_loading(path: Path, known: Collection[str]) -> Iterator[str]:
+    """The modules among those known that a module imports while it is loaded itself."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in known else str(node.module)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting.extend(node.orelse)
+        elif not isinstance(node, ast.FunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    named = {}
+    for room, path in sources():
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        named[f"ctrkit.{name}" if room == "cli" else name] = path
+    left = {name: {*imported_on_loading(path, named)} & {*named} - {name} for name, path in named.items()}
+    while True:
+        # What imports none of the others, or is imported by none of them, stands in no circle.
+        wanted = {target for targets in left.values() for target in targets}
+        free = {name for name, targets in left.items() if name not in wanted or not targets & {*left}}
+        if not free:
+            break
+        left = {name: targets for name, targets in left.items() if name not in free}
+    assert not left, f"these import each other in a circle: {sorted(left)}"
 
 
 def test_light_rooms_do_not_import_torch() -> None:
