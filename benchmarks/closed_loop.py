@@ -42,6 +42,7 @@ from ctrkit.bidding.market.auctions import joined
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import Market
 from ctrkit.policies import padded
+from ctrkit.progress import silent
 
 SMALL = (
     "model.embedding=8", "model.width=16", "model.heads.towers=[16]", "training.epochs=2",
@@ -66,7 +67,7 @@ def trained(impressions: pl.DataFrame, folder: Path, name: str, seed: int) -> Mo
 
 def scored(table: pl.DataFrame, model: Model) -> Auctions:
     """All auctions, a click being worth 1."""
-    return joined(list(scored_auctions(table, model, 1.0, None, lambda done, total, what: None)))
+    return joined(list(scored_auctions(table, model, 1.0, None, silent)))
 
 
 def played(auctions: Auctions, model: Model, strategies: Sequence[str], seed: int) -> SimulationResult:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -44,7 +45,7 @@ def calibrate(
 ) -> None:
     """Fit calibrators on held-out rows and show calibration before and after on rows not used for it."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
         from ctrkit.errors import ConfigError
 

@@ -16,6 +16,7 @@ import typer
 
 from ctrkit.errors import InputError, Kind, RunError, is_glob, missing
 from ctrkit.names import visible
+from ctrkit.progress import OnStep, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,6 @@ Json: TypeAlias = Annotated[
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Progress: TypeAlias = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
 
 def execute(
     output: Output,
-    work: Callable[[Progress], Result],
+    work: Callable[[OnStep], Result],
     where: str | None = None,
     *,
     tables: Iterable[str | Path | None] = (),
@@ -132,10 +132,10 @@ def _print(console: Console, result: Result, where: str | None) -> None:
 
 
 @contextmanager
-def _progress(output: Output) -> Iterator[Progress]:
+def _progress(output: Output) -> Iterator[OnStep]:
     """A progress bar on stderr; silent with --quiet."""
     if output.quiet:
-        yield lambda done, total, what: None
+        yield silent
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

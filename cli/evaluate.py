@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -35,7 +36,7 @@ def evaluate(
     """Measure a model on held-out rows, and tell whether it is fit to bid on, and where not."""
     broken: list[str] = []
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         result = ctrkit.evaluate(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -45,7 +46,7 @@ def explain(
 ) -> None:
     """Show what a model goes by or, with --row, which features and past events made a row's probability."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         flags = {"seed": seed, "method": method, "task": task, "features": feature or None}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -33,7 +34,7 @@ def learn_policy(
 ) -> None:
     """Learn a policy from logged decisions, and tell on held-out ones what it would have earned."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         flags = {"seed": seed, "objective.name": objective}

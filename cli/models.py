@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -25,7 +26,7 @@ def models(
 ) -> None:
     """List every model there is, with its parameters and its cost a row on your features."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         return ctrkit.list_models(config, data, overrides=overrides or ())

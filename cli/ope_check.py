@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.check_log import LogCheck
@@ -38,7 +39,7 @@ def check(
     failed = False
     files = [*(logs or ()), *(named or ())]
 
-    def work(progress: common.Progress) -> LogCheck:
+    def work(progress: OnStep) -> LogCheck:
         nonlocal failed
         import ctrkit
 

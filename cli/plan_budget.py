@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -57,7 +58,7 @@ def plan_budget(
 ) -> None:
     """Divide a budget over campaigns and hours by their response curves, under limits."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         settings = common.overrides_of(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -22,7 +23,7 @@ def sample_logs(
 ) -> None:
     """Write the logs of a synthetic market with known truth; the same seed gives the same bytes."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         return ctrkit.sample_logs(out, seed=seed or 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -154,7 +155,7 @@ def simulate_bidding(
 ) -> None:
     """Bid under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         rule = {

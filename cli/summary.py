@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -21,7 +22,7 @@ def summary(
 ) -> None:
     """Put what the last runs found into one table and one report."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         return ctrkit.summary(runs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
@@ -28,7 +29,7 @@ def train(
 ) -> None:
     """Train a click and conversion model; a killed run goes on where it was when started again."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         settings = common.overrides_of(overrides, seed=seed)

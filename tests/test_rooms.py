@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "arrays", "names", "shapes", "config", "file_kinds", "tables", "hashing", "compiled", "schema",
-    "data", "metrics", "nn", "models", "artifact", "training", "calibration", "evaluation", "policies",
-    "explanations", "ope", "bidding", "experiments", "serving", "reports", "api", "cli",
+    "errors", "arrays", "progress", "names", "shapes", "config", "file_kinds", "tables", "hashing",
+    "compiled", "schema", "data", "metrics", "nn", "models", "artifact", "training", "calibration",
+    "evaluation", "policies", "explanations", "ope", "bidding", "experiments", "serving", "reports", "api",
+    "cli",
 )  # fmt: skip
 # The wings of large rooms, in their order; what stands in the room itself may import from all of them.
 WINGS = {

@@ -34,9 +34,9 @@ from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
 from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation, evaluate_task
 from ctrkit.metrics import Interval
 from ctrkit.metrics.business import business
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report
 from ctrkit.tables import TableLike
-from ctrkit.training.loop import OnStep
 
 # What a gate may be on beside the metrics: the largest population stability index of any column.
 DRIFT = "psi"
@@ -132,7 +132,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/evaluate",
     gate: bool = False,
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> EvaluationResult:
     """Evaluate a model on labelled rows, and write a run folder.
 

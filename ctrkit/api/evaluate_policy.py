@@ -32,10 +32,10 @@ from ctrkit.ope.evaluation.parts import LogPart, WholeLog
 from ctrkit.ope.logs.bandit_log import TARGET
 from ctrkit.ope.models.learners import LEARNERS
 from ctrkit.policies import Policy, PolicyConfig
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.tables import IsText, TableLike
-from ctrkit.training.loop import OnStep
 
 # In place of a kind of reward model: the artifact of the first policy that is one.
 ARTIFACT = "artifact"
@@ -112,7 +112,7 @@ def evaluate_policy(
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/ope",
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> PolicyValue:
     """Evaluate policies on a bandit log, and write a run folder.
 

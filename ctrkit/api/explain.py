@@ -42,9 +42,9 @@ from ctrkit.explanations import (
 )
 from ctrkit.explanations.features import position_of
 from ctrkit.explanations.maps import TableVectors
+from ctrkit.progress import OnStep, silent
 from ctrkit.tables import TableLike
 from ctrkit.training import predict
-from ctrkit.training.loop import OnStep
 
 # Rows over which the mean embedding, the baseline, is taken.
 _MEAN_ROWS = 4096
@@ -107,7 +107,7 @@ def explain(
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/explain",
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> ModelExplanation | RowsExplanation:
     """Explain a model as a whole or, where rows are named, the probabilities of these; write a run folder.
 

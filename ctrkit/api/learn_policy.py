@@ -37,13 +37,13 @@ from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
 from ctrkit.schema import BANDIT_LOG, FeatureSpec
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
 from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
 from ctrkit.training.counterfactual_loop import Judge, Learning, LearningConfig, learn, settle
-from ctrkit.training.loop import OnStep
 
 # Training rows with a reward other than the commonest, below which what is learnt is mostly chance.
 FEW_OUTCOMES = 100
@@ -133,7 +133,7 @@ def learn_policy(
     model: str | os.PathLike[str] = "policy.pt",
     out: str | os.PathLike[str] = "runs/learn-policy",
     overrides: Sequence[str] = (),
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> LearntPolicy:
     """Learn a softmax policy from a bandit log, and write the artifact and a run folder.
 

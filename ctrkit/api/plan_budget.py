@@ -23,12 +23,12 @@ from ctrkit.bidding.pacing import budget_plan as planning
 from ctrkit.bidding.pacing.response import ResponseCurve, auction_curve, fit_curve, joined_curve
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Figure, Report, Table
 from ctrkit.reports.plan_figures import DRAWN, allocation_figure, day_figure, response_figure
 from ctrkit.schema import ClosedSchema, Column, LogSchema, near_misses
 from ctrkit.tables import TableLike, write_table, write_text
 from ctrkit.tables.cells import as_ids
-from ctrkit.training.loop import OnStep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +195,7 @@ def plan_budget(
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/plan-budget",
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> BudgetPlanResult:
     """Divide a day's budget over campaigns and hours so that it buys the most value.
 

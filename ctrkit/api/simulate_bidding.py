@@ -27,9 +27,9 @@ from ctrkit.bidding.simulation.sweep import BudgetRun, sweep_table
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
 from ctrkit.config import load_config
 from ctrkit.errors import ConfigError, attempt
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report
 from ctrkit.tables import TableLike, write_table
-from ctrkit.training.loop import OnStep
 
 # A calibration of fewer clicks, or misses, says nothing.
 _FEWEST_CLICKS = 20
@@ -94,7 +94,7 @@ def simulate_bidding(
     config: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] = "runs/simulate-bidding",
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> BiddingResult | BudgetSweepResult:
     """Bid on auctions under a budget, and write a run folder.
 

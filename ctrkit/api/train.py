@@ -18,11 +18,11 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.artifact import Artifact, versions
 from ctrkit.models import ModelConfig
+from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
 from ctrkit.reports.figures import training_curve
 from ctrkit.tables import TableLike, check_writable, write_text
 from ctrkit.training import TrainingHistory
-from ctrkit.training.loop import OnStep
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def train(
     model: str | os.PathLike[str] = "model.pt",
     out: str | os.PathLike[str] = "runs/train",
     overrides: Sequence[str] = (),
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> TrainingResult:
     """Train a model, and write the artifact and a run folder.
 

@@ -16,6 +16,7 @@ from ctrkit.errors import DataError
 from ctrkit.explanations.features import assemble, units
 from ctrkit.metrics import auc, log_loss
 from ctrkit.models import CtrModel
+from ctrkit.progress import OnStep, silent
 from ctrkit.training import predict
 
 # Logits [n, T] and the rows they are of to the calibrated probabilities [n] of the task that is explained.
@@ -62,7 +63,7 @@ def permutation_importance(
     repeats: int = 5,
     confidence: float = 0.95,
     seed: int = 0,
-    on_step: Callable[[int, int, str], None] = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> tuple[Importance, ...]:
     """Permutation importance of every static field and of the history: "Random Forests" (Breiman, Machine
     Learning 2001), on rows that the model was not trained on.

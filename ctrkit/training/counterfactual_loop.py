@@ -20,9 +20,9 @@ from ctrkit.config import Config
 from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models import CtrModel
+from ctrkit.progress import OnStep, silent
 from ctrkit.training.checkpoints import TrainingWarning
 from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
-from ctrkit.training.loop import OnStep
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
@@ -146,7 +146,7 @@ def learn(
     baselines: Sequence[float],
     judge: Judge,
     seed: int,
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> Learning:
     """Make a model's first logit the score of a softmax policy, in place.
 

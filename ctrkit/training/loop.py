@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
+from ctrkit.progress import OnStep, silent
 from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
 from ctrkit.training.checkpoints import (
     Position,
@@ -46,9 +47,6 @@ _NOT_DECIDING: dict[str, Any] = {
     "checkpoint_steps": True,
     "loss": {"distillation": {"teacher"}},
 }
-
-# Called after every step with (steps done, steps in all epochs, what is going on).
-OnStep: TypeAlias = Callable[[int, int, str], None]
 
 
 class TrainingConfig(Config):
@@ -115,7 +113,7 @@ def fit(
     identity: Mapping[str, Any],
     checkpoint: Path,
     teacher_logits: NDArray[np.float32] | None = None,
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> TrainingHistory:
     """Train a model in place; it ends with its best weights.
 

@@ -20,10 +20,10 @@ from ctrkit.bidding.market.auctions import user_codes
 from ctrkit.errors import ArtifactError, DataError, TableName
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import candidate_mask
+from ctrkit.progress import OnStep
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
 from ctrkit.tables import TableLike
 from ctrkit.training import predict
-from ctrkit.training.loop import OnStep
 
 _CHUNK = 2048
 

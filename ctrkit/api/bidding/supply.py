@@ -25,8 +25,8 @@ from ctrkit.bidding.supply import (
 )
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.progress import OnStep
 from ctrkit.tables import TableLike
-from ctrkit.training.loop import OnStep
 
 Stream: TypeAlias = list[Auctions]
 

@@ -18,8 +18,8 @@ from ctrkit.artifact import versions
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.progress import OnStep
 from ctrkit.training import TrainingHistory, fit, predict
-from ctrkit.training.loop import OnStep
 
 # In the folder of a run, until all is done: a run that goes on finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,14 +24,12 @@ from ctrkit.ope.logs.survey import LogFacts, Survey
 from ctrkit.ope.models.density_ratio import DensityRatio
 from ctrkit.ope.models.reward_model import RewardModel
 from ctrkit.policies import Policy
+from ctrkit.progress import OnStep, silent
 
 DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
 NAMED_COLUMNS = 8
 # Logs with one of these are read with all their columns.
 OF_OTHER_KINDS = ("slate_id", "logger_id")
-
-# Told rows done, rows in all, and what is done with them.
-OnStep: TypeAlias = Callable[[int, int, str], None]
 
 
 def evaluate(
@@ -52,7 +49,7 @@ def evaluate(
     seed: int = 0,
     names: Sequence[str] | None = None,
     engine: Engine | None = None,
-    on_step: OnStep = lambda done, total, what: None,
+    on_step: OnStep = silent,
 ) -> Evaluation:
     """Estimate what policies would have earned on a log.
 
