@@ -22,7 +22,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.data.batches import FIRST_ID, Batch, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, FeatureMap
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 

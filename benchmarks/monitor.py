@@ -29,6 +29,7 @@ from ctrkit.calibration import PlattScaling
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.metrics import auc, log_loss
 from ctrkit.models import build_model, model_config
+from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingConfig, predict
 from ctrkit.training.loop import epoch_order
 from ctrkit.training.objectives import LossConfig, Objective
@@ -76,7 +77,7 @@ def course(
     for epoch in range(2 * config.epochs):
         order = epoch_order(rows.train, None, np.random.default_rng([seed, epoch]))
         for step in range(steps):
-            batch = data.batch(order[step * config.batch_size : (step + 1) * config.batch_size])
+            batch = Batch.of(data, order[step * config.batch_size : (step + 1) * config.batch_size])
             model.train()
             value = objective(model(batch), batch).sum()
             optimizer.zero_grad(set_to_none=True)
@@ -99,7 +100,7 @@ def measured(
 ) -> Validation:
     """What the monitors say of the weights as they are."""
     y, (z, _) = data.labels[valid, 0], predict(model, data, valid)
-    batch = data.batch(valid)
+    batch = Batch.of(data, valid)
     of_loss = float(objective(model(batch), batch).sum())
     platt = PlattScaling().fit(z[:, 0], y, weight[valid])
     p = 1.0 / (1.0 + np.exp(-z[:, 0]))

@@ -22,9 +22,10 @@ from scan import measure
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.models.mdaf import MDAF
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.encoders import Encoded
 from ctrkit.nn.encoders.attention import BidirectionalTransformer
 from ctrkit.nn.history import HistoryState

@@ -29,12 +29,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ctrkit.data.batches import FIRST_ID, UNKNOWN_ID, Batch
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, log_loss
 from ctrkit.models import build_model, model_config
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.embedding_tables import StackedTables
 from ctrkit.schema import FeatureSpec

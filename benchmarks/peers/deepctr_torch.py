@@ -18,8 +18,8 @@ from deepctr_torch.layers import CrossNet, InteractingLayer
 from deepctr_torch.models import DCN, DIN, AutoInt, DeepFM, xDeepFM
 from numpy.typing import NDArray
 
-from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import PADDING_ID
 from peers.tables import Settings, Start, Task
 
 LENGTH = "history_length"

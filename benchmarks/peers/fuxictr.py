@@ -33,8 +33,8 @@ from fuxictr.pytorch.models import BaseModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctrkit.data.batches import PADDING_ID
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import PADDING_ID
 from peers.tables import Settings, Start, Task
 
 NEVER = 10**9

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.models.heads.base import TaskTower
 from ctrkit.nn.attention import TargetAttention
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.cin import CIN
 from ctrkit.nn.embedding_tables import StackedTables
 from ctrkit.nn.field_attention import InteractingLayer
@@ -42,7 +43,7 @@ class Ctrkit:
         self.model.train()
         rows = range(len(self.task.train))
         for chosen in DataLoader(rows, self.batch_size, shuffle=True, collate_fn=np.array):
-            batch = self.task.train.batch(chosen)
+            batch = Batch.of(self.task.train, chosen)
             loss = self.objective(self.model(batch), batch, None, None).sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.sources import trivago
 from ctrkit.data.synthetic import Market
 from ctrkit.schema import CategoricalFeature, FeatureSpec, SequenceFeature

@@ -22,7 +22,7 @@ from torch_rechub.models.ranking import DIN, AutoInt, DCNv2, DeepFM
 from torch_rechub.trainers import CTRTrainer
 from torch_rechub.utils.data import DataGenerator
 
-from ctrkit.data.batches import PADDING_ID
+from ctrkit.data.feature_map import PADDING_ID
 from peers.tables import Settings, Start, Task
 
 

@@ -14,10 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.results import Result
-from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models import MODELS, CtrModel, ModelConfig, build_model, model_config
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.reports import Report, Table
 from ctrkit.tables import TableLike
@@ -97,7 +98,7 @@ def list_models(
     table, file = read_training_table(settings, data)
     encoder = Encoder.fit(settings.features, table, file)
     feature_map = encoder.feature_map()
-    batch = encoder.encode(table.head(_ROWS), file, labels=False).batch(slice(None))
+    batch = Batch.of(encoder.encode(table.head(_ROWS), file, labels=False), slice(None))
     sizes = []
     for name in sorted(MODELS):
         own = settings.model if name == settings.model.name else model_config({"name": name})

@@ -9,11 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.data.ids import (
     LEAST,
     as_lists,
@@ -37,7 +36,7 @@ LARGEST_WEIGHT = 1e30
 
 @dataclass(frozen=True)
 class EncodedTable:
-    """Encoded rows as arrays in memory; `batch` cuts out what a model sees.
+    """Encoded rows as arrays in memory; `ctrkit.nn.batches.Batch.of` makes tensors of some of them.
 
     Attributes:
         categorical: int32 [n, F]; numeric: float32 [n, N]; sequences: name -> int32 [n, L], left-padded.
@@ -55,16 +54,6 @@ class EncodedTable:
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
-
-    def batch(self, rows: Rows) -> Batch:
-        """The rows given, as tensors."""
-        return Batch(
-            torch.from_numpy(self.categorical[rows]),
-            torch.from_numpy(self.numeric[rows]),
-            {name: torch.from_numpy(ids[rows]) for name, ids in self.sequences.items()},
-            torch.from_numpy(self.labels[rows]),
-            torch.from_numpy(self.weight[rows]),
-        )
 
     def fingerprint(self) -> str:
         """SHA-256 over the encoded rows and labels: equal for the same rows in the same order."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ctrkit.data.batches import FIRST_ID
+from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.errors import DataError
 from ctrkit.schema import SequenceFeature
 from ctrkit.tables.cells import as_ids, lists_of, truths_as_numbers, unsplit

@@ -12,6 +12,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.models import CtrModel
 from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.augru import AUGRU
+from ctrkit.nn.batches import Batch
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
     handles = [module.register_forward_pre_hook(keep(name)) for name, module in readouts]
     try:
         network.eval()
-        network(data.batch(slice(0, len(data))).to(next(network.parameters()).device))
+        network(Batch.of(data, slice(0, len(data))).to(next(network.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

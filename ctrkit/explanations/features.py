@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.errors import DataError, nearest
 
 HISTORY = "past events"

@@ -14,6 +14,7 @@ from ctrkit.arrays import Floats
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.features import chunks
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.fusion import ContextGate, SoftFusion
 
 _BATCH = 4096
@@ -82,7 +83,7 @@ def fusion_gates(network: CtrModel, data: EncodedTable) -> tuple[FusionGate, ...
     try:
         network.eval()
         for rows in chunks(len(data), _BATCH):
-            network(data.batch(rows).to(next(network.parameters()).device))
+            network(Batch.of(data, rows).to(next(network.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

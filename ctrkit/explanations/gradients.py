@@ -15,6 +15,7 @@ from ctrkit.explanations.extra import require
 from ctrkit.explanations.features import chunks
 from ctrkit.explanations.substitution import BaselineName, Substituted
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 from ctrkit.training import predict
 
 # Rows times steps that go through the network at once.
@@ -59,7 +60,7 @@ def integrated_gradients(
         ConfigError: captum is not installed.
     """
     captum = require("captum.attr", "integrated gradients")
-    function = Substituted(network, task, data.batch(slice(0, 1)).to(_device(network)))
+    function = Substituted(network, task, Batch.of(data, slice(0, 1)).to(_device(network)))
     start = function.baseline(baseline, background)
     method = captum.IntegratedGradients(function)
     final = predict(network, data)[0][:, task]
@@ -71,7 +72,7 @@ def integrated_gradients(
     while rows.size:
         for part in chunks(rows.size, max(1, _BATCH // steps)):
             chosen = rows[part]
-            batch = data.batch(chosen).to(function.device)
+            batch = Batch.of(data, chosen).to(function.device)
             ends, starts = function.end(batch), function.start(start, batch)
             with torch.no_grad():
                 base[chosen] = function(*starts, *function.ids(batch)).double().cpu().numpy()
@@ -108,16 +109,16 @@ def deepshap(
     """
     captum = require("captum.attr", "DeepSHAP")
     device = _device(network)
-    function = Substituted(network, task, data.batch(slice(0, 1)).to(device))
+    function = Substituted(network, task, Batch.of(data, slice(0, 1)).to(device))
     mean = function.baseline("mean", background)
-    others = function.end(background.batch(slice(0, len(background))).to(device))
+    others = function.end(Batch.of(background, slice(0, len(background))).to(device))
     method = captum.DeepLiftShap(function)
     final = predict(network, data)[0][:, task]
     n, length = len(data), _length(data)
     fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
     events, base = np.zeros((n, length, len(data.sequences))), np.zeros(n)
     for row in range(n):
-        batch = data.batch(slice(row, row + 1)).to(device)
+        batch = Batch.of(data, slice(row, row + 1)).to(device)
         ends = function.end(batch)
         starts = _background_of(function, others, function.start(mean, batch))
         ids = function.ids(batch)

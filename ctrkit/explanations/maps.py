@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.batches import FIRST_ID
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.errors import DataError, nearest
 from ctrkit.explanations.extra import require
 from ctrkit.explanations.features import Names

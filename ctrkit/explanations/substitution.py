@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Floats
-from ctrkit.data.batches import PADDING_ID, UNKNOWN_ID, Batch
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID
 from ctrkit.explanations.features import chunks
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 
 BaselineName: TypeAlias = Literal["mean", "unknown"]
@@ -91,7 +92,7 @@ class Substituted(nn.Module):
         as unknown values are frequent in training: where each value counted, its vector is noise.
         """
         if name == "unknown":
-            batch = data.batch(slice(0, 1))
+            batch = Batch.of(data, slice(0, 1))
             unknown = Batch(
                 torch.full_like(batch.categorical, UNKNOWN_ID),
                 batch.numeric,
@@ -110,7 +111,7 @@ class Substituted(nn.Module):
         sums: list[Tensor] = []
         counts: list[Tensor] = []
         for rows in chunks(len(data), _BATCH):
-            batch = data.batch(rows).to(self.device)
+            batch = Batch.of(data, rows).to(self.device)
             parts = [
                 self._sums(v, e, batch) for v, e in zip(self.vectors(batch), self.of_events, strict=True)
             ]

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config, build
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.history import History, HistoryConfig, HistoryState
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models.base import MODELS, Backbone, Inputs, InputShape, ModelConfig, Output
 from ctrkit.models.heads.base import HEADS
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.history import History, HistoryState
 

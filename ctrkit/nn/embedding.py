@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID, Batch, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.errors import ConfigError, nearest
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
 
 # As often must training have seen the unknown id for its vector to have come away from where it was drawn: a

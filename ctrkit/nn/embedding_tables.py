@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.data.batches import FIRST_ID, PADDING_ID, UNKNOWN_ID
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID
 
 HASHES = 2  # k of the paper's experiments
 _AT_ONCE = 1 << 16  # vectors that are mixed at a time, where all of a table are

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ctrkit.data.batches import PADDING_ID, Batch, FeatureMap
+from ctrkit.data.feature_map import PADDING_ID, FeatureMap
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.nn.history import HistoryState
 from ctrkit.nn.readouts import expand_shared

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.batches import PADDING_ID, FeatureMap
+from ctrkit.data.feature_map import PADDING_ID, FeatureMap
 from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
-from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
 from ctrkit.training.checkpoints import TrainingWarning
 from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
@@ -90,8 +91,9 @@ class LoggedDecisions:
         present = places < self.lengths[rows, None]
         # A model wants as many candidates for every history: short lists repeat their first.
         at = np.where(present, first + places, first)
-        batch = self.candidates.batch(at.ravel()).to(device)
-        state = model.encode_history(self.histories.batch(rows).to(device)) if model.reads_history else None
+        batch = Batch.of(self.candidates, at.ravel()).to(device)
+        histories = Batch.of(self.histories, rows).to(device)
+        state = model.encode_history(histories) if model.reads_history else None
         scores = model(batch, state).logits[:, 0].view(present.shape)
 
         def tensor(values: NDArray[Any]) -> Tensor:

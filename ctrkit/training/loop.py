@@ -23,6 +23,7 @@ from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
 from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
 from ctrkit.training.checkpoints import (
@@ -172,7 +173,7 @@ def fit(
         order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
         while position.step < steps:
             chosen = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
-            batch = data.batch(chosen).to(device)
+            batch = Batch.of(data, chosen).to(device)
             model.train()
             output = model(batch)
             losses = objective(

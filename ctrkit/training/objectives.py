@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.batches import Batch
 from ctrkit.errors import ConfigError
 from ctrkit.models.base import Output
+from ctrkit.nn.batches import Batch
 from ctrkit.training.losses import (
     LogProbabilities,
     average,

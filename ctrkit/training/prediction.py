@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable, Rows
 from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
 
 Outputs = tuple[Floats, NDArray[np.float32]]
 
@@ -23,7 +24,7 @@ def predict(
     device = next(model.parameters()).device
     logits, hidden = [], []
     for start in range(0, max(chosen.size, 1), batch_size):  # no rows are a batch too, of the right widths
-        output = model(data.batch(_contiguous(chosen[start : start + batch_size])).to(device))
+        output = model(Batch.of(data, _contiguous(chosen[start : start + batch_size])).to(device))
         logits.append(output.logits.double().cpu().numpy())
         hidden.append(output.hidden.float().cpu().numpy())
     return np.concatenate(logits), np.concatenate(hidden)
@@ -58,13 +59,15 @@ def predict_candidates(
             continue
         # A model wants as many candidates for every history: short lists repeat some row.
         rows = np.where(present, first[shared, None] + places, first[shared].min()).ravel()
-        state = model.encode_history(histories.batch(shared).to(device)) if model.reads_history else None
-        output = model(candidates.batch(_contiguous(rows)).to(device), state)
+        history = Batch.of(histories, shared).to(device)
+        state = model.encode_history(history) if model.reads_history else None
+        output = model(Batch.of(candidates, _contiguous(rows)).to(device), state)
         logits.append(output.logits.double().cpu().numpy()[present.ravel()])
         hidden.append(output.hidden.float().cpu().numpy()[present.ravel()])
     if not logits:
-        state = model.encode_history(histories.batch(slice(0)).to(device)) if model.reads_history else None
-        output = model(candidates.batch(slice(0)).to(device), state)
+        history = Batch.of(histories, slice(0)).to(device)
+        state = model.encode_history(history) if model.reads_history else None
+        output = model(Batch.of(candidates, slice(0)).to(device), state)
         return output.logits.double().cpu().numpy(), output.hidden.float().cpu().numpy()
     return np.concatenate(logits), np.concatenate(hidden)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Integers
-from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.embedding import FeatureEmbedding
 
 

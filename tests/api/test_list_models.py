@@ -9,8 +9,9 @@ from torch import nn
 
 import ctrkit
 from ctrkit.api.list_models import flops_per_row
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import MODELS, build_model, model_config
+from ctrkit.nn.batches import Batch
 
 ITEMS = FeatureMap(
     tables={"item": 9, "user": 9},

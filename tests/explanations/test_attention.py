@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ctrkit.explanations import FusionShares, GateDistribution, attention_weights, fusion_gates
 from ctrkit.nn.attention import TargetAttention
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.fusion import OPERATIONS, ContextGate, SoftFusion
 from tests.explanations.toys import MAPS, make, rows
 
@@ -24,7 +25,7 @@ def watched(network: nn.Module, kind: type[nn.Module], data: Any) -> list[tuple[
         if isinstance(module, kind)
     ]
     with torch.no_grad():
-        network(data.batch(slice(0, len(data))))
+        network(Batch.of(data, slice(0, len(data))))
     for handle in handles:
         handle.remove()
     return found

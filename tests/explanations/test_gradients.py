@@ -16,6 +16,7 @@ from ctrkit.explanations import deepshap, integrated_gradients, take
 from ctrkit.explanations.gradients import DEEPSHAP_GAP
 from ctrkit.explanations.substitution import Substituted
 from ctrkit.models import MODELS
+from ctrkit.nn.batches import Batch
 from ctrkit.training import predict
 from tests.explanations.toys import MAPS, make, rows
 
@@ -62,7 +63,7 @@ def test_whatever_kinds_of_features_there_are(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_behind_its_tables_is_the_network(name: str) -> None:
     network, data = make({"name": name}), rows()
-    batch = data.batch(slice(0, 7))
+    batch = Batch.of(data, slice(0, 7))
     function = Substituted(network, 1, batch)
     again = function(*function.end(batch), *function.ids(batch))
     torch.testing.assert_close(again, network(batch).logits[:, 1], rtol=1e-4, atol=1e-5)
@@ -132,7 +133,7 @@ def test_the_integral_of_a_number_is_that_of_its_differences_along_the_path() ->
     network, data = make({"name": "dcnv2"}), rows(count=3)
     behind = rows(count=50, seed=5)
     found = integrated_gradients(network, data, behind, steps=256)
-    batch = data.batch(slice(0, 3))
+    batch = Batch.of(data, slice(0, 3))
     function = Substituted(network, 0, batch).double()
     start = function.start(function.baseline("mean", behind), batch)
     ends = [end.double() for end in function.end(batch)]

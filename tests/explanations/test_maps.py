@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from ctrkit.data.batches import Batch
 from ctrkit.data.encoder import Encoder
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.explanations import Names, lay_out, table_vectors
+from ctrkit.nn.batches import Batch
 from ctrkit.schema import FeatureSpec
 from tests.explanations.toys import FULL, make, rows
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.embedding import FeatureEmbedding
 

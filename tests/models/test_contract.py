@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ctrkit.data.batches import FIRST_ID, Batch, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, FeatureMap
 from ctrkit.models import MODELS, CtrModel, Output, build_model, model_config
+from ctrkit.nn.batches import Batch
 from tests.models.settings import SETTINGS
 
 FULL = FeatureMap(

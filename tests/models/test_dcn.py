@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.nn.batches import Batch
 
 MAP = FeatureMap(tables={"user": 4, "item": 5}, categorical={"user": "user", "item": "item"})
 FLAT = 2 * 16

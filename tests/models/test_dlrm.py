@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctrkit.data.batches import FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models import build_model, model_config
 from tests.models.test_contract import FULL, MAPS, make, make_batch

@@ -5,9 +5,10 @@ from itertools import combinations
 import pytest
 import torch
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.nn.batches import Batch
 
 MAP = FeatureMap(
     tables={"user": 4, "item": 5, "hour": 6},

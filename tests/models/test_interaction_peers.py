@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.cin import CIN
 from ctrkit.nn.cross_layers import CrossStack, MatrixCross, MixtureCross, VectorCross
 from ctrkit.nn.first_order import FirstOrder

@@ -6,9 +6,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.nn.batches import Batch
 
 MAP = FeatureMap(
     tables={"user": 4, "item": 5},

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctrkit.data.batches import Batch
 from ctrkit.errors import ConfigError
 from ctrkit.models import MODELS, CtrModel, build_model, model_config
+from ctrkit.nn.batches import Batch
 from tests.models.test_contract import FULL, MAPS, make, make_batch
 
 NAMES = sorted(name for name, model in MODELS.items() if model.needs_history)

@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from ctrkit.config import Config, build
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, EventEmbedding, FeatureEmbedding, PositionEmbedding
 from ctrkit.nn.embedding_tables import (
     HASHES,

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.first_order import FirstOrder
 from ctrkit.nn.history import HistoryState

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctrkit.config import build
-from ctrkit.data.batches import FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.nn.history import History, HistoryConfig, HistoryState
 from ctrkit.nn.readouts import ReadoutName

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.split import Split
 from ctrkit.models.base import Output
+from ctrkit.nn.batches import Batch
 
 FEATURES = FeatureMap(
     tables={"ad": 30}, categorical={"ad": "ad"}, numeric=("x", "y"), tasks=("click", "conversion")

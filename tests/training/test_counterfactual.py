@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models.base import Output
+from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingWarning
 from ctrkit.training.counterfactual import (
     Decisions,

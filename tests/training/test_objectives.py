@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from ctrkit.config import build
-from ctrkit.data.batches import Batch
 from ctrkit.errors import ConfigError
 from ctrkit.models.base import Output
+from ctrkit.nn.batches import Batch
 from ctrkit.training.balancing import FixedConfig, GradNormConfig, UncertaintyConfig, build_balancer
 from ctrkit.training.losses import task_losses
 from ctrkit.training.objectives import LossConfig, Objective

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ctrkit.config import build
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.nn.embedding_tables import RowMatrix
 from ctrkit.training.optimizers import OptimizerConfig, RowwiseAdamW, build_optimizer, clip_gradients

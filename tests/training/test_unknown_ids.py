@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctrkit.data.batches import Batch, FeatureMap
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import FeatureMap
+from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 

@@ -19,8 +19,8 @@ from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import told_apart
-from ctrkit.data.batches import FeatureMap
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
 from ctrkit.models import build_model, model_config
 from ctrkit.policies import PolicyConfig

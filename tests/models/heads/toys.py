@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.config import build
-from ctrkit.data.batches import Batch, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
 from ctrkit.models.heads.base import HEADS, Heads
+from ctrkit.nn.batches import Batch
 
 TASKS = ("click", "cart", "purchase")
 FIELDS, READINGS, WIDTH = 2, 1, 3

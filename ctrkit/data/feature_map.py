@@ -1,4 +1,4 @@
-"""The one shape in which encoded rows reach a model: `Batch`, and `FeatureMap` which says what is in it."""
+"""What a model must know of encoded rows: their ids, and which fields they have."""
 
 from __future__ import annotations
 
@@ -6,54 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
 PADDING_ID = 0
 UNKNOWN_ID = 1
 FIRST_ID = 2
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Encoded rows.
-
-    Attributes:
-        categorical: int32 [B, F]; 0 is padding, 1 is unknown, ids from 2, each field counted for itself.
-        numeric: float32 [B, N], standardised.
-        sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
-        labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
-        weight: float32 [B].
-    """
-
-    categorical: Tensor
-    numeric: Tensor
-    sequences: Mapping[str, Tensor]
-    labels: Tensor
-    weight: Tensor
-
-    def __len__(self) -> int:
-        return int(self.categorical.shape[0])
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same rows on another device."""
-        return Batch(
-            self.categorical.to(device),
-            self.numeric.to(device),
-            {name: ids.to(device) for name, ids in self.sequences.items()},
-            self.labels.to(device),
-            self.weight.to(device),
-        )
-
-
-@dataclass(frozen=True)
 class FeatureMap:
-    """What a `Batch` holds, as far as a model must know it: plain data, stored in the artifact.
+    """What encoded rows hold, as far as a model must know it: plain data, stored in the artifact.
 
     Attributes:
         tables: embedding table -> number of ids in it, padding and unknown included.
-        categorical: field -> its table, in the order of the columns of `Batch.categorical`.
-        numeric: fields in the order of the columns of `Batch.numeric`.
+        categorical: field -> its table, in the order of the columns of `EncodedTable.categorical`.
+        numeric: fields in the order of the columns of `EncodedTable.numeric`.
         sequences: sequence -> its table. All sequences are aligned event by event.
         max_length: the longest history, L.
         target: fields that query the history; profile: fields of the user. Both name static fields.

@@ -1,0 +1,54 @@
+"""The one shape in which encoded rows reach a network: a `Batch` of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ctrkit.data.encoder import EncodedTable, Rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded rows.
+
+    Attributes:
+        categorical: int32 [B, F]; 0 is padding, 1 is unknown, ids from 2, each field counted for itself.
+        numeric: float32 [B, N], standardised.
+        sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
+        labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
+        weight: float32 [B].
+    """
+
+    categorical: Tensor
+    numeric: Tensor
+    sequences: Mapping[str, Tensor]
+    labels: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return int(self.categorical.shape[0])
+
+    @classmethod
+    def of(cls, data: EncodedTable, rows: Rows) -> Batch:
+        """The rows given; a slice of them copies nothing."""
+        return cls(
+            torch.from_numpy(data.categorical[rows]),
+            torch.from_numpy(data.numeric[rows]),
+            {name: torch.from_numpy(ids[rows]) for name, ids in data.sequences.items()},
+            torch.from_numpy(data.labels[rows]),
+            torch.from_numpy(data.weight[rows]),
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same rows on another device."""
+        return Batch(
+            self.categorical.to(device),
+            self.numeric.to(device),
+            {name: ids.to(device) for name, ids in self.sequences.items()},
+            self.labels.to(device),
+            self.weight.to(device),
+        )
