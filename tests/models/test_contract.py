@@ -47,7 +47,11 @@ CASES = [
     for kind, feature_map in MAPS.items()
     if (number == 0 or kind in FEW) and (feature_map.sequences or not model.needs_history)
 ]
+READERS = [
+    case for case in CASES if case.values[1].sequences and model_config(dict(case.values[0])).reads_history
+]
 every_model = pytest.mark.parametrize(("content", "feature_map"), CASES)
+every_reader_of_histories = pytest.mark.parametrize(("content", "feature_map"), READERS)
 
 
 def make(content: dict[str, Any], feature_map: FeatureMap, seed: int = 0) -> CtrModel:
@@ -113,7 +117,7 @@ def without_events(batch: Batch) -> Batch:
 
 
 @every_model
-def test_no_rows_no_events_and_no_candidates(content: dict[str, Any], feature_map: FeatureMap) -> None:
+def test_no_rows_and_no_events(content: dict[str, Any], feature_map: FeatureMap) -> None:
     model = make(content, feature_map).eval()
     nobody, few = make_batch(feature_map, 0), make_batch(feature_map, 4)
     newcomers = replace(few, sequences={n: torch.zeros_like(s) for n, s in few.sequences.items()})
@@ -123,8 +127,13 @@ def test_no_rows_no_events_and_no_candidates(content: dict[str, Any], feature_ma
             assert output.logits.shape == (rows, len(feature_map.tasks))
             assert output.hidden.shape == (rows, model.last_layer.in_features)
         assert_same(output, model(newcomers))
-        if not model.reads_history:
-            return
+
+
+@every_reader_of_histories
+def test_no_candidates_and_first_events(content: dict[str, Any], feature_map: FeatureMap) -> None:
+    model = make(content, feature_map).eval()
+    nobody, few = make_batch(feature_map, 0), make_batch(feature_map, 4)
+    with torch.no_grad():
         for histories in (nobody, few, without_events(few)):
             assert model(nobody, model.encode_history(histories)).logits.shape == (0, len(feature_map.tasks))
         newest = replace(few, sequences={n: ids[:, -1:].clamp(min=1) for n, ids in few.sequences.items()})
@@ -152,24 +161,20 @@ def test_left_padding_changes_nothing(content: dict[str, Any], feature_map: Feat
     assert bool(model(newcomers).logits.isfinite().all())
 
 
-@every_model
+@every_reader_of_histories
 def test_candidates_may_share_a_history(content: dict[str, Any], feature_map: FeatureMap) -> None:
     model = make(content, feature_map).eval()
-    if not model.reads_history:
-        return
     users, batch = make_batch(feature_map, 4), make_batch(feature_map, 12, seed=2)
     own = {name: ids.repeat_interleave(3, dim=0) for name, ids in users.sequences.items()}
     history = model.encode_history(users)
     assert_same(model(batch, history), model(replace(batch, sequences=own)))
 
 
-@every_model
+@every_reader_of_histories
 def test_an_event_may_be_appended_to_an_encoded_history(
     content: dict[str, Any], feature_map: FeatureMap
 ) -> None:
     model, batch = make(content, feature_map).eval(), make_batch(feature_map, 9, seed=2)
-    if not model.reads_history:
-        return
     newest = {name: ids[:, -1:].clamp(min=1) for name, ids in batch.sequences.items()}
     before = replace(batch, sequences={name: ids[:, :-1] for name, ids in batch.sequences.items()})
     whole = {name: torch.cat([before.sequences[name], newest[name]], dim=1) for name in newest}
