@@ -6,9 +6,8 @@ import ast
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +55,7 @@ def sources() -> list[tuple[str, Path]]:
     return [*package, *(("cli", path) for path in sorted((ROOT / "cli").rglob("*.py")))]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -68,42 +68,48 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("room", "path"),
-    [s for s in sources() if s[0] != "__init__"],
-    ids=lambda value: str(value.relative_to(ROOT)) if isinstance(value, Path) else None,
-)
-def test_imports_only_from_rooms_above(room: str, path: Path) -> None:
-    assert room in ROOMS, f"{path} stands in no room of docs/architecture.md"
-    for module in imports(path):
-        target = room_of(module)
-        if target is not None:
-            assert target in ROOMS, f"{path} imports {module}"
-            assert ROOMS.index(target) <= ROOMS.index(room), f"{path} imports {module}, which is below it"
+def test_imports_only_from_rooms_above() -> None:
+    found = []
+    for room, path in sources():
+        if room == "__init__":
+            continue
+        if room not in ROOMS:
+            found.append(f"{path} stands in no room of docs/architecture.md")
+            continue
+        for module in imports(path):
+            target = room_of(module)
+            if target is not None and target not in ROOMS[: ROOMS.index(room) + 1]:
+                found.append(f"{path} imports {module}, which is not above it")
+    assert not found
 
 
-@pytest.mark.parametrize("room", WINGS)
-def test_a_wing_imports_only_from_wings_above_it(room: str) -> None:
-    order = WINGS[room]
-    for path in sorted((ROOT / "ctrkit" / room).rglob("*.py")):
-        *wings, _ = path.relative_to(ROOT / "ctrkit" / room).parts
-        assert wings or path.name == "__init__.py", f"{path} stands in no wing"
-        for module in imports(path) if wings else ():
-            parts = module.split(".")
-            if parts[:2] == ["ctrkit", room] and len(parts) > 2:
-                assert order.index(parts[2]) <= order.index(wings[0]), f"{path} imports {module}, below it"
+def test_a_wing_imports_only_from_wings_above_it() -> None:
+    found = []
+    for room, order in WINGS.items():
+        for path in sorted((ROOT / "ctrkit" / room).rglob("*.py")):
+            *wings, _ = path.relative_to(ROOT / "ctrkit" / room).parts
+            if not wings and path.name != "__init__.py":
+                found.append(f"{path} stands in no wing")
+            for module in imports(path) if wings else ():
+                parts = module.split(".")
+                inside = parts[:2] == ["ctrkit", room] and len(parts) > 2
+                if inside and parts[2] not in order[: order.index(wings[0]) + 1]:
+                    found.append(f"{path} imports {module}, which is not above it")
+    assert not found
 
 
 def test_commands_import_from_what_they_share_and_not_from_one_another() -> None:
+    found = []
     for path in sorted((ROOT / "ctrkit" / "api").rglob("*.py")):
         own = path.relative_to(ROOT / "ctrkit" / "api").parts[0].removesuffix(".py")
         for module in imports(path):
             target = ".".join(module.split(".")[2:3])
             if module.startswith("ctrkit.api.") and target != own and (own, target) not in STEPS:
-                assert target in BEFORE_COMMANDS, f"{path} imports the command {target}"
-                if own in BEFORE_COMMANDS:
-                    order = BEFORE_COMMANDS.index
-                    assert order(target) <= order(own), f"{path} imports {module}, below it"
+                if target not in BEFORE_COMMANDS:
+                    found.append(f"{path} imports the command {target}")
+                elif own in BEFORE_COMMANDS and target not in BEFORE_COMMANDS[: BEFORE_COMMANDS.index(own)]:
+                    found.append(f"{path} imports {module}, below it")
+    assert not found
 
 
 def imported_on_loading(path: Path, known: Collection[str]) -> Iterator[str]:
@@ -140,10 +146,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_rooms_of_arrays_know_nothing_of_encoders_and_networks() -> None:
-    for room, path in sources():
-        if room in ARRAYS:
-            heavy = [m for m in imports(path) if m.startswith(("torch", "ctrkit.data", "ctrkit.nn"))]
-            assert not heavy, f"{path} imports {heavy}"
+    heavy = [
+        f"{path} imports {module}"
+        for room, path in sources()
+        if room in ARRAYS
+        for module in imports(path)
+        if module.startswith(("torch", "ctrkit.data", "ctrkit.nn"))
+    ]
+    assert not heavy
 
 
 def test_light_rooms_load_no_torch() -> None:
