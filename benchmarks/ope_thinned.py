@@ -9,7 +9,7 @@ value, and its width over that value.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
 
 import numpy as np
@@ -52,7 +52,9 @@ def thinned(
 
 
 def main() -> None:
-    draws = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    parser = argparse.ArgumentParser(description="how often intervals hold the truth of a thinned log")
+    parser.add_argument("draws", type=int, nargs="?", default=1000)
+    draws = parser.parse_args().draws
     for name, (rates, decisions, kept) in PROBLEMS.items():
         truth, logging = float(POLICY @ rates), float(LOGGING @ rates)
         held, differences, missed, width = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
