@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from ctrkit.bidding import (
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.supply import parse_market
+from ctrkit.settings import checked
 
 # Ticks that what is known counts for; None: it is forgotten, or not known.
 PRIORS = (None, 0.0, 10.0, 30.0, 50.0, 100.0, 200.0)
@@ -45,7 +46,7 @@ class Case(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True)
+@checked
 class Carrying(DualBidding):
     """`dual` whose multiplier counts for so many ticks in the next episode."""
 

@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from ctrkit.errors import ConfigError, missing, nearest
 
@@ -21,6 +22,7 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+T = TypeVar("T")
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -96,49 +98,89 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
 
 
 def build(
-    config: type[ConfigT],
+    config: type[T],
     content: dict[str, Any],
     file: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
-) -> ConfigT:
-    """Validate a mapping, with overrides laid over it, as a config.
+    what: str | None = None,
+) -> T:
+    """Validate a mapping, with overrides laid over it, as a config or as a class that is `checked`.
 
     Args:
         file: where the mapping comes from; it is not named for a key that an override has set.
         overrides: see `apply_overrides`.
+        what: is being set, for messages, such as `strategy 'dual'`; by default a config.
 
     Raises:
         ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
     """
     overrides = tuple(overrides)
     try:
-        return config.model_validate(apply_overrides(content, overrides))
+        return TypeAdapter(config).validate_python(apply_overrides(content, overrides))
     except ValidationError as error:
-        first = error.errors()[0]
-        if _is_set(first["loc"], overrides):
+        if _is_set(error.errors()[0]["loc"], overrides):
             file = None
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = _keys_at(config, first["loc"][:-1])
-            raise ConfigError(
-                f"unknown key '{key}'",
-                file=file,
-                mend=nearest(str(first["loc"][-1]), known) if known else None,
-            ) from error
-        if first["type"] in ("union_tag_invalid", "literal_error"):
-            context = first["ctx"]
-            valid = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
-            tag = str(context.get("tag", first["input"]))
-            where = key if first["type"] == "literal_error" else f"{key}.name".removeprefix(".")
-            raise ConfigError(
-                f"key '{where}': there is no '{tag}'", file=file, mend=nearest(tag, valid)
-            ) from error
-        message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        given = first["input"] if isinstance(first["input"], (str, int, float, bool)) else None
-        what = f"key '{key}'" if key else "the config"
-        raise ConfigError(
-            f"{what}: {message}" + (f" (given: {given!r})" if given is not None else ""), file=file
-        ) from error
+        raise told(error, config, file, what) from error
+
+
+# What a value must be, by pydantic's name of the fault.
+_MUST_BE: Final = {
+    "greater_than": "above {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than": "below {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
+    "finite_number": "finite",
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+}
+
+
+def told(
+    error: ValidationError,
+    config: type[Any],
+    file: str | os.PathLike[str] | None = None,
+    what: str | None = None,
+) -> ConfigError:
+    """The first fault that pydantic found, as it is told to people; arguments as of `build`."""
+    first = error.errors()[0]
+    kind, location, given = first["type"], first["loc"], first["input"]
+    key = ".".join(str(part) for part in location)
+    prefix = "" if what is None else f"{what}: "
+    subject = (f"key '{key}'" if what is None else f"{what}: {key}") if key else what or "the config"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _keys_at(config, location[:-1])
+        mend = nearest(str(location[-1]), known) if known else None
+        return ConfigError(f"{prefix}unknown key '{key}'", file=file, mend=mend)
+    if kind in ("union_tag_invalid", "literal_error"):
+        context = first["ctx"]
+        valid = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
+        tag = str(context.get("tag", given))
+        if kind == "union_tag_invalid":
+            subject = f"key '{f'{key}.name'.removeprefix('.')}'"
+        return ConfigError(f"{subject}: there is no '{tag}'", file=file, mend=nearest(tag, valid))
+    field = fields_of(config).get(str(location[0])) if len(location) == 1 else None
+    if kind in ("missing", "missing_argument"):
+        return ConfigError(f"{subject} is missing", file=file, mend=f"Give {location[-1]}")
+    if kind in _MUST_BE:
+        must_be = _MUST_BE[kind].format(**first.get("ctx", {}))
+        mend = "Give another value"
+        if field is not None and not field.is_required():
+            mend += ", or leave it out" + ("" if field.default is None else f" for {field.default}")
+        return ConfigError(f"{subject} is {_shown(given)} and must be {must_be}", file=file, mend=mend)
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if isinstance(given, (str, int, float, bool)):
+        message += f" (given: {given!r})"
+    return ConfigError(f"{subject}: {message}", file=file)
+
+
+def _shown(given: Any) -> str:
+    """A value as it was given; a text that is a number without quotes."""
+    try:
+        float(given)
+    except (TypeError, ValueError):
+        return repr(given)
+    return str(given)
 
 
 def _is_set(location: Sequence[Any], overrides: Iterable[str]) -> bool:
@@ -156,20 +198,26 @@ def load_config(
     return build(config, content, path, overrides)
 
 
-def _keys_at(config: type[BaseModel], location: Sequence[Any]) -> set[str]:
+def fields_of(config: type[Any]) -> dict[str, FieldInfo]:
+    """The fields of a config, or of a class that is `checked`."""
+    found: dict[str, FieldInfo] = config.__pydantic_fields__
+    return found
+
+
+def _keys_at(config: type[Any], location: Sequence[Any]) -> set[str]:
     """The valid keys of the nested model that an error's location points into."""
     models = [config]
     for part in location:
-        inner: list[type[BaseModel]] = []
+        inner: list[type[Any]] = []
         for model in models:
-            field = model.model_fields.get(part) if isinstance(part, str) else None
+            field = fields_of(model).get(part) if isinstance(part, str) else None
             # A part that is no field (a list index, a union's tag) stays where it is.
             inner.extend(_models_in(field.annotation) if field is not None else [model])
         models = inner
-    return {name for model in models for name in model.model_fields}
+    return {name for model in models for name, field in fields_of(model).items() if not field.exclude}
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models_in(annotation: Any) -> list[type[Any]]:
+    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__"):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]

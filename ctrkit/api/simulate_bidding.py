@@ -20,10 +20,11 @@ from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supp
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import begin_run, write_run, writes_run
-from ctrkit.bidding import SimulationResult, SpendPlan, simulate
+from ctrkit.bidding import SimulationResult, SpendPlan, TruthfulBidding, simulate
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.simulation.repeats import Repeats, over_seeds
 from ctrkit.bidding.simulation.sweep import BudgetRun, sweep_table
+from ctrkit.bidding.strategies import StrategyLike
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
 from ctrkit.config import load_config
 from ctrkit.errors import ConfigError, attempt
@@ -200,21 +201,21 @@ class _Run:
         stream: Stream,
         expected: int,
         seed: int | None = None,
-        names: Sequence[str] | None = None,
+        strategies: Sequence[StrategyLike] | None = None,
     ) -> SimulationResult:
         """One simulation.
 
         Args:
             expected: so many auctions the bidders expect; no shock is told to them.
             seed: of what was drawn, None for the plain auctions.
-            names: of the strategies, those asked for by default.
+            strategies: by default those asked for.
         """
         settings, terms = self.settings, self.settings.terms(budget)
         posterior = self.supply.posterior(seed)
         chosen = settings
-        if names is not None:
-            chosen = settings.model_copy(update={"strategies": tuple(names), "bid_value": None})
-        strategies = strategies_of(chosen, posterior, self.plan)
+        if strategies is not None:
+            chosen = settings.model_copy(update={"strategies": tuple(strategies), "bid_value": None})
+        bidders = strategies_of(chosen, posterior, self.plan)
         n = length(stream)
         done = 0
 
@@ -225,14 +226,14 @@ class _Run:
 
         return simulate(
             stream,
-            strategies,
+            bidders,
             terms,
             episode_length=episodes(stream, settings),
             history=self._history,
             tick=settings.tick,
             seed=settings.seed + (seed or 0),
             auctions_expected=expected,
-            together=settings.together and names is None,
+            together=settings.together and strategies is None,
             progress=progress,
         )
 
@@ -253,17 +254,15 @@ class _Run:
         if len(asked) < 2:
             return ()
         # One that paces, which no common bias can harm, and one that bids what it believes, if that is money.
-        judges = [
-            "dual",
-            *[name for name in self.settings.strategies or () if name.startswith("truthful")][:1],
-        ]
+        truthful = [one for one in self.settings.strategies or () if one.name == TruthfulBidding.name]
+        judges: list[StrategyLike] = ["dual", *truthful[:1]]
         if len(judges) < 2 and world.earned is not None:
-            judges.append("truthful")
+            judges.append(TruthfulBidding())
         known = world.true_click_probability is not None
         return tuple(
             ModelRow(
                 name,
-                self.of(budget, found, self._expected, names=judges).strategies,
+                self.of(budget, found, self._expected, strategies=judges).strategies,
                 ("clicks", "value") if known else ("clicks",),
             )
             for name, found in asked.items()

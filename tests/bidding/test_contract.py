@@ -21,9 +21,10 @@ from ctrkit.bidding import (
     parse_strategy,
     simulate,
 )
-from ctrkit.bidding.strategies import ExploringBidding, History, Outcomes
+from ctrkit.bidding.strategies import History, Outcomes
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import Setting, describe, line_of
 
 Made = tuple[BidStrategy[Any], Auctions]
 
@@ -91,12 +92,11 @@ def test_same_seed_same_bids_and_another_seed_no_surprise(made: Made) -> None:
     strategy, auctions = made
     runs = [simulate(auctions, [strategy], 500.0, seed=seed).events for seed in (3, 3, 4)]
     assert runs[0].equals(runs[1])
-    draws = strategy.name in ("random", "throttling", "thompson", "bootstrapped", "epsilon-greedy")
-    assert runs[0].equals(runs[2]) is not draws
+    assert runs[0].equals(runs[2]) is not strategy.by_chance
 
 
 def learns_nothing_from_history(strategy: BidStrategy[Any]) -> bool:
-    return isinstance(strategy, ExploringBidding) or strategy.name in ("truthful", "throttling")
+    return type(strategy).tuned is BidStrategy.tuned
 
 
 def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
@@ -143,18 +143,24 @@ def test_works_without_known_clicks_and_in_episodes(made: Made) -> None:
     assert result.strategies[0].wins > 0
 
 
-# What a parameter that is neither a share nor a factor may be.
-_GIVEN = {"bid_value": "mean", "posterior_form": "diagonal", "members": 4.0, "draws": 8.0}
+def another(setting: Setting) -> Any:
+    """A value that a setting may have and does not by default."""
+    if "number" in setting.kind:
+        return 4 if "whole" in setting.kind else 0.25
+    return setting.kind.rpartition(" or ")[2]
 
 
 def test_its_label_gives_it_back(made: Made) -> None:
     strategy, _ = made
-    given = {name: _GIVEN.get(name, 0.25) for name in strategy.parameters()}
+    given = {setting.name: another(setting) for setting in describe(type(strategy)).settings}
+    assert tuple(given) == strategy.parameters()
     settings = ",".join(f"{key}={value}" for key, value in given.items())
     posterior = getattr(strategy, "posterior", None)
     changed = parse_strategy(f"{strategy.name}:{settings}", posterior)
     assert all(getattr(changed, key) == value for key, value in given.items())
-    assert parse_strategy(changed.label, posterior) == changed
+    assert parse_strategy(changed.label, posterior) == changed == parse_strategy(line_of(changed), posterior)
+    assert parse_strategy({"name": strategy.name, **given}, posterior) == changed
+    assert parse_strategy(changed, posterior) == changed
 
 
 def test_its_parameters_are_checked(made: Made) -> None:
@@ -216,8 +222,8 @@ def test_worthless_auctions_are_absent_from_episodes_and_chunks_too(made: Made) 
 def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made) -> None:
     """Of all that have a plan; what others bid there is no matter of schedules."""
     strategy, auctions = made
-    if not hasattr(strategy, "plan") or strategy.name == "dual-additive":
-        pytest.skip("bids without a plan")
+    if not hasattr(strategy, "plan") or strategy.needs_multiplier:
+        pytest.skip("bids without a plan, or needs a first multiplier that these hours do not know")
     rng, n = np.random.default_rng(2), len(auctions)
     time = np.sort(rng.integers(0, 24 * 3600, n)).astype(np.float64)
     auctions = Auctions(**{**vars(auctions), "timestamp": time})
@@ -241,7 +247,7 @@ def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made) -> None:
 def test_is_tuned_on_the_terms_of_the_run(made: Made, terms: dict[str, Any]) -> None:
     """On the very auctions to come, a history may not do worse than nothing by much, whatever the terms."""
     strategy, auctions = made
-    if learns_nothing_from_history(strategy) or strategy.name.startswith(("rlb", "ss-mdp")):
+    if learns_nothing_from_history(strategy) or not strategy.knows_rules:
         pytest.skip("learns nothing, or bids by a model of second prices without floors")
     auctions = auctions[:1500]
     on = Terms(0.1 * float(auctions.market_price.sum()), **terms)

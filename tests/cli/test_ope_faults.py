@@ -214,7 +214,10 @@ def test_what_there_is_not_is_named_with_what_is_near(
 def test_a_confidence_is_a_share(tmp_path: Path) -> None:
     said = ope(tmp_path, table(), "--confidence", "95")
     assert said.code == 2
-    assert "key 'confidence': Input should be less than 1 (given: 95.0)" in said.told
+    assert (
+        "key 'confidence' is 95.0 and must be below 1. Give another value, or leave it out for 0.95."
+        in said.told
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 

@@ -55,7 +55,7 @@ def test_configs_by_name() -> None:
         ({"name": "mdaf", "history": {"encoder": {"stat": 8}}}, "Did you mean 'state'"),
         ({"name": "mdaf", "heads": {"name": "esm"}}, "Did you mean 'esmm'"),
         ({"name": "mdaf", "embedding": 7}, "must be even"),
-        ({"name": "mdaf", "heads": {"towers": [8, 0]}}, "greater than 0"),
+        ({"name": "mdaf", "heads": {"towers": [8, 0]}}, "above 0"),
     ],
 )
 def test_wrong_configs_say_what_is_meant(content: dict[str, object], message: str) -> None:

@@ -13,7 +13,7 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding import BidStrategy, SpendPlan, parse_strategy
 from ctrkit.bidding.market.auctions import DAY
 from ctrkit.bidding.market.coverage import Coverage
-from ctrkit.bidding.strategies.base import fields_of
+from ctrkit.config import fields_of
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import ClosedSchema, Column
@@ -76,8 +76,8 @@ def strategies_of(
     Raises:
         ConfigError: an unknown strategy, or a plan or bid value for which there is none.
     """
-    names = settings.strategies or (_WITHOUT_MODEL if posterior is None else _WITH_MODEL)
-    found = [parse_strategy(name, posterior) for name in names]
+    chosen = settings.strategies or (_WITHOUT_MODEL if posterior is None else _WITH_MODEL)
+    found = [parse_strategy(one, posterior) for one in chosen]
     if plan is not None:
         found = _with(found, "plan", plan, f"pacing={settings.pacing}")
     if settings.bid_value is not None:
@@ -87,7 +87,7 @@ def strategies_of(
 
 def _with(strategies: list[BidStrategy[Any]], name: str, value: Any, setting: str) -> list[BidStrategy[Any]]:
     """Those that have the field, with this value; the others as they are."""
-    has = [name in (field.name for field in fields_of(type(one))) for one in strategies]
+    has = [name in fields_of(type(one)) for one in strategies]
     if not any(has):
         raise ConfigError(
             f"{setting}: no strategy given heeds it", mend="Add dual or thompson, or leave it out"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
-from ctrkit.bidding import AuctionRule, FrequencyCap, Terms
+from ctrkit.bidding import STRATEGIES, AuctionRule, BidStrategy, FrequencyCap, Terms
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError
+from ctrkit.settings import line_of
 
+# Given as `Registry.read` takes it, and written down as a line.
+Strategy: TypeAlias = Annotated[
+    InstanceOf[BidStrategy[Any]], BeforeValidator(STRATEGIES.read), PlainSerializer(line_of)
+]
 _SECONDS: Final = {"hour": HOUR, "day": DAY, "week": 7 * DAY}
 
 
@@ -35,8 +40,8 @@ class BiddingConfig(Config):
     """How to bid.
 
     Attributes:
-        strategies: `NAME` or `NAME:key=value,...`; by default the baselines, dual pacing and, with a model,
-            Thompson sampling.
+        strategies: `NAME` or `NAME:key=value,...`, or mappings of `name` and settings; by default the
+            baselines, dual pacing and, with a model, Thompson sampling.
         value_per_click: worth of a click. By default a click is worth p(conversion | click), of the model or
             the log's `pcvr`, times the log's `value` of a conversion where both are known, else it counts 1.
         bid_value: what strategies that explore bid on, see `ctrkit.bidding.strategies.ExploringBidding`.
@@ -63,7 +68,7 @@ class BiddingConfig(Config):
         seed: of all that is drawn.
     """
 
-    strategies: tuple[str, ...] | None = None
+    strategies: tuple[Strategy, ...] | None = None
     value_per_click: float | None = Field(default=None, gt=0.0)
     bid_value: Literal["slot", "mean", "sample", "ucb"] | None = None
     daily_budget: float | None = Field(default=None, gt=0.0)

@@ -15,7 +15,7 @@ from ctrkit.bidding.simulation.ledger import StrategyLedger, play_together, traj
 from ctrkit.bidding.simulation.market_ledger import MarketLedger
 from ctrkit.bidding.simulation.result import OptimumResult, SimulationResult, StrategyResult
 from ctrkit.bidding.simulation.ticks import cut
-from ctrkit.bidding.strategies import BidStrategy, History, parse_strategy
+from ctrkit.bidding.strategies import BidStrategy, History, StrategyLike, parse_strategy
 from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError, reason
 
 TICKS_AN_EPISODE = 200
@@ -27,7 +27,7 @@ PIECE = 4096
 
 def simulate(
     chunks: Auctions | Iterable[Auctions],
-    strategies: Sequence[BidStrategy[Any] | str],
+    strategies: Sequence[StrategyLike],
     terms: Terms | float,
     *,
     episode_length: int | Sequence[int] | None = None,
@@ -48,7 +48,7 @@ def simulate(
 
     Args:
         chunks: auctions in order of time, in one piece or many; a chunk is let go after it was used.
-        strategies: strategies, or texts that `parse_strategy` understands.
+        strategies: each as `parse_strategy` understands it.
         terms: on which they bid; a number is the budget of a plain second-price market.
         episode_length: auctions an episode, or those of each; pacing starts afresh with each, what was
             learnt stays. By default all auctions are one episode.
@@ -90,7 +90,7 @@ def simulate(
     size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
 
     market = MarketLedger(terms, size)
-    parsed = [parse_strategy(one) if isinstance(one, str) else one for one in strategies]
+    parsed = [parse_strategy(one) for one in strategies]
     labels, untuned = _labels(parsed), list[str]()
     if history is not None:
         of_one = _typical(terms, lengths if counted is None else counted, auctions_expected)

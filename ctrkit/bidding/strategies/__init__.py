@@ -1,10 +1,11 @@
-"""Bid strategies, one a file, and the text by which a command names them."""
+"""Bid strategies, one a file: each of this folder is known to commands and tests by being there."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, Outcomes, TickResult, fields_of
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, Outcomes, TickResult
 from ctrkit.bidding.strategies.bootstrapped import BootstrappedBidding
 from ctrkit.bidding.strategies.constant import ConstantBidding
 from ctrkit.bidding.strategies.dual import AdditiveDualBidding, DualBidding
@@ -26,37 +27,12 @@ from ctrkit.bidding.strategies.traffic_pid import TrafficPidBidding
 from ctrkit.bidding.strategies.truthful import TruthfulBidding
 from ctrkit.bidding.strategies.ucb import UcbBidding
 from ctrkit.bidding.strategies.uniform_random import UniformRandomBidding
-from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import Registry
 
-_KNOWN: Final[tuple[type[BidStrategy[Any]], ...]] = (
-    ConstantBidding,
-    UniformRandomBidding,
-    TruthfulBidding,
-    LinearBidding,
-    Ortb1Bidding,
-    Ortb2Bidding,
-    LiftBidding,
-    RiskAwareBidding,
-    RlbBidding,
-    SsMdpBidding,
-    DualBidding,
-    AdditiveDualBidding,
-    PidBidding,
-    TrafficPidBidding,
-    ThrottlingBidding,
-    FixedMultiplierBidding,
-    ThompsonBidding,
-    BootstrappedBidding,
-    UcbBidding,
-    EpsilonGreedyBidding,
-    GreedyBidding,
-    ShadedBidding,
-    TargetBidding,
-)
-
-# A new strategy is added there, and with that to the command line and the shared tests.
-STRATEGIES: Final[dict[str, type[BidStrategy[Any]]]] = {strategy.name: strategy for strategy in _KNOWN}
+STRATEGIES: Final = Registry[BidStrategy[Any]](BidStrategy, __name__, __path__)
+# As a strategy may be given: a line `NAME:key=value,...`, a mapping of `name` and settings, or one made.
+StrategyLike: TypeAlias = str | Mapping[str, Any] | BidStrategy[Any]
 
 __all__ = [
     "STRATEGIES",
@@ -81,6 +57,7 @@ __all__ = [
     "RlbBidding",
     "ShadedBidding",
     "SsMdpBidding",
+    "StrategyLike",
     "TargetBidding",
     "ThompsonBidding",
     "ThrottlingBidding",
@@ -93,49 +70,15 @@ __all__ = [
 ]
 
 
-def parse_strategy(text: str, posterior: LastLayerPosterior | None = None) -> BidStrategy[Any]:
+def parse_strategy(given: StrategyLike, posterior: LastLayerPosterior | None = None) -> BidStrategy[Any]:
     """A strategy from `NAME` or `NAME:key=value,...`, for example `linear:base_bid=10,average_ctr=0.004`.
 
     Args:
+        given: or a mapping such as `{"name": "linear", "base_bid": 10}`, or a strategy.
         posterior: of a model's last layer, for the strategies that draw from it or heed how sure it is.
 
     Raises:
-        ConfigError: unknown name or parameter (the nearest known one is named), a value that is no number
-            or out of range, or a posterior that is needed and not given.
+        ConfigError: unknown name or key (the nearest known one is named), a value of another type or out of
+            bounds, or a posterior that is needed and not given.
     """
-    name, _, settings = text.partition(":")
-    if name not in STRATEGIES:
-        raise ConfigError(f"unknown bid strategy '{name}'", mend=nearest(name, STRATEGIES))
-    cls = STRATEGIES[name]
-    arguments: dict[str, Any] = {}
-    for setting in filter(None, settings.split(",")):
-        key, equals, value = setting.partition("=")
-        known = cls.parameters()
-        if not equals:
-            raise ConfigError(
-                f"strategy '{text}': '{setting}' is not of the form key=value",
-                mend=f"Write for example {name}:{known[0]}=1",
-            )
-        if key not in known:
-            raise ConfigError(
-                f"strategy '{name}' has no parameter '{key}'",
-                mend=nearest(key, known),
-            )
-        if key in arguments:
-            raise ConfigError(f"strategy '{text}': {key} is given twice", mend="Leave one out")
-        try:
-            # A parameter whose default is a text takes one.
-            arguments[key] = value if isinstance(getattr(cls, key), str) else float(value)
-        except ValueError as error:
-            raise ConfigError(
-                f"strategy '{name}': {key} is '{value}', which is no number",
-                mend=f"Write for example {name}:{key}=1",
-            ) from error
-    if issubclass(cls, ExploringBidding) and posterior is None:
-        raise ConfigError(
-            f"strategy '{name}' draws from a model's last layer, and there is no model with a posterior",
-            mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
-        )
-    if posterior is not None and "posterior" in (field.name for field in fields_of(cls)):
-        arguments["posterior"] = posterior
-    return cls(**arguments)
+    return STRATEGIES.read(given).knowing(posterior)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, fields, replace
-from typing import Any, ClassVar, Final, Generic, Self, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import Auctions, Slots
 from ctrkit.bidding.market.slots import page_prices
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import DataError
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import settings_of
 
 StateT = TypeVar("StateT")
 
@@ -149,16 +151,22 @@ class History:
         return np.ones(len(self), np.bool_) if self.won is None else self.won
 
 
-# Metadata of a field that has a default and that no text can give.
-NO_TEXT: Final = {"text": False}
-
-
 class BidStrategy(ABC, Generic[StateT]):
-    """A bidder. Subclasses are frozen dataclasses; fields with a default are the parameters that text like
-    `linear:base_bid=10` can set. State is immutable and lives with the caller; there is no I/O.
+    """A bidder. Subclasses are `checked` (see `ctrkit.settings`); their fields are what a line such as
+    `linear:base_bid=10` sets. State is immutable and lives with the caller; there is no I/O.
+
+    Attributes:
+        by_chance: whether its bids or ads are drawn.
+        knows_rules: whether its bids heed the rule of the exchange; if not they are best in auctions of the
+            second price without floors.
+        needs_multiplier: whether it paces well from a good first multiplier alone.
     """
 
+    what: ClassVar[str] = "strategy"
     name: ClassVar[str]
+    by_chance: ClassVar[bool] = False
+    knows_rules: ClassVar[bool] = True
+    needs_multiplier: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, budget: float, auctions: int) -> StateT:
@@ -184,6 +192,14 @@ class BidStrategy(ABC, Generic[StateT]):
         """What a reader of the numbers should know of an episode that ended in this state."""
         return ()
 
+    def knowing(self, posterior: LastLayerPosterior | None) -> BidStrategy[StateT]:
+        """This strategy, told what is known of a model's last layer, if it heeds that and does not know yet.
+
+        Raises:
+            ConfigError: it needs to know, and there is nothing.
+        """
+        return self
+
     def expecting(self, auctions: int) -> BidStrategy[StateT]:
         """This strategy, told how many auctions all episodes have together."""
         return self
@@ -205,20 +221,14 @@ class BidStrategy(ABC, Generic[StateT]):
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
         """Names that `NAME:key=value,...` may set."""
-        # With a default, the class has an attribute of the field's name.
-        return tuple(f.name for f in fields_of(cls) if hasattr(cls, f.name) and f.metadata.get("text", True))
+        return tuple(settings_of(cls))
 
     @property
     def label(self) -> str:
         """The text that gives this strategy back, as far as text can."""
         values = {name: getattr(self, name) for name in self.parameters()}
-        given = ",".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
+        given = ",".join(f"{name}={value}" for name, value in values.items() if value is not None)
         return f"{self.name}:{given}" if given else self.name
-
-
-def fields_of(cls: type[Any]) -> tuple[Field[Any], ...]:
-    """The fields of a strategy, whose subclasses are dataclasses though the base is none."""
-    return fields(cls)
 
 
 def best_ad(value: Floats) -> tuple[Indices, Floats]:
@@ -230,21 +240,6 @@ def best_ad(value: Floats) -> tuple[Indices, Floats]:
 def of_ad(values: NDArray[Any], ad: Indices) -> NDArray[Any]:
     """From [n, K, ...] the entries of the chosen ads, [n, ...]."""
     return values[np.arange(len(ad)), ad]
-
-
-def check_positive(strategy: str, name: str, value: float | None) -> None:
-    """Raise a ConfigError for a parameter that is given and not a finite number above 0 that divides."""
-    if value is not None and not (np.isfinite(value) and value > 0 and np.isfinite(1.0 / value)):
-        raise ConfigError(
-            f"strategy '{strategy}': {name} is {value:g} and must be above 0",
-            mend=f"Give for example {name}=1, or leave it out",
-        )
-
-
-def check_not_negative(strategy: str, name: str, value: float) -> None:
-    """Raise a ConfigError for a parameter that is not a finite number of at least 0."""
-    if value != 0:
-        check_positive(strategy, name, value)
 
 
 def check_history(strategy: str, history: History, all_prices: bool = False) -> None:

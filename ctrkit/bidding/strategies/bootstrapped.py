@@ -8,11 +8,13 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.strategies.exploring import Posterior
-from ctrkit.bidding.strategies.thompson import PooledBidding, check_whole
+from ctrkit.bidding.strategies.thompson import PooledBidding
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import Whole, checked
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Ensemble:
         )
 
 
-@dataclass(frozen=True)
+@checked
 class BootstrappedBidding(PooledBidding):
     """For every slot one member of an ensemble is taken, and the ad that it holds for the best is chosen.
 
@@ -69,20 +71,15 @@ class BootstrappedBidding(PooledBidding):
 
     Source: I. Osband, C. Blundell, A. Pritzel, B. Van Roy, Deep exploration via bootstrapped DQN, NeurIPS
     2016; N. Oza, S. Russell, Online bagging and boosting, AISTATS 2001.
-
-    Attributes:
-        members: B, at least 2; time and memory grow with it.
     """
 
     name = "bootstrapped"
-    members: float = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole(self.name, "members", self.members, 2)
+    members: Whole = Field(
+        default=10, ge=2, description="B, the size of the ensemble; time and memory grow with it"
+    )
 
     def prior(self) -> Posterior:
-        return Ensemble.of(cast(LastLayerPosterior, super().prior()), int(self.members))
+        return Ensemble.of(cast(LastLayerPosterior, super().prior()), self.members)
 
     def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
         return cast(Ensemble, posterior).weights

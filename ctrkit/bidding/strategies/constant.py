@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.strategies.base import History, check_positive
+from ctrkit.bidding.strategies.base import History
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class ConstantBidding(ScaledBidding[ScaledState]):
-    """b = c: what knowing nothing of the impression is worth.
-
-    Attributes:
-        bid_amount: c, in units of money; by default found in the first tenth of the auctions.
-    """
+    """b = c: what knowing nothing of the impression is worth."""
 
     name = "constant"
-    bid_amount: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "bid_amount", self.bid_amount)
+    bid_amount: Positive | None = Field(
+        default=None, description="c, in units of money; by default found in the first tenth of the auctions"
+    )
 
     def start(self, budget: float, auctions: int) -> ScaledState:
         return self.first_state(budget, auctions)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
@@ -15,9 +16,10 @@ from ctrkit.bidding.pacing.dual import AdditivePacer, DualPacer, Pace
 from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class DualBidding(PacedBidding[Pace]):
     """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.dual.DualPacer`.
 
@@ -58,16 +60,17 @@ class DualBidding(PacedBidding[Pace]):
         return self.beginning_with(multiplier, terms.budget / auctions)
 
 
-@dataclass(frozen=True)
+@checked
 class AdditiveDualBidding(DualBidding):
-    """b = v/μ with the additive pacing of `ctrkit.bidding.pacing.dual.AdditivePacer`.
-
-    Attributes:
-        step: of every update, as a share of the first multiplier; give a good first one.
-    """
+    """b = v/μ with the additive pacing of `ctrkit.bidding.pacing.dual.AdditivePacer`."""
 
     name = "dual-additive"
-    step: float = field(default=0.05, kw_only=True)
+    needs_multiplier = True
+    step: Positive = Field(
+        default=0.05,
+        kw_only=True,
+        description="of every update, as a share of the first multiplier; give a good first one",
+    )
 
     @cached_property
     def pacer(self) -> DualPacer:

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
-from ctrkit.bidding.strategies.base import check_not_negative
 from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding, certain
-from ctrkit.errors import ConfigError
+from ctrkit.settings import Share, checked
 
 
-@dataclass(frozen=True)
+@checked
 class EpsilonGreedyBidding(ExploringBidding):
     """With probability ε any of the slot's candidates, else the one of the highest posterior mean value.
 
     Of K candidates the best is so chosen with probability 1 − ε + ε/K and each other one with ε/K.
-
-    Attributes:
-        epsilon: ε, from 0 to 1.
     """
 
     name = "epsilon-greedy"
-    epsilon: float = 0.05
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self.name, "epsilon", self.epsilon)
-        if self.epsilon > 1:
-            raise ConfigError(
-                f"strategy '{self.name}': epsilon is {self.epsilon:g} and must be at most 1",
-                mend="Give for example epsilon=0.05",
-            )
+    epsilon: Share = Field(default=0.05, description="ε, the share of slots that get an ad at random")
 
     def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
         best, _ = found = belief.best()

@@ -5,24 +5,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 from scipy.special import expit
 
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import Bids, Outcomes, TickResult, check_positive, of_ad
+from ctrkit.bidding.strategies.base import Bids, Outcomes, TickResult, of_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.scoring import Hidden, best_under
-from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 from ctrkit.policies.logistic_bandit import DiagonalPosterior
+from ctrkit.settings import Positive, checked
 
-BID_VALUES: Final = ("slot", "mean", "sample", "ucb")
-POSTERIOR_FORMS: Final = ("full", "diagonal")
+BidValue: TypeAlias = Literal["slot", "mean", "sample", "ucb"]
 
 
 class Posterior(Protocol):
@@ -163,7 +164,7 @@ def certain(ad: Indices, ads: int) -> Floats:
     return np.asarray(ad[:, None] == np.arange(ads), np.float64)
 
 
-@dataclass(frozen=True)
+@checked
 class ExploringBidding(PacedBidding[ExploringState]):
     """A posterior chooses the ad, dual pacing the bid, and the clicks that are won teach the posterior.
 
@@ -177,36 +178,33 @@ class ExploringBidding(PacedBidding[ExploringState]):
     other values, `bid_depends_on_choice`, an ad of a low bid is rarer among the impressions than among the
     choices.
 
+    What is bid on, the `bid_value`:
+    - `slot`, the highest posterior mean value of the candidates. Were the bid the mean of the ad that is
+      explored, a low mean would lose the auction and never be corrected.
+    - `mean`, that of the ad chosen.
+    - `sample`, the value by which the ad was chosen; of the highest of K noisy values, too high.
+    - `ucb`, the value of the ad chosen at its upper confidence bound.
+
+    Once `explored` is above the `exploration_budget`'s share of the budget planned by then, the best
+    posterior mean is chosen until it is below again.
+
     Attributes:
         posterior: of the model's last layer for clicks; the episodes that follow keep what was learnt.
-        bid_value: what is divided by μ, the value that a unit of money has to buy:
-            `slot`, the highest posterior mean value of the candidates. Were the bid the mean of the ad that
-                is explored, a low mean would lose the auction and never be corrected.
-            `mean`, that of the ad chosen.
-            `sample`, the value by which the ad was chosen; of the highest of K noisy values, too high.
-            `ucb`, the value of the ad chosen at its upper confidence bound.
-        posterior_form: `full`, the posterior as it is given, or `diagonal`, in which the weights are
-            independent and only the diagonal of the precision is kept (`DiagonalPosterior`).
-        exploration_budget: share of the budget that exploring may lose. Once `explored` is above that share
-            of the budget planned by then, the best posterior mean is chosen until it is below again.
     """
 
-    posterior: LastLayerPosterior
-    bid_value: str = "slot"
-    posterior_form: str = "full"
-    exploration_budget: float | None = None
-
-    # Whether the choice is drawn; an order by the posterior alone is not.
-    by_chance: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, known in (("bid_value", BID_VALUES), ("posterior_form", POSTERIOR_FORMS)):
-            if (given := getattr(self, name)) not in known:
-                raise ConfigError(
-                    f"strategy '{self.name}': {name} is '{given}'", mend=nearest(str(given), known)
-                )
-        check_positive(self.name, "exploration_budget", self.exploration_budget)
+    by_chance = True
+    bid_value: BidValue = Field(
+        default="slot", description="what is divided by μ, the value that a unit of money has to buy"
+    )
+    posterior_form: Literal["full", "diagonal"] = Field(
+        default="full",
+        description="the posterior as it is given, or with weights that are independent, of which only the "
+        "diagonal of the precision is kept",
+    )
+    exploration_budget: Positive | None = Field(
+        default=None, description="share of the budget that exploring may lose; by default any"
+    )
+    posterior: LastLayerPosterior | None = Field(default=None, kw_only=True, exclude=True)
 
     @property
     def width(self) -> float:
@@ -218,16 +216,23 @@ class ExploringBidding(PacedBidding[ExploringState]):
         """Whether the bid, and with it winning, hangs on the ad that was chosen."""
         return self.bid_value != "slot"
 
-    @property
-    def label(self) -> str:
-        return super().label.replace("'", "")
-
     @abstractmethod
     def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
         """The ad for each slot."""
 
+    def knowing(self, posterior: LastLayerPosterior | None) -> Self:
+        known = posterior if self.posterior is None else self.posterior
+        if known is None:
+            raise ConfigError(
+                f"strategy '{self.name}' draws from a model's last layer, and there is no model with a "
+                "posterior",
+                mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
+            )
+        return replace(self, posterior=known)
+
     def prior(self) -> Posterior:
         """What is believed of the deviation before the first auction."""
+        assert self.posterior is not None, "see `knowing`"
         centred = self.posterior.centred()
         return centred if self.posterior_form == "full" else DiagonalPosterior.of(centred)
 

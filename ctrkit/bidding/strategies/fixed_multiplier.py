@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import History, check_positive
+from ctrkit.bidding.strategies.base import History
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class FixedMultiplierBidding(ScaledBidding[ScaledState]):
     """b = v/μ with one μ for all auctions.
 
     With μ = `hindsight_optimum(...).multiplier` of the auctions themselves this is the oracle: it buys the
     hindsight optimum but for the one auction at the margin. On a history, `tuned` takes the one at which bids
     spend just the budget.
-
-    Attributes:
-        multiplier: μ, the value that a unit of money has to buy; by default found in the first tenth of the
-            auctions.
     """
 
     name = "fixed-multiplier"
-    multiplier: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "multiplier", self.multiplier)
+    multiplier: Positive | None = Field(
+        default=None,
+        description="μ, the value that a unit of money has to buy; by default found in the first tenth of "
+        "the auctions",
+    )
 
     def start(self, budget: float, auctions: int) -> ScaledState:
         return self.first_state(budget, auctions)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding
+from ctrkit.settings import checked
 
 
-@dataclass(frozen=True)
+@checked
 class GreedyBidding(ExploringBidding):
     """The ad of the highest posterior mean value.
 

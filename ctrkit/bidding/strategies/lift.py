@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import NO_TEXT, Bids, History, check_not_negative
+from ctrkit.bidding.strategies.base import Bids, History
 from ctrkit.bidding.strategies.dual import DualBidding
+from ctrkit.settings import NotNegative, checked
 
 
-@dataclass(frozen=True)
+@checked
 class LiftBidding(DualBidding):
     """b = (p − p₀)·w/μ: the rise of the probability by the ad, times the worth of the event, paced.
 
@@ -25,17 +26,14 @@ class LiftBidding(DualBidding):
     Source: J. Xu, X. Shao, J. Ma, K. Lee, H. Qi, Q. Lu, Lift-based bidding in ad selection, AAAI 2016.
 
     Attributes:
-        organic_probability: p₀, the probability of the event without the ad, the same for every slot.
-        organic: the same by a model, [n, K] from slots; takes the place of the number.
+        organic: p₀ by a model, [n, K] from slots; takes the place of the number.
     """
 
     name = "lift"
-    organic_probability: float = 0.0
-    organic: Callable[[Slots], Floats] | None = field(default=None, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self.name, "organic_probability", self.organic_probability)
+    organic_probability: NotNegative = Field(
+        default=0.0, description="p₀, the probability of the event without the ad, the same for every slot"
+    )
+    organic: Callable[[Slots], Floats] | None = Field(default=None, exclude=True)
 
     def worth(self, history: History) -> Floats | None:
         if self.organic is not None:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.dual import MOST
-from ctrkit.bidding.strategies.base import History, check_positive
+from ctrkit.bidding.strategies.base import History
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class LinearBidding(ScaledBidding[ScaledState]):
     """b = base_bid · pCTR / average_ctr, with a base bid that stays as it is, whatever the market does.
 
     Source: C. Perlich et al., Bid optimizing and inventory scoring in targeted online advertising, KDD 2012.
-
-    Attributes:
-        base_bid: the bid for an average impression, in units of money. By default it is found in the first
-            tenth of the auctions, where bids are paced to spend evenly, and then kept.
-        average_ctr: by default the mean of the click probabilities seen so far.
     """
 
     name = "linear"
-    base_bid: float | None = None
-    average_ctr: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "base_bid", self.base_bid)
-        check_positive(self.name, "average_ctr", self.average_ctr)
+    base_bid: Positive | None = Field(
+        default=None,
+        description="the bid for an average impression, in units of money; by default found in the first "
+        "tenth of the auctions, where bids are paced to spend evenly, and then kept",
+    )
+    average_ctr: Positive | None = Field(
+        default=None, description="by default the mean of the click probabilities seen so far"
+    )
 
     def start(self, budget: float, auctions: int) -> ScaledState:
         return self.first_state(budget, auctions)

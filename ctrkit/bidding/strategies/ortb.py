@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 from scipy.special import expit
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import History, TickResult, check_history, check_positive
+from ctrkit.bidding.strategies.base import History, TickResult, check_history
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, Search
 from ctrkit.bidding.strategies.tuning import highest_within
+from ctrkit.settings import Positive, checked
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class OrtbState(ScaledState):
     seen: tuple[History, ...] = ()
 
 
-@dataclass(frozen=True)
+@checked
 class OrtbBidding(ScaledBidding[OrtbState]):
     """The bids that maximise  Σ v·F(b)  subject to  Σ b·F(b) ≤ B,  for a win rate F of one parameter c.
 
@@ -41,20 +43,20 @@ class OrtbBidding(ScaledBidding[OrtbState]):
     with maximum likelihood, from known prices and from bids that lost.
 
     Source: W. Zhang, S. Yuan, J. Wang, Optimal real-time bidding for display advertising, KDD 2014.
-
-    Attributes:
-        multiplier: λ, in units of value a unit of money.
-        median_price: c, in units of money, the bid that wins half of the auctions.
     """
 
-    multiplier: float | None = None
-    median_price: float | None = None
+    multiplier: Positive | None = Field(
+        default=None,
+        description="λ, in units of value a unit of money; by default found in the first tenth of the "
+        "auctions",
+    )
+    median_price: Positive | None = Field(
+        default=None,
+        description="c, in units of money, the bid that wins half of the auctions; by default estimated in "
+        "the first tenth of them",
+    )
 
     power: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "multiplier", self.multiplier)
-        check_positive(self.name, "median_price", self.median_price)
 
     def win_rate(self, bid: Floats, median_price: float) -> Floats:
         """F(b) = b^k / (c^k + b^k)."""
@@ -102,7 +104,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
         return super(OrtbBidding, known).tuned(history, terms, auctions)
 
 
-@dataclass(frozen=True)
+@checked
 class Ortb1Bidding(OrtbBidding):
     """ORTB1: F(b) = b/(c + b) and  b = √(c·v/λ + c²) − c."""
 
@@ -113,7 +115,7 @@ class Ortb1Bidding(OrtbBidding):
         return np.sqrt(median_price * worth + median_price**2) - median_price
 
 
-@dataclass(frozen=True)
+@checked
 class Ortb2Bidding(OrtbBidding):
     """ORTB2: F(b) = b²/(c² + b²) and  b = c·(u^⅓ − u^−⅓)  with  u = (v/λ + √(c² + (v/λ)²)) / c."""
 

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
+from pydantic import Field
+
 from ctrkit.bidding.pacing.dual import KNOWN, DualPacer
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
-from ctrkit.bidding.strategies.base import NO_TEXT, BidStrategy, StateT, check_positive
+from ctrkit.bidding.strategies.base import BidStrategy, StateT
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class PacedBidding(BidStrategy[StateT]):
     """A bidder whose spend is held to a plan by `ctrkit.bidding.pacing.dual.DualPacer`.
 
     Attributes:
-        step: of the multiplier's first update.
-        initial_multiplier: the first μ, in units of value a unit of money; by default from the first tick.
         plan: how the budget is spread over the episode, for example `SpendPlan.asap()`; by default evenly.
         known_for: ticks that the first multiplier counts for; set by `tuned`.
         known_flat: the money an auction at which that multiplier was right; set by `tuned`.
     """
 
-    step: float = field(default=1.0, kw_only=True)
-    initial_multiplier: float | None = field(default=None, kw_only=True)
-    plan: SpendPlan | None = field(default=None, kw_only=True, metadata=NO_TEXT)
-    known_for: float = field(default=0.0, kw_only=True, metadata=NO_TEXT)
-    known_flat: float | None = field(default=None, kw_only=True, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "step", self.step)
-        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+    step: Positive = Field(default=1.0, kw_only=True, description="of the multiplier's first update")
+    initial_multiplier: Positive | None = Field(
+        default=None,
+        kw_only=True,
+        description="the first μ, in units of value a unit of money; by default from the first tick",
+    )
+    plan: SpendPlan | None = Field(default=None, kw_only=True, exclude=True)
+    known_for: float = Field(default=0.0, kw_only=True, exclude=True)
+    known_flat: float | None = Field(default=None, kw_only=True, exclude=True)
 
     def beginning_with(self, multiplier: float, flat: float) -> Self:
         """The same with a first μ that a history has taught; 0 where it taught none.

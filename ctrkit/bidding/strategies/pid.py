@@ -6,21 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import bids_of, within
-from ctrkit.bidding.strategies.base import (
-    Bids,
-    BidStrategy,
-    History,
-    TickResult,
-    best_ad,
-    check_not_negative,
-    check_positive,
-)
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, best_ad
 from ctrkit.bidding.strategies.tuning import budget_multiplier
+from ctrkit.settings import NotNegative, Positive, checked
 
 # exp of it is the most that control may raise or lower a bid.
 _LIMIT = 10.0
@@ -46,7 +40,7 @@ class PidState:
     error_sum: float = 0.0
 
 
-@dataclass(frozen=True)
+@checked
 class PidBidding(BidStrategy[PidState]):
     """b = v/μ₀ · exp(φ_k),  φ_k = P·e_k + I·Σ_{j ≤ k} e_j + D·(e_k − e_{k−1}).
 
@@ -56,22 +50,15 @@ class PidBidding(BidStrategy[PidState]):
 
     Source: W. Zhang, Y. Rong, J. Wang, T. Zhu, X. Wang, Feedback control of real-time display advertising,
     WSDM 2016, whose actuator is the exponential; the reference here is the spend.
-
-    Attributes:
-        proportional, integral, derivative: the gains P, I and D.
-        initial_multiplier: μ₀; on a history, by `tuned`, that of its budget.
     """
 
     name = "pid"
-    proportional: float = 0.15
-    integral: float = 0.15
-    derivative: float = 0.02
-    initial_multiplier: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("proportional", "integral", "derivative"):
-            check_not_negative(self.name, name, getattr(self, name))
-        check_positive(self.name, "initial_multiplier", self.initial_multiplier)
+    proportional: NotNegative = Field(default=0.15, description="P, the gain of the error")
+    integral: NotNegative = Field(default=0.15, description="I, the gain of the sum of all errors")
+    derivative: NotNegative = Field(default=0.02, description="D, the gain of the error's change")
+    initial_multiplier: Positive | None = Field(
+        default=None, description="μ₀; by default from the first tick, and on a history that of its budget"
+    )
 
     def start(self, budget: float, auctions: int) -> PidState:
         return PidState(budget, auctions, auctions, self.initial_multiplier)

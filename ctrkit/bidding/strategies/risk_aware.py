@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
+from pydantic import Field
 from scipy.special import expit, logit
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import NO_TEXT, Bids, History, check_not_negative, check_positive
+from ctrkit.bidding.strategies.base import Bids, History
 from ctrkit.bidding.strategies.dual import DualBidding
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import NotNegative, Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class RiskAwareBidding(DualBidding):
     """b = (E[y] − α·Std[y])·w/μ, where y is the click probability, taken for uncertain.
 
@@ -26,21 +29,20 @@ class RiskAwareBidding(DualBidding):
     advertising, WSDM 2017, arXiv 1701.02433, with the uncertainty of the click probability alone.
 
     Attributes:
-        risk_aversion: α; 0 is dual pacing.
-        evidence: of how many impressions a pCTR is worth the knowledge, y ~ Beta(pCTR·n, (1 − pCTR)·n), as
-            long as no posterior is given.
         posterior: of the model's last layer, whose deviations then take the place of `evidence`.
     """
 
     name = "risk-aware"
-    risk_aversion: float = 1.0
-    evidence: float = 1000.0
-    posterior: LastLayerPosterior | None = field(default=None, metadata=NO_TEXT)
+    risk_aversion: NotNegative = Field(default=1.0, description="α; 0 is dual pacing")
+    evidence: Positive = Field(
+        default=1000.0,
+        description="of how many impressions a pCTR is worth the knowledge, y ~ Beta(pCTR·n, (1 − pCTR)·n), "
+        "as long as there is no model with a posterior",
+    )
+    posterior: LastLayerPosterior | None = Field(default=None, exclude=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self.name, "risk_aversion", self.risk_aversion)
-        check_positive(self.name, "evidence", self.evidence)
+    def knowing(self, posterior: LastLayerPosterior | None) -> Self:
+        return self if posterior is None or self.posterior is not None else replace(self, posterior=posterior)
 
     def deviation(self, slots: Slots) -> Floats:
         """Std[y] of every candidate, [n, K]."""

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import (
-    NO_TEXT,
-    Bids,
-    BidStrategy,
-    History,
-    TickResult,
-    best_ad,
-    check_history,
-    check_positive,
-)
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, best_ad, check_history
 from ctrkit.bidding.strategies.scaled import PACER, Search
 from ctrkit.compiled import kernel
+from ctrkit.settings import Positive, checked
 
 _LEVELS = 300
 _TOP_SHARE = 0.995
@@ -181,7 +174,7 @@ class RlbState:
     table: ValueTable | None = None
 
 
-@dataclass(frozen=True)
+@checked
 class RlbBidding(BidStrategy[RlbState]):
     """The optimal bid by dynamic programming, for market prices that are drawn alike and independently:
 
@@ -197,19 +190,18 @@ class RlbBidding(BidStrategy[RlbState]):
         history: of market prices and values, see `tuned`. By default it is what the first tenth of the
             auctions teaches, where bids are paced to spend evenly.
         in_all: auctions of all episodes together; by default the first episode has them all.
-        unit: of the money of the table; by default a 300th of the highest bid.
-        highest_bid: by default above all but 1 in 200 of the known prices.
     """
 
     name = "rlb"
-    unit: float | None = None
-    highest_bid: float | None = None
-    history: History | None = field(default=None, metadata=NO_TEXT)
-    in_all: int | None = field(default=None, kw_only=True, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "unit", self.unit)
-        check_positive(self.name, "highest_bid", self.highest_bid)
+    knows_rules = False
+    unit: Positive | None = Field(
+        default=None, description="of the money of the table; by default a 300th of the highest bid"
+    )
+    highest_bid: Positive | None = Field(
+        default=None, description="by default above all but 1 in 200 of the known prices"
+    )
+    history: History | None = Field(default=None, exclude=True)
+    in_all: int | None = Field(default=None, kw_only=True, exclude=True)
 
     def expecting(self, auctions: int) -> Self:
         return replace(self, in_all=auctions)
@@ -264,7 +256,7 @@ class RlbBidding(BidStrategy[RlbState]):
         return replace(state, seen=(), history=history, table=table)
 
 
-@dataclass(frozen=True)
+@checked
 class SsMdpBidding(RlbBidding):
     """The same with the mean value in place of the impression's own: what the table alone is worth.
 

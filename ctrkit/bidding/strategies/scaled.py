@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import exp, log
 from typing import Generic, Self, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import MOST, DualPacer, Pace
 from ctrkit.bidding.strategies.base import (
-    NO_TEXT,
     Bids,
     BidStrategy,
     History,
@@ -24,6 +24,7 @@ from ctrkit.bidding.strategies.base import (
     of_ad,
 )
 from ctrkit.bidding.strategies.tuning import best_scale
+from ctrkit.settings import checked
 
 SEARCH_SHARE = 0.1
 PACER = DualPacer()
@@ -94,7 +95,7 @@ class ScaledState:
 ScaledT = TypeVar("ScaledT", bound=ScaledState)
 
 
-@dataclass(frozen=True)
+@checked
 class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
     """b = scale · shape, with a scale that stays as it is, whatever the market does.
 
@@ -106,7 +107,7 @@ class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
         in_all: auctions of all episodes together; by default the first episode has them all.
     """
 
-    in_all: int | None = field(default=None, kw_only=True, metadata=NO_TEXT)
+    in_all: int | None = Field(default=None, kw_only=True, exclude=True)
 
     def expecting(self, auctions: int) -> Self:
         return replace(self, in_all=auctions)

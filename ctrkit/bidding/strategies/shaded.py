@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
@@ -13,18 +14,11 @@ from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.pacing.shading import ShadingTable
-from ctrkit.bidding.strategies.base import (
-    NO_TEXT,
-    Bids,
-    History,
-    TickResult,
-    best_ad,
-    check_history,
-    check_not_negative,
-)
+from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad, check_history
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier, highest_within
-from ctrkit.errors import ConfigError, DataError
+from ctrkit.errors import DataError
+from ctrkit.settings import Share, checked
 
 FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)
 # The first fit is tried after so many auctions, and the next after so many times those seen by then,
@@ -73,7 +67,7 @@ class ShadedState:
         return bool(self.notices and len(self.notices[-1]) and self.notices[-1].known.all())
 
 
-@dataclass(frozen=True)
+@checked
 class ShadedBidding(PacedBidding[ShadedState]):
     """b = argmax (v − μ·b) F(b), with the landscape F and the budget's multiplier μ both learnt on the way.
 
@@ -97,22 +91,12 @@ class ShadedBidding(PacedBidding[ShadedState]):
     2304.13477), for the two-fold learning, with a parametric F in place of the empirical one.
 
     Attributes:
-        exploration: share of bids that explore, from 0 to 1.
         landscape: F, known beforehand or by `tuned`; bids are shaded from the start, and it is still fitted.
     """
 
     name = "shaded"
-    exploration: float = 0.1
-    landscape: SmoothLandscape | None = field(default=None, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self.name, "exploration", self.exploration)
-        if self.exploration > 1:
-            raise ConfigError(
-                f"strategy '{self.name}': exploration is {self.exploration:g} and a share of bids",
-                mend="Give a share from 0 to 1",
-            )
+    exploration: Share = Field(default=0.1, description="share of bids that explore")
+    landscape: SmoothLandscape | None = Field(default=None, exclude=True)
 
     def start(self, budget: float, auctions: int) -> ShadedState:
         table = None if self.landscape is None else ShadingTable.of(self.landscape)

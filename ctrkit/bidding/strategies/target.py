@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
@@ -14,18 +15,9 @@ from ctrkit.bidding.market.terms import Terms
 from ctrkit.bidding.optimum.lp import Limits, constrained_optimum, joint_rule, min_rule
 from ctrkit.bidding.pacing.dual import MOST as MOST_BID
 from ctrkit.bidding.pacing.dual import Pace, bids_of, within
-from ctrkit.bidding.strategies.base import (
-    NO_TEXT,
-    Bids,
-    History,
-    TickResult,
-    best_ad,
-    check_history,
-    check_positive,
-    of_ad,
-)
+from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad, check_history, of_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
-from ctrkit.errors import ConfigError
+from ctrkit.settings import Positive, checked
 
 # The first λ, in mean value an outcome; on a return alone, bids then are 4/3 of those that never miss it.
 FIRST = 3.0
@@ -89,7 +81,7 @@ class TargetState:
     made: float = 0.0
 
 
-@dataclass(frozen=True)
+@checked
 class TargetBidding(PacedBidding[TargetState]):
     """The most value within a budget that returns `target_roas` a unit of money, or costs at most
     `target_cpa` an action, in second-price auctions.
@@ -121,27 +113,19 @@ class TargetBidding(PacedBidding[TargetState]):
     pacing budget and ROS constraints, arXiv 2302.08530.
 
     Attributes:
-        target_roas: least value a unit of money.
-        target_cpa: largest cost of an expected click, in units of money.
-        minimum_spend: share of the budget, at most 1, that is to be spent even where a target is then missed.
         initial_target: the first λ, where there is just one target; `tuned` finds both.
     """
 
     name = "target"
-    target_roas: float | None = None
-    target_cpa: float | None = None
-    minimum_spend: float | None = None
-    initial_target: float | None = field(default=None, metadata=NO_TEXT)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("target_roas", "target_cpa", "minimum_spend", "initial_target"):
-            check_positive(self.name, name, getattr(self, name))
-        if self.minimum_spend is not None and self.minimum_spend > 1:
-            raise ConfigError(
-                f"strategy '{self.name}': minimum_spend is {self.minimum_spend:g} and a share of the budget",
-                mend="Give a share up to 1, for example minimum_spend=0.8",
-            )
+    target_roas: Positive | None = Field(default=None, description="least value a unit of money")
+    target_cpa: Positive | None = Field(
+        default=None, description="largest cost of an expected click, in units of money"
+    )
+    minimum_spend: Annotated[Positive, Field(le=1)] | None = Field(
+        default=None,
+        description="share of the budget that is to be spent even where a target is then missed",
+    )
+    initial_target: Positive | None = Field(default=None, exclude=True)
 
     def start(self, budget: float, auctions: int) -> TargetState:
         first, least = TargetPace(self.initial_target), self.minimum_spend

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
-from ctrkit.bidding.strategies.base import check_not_negative
 from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
 from ctrkit.bidding.strategies.scoring import shares
-from ctrkit.errors import ConfigError
 from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import NotNegative, Whole, checked
 
 
-@dataclass(frozen=True)
+@checked
 class PooledBidding(ExploringBidding):
     """For every slot one weight vector of the tick's pool is taken, and the ad that is best under it chosen.
 
     Given the pool, the probability of a choice is exact: the share of the pool under which it is the best.
-
-    Attributes:
-        exploration: factor on the pool's distance from the posterior mean; below 1 explores less, 0 is
-            greedy.
     """
 
-    exploration: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_not_negative(self.name, "exploration", self.exploration)
+    exploration: NotNegative = Field(
+        default=1.0,
+        description="factor on the pool's distance from the posterior mean; below 1 explores less, 0 is "
+        "greedy",
+    )
 
     @property
     def width(self) -> float:
@@ -55,7 +50,7 @@ class PooledBidding(ExploringBidding):
         return Choice(ad[:, 1], value[:, 1], Best(ad[:, 0], value[:, 0]), chances)
 
 
-@dataclass(frozen=True)
+@checked
 class ThompsonBidding(PooledBidding):
     """For every slot the ad that is best under a draw from the posterior, of a pool that is drawn every tick.
 
@@ -66,26 +61,10 @@ class ThompsonBidding(PooledBidding):
 
     Source: O. Chapelle, L. Li, An empirical evaluation of Thompson sampling, NeurIPS 2011; C. Riquelme,
     G. Tucker, J. Snoek, Deep Bayesian bandits showdown, ICLR 2018.
-
-    Attributes:
-        draws: R, the size of the pool, a whole number.
     """
 
     name = "thompson"
-    draws: float = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole(self.name, "draws", self.draws, 1)
+    draws: Whole = Field(default=128, ge=1, description="R, the size of the pool")
 
     def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
-        return cast(LastLayerPosterior, posterior).sample(rng, int(self.draws))
-
-
-def check_whole(strategy: str, name: str, value: float, least: int) -> None:
-    """Raise a ConfigError for a parameter that is no whole number of at least `least`."""
-    if not (np.isfinite(value) and value >= least and value == int(value)):
-        raise ConfigError(
-            f"strategy '{strategy}': {name} is {value:g} and must be a whole number above {least - 1}",
-            mend=f"Give for example {name}={max(least, 10)}",
-        )
+        return cast(LastLayerPosterior, posterior).sample(rng, self.draws)

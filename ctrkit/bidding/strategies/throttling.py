@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, TickResult, best_ad, check_positive, of_ad
-from ctrkit.errors import ConfigError
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, TickResult, best_ad, of_ad
+from ctrkit.settings import Positive, checked
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ThrottlingState:
     passed: int = 0
 
 
-@dataclass(frozen=True)
+@checked
 class ThrottlingBidding(BidStrategy[ThrottlingState]):
     """b = v with probability PTR, the pass-through rate, and no bid otherwise.
 
@@ -38,28 +39,17 @@ class ThrottlingBidding(BidStrategy[ThrottlingState]):
 
     Source: D. Agarwal, S. Ghosh, K. Wei, S. You, Budget pacing for targeted online advertisements at
     LinkedIn, KDD 2014.
-
-    Attributes:
-        value_per_click: b = pCTR · value_per_click, in units of money; by default the slots' own value of a
-            click, as of truthful bidding.
-        step: R.
-        initial_rate: the first PTR, at most 1; a low one starts slowly.
     """
 
     name = "throttling"
-    value_per_click: float | None = None
-    step: float = 0.1
-    initial_rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "value_per_click", self.value_per_click)
-        for name, value in (("step", self.step), ("initial_rate", self.initial_rate)):
-            check_positive(self.name, name, value)
-            if value > 1:
-                raise ConfigError(
-                    f"strategy '{self.name}': {name} is {value:g} and must be at most 1",
-                    mend=f"Give for example {name}=0.1",
-                )
+    by_chance = True
+    value_per_click: Positive | None = Field(
+        default=None,
+        description="b = pCTR · value_per_click, in units of money; by default the slots' own value of a "
+        "click, as of truthful bidding",
+    )
+    step: Positive = Field(default=0.1, le=1, description="R")
+    initial_rate: Positive = Field(default=0.1, le=1, description="the first PTR; a low one starts slowly")
 
     def start(self, budget: float, auctions: int) -> ThrottlingState:
         return ThrottlingState(budget, auctions, self.initial_rate)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
-from ctrkit.bidding.strategies.base import NO_TEXT
 from ctrkit.bidding.strategies.pid import PidBidding, PidState
+from ctrkit.settings import checked
 
 _BIN = np.log(1.2)
 _MOST_BINS_UP, _MOST_BINS_DOWN = 4.0, 7.0
 
 
-@dataclass(frozen=True)
+@checked
 class TrafficPidBidding(PidBidding):
     """PID control that spends by a plan, and reads its error as a ratio: in steps of 20 %.
 
@@ -32,7 +31,7 @@ class TrafficPidBidding(PidBidding):
     """
 
     name = "traffic-pid"
-    plan: SpendPlan | None = field(default=None, metadata=NO_TEXT)
+    plan: SpendPlan | None = Field(default=None, exclude=True)
 
     def given(self, state: PidState, n: int, time: Floats | None) -> Floats:
         if self.plan is None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from pydantic import Field
 
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, best_ad, check_positive, of_ad
+from ctrkit.bidding.strategies.base import Bids, BidStrategy, best_ad, of_ad
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class TruthfulBidding(BidStrategy[None]):
-    """b = v, the dominant strategy of a second-price auction without a budget.
-
-    Attributes:
-        value_per_click: b = pCTR · value_per_click, in units of money; by default the slots' own value of a
-            click. Give it where that is unknown, for a bid of pCTR · 1 wins little.
-    """
+    """b = v, the dominant strategy of a second-price auction without a budget."""
 
     name = "truthful"
-    value_per_click: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "value_per_click", self.value_per_click)
+    value_per_click: Positive | None = Field(
+        default=None,
+        description="b = pCTR · value_per_click, in units of money; by default the slots' own value of a "
+        "click: give it where that is unknown, for a bid of pCTR · 1 wins little",
+    )
 
     def start(self, budget: float, auctions: int) -> None:
         return None

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.strategies.base import History, check_positive
+from ctrkit.bidding.strategies.base import History
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
+from ctrkit.settings import Positive, checked
 
 
-@dataclass(frozen=True)
+@checked
 class UniformRandomBidding(ScaledBidding[ScaledState]):
-    """b ~ U(0, c).
-
-    Attributes:
-        highest_bid: c, in units of money; by default found in the first tenth of the auctions.
-    """
+    """b ~ U(0, c)."""
 
     name = "random"
-    highest_bid: float | None = None
-
-    def __post_init__(self) -> None:
-        check_positive(self.name, "highest_bid", self.highest_bid)
+    by_chance = True
+    highest_bid: Positive | None = Field(
+        default=None, description="c, in units of money; by default found in the first tenth of the auctions"
+    )
 
     def start(self, budget: float, auctions: int) -> ScaledState:
         return self.first_state(budget, auctions)

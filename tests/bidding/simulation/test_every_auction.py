@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from ctrkit.bidding.pacing.dual import AdditivePacer, Pace
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
 from ctrkit.bidding.simulation.every_auction import replay_paced
 from ctrkit.errors import ConfigError
+from ctrkit.settings import checked
 
 Floats = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def test_without_what_happened_the_sums_are_the_same() -> None:
     assert 3900 < sums.spend <= 4000
 
 
-@dataclass(frozen=True)
+@checked
 class TickByTick(DualBidding):
     """Dual pacing of another type, which the simulator plays tick by tick."""
 

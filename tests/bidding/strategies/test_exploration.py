@@ -209,7 +209,7 @@ def test_texts_are_taken_and_given_back(name: str) -> None:
     assert "'" not in strategy.label
     assert made(strategy.label, posterior) == strategy
     assert "members" not in extra or len(strategy.start(1.0, 1).posterior.members) == 4  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match=f"{name}.*bid_value is 'means'") as error:
+    with pytest.raises(ConfigError, match=f"{name}.*bid_value: there is no 'means'") as error:
         made(f"{name}:bid_value=means", posterior)
     assert "Did you mean 'mean'" in (error.value.mend or "")
     with pytest.raises(ConfigError, match="no model with a posterior"):
@@ -223,11 +223,11 @@ def test_texts_are_taken_and_given_back(name: str) -> None:
     ("text", "says"),
     [
         ("epsilon-greedy:epsilon=1.5", "epsilon is 1.5 and must be at most 1"),
-        ("bootstrapped:members=1", "members is 1 and must be a whole number"),
-        ("bootstrapped:members=2.5", "members is 2.5"),
+        ("bootstrapped:members=1", "members is 1 and must be at least 2"),
+        ("bootstrapped:members=2.5", "members is 2.5 and must be a whole number"),
         ("bootstrapped:members=inf", "members is inf"),
         ("ucb:exploration_budget=0", "exploration_budget is 0 and must be above 0"),
-        ("greedy:epsilon=0.1", "no parameter 'epsilon'"),
+        ("greedy:epsilon=0.1", "unknown key 'epsilon'"),
     ],
 )
 def test_parameters_out_of_range(text: str, says: str) -> None:

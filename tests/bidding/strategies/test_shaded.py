@@ -314,5 +314,5 @@ def test_prices_that_are_told_buy_more() -> None:
 
 
 def test_a_share_of_bids_is_at_most_one() -> None:
-    with pytest.raises(ConfigError, match="a share of bids"):
+    with pytest.raises(ConfigError, match=r"exploration is 1\.5 and must be at most 1"):
         ShadedBidding(exploration=1.5)

@@ -294,7 +294,7 @@ def test_a_minimum_below_what_the_target_allows_changes_next_to_nothing(kind: st
 
 
 def test_a_minimum_is_a_share_of_the_budget() -> None:
-    with pytest.raises(ConfigError, match="share of the budget"):
+    with pytest.raises(ConfigError, match=r"minimum_spend is 1\.5 and must be at most 1"):
         TargetBidding(target_cpa=1.0, minimum_spend=1.5)
 
 

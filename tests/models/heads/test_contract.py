@@ -87,12 +87,12 @@ def test_configs_survive_their_dump(content: dict[str, Any]) -> None:
     [
         ({"name": "mmo"}, "Did you mean 'mmoe'"),
         ({"name": "mmoe", "expert": 3}, "Did you mean 'experts'"),
-        ({"name": "mmoe", "experts": 0}, "greater than or equal to 1"),
+        ({"name": "mmoe", "experts": 0}, "at least 1"),
         ({"name": "mmoe", "bottom": "common"}, "Known are: own, shared"),
         ({"name": "mmoe", "expert_widths": []}, "at least 1"),
         ({"name": "ple", "task_experts": 0, "shared_experts": 0}, "leaves the tasks nothing to read"),
-        ({"name": "ple", "layers": 0}, "greater than or equal to 1"),
-        ({"name": "aitm", "task_widths": [0]}, "greater than 0"),
+        ({"name": "ple", "layers": 0}, "at least 1"),
+        ({"name": "aitm", "task_widths": [0]}, "above 0"),
     ],
 )
 def test_wrong_configs_say_what_is_meant(heads: dict[str, Any], message: str) -> None:

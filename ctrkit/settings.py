@@ -1,0 +1,244 @@
+"""What people choose by name and set in a line, `NAME:key=value,key=value`: one grammar, and registries."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Annotated, Any, TypeAlias, TypeVar, dataclass_transform
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
+
+from ctrkit.config import build, fields_of, told
+from ctrkit.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def _divides(number: float) -> float:
+    if number and math.isinf(1.0 / number):
+        raise ValueError("the number is so small that nothing can be divided by it")
+    return number
+
+
+def _whole(given: Any) -> Any:
+    # To pydantic a text of `1e5` is no whole number, and 1e5 is one.
+    return float(given) if isinstance(given, str) and re.fullmatch(r"[\d.]+e\+?\d+", given) else given
+
+
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_divides)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_divides)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def checked(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass whose fields are checked as those of a `Config` are.
+
+    The class says `what` it is and may have a `name`. A field under `Field(exclude=True)` is handed over by
+    code and is no setting: no line and no mapping gives it.
+    """
+    rules = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    made = pydantic_dataclass(frozen=True, config=rules)(cls)
+    plain = made.__init__
+
+    @wraps(plain)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            plain(self, *args, **kwargs)
+        except ValidationError as error:
+            raise told(error, type(self), what=title(type(self))) from error
+
+    made.__init__ = init  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+def title(cls: Any) -> str:
+    """What a class that is `checked` sets, for messages: `strategy 'dual'`."""
+    name = getattr(cls, "name", None)
+    return f"{cls.what} '{name}'" if name else str(cls.what)
+
+
+def settings_of(cls: type[Any]) -> dict[str, FieldInfo]:
+    """What a line or a mapping may set, by key."""
+    return {name: field for name, field in fields_of(cls).items() if not field.exclude}
+
+
+def read_line(text: str) -> tuple[str, dict[str, str]]:
+    """The name and the settings in `NAME:key=value,...`, where a comma may stand for the colon.
+
+    Raises:
+        ConfigError: a setting without a value, or one that is given twice.
+    """
+    name, settings = re.fullmatch(r"([^:,]*)[:,]?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    return name.strip(), read_settings(settings, f"'{text}'")
+
+
+def read_settings(text: str, what: str) -> dict[str, str]:
+    """The settings in `key=value,...`.
+
+    Args:
+        what: is being set, for messages.
+
+    Raises:
+        ConfigError: a setting without a value, or one that is given twice.
+    """
+    found: dict[str, str] = {}
+    for setting in filter(None, (part.strip() for part in text.split(","))):
+        key, _, value = (part.strip() for part in setting.partition("="))
+        if not key or not value:
+            raise ConfigError(
+                f"{what}: '{setting}' is not of the form key=value", mend=f"Write {key or 'KEY'}=VALUE"
+            )
+        if key in found:
+            raise ConfigError(f"{what}: {key} is given twice", mend="Leave one out")
+        found[key] = value
+    return found
+
+
+def line_of(made: Any) -> str:
+    """The shortest line that gives this back, as far as a line can."""
+    given = [
+        f"{name}={value}"
+        for name, field in settings_of(type(made)).items()
+        if (value := getattr(made, name)) != field.default
+    ]
+    return f"{made.name}:{','.join(given)}" if given else str(made.name)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What help pages say of a setting.
+
+    Attributes:
+        kind: of its values, with their bounds, such as `number above 0`.
+        default: as a text; None where it must be given, and empty where it may be left out.
+    """
+
+    name: str
+    kind: str
+    default: str | None
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What help pages say of one kind of a registry; `meaning` is the first paragraph of its docstring."""
+
+    name: str
+    meaning: str
+    settings: tuple[Setting, ...]
+
+
+class Registry(dict[str, type[T]]):
+    """The kinds of a thing by name, one or more a file of a folder; each is registered by being there.
+
+    Args:
+        base: the class of the thing; a subclass with a `name` of its own is a kind.
+        package: the dotted name of the folder. path: its `__path__`.
+    """
+
+    def __init__(self, base: type[Any], package: str, path: Iterable[str]) -> None:
+        for module in walk_packages(path, f"{package}."):
+            import_module(module.name)
+        kinds = {cls.name: cls for cls in _below(base) if cls.__module__.startswith(f"{package}.")}
+        super().__init__(sorted(kinds.items()))
+        self.base = base
+
+    def kind(self, name: str) -> type[T]:
+        """The class of a name.
+
+        Raises:
+            ConfigError: there is none; names the nearest.
+        """
+        if name not in self:
+            raise ConfigError(f"there is no {self.base.what} '{name}'", mend=nearest(name, self))
+        return self[name]
+
+    def read(self, given: str | Mapping[str, Any] | T) -> T:
+        """One of the kinds, of a line `NAME:key=value,...`, or a mapping of `name` and settings.
+
+        Args:
+            given: one that is made already is left as it is.
+
+        Raises:
+            ConfigError: an unknown name or key (the nearest is named), a key that is missing, or a value of
+                another type or out of bounds.
+        """
+        if isinstance(given, str):
+            name, settings = read_line(given)
+            return made_of(self.kind(name), settings)
+        if isinstance(given, Mapping):
+            chosen = dict(given)
+            return made_of(self.kind(str(chosen.pop("name", ""))), chosen)
+        return given
+
+    def describe(self) -> tuple[Description, ...]:
+        """What help pages print."""
+        return tuple(describe(cls) for cls in self.values())
+
+
+def made_of(cls: type[T], settings: Mapping[str, Any]) -> T:
+    """One of a class that is `checked`, of settings alone.
+
+    Raises:
+        ConfigError: see `Registry.read`.
+    """
+    known = settings_of(cls)
+    for key in settings:
+        if key not in known:
+            mend = nearest(key, known) if known else "It has no settings"
+            raise ConfigError(f"{title(cls)}: unknown key '{key}'", mend=mend)
+    return build(cls, dict(settings), what=title(cls))
+
+
+def describe(cls: type[Any]) -> Description:
+    """What help pages say of a class that is `checked`."""
+    meaning = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+    settings = [
+        Setting(name, _kind(field), _default(field), field.description or "")
+        for name, field in settings_of(cls).items()
+    ]
+    return Description(getattr(cls, "name", ""), meaning, tuple(settings))
+
+
+def _below(base: type[Any]) -> Iterator[Any]:
+    """All subclasses that have a name of their own."""
+    for cls in base.__subclasses__():
+        if "name" in vars(cls):
+            yield cls
+        yield from _below(cls)
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.is_required():
+        return None
+    return "" if field.default is None else str(field.default)
+
+
+_KINDS = {"number": "number", "integer": "whole number", "boolean": "true or false", "string": "text"}
+_BOUNDS = {
+    "exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"
+}  # fmt: skip
+
+
+def _kind(field: FieldInfo) -> str:
+    """The values of a field in words."""
+    values: Any = Annotated[(field.annotation, Field(), *field.metadata)]
+    schema = TypeAdapter(values).json_schema()
+    return " or ".join(_words(one) for one in schema.get("anyOf", [schema]) if one.get("type") != "null")
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    if "const" in schema or "enum" in schema:
+        return " or ".join(map(str, schema.get("enum", [schema.get("const")])))
+    bounds = " and ".join(f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema)
+    return f"{_KINDS[schema['type']]} {bounds}".rstrip()
