@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
-    "errors", "arrays", "progress", "names", "shapes", "config", "settings", "file_kinds", "tables", "hashing",
-    "compiled", "schema", "data", "metrics", "nn", "models", "artifact", "training", "calibration",
+    "errors", "arrays", "progress", "names", "shapes", "config", "settings", "file_kinds", "tables",
+    "hashing", "compiled", "schema", "data", "metrics", "nn", "models", "artifact", "training", "calibration",
     "evaluation", "policies", "explanations", "ope", "bidding", "experiments", "serving", "reports", "api",
     "cli",
 )  # fmt: skip
