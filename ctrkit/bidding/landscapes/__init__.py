@@ -6,26 +6,21 @@ from typing import Final
 
 from ctrkit.bidding.landscapes.base import Landscape
 from ctrkit.bidding.landscapes.bounds import PriceBounds
-from ctrkit.bidding.landscapes.features import FeatureLandscape
-from ctrkit.bidding.landscapes.histogram import Histogram, WinNotice
-from ctrkit.bidding.landscapes.kaplan_meier import KaplanMeier
+from ctrkit.bidding.landscapes.histogram import Histogram
 from ctrkit.bidding.landscapes.parametric import Gamma, LogLogistic, LogNormal, SmoothLandscape
 
 # A new landscape is added here, and with that to the shared tests.
 LANDSCAPES: Final[dict[str, type[Landscape]]] = {
-    kind.name: kind for kind in (LogNormal, LogLogistic, Gamma, Histogram, KaplanMeier, WinNotice)
+    kind.name: kind for kind in (LogNormal, LogLogistic, Gamma, Histogram)
 }
 
 __all__ = [
     "LANDSCAPES",
-    "FeatureLandscape",
     "Gamma",
     "Histogram",
-    "KaplanMeier",
     "Landscape",
     "LogLogistic",
     "LogNormal",
     "PriceBounds",
     "SmoothLandscape",
-    "WinNotice",
 ]

@@ -40,17 +40,17 @@ class Family(ABC):
 
     @staticmethod
     @abstractmethod
-    def log_terms(y: Floats, location: Floats, log_shape: Floats) -> LogTerms:
+    def log_terms(y: Floats, location: float, log_shape: float) -> LogTerms:
         """At finite y = log z; all arrays of one shape."""
 
     @staticmethod
     @abstractmethod
-    def pdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
+    def pdf_by_shape(y: Floats, location: float, log_shape: float, terms: LogTerms) -> Floats:
         """The derivative of log g(y) by log_shape."""
 
     @staticmethod
     @abstractmethod
-    def cdf_by_shape(y: Floats, location: Floats, log_shape: Floats, terms: LogTerms) -> Floats:
+    def cdf_by_shape(y: Floats, location: float, log_shape: float, terms: LogTerms) -> Floats:
         """The derivative of G(y) by log_shape, divided by g(y)."""
 
 
@@ -67,14 +67,13 @@ class RowLikelihood:
 def row_likelihood(
     family: type[Family],
     bounds: PriceBounds,
-    location: Floats,
-    log_shape: Floats,
+    location: float,
+    log_shape: float,
     zero_logit: float | None,
 ) -> RowLikelihood:
     """The log-likelihood of each row: a density where the price is known and above 0, else a probability.
 
     Args:
-        location, log_shape: [n].
         zero_logit: of the share of prices at 0; None for none.
     """
     share = 0.0 if zero_logit is None else float(expit(zero_logit))
@@ -85,15 +84,14 @@ def row_likelihood(
     by_zero = np.full(n, -share)
 
     rows = np.flatnonzero(bounds.known & (bounds.low > 0))
-    y, m, t = np.log(bounds.low[rows]), location[rows], log_shape[rows]
-    terms = family.log_terms(y, m, t)
+    y = np.log(bounds.low[rows])
+    terms = family.log_terms(y, location, log_shape)
     value[rows] = log_above + terms.log_pdf - y
     by_location[rows] = -terms.pdf_slope
-    by_shape[rows] = family.pdf_by_shape(y, m, t, terms)
+    by_shape[rows] = family.pdf_by_shape(y, location, log_shape, terms)
 
     rows = np.flatnonzero(~bounds.known | (bounds.low <= 0))
-    m, t = location[rows], log_shape[rows]
-    low, high = (_End.at(family, price[rows], m, t) for price in (bounds.low, bounds.high))
+    low, high = (_End.at(family, price[rows], location, log_shape) for price in (bounds.low, bounds.high))
     # The difference of two probabilities, in the tail where they are small.
     upper = low.log_cdf > np.log(0.5)
     larger, smaller = np.where(upper, low.log_sf, high.log_cdf), np.where(upper, high.log_sf, low.log_cdf)
@@ -120,15 +118,15 @@ class _End:
     shape_slope: Floats
 
     @classmethod
-    def at(cls, family: type[Family], price: Floats, location: Floats, log_shape: Floats) -> _End:
+    def at(cls, family: type[Family], price: Floats, location: float, log_shape: float) -> _End:
         n = len(price)
         log_cdf, log_sf = np.where(price > 0, 0.0, -np.inf), np.where(price > 0, -np.inf, 0.0)
         log_pdf, slope = np.full(n, -np.inf), np.zeros(n)
         rows = np.flatnonzero((price > 0) & (price < np.inf))
-        y, m, t = np.log(price[rows]), location[rows], log_shape[rows]
-        terms = family.log_terms(y, m, t)
+        y = np.log(price[rows])
+        terms = family.log_terms(y, location, log_shape)
         log_cdf[rows], log_sf[rows], log_pdf[rows] = terms.log_cdf, terms.log_sf, terms.log_pdf
-        slope[rows] = family.cdf_by_shape(y, m, t, terms)
+        slope[rows] = family.cdf_by_shape(y, location, log_shape, terms)
         return cls(log_cdf, log_sf, log_pdf, slope)
 
 
@@ -155,12 +153,10 @@ def fit_market(family: type[Family], bounds: PriceBounds) -> tuple[float, float,
     zeros = has_zeros(rows)
     positive = rows.high > 0
     PriceBounds(rows.low[positive], rows.high[positive], rows.weight[positive]).need_spread()
-    weight, n = rows.weight / rows.weight.sum(), len(rows)
+    weight = rows.weight / rows.weight.sum()
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        found = row_likelihood(
-            family, rows, np.full(n, theta[0]), np.full(n, theta[1]), theta[2] if zeros else None
-        )
+        found = row_likelihood(family, rows, theta[0], theta[1], theta[2] if zeros else None)
         slopes = [found.by_location, found.by_log_shape, found.by_zero][: len(theta)]
         return -float(weight @ found.value), np.array([-float(weight @ slope) for slope in slopes])
 

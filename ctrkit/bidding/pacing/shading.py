@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.landscapes import Landscape, SmoothLandscape
+from ctrkit.bidding.landscapes import SmoothLandscape
 from ctrkit.errors import ConfigError
 
 # A table tells bids apart that win all auctions but this share, and down to bids that win only this share.
@@ -19,30 +19,19 @@ KNOTS = 2048
 _MOST = 1e300
 
 
-def shaded_bid(landscape: Landscape, value: ArrayLike, multiplier: ArrayLike = 1.0) -> Floats:
-    """argmax over b of (v - multiplier · b) F(b), by the landscape's own exact method.
+@dataclass(frozen=True)
+class ShadingTable:
+    """argmax over b of (v - multiplier · b) F(b) at rising worths v / multiplier, for millions of auctions.
 
     The multiplier is 1 without a budget, 1 + λ for one who maximises value less payment under a budget whose
-    dual variable is λ, and μ for one who maximises value alone. Only worth = v / multiplier matters; the bid
-    is at most the worth, rises with the value and falls with the multiplier.
+    dual variable is λ, and μ for one who maximises value alone. The bid is at most the worth, rises with the
+    value and falls with the multiplier.
+
+    Between two knots the log of the bid is linear in the log of the worth; the knots themselves are exact.
 
     Source: T. Zhou et al., An efficient deep distribution network for bid shading in first-price auctions,
     KDD 2021 (arXiv 2107.06650); under a budget Q. Wang et al., Learning to bid in repeated first-price
     auctions with budgets, ICML 2023 (arXiv 2304.13477).
-
-    Args:
-        value: of winning, in units of value; of any shape.
-        multiplier: above 0, in units of value a unit of money; broadcast with `value`.
-    """
-    return landscape.first_price_bid(_worth(value, multiplier))
-
-
-@dataclass(frozen=True)
-class ShadingTable:
-    """The bids of `shaded_bid` at rising worths, for millions of auctions in one smooth market.
-
-    Between two knots the log of the bid is linear in the log of the worth; the knots themselves are exact. (A
-    landscape of steps needs no table: its own method is one.)
 
     Attributes:
         log_worth, log_bid: [K], rising. Above the last worth nearly every auction is won, and the bid stays.
@@ -59,10 +48,10 @@ class ShadingTable:
         """A table of so many knots, or fewer with a share of prices at 0, over all bids that matter.
 
         Raises:
-            ConfigError: a landscape that differs by auction, or fewer than 2 knots.
+            ConfigError: fewer than 2 knots.
         """
-        if np.ndim(landscape.location) or np.ndim(landscape.log_shape) or knots < 2:
-            raise ConfigError("a table of bids is made for one market, and of at least 2 knots")
+        if knots < 2:
+            raise ConfigError("a table of bids has at least 2 knots")
         ends = landscape.zero + (1 - landscape.zero) * np.array([NEGLIGIBLE, 1 - NEGLIGIBLE])
         with np.errstate(over="ignore"):  # of a landscape as wide as all numbers
             lowest, highest = np.clip(landscape.quantile(ends), 1.0 / _MOST, _MOST)
@@ -79,7 +68,12 @@ class ShadingTable:
         return cls(np.log(worth), np.log(bid), 0.0 if landscape.zero else float(bid[0] / worth[0]))
 
     def bid(self, value: ArrayLike, multiplier: ArrayLike = 1.0) -> Floats:
-        """As `shaded_bid`, in a fraction of the time."""
+        """The best bids, of any shape.
+
+        Args:
+            value: of winning, in units of value.
+            multiplier: above 0, in units of value a unit of money; broadcast with `value`.
+        """
         worth = np.maximum(_worth(value, multiplier), 0.0)
         with np.errstate(divide="ignore"):
             log_worth = np.log(worth)

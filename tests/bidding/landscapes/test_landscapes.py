@@ -7,22 +7,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 from scipy.special import digamma, gammaln
 from sklearn.linear_model import LogisticRegression
 
 from ctrkit.bidding.landscapes import (
     LANDSCAPES,
-    FeatureLandscape,
     Gamma,
     Histogram,
-    KaplanMeier,
     Landscape,
     LogLogistic,
     LogNormal,
     PriceBounds,
     SmoothLandscape,
-    WinNotice,
 )
 from ctrkit.bidding.landscapes.likelihood import row_likelihood
 from ctrkit.errors import ConfigError, DataError
@@ -80,22 +79,6 @@ def test_a_smooth_landscape_is_scipys_distribution(kind: type[SmoothLandscape], 
     np.testing.assert_allclose(landscape.quantile(share), np.where(share > zero, twin.ppf(above), 0))
     np.testing.assert_array_equal(landscape.win_probability([-1.0, 0.0, np.inf]), [0.0, zero, 1.0])
     np.testing.assert_array_equal(landscape.density([-1.0, 0.0, np.inf]), 0.0)
-    for bid in (0.5, 60.0, 300.0):
-        expected, _ = integrate.quad(lambda z: z * landscape.density(z), 0, bid, epsabs=0, epsrel=1e-11)
-        assert landscape.expected_payment(bid) == pytest.approx(expected, rel=1e-9)
-    assert landscape.expected_payment(0.0) == 0
-    assert landscape.expected_payment(np.inf) == pytest.approx((1 - zero) * twin.mean(), rel=1e-12)
-
-
-@pytest.mark.parametrize("shape", [0.3, 1.0, 1.7, 2.0])
-def test_the_payment_of_a_log_logistic_market_without_a_mean(shape: float) -> None:
-    landscape = LogLogistic.of(10, shape)
-    for bid in (1.0, 10.0, 500.0):
-        expected, _ = integrate.quad(
-            lambda y: np.exp(2 * y) * landscape.density(np.exp(y)), -60, np.log(bid), epsrel=1e-11, limit=200
-        )
-        assert landscape.expected_payment(bid) == pytest.approx(expected, rel=1e-8)
-    assert np.isinf(landscape.expected_payment(np.inf)) == (shape >= 1)
 
 
 @pytest.mark.parametrize("landscape", [*SMOOTH.values(), LogNormal.of(5, 1, 0.3)], ids=repr)
@@ -105,6 +88,22 @@ def test_samples_follow_the_landscape(landscape: SmoothLandscape) -> None:
     assert (z == 0).mean() == pytest.approx(landscape.zero, abs=0.03)
     above = type(landscape)(landscape.location, landscape.log_shape)
     assert stats.kstest(positive, above.win_probability).pvalue > 0.01
+
+
+@given(
+    prices=st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    bid=st.floats(-1, 22),
+    share=st.floats(0.001, 1),
+)
+def test_a_histogram_counts(prices: list[int], bid: float, share: float) -> None:
+    z = np.array(prices, float)
+    landscape = Histogram.fit(PriceBounds.observed(z))
+    assert landscape.win_probability(bid) == pytest.approx((z <= bid).mean())
+    assert landscape.probability.sum() == pytest.approx(1)
+    reached = [p for p in sorted(prices) if landscape.win_probability(p) >= share]
+    assert landscape.quantile(share) == reached[0]
+    weighted = Histogram.fit(PriceBounds.observed(*np.unique(z, return_counts=True)))
+    np.testing.assert_allclose(weighted.cumulative, landscape.cumulative, rtol=1e-14)
 
 
 # --- likelihood ---
@@ -119,32 +118,32 @@ def test_the_likelihood_and_its_gradient(kind: type[SmoothLandscape], zero_logit
     if zero_logit is not None:
         low, high = np.append(low, [0.0, -np.inf, -1.0]), np.append(high, [0.0, 0.0, 0.0])
     bounds, n = PriceBounds(low, high, np.ones(len(low))), len(low)
-    location, log_shape = np.linspace(3.5, 4.5, n), np.linspace(-0.6, 0.6, n)
+    for location, log_shape in zip(np.linspace(3.5, 4.5, n), np.linspace(-0.6, 0.6, n), strict=True):
 
-    def rows(m: np.ndarray, t: np.ndarray, a: float | None) -> np.ndarray:
-        return row_likelihood(kind, bounds, m, t, a).value
+        def rows(
+            m: float, t: float, a: float | None, location: float = location, log_shape: float = log_shape
+        ) -> np.ndarray:
+            shifted = None if zero_logit is None or a is None else zero_logit + a
+            return row_likelihood(kind, bounds, location + m, log_shape + t, shifted).value
 
-    found = row_likelihood(kind, bounds, location, log_shape, zero_logit)
-    zero = 0.0 if zero_logit is None else 1 / (1 + np.exp(-zero_logit))
-    landscape = kind(location, log_shape, zero)
-    below, up_to = landscape.win_probability(low), landscape.win_probability(high)
-    expected = np.where(low == high, landscape.density(high), up_to - below)
-    expected = np.where((low == high) & (high == 0), zero, expected)
-    upper = 1 - expected < 1e-6  # differences of 1 and nearly 1 say nothing
-    np.testing.assert_allclose(found.value[~upper], np.log(expected[~upper]), rtol=1e-6, atol=1e-9)
-    h = 1e-5
-    for slope, (m, t, a) in (
-        (found.by_location, (h, 0, 0)),
-        (found.by_log_shape, (0, h, 0)),
-        (found.by_zero, (0, 0, h)),
-    ):
-        if a and zero_logit is None:
-            continue
-        ahead, back = (
-            rows(location + s * m, log_shape + s * t, None if zero_logit is None else zero_logit + s * a)
-            for s in (1, -1)
-        )
-        np.testing.assert_allclose(slope, (ahead - back) / (2 * h), rtol=1e-6, atol=1e-7)
+        found = row_likelihood(kind, bounds, location, log_shape, zero_logit)
+        zero = 0.0 if zero_logit is None else 1 / (1 + np.exp(-zero_logit))
+        landscape = kind(location, log_shape, zero)
+        below, up_to = landscape.win_probability(low), landscape.win_probability(high)
+        expected = np.where(low == high, landscape.density(high), up_to - below)
+        expected = np.where((low == high) & (high == 0), zero, expected)
+        upper = 1 - expected < 1e-6  # differences of 1 and nearly 1 say nothing
+        np.testing.assert_allclose(found.value[~upper], np.log(expected[~upper]), rtol=1e-6, atol=1e-9)
+        h = 1e-5
+        for slope, (m, t, a) in (
+            (found.by_location, (h, 0, 0)),
+            (found.by_log_shape, (0, h, 0)),
+            (found.by_zero, (0, 0, h)),
+        ):
+            if a and zero_logit is None:
+                continue
+            ahead, back = (rows(s * m, s * t, s * a) for s in (1, -1))
+            np.testing.assert_allclose(slope, (ahead - back) / (2 * h), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("k", [0.05, 1.0, 7.3, 400.0])
@@ -243,8 +242,7 @@ def test_standard_errors_cover(what: str, zero: float) -> None:
 def test_a_weight_is_so_many_auctions(kind: type[Landscape]) -> None:
     price, bid = market(Histogram(np.array([2.0, 5.0, 30.0]), np.array([0.3, 0.6, 1.0])), 60, seed=6)
     bid = np.round(bid)
-    what = {"kaplan-meier": "second price", "win-notice": "win notice"}.get(kind.name, "prices")
-    rows = feedback(what, price, bid, np.random.default_rng(0))
+    rows = feedback("prices", price, bid, np.random.default_rng(0))
     times = np.random.default_rng(7).integers(0, 4, len(price))
     once = kind.fit(PriceBounds(rows.low, rows.high, times.astype(float)))
     often = kind.fit(PriceBounds(*(np.repeat(a, times) for a in (rows.low, rows.high, rows.weight))))
@@ -308,9 +306,6 @@ def test_says_when_the_rows_do_not_tell(kind: type[SmoothLandscape], bounds: obj
         (lambda: PriceBounds.second_price([1.0, 2.0], [1, 1], [1, 3]), "row 1 .* of 2 has won at .* of 3"),
         (lambda: PriceBounds.minimum_to_win([1.0, 2.0], [0, 1], [1, np.nan]), "of 1 has lost at .* of 1"),
         (lambda: Histogram.fit(PriceBounds.win_notice([1.0], [1])), "known prices"),
-        (lambda: KaplanMeier.fit(PriceBounds.win_notice([1.0, 2.0], [1, 0])), "Kaplan-Meier needs"),
-        (lambda: WinNotice.fit(PriceBounds.observed([1.0])), "win notices"),
-        (lambda: FeatureLandscape.fit([[1.0]], PriceBounds.observed([1.0, 2.0])), "column 'features'"),
     ],
 )
 def test_names_what_is_wrong(make: object, message: str) -> None:
@@ -328,7 +323,6 @@ def test_names_what_is_wrong(make: object, message: str) -> None:
         lambda: Histogram(np.array([2.0, 1.0]), np.array([0.5, 1.0])),
         lambda: Histogram(np.array([1.0, 2.0]), np.array([0.5, 1.1])),
         lambda: Histogram(np.array([]), np.array([])),
-        lambda: FeatureLandscape.fit([[1.0], [2.0]], PriceBounds.observed([1.0, 2.0]), hidden_units=-1),
     ],
 )
 def test_refuses_settings_out_of_range(make: object) -> None:
@@ -337,6 +331,6 @@ def test_refuses_settings_out_of_range(make: object) -> None:
 
 
 def test_a_price_above_all_bids_is_infinite() -> None:
-    found = KaplanMeier.fit(PriceBounds.second_price([5.0, 5.0], [1, 0], [2.0, 0.0]))
+    found = Histogram(np.array([2.0]), np.array([0.5]))
     np.testing.assert_array_equal(found.quantile([0.5, 0.51]), [2, np.inf])
     assert found.log_likelihood(PriceBounds.win_notice([5.0], [0])) == pytest.approx(np.log(0.5))

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import optimize, stats
 
-from ctrkit.bidding.landscapes import KaplanMeier, PriceBounds
+from ctrkit.bidding.landscapes import Histogram
 from ctrkit.bidding.supply import PriceModel, parse_price_model
 from ctrkit.errors import ConfigError, DataError
 
@@ -146,9 +146,8 @@ def test_reads_both_spellings() -> None:
 
 
 def test_refuses_what_cannot_be_drawn() -> None:
-    bids = PriceBounds.second_price([1.0, 2, 3], [1, 1, 0], [0.5, 1.5, 0])
     with pytest.raises(ConfigError, match="leaves the highest prices open"):
-        PriceModel(KaplanMeier.fit(bids))
+        PriceModel(Histogram(np.array([0.5, 1.5]), np.array([0.3, 0.6])))
     with pytest.raises(ConfigError, match="Did you mean 'gamma'"):
         PriceModel.fit("gama", [1.0, 2.0])
     with pytest.raises(DataError, match="below 0"):
