@@ -9,17 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scan import measure
 from sklearn.metrics import roc_auc_score
 
-from ctrkit.metrics import StreamingAuc, StreamingCalibration, auc, ece, gauc, log_loss, smooth_ece
-
-# Rows that a sketch is given at a time.
-_PART = 1_000_000
+from ctrkit.metrics import auc, ece, gauc, smooth_ece
 
 
 class Log(NamedTuple):
@@ -56,7 +53,7 @@ def log_of(rows: int) -> Log:
 
 
 def metrics(rows: int, peer_rows: int, repetitions: int) -> list[Timed]:
-    """AUC, GAUC and calibration errors in memory, and the sketches; then GAUC beside FuxiCTR's."""
+    """AUC, GAUC and calibration errors; then GAUC beside FuxiCTR's."""
     log = log_of(rows)
     y, p, groups = log
     found = [
@@ -68,14 +65,6 @@ def metrics(rows: int, peer_rows: int, repetitions: int) -> list[Timed]:
             "smooth ece": lambda: smooth_ece(y, p),
         }.items()),
     ]  # fmt: skip
-    sketch, summary = _fed(StreamingAuc(), log), _fed(StreamingCalibration(), log)
-    for name, value, exact, kind in (
-        ("streaming auc", sketch.value, auc(y, p), StreamingAuc),
-        ("streaming ece, equal mass", summary.ece_mass, ece(y, p), StreamingCalibration),
-        ("streaming log loss", summary.log_loss, log_loss(y, p), StreamingCalibration),
-    ):
-        seconds = median(measure({name: lambda kind=kind: _fed(kind(), log)}, 1)[name])
-        found.append(Timed(name, rows, seconds, "in memory", difference=abs(value - exact)))
     if peer_rows and find_spec("fuxictr") is not None:
         found.append(_fuxictr(log_of(peer_rows), repetitions))
     return found
@@ -106,10 +95,3 @@ def _fuxictr(log: Log, repetitions: int) -> Timed:
 
     seconds = measure({"peer": peer}, 1)["peer"][0]
     return Timed("gauc", y.size, own, "FuxiCTR", seconds / own, abs(values[0] - gauc(y, p, groups)))
-
-
-def _fed(sketch: Any, log: Log) -> Any:
-    for start in range(0, len(log.labels), _PART):
-        part = slice(start, start + _PART)
-        sketch.update(log.labels[part], log.probabilities[part])
-    return sketch.result()

@@ -22,7 +22,6 @@ from ctrkit.metrics.probability import (
 from ctrkit.metrics.ranking import GroupedAuc, auc, average_precision, gauc, grouped_auc
 from ctrkit.metrics.significance import Interval, bootstrap, interval
 from ctrkit.metrics.smooth import ks_calibration_error, smooth_ece
-from ctrkit.metrics.streaming import AucEstimate, CalibrationEstimate, StreamingAuc, StreamingCalibration
 from ctrkit.metrics.top_k import (
     GroupedRanking,
     RankingByGroup,
@@ -35,10 +34,8 @@ from ctrkit.metrics.top_k import (
 )
 
 __all__ = [
-    "AucEstimate",
     "BrierDecomposition",
     "Business",
-    "CalibrationEstimate",
     "Comparison",
     "FieldCalibration",
     "Funnel",
@@ -48,8 +45,6 @@ __all__ = [
     "Metric",
     "RankingByGroup",
     "Reliability",
-    "StreamingAuc",
-    "StreamingCalibration",
     "TaskQuality",
     "ace",
     "auc",
