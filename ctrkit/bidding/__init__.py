@@ -10,7 +10,7 @@ from ctrkit.bidding.market.auctions import (
 from ctrkit.bidding.market.frequency import FrequencyCap
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum, hindsight_optimum_cvxpy
+from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum
 from ctrkit.bidding.pacing.dual import DualPacer, Pace
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
 from ctrkit.bidding.simulation.result import OptimumResult, SimulationResult, StrategyResult
@@ -50,7 +50,6 @@ __all__ = [
     "TruthfulBidding",
     "auctions_from_log",
     "hindsight_optimum",
-    "hindsight_optimum_cvxpy",
     "open_auction_log",
     "parse_strategy",
     "read_auction_log",

@@ -206,24 +206,3 @@ class _Purchase:
     slot: Indices
     value: float
     spend: float
-
-
-def hindsight_optimum_cvxpy(value: Floats, price: Floats, budget: float) -> Optimum:
-    """The same as a linear program: slower, and open to more constraints than one budget.
-
-    Raises:
-        RunError: when the solver finds no optimum.
-    """
-    import cvxpy as cp  # slow to import, and needed here alone
-
-    # The solver's tolerances are absolute in part: it is given numbers around 1.
-    unit_value, unit_price = float(value.max()) or 1.0, float(price.max()) or 1.0
-    share = cp.Variable(len(value), bounds=[0, 1])
-    within_budget: Any = price / unit_price @ share <= budget / unit_price
-    problem: Any = cp.Problem(cp.Maximize(value / unit_value @ share), [within_budget])
-    problem.solve(solver=cp.HIGHS)
-    if share.value is None:
-        raise RunError(f"the solver found no hindsight optimum ({problem.status})")
-    bought = np.clip(np.asarray(share.value, np.float64), 0.0, 1.0)
-    multiplier = float(within_budget.dual_value) * unit_value / unit_price
-    return Optimum(bought, float(value @ bought), float(price @ bought), multiplier)

@@ -58,16 +58,6 @@ def best_under(
     return ad, value
 
 
-def best_under_numpy(
-    calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices, draws: Indices
-) -> tuple[Indices, Floats]:
-    """`best_under` in words of NumPy."""
-    drawn, place = weights[draws], np.repeat(rows, draws.shape[1])
-    score = np.einsum("mkd,mld->mlk", hidden[rows], drawn[..., :-1]) + drawn[..., -1:]
-    ad, value = best_of(calibrated[place] + score.reshape(len(place), -1), worth[place])
-    return ad.reshape(draws.shape), value.reshape(draws.shape)
-
-
 def shares(calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices) -> Floats:
     """The share of the R weight vectors under which each candidate is the best of its slot, [m, K].
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import linprog
 
-from ctrkit.bidding import hindsight_optimum, hindsight_optimum_cvxpy
+from ctrkit.bidding import hindsight_optimum
+from ctrkit.bidding.optimum.lp import Limits
+from tests.bidding.optimum.linear_program import solved
 
 
 @pytest.mark.parametrize("n", [1, 7, 300])
@@ -20,11 +22,11 @@ def test_sorting_and_cvxpy_agree(n: int, share: float) -> None:
     price[rng.random(n) < 0.05] = 0.0
     value[rng.random(n) < 0.05] = 0.0
     budget = share * price.sum()
-    sorted_, solved = hindsight_optimum(value, price, budget), hindsight_optimum_cvxpy(value, price, budget)
-    assert sorted_.value == pytest.approx(solved.value, rel=1e-8)
-    assert sorted_.spend == pytest.approx(solved.spend, rel=1e-8)
-    assert sorted_.multiplier == pytest.approx(solved.multiplier, rel=1e-6)
-    np.testing.assert_allclose(sorted_.share, solved.share, atol=1e-7)
+    sorted_, program = hindsight_optimum(value, price, budget), solved(value, price, Limits(budget))
+    assert sorted_.value == pytest.approx(program.value, rel=1e-8)
+    assert sorted_.spend == pytest.approx(program.spend, rel=1e-8)
+    assert sorted_.multiplier == pytest.approx(program.budget_multiplier, rel=1e-6)
+    np.testing.assert_allclose(sorted_.share, program.share, atol=1e-7)
 
 
 @given(
@@ -62,7 +64,7 @@ def test_free_auctions_are_bought_and_worthless_ones_are_not() -> None:
 def test_a_budget_that_does_not_bind_has_no_multiplier() -> None:
     optimum = hindsight_optimum(np.ones(3), np.ones(3), budget=3.0)
     assert (optimum.value, optimum.spend, optimum.multiplier) == (3.0, 3.0, 0.0)
-    assert hindsight_optimum_cvxpy(np.ones(3), np.ones(3), budget=5.0).multiplier == pytest.approx(0.0)
+    assert solved(np.ones(3), np.ones(3), Limits(5.0)).budget_multiplier == pytest.approx(0.0)
 
 
 LARGE = 30_000  # more than are sorted outright
@@ -125,6 +127,6 @@ def test_at_a_hundred_thousand_auctions_it_equals_cvxpy() -> None:
     value, price = rng.lognormal(-4, 1, 100_000), rng.lognormal(3, 1, 100_000)
     budget = 0.1 * price.sum()
 
-    found, solved = hindsight_optimum(value, price, budget), hindsight_optimum_cvxpy(value, price, budget)
-    assert found.value == pytest.approx(solved.value, rel=1e-8)
-    assert found.multiplier == pytest.approx(solved.multiplier, rel=1e-8)
+    found, program = hindsight_optimum(value, price, budget), solved(value, price, Limits(budget))
+    assert found.value == pytest.approx(program.value, rel=1e-8)
+    assert found.multiplier == pytest.approx(program.budget_multiplier, rel=1e-8)

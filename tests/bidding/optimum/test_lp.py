@@ -8,11 +8,11 @@ from ctrkit.bidding.optimum.lp import (
     Limits,
     Purchase,
     constrained_optimum,
-    constrained_optimum_cvxpy,
     joint_rule,
     min_rule,
 )
 from ctrkit.errors import ConfigError
+from tests.bidding.optimum.linear_program import solved
 
 Floats = np.ndarray
 
@@ -55,9 +55,9 @@ def dual_value(value: Floats, price: Floats, limits: Limits, found: Purchase) ->
 @pytest.mark.parametrize("seed", range(48))
 def test_dual_search_is_the_linear_programs_optimum(seed: int) -> None:
     value, price, limits = problem(seed)
-    found, solved = constrained_optimum(value, price, limits), constrained_optimum_cvxpy(value, price, limits)
-    assert found.value == pytest.approx(solved.value, rel=1e-7, abs=1e-9)
-    for one in (found, solved):
+    found, program = constrained_optimum(value, price, limits), solved(value, price, limits)
+    assert found.value == pytest.approx(program.value, rel=1e-7, abs=1e-9)
+    for one in (found, program):
         assert dual_value(value, price, limits, one) == pytest.approx(one.value, rel=1e-6, abs=1e-9)
     # And it keeps to every limit.
     assert ((found.share >= 0) & (found.share <= 1)).all()
@@ -103,7 +103,7 @@ def test_the_min_rule_buys_the_optimum_where_the_target_counts_value(
     rng = np.random.default_rng(4)
     value, price = rng.lognormal(0, 1, 20_000), rng.lognormal(0, 1, 20_000)
     money = budget * price.sum()
-    optimum = constrained_optimum_cvxpy(value, price, Limits(money, target))
+    optimum = solved(value, price, Limits(money, target))
     # Each multiplier comes from its own limit alone.
     of_budget = constrained_optimum(value, price, Limits(money)).budget_multiplier
     of_target = constrained_optimum(value, price, Limits(target=target)).target_multiplier
@@ -120,7 +120,7 @@ def test_with_another_outcome_only_the_joint_rule_keeps_both_limits() -> None:
     price = rng.lognormal(0, 1, n)
     value, outcome = price**0.5 * rng.lognormal(0, 0.5, n), rng.lognormal(0, 1, n)
     budget, target = 0.3 * price.sum(), 2.2
-    optimum = constrained_optimum_cvxpy(value, price, Limits(budget, target, outcome))
+    optimum = solved(value, price, Limits(budget, target, outcome))
     assert min(optimum.budget_multiplier, optimum.target_multiplier) > 0
 
     def bought(bids: Floats) -> tuple[float, float, float]:

@@ -8,7 +8,17 @@ import pytest
 from scipy.stats import norm
 
 from ctrkit.bidding.strategies.base import Floats, Indices
-from ctrkit.bidding.strategies.scoring import Hidden, best_of, best_under, best_under_numpy, shares
+from ctrkit.bidding.strategies.scoring import Hidden, best_of, best_under, shares
+
+
+def best_under_numpy(
+    calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices, draws: Indices
+) -> tuple[Indices, Floats]:
+    """`best_under` in words of NumPy."""
+    drawn, place = weights[draws], np.repeat(rows, draws.shape[1])
+    score = np.einsum("mkd,mld->mlk", hidden[rows], drawn[..., :-1]) + drawn[..., -1:]
+    ad, value = best_of(calibrated[place] + score.reshape(len(place), -1), worth[place])
+    return ad.reshape(draws.shape), value.reshape(draws.shape)
 
 
 class Case(NamedTuple):
