@@ -182,7 +182,7 @@ def test_segments_and_time_bins() -> None:
     for seen, where in ((rows, np.arange(many)), (repeated(rows), at)):
         segments = Segments(["label"], lambda: make_estimator("dr", RANGE))
         segments.update(seen, pl.DataFrame({"label": labels[where]}))
-        timeline = Timeline.spanning(0.0, 1.0, 10, RANGE)
+        timeline = Timeline(np.linspace(0.0, 1.0, 11), RANGE)
         timeline.update(times[where], seen)
         content = [segments.result(0.9)[0].to_dict(), timeline.result(0.9).to_dict()]
         # Of rows taken as independent; see the weights below.

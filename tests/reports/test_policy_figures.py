@@ -35,7 +35,7 @@ def timeline(rows: int, bins: int = 20, lift: float = 0.0, rate: float = 0.2) ->
     """A policy of weights 0.25 and 1.75 that takes the second of two actions, which earns `lift` more."""
     rng = np.random.default_rng(0)
     second = rng.random(rows) < 0.5
-    found = Timeline.spanning(1.7e9, 1.7e9 + 86_400, bins, (0.0, 1.0))
+    found = Timeline(np.linspace(1.7e9, 1.7e9 + 86_400, bins + 1), (0.0, 1.0))
     rewards = (rng.random(rows) < rate + lift * second).astype(float)
     times = 1.7e9 + np.sort(rng.random(rows)) * 86_400
     found.update(times, once(LoggedRows, np.where(second, 1.75, 0.25), rewards, 1.75))
@@ -112,14 +112,14 @@ def test_short_timelines(rows: int, bins: int, rate: float) -> None:
 
 
 def test_a_timeline_whose_bounds_contradict_each_other() -> None:
-    found = Timeline.spanning(0, 1000, 20, (0.0, 1.0))
+    found = Timeline(np.linspace(0, 1000, 21), (0.0, 1.0))
     rows = np.arange(5000)
     found.update(rows / 5.0, once(LoggedRows, np.full(5000, 0.5), (rows % 2).astype(float), 2.0))
     assert "contradict each other" in text(timeline_figure("t", "new", found.result(0.95, 2.0)))
 
 
 def test_a_timeline_without_a_range_of_rewards() -> None:
-    found = Timeline.spanning(0, 1000, 20)
+    found = Timeline(np.linspace(0, 1000, 21))
     found.update(np.arange(1000.0), once(LoggedRows, np.ones(1000), np.arange(1000.0) % 7, 1.0))
     assert "asymptotic" in timeline_figure("t", "new", found.result()).caption
 

@@ -20,17 +20,6 @@ LARGEST_TAIL_SHAPE = 0.7
 LEAST_TAIL = 5
 
 
-def top_share(weights: Floats, share: float = 0.01) -> float:
-    """The share of all weight that this share of the rows, the heaviest, carries; 1 where all are 0.
-
-    Equal weights give `share` itself. Weights [N]; at least one row counts as top.
-    """
-    rows = len(weights)
-    top = min(max(int(rows * share), 1), rows)
-    total = float(weights.sum())
-    return float(np.partition(weights, rows - top)[rows - top :].sum()) / total if total > 0 else 1.0
-
-
 @dataclass(frozen=True)
 class TailShape:
     """How heavy the upper tail of the weights is.
@@ -46,20 +35,6 @@ class TailShape:
     shape: float
     threshold: float
     rows: int
-
-
-def weight_tail(weights: Floats) -> TailShape:
-    """The tail of weights [N], by the rule of Pareto-smoothed importance sampling.
-
-    Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail are the
-    min(N / 5, 3 √N) heaviest rows. Weights that take few values, as those of a policy that reads no context,
-    are bounded by the policy and have no tail to speak of.
-    """
-    rows = len(weights)
-    size = int(min(rows / 5, 3 * np.sqrt(rows)))
-    kept = min(size + 1, rows)
-    largest = np.sort(np.partition(weights, rows - kept)[rows - kept :]) if rows else weights
-    return tail_shape(largest, np.ones(len(largest)), size)
 
 
 def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:

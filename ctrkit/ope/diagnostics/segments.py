@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import equal_means_test
@@ -349,15 +349,6 @@ def subset(rows: LoggedRows, where: Integers) -> LoggedRows:
     if rows.users is not None:
         taken["users"] = np.unique(taken["users"], return_inverse=True)[1]
     return replace(rows, **taken)
-
-
-def quantile_edges(values: Floats, parts: int = 10) -> tuple[float, ...]:
-    """Inner edges that cut numbers [N] into parts of about as many rows; fewer where values repeat."""
-    held = values[np.isfinite(values)]
-    if not len(held):
-        return ()
-    edges = np.unique(np.quantile(held, np.arange(1, parts) / parts, method="higher"))
-    return tuple(float(edge) for edge in edges if edge > held.min())
 
 
 def _test(tally: _Tally) -> float:

@@ -141,15 +141,6 @@ class Timeline:
         # Of w s and w (1 - s), for the policy and, with w = 1, for the logging policy.
         self.points = tuple(TermPoints(bins) for _ in range(4))
 
-    @classmethod
-    def spanning(
-        cls, first: float, last: float, bins: int = BINS, reward_range: tuple[float, float] | None = None
-    ) -> Self:
-        """Bins of equal length from the first time of a log to the last; one bin where they are the same."""
-        if not last > first:
-            return cls(np.array([first, np.nextafter(first, np.inf) + 1]), reward_range)
-        return cls(np.linspace(first, last, bins + 1), reward_range)
-
     def update(self, times: Floats, rows: LoggedRows) -> None:
         """Take in rows and their times [B], unix seconds; all rows of a user stand in one update.
 

@@ -223,10 +223,12 @@ class WeightSketch:
         return min(float(weights @ counts) / total, 1.0) if self.largest > 0 else 1.0
 
     def tail(self) -> TailShape:
-        """How heavy the upper tail is, as `overlap.weight_tail` tells it of all weights.
+        """How heavy the upper tail is, by the rule of Pareto-smoothed importance sampling.
 
-        The same fit to the same number of the heaviest rows; those that are not kept stand at their steps'
-        means, so that beyond some 100,000 rows the shape is that of weights rounded to 1/128.
+        Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail are
+        the min(N / 5, 3 √N) heaviest rows. Weights that take few values, as those of a policy that reads no
+        context, are bounded by the policy and have no tail to speak of. Rows that are not kept stand at their
+        steps' means, so that beyond some 100,000 rows the shape is that of weights rounded to 1/128.
         """
         size = int(min(self.rows / 5, 3 * np.sqrt(self.rows)))
         weights, counts = self.heaviest(min(size + 1, self.rows))

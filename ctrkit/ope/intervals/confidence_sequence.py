@@ -6,13 +6,12 @@ They may be looked at as the log grows, as often as one likes, and acted on at a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from scipy.optimize import brentq
 
-from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.intervals.interval import Interval
 
@@ -196,54 +195,6 @@ class ConfidenceSequence:
         if beyond(0.0) <= 0:
             return 0.0
         return float(brentq(beyond, 0.0, 1.0, xtol=1e-12)) if beyond(1.0) < 0 else 1.0
-
-
-@dataclass(frozen=True)
-class RunningInterval:
-    """How estimate and interval went as a log grew, at P of its lengths.
-
-    Attributes:
-        rows: [P] rows so far.
-        value: [P] the estimate.
-        low, high: [P] the ends of the interval; they never move apart again.
-    """
-
-    rows: Integers
-    value: Floats
-    low: Floats
-    high: Floats
-
-
-def running_interval(
-    weights: Floats,
-    rewards: Floats,
-    counts: Floats,
-    reward_range: tuple[float, float],
-    largest_weight: float | None,
-    confidence: float,
-    points: int = 200,
-) -> RunningInterval:
-    """The confidence sequence of a log in its order of time, for a cumulative plot.
-
-    As all intervals of the sequence hold at once, each is cut with those before it.
-
-    Args:
-        weights: [N] in order of time.
-        rewards: [N]. counts: [N].
-        points: at how many lengths of the log, at equal distances, at most.
-
-    Raises:
-        DataError: see `ConfidenceSequence`.
-    """
-    sequence = ConfidenceSequence(reward_range, largest_weight)
-    ends = np.unique(np.linspace(0, len(weights), points + 1).astype(np.int64))[1:]
-    found = []
-    for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
-        sequence.update(weights[start:end], rewards[start:end], counts[start:end])
-        interval = sequence.interval(confidence)
-        found.append((sequence.value, interval.low, interval.high))
-    value, low, high = np.array(found).reshape(-1, 3).T
-    return RunningInterval(ends, value, np.maximum.accumulate(low), np.minimum.accumulate(high))
 
 
 def _check(column: str, values: Floats, well: Booleans, where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,52 +30,19 @@ MEANING: Mapping[str, str] = {
 }
 
 
-def features_of_actions(log: BanditLog, feature: str) -> dict[Any, Any]:
-    """Each logged action's value of a column that the action determines; those of the parts of a log join.
-
-    Raises:
-        DataError: for a column that is missing or has two values for one action.
-    """
-    if feature not in log.table.columns:
-        raise _missing(log, feature)
-    pairs = log.table.select("action", feature)
-    seen: dict[Any, Any] = {}
-    kinds = pairs.with_row_index("row").unique(["action", feature], keep="first").sort("row")
-    for row, action, value in kinds.iter_rows():
-        if action in seen:
-            file, at = log.place(row)
-            raise DataError(
-                f"action {action!r} has the value {value!r} here and {seen[action]!r} in another row",
-                file=file,
-                column=feature,
-                row=at,
-                mend=f"Name a column that the action determines, or log `{CANDIDATE_PREFIX}{feature}`",
-            )
-        seen[action] = value
-    return seen
-
-
 class FeatureEstimators:
     """Estimates a policy's value by the weights of a feature of the actions, such as category or advertiser.
 
-    The log holds the feature of every candidate in the list `candidate_<feature>`; or the feature is given
-    for each action (see `features_of_actions`). Where users are known, four numbers a row are kept until
-    `result`.
+    The log holds the feature of every candidate in the list `candidate_<feature>`. Where users are known,
+    four numbers a row are kept until `result`.
 
     Args:
         feature: its name, with or without `candidate_`.
         reward_range: the least and the largest reward; without it intervals are normal ones.
-        of_action: each action's feature, where the log has no such list.
     """
 
-    def __init__(
-        self,
-        feature: str,
-        reward_range: tuple[float, float] | None = None,
-        of_action: Mapping[Any, Any] | None = None,
-    ) -> None:
+    def __init__(self, feature: str, reward_range: tuple[float, float] | None = None) -> None:
         self.feature = feature.removeprefix(CANDIDATE_PREFIX)
-        self.of_action = of_action
         self.estimators: tuple[MarginalizedInversePropensityScoring, ...] = (
             MarginalizedInversePropensityScoring(reward_range),
             SelfNormalizedMarginalized(reward_range),
@@ -157,14 +123,9 @@ class FeatureEstimators:
         candidates = log.candidates(rows)
         mask = candidate_mask(candidates)
         name = f"{CANDIDATE_PREFIX}{self.feature}"
-        if self.of_action is not None:
-            flat = candidates.explode().replace_strict(
-                list(self.of_action), list(self.of_action.values()), default=None
-            )
-        elif log.actions is None and isinstance(log.table.schema.get(name), pl.List):
-            flat = log.table[name][rows].explode()
-        else:
+        if log.actions is not None or not isinstance(log.table.schema.get(name), pl.List):
             raise _missing(log, name)
+        flat = log.table[name][rows].explode()
         if flat.null_count():
             at = int(flat.is_null().arg_max() or 0)
             lengths = mask.sum(axis=1)

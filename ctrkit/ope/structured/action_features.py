@@ -102,33 +102,6 @@ class FeatureRows:
         return total(self.policy), total(self.logging)
 
 
-def categorical_likelihood(tables: Floats, features: Integers) -> Floats:
-    """p(e | a) of features with D independent categorical parts, [B, A].
-
-    Args:
-        tables: [A, C, D] probability of each of C categories of each part, given the action.
-        features: [B, D] the logged action's categories.
-    """
-    found = np.ones((len(features), len(tables)))
-    for part in range(features.shape[1]):
-        found *= tables[:, features[:, part], part].T
-    return found
-
-
-def posterior_weights(policy: Floats, logging: Floats, posterior: Floats) -> Floats:
-    """w(x, e) = Σ_a μ(a | x, e) π(a | x) / μ(a | x), [B], from a classifier's μ(a | x, e).
-
-    Saito and Joachims 2022: the way where features are many and p(e | a) is not known. As good
-    as the classifier, and at a candidate which the logging policy never chooses it counts nothing. The
-    weights go into `LoggedRows` as any others.
-
-    Args:
-        policy, logging, posterior: [B, K].
-    """
-    ratio = np.divide(policy, logging, out=np.zeros(policy.shape), where=logging > 0)
-    return np.asarray((posterior * ratio).sum(axis=1))
-
-
 class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
     """MIPS, mean(w(x, e) r), w(x, e) = p(e | x, π) / p(e | x, μ).
 

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrkit.arrays import Floats, Integers
-from ctrkit.errors import DataError
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.structured.slates import SlateRows, SlateStandardIPS
 
@@ -32,8 +31,7 @@ class SlatePseudoInverse(SlateStandardIPS):
     Swaminathan, Krishnamurthy, Agarwal, Dudík, Langford, Jose and Zitouni, Off-Policy Evaluation for Slate
     Recommendation, NeurIPS 2017, example 4: unbiased where the reward of the slate is a sum of functions of
     (x, slot, its action), in expectation, with a variance that grows with L and not exponentially. It needs
-    no rewards by slot: put the slate's reward into any one slot, and 0 into the others. Where slots are not
-    filled independently, see `pseudo_inverse_weights`.
+    no rewards by slot: put the slate's reward into any one slot, and 0 into the others.
 
     Args:
         slots: L.
@@ -70,35 +68,3 @@ class SelfNormalizedSlatePseudoInverse(SlatePseudoInverse):
 
     name: ClassVar[str] = "snpi"
     kind = _SelfNormalizedSignedWeights
-
-
-def pseudo_inverse_weights(policy: Floats, logging_moments: Floats, slates: Integers) -> Floats:
-    """q_πᵀ Γ⁺ 1_s, [B]: the weights of the pseudo-inverse estimator for any logging policy.
-
-    Swaminathan et al. 2017: 1_s is the indicator vector of a slate's (slot, action) pairs, q_π
-    its mean under the policy, Γ its second moments E[1_s 1_sᵀ] under the logging policy, and Γ⁺ the
-    pseudo-inverse. Their mean is 1 where the logging policy shows all the pairs that the policy shows; the
-    weights go into `LoggedRows` with the slates' rewards.
-
-    Args:
-        policy: [B, L, K] the policy's probability of each action in each slot, whatever stands in the others.
-        logging_moments: [L, K, L, K] or, by row, [B, L, K, L, K].
-        slates: [B, L] the logged actions.
-
-    Raises:
-        DataError: for shapes that do not agree.
-    """
-    rows, slots, actions = policy.shape
-    width = slots * actions
-    if logging_moments.size not in (width**2, rows * width**2) or slates.shape != (rows, slots):
-        raise DataError(
-            f"slates {slates.shape}, marginals {policy.shape} and moments {logging_moments.shape} "
-            "do not agree"
-        )
-    inverse = np.linalg.pinv(logging_moments.reshape(-1, width, width), rcond=1e-10, hermitian=True)
-    # [B or 1, L K] by [B, L K]: the coefficient of each (slot, action) pair for each row.
-    coefficients = np.einsum(
-        "bi,bij->bj", policy.reshape(rows, width), np.broadcast_to(inverse, (rows, width, width))
-    )
-    place = np.arange(slots) * actions + slates
-    return np.asarray(np.take_along_axis(coefficients, place, axis=1).sum(axis=1))

@@ -14,10 +14,9 @@ from ctrkit.ope.diagnostics.overlap import (
     Check,
     mean_check,
     pareto_shape,
-    top_share,
-    weight_tail,
 )
 from ctrkit.ope.intervals.moments import Moments
+from tests.ope.diagnostics.tails import weight_tail
 
 
 def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Integers | None = None) -> Check:
@@ -30,15 +29,6 @@ def actions_of(weights: Floats, actions: pl.Series) -> pl.DataFrame:
     overlap = ActionOverlap()
     overlap.update(weights, actions, np.ones(len(weights)))
     return overlap.result()
-
-
-def test_top_share() -> None:
-    weights = np.random.default_rng(0).lognormal(0, 2, size=1050)
-    assert top_share(weights) == pytest.approx(np.sort(weights)[-10:].sum() / weights.sum())
-    assert top_share(weights, 0.5) == pytest.approx(np.sort(weights)[-525:].sum() / weights.sum())
-    assert top_share(np.ones(200), 0.1) == pytest.approx(0.1)
-    assert top_share(np.array([3.0])) == 1
-    assert top_share(np.zeros(5)) == 1
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.5, 0.9, 1.3])

@@ -12,7 +12,7 @@ from scipy import stats
 from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.overlap import equal_means_test
-from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, Segments, quantile_edges, subset
+from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, Segments, subset
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
@@ -248,16 +248,6 @@ def test_weights_of_an_actions_rows_do_not_have_mean_one() -> None:
     assert by_action.segments[0].mean_weight == pytest.approx(
         {"0": 0.3, "1": 0.9, "2": 1.8}[by_action.segments[0].label]
     )
-
-
-def test_edges_of_deciles() -> None:
-    values = np.random.default_rng(2).random(10_001)
-    edges = quantile_edges(values)
-    assert len(edges) == 9
-    counts = np.bincount(np.searchsorted(edges, values, side="right"))
-    assert counts.min() >= 1000
-    assert quantile_edges(np.array([1.0, 1.0, 1.0, 2.0, np.nan])) == (2.0,)
-    assert quantile_edges(np.full(5, 3.0)) == ()
 
 
 def test_bad_input() -> None:

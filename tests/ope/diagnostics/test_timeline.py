@@ -13,9 +13,9 @@ from ctrkit.ope.diagnostics.term_points import TermPoints
 from ctrkit.ope.diagnostics.timeline import ASYMPTOTIC, Timeline
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy
-from ctrkit.ope.intervals.confidence_sequence import running_interval
 from ctrkit.ope.intervals.moments import TERM, Moments
 from tests.ope.estimates import once
+from tests.ope.intervals.running import running_interval
 
 RANGE = (0.0, 1.0)
 LARGEST = 12.0
@@ -40,7 +40,7 @@ def part(rows: LoggedRows, where: Integers) -> LoggedRows:
 def timeline(
     times: Floats, rows: LoggedRows, bins: int = 20, reward_range: tuple[float, float] | None = RANGE
 ) -> Timeline:
-    found = Timeline.spanning(0, 1000, bins, reward_range)
+    found = Timeline(np.linspace(0, 1000, bins + 1), reward_range)
     found.update(times, rows)
     return found
 
@@ -68,9 +68,7 @@ def test_running_estimate_is_the_confidence_sequence_of_the_rows_in_order(larges
         np.testing.assert_allclose(running.value, sums / ends, rtol=1e-12)
         low, high = -np.inf, np.inf
         for place, end in enumerate(ends):
-            exact = running_interval(
-                weights[:end], rows.rewards[:end], np.ones(end), RANGE, bound, 0.9, points=1
-            )
+            exact = running_interval(weights[:end], rows.rewards[:end], RANGE, bound, 0.9, points=1)
             low, high = max(low, exact.low[0]), min(high, exact.high[0])
             # By chords the bets win a little less, never more.
             assert running.low[place] <= low + 1e-9
@@ -277,7 +275,7 @@ def test_the_largest_weight_seen_stands_in_for_a_smaller_one_given() -> None:
 
 
 def test_one_moment_one_row_and_empty_bins() -> None:
-    same = Timeline.spanning(5, 5, reward_range=RANGE)
+    same = Timeline(np.array([5.0, 6.0]), RANGE)
     same.update(np.full(3, 5.0), once(LoggedRows, np.ones(3), np.array([0.0, 1, 0]), 1.0))
     found = same.result()
     assert len(found.policy.rows) == len(found.periods) == 1

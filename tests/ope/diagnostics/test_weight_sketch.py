@@ -10,9 +10,9 @@ from scipy import stats
 
 from ctrkit.errors import DataError
 from ctrkit.ope.diagnostics.log_grid import GREATEST, STEPS, lower_edges, steps
-from ctrkit.ope.diagnostics.overlap import top_share, weight_tail
 from ctrkit.ope.diagnostics.weight_sketch import KEPT, WeightSketch
 from ctrkit.ope.intervals.moments import Floats
+from tests.ope.diagnostics.tails import top_share, weight_tail
 
 ROWS = 300_000
 

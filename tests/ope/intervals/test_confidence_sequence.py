@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope.intervals.confidence_sequence import CAUTION, ConfidenceSequence, running_interval
+from ctrkit.ope.intervals.confidence_sequence import CAUTION, ConfidenceSequence
 from ctrkit.ope.intervals.moments import Floats
+from tests.ope.intervals.running import running_interval
 
 LARGEST = 8.0
 
@@ -143,32 +144,13 @@ def test_bounds_that_make_no_sense() -> None:
         ConfidenceSequence((0.0, 1.0), 2.0).merge(ConfidenceSequence((0.0, 1.0), 3.0))
 
 
-def test_running_interval_is_the_sequence_at_each_length_cut_with_those_before() -> None:
-    weights, rewards = draw(4, 1003)
-    found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), LARGEST, 0.95, points=7)
-    assert found.rows[-1] == 1003
-    assert len(found.rows) == 7
-    alone = [sequence(weights[:end], rewards[:end]) for end in found.rows]
-    np.testing.assert_allclose(found.value, [one.value for one in alone], rtol=1e-12)
-    lows = [one.interval(0.95).low for one in alone]
-    highs = [one.interval(0.95).high for one in alone]
-    np.testing.assert_allclose(found.low, np.maximum.accumulate(lows), rtol=1e-9)
-    np.testing.assert_allclose(found.high, np.minimum.accumulate(highs), rtol=1e-9)
-
-
-def test_running_interval_of_few_rows_has_a_point_for_each() -> None:
-    weights, rewards = draw(5, 3)
-    found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), LARGEST, 0.95)
-    np.testing.assert_array_equal(found.rows, [1, 2, 3])
-
-
 def test_holds_at_every_length_at_once_where_repeated_looks_at_normal_intervals_do_not() -> None:
     """Of 150 logs watched at 40 lengths; 80 % intervals, so that a fault would show."""
     draws, missed, missed_by_normal = 150, 0, 0
     truth = 0.05
     for seed in range(draws):
         weights, rewards = draw(seed, 2000, truth)
-        found = running_interval(weights, rewards, np.ones(len(weights)), (0.0, 1.0), 1.75, 0.8, points=40)
+        found = running_interval(weights, rewards, (0.0, 1.0), 1.75, 0.8, points=40)
         missed += bool((found.low > truth).any() or (found.high < truth).any())
         terms = weights * rewards
         mean = np.cumsum(terms)[found.rows - 1] / found.rows

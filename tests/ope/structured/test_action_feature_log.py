@@ -12,7 +12,7 @@ import pytest
 
 from ctrkit.errors import DataError
 from ctrkit.ope.logs.bandit_log import BanditLog, read_bandit_log
-from ctrkit.ope.structured.action_feature_log import MEANING, FeatureEstimators, features_of_actions
+from ctrkit.ope.structured.action_feature_log import MEANING, FeatureEstimators
 from ctrkit.ope.structured.action_features import (
     FeatureRows,
     MarginalizedInversePropensityScoring,
@@ -171,30 +171,6 @@ def test_agrees_with_obp() -> None:
     assert found[0].value == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_feature_that_the_action_determines() -> None:
-    table, policy = draw(3)
-    known: dict[Any, Any] = {}
-    for part in (table[:200], table[200:]):
-        known |= features_of_actions(read_bandit_log(part), "colour")
-    assert known == {action: str(COLOURS[OF_ACTION[action]]) for action in range(ACTIONS)}
-    found = fed(table.drop("candidate_colour"), policy, [100], of_action=known)
-    np.testing.assert_allclose(numbers(found.result()), numbers(fed(table, policy, []).result()), rtol=1e-9)
-
-
-def test_actions_of_a_log_without_candidates() -> None:
-    rng = np.random.default_rng(4)
-    action = np.concatenate([np.arange(6), rng.integers(6, size=94)])
-    log = read_bandit_log(
-        pl.DataFrame({"action": action, "propensity": [1 / 6] * 100, "reward": rng.random(100)})
-    )
-    policy = np.tile(np.arange(1, 7) / 21, (100, 1))
-    found = FeatureEstimators("colour", of_action={a: a % 3 for a in range(6)})
-    found.update(log, slice(0, 100), policy, np.full((100, 6), 1 / 6))
-    # Weights of three colours of two actions each: (a + 1 + a + 4) / 21 over a third.
-    weights = (2 * (action % 3) + 5) / 21 * 3
-    assert found.result()[0].value == pytest.approx((weights * log.reward).mean(), rel=1e-12)
-
-
 def test_dropped_rows_count_as_many() -> None:
     table, policy = draw(5)
     table = table.drop("user_id")
@@ -237,8 +213,3 @@ def test_what_is_missing_is_named(tmp_path: Any) -> None:
     with pytest.raises(DataError, match="has no colour") as caught:
         found.update(log, rows, matrix(policy[10:20]), logging)
     assert (caught.value.file, caught.value.column, caught.value.row) == (str(path), "candidate_colour", 12)
-    with pytest.raises(DataError, match="no such feature"):
-        features_of_actions(log, "size")
-    with pytest.raises(DataError, match="in another row") as caught:
-        features_of_actions(log, "user_id")
-    assert caught.value.row is not None

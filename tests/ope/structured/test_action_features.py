@@ -16,8 +16,6 @@ from ctrkit.ope.structured.action_features import (
     MarginalizedInversePropensityScoring,
     OffCEM,
     SelfNormalizedMarginalized,
-    categorical_likelihood,
-    posterior_weights,
 )
 from tests.ope.estimates import once
 
@@ -92,7 +90,8 @@ def test_agrees_with_obp_where_the_features_distribution_is_known(parts: int) ->
     action = rng.integers(ACTIONS, size=rows)
     features = rng.integers(categories, size=(rows, parts))
     rewards = (rng.random(rows) < 0.4).astype(float)
-    seen = once(FeatureRows, rewards, policy, logging, categorical_likelihood(tables, features))
+    likelihood = np.prod([tables[:, features[:, part], part].T for part in range(parts)], axis=0)
+    seen = once(FeatureRows, rewards, policy, logging, likelihood)
     arguments = {
         "reward": rewards,
         "action": action,
@@ -111,52 +110,6 @@ def test_agrees_with_obp_where_the_features_distribution_is_known(parts: int) ->
         normalized = SelfNormalizedMarginalized()
         normalized.update(seen)
         assert normalized.result().value == pytest.approx(peer.estimate_policy_value(**arguments), rel=1e-9)
-
-
-def test_agrees_with_obp_given_the_same_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """obp calls OneHotEncoder by an argument that scikit-learn has renamed; only that is put right."""
-    embed = pytest.importorskip("obp.ope.estimators_embed")
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import OneHotEncoder
-
-    monkeypatch.setattr(
-        embed, "OneHotEncoder", lambda sparse, drop: OneHotEncoder(sparse_output=sparse, drop=drop)
-    )
-    rng = np.random.default_rng(3)
-    rows = 400
-    context = rng.normal(size=(rows, 2))
-    policy, logging = rng.dirichlet(np.ones(ACTIONS), size=(2, rows))
-    action = (rng.random((rows, 1)) > logging.cumsum(axis=1)).sum(axis=1).clip(max=ACTIONS - 1)
-    features = (action % FEATURES)[:, None]
-    rewards = (rng.random(rows) < 0.4).astype(float)
-    classifier = LogisticRegression(max_iter=200)
-    peer = embed.MarginalizedInverseProbabilityWeighting(n_actions=ACTIONS, pi_a_x_e_estimator=classifier)
-    expected = peer.estimate_policy_value(
-        context=context,
-        reward=rewards,
-        action=action,
-        action_embed=features,
-        pi_b=logging[:, :, None],
-        action_dist=policy[:, :, None],
-    )
-    inputs = np.c_[context, features == 1, features == 2]
-    posterior = LogisticRegression(max_iter=200).fit(inputs, action).predict_proba(inputs)
-    weights = posterior_weights(policy, logging, posterior)
-    estimator = InversePropensityScoring()
-    estimator.update(once(LoggedRows, weights, rewards, float(weights.max())))
-    assert estimator.result().value == pytest.approx(expected, rel=1e-9)
-
-
-def test_weights_of_a_right_posterior_are_those_of_the_features() -> None:
-    rows = draw(1, drawn_features=True)
-    joint = rows.logging * rows.likelihood
-    posterior = joint / joint.sum(axis=1, keepdims=True)
-    found = posterior_weights(rows.policy, rows.logging, posterior)
-    np.testing.assert_allclose(found, rows.weights, rtol=1e-12)
-    # A candidate that is never logged counts nothing.
-    logging = rows.logging.copy()
-    logging[:, 0] = 0
-    assert np.isfinite(posterior_weights(rows.policy, logging, posterior)).all()
 
 
 def test_features_that_tell_actions_apart_are_the_actions() -> None:

@@ -24,7 +24,6 @@ from ctrkit.ope.structured.slates import (
 from ctrkit.ope.structured.slates_additive import (
     SelfNormalizedSlatePseudoInverse,
     SlatePseudoInverse,
-    pseudo_inverse_weights,
 )
 from ctrkit.ope.structured.slates_cascade import SlateCascadeDoublyRobust
 from tests.ope.estimates import once
@@ -343,7 +342,5 @@ def test_bad_slates_are_named() -> None:
         once(SlateRows, rows.rewards, rows.policy[:, :2], rows.logging)
     with pytest.raises(DataError, match=r"'rewards': .*\(5, 3\).*\(5, 2\)"):
         SlateIndependentIPS(2).update(rows)
-    with pytest.raises(DataError, match="do not agree"):
-        pseudo_inverse_weights(np.ones((5, 2, 2)), np.ones((3, 3)), np.zeros((5, 2), dtype=np.int64))
     with pytest.raises(ValueError, match="q_logged"):
         SlateCascadeDoublyRobust(SLOTS).update(once(SlateRows, rows.rewards, rows.policy, rows.logging))
