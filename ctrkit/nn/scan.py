@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +19,11 @@ from torch.nn import functional as F
 from ctrkit.nn.kernels.operators import SCAN_SHAPES, by_kernel, convolution_operator, scan_operator
 from ctrkit.shapes import Shapes
 
-_MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn")
+# Functions of optional packages, each with the compiled extension that it calls.
+_MAMBA_SSM = ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", "selective_scan_cuda")
 _CONVOLUTION_SHAPES = Shapes("weight: D 1 T+1; bias: D; x: B L D; mask: B L")
 _SCAN_SHAPES = Shapes(SCAN_SHAPES)
-_CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn")
+_CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn", "causal_conv1d_cuda")
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -177,16 +177,18 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.unsqueeze(-1)
 
 
-def _cuda_kernel(x: Tensor, module: str, name: str) -> Callable[..., Any] | None:
+def _cuda_kernel(x: Tensor, *kernel: str) -> Callable[..., Any] | None:
     """A function of an optional package, for tensors on CUDA."""
-    return _optional(module, name) if x.is_cuda and not torch.compiler.is_exporting() else None
+    return _optional(*kernel) if x.is_cuda and not torch.compiler.is_exporting() else None
 
 
 @functools.cache
-def _optional(module: str, name: str) -> Callable[..., Any] | None:
-    try:  # mamba_ssm cannot even be imported without its compiled extension
+def _optional(module: str, name: str, extension: str) -> Callable[..., Any] | None:
+    # mamba_ssm without its extension raises when it is imported, or, of July 2026, when it is called.
+    try:
+        importlib.import_module(extension)
         function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except ImportError:
+    except (ImportError, AttributeError):
         return None
     return function
 

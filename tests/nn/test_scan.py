@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,6 +257,27 @@ def test_a_state_and_padding_do_not_go_together() -> None:
 def test_numba_is_imported_when_it_is_needed() -> None:
     code = "import sys, ctrkit.nn.mamba; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("extension", [True, False])
+def test_mamba_ssm_counts_as_there_with_its_kernel_alone(
+    extension: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its main branch imports without the extension `selective_scan_cuda`, and raises when it is called."""
+
+    def selective_scan_fn(*inputs: Tensor) -> None:
+        raise RuntimeError("selective_scan_cuda is not installed")
+
+    interface = "mamba_ssm.ops.selective_scan_interface"
+    for name in ("mamba_ssm", "mamba_ssm.ops", interface):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(sys.modules[interface], "selective_scan_fn", selective_scan_fn, raising=False)
+    if extension:
+        monkeypatch.setitem(sys.modules, "selective_scan_cuda", ModuleType("selective_scan_cuda"))
+    monkeypatch.setattr(scan, "_optional", scan._optional.__wrapped__)  # nothing is remembered
+    on_cuda, on_cpu = SimpleNamespace(is_cuda=True), torch.ones(1)
+    assert scan._cuda_kernel(on_cuda, *scan._MAMBA_SSM) is (selective_scan_fn if extension else None)
+    assert scan._cuda_kernel(on_cpu, *scan._MAMBA_SSM) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
