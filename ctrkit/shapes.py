@@ -5,8 +5,8 @@ Compiled loops do not look where an array ends. What they are given is described
     Shapes("x: B L D; weight: D T+1; mask: B L")
 
 Letters are sizes. The first argument that has a size says how large it is, and all others must agree. A size
-may be a number, a multiple, or a sum, as in `R+2N`; of `N|1`, either will do. In a list of arrays each must
-have the shape. What is not named is not looked at, and neither is an argument that is None.
+may be a number, a multiple, or a sum, as in `R+2N`; of `N|1`, either will do. What is not named
+is not looked at, and neither is an argument that is None.
 """
 
 from __future__ import annotations
@@ -61,16 +61,15 @@ class Shapes:
         known: dict[str, int] = {}
         for name, may_be_empty, axes, wanted in self._of:
             given = arguments[name]
-            for one in given if isinstance(given, (list, tuple)) else (given,):
-                if one is None or (may_be_empty and 0 in one.shape):
-                    continue
-                shape = tuple(one.shape)
-                if len(shape) != len(axes) or not all(map(_fits, axes, shape, (known,) * len(shape))):
-                    sizes = ", ".join(f"{letter} = {size}" for letter, size in known.items())
-                    raise ValueError(
-                        f"{called}: `{name}` has the shape {list(shape)}, and [{', '.join(wanted.split())}] "
-                        f"is needed{f' with {sizes}' if sizes else ''}"
-                    )
+            if given is None or (may_be_empty and 0 in given.shape):
+                continue
+            shape = tuple(given.shape)
+            if len(shape) != len(axes) or not all(map(_fits, axes, shape, (known,) * len(shape))):
+                sizes = ", ".join(f"{letter} = {size}" for letter, size in known.items())
+                raise ValueError(
+                    f"{called}: `{name}` has the shape {list(shape)}, and [{', '.join(wanted.split())}] is "
+                    f"needed{f' with {sizes}' if sizes else ''}"
+                )
         return known
 
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
-from ctrkit.nn.kernels.cross_operator import cross_operator
-from ctrkit.nn.kernels.operators import by_kernel
 from ctrkit.nn.scan import check_shapes
 from ctrkit.shapes import Shapes
 
@@ -53,9 +51,6 @@ class CrossNetwork(nn.Module):
 
     so that the second half is a copy of the first, gated by itself (the self-mask). All heads share their
     weights. Dropout acts on the whole new state.
-
-    Without gradients, in float32 and on a CPU, a compiled kernel (`ctrkit.nn.kernels`) does all layers at
-    once, but for BN.
 
     With many fields the matrices W are most of a model. `rank` replaces each by two factors, W = U V, and
     with it D / 2 times D multiplications by 3 / 2 times D times `rank`.
@@ -115,8 +110,6 @@ class CrossNetwork(nn.Module):
     def state(self, x0: Tensor) -> Tensor:
         """The state after the last layer: `[B, H, D] -> [B, H, D]`."""
         check_shapes("CrossNetwork", _SHAPES, b=self.b[0], x=x0)
-        if self._by_kernel(x0):
-            return self._state_by_kernel(x0)
         x = x0
         for w, b, layer_norm, batch_norm in zip(
             self.w, self.b, self.layer_norm, self.batch_norm, strict=True
@@ -124,22 +117,8 @@ class CrossNetwork(nn.Module):
             h = batch_norm(w(x))
             m = torch.relu(layer_norm(h))
             c = torch.cat([h, h * m], dim=-1)
-            x = self.dropout((x if self.exponential else x0) * (c + b) + x)
+            x = self.dropout(torch.addcmul(x, x if self.exponential else x0, c + b))
         return x
-
-    def _by_kernel(self, x0: Tensor) -> bool:
-        plain = isinstance(self.batch_norm[0], nn.Identity) and not self.training
-        return plain and not torch.is_grad_enabled() and by_kernel(x0, self.b[0])
-
-    def _state_by_kernel(self, x0: Tensor) -> Tensor:
-        w = [linear.weight for linear in self.w.modules() if isinstance(linear, nn.Linear)]
-        norms = [layer for layer in self.layer_norm if isinstance(layer, nn.LayerNorm)]
-        norm = [torch.stack([layer.weight, layer.bias]) for layer in norms]
-        factors = len(w) // len(self.b)
-        outer = w[1::2] if factors == 2 else []
-        epsilon = norms[0].eps if norms else 0.0
-        state: Tensor = cross_operator(x0, w[::factors], outer, list(self.b), norm, self.exponential, epsilon)
-        return state
 
     def logit(self, state: Tensor) -> Tensor:
         """The mean of the heads' logits from the last state: `[B, H, D] -> [B]`."""

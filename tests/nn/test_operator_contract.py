@@ -18,17 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 import ctrkit.nn.kernels.attention_operator
-import ctrkit.nn.kernels.cross_operator
 import ctrkit.nn.mamba  # noqa: F401  (these define operators)
 from ctrkit.nn.kernels.operators import SHAPES
 from ctrkit.nn.mamba import Mamba, MambaState
 from ctrkit.nn.scan import causal_convolution, selective_scan_with_state
 
 SIZES = {"B": 3, "L": 6, "D": 18, "T": 3, "M": 5, "N": 4, "R": 2, "U": 3, "K": 2, "W": 17, "H": 19}
-# Of the cross network N is half the width; its matrices come in lists, here of two factors each.
-CROSS = {"B": 3, "H": 2, "N": 5, "R": 4}
-LAYERS = 2
-NUMBERS = {"residual": True, "epsilon": 1e-5, "keep": True, "exponential": True}
+NUMBERS = {"residual": True, "epsilon": 1e-5, "keep": True}
 
 MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "with gradients": nullcontext,
@@ -46,19 +42,16 @@ def arguments(name: str) -> list[str]:
 def drawn(name: str) -> dict[str, Any]:
     """Right inputs of an operator."""
     torch.manual_seed(0)
-    sizes = CROSS if name == "cross_network" else SIZES
     given: dict[str, Any] = {}
     for argument in arguments(name):
         if argument in NUMBERS:
             given[argument] = NUMBERS[argument]
             continue
-        shape = SHAPES[name].of(argument, **sizes)
+        shape = SHAPES[name].of(argument, **SIZES)
         if argument == "mask":
             given[argument] = torch.arange(shape[1]) >= torch.arange(shape[0])[:, None]
         elif argument == "A":
             given[argument] = -torch.rand(shape) - 0.1
-        elif name == "cross_network" and argument != "x0":
-            given[argument] = [torch.randn(shape) * 0.3 for _ in range(LAYERS)]
         else:
             given[argument] = torch.randn(shape) * 0.3
     return given
@@ -79,10 +72,10 @@ def wrongs(name: str, right: dict[str, Any]) -> Iterator[tuple[str, str, Tensor]
         part.partition(":")[0].strip(): part.partition(":")[2].split()
         for part in SHAPES[name].text.split(";")
     }
-    for argument, given in right.items():
+    x: Tensor
+    for argument, x in right.items():
         if argument in NUMBERS:
             continue
-        x: Tensor = given[0] if isinstance(given, list) else given
         yield argument, "one dimension more", x.unsqueeze(0)
         yield argument, "one dimension less", x[0]
         yield argument, "float64", x.double()
@@ -91,7 +84,7 @@ def wrongs(name: str, right: dict[str, Any]) -> Iterator[tuple[str, str, Tensor]
         for axis, size in enumerate(text[argument]):
             letters = [letter for letter in size if letter.isalpha()]
             free = all(occurrences(name).count(letter) == 1 for letter in letters)
-            if free and letters and not isinstance(given, list):
+            if free and letters:
                 continue  # a size of its own: any will do
             for other in (0, 1, x.shape[axis] - 1, 40 * x.shape[axis]):
                 if other != x.shape[axis]:
@@ -106,7 +99,7 @@ def refusals() -> None:
         right = drawn(name)
         for mode, entered in MODES.items():
             for argument, what, x in wrongs(name, right):
-                given = {**right, argument: [x, x] if isinstance(right[argument], list) else x}
+                given = {**right, argument: x}
                 print(f"{name}, {mode}: {argument} with {what}", flush=True)
                 with entered() as fake:
                     if isinstance(fake, FakeTensorMode):
@@ -145,8 +138,7 @@ def test_layouts_in_memory_change_no_number(name: str, lay: Callable[[Tensor], T
     for argument, x in given.items():
         if argument in NUMBERS:
             continue
-        other = [lay(one) for one in x] if isinstance(x, list) else lay(x)
-        found = called(name, {**given, argument: other})
+        found = called(name, {**given, argument: lay(x)})
         for one, two in zip(
             found if isinstance(found, tuple) else (found,),
             expected if isinstance(expected, tuple) else (expected,),
@@ -159,7 +151,7 @@ def test_layouts_in_memory_change_no_number(name: str, lay: Callable[[Tensor], T
 def test_nothing_of_anything_is_taken(name: str) -> None:
     for empty in ("B", "L", "U", "K"):
         given = drawn(name)
-        sizes = {**(CROSS if name == "cross_network" else SIZES), empty: 0}
+        sizes = {**SIZES, empty: 0}
         for argument, x in given.items():
             if isinstance(x, Tensor):
                 given[argument] = x.new_zeros(SHAPES[name].of(argument, **sizes))
@@ -171,15 +163,6 @@ def test_nothing_of_anything_is_taken(name: str) -> None:
 def test_a_kernel_needs_a_bias_and_a_tap() -> None:
     with pytest.raises(ValueError, match="`weight` has the shape"):
         torch.ops.ctrkit.convolution(torch.ones(1, 1, 3), torch.ones(3, 1), None)
-
-
-def test_the_cross_network_counts_its_layers() -> None:
-    given = drawn("cross_network")
-    for argument in ("w", "outer", "b", "norm"):
-        with pytest.raises(ValueError, match="of a layer each"):
-            called("cross_network", {**given, argument: given[argument][:1]})
-    with pytest.raises(ValueError, match="rows for a width"):
-        called("cross_network", {**given, "outer": []})
 
 
 @pytest.mark.parametrize("mode", ["with gradients", "no_grad", "inference"])

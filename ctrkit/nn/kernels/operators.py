@@ -269,8 +269,8 @@ def operator(
     more than a second.
 
     Args:
-        shapes: of the tensors, as `ctrkit.shapes.Shapes` reads them; for each of a list of tensors, too. All
-            are float32, and those called `mask` bool.
+        shapes: of the tensors, as `ctrkit.shapes.Shapes` reads them. All are float32, and those called `mask`
+            bool.
         function: of annotated tensors and numbers; it changes none of them and returns none of them.
         fake: gives tensors of the same shapes as `function`, with nothing in them.
         gradients: backward of an `autograd.Function` that saved all inputs.
@@ -297,21 +297,17 @@ def _door(
     def check(inputs: Sequence[Any]) -> None:
         for place in places:
             x, argument = inputs[place], names[place]
-            for tensor in x if isinstance(x, (list, tuple)) else () if x is None else (x,):
-                wanted = torch.bool if argument == "mask" else torch.float32
-                if tensor.dtype != wanted or tensor.device.type != "cpu":
-                    raise ValueError(
-                        f"ctrkit::{name}: `{argument}` is {tensor.dtype} on {tensor.device}, and {wanted} on "
-                        "the CPU is needed"
-                    )
+            wanted = torch.bool if argument == "mask" else torch.float32
+            if x is not None and (x.dtype != wanted or x.device.type != "cpu"):
+                raise ValueError(
+                    f"ctrkit::{name}: `{argument}` is {x.dtype} on {x.device}, and {wanted} on the CPU is "
+                    "needed"
+                )
         shapes.check(f"ctrkit::{name}", dict(zip(names, inputs, strict=True)))
 
     def key(inputs: Sequence[Any]) -> Any:
         given = [inputs[place] for place in places]
-        return tuple([
-            (x.shape, x.dtype) if isinstance(x, Tensor) else tuple((y.shape, y.dtype) for y in x or ())
-            for x in given
-        ])  # fmt: skip
+        return tuple([None if x is None else (x.shape, x.dtype) for x in given])
 
     def checked(implementation: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(implementation)
