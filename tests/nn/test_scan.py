@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctrkit.nn import scan
-from ctrkit.nn.kernels import operators
+from ctrkit.nn.kernels import operators, probe
 from ctrkit.nn.kernels.operators import convolution_operator, mixer_operator, scan_operator
 from ctrkit.nn.scan import causal_convolution, scan_by_steps, selective_scan, selective_scan_with_state
 
@@ -152,6 +152,42 @@ def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = selective_scan(*inputs, mask), causal_convolution(inputs[0], weight, bias, mask)
     for ours, theirs in zip(quick, plain, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("change", ["a part of numba is gone", "a vector comes out wrong"])
+def test_with_another_numba_nothing_changes_but_the_speed(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, mask = scan_inputs(SHAPES[3]), left_padded(150, 5)
+    inputs[0] = (inputs[0] * mask.unsqueeze(-1)).detach()
+    quick = selective_scan(*inputs, mask)
+    assert operators._NUMBA
+    monkeypatch.setattr(operators, "_NUMBA", None)
+    monkeypatch.setattr(scan, "scan_operator", None)
+    if change == "a part of numba is gone":
+        for name in ("lanes", "common", "probe"):
+            monkeypatch.delitem(sys.modules, f"ctrkit.nn.kernels.{name}")
+        monkeypatch.setitem(sys.modules, "numba.np.arrayobj", None)
+    else:
+        monkeypatch.setattr(probe, "every_part", lambda x, norm, weights, y: None)
+    with pytest.warns(RuntimeWarning, match="do not work with this numba"):
+        plain = selective_scan(*inputs, mask)
+    assert operators._NUMBA is False
+    torch.testing.assert_close(quick, plain)
+    selective_scan(*inputs, mask)  # warns no more
+
+
+def test_without_openmp_nothing_changes(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = scan_inputs((150, 40, 20, 4, 2))
+
+    def scanned() -> list[Tensor]:
+        y, h = selective_scan_with_state(*inputs)
+        return [y, h, *torch.autograd.grad(y.sum() + h.sum(), inputs)]
+
+    with_openmp = scanned()
+    monkeypatch.setattr("ctrkit.nn.kernels.threads._openmp", lambda: None)
+    for ours, theirs in zip(scanned(), with_openmp, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_gradients_are_the_same_bit_for_bit_on_any_number_of_threads() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,8 @@ from torch import Tensor
 from ctrkit.nn.kernels.threads import in_parallel
 from ctrkit.shapes import Shapes
 
-_NUMBA = importlib.util.find_spec("numba") is not None
+# Whether numba is there and its vectors come out right; None until that is tried.
+_NUMBA: bool | None = None if importlib.util.find_spec("numba") else False
 # Of each operator, by its name.
 SHAPES: dict[str, Shapes] = {}
 _library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -159,7 +161,27 @@ def _mixed(x: Tensor, convolution: Tensor, A: Tensor, keep: bool) -> tuple[Tenso
 def by_kernel(*tensors: Tensor) -> bool:
     """Whether the compiled kernels can do it. Exported programs run where ctrkit is not, so they cannot."""
     fit = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
-    return _NUMBA and fit and not torch.compiler.is_exporting()
+    return fit and not torch.compiler.is_exporting() and _numba_works()
+
+
+def _numba_works() -> bool:
+    global _NUMBA
+    # What torch compiles cannot be interrupted by numba's compiler; it is taken to work there.
+    if _NUMBA is None and not torch.compiler.is_compiling():
+        try:
+            from ctrkit.nn.kernels.probe import works
+
+            _NUMBA = works()
+        except Exception:  # of a version that has moved, renamed or changed what `lanes` is made of
+            _NUMBA = False
+        if not _NUMBA:
+            warnings.warn(
+                "the kernels of ctrkit do not work with this numba; ordinary operations of torch do the "
+                "same, many times slower",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return _NUMBA is not False
 
 
 def on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, unit: int = 1) -> None:
