@@ -115,13 +115,15 @@ def execute(
 def _print(console: Console, result: Result, where: str | None) -> None:
     from rich.table import Table as RichTable
 
+    from ctrkit.reports.cells import text
+
     report = result.report()
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="dim")
         for index, name in enumerate(table.header):
             drawn.add_column(name, justify="right" if index else "left", overflow="fold")
         for row in table.rows:
-            drawn.add_row(*row)
+            drawn.add_row(*map(text, row))
         console.print(drawn)
     for note in report.notes:
         console.print(note, style="dim")

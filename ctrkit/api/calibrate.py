@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ from ctrkit.config import Config, load_config
 from ctrkit.data.split import split_rows
 from ctrkit.errors import DataError, arguments_named
 from ctrkit.metrics import Reliability, reliability
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.figures import reliability_diagram
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import predict
@@ -110,12 +111,16 @@ class CalibrationResult(Result):
             "Calibration",
             "\n".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
             tuple(_before_and_after(task, found) for task, found in self.tasks.items()),
-            tuple(
-                reliability_diagram(f"reliability_{task}", task, found.before.diagram, found.after.diagram)
-                for task, found in self.tasks.items()
-            ),
             self.notes,
         )
+
+    def figures(self) -> Drawings:
+        return {
+            f"reliability_{task}": partial(
+                reliability_diagram, f"reliability_{task}", task, found.before.diagram, found.after.diagram
+            )
+            for task, found in self.tasks.items()
+        }
 
 
 @writes_run
@@ -268,17 +273,8 @@ def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first:
 
 def _before_and_after(task: str, found: TaskCalibration) -> Table:
     """Every calibration metric before and after, with its interval where it has one."""
-    before, after = found.before.summary.to_dict(), found.after.summary.to_dict()
-    rows = []
-    for name, value in before.items():
-        rows.append((name, _measured(value), _measured(after[name])))
+    before, after = found.before.summary, found.after.summary
+    names = [part.name for part in fields(before)]
+    rows = tuple((name, getattr(before, name), getattr(after, name)) for name in names)
     which = "held-out rows, over the entire space" if found.entire_space else "held-out rows"
-    return Table(f"{task}: {which}, {found.choice.method}", ("metric", "before", "after"), tuple(rows))
-
-
-def _measured(value: dict[str, float] | float | None) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, dict):
-        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
-    return f"{value:,.5g}"
+    return Table(f"{task}: {which}, {found.choice.method}", ("metric", "before", "after"), rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -17,7 +18,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
 from ctrkit.ope.audit.findings import Finding
 from ctrkit.ope.bids.bid_log import is_bid_log
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Figure, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
 from ctrkit.tables import TableLike, name_of
 
@@ -67,17 +68,22 @@ class LogCheck(Result):
             )
             for finding in findings
         )
-        figures: list[Figure] = [propensity_figure(audit.propensities)] if audit.rows else []
-        if audit.time is not None:
-            figures.append(time_figure(audit.time))
         return Report(
             "Audit of a log",
             _answer(audit),
             (Table("Findings", ("what was found", "severity", "check", "columns"), rows),),
-            tuple(figures),
             (*audit.notes, *self.notes),
             details=(_actions(audit),) if audit.actions else (),
         )
+
+    def figures(self) -> Drawings:
+        audit = self.audit
+        drawings: dict[str, Callable[[], Figure]] = {}
+        if audit.rows:
+            drawings["propensities"] = partial(propensity_figure, audit.propensities)
+        if audit.time is not None:
+            drawings["over_time"] = partial(time_figure, audit.time)
+        return drawings
 
 
 @writes_run
@@ -152,15 +158,7 @@ def _sentence(finding: Finding) -> str:
 
 def _actions(audit: Audit) -> Table:
     rows = tuple(
-        (
-            str(one.action),
-            f"{one.rows:,}",
-            f"{one.chosen:,}",
-            "–" if one.expected is None else f"{one.expected:,.1f}",
-            f"{one.ratio:.3g}",
-            f"{one.z:.1f}",
-            f"{one.adjusted_p_value:.2g}",
-        )
+        (str(one.action), one.rows, one.chosen, one.expected, one.ratio, one.z, one.adjusted_p_value)
         for one in audit.actions[:_ACTIONS]
     )
     header = ("action", "rows", "chosen", "expected", "Σ 1/p over rows", "z", "adjusted p")

@@ -6,12 +6,11 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from pydantic import Field
 
-from ctrkit.api.evaluation.report import evaluation_report
+from ctrkit.api.evaluation.report import evaluation_figures, evaluation_report
 from ctrkit.api.evaluation.rows import (
     HeldOut,
     by_task,
@@ -35,7 +34,7 @@ from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation, evaluate_
 from ctrkit.metrics import Interval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Report
+from ctrkit.reports import Drawings, Report
 from ctrkit.tables import TableLike
 
 # What a gate may be on beside the metrics: the largest population stability index of any column.
@@ -74,7 +73,7 @@ class EvaluationResult(Result):
         tasks: by name, in funnel order; the last is the whole funnel where there is more than one task.
         drifts: largest first; None where the training rows are not known.
         business: what the log says of clicks and of money, name -> value.
-        drawn: whether the report has figures.
+        drawn: whether there are figures.
     """
 
     model: str
@@ -105,21 +104,10 @@ class EvaluationResult(Result):
         }
 
     def report(self) -> Report:
-        return self._report
+        return evaluation_report(self.tasks, self.drifts, self.business, self.gates, self.notes)
 
-    @cached_property
-    def _report(self) -> Report:
-        """Drawn once: it is both written and printed."""
-        return evaluation_report(
-            self.model,
-            self.against,
-            self.tasks,
-            self.drifts,
-            self.business,
-            self.gates,
-            self.notes,
-            self.drawn,
-        )
+    def figures(self) -> Drawings:
+        return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
 
 
 @writes_run

@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import Field
 
 from ctrkit.api.evaluate_policy import OpeConfig, PolicyValue
-from ctrkit.api.policies.report import (
-    diagnostics_table,
-    drawn_estimates,
-    interval_cell,
-    number_cell,
-    three_cells,
-)
+from ctrkit.api.policies.report import diagnostics_table, drawn_estimates
 from ctrkit.api.run_folder import write_run
 from ctrkit.config import Config, apply_overrides, build, read_yaml
 from ctrkit.errors import ConfigError
 from ctrkit.ope.bids import evaluation as bid_evaluation
 from ctrkit.ope.bids.bid_log import TARGET, read_bid_log
 from ctrkit.ope.bids.evaluation import BidEvaluation
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Drawings, Report, Table
+from ctrkit.reports.cells import interval
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import weight_figure
 from ctrkit.tables import TableLike
@@ -64,13 +60,11 @@ class BidsValue(PolicyValue):
     def report(self) -> Report:
         content = self.to_dict()
         (policy,), (found,) = content["policies"], self.evaluation.policies
-        estimates, drawn = policy["estimates"], drawn_estimates(policy)
+        estimates, logging = policy["estimates"], content["logging"]
         values = [
             (
                 one["estimator"],
-                *three_cells(one),
-                number_cell(one["bandwidth"]),
-                number_cell(one["effective_sample_size"]),
+                *(one[name] for name in ("value", "low", "high", "bandwidth", "effective_sample_size")),
             )
             for one in estimates
         ]
@@ -78,25 +72,32 @@ class BidsValue(PolicyValue):
             Table(
                 f"Value of an impression under {found.name}",
                 ("estimator", "value", "low", "high", "bandwidth", "effective rows"),
-                (("logging policy", *three_cells(content["logging"]), "", ""), *values),
+                (
+                    ("logging policy", logging["value"], logging["low"], logging["high"], None, None),
+                    *values,
+                ),
             ),
             Table(
                 "Less the logging policy's value",
                 ("estimator", "difference", "what it is"),
-                tuple(
-                    (one["estimator"], interval_cell(one["difference"]), one["meaning"]) for one in estimates
-                ),
+                tuple((one["estimator"], interval(one["difference"]), one["meaning"]) for one in estimates),
             ),
         )
-        forest = (forest_plot("estimates", content["logging"], drawn, None),) if drawn else ()
         return Report(
             "Off-policy evaluation of bids",
             f"Verdict on {found.name}: {policy['verdict']} ({policy['reason']}).",
             tables,
-            (*forest, weight_figure("weights", found.name, found.weights)),
             tuple(content["notes"]),
             details=(diagnostics_table(policy),),
         )
+
+    def figures(self) -> Drawings:
+        content, (found,) = self.to_dict(), self.evaluation.policies
+        drawn = drawn_estimates(content["policies"][0])
+        weights = {"weights": partial(weight_figure, "weights", found.name, found.weights)}
+        if not drawn:
+            return weights
+        return {"estimates": partial(forest_plot, "estimates", content["logging"], drawn, None), **weights}
 
 
 def evaluate_bids(

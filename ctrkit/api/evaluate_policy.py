@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
-from ctrkit.api.policies.report import policy_report
+from ctrkit.api.policies.report import policy_figures, policy_report
 from ctrkit.api.policies.specs import COLUMN, PolicyLike, Spec, listed, policy_specs
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import write_run, writes_run
@@ -33,7 +33,7 @@ from ctrkit.ope.logs.bandit_log import TARGET
 from ctrkit.ope.models.learners import LEARNERS
 from ctrkit.policies import Policy, PolicyConfig
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Report
+from ctrkit.reports import Drawings, Report
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.tables import IsText, TableLike
 
@@ -95,12 +95,10 @@ class PolicyValue(Result):
         return {**content, "notes": [*content["notes"], *self.notes]}
 
     def report(self) -> Report:
-        return self._report
-
-    @cached_property
-    def _report(self) -> Report:
-        # Asked for by the run folder and by the command line, and figures take longer than a small log.
         return policy_report(self.evaluation, self.notes)
+
+    def figures(self) -> Drawings:
+        return policy_figures(self.evaluation)
 
 
 @writes_run

@@ -38,7 +38,7 @@ from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Drawings, Report, Table
 from ctrkit.schema import BANDIT_LOG, FeatureSpec
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
@@ -114,7 +114,7 @@ class LearntPolicy(Result):
         table = Table(
             "Validations, and the policy's value on the validation rows",
             columns,
-            tuple(tuple(_number(event[key]) for key in columns) for event in self.learning.events),
+            tuple(tuple(event[key] for key in columns) for event in self.learning.events),
         )
         return replace(
             held_out,
@@ -122,6 +122,9 @@ class LearntPolicy(Result):
             notes=(*self.notes, *held_out.notes),
             details=(table, *held_out.details),
         )
+
+    def figures(self) -> Drawings:
+        return self.evaluation.figures()
 
 
 @writes_run
@@ -357,7 +360,3 @@ _PARTS = (("train", "to train"), ("valid", "to validate"), ("test", "held out"))
 def _plain(event: dict[str, float]) -> dict[str, float | None]:
     """The same with None for what is undetermined."""
     return {key: value if math.isfinite(value) else None for key, value in event.items()}
-
-
-def _number(value: float) -> str:
-    return f"{value:.5g}" if math.isfinite(value) else "–"

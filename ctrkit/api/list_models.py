@@ -63,9 +63,9 @@ class ModelTable(Result):
         rows = tuple(
             (
                 model.name,
-                _count(model.parameters),
-                _count(model.embedding_parameters),
-                _count(model.flops),
+                model.parameters,
+                model.embedding_parameters,
+                model.flops,
                 model.description if model.problem is None else model.problem,
             )
             for model in self.models
@@ -76,10 +76,6 @@ class ModelTable(Result):
             f"{len(rows)} models, with their default settings.",
             (Table(f"On the features of {self.features}", header, rows),),
         )
-
-
-def _count(number: int | None) -> str:
-    return "–" if number is None else f"{number:,}"
 
 
 def list_models(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,8 @@ from ctrkit.bidding.pacing.response import ResponseCurve, auction_curve, fit_cur
 from ctrkit.config import Config, load_config
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Report, Table
+from ctrkit.reports.cells import share, text
 from ctrkit.reports.plan_figures import DRAWN, allocation_figure, day_figure, response_figure
 from ctrkit.schema import ClosedSchema, Column, LogSchema, near_misses
 from ctrkit.tables import TableLike, write_table, write_text
@@ -124,11 +126,9 @@ class BudgetPlanResult(Result):
         }
 
     def report(self) -> Report:
-        plan, every = self.plan, self.plan.by_campaign()
-        largest = every.sort("spend", descending=True, maintain_order=True)
-        campaigns, title = every, "Campaigns"
+        plan, every, campaigns = self.plan, self.plan.by_campaign(), self._campaigns
+        title = "Campaigns"
         if every.height > _SHOWN:
-            campaigns = largest.head(_SHOWN)
             title += f", the {_SHOWN} of {every.height:,} that spend the most; all are in allocation.csv"
         tables = [
             Table(
@@ -137,11 +137,11 @@ class BudgetPlanResult(Result):
                 tuple(
                     (
                         name,
-                        f"{spend:,.2f}",
-                        f"{spend / (plan.spend or 1.0):.1%}",
-                        f"{value:,.4g}",
-                        f"{value / spend:.4g}" if spend > 0 else "–",
-                        f"{marginal:.4g}",
+                        spend,
+                        share(spend / (plan.spend or 1.0)),
+                        value,
+                        value / spend if spend > 0 else None,
+                        marginal,
                     )
                     for name, spend, value, marginal in campaigns.rows()
                 ),
@@ -150,39 +150,50 @@ class BudgetPlanResult(Result):
                 "Plan by hour",
                 ("hour", "spend", "share", "value"),
                 tuple(
-                    (str(hour), f"{spend:,.2f}", f"{share:.1%}", f"{value:,.4g}")
-                    for hour, spend, share, value in plan.by_hour().rows()
+                    (hour, spend, share(part), value) for hour, spend, part, value in plan.by_hour().rows()
                 ),
             ),
         ]
         if plan.bindings:
-            rows = tuple((one.limit, f"{one.price:.4g}") for one in plan.bindings[:_BINDINGS])
+            rows = tuple((one.limit, one.price) for one in plan.bindings[:_BINDINGS])
             header = ("limit", "value of one unit of money looser")
             tables.append(Table("What holds the plan back, dearest first", header, rows))
-        names = largest["campaign"].to_list()
+        return Report(f"A plan for a budget of {plan.budget:,g}", self._answer(), tuple(tables), self.notes)
+
+    def figures(self) -> Drawings:
+        every = self.plan.by_campaign()
+        names = _by_spend(every)["campaign"].to_list()
         curves = {
             name: joined_curve([line.curve for line in self.lines if line.campaign == name])
             for name in names[:DRAWN]
         }
-        figures: tuple[Figure, ...] = (
-            allocation_figure(campaigns),
-            response_figure(curves, every),
-            day_figure(plan.lines, names),
-        )
-        head = f"A plan for a budget of {plan.budget:,g}"
-        return Report(head, self._answer(), tuple(tables), figures, self.notes)
+        return {
+            "allocation": partial(allocation_figure, self._campaigns),
+            "response": partial(response_figure, curves, every),
+            "day": partial(day_figure, self.plan.lines, names),
+        }
+
+    @property
+    def _campaigns(self) -> pl.DataFrame:
+        """Those that tables and figures show."""
+        every = self.plan.by_campaign()
+        return every if every.height <= _SHOWN else _by_spend(every).head(_SHOWN)
 
     def _answer(self) -> str:
         plan = self.plan
-        answer = f"{plan.spend:,.2f} of {plan.budget:,.2f} buys a value of {plan.value:,.4g}"
+        answer = f"{text(plan.spend)} of {text(plan.budget)} buys a value of {text(plan.value)}"
         if self.in_proportion > 0:
             gain = plan.value / self.in_proportion - 1
             answer += f", {gain:+.1%} against spending in proportion to what there is to buy"
         if plan.budget_price > 0:
-            return f"{answer}. One more unit of money would be worth {plan.budget_price:.4g}."
+            return f"{answer}. One more unit of money would be worth {text(plan.budget_price)}."
         if self.given and _ends(plan, self.lines):
             return f"{answer}. What more budget would be worth is unknown: it is beyond the points given."
         return f"{answer}. More budget would be worth nothing."
+
+
+def _by_spend(campaigns: pl.DataFrame) -> pl.DataFrame:
+    return campaigns.sort("spend", descending=True, maintain_order=True)
 
 
 @writes_run

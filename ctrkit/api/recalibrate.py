@@ -58,18 +58,11 @@ class RecalibrationResult(Result):
     def report(self) -> Report:
         header = ("task", "rows", "positives", "log loss before", "as it learns", "outcome")
         rows = tuple(
-            (
-                task,
-                f"{one.rows:,}",
-                f"{one.positives:,}",
-                f"{one.before:.5f}",
-                f"{one.after:.5f}",
-                one.outcome,
-            )
+            (task, one.rows, one.positives, one.before, one.after, one.outcome)
             for task, one in self.tasks.items()
         )
         answer = "\n".join(f"{task}: {update.reason}" for task, update in self.tasks.items())
-        return Report("Recalibration", answer, (Table("New rows", header, rows),), (), self.notes)
+        return Report("Recalibration", answer, (Table("New rows", header, rows),), self.notes)
 
 
 @writes_run

@@ -7,15 +7,26 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctrkit.reports.document import Report
+from ctrkit.names import cut
+from ctrkit.reports.document import Drawings, Report, notebook_html
+from ctrkit.reports.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Characters of an answer that is shown as one line, at most.
+_LINE = 120
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result(ABC):
     """Base of all results: the same content for machines, for notebooks and for people."""
+
+    def __init_subclass__(cls) -> None:
+        """A result has arrays in it: it is shown by its answer, and not by all its fields, as the line that
+        `dataclass` would write."""
+        super().__init_subclass__()
+        setattr(cls, "__repr__", Result.__repr__)  # noqa: B010 (a method, to the type checker)
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -23,15 +34,31 @@ class Result(ABC):
 
     @abstractmethod
     def report(self) -> Report:
-        """Tables and figures for a person."""
+        """The answer, tables and notes for a person; no figure is drawn for it."""
+
+    def figures(self) -> Drawings:
+        """Figures for a person, drawn one by one when they are asked for."""
+        return {}
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All tables, the main one first: `result.tables[1].to_pandas()`."""
+        report = self.report()
+        return (*report.tables, *report.details)
 
     def to_json(self) -> str:
         """One JSON object."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The first table of the report."""
-        import pandas as pd
+        """The values of the main table, see `ctrkit.reports.Table.to_pandas`."""
+        return self.tables[0].to_pandas()
 
-        table = self.report().tables[0]
-        return pd.DataFrame(list(table.rows), columns=list(table.header))
+    def __repr__(self) -> str:
+        report = self.report()
+        said = " ".join((report.answer or report.title).split())
+        return f"<{type(self).__name__}: {cut(said, _LINE)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html(self.report())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import yaml
 
 from ctrkit.api.results import Result
-from ctrkit.errors import ConfigError, RunError
+from ctrkit.errors import ConfigError, RunError, attempt
 from ctrkit.reports.document import to_html
 from ctrkit.tables import unwritable, write_json, write_text
 
@@ -54,20 +56,25 @@ def begin_run(folder: str | os.PathLike[str]) -> None:
 def write_run(folder: str | os.PathLike[str], command: str, config: dict[str, Any], result: Result) -> Path:
     """Write what a run leaves: resolved config, figures, `report.html` and, last, `metrics.json`.
 
-    Every file is written atomically.
+    Every file is written atomically. A figure that cannot be drawn is left out, and a warning and the page
+    say so: the run is not lost with it.
     """
     home = Path(folder)
-    report = result.report()
+    report, told = result.report(), list[str]()
+    drawn = [attempt(f"figure '{name}'", draw, told.append) for name, draw in result.figures().items()]
+    figures = [figure for figure in drawn if figure is not None]
+    for note in told:
+        warnings.warn(note, stacklevel=2)
     begin_run(home)
     write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), home / "config.yaml")
     for earlier in (home / "figures").glob("*.svg"):  # of a run into the same folder, which showed more
         earlier.unlink()
     names: dict[str, int] = {}
-    for figure in report.figures:
+    for figure in figures:
         names[figure.name] = names.get(figure.name, 0) + 1
         again = f"_{names[figure.name]}" if names[figure.name] > 1 else ""
         write_text(figure.svg, home / "figures" / f"{figure.name}{again}.svg")
-    write_text(to_html(report), home / "report.html")
+    write_text(to_html(replace(report, notes=(*report.notes, *told)), figures), home / "report.html")
     write_json({"command": command, **result.to_dict()}, home / MARKER)
     return home
 

@@ -28,8 +28,8 @@ class SampleLogs(Result):
         return {"files": [{"file": os.fspath(f), "bytes": f.stat().st_size} for f in self.files]}
 
     def report(self) -> Report:
-        rows = tuple((os.fspath(f), f"{f.stat().st_size / 1e6:.2f} MB") for f in self.files)
-        return Report("Sample logs", tables=(Table("Sample logs", ("file", "size"), rows),))
+        rows = tuple((os.fspath(f), f.stat().st_size) for f in self.files)
+        return Report("Sample logs", tables=(Table("Sample logs", ("file", "bytes"), rows),))
 
 
 def sample_logs(out: str | os.PathLike[str] = "logs_sample", *, seed: int = 0) -> SampleLogs:

@@ -15,7 +15,7 @@ import polars as pl
 from ctrkit.api.bidding.campaign import days_in_part, episodes, spend_plan, strategies_of
 from ctrkit.api.bidding.config import BiddingConfig, budgets
 from ctrkit.api.bidding.logs import write_logs
-from ctrkit.api.bidding.report import ModelRow, bidding_report, sweep_report
+from ctrkit.api.bidding.report import ModelRow, bidding_figures, bidding_report, sweep_report
 from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
@@ -29,7 +29,8 @@ from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
 from ctrkit.config import load_config
 from ctrkit.errors import ConfigError, attempt
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Report
+from ctrkit.reports import Drawings, Report
+from ctrkit.reports.bidding_figures import value_by_budget_figure
 from ctrkit.tables import TableLike, write_table
 
 # A calibration of fewer clicks, or misses, says nothing.
@@ -64,7 +65,10 @@ class BiddingResult(Result):
         }
 
     def report(self) -> Report:
-        return bidding_report(self.simulation, self.repeats, self.models, self.plan, self._all_notes)
+        return bidding_report(self.simulation, self.repeats, self.models, self._all_notes)
+
+    def figures(self) -> Drawings:
+        return bidding_figures(self.simulation, self.repeats, self.plan)
 
     @property
     def _all_notes(self) -> list[str]:
@@ -83,6 +87,9 @@ class BudgetSweepResult(Result):
 
     def report(self) -> Report:
         return sweep_report(self.table, self.notes)
+
+    def figures(self) -> Drawings:
+        return {"value_by_budget": partial(value_by_budget_figure, self.table)}
 
 
 @writes_run

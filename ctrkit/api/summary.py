@@ -15,10 +15,11 @@ from ctrkit.api.run_folder import MARKER
 from ctrkit.bidding.simulation.sweep import OPTIMUM
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
+from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.document import to_html
 from ctrkit.tables import write_text
 
-Rows: TypeAlias = list[tuple[str, str, str]]
+Rows: TypeAlias = list[tuple[str, Value, str]]
 
 _ELSEWHERE = "see its report"
 
@@ -98,7 +99,7 @@ def _training(content: dict[str, Any]) -> Rows:
     return [
         (
             f"AUC of {task}",
-            _interval(metrics.get("auc")),
+            metrics.get("auc"),
             f"{metrics['positives']:,} positives of {metrics['rows']:,} test rows",
         )
         for task, metrics in content["metrics"].items()
@@ -106,11 +107,11 @@ def _training(content: dict[str, Any]) -> Rows:
 
 
 def _calibration(content: dict[str, Any]) -> Rows:
-    rows = []
+    rows: Rows = []
     for task, found in content["tasks"].items():
         for name in ("ece", "pcoc"):
-            before, after = found["before"][name], found["after"][name]
-            rows.append((f"{name.upper()} of {task}", _interval(after), f"before: {_interval(before)}"))
+            before, after = (_measured(found[when][name]) for when in ("before", "after"))
+            rows.append((f"{name.upper()} of {task}", after, f"before: {text(before)}"))
     return rows
 
 
@@ -125,7 +126,7 @@ def _evaluation(content: dict[str, Any]) -> Rows:
     rows = []
     for task, found in content["tasks"].items():
         entropy = found["metrics"]["normalized_entropy"]
-        beside = "" if entropy is None else f"normalised entropy {_interval(entropy)}"
+        beside = "" if entropy is None else f"normalised entropy {text(interval(entropy))}"
         rows.append((f"{task}, to bid on", found["verdict"]["decision"], beside))
     return rows
 
@@ -133,7 +134,7 @@ def _evaluation(content: dict[str, Any]) -> Rows:
 def _explanation(content: dict[str, Any]) -> Rows:
     if "importance" not in content:
         return [
-            (f"p({content['task']}) of row {row['row']}", _interval(row["probability"]), "")
+            (f"p({content['task']}) of row {row['row']}", share(row["probability"]), "")
             for row in content["rows"]
         ]
     first = max(content["importance"], key=lambda one: one["log_loss"]["value"])
@@ -147,13 +148,13 @@ def _audit(content: dict[str, Any]) -> Rows:
 
 
 def _policy_value(content: dict[str, Any]) -> Rows:
-    rows = [("value of the logging policy", _interval(content["logging"]), "")]
+    rows: Rows = [("value of the logging policy", interval(content["logging"]), "")]
     several = len(content["policies"]) > 1
     for policy in content["policies"]:
         name = f"policy {policy['name']}" if several else "the new policy"
         truth = _truth(policy)
         rows += [
-            (f"value of {name}, {estimate['estimator']}", _interval(estimate), truth)
+            (f"value of {name}, {estimate['estimator']}", interval(estimate), truth)
             for estimate in policy["estimates"]
         ]
         rows.append((f"verdict on {name}", policy["verdict"], ""))
@@ -164,35 +165,31 @@ def _learning(content: dict[str, Any]) -> Rows:
     learnt = content["evaluation"]["policies"][0]
     estimate = learnt["estimates"][-1]
     return [
-        (f"value of the policy learnt, {estimate['estimator']}", _interval(estimate), _truth(learnt)),
+        (f"value of the policy learnt, {estimate['estimator']}", interval(estimate), _truth(learnt)),
         ("verdict on the policy learnt", learnt["verdict"], f"objective {content['objective']}"),
     ]
 
 
 def _plan(content: dict[str, Any]) -> Rows:
     campaigns, hours = len(content["campaigns"]), len(content["hours"])
-    spent = f"spent {content['spend']:,.0f} of {content['budget']:,.0f}"
-    return [
-        (
-            "value of the budget plan",
-            f"{content['value']:,.4g}",
-            f"{spent}; {campaigns} campaigns, {hours} hours",
-        )
-    ]
+    beside = f"{_spent(content['spend'], content['budget'])}; {campaigns} campaigns, {hours} hours"
+    return [("value of the budget plan", content["value"], beside)]
 
 
 def _bidding(content: dict[str, Any]) -> Rows:
     if "budgets" in content:
         return _sweep(content["budgets"])
     best = content["optimum"]
-    rows = []
+    rows: Rows = []
     for one in (*content["strategies"], {"name": OPTIMUM, "share_of_optimum": 1.0, **best}):
-        clicks = "–" if one["clicks"] is None else f"{one['clicks']:,.0f}"
-        spent = f"spent {one['spend']:,.0f} of {content['budget']:,.0f}"
-        rows.append(
-            (f"{one['name']}: clicks, value", f"{clicks}, {one['value']:,.0f}", f"{spent}{_share(one)}")
-        )
+        clicks = "" if one["clicks"] is None else f"{text(one['clicks'])} clicks; "
+        beside = f"{clicks}{_spent(one['spend'], content['budget'])}{_share(one)}"
+        rows.append((f"{one['name']}: value", one["value"], beside))
     return rows
+
+
+def _spent(spend: float, budget: float) -> str:
+    return f"spent {text(spend)} of {text(budget)}"
 
 
 def _sweep(table: list[dict[str, Any]]) -> Rows:
@@ -201,33 +198,25 @@ def _sweep(table: list[dict[str, Any]]) -> Rows:
     for row in sorted(table, key=lambda row: row["budget"]):
         by_name.setdefault(row["strategy"], []).append(row)
     return [
-        (
-            f"{name}: value of budgets",
-            f"{runs[0]['value']:,.0f} to {runs[-1]['value']:,.0f}",
-            f"budgets from {runs[0]['budget']:,.0f} to {runs[-1]['budget']:,.0f}{_share(runs[-1])}",
-        )
+        (f"{name}: value", run["value"], f"of a budget of {text(run['budget'])}{_share(run)}")
         for name, runs in by_name.items()
+        for run in (runs[0], runs[-1])
     ]
 
 
 def _share(one: dict[str, Any]) -> str:
-    share = one["share_of_optimum"]
-    return "" if share is None else f", {share:.1%} of the optimum"
+    part = one["share_of_optimum"]
+    return "" if part is None else f", {text(share(part))} of the optimum"
 
 
 def _truth(policy: dict[str, Any]) -> str:
     truth = policy.get("truth")
-    return "" if truth is None else f"truth: {truth:.5f}"
+    return "" if truth is None else f"truth: {text(truth)}"
 
 
-def _interval(value: float | dict[str, Any] | None) -> str:
-    """A number, with its interval where it has one; – where it is not defined."""
-    if value is None:
-        return "–"
-    if not isinstance(value, dict):
-        return f"{value:.5f}"
-    middle, low, high = (_interval(value.get(name)) for name in ("value", "low", "high"))
-    return middle if low == high == "–" else f"{middle} [{low}, {high}]"
+def _measured(value: float | dict[str, Any] | None) -> Value:
+    """A number, or an interval of plain data."""
+    return interval(value) if isinstance(value, dict) else value
 
 
 # By the command that wrote the run, in the order of the road; a new one is added here.

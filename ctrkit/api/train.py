@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from ctrkit.api.run_folder import begin_run, write_run, writes_run
 from ctrkit.artifact import Artifact, versions
 from ctrkit.models import ModelConfig
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Drawings, Report, Table
+from ctrkit.reports.cells import text
 from ctrkit.reports.figures import training_curve
 from ctrkit.tables import TableLike, check_writable, write_text
 from ctrkit.training import TrainingHistory
@@ -56,13 +58,10 @@ class TrainingResult(Result):
 
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
-        rows = tuple(
-            (task, *("–" if (value := values.get(name)) is None else f"{value:,.4g}" for name in names))
-            for task, values in self.metrics.items()
-        )
+        rows = tuple((task, *map(values.get, names)) for task, values in self.metrics.items())
         table = Table("Test rows, before calibration", ("task", *names), rows)
         first, values = next(iter(self.metrics.items()), ("", {}))
-        score = f"AUC of {first} {values['auc']:.4f}" if values.get("auc") is not None else "no AUC"
+        score = "no AUC" if values.get("auc") is None else f"AUC of {first} {text(values['auc'])}"
         answer = f"{self.model}: {score} on the test rows."
         undefined = tuple(
             f"{name} of {task} is undefined on the test rows: no group holds both labels."
@@ -74,13 +73,10 @@ class TrainingResult(Result):
         found = (f"The search ended with {json.dumps(self.found)}.",) if self.found else ()
         told = (*undefined, *resumed, *found, *self.notes)
         notes = (f"Trained on {self.data}.", _split_note(self.rows), *told)
-        return Report(
-            "Training",
-            answer,
-            (table,),
-            (training_curve(self.history.events, self.history.monitor),),
-            notes,
-        )
+        return Report("Training", answer, (table,), notes)
+
+    def figures(self) -> Drawings:
+        return {"training_curve": partial(training_curve, self.history.events, self.history.monitor)}
 
 
 def _split_note(rows: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A report as plain data, and as one HTML file that opens offline.
+"""A report as plain data, and as HTML: a page that opens offline, or a part of a notebook.
 
 Much of a report's text came with the data. Whatever is made here holds nothing that a terminal or a browser
 would follow unseen, and no name of a figure leaves its folder.
@@ -6,24 +6,15 @@ would follow unseen, and no name of a figure leaves its folder.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TypeAlias
 from urllib.parse import quote
 
 from ctrkit.names import file_name, visible
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells are text, ready to print. The first column names the row."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def __post_init__(self) -> None:
-        _set(self, title=visible(self.title), header=tuple(map(visible, self.header)))
-        _set(self, rows=tuple(tuple(map(visible, row)) for row in self.rows))
+from ctrkit.reports.cells import Value, text
+from ctrkit.reports.tables import Table
 
 
 @dataclass(frozen=True)
@@ -39,9 +30,14 @@ class Figure:
         _set(self, svg=visible(self.svg, lines=True))
 
 
+# What a figure shows -> how it is drawn. Drawing takes longer than much of what is shown, so it waits until
+# somebody asks for the figure.
+Drawings: TypeAlias = Mapping[str, Callable[[], Figure]]
+
+
 @dataclass(frozen=True)
 class Report:
-    """What a run found, in reading order: the answer first, then tables, figures, details and remarks.
+    """What a run found, in reading order: the answer first, then tables, details and remarks.
 
     Attributes:
         answer: lines, one a subject.
@@ -52,7 +48,6 @@ class Report:
     title: str
     answer: str = ""
     tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     details: tuple[Table, ...] = ()
@@ -65,63 +60,79 @@ class Report:
 # Cells of more characters are sentences.
 _LINE = 60
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --line: #dde3ea;
-  --paper: #fff; --tint: #f5f7fa; }
+.ctrkit { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --line: #dde3ea;
+  --paper: #fff; --tint: #f5f7fa;
+  font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6eaf0; --soft: #9aa7b6; --line: #333d49; --paper: #14181d; --tint: #1c2229; }
-  figure svg { background: #fff; border-radius: 6px; }
+  .ctrkit { --ink: #e6eaf0; --soft: #9aa7b6; --line: #333d49; --paper: #14181d; --tint: #1c2229; }
+  .ctrkit figure svg { background: #fff; border-radius: 6px; }
 }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; }
-.answer { font-size: 1.1rem; } .note { color: var(--soft); }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block;
+body.ctrkit { max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+div.ctrkit { font-size: 14px; padding: .5rem 1rem; }
+.ctrkit h1 { font-size: 1.7em; margin: 0 0 .3rem; }
+.ctrkit .answer { font-size: 1.1em; } .ctrkit .note { color: var(--soft); }
+.ctrkit table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block;
   overflow-x: auto; }
-caption { text-align: left; font-weight: 600; padding: .4rem 0; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-td.long { text-align: left; white-space: normal; min-width: 24rem; }
-th:first-child, td:first-child { text-align: left; } thead th { color: var(--soft); font-weight: 600; }
-tbody tr:hover { background: var(--tint); }
-figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; } figcaption { color: var(--soft); }
+.ctrkit caption { text-align: left; font-weight: 600; padding: .4rem 0; }
+.ctrkit th, .ctrkit td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+.ctrkit td.long { text-align: left; white-space: normal; min-width: 24rem; }
+.ctrkit th:first-child, .ctrkit td:first-child { text-align: left; }
+.ctrkit thead th { color: var(--soft); font-weight: 600; }
+.ctrkit tbody tr:hover { background: var(--tint); }
+.ctrkit figure { margin: 1.2rem 0; } .ctrkit figure svg { max-width: 100%; height: auto; }
+.ctrkit figcaption { color: var(--soft); }
 """
 
 
-def to_html(report: Report) -> str:
+def to_html(report: Report, figures: Sequence[Figure] = ()) -> str:
     """The report as one page; nothing in it is fetched from elsewhere."""
+    parts = [*_read_first(report), *map(_figure, figures), *map(_table, report.details), *_notes(report)]
+    parts += [f'<p><a href="{quote(path)}">{escape(said)}</a></p>' for said, path in report.links]
+    body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{_body(report)}\n</body>\n</html>\n"
+        f'<body class="ctrkit">\n{body}\n</body>\n</html>\n'
     )
 
 
-def _body(report: Report) -> str:
+def notebook_html(report: Report) -> str:
+    """The answer, the tables and the notes, as a part of another page."""
+    body = "\n".join([*_read_first(report), *_notes(report)])
+    return f'<div class="ctrkit">\n<style>{_STYLE}</style>\n{body}\n</div>'
+
+
+def _read_first(report: Report) -> list[str]:
     parts = [f"<h1>{escape(report.title)}</h1>"]
     if report.answer:
         lines = "<br>".join(escape(line) for line in report.answer.splitlines())
         parts.append(f'<p class="answer">{lines}</p>')
-    parts += [_table(table) for table in report.tables]
-    for figure in report.figures:
-        drawing = figure.svg[figure.svg.index("<svg") :]  # without the XML heading
-        parts.append(f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>")
-    parts += [_table(table) for table in report.details]
-    parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
-    parts += [f'<p><a href="{quote(path)}">{escape(text)}</a></p>' for text, path in report.links]
-    return "\n".join(parts)
+    return [*parts, *map(_table, report.tables)]
+
+
+def _notes(report: Report) -> list[str]:
+    return [f'<p class="note">{escape(note)}</p>' for note in report.notes]
+
+
+def _figure(figure: Figure) -> str:
+    drawing = figure.svg[figure.svg.index("<svg") :]  # without the XML heading
+    return f"<figure>{drawing}<figcaption>{escape(figure.caption)}</figcaption></figure>"
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in table.rows)
     caption = f"<caption>{escape(table.title)}</caption>"
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
 
 
-def _cell(text: str) -> str:
+def _cell(value: Value) -> str:
     """A number or a name stays on one line; a sentence does not."""
-    kind = ' class="long"' if len(text) > _LINE else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    shown = text(value)
+    kind = ' class="long"' if len(shown) > _LINE else ""
+    return f"<td{kind}>{escape(shown)}</td>"
 
 
 def _set(frozen: object, **values: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_a_sweep_of_budgets(tmp_path: Path) -> None:
     assert strategy(alone.to_dict(), "dual")["value"] == pytest.approx(
         table.filter(strategy="dual")["value"][2]
     )
-    assert result.report().tables[0].rows[0][0] == "2"
+    assert result.report().tables[0].rows[0][0] == pytest.approx(2)
     with pytest.raises(ConfigError, match="one seed"):
         run(tmp_path, "seeds=3", budget="2:32:5")
     notes = run(tmp_path, "strategies=[dual]", budget="1e-9:1e6:2").notes
@@ -350,18 +351,24 @@ def fails(*given: Any, **named: Any) -> Any:
     raise ZeroDivisionError("nothing divides")
 
 
+@pytest.mark.filterwarnings("always")
 @pytest.mark.parametrize(
     ("part", "says"),
     [
         ("ctrkit.api.simulate_bidding._Run.models", "no comparison of models"),
         ("ctrkit.api.simulate_bidding.over_seeds", "no interval over seeds"),
         ("ctrkit.api.simulate_bidding.write_logs", "no log of what was won"),
-        ("ctrkit.api.bidding.report.win_rate_figure", "no figure of the win rate"),
-        ("ctrkit.api.bidding.report.regret_figure", "no figure of the regret"),
+        ("ctrkit.api.bidding.report.win_rate_figure", "no figure 'win_rate'"),
+        ("ctrkit.api.bidding.report.regret_figure", "no figure 'regret'"),
     ],
 )
 def test_what_is_secondary_never_ends_a_simulation(
-    tmp_path: Path, log: pl.DataFrame, monkeypatch: pytest.MonkeyPatch, part: str, says: str
+    tmp_path: Path,
+    log: pl.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    part: str,
+    says: str,
 ) -> None:
     monkeypatch.setattr(part, fails)
     result = run(
@@ -375,8 +382,10 @@ def test_what_is_secondary_never_ends_a_simulation(
     )
     assert strategy(result.to_dict(), "dual")["wins"] > 0
     assert (tmp_path / "run" / "metrics.json").is_file()
-    notes = " ".join([*result.to_dict()["notes"], *result.report().notes])
-    assert f"{says}: nothing divides." in notes
+    page = unescape((tmp_path / "run" / "report.html").read_text())
+    assert f"{says}: nothing divides." in page
+    told = [*result.to_dict()["notes"], *(str(one.message) for one in recwarn)]
+    assert f"There is {says}: nothing divides." in told
 
 
 def test_an_optimum_that_is_not_found_leaves_what_was_won(monkeypatch: pytest.MonkeyPatch) -> None:

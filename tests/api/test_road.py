@@ -230,9 +230,7 @@ def test_several_policies_are_evaluated_on_one_log(trained: Path, logs: Path, tm
     report = result.report()
     assert [row[0] for row in report.tables[0].rows] == names
     kinds = ("estimates", "weights", "timeline", "overlap")
-    assert [figure.name for figure in report.figures] == [
-        f"{kind}_{number}" for number in range(1, 5) for kind in kinds
-    ]
+    assert list(result.figures()) == [f"{kind}_{number}" for number in range(1, 5) for kind in kinds]
 
 
 def test_policies_can_be_named_in_words(logs: Path, tmp_path: Path) -> None:

@@ -60,11 +60,9 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(index: int) -> None:
 
 def test_a_page_is_whole_escapes_and_needs_nothing_from_outside() -> None:
     table = Table("t <b>", ("a", "b"), (("x & y", "<script>"),))
-    report = Report(
-        "R", "answer <i>", (table,), tuple(figures()), ("note",), (("more", "train/report.html"),)
-    )
+    report = Report("R", "answer <i>", (table,), ("note",), (("more", "train/report.html"),))
     page = Page()
-    text = to_html(report)
+    text = to_html(report, figures())
     page.feed(text)
     assert page.open == []
     shown = "".join(page.text)

@@ -12,10 +12,9 @@ import polars as pl
 
 from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.simulation.regret import PARTS
-from ctrkit.bidding.simulation.repeats import Mean, PairedDifference, Repeats
+from ctrkit.bidding.simulation.repeats import PairedDifference, Repeats
 from ctrkit.bidding.simulation.sweep import OPTIMUM
-from ctrkit.errors import attempt
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Figure, Report, Table
 from ctrkit.reports.bidding_figures import (
     exploration_figure,
     kpi_figure,
@@ -23,9 +22,9 @@ from ctrkit.reports.bidding_figures import (
     multiplier_paths,
     regret_figure,
     spend_curves,
-    value_by_budget_figure,
     win_rate_figure,
 )
+from ctrkit.reports.cells import Ends, Value, share, text
 
 _BOUGHT = ("wins", "clicks", "conversions", "spend", "value", "share_of_optimum")
 _RATES = (
@@ -35,6 +34,7 @@ _RATES = (
 _TRADE = {
     "cost_per_click": "eCPC", "cost_per_mille": "eCPM", "cost_per_action": "CPA", "return_on_spend": "ROAS"
 }  # fmt: skip
+_SHARES = ("share_of_optimum", "win_rate", "bid_win_rate", "budget_used")
 _OVER_SEEDS = ("value", "clicks", "spend", "share_of_optimum")
 _PLAN_POINTS = 200
 
@@ -66,11 +66,10 @@ def bidding_report(
     simulation: SimulationResult,
     repeats: Repeats | None,
     models: Sequence[ModelRow],
-    plan: SpendPlan | None,
     notes: Sequence[str],
 ) -> Report:
     """Who bought most first, then seeds and other models; costs and regret for those who look closer."""
-    strategies, said = simulation.strategies, list(notes)
+    strategies = simulation.strategies
     tables = [_bought(simulation)]
     if repeats is not None:
         tables += [_over_seeds(repeats), _differences(repeats)]
@@ -84,13 +83,13 @@ def bidding_report(
     best = max(strategies, key=lambda one: one.value)
     answer = _best(best.name, best.value)
     if best.value > 0 and best.share_of_optimum is not None:
-        answer += f", {best.share_of_optimum:.1%} of what a bidder who knew all prices could have had"
+        part = text(share(best.share_of_optimum))
+        answer += f", {part} of what a bidder who knew all prices could have had"
     return Report(
         f"Bidding with a budget of {simulation.budget:,g}",
         f"{answer}.",
         tuple(tables),
-        _figures(simulation, repeats, plan, said),
-        tuple(said),
+        tuple(notes),
         details=tuple(details),
     )
 
@@ -99,23 +98,11 @@ def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
     """Value by budget; `table` is that of `ctrkit.bidding.simulation.sweep.sweep_table`."""
     names = table["strategy"].unique(maintain_order=True).to_list()
     budgets = table.filter(strategy=names[0])["budget"].to_list()
-    columns = [table.filter(strategy=name) for name in names]
-    value = Table(
-        "Value by budget",
-        ("budget", *names),
-        tuple(
-            (f"{budget:,.6g}", *(number(column["value"][row]) for column in columns))
-            for row, budget in enumerate(budgets)
-        ),
-    )
-    slope = Table(
-        "Value for a unit of money more",
-        value.header,
-        tuple(
-            (f"{budget:,.6g}", *(number(column["marginal_value"][row]) for column in columns))
-            for row, budget in enumerate(budgets)
-        ),
-    )
+
+    def by_budget(title: str, column: str) -> Table:
+        values = [table.filter(strategy=name)[column].to_list() for name in names]
+        return Table(title, ("budget", *names), tuple(zip(budgets, *values, strict=True)))
+
     ran = table.filter(pl.col("strategy") != names[-1])
     best = ran.filter(pl.col("budget") == budgets[-1]).sort("value", descending=True)
     most = ran.group_by("strategy").agg(pl.col("share_of_optimum").mean()).sort("share_of_optimum")
@@ -123,19 +110,24 @@ def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
     if most["share_of_optimum"][-1] is not None:
         answer += (
             f" Over all {len(budgets)} budgets {most['strategy'][-1]} is the nearest to the optimum:"
-            f" {most['share_of_optimum'][-1]:.1%} of it on average."
+            f" {text(share(most['share_of_optimum'][-1]))} of it on average."
         )
-    figures = (value_by_budget_figure(table),)
     return Report(
-        f"Budgets from {budgets[0]:,g} to {budgets[-1]:,g}", answer, (value, slope), figures, tuple(notes)
+        f"Budgets from {budgets[0]:,g} to {budgets[-1]:,g}",
+        answer,
+        (
+            by_budget("Value by budget", "value"),
+            by_budget("Value for a unit of money more", "marginal_value"),
+        ),
+        tuple(notes),
     )
 
 
 def _bought(simulation: SimulationResult) -> Table:
     optimum: Mapping[str, Any] = {"share_of_optimum": 1.0, **vars(simulation.optimum)}
     rows = [
-        *((one.name, *(number(getattr(one, name)) for name in _BOUGHT)) for one in simulation.strategies),
-        (OPTIMUM, *(number(optimum.get(name)) for name in _BOUGHT)),
+        *((one.name, *(_kpi(name, getattr(one, name)) for name in _BOUGHT)) for one in simulation.strategies),
+        (OPTIMUM, *(_kpi(name, optimum.get(name)) for name in _BOUGHT)),
     ]
     return Table("Strategies", ("strategy", *map(_title, _BOUGHT)), tuple(rows))
 
@@ -143,7 +135,7 @@ def _bought(simulation: SimulationResult) -> Table:
 def _rates(strategies: Sequence[StrategyResult]) -> Table:
     explored = ("exploration_spend",) if any(one.exploration_spend is not None for one in strategies) else ()
     shown = (*_RATES, *explored)
-    rows = ((one.name, *(number(getattr(one, name)) for name in shown)) for one in strategies)
+    rows = ((one.name, *(_kpi(name, getattr(one, name)) for name in shown)) for one in strategies)
     return Table("Rates and costs", ("strategy", *map(_title, shown)), tuple(rows))
 
 
@@ -153,8 +145,8 @@ def _regret(simulation: SimulationResult) -> Table:
     rows = [
         (
             one.name,
-            f"{one.regret / whole:.2%}",
-            *(f"{getattr(one.regret_split, part) / whole:.2%}" for part in PARTS),
+            share(one.regret / whole),
+            *(share(getattr(one.regret_split, part) / whole) for part in PARTS),
         )
         for one in simulation.strategies
         if one.regret_split is not None
@@ -165,7 +157,8 @@ def _regret(simulation: SimulationResult) -> Table:
 def _over_seeds(repeats: Repeats) -> Table:
     shown = [name for name in _OVER_SEEDS if any(name in means for means in repeats.means.values())]
     rows = (
-        (strategy, *(_mean(means.get(name)) for name in shown)) for strategy, means in repeats.means.items()
+        (strategy, *(_kpi(name, means.get(name)) for name in shown))
+        for strategy, means in repeats.means.items()
     )
     what = "markets" if repeats.kind == "markets" else "resamples of the log"
     title = f"Over {repeats.seeds} {what}, with {repeats.confidence:.0%} intervals"
@@ -174,7 +167,7 @@ def _over_seeds(repeats: Repeats) -> Table:
 
 def _all_over_seeds(repeats: Repeats) -> Table:
     kpis = dict.fromkeys(kpi for means in repeats.means.values() for kpi in means)
-    rows = ((_title(kpi), *(_mean(means.get(kpi)) for means in repeats.means.values())) for kpi in kpis)
+    rows = ((_title(kpi), *(_kpi(kpi, means.get(kpi)) for means in repeats.means.values())) for kpi in kpis)
     return Table(f"All KPIs over the {repeats.seeds} seeds", ("KPI", *repeats.means), tuple(rows))
 
 
@@ -183,7 +176,7 @@ def _differences(repeats: Repeats) -> Table:
     for one in repeats.differences:
         by_strategy.setdefault(one.strategy, {})[one.kpi] = one
     rows = [
-        (strategy, _interval(found["value"]), _interval(found.get("clicks")), _p(found["value"]))
+        (strategy, found["value"], found.get("clicks"), found["value"].adjusted_p_value)
         for strategy, found in by_strategy.items()
     ]
     return Table(
@@ -196,16 +189,14 @@ def _differences(repeats: Repeats) -> Table:
 def _models(models: Sequence[ModelRow]) -> Table:
     kpis = models[0].kpis
     header = ("bidding with", *(f"{one.name}: {kpi}" for one in models[0].strategies for kpi in kpis))
-    rows = (
-        (row.seen, *(number(getattr(one, kpi)) for one in row.strategies for kpi in kpis)) for row in models
-    )
+    rows = ((row.seen, *(getattr(one, kpi) for one in row.strategies for kpi in kpis)) for row in models)
     return Table("What another model would be worth at this budget", header, tuple(rows))
 
 
-def _figures(
-    simulation: SimulationResult, repeats: Repeats | None, plan: SpendPlan | None, notes: list[str]
-) -> tuple[Figure, ...]:
-    """The figures that can be drawn; notes tell of others."""
+def bidding_figures(
+    simulation: SimulationResult, repeats: Repeats | None, plan: SpendPlan | None
+) -> Drawings:
+    """Those that the auctions and the strategies give something to draw for."""
     events, path = simulation.events, simulation.trajectory
     drawn: dict[str, Callable[[], Figure]] = {}
     if simulation.episodes == 1:  # a curve an episode says nothing
@@ -215,56 +206,33 @@ def _figures(
         shares = None
         if plan is not None:
             shares = np.diff([plan.spent(gone) for gone in np.linspace(0.0, 1.0, _PLAN_POINTS + 1)])
-        drawn["figure of the spend"] = partial(spend_curves, curves, simulation.budget, shares)
+        drawn["spend"] = partial(spend_curves, curves, simulation.budget, shares)
         if any(one.size for one in paths.values()):
             best = simulation.optimum.multiplier or None
-            drawn["figure of the multipliers"] = partial(multiplier_paths, paths, best)
-    drawn["figure of the win rate"] = partial(win_rate_figure, events)
-    drawn["figure of prices and bids"] = partial(landscape_figure, events)
+            drawn["multiplier"] = partial(multiplier_paths, paths, best)
+    drawn["win_rate"] = partial(win_rate_figure, events)
+    drawn["landscape"] = partial(landscape_figure, events)
     if "explored" in events.columns:
-        drawn["figure of exploration"] = partial(exploration_figure, events)
+        drawn["exploration"] = partial(exploration_figure, events)
     splits = {one.name: one.regret_split for one in simulation.strategies if one.regret_split is not None}
     if splits and simulation.optimum.value > 0:
-        drawn["figure of the regret"] = partial(regret_figure, splits, simulation.optimum.value)
+        drawn["regret"] = partial(regret_figure, splits, simulation.optimum.value)
     if repeats is not None:
         shown = [name for name in _OVER_SEEDS if any(name in means for means in repeats.means.values())]
-        drawn["figure of the seeds"] = partial(kpi_figure, repeats, shown)
-    found = [attempt(what, draw, notes.append) for what, draw in drawn.items()]
-    return tuple(figure for figure in found if figure is not None)
+        drawn["kpis"] = partial(kpi_figure, repeats, shown)
+    return drawn
 
 
 def _best(name: str, value: float) -> str:
     """Who bought the most value, and how much."""
     if value <= 0:
         return "no strategy bought anything of value"
-    return f"{name} bought the most value: " + (f"{value:,.1f}" if value >= 1 else f"{value:.4g}")
+    return f"{name} bought the most value: {text(value)}"
 
 
-def number(value: float | int | None) -> str:
-    """A cell."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
-        return f"{int(value):,}"
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+def _kpi(name: str, value: float | Ends | None) -> Value:
+    return share(value) if name in _SHARES else value
 
 
 def _title(kpi: str) -> str:
     return _TRADE.get(kpi, kpi.replace("_", " "))
-
-
-def _mean(mean: Mean | None) -> str:
-    return "–" if mean is None else _interval(mean)
-
-
-def _interval(found: Mean | PairedDifference | None) -> str:
-    if found is None:
-        return "–"
-    if found.low is None or found.high is None:
-        return number(found.value)
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
-
-
-def _p(difference: PairedDifference) -> str:
-    p = difference.adjusted_p_value
-    return "–" if p is None else f"{p:.2g}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation
-from ctrkit.metrics import Interval
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports.cells import Value, share
 from ctrkit.reports.evaluation_figures import (
     difference_figure,
     drift_figure,
@@ -28,37 +29,29 @@ _SLICED = ("auc", "gauc", "normalized_entropy", "pcoc")
 
 
 def evaluation_report(
-    model: str,
-    against: str | None,
     tasks: Mapping[str, TaskEvaluation],
     drifts: Sequence[Drift] | None,
     business: Mapping[str, float],
     gates: Sequence[GateOutcome],
     notes: Sequence[str],
-    drawn: bool,
 ) -> Report:
     """Metrics, what is miscalibrated, money and gates first; by field, by slice and drift for those who look
-    closer; and figures, where they are to be drawn."""
-    tables = [_of_tasks(tasks)] if against is None else [_compared(found) for found in tasks.values()]
+    closer."""
+    compared = [_compared(found) for found in tasks.values() if found.other is not None]
+    tables = compared or [_of_tasks(tasks)]
     details: list[Table] = []
-    figures: list[Figure] = []
-    names = _short(model, against)
     for found in tasks.values():
         tables += _miscalibrated(found)
         details += [*_fields(found), *_slices(found)]
-        figures += _figures(found, names) if drawn else []
     if drifts:
         details.append(_drifts(drifts))
-        figures += [drift_figure(drifts)] if drawn else []
     if business:
-        rows = tuple((name.replace("_", " "), f"{value:,.5g}") for name, value in business.items())
+        rows = tuple((name.replace("_", " "), value) for name, value in business.items())
         tables.append(Table("What the log says of clicks and money", ("what", "value"), rows))
     if gates:
         outcomes = tuple((gate.metric, "held" if gate.held else "BROKEN", gate.reason) for gate in gates)
         tables.append(Table("Gates", ("gate", "outcome", "why"), outcomes))
-    return Report(
-        "Evaluation", _answer(tasks), tuple(tables), tuple(figures), tuple(notes), details=tuple(details)
-    )
+    return Report("Evaluation", _answer(tasks), tuple(tables), tuple(notes), details=tuple(details))
 
 
 def _answer(tasks: Mapping[str, TaskEvaluation]) -> str:
@@ -72,36 +65,36 @@ def _answer(tasks: Mapping[str, TaskEvaluation]) -> str:
 def _of_tasks(tasks: Mapping[str, TaskEvaluation]) -> Table:
     """Every metric of every task."""
     all_found = list(tasks.values())
-    rows = [
-        (name, *(_interval(found.measured.intervals.get(name)) for found in all_found))
+    rows: list[tuple[Value, ...]] = [
+        ("rows", *(found.rows for found in all_found)),
+        ("positives", *(found.positives for found in all_found)),
+    ]
+    rows += [
+        (name, *(found.measured.intervals.get(name) for found in all_found))
         for name in all_found[0].measured.intervals
     ]
     rows += [
-        (f"lift at {share:.0%}", *(f"{found.gains[0].lift[share]:.4g}" for found in all_found))
-        for share in all_found[0].gains[0].lift
+        (f"lift at {part:.0%}", *(found.gains[0].lift[part] for found in all_found))
+        for part in all_found[0].gains[0].lift
     ]
-    of = tuple(f"{found.task}: {found.positives:,} of {found.rows:,}" for found in all_found)
-    return Table("Metrics, with positives of rows", ("metric", *of), tuple(rows))
+    return Table("Metrics", ("metric", *tasks), tuple(rows))
 
 
 def _compared(found: TaskEvaluation) -> Table:
     """Every metric of one task, the other model's beside it, and the difference."""
     assert found.other is not None
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Value, ...]] = []
     for name, one in found.measured.intervals.items():
         difference = found.differences.get(name)
-        p_value = "–" if difference is None else f"{difference.p_value:.3g}"
-        apart = _interval(None if difference is None else difference.interval)
-        rows.append((name, _interval(one), _interval(found.other.intervals.get(name)), apart, p_value))
-    for share, value in found.gains[0].lift.items():
-        rows.append((f"lift at {share:.0%}", f"{value:.4g}", *_lift(found, share)))
+        apart = (None, None) if difference is None else (difference.interval, difference.p_value)
+        rows.append((name, one, found.other.intervals.get(name), *apart))
+    first, second = (one.lift for one in found.gains)
+    rows += [
+        (f"lift at {part:.0%}", value, second[part], value - second[part], None)
+        for part, value in first.items()
+    ]
     title = f"{found.task}: {found.positives:,} positives of {found.rows:,} rows"
     return Table(title, ("metric", "model", "other", "difference", "p-value"), tuple(rows))
-
-
-def _lift(found: TaskEvaluation, share: float) -> tuple[str, ...]:
-    first, second = (one.lift[share] for one in found.gains)
-    return f"{second:.4g}", f"{first - second:.3g}", "–"
 
 
 def _fields(found: TaskEvaluation) -> list[Table]:
@@ -109,10 +102,9 @@ def _fields(found: TaskEvaluation) -> list[Table]:
     if not found.fields:
         return []
     errors = tuple(
-        (name, f"{one.ece:.4g}", f"{one.rce:.4g}", str(len(one.values)),
-         str(sum(value.beyond_noise for value in one.values)))
+        (name, one.ece, one.rce, len(one.values), sum(value.beyond_noise for value in one.values))
         for name, one in found.fields.items()
-    )  # fmt: skip
+    )
     header = ("field", "Field-ECE", "Field-RCE", "values looked at", "miscalibrated")
     return [Table(f"{found.task}: calibration by field", header, errors)]
 
@@ -120,15 +112,14 @@ def _fields(found: TaskEvaluation) -> list[Table]:
 def _miscalibrated(found: TaskEvaluation) -> list[Table]:
     """The values of fields that are miscalibrated beyond noise, largest first."""
     wrong = [
-        (one.rows, (f"{name} = {one.value}", f"{one.rows:,}", f"{one.positives:,}", _interval(one.pcoc)))
+        (f"{name} = {one.value}", one.rows, one.positives, one.pcoc)
         for name, report in found.fields.items()
         for one in report.values
         if one.beyond_noise
     ]
     if not wrong:
         return []
-    wrong.sort(key=lambda pair: -pair[0])
-    rows = tuple(row for _, row in wrong[: 2 * _VALUES])
+    rows = tuple(sorted(wrong, key=lambda row: -row[1])[: 2 * _VALUES])
     title = f"{found.task}: miscalibrated beyond noise, the largest {len(rows)} of {len(wrong)}"
     return [Table(title, ("where", "rows", "positives", "PCOC"), rows)]
 
@@ -138,10 +129,9 @@ def _slices(found: TaskEvaluation) -> list[Table]:
     parts = [(name, one) for name, slices in found.slices.items() for one in slices]
     shown = [metric for metric in _SLICED if any(one.values.get(metric) for _, one in parts)]
     rows = tuple(
-        (f"{name.split()[0]}: {one.name}", f"{one.rows:,}", f"{one.positives:,}",
-         *(_brief(one.values[metric]) for metric in shown))
+        (f"{name.split()[0]}: {one.name}", one.rows, one.positives, *(one.values[metric] for metric in shown))
         for name, one in parts
-    )  # fmt: skip
+    )
     header = ("seen so often", "rows", "positives", *(_ABBREVIATED.get(name, name) for name in shown))
     names = " and ".join(found.slices)
     return [Table(f"{found.task} by {names}", header, rows)] if parts else []
@@ -149,36 +139,48 @@ def _slices(found: TaskEvaluation) -> list[Table]:
 
 def _drifts(drifts: Sequence[Drift]) -> Table:
     rows = tuple(
-        (one.column, f"{one.psi:.3f}", f"{one.noise:.3f}", one.level, one.largest,
-         f"{one.training:.1%}", f"{one.evaluated:.1%}")
+        (one.column, one.psi, one.noise, one.level, one.largest, share(one.training), share(one.evaluated))
         for one in drifts[:_DRIFTS]
-    )  # fmt: skip
+    )
     header = ("column", "PSI", "noise", "level", "most at", "in training", "now")
     return Table(f"Drift since training, the largest {len(rows)} of {len(drifts)}", header, rows)
 
 
-def _figures(found: TaskEvaluation, names: Sequence[str]) -> list[Figure]:
+def evaluation_figures(
+    model: str, against: str | None, tasks: Mapping[str, TaskEvaluation], drifts: Sequence[Drift] | None
+) -> Drawings:
+    """Those of every task, and of drift."""
+    names = _short(model, against)
+    drawings = {key: draw for found in tasks.values() for key, draw in _of_task(found, names).items()}
+    return {**drawings, "drift": partial(drift_figure, drifts)} if drifts else drawings
+
+
+def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, Callable[[], Figure]]:
     task = found.task
     part = task.replace(BOTH, "_")  # of a file's name
-    figures = [
-        reliability_figure(f"reliability_{part}", task, dict(zip(names, found.diagrams, strict=True))),
-        gain_figure(f"gain_{part}", task, dict(zip(names, found.gains, strict=True))),
-        score_figure(f"scores_{part}", task, found.scores),
-    ]
+    diagrams = dict(zip(names, found.diagrams, strict=True))
+    gains = dict(zip(names, found.gains, strict=True))
+    drawings: dict[str, Callable[[], Figure]] = {
+        f"reliability of {task}": partial(reliability_figure, f"reliability_{part}", task, diagrams),
+        f"gain of {task}": partial(gain_figure, f"gain_{part}", task, gains),
+        f"scores of {task}": partial(score_figure, f"scores_{part}", task, found.scores),
+    }
     mapped = {
         name: [(str(one.value), one.pcoc, one.beyond_noise) for one in report.values if one.predicted > 0]
         for name, report in found.fields.items()
     }
     if any(mapped.values()):
-        figures.append(field_heat_map(f"fields_{part}", task, mapped))
+        drawings[f"fields of {task}"] = partial(field_heat_map, f"fields_{part}", task, mapped)
     for name, parts in found.slices.items():
         shown = [metric for metric in _SLICED if any(one.values.get(metric) for one in parts)]
         if shown:
-            figures.append(slice_figure(f"{name.replace(' ', '_')}_{part}", task, name, parts, shown))
+            file = f"{name.replace(' ', '_')}_{part}"
+            drawings[f"{name} of {task}"] = partial(slice_figure, file, task, name, parts, shown)
     differences = [(name, one.interval) for name, one in found.differences.items() if one is not None]
     if differences:
-        figures.append(difference_figure(f"difference_{part}", task, differences))
-    return figures
+        file = f"difference_{part}"
+        drawings[f"differences of {task}"] = partial(difference_figure, file, task, differences)
+    return drawings
 
 
 def _short(model: str, against: str | None) -> tuple[str, ...]:
@@ -188,11 +190,3 @@ def _short(model: str, against: str | None) -> tuple[str, ...]:
     if len(set(short)) == len(names):
         return tuple(short)
     return tuple(names) if len(set(names)) == len(names) else (f"{names[0]} (model)", f"{names[1]} (other)")
-
-
-def _interval(found: Interval | None) -> str:
-    return "–" if found is None else f"{found.value:.4g} [{found.low:.3g}, {found.high:.3g}]"
-
-
-def _brief(found: Interval | None) -> str:
-    return "–" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ctrkit.api.results import Result
@@ -12,10 +14,10 @@ from ctrkit.explanations import (
     FusionGate,
     FusionShares,
     Importance,
-    Repeated,
     RowExplanation,
 )
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports.cells import Value, share, text
 from ctrkit.reports.explanation_figures import (
     dependence_figure,
     gates_figure,
@@ -69,36 +71,41 @@ class ModelExplanation(Result):
         }
 
     def report(self) -> Report:
-        figures = [importance_figure(self.importance, self.shares)]
-        figures += [gates_figure(self.gates)] if self.gates else []
-        figures += [
-            dependence_figure(f"dependence_{number}", one, self.task)
-            for number, one in enumerate(self.dependence, start=1)
-        ]
-        if self.map is not None:
-            figures.append(map_figure(self.map, self.task, by_frequency=self.map_by_frequency))
         return Report(
             f"Why the model says what it says of {self.task}",
             self._answer(),
             (self._importance_table(), *(_gate_table(gate) for gate in self.gates)),
-            tuple(figures),
             self.notes,
         )
+
+    def figures(self) -> Drawings:
+        drawings: dict[str, Callable[[], Figure]] = {
+            "importance": partial(importance_figure, self.importance, self.shares)
+        }
+        if self.gates:
+            drawings["gates"] = partial(gates_figure, self.gates)
+        for number, one in enumerate(self.dependence, start=1):
+            name = f"dependence_{number}"
+            drawings[name] = partial(dependence_figure, name, one, self.task)
+        if self.map is not None:
+            by = self.map_by_frequency
+            drawings["map"] = partial(map_figure, self.map, self.task, by_frequency=by)
+        return drawings
 
     def _answer(self) -> str:
         clear = [one for one in self.importance if one.auc.low > 0.0]
         if not clear:
             return f"{self.task}: no feature is surely worth anything on these {self.rows:,} rows."
-        named = ", ".join(f"{one.feature} ({one.auc.value:.4f})" for one in clear[:3])
+        named = ", ".join(f"{one.feature} ({text(one.auc.value)})" for one in clear[:3])
         return f"{self.task}: AUC falls most without {named}."
 
     def _importance_table(self) -> Table:
         rows = tuple(
             (
                 one.feature,
-                _interval(one.auc),
-                _interval(one.log_loss),
-                "–" if self.shares is None else f"{self.shares[one.feature]:.4f}",
+                one.auc,
+                one.log_loss,
+                None if self.shares is None else self.shares[one.feature],
             )
             for one in self.importance
         )
@@ -133,31 +140,33 @@ class RowsExplanation(Result):
 
     def report(self) -> Report:
         tables: list[Table] = []
-        figures: list[Figure] = []
         for told in self.rows:
             tables.append(_row_table(told, self.task))
             if told.events:
                 tables.append(_event_table(told))
-            figures.append(row_figure(f"row_{told.row}", told, self.task))
         answer = " ".join(
-            f"Row {told.row}: p({self.task}) is {told.probability:.2%}, and {told.base_probability:.2%} "
-            f"for {self.baseline}."
+            f"Row {told.row}: p({self.task}) is {text(share(told.probability))}, and "
+            f"{text(share(told.base_probability))} for {self.baseline}."
             for told in self.rows
         )
         title = f"Why these probabilities of {self.task}"
-        return Report(title, answer, tuple(tables), tuple(figures), self.notes)
+        return Report(title, answer, tuple(tables), self.notes)
+
+    def figures(self) -> Drawings:
+        names = {f"row_{told.row}": told for told in self.rows}
+        return {name: partial(row_figure, name, told, self.task) for name, told in names.items()}
 
 
 def _row_table(told: RowExplanation, task: str) -> Table:
-    rows = [("base", "", f"{told.base_logit:.4f}", f"{told.base_probability:.3%}")]
+    rows: list[tuple[Value, ...]] = [("base", "", told.base_logit, share(told.base_probability))]
     kept, rest = told.contributions[:_STEPS], told.contributions[_STEPS:]
-    rows += [(c.feature, c.value, f"{c.logit:+.4f}", f"{c.probability:.3%}") for c in kept]
+    rows += [(c.feature, c.value, c.logit, share(c.probability)) for c in kept]
     if rest:
         last = rest[-1].probability
-        rows.append((f"{len(rest)} others", "", f"{sum(c.logit for c in rest):+.4f}", f"{last:.3%}"))
+        rows.append((f"{len(rest)} others", "", sum(c.logit for c in rest), share(last)))
     if abs(told.gap) >= 5e-5:
-        rows.append(("not attributed", "", f"{told.gap:+.4f}", f"{told.probability:.3%}"))
-    rows.append(("this row", "", f"{told.logit:.4f}", f"{told.probability:.3%}"))
+        rows.append(("not attributed", "", told.gap, share(told.probability)))
+    rows.append(("this row", "", told.logit, share(told.probability)))
     return Table(
         f"Row {told.row}: what made the probability of {task}",
         ("feature", "value", "logit", "probability so far"),
@@ -170,10 +179,10 @@ def _event_table(told: RowExplanation) -> Table:
     readouts = tuple(told.events[0].attention)
     rows = tuple(
         (
-            str(event.age),
+            event.age,
             *(event.parts.get(name, "") for name in sequences),
-            "–" if event.logit is None else f"{event.logit:+.4f}",
-            *(f"{event.attention[name]:+.3f}" for name in readouts),
+            event.logit,
+            *(event.attention[name] for name in readouts),
         )
         for event in told.events
     )
@@ -183,16 +192,12 @@ def _event_table(told: RowExplanation) -> Table:
 
 def _gate_table(gate: FusionGate) -> Table:
     if isinstance(gate, FusionShares):
-        shares = tuple((operation, f"{share:.3f}") for operation, share in gate.shares.items())
+        shares = tuple((operation, share(part)) for operation, part in gate.shares.items())
         return Table(f"Fusion: {gate.name}", ("operation", "share"), shares)
     content = gate.to_dict()
     rows = tuple(
-        (f"{level:.0%} of rows below", f"{value:.3f}")
+        (f"{level:.0%} of rows below", share(value))
         for level, value in zip(content["levels"], content["quantiles_over_rows"], strict=True)
     )
     header = ("gate", f"share of {gate.first} against {gate.second}")
-    return Table(f"Fusion: {gate.name}", header, (("mean", f"{content['mean']:.3f}"), *rows))
-
-
-def _interval(found: Repeated) -> str:
-    return f"{found.value:.5f} [{found.low:.5f}, {found.high:.5f}]"
+    return Table(f"Fusion: {gate.name}", header, (("mean", share(content["mean"])), *rows))

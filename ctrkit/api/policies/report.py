@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,8 @@ from ctrkit.ope import Evaluation, PolicyEvaluation
 from ctrkit.ope.diagnostics.overlap import LARGEST_TAIL_SHAPE
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.evaluation.results import estimates_of, plain
-from ctrkit.reports import Figure, Report, Table
+from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
 
@@ -20,23 +22,20 @@ SHOWN = 20
 
 
 def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
-    """The tables and figures of each policy; of several, one table of all of them first."""
+    """The tables of each policy; of several, one table of all of them first."""
     content = evaluation.to_dict()
     policies, logging = content["policies"], content["logging"]
     several = len(policies) > 1
     tables: list[Table] = []
-    figures: list[Figure] = []
     details: list[Table] = []
-    for number, (found, policy) in enumerate(zip(evaluation.policies, policies, strict=True), start=1):
+    for found, policy in zip(evaluation.policies, policies, strict=True):
         tables += [_estimates(policy, logging), *_groups(found), diagnostics_table(policy)]
-        figures += _figures(found, policy, logging, f"_{number}" if several else "", evaluation.confidence)
         details += [_overlap(found), *_segments(policy)]
     ranking = content["ranking"]
     return Report(
         "Off-policy evaluation",
         "\n".join(f"Verdict on {one['name']}: {one['verdict']} ({one['reason']})." for one in policies),
         (_policies(policies), *_ranked(ranking)) if several else tuple(tables),
-        tuple(figures),
         (*content["notes"], *notes),
         details=(
             *_differences(ranking),
@@ -47,19 +46,32 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
     )
 
 
-def _figures(
-    found: PolicyEvaluation, policy: dict[str, Any], logging: dict[str, Any], suffix: str, confidence: float
-) -> Iterator[Figure]:
-    """Which estimates, on which weights, since when, where, and on which actions."""
-    drawn = drawn_estimates(policy)
-    if drawn:
-        yield forest_plot(f"estimates{suffix}", logging, drawn, found.truth)
-    yield weight_figure(f"weights{suffix}", found.name, found.weights)
-    if found.timeline is not None:
-        yield timeline_figure(f"timeline{suffix}", found.name, found.timeline, confidence)
-    yield overlap_figure(f"overlap{suffix}", found.name, found.overlap)
-    for number, segments in enumerate(found.segments, start=1):
-        yield segment_figure(f"segments_{number}{suffix}", found.name, segments, confidence)
+def policy_figures(evaluation: Evaluation) -> Drawings:
+    """Of each policy: which estimates, on which weights, since when, where, and on which actions."""
+    content, confidence = evaluation.to_dict(), evaluation.confidence
+    drawings: dict[str, Callable[[], Figure]] = {}
+    for number, (found, policy) in enumerate(
+        zip(evaluation.policies, content["policies"], strict=True), start=1
+    ):
+        suffix = f"_{number}" if len(evaluation.policies) > 1 else ""
+        drawn = drawn_estimates(policy)
+        figures: dict[str, Callable[[str], Figure]] = {}
+        if drawn:
+            figures["estimates"] = partial(
+                forest_plot, logging=content["logging"], rows=drawn, truth=found.truth
+            )
+        figures["weights"] = partial(weight_figure, policy=found.name, weights=found.weights)
+        if found.timeline is not None:
+            figures["timeline"] = partial(
+                timeline_figure, policy=found.name, timeline=found.timeline, confidence=confidence
+            )
+        figures["overlap"] = partial(overlap_figure, policy=found.name, actions=found.overlap)
+        for place, segments in enumerate(found.segments, start=1):
+            figures[f"segments_{place}"] = partial(
+                segment_figure, policy=found.name, found=segments, confidence=confidence
+            )
+        drawings |= {f"{name}{suffix}": partial(draw, f"{name}{suffix}") for name, draw in figures.items()}
+    return drawings
 
 
 def _policies(policies: Sequence[dict[str, Any]]) -> Table:
@@ -68,10 +80,10 @@ def _policies(policies: Sequence[dict[str, Any]]) -> Table:
     for policy in policies:
         by_name = {estimate["estimator"]: estimate for estimate in policy["estimates"]}
         decisive = next((by_name[name] for name in DECISIVE if name in by_name), None)
-        told = ("–",) * 3
+        told: tuple[Value, ...] = (None, None, None)
         if decisive is not None:
-            told = (interval_cell(decisive), interval_cell(decisive["difference"]), decisive["estimator"])
-        rows.append((policy["name"], policy["verdict"], *told, number_cell(policy["truth"])))
+            told = (interval(decisive), interval(decisive["difference"]), decisive["estimator"])
+        rows.append((policy["name"], policy["verdict"], *told, policy["truth"]))
     header = ("policy", "verdict", "value of a decision", "less the logging policy's", "by", "truth")
     return Table("Policies", header, tuple(rows))
 
@@ -80,10 +92,7 @@ def _ranked(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
     """The policies and the logging policy, the best first, with the probability of each to be the best."""
     if ranking is None:
         return ()
-    rows = tuple(
-        (one["name"], number_cell(one["value"]), number_cell(one["probability_best"]))
-        for one in ranking["policies"]
-    )
+    rows = tuple((one["name"], one["value"], one["probability_best"]) for one in ranking["policies"])
     return (Table("Ranked on the same rows", ("policy", "value", "probability to be best"), rows),)
 
 
@@ -94,10 +103,10 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
     rows = tuple(
         (
             f"{one['first']} less {one['second']}",
-            number_cell(one["value"]),
-            number_cell(one["simultaneous"]["low"]),
-            number_cell(one["simultaneous"]["high"]),
-            number_cell(one["adjusted_p_value"]),
+            one["value"],
+            one["simultaneous"]["low"],
+            one["simultaneous"]["high"],
+            one["adjusted_p_value"],
         )
         for one in ranking["differences"]
     )
@@ -108,7 +117,7 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
 def _estimates(policy: dict[str, Any], logging: dict[str, Any]) -> Table:
     """Every estimate of one policy."""
     truth = policy["truth"]
-    known = () if truth is None else (("truth", number_cell(truth), "", "", ""),)
+    known = () if truth is None else (("truth", truth, None, None, None),)
     rows = (
         ("logging policy", *_value(logging)),
         *((estimate["estimator"], *_value(estimate)) for estimate in policy["estimates"]),
@@ -125,7 +134,7 @@ def _groups(found: PolicyEvaluation) -> Iterator[Table]:
         rows = []
         for estimate in plain(estimates_of(group.estimates)):
             name = estimate["estimator"]
-            ends = (interval_cell(estimate), interval_cell(estimate["difference"]))
+            ends = (interval(estimate), interval(estimate["difference"]))
             meaning = group.meaning.get(name.partition(":")[0], "")
             rows.append((name, *ends, meaning))
         yield Table(f"{group.title} under {found.name}", header, tuple(rows))
@@ -135,32 +144,35 @@ def diagnostics_table(policy: dict[str, Any]) -> Table:
     """What speaks for and against the estimates, with what it should be."""
     d, size, residual = policy["diagnostics"], policy["sample_size"], policy["residual"]
     tail, timeline = policy["weights"]["tail"]["shape"], policy["timeline"]
-    rows: list[tuple[str, Any, str]] = [
+    rows: list[tuple[str, Value, str]] = [
         ("rows", d["rows"], ""),
         ("rows with a reward", d["positives"], "at least 10"),
         ("effective sample size", d["effective_sample_size"], "at least 100"),
-        ("mean weight", d["mean_weight"], f"1 (z = {number_cell(d['mean_weight_z'])})"),
+        ("mean weight", d["mean_weight"], f"1 (z = {text(d['mean_weight_z'])})"),
         ("largest weight", d["max_weight"], ""),
-        ("weight of the heaviest 1 % of rows", d["top_share"], "0.01 where all weigh alike"),
+        ("weight of the heaviest 1 % of rows", share(d["top_share"]), "1% where all weigh alike"),
         ("shape of the weights' tail", tail, f"below {LARGEST_TAIL_SHAPE}"),
-        ("mass on what is never logged", d["unsupported_share"], "0"),
+        ("mass on what is never logged", share(d["unsupported_share"]), "0%"),
     ]
     if residual is not None:
-        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {number_cell(residual['z'])})"))
+        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {text(residual['z'])})"))
     if timeline is not None:
         drift = timeline["weight_drift"]
         rows.append(("drift of the mean weight, p-value", drift["p_value"], "not near 0"))
     if size is not None:
         rows.append(("rows needed to tell this difference", size["rows_needed"], "at 80 % power"))
-    cells = tuple((what, number_cell(value), right) for what, value, right in rows if value is not None)
-    return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), cells)
+    known = tuple(row for row in rows if row[1] is not None)
+    return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), known)
 
 
 def _overlap(found: PolicyEvaluation) -> Table:
     """The actions that the policy wants most, and what the log has of them."""
     names = ("action", "rows", "logged_share", "policy_share", "effective_sample_size", "max_weight")
     rows = tuple(
-        (str(row["action"]), *(number_cell(row[name]) for name in names[1:]))
+        (
+            str(row["action"]),
+            *(share(row[name]) if name.endswith("_share") else row[name] for name in names[1:]),
+        )
         for row in plain(found.overlap.head(SHOWN).to_dicts())
     )
     header = tuple(name.replace("_", " ") for name in names)
@@ -183,11 +195,11 @@ def _segments(policy: dict[str, Any]) -> Iterator[Table]:
         for one in column["segments"]:
             estimate = one["estimate"]
             ends = {**estimate["difference_interval"], "value": estimate["difference"]}
-            counts = (number_cell(one["rows"]), number_cell(one["positives"]), number_cell(estimate["value"]))
-            ends_and_p_value = (interval_cell(ends), number_cell(one["adjusted_p_value"]))
-            rows.append((one["label"], one["verdict"]["verdict"], *counts, *ends_and_p_value))
+            counts = (one["rows"], one["positives"], estimate["value"])
+            verdict = one["verdict"]["verdict"]
+            rows.append((one["label"], verdict, *counts, interval(ends), one["adjusted_p_value"]))
         p_value = column["heterogeneity"]["adjusted_p_value"]
-        title = f"{policy['name']} by {column['column']} (alike in all: p = {number_cell(p_value)})"
+        title = f"{policy['name']} by {column['column']} (alike in all: p = {text(p_value)})"
         yield Table(title, header, tuple(rows))
 
 
@@ -198,7 +210,7 @@ def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
     rows = tuple(
         (
             f"{row['column']} of {row['action']}",
-            *(number_cell(row[name]) for name in ("before", "after", "noise")),
+            *(row[name] for name in ("before", "after", "noise")),
         )
         for row in plain(balance.head(SHOWN).to_dicts())
     )
@@ -215,20 +227,5 @@ def drawn_estimates(policy: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _value(estimate: dict[str, Any]) -> tuple[str, ...]:
-    return (*three_cells(estimate), estimate["interval"])
-
-
-def three_cells(estimate: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(number_cell(estimate[key]) for key in ("value", "low", "high"))
-
-
-def interval_cell(estimate: dict[str, Any]) -> str:
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    return "–" if None in (value, low, high) else f"{value:.4g} [{low:.3g}, {high:.3g}]"
-
-
-def number_cell(value: float | int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+def _value(estimate: dict[str, Any]) -> tuple[Value, ...]:
+    return (estimate["value"], estimate["low"], estimate["high"], estimate["interval"])

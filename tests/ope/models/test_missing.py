@@ -16,7 +16,7 @@ from ctrkit.ope.evaluation.parts import WholeLog
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.missing import lacks_propensities
 from ctrkit.policies import UniformPolicy
-from ctrkit.reports import Report
+from ctrkit.reports.cells import Value
 
 ADS = np.array(["a", "b", "c", "d"])
 LEANING = np.array([0.8, 0.0, -0.5, 0.3])
@@ -194,7 +194,7 @@ def test_intervals_cover_where_the_model_is_right() -> None:
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl", "two files"])
 def test_through_the_command_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind != "parquet":  # figures take longer than all else
-        monkeypatch.setattr(PolicyValue, "report", lambda self: Report("", tables=()))
+        monkeypatch.setattr(PolicyValue, "figures", lambda self: {})
     table = draw(4, 3000)
     if kind == "two files":
         source: object = [str(tmp_path / "1.csv"), str(tmp_path / "2.parquet")]
@@ -229,7 +229,7 @@ def test_through_the_command_from_files(tmp_path: Path, monkeypatch: pytest.Monk
     assert "Balance under the estimated propensities" in (tmp_path / "run" / "report.html").read_text()
 
 
-def _table(found: PolicyValue, title: str) -> tuple[tuple[str, ...], ...]:
+def _table(found: PolicyValue, title: str) -> tuple[tuple[Value, ...], ...]:
     (table,) = (one for one in found.report().details if one.title.startswith(title))
     return table.rows
 

@@ -1,0 +1,107 @@
+"""What stands in the cell of a table, and the one way in which it becomes text.
+
+A value says by its type what it is: a whole number is a count, a `Share` is read as a percentage, an interval
+has ends. So the same value looks the same wherever it is printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, overload
+
+from ctrkit.names import visible
+
+# What is not defined, or not known.
+NONE = "–"
+_DIGITS = 4
+# From here on a number of all its digits is harder to read than one with an exponent.
+_LONG = 1e15
+
+
+class Ends(Protocol):
+    """An estimate with the ends of its interval, as rooms above make them; None is an end that is unknown."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+class Interval(NamedTuple):
+    """A number with the ends of its interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Share(float):
+    """A part of a whole: people read it as a percentage, and to all else it is a float."""
+
+
+Value: TypeAlias = str | int | float | Ends | None
+
+
+def interval(found: Mapping[str, Any] | None) -> Interval | None:
+    """The interval in plain data with `value`, `low` and `high`; None where there is no value."""
+    if found is None or found["value"] is None:
+        return None
+    return Interval(found["value"], found["low"], found["high"])
+
+
+@overload
+def share(part: float) -> Share: ...
+@overload
+def share(part: Ends) -> Interval: ...
+@overload
+def share(part: None) -> None: ...
+@overload
+def share(part: float | None) -> Share | None: ...
+def share(part: float | Ends | None) -> Share | Interval | None:
+    """The same number, or interval, as a part of a whole."""
+    if part is None:
+        return None
+    if isinstance(part, (int, float)):
+        return Share(part)
+    return Interval(Share(part.value), share(part.low), share(part.high))
+
+
+def cell(value: Value) -> str | int | float | Interval | None:
+    """The value as a table holds it: names of the data visible, every interval of one class, and None for
+    what is no number."""
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not math.isfinite(value.value):
+        return None
+    low, high = (end if end is not None and math.isfinite(end) else None for end in (value.low, value.high))
+    return Interval(value.value, low, high)
+
+
+def text(value: Value) -> str:
+    """The text of a value.
+
+    A count has all its digits, any other number four significant ones, and from 1,000 on those before the
+    point. The ends of an interval are numbers like its middle.
+    """
+    value = cell(value)
+    if value is None:
+        return NONE
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Interval):
+        middle, low, high = map(text, value)
+        return middle if low == high == NONE else f"{middle} [{low}, {high}]"
+    return f"{_number(100 * value)}%" if isinstance(value, Share) else _number(value)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or 1000 <= abs(value) < _LONG:
+        return f"{value:,.0f}"
+    return f"{value + 0.0:,.{_DIGITS}g}"  # 0 has no sign
