@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
 from ctrkit.ope.audit.findings import Finding
 from ctrkit.ope.bids.bid_log import is_bid_log
-from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports import Drawing, Drawings, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
 from ctrkit.tables import TableLike, name_of
 
@@ -78,7 +78,7 @@ class LogCheck(Result):
 
     def figures(self) -> Drawings:
         audit = self.audit
-        drawings: dict[str, Callable[[], Figure]] = {}
+        drawings: dict[str, Drawing] = {}
         if audit.rows:
             drawings["propensities"] = partial(propensity_figure, audit.propensities)
         if audit.time is not None:

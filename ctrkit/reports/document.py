@@ -30,9 +30,10 @@ class Figure:
         _set(self, svg=visible(self.svg, lines=True))
 
 
-# What a figure shows -> how it is drawn. Drawing takes longer than much of what is shown, so it waits until
-# somebody asks for the figure.
-Drawings: TypeAlias = Mapping[str, Callable[[], Figure]]
+# Drawing takes longer than much of what is drawn, so it waits until somebody asks for the figure.
+Drawing: TypeAlias = Callable[[], Figure]
+# By name, which is that of the figure or tells it apart.
+Drawings: TypeAlias = Mapping[str, Drawing]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 
 from ctrkit.metrics import reliability
 from ctrkit.reports import Figure, Report, Table
-from ctrkit.reports.document import to_html
+from ctrkit.reports.cells import Interval
+from ctrkit.reports.document import notebook_html, to_html
 from ctrkit.reports.figures import forest_plot, reliability_diagram, training_curve
 
 VOID = {"meta", "br", "path", "use", "rect", "image", "circle", "line", "ellipse", "polygon"}
@@ -71,3 +72,21 @@ def test_a_page_is_whole_escapes_and_needs_nothing_from_outside() -> None:
     assert "<script" not in text
     outside = [r for r in page.references if not r.startswith("#")]
     assert outside == ["train/report.html"]
+
+
+def test_a_part_of_a_notebook_is_whole_and_escapes() -> None:
+    table = Table("t <b>", ("a", "<i>"), (("<script>", 0.25), ("y", Interval(1.5, 1, 2))))
+    report = Report("R <u>", "answer <i>\nmore", (table,), ("note <p>",), details=(Table("d", ("x",), ()),))
+    page = Page()
+    text = notebook_html(report)
+    page.feed(text)
+    assert page.open == []
+    assert page.references == []
+    shown = "".join(page.text)
+    for piece in ("R <u>", "t <b>", "<i>", "<script>", "0.25", "1.5 [1, 2]", "answer <i>", "note <p>"):
+        assert piece in shown
+    assert "<script" not in text
+    assert "<body" not in text, "it is a part of a page that is not ours"
+    for rule in text[text.index("<style>") : text.index("</style>")].split("}"):
+        selectors = rule.rpartition("{")[0].rpartition("{")[2]
+        assert all(".ctrkit" in one for one in selectors.split(",") if one.strip(" \n<style>")), rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.simulation.regret import PARTS
 from ctrkit.bidding.simulation.repeats import PairedDifference, Repeats
 from ctrkit.bidding.simulation.sweep import OPTIMUM
-from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports import Drawing, Drawings, Report, Table
 from ctrkit.reports.bidding_figures import (
     exploration_figure,
     kpi_figure,
@@ -198,7 +198,7 @@ def bidding_figures(
 ) -> Drawings:
     """Those that the auctions and the strategies give something to draw for."""
     events, path = simulation.events, simulation.trajectory
-    drawn: dict[str, Callable[[], Figure]] = {}
+    drawn: dict[str, Drawing] = {}
     if simulation.episodes == 1:  # a curve an episode says nothing
         runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
         curves = {name: run["spend"].to_numpy() for name, run in runs.items()}

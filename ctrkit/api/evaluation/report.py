@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation
-from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports import Drawing, Drawings, Report, Table
 from ctrkit.reports.cells import Value, share
 from ctrkit.reports.evaluation_figures import (
     difference_figure,
@@ -155,12 +155,12 @@ def evaluation_figures(
     return {**drawings, "drift": partial(drift_figure, drifts)} if drifts else drawings
 
 
-def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, Callable[[], Figure]]:
+def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, Drawing]:
     task = found.task
     part = task.replace(BOTH, "_")  # of a file's name
     diagrams = dict(zip(names, found.diagrams, strict=True))
     gains = dict(zip(names, found.gains, strict=True))
-    drawings: dict[str, Callable[[], Figure]] = {
+    drawings: dict[str, Drawing] = {
         f"reliability of {task}": partial(reliability_figure, f"reliability_{part}", task, diagrams),
         f"gain of {task}": partial(gain_figure, f"gain_{part}", task, gains),
         f"scores of {task}": partial(score_figure, f"scores_{part}", task, found.scores),

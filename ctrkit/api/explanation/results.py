@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from ctrkit.explanations import (
     Importance,
     RowExplanation,
 )
-from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports import Drawing, Drawings, Report, Table
 from ctrkit.reports.cells import Value, share, text
 from ctrkit.reports.explanation_figures import (
     dependence_figure,
@@ -79,7 +78,7 @@ class ModelExplanation(Result):
         )
 
     def figures(self) -> Drawings:
-        drawings: dict[str, Callable[[], Figure]] = {
+        drawings: dict[str, Drawing] = {
             "importance": partial(importance_figure, self.importance, self.shares)
         }
         if self.gates:

@@ -12,7 +12,7 @@ from ctrkit.ope import Evaluation, PolicyEvaluation
 from ctrkit.ope.diagnostics.overlap import LARGEST_TAIL_SHAPE
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.evaluation.results import estimates_of, plain
-from ctrkit.reports import Drawings, Figure, Report, Table
+from ctrkit.reports import Drawing, Drawings, Figure, Report, Table
 from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
@@ -49,7 +49,7 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
 def policy_figures(evaluation: Evaluation) -> Drawings:
     """Of each policy: which estimates, on which weights, since when, where, and on which actions."""
     content, confidence = evaluation.to_dict(), evaluation.confidence
-    drawings: dict[str, Callable[[], Figure]] = {}
+    drawings: dict[str, Drawing] = {}
     for number, (found, policy) in enumerate(
         zip(evaluation.policies, content["policies"], strict=True), start=1
     ):
