@@ -158,7 +158,15 @@ def _sentence(finding: Finding) -> str:
 
 def _actions(audit: Audit) -> Table:
     rows = tuple(
-        (str(one.action), one.rows, one.chosen, one.expected, one.ratio, one.z, one.adjusted_p_value)
+        (
+            str(one.action).removesuffix(".0"),
+            one.rows,
+            one.chosen,
+            one.expected,
+            one.ratio,
+            one.z,
+            one.adjusted_p_value,
+        )
         for one in audit.actions[:_ACTIONS]
     )
     header = ("action", "rows", "chosen", "expected", "Σ 1/p over rows", "z", "adjusted p")

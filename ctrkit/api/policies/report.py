@@ -152,7 +152,7 @@ def diagnostics_table(policy: dict[str, Any]) -> Table:
         ("largest weight", d["max_weight"], ""),
         ("weight of the heaviest 1 % of rows", share(d["top_share"]), "1% where all weigh alike"),
         ("shape of the weights' tail", tail, f"below {LARGEST_TAIL_SHAPE}"),
-        ("mass on what is never logged", share(d["unsupported_share"]), "0%"),
+        ("mass on what is never logged", share(d["unsupported_share"]), "0"),
     ]
     if residual is not None:
         rows.append(("mean residual of dr", residual["mean"], f"0 (z = {text(residual['z'])})"))
