@@ -14,7 +14,7 @@ from ctrkit.names import visible
 
 # What is not defined, or not known.
 NONE = "–"
-_DIGITS = 4
+_DIGITS, _OF_ENDS = 4, 3
 # From here on a number of all its digits is harder to read than one with an exponent.
 _LONG = 1e15
 
@@ -88,20 +88,30 @@ def text(value: Value) -> str:
     """The text of a value.
 
     A count has all its digits, any other number four significant ones, and from 1,000 on those before the
-    point. The ends of an interval are numbers like its middle.
+    point. The ends of an interval have three: they are less sure than its middle.
     """
     value = cell(value)
+    if not isinstance(value, Interval):
+        return _shown(value, _DIGITS)
+    middle, low, high = (
+        _shown(value.value, _DIGITS),
+        _shown(value.low, _OF_ENDS),
+        _shown(value.high, _OF_ENDS),
+    )
+    return middle if low == high == NONE else f"{middle} [{low}, {high}]"
+
+
+def _shown(value: str | float | None, digits: int) -> str:
     if value is None:
         return NONE
     if isinstance(value, str):
         return value
-    if isinstance(value, Interval):
-        middle, low, high = map(text, value)
-        return middle if low == high == NONE else f"{middle} [{low}, {high}]"
-    return f"{_number(100 * value)}%" if isinstance(value, Share) else _number(value)
+    if isinstance(value, Share):
+        return f"{_number(100 * value, digits)}%"
+    return f"{value:,}" if isinstance(value, int) else _number(value, digits)
 
 
-def _number(value: float) -> str:
-    if isinstance(value, int) or 1000 <= abs(value) < _LONG:
+def _number(value: float, digits: int) -> str:
+    if 1000 <= abs(round(value, digits - 3)) < _LONG:  # as 999.96 will be
         return f"{value:,.0f}"
-    return f"{value + 0.0:,.{_DIGITS}g}"  # 0 has no sign
+    return f"{value + 0.0:,.{digits}g}"  # 0 has no sign
