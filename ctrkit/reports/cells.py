@@ -93,11 +93,8 @@ def text(value: Value) -> str:
     value = cell(value)
     if not isinstance(value, Interval):
         return _shown(value, _DIGITS)
-    middle, low, high = (
-        _shown(value.value, _DIGITS),
-        _shown(value.low, _OF_ENDS),
-        _shown(value.high, _OF_ENDS),
-    )
+    middle = _shown(value.value, _DIGITS)
+    low, high = (_shown(end, _OF_ENDS) for end in value[1:])
     return middle if low == high == NONE else f"{middle} [{low}, {high}]"
 
 

@@ -218,7 +218,7 @@ def test_a_training_ends_well_where_no_user_has_both_labels(
     assert found.metrics["click"]["gauc"] is None
     report = found.report()
     assert any("gauc of click is undefined" in note for note in report.notes)
-    assert report.tables[0].rows[0][4] == "–"
+    assert report.tables[0].rows[0][4] is None
 
 
 def test_updates_follow_the_time_however_it_is_written(model: Path, later: pl.DataFrame) -> None:

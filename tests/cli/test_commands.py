@@ -86,7 +86,7 @@ def test_json_holds_what_the_tables_show(trained: Path, logs: Path, tmp_path: Pa
     content = json.loads(out)
     for estimate in content["policies"][0]["estimates"]:
         for key in ("value", "low", "high"):
-            assert f"{estimate[key]:.5g}" in table
+            assert f"{estimate[key]:.4g}" in table
     assert content["policies"][0]["verdict"] in table
     # With --json, what people read goes to stderr.
     assert "Diagnostics" in err

@@ -47,31 +47,32 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
 
 
 def policy_figures(evaluation: Evaluation) -> Drawings:
-    """Of each policy: which estimates, on which weights, since when, where, and on which actions."""
-    content, confidence = evaluation.to_dict(), evaluation.confidence
-    drawings: dict[str, Drawing] = {}
-    for number, (found, policy) in enumerate(
-        zip(evaluation.policies, content["policies"], strict=True), start=1
-    ):
+    """Those of every policy; of several, each has its number in its name."""
+    content, drawings = evaluation.to_dict(), dict[str, Drawing]()
+    policies = zip(evaluation.policies, content["policies"], strict=True)
+    for number, (found, policy) in enumerate(policies, start=1):
         suffix = f"_{number}" if len(evaluation.policies) > 1 else ""
-        drawn = drawn_estimates(policy)
-        figures: dict[str, Callable[[str], Figure]] = {}
-        if drawn:
-            figures["estimates"] = partial(
-                forest_plot, logging=content["logging"], rows=drawn, truth=found.truth
-            )
-        figures["weights"] = partial(weight_figure, policy=found.name, weights=found.weights)
-        if found.timeline is not None:
-            figures["timeline"] = partial(
-                timeline_figure, policy=found.name, timeline=found.timeline, confidence=confidence
-            )
-        figures["overlap"] = partial(overlap_figure, policy=found.name, actions=found.overlap)
-        for place, segments in enumerate(found.segments, start=1):
-            figures[f"segments_{place}"] = partial(
-                segment_figure, policy=found.name, found=segments, confidence=confidence
-            )
-        drawings |= {f"{name}{suffix}": partial(draw, f"{name}{suffix}") for name, draw in figures.items()}
+        for name, draw in _of_policy(found, policy, content["logging"], evaluation.confidence):
+            drawings[f"{name}{suffix}"] = partial(draw, f"{name}{suffix}")
     return drawings
+
+
+def _of_policy(
+    found: PolicyEvaluation, policy: dict[str, Any], logging: dict[str, Any], confidence: float
+) -> Iterator[tuple[str, Callable[[str], Figure]]]:
+    """Which estimates, on which weights, since when, on which actions, and where."""
+    drawn, timeline = drawn_estimates(policy), found.timeline
+    if drawn:
+        yield "estimates", lambda name: forest_plot(name, logging, drawn, found.truth)
+    yield "weights", lambda name: weight_figure(name, found.name, found.weights)
+    if timeline is not None:
+        yield "timeline", lambda name: timeline_figure(name, found.name, timeline, confidence)
+    yield "overlap", lambda name: overlap_figure(name, found.name, found.overlap)
+    for number, one in enumerate(found.segments, start=1):
+        yield (
+            f"segments_{number}",
+            partial(segment_figure, policy=found.name, found=one, confidence=confidence),
+        )
 
 
 def _policies(policies: Sequence[dict[str, Any]]) -> Table:
