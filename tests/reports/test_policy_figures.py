@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.ope.diagnostics.overlap import ActionOverlap, top_share
+from ctrkit.ope.diagnostics.overlap import ActionOverlap
 from ctrkit.ope.diagnostics.segments import ColumnSegments, Segments
 from ctrkit.ope.diagnostics.timeline import Timeline, TimelineResult
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
@@ -17,6 +17,7 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.intervals.moments import Floats
 from ctrkit.reports import Figure
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
+from tests.ope.diagnostics.tails import top_share
 from tests.ope.estimates import once
 
 
