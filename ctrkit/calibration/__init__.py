@@ -2,11 +2,14 @@
 
 A calibrator is fitted on rows that the model was not trained on, maps logits to probabilities without
 changing their order (but between segments, where it uses any), and saves itself as plain arrays. A new one is
-a subclass of `Calibrator` in a file of its own, imported here: the registry, `choose` and the contract tests
+a subclass of `Calibrator` in a file of its own in this folder: the registry, `choose` and the contract tests
 find it.
 """
 
-# The order of these imports is the registry's: from the simplest to the most flexible.
+from importlib import import_module
+from pkgutil import iter_modules
+
+# The order of these imports is the registry's: from the simplest to the most flexible, and then all others.
 # isort: off
 from ctrkit.calibration.base import (
     CALIBRATORS,
@@ -30,6 +33,9 @@ from ctrkit.calibration.choose import Choice, MethodScore, choose
 from ctrkit.calibration.ranking import ranking_key, told_apart
 from ctrkit.calibration.summary import CalibrationSummary, assess
 # isort: on
+
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 __all__ = [
     "CALIBRATORS",

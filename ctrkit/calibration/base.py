@@ -49,6 +49,7 @@ class Calibrator(ABC):
         minimum_positives: `choose` leaves the class out where the rarer label has fewer rows.
         uses_segments: whether `fit` and the call need `segments`; the others ignore them.
         learns: whether `fit` learns anything from the labels.
+        knows_zero: whether a logit of 0 means a half to it, so that logits of another scale give another map.
         automatic: whether `choose` compares the class unasked.
         texts: keys of the state that hold text; all others hold numbers.
     """
@@ -58,6 +59,7 @@ class Calibrator(ABC):
     # Of the class, but for wrappers, which need what the calibrator inside them needs.
     uses_segments: bool = False
     learns: ClassVar[bool] = True
+    knows_zero: ClassVar[bool] = False
     automatic: ClassVar[bool] = True
     texts: ClassVar[frozenset[str]] = frozenset({"name"})
     _fitted = False
@@ -189,6 +191,7 @@ class Identity(Calibrator):
     name = "identity"
     minimum_positives = 0
     learns = False
+    knows_zero = True
     _fitted = True
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:

@@ -37,6 +37,7 @@ class BetaCalibration(Calibrator):
 
     name = "beta"
     minimum_positives = 30
+    knows_zero = True
     a: float
     b: float
     c: float

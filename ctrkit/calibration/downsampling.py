@@ -28,6 +28,7 @@ class DownsamplingCorrection(Calibrator):
     name = "downsampling"
     minimum_positives = 0
     learns = False
+    knows_zero = True
     automatic = False
     _fitted = True
 

@@ -11,10 +11,8 @@ import pytest
 
 from ctrkit.calibration import (
     CALIBRATORS,
-    BetaCalibration,
     CalibrationWarning,
     Calibrator,
-    DownsamplingCorrection,
     Identity,
     calibrator_from_state,
 )
@@ -23,8 +21,6 @@ from ctrkit.metrics import log_loss
 
 pytestmark = pytest.mark.parametrize("kind", CALIBRATORS.values(), ids=CALIBRATORS)
 Kind = type[Calibrator]
-# 0 is the logit of a half to these: other scales are other logits.
-KNOW_ZERO = (BetaCalibration, DownsamplingCorrection, Identity)
 
 
 def fitted(
@@ -97,7 +93,7 @@ def test_fits_logits_of_any_scale(kind: Kind, scale: float) -> None:
     calibrator = fitted(kind, scale * logits, labels, segments=segments)
     probabilities = calibrator(scale * logits, segments)
     assert ((probabilities > 0) & (probabilities < 1)).all()
-    if kind not in KNOW_ZERO:
+    if not kind.knows_zero:
         expected = fitted(kind, logits, labels, segments=segments)(logits, segments)
         assert probabilities == pytest.approx(expected, rel=1e-6)
     elif kind.learns:

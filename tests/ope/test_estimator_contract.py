@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy
-from ctrkit.ope.estimators.replay import Replay
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
 from tests.ope.estimates import once
 
@@ -22,10 +21,10 @@ KINDS = [*ESTIMATORS.values(), OnPolicy]
 
 
 def draw(kind: type[Estimator], seed: int = 0, clustered: bool = False) -> LoggedRows:
-    """Rows in the order of their users; for replay, of a deterministic policy."""
+    """Rows in the order of their users; of a deterministic policy, where the estimator is for no other."""
     rng = np.random.default_rng(seed)
     weights = rng.gamma(0.8, 1.25, size=ROWS)
-    if issubclass(kind, Replay):
+    if kind.deterministic_only:
         weights = np.where(weights > 1, weights, 0)
     return once(
         LoggedRows,
@@ -178,15 +177,9 @@ def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:
     ):
         estimator.update(rows)
     methods = [estimator.result().interval.method for estimator in (bounded, free, clustered)]
-    if kind.name == "dm":
-        assert methods[0] == "normal, given the reward model"
-    elif issubclass(kind, ShrunkWeights):
-        assert methods[0] == f"cressie-read, without the bias of {kind.parameter}={kind.default:g}"
-    elif kind.name == "replay":
-        assert methods[0] == "cressie-read, of matching rows"
-    elif kind.name == "balanced":
-        assert methods[0] == "cressie-read, given the weights' model"
-    else:
-        assert methods[0] == "cressie-read"
+    bias = (
+        f", without the bias of {kind.parameter}={kind.default:g}" if issubclass(kind, ShrunkWeights) else ""
+    )
+    assert methods[0] == f"{kind.own_interval}{bias}" + (f", given {kind.given}" if kind.given else "")
     assert methods[1].startswith("normal")
     assert methods[2] == f"{methods[0]}, clustered"

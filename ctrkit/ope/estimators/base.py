@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -105,6 +105,10 @@ class Estimator(ABC):
     """
 
     name: ClassVar[str]
+    # What its own intervals are with a known range of rewards.
+    own_interval: ClassVar[str] = "normal"
+    # Whether it is for policies that take one action for sure, and no others.
+    deterministic_only: ClassVar[bool] = False
     needs_reward_model: ClassVar[bool] = False
     # Whose weights and predictions it takes: see `ctrkit.ope.estimators.rows`.
     view: ClassVar[View] = "plain"
@@ -172,11 +176,25 @@ class Estimator(ABC):
         return around(value, replace(interval, method=method))
 
 
+EstimatorT = TypeVar("EstimatorT", bound=type[Estimator])
+
+# By the names that commands take and show.
+ESTIMATORS: dict[str, type[Estimator]] = {}
+
+
+def register(estimator: EstimatorT) -> EstimatorT:
+    """Class decorator: make an estimator known by its `name`."""
+    ESTIMATORS[estimator.name] = estimator
+    return estimator
+
+
 class WeightedEstimator(Estimator):
     """An estimator that rests on the weights, whose mean is known to be 1.
 
     With a range of rewards its intervals are Cressie-Read's, without one they are normal.
     """
+
+    own_interval: ClassVar[str] = "cressie-read"
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         super().__init__(reward_range)

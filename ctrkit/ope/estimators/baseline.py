@@ -7,12 +7,13 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.ope.estimators.base import LoggedRows, register
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust, predictions
 from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
 
 
+@register
 class OptimalBaseline(InversePropensityScoring):
     """mean(w r) - β* (mean(w) - 1), with β* = cov(w, w r) / var(w).
 
@@ -40,6 +41,7 @@ class OptimalBaseline(InversePropensityScoring):
         return np.asarray(TERM - self.baseline * WEIGHT)
 
 
+@register
 class DifferenceBaseline(OptimalBaseline):
     """mean(r) + mean((w - 1) (r - β*)), with β* = cov(w, (w - 1) r) / var(w).
 
@@ -74,6 +76,7 @@ def optimal_baseline(moments: Moments, direction: Floats) -> float:
     return float(weight @ moments.rows @ other) / variance
 
 
+@register
 class SelfNormalizedDoublyRobust(DoublyRobust):
     """mean(Σ π(a) q(a)) + Σ w (r - q(a_logged)) / Σ w: doubly robust, its residuals self-normalised.
 

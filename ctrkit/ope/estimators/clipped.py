@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ctrkit.ope.estimators.base import register
 from ctrkit.ope.estimators.shrinkage import Clip, Harmonic, Optimistic, Shrinkage, Switch
 from ctrkit.ope.estimators.shrunk_weights import ShrunkDoublyRobust, ShrunkInversePropensityScoring
 
 
+@register
 class ClippedInversePropensityScoring(ShrunkInversePropensityScoring):
     """mean(min(w, λ) r), by default λ = 10.
 
@@ -20,6 +22,7 @@ class ClippedInversePropensityScoring(ShrunkInversePropensityScoring):
     default: ClassVar[float] = 10.0
 
 
+@register
 class SubGaussianInversePropensityScoring(ShrunkInversePropensityScoring):
     """mean(w / (1 - λ + λ w) · r), by default λ = 0.1, so that weights stay below 10; see `Harmonic`."""
 
@@ -28,6 +31,7 @@ class SubGaussianInversePropensityScoring(ShrunkInversePropensityScoring):
     default: ClassVar[float] = 0.1
 
 
+@register
 class SwitchDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust where w <= τ, the reward model alone where not; by default τ = 10; see `Switch`."""
 
@@ -37,6 +41,7 @@ class SwitchDoublyRobust(ShrunkDoublyRobust):
     default: ClassVar[float] = 10.0
 
 
+@register
 class OptimisticDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust with weights λ w / (w² + λ); see `Optimistic`.
 
@@ -48,6 +53,7 @@ class OptimisticDoublyRobust(ShrunkDoublyRobust):
     default: ClassVar[float] = 100.0
 
 
+@register
 class PessimisticDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust with weights min(w, λ), by default λ = 10; see `Clip`."""
 
@@ -56,6 +62,7 @@ class PessimisticDoublyRobust(ShrunkDoublyRobust):
     default: ClassVar[float] = 10.0
 
 
+@register
 class SubGaussianDoublyRobust(ShrunkDoublyRobust):
     """Doubly robust with weights w / (1 - λ + λ w), by default λ = 0.1; see `Harmonic`."""
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator
+from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator, register
 
 
 def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
@@ -17,6 +17,7 @@ def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
     return rows.q_logged, rows.q_policy
 
 
+@register
 class DirectMethod(Estimator):
     """mean(Σ π(a) q(a)): what the reward model expects of the policy.
 
@@ -33,6 +34,7 @@ class DirectMethod(Estimator):
         return predictions(rows)[1]
 
 
+@register
 class DoublyRobust(WeightedEstimator):
     """mean(Σ π(a) q(a) + w (r - q(a_logged))): the direct method, its bias corrected by reweighted residuals.
 
@@ -77,6 +79,7 @@ class DoublyRobust(WeightedEstimator):
         )
 
 
+@register
 class MoreRobustDoublyRobust(DoublyRobust):
     """The doubly robust estimator with the reward model that makes its own variance least.
 

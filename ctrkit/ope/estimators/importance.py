@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
+from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator, register
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
 
 
+@register
 class InversePropensityScoring(WeightedEstimator):
     """mean(w r): unbiased where the propensities are right and no action of the policy was ruled out.
 
@@ -28,6 +29,7 @@ class InversePropensityScoring(WeightedEstimator):
         return weight * reward, weight * reward
 
 
+@register
 class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
     """Σ w r / Σ w: biased by O(1/n), with less variance, and never outside the rewards' range.
 
@@ -48,6 +50,7 @@ class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
         return np.asarray((TERM - self.value() * WEIGHT) / mean_weight) if mean_weight > 0 else TERM
 
 
+@register
 class Balanced(InversePropensityScoring):
     """mean(w r) with w from a classifier that tells the policy's choices from the logged ones.
 

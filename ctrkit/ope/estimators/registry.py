@@ -1,50 +1,19 @@
-"""Estimators by the names of the command line."""
+"""Estimators by the names of the command line: those that are `register`ed in a file of this folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.ope.estimators.base import Estimator
-from ctrkit.ope.estimators.baseline import DifferenceBaseline, OptimalBaseline, SelfNormalizedDoublyRobust
-from ctrkit.ope.estimators.clipped import (
-    ClippedInversePropensityScoring,
-    OptimisticDoublyRobust,
-    PessimisticDoublyRobust,
-    SubGaussianDoublyRobust,
-    SubGaussianInversePropensityScoring,
-    SwitchDoublyRobust,
-)
-from ctrkit.ope.estimators.doubly_robust import DirectMethod, DoublyRobust, MoreRobustDoublyRobust
-from ctrkit.ope.estimators.importance import (
-    Balanced,
-    InversePropensityScoring,
-    SelfNormalizedInversePropensityScoring,
-)
-from ctrkit.ope.estimators.replay import Replay
+from ctrkit.ope import estimators
+from ctrkit.ope.estimators.base import ESTIMATORS, Estimator
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
 
-ESTIMATORS: Mapping[str, type[Estimator]] = {
-    estimator.name: estimator
-    for estimator in (
-        InversePropensityScoring,
-        SelfNormalizedInversePropensityScoring,
-        OptimalBaseline,
-        DifferenceBaseline,
-        ClippedInversePropensityScoring,
-        SubGaussianInversePropensityScoring,
-        Balanced,
-        Replay,
-        DirectMethod,
-        DoublyRobust,
-        SelfNormalizedDoublyRobust,
-        MoreRobustDoublyRobust,
-        SwitchDoublyRobust,
-        OptimisticDoublyRobust,
-        PessimisticDoublyRobust,
-        SubGaussianDoublyRobust,
-    )
-}
+__all__ = ["ESTIMATORS", "kind_of", "make_estimator", "reads_candidates"]
+
+for _module in iter_modules(estimators.__path__, f"{estimators.__name__}."):
+    import_module(_module.name)
 
 
 def kind_of(spec: str) -> type[Estimator]:

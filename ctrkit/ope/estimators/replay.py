@@ -8,11 +8,12 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import Estimator, LoggedRows
+from ctrkit.ope.estimators.base import Estimator, LoggedRows, register
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
 
 
+@register
 class Replay(Estimator):
     """Σ m r / Σ m over the rows, m = 1 where the logged action is the one that the policy takes, else 0.
 
@@ -26,6 +27,8 @@ class Replay(Estimator):
     """
 
     name: ClassVar[str] = "replay"
+    own_interval: ClassVar[str] = "cressie-read, of matching rows"
+    deterministic_only: ClassVar[bool] = True
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         super().__init__(reward_range)
@@ -80,7 +83,7 @@ class Replay(Estimator):
             farthest = self.reward_range[1] - self.reward_range[0]
             low = max(value - float(np.hypot(own - low, most - mean)), -farthest)
             high = min(value + float(np.hypot(high - own, mean - least)), farthest)
-        return Interval(low, high, "cressie-read, of matching rows")
+        return Interval(low, high, self.own_interval)
 
     def _mean_reward(
         self, member: Floats, reward: Floats, rewards: tuple[float, float], confidence: float
