@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 import os
 import platform
-import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from ctrkit.array_files import read_arrays, write_arrays
 from ctrkit.errors import ArtifactError, missing
-from ctrkit.file_kinds import RUNS_CODE, TORCH, FileKind, file_kind
-from ctrkit.tables import atomic_path
+from ctrkit.file_kinds import ARTIFACT, RUNS_CODE, TORCH, FileKind, file_kind
 
-FORMAT = 1
+# The first format was a file of torch.
+FORMAT = 2
 _MARK = "ctrkit artifact"
 _AGAIN = "Copy it again, or train again with `ctrkit train`"
 _OBJECTS = FileKind("a torch file that holds Python objects", RUNS_CODE, program=True)
-_WEIGHTS = FileKind("a torch file of something else, such as the weights of another model", program=True)
+_OTHERS = {
+    TORCH: FileKind("a torch file of something else, such as the weights of another model", program=True),
+    ARTIFACT: FileKind("an archive of something else"),
+}
 # Parts that probabilities are made of.
 _FINITE = ("encoder", "weights", "posterior")
 # How a model of another library takes part, all the same.
@@ -35,12 +37,12 @@ _SAYS = (
 
 @dataclass
 class Artifact:
-    """Everything a command needs to know of a trained model, as plain data and tensors.
+    """Everything a command needs to know of a trained model, as plain data and arrays.
 
     Attributes:
         config: the resolved training config.
         feature_map, encoder: how rows become batches.
-        weights: the model's state.
+        weights: the model's state; names and types are those of the network's tensors.
         calibrators: task -> calibrator state; empty until `ctrkit calibrate`.
         posterior: last-layer posterior of the first task, or None.
         policy: the policy's config.
@@ -53,7 +55,7 @@ class Artifact:
     config: dict[str, Any]
     feature_map: dict[str, Any]
     encoder: dict[str, Any]
-    weights: dict[str, Tensor]
+    weights: dict[str, NDArray[Any]]
     calibrators: dict[str, Any] = field(default_factory=dict)
     posterior: dict[str, Any] | None = None
     policy: dict[str, Any] = field(default_factory=dict)
@@ -63,12 +65,12 @@ class Artifact:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the artifact, atomically."""
-        content = {part.name: _to_tensors(getattr(self, part.name)) for part in fields(self)}
-        return write_tensors({"mark": _MARK, "format": FORMAT, **content}, path)
+        content = {part.name: getattr(self, part.name) for part in fields(self)}
+        return write_arrays({"mark": _MARK, "format": FORMAT, **content}, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
-        """Read an artifact; a file from a stranger can not run code (`weights_only=True`).
+        """Read an artifact; a file from a stranger can not run code.
 
         Raises:
             ArtifactError: when the file is missing, damaged, of something else, or of a newer format; when a
@@ -78,16 +80,16 @@ class Artifact:
         if not file.exists():
             raise missing("model", path)
         kind = file_kind(file)
-        if kind is not TORCH:
+        if kind not in _OTHERS:
             raise _another(file, kind)
         try:
-            content = read_tensors(file)
+            content = read_arrays(file) if kind is ARTIFACT else _read_first_format(file)
         except UnpicklingError as error:
             raise _another(file, _OBJECTS) from error
-        except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, by the damage
+        except Exception as error:  # of many kinds, by the damage
             raise ArtifactError("the file is damaged", file=path, mend=_AGAIN) from error
         if not isinstance(content, dict) or content.get("mark") != _MARK:
-            raise _another(file, _WEIGHTS)
+            raise _another(file, _OTHERS[kind])
         number = content.get("format")
         if isinstance(number, int) and number > FORMAT:
             raise ArtifactError(
@@ -97,37 +99,14 @@ class Artifact:
             )
         if type(number) is not int or number < 1:
             raise ArtifactError(f"there is no format {number!r} of artifacts", file=path, mend=_AGAIN)
-        parts = {part.name: _checked(content, part.name, file) for part in fields(cls)}
-        # All but the network's weights is NumPy's on the road.
-        for name in ("calibrators", "posterior", "data"):
-            parts[name] = _to_arrays(parts[name])
-        return cls(**parts)
+        return cls(**{part.name: _checked(content, part.name, file) for part in fields(cls)})
 
 
-def write_tensors(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write plain data and tensors as torch does, atomically, with a checksum of every part."""
-    sums = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(True)
-    try:
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
-    finally:
-        torch.serialization.set_crc32_options(sums)
-    return Path(path)
+def _read_first_format(file: Path) -> Any:
+    # Here, and not above: only a file of torch needs torch.
+    from ctrkit.nn.torch_files import read_as_arrays
 
-
-def read_tensors(path: str | os.PathLike[str]) -> Any:
-    """What `write_tensors` wrote; torch itself would not look at the checksums.
-
-    Raises:
-        UnpicklingError: there is more than plain data and tensors in it, which is not opened.
-        Exception: of many kinds, the file is damaged.
-    """
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(set(names)) < len(names) or (damaged := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"a checksum is wrong, or a name stands twice: {damaged}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_as_arrays(file)
 
 
 def _checked(content: dict[str, Any], name: str, file: Path) -> Any:
@@ -143,9 +122,9 @@ def _checked(content: dict[str, Any], name: str, file: Path) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all numbers, wherever they are in plain data and tensors, are finite."""
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    """Whether all numbers, wherever they are in plain data and arrays, are finite."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or bool(np.isfinite(value).all())
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
@@ -169,25 +148,3 @@ def versions() -> dict[str, str]:
 
     names = ("ctrkit", "torch", "numpy", "polars", "scikit-learn")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def _to_tensors(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {key: _to_tensors(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_tensors(inner) for inner in value]
-    return value
-
-
-def _to_arrays(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {key: _to_arrays(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_to_arrays(inner) for inner in value]
-    return value

@@ -53,6 +53,10 @@ class DataWarning(UserWarning):
     """What was read is sound and unlike what a model was trained on: its predictions say little."""
 
 
+class TrainingWarning(UserWarning):
+    """Something that whoever trains should know; the result's notes say it too."""
+
+
 class CtrkitError(Exception):
     """Base of all errors that ctrkit raises on purpose."""
 

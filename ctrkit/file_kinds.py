@@ -31,6 +31,7 @@ class FileKind:
     program: bool = False
 
 
+ARTIFACT = FileKind("an archive of plain data and arrays, such as a ctrkit artifact")
 TORCH = FileKind("a torch file")
 _PICKLE = FileKind("a pickle", RUNS_CODE, program=True)
 _ZIP = FileKind("a zip archive", "Unpack it first")
@@ -90,6 +91,8 @@ def _archive(path: str | os.PathLike[str]) -> FileKind:
         return FileKind("a TorchScript program", RUNS_CODE, program=True)
     if "data.pkl" in inner:
         return TORCH
+    if {"artifact.json", "arrays.safetensors"} <= {*listed}:
+        return ARTIFACT
     if "[Content_Types].xml" in listed:
         return FileKind(
             "an Excel or Office file", "Save its table as CSV, and give it as the data or the log"

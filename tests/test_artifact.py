@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ctrkit
+from ctrkit.array_files import read_arrays, write_arrays
 from ctrkit.artifact import FORMAT, Artifact
 from ctrkit.errors import ArtifactError
 
@@ -16,7 +17,7 @@ def artifact() -> Artifact:
         config={"a": [1, 2]},
         feature_map={},
         encoder={"vocabularies": {"ad": ["x"]}},
-        weights={"w": torch.ones(2)},
+        weights={"w": np.ones(2, dtype=np.float32), "n": np.array(3)},
         calibrators={"click": {"name": "platt", "knots": np.arange(3.0)}},
         posterior={"mean": np.zeros(2)},
         metrics={"auc": np.float64(0.5)},
@@ -27,11 +28,17 @@ def test_round_trip(tmp_path: Path) -> None:
     path = artifact().save(tmp_path / "m.pt")
     again = Artifact.load(path)
     assert again.config == {"a": [1, 2]}
-    assert torch.equal(again.weights["w"], torch.ones(2))
+    for name, value in artifact().weights.items():
+        np.testing.assert_array_equal(again.weights[name], value, strict=True)
     np.testing.assert_array_equal(again.calibrators["click"]["knots"], np.arange(3.0))
     assert isinstance(again.posterior, dict)
     assert isinstance(again.posterior["mean"], np.ndarray)
     assert again.metrics == {"auc": 0.5}
+
+
+def test_the_same_artifact_has_the_same_bytes(tmp_path: Path) -> None:
+    one, other = (artifact().save(tmp_path / name) for name in ("one.pt", "other.pt"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 class Evil:
@@ -47,11 +54,13 @@ def test_what_is_no_artifact_is_refused_and_runs_no_code(tmp_path: Path) -> None
     (tmp_path / "text.pt").write_text("hello")
     torch.save({"weights": torch.ones(1)}, tmp_path / "other.pt")
     torch.save(Evil(), tmp_path / "evil.pt")
+    write_arrays({"weights": {"w": np.ones(1)}}, tmp_path / "arrays.pt")
     for name, said in {
         "none.pt": "no such model file",
         "cut.pt": "damaged or cut-off",
         "text.pt": "this is text, no ctrkit artifact",
-        "other.pt": "something else",
+        "other.pt": "a torch file of something else",
+        "arrays.pt": "an archive of something else, no ctrkit artifact",
         "evil.pt": "holds Python objects, no ctrkit artifact",
     }.items():
         with pytest.raises(ArtifactError, match=said) as caught:
@@ -62,7 +71,6 @@ def test_what_is_no_artifact_is_refused_and_runs_no_code(tmp_path: Path) -> None
 
 def test_a_newer_format_says_what_to_do(tmp_path: Path) -> None:
     path = artifact().save(tmp_path / "m.pt")
-    content = torch.load(path, weights_only=True)
-    torch.save({**content, "format": FORMAT + 1}, path)
+    write_arrays({**read_arrays(path), "format": FORMAT + 1}, path)
     with pytest.raises(ArtifactError, match="Install a newer ctrkit"):
         Artifact.load(path)

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
     "errors", "arrays", "progress", "names", "shapes", "config", "settings", "file_kinds", "tables",
-    "hashing", "compiled", "schema", "data", "metrics", "nn", "models", "artifact", "training", "calibration",
-    "evaluation", "policies", "explanations", "ope", "bidding", "experiments", "serving", "reports", "api",
-    "cli",
+    "array_files", "hashing", "compiled", "schema", "data", "metrics", "nn", "models", "artifact", "training",
+    "calibration", "evaluation", "policies", "explanations", "ope", "bidding", "experiments", "serving",
+    "reports", "api", "cli",
 )  # fmt: skip
 # The wings of large rooms, in their order; what stands in the room itself may import from all of them.
 WINGS = {
@@ -38,7 +38,7 @@ STEPS = {
 }
 # Rooms that work on arrays and tables alone; those that are handed encoded rows as plain arrays, too.
 ARRAYS = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")
-WITHOUT_TORCH = (*ROOMS[: ROOMS.index("nn")], *ARRAYS)
+WITHOUT_TORCH = (*ROOMS[: ROOMS.index("nn")], "artifact", *ARRAYS)
 
 
 def room_of(module: str) -> str | None:

@@ -36,7 +36,6 @@ from ctrkit.metrics import Reliability, reliability
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.figures import reliability_diagram
 from ctrkit.tables import TableLike, check_writable
-from ctrkit.training import predict
 
 
 class CalibrateConfig(Config):
@@ -154,7 +153,7 @@ def calibrate(
     opened = labelled_rows(loaded, data)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     fitted, judged = opened.counted(fitted), opened.counted(judged)
-    logits, _ = predict(loaded.network, opened.encoded)
+    logits, _ = loaded.outputs_of(opened.encoded)
     tasks: dict[str, TaskCalibration] = {}
     calibrators = dict(loaded.calibrators)
     for index, task in enumerate(loaded.tasks):

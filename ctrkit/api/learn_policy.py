@@ -327,7 +327,7 @@ def _artifact(
         config=content,
         feature_map=encoder.feature_map().to_dict(),
         encoder=encoder.state(),
-        weights=network.state_dict(),
+        weights=network.arrays(),
         policy=content["policy"],
         data={"file": None, "fingerprint": fingerprint, "rows": rows["train"], "split": rows},
         versions=versions(),

@@ -28,7 +28,6 @@ from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
 from ctrkit.schema import Column, check_column
 from ctrkit.tables import TableLike, check_writable
-from ctrkit.training import predict
 
 
 class RecalibrateConfig(Config):
@@ -109,7 +108,7 @@ def recalibrate(
         order = check_column(opened.table[time], column, opened.file).to_numpy().argsort(kind="stable")
     elif time is not None:
         notes.append(f"There is no column '{time}' here: the rows are learnt from in the order of the table.")
-    logits, _ = predict(loaded.network, opened.encoded)
+    logits, _ = loaded.outputs_of(opened.encoded)
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
     for index, task in enumerate(loaded.tasks):

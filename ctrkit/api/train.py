@@ -136,7 +136,7 @@ def train(
         config=settings.model_dump(mode="json"),
         feature_map=rows.encoder.feature_map().to_dict(),
         encoder=rows.encoder.state(),
-        weights=network.state_dict(),
+        weights=network.arrays(),
         posterior=notes.attempt("posterior", lambda: last_layer_posterior(network, rows).state()),
         policy=settings.policy.model_dump(mode="json"),
         data=rows.describe(notes),

@@ -102,7 +102,7 @@ def seen_state(
     """
     content, event = row_hashes(data), event_hashes(spec, table, data)
     sample = sample_of(content[training])
-    # torch, which writes the artifact, has no unsigned integers of 64 bits.
+    # Artifacts of all formats hold it so; torch, which wrote the first, has no unsigned integers of 64 bits.
     state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}
     if event is not None:
         _, counts = np.unique(event[training], return_counts=True)

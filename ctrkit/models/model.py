@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctrkit.data.feature_map import FeatureMap
@@ -124,6 +127,26 @@ class CtrModel(nn.Module):
     def derive(self) -> ModelConfig:
         """The config that a search ended with, for a model whose config `searches`."""
         return next(module for module in self.modules() if isinstance(module, Backbone)).derive()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """A copy of all weights and statistics, by the names of `state_dict`."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+    def take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """The inverse of `arrays`.
+
+        Raises:
+            ValueError: there are others than the model has, or of other shapes or types.
+        """
+        mine = self.state_dict()
+        for name in sorted({*arrays} | {*mine}):
+            if name not in arrays or name not in mine:
+                raise ValueError(f"{name} is {'missing' if name in mine else 'unknown'}")
+            one, other = arrays[name], mine[name]
+            wanted = str(other.dtype).removeprefix("torch.")
+            if not isinstance(one, np.ndarray) or (one.shape, one.dtype.name) != (other.shape, wanted):
+                raise ValueError(f"{name} is not a tensor of {list(other.shape)}, {wanted}")
+        self.load_state_dict({name: torch.from_numpy(one) for name, one in arrays.items()})
 
     @property
     def task_layers(self) -> Sequence[nn.Linear]:

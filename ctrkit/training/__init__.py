@@ -1,6 +1,6 @@
 """The training loop, its losses and its checkpoints, and prediction."""
 
-from ctrkit.training.checkpoints import TrainingWarning
+from ctrkit.errors import TrainingWarning
 from ctrkit.training.loop import TrainingConfig, TrainingHistory, fit
 from ctrkit.training.prediction import predict, predict_candidates
 

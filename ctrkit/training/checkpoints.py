@@ -13,15 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ctrkit.artifact import read_tensors, write_tensors
-from ctrkit.errors import ArtifactError
+from ctrkit.errors import ArtifactError, TrainingWarning
+from ctrkit.nn.torch_files import read_tensors, write_tensors
 
 # Of all that differs between two runs, how much is told.
 _TOLD = 3
-
-
-class TrainingWarning(UserWarning):
-    """Something that whoever trains should know; the result's notes say it too."""
 
 
 class Stateful(Protocol):

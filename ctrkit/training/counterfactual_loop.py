@@ -19,10 +19,10 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
+from ctrkit.errors import TrainingWarning
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
-from ctrkit.training.checkpoints import TrainingWarning
 from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts, settle_unknown

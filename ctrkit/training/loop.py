@@ -20,7 +20,7 @@ from ctrkit.arrays import Integers
 from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import ConfigError, DataError, RunError
+from ctrkit.errors import ConfigError, DataError, RunError, TrainingWarning
 from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
@@ -29,7 +29,6 @@ from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balanc
 from ctrkit.training.checkpoints import (
     Position,
     Stateful,
-    TrainingWarning,
     load_checkpoint,
     save_checkpoint,
 )

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import ctrkit
-from ctrkit.artifact import FORMAT, Artifact, read_tensors, write_tensors
+from ctrkit.array_files import read_arrays, write_arrays
+from ctrkit.artifact import FORMAT, Artifact
 from ctrkit.errors import ArtifactError
+from ctrkit.nn.torch_files import read_as_arrays, read_tensors, write_tensors
 from ctrkit.training.checkpoints import Position, load_checkpoint, save_checkpoint
 
 PARTS = (
@@ -25,12 +27,28 @@ PARTS = (
 
 @pytest.fixture(scope="module")
 def content(trained: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_tensors(trained)
+    found: dict[str, Any] = read_arrays(trained)
     return found
 
 
+@pytest.fixture(scope="module")
+def first_format(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same artifact as a file of torch, which artifacts were once."""
+    path = tmp_path_factory.mktemp("first_format") / "model.pt"
+    return write_tensors({**as_tensors(content), "format": 1}, path)
+
+
+def as_tensors(value: Any) -> Any:
+    """The same with tensors in place of arrays."""
+    if isinstance(value, dict):
+        return {key: as_tensors(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [as_tensors(inner) for inner in value]
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
 def refused(content: dict[str, Any], path: Path, said: str | None = None) -> None:
-    write_tensors(content, path)
+    write_arrays(content, path)
     with pytest.raises(ArtifactError, match=said) as caught:
         ctrkit.load(path)
     assert caught.value.file == str(path)
@@ -43,7 +61,17 @@ def test_every_part_is_missed(content: dict[str, Any], tmp_path: Path) -> None:
         refused({key: value for key, value in content.items() if key != part}, tmp_path / "m.pt", part)
 
 
-@pytest.mark.parametrize("wrong", [None, [], "text", 3, float("nan"), torch.ones(2)])
+def test_every_part_of_the_first_format_is_missed(first_format: Path, tmp_path: Path) -> None:
+    content = read_tensors(first_format)
+    for part in PARTS:
+        rest = {key: value for key, value in content.items() if key != part}
+        for damaged in (rest, {**rest, part: 3}, {**rest, part: torch.ones(2, dtype=torch.bfloat16)}):
+            write_tensors(damaged, tmp_path / "m.pt")
+            with pytest.raises(ArtifactError):
+                ctrkit.load(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("wrong", [None, [], "text", 3, float("nan"), np.ones(2)])
 def test_every_part_of_another_type_is_refused(wrong: Any, content: dict[str, Any], tmp_path: Path) -> None:
     for part in PARTS:
         if wrong is None and part == "posterior":
@@ -82,10 +110,10 @@ def changed(content: dict[str, Any], path: tuple[Any, ...], change: Callable[[An
 
 def poisoned(value: Any) -> Any:
     """The same with its first number NaN."""
-    if not isinstance(value, torch.Tensor):
+    if not isinstance(value, np.ndarray):
         return float("nan")
-    other = value.clone()
-    other.view(-1)[:1] = float("nan")
+    other = value.copy()
+    other.reshape(-1)[:1] = float("nan")
     return other
 
 
@@ -95,7 +123,7 @@ def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None
             value = content[part]
             for key in path:
                 value = value[key]
-            if isinstance(value, float) or (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
                 refused(changed(content, (part, *path), poisoned), tmp_path / "m.pt")
 
 
@@ -103,15 +131,15 @@ def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None
     ("path", "change", "said"),
     [
         (("weights",), lambda w: dict(list(w.items())[1:]), "is missing"),
-        (("weights",), lambda w: {**w, "more": torch.ones(1)}, "more is unknown"),
-        (("weights",), lambda w: {k: v.double() for k, v in w.items()}, "is not a tensor of"),
+        (("weights",), lambda w: {**w, "more": np.ones(1)}, "more is unknown"),
+        (("weights",), lambda w: {k: v.astype(np.float64) for k, v in w.items()}, "is not a tensor of"),
         (("weights",), lambda w: {k: v[:1] for k, v in w.items()}, "is not a tensor of"),
         (("weights",), lambda w: dict.fromkeys(w, "text"), "is not a tensor of"),
         (("posterior", "mean"), lambda m: m[:-1], "posterior is damaged"),
         (("posterior", "precision"), lambda p: -p, "positive definite"),
-        (("posterior", "precision"), lambda p: torch.zeros_like(p), "positive definite"),
-        (("posterior", "precision"), lambda p: p + torch.triu(torch.ones_like(p)), "not symmetric"),
-        (("posterior",), lambda p: {"mean": torch.ones(3), "precision": torch.eye(3)}, "3 weights"),
+        (("posterior", "precision"), lambda p: np.zeros_like(p), "positive definite"),
+        (("posterior", "precision"), lambda p: p + np.triu(np.ones_like(p)), "not symmetric"),
+        (("posterior",), lambda p: {"mean": np.ones(3), "precision": np.eye(3)}, "3 weights"),
         (("encoder", "scales", "user_age"), lambda s: [s[0], 0.0], "scale of 'user_age'"),
         (("encoder", "scales", "user_age"), lambda s: [s[0], -1.0], "scale of 'user_age'"),
         (("encoder", "scales"), lambda s: {}, "not those of its features"),
@@ -130,7 +158,7 @@ def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None
         (("calibrators", "click", "name"), lambda c: "plat", "unknown calibrator 'plat'"),
         (("calibrators", "click"), lambda c: {**c, "field": "nowhere"}, "'nowhere'"),
         (("data", "file"), lambda f: 3, "data is damaged"),
-        (("data", "seen", "sample"), lambda s: s.double(), "data is damaged"),
+        (("data", "seen", "sample"), lambda s: s.astype(np.float64), "data is damaged"),
         (("data", "profile", "user_age"), lambda p: {}, "data is damaged"),
     ],
 )
@@ -141,8 +169,8 @@ def test_parts_that_do_not_go_together(
 
 
 def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list):
@@ -150,13 +178,16 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and (one == other or one != one)
 
 
+@pytest.mark.parametrize("file", ["trained", "first_format"])
 def test_a_flipped_bit_is_an_error_or_changes_nothing(
-    trained: Path, content: dict[str, Any], tmp_path: Path
+    file: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    whole = trained.read_bytes()
+    whole = request.getfixturevalue(file).read_bytes()
+    read, directory = {"trained": (read_arrays, 250), "first_format": (read_as_arrays, 3000)}[file]
+    content = read(request.getfixturevalue(file))
     random = np.random.default_rng(0)
     # All over the file, and in the directory at its end.
-    places = [*random.integers(0, len(whole), 150), *random.integers(len(whole) - 3000, len(whole), 50)]
+    places = [*random.integers(0, len(whole), 150), *random.integers(len(whole) - directory, len(whole), 50)]
     path, refusals = tmp_path / "m.pt", 0
     for place in places:
         flipped = bytearray(whole)
@@ -167,19 +198,21 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(
         except ArtifactError:
             refusals += 1
         else:
-            assert same(read_tensors(path), content), place
+            assert same(read(path), content), place
     assert refusals > 140
 
 
-def test_a_cut_off_file_is_an_error(trained: Path, tmp_path: Path) -> None:
-    whole = trained.read_bytes()
+@pytest.mark.parametrize("file", ["trained", "first_format"])
+def test_a_cut_off_file_is_an_error(file: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    whole = request.getfixturevalue(file).read_bytes()
     for end in (1, 3, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "m.pt").write_bytes(whole[:end])
         with pytest.raises(ArtifactError):
             ctrkit.load(tmp_path / "m.pt")
 
 
-def test_checksums_are_written_whatever_torch_was_told(content: dict[str, Any], tmp_path: Path) -> None:
+def test_checksums_are_written_whatever_torch_was_told(first_format: Path, tmp_path: Path) -> None:
+    content = read_tensors(first_format)
     torch.serialization.set_crc32_options(False)
     try:
         write_tensors(content, tmp_path / "m.pt")
@@ -202,7 +235,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_an_error(tmp_path: Path) -> None:
 def test_what_is_whole_still_predicts(
     trained: Path, content: dict[str, Any], logs: Path, tmp_path: Path
 ) -> None:
-    write_tensors({**content, "posterior": None, "calibrators": {}}, tmp_path / "m.pt")
+    write_arrays({**content, "posterior": None, "calibrators": {}}, tmp_path / "m.pt")
     rows = pl.read_parquet(logs / "impressions.parquet")[:20]
     found = ctrkit.load(tmp_path / "m.pt").predict(rows).to_numpy()
     assert np.isfinite(found).all()

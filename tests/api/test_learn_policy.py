@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 import ctrkit
 from ctrkit.api.evaluate_policy import evaluate_policy
@@ -147,7 +146,7 @@ def test_the_same_seed_gives_the_same_policy_and_few_outcomes_are_said(tmp_path:
         result = learnt(table, tmp_path / run, "learning.epochs=1", "seed=1")
         weights.append(ctrkit.load(tmp_path / run / "policy.pt").artifact.weights)
         assert any(note.startswith("Only 30 of 600 training rows") for note in result.notes)
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_the_doubly_robust_objective_learns_too(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def model(encoder: Encoder) -> Model:
             {"model": config.model_dump(mode="json")},
             encoder.feature_map().to_dict(),
             encoder.state(),
-            network.state_dict(),
+            network.arrays(),
             data={"file": None, "fingerprint": ""},
         )
     )

@@ -23,7 +23,6 @@ from ctrkit.policies.candidates import candidate_mask
 from ctrkit.progress import OnStep
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
 from ctrkit.tables import TableLike
-from ctrkit.training import predict
 
 _CHUNK = 2048
 
@@ -180,7 +179,7 @@ def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
 def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | None) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
     encoded = model.encode(rows)
-    logits, hidden = predict(model.network, encoded)
+    logits, hidden = model.outputs_of(encoded)
     probabilities = list(model.probabilities(logits, encoded).values())
     worth: float | Floats | None = value_per_click
     if value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:

@@ -22,7 +22,6 @@ from ctrkit.evaluation.profile import as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
 from ctrkit.evaluation.task import Rows, Scored
 from ctrkit.tables import TableLike
-from ctrkit.training import predict
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def by_task(
 def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
     """What a model says of each task, and, of several, last of all of them together."""
     rows = model.encoder.encode(table, file, labels=False)
-    logits, _ = predict(model.network, rows)
+    logits, _ = model.outputs_of(rows)
     predicted = list(model.probabilities(logits, rows).values())
     raw = list(logits.T)
     if len(predicted) > 1:

@@ -12,9 +12,8 @@ import polars as pl
 from ctrkit.api.models.leakage import leaks_by_task
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.errors import DataError, attempt
+from ctrkit.errors import DataError, TrainingWarning, attempt
 from ctrkit.schema import FeatureSpec
-from ctrkit.training import TrainingWarning
 
 T = TypeVar("T")
 

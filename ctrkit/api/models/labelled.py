@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
-from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import share_of_seen, times_digest
 from ctrkit.data.split import Split, split_rows
 from ctrkit.errors import DataError
 from ctrkit.tables import TableLike
+
+if TYPE_CHECKING:
+    from ctrkit.api.models.training_config import TrainConfig
 
 # From this share of rows that a model was trained on, what it scores on them says little.
 SEEN = 0.05
@@ -87,6 +90,9 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
     Raises:
         DataError: a faulty table; or none is given, and training was on a table in memory.
     """
+    # Here, and not above: with the configs of all models comes torch, and whoever has a model has it.
+    from ctrkit.api.models.training_config import TrainConfig, read_training_table
+
     config = TrainConfig.model_validate(model.artifact.config)
     source = data if data is not None else model.artifact.data["file"]
     if source is None:

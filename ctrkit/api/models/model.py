@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ctrkit.api.models.profile import profiles_from
 from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
@@ -22,12 +21,14 @@ from ctrkit.calibration import told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
-from ctrkit.models import build_model, model_config
 from ctrkit.policies import PolicyConfig
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike
-from ctrkit.training import predict, predict_candidates
+
+# Networks are imported where one is opened or run: what is told of a policy without one needs no torch.
+if TYPE_CHECKING:
+    from ctrkit.models import CtrModel
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Model:
     """
 
     def __init__(self, artifact: Artifact) -> None:
+        from ctrkit.models import build_model, model_config
+
         self.artifact = artifact
         with _part("encoder"):
             self.encoder = Encoder.from_state(artifact.encoder)
@@ -62,10 +65,9 @@ class Model:
             features = FeatureMap.from_dict(artifact.feature_map)
             _check_features(features, self.encoder.feature_map())
         with _part("config"):
-            self.network = build_model(model_config(artifact.config["model"]), features)
+            self.network: CtrModel = build_model(model_config(artifact.config["model"]), features)
         with _part("weights"):
-            _check_weights(artifact.weights, self.network.state_dict())
-            self.network.load_state_dict(artifact.weights)
+            self.network.take_arrays(artifact.weights)
         with _part("posterior"):
             weights = None if artifact.posterior is None else len(self.posterior.mean)
             if weights not in (None, self.network.last_layer.in_features + 1):
@@ -117,7 +119,13 @@ class Model:
     def outputs(self, frame: TableLike) -> tuple[Floats, NDArray[np.float32]]:
         """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
         layer reads, [n, D]."""
-        return predict(self.network, self.encode(frame))
+        return self.outputs_of(self.encode(frame))
+
+    def outputs_of(self, rows: EncodedTable) -> tuple[Floats, NDArray[np.float32]]:
+        """`outputs` of rows that are encoded."""
+        from ctrkit.training import predict
+
+        return predict(self.network, rows)
 
     def predict(self, frame: TableLike) -> Any:
         """Calibrated probabilities, one column a task, each given the task before it.
@@ -142,7 +150,7 @@ class Model:
         rows = self.encoder.encode(table, file, labels=False)
         columns = {task: np.empty(0) for task in self.tasks}
         if len(rows):
-            columns = self.probabilities(predict(self.network, rows)[0], rows)
+            columns = self.probabilities(self.outputs_of(rows)[0], rows)
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 
@@ -170,6 +178,8 @@ class Model:
             context: the rows of the log, n of them; candidates: list column of action ids.
             hidden: whether to keep the last layer's input too.
         """
+        from ctrkit.training import predict_candidates
+
         chosen = self.spec.candidate
         if chosen is None:
             raise ArtifactError(
@@ -257,15 +267,6 @@ def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
     for part in ("tables", "categorical", "numeric", "sequences", "tasks"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} are not those of the encoder")
-
-
-def _check_weights(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    for name in sorted({*stored} | {*wanted}):
-        if name not in stored or name not in wanted:
-            raise ValueError(f"{name} is {'missing' if name in wanted else 'unknown'}")
-        one, other = stored[name], wanted[name]
-        if not isinstance(one, Tensor) or (one.shape, one.dtype) != (other.shape, other.dtype):
-            raise ValueError(f"{name} is not a tensor of {list(other.shape)}, {other.dtype}")
 
 
 def _check_data(data: Mapping[str, Any]) -> None:

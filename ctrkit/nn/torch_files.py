@@ -1,0 +1,54 @@
+"""Files of torch, whole or an error: checkpoints, and artifacts of the first format."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrkit.tables import atomic_path
+
+
+def write_tensors(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write plain data and tensors as torch does, atomically, with a checksum of every part."""
+    sums = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(True)
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+    finally:
+        torch.serialization.set_crc32_options(sums)
+    return Path(path)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> Any:
+    """What `write_tensors` wrote; torch itself would not look at the checksums.
+
+    Raises:
+        UnpicklingError: there is more than plain data and tensors in it, which is not opened.
+        Exception: of many kinds, the file is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(set(names)) < len(names) or (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"a checksum is wrong, or a name stands twice: {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_as_arrays(path: str | os.PathLike[str]) -> Any:
+    """The same with arrays in place of tensors."""
+    return _as_arrays(read_tensors(path))
+
+
+def _as_arrays(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: _as_arrays(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_arrays(inner) for inner in value]
+    return value
