@@ -3,6 +3,7 @@
     python benchmarks/ope.py beside-obp          1 M rows, 80 actions, six estimators with intervals
     python benchmarks/ope.py weights             100 M rows of parquet with the policy's probability given
     python benchmarks/ope.py ray                 such a log by one process and by a cluster of two workers
+    python benchmarks/ope.py users               1 M rows of 50,000 users, four policies
 
 obp takes all probabilities and predictions at once, `[rows, actions]` each; ctrkit takes them block by block,
 as a policy and a reward model give them, and keeps sums. Each library runs in a process of its own, and so
@@ -44,6 +45,7 @@ BLOCK = 50_000
 FILE, GROUP, CLICK_RATE = 5_000_000, 1_000_000, 0.004
 LOGGED_ACTIONS = 80
 WORKERS = 2
+TARGETS = ("target_probability", *(f"target_{number}" for number in range(2, 10)))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -133,10 +135,26 @@ def ray(rows: int = 10_000_000) -> None:
     console.print(f"largest difference of a value or bound: {farthest:.1e} of itself")
 
 
+@app.command()
+def users(rows: int = 1_000_000, number: int = 50_000, policies: int = 4) -> None:
+    """Time and memory of a log whose rows go together by user, and of the same rows taken for themselves."""
+    with _log(rows, number, policies) as folder:
+        found = {
+            unit: _run(f"of_log({str(folder)!r}, 'local', {policies}, {unit!r})")
+            for unit in ("user_id", "row")
+        }
+    shown = Table(
+        "units", "CPU s", "MB at most", title=f"{rows:,} rows, {number:,} users, {policies} policies"
+    )
+    for unit, one in found.items():
+        shown.add_row(unit, f"{one['cpu']:.2f}", f"{one['memory'] - one['before']:,.0f}")
+    console.print(shown)
+
+
 @contextmanager
-def _log(rows: int) -> Iterator[Path]:
+def _log(rows: int, users: int = 0, policies: int = 1) -> Iterator[Path]:
     """A folder of parquet files with a log, written part by part: a logger that leans to some of 80 actions,
-    and a policy's probability of the logged action, near the logger's and up to some ten times as large."""
+    and policies' probabilities of the logged action, near the logger's and up to some ten times as large."""
     with tempfile.TemporaryDirectory() as scratch:
         for number, start in enumerate(range(0, rows, FILE)):
             random = np.random.default_rng([3, number])
@@ -148,7 +166,11 @@ def _log(rows: int) -> Iterator[Path]:
                     "action": random.integers(0, LOGGED_ACTIONS, size).astype(np.int16),
                     "propensity": logging,
                     "reward": (random.random(size) < CLICK_RATE).astype(np.int8),
-                    "target_probability": np.minimum(logging * random.exponential(size=size), 1.0),
+                    **{
+                        name: np.minimum(logging * random.exponential(size=size), 1.0)
+                        for name in TARGETS[:policies]
+                    },
+                    **({"user_id": random.integers(0, users, size)} if users else {}),
                 }
             )
             part.write_parquet(Path(scratch) / f"log_{number:03}.parquet", row_group_size=GROUP)
@@ -165,7 +187,7 @@ def _run(call: str) -> dict[str, Any]:
     return found
 
 
-def of_log(folder: str, engine: str) -> dict[str, Any]:
+def of_log(folder: str, engine: str, policies: int = 1, cluster_by: str | None = None) -> dict[str, Any]:
     """Read and evaluate a log; starting the engine does not count."""
     from ctrkit.ope import evaluate, log_parts
     from ctrkit.ope.evaluation.engine import LocalEngine, RayEngine
@@ -178,8 +200,8 @@ def of_log(folder: str, engine: str) -> dict[str, Any]:
             log_parts(f"{folder}/*.parquet")[:WORKERS], ["target_probability"], ["ips"], engine=worked_by
         )
     begun, cpu = time.perf_counter(), time.process_time()
-    parts = log_parts(f"{folder}/*.parquet")
-    (policy,) = evaluate(parts, ["target_probability"], ["ips", "snips"], engine=worked_by).policies
+    parts = log_parts(f"{folder}/*.parquet", cluster_by=cluster_by)
+    policy, *_ = evaluate(parts, TARGETS[:policies], ["ips", "snips"], engine=worked_by).policies
     return {
         "seconds": time.perf_counter() - begun,
         "cpu": time.process_time() - cpu,

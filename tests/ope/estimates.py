@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+import polars as pl
 
 Made = TypeVar("Made")
 
@@ -27,3 +28,21 @@ def numbers(estimates: Any) -> Any:
         ]
         for found in estimates
     ]
+
+
+def held(kept: Any, seen: set[int] | None = None) -> int:
+    """Bytes of all arrays and tables that an object keeps, each counted once."""
+    seen = set() if seen is None else seen
+    if id(kept) in seen or isinstance(kept, (str, type)):
+        return 0
+    seen.add(id(kept))
+    if isinstance(kept, np.ndarray):
+        base = kept if kept.base is None else kept.base
+        return 0 if base is not kept and id(base) in seen else int(kept.nbytes)
+    if isinstance(kept, (pl.DataFrame, pl.Series)):
+        return int(kept.estimated_size())
+    if isinstance(kept, Mapping):
+        return sum(held(one, seen) for one in kept.values())
+    if isinstance(kept, (list, tuple, set)):
+        return sum(held(one, seen) for one in kept)
+    return sum(held(one, seen) for one in vars(kept).values()) if hasattr(kept, "__dict__") else 0

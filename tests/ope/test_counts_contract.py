@@ -7,6 +7,7 @@ counts, and the same rows, each as often as it counts, as rows of one user.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from ctrkit.ope.estimators.interval_methods import AUTO, INTERVALS, make_interva
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.estimators.replay import Replay
 from ctrkit.ope.estimators.weights import WeightTail
+from ctrkit.ope.evaluation.engine import LocalEngine
 from ctrkit.ope.evaluation.results import plain
 from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.logs.bandit_log import BanditLog
@@ -38,6 +40,7 @@ from ctrkit.ope.models.missing import with_estimated_propensities
 from ctrkit.ope.models.reward_model import RewardModel
 from ctrkit.policies import Policy
 from ctrkit.training.counterfactual import Decisions, InversePropensityConfig, Objective
+from tests.ope.estimates import held
 
 RANGE = (0.0, 1.0)
 ROWS = 600
@@ -151,7 +154,7 @@ def test_betting_takes_rows_that_all_stand_for_as_many_as_they_are() -> None:
     for spec in ("ips", "snips"):
         found, alone = (
             made(lambda s=spec: make_estimator(s, RANGE), "betting", each, RANGE)  # type: ignore[misc]
-            for each in (LoggedRows(**{**vars(once), "counts": np.full(ROWS, 3.0)}), once)
+            for each in (replace(once, counts=np.full(ROWS, 3.0)), once)
         )
         assert found["interval"]["method"].startswith("betting")
         same(found, alone)
@@ -166,7 +169,7 @@ def test_betting_takes_rows_that_all_stand_for_as_many_as_they_are() -> None:
 def test_rankings(kind: str) -> None:
     def ranked(rows: LoggedRows) -> Any:
         found = PolicyRanking(["a", "b"], ESTIMATORS[kind], RANGE)
-        found.update([rows, LoggedRows(**{**vars(rows), "weights": rows.weights**0.5})])
+        found.update([rows, replace(rows, weights=rows.weights**0.5)])
         return numbers(plain(found.result(0.9).to_dict()))
 
     rows = counted(2)
@@ -364,6 +367,42 @@ def test_pages_loggers_and_features(kind: str) -> None:
         return numbers(policy["groups"])
 
     same(groups(log), groups(copies), 1e-6)
+
+
+class Watched(LocalEngine):
+    """Keeps hold of what is kept of a log."""
+
+    def map(self, work: Any, parts: Any, on_rows: Any) -> Any:
+        for found in super().map(work, parts, on_rows):
+            self.found = found
+            yield found
+
+
+@pytest.mark.parametrize("kind", ["plain", "slates", "loggers", "features", "outcomes", "segments"])
+def test_memory_grows_with_users_and_not_with_rows(kind: str) -> None:
+    sizes = []
+    for rows, users in ((6_000, 15), (24_000, 15), (24_000, 30)):
+        log = table(rows, 1).with_columns(user_id=pl.int_range(pl.len()) // 3 * 7 % users)
+        if kind in ("slates", "loggers"):
+            log = columns(log.with_columns(p_drop=pl.lit(0.0)), kind).drop("p_drop")
+            log = log.with_columns(user_id=pl.int_range(pl.len()) // 3 * 7 % users)
+        engine = Watched()
+        evaluate(
+            read_bandit_log(log),
+            [POLICY, "half"],
+            ["ips", "snips", "dr", "clipped-ips:lambda=mse"],
+            reward_model="logistic",
+            context_columns=["x"],
+            segments=["group"] if kind == "segments" else [],
+            outcomes=["click", "x"] if kind == "outcomes" else [],
+            action_feature="size" if kind == "features" else None,
+            engine=engine,
+        )
+        sizes.append(held(engine.found))
+    few, more_rows, more_users = sizes
+    assert more_rows <= 1.1 * few
+    # Of a user and policy some 40 columns, and in each of 100 time bins 4 and a key, with room to grow.
+    assert more_users - more_rows <= 15 * 2 * 1.5 * 8 * (150 + 5 * 100)
 
 
 FITS: dict[str, Callable[[BanditLog, BanditLog], Floats]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -11,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrkit.ope import ESTIMATORS, Estimator, LoggedRows
+from ctrkit.ope.diagnostics.segments import subset
 from ctrkit.ope.estimators.importance import OnPolicy
+from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
+from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
-from tests.ope.estimates import once
+from tests.ope.estimates import held, numbers, once
 
 ROWS, USERS = 900, 300
 RANGES = [(0.0, 1.0), None]
@@ -159,13 +164,62 @@ def test_logging_policy_judged_by_its_own_log(kind: type[Estimator]) -> None:
     assert found.difference_interval.low <= 0 <= found.difference_interval.high
 
 
-def test_memory_does_not_grow(kind: type[Estimator]) -> None:
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("clustered", [False, True])
+def test_memory_does_not_grow(kind: type[Estimator], clustered: bool, interval: str) -> None:
+    """Of rows nothing is kept, and of users some sums each, however many rows they have."""
     estimator = kind((0.0, 1.0))
+    estimator.method = make_interval_method(interval, (0.0, 1.0))
     sizes = []
-    for seed in range(3):
-        estimator.update(draw(kind, seed))
-        sizes.append(sum(np.size(value) for value in [*vars(estimator).values(), estimator.moments.rows]))
-    assert sizes[0] == sizes[-1]
+    for seed in range(8):
+        estimator.update(keyed(draw(kind, seed, clustered)))
+        sizes.append(held(estimator))
+    assert len(set(sizes)) == 1
+    other = kind((0.0, 1.0))
+    other.method = make_interval_method(interval, (0.0, 1.0))
+    of_users = 12 * (1 if not isinstance(estimator, ShrunkWeights) else 3) * 8
+    room = 1.25 * USERS * of_users if clustered else 0
+    assert sizes[0] - held(other) <= room
+
+
+def keyed(rows: LoggedRows) -> LoggedRows:
+    units = np.arange(ROWS) if rows.users is None else rows.users
+    return replace(rows, units=units.astype(np.uint64))
+
+
+@pytest.mark.parametrize("spec", [*ESTIMATORS, "switch-dr:tau=mse", "clipped-ips:lambda=slope"])
+@pytest.mark.parametrize("seed", range(3))
+def test_users_whose_rows_stand_anywhere_are_the_users_of_one_table(spec: str, seed: int) -> None:
+    """Rows in any order, in any batch and part, against sums over users of all rows at once."""
+    rng = np.random.default_rng(seed)
+    kind = type(make_estimator(spec, (0.0, 1.0)))
+    rows = replace(draw(kind, seed, clustered=True), counts=rng.integers(1, 4, ROWS).astype(float))
+    # Keys of any size; some users have one row, and one has many.
+    keys = rng.integers(0, 2**64, USERS, dtype=np.uint64)
+    rows = replace(rows, users=keys[np.minimum(rng.geometric(0.01, ROWS), USERS) - 1])
+    parts = []
+    for where in np.array_split(rng.permutation(ROWS), 5):
+        estimator = make_estimator(spec, (0.0, 1.0))
+        for batch in np.split(where, np.sort(rng.integers(0, len(where), 3))):
+            estimator.update(subset(rows, batch))
+        parts.append(pickle.loads(pickle.dumps(estimator)))
+    for other in parts[1:]:
+        parts[0].merge(other)
+    whole = make_estimator(spec, (0.0, 1.0))
+    whole.update(rows)
+    np.testing.assert_allclose(flat(parts[0]), flat(whole), rtol=1e-10, atol=1e-13)
+    codes = np.unique(rows.users, return_inverse=True)[1]  # type: ignore[arg-type]
+    for sums, columns in zip(parts[0].sums, parts[0].observe(rows), strict=True):
+        z = np.stack([np.ones(ROWS), *columns]) * rows.counts
+        of_users = np.stack([np.bincount(codes, one) for one in z])
+        np.testing.assert_allclose(sums.users, of_users @ of_users.T, rtol=1e-10, atol=1e-10)
+        assert sums.largest == of_users[0].max()
+        assert sums.carriers.tolist() == np.count_nonzero(of_users, axis=1).tolist()
+        assert sums.clustered
+
+
+def flat(estimator: Estimator) -> list[float]:
+    return [number for one in numbers([estimator.result()]) for number in one]
 
 
 def test_intervals_say_what_they_are(kind: type[Estimator]) -> None:

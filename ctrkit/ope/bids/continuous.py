@@ -38,7 +38,7 @@ class ContinuousRows:
         q_policy: [B] its mean prediction over the actions for which the weights stand: those of the policy
             smoothed by the kernel (`smoothed`). Its prediction at the policy's own action is another number
             where the model bends within a bandwidth, and the estimate is then of neither policy.
-        users: [B] codes from 0; all rows of a user stand in one `ContinuousRows`. None: rows are independent.
+        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
         counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
     Raises:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
-from ctrkit.arrays import Floats, Integers
-from ctrkit.ope.estimators.base import LoggedRows
+from ctrkit.arrays import Floats
+from ctrkit.ope.estimators.base import LoggedRows, Summary
 from ctrkit.ope.estimators.weights import Diagnostics
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments, effective_units
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments, effective_units
 
 
-class Evidence:
+class Evidence(Summary):
     """Sums of rows from which `verdict.judge` learns whether to trust them; parts of a log merge.
 
     Args:
@@ -23,32 +24,32 @@ class Evidence:
         self.reward_range = reward_range
         # Of (1, w, the policy's mass on what is never logged, r).
         self.moments = Moments()
+        # Of (1, w, whether the reward is not 0, whether it is below the largest possible).
+        self.rewarded = Moments()
         self.supported = False
-        self.positives = 0.0
         self.squares = 0.0
         self.largest = 0.0
-        # Units with a reward other than 0, and with one below the largest possible.
-        self.rewarded = np.zeros(2, dtype=np.int64)
 
-    def update(self, rows: LoggedRows) -> None:
-        """Take in rows; all of a unit's stand in one update."""
+    @property
+    def sums(self) -> Sequence[Moments]:
+        """See `Summary`."""
+        return self.moments, self.rewarded
+
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        """See `Summary`."""
         lost = np.zeros(len(rows.rewards)) if rows.unsupported is None else rows.unsupported
         self.supported |= rows.unsupported is not None
-        self.moments.update(rows.weights, lost, rows.rewards, rows.users, rows.counts)
-        self.positives += rows.total(rows.rewards != 0)
         self.squares += float(np.square(rows.counts * rows.weights).sum())
         self.largest = max(self.largest, float(rows.weights.max(initial=0.0)))
         most = np.inf if self.reward_range is None else self.reward_range[1]
-        self.rewarded += [_units(rows.users, rows.rewards != 0), _units(rows.users, rows.rewards < most)]
+        rewarded, missed = ((rows.rewards != 0).astype(np.float64), (rows.rewards < most).astype(np.float64))
+        return (rows.weights, lost, rows.rewards), (rows.weights, rewarded, missed)
 
-    def merge(self, other: Self) -> None:
-        """Take in what another has seen, of other units."""
-        self.moments.merge(other.moments)
+    def join(self, other: Self) -> None:
+        """See `Summary`."""
         self.supported |= other.supported
-        self.positives += other.positives
         self.squares += other.squares
         self.largest = max(self.largest, other.largest)
-        self.rewarded += other.rewarded
 
     def diagnostics(self, deterministic: bool = False, estimated_propensities: bool = False) -> Diagnostics:
         """What is told of the rows; of the heaviest of them nothing is."""
@@ -56,7 +57,7 @@ class Evidence:
         weight = float(moments.rows[0] @ WEIGHT)
         return Diagnostics(
             round(moments.count),
-            round(self.positives),
+            round(float(self.rewarded.rows[0] @ TERM)),
             weight**2 / self.squares if self.squares > 0 else 0.0,
             float(moments.mean @ WEIGHT),
             self.mean_weight_z,
@@ -64,7 +65,7 @@ class Evidence:
             np.nan,
             float(moments.mean @ TERM) if self.supported else None,
             effective_units(moments.rows, moments.users, 1),
-            int(self.rewarded.min()),
+            int(self.rewarded.carriers[2:].min()),
             not self._varies(REWARD),
             deterministic,
             estimated_propensities,
@@ -87,8 +88,3 @@ class Evidence:
         """Whether the rows differ in a column by more than rounding errors."""
         centred = column - (column @ self.moments.mean) * ONE
         return bool(centred @ self.moments.rows @ centred > 1e-12 * (column @ self.moments.rows @ column))
-
-
-def _units(users: Integers | None, where: np.ndarray) -> int:
-    """How many units have a row where this holds."""
-    return int(np.count_nonzero(where) if users is None else np.unique(users[where]).size)

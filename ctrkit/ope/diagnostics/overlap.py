@@ -5,6 +5,7 @@ Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +14,8 @@ import polars as pl
 from scipy import stats
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.intervals.moments import TERM, Moments
+from ctrkit.ope.estimators.base import LoggedRows, Summary
+from ctrkit.ope.intervals.moments import TERM, Columns, Moments
 
 # Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7
@@ -153,6 +155,30 @@ class Check:
     mean: float
     standard_error: float
     z: float
+
+
+class Residual(Summary):
+    """What `mean_check` needs to know of a reward model; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self.moments = Moments()
+        self.known = False
+
+    @property
+    def sums(self) -> Sequence[Moments]:
+        """See `Summary`."""
+        return (self.moments,) if self.known else ()
+
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        """See `Summary`."""
+        if rows.q_logged is None:
+            return ()
+        self.known = True
+        return ((rows.weights, rows.weights * (rows.rewards - rows.q_logged), rows.rewards),)
+
+    def join(self, other: Self) -> None:
+        """See `Summary`."""
+        self.known |= other.known
 
 
 def mean_check(moments: Moments) -> Check:

@@ -148,7 +148,6 @@ class PolicyRanking:
 
         Raises:
             ConfigError: for a confidence out of bounds or an unknown policy.
-            ValueError: for an estimator whose sums are not those of (1, w, f, r).
         """
         if not 0 < confidence < 1:
             raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
@@ -159,7 +158,6 @@ class PolicyRanking:
         estimates = {name: estimator.result(confidence) for name, estimator in joint.estimators.items()}
         values = np.array([estimates[name].value for name in names])
         directions = np.stack([joint.direction(name) for name in names])
-        self._check_sums(directions)
         order = np.argsort(-values, kind="stable")  # NaN last
         pairs = [
             (int(i), int(j))
@@ -199,15 +197,6 @@ class PolicyRanking:
             for i in order
         )
         return Ranking(ranked, differences, confidence, critical)
-
-    def _check_sums(self, directions: Floats) -> None:
-        """The joint sums give each estimator the standard error that its own sums give."""
-        errors = np.sqrt(np.diag(self.joint.covariance(directions)))
-        for (name, estimator), error in zip(self.joint.estimators.items(), errors, strict=True):
-            own = estimator.moments.standard_error(estimator.direction())
-            size = np.abs(estimator.direction()) @ np.sqrt(np.diag(estimator.moments.rows))
-            if np.isfinite(error) and abs(own - error) > 1e-6 * own + 1e-6 * size / self.joint.count:
-                raise ValueError(f"the estimator of '{name}' keeps other sums than those of (1, w, f, r)")
 
     def _difference(self, first: str, second: str) -> tuple[float, Floats]:
         """Value of a difference, and the coefficients of z whose mean spreads as it does.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import polars as pl
@@ -18,6 +17,7 @@ from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.ranking import _p_value, holm
 from ctrkit.ope.diagnostics.verdict import Verdict, judge
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
+from ctrkit.ope.estimators.summaries import Summaries
 from ctrkit.ope.intervals.interval import Interval
 from ctrkit.ope.intervals.moments import REWARD, WEIGHT
 
@@ -173,16 +173,21 @@ class _Tally:
     """The rows of one segment: an estimator, and what speaks for and against it."""
 
     def __init__(self, estimator: Estimator) -> None:
-        self.estimator = estimator
-        self.evidence = Evidence(estimator.reward_range)
+        self._both = Summaries((estimator, Evidence(estimator.reward_range)))
 
     def update(self, rows: LoggedRows) -> None:
-        self.evidence.update(rows)
-        self.estimator.update(rows)
+        self._both.update((rows, rows))
 
     def merge(self, other: _Tally) -> None:
-        self.evidence.merge(other.evidence)
-        self.estimator.merge(other.estimator)
+        self._both.merge(other._both)
+
+    @property
+    def estimator(self) -> Estimator:
+        return cast("Estimator", self._both.members[0])
+
+    @property
+    def evidence(self) -> Evidence:
+        return cast("Evidence", self._both.members[1])
 
 
 class Segments:
@@ -192,8 +197,9 @@ class Segments:
     one action, weights do not have mean 1 and estimates mean nothing (`ActionOverlap` tells of actions); a
     column's note says where that seems to be so.
 
-    Memory grows with the number of values. A column that turns out to have more than `MOST_VALUES` is left
-    out, whole and with a note: which values are frequent is then unknown before the end.
+    Memory grows with the number of values, and where users are known with the segments that each has rows
+    in. A column that turns out to have more than `MOST_VALUES` is left out, whole and with a note: which
+    values are frequent is then unknown before the end.
 
     Args:
         columns: a name stands for the column's values.
@@ -225,7 +231,7 @@ class Segments:
         self.tallies: list[dict[str, _Tally] | None] = [{} for _ in self.columns]
 
     def update(self, rows: LoggedRows, table: pl.DataFrame) -> None:
-        """Take in rows and their table, [B] each; all rows of a user stand in one update.
+        """Take in rows and their table, [B] each.
 
         Raises:
             DataError: for a column that is not there, or not what it is taken for.
@@ -239,7 +245,7 @@ class Segments:
                 tallies.setdefault(label, _Tally(self.kind())).update(subset(rows, where))
 
     def merge(self, other: Self) -> None:
-        """Take in what another of the same columns has seen, of other users.
+        """Take in what another of the same columns has seen.
 
         Raises:
             ConfigError: where the columns differ.
@@ -334,20 +340,18 @@ class Segments:
         if rest := frequent[most:]:
             joined = _Tally(self.kind())
             for label in rest:
-                joined.merge(deepcopy(tallies[label]))
+                joined.merge(tallies[label])
             found.append((f"the rest, {len(rest):,} values", len(rest), joined))
         return found
 
 
 def subset(rows: LoggedRows, where: Integers) -> LoggedRows:
-    """Some of the rows, by their numbers; the users among them are numbered from 0 again."""
+    """Some of the rows, by their numbers."""
     taken: dict[str, Any] = {
         field.name: value[where]
         for field in fields(rows)
         if isinstance(value := getattr(rows, field.name), np.ndarray)
     }
-    if rows.users is not None:
-        taken["users"] = np.unique(taken["users"], return_inverse=True)[1]
     return replace(rows, **taken)
 
 

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy import sparse
 
 from ctrkit.arrays import Floats, Integers
+from ctrkit.compiled import kernel
 from ctrkit.errors import ConfigError, DataError
+from ctrkit.hashing import Words
 from ctrkit.ope.diagnostics.log_grid import lower_edges
 from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.term_points import TermPoints
@@ -17,6 +18,7 @@ from ctrkit.ope.estimators.base import Estimate, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy, logging_moments
 from ctrkit.ope.intervals.confidence_sequence import METHOD, ConfidenceSequence
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
+from ctrkit.ope.intervals.unit_sums import UnitSums
 
 BINS = 100
 PERIODS = 10
@@ -108,11 +110,11 @@ class TimelineResult:
 class Timeline:
     """Sums by time bin, from which estimates so far and by period follow when all parts are merged.
 
-    In each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, between bins the products of a user's sums, and of a
-    log of independent rows that each stand for themselves, with a known range of rewards, the terms that a
-    confidence sequence bets on. How large a weight can get need not be known before the end (see
-    `TermPoints`). It takes 1.3 MB, and with a range as much for each two factors of two that the weights
-    span.
+    In each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, of each user Σ c z in each bin that has rows of him,
+    and of a log of independent rows that each stand for themselves, with a known range of rewards, the terms
+    that a confidence sequence bets on. How large a weight can get need not be known before the end (see
+    `TermPoints`). It takes 40 bytes for each user and bin, and with a range and without users of several rows
+    1.3 MB for each two factors of two that the weights span.
 
     Args:
         edges: [T + 1] rising times in unix seconds; rows before the first or after the last count to the
@@ -130,19 +132,20 @@ class Timeline:
         self.reward_range = reward_range
         bins = len(self.edges) - 1
         self.sums = np.zeros((bins, 4, 4))
-        self.between = np.zeros((bins, 4, bins, 4))
+        # Where users are unknown, by bin: Σ (c z)(c z)ᵀ. Of users Σ c z by user and bin, under the number
+        # `bins` · place + bin, place that of the user in `units`.
+        self.alone = np.zeros((bins, 4, 4))
+        self.units, self.cells = UnitSums(0), UnitSums(4)
         self.terms = np.zeros((2, bins))  # rows with w r, and with r, other than 0
         self.largest_weight = 0.0
-        self.clustered = False
-        # The largest Σ c of a user.
-        self.largest_unit = 0.0
-        # Bets are on single rows, each of which stands for itself and for a user of its own.
-        self.independent = True
+        # The largest c.
+        self.largest_count = 0.0
+        self.single = True
         # Of w s and w (1 - s), for the policy and, with w = 1, for the logging policy.
         self.points = tuple(TermPoints(bins) for _ in range(4))
 
     def update(self, times: Floats, rows: LoggedRows) -> None:
-        """Take in rows and their times [B], unix seconds; all rows of a user stand in one update.
+        """Take in rows and their times [B], unix seconds.
 
         Raises:
             DataError: for a time that is no number, or a reward outside the range.
@@ -156,15 +159,13 @@ class Timeline:
         whole = z * rows.counts
         self.sums += _within(place, whole, z, bins)
         if rows.users is not None:
-            self.between += _between(place, whole, rows.users, bins)
+            self.cells.add(self.units.add(rows.users, np.zeros((0, len(times)))) * bins + place, whole)
         else:
-            np.einsum("titj->tij", self.between)[...] += _within(place, whole, whole, bins)
-        of_units = rows.counts if rows.users is None else np.bincount(rows.users, rows.counts).astype(float)
-        self.largest_unit = max(self.largest_unit, float(of_units.max(initial=0.0)))
+            self.alone += _within(place, whole, whole, bins)
+        self.largest_count = max(self.largest_count, float(rows.counts.max(initial=0.0)))
         self.terms += [np.bincount(place, z[k] != 0, bins) for k in (2, 3)]
         self.largest_weight = max(self.largest_weight, float(rows.weights.max(initial=0.0)))
-        self.clustered |= rows.users is not None
-        self.independent &= rows.users is None and bool((rows.counts == 1).all())
+        self.single &= bool((rows.counts == 1).all())
         if self.reward_range is not None and self.independent:
             self._update_points(place, rows, self.reward_range)
 
@@ -185,7 +186,7 @@ class Timeline:
             points.update(term, place)
 
     def merge(self, other: Self) -> None:
-        """Take in what another has seen, of the same bins and of other users.
+        """Take in what another has seen, of the same bins, of these or of other users.
 
         Raises:
             ConfigError: where bins or range differ.
@@ -195,12 +196,14 @@ class Timeline:
                 "timelines of different bins or ranges do not add up", mend="Give both the same"
             )
         self.sums += other.sums
-        self.between += other.between
+        self.alone += other.alone
+        users, bins = np.divmod(other.cells.keys.astype(np.int64), len(self.sums))
+        places = self.units.merge(other.units)[users] * len(self.sums) + bins
+        self.cells.add(places, other.cells.sums.T)
         self.terms += other.terms
         self.largest_weight = max(self.largest_weight, other.largest_weight)
-        self.largest_unit = max(self.largest_unit, other.largest_unit)
-        self.clustered |= other.clustered
-        self.independent &= other.independent
+        self.largest_count = max(self.largest_count, other.largest_count)
+        self.single &= other.single
         for mine, others in zip(self.points, other.points, strict=True):
             mine.merge(others)
 
@@ -227,19 +230,48 @@ class Timeline:
         if not count.sum() > 0:
             raise ConfigError("a timeline without rows says nothing", mend="Give it rows")
         cuts = _joined(count, periods)
-        rows, between = _grouped(self.sums, self.between, cuts)
+        between = self.between()
+        rows, grouped = _grouped(self.sums, between, cuts)
         return TimelineResult(
-            self._running(False, confidence, largest_weight),
-            self._running(True, confidence, 1.0),
+            self._running(False, confidence, largest_weight, between),
+            self._running(True, confidence, 1.0, between),
             tuple(
-                self._period(rows[g], between[g, :, g], cuts[g : g + 2], confidence, largest_weight)
+                self._period(rows[g], grouped[g, :, g], cuts[g : g + 2], confidence, largest_weight)
                 for g in range(len(rows))
             ),
-            _drift(rows, between, WEIGHT),
-            _drift(rows, between, REWARD),
+            _drift(rows, grouped, WEIGHT),
+            _drift(rows, grouped, REWARD),
         )
 
-    def _running(self, logging: bool, confidence: float, largest_weight: float | None) -> RunningEstimate:
+    @property
+    def clustered(self) -> bool:
+        """Whether some user has several rows."""
+        return self.units.repeated
+
+    @property
+    def independent(self) -> bool:
+        """Whether bets can be placed: on rows that stand for themselves and for users of their own."""
+        return self.single and not self.clustered
+
+    @property
+    def largest_unit(self) -> float:
+        """The largest Σ c of a user."""
+        users = self.cells.keys.astype(np.int64) // len(self.sums)
+        of_users = np.bincount(users, self.cells.sums[:, 0])
+        return max(self.largest_count, float(of_users.max(initial=0.0)))
+
+    def between(self) -> Floats:
+        """Σ over users of s sᵀ, s a user's sums of z by bin: [T, 4, T, 4]."""
+        bins = len(self.sums)
+        order = np.argsort(self.cells.keys)
+        found = np.zeros((bins, 4, bins, 4))
+        _add_between(self.cells.keys[order], self.cells.sums[order], found)
+        np.einsum("titj->tij", found)[...] += self.alone
+        return found
+
+    def _running(
+        self, logging: bool, confidence: float, largest_weight: float | None, between: Floats
+    ) -> RunningEstimate:
         held = np.flatnonzero(self.sums[:, 0, 0] > 0)
         rows = np.cumsum(self.sums[:, 0, 0])[held]
         value = np.cumsum(self.sums[:, 0, 3 if logging else 2])[held] / rows
@@ -252,7 +284,7 @@ class Timeline:
                 method = f"{METHOD}, for weights up to {sequence.largest_weight:.4g}"
             ends = self._bets(held, sequence, self.points[2:] if logging else self.points[:2], confidence)
         else:
-            ends, method = self._asymptotic(held, logging, confidence), ASYMPTOTIC
+            ends, method = self._asymptotic(held, logging, confidence, between), ASYMPTOTIC
         low, high = np.maximum.accumulate(ends[:, 0]), np.minimum.accumulate(ends[:, 1])
         broken = bool((low > high).any())
         return RunningEstimate(self.edges[held + 1], rows, value, low, high, method, broken)
@@ -277,7 +309,7 @@ class Timeline:
             ends[place] = found.low, found.high
         return ends
 
-    def _asymptotic(self, held: Integers, logging: bool, confidence: float) -> Floats:
+    def _asymptotic(self, held: Integers, logging: bool, confidence: float, between: Floats) -> Floats:
         """Normal bounds at all times at once, [P, 2], for users' rows that go together and unknown ranges.
 
         Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-Uniform Central Limit Theory and Asymptotic
@@ -294,9 +326,10 @@ class Timeline:
         moments = Moments()
         ends = np.full((len(held), 2), [-np.inf, np.inf])
         for place, number in enumerate(held):
-            moments.rows = self.sums[: number + 1].sum(axis=0)
-            moments.users = self.between[: number + 1, :, : number + 1].sum(axis=(0, 2))
-            moments.largest = self.largest_unit
+            moments.set(
+                self.sums[: number + 1].sum(axis=0),
+                between[: number + 1, :, : number + 1].sum(axis=(0, 2)),
+            )
             if terms[number] >= LEAST_TERMS:
                 direction = REWARD if logging else TERM
                 share = tuned * moments.count / total
@@ -310,7 +343,7 @@ class Timeline:
         self, rows: Floats, users: Floats, cuts: Integers, confidence: float, largest_weight: float | None
     ) -> Period:
         moments = Moments()
-        moments.rows, moments.users, moments.largest = rows, users, self.largest_unit
+        moments.set(rows, users, self.largest_unit, clustered=self.clustered)
         estimators: tuple[WeightedEstimator, ...] = (
             InversePropensityScoring(self.reward_range),
             OnPolicy(self.reward_range),
@@ -319,7 +352,6 @@ class Timeline:
         estimators[1].moments = logging_moments(moments)
         for estimator, weight in zip(estimators, (self._bound(largest_weight or 1.0), 1.0), strict=True):
             estimator.largest_weight = weight or 1.0
-            estimator.clustered = self.clustered
         policy, logging = (estimator.result(confidence) for estimator in estimators)
         start, end = self.edges[cuts]
         return Period(
@@ -342,12 +374,22 @@ def _within(place: Integers, left: Floats, right: Floats, bins: int) -> Floats:
     return found
 
 
-def _between(place: Integers, z: Floats, users: Integers, bins: int) -> Floats:
-    """Σ over users of s sᵀ, s a user's sums of z by bin: [T, 4, T, 4] from z [4, B]."""
-    columns = (place * 4)[None, :] + np.arange(4)[:, None]
-    cells = (np.broadcast_to(users, z.shape).ravel(), columns.ravel())
-    sums = sparse.csr_array((z.ravel(), cells), shape=(int(users.max(initial=-1)) + 1, 4 * bins))
-    return np.asarray((sums.T @ sums).toarray()).reshape(bins, 4, bins, 4)
+@kernel("void(u8[::1], f8[:, ::1], f8[:, :, :, ::1])", "keys: C; sums: C K; found: T K T K")
+def _add_between(keys: Words, sums: Floats, found: Floats) -> None:
+    """Add s sᵀ of each user to `found`, from his sums by bin; keys are T · user + bin, and rise."""
+    bins, width = found.shape[0], found.shape[1]
+    start = 0
+    for row in range(len(keys)):
+        user, place = divmod(np.int64(keys[row]), bins)
+        if np.int64(keys[start]) < user * bins:
+            start = row
+        for other in range(start, row + 1):
+            before = np.int64(keys[other]) - user * bins
+            for i in range(width):
+                for j in range(width):
+                    found[place, i, before, j] += sums[row, i] * sums[other, j]
+                    if other < row:
+                        found[before, j, place, i] += sums[row, i] * sums[other, j]
 
 
 def _joined(count: Floats, periods: int) -> Integers:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Floats
 from ctrkit.hashing import Words
 from ctrkit.ope.intervals.interval import Interval, Unseen, apart, around, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, Columns, Moments
+from ctrkit.ope.intervals.unit_sums import Keys
 
 # The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
 # weights of a density ratio.
@@ -28,7 +31,7 @@ class LoggedRows:
         largest_weight: the largest weight to reckon with, seen or not (see `ctrkit.ope.estimators.weights`).
         q_logged: [B] the reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy, Σ π(a) q(a).
-        users: [B] codes from 0; all rows of a user stand in one `LoggedRows`. None: rows are independent.
+        users: [B] keys of users, the same in whatever batch or part. None: rows are independent.
         units: [B] keys of users or rows (see `ctrkit.ope.logs.units`), for intervals that resample them.
         unsupported: [B] the policy's mass on candidates that are never logged, where it is known.
         counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
@@ -39,17 +42,22 @@ class LoggedRows:
     largest_weight: float
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Integers | None = None
+    users: Keys | None = None
     units: Words | None = None
     unsupported: Floats | None = None
     counts: Floats = field(kw_only=True)
 
     @classmethod
     def of_logging(
-        cls, rewards: Floats, *, counts: Floats, users: Integers | None, units: Words | None
+        cls, rewards: Floats, *, counts: Floats, users: Keys | None, units: Words | None
     ) -> LoggedRows:
         """The rows as the logging policy itself sees them, to which each has weight 1."""
         return cls(np.ones(len(rewards)), rewards, 1.0, users=users, units=units, counts=counts)
+
+    @cached_property
+    def weighted_rewards(self) -> Floats:
+        """[B]; one array for all who ask (see `Summaries`)."""
+        return self.weights * self.rewards
 
     def total(self, values: Floats) -> float:
         """The sum of values [B] over the decisions."""
@@ -74,6 +82,40 @@ class Estimate:
     difference_interval: Interval
 
 
+class Summary(ABC):
+    """What is kept of rows: `Moments`, and what else is taken note of. Parts of a log merge."""
+
+    @property
+    @abstractmethod
+    def sums(self) -> Sequence[Moments]:
+        """All the sums that it keeps."""
+
+    @abstractmethod
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        """What of the rows goes into each of the `sums`; what these do not hold is taken note of here."""
+
+    @abstractmethod
+    def join(self, other: Self) -> None:
+        """Take in what another has taken note of beside its sums."""
+
+    def settle(self) -> None:  # noqa: B027
+        """Choose anew what follows from the sums."""
+
+    def update(self, rows: LoggedRows) -> None:
+        """Take in rows."""
+        columns = self.observe(rows)
+        for sums, three in zip(self.sums, columns, strict=True):
+            sums.update(*three, rows.users, rows.counts)
+        self.settle()
+
+    def merge(self, other: Self) -> None:
+        """Take in what another of this class has seen, of these or of other users."""
+        self.join(other)
+        for mine, theirs in zip(self.sums, other.sums, strict=True):
+            mine.merge(theirs)
+        self.settle()
+
+
 class IntervalMethod(ABC):
     """One way to an interval, with what it keeps of the rows beside the estimator's own sums."""
 
@@ -90,11 +132,12 @@ class IntervalMethod(ABC):
         """See `Estimator.interval`; None where the method is none for this estimator."""
 
 
-class Estimator(ABC):
+class Estimator(Summary):
     """Estimates a policy's value, the expected reward a row, from the log of another policy.
 
-    Each row gives a term; the terms' `Moments` are all that is kept. So memory does not grow with the log,
-    `merge` joins the parts of a log that were read apart, and point and interval come from the same sums.
+    Each row gives a term; the terms' `Moments` are all that is kept. So memory grows with the users, where
+    they are known, and not with the log, `merge` joins the parts of a log that were read apart, wherever a
+    user's rows stand, and point and interval come from the same sums.
 
     Args:
         reward_range: the least and the largest possible reward, where they are known.
@@ -118,7 +161,6 @@ class Estimator(ABC):
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         self.reward_range = reward_range
         self.moments = Moments()
-        self.clustered = False
         self.method: IntervalMethod | None = None
         self.known = True
 
@@ -134,18 +176,25 @@ class Estimator(ABC):
         """Coefficients of z = (1, w, f, r) whose mean spreads as the value does (the delta method)."""
         return TERM
 
-    def update(self, rows: LoggedRows) -> None:
-        """Take in rows."""
+    @property
+    def sums(self) -> Sequence[Moments]:
+        """See `Summary`."""
+        return (self.moments,)
+
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        """See `Summary`."""
         terms = self.terms(rows)
-        self.moments.update(rows.weights, terms, rows.rewards, rows.users, rows.counts)
-        self.clustered |= rows.users is not None
         if self.method is not None:
             self.method.update(rows, terms)
+        return ((rows.weights, terms, rows.rewards),)
 
-    def merge(self, other: Self) -> None:
-        """Take in what another estimator of this class has seen, of other users."""
-        self.moments.merge(other.moments)
-        self.clustered |= other.clustered
+    @property
+    def clustered(self) -> bool:
+        """Whether rows are taken together, as some user has several."""
+        return self.moments.clustered
+
+    def join(self, other: Self) -> None:
+        """See `Summary`."""
         if self.method is not None and other.method is not None:
             self.method.merge(other.method)
 
@@ -211,14 +260,14 @@ class WeightedEstimator(Estimator):
         """
         return 0.0, 1.0, self.largest_weight
 
-    def update(self, rows: LoggedRows) -> None:
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
         """See `Estimator`."""
-        super().update(rows)
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
+        return super().observe(rows)
 
-    def merge(self, other: Self) -> None:
+    def join(self, other: Self) -> None:
         """See `Estimator`."""
-        super().merge(other)
+        super().join(other)
         self.largest_weight = max(self.largest_weight, other.largest_weight)
 
     def interval(self, value: float, baseline: float, confidence: float) -> Interval:

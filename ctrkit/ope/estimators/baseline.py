@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows, register
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust, predictions
 from ctrkit.ope.estimators.importance import InversePropensityScoring
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments
 
 
 @register
@@ -92,14 +93,14 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
         super().__init__(reward_range)
         self.q_total = 0.0
 
-    def update(self, rows: LoggedRows) -> None:
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
         """See `Estimator`."""
-        super().update(rows)
         self.q_total += rows.total(predictions(rows)[1])
+        return super().observe(rows)
 
-    def merge(self, other: Self) -> None:
+    def join(self, other: Self) -> None:
         """See `Estimator`."""
-        super().merge(other)
+        super().join(other)
         self.q_total += other.q_total
 
     def value(self) -> float:

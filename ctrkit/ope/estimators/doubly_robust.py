@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator, register
+from ctrkit.ope.intervals.moments import Columns
 
 
 def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
@@ -56,15 +58,15 @@ class DoublyRobust(WeightedEstimator):
         q_logged, q_policy = predictions(rows)
         return q_policy + rows.weights * (rows.rewards - q_logged)
 
-    def update(self, rows: LoggedRows) -> None:
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
         """See `Estimator`."""
-        super().update(rows)
         q = np.stack(predictions(rows))
         self._widen(q.min(axis=1), q.max(axis=1))
+        return super().observe(rows)
 
-    def merge(self, other: Self) -> None:
+    def join(self, other: Self) -> None:
         """See `Estimator`."""
-        super().merge(other)
+        super().join(other)
         self._widen(other.least_q, other.largest_q)
 
     def _widen(self, least: Floats, largest: Floats) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator, register
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments
 
 
 @register
@@ -22,7 +23,7 @@ class InversePropensityScoring(WeightedEstimator):
 
     def terms(self, rows: LoggedRows) -> Floats:
         """See `Estimator`."""
-        return rows.weights * rows.rewards
+        return rows.weighted_rewards
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
         """See `WeightedEstimator`."""
@@ -69,9 +70,9 @@ class OnPolicy(WeightedEstimator):
 
     name: ClassVar[str] = "on-policy"
 
-    def update(self, rows: LoggedRows) -> None:
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
         """See `Estimator`."""
-        super().update(
+        return super().observe(
             LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units)
         )
 
@@ -91,7 +92,7 @@ class OnPolicy(WeightedEstimator):
 def logging_value(estimator: Estimator, confidence: float) -> Estimate:
     """The logging policy's own value on the rows that an estimator has seen."""
     found = OnPolicy(estimator.reward_range)
-    found.moments, found.clustered = logging_moments(estimator.moments), estimator.clustered
+    found.moments = logging_moments(estimator.moments)
     found.largest_weight = 1.0
     return found.result(confidence)
 

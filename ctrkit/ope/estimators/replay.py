@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows, register
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns
 
 
 @register
@@ -38,16 +39,16 @@ class Replay(Estimator):
         """See `Estimator`: m r."""
         return np.where(rows.weights > 0, rows.rewards, 0.0)
 
-    def update(self, rows: LoggedRows) -> None:
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
         """See `Estimator`; m takes the place of the weight."""
         # A propensity of 1 may come a rounding error away from it.
         between = (rows.weights > 0) & (rows.weights < 1 - 1e-6)
         self.deterministic &= not bool(between.any())
-        super().update(replace(rows, weights=(rows.weights > 0).astype(np.float64)))
+        return super().observe(replace(rows, weights=(rows.weights > 0).astype(np.float64)))
 
-    def merge(self, other: Self) -> None:
+    def join(self, other: Self) -> None:
         """See `Estimator`."""
-        super().merge(other)
+        super().join(other)
         self.deterministic &= other.deterministic
 
     def value(self) -> float:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import polars as pl
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError, RunError
 from ctrkit.hashing import Words
 from ctrkit.ope.estimators.base import LoggedRows, View
@@ -100,9 +100,10 @@ class EvaluatedRows:
     truth: Truth
     table: pl.DataFrame
 
-    def logged(self, policy: int, view: View = "plain", users: Integers | None = None) -> LoggedRows | None:
+    def logged(self, policy: int, view: View = "plain", *, clustered: bool = False) -> LoggedRows | None:
         """What an estimator of a policy sees; None where the policy has no such view.
 
+        `clustered` says whether rows go together by their units, such as users.
         The largest weight is that of these rows; the one to reckon with is known at the end.
         """
         one = self.policies[policy]
@@ -122,14 +123,15 @@ class EvaluatedRows:
             largest,
             q_logged,
             q_policy,
-            users,
+            self.units if clustered else None,
             self.units,
             one.unsupported,
             counts=self.counts,
         )
 
-    def logging(self, users: Integers | None = None) -> LoggedRows:
+    def logging(self, *, clustered: bool = False) -> LoggedRows:
         """What an estimator of the logging policy sees."""
+        users = self.units if clustered else None
         return LoggedRows.of_logging(self.rewards, counts=self.counts, users=users, units=self.units)
 
 
@@ -217,52 +219,6 @@ def _placed(log: BanditLog, start: int) -> Iterator[None]:
             raise
         file, row = log.place(start + error.row)
         raise DataError(error.problem, file=file, column=error.column, row=row, mend=error.mend) from None
-
-
-def joined_rows(parts: Sequence[EvaluatedRows]) -> EvaluatedRows:
-    """Rows that were read apart, as one."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    truth = Truth(len(first.policies))
-    columns = []
-    for place in range(len(first.policies)):
-        own = [part.policies[place] for part in parts]
-        tail = WeightTail()
-        for one in own:
-            tail.merge(one.tail)
-        robust = [one.more_robust for one in own]
-        columns.append(
-            PolicyColumns(
-                np.concatenate([one.weights for one in own]),
-                tail,
-                _joined([one.unsupported for one in own]),
-                _joined([one.q_policy for one in own]),
-                None
-                if robust[0] is None
-                else (
-                    np.concatenate([two[0] for two in robust if two is not None]),
-                    np.concatenate([two[1] for two in robust if two is not None]),
-                ),
-                _joined([one.balanced for one in own]),
-            )
-        )
-    for part in parts:
-        truth.merge(part.truth)
-    return EvaluatedRows(
-        np.concatenate([part.rewards for part in parts]),
-        np.concatenate([part.units for part in parts]),
-        np.concatenate([part.counts for part in parts]),
-        _joined([part.q_logged for part in parts]),
-        tuple(columns),
-        truth,
-        pl.concat([part.table for part in parts], how="vertical_relaxed"),
-    )
-
-
-def _joined(arrays: Sequence[Floats | None]) -> Floats | None:
-    there = [array for array in arrays if array is not None]
-    return np.concatenate(there) if there else None
 
 
 def _empty(rows: int, models: Models, place: int, supported: bool) -> PolicyColumns:

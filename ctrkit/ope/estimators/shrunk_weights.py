@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import ClassVar, Self, cast
 
 import numpy as np
@@ -16,7 +18,7 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.shrinkage import Shrinkage
 from ctrkit.ope.estimators.tuning import RULES, Candidate, Rule, mean_squared_errors, slope
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Columns, Moments
 
 
 @dataclass
@@ -32,17 +34,11 @@ class Trial:
     moments: Moments = field(default_factory=Moments)
     kept: Moments = field(default_factory=Moments)
 
-    def update(self, rows: LoggedRows, terms: Floats) -> None:
-        """Take in rows and their terms."""
-        self.moments.update(rows.weights, terms, rows.rewards, rows.users, rows.counts)
+    def observe(self, rows: LoggedRows, terms: Floats) -> Sequence[Columns]:
+        """What goes into both sums."""
         shrunk = self.shrinkage(rows.weights)
         kept = np.minimum(shrunk, rows.weights)
-        self.kept.update(rows.weights, kept, shrunk - kept, rows.users, rows.counts)
-
-    def merge(self, other: Trial) -> None:
-        """Take in the rows of another."""
-        self.moments.merge(other.moments)
-        self.kept.merge(other.kept)
+        return (rows.weights, terms, rows.rewards), (rows.weights, kept, shrunk - kept)
 
     @property
     def candidate(self) -> Candidate:
@@ -88,7 +84,7 @@ class ShrunkWeights(WeightedEstimator):
         self.plain = self.unshrunk()
         self.trials = [Trial(self.shrinkage(each)) for each in strengths]
         self.max_weight = 0.0
-        self._choose()
+        self.settle()
 
     @abstractmethod
     def unshrunk(self) -> WeightedEstimator:
@@ -122,17 +118,19 @@ class ShrunkWeights(WeightedEstimator):
         """See `WeightedEstimator`."""
         return self.plain.unseen_terms(float(self.chosen.shrinkage(np.asarray(weight))), reward)
 
-    def update(self, rows: LoggedRows) -> None:
+    @property
+    def sums(self) -> Sequence[Moments]:
         """See `Estimator`."""
-        self.plain.update(rows)
-        for trial in self.trials:
-            trial.update(rows, self._terms(rows, trial.shrinkage))
-        self.clustered |= rows.users is not None
+        return (*self.plain.sums, *(each for trial in self.trials for each in (trial.moments, trial.kept)))
+
+    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        """See `Estimator`."""
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
         self.max_weight = max(self.max_weight, float(rows.weights.max(initial=0.0)))
-        self._choose()
+        trials = (trial.observe(rows, self._terms(rows, trial.shrinkage)) for trial in self.trials)
+        return (*self.plain.observe(rows), *chain.from_iterable(trials))
 
-    def merge(self, other: Self) -> None:
+    def join(self, other: Self) -> None:
         """See `Estimator`.
 
         Raises:
@@ -140,13 +138,9 @@ class ShrunkWeights(WeightedEstimator):
         """
         if [trial.shrinkage for trial in self.trials] != [trial.shrinkage for trial in other.trials]:
             raise ValueError("estimators of different strengths do not merge")
-        self.plain.merge(other.plain)
-        for mine, theirs in zip(self.trials, other.trials, strict=True):
-            mine.merge(theirs)
-        self.clustered |= other.clustered
-        self.largest_weight = max(self.largest_weight, other.largest_weight)
+        super().join(other)
+        self.plain.join(other.plain)
         self.max_weight = max(self.max_weight, other.max_weight)
-        self._choose()
 
     def result(self, confidence: float = 0.95) -> Estimate:
         """See `Estimator`."""
@@ -244,8 +238,8 @@ class ShrunkWeights(WeightedEstimator):
         """The weights, seen or not, between which all pairs of weight and shrunk weight lie."""
         return sorted({0.0, 1.0, min(self.chosen.shrinkage.peak, self.largest_weight), self.largest_weight})
 
-    def _choose(self) -> None:
-        """Choose a strength by all rows so far; the first before there are two."""
+    def settle(self) -> None:
+        """See `Estimator`: a strength by all rows so far; the first before there are two."""
         place = 0
         rows = self.trials[0].moments.count
         if self.rule is not None and rows > 1:

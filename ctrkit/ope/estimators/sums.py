@@ -13,18 +13,19 @@ from ctrkit.errors import DataError
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.intervals.interval import Interval, around, normal
 from ctrkit.ope.intervals.moments import REWARD, TERM, Moments, ProductSums
+from ctrkit.ope.intervals.unit_sums import Keys
 
 
 class CountedRows(Protocol):
     """Rows of any kind, B of them.
 
     Attributes:
-        users: [B] codes from 0; all rows of a user stand together. None: rows are independent.
+        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
         counts: [B] how many decisions each row stands for.
     """
 
     @property
-    def users(self) -> Integers | None: ...
+    def users(self) -> Keys | None: ...
     @property
     def counts(self) -> Floats: ...
 
@@ -53,7 +54,6 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     def __init__(self, length: int) -> None:
         self.sums = Sums(length)
-        self.clustered = False
 
     @abstractmethod
     def vectors(self, rows: Rows) -> Floats:
@@ -74,12 +74,10 @@ class VectorEstimator(ABC, Generic[Rows]):
     def update(self, rows: Rows) -> None:
         """Take in rows."""
         self.sums.add(self.vectors(rows), rows.users, rows.counts)
-        self.clustered |= rows.users is not None
 
     def merge(self, other: Self) -> None:
-        """Take in what another estimator of this class and length has seen, of other users."""
+        """Take in what another estimator of this class and length has seen, of these or of other users."""
         self.sums.merge(other.sums)
-        self.clustered |= other.clustered
 
     def result(self, confidence: float = 0.95) -> Estimate:
         """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
@@ -100,7 +98,7 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     def _around(self, value: float, interval: Interval) -> Interval:
         """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
-        method = f"{interval.method}, clustered" if self.clustered else interval.method
+        method = f"{interval.method}, clustered" if self.sums.clustered else interval.method
         return around(value, replace(interval, method=method))
 
 

@@ -94,7 +94,8 @@ class RayEngine(Engine):
         done = 0
         for place, part in enumerate(parts):
             try:
-                found = ray.get(waiting.pop(0))
+                # As bytes too: others are added to the first that is found.
+                found = ray.cloudpickle.loads(ray.get(waiting.pop(0)))
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause
                 raise cause if isinstance(cause, CtrkitError) else error from None
@@ -107,10 +108,10 @@ class RayEngine(Engine):
             yield found
 
 
-def _run(work: bytes, part: LogPart) -> object:
+def _run(work: bytes, part: LogPart) -> Any:
     from ray import cloudpickle
 
-    return cloudpickle.loads(work)(part, lambda rows: None)
+    return cloudpickle.dumps(cloudpickle.loads(work)(part, lambda rows: None))  # type: ignore[no-untyped-call]
 
 
 ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (LocalEngine, RayEngine)}

@@ -17,7 +17,6 @@ from ctrkit.ope.evaluation.engine import Engine, LocalEngine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
 from ctrkit.ope.evaluation.passes import MODEL_ROWS, Judge, Look, ModelSettings
 from ctrkit.ope.evaluation.plan import Plan
-from ctrkit.ope.evaluation.policy_sums import EvaluationSums
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.survey import LogFacts, Survey
@@ -115,7 +114,7 @@ def evaluate(
         seed,
         narrow=fitted <= {"reward model"},
         named=tuple(context_columns or ()),
-        columns=None if fitted else ("timestamp",),
+        columns=None if fitted else ("timestamp", "logger_id"),
         reward_range=reward_range,
     )
     for seen in engine.map(look, parts, lambda rows: on_step(rows, total, "reading the log")):
@@ -143,14 +142,15 @@ def evaluate(
         facts.propensities == (1.0, 1.0),
         facts.balance is not None,
         facts.clustered,
+        facts.loggers,
     )
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
     columns = (*plan.columns, *targets) if plain else None
     judge = Judge(plan, policies, models, facts, columns)
-    sums = EvaluationSums(plan)
-    for found in engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating")):
-        sums.merge(found)
-    sums.settle()
+    found = engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating"))
+    sums = next(found)
+    for more in found:
+        sums.merge(more)
     sampled = survey.sample is not None and not survey.sample.whole
     results = sums.results()
     return Evaluation(

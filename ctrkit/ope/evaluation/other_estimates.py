@@ -50,7 +50,9 @@ class OtherEstimates:
         self.policy = policy
         slates, loggers = {"slate_id", "position"} <= plan.log_columns, "logger_id" in plan.log_columns
         self.slates = SlateLog(plan.reward_range) if slates else None
-        self.loggers = LoggerLog(None, plan.reward_range) if loggers else None
+        total = sum(plan.loggers.values())
+        shares = {logger: count / total for logger, count in plan.loggers.items()} or None
+        self.loggers = LoggerLog(shares, plan.reward_range) if loggers else None
         self.outcomes = OutcomeLog(plan.outcomes) if plan.outcomes else None
         by_feature = plan.action_feature is not None and plan.modelled[policy]
         self.features = (

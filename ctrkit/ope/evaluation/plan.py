@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.diagnostics.segments import SegmentColumn
@@ -10,6 +11,7 @@ from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.estimators.base import Estimator
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator, reads_candidates
+from ctrkit.ope.logs.survey import LoggerId
 
 TIME = "timestamp"
 
@@ -31,7 +33,8 @@ class Plan:
         log_columns: all that the log has.
         deterministic: whether every propensity is 1.
         estimated_propensities: whether the log had none, and they were estimated from it.
-        clustered: whether rows have users, so that they are kept until all of a user's are there.
+        clustered: whether rows have users, by which they go together.
+        loggers: how many decisions each logger's rows stand for, where the log tells who chose.
     """
 
     names: tuple[str, ...]
@@ -49,6 +52,7 @@ class Plan:
     deterministic: bool = False
     estimated_propensities: bool = False
     clustered: bool = False
+    loggers: Mapping[LoggerId, float] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
-from ctrkit.arrays import Integers
 from ctrkit.ope.diagnostics.evidence import Evidence
-from ctrkit.ope.diagnostics.overlap import ActionOverlap, mean_check
+from ctrkit.ope.diagnostics.overlap import ActionOverlap, Residual, mean_check
 from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize, sample_size_of
 from ctrkit.ope.diagnostics.segments import Segments
 from ctrkit.ope.diagnostics.timeline import Timeline
 from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
-from ctrkit.ope.estimators.base import Estimate, WeightedEstimator
+from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import make_interval_method
 from ctrkit.ope.estimators.registry import ESTIMATORS
-from ctrkit.ope.estimators.rows import EvaluatedRows, joined_rows
+from ctrkit.ope.estimators.rows import EvaluatedRows
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
+from ctrkit.ope.estimators.summaries import Summaries
 from ctrkit.ope.estimators.truth import Truth
 from ctrkit.ope.estimators.weights import Diagnostics, WeightTail
 from ctrkit.ope.evaluation.other_estimates import OtherEstimates
 from ctrkit.ope.evaluation.plan import TIME, Plan
 from ctrkit.ope.evaluation.results import PolicyEvaluation
-from ctrkit.ope.intervals.moments import Moments
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.logs.units import codes_of
 
 
 class PolicySums:
@@ -42,12 +40,12 @@ class PolicySums:
 
     def __init__(self, plan: Plan, policy: int) -> None:
         self.plan, self.policy = plan, policy
-        self.estimators = [plan.estimator(spec) for spec in plan.able(policy)]
+        estimators = [plan.estimator(spec) for spec in plan.able(policy)]
+        self.views: list[View] = [*(one.view for one in estimators), "plain", "plain"]
+        self.summaries = Summaries([*estimators, Evidence(plan.reward_range), Residual()])
         self.tail = WeightTail()
-        self.evidence = Evidence(plan.reward_range)
         self.weights = WeightSketch()
         self.overlap = ActionOverlap()
-        self.residual = Moments()
         self.timeline = None if plan.edges is None else Timeline(plan.edges, plan.reward_range)
         decisive = plan.decisive(policy) or "ips"
         self.segments = Segments(
@@ -56,35 +54,28 @@ class PolicySums:
             doubts=(plan.deterministic, plan.estimated_propensities),
         )
 
-    def update(self, rows: EvaluatedRows, users: Integers | None) -> None:
-        """Take in rows; all of a user's stand in one update."""
-        for estimator in self.estimators:
-            seen = rows.logged(self.policy, estimator.view, users)
-            assert seen is not None
-            estimator.update(seen)
-        own = rows.policies[self.policy]
+    def update(self, rows: EvaluatedRows) -> None:
+        """Take in rows."""
+        seen: dict[View, LoggedRows] = {}
+        for view in dict.fromkeys(self.views):
+            one = rows.logged(self.policy, view, clustered=self.plan.clustered)
+            assert one is not None
+            seen[view] = one
+        self.summaries.update([seen[view] for view in self.views])
+        own, plain = rows.policies[self.policy], seen["plain"]
         self.tail.merge(own.tail)
         self.weights.update(own.weights, rows.counts)
         self.overlap.update(own.weights, rows.table["action"], rows.counts)
-        plain = rows.logged(self.policy, "plain", users)
-        assert plain is not None
-        self.evidence.update(plain)
-        if plain.q_logged is not None:
-            terms = plain.weights * (plain.rewards - plain.q_logged)
-            self.residual.update(plain.weights, terms, plain.rewards, users, rows.counts)
         if self.timeline is not None:
             self.timeline.update(rows.table[TIME].to_numpy(), plain)
         self.segments.update(plain, rows.table)
 
     def merge(self, other: Self) -> None:
-        """Take in what another of the same plan and policy has seen, of other users."""
-        for mine, theirs in zip(self.estimators, other.estimators, strict=True):
-            mine.merge(theirs)
+        """Take in what another of the same plan and policy has seen, of these or of other users."""
+        self.summaries.merge(other.summaries)
         self.tail.merge(other.tail)
-        self.evidence.merge(other.evidence)
         self.weights.merge(other.weights)
         self.overlap.merge(other.overlap)
-        self.residual.merge(other.residual)
         if self.timeline is not None and other.timeline is not None:
             self.timeline.merge(other.timeline)
         self.segments.merge(other.segments)
@@ -92,15 +83,16 @@ class PolicySums:
     @property
     def largest_weight(self) -> float:
         """The largest weight to reckon with (see `WeightTail`), at least 1, as weights have mean 1."""
-        known = self.tail.largest if self.evidence.supported else self.weights.largest
+        known = self.tail.largest if self._members()[1].supported else self.weights.largest
         return max(known, 1.0)
 
     def result(self, truth: float | None) -> PolicyEvaluation:
         """Estimates, diagnostics and verdict."""
         plan, confidence = self.plan, self.plan.confidence
+        estimators, evidence, residual = self._members()
         notes: list[str] = []
         estimates = []
-        for estimator in self.estimators:
+        for estimator in estimators:
             if isinstance(estimator, WeightedEstimator) and estimator.view == "plain":
                 estimator.largest_weight = self.largest_weight
             estimates.append(estimator.result(confidence))
@@ -112,9 +104,9 @@ class PolicySums:
         needed: SampleSize | None = None
         if decisive is not None and _varies(by_name[decisive]):
             needed = sample_size_of(by_name[decisive], round(self.weights.rows), confidence)
-        diagnostics = self._diagnostics()
+        diagnostics = self._diagnostics(evidence)
         # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
-        bound = float(self.tail.weights[0]) if self.evidence.supported and len(self.tail.weights) else None
+        bound = float(self.tail.weights[0]) if evidence.supported and len(self.tail.weights) else None
         return PolicyEvaluation(
             plan.names[self.policy],
             judge(by_name, diagnostics, plan.reward_range, needed),
@@ -123,18 +115,25 @@ class PolicySums:
             truth,
             tuple(notes),
             needed,
-            mean_check(self.residual) if self.residual.count else None,
+            mean_check(residual.moments) if residual.known else None,
             self.weights,
             self.overlap.result(),
             None if self.timeline is None else self.timeline.result(confidence, bound),
             self.segments.result(confidence),
         )
 
-    def _diagnostics(self) -> Diagnostics:
+    def _members(self) -> tuple[tuple[Estimator, ...], Evidence, Residual]:
+        """With all rows so far."""
+        *estimators, evidence, residual = self.summaries.members
+        return cast(
+            "tuple[tuple[Estimator, ...], Evidence, Residual]", (tuple(estimators), evidence, residual)
+        )
+
+    def _diagnostics(self, evidence: Evidence) -> Diagnostics:
         plan, summary = self.plan, asdict(self.weights.summary())
         if plan.clustered:
             del summary["mean_weight_z"]  # of rows that are independent
-        return replace(self.evidence.diagnostics(plan.deterministic, plan.estimated_propensities), **summary)
+        return replace(evidence.diagnostics(plan.deterministic, plan.estimated_propensities), **summary)
 
 
 def _missed(estimate: Estimate) -> Iterator[str]:
@@ -160,8 +159,7 @@ def _varies(estimate: Estimate) -> bool:
 class EvaluationSums:
     """What is kept of all policies, of the logging policy and of how they compare.
 
-    Rows of users are kept as they are, some 40 bytes a row and policy, until `settle`, as all rows of a user
-    must be seen together; without users they are summed up at once.
+    Of rows nothing is kept; of users some sums each, wherever their rows stand (see `UnitSums`).
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -172,37 +170,30 @@ class EvaluationSums:
         self.truth = Truth(len(plan.names))
         self.ranking = self._new_ranking()
         self.others = [OtherEstimates(plan, place) for place in range(len(plan.names))]
-        self.waiting: list[EvaluatedRows] = []
 
     def update(self, log: BanditLog, rows: EvaluatedRows) -> None:
         """Take in a batch, and the rows made of it."""
         for one in self.others:
             one.update(log, rows)
-        if self.plan.clustered:
-            self.waiting.append(rows)
-        else:
-            self._take(rows, None)
+        for sums in self.policies:
+            sums.update(rows)
+        clustered = self.plan.clustered
+        self.logging.update(rows.logging(clustered=clustered))
+        self.truth.merge(rows.truth)
+        if self.ranking is not None:
+            seen = [rows.logged(place, clustered=clustered) for place in range(len(self.policies))]
+            self.ranking.update([one for one in seen if one is not None])
 
     def merge(self, other: Self) -> None:
         """Take in what another of the same plan has seen."""
-        self.waiting += other.waiting
         for mine, theirs in zip(self.others, other.others, strict=True):
             mine.merge(theirs)
-        if self.plan.clustered:
-            return
         for one, other_one in zip(self.policies, other.policies, strict=True):
             one.merge(other_one)
         self.logging.merge(other.logging)
         self.truth.merge(other.truth)
         if self.ranking is not None and other.ranking is not None:
             self.ranking.merge(other.ranking)
-
-    def settle(self) -> None:
-        """Take in the rows that wait; no rows come after."""
-        if self.waiting:
-            rows = joined_rows(self.waiting)
-            self.waiting = []
-            self._take(rows, codes_of(rows.units))
 
     def results(self) -> tuple[PolicyEvaluation, ...]:
         """Of the policies."""
@@ -223,15 +214,6 @@ class EvaluationSums:
             if isinstance(estimator, WeightedEstimator):
                 estimator.largest_weight = sums.largest_weight
         return self.ranking.result(self.plan.confidence, seed=self.plan.seed)
-
-    def _take(self, rows: EvaluatedRows, users: Integers | None) -> None:
-        for one in self.policies:
-            one.update(rows, users)
-        self.logging.update(rows.logging(users))
-        self.truth.merge(rows.truth)
-        if self.ranking is not None:
-            seen = [rows.logged(place, "plain", users) for place in range(len(self.policies))]
-            self.ranking.update([one for one in seen if one is not None])
 
     def _new_ranking(self) -> PolicyRanking | None:
         plan = self.plan

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
 from ctrkit.arrays import Floats, Integers
+from ctrkit.ope.intervals.unit_sums import Keys, UnitSums
 
 # Places in z = (1, w, f, r).
 ONE, WEIGHT, TERM, REWARD = np.eye(4)
 
 
-def grams(z: Floats, users: Integers | None, counts: Floats) -> tuple[Floats, Floats, float]:
-    """Σ over rows of c z zᵀ, Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D] each, and the largest Σ c of a user.
-
-    Args:
-        z: [D, B], its first row all 1.
-        users: [B] codes from 0; None: each row for itself.
-        counts: [B] c, how many decisions each row stands for.
-    """
-    whole = z * counts
-    sums: Floats = whole if users is None else np.stack([np.bincount(users, row) for row in whole])
-    return whole @ z.T, sums @ sums.T, float(sums[0].max(initial=0.0))
-
-
 def effective_units(rows: Floats, users: Floats, column: int = 0) -> float:
     """(Σ z)² / Σ over users of (Σ z)²: as many users of equal sums would spread as much (Kish 1965).
 
-    From the two matrices of `grams`. Of the column of ones it is the effective number of clusters (Carter,
+    From the matrices of `ProductSums`. Of the column of ones it is the effective number of clusters (Carter,
     Schnepel and Steigerwald, Asymptotic Behavior of a t-Test Robust to Cluster Heterogeneity, Review of
     Economics and Statistics 2017): as many as there are where all have one number of rows, fewer where few
     users have most.
@@ -49,32 +37,83 @@ def degrees(rows: Floats, users: Floats) -> float:
 class ProductSums:
     """Sums of products of vectors z, whose first entry is always 1, by rows and by users; they merge.
 
+    Of rows that are independent nothing is kept. Of users D numbers each are, Σ c z over their rows, by the
+    users' keys, so that their rows may come in any order, batch and part.
+
     Attributes:
         rows: Σ over rows of c z zᵀ, [D, D].
-        users: Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D]; each row for itself where users are unknown.
-        largest: the largest Σ c of a user, 1 where all rows are independent and nothing was dropped.
+        units: Σ c z of each user; None where no rows of users were added.
+        clustered: whether rows were taken together, as some user had several.
     """
 
     def __init__(self, length: int) -> None:
         self.rows = np.zeros((length, length))
-        self.users = np.zeros((length, length))
-        self.largest = 0.0
+        self.units: UnitSums | None = None
+        # Of rows that are independent: Σ (c z)(c z)ᵀ, the largest c, and how many are not 0 in each entry.
+        self._alone = np.zeros((length, length))
+        self._largest = 0.0
+        self._carriers = np.zeros(length, dtype=np.int64)
+        self._together = False
+        self._between: Floats | None = None
 
-    def add(self, z: Floats, users: Integers | None, counts: Floats) -> None:
-        """Add rows, the columns of z [D, B], counts [B]; all rows of a user stand in one call.
+    def add(self, z: Floats, users: Keys | None, counts: Floats) -> None:
+        """Add rows, the columns of z [D, B].
 
-        `users` are codes from 0; None: each row for itself.
+        Args:
+            users: [B] keys, the same of a user in all calls; None: each row for itself.
+            counts: [B] c, how many decisions each row stands for.
         """
-        rows, between, largest = grams(z, users, counts)
-        self.rows += rows
-        self.users += between
-        self.largest = max(self.largest, largest)
+        whole = z * counts
+        self.rows += whole @ z.T
+        if users is None:
+            self._alone += whole @ whole.T
+            self._largest = max(self._largest, float(counts.max(initial=0.0)))
+            self._carriers += np.count_nonzero(whole, axis=1)
+            return
+        if self.units is None:
+            self.units = UnitSums(len(z))
+        self.units.add(users, whole)
+        self._between = None
 
     def merge(self, other: Self) -> None:
-        """Add the rows of another, which has seen none of these users."""
+        """Add the rows of another, of these or of other users."""
         self.rows += other.rows
-        self.users += other.users
-        self.largest = max(self.largest, other.largest)
+        self._alone += other._alone
+        self._largest = max(self._largest, other._largest)
+        self._carriers += other._carriers
+        self._together |= other._together
+        if other.units is not None:
+            if self.units is None:
+                self.units = UnitSums(len(self.rows))
+            self.units.merge(other.units)
+            self._between = None
+
+    @property
+    def users(self) -> Floats:
+        """Σ over users of (Σ c z)(Σ c z)ᵀ, [D, D]; each row for itself where users are unknown."""
+        if self.units is None:
+            return self._alone
+        if self._between is None:
+            self._between = self._alone + self.units.sums.T @ self.units.sums
+        return self._between
+
+    @property
+    def largest(self) -> float:
+        """The largest Σ c of a user, 1 where all rows are independent and nothing was dropped."""
+        of_users = 0.0 if self.units is None else float(self.units.sums[:, 0].max(initial=0.0))
+        return max(self._largest, of_users)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether rows were taken together, as some user has several."""
+        return self._together or (self.units is not None and self.units.repeated)
+
+    @property
+    def carriers(self) -> Integers:
+        """[D] how many users have a Σ c z other than 0."""
+        if self.units is None:
+            return self._carriers
+        return np.asarray(self._carriers + np.count_nonzero(self.units.sums, axis=0))
 
     @property
     def count(self) -> float:
@@ -96,12 +135,33 @@ class ProductSums:
         """See `degrees`."""
         return degrees(self.rows, self.users)
 
+    def set(
+        self,
+        rows: Floats,
+        users: Floats,
+        largest: float = 0.0,
+        carriers: Integers | None = None,
+        *,
+        clustered: bool = False,
+    ) -> None:
+        """Take sums that were made of others, by the names of the properties; no rows are added after."""
+        self.rows, self._alone, self._largest, self._together = rows, users, largest, clustered
+        if carriers is not None:
+            self._carriers = carriers
+
+    def project(self, projection: Floats) -> None:
+        """Put projection · z in the place of z; projection [E, D], which keeps the first entry."""
+        self.rows, self._alone = (projection @ sums @ projection.T for sums in (self.rows, self._alone))
+        self._carriers = np.zeros(len(projection), dtype=np.int64)
+        if self.units is not None:
+            self.units.project(projection)
+        self._between = None
+
     def projected(self, projection: Floats) -> Moments:
         """The moments of projection · z; projection [4, D]."""
         found = Moments()
-        found.rows = projection @ self.rows @ projection.T
-        found.users = projection @ self.users @ projection.T
-        found.largest = self.largest
+        rows, users = (projection @ sums @ projection.T for sums in (self.rows, self.users))
+        found.set(rows, users, self.largest, clustered=self.clustered)
         return found
 
 
@@ -124,9 +184,14 @@ class Moments(ProductSums):
         super().__init__(4)
 
     def update(
-        self, weights: Floats, terms: Floats, rewards: Floats, users: Integers | None, counts: Floats
+        self,
+        weights: Floats,
+        terms: Floats,
+        rewards: Floats,
+        users: Keys | None,
+        counts: Floats,
     ) -> None:
-        """Add rows; arrays [B]. `users` are codes from 0, and all rows of a user stand in one update."""
+        """Add rows; arrays [B], see `ProductSums.add`."""
         self.add(np.stack([np.ones(len(weights)), weights, terms, rewards]), users, counts)
 
     def standard_error(self, direction: Floats) -> float:
@@ -154,3 +219,7 @@ class Moments(ProductSums):
     def _centred(self, direction: Floats) -> Floats:
         """The direction less the mean along it, so that its sum over the rows is 0."""
         return np.asarray(direction - (direction @ self.mean) * ONE)
+
+
+# w, f and r of rows, [B] each.
+Columns: TypeAlias = tuple[Floats, Floats, Floats]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import polars as pl
 
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.sample import Sample
+
+LoggerId: TypeAlias = int | str
+
+
+def count_loggers(log: BanditLog) -> dict[LoggerId, float]:
+    """How many decisions each logger's rows stand for. Those of the parts of a log add up; divided by their
+    sum they are the shares that `LoggerLog` takes.
+    """
+    table = log.table.select("logger_id").with_columns(pl.Series("count", log.counts))
+    found = table.group_by("logger_id").agg(pl.col("count").sum()).sort("logger_id")
+    return dict(zip(found["logger_id"].to_list(), found["count"].to_list(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class LogFacts:
         propensities: the least and the largest of a logged action.
         clustered: whether rows have users.
         notes, balance: of the log, see `BanditLog`.
+        loggers: see `count_loggers`; none where the log does not tell who chose.
     """
 
     rows: int
@@ -36,6 +49,7 @@ class LogFacts:
     clustered: bool
     notes: tuple[str, ...]
     balance: pl.DataFrame | None
+    loggers: Mapping[LoggerId, float]
 
     @classmethod
     def of(cls, log: BanditLog) -> Self:
@@ -50,6 +64,7 @@ class LogFacts:
             log.clustered,
             log.notes,
             log.balance,
+            count_loggers(log) if "logger_id" in log.table.columns else {},
         )
 
     def joined(self, other: LogFacts) -> LogFacts:
@@ -69,6 +84,7 @@ class LogFacts:
             self.clustered or other.clustered,
             tuple(dict.fromkeys((*self.notes, *other.notes))),
             self.balance if self.balance is not None else other.balance,
+            Counter(self.loggers) + Counter(other.loggers),
         )
 
 

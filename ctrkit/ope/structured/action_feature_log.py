@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import numpy as np
 import polars as pl
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError, nearest
-from ctrkit.ope.estimators.base import Estimate, LoggedRows
+from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.logs.units import codes_of
 from ctrkit.ope.structured.action_features import (
     FeatureRows,
     MarginalizedInversePropensityScoring,
@@ -33,8 +31,7 @@ MEANING: Mapping[str, str] = {
 class FeatureEstimators:
     """Estimates a policy's value by the weights of a feature of the actions, such as category or advertiser.
 
-    The log holds the feature of every candidate in the list `candidate_<feature>`. Where users are known,
-    four numbers a row are kept until `result`.
+    The log holds the feature of every candidate in the list `candidate_<feature>`.
 
     Args:
         feature: its name, with or without `candidate_`.
@@ -48,7 +45,6 @@ class FeatureEstimators:
             SelfNormalizedMarginalized(reward_range),
             OffCEM(reward_range),
         )
-        self.kept: list[pl.DataFrame] = []
         self.modelled = True
 
     def update(
@@ -72,51 +68,33 @@ class FeatureEstimators:
         """
         codes = self._codes(log, rows)
         rewards, action, counts = log.reward[rows], log.action_index[rows], log.counts[rows]
+        users = log.units[rows] if log.clustered else None
         made = FeatureRows.of_features(
-            rewards, policy, logging, codes, action, q_logged, q_policy, counts=counts
+            rewards, policy, logging, codes, action, q_logged, q_policy, users, counts=counts
         )
         # The features' weights and their tail are those of all the estimators.
         found = self.estimators[0].convert(made)
         self.modelled &= found.q_policy is not None
-        if not log.clustered:
-            self._take(self.estimators, found)
-            return
-        columns = {"weight": found.weights, "reward": rewards, "unit": log.units[rows], "count": counts}
-        if found.q_logged is not None and found.q_policy is not None:
-            columns |= {"q_logged": found.q_logged, "q_policy": found.q_policy}
-        self.kept.append(pl.DataFrame(columns))
+        for estimator in self.estimators:
+            if self.modelled or not isinstance(estimator, OffCEM):
+                estimator.estimator.update(found)
 
     def merge(self, other: FeatureEstimators) -> None:
-        """Take in what another with the same settings has seen, of other users."""
+        """Take in what another with the same settings has seen, of these or of other users."""
         for mine, theirs in zip(self.estimators, other.estimators, strict=True):
             mine.merge(theirs)
-        self.kept += other.kept
         self.modelled &= other.modelled
 
     def result(self, confidence: float = 0.95) -> tuple[Estimate, ...]:
         """MIPS, its self-normalised form, and OffCEM where all rows had a model's predictions."""
-        estimators = deepcopy(self.estimators)
-        if self.kept:
-            table = pl.concat(self.kept)
-            q_logged, q_policy = (
-                table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
-            )
-            users, counts = codes_of(table["unit"].to_numpy()), table["count"].to_numpy()
-            weights, rewards = table["weight"].to_numpy(), table["reward"].to_numpy()
-            seen = LoggedRows(weights, rewards, 1.0, q_logged, q_policy, users, counts=counts)
-            self._take(estimators, seen)
-        for estimator in estimators:
-            estimator.tail, estimator.largest_seen = estimators[0].tail, estimators[0].largest_seen
+        first = self.estimators[0]
+        for estimator in self.estimators:
+            estimator.tail, estimator.largest_seen = first.tail, first.largest_seen
         return tuple(
             estimator.result(confidence)
-            for estimator in estimators
+            for estimator in self.estimators
             if self.modelled or not isinstance(estimator, OffCEM)
         )
-
-    def _take(self, estimators: tuple[MarginalizedInversePropensityScoring, ...], rows: LoggedRows) -> None:
-        for estimator in estimators:
-            if self.modelled or not isinstance(estimator, OffCEM):
-                estimator.estimator.update(rows)
 
     def _codes(self, log: BanditLog, rows: slice) -> Integers:
         """[B, K] codes from 0 of the candidates' features, in each row its own; any where there is none."""

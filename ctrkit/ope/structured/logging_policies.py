@@ -15,6 +15,7 @@ from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
+from ctrkit.ope.intervals.unit_sums import Keys
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LoggerRows:
         rewards: [B].
         q_logged: [B] a reward model's prediction for the logged action.
         q_policy: [B] its mean under the policy.
-        users: [B] codes from 0; all rows of a user stand in one `LoggerRows`. None: rows are independent.
+        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
         counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
 
     Raises:
@@ -43,7 +44,7 @@ class LoggerRows:
     rewards: Floats
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Integers | None = None
+    users: Keys | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:

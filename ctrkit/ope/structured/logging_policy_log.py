@@ -13,7 +13,7 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, BanditLog
-from ctrkit.ope.logs.units import codes_of
+from ctrkit.ope.logs.survey import LoggerId
 from ctrkit.ope.structured.logging_policies import (
     BalancedLoggers,
     BalancedLoggersDoublyRobust,
@@ -28,7 +28,6 @@ from ctrkit.ope.structured.slate_log import places
 from ctrkit.schema import Column, check_column
 
 LoggerEstimator: TypeAlias = NaiveLoggers | BalancedLoggers | WeightedLoggers
-LoggerId: TypeAlias = int | str
 
 # `propensity_<logger_id>` holds one logger's probabilities, where there is no list of all.
 PREFIX = "propensity_"
@@ -47,15 +46,6 @@ ALONE = (
 )
 
 
-def count_loggers(log: BanditLog) -> dict[LoggerId, float]:
-    """How many decisions each logger's rows stand for. Those of the parts of a log add up; divided by their
-    sum they are the shares that `LoggerLog` takes.
-    """
-    table = log.table.select("logger_id").with_columns(pl.Series("count", log.counts))
-    found = table.group_by("logger_id").agg(pl.col("count").sum())
-    return dict(zip(found["logger_id"].to_list(), found["count"].to_list(), strict=True))
-
-
 class LoggerLog:
     """Estimates a policy's value from the rows of several loggers.
 
@@ -65,8 +55,8 @@ class LoggerLog:
 
     Args:
         shares: each logger's share of all decisions of the log (see `count_loggers`), by its id. With them
-            only sums are kept, else the rows, as few numbers each, until `result`. Rows are kept as well
-            where users are known.
+            only sums are kept, else the rows, as few numbers each, until `result`: the weights of the
+            balanced estimator are no sums of anything that is known before the shares.
         reward_range: the least and the largest reward; without it intervals are normal ones.
     """
 
@@ -127,13 +117,13 @@ class LoggerLog:
         self.alone |= logging is None
         self.clustered |= log.clustered
         table = pl.DataFrame(columns).with_columns(places(log))
-        if self.shares is None or log.clustered:
+        if self.shares is None:
             self.kept.append(table)
         else:
-            self.estimators = self._updated(table, self.shares, clustered=False)
+            self.estimators = self._updated(table, self.shares)
 
     def merge(self, other: LoggerLog) -> None:
-        """Take in what another with the same settings has seen, of other users."""
+        """Take in what another with the same settings has seen, of these or of other users."""
         self.kept += other.kept
         self.clustered |= other.clustered
         self.alone |= other.alone
@@ -154,12 +144,10 @@ class LoggerLog:
         estimators = self.estimators
         if self.kept:
             table = pl.concat(self.kept, how="vertical_relaxed")
-            shares = self.shares
-            if shares is None:
-                counts = table.group_by("logger").agg(pl.col("count").sum()).sort("logger")
-                share = logger_shares(counts["count"].to_numpy()).tolist()
-                shares = dict(zip(counts["logger"].to_list(), share, strict=True))
-            estimators = self._updated(table, shares, self.clustered)
+            counts = table.group_by("logger").agg(pl.col("count").sum()).sort("logger")
+            share = logger_shares(counts["count"].to_numpy()).tolist()
+            shares = dict(zip(counts["logger"].to_list(), share, strict=True))
+            estimators = self._updated(table, shares)
         return tuple(estimator.result(confidence) for estimator in estimators)
 
     @property
@@ -189,15 +177,13 @@ class LoggerLog:
             _check_probabilities(log, name)
         return table.select(pl.concat_list(pl.col(names).cast(pl.Float64))).to_series()
 
-    def _updated(
-        self, table: pl.DataFrame, shares: Mapping[LoggerId, float], clustered: bool
-    ) -> tuple[LoggerEstimator, ...]:
-        """The estimators with some rows more; those before stay as they are."""
-        rows = _rows(table, list(shares), clustered)
+    def _updated(self, table: pl.DataFrame, shares: Mapping[LoggerId, float]) -> tuple[LoggerEstimator, ...]:
+        """The estimators with some rows more; new ones before the first."""
+        rows = _rows(table, list(shares), self.clustered)
         known = np.array(list(shares.values())) if "logging" in table.columns else None
-        estimators = deepcopy(self.estimators)
-        if not estimators:
-            estimators = _estimators(len(shares), known, rows.q_logged is not None, self.reward_range)
+        estimators = self.estimators or _estimators(
+            len(shares), known, rows.q_logged is not None, self.reward_range
+        )
         for estimator in estimators:
             estimator.update(rows)
         return estimators
@@ -250,7 +236,7 @@ def _rows(table: pl.DataFrame, ids: list[LoggerId], clustered: bool) -> LoggerRo
     q_logged, q_policy = (
         table[name].to_numpy() if name in table.columns else None for name in ("q_logged", "q_policy")
     )
-    users = codes_of(table["unit"].to_numpy()) if clustered else None
+    users = table["unit"].to_numpy() if clustered else None
     policy, rewards = table["policy"].to_numpy(), table["reward"].to_numpy()
     counts = table["count"].to_numpy()
     return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, counts=counts)

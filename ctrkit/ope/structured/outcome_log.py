@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.logs.units import codes_of
 from ctrkit.ope.structured.outcomes import OutcomeEstimates, Outcomes, Range
 from ctrkit.schema import Column, check_column
 
@@ -80,8 +77,6 @@ class OutcomeLog:
                 )
         self.binary = dict.fromkeys(self.outcomes, True)
         self.policy, self.logging = self._new(kind), self._new(OnPolicy)
-        self.kept: list[pl.DataFrame] = []
-        self.largest_weight = 1.0
 
     def update(
         self,
@@ -102,23 +97,17 @@ class OutcomeLog:
         values = {name: self._values(log, name) for name in self.outcomes}
         for name, seen in values.items():
             self.binary[name] &= bool(np.isin(seen, (0.0, 1.0)).all())
-        if not log.clustered:
-            self._take(self.policy, self.logging, replace(rows, users=None), values, q or {})
-            return
-        # A user's rows may stand in any batch.
-        columns = {"weight": rows.weights, "unit": log.units, "count": rows.counts}
-        columns |= {f"reward {name}": seen for name, seen in values.items()}
-        for name, (logged, policy) in (q or {}).items():
-            columns |= {f"q_logged {name}": logged, f"q_policy {name}": policy}
-        self.kept.append(pl.DataFrame(columns))
-        self.largest_weight = max(self.largest_weight, rows.largest_weight)
+        rows = replace(rows, users=log.units if log.clustered else None)
+        of_each = {name: replace(rows, rewards=seen) for name, seen in values.items()}
+        self.logging.update(of_each)
+        for name, (logged, mean) in (q or {}).items():
+            of_each[name] = replace(of_each[name], q_logged=logged, q_policy=mean)
+        self.policy.update(of_each)
 
     def merge(self, other: OutcomeLog) -> None:
-        """Take in what another with the same settings has seen, of other users."""
+        """Take in what another with the same settings has seen, of these or of other users."""
         self.policy.merge(other.policy)
         self.logging.merge(other.logging)
-        self.kept += other.kept
-        self.largest_weight = max(self.largest_weight, other.largest_weight)
         for name, binary in other.binary.items():
             self.binary[name] &= binary
 
@@ -132,42 +121,12 @@ class OutcomeLog:
             name: self.given.get(name, (0.0, 1.0) if self.binary[name] else None) for name in self.outcomes
         }
         policy, logging = self._new(self.kind, ranges), self._new(OnPolicy, ranges)
-        policy.merge(deepcopy(self.policy))
-        logging.merge(deepcopy(self.logging))
-        if self.kept:
-            table = pl.concat(self.kept, how="diagonal")
-
-            def of(part: str) -> dict[str, Floats]:
-                return {n: table[f"{part} {n}"].to_numpy() for n in ranges if f"{part} {n}" in table.columns}
-
-            q = of("q_policy")
-            rows = LoggedRows(
-                table["weight"].to_numpy(),
-                np.zeros(table.height),
-                self.largest_weight,
-                users=codes_of(table["unit"].to_numpy()),
-                counts=table["count"].to_numpy(),
-            )
-            logged = of("q_logged")
-            self._take(policy, logging, rows, of("reward"), {name: (logged[name], q[name]) for name in q})
+        policy.merge(self.policy)
+        logging.merge(self.logging)
         return OutcomeResult(_flat(policy.result(confidence)), _flat(logging.result(confidence)), ranges)
 
     def _new(self, kind: type[Estimator], ranges: Mapping[str, Range | None] | None = None) -> Outcomes:
         return Outcomes(ranges or dict.fromkeys(self.outcomes), kind, self.ratios)
-
-    @staticmethod
-    def _take(
-        policy: Outcomes,
-        logging: Outcomes,
-        rows: LoggedRows,
-        values: Mapping[str, Floats],
-        q: Mapping[str, tuple[Floats, Floats]],
-    ) -> None:
-        of_each = {name: replace(rows, rewards=seen) for name, seen in values.items()}
-        logging.update(of_each)
-        for name, (logged, mean) in q.items():
-            of_each[name] = replace(of_each[name], q_logged=logged, q_policy=mean)
-        policy.update(of_each)
 
     def _values(self, log: BanditLog, name: str) -> Floats:
         """An outcome's values [N], checked."""

@@ -14,7 +14,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.estimators.importance import logging_value
 from ctrkit.ope.logs.bandit_log import BanditLog, Part
-from ctrkit.ope.logs.units import DROPPED, codes_of
+from ctrkit.ope.logs.units import DROPPED
 from ctrkit.ope.structured.slates import (
     SelfNormalizedSlateIndependentIPS,
     SelfNormalizedSlateRewardInteractionIPS,
@@ -71,8 +71,7 @@ class SlateLog:
     (see `SlateRows`: of the rewards from the slot on) cascade-DR is estimated too.
 
     Pages may have different numbers of slots. A page's rows stand together, but may lie in two batches: the
-    first and the last page of each batch are kept until `result`. Where users are known all slots are kept,
-    as few numbers each, since a user's pages may stand anywhere.
+    first and the last page of each batch are kept until `result`, as few numbers a slot each.
 
     Args:
         reward_range: the least and the largest reward of one slot; without it intervals are normal ones.
@@ -96,18 +95,14 @@ class SlateLog:
         table = _slots(log, policy_probability)
         self.columns |= set(table.columns)
         # Pages by themselves are whole here anyway.
-        wide = log.clustered and log.unit_columns[0] != "slate_id"
-        self.clustered |= wide
-        if wide:
-            self.kept.append(table)
-            return
+        self.clustered |= log.clustered and log.unit_columns[0] != "slate_id"
         ends = table["slate"].gather([0, table.height - 1])
         at_end = table["slate"].is_in(ends.implode())
         self.kept.append(table.filter(at_end))
         self._take(table.filter(~at_end))
 
     def merge(self, other: SlateLog) -> None:
-        """Take in what another has seen, of other users; pages that both have parts of are joined."""
+        """Take in what another has seen, of these or of other users; pages of both are joined."""
         tops = {self.top, other.top} - {None}
         if len(tops) > 1:
             raise DataError(
@@ -149,7 +144,8 @@ class SlateLog:
             return self
         whole = SlateLog()
         whole.estimators, whole.top, whole.columns = deepcopy(self.estimators), self.top, self.columns
-        whole._take(pl.concat(self.kept, how="vertical_relaxed"), self.clustered)
+        whole.clustered = self.clustered
+        whole._take(pl.concat(self.kept, how="vertical_relaxed"))
         return whole
 
     @property
@@ -169,13 +165,13 @@ class SlateLog:
     def _slots(self) -> int:
         return self.estimators[0].slots
 
-    def _take(self, table: pl.DataFrame, clustered: bool = False) -> None:
+    def _take(self, table: pl.DataFrame) -> None:
         """Take in whole pages."""
         if not table.height:
             return
         if self.top is None:
             self.top = int(table["position"].min())  # type: ignore[arg-type]
-        rows = _pages(table, self.top, clustered)
+        rows = _pages(table, self.top, self.clustered)
         slots = max(self._slots, rows.rewards.shape[1])
         for estimator in self.estimators:
             if slots > estimator.slots:
@@ -268,7 +264,7 @@ def _pages(table: pl.DataFrame, top: int, clustered: bool) -> SlateRows:
     assert policy is not None
     assert logging is not None
     shown = (np.arange(rewards.shape[1]) < lengths[:, None]).astype(np.float64)
-    users = codes_of(units[starts]) if clustered else None
+    users = units[starts] if clustered else None
     of_slots = table["count"].to_numpy()[order]
     counts = of_slots[starts]
     if (odd := np.flatnonzero(of_slots != counts[page])).size:

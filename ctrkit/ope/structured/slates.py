@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
-from ctrkit.ope.estimators.sums import Sums, VectorEstimator, check_propensities, check_shape
+from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read
 from ctrkit.ope.intervals.moments import REWARD, TERM
+from ctrkit.ope.intervals.unit_sums import Keys
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SlateRows:
         shown: [B, L] 1 where the slate has the slot, 0 where it is shorter. None: all are full.
         q_logged: [B, L] a model's prediction of the rewards from slot l on, at the logged actions.
         q_policy: [B, L] its mean over the policy's choice for slot l, given the logged actions above it.
-        users: [B] codes from 0; all slates of a user stand in one `SlateRows`. None: slates are independent.
+        users: [B] keys, the same of a user in all batches and parts. None: slates are independent.
         counts: [B] how many slates each stands for: 1, but where others like it were dropped.
 
     Raises:
@@ -45,7 +46,7 @@ class SlateRows:
     shown: Floats | None = None
     q_logged: Floats | None = None
     q_policy: Floats | None = None
-    users: Integers | None = None
+    users: Keys | None = None
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -204,9 +205,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         for block in range(3):
             old, new = 3 + block * before, 3 + block * slots
             spread[new : new + before, old : old + before] = np.eye(before)
-        seen, self.sums = self.sums, Sums(len(spread))
-        self.sums.rows, self.sums.users = (spread @ z @ spread.T for z in (seen.rows, seen.users))
-        self.sums.largest = seen.largest
+        self.sums.project(spread)
         self.largest_seen = float(spread[1, :2] @ [1.0, self.largest_seen])
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +22,7 @@ from ctrkit.ope.estimators.baseline import DifferenceBaseline, OptimalBaseline
 from ctrkit.ope.estimators.doubly_robust import DirectMethod, DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read
-from ctrkit.ope.intervals.moments import TERM, Floats, Moments
+from ctrkit.ope.intervals.moments import TERM, Columns, Floats, Moments
 from tests.ope.estimates import once
 
 ACTIONS = 5
@@ -364,10 +365,24 @@ def test_bad_questions() -> None:
         found.update([rows[0], other])
 
 
-def test_an_estimator_with_other_sums_is_refused() -> None:
+def test_an_estimator_that_changes_its_rows_is_compared_by_what_it_sums_up() -> None:
     class Halved(InversePropensityScoring):
-        def update(self, rows: LoggedRows) -> None:
-            super().update(once(LoggedRows, rows.weights / 2, rows.rewards, rows.largest_weight))
+        def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+            return super().observe(
+                once(LoggedRows, rows.weights / 2, rows.rewards, rows.largest_weight, users=rows.users)
+            )
 
-    with pytest.raises(ValueError, match="keeps other sums"):
-        ranking(draw(50, 2, 0), Halved).result()
+    rows = draw(50, 2, 0, users=9)
+    found = ranking(rows, Halved).result()
+    for name, mine in zip(["p0", "p1"], rows, strict=True):
+        alone = Halved()
+        alone.update(mine)
+        expected = alone.result()
+        ranked = next(one for one in found.policies if one.name == name)
+        assert ranked.value == pytest.approx(expected.value, rel=1e-12)
+        assert ranked.interval.low == pytest.approx(expected.interval.low, rel=1e-9)
+        against = by_pair(found.differences)
+        here = against.get((name, "logging")) or against["logging", name]
+        assert abs(here.value) == pytest.approx(abs(expected.difference), rel=1e-9)
+        width = expected.difference_interval.high - expected.difference_interval.low
+        assert here.interval.high - here.interval.low == pytest.approx(width, rel=1e-9)

@@ -30,7 +30,7 @@ def draw(seed: int, rows: int = 4000, rate: float = 0.1) -> tuple[Floats, Logged
 
 
 def part(rows: LoggedRows, where: Integers) -> LoggedRows:
-    users = None if rows.users is None else np.unique(rows.users[where], return_inverse=True)[1]
+    users = None if rows.users is None else rows.users[where]
     counts = rows.counts[where]
     return once(
         LoggedRows, rows.weights[where], rows.rewards[where], rows.largest_weight, users=users, counts=counts

@@ -92,6 +92,23 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, small: None, users: int
     same(whole.to_dict(), json.loads(json.dumps(cut.to_dict(), allow_nan=False)))
 
 
+@pytest.mark.parametrize("order", range(3))
+def test_parts_of_users_merge_in_any_order(tmp_path: Path, small: None, order: int) -> None:
+    """Rows of some users stand in all parts, of some in one; one has a third of all rows."""
+    log = table(users=300).with_columns(
+        user_id=pl.when(pl.int_range(pl.len()) % 3 == 0).then(7).otherwise("user_id"),
+        click=pl.col("reward"),
+        cost=pl.col("x") ** 2,
+    )
+    names = write(tmp_path, log)
+    parts = log_parts(names)
+    asked: Any = [[UniformPolicy(), "target_probability"], ["ips", "snips"]]
+    more: Any = {"segments": ["action"], "outcomes": ["click", "cost"]}
+    whole = evaluate(read_bandit_log(names), *asked, **more)
+    mixed = [parts[place] for place in np.random.default_rng(order).permutation(len(parts))]
+    same(whole.to_dict(), evaluate(mixed, *asked, **more).to_dict())
+
+
 def test_rows_and_keys_are_those_of_the_whole(tmp_path: Path, small: None) -> None:
     names = write(tmp_path, table())
     whole = read_bandit_log(names)

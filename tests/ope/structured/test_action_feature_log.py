@@ -122,7 +122,6 @@ def test_columns_in_blocks_are_the_arrays(users: bool, reward_range: Any) -> Non
         should.append(estimator.result(0.9))
     for cuts in ([], [1, 100, 333]):
         found = fed(log, policy, cuts, reward_range=reward_range)
-        assert bool(found.kept) == users
         result = found.result(0.9)
         assert [one.estimator for one in result] == list(MEANING)
         np.testing.assert_allclose(numbers(result), numbers(should), rtol=1e-9, atol=1e-12)

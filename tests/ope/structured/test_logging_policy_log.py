@@ -12,6 +12,7 @@ import pytest
 
 from ctrkit.errors import DataError
 from ctrkit.ope.logs.bandit_log import read_bandit_log
+from ctrkit.ope.logs.survey import count_loggers
 from ctrkit.ope.structured.logging_policies import (
     BalancedLoggers,
     BalancedLoggersDoublyRobust,
@@ -21,7 +22,7 @@ from ctrkit.ope.structured.logging_policies import (
     WeightedLoggers,
     WeightedLoggersDoublyRobust,
 )
-from ctrkit.ope.structured.logging_policy_log import MEANING, LoggerLog, count_loggers
+from ctrkit.ope.structured.logging_policy_log import MEANING, LoggerLog
 from tests.ope.estimates import numbers, once
 
 IDS = [2, 10, 30]
@@ -122,8 +123,8 @@ def test_columns_in_batches_are_the_arrays(
     for cuts in ([], [1, 50, 333]):
         found = fed(log, cuts, shares, reward_range)
         assert found.notes == ()
-        # With shares and without users nothing but sums is kept.
-        assert bool(found.kept) == (users or not known)
+        # With shares nothing but sums is kept.
+        assert bool(found.kept) == (not known)
         result = found.result()
         assert [one.estimator for one in result] == list(MEANING) == [one.estimator for one in should]
         np.testing.assert_allclose(numbers(result), numbers(should), rtol=1e-9, atol=1e-12)

@@ -1,0 +1,146 @@
+"""Sums by unit, such as a user, whose rows may stand in any batch and any part of a log."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.arrays import Floats, Integers
+from ctrkit.compiled import kernel
+from ctrkit.hashing import Words
+
+# 2^64 over the golden ratio: its products spread neighbouring keys over a table (Fibonacci hashing, Knuth,
+# The Art of Computer Programming, volume 3, section 6.4).
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_LEAST = 64
+
+# Of units, [B]: 64 bits each, the same in whatever batch or part a row is read.
+Keys: TypeAlias = Integers | Words
+
+
+class UnitSums:
+    """Sums of vectors of one length by key: the one thing that grows with the number of units, not of rows.
+
+    Attributes:
+        added: how many vectors there were.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.added = 0
+        self._count = 0
+        self._keys = np.zeros(0, dtype=np.uint64)
+        self._sums = np.zeros((0, length))
+        self._table = np.zeros(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def keys(self) -> Words:
+        """[U], in the order in which they came."""
+        return self._keys[: self._count]
+
+    @property
+    def sums(self) -> Floats:
+        """[U, D]."""
+        return self._sums[: self._count]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether some unit had several vectors."""
+        return self.added > self._count
+
+    def add(self, keys: Keys, vectors: Floats) -> Integers:
+        """Add vectors, the columns of [D, B], to the sums of keys [B]; gives the places of the keys, [B]."""
+        keys = np.ascontiguousarray(keys).astype(np.uint64, copy=False)
+        vectors, places = np.ascontiguousarray(vectors), np.empty(len(keys), dtype=np.int64)
+        self.added += len(keys)
+        done = 0
+        while True:
+            state = np.array([done, self._count])
+            if len(self._table):
+                _add(keys, vectors, places, self._keys, self._sums, self._table, state)
+            done, self._count = state.tolist()
+            if done == len(keys):
+                return places
+            self._grow()
+
+    def merge(self, other: UnitSums) -> Integers:
+        """Add the sums of another, of these or of other units; gives the places of its units, [U]."""
+        added = self.added + other.added
+        places = self.add(other.keys, other.sums.T)
+        self.added = added
+        return places
+
+    def project(self, projection: Floats) -> None:
+        """Put projection · z in the place of each sum z; projection [E, D]."""
+        self._sums = np.ascontiguousarray(self._sums @ projection.T)
+
+    def _grow(self) -> None:
+        """Make room for a quarter more, and enter what is known anew."""
+        room = max(_LEAST, self._count + self._count // 4)
+        known, sums = self.keys, np.zeros((room, self._sums.shape[1]))
+        sums[: self._count] = self.sums
+        self._keys, self._sums = np.zeros(room, dtype=np.uint64), sums
+        self._table = np.full(2 ** (room + room // 2).bit_length(), -1, dtype=np.int32)
+        state, places = np.zeros(2, dtype=np.int64), np.empty(self._count, dtype=np.int64)
+        _add(known, np.zeros((0, len(known))), places, self._keys, np.zeros((room, 0)), self._table, state)
+
+
+def _types() -> object:
+    from numba import types
+
+    return types.void(
+        types.Array(types.uint64, 1, "C", readonly=True),
+        types.Array(types.float64, 2, "C", readonly=True),
+        types.int64[::1],
+        types.uint64[::1],
+        types.float64[:, ::1],
+        types.int32[::1],
+        types.int64[::1],
+    )
+
+
+@kernel(
+    _types,
+    "keys: B; vectors: D B; places: B; known: U; sums: U D; table: T; state: 2",
+)
+def _add(
+    keys: Words,
+    vectors: Floats,
+    places: Integers,
+    known: Words,
+    sums: Floats,
+    table: NDArray[np.int32],
+    state: Integers,
+) -> None:
+    """Add vectors from state[0] on, and stop before a new key for which there is no room.
+
+    state[1] keys are known. `table` holds their places or -1, searched from a key's hash on; its size is a
+    power of 2, and at most two thirds of it are full.
+    """
+    bits = 0
+    while (1 << bits) < len(table):
+        bits += 1
+    shift, last = np.uint64(64 - bits), len(table) - 1
+    start, count = state
+    length = len(vectors)
+    for row in range(start, len(keys)):
+        key = keys[row]
+        at = np.int64((key * _SPREAD) >> shift)
+        while table[at] >= 0 and known[table[at]] != key:
+            at = (at + 1) & last
+        place = table[at]
+        if place < 0:
+            if count == len(known):
+                state[0], state[1] = row, count
+                return
+            place = count
+            table[at], known[count] = count, key
+            count += 1
+        places[row] = place
+        for column in range(length):
+            sums[place, column] += vectors[column, row]
+    state[0], state[1] = len(keys), count
