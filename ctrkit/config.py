@@ -1,12 +1,13 @@
-"""Configs: strict pydantic models from YAML, with `--set key.path=value` on top and errors that help."""
+"""Configs: strict pydantic models from objects, mappings or YAML, with settings laid over them and errors
+that help."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -16,13 +17,54 @@ from ctrkit.errors import ConfigError, missing, nearest
 
 
 class Config(BaseModel):
-    """Base of every config: immutable, and an unknown key is an error."""
+    """Base of every config: immutable, and an unknown key is an error.
+
+    Attributes:
+        keyword_names: what a key is called as a keyword of a function that has an argument of the key's name.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    keyword_names: ClassVar[Mapping[str, str]] = {}
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 T = TypeVar("T")
+# What a function takes as `config`: a config, a mapping of its keys, or the path of a YAML file with them.
+ConfigLike: TypeAlias = "Config | Mapping[str, Any] | str | os.PathLike[str] | None"
+
+
+def settings_of(
+    kind: type[ConfigT],
+    config: ConfigLike = None,
+    overrides: Sequence[str] = (),
+    keywords: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """The settings of a call: a config with `--set` strings over it, and keywords over both.
+
+    Args:
+        config: a config of this kind, a mapping, or the path of a YAML file; None for the defaults.
+        overrides: see `apply_overrides`.
+        keywords: values of Python, by the names that they have as keywords; see `merged`.
+
+    Raises:
+        ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
+    """
+    file = None
+    if isinstance(config, kind | Mapping):
+        content = _opened(config)
+    elif isinstance(config, str | os.PathLike):
+        file, content = config, read_yaml(config)
+    elif config is None:
+        content = {}
+    else:
+        raise ConfigError(
+            f"the config is a {type(config).__name__}",
+            mend=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
+        )
+    keys = {name: key for key, name in kind.keyword_names.items()}
+    given = {keys.get(name, name): value for name, value in (keywords or {}).items()}
+    return build(kind, content, file, overrides, given=given)
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -68,6 +110,33 @@ def _load(text: str) -> Any:
     return yaml.load(text, _UniqueKeys)
 
 
+def merged(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping laid over another, part by part; what is no mapping takes the place of what was there.
+
+    A part that gets another `name` becomes another kind of thing, and starts from nothing. A text over a part
+    that has a name is that name.
+    """
+    result = {**content, **given}
+    for key, value in given.items():
+        part = _opened(content.get(key))
+        if isinstance(value, str) and "name" in part:
+            value = {"name": value}
+        if isinstance(value, Mapping):
+            renamed = value.get("name", part.get("name")) != part.get("name")
+            result[key] = merged({} if renamed else part, value)
+    return result
+
+
+def _opened(part: Any) -> dict[str, Any]:
+    """The keys that a mapping or a config sets, in a new dictionary; nothing of any other value."""
+    if isinstance(part, BaseModel):
+        named = {"name"} & set(type(part).model_fields)
+        return {
+            key: getattr(part, key) for key in type(part).model_fields if key in part.model_fields_set | named
+        }
+    return dict(part) if isinstance(part, Mapping) else {}
+
+
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Lay `key.path=value` strings over a mapping; values are read as YAML scalars or lists.
 
@@ -88,8 +157,7 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
         node = merged
         *parents, last = path.split(".")
         for key in parents:
-            inner = node.get(key)
-            node[key] = {**inner} if isinstance(inner, dict) else {}
+            node[key] = _opened(node.get(key))
             node = node[key]
         if last == "name" and parents and node.get("name", chosen) != chosen:
             node.clear()
@@ -103,22 +171,25 @@ def build(
     file: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
     what: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> T:
-    """Validate a mapping, with overrides laid over it, as a config or as a class that is `checked`.
+    """Validate a mapping, with overrides and then given keys laid over it, as a config or as a class that is
+    `checked`.
 
     Args:
-        file: where the mapping comes from; it is not named for a key that an override has set.
-        overrides: see `apply_overrides`.
+        file: where the mapping comes from; it is not named for a key that was laid over it.
+        overrides: see `apply_overrides`. given: see `merged`.
         what: is being set, for messages, such as `strategy 'dual'`; by default a config.
 
     Raises:
         ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
     """
-    overrides = tuple(overrides)
+    overrides, given = tuple(overrides), given or {}
     try:
-        return TypeAdapter(config).validate_python(apply_overrides(content, overrides))
+        return TypeAdapter(config).validate_python(merged(apply_overrides(content, overrides), given))
     except ValidationError as error:
-        if _is_set(error.errors()[0]["loc"], overrides):
+        paths = [*(one.partition("=")[0].split(".") for one in overrides), *_paths(given)]
+        if _is_set(error.errors()[0]["loc"], paths):
             file = None
         raise told(error, config, file, what) from error
 
@@ -183,19 +254,17 @@ def _shown(given: Any) -> str:
     return str(given)
 
 
-def _is_set(location: Sequence[Any], overrides: Iterable[str]) -> bool:
-    """Whether an override has set the key at an error's location, a part of it, or what it is part of."""
+def _is_set(location: Sequence[Any], paths: Iterable[Sequence[str]]) -> bool:
+    """Whether one of the paths leads to an error's location, a part of it, or what it is part of."""
     place = [str(part) for part in location]
-    paths = (override.partition("=")[0].split(".") for override in overrides)
     return any(all(one == two for one, two in zip(path, place, strict=False)) for path in paths if place)
 
 
-def load_config(
-    config: type[ConfigT], path: str | os.PathLike[str] | None = None, overrides: Sequence[str] = ()
-) -> ConfigT:
-    """A config from an optional YAML file with overrides on top."""
-    content = read_yaml(path) if path is not None else {}
-    return build(config, content, path, overrides)
+def _paths(given: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The paths of all values in a mapping of mappings."""
+    for key, value in given.items():
+        inner = list(_paths(value)) if isinstance(value, Mapping) else []
+        yield from ([str(key), *path] for path in inner or [[]])
 
 
 def fields_of(config: type[Any]) -> dict[str, FieldInfo]:

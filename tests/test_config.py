@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrkit.config import Config, apply_overrides, build, load_config
+from ctrkit.config import Config, apply_overrides, build, settings_of
 from ctrkit.errors import ConfigError
 
 
@@ -62,27 +62,27 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> 
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
-        load_config(Outer, file)
+        settings_of(Outer, file)
 
 
 def test_a_missing_file_and_a_malformed_override_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such config file"):
-        load_config(Outer, tmp_path / "none.yaml")
+        settings_of(Outer, tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"not of the form key\.path=value"):
-        load_config(Outer, None, ["epochs"])
+        settings_of(Outer, None, ["epochs"])
 
 
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("epochs: !!python/object/apply:os.getpid []")
     with pytest.raises(ConfigError, match="not YAML"):
-        load_config(Outer, file)
+        settings_of(Outer, file)
 
 
 def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("inner: &base {rate: 1, names: [a]}\nseveral:\n- {<<: *base, rate: 2}")
-    assert load_config(Outer, file).several == (Inner(rate=2.0, names=("a",)),)
+    assert settings_of(Outer, file).several == (Inner(rate=2.0, names=("a",)),)
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,5 @@ def test_a_key_that_an_override_has_set_is_not_blamed_on_the_file(
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=f"unknown key '{key}'") as caught:
-        load_config(Outer, file, [override])
+        settings_of(Outer, file, [override])
     assert str(caught.value).startswith(str(file)) == blamed

@@ -28,11 +28,10 @@ WINGS = {
 }  # fmt: skip
 # Of the room of commands: what all share, then its wings; every other file is a command.
 BEFORE_COMMANDS = (
-    "results", "sample_logs", "run_folder", "models", "policies", "bidding", "evaluation", "explanation",
+    "results", "sample_logs", "run_folder", "settings", "models", "policies", "bidding", "evaluation", "explanation",
 )  # fmt: skip
 # Commands that are a step of another command.
 STEPS = {
-    ("evaluate_bids", "evaluate_policy"),
     ("evaluate_policy", "evaluate_bids"),
     ("learn_policy", "evaluate_policy"),
 }

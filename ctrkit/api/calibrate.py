@@ -18,7 +18,8 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import TaskRows, task_rows
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import (
     CalibrationSummary,
@@ -29,7 +30,7 @@ from ctrkit.calibration import (
     assess,
     choose,
 )
-from ctrkit.config import Config, load_config
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.split import split_rows
 from ctrkit.errors import DataError, arguments_named
 from ctrkit.metrics import Reliability, reliability
@@ -122,15 +123,16 @@ class CalibrationResult(Result):
         }
 
 
-@writes_run
+@takes_settings(CalibrateConfig)
 def calibrate(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
     *,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
     save: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] = "runs/calibrate",
+    out: str | os.PathLike[str] | None = None,
+    **keywords: Any,
 ) -> CalibrationResult:
     """Fit one calibrator a task on held-out rows and store them in the artifact.
 
@@ -143,9 +145,21 @@ def calibrate(
         model: the path of an artifact, or a model in memory, which is calibrated in place.
         data: a labelled table; by default the one the model was trained on.
         save: where the calibrated artifact goes; by default over the path given as `model`.
-        out: the run folder.
+        out: the run folder; None for none.
     """
-    settings = load_config(CalibrateConfig, config, overrides)
+    settings = settings_of(CalibrateConfig, config, overrides, keywords)
+    with run_folder(out, "calibrate") as run:
+        result = _calibrated(model, data, settings, save)
+        run.write(settings, result)
+    return result
+
+
+def _calibrated(
+    model: str | os.PathLike[str] | Model,
+    data: TableLike | None,
+    settings: CalibrateConfig,
+    save: str | os.PathLike[str] | None,
+) -> CalibrationResult:
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
     if target:
@@ -179,7 +193,6 @@ def calibrate(
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     if target:
         loaded.artifact.save(target)
-    write_run(out, "calibrate", settings.model_dump(mode="json"), result)
     return result
 
 

@@ -1,4 +1,4 @@
-"""`ctrkit ope check`: is a log fit to judge a policy by?"""
+"""`ctrkit check-log`: is a log fit to judge a policy by?"""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import Field
 
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.config import Config, load_config
+from ctrkit.api.settings import takes_settings
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
 from ctrkit.ope.audit.findings import Finding
@@ -86,29 +87,43 @@ class LogCheck(Result):
         return drawings
 
 
-@writes_run
+@takes_settings(CheckConfig)
 def check_log(
     logs: TableLike | None = None,
     *,
     format: str | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/ope-check",
+    out: str | os.PathLike[str] | None = None,
+    **keywords: Any,
 ) -> LogCheck:
-    """Audit a bandit log by itself, and write a run folder.
+    """Audit a bandit log by itself.
 
     Faulty rows are counted and set aside; what can be told of the others is told.
 
     Args:
         logs: a path, a glob, a list of them, obp's `bandit_feedback` or a table; by default the sample log.
         format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
-        out: the run folder.
+        out: the run folder; None for none.
 
     Raises:
         DataError: a file cannot be read at all, or a needed column is missing or of a wrong type.
         ConfigError: there is no such format, or a setting is wrong.
+
+    Example:
+        >>> import ctrkit
+        >>> check = ctrkit.check_log()  # of the sample log
+        >>> check.failed
+        False
     """
-    settings = load_config(CheckConfig, config, overrides)
+    settings = settings_of(CheckConfig, config, overrides, keywords)
+    with run_folder(out, "check-log") as run:
+        result = _checked(logs, format, settings)
+        run.write(settings, result, format=format)
+    return result
+
+
+def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) -> LogCheck:
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if is_bid_log(source):
@@ -124,9 +139,7 @@ def check_log(
         bins=settings.bins,
         skip_bad_lines=settings.skip_bad_lines,
     )
-    result = LogCheck(found, notes)
-    write_run(out, "ope check", {**settings.model_dump(mode="json"), "format": format}, result)
-    return result
+    return LogCheck(found, notes)
 
 
 def _answer(audit: Audit) -> str:

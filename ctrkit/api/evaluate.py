@@ -23,8 +23,9 @@ from ctrkit.api.models.labelled import columns_of
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import write_run, writes_run
-from ctrkit.config import load_config
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError, arguments_named
 from ctrkit.evaluation.drift import Drift
@@ -110,19 +111,20 @@ class EvaluationResult(Result):
         return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
 
 
-@writes_run
+@takes_settings(EvaluateConfig)
 def evaluate(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
     *,
     against: str | os.PathLike[str] | Model | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/evaluate",
+    out: str | os.PathLike[str] | None = None,
     gate: bool = False,
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> EvaluationResult:
-    """Evaluate a model on labelled rows, and write a run folder.
+    """Evaluate a model on labelled rows.
 
     On the table that the model was trained on, its test rows are evaluated; any other table is held out as
     a whole. Each task is judged on the rows where it can happen (conversions on clicked rows), and the
@@ -131,7 +133,7 @@ def evaluate(
     Args:
         model: an artifact's path, or a model in memory. data: a labelled table.
         against: a second model, compared with the first on the same rows.
-        out: the run folder.
+        out: the run folder; None for none.
         gate: whether the config must hold gates; which of them broke, the result tells.
         on_step: called with (steps done, steps in all, what is going on).
 
@@ -139,12 +141,25 @@ def evaluate(
         ConfigError: unknown metrics in gates, or gates are needed and there are none.
         DataError: a faulty table, one class only, or a second model of other tasks.
     """
-    settings = load_config(EvaluateConfig, config, overrides)
+    settings = settings_of(EvaluateConfig, config, overrides, keywords)
     if gate and not settings.gates:
         raise ConfigError(
             "there are no gates to hold the model against",
             mend="Add for example --set gates.auc.minimum=0.6, or `gates` in the config",
         )
+    with run_folder(out, "evaluate") as run:
+        result = _evaluated(model, data, against, settings, on_step)
+        run.write(settings, result)
+    return result
+
+
+def _evaluated(
+    model: str | os.PathLike[str] | Model,
+    data: TableLike | None,
+    against: str | os.PathLike[str] | Model | None,
+    settings: EvaluateConfig,
+    on_step: OnStep,
+) -> EvaluationResult:
     loaded = model if isinstance(model, Model) else load(model)
     second = against if against is None or isinstance(against, Model) else load(against)
     if second is not None and second.tasks != loaded.tasks:
@@ -189,7 +204,8 @@ def evaluate(
             with arguments_named(columns, rows.file):
                 tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
             notes += _undefined(tasks[name])
-    result = EvaluationResult(
+    on_step(steps, steps, "writing")
+    return EvaluationResult(
         _name(model),
         None if against is None else _name(against),
         rows.file or "a table in memory",
@@ -200,9 +216,6 @@ def evaluate(
         tuple(notes),
         settings.figures,
     )
-    on_step(steps, steps, "writing")
-    write_run(out, "evaluate", settings.model_dump(mode="json"), result)
-    return result
 
 
 def _business(rows: HeldOut, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ctrkit.api.evaluate_policy import OpeConfig, PolicyValue
+from ctrkit.api.policies.config import OpeConfig
 from ctrkit.api.policies.report import diagnostics_table, drawn_estimates
-from ctrkit.api.run_folder import write_run
-from ctrkit.config import Config, apply_overrides, build, read_yaml
+from ctrkit.api.policies.value import PolicyValue
+from ctrkit.api.run_folder import run_folder
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.ope.bids import evaluation as bid_evaluation
 from ctrkit.ope.bids.bid_log import TARGET, read_bid_log
@@ -49,6 +51,18 @@ class BidsConfig(Config):
     cluster_by: str | None = None
     skip_bad_lines: bool = False
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_bids(cls, content: Any) -> Any:
+        """Settings of choices among candidates alone are refused by what they are, not as unknown."""
+        for key in content:
+            if key in OpeConfig.model_fields and key not in cls.model_fields:
+                raise ConfigError(
+                    f"'{key}' does not apply to a log of bids",
+                    mend=f"Leave it out; settings of bids are {', '.join(cls.model_fields)}",
+                )
+        return content
 
 
 @dataclass(frozen=True)
@@ -105,45 +119,35 @@ def evaluate_bids(
     policy: object = None,
     *,
     target_column: str | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/ope",
+    out: str | os.PathLike[str] | None = None,
+    **keywords: Any,
 ) -> BidsValue:
-    """Evaluate a new bidder on a log of bids that were drawn from a density, and write a run folder.
+    """Evaluate a new bidder on a log of bids that were drawn from a density.
 
     Args:
         logs: as `ctrkit.ope.bids.bid_log.read_bid_log` takes it.
         policy: none: no policy that chooses among candidates makes bids.
         target_column: the new bidder's bid in each row; by default `target_bid`.
-        config, overrides: of `BidsConfig`.
-        out: the run folder.
+        config, overrides, keywords: of `BidsConfig`, see `settings_of`.
+        out: the run folder; None for none.
 
     Raises:
         ConfigError: for a policy, and settings that do not apply to bids.
         DataError: see `read_bid_log` and `ctrkit.ope.bids.evaluation.evaluate_bids`.
     """
-    settings = _settings(config, overrides)
+    settings = settings_of(BidsConfig, config, overrides, keywords)
     if policy is not None:
         raise ConfigError(
             "the log is one of bids, and a policy chooses among candidates",
             mend="Name the column with the new policy's bids by --target-column",
         )
-    log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)
-    evaluation = bid_evaluation.evaluate_bids(
-        log, target_column or TARGET.name, **settings.model_dump(exclude={"cluster_by", "skip_bad_lines"})
-    )
-    result = BidsValue(evaluation, ())
-    write_run(out, "ope", settings.model_dump(mode="json"), result)
+    with run_folder(out, "ope") as run:
+        log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)
+        of_evaluation = settings.model_dump(exclude={"cluster_by", "skip_bad_lines"})
+        result = BidsValue(
+            bid_evaluation.evaluate_bids(log, target_column or TARGET.name, **of_evaluation), ()
+        )
+        run.write(settings, result)
     return result
-
-
-def _settings(config: str | os.PathLike[str] | None, overrides: Sequence[str]) -> BidsConfig:
-    """The settings; those of discrete logs alone are refused by what they are, not as unknown."""
-    content = apply_overrides(read_yaml(config) if config is not None else {}, overrides)
-    for key in content:
-        if key in OpeConfig.model_fields and key not in BidsConfig.model_fields:
-            raise ConfigError(
-                f"'{key}' does not apply to a log of bids",
-                mend=f"Leave it out; settings of bids are {', '.join(BidsConfig.model_fields)}",
-            )
-    return build(BidsConfig, content, config)

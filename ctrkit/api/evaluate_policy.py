@@ -7,112 +7,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
-from pydantic import Field
 
+from ctrkit.api.evaluate_bids import BidsConfig, evaluate_bids
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
-from ctrkit.api.policies.report import policy_figures, policy_report
+from ctrkit.api.policies.config import ARTIFACT, OpeConfig
 from ctrkit.api.policies.specs import COLUMN, PolicyLike, Spec, listed, policy_specs
-from ctrkit.api.results import Result
-from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.api.policies.value import PolicyValue
+from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.config import Config, load_config
+from ctrkit.api.settings import takes_settings
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
-from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
+from ctrkit.ope import DEFAULT_ESTIMATORS, evaluate, log_parts
 from ctrkit.ope.bids.bid_log import is_bid_log
-from ctrkit.ope.estimators.interval_methods import AUTO
 from ctrkit.ope.estimators.registry import reads_candidates
 from ctrkit.ope.estimators.rows import RewardPredictor
 from ctrkit.ope.evaluation.engine import Engine, OnRows, make_engine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
 from ctrkit.ope.logs.bandit_log import TARGET
 from ctrkit.ope.models.learners import LEARNERS
-from ctrkit.policies import Policy, PolicyConfig
+from ctrkit.policies import Policy
 from ctrkit.progress import OnStep, silent
-from ctrkit.reports import Drawings, Report
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.tables import IsText, TableLike
 
-# In place of a kind of reward model: the artifact of the first policy that is one.
-ARTIFACT = "artifact"
 
-
-class OpeConfig(Config):
-    """How to evaluate.
-
-    Attributes:
-        policy: in place of the artifacts' own, which score the candidates either way.
-        estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
-        interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
-        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
-        reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
-            or the path of one.
-        context_columns: what fitted models read; by default every column that says something about the row.
-        folds: of their cross-fitting.
-        cluster_by: the column whose values are independent of one another, or `row`; by default the user.
-        segments: columns by whose values estimates are told apart.
-        outcomes: reward columns such as click, conversion, value and cost, to estimate with their ratios.
-        action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
-        engine: `local`, or `ray` for a cluster.
-        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
-    """
-
-    policy: PolicyConfig | None = None
-    estimators: tuple[str, ...] | None = None
-    interval: str = AUTO
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    reward_range: tuple[float, float] | None = None
-    reward_model: str = "trees"
-    context_columns: tuple[str, ...] | None = None
-    folds: int = Field(default=3, ge=2)
-    cluster_by: str | None = None
-    segments: tuple[str, ...] = ()
-    outcomes: tuple[str, ...] = ()
-    action_feature: str | None = None
-    engine: Literal["local", "ray"] = "local"
-    skip_bad_lines: bool = False
-    seed: int = Field(default=0, ge=0)
-
-
-@dataclass(frozen=True)
-class PolicyValue(Result):
-    """What the log says about one policy or several, beside the truth where a simulated log carries it."""
-
-    evaluation: Evaluation
-    notes: tuple[str, ...]
-
-    @property
-    def truth(self) -> float | None:
-        """That of the first policy."""
-        return self.evaluation.policies[0].truth
-
-    def to_dict(self) -> dict[str, Any]:
-        content = self.evaluation.to_dict()
-        return {**content, "notes": [*content["notes"], *self.notes]}
-
-    def report(self) -> Report:
-        return policy_report(self.evaluation, self.notes)
-
-    def figures(self) -> Drawings:
-        return policy_figures(self.evaluation)
-
-
-@writes_run
+@takes_settings(OpeConfig, BidsConfig)
 def evaluate_policy(
     logs: TableLike | None = None,
     policy: PolicyLike | Sequence[PolicyLike] | None = None,
     *,
     target_column: str | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/ope",
+    out: str | os.PathLike[str] | None = None,
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> PolicyValue:
-    """Evaluate policies on a bandit log, and write a run folder.
+    """Evaluate policies on a bandit log.
 
     Args:
         logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log. Parquet files
@@ -123,22 +60,39 @@ def evaluate_policy(
             `uniform`, `logging`, `action:ID` or `column:NAME`. By default `model.pt`, unless there is a
             target column.
         target_column: the column with the new policy's probability of the logged action, in its place.
-        out: the run folder. on_step: told of progress.
+        out: the run folder; None for none. on_step: told of progress.
 
     Raises:
         ConfigError: when both a policy and a target column are given, or no policy is.
     """
     if is_bid_log(logs):
-        from ctrkit.api.evaluate_bids import evaluate_bids
-
         return evaluate_bids(
-            logs, policy, target_column=target_column, config=config, overrides=overrides, out=out
+            logs,
+            policy,
+            target_column=target_column,
+            config=config,
+            overrides=overrides,
+            out=out,
+            **keywords,
         )
-    settings = load_config(OpeConfig, config, overrides)
+    settings = settings_of(OpeConfig, config, overrides, keywords)
     if policy is not None and target_column is not None:
         raise ConfigError(
             "a policy and a target column are given", mend="Give one of --policy and --target-column"
         )
+    with run_folder(out, "ope") as run:
+        result = _evaluated(logs, policy, target_column, settings, on_step)
+        run.write(settings, result)
+    return result
+
+
+def _evaluated(
+    logs: TableLike | None,
+    policy: PolicyLike | Sequence[PolicyLike] | None,
+    target_column: str | None,
+    settings: OpeConfig,
+    on_step: OnStep,
+) -> PolicyValue:
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     given = policy if isinstance(policy, (list, tuple)) else [policy]
     targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
@@ -182,9 +136,7 @@ def evaluate_policy(
         engine=engine,
         on_step=on_step,
     )
-    result = PolicyValue(evaluation, notes)
-    write_run(out, "ope", settings.model_dump(mode="json"), result)
-    return result
+    return PolicyValue(evaluation, notes)
 
 
 def _unused(settings: OpeConfig, parts: Sequence[LogPart], modelled: bool) -> tuple[str, ...]:

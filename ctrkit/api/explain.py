@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,10 @@ from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
 from ctrkit.api.models.labelled import labelled_rows
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig, read_training_table
-from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
-from ctrkit.config import Config, load_config
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.explanations import (
@@ -97,19 +98,22 @@ class ExplainConfig(Config):
     colour: Literal["rate", "frequency"] = "rate"
     seed: int = Field(default=0, ge=0)
 
+    keyword_names: ClassVar[Mapping[str, str]] = {"rows": "most_rows"}
 
-@writes_run
+
+@takes_settings(ExplainConfig)
 def explain(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
     *,
     rows: Sequence[int] = (),
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/explain",
+    out: str | os.PathLike[str] | None = None,
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> ModelExplanation | RowsExplanation:
-    """Explain a model as a whole or, where rows are named, the probabilities of these; write a run folder.
+    """Explain a model as a whole or, where rows are named, the probabilities of these.
 
     A model as a whole is explained on labelled rows: on the table it was trained on, these are its test rows,
     and all rows where the task can happen on any other. Single rows need no labels.
@@ -118,7 +122,7 @@ def explain(
         model: an artifact's path, or a model in memory.
         data: a table; by default the one the model was trained on.
         rows: numbers of rows to explain, from 0.
-        out: the run folder.
+        out: the run folder; None for none.
         on_step: called with (steps done, steps in all, what is going on).
 
     Raises:
@@ -126,12 +130,13 @@ def explain(
             `ctrkit[explain]` that is not installed.
         DataError: a faulty table, a row beyond it, or an unknown feature.
     """
-    settings = load_config(ExplainConfig, config, overrides)
-    loaded = model if isinstance(model, Model) else load(model)
-    path = None if isinstance(model, Model) else os.fspath(model)
-    explained = _Explained(loaded, path, settings, on_step)
-    result = explained.rows(data, rows) if rows else explained.model(data)
-    write_run(out, "explain", settings.model_dump(mode="json"), result)
+    settings = settings_of(ExplainConfig, config, overrides, keywords)
+    with run_folder(out, "explain") as run:
+        loaded = model if isinstance(model, Model) else load(model)
+        path = None if isinstance(model, Model) else os.fspath(model)
+        explained = _Explained(loaded, path, settings, on_step)
+        result = explained.rows(data, rows) if rows else explained.model(data)
+        run.write(settings, result)
     return result
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
+from ctrkit.api.evaluate_policy import evaluate_policy
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.policies.logged_decisions import (
@@ -23,12 +24,14 @@ from ctrkit.api.policies.logged_decisions import (
     logged_decisions,
     rows_of,
 )
+from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import begin_run, write_run, writes_run
+from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
+from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
 from ctrkit.artifact import Artifact, versions
-from ctrkit.config import Config, load_config
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ArtifactError, ConfigError
@@ -55,7 +58,9 @@ def _model(content: Any) -> ModelConfig | None:
 
 
 def _named(content: Any) -> Any:
-    """An objective without a `name` is the default one."""
+    """An objective without a `name` is the default one; a name alone is one with its own defaults."""
+    if isinstance(content, str):
+        return {"name": content}
     return {"name": "snips", **content} if isinstance(content, Mapping) else content
 
 
@@ -80,22 +85,31 @@ class LearnPolicyConfig(Config):
     split: SplitConfig = SplitConfig(train=0.6, valid=0.2)
     seed: int = Field(default=0, ge=0)
 
+    keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
+
 
 @dataclass(frozen=True)
 class LearntPolicy(Result):
-    """What learning gave: where the artifact lies, how it was chosen, and its value on held-out rows.
+    """What learning gave: the artifact, how it was chosen, and its value on held-out rows.
 
     Attributes:
+        model: the path of the artifact; None where it was not written.
         rows: of the three parts, and how they were divided.
         evaluation: of the policy, beside the uniform and the logging policy, on the held-out rows.
     """
 
-    model: str
+    model: str | None
     objective: str
     rows: dict[str, Any]
     learning: Learning
     evaluation: PolicyValue
     notes: tuple[str, ...]
+    artifact: Artifact = field(repr=False)
+
+    @cached_property
+    def trained(self) -> Model:
+        """The policy that was learnt, ready to use."""
+        return Model(self.artifact)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -127,18 +141,19 @@ class LearntPolicy(Result):
         return self.evaluation.figures()
 
 
-@writes_run
+@takes_settings(LearnPolicyConfig)
 def learn_policy(
     logs: TableLike | None = None,
     *,
-    policy: str | os.PathLike[str] | None = None,
-    config: str | os.PathLike[str] | None = None,
-    model: str | os.PathLike[str] = "policy.pt",
-    out: str | os.PathLike[str] = "runs/learn-policy",
+    policy: str | os.PathLike[str] | Model | None = None,
+    config: ConfigLike = None,
+    model: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     overrides: Sequence[str] = (),
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> LearntPolicy:
-    """Learn a softmax policy from a bandit log, and write the artifact and a run folder.
+    """Learn a softmax policy from a bandit log.
 
     Training rows teach it, validation rows choose among its epochs, and on the held-out rows
     `evaluate_policy` judges it beside the uniform and the logging policy; that report stands in the run's
@@ -146,11 +161,13 @@ def learn_policy(
 
     Args:
         logs: a bandit log, as `ctrkit.ope.read_bandit_log` takes it; by default the sample log.
-        policy: an artifact to start from, in place of fresh weights; features, model and encoder are its own.
-        config: a YAML file with the keys of `LearnPolicyConfig`; by default the sample log has its own.
-        model: where the artifact goes. Its scores tell the candidates of a row apart, and say nothing of how
-            likely a click is: the calibrators of `policy` do not go with it.
-        out: the run folder. overrides: `key.path=value` strings over the config.
+        policy: a model or the path of an artifact to start from, in place of fresh weights; features, model
+            and encoder are its own.
+        config: by default the sample log has its own.
+        model: where the artifact goes; None for nowhere, as the result holds it. Its scores tell the
+            candidates of a row apart, and say nothing of how likely a click is: the calibrators of `policy`
+            do not go with it.
+        out: the run folder; None for none.
         on_step: called with (steps done, steps in all, what is going on).
 
     Raises:
@@ -158,56 +175,62 @@ def learn_policy(
             one reward), or it lacks columns that the features need.
         ConfigError: features or a model are given, and an artifact that has its own.
     """
-    check_writable(model)
+    if model is not None:
+        check_writable(model)
     notes = ["The log is the sample that ships with ctrkit."] if logs is None else []
     if logs is None:
         logs = bundled("logs_sample", "bandit.parquet")
         if config is None and policy is None:
             config = bundled("configs", "learn_policy.yaml")
-    settings = load_config(LearnPolicyConfig, config, overrides)
-    start = None if policy is None else _start(settings, policy)
-    spec = settings.features if start is None else start.spec
-    log = log_to_learn_from(read_bandit_log(logs, also_text=None if spec is None else spec.is_text))
-    split = divide(log, settings.split, settings.seed)
-    training, validation = rows_of(log, split.train), rows_of(log, split.valid)
-    encoder, network, model_settings = _scorer(settings, start, training)
-    q = _predictions(log, split.train, split.valid, settings)
-    mean = np.average(training.reward, weights=training.counts)
-    scale = float(np.sqrt(np.average((training.reward - mean) ** 2, weights=training.counts)))
-    encoded = logged_decisions(training, encoder, scale, q[0])
-    judged = logged_decisions(validation, encoder, scale, q[1])
-    baselines = [0.0]
-    if isinstance(settings.objective, SelfNormalisedConfig):
-        baselines = [float(mean / scale) + step for step in settings.objective.baselines]
-    learning = learn(
-        network,
-        encoded,
-        judged,
-        settings.objective,
-        settings.learning,
-        temperature=settings.temperature,
-        baselines=baselines,
-        judge=_judge(validation, log.binary, q[1]),
-        seed=settings.seed,
-        on_step=on_step,
-    )
-    temperature = settle(network, encoded, settings.temperature)
-    begin_run(out)
-    resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
-    rows = split.describe()
-    _artifact(resolved, encoder, network, temperature, rows, encoded.candidates.fingerprint()).save(model)
+    settings = settings_of(LearnPolicyConfig, config, overrides, keywords)
+    with run_folder(out, "learn-policy") as run:
+        start = None if policy is None else _start(settings, policy)
+        spec = settings.features if start is None else start.spec
+        log = log_to_learn_from(read_bandit_log(logs, also_text=None if spec is None else spec.is_text))
+        split = divide(log, settings.split, settings.seed)
+        training, validation = rows_of(log, split.train), rows_of(log, split.valid)
+        encoder, network, model_settings = _scorer(settings, start, training)
+        q = _predictions(log, split.train, split.valid, settings)
+        mean = np.average(training.reward, weights=training.counts)
+        scale = float(np.sqrt(np.average((training.reward - mean) ** 2, weights=training.counts)))
+        encoded = logged_decisions(training, encoder, scale, q[0])
+        judged = logged_decisions(validation, encoder, scale, q[1])
+        baselines = [0.0]
+        if isinstance(settings.objective, SelfNormalisedConfig):
+            baselines = [float(mean / scale) + step for step in settings.objective.baselines]
+        learning = learn(
+            network,
+            encoded,
+            judged,
+            settings.objective,
+            settings.learning,
+            temperature=settings.temperature,
+            baselines=baselines,
+            judge=_judge(validation, log.binary, q[1]),
+            seed=settings.seed,
+            on_step=on_step,
+        )
+        temperature = settle(network, encoded, settings.temperature)
+        home = run.begin()
+        resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
+        rows = split.describe()
+        artifact = _artifact(resolved, encoder, network, temperature, rows, encoded.candidates.fingerprint())
+        if model is not None:
+            artifact.save(model)
 
-    compared = ["uniform", *(["logging"] if LOGGED in log.table.columns else [])]
-    evaluation = evaluate_policy(
-        log.table[split.test],
-        [model, *compared],
-        overrides=[f"seed={settings.seed}"],
-        out=os.path.join(out, "ope"),
-        on_step=on_step,
-    )
-    notes += [*log.notes, *_notes(learning, training, rows)]
-    result = LearntPolicy(os.fspath(model), settings.objective.name, rows, learning, evaluation, tuple(notes))
-    write_run(out, "learn-policy", resolved.model_dump(mode="json"), result)
+        compared = ["uniform", *(["logging"] if LOGGED in log.table.columns else [])]
+        evaluation = evaluate_policy(
+            log.table[split.test],
+            [Model(artifact) if model is None else model, *compared],
+            seed=settings.seed,
+            out=None if home is None else home / "ope",
+            on_step=on_step,
+        )
+        notes += [*log.notes, *_notes(learning, training, rows)]
+        place = None if model is None else os.fspath(model)
+        objective = settings.objective.name
+        result = LearntPolicy(place, objective, rows, learning, evaluation, tuple(notes), artifact)
+        run.write(resolved, result)
     return result
 
 
@@ -232,19 +255,19 @@ def _check_roles(spec: FeatureSpec) -> None:
             )
 
 
-def _start(settings: LearnPolicyConfig, policy: str | os.PathLike[str]) -> Model:
-    """The artifact to start from."""
+def _start(settings: LearnPolicyConfig, policy: str | os.PathLike[str] | Model) -> Model:
+    """The model to start from, of its own: learning changes its weights."""
     for key in ("features", "model"):
         if getattr(settings, key) is not None:
             raise ConfigError(
                 f"key '{key}': the artifact to start from has its own",
                 mend=f"Leave out '{key}', or --policy",
             )
-    start = load(policy)
+    start = Model(policy.artifact) if isinstance(policy, Model) else load(policy)
     if start.spec.candidate is None:
         raise ArtifactError(
             "the model's feature spec names no candidate, so it cannot score candidates",
-            file=policy,
+            file=None if isinstance(policy, Model) else policy,
             mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
         )
     return start

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,13 +15,14 @@ from pydantic import Field
 from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import begin_run, write_run, writes_run
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.market.coverage import HOURS, Coverage
 from ctrkit.bidding.pacing import budget_plan as planning
 from ctrkit.bidding.pacing.response import ResponseCurve, auction_curve, fit_curve, joined_curve
-from ctrkit.config import Config, load_config
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
@@ -196,21 +196,22 @@ def _by_spend(campaigns: pl.DataFrame) -> pl.DataFrame:
     return campaigns.sort("spend", descending=True, maintain_order=True)
 
 
-@writes_run
+@takes_settings(PlanBudgetConfig)
 def plan_budget(
     budget: float,
     *,
     curves: TableLike | None = None,
     auctions: TableLike | None = None,
     model: str | os.PathLike[str] | Model | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/plan-budget",
+    out: str | os.PathLike[str] | None = None,
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> BudgetPlanResult:
     """Divide a day's budget over campaigns and hours so that it buys the most value.
 
-    Writes a run folder with `plan.parquet` and `plan.csv`, the spend plan by hour (`hour`, `spend`, `share`,
+    A run folder holds `plan.parquet` and `plan.csv`, the spend plan by hour (`hour`, `spend`, `share`,
     `value`), and `allocation.parquet` and `allocation.csv`, the same by campaign and hour.
 
     Args:
@@ -220,12 +221,32 @@ def plan_budget(
             more.
         auctions: one or many auction logs, of which the curves are made; None for the sample log.
         model: scores the ads of the log, as in `simulate_bidding`; not used with `curves`.
+        out: the run folder; None for none.
+        on_step: called with (steps done, steps in all, what is going on).
 
     Raises:
         ConfigError: a setting out of range, both curves and auctions, or limits that contradict each other.
         DataError: a table that cannot be read, or curves that are not concave, with `fit` none.
     """
-    settings = load_config(PlanBudgetConfig, config, overrides)
+    settings = settings_of(PlanBudgetConfig, config, overrides, keywords)
+    with run_folder(out, "plan-budget") as run:
+        result = _planned(budget, curves, auctions, model, settings, on_step)
+        if (home := run.begin()) is not None:
+            for name, frame in (("plan", result.plan.by_hour()), ("allocation", result.plan.lines)):
+                write_table(frame, home / f"{name}.parquet")
+                write_text(frame.write_csv(), home / f"{name}.csv")
+        run.write(settings, result, budget=budget)
+    return result
+
+
+def _planned(
+    budget: float,
+    curves: TableLike | None,
+    auctions: TableLike | None,
+    model: str | os.PathLike[str] | Model | None,
+    settings: PlanBudgetConfig,
+    on_step: OnStep,
+) -> BudgetPlanResult:
     kept = ("minimum", "maximum", "minimum_share", "hour_maximum", "evenness", "ramp")
     limits = planning.PlanLimits(budget, **{name: getattr(settings, name) for name in kept})
     if curves is not None and auctions is not None:
@@ -246,13 +267,7 @@ def plan_budget(
         notes += (f"The budget does not bind: all there is to buy costs {most:g}.",)
     part = min(budget / most, 1.0) if most > 0 else 0.0
     in_proportion = sum(float(line.curve(part * line.curve.largest_spend)) for line in lines)
-    result = BudgetPlanResult(plan, tuple(lines), in_proportion, notes, given=curves is not None)
-    begin_run(out)
-    for name, frame in (("plan", plan.by_hour()), ("allocation", plan.lines)):
-        write_table(frame, Path(out) / f"{name}.parquet")
-        write_text(frame.write_csv(), Path(out) / f"{name}.csv")
-    write_run(out, "plan-budget", {"budget": budget, **settings.model_dump(mode="json")}, result)
-    return result
+    return BudgetPlanResult(plan, tuple(lines), in_proportion, notes, given=curves is not None)
 
 
 def _given_curves(

@@ -1,4 +1,4 @@
-"""`ctrkit calibrate --update`: move the calibrators of an artifact with new labelled rows."""
+"""`ctrkit recalibrate`: move the calibrators of an artifact with new labelled rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import write_run, writes_run
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
 from ctrkit.calibration import (
     CalibrationWarning,
     Identity,
     OnlineRecalibration,
     Update,
 )
-from ctrkit.config import Config, load_config
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import DataError
 from ctrkit.reports import Report, Table
 from ctrkit.schema import Column, check_column
@@ -64,15 +65,16 @@ class RecalibrationResult(Result):
         return Report("Recalibration", answer, (Table("New rows", header, rows),), self.notes)
 
 
-@writes_run
+@takes_settings(RecalibrateConfig)
 def recalibrate(
     model: str | os.PathLike[str] | Model,
     data: TableLike,
     *,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
     save: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] = "runs/recalibrate",
+    out: str | os.PathLike[str] | None = None,
+    **keywords: Any,
 ) -> RecalibrationResult:
     """Update the calibrator of each task with new labelled rows, and store it in the artifact.
 
@@ -83,12 +85,24 @@ def recalibrate(
         model: the path of an artifact, or a model in memory, which is recalibrated in place.
         data: new labelled rows; in the order of time, where the feature spec names a time stamp.
         save: where the artifact goes; by default over the path given as `model`.
-        out: the run folder.
+        out: the run folder; None for none.
 
     Raises:
         DataError: a faulty table, the table of training, or no row on which a task could happen.
     """
-    settings = load_config(RecalibrateConfig, config, overrides)
+    settings = settings_of(RecalibrateConfig, config, overrides, keywords)
+    with run_folder(out, "recalibrate") as run:
+        result = _recalibrated(model, data, settings, save)
+        run.write(settings, result)
+    return result
+
+
+def _recalibrated(
+    model: str | os.PathLike[str] | Model,
+    data: TableLike,
+    settings: RecalibrateConfig,
+    save: str | os.PathLike[str] | None,
+) -> RecalibrationResult:
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
     if target:
@@ -98,7 +112,7 @@ def recalibrate(
         raise DataError(
             "this is the table that the model was trained on",
             file=opened.file,
-            mend="Give rows that came later, or calibrate without --update",
+            mend="Give rows that came later, or calibrate it with `ctrkit calibrate`",
         )
     time = loaded.spec.timestamp
     notes = list(opened.remarks)
@@ -138,5 +152,4 @@ def recalibrate(
     loaded.artifact.metrics["recalibrate"] = result.to_dict()["tasks"]
     if target:
         loaded.artifact.save(target)
-    write_run(out, "recalibrate", settings.model_dump(mode="json"), result)
     return result

@@ -5,83 +5,96 @@ from __future__ import annotations
 import fcntl
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import wraps
-from inspect import signature
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import yaml
 
 from ctrkit.api.results import Result
+from ctrkit.config import Config
 from ctrkit.errors import ConfigError, RunError, attempt
 from ctrkit.reports.document import to_html
 from ctrkit.tables import unwritable, write_json, write_text
-
-Parameters = ParamSpec("Parameters")
-Returned = TypeVar("Returned")
 
 # Written last: where it is, the run is complete.
 MARKER = "metrics.json"
 _LOCK = ".lock"
 
 
-def writes_run(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Decorate a function that writes a run into the folder `out`: it has the folder for itself.
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run under way.
 
-    That the folder can be written is found before the work and not after it.
+    Attributes:
+        home: the folder; None for a run that leaves nothing, and for which nothing is written or drawn.
+        command: the name of the run.
+    """
+
+    home: Path | None
+    command: str
+
+    def begin(self) -> Path | None:
+        """Take back that the run in the folder is complete, before anything of this one is written there."""
+        if self.home is not None:
+            (self.home / MARKER).unlink(missing_ok=True)
+        return self.home
+
+    def write(self, settings: Config | Mapping[str, Any], result: Result, **arguments: Any) -> None:
+        """Write what a run leaves: resolved config, figures, `report.html` and, last, `metrics.json`.
+
+        Every file is written atomically. A figure that cannot be drawn is left out, and a warning and the
+        page say so: the run is not lost with it.
+
+        Args:
+            arguments: what else the run was called with, for the config.
+        """
+        if self.home is None:
+            return
+        report, told = result.report(), list[str]()
+        drawn = [attempt(f"figure '{name}'", draw, told.append) for name, draw in result.figures().items()]
+        figures = [figure for figure in drawn if figure is not None]
+        for note in told:
+            warnings.warn(note, stacklevel=2)
+        self.begin()
+        known = settings.model_dump(mode="json") if isinstance(settings, Config) else settings
+        config = yaml.safe_dump({**arguments, **known}, sort_keys=False, allow_unicode=True)
+        write_text(config, self.home / "config.yaml")
+        folder = self.home / "figures"
+        for earlier in folder.glob("*.svg"):  # of a run into the same folder, which showed more
+            earlier.unlink()
+        names: dict[str, int] = {}
+        for figure in figures:
+            names[figure.name] = names.get(figure.name, 0) + 1
+            again = f"_{names[figure.name]}" if names[figure.name] > 1 else ""
+            write_text(figure.svg, folder / f"{figure.name}{again}.svg")
+        page = to_html(replace(report, notes=(*report.notes, *told)), figures)
+        write_text(page, self.home / "report.html")
+        write_json({"command": self.command, **result.to_dict()}, self.home / MARKER)
+
+
+@contextmanager
+def run_folder(out: str | os.PathLike[str] | None, command: str) -> Iterator[RunFolder]:
+    """The folder of a run, which has it for itself; without `out` a run that leaves nothing.
+
+    That the folder can be written is found here, before the work. It is made where it is missing, and left as
+    it was where the work fails.
 
     Raises:
         ConfigError: `out` is a file. RunError: another run writes into the folder, or it cannot be written.
     """
-    parameters = signature(function)
-
-    @wraps(function)
-    def writing(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-        bound = parameters.bind(*args, **kwargs)
-        bound.apply_defaults()
-        with _alone(Path(bound.arguments["out"])):
-            return function(*args, **kwargs)
-
-    return writing
-
-
-def begin_run(folder: str | os.PathLike[str]) -> None:
-    """Take back that the run in a folder is complete, before anything of a new one is written there."""
-    (Path(folder) / MARKER).unlink(missing_ok=True)
-
-
-def write_run(folder: str | os.PathLike[str], command: str, config: dict[str, Any], result: Result) -> Path:
-    """Write what a run leaves: resolved config, figures, `report.html` and, last, `metrics.json`.
-
-    Every file is written atomically. A figure that cannot be drawn is left out, and a warning and the page
-    say so: the run is not lost with it.
-    """
-    home = Path(folder)
-    report, told = result.report(), list[str]()
-    drawn = [attempt(f"figure '{name}'", draw, told.append) for name, draw in result.figures().items()]
-    figures = [figure for figure in drawn if figure is not None]
-    for note in told:
-        warnings.warn(note, stacklevel=2)
-    begin_run(home)
-    write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), home / "config.yaml")
-    for earlier in (home / "figures").glob("*.svg"):  # of a run into the same folder, which showed more
-        earlier.unlink()
-    names: dict[str, int] = {}
-    for figure in figures:
-        names[figure.name] = names.get(figure.name, 0) + 1
-        again = f"_{names[figure.name]}" if names[figure.name] > 1 else ""
-        write_text(figure.svg, home / "figures" / f"{figure.name}{again}.svg")
-    write_text(to_html(replace(report, notes=(*report.notes, *told)), figures), home / "report.html")
-    write_json({"command": command, **result.to_dict()}, home / MARKER)
-    return home
+    if out is None:
+        yield RunFolder(None, command)
+        return
+    with _alone(Path(out)):
+        yield RunFolder(Path(out), command)
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made where it is missing, and left as it was on an error."""
+    """Hold the lock of a run folder; a folder that is made and stays empty goes again."""
     made = [one for one in (home, *home.parents) if not one.exists()]
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -19,14 +19,15 @@ from ctrkit.api.bidding.report import ModelRow, bidding_figures, bidding_report,
 from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import begin_run, write_run, writes_run
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.settings import takes_settings
 from ctrkit.bidding import SimulationResult, SpendPlan, TruthfulBidding, simulate
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.simulation.repeats import Repeats, over_seeds
 from ctrkit.bidding.simulation.sweep import BudgetRun, sweep_table
 from ctrkit.bidding.strategies import StrategyLike
 from ctrkit.bidding.supply import recalibrated_in_hindsight, truthful_sight
-from ctrkit.config import load_config
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import ConfigError, attempt
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report
@@ -92,22 +93,23 @@ class BudgetSweepResult(Result):
         return {"value_by_budget": partial(value_by_budget_figure, self.table)}
 
 
-@writes_run
+@takes_settings(BiddingConfig)
 def simulate_bidding(
     auctions: TableLike | None = None,
     model: str | os.PathLike[str] | Model | None = None,
     budget: float | str = 1000.0,
     *,
     market: str | None = None,
-    config: str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     overrides: Sequence[str] = (),
-    out: str | os.PathLike[str] = "runs/simulate-bidding",
+    out: str | os.PathLike[str] | None = None,
     on_step: OnStep = silent,
+    **keywords: Any,
 ) -> BiddingResult | BudgetSweepResult:
-    """Bid on auctions under a budget, and write a run folder.
+    """Bid on auctions under a budget.
 
-    It holds every bid in `events.parquet`, and under `logs/` what each strategy won: as training data for
-    `ctrkit train`, and where it drew its ads as a bandit log for `ctrkit ope`. Of a sweep it holds
+    A run folder holds every bid in `events.parquet`, and under `logs/` what each strategy won: as training
+    data for `ctrkit train`, and where it drew its ads as a bandit log for `ctrkit ope`. Of a sweep it holds
     `sweep.parquet`.
 
     Args:
@@ -118,40 +120,48 @@ def simulate_bidding(
             `FROM:TO:COUNT` runs budgets from one to the other.
         market: in place of a log and a model, settings of a made-up market, such as `auctions=100000,ads=12`
             (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text for all defaults.
-        out: the run folder. on_step: called with the auctions done.
+        out: the run folder; None for none. on_step: called with the auctions done.
 
     Raises:
         ConfigError: a setting out of range, or settings that contradict each other.
         DataError: a log that cannot be read, or that lacks what a setting needs.
     """
-    settings = load_config(BiddingConfig, config, overrides)
+    settings = settings_of(BiddingConfig, config, overrides, keywords)
     amounts = budgets(budget)
     settings.terms(amounts[0])  # so that a wrong one is told before the log is read
     if len(amounts) > 1 and settings.seeds > 1:
         raise ConfigError("a sweep of budgets runs one seed", mend="Leave out the seeds, or give one budget")
-    supply = open_supply(auctions, model, market, settings, on_step)
-    run = _Run(supply, settings, on_step)
-    home = Path(out)
-    result = run.sweep(amounts) if len(amounts) > 1 else run.whole(amounts[0])
-    begin_run(home)
-    if isinstance(result, BudgetSweepResult):
-        write_table(result.table, home / "sweep.parquet")
-    else:
-        events = result.simulation.events
-        write_table(events, home / "events.parquet")
-        if supply.table is not None and not settings.shocks:
-            names = [one.name for one in result.simulation.strategies]
-            notes: list[str] = []
-            write = partial(write_logs, supply.table, events, names, home / "logs", supply.ad_column)
-            attempt("log of what was won", write, notes.append)
-            result = replace(result, notes=(*result.notes, *notes))
-    content = {"budget": budget, "market": market, **settings.model_dump(mode="json")}
-    write_run(out, "simulate-bidding", content, result)
+    with run_folder(out, "simulate-bidding") as run:
+        supply = open_supply(auctions, model, market, settings, on_step)
+        asked = _Simulations(supply, settings, on_step)
+        result: BiddingResult | BudgetSweepResult
+        if len(amounts) > 1:
+            result = asked.sweep(amounts)
+            if (home := run.begin()) is not None:
+                write_table(result.table, home / "sweep.parquet")
+        else:
+            result = asked.whole(amounts[0])
+            if (home := run.begin()) is not None:
+                result = _with_events(result, supply, settings, home)
+        run.write(settings, result, budget=budget, market=market)
     return result
 
 
-class _Run:
-    """The simulations of one command: the auctions are scored once."""
+def _with_events(result: BiddingResult, supply: Supply, settings: BiddingConfig, home: Path) -> BiddingResult:
+    """The result, after every bid and what each strategy won is written; it tells of what could not be."""
+    events = result.simulation.events
+    write_table(events, home / "events.parquet")
+    if supply.table is None or settings.shocks:
+        return result
+    names = [one.name for one in result.simulation.strategies]
+    notes: list[str] = []
+    write = partial(write_logs, supply.table, events, names, home / "logs", supply.ad_column)
+    attempt("log of what was won", write, notes.append)
+    return replace(result, notes=(*result.notes, *notes))
+
+
+class _Simulations:
+    """The simulations of one call: the auctions are scored once."""
 
     def __init__(self, supply: Supply, settings: BiddingConfig, on_step: OnStep) -> None:
         self.supply, self.settings, self.on_step = supply, settings, on_step

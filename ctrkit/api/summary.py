@@ -226,7 +226,8 @@ _ROWS: Final[dict[str, Callable[[dict[str, Any]], Rows]]] = {
     "recalibrate": _recalibration,
     "evaluate": _evaluation,
     "explain": _explanation,
-    "ope check": _audit,
+    "check-log": _audit,
+    "ope check": _audit,  # its name in older run folders
     "ope": _policy_value,
     "learn-policy": _learning,
     "plan-budget": _plan,

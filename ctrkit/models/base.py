@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.config import Config, build
+from ctrkit.config import Config, build, merged
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
@@ -213,30 +213,22 @@ def register(config: type[ModelConfig]) -> Callable[[BackboneT], BackboneT]:
     return known
 
 
-def model_config(content: Mapping[str, Any] | ModelConfig) -> ModelConfig:
-    """The config that a mapping describes, of the model that its `name` names; a config is left as it is.
+def model_config(content: Mapping[str, Any] | ModelConfig | str) -> ModelConfig:
+    """The config that a mapping describes, of the model that its `name` names, or that a name alone does; a
+    config is left as it is.
 
     Raises:
         ConfigError: the name is unknown, or a key is.
     """
     if isinstance(content, ModelConfig):
         return content
+    if isinstance(content, str):
+        content = {"name": content}
     name = content.get("name", DEFAULT_MODEL)
     if name not in MODELS:
         raise ConfigError(f"unknown model '{name}'", mend=nearest(str(name), MODELS))
     config = MODELS[name].config_class
-    return build(config, _merged(config(name=name).model_dump(), content))
-
-
-def _merged(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping over the defaults, part by part; a part with another `name` starts from nothing."""
-    merged = {**defaults, **content}
-    for key, given in content.items():
-        default = defaults.get(key)
-        if isinstance(default, Mapping) and isinstance(given, Mapping):
-            renamed = given.get("name", default.get("name")) != default.get("name")
-            merged[key] = dict(given) if renamed else _merged(default, given)
-    return merged
+    return build(config, merged(config(name=name).model_dump(), content))
 
 
 def funnel_log_probabilities(logits: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def fit(
     *,
     seed: int,
     identity: Mapping[str, Any],
-    checkpoint: Path,
+    checkpoint: Path | None = None,
     teacher_logits: NDArray[np.float32] | None = None,
     on_step: OnStep = silent,
 ) -> TrainingHistory:
@@ -123,6 +123,7 @@ def fit(
     0 is as if it were not there.
 
     Args:
+        checkpoint: its file; None for none.
         identity: what decides the weights beside all that this function is given, as plain data: the config
             of the model, and versions. A checkpoint of another run is not taken for ours.
         teacher_logits: what a teacher says of all rows of the data, `[n, T]`, each task given the one before
@@ -159,7 +160,7 @@ def fit(
         "groups": _digest(groups),
         "teacher": _digest(teacher_logits),
     }
-    position, notes = load_checkpoint(checkpoint, deciding, parts)
+    position, notes = (None, ()) if checkpoint is None else load_checkpoint(checkpoint, deciding, parts)
     resumed = position is not None
     position = position or Position()
     steps = -(-rows.size // config.batch_size)
@@ -198,7 +199,8 @@ def fit(
                 if not _validate(model, data, valid, config, position, steps):
                     broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
                     break
-            if position.step in validate_at or position.step % config.checkpoint_steps == 0:
+            due = position.step in validate_at or position.step % config.checkpoint_steps == 0
+            if due and checkpoint is not None:
                 save_checkpoint(checkpoint, deciding, parts, position)
             if position.waited >= config.patience:
                 break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,6 @@ from ctrkit.errors import DataError
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX
 
 N = 400
-
-
-@pytest.fixture(autouse=True)
-def _no_run_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures and files take most of a run's time, and none is looked at here."""
-    for command in ("simulate_bidding", "plan_budget"):
-        module = importlib.import_module(f"ctrkit.api.{command}")
-        for name in ("write_run", "write_table", "write_text", "write_logs"):
-            monkeypatch.setattr(module, name, lambda *_, **__: None, raising=False)
 
 
 def log() -> pl.DataFrame:
@@ -65,17 +55,13 @@ def other(table: pl.DataFrame, name: str) -> pl.DataFrame:
     return table.with_columns(changed.alias(name))
 
 
-def ran(command: str, table: pl.DataFrame, home: Path, given: dict[str, Any]) -> tuple[Any, list[str]]:
+def ran(command: str, table: pl.DataFrame, given: dict[str, Any]) -> tuple[Any, list[str]]:
     """All that a command finds, and what it says of it."""
     if command == "plan-budget":
-        plan = ctrkit.plan_budget(
-            40.0, auctions=table, out=home, overrides=given["overrides"], model=given["model"]
-        )
+        plan = ctrkit.plan_budget(40.0, auctions=table, overrides=given["overrides"], model=given["model"])
         return plan.plan.lines.to_dicts(), list(plan.notes)
     overrides = ["strategies=[dual]", "compare_models=false", *given["overrides"]]
-    result: Any = ctrkit.simulate_bidding(
-        table, budget=40.0, out=home, overrides=overrides, model=given["model"]
-    )
+    result: Any = ctrkit.simulate_bidding(table, budget=40.0, overrides=overrides, model=given["model"])
     content = result.to_dict()
     notes = content.pop("notes")
     return (content, result.simulation.events.to_dicts()), notes
@@ -105,14 +91,14 @@ CASES = [
 
 @pytest.mark.parametrize(("command", "settings", "lacking"), CASES)
 def test_a_column_changes_a_result_or_is_said_not_to(
-    command: str, settings: str, lacking: tuple[str, ...], tmp_path: Path
+    command: str, settings: str, lacking: tuple[str, ...]
 ) -> None:
-    check(command, log().drop(*lacking), tmp_path, {"overrides": list(SETTINGS[settings]), "model": None})
+    check(command, log().drop(*lacking), {"overrides": list(SETTINGS[settings]), "model": None})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("lists", [True, False])
-def test_with_a_model(command: str, lists: bool, trained: Path, logs: Path, tmp_path: Path) -> None:
+def test_with_a_model(command: str, lists: bool, trained: Path, logs: Path) -> None:
     sample = pl.read_parquet(logs / "auctions.parquet").head(N)
     of_candidates = [name for name in sample.columns if name.startswith((CANDIDATE_PREFIX, "true_"))]
     if not lists:
@@ -125,29 +111,28 @@ def test_with_a_model(command: str, lists: bool, trained: Path, logs: Path, tmp_
         sample = sample.drop("candidates", *of_candidates)
     ours = log().select("click", "conversion", "value", "pctr", "pcvr", "episode")
     table = pl.concat([sample.drop(ours.columns, strict=False), ours], how="horizontal")
-    check(command, table, tmp_path, {"overrides": [], "model": trained})
+    check(command, table, {"overrides": [], "model": trained})
 
 
-def check(command: str, table: pl.DataFrame, home: Path, given: dict[str, Any]) -> None:
-    before, notes = ran(command, table, home, given)
+def check(command: str, table: pl.DataFrame, given: dict[str, Any]) -> None:
+    before, notes = ran(command, table, given)
     for column in AUCTION_LOG.columns:
         if column.name not in table.columns:
             continue
         changed = other(table, column.name)
         assert not changed.equals(table) or column.name == "market_price"
         told = any(f"{column.name} (" in note or f"The log's {column.name} " in note for note in notes)
-        after, _ = ran(command, changed, home, given)
+        after, _ = ran(command, changed, given)
         assert (after != before) or told or column.name == "market_price", column.name
         if any(f"{column.name} (" in note for note in notes):
             assert after == before, f"{column.name} is used after all"
 
 
-def test_the_log_s_conversions_make_values(tmp_path: Path) -> None:
+def test_the_log_s_conversions_make_values() -> None:
     table = log()
     (one,) = ctrkit.simulate_bidding(
         table,
         budget=1e6,
-        out=tmp_path,
         overrides=["strategies=['constant:bid_amount=1000']", "compare_models=false"],
     ).simulation.strategies
     assert one.value == pytest.approx((table["pctr"] * table["pcvr"] * table["value"]).sum())
@@ -157,7 +142,7 @@ def test_the_log_s_conversions_make_values(tmp_path: Path) -> None:
 def test_a_name_next_to_a_known_one_is_told(tmp_path: Path) -> None:
     table = log().rename({"click": "Clicks", "user_id": "userID"})
     result = ctrkit.simulate_bidding(
-        table, budget=4.0, out=tmp_path, overrides=["strategies=[dual]", "compare_models=false"]
+        table, budget=4.0, overrides=["strategies=[dual]", "compare_models=false"]
     )
     said = [note for note in result.to_dict()["notes"] if "which is not read as such" in note]
     assert len(said) == 2
@@ -165,7 +150,7 @@ def test_a_name_next_to_a_known_one_is_told(tmp_path: Path) -> None:
     past = tmp_path / "past.parquet"
     log().rename({"value": "Value"}).write_parquet(past)
     tuned = ctrkit.simulate_bidding(
-        log(), budget=4.0, out=tmp_path / "run",
+        log(), budget=4.0,
         overrides=["strategies=[dual]", "compare_models=false", f"history={past}"],
     )  # fmt: skip
     assert any(note.startswith("History: The log has no column 'value'") for note in tuned.to_dict()["notes"])
@@ -186,9 +171,7 @@ def cut(table: pl.DataFrame, length: pl.Expr) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("shorter", [1, 3])
-def test_lists_of_any_length_in_any_chunk(
-    lists: pl.DataFrame, shorter: int, trained: Path, tmp_path: Path
-) -> None:
+def test_lists_of_any_length_in_any_chunk(lists: pl.DataFrame, shorter: int, trained: Path) -> None:
     row = pl.int_range(pl.len())
     whole = pl.col("candidates").list.len()
     table = cut(lists, pl.when(row < 2048).then(shorter).otherwise(whole))
@@ -197,53 +180,51 @@ def test_lists_of_any_length_in_any_chunk(
         "model": trained,
         "overrides": ["strategies=[dual,thompson]", "compare_models=false"],
     }
-    result = ctrkit.simulate_bidding(table, out=tmp_path / "a", **given)
+    result = ctrkit.simulate_bidding(table, **given)
     events = result.simulation.events
     assert events.filter(pl.col("auction") < 2048)["ad"].max() <= shorter - 1
     assert events["ad"].max() > shorter
-    plan = ctrkit.plan_budget(50.0, auctions=table, model=trained, out=tmp_path / "plan")
+    plan = ctrkit.plan_budget(50.0, auctions=table, model=trained)
     assert plan.plan.spend == pytest.approx(50.0)
     chances = events.filter(strategy="thompson")["chances"].drop_nulls()
     assert chances.list.sum().to_list() == pytest.approx([1.0] * len(chances))
 
 
-def test_a_list_of_another_length_is_named_by_its_row_in_the_log(
-    lists: pl.DataFrame, trained: Path, tmp_path: Path
-) -> None:
+def test_a_list_of_another_length_is_named_by_its_row_in_the_log(lists: pl.DataFrame, trained: Path) -> None:
     here = pl.int_range(pl.len()) == 2500
     for name in ("true_click", "candidate_value", "candidate_ad_advertiser"):
         wrong = pl.when(here).then(pl.col(name).list.head(2)).otherwise(pl.col(name)).alias(name)
         with pytest.raises(DataError, match="not as long as the list of candidates") as error:
-            ctrkit.simulate_bidding(lists.with_columns(wrong), trained, out=tmp_path)
+            ctrkit.simulate_bidding(lists.with_columns(wrong), trained)
         assert (error.value.column, error.value.row) == (name, 2500)
 
 
 # --- what is not there, not whole or too dear ---
 
 
-def said(table: pl.DataFrame, home: Path, *overrides: str, budget: float = 5.0) -> list[str]:
+def said(table: pl.DataFrame, *overrides: str, budget: float = 5.0) -> list[str]:
     settings = ["strategies=[dual,truthful]", "compare_models=false", *overrides]
-    result: Any = ctrkit.simulate_bidding(table, budget=budget, out=home, overrides=settings)
+    result: Any = ctrkit.simulate_bidding(table, budget=budget, overrides=settings)
     result.report()  # the figures too
     return result.to_dict()["notes"]
 
 
-def test_a_column_under_two_names_is_told(tmp_path: Path) -> None:
-    notes = said(log().with_columns(clicked=0), tmp_path)
+def test_a_column_under_two_names_is_told() -> None:
+    notes = said(log().with_columns(clicked=0))
     assert any("clicked (click is read)" in note for note in notes)
 
 
-def test_auctions_without_a_user_are_of_users_of_their_own(tmp_path: Path) -> None:
+def test_auctions_without_a_user_are_of_users_of_their_own() -> None:
     unknown = (
         pl.when(pl.int_range(pl.len()) % 4 == 0).then(None).otherwise(pl.col("user_id")).alias("user_id")
     )
     table = log().with_columns(unknown)
-    notes = said(table, tmp_path, "frequency_cap=1")
+    notes = said(table, "frequency_cap=1")
     assert "100 auctions without a user are each taken for one of another user." in notes
     named = table.with_columns(pl.col("user_id").fill_null(1000 + pl.int_range(pl.len())))
     found = [
         ctrkit.simulate_bidding(
-            one, budget=1e6, out=tmp_path,
+            one, budget=1e6,
             overrides=["strategies=['constant:bid_amount=1000']", "compare_models=false", "frequency_cap=1"],
         ).simulation
         for one in (table, named)
@@ -252,16 +233,16 @@ def test_auctions_without_a_user_are_of_users_of_their_own(tmp_path: Path) -> No
     assert found[0].strategies[0].wins == 100 + table["user_id"].drop_nulls().n_unique()
 
 
-def test_a_day_that_is_not_whole_has_a_whole_day_s_budget_and_says_so(tmp_path: Path) -> None:
-    notes = said(log(), tmp_path, "daily_budget=2")
+def test_a_day_that_is_not_whole_has_a_whole_day_s_budget_and_says_so() -> None:
+    notes = said(log(), "daily_budget=2")
     part = (
         "1 of 2 days are covered in part (the least for 20.4 hours), and each has the budget of a whole day."
     )
     assert part in notes
     later = pl.col("timestamp") + pl.when(pl.int_range(pl.len()) < 216).then(0).otherwise(3 * 86400)
-    gap = said(log().with_columns(later.alias("timestamp")), tmp_path, "daily_budget=2")
+    gap = said(log().with_columns(later.alias("timestamp")), "daily_budget=2")
     assert "3 of 5 days have no auctions and are taken for gaps in the log." in gap
-    assert not any("covered in part" in note for note in said(log().head(216), tmp_path, "daily_budget=2"))
+    assert not any("covered in part" in note for note in said(log().head(216), "daily_budget=2"))
 
 
 @pytest.mark.parametrize(
@@ -269,15 +250,15 @@ def test_a_day_that_is_not_whole_has_a_whole_day_s_budget_and_says_so(tmp_path: 
     [(("auction.hard_floor=1e9",), 5.0, 1.0), ((), 1e-6, 1.0), ((), 5.0, 1000.0), ((), 5.0, 1e-300)],
 )
 def test_who_won_nothing_is_told_what_it_bid_and_what_was_asked(
-    overrides: tuple[str, ...], budget: float, dear: float, tmp_path: Path
+    overrides: tuple[str, ...], budget: float, dear: float
 ) -> None:
     table = log().drop("slot_prices").with_columns(pl.col("market_price") * dear)
-    notes = [note for note in said(table, tmp_path, *overrides, budget=budget) if "won nothing" in note]
+    notes = [note for note in said(table, *overrides, budget=budget) if "won nothing" in note]
     assert len(notes) == (0 if dear < 1 else 2)
 
 
-def test_a_resample_of_too_few_auctions_is_told(tmp_path: Path) -> None:
-    notes = said(log().head(1), tmp_path, "seeds=9")
+def test_a_resample_of_too_few_auctions_is_told() -> None:
+    notes = said(log().head(1), "seeds=9")
     assert any("a resample of the log's 1 auctions holds none of them" in note for note in notes)
 
 

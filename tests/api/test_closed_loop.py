@@ -21,12 +21,6 @@ from ctrkit.policies import padded
 QUICK = ("estimators=[ips, snips, dr]", "reward_model=artifact")
 
 
-@pytest.fixture
-def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take longer than all else, and these tests do not look at them."""
-    monkeypatch.setattr("ctrkit.api.evaluate_policy.write_run", lambda *rest: None)
-
-
 @dataclass(frozen=True)
 class Run:
     """A simulation, and the folder of its logs."""
@@ -63,14 +57,13 @@ def truth_of_greedy(model: Path, log: pl.DataFrame) -> float:
     return float(truth[np.arange(len(truth)), scores.argmax(axis=1)].mean())
 
 
-@pytest.mark.usefixtures("unwritten")
 @pytest.mark.parametrize("strategy", ["thompson", "epsilon-greedy"])
 def test_the_offline_value_of_another_policy_is_the_simulated_truth(
-    first: Run, trained: Path, tmp_path: Path, strategy: str
+    first: Run, trained: Path, strategy: str
 ) -> None:
     file = first.logs / strategy / "bandit.parquet"
     given = [f"{trained}:greedy", f"{trained}:softmax,temperature=0.2", "logging"]
-    found = ctrkit.evaluate_policy(file, given, out=tmp_path / "ope", overrides=QUICK)
+    found = ctrkit.evaluate_policy(file, given, overrides=QUICK)
     log = pl.read_parquet(file)
     own, _, logging = found.evaluation.policies
     assert own.truth == pytest.approx(truth_of_greedy(trained, log), rel=1e-6)
@@ -86,12 +79,9 @@ def test_the_offline_value_of_another_policy_is_the_simulated_truth(
         assert policy["diagnostics"]["effective_sample_size"] > 100
 
 
-@pytest.mark.usefixtures("unwritten")
-def test_the_log_of_a_bidder_that_explores_little_does_not_pass_for_one_that_tells_all(
-    first: Run, tmp_path: Path
-) -> None:
+def test_the_log_of_a_bidder_that_explores_little_does_not_pass_for_one_that_tells_all(first: Run) -> None:
     file = first.logs / "thompson" / "bandit.parquet"
-    found = ctrkit.evaluate_policy(file, "uniform", out=tmp_path, overrides=["estimators=[ips]"])
+    found = ctrkit.evaluate_policy(file, "uniform", overrides=["estimators=[ips]"])
     uniform = found.to_dict()["policies"][0]
     assert uniform["diagnostics"]["mean_weight"] < 0.9  # ads that were never a draw's best
     assert uniform["verdict"] == "do not trust"

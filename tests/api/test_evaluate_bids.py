@@ -22,12 +22,6 @@ from ctrkit.ope.bids.evaluation import MEANING
 ENDS = ["bid_range=[0,2]"]
 
 
-@pytest.fixture
-def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take longer than all else, and few tests look at them."""
-    monkeypatch.setattr("ctrkit.api.evaluate_bids.write_run", lambda *rest: None)
-
-
 def draw(seed: int, rows: int = 6000, high: float = 1.4) -> pl.DataFrame:
     """Bids from a density that rises from 0 to 2; a reward with a chance of 0.1 + 0.3 bid · context.
 
@@ -84,14 +78,14 @@ WRITERS: dict[str, Callable[[Any, Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_kind_of_file_gives_what_the_table_gives(unwritten: None, tmp_path: Path, kind: str) -> None:
+def test_every_kind_of_file_gives_what_the_table_gives(tmp_path: Path, kind: str) -> None:
     table = draw(0, 1000)
     path = tmp_path / f"bids.{kind}"
     WRITERS[kind](table, path)
     settings = [*ENDS, "bandwidth=0.2"]
     assert is_bid_log(path)
-    found = evaluate_policy(str(path), out=tmp_path / "a", overrides=settings)
-    memory = evaluate_policy(table, out=tmp_path / "b", overrides=settings)
+    found = evaluate_policy(str(path), overrides=settings)
+    memory = evaluate_policy(table, overrides=settings)
     assert isinstance(found, BidsValue)
     for one, two in zip(found.evaluation.estimates, memory.evaluation.estimates, strict=True):  # type: ignore[attr-defined]
         assert (one.value, one.interval.low, one.difference) == pytest.approx(
@@ -143,9 +137,9 @@ def test_only_the_head_is_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("high", "verdict"), [(1.8, "better"), (0.3, "worse"), (1.356, "cannot tell")])
-def test_truth_and_verdict(unwritten: None, tmp_path: Path, high: float, verdict: str) -> None:
+def test_truth_and_verdict(high: float, verdict: str) -> None:
     table = draw(1, 12_000, high)
-    found = evaluate_policy(table, out=tmp_path, overrides=[*ENDS, "bandwidth=0.2"])
+    found = evaluate_policy(table, overrides=[*ENDS, "bandwidth=0.2"])
     policy = found.to_dict()["policies"][0]
     assert policy["verdict"] == verdict
     assert "by local-dr" in policy["reason"]
@@ -168,19 +162,17 @@ def test_truth_and_verdict(unwritten: None, tmp_path: Path, high: float, verdict
         ({"target_bid": pl.lit(7.0)}, ENDS, "effective sample size is 0 of"),
     ],
 )
-def test_doubts(
-    unwritten: None, tmp_path: Path, change: dict[str, pl.Expr], settings: list[str], reason: str
-) -> None:
-    found = evaluate_policy(draw(2).with_columns(**change), out=tmp_path, overrides=settings)
+def test_doubts(change: dict[str, pl.Expr], settings: list[str], reason: str) -> None:
+    found = evaluate_policy(draw(2).with_columns(**change), overrides=settings)
     policy = found.to_dict()["policies"][0]
     assert policy["verdict"] == "do not trust"
     assert reason in policy["reason"]
 
 
-def test_mass_lost_at_unknown_ends_is_no_doubt(unwritten: None, tmp_path: Path) -> None:
+def test_mass_lost_at_unknown_ends_is_no_doubt() -> None:
     # Half of the kernel of a bid of 0 lies below all logged bids.
     table = draw(3).with_columns(target_bid=pl.lit(0.0))
-    found = evaluate_policy(table, out=tmp_path, overrides=["bandwidth=0.5"]).to_dict()
+    found = evaluate_policy(table, overrides=["bandwidth=0.5"]).to_dict()
     assert found["policies"][0]["diagnostics"]["mean_weight"] == pytest.approx(0.5, abs=0.05)
     assert found["policies"][0]["verdict"] != "do not trust"
     assert any("ends" in note or "least and the largest bid" in note for note in found["notes"])
@@ -216,15 +208,15 @@ def test_json_is_that_of_other_logs(tmp_path: Path) -> None:
     assert ".inf" in (tmp_path / "bids" / "config.yaml").read_text()
 
 
-def test_dropped_rows_count_as_many(unwritten: None, tmp_path: Path) -> None:
+def test_dropped_rows_count_as_many() -> None:
     table = draw(5, 3000)
     again = table["bid"] > 1
     thinned = table.with_columns(p_drop=0.5 * again.cast(pl.Float64))
     settings = [*ENDS, "bandwidth=0.2", "context_columns=[context]"]
     models = {"q_logged": 0.2 * pl.col("bid"), "q_policy": 0.2 * pl.col("target_bid")}
-    found = evaluate_policy(thinned.with_columns(**models), out=tmp_path / "a", overrides=settings)
+    found = evaluate_policy(thinned.with_columns(**models), overrides=settings)
     twice = pl.concat([table, table.filter(again)]).with_columns(**models)
-    should = evaluate_policy(twice, out=tmp_path / "b", overrides=settings)
+    should = evaluate_policy(twice, overrides=settings)
     for one, two in zip(found.evaluation.estimates, should.evaluation.estimates, strict=True):  # type: ignore[attr-defined]
         assert (one.value, one.difference) == pytest.approx((two.value, two.difference), rel=1e-9)
     mine, theirs = (each.to_dict()["policies"][0]["diagnostics"] for each in (found, should))
@@ -234,7 +226,7 @@ def test_dropped_rows_count_as_many(unwritten: None, tmp_path: Path) -> None:
     assert mine["effective_sample_size"] < theirs["effective_sample_size"]
 
 
-def test_target_column_and_clusters(unwritten: None, tmp_path: Path) -> None:
+def test_target_column_and_clusters() -> None:
     table = draw(6, 3000).rename({"target_bid": "mine"}).with_columns(place=pl.int_range(pl.len()) // 6)
     copies = pl.concat([table] * 3).with_columns(place=pl.col("place"), user_id=pl.int_range(pl.len()))
     models = {"q_logged": pl.lit(0.2), "q_policy": pl.lit(0.2)}
@@ -242,7 +234,7 @@ def test_target_column_and_clusters(unwritten: None, tmp_path: Path) -> None:
 
     def width(log: pl.DataFrame, *more: str) -> float:
         found = evaluate_policy(
-            log.with_columns(**models), target_column="mine", out=tmp_path, overrides=[*settings, *more]
+            log.with_columns(**models), target_column="mine", overrides=[*settings, *more]
         )
         one = found.to_dict()["policies"][0]["estimates"][2]
         assert found.to_dict()["policies"][0]["name"] == "mine"

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
+from ctrkit.api.evaluate_policy import evaluate_policy
+from ctrkit.api.policies.value import PolicyValue
 from ctrkit.errors import DataError
 from ctrkit.ope import log_parts, read_bandit_log
 from ctrkit.ope.estimators.rows import Models, evaluated_rows
@@ -28,12 +29,6 @@ QUICK = ["estimators=[ips]"]
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 170)
     monkeypatch.setattr("ctrkit.ope.evaluation.parts.PART", 900)
-
-
-@pytest.fixture
-def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take longer than all else, and few tests look at them."""
-    monkeypatch.setattr("ctrkit.api.evaluate_policy.write_run", lambda *rest: None)
 
 
 def base(seed: int, users: bool) -> pl.DataFrame:
@@ -126,9 +121,7 @@ def close(one: Any, two: Any) -> None:
 
 @pytest.mark.parametrize("users", [False, True])
 @pytest.mark.parametrize("title", KINDS)
-def test_files_in_batches_are_the_whole(
-    tmp_path: Path, small: None, unwritten: None, title: str, users: bool
-) -> None:
+def test_files_in_batches_are_the_whole(tmp_path: Path, small: None, title: str, users: bool) -> None:
     draw, options = KINDS[title]
     table = draw(users)
     overrides = [*QUICK, *(f"{key}={value}" for key, value in options.items())]
@@ -137,8 +130,8 @@ def test_files_in_batches_are_the_whole(
     assert len(parts) == 4
     assert max(len(batch) for part in parts for batch in part.batches()) <= 170
     policies = ["uniform", "column:target_probability"]
-    cut = evaluate_policy(files, policies, out=tmp_path, overrides=overrides)
-    whole = evaluate_policy(table, policies, out=tmp_path, overrides=overrides)
+    cut = evaluate_policy(files, policies, overrides=overrides)
+    whole = evaluate_policy(table, policies, overrides=overrides)
     found = group(cut, title)
     close(found, group(whole, title))
     if title != "By the action's brand":
@@ -189,7 +182,7 @@ def agree(one: dict[str, list[float]], two: dict[str, list[float]]) -> None:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-9, err_msg=name)
 
 
-def test_they_are_those_of_the_classes(tmp_path: Path, unwritten: None) -> None:
+def test_they_are_those_of_the_classes() -> None:
     for title, (draw, options) in KINDS.items():
         table = draw(True)
         log = read_bandit_log(table)
@@ -215,14 +208,14 @@ def test_they_are_those_of_the_classes(tmp_path: Path, unwritten: None) -> None:
             found.update(log, slice(0, ROWS), np.full((ROWS, 4), 0.25), logging)
         result = found.result(0.95)
         overrides = [*QUICK, *(f"{key}={value}" for key, value in options.items())]
-        value = evaluate_policy(table, "uniform", out=tmp_path, overrides=overrides)
+        value = evaluate_policy(table, "uniform", overrides=overrides)
         agree(told(group(value, title)), by_hand(table, getattr(result, "policy", result)))
 
 
-def test_outcomes_and_ratios_by_hand(tmp_path: Path, unwritten: None) -> None:
+def test_outcomes_and_ratios_by_hand() -> None:
     table = base(9, False)
     overrides = [*QUICK, "outcomes=[click,conversion,value,cost]"]
-    found = group(evaluate_policy(table, "uniform", out=tmp_path, overrides=overrides), "Outcomes")
+    found = group(evaluate_policy(table, "uniform", overrides=overrides), "Outcomes")
     weights = 0.25 / table["propensity"].to_numpy()
     mean = {
         name: weights @ table[name].to_numpy() / weights.sum()
@@ -243,9 +236,9 @@ def test_outcomes_and_ratios_by_hand(tmp_path: Path, unwritten: None) -> None:
     )
 
 
-def test_a_pages_value_under_the_logging_policy_is_its_mean(tmp_path: Path, unwritten: None) -> None:
+def test_a_pages_value_under_the_logging_policy_is_its_mean() -> None:
     table = pages(False)
-    found = group(evaluate_policy(table, "uniform", out=tmp_path, overrides=QUICK), "Value of a page")
+    found = group(evaluate_policy(table, "uniform", overrides=QUICK), "Value of a page")
     (logging,) = found["logging"]
     each = table.group_by("slate_id").agg(pl.col("reward").sum())["reward"].to_numpy()
     assert logging["value"] == pytest.approx(each.mean(), rel=1e-12)
@@ -254,11 +247,10 @@ def test_a_pages_value_under_the_logging_policy_is_its_mean(tmp_path: Path, unwr
     assert logging["estimator"] == "on-policy"
 
 
-def test_offcem_with_a_reward_model_and_none_for_a_column(tmp_path: Path, unwritten: None) -> None:
+def test_offcem_with_a_reward_model_and_none_for_a_column() -> None:
     found = evaluate_policy(
         base(10, False),
         ["uniform", "column:target_probability"],
-        out=tmp_path,
         overrides=["estimators=[dr]", "action_feature=brand", "reward_model=logistic"],
     ).to_dict()
     names = [one["estimator"] for one in group(found, "By the action's brand")["estimates"]]
@@ -268,15 +260,13 @@ def test_offcem_with_a_reward_model_and_none_for_a_column(tmp_path: Path, unwrit
         assert one["low"] < 0.15 < one["high"]  # the true value of the uniform policy
 
 
-def test_loggers_with_a_reward_model(tmp_path: Path, unwritten: None) -> None:
-    found = evaluate_policy(
-        loggers(False), "uniform", out=tmp_path, overrides=["estimators=[dr]", "reward_model=logistic"]
-    )
+def test_loggers_with_a_reward_model() -> None:
+    found = evaluate_policy(loggers(False), "uniform", overrides=["estimators=[dr]", "reward_model=logistic"])
     names = [one["estimator"] for one in group(found, "Several loggers")["estimates"]]
     assert {"balanced-ips", "naive-ips", "weighted-ips", "balanced-dr", "naive-dr", "weighted-dr"} == {*names}
 
 
-def test_rows_that_stand_for_several(tmp_path: Path, small: None, unwritten: None) -> None:
+def test_rows_that_stand_for_several(tmp_path: Path, small: None) -> None:
     """Dropped at random: each group counts a row as many as it stands for, whatever the batch holds."""
     for title, (draw, options) in KINDS.items():
         if title == "Value of a page":
@@ -289,8 +279,8 @@ def test_rows_that_stand_for_several(tmp_path: Path, small: None, unwritten: Non
         twice = pl.concat([table, table.filter(again)])
         overrides = [*QUICK, *(f"{key}={value}" for key, value in options.items())]
         files = write(tmp_path / title, thinned)
-        found = evaluate_policy(files, "uniform", out=tmp_path / "a", overrides=overrides)
-        should = evaluate_policy(twice, "uniform", out=tmp_path / "b", overrides=overrides)
+        found = evaluate_policy(files, "uniform", overrides=overrides)
+        should = evaluate_policy(twice, "uniform", overrides=overrides)
         mine, theirs = (told(group(each, title)) for each in (found, should))
         for name in mine:
             # Value and difference; two copies say less than two rows, as far as the intervals go.

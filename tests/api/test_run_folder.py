@@ -18,7 +18,7 @@ import pytest
 
 import ctrkit
 from ctrkit.api.results import Result
-from ctrkit.api.run_folder import MARKER, begin_run, write_run, writes_run
+from ctrkit.api.run_folder import MARKER, run_folder
 from ctrkit.errors import ConfigError, RunError
 from ctrkit.reports import Report
 from ctrkit.tables import write_text
@@ -35,19 +35,18 @@ class Nothing(Result):
         return Report("Nothing")
 
 
-@writes_run
-def run(out: str | os.PathLike[str] = "runs/nothing", fails: bool = False) -> Nothing:
-    if fails:
-        raise RunError("it failed")
-    write_run(out, "nothing", {}, Nothing())
-    return Nothing()
+def run(out: str | os.PathLike[str] | None = None, fails: bool = False) -> None:
+    with run_folder(out, "nothing") as folder:
+        if fails:
+            raise RunError("it failed")
+        folder.write({}, Nothing())
 
 
 def test_a_run_leaves_no_lock_and_a_failed_one_no_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="it failed"):
         run(tmp_path / "a" / "b", fails=True)
     assert list(tmp_path.iterdir()) == []
-    run(out=tmp_path / "a" / "b")
+    run(tmp_path / "a" / "b")
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {
         "config.yaml", "report.html", MARKER,
     }  # fmt: skip
@@ -68,12 +67,10 @@ def started(program: str, path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 HOLDER = """
 import sys, time
-from ctrkit.api.run_folder import writes_run
-@writes_run
-def hold(out):
+from ctrkit.api.run_folder import run_folder
+with run_folder(sys.argv[1], "nothing"):
     print("held", flush=True)
     time.sleep(60)
-hold(sys.argv[1])
 """
 
 
@@ -89,10 +86,10 @@ def test_two_runs_in_one_folder_are_told_of_and_a_killed_one_leaves_it_free(tmp_
 def test_two_threads_do_not_share_a_folder(tmp_path: Path) -> None:
     inside, leave = threading.Event(), threading.Event()
 
-    @writes_run
     def slow(out: Path) -> None:
-        inside.set()
-        leave.wait(10)
+        with run_folder(out, "nothing"):
+            inside.set()
+            leave.wait(10)
 
     thread = threading.Thread(target=slow, args=(tmp_path,))
     thread.start()
@@ -115,7 +112,8 @@ def test_the_marker_goes_before_anything_new_is_written(tmp_path: Path, monkeypa
         run(tmp_path)
     assert not (tmp_path / MARKER).exists()
     assert not list(tmp_path.rglob("*.part"))
-    begin_run(tmp_path)  # no marker is no error
+    with run_folder(tmp_path, "nothing") as folder:
+        folder.begin()  # no marker is no error
 
 
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:

@@ -30,14 +30,14 @@ class NetworkTraining:
     """How one run trains networks: each from fresh weights, each with a checkpoint of its own.
 
     Attributes:
-        folder: of the checkpoints.
+        folder: of the checkpoints; None for none.
         teacher_logits: what the teacher of the config, where there is one, says of all rows.
         on_step: called with (steps done, steps in all, what is going on).
     """
 
     config: TrainConfig
     rows: TrainingRows
-    folder: Path
+    folder: Path | None
     notes: Notes
     on_step: OnStep
     teacher_logits: NDArray[np.float32] | None
@@ -54,7 +54,11 @@ class NetworkTraining:
     def remove_checkpoints(self) -> None:
         """To be called when all is written."""
         for name in (_OF_SEARCH, _CHECKPOINT):
-            (self.folder / name).unlink(missing_ok=True)
+            if (file := self._file(name)) is not None:
+                file.unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path | None:
+        return None if self.folder is None else self.folder / name
 
     def _trained(self, model: ModelConfig, checkpoint: str, stage: str) -> tuple[CtrModel, TrainingHistory]:
         encoded, split = self.rows.encoded, self.rows.split
@@ -69,7 +73,7 @@ class NetworkTraining:
             self.config.training,
             seed=self.config.seed,
             identity={"model": model.model_dump(mode="json"), "versions": deciding},
-            checkpoint=self.folder / checkpoint,
+            checkpoint=self._file(checkpoint),
             teacher_logits=self.teacher_logits,
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )

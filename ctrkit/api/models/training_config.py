@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import polars as pl
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.sample_logs import bundled
-from ctrkit.config import Config, build, read_yaml
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
@@ -25,9 +25,7 @@ from ctrkit.training import TrainingConfig
 
 def _model(content: Any) -> ModelConfig:
     """The config of the model that `name` names, so that its own keys are checked."""
-    if isinstance(content, ModelConfig):
-        return content
-    if not isinstance(content, Mapping):
+    if not isinstance(content, ModelConfig | Mapping | str):
         raise ValueError("a model is a mapping with a `name`")
     return config_of_model(content)
 
@@ -38,7 +36,11 @@ class TrainConfig(Config):
     Attributes:
         data: the table, or the folder of a `source`.
         source: a public data set that `ctrkit.data.sources` reads; without it `data` is a table.
+        features: what the columns mean. split: into training, validation and test rows.
+        model: the network, by its name or with its settings; see `ctrkit models`.
+        training: how it is fitted.
         policy: what the artifact does when it decides, for off-policy evaluation and bidding.
+        seed: of all that is drawn.
     """
 
     data: str | None = None
@@ -52,20 +54,22 @@ class TrainConfig(Config):
     policy: PolicyConfig = PolicyConfig()
     seed: int = Field(default=0, ge=0)
 
+    keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
+
 
 def load_train_config(
-    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None,
-    overrides: Sequence[str] = (),
+    config: ConfigLike, overrides: Sequence[str] = (), keywords: Mapping[str, Any] | None = None
 ) -> TrainConfig:
-    """A training config from an object, a mapping, a YAML file or, by name, one that ships with ctrkit."""
-    if isinstance(config, TrainConfig):
-        return build(TrainConfig, config.model_dump(mode="json"), overrides=overrides)
-    if isinstance(config, Mapping):
-        return build(TrainConfig, dict(config), overrides=overrides)
-    path = Path(config) if config is not None else bundled("configs", "sample.yaml")
-    if not path.exists() and bundled("configs", f"{path}.yaml").is_file():
-        path = bundled("configs", f"{path}.yaml")
-    return build(TrainConfig, read_yaml(path), path, overrides)
+    """See `settings_of`; a config that ships with ctrkit is found by its name too.
+
+    That of the sample logs is the default, unless `features` of other logs are among the keywords.
+    """
+    if config is None and "features" not in (keywords or {}):
+        config = bundled("configs", "sample.yaml")
+    elif isinstance(config, str | os.PathLike) and not Path(config).exists():
+        shipped = bundled("configs", f"{config}.yaml")
+        config = shipped if shipped.is_file() else config
+    return settings_of(TrainConfig, config, overrides, keywords)
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:

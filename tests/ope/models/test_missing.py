@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.api.evaluate_policy import PolicyValue, evaluate_policy
+from ctrkit.api.evaluate_policy import evaluate_policy
+from ctrkit.api.policies.value import PolicyValue
 from ctrkit.errors import DataError
 from ctrkit.ope import evaluate, log_parts
 from ctrkit.ope.evaluation.parts import WholeLog

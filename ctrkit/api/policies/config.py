@@ -1,0 +1,54 @@
+"""How policies are evaluated on a log of choices among candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ctrkit.config import Config
+from ctrkit.ope.estimators.interval_methods import AUTO
+from ctrkit.policies import PolicyConfig
+
+# In place of a kind of reward model: the artifact of the first policy that is one.
+ARTIFACT = "artifact"
+
+
+class OpeConfig(Config):
+    """How to evaluate policies.
+
+    Attributes:
+        policy: in place of the artifacts' own, which score the candidates either way.
+        estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
+        interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
+        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
+        reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
+            or the path of one.
+        context_columns: what fitted models read; by default every column that says something about the row.
+        folds: of their cross-fitting.
+        cluster_by: the column whose values are independent of one another, or `row`; by default the user.
+        segments: columns by whose values estimates are told apart.
+        outcomes: reward columns such as click, conversion, value and cost, to estimate with their ratios.
+        action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
+        engine: `local`, or `ray` for a cluster.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
+    """
+
+    policy: PolicyConfig | None = None
+    estimators: tuple[str, ...] | None = None
+    interval: str = AUTO
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    reward_range: tuple[float, float] | None = None
+    reward_model: str = "trees"
+    context_columns: tuple[str, ...] | None = None
+    folds: int = Field(default=3, ge=2)
+    cluster_by: str | None = None
+    segments: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    action_feature: str | None = None
+    engine: Literal["local", "ray"] = "local"
+    skip_bad_lines: bool = False
+    seed: int = Field(default=0, ge=0)
+
+    keyword_names: ClassVar[Mapping[str, str]] = {"policy": "artifact_policy"}
