@@ -4,34 +4,41 @@ Everything a command does is one function here, ten lines in a notebook go the w
 
     import ctrkit
 
-    ctrkit.train(data="impressions.parquet", model="model.pt")
-    ctrkit.calibrate("model.pt", "impressions.parquet")
-    model = ctrkit.load("model.pt")
-    model.predict(frame)                                   # calibrated probabilities, a column a task
-    ctrkit.evaluate_policy("bandit.parquet", "model.pt")   # what would it have earned
-    ctrkit.simulate_bidding("auctions.parquet", "model.pt", budget=1000)
+    model = ctrkit.train(data="impressions.parquet").trained
+    ctrkit.calibrate(model, "impressions.parquet")
+    model.predict(frame)                                  # calibrated probabilities, a column a task
+    ctrkit.evaluate_policy("bandit.parquet", model)       # what would it have earned
+    ctrkit.simulate_bidding("auctions.parquet", model, budget=1000)
 
-Names are loaded when first used, so that `import ctrkit` is quick.
+Settings are keywords, as in `ctrkit.evaluate_policy(policy="uniform", estimators=["ips"])`, or stand together
+in `config`: a mapping, a config such as `ctrkit.OpeConfig`, or a YAML file. Nothing is written unless a call
+says where: `out` is the folder of a run with its report, `model` the file of an artifact.
+
+Names and the modules below are loaded when first used, so that `import ctrkit` is quick.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version as _version
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ctrkit.api.calibrate import calibrate
-    from ctrkit.api.check_log import check_log
-    from ctrkit.api.evaluate import evaluate
+    from ctrkit.api.bidding.config import BiddingConfig
+    from ctrkit.api.calibrate import CalibrateConfig, calibrate
+    from ctrkit.api.check_log import CheckConfig, check_log
+    from ctrkit.api.evaluate import EvaluateConfig, evaluate
+    from ctrkit.api.evaluate_bids import BidsConfig
     from ctrkit.api.evaluate_policy import evaluate_policy
-    from ctrkit.api.explain import explain
-    from ctrkit.api.learn_policy import learn_policy
+    from ctrkit.api.explain import ExplainConfig, explain
+    from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.models.model import Model, load
     from ctrkit.api.models.training_config import TrainConfig
-    from ctrkit.api.plan_budget import plan_budget
-    from ctrkit.api.recalibrate import recalibrate
+    from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
+    from ctrkit.api.policies.config import OpeConfig
+    from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
     from ctrkit.api.summary import summary
@@ -41,8 +48,18 @@ if TYPE_CHECKING:
 __version__ = _version("ctrkit")
 
 _HOME = {
+    "BiddingConfig": "ctrkit.api.bidding.config",
+    "BidsConfig": "ctrkit.api.evaluate_bids",
+    "CalibrateConfig": "ctrkit.api.calibrate",
+    "CheckConfig": "ctrkit.api.check_log",
+    "EvaluateConfig": "ctrkit.api.evaluate",
+    "ExplainConfig": "ctrkit.api.explain",
     "FeatureSpec": "ctrkit.schema",
+    "LearnPolicyConfig": "ctrkit.api.learn_policy",
     "Model": "ctrkit.api.models.model",
+    "OpeConfig": "ctrkit.api.policies.config",
+    "PlanBudgetConfig": "ctrkit.api.plan_budget",
+    "RecalibrateConfig": "ctrkit.api.recalibrate",
     "TrainConfig": "ctrkit.api.models.training_config",
     "calibrate": "ctrkit.api.calibrate",
     "check_log": "ctrkit.api.check_log",
@@ -61,8 +78,18 @@ _HOME = {
 }
 
 __all__ = [
+    "BiddingConfig",
+    "BidsConfig",
+    "CalibrateConfig",
+    "CheckConfig",
+    "EvaluateConfig",
+    "ExplainConfig",
     "FeatureSpec",
+    "LearnPolicyConfig",
     "Model",
+    "OpeConfig",
+    "PlanBudgetConfig",
+    "RecalibrateConfig",
     "TrainConfig",
     "calibrate",
     "check_log",
@@ -81,11 +108,17 @@ __all__ = [
 ]
 
 
+def _modules() -> set[str]:
+    return {module.name for module in iter_modules(__path__)}
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
+    if name in _modules():
+        return import_module(f"ctrkit.{name}")
     raise AttributeError(f"module 'ctrkit' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_modules()})

@@ -48,7 +48,8 @@ class CalibrateConfig(Config):
         conversion: on which rows the tasks after the first are calibrated: `clicked` ones, or all
             impressions (`entire_space`), for bids that are made before the click.
         kept_negatives: share of the first task's negatives that training has seen, for `downsampling`.
-        bins: of the reliability diagram.
+        folds: of the choice. bins: of the reliability diagram.
+        confidence: of the intervals. seed: of all that is drawn.
     """
 
     method: str = "auto"
@@ -146,6 +147,14 @@ def calibrate(
         data: a labelled table; by default the one the model was trained on.
         save: where the calibrated artifact goes; by default over the path given as `model`.
         out: the run folder; None for none.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> model = ctrkit.train(data=rows[:20_000], network="lr", training={"epochs": 1}).trained
+        >>> result = ctrkit.calibrate(model, rows[20_000:], method="platt")
+        >>> result.tasks["click"].choice.method
+        'platt'
     """
     settings = settings_of(CalibrateConfig, config, overrides, keywords)
     with run_folder(out, "calibrate") as run:

@@ -140,6 +140,14 @@ def evaluate(
     Raises:
         ConfigError: unknown metrics in gates, or gates are needed and there are none.
         DataError: a faulty table, one class only, or a second model of other tasks.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> model = ctrkit.train(data=rows[:20_000], network="lr", training={"epochs": 1}).trained
+        >>> result = ctrkit.evaluate(model, rows[20_000:30_000], gates={"auc": {"minimum": 0.5}}, draws=50)
+        >>> [gate.held for gate in result.gates]
+        [True]
     """
     settings = settings_of(EvaluateConfig, config, overrides, keywords)
     if gate and not settings.gates:

@@ -36,9 +36,11 @@ class BidsConfig(Config):
         bandwidth: in the bids' unit; by default from the spread and the number of the bids.
         context_columns: what the reward model reads beside the bid: only what was known before the auction.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
+        confidence: of all intervals.
         folds: of the reward model's cross-fitting.
         cluster_by: the column whose values are independent of one another, or `row`; by default the user.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
+        seed: of all that is drawn.
     """
 
     bid_range: tuple[float, float] | None = None

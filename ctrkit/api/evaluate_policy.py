@@ -64,6 +64,12 @@ def evaluate_policy(
 
     Raises:
         ConfigError: when both a policy and a target column are given, or no policy is.
+
+    Example:
+        >>> import ctrkit
+        >>> result = ctrkit.evaluate_policy(policy="uniform", estimators=["ips", "snips"])  # the sample log
+        >>> result.evaluation.policies[0].verdict.verdict
+        'worse'
     """
     if is_bid_log(logs):
         return evaluate_bids(

@@ -69,11 +69,12 @@ class ExplainConfig(Config):
         rows: on which importance is measured and that the map shows, at most.
         attributed_rows: over which the mean |share| is taken.
         repeats: shufflings of each feature. confidence: of their intervals.
-        features: whose partial dependence is shown; by default the `top` most important.
+        features: whose partial dependence is shown; by default the most important. top: how many of them.
         grid: values of each. dependence_rows: rows whose probability is followed over them.
         map: how embeddings are laid out; map_of: a categorical feature, or "hidden" for what the last layer
             reads of each row; by default the most important feature with at least 8 values. colour: of the
             points.
+        seed: of all that is drawn.
     """
 
     method: Literal["ig", "deepshap", "shap"] | None = None
@@ -129,6 +130,14 @@ def explain(
         ConfigError: an unknown task, a method that the model does not allow, or a package of the extra
             `ctrkit[explain]` that is not installed.
         DataError: a faulty table, a row beyond it, or an unknown feature.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> model = ctrkit.train(data=rows[:20_000], network="lr", training={"epochs": 1}).trained
+        >>> result = ctrkit.explain(model, rows[20_000:25_000], rows=[7])
+        >>> result.rows[0].row
+        7
     """
     settings = settings_of(ExplainConfig, config, overrides, keywords)
     with run_folder(out, "explain") as run:

@@ -72,9 +72,11 @@ class LearnPolicyConfig(Config):
             that the reward model of `ctrkit ope` would read.
         model: scores the candidates; by default a small DeepFM.
         temperature: of the softmax over the scores.
-        objective: what is maximised on the training rows.
+        objective: what is maximised on the training rows, by its name or with its settings.
+        learning: how, and for how long.
         split: what is neither training nor validation is held out. By time where the log has time stamps;
             `by: random`, and logs without them, have all rows of a user on one side.
+        seed: of all that is drawn.
     """
 
     features: FeatureSpec | None = None
@@ -174,6 +176,12 @@ def learn_policy(
         DataError: nothing can be learnt from the log (of a deterministic policy, of one candidate a row, of
             one reward), or it lacks columns that the features need.
         ConfigError: features or a model are given, and an artifact that has its own.
+
+    Example:
+        >>> import ctrkit
+        >>> result = ctrkit.learn_policy(learning={"epochs": 1})  # from the sample log
+        >>> result.trained.policy.name
+        'softmax'
     """
     if model is not None:
         check_writable(model)

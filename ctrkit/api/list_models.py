@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.results import Result
+from ctrkit.api.settings import takes_settings
+from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
@@ -78,19 +79,27 @@ class ModelTable(Result):
         )
 
 
+@takes_settings(TrainConfig)
 def list_models(
-    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    config: ConfigLike = None,
     data: TableLike | None = None,
     *,
     overrides: Sequence[str] = (),
+    **keywords: Any,
 ) -> ModelTable:
     """What the registry has. Sizes and costs depend on the features, and so on the data they are learnt from.
 
     Args:
-        config, data, overrides: as in `ctrkit.train`; of the config only the features are used, and the
-            config's own model stands in the table with its own settings.
+        config, data: as in `ctrkit.train`; of the config only the features are used, and the config's own
+            model stands in the table with its own settings.
+
+    Example:
+        >>> import ctrkit
+        >>> table = ctrkit.list_models(network={"name": "din", "embedding": 4})
+        >>> "din" in [model.name for model in table.models]
+        True
     """
-    settings = load_train_config(config, overrides)
+    settings = load_train_config(config, overrides, keywords)
     table, file = read_training_table(settings, data)
     encoder = Encoder.fit(settings.features, table, file)
     feature_map = encoder.feature_map()

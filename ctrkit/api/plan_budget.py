@@ -227,6 +227,13 @@ def plan_budget(
     Raises:
         ConfigError: a setting out of range, both curves and auctions, or limits that contradict each other.
         DataError: a table that cannot be read, or curves that are not concave, with `fit` none.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> curves = polars.DataFrame({"campaign": ["a", "b"], "spend": [8.0, 8.0], "value": [2.0, 4.0]})
+        >>> result = ctrkit.plan_budget(10, curves=curves, minimum={"a": 1})
+        >>> result.plan.by_campaign()["spend"].round(2).to_list()
+        [2.0, 8.0]
     """
     settings = settings_of(PlanBudgetConfig, config, overrides, keywords)
     with run_folder(out, "plan-budget") as run:

@@ -89,6 +89,14 @@ def recalibrate(
 
     Raises:
         DataError: a faulty table, the table of training, or no row on which a task could happen.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> model = ctrkit.train(data=rows[:20_000], network="lr", training={"epochs": 1}).trained
+        >>> result = ctrkit.recalibrate(model, rows[20_000:40_000], half_life=10_000)
+        >>> result.tasks["click"].rows
+        20000
     """
     settings = settings_of(RecalibrateConfig, config, overrides, keywords)
     with run_folder(out, "recalibrate") as run:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrkit.api.results import Result
+from ctrkit.errors import ConfigError
 from ctrkit.reports import Report, Table
 
 
@@ -20,7 +21,7 @@ def bundled(*parts: str) -> Path:
 
 @dataclass(frozen=True)
 class SampleLogs(Result):
-    """The files written."""
+    """The files of sample logs."""
 
     files: tuple[Path, ...]
 
@@ -32,9 +33,29 @@ class SampleLogs(Result):
         return Report("Sample logs", tables=(Table("Sample logs", ("file", "bytes"), rows),))
 
 
-def sample_logs(out: str | os.PathLike[str] = "logs_sample", *, seed: int = 0) -> SampleLogs:
-    """Write the sample logs of a synthetic market with known truth: impressions, a bandit log, an auction
-    log and the page that explains their columns. The same seed gives the same bytes."""
+def sample_logs(out: str | os.PathLike[str] | None = None, *, seed: int = 0) -> SampleLogs:
+    """The sample logs of a synthetic market with known truth: impressions, a bandit log, an auction log and
+    the page that explains their columns.
+
+    Args:
+        out: the folder to write them to, the same seed the same bytes; None for the files that ship with
+            ctrkit, which are those of seed 0.
+
+    Raises:
+        ConfigError: another seed without a folder.
+
+    Example:
+        >>> import ctrkit
+        >>> [file.name for file in ctrkit.sample_logs().files]
+        ['README.md', 'auctions.parquet', 'bandit.parquet', 'impressions.parquet']
+    """
+    if out is None:
+        if seed:
+            raise ConfigError(
+                f"the sample logs of seed {seed} do not ship with ctrkit", mend="Give a folder as out"
+            )
+        shipped = bundled("logs_sample")
+        return SampleLogs((shipped / "README.md", *sorted(shipped.glob("*.parquet"))))
     from ctrkit.data.synthetic import write_sample_logs
 
     return SampleLogs(tuple(write_sample_logs(Path(out), seed=seed)))

@@ -49,7 +49,9 @@ def takes_settings(
             return function(*args, **keywords)
 
         said, example, shown = (getdoc(function) or "").partition(_EXAMPLE)
-        taking.__doc__ = "\n".join([said, *(_meaning(kind) for kind in kinds), example + shown])
+        taking.__doc__ = "\n".join(
+            [f"{said.rstrip()}\n", *(_meaning(kind) for kind in kinds), example + shown]
+        )
         taking.__signature__ = own.replace(parameters=[*known.values()])  # type: ignore[attr-defined]
         return taking
 
@@ -82,7 +84,8 @@ class _Shown(str):
 
 def _meaning(kind: type[Config]) -> str:
     """What a config's docstring says of its keys, by their names as keywords."""
-    keys = (getdoc(kind) or "").partition("Attributes:\n")[2].rstrip()
+    bases = [base for base in kind.__mro__ if issubclass(base, Config) and base is not Config]
+    keys = "\n".join((getdoc(base) or "").partition("Attributes:\n")[2].rstrip() for base in bases)
     for key, name in kind.keyword_names.items():
         keys = re.sub(rf"\b{key}\b(?=[\w, ]*:)", name, keys, count=1)
-    return f"Settings, those of `{kind.__name__}`:\n{keys}\n"
+    return f"Settings, keywords over `config` and `overrides`; those of `{kind.__name__}`:\n{keys}\n"

@@ -125,6 +125,12 @@ def simulate_bidding(
     Raises:
         ConfigError: a setting out of range, or settings that contradict each other.
         DataError: a log that cannot be read, or that lacks what a setting needs.
+
+    Example:
+        >>> import ctrkit
+        >>> result = ctrkit.simulate_bidding(budget=3, market="auctions=2000", strategies=["dual", "pid"])
+        >>> [strategy.name for strategy in result.simulation.strategies]
+        ['dual', 'pid']
     """
     settings = settings_of(BiddingConfig, config, overrides, keywords)
     amounts = budgets(budget)

@@ -30,15 +30,15 @@ class Summary(Result):
 
     Attributes:
         runs: command -> content of its `metrics.json`.
-        folders: command -> name of its run folder.
+        folders: command -> its run folder, seen from where the report is.
         unfinished: names of run folders that were begun and have no `metrics.json`.
-        page: the report over all runs.
+        page: the report over all runs, where it was written.
     """
 
     runs: dict[str, dict[str, Any]]
     folders: dict[str, str]
     unfinished: tuple[str, ...]
-    page: str
+    page: str | None
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.runs, "report": self.page}
@@ -55,11 +55,20 @@ class Summary(Result):
         return Report("The road, end to end", tables=tables, links=links, notes=notes)
 
 
-def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
-    """Gather the run folders under `runs` into one table, and write `report.html` there, which links them.
+def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str] | None = None) -> Summary:
+    """Gather the run folders under `runs` into one table.
+
+    Args:
+        out: the folder that gets a `report.html`, which links the runs; None for none.
 
     Raises:
         DataError: when there is no run, or a file of one is damaged.
+
+    Example:
+        >>> import ctrkit
+        >>> check = ctrkit.check_log(out="runs/check-log")
+        >>> [row[0] for row in ctrkit.summary("runs").report().tables[0].rows]
+        ['audit of a log']
     """
     home = Path(runs)
     found: dict[str, dict[str, Any]] = {}
@@ -67,7 +76,8 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
     for path in sorted(home.glob(f"*/{MARKER}"), key=lambda file: file.stat().st_mtime):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found[content["command"]], folders[content["command"]] = content, path.parent.name
+            command = content["command"]
+            found[command], folders[command] = content, os.path.relpath(path.parent, out or home)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 "this is no run's metrics", file=path, mend="Delete the folder or run it again"
@@ -82,8 +92,10 @@ def summary(runs: str | os.PathLike[str] = "runs") -> Summary:
         raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
     begun = sorted(path.parent.name for path in home.glob("*/config.yaml"))
     unfinished = tuple(name for name in begun if not (home / name / MARKER).exists())
-    result = Summary(found, folders, unfinished, os.fspath(home / "report.html"))
-    write_text(to_html(result.report()), home / "report.html")
+    page = None if out is None else Path(out) / "report.html"
+    result = Summary(found, folders, unfinished, None if page is None else os.fspath(page))
+    if page is not None:
+        write_text(to_html(result.report()), page)
     return result
 
 

@@ -126,7 +126,7 @@ def train(
 
     Example:
         >>> import ctrkit
-        >>> result = ctrkit.train(network={"name": "din", "embedding": 4}, training={"epochs": 1})
+        >>> result = ctrkit.train(network={"name": "lr"}, training={"epochs": 1})
         >>> result.metrics["click"]["auc"] > 0.5
         True
         >>> model = result.trained  # ready to predict

@@ -37,6 +37,7 @@ class EvaluationSettings(Config):
         minimum_rows: a value of a field with fewer rows is not looked at by itself.
         draws: of the bootstrap, for metrics whose interval has no closed form; fewer, but at least 50, above
             100,000 rows.
+        confidence: of the intervals. seed: of all that is drawn.
         fit: the rules of the verdict.
     """
 

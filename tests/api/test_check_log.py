@@ -16,7 +16,7 @@ from ctrkit.errors import ConfigError
 def test_the_run_folder_holds_what_the_result_says(logs: Path, tmp_path: Path) -> None:
     result = ctrkit.check_log(logs / "bandit.parquet", out=tmp_path / "run")
     content = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert content == {"command": "ope check", **json.loads(result.to_json())}
+    assert content == {"command": "check-log", **json.loads(result.to_json())}
     assert not result.failed
     assert content["rows"] == 3000
     page = (tmp_path / "run" / "report.html").read_text()

@@ -192,7 +192,7 @@ def test_ten_lines_in_a_notebook_go_the_whole_road(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     frame = pl.read_parquet(logs / "impressions.parquet").to_pandas()
-    ctrkit.train(data=frame, overrides=[*small, "training.epochs=1"])
+    ctrkit.train(data=frame, model="model.pt", overrides=[*small, "training.epochs=1"])
     model = ctrkit.load("model.pt")
     with pytest.raises(DataError, match="trained on a table in memory"):
         ctrkit.calibrate(model)

@@ -241,6 +241,13 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Raises:
         ArtifactError: when the file is missing, damaged, or of something else.
+
+    Example:
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])[:20_000]  # impressions
+        >>> result = ctrkit.train(data=rows, network="lr", training={"epochs": 1}, model="model.pt")
+        >>> ctrkit.load("model.pt").tasks
+        ('click', 'conversion')
     """
     artifact = Artifact.load(path)
     try:

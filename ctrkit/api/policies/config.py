@@ -22,6 +22,7 @@ class OpeConfig(Config):
         policy: in place of the artifacts' own, which score the candidates either way.
         estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
         interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
+        confidence: of all intervals.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
         reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
             or the path of one.
@@ -33,6 +34,7 @@ class OpeConfig(Config):
         action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
         engine: `local`, or `ray` for a cluster.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
+        seed: of all that is drawn.
     """
 
     policy: PolicyConfig | None = None
