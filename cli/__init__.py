@@ -9,13 +9,15 @@ import typer
 
 from ctrkit.cli import (
     calibrate,
+    check_log,
+    common,
     evaluate,
     explain,
     learn_policy,
     models,
     ope,
-    ope_check,
     plan_budget,
+    recalibrate,
     sample_logs,
     simulate_bidding,
     summary,
@@ -33,12 +35,13 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
+app.command("recalibrate")(recalibrate.recalibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
-# `ctrkit ope LOG` evaluates a policy; its sub-command looks at the log alone.
-_ope = typer.Typer(cls=LogsOrCommand, invoke_without_command=True, subcommand_metavar="[LOG]... | check")
+app.command("check-log")(check_log.check_log)
+_ope = typer.Typer(cls=LogsOrCommand, invoke_without_command=True, subcommand_metavar="[LOG]...")
 _ope.callback()(ope.ope)
-_ope.command("check")(ope_check.check)
+_ope.command("check", hidden=True)(common.renamed(check_log.check_log, "check-log"))
 app.add_typer(_ope, name="ope")
 app.command("learn-policy")(learn_policy.learn_policy)
 app.command("plan-budget")(plan_budget.plan_budget)
@@ -46,6 +49,9 @@ app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)
 app.command("summary")(summary.summary)
+# A command has the name of its function. Those with a shorter one have the other too.
+app.add_typer(_ope, name="evaluate-policy", hidden=True)
+app.command("list-models", hidden=True)(models.models)
 
 
 def main() -> None:

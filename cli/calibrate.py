@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,7 +32,7 @@ def calibrate(
         str | None, typer.Option(help="Categorical feature whose values may be corrected one by one.")
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Move the calibrators there are with the new rows of DATA.")
+        bool, typer.Option("--update", hidden=True, help="The old name of `ctrkit recalibrate`.")
     ] = False,
     save: Annotated[Path | None, typer.Option(help="Write the calibrated artifact here instead.")] = None,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/calibrate"),
@@ -49,12 +49,16 @@ def calibrate(
         import ctrkit
         from ctrkit.errors import ConfigError
 
-        settings = common.overrides_of(overrides, seed=seed, method=method, field=field)
+        options: dict[str, Any] = {
+            "config": config, "overrides": overrides or (), "save": save, "out": out,
+            **common.given(seed=seed, method=method, field=field),
+        }  # fmt: skip
         if not update:
-            return ctrkit.calibrate(model, data, config=config, overrides=settings, save=save, out=out)
+            return ctrkit.calibrate(model, data, **options)
+        common.tell_renamed("recalibrate")
         if data is None:
             raise ConfigError("--update needs new rows", mend="Name a labelled table as DATA")
-        return ctrkit.recalibrate(model, data, config=config, overrides=settings, save=save, out=out)
+        return ctrkit.recalibrate(model, data, **options)
 
     common.execute(
         common.Output(json, quiet, debug),

@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ctrkit.api.results import Result
+
+Parameters = ParamSpec("Parameters")
 
 ConfigFile: TypeAlias = Annotated[
     Path | None, typer.Option("--config", help="YAML file with the settings of this command.")
@@ -70,10 +73,25 @@ def answer(text: str) -> None:
     typer.echo(text)
 
 
-def overrides_of(given: list[str] | None, **flags: Any) -> list[str]:
-    """`--set` strings, followed by the flags that were given, as JSON, which is YAML too."""
-    chosen = {key: json_text.dumps(value) for key, value in flags.items() if value is not None}
-    return [*(given or []), *(f"{key}={value}" for key, value in chosen.items())]
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, as keywords of the command's function."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def renamed(command: Callable[Parameters, None], name: str) -> Callable[Parameters, None]:
+    """A command under an old name, which tells the new one."""
+
+    @wraps(command)
+    def old(*args: Parameters.args, **keywords: Parameters.kwargs) -> None:
+        tell_renamed(name)
+        command(*args, **keywords)
+
+    return old
+
+
+def tell_renamed(name: str) -> None:
+    """Warn that what was called is going to be known by its new name alone."""
+    tell(f"warning: this is an old name; write `ctrkit {name}`")
 
 
 def execute(

@@ -44,10 +44,11 @@ def evaluate(
             data,
             against=against,
             config=config,
-            overrides=common.overrides_of(overrides, seed=seed),
+            overrides=overrides or (),
             out=out,
             gate=gate,
             on_step=progress,
+            **common.given(seed=seed),
         )
         broken.extend(outcome.reason for outcome in result.broken)
         return result

@@ -49,10 +49,15 @@ def explain(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        flags = {"seed": seed, "method": method, "task": task, "features": feature or None}
-        settings = common.overrides_of(overrides, **flags)
         return ctrkit.explain(
-            model, data, rows=row or (), config=config, overrides=settings, out=out, on_step=progress
+            model,
+            data,
+            rows=row or (),
+            config=config,
+            overrides=overrides or (),
+            out=out,
+            on_step=progress,
+            **common.given(seed=seed, method=method, task=task, features=feature or None),
         )
 
     common.execute(

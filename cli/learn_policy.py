@@ -37,15 +37,15 @@ def learn_policy(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        flags = {"seed": seed, "objective.name": objective}
         return ctrkit.learn_policy(
             logs[0] if logs is not None and len(logs) == 1 else logs,
             policy=policy,
             model=model,
             out=out,
             config=config,
-            overrides=common.overrides_of(overrides, **flags),
+            overrides=overrides or (),
             on_step=progress,
+            **common.given(seed=seed, objective=objective),
         )
 
     common.execute(

@@ -75,8 +75,10 @@ def ope(
             policy,
             target_column=target_column,
             config=config,
-            overrides=common.overrides_of(
-                overrides,
+            overrides=overrides or (),
+            out=out,
+            on_step=progress,
+            **common.given(
                 seed=seed,
                 estimators=estimator,
                 interval=interval,
@@ -88,8 +90,6 @@ def ope(
                 engine=engine,
                 skip_bad_lines=skip_bad_lines or None,
             ),
-            out=out,
-            on_step=progress,
         )
 
     common.execute(

@@ -61,8 +61,7 @@ def plan_budget(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        settings = common.overrides_of(
-            overrides,
+        settings = common.given(
             campaign=campaign,
             time_zone=time_zone,
             minimum=_amounts("minimum", minimum),
@@ -78,9 +77,10 @@ def plan_budget(
             auctions=auctions or None,
             model=model,
             config=config,
-            overrides=settings,
+            overrides=overrides or (),
             out=out,
             on_step=progress,
+            **settings,
         )
 
     common.execute(

@@ -30,9 +30,14 @@ def simulate_bidding(
     seeds: Annotated[
         int | None, typer.Option(help="Intervals over so many resamples of the log, or markets.")
     ] = None,
-    replay: Annotated[
+    auctions: Annotated[
         Path | None,
-        typer.Option(help="Auction log, parquet or CSV; else the sample.", rich_help_panel=_SUPPLY),
+        typer.Option(
+            "--auctions",
+            "--replay",
+            help="Auction log, parquet or CSV; else the sample.",
+            rich_help_panel=_SUPPLY,
+        ),
     ] = None,
     model: Annotated[
         Path | None,
@@ -158,12 +163,11 @@ def simulate_bidding(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        rule = {
-            "price": auction, "hard_floor": hard_floor, "soft_floor": soft_floor, "slot_effects": slot_effects
-        }  # fmt: skip
-        settings = common.overrides_of(
-            overrides,
-            **{f"auction.{name}": value for name, value in rule.items()},
+        rule = common.given(
+            price=auction, hard_floor=hard_floor, soft_floor=soft_floor, slot_effects=slot_effects
+        )
+        settings = common.given(
+            auction=rule or None,
             seed=seed,
             seeds=seeds,
             strategies=strategy or None,
@@ -183,15 +187,15 @@ def simulate_bidding(
             together=together,
         )
         return ctrkit.simulate_bidding(
-            replay, model, budget, market=market, config=config, overrides=settings, out=out,
-            on_step=progress,
+            auctions, model, budget, market=market, config=config, overrides=overrides or (), out=out,
+            on_step=progress, **settings,
         )  # fmt: skip
 
     common.execute(
         common.Output(json, quiet, debug),
         work,
         where=f"report: {out / 'report.html'}",
-        tables=(replay, history),
+        tables=(auctions, history),
         models=(model,),
         config=config,
     )

@@ -25,6 +25,6 @@ def summary(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        return ctrkit.summary(runs)
+        return ctrkit.summary(runs, out=runs)
 
     common.execute(common.Output(json, quiet, debug), work, where=f"report: {runs / 'report.html'}")

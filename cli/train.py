@@ -32,8 +32,15 @@ def train(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        settings = common.overrides_of(overrides, seed=seed)
-        return ctrkit.train(config, data, model=model, out=out, overrides=settings, on_step=progress)
+        return ctrkit.train(
+            config,
+            data,
+            model=model,
+            out=out,
+            overrides=overrides or (),
+            on_step=progress,
+            **common.given(seed=seed),
+        )
 
     common.execute(
         common.Output(json, quiet, debug),

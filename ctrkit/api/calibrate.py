@@ -13,13 +13,13 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import expit
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import TaskRows, task_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import (
     CalibrationSummary,

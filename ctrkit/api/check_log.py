@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.settings import takes_settings
 from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source

@@ -19,12 +19,12 @@ from ctrkit.api.evaluation.rows import (
     held_out_rows,
     seen_by_other,
 )
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import columns_of
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError, arguments_named

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from ctrkit.api.evaluate_bids import BidsConfig, evaluate_bids
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.policies.config import ARTIFACT, OpeConfig
@@ -19,7 +20,6 @@ from ctrkit.api.policies.specs import COLUMN, PolicyLike, Spec, listed, policy_s
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.settings import takes_settings
 from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError

@@ -11,11 +11,11 @@ import polars as pl
 from pydantic import Field
 
 from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import labelled_rows
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.encoder import EncodedTable

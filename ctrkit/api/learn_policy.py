@@ -14,6 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.evaluate_policy import evaluate_policy
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.policies.logged_decisions import (
@@ -28,7 +29,6 @@ from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats, Integers
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import Config, ConfigLike, settings_of

@@ -11,9 +11,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.results import Result
-from ctrkit.api.settings import takes_settings
 from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap

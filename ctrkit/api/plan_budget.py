@@ -13,10 +13,10 @@ import polars as pl
 from pydantic import Field
 
 from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.market.coverage import HOURS, Coverage

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import labelled_rows, seen_in_training
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.calibration import (
     CalibrationWarning,
     Identity,

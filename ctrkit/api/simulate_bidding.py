@@ -17,10 +17,10 @@ from ctrkit.api.bidding.config import BiddingConfig, budgets
 from ctrkit.api.bidding.logs import write_logs
 from ctrkit.api.bidding.report import ModelRow, bidding_figures, bidding_report, sweep_report
 from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.bidding import SimulationResult, SpendPlan, TruthfulBidding, simulate
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.simulation.repeats import Repeats, over_seeds

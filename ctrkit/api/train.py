@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.task_metrics import task_metrics
@@ -17,7 +18,6 @@ from ctrkit.api.models.training_config import TrainConfig, load_train_config, re
 from ctrkit.api.models.training_rows import training_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.api.settings import takes_settings
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
 from ctrkit.models import ModelConfig

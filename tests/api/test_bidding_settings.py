@@ -355,7 +355,7 @@ def fails(*given: Any, **named: Any) -> Any:
 @pytest.mark.parametrize(
     ("part", "says"),
     [
-        ("ctrkit.api.simulate_bidding._Run.models", "no comparison of models"),
+        ("ctrkit.api.simulate_bidding._Simulations.models", "no comparison of models"),
         ("ctrkit.api.simulate_bidding.over_seeds", "no interval over seeds"),
         ("ctrkit.api.simulate_bidding.write_logs", "no log of what was won"),
         ("ctrkit.api.bidding.report.win_rate_figure", "no figure 'win_rate'"),

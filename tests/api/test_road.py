@@ -173,7 +173,7 @@ def test_a_replay_of_single_ads_takes_the_models_features(trained: Path, logs: P
 def test_summary_gathers_the_runs(trained: Path, logs: Path, tmp_path: Path) -> None:
     shutil.copytree(trained.parent / "train", tmp_path / "train")
     ctrkit.evaluate_policy(logs / "bandit.parquet", trained, out=tmp_path / "ope")
-    result = ctrkit.summary(tmp_path)
+    result = ctrkit.summary(tmp_path, out=tmp_path)
     assert set(result.to_dict()) == {"train", "ope", "report"}
     assert "AUC of click" in result.report().tables[0].rows[0][0]
     assert (tmp_path / "report.html").is_file()

@@ -63,7 +63,7 @@ def test_the_parts_of_an_error_stand_apart(logs: Path, tmp_path: Path, monkeypat
         ("ope", "--logs", "none.parquet"),
         ("ope", "none.parquet"),
         ("ope", "--policy", "none.pt"),
-        ("ope", "check", "none.parquet"),
+        ("check-log", "none.parquet"),
         ("learn-policy", "--logs", "none.parquet"),
         ("plan-budget", "--budget", "1", "--curves", "none.csv"),
         ("simulate-bidding", "--budget", "1", "--replay", "none.parquet"),
@@ -97,8 +97,8 @@ def test_logs_are_named_with_and_without_the_option(logs: Path, tmp_path: Path) 
     ]
     assert values[0] == values[1] == values[2]
     checks = [
-        call("ope", "check", log, "--out", tmp_path / "d", "--json", "--quiet"),
-        call("ope", "check", "--logs", log, "--out", tmp_path / "e", "--json", "--quiet"),
+        call("check-log", log, "--out", tmp_path / "d", "--json", "--quiet"),
+        call("check-log", "--logs", log, "--out", tmp_path / "e", "--json", "--quiet"),
     ]
     assert json.loads(checks[0][1]) == json.loads(checks[1][1])
 

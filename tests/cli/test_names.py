@@ -100,7 +100,7 @@ COMMANDS = {
         "--policy", "column:_other", "--policy", "action:[/]", "--policy", "[red]_$m$.pt:softmax",
         "--segment", "$5 off $10", "--segment", "\x1b[31mred", "--set", "reward_model=logistic",
     ),
-    "ope check": ("ope", "check", "bandit.parquet"),
+    "check-log": ("check-log", "bandit.parquet"),
     "plan-budget": ("plan-budget", "--budget", "20", "--curves", "curves.parquet"),
     "simulate-bidding": ("simulate-bidding", "--replay", "[red]$x$.parquet", "--budget", "10"),
     "models": ("models", "train.parquet", "--config", "config.yaml"),

@@ -1,4 +1,4 @@
-"""`ctrkit ope check`, and `ctrkit ope` beside it."""
+"""`ctrkit check-log`, and `ctrkit ope` beside it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ def test_help_of_both() -> None:
     code, out, _ = call("ope", "--help")
     assert code == 0
     assert "--target-column" in out
-    assert "check" in out
-    code, out, _ = call("ope", "check", "--help")
+    code, out, _ = call("check-log", "--help")
     assert code == 0
     for option in ("--format", "--json", "--quiet", "--debug", "--out"):
         assert option in out
 
 
 def test_a_sound_log_exits_with_0_and_one_json_object(logs: Path, tmp_path: Path) -> None:
-    code, out, err = call("ope", "check", logs / "bandit.parquet", "--out", tmp_path / "run", "--json")
+    code, out, err = call("check-log", logs / "bandit.parquet", "--out", tmp_path / "run", "--json")
     assert code == 0, err
     assert json.loads(out)["rows"] == 3000
     assert "Findings" in err
@@ -44,13 +43,13 @@ def test_an_error_exits_with_1_after_the_report_is_written(logs: Path, tmp_path:
         part.with_columns(pl.col("event_id").cast(pl.Int64)).write_parquet(tmp_path / f"{name}.parquet")
     files = (tmp_path / "a.parquet", tmp_path / "b.parquet")
     for arguments in (files, (tmp_path / "*.parquet",)):
-        code, out, _ = call("ope", "check", *arguments, "--out", tmp_path / "run")
+        code, out, _ = call("check-log", *arguments, "--out", tmp_path / "run")
         assert code == 1
         assert "1 error" in out
         assert "duplicates" in out
         content = json.loads((tmp_path / "run" / "metrics.json").read_text())
         assert (content["rows"], content["severity"]) == (3000, "error")
-    code, out, err = call("ope", "check", *files, "--out", tmp_path / "run", "--quiet")
+    code, out, err = call("check-log", *files, "--out", tmp_path / "run", "--quiet")
     assert (code, out, err) == (1, "", "")
 
 
@@ -66,7 +65,7 @@ def test_what_cannot_be_read_exits_with_2_and_writes_nothing(
     arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, err = call("ope", "check", *arguments)
+    code, out, err = call("check-log", *arguments)
     assert (code, out) == (2, "")
     assert said in err
     assert not list(tmp_path.iterdir())
@@ -125,7 +124,7 @@ def test_broken_lines_are_left_out_of_values_and_audits_where_asked(
     log.write_text("\n".join([*lines[:broken], lines[0][:20], *lines[broken:]]) + "\n")
     run = ("--out", tmp_path / "run", "--json")
     value = ("ope", "--logs", log, "--policy", "uniform", "--estimator", "ips", *run)
-    for arguments in (value, ("ope", "check", log, *run)):
+    for arguments in (value, ("check-log", log, *run)):
         code, out, _ = call(*arguments)
         assert code == 2
         assert f"line {broken + 1} holds no JSON object" in json.loads(out)["error"]
@@ -146,6 +145,6 @@ def test_a_log_of_bids_is_no_log_to_audit(tmp_path: Path) -> None:
         {"bid": [1.0, 2.0], "density": [0.5, 0.5], "reward": [0, 1], "target_bid": [1.0, 1.0]}
     )
     table.write_parquet(tmp_path / "bids.parquet")
-    code, out, _ = call("ope", "check", tmp_path / "bids.parquet", "--out", tmp_path / "run", "--json")
+    code, out, _ = call("check-log", tmp_path / "bids.parquet", "--out", tmp_path / "run", "--json")
     assert code == 2
     assert "this is a log of bids" in json.loads(out)["error"]

@@ -1,4 +1,4 @@
-"""`ctrkit ope check`."""
+"""`ctrkit check-log`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ctrkit.api.check_log import LogCheck
 
 
-def check(
+def check_log(
     logs: Annotated[
         list[str] | None, typer.Argument(help="Files and globs, together one log; else the sample.")
     ] = None,
@@ -28,7 +28,7 @@ def check(
     skip_bad_lines: Annotated[
         bool, typer.Option("--skip-bad-lines", help="Leave out and count broken lines of JSON lines, DSJSON.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope-check"),
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/check-log"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     json: common.Json = False,
@@ -47,8 +47,9 @@ def check(
             (files[0] if len(files) == 1 else files) or None,
             format=format,
             config=config,
-            overrides=common.overrides_of(overrides, skip_bad_lines=skip_bad_lines or None),
+            overrides=overrides or (),
             out=out,
+            **common.given(skip_bad_lines=skip_bad_lines or None),
         )
         failed = result.failed
         return result
