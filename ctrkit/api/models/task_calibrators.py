@@ -33,11 +33,6 @@ class TaskCalibrator:
     field: str | None = None
 
     @property
-    def needs_only_logits(self) -> bool:
-        """Whether a task's logit is all that a probability is made of."""
-        return self.field is None and not self.entire_space
-
-    @property
     def entire_space(self) -> bool:
         """Whether it is of the task and all before it."""
         return isinstance(self.calibrator, EntireSpaceCalibration)

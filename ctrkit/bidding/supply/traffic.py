@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
-from ctrkit.bidding.market.coverage import Coverage
-from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.metrics.checks import as_column
+from ctrkit.errors import ConfigError
 
-HOURS: Final = {"day": 24, "week": 168}
 # 1970-01-01 was a Thursday, and weeks begin on Mondays.
 _THURSDAY = 3 * 24
 # The Monday before the first unix second.
@@ -52,37 +49,6 @@ class TrafficShape:
     def flat(cls) -> Self:
         """As much traffic in every hour."""
         return cls(np.ones(24))
-
-    @classmethod
-    def of(cls, timestamps: ArrayLike, period: str = "day") -> Self:
-        """The shape of a log: auctions of each hour, divided by how much of such hours the log covers.
-
-        An hour of which it covers a few seconds does not count as a whole one, and a gap not at all, see
-        `Coverage`.
-
-        Args:
-            timestamps: [n], unix seconds in any order.
-            period: `day` for 24 weights, `week` for 168.
-
-        Raises:
-            ConfigError: for another period.
-            DataError: where the log covers nothing of some hour, or has no two different moments.
-        """
-        if period not in HOURS:
-            raise ConfigError(f"there is no traffic shape of a '{period}'", mend=nearest(period, HOURS))
-        moments, size = as_column(timestamps, "timestamp"), HOURS[period]
-        if moments.min() == moments.max():
-            raise DataError("all auctions are of one moment, so traffic has no shape", column="timestamp")
-        coverage = Coverage.of(moments)
-        place = _slot(coverage.hour, size)
-        times = coverage.times(place, size)
-        if not (times > 0).all():
-            raise DataError(
-                f"the log covers {int((times > 0).sum())} of the {size} hours of a {period}",
-                column="timestamp",
-                mend="Give a longer log" + (", or fit the shape of a day" if period == "week" else ""),
-            )
-        return cls(np.bincount(place, coverage.auctions, minlength=size) / (times * HOUR))
 
     def moments(self, share: ArrayLike, start: float, days: float = 1.0) -> Floats:
         """When these shares of the traffic of a span have passed, of any shape.
@@ -124,11 +90,6 @@ class TrafficShape:
         hours = len(self.weight)
         periods, inside = divmod((moment - _MONDAY) / HOUR, hours)
         return float(periods + np.interp(inside, np.arange(hours + 1), self._cumulative))
-
-
-def _slot(hour: NDArray[Any], size: int) -> Integers:
-    """The hour of the day or week of a count of hours since 1970."""
-    return (hour.astype(np.int64) + _THURSDAY) % size
 
 
 def _typical_day() -> Floats:
