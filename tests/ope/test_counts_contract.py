@@ -29,7 +29,6 @@ from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import AUTO, INTERVALS, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator
-from ctrkit.ope.estimators.replay import Replay
 from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.evaluation.engine import LocalEngine
 from ctrkit.ope.evaluation.results import plain
@@ -142,7 +141,7 @@ def test_estimators_and_intervals(spec: str, interval: str, reward_range: Any) -
     def kind() -> Estimator:
         return OnPolicy(reward_range) if spec == "on-policy" else make_estimator(spec, reward_range)
 
-    rows = counted(replay=spec == Replay.name)
+    rows = counted(replay=spec in ESTIMATORS and ESTIMATORS[spec].deterministic_only)
     found, copies = (made(kind, interval, each, reward_range) for each in (rows, repeated(rows)))
     same(found, copies)
 
@@ -307,7 +306,7 @@ APART = (
 
 @pytest.mark.parametrize("interval", [AUTO, "bootstrap"])
 def test_a_whole_evaluation(interval: str) -> None:
-    estimators = [name for name in ESTIMATORS if name not in ("mrdr", "balanced")]
+    estimators = [name for name, kind in ESTIMATORS.items() if kind.view == "plain"]
 
     def evaluated(log: pl.DataFrame) -> Any:
         found = evaluate(

@@ -72,7 +72,7 @@ def test_intervals_hold_their_estimate_and_no_more_than_rewards_allow(
         assert interval.low <= value <= interval.high
         # One unit tells of no spread: the interval is all that rewards allow, or has no ends.
         if log.startswith("one"):
-            assert interval.high - interval.low >= 1 or name == "replay"
+            assert interval.high - interval.low >= 1 or ESTIMATORS[name].deterministic_only
 
 
 @pytest.mark.parametrize("log", LOGS)

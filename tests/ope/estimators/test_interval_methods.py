@@ -12,7 +12,6 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope import ESTIMATORS, Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy
 from ctrkit.ope.estimators.interval_methods import AUTO, INTERVALS, make_interval_method, why
-from ctrkit.ope.estimators.replay import Replay
 from ctrkit.ope.intervals.bootstrap import COPIES, PoissonBootstrap
 from ctrkit.ope.intervals.clopper_pearson import clopper_pearson
 from ctrkit.ope.intervals.confidence_sequence import ConfidenceSequence
@@ -82,7 +81,7 @@ def ends(found: Estimate) -> list[float]:
 @pytest.mark.parametrize("name", [AUTO, *INTERVALS])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_name_over_every_estimator(kind: type[Estimator], name: str, users: bool) -> None:
-    rows = draw(users=users, replay=issubclass(kind, Replay))
+    rows = draw(users=users, replay=kind.deterministic_only)
     whole = made(kind, name, rows)
     own = made(kind, AUTO, rows).result()
     found = whole.result()
@@ -112,7 +111,7 @@ def test_every_name_over_every_estimator(kind: type[Estimator], name: str, users
 def test_cressie_read_is_their_own_and_normal_is_value_and_standard_error() -> None:
     rows = draw()
     for kind in KINDS:
-        if not issubclass(kind, Replay):
+        if not kind.deterministic_only:
             assert made(kind, "cressie-read", rows).result() == made(kind, AUTO, rows).result()
     found = made(ESTIMATORS["ips"], "normal", rows).result()
     terms = rows.weights * rows.rewards
