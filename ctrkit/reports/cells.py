@@ -14,7 +14,7 @@ from ctrkit.names import visible
 
 # What is not defined, or not known.
 NONE = "–"
-_DIGITS, _OF_ENDS = 4, 3
+_DIGITS, _FEWER = 4, 3
 # From here on a number of all its digits is harder to read than one with an exponent.
 _LONG = 1e15
 
@@ -88,13 +88,13 @@ def text(value: Value) -> str:
     """The text of a value.
 
     A count has all its digits, any other number four significant ones, and from 1,000 on those before the
-    point. The ends of an interval have three: they are less sure than its middle.
+    point. Percentages have three, and the ends of an interval, which are less sure than its middle.
     """
     value = cell(value)
     if not isinstance(value, Interval):
         return _shown(value, _DIGITS)
     middle = _shown(value.value, _DIGITS)
-    low, high = (_shown(end, _OF_ENDS) for end in value[1:])
+    low, high = (_shown(end, _FEWER) for end in value[1:])
     return middle if low == high == NONE else f"{middle} [{low}, {high}]"
 
 
@@ -104,7 +104,7 @@ def _shown(value: str | float | None, digits: int) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Share):
-        return f"{_number(100 * value, digits)}%"
+        return f"{_number(100 * value, _FEWER)}%"
     return f"{value:,}" if isinstance(value, int) else _number(value, digits)
 
 

@@ -38,7 +38,7 @@ def test_a_model_as_a_whole_in_json_and_in_tables(trained: Path, logs: Path, tmp
     content = json.loads(out)
     assert [one["feature"] for one in content["partial_dependence"]] == ["user_age"]
     for one in content["importance"]:
-        assert f"{one['auc']['value']:.5f}" in err
+        assert f"{one['auc']['value']:.4g}" in err
         assert one["feature"] in err
     assert content["attributions"]["method"] == "ig"
     assert (tmp_path / "e" / "report.html").is_file()
@@ -53,8 +53,8 @@ def test_rows_in_json_and_in_tables(trained: Path, logs: Path, tmp_path: Path) -
     assert [row["row"] for row in rows] == [3, 40]
     for row in rows:
         assert f"Row {row['row']}: what made the probability of click" in err
-        assert f"{row['probability']:.3%}" in err
-        assert f"{row['contributions'][0]['logit']:+.4f}" in err
+        assert f"{100 * row['probability']:.3g}%" in err
+        assert f"{row['contributions'][0]['logit']:.4g}" in err
 
 
 def test_bad_input_ends_with_one_message_and_nothing_written(
