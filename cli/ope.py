@@ -26,7 +26,7 @@ def ope(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Artifact, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
+            help="Artifact, ONNX, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
         ),
     ] = None,
     target_column: Annotated[
@@ -97,6 +97,6 @@ def ope(
         work,
         where=f"report: {out / 'report.html'}",
         tables=logs or (),
-        models=[one for one in policy or () if one.endswith(".pt")],
+        models=[one for one in policy or () if one.endswith((".pt", ".onnx"))],
         config=config,
     )

@@ -33,6 +33,7 @@ class FileKind:
 
 ARTIFACT = FileKind("an archive of plain data and arrays, such as a ctrkit artifact")
 TORCH = FileKind("a torch file")
+ONNX = FileKind("an ONNX model", "`ctrkit ope --policy` reads it as it is", program=True)
 _PICKLE = FileKind("a pickle", RUNS_CODE, program=True)
 _ZIP = FileKind("a zip archive", "Unpack it first")
 _UNKNOWN = FileKind("a file of no known kind, or a damaged one")
@@ -129,7 +130,7 @@ _BINARY: tuple[tuple[Callable[[bytes], bool], FileKind], ...] = (
         _is_safetensors,
         FileKind("a safetensors file: weights alone, without the model around them", program=True),
     ),
-    (_is_onnx, FileKind("an ONNX model", program=True)),
+    (_is_onnx, ONNX),
 )
 
 

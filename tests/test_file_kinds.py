@@ -88,7 +88,6 @@ KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + b"\0\0\0\0",
         "a safetensors file",
     ),
-    "onnx": (lambda: ONNX, "an ONNX model"),
     "parquet": (lambda: written(lambda f: TABLE.write_parquet(f)), "a parquet table"),
     "csv": (lambda: b"a,b\n1,2\n", "a CSV table"),
     "tsv in UTF-16": (lambda: "a\tb\n1\t2\n".encode("utf-16"), "a CSV table"),
@@ -134,6 +133,15 @@ def test_each_is_called_what_it_is_and_refused(name: str, tmp_path: Path) -> Non
             assert "could run code" in caught.value.mend
             assert "--policy column:NAME" in caught.value.mend
             assert "ctrkit.evaluate_policy" in caught.value.mend
+
+
+def test_an_onnx_model_is_no_artifact_and_read_as_a_policy(tmp_path: Path) -> None:
+    path = tmp_path / "new.pt"
+    path.write_bytes(ONNX)
+    with pytest.raises(ArtifactError, match=r"this is an ONNX model.*`ctrkit ope --policy` reads it"):
+        ctrkit.load(path)
+    with pytest.raises(ArtifactError, match="ONNX Runtime cannot open it"):  # its graph is cut off
+        policy_specs([str(path)])
 
 
 def test_a_folder_is_one(tmp_path: Path) -> None:

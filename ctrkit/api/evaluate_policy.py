@@ -168,7 +168,8 @@ def _ids(specs: Sequence[Spec], model: str | RewardPredictor) -> IsText | None:
     scorers = [spec.scorer for spec in specs if spec.scorer is not None]
     if isinstance(model, ArtifactRewards):
         scorers.append(model.scorer)
-    known = [scorer.model.spec.is_text for scorer in scorers]
+    known: list[IsText] = [scorer.model.spec.is_text for scorer in scorers]
+    known += [spec.is_text for spec in specs if spec.is_text is not None]
     return (lambda name: any(is_text(name) for is_text in known)) if known else None
 
 

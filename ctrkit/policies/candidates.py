@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ctrkit.arrays import Booleans, Floats
+from ctrkit.errors import DataError
 
 Mask: TypeAlias = Booleans
 
@@ -25,6 +27,45 @@ def padded(lists: pl.Series, fill: float = np.nan) -> Floats:
     matrix = np.full(mask.shape, fill)
     matrix[mask] = lists.explode().to_numpy()
     return matrix
+
+
+def candidate_rows(
+    context: pl.DataFrame,
+    candidates: pl.Series,
+    shared: Sequence[str],
+    listed: Mapping[str, str],
+    chosen: str,
+    file: str | None = None,
+) -> pl.DataFrame:
+    """One row a candidate: the log's row with the action's id and the values of the candidate's lists.
+
+    Args:
+        context: the rows of the log. candidates: list column of action ids.
+        shared: columns that are the same for all candidates of a row.
+        listed: by feature, the column of lists that are in the order of the candidates.
+        chosen: the name of the action's id.
+
+    Raises:
+        DataError: a list is not as long as that of the candidates.
+    """
+    lengths = candidates.list.len().to_numpy().astype(np.int64)
+    for name in listed.values():
+        wrong = np.flatnonzero(context[name].list.len().to_numpy() != lengths)
+        if wrong.size:
+            raise DataError(
+                "the list is not as long as the list of candidates",
+                file=file,
+                column=name,
+                row=int(wrong[0]),
+                mend="Give one value for each candidate",
+            )
+    some = pl.Series(lengths > 0)  # an empty list would explode to a null
+    row = np.repeat(np.arange(context.height), lengths)
+    own = candidates.filter(some).explode().alias(chosen).to_frame()
+    return own.with_columns(
+        *(context[name].gather(row) for name in shared),
+        *(context[column].filter(some).explode().alias(name) for name, column in listed.items()),
+    )
 
 
 def ragged(matrix: Floats, mask: Mask) -> pl.Series:

@@ -20,8 +20,9 @@ from ctrkit.artifact import Artifact
 from ctrkit.calibration import told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.feature_map import FeatureMap
-from ctrkit.errors import ArtifactError, DataError, DataWarning, InputError
+from ctrkit.errors import ArtifactError, DataWarning, InputError
 from ctrkit.policies import PolicyConfig
+from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike
@@ -191,24 +192,9 @@ class Model:
         require_columns(context, list(listed.values()), file)
         shared = [c for c in self.spec.features if c not in listed and c != chosen.id]
         require_columns(context, shared, file)
-        for name in listed.values():
-            wrong = np.flatnonzero(context[name].list.len().to_numpy() != lengths)
-            if wrong.size:
-                raise DataError(
-                    "the list is not as long as the list of candidates",
-                    file=file,
-                    column=name,
-                    row=int(wrong[0]),
-                    mend="Give one value for each candidate",
-                )
         sequences = {sequence.name for sequence in self.spec.sequences}
-        some = pl.Series(lengths > 0)  # an empty list would explode to a null
-        flat = context.select(c for c in shared if c not in sequences)[
-            np.repeat(np.arange(context.height), lengths)
-        ].with_columns(
-            candidates.filter(some).explode().alias(chosen.id),
-            *(context[column].filter(some).explode().alias(name) for name, column in listed.items()),
-        )
+        static = [column for column in shared if column not in sequences]
+        flat = candidate_rows(context, candidates, static, listed, chosen.id, file)
         rows = self.encoder.encode(flat, file, labels=False, sequences=False)
         flat_logits, flat_hidden = predict_candidates(
             self.network,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -12,12 +15,39 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import ArtifactError
 from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy, make_policy
 
+Found = TypeVar("Found")
+
+
+class LastBlock(Generic[Found]):
+    """What was found for the last rows that were asked for.
+
+    Policies and a reward model that share it share the work, where each reads a block before the next one is
+    read. Nothing else is kept.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[pl.DataFrame, pl.Series, Found] | None = None
+
+    def of(self, context: pl.DataFrame, candidates: pl.Series, find: Callable[[], Found]) -> Found:
+        """What `find` gives for the rows; at once, where they are those of the last call."""
+        if self._kept is not None:
+            rows, lists, found = self._kept
+            # Two slices of the same rows are equal and not the same; to compare them is cheap beside a model.
+            if (context is rows and candidates is lists) or (
+                candidates.equals(lists) and context.equals(rows)
+            ):
+                return found
+        found = find()
+        self._kept = context, candidates, found
+        return found
+
+    def forget(self) -> None:
+        """Find the next rows anew."""
+        self._kept = None
+
 
 class CandidateScorer:
-    """A model's view of the candidates of rows, of which the last block is kept.
-
-    Policies and a reward model that share a scorer share its work, where each reads a block before the next
-    one is read. Nothing else is kept.
+    """A model's view of the candidates of rows, of which the last block is kept (`LastBlock`).
 
     Args:
         model: scores the candidates.
@@ -27,8 +57,7 @@ class CandidateScorer:
     def __init__(self, model: Model, file: str | None = None) -> None:
         self.model = model
         self.file = file
-        self._rows: tuple[pl.DataFrame, pl.Series] | None = None
-        self._scores: CandidateScores | None = None
+        self._last: LastBlock[CandidateScores] = LastBlock()
         self._keeps_hidden = False
 
     def __call__(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
@@ -46,25 +75,20 @@ class CandidateScorer:
         """What the first task's last layer reads, [B, K, D]."""
         # From the first time on with every block, so that a block is scored once.
         if not self._keeps_hidden:
-            self._keeps_hidden, self._rows = True, None
+            self._keeps_hidden = True
+            self._last.forget()
         found = self.scores(context, candidates).hidden
         assert found is not None
         return found
 
     def scores(self, context: pl.DataFrame, candidates: pl.Series) -> CandidateScores:
         """What the model says of the rows; at once, where they are those of the last call."""
-        if self._scores is None or not self._holds(context, candidates):
-            found = self.model.score_candidates(
+        return self._last.of(
+            context,
+            candidates,
+            lambda: self.model.score_candidates(
                 context, candidates, hidden=self._keeps_hidden, file=self.file
-            )
-            self._rows, self._scores = (context, candidates), found
-        return self._scores
-
-    def _holds(self, context: pl.DataFrame, candidates: pl.Series) -> bool:
-        # Two slices of the same rows are equal and not the same; to compare them is cheap beside a network.
-        return self._rows is not None and (
-            (context is self._rows[0] and candidates is self._rows[1])
-            or (candidates.equals(self._rows[1]) and context.equals(self._rows[0]))
+            ),
         )
 
 

@@ -8,21 +8,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
 from ctrkit.api.models.model import Model, load
+from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
+from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer, OnnxSettings, onnx_policy
 from ctrkit.arrays import Floats
 from ctrkit.config import apply_overrides, build
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
+from ctrkit.file_kinds import ONNX, file_kind
 from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
 from ctrkit.policies.candidates import padded
 from ctrkit.policies.registry import SETTINGS
+from ctrkit.tables import IsText
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
 PolicyFunction: TypeAlias = Callable[[pl.DataFrame, pl.Series], ArrayLike]
@@ -40,11 +44,13 @@ class Spec:
         name: in tables, one for each.
         policy: decides; or the name of the column with the policy's probability of the logged action.
         scorer: of an artifact's policy, the scores that all policies over the same artifact share.
+        is_text: which columns an ONNX model reads as text.
     """
 
     name: str
     policy: Policy | str
     scorer: CandidateScorer | None = None
+    is_text: IsText | None = None
 
 
 class ListPolicy(Policy):
@@ -137,10 +143,12 @@ def policy_specs(
       candidates (see `listed`);
     - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
       in place of its own, as in `model.pt:softmax,temperature=0.5`;
+    - the path of an ONNX file, alone or with a policy and settings of `OnnxSettings` after it, as in
+      `model.onnx:softmax,features=age|price` or `model.onnx:actions=a|b|c`;
     - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
 
-    Each artifact is opened once, and its policies share the scores of a block. Programs and pickles are
-    refused, as they could run code.
+    Each file is opened once, and its policies share the scores of a block. Programs and pickles are refused,
+    as they could run code.
 
     Args:
         config: the policy of artifacts, in place of their own, where the spec names none.
@@ -150,11 +158,12 @@ def policy_specs(
         ArtifactError: no such file, or one that is damaged or no artifact.
     """
     models: dict[str | int, CandidateScorer] = {}
+    graphs: dict[tuple[str, OnnxSettings], OnnxScorer] = {}
     many = isinstance(policies, Sequence) and not isinstance(policies, str)
     given: Sequence[PolicyLike] = policies if many else [policies]  # type: ignore[assignment, list-item]
     if not given:
         raise ConfigError("no policy is given", mend="Give at least one")
-    specs = [_spec(policy, config, models) for policy in given]
+    specs = [_spec(policy, config, models, graphs) for policy in given]
     if len(specs) == 1 and specs[0].scorer is not None:
         # Alone, an artifact's policy needs not say of which artifact it is.
         return [replace(specs[0], name=specs[0].name.rpartition(": ")[2])]
@@ -171,7 +180,12 @@ def policy_specs(
     return unique
 
 
-def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | int, CandidateScorer]) -> Spec:
+def _spec(
+    policy: PolicyLike,
+    config: PolicyConfig | None,
+    models: dict[str | int, CandidateScorer],
+    graphs: dict[tuple[str, OnnxSettings], OnnxScorer],
+) -> Spec:
     if isinstance(policy, Policy):
         return Spec(policy.name, policy)
     if isinstance(policy, Model):
@@ -189,6 +203,8 @@ def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | in
     if text.startswith(COLUMN):
         return Spec(text.removeprefix(COLUMN), text.removeprefix(COLUMN))
     file, settings = _file_and_settings(text)
+    if file_kind(file) is ONNX:
+        return _onnx_spec(text, file, settings or "", config, graphs)
     stem = Path(file).stem
     where = os.path.realpath(file)
     if where not in models:
@@ -196,6 +212,37 @@ def _spec(policy: PolicyLike, config: PolicyConfig | None, models: dict[str | in
     chosen = config if settings is None else _policy_config(text, settings)
     made = policy_of_model(models[where], chosen)
     return Spec(f"{stem}: {settings or made.name}", made, models[where])
+
+
+def _onnx_spec(
+    text: str,
+    file: str,
+    settings: str,
+    default: PolicyConfig | None,
+    graphs: dict[tuple[str, OnnxSettings], OnnxScorer],
+) -> Spec:
+    """The policy of an ONNX file: what says how to read the graph, and the rest names the policy."""
+    own: dict[str, Any] = {}
+    named: list[str] = []
+    for part in filter(None, settings.split(",")):
+        key, sign, value = part.partition("=")
+        if sign and not named and key not in OnnxSettings.model_fields:
+            problem = f"policy '{text}': there is no setting '{key}' of an ONNX model"
+            raise ConfigError(problem, mend=nearest(key, OnnxSettings.model_fields))
+        if key in own:
+            raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
+        if key in OnnxSettings.model_fields:
+            own[key] = value
+        else:
+            named.append(part)
+    read = build(OnnxSettings, own)
+    where = os.path.realpath(file), read
+    if where not in graphs:
+        graphs[where] = OnnxScorer(OnnxModel(file, read.features, read.output), read)
+    chosen = _policy_config(text, ",".join(named)) if named else None
+    made, stem = onnx_policy(graphs[where], chosen, default), Path(file).stem
+    name = stem if isinstance(made, OnnxPolicy) else f"{stem}: {','.join(named) or made.name}"
+    return Spec(name, made, is_text=graphs[where].is_text)
 
 
 def _file_and_settings(text: str) -> tuple[str, str | None]:

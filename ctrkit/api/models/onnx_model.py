@@ -1,0 +1,245 @@
+"""An ONNX file as a function of a table's columns: numbers for every row.
+
+ONNX is what LightGBM, XGBoost and scikit-learn models are converted to and networks are exported to. A file
+holds a graph of known operations and no code; ONNX Runtime computes it. What a graph does not say, such as
+which columns a wide input takes, is asked for and never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.arrays import Floats
+from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError
+from ctrkit.tables.cells import as_ids
+
+# Rows that go through the graph together, at most.
+ROWS = 16_384
+INSTALL = 'pip install "ctrkit[onnx]"'
+_TEXT = "tensor(string)"
+_NUMBERS: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_,
+}  # fmt: skip
+_MAPS = "seq(map("
+_CLASSES = ("tensor(int64)", "tensor(int32)", "tensor(string)")
+# How converters call the probabilities, where a model gives more than these.
+_PROBABILITIES = ("probabilities", "output_probability", "probability")
+
+
+class OnnxModel:
+    """A graph whose inputs are columns of a table.
+
+    Either every input is one column, `[N]` or `[N, 1]`, and called like it; or one input takes several,
+    `[N, F]`, and `features` names them in their order. Text inputs get ids as text (`as_ids`) and "" where
+    one is missing; inputs of fractions NaN; inputs of whole numbers take no missing value.
+
+    Args:
+        path: of the file. Data that lies beside it in other files is read from its own folder alone.
+        features: columns of the one input; by default those in the file's metadata under `features`, a JSON
+            list or names with commas between them.
+        output: the name of the output that is read; by default the only one of numbers, or the one that is
+            called `probabilities` as converters call it.
+
+    Attributes:
+        features: the columns that are read.
+        width: numbers a row; None where only rows of data can tell.
+        classes: what the numbers belong to, where the model says so itself, as scikit-learn's ZipMap does.
+        classifies: whether the model gives a class beside the numbers, as converted classifiers do.
+
+    Raises:
+        ArtifactError: the file is damaged, asks for operations that ONNX Runtime does not know or for data
+            outside its folder, or has inputs of a kind that no column has.
+        ConfigError: ONNX Runtime is not installed; and where columns or the output have to be named.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        features: Sequence[str] | None = None,
+        output: str | None = None,
+    ) -> None:
+        self.file = os.fspath(path)
+        self._given = (features, output)
+        self._session = _session(self.file)
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self._inputs = self._session.get_inputs()
+        self.features = self._features(features)
+        outputs = self._session.get_outputs()
+        self.output = self._output({one.name: one.type for one in outputs}, output)
+        self.classifies = any(one.type in _CLASSES for one in outputs)
+        self.classes: tuple[str, ...] | None = None
+        self.width = self._look()
+
+    def __reduce__(self) -> tuple[Callable[..., OnnxModel], tuple[object, ...]]:
+        # A session cannot go to another process; the file is opened there again.
+        return OnnxModel, (self.file, *self._given)
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column goes to an input of text."""
+        return self._input(name).type == _TEXT if name in self.features else False
+
+    def listed(self, key: str) -> tuple[str, ...] | None:
+        """The names that the metadata holds under a key."""
+        text = self.metadata.get(key)
+        if text is None:
+            return None
+        names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+        return tuple(str(name).strip() for name in names)
+
+    def __call__(self, table: pl.DataFrame, file: str | None = None) -> Floats:
+        """The numbers of the rows of a table with the columns `features`: [M, C].
+
+        Raises:
+            DataError: a column cannot be what the input takes.
+            RunError: the graph cannot be computed, or gives another shape.
+        """
+        parts = [self._run(table[start : start + ROWS], file) for start in range(0, table.height, ROWS)]
+        return np.concatenate(parts) if parts else np.empty((0, self.width or 1))
+
+    def _run(self, table: pl.DataFrame, file: str | None) -> Floats:
+        columns = {name: _values(table[name], self._input(name), file) for name in self.features}
+        if len(self._inputs) == 1:
+            (only,) = self._inputs
+            matrix = np.column_stack([columns[name] for name in self.features])
+            feed = {only.name: matrix[:, 0] if len(only.shape or (0, 0)) == 1 else matrix}
+        else:
+            feed = {i.name: columns[i.name].reshape(-1, *(1,) * (len(i.shape) - 1)) for i in self._inputs}
+        try:
+            (found,) = self._session.run([self.output], feed)
+        except Exception as error:  # ONNX Runtime's have no common base
+            raise RunError(f"{self.file}: ONNX Runtime cannot compute it: {_first_line(error)}") from error
+        if isinstance(found, list):
+            self.classes = tuple(str(key) for key in found[0])
+            found = [list(row.values()) for row in found]
+        numbers = np.asarray(found, dtype=np.float64)
+        if numbers.shape[0] != table.height or numbers.ndim > 2:
+            raise RunError(
+                f"{self.file}: output '{self.output}' has the shape {list(numbers.shape)} for {table.height}"
+                " rows, and [rows, numbers a row] is needed"
+            )
+        return numbers.reshape(table.height, -1)
+
+    def _look(self) -> int | None:
+        """Numbers a row, by a row of nothing."""
+        nothing = {name: [""] if self.is_text(name) else [0] for name in self.features}
+        try:
+            return int(self._run(pl.DataFrame(nothing), None).shape[1])
+        except RunError:  # such as one-hot categories that know of no others
+            return None
+
+    def _input(self, feature: str) -> Any:
+        named = (one for one in self._inputs if one.name == feature)
+        return self._inputs[0] if len(self._inputs) == 1 else next(named)
+
+    def _features(self, given: Sequence[str] | None) -> tuple[str, ...]:
+        """The columns that the inputs take."""
+        for one in self._inputs:
+            size = one.shape[0] if one.shape else None
+            problem = None
+            if one.type != _TEXT and one.type not in _NUMBERS:
+                problem = f"is of {one.type}, and a column is of numbers or text"
+            elif len(one.shape or (0,)) > 2 or one.shape == []:
+                problem = f"has the shape {one.shape}, and a column's is [rows] or [rows, 1]"
+            elif isinstance(size, int):
+                problem = f"takes {size} rows, no more and no fewer; export the model with a free batch size"
+            elif len(self._inputs) > 1 and _width(one) != 1:
+                problem = "takes several columns, and only the one input of a model can"
+            if problem:
+                raise ArtifactError(f"input '{one.name}' {problem}", file=self.file)
+        names = tuple(one.name for one in self._inputs)
+        if len(names) > 1:
+            if given is not None and sorted(given) != sorted(names):
+                raise ConfigError(
+                    f"the model has an input for each column: {', '.join(names)}",
+                    mend="Leave out `features`",
+                )
+            return names
+        found, wide = tuple(given or self.listed("features") or ()), _width(self._inputs[0])
+        if not found and wide != 1:
+            raise ConfigError(
+                f"{self.file}: input '{names[0]}' takes {wide or 'several'} columns, and the model does not "
+                "say which",
+                mend=f"Name them in their order, {self.file}:features=a|b|c, or in its metadata `features`",
+            )
+        if found and wide not in (None, len(found)):
+            raise ConfigError(
+                f"{self.file}: input '{names[0]}' takes {wide} columns, and {len(found)} are named",
+                mend="Name each column once, in the order of training",
+            )
+        return found or names
+
+    def _output(self, types: Mapping[str, str], given: str | None) -> str:
+        numbers = [name for name, of in types.items() if of in _NUMBERS or of.startswith(_MAPS)]
+        fractions = [name for name in numbers if types[name] not in _CLASSES]
+        called = [name for name in fractions if name in _PROBABILITIES]
+        for found in ([given] if given in numbers else [], called, fractions, numbers):
+            if len(found) == 1 and given in (None, found[0]):
+                return found[0]
+        raise ConfigError(
+            f"{self.file}: the outputs of numbers are {', '.join(numbers) or 'none'}",
+            mend=f"Say which holds the probabilities: {self.file}:output=NAME",
+        )
+
+
+def _width(one: Any) -> int | None:
+    """The columns of an input; None where they are free."""
+    if len(one.shape or (0, 0)) == 1:
+        return 1
+    return one.shape[1] if one.shape and isinstance(one.shape[1], int) else None
+
+
+def _session(file: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            f"{file} is an ONNX model, and onnxruntime, which computes it, is not installed",
+            mend=f"Install it: {INSTALL}",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; converters give shapes of labels that are warned about
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's have no common base
+        text = str(error)
+        mend = "Copy or export it again"
+        if "xternal data" in text:
+            mend = "Keep the data of the model in its own folder, in files and not in links"
+        elif "not a registered function/op" in text:
+            mend = "Export it with operations of ONNX alone (the domains ai.onnx and ai.onnx.ml)"
+        problem = f"ONNX Runtime cannot open it: {_first_line(error)}"
+        raise ArtifactError(problem, file=file, mend=mend) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What ONNX Runtime says, without its number of the error."""
+    return str(error).strip().partition("\n")[0].rpartition(" : ")[2].rstrip(". ")
+
+
+def _values(column: pl.Series, taken: Any, file: str | None) -> NDArray[Any]:
+    """A column as an input takes it: [M]."""
+
+    def wrong(problem: str) -> DataError:
+        return DataError(problem, file=file, column=column.name)
+
+    if taken.type == _TEXT:
+        return as_ids(column, file, column.name).fill_null("").to_numpy().astype(object)
+    dtype = _NUMBERS[taken.type]
+    if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
+        raise wrong(f"it is {column.dtype}, and input '{taken.name}' of the model takes numbers")
+    if issubclass(dtype, np.floating):
+        return column.cast(pl.Float64).to_numpy().astype(dtype)
+    if column.null_count():
+        raise wrong(f"a value is missing, and input '{taken.name}' of the model takes whole numbers alone")
+    found = column.to_numpy()
+    if not (found.astype(dtype) == found).all():
+        raise wrong(f"a number is none that input '{taken.name}' of the model takes, {taken.type}")
+    return found.astype(dtype)
