@@ -42,6 +42,10 @@ class Share(float):
     """A part of a whole: people read it as a percentage, and to all else it is a float."""
 
 
+class Change(float):
+    """What is added to another number: people read it with its sign, and to all else it is a float."""
+
+
 Value: TypeAlias = str | int | float | Ends | None
 
 
@@ -105,7 +109,8 @@ def _shown(value: str | float | None, digits: int) -> str:
         return value
     if isinstance(value, Share):
         return f"{_number(100 * value, _FEWER)}%"
-    return f"{value:,}" if isinstance(value, int) else _number(value, digits)
+    sign = "+" if isinstance(value, Change) and value > 0 else ""
+    return f"{value:,}" if isinstance(value, int) else f"{sign}{_number(value, digits)}"
 
 
 def _number(value: float, digits: int) -> str:

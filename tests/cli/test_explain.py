@@ -54,7 +54,7 @@ def test_rows_in_json_and_in_tables(trained: Path, logs: Path, tmp_path: Path) -
     for row in rows:
         assert f"Row {row['row']}: what made the probability of click" in err
         assert f"{100 * row['probability']:.3g}%" in err
-        assert f"{row['contributions'][0]['logit']:.4g}" in err
+        assert f"{row['contributions'][0]['logit']:+.4g}" in err
 
 
 def test_bad_input_ends_with_one_message_and_nothing_written(

@@ -11,7 +11,7 @@ import pytest
 
 from ctrkit import metrics
 from ctrkit.reports import Table
-from ctrkit.reports.cells import Interval, Share, Value, interval, share, text
+from ctrkit.reports.cells import Change, Interval, Share, Value, interval, share, text
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +52,9 @@ ROOT = Path(__file__).parents[2]
         (share(Interval(0.5, 0.25, None)), "50% [25%, –]"),
         (share(Interval(0.31694, 0.25123, 0.40001)), "31.7% [25.1%, 40%]"),
         (share(0.25), "25%"),
+        (Change(0.28194), "+0.2819"),
+        (Change(-0.28194), "-0.2819"),
+        (Change(0.0), "0"),
         (share(None), "–"),
         (interval({"value": 0.5, "low": 0.4, "high": 0.6, "method": "bound"}), "0.5 [0.4, 0.6]"),
         (interval({"value": None, "low": None, "high": None}), "–"),

@@ -16,7 +16,7 @@ from ctrkit.explanations import (
     RowExplanation,
 )
 from ctrkit.reports import Drawing, Drawings, Report, Table
-from ctrkit.reports.cells import Value, share, text
+from ctrkit.reports.cells import Change, Value, share, text
 from ctrkit.reports.explanation_figures import (
     dependence_figure,
     gates_figure,
@@ -159,12 +159,12 @@ class RowsExplanation(Result):
 def _row_table(told: RowExplanation, task: str) -> Table:
     rows: list[tuple[Value, ...]] = [("base", "", told.base_logit, share(told.base_probability))]
     kept, rest = told.contributions[:_STEPS], told.contributions[_STEPS:]
-    rows += [(c.feature, c.value, c.logit, share(c.probability)) for c in kept]
+    rows += [(c.feature, c.value, Change(c.logit), share(c.probability)) for c in kept]
     if rest:
         last = rest[-1].probability
-        rows.append((f"{len(rest)} others", "", sum(c.logit for c in rest), share(last)))
+        rows.append((f"{len(rest)} others", "", Change(sum(c.logit for c in rest)), share(last)))
     if abs(told.gap) >= 5e-5:
-        rows.append(("not attributed", "", told.gap, share(told.probability)))
+        rows.append(("not attributed", "", Change(told.gap), share(told.probability)))
     rows.append(("this row", "", told.logit, share(told.probability)))
     return Table(
         f"Row {told.row}: what made the probability of {task}",
@@ -180,7 +180,7 @@ def _event_table(told: RowExplanation) -> Table:
         (
             event.age,
             *(event.parts.get(name, "") for name in sequences),
-            event.logit,
+            None if event.logit is None else Change(event.logit),
             *(event.attention[name] for name in readouts),
         )
         for event in told.events
