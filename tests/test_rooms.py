@@ -112,8 +112,8 @@ def test_commands_import_from_what_they_share_and_not_from_one_another() -> None
     assert not found
 
 
-def imported_on_loading(path: Path, known: Collection[str]) -> Iterator[str]:
-    """The modules among those known that a module imports while it is loaded itself."""
+def imported(path: Path, known: Collection[str]) -> Iterator[str]:
+    """The modules among those known that a module imports, on loading or later; for types alone is apart."""
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -125,7 +125,7 @@ def imported_on_loading(path: Path, known: Collection[str]) -> Iterator[str]:
                 yield name if name in known else str(node.module)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             waiting.extend(node.orelse)
-        elif not isinstance(node, ast.FunctionDef):
+        else:
             waiting.extend(ast.iter_child_nodes(node))
 
 
@@ -134,7 +134,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     for room, path in sources():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         named[f"ctrkit.{name}" if room == "cli" else name] = path
-    left = {name: {*imported_on_loading(path, named)} & {*named} - {name} for name, path in named.items()}
+    left = {name: {*imported(path, named)} & {*named} - {name} for name, path in named.items()}
     while True:
         # What imports none of the others, or is imported by none of them, stands in no circle.
         wanted = {target for targets in left.values() for target in targets}

@@ -152,6 +152,8 @@ class Estimator(Summary):
     own_interval: ClassVar[str] = "normal"
     # Whether it is for policies that take one action for sure, and no others.
     deterministic_only: ClassVar[bool] = False
+    # Whether it has a bias that its intervals leave out and that is often larger than they are.
+    biased: ClassVar[bool] = False
     needs_reward_model: ClassVar[bool] = False
     # Whose weights and predictions it takes: see `ctrkit.ope.estimators.rows`.
     view: ClassVar[View] = "plain"

@@ -27,6 +27,7 @@ class SubGaussianInversePropensityScoring(ShrunkInversePropensityScoring):
     """mean(w / (1 - λ + λ w) · r), by default λ = 0.1, so that weights stay below 10; see `Harmonic`."""
 
     name: ClassVar[str] = "sg-ips"
+    biased: ClassVar[bool] = True
     shrinkage: ClassVar[type[Shrinkage]] = Harmonic
     default: ClassVar[float] = 0.1
 

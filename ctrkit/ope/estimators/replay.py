@@ -30,6 +30,7 @@ class Replay(Estimator):
     name: ClassVar[str] = "replay"
     own_interval: ClassVar[str] = "cressie-read, of matching rows"
     deterministic_only: ClassVar[bool] = True
+    biased: ClassVar[bool] = True
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
         super().__init__(reward_range)
