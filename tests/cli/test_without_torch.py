@@ -34,7 +34,7 @@ def test_commands_without_a_network_load_no_torch(logs: Path, tmp_path: Path) ->
     out = ["--json", "--quiet", "--out", str(tmp_path / "out")]
     commands = [
         ["ope", "--logs", str(logs / "bandit.parquet"), "--policy", "uniform", *out],
-        ["ope", "check", str(logs / "bandit.parquet"), *out],
+        ["check-log", str(logs / "bandit.parquet"), *out],
         ["simulate-bidding", "--replay", str(tmp_path / "replay.parquet"), "--budget", "10", *out],
         ["plan-budget", "--budget", "10", "--auctions", str(tmp_path / "replay.parquet"), *out],
         ["summary", str(tmp_path / "out"), "--json"],
@@ -44,3 +44,20 @@ def test_commands_without_a_network_load_no_torch(logs: Path, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(commands)
+
+
+ENCODES = """
+import sys
+import polars as pl
+from ctrkit.artifact import Artifact
+from ctrkit.data.encoder import Encoder
+
+encoder = Encoder.from_state(Artifact.load(sys.argv[1]).encoder)
+encoded = encoder.encode(pl.read_parquet(sys.argv[2]).head(10), labels=False)
+sys.exit(len(encoded) != 10 or "torch" in sys.modules)
+"""
+
+
+def test_rows_are_encoded_by_an_artifact_without_torch(trained: Path, logs: Path) -> None:
+    rows = logs / "impressions.parquet"
+    subprocess.run([sys.executable, "-c", ENCODES, str(trained), str(rows)], check=True)
