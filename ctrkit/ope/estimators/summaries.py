@@ -10,6 +10,9 @@ import numpy as np
 from ctrkit.ope.estimators.base import LoggedRows, Summary
 from ctrkit.ope.intervals.moments import ProductSums
 
+# Rows whose columns are in memory twice; they fit into a processor's cache.
+BLOCK = 8_192
+
 
 class Summaries:
     """Estimators and others, fed together; each has its sums when it is asked for by `members`.
@@ -44,7 +47,11 @@ class Summaries:
                 own.append((0, *(known[id(array)] for array in columns)))
             places.append(tuple(own))
         self._start(tuple(places), len(arrays))
-        self.sums.add(np.stack(arrays), first.users, first.counts)
+        users, counts = first.users, first.counts
+        for start in range(0, len(counts), BLOCK):
+            some = slice(start, start + BLOCK)
+            block = np.stack([array[some] for array in arrays])
+            self.sums.add(block, None if users is None else users[some], counts[some])
 
     def merge(self, other: Self) -> None:
         """Take in what another of the same members has seen, of these or of other users."""

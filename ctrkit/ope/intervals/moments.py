@@ -63,12 +63,14 @@ class ProductSums:
             users: [B] keys, the same of a user in all calls; None: each row for itself.
             counts: [B] c, how many decisions each row stands for.
         """
-        whole = z * counts
-        self.rows += whole @ z.T
+        # Most rows stand for themselves alone, and then both sums are one.
+        whole = z if (counts == 1).all() else z * counts
+        gram = whole @ z.T
+        self.rows += gram
         if users is None:
-            self._alone += whole @ whole.T
+            self._alone += gram if whole is z else whole @ whole.T
             self._largest = max(self._largest, float(counts.max(initial=0.0)))
-            self._carriers += np.count_nonzero(whole, axis=1)
+            self._carriers += [np.count_nonzero(row) for row in whole]
             return
         if self.units is None:
             self.units = UnitSums(len(z))
