@@ -80,18 +80,27 @@ class OnnxModel:
 
     def __reduce__(self) -> tuple[Callable[..., OnnxModel], tuple[object, ...]]:
         # A session cannot go to another process; the file is opened there again.
-        return OnnxModel, (self.file, *self._given)
+        return OnnxModel, (os.path.abspath(self.file), *self._given)
 
     def is_text(self, name: str) -> bool:
         """Whether a column goes to an input of text."""
         return self._input(name).type == _TEXT if name in self.features else False
 
     def listed(self, key: str) -> tuple[str, ...] | None:
-        """The names that the metadata holds under a key."""
+        """The names that the metadata holds under a key.
+
+        Raises:
+            ArtifactError: they are neither a JSON list nor names with commas between them.
+        """
         text = self.metadata.get(key)
         if text is None:
             return None
-        names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+        try:
+            names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
+        except ValueError as error:
+            raise ArtifactError(
+                f"`{key}` of its metadata begins like a JSON list and is none", file=self.file
+            ) from error
         return tuple(str(name).strip() for name in names)
 
     def __call__(self, table: pl.DataFrame, file: str | None = None) -> Floats:
@@ -174,6 +183,8 @@ class OnnxModel:
                 f"{self.file}: input '{names[0]}' takes {wide} columns, and {len(found)} are named",
                 mend="Name each column once, in the order of training",
             )
+        if len(set(found)) < len(found):
+            raise ConfigError(f"{self.file}: of the columns of input '{names[0]}' one is named twice")
         return found or names
 
     def _output(self, types: Mapping[str, str], given: str | None) -> str:

@@ -396,6 +396,12 @@ def test_an_order_of_actions_is_asked_for(tmp_path: Path) -> None:
         policy.probabilities(LOG, LOG["candidates"])  # type: ignore[union-attr]
 
 
+def test_metadata_that_name_nothing(tmp_path: Path) -> None:
+    for text, message in (("[age", "`features` of its metadata begins like"), ("age,age", "named twice")):
+        with pytest.raises(CtrkitError, match=message):
+            policy_specs(sigmoid(tmp_path / "new.onnx", metadata={"features": text}))
+
+
 def test_scores_that_are_no_probabilities(tmp_path: Path) -> None:
     text = sigmoid(tmp_path / "new.onnx", outputs="Identity") + ":features=age|price"
     with pytest.raises(RunError, match=r"output 'p' holds -?[\d.]+, which is no probability"):
