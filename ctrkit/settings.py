@@ -33,10 +33,24 @@ def _whole(given: Any) -> Any:
     return float(given) if isinstance(given, str) and re.fullmatch(r"[\d.]+e\+?\d+", given) else given
 
 
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_divides)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_divides)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+
+
+def check(kind: Any, value: Any, what: str) -> None:
+    """Raise a ConfigError for a value that is none of a kind, such as `Positive`.
+
+    Args:
+        what: the value is, for messages.
+    """
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise told(error, type(value), what=what) from error
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
@@ -143,13 +157,13 @@ class Registry(dict[str, type[T]]):
 
     Args:
         base: the class of the thing; a subclass with a `name` of its own is a kind.
-        package: the dotted name of the folder. path: its `__path__`.
+        package: the dotted name of the folder, or of one file. path: the `__path__` of the folder.
     """
 
-    def __init__(self, base: type[Any], package: str, path: Iterable[str]) -> None:
+    def __init__(self, base: type[Any], package: str, path: Iterable[str] = ()) -> None:
         for module in walk_packages(path, f"{package}."):
             import_module(module.name)
-        kinds = {cls.name: cls for cls in _below(base) if cls.__module__.startswith(f"{package}.")}
+        kinds = {cls.name: cls for cls in _below(base) if f"{cls.__module__}.".startswith(f"{package}.")}
         super().__init__(sorted(kinds.items()))
         self.base = base
 
@@ -241,4 +255,4 @@ def _words(schema: Mapping[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return " or ".join(map(str, schema.get("enum", [schema.get("const")])))
     bounds = " and ".join(f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema)
-    return f"{_KINDS[schema['type']]} {bounds}".rstrip()
+    return f"{_KINDS.get(schema['type'], schema['type'])} {bounds}".rstrip()

@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field
 
 from ctrkit.bidding import STRATEGIES
+from ctrkit.bidding.supply import PRICES, SHOCKS, SyntheticMarket
 from ctrkit.errors import ConfigError
 from ctrkit.settings import (
     NotNegative,
@@ -22,7 +23,7 @@ from ctrkit.settings import (
     read_line,
 )
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES,)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, SHOCKS, PRICES)
 
 
 @checked
@@ -122,7 +123,7 @@ def test_what_help_pages_say() -> None:
 def test_every_kind_and_every_setting_has_a_meaning(registry: Registry[Any]) -> None:
     found = registry.describe()
     assert [one.name for one in found] == sorted(registry)
-    for kind in found:
+    for kind in (*found, describe(SyntheticMarket)):
         assert kind.meaning, kind.name
         for setting in kind.settings:
             assert setting.meaning, f"{kind.name}: {setting.name}"

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import ctrkit
-from ctrkit.bidding.supply import parse_price_model
+from ctrkit.bidding.supply import price_model
 from ctrkit.errors import DataError
 from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX
 
@@ -266,4 +266,4 @@ def test_a_count_under_another_name_is_not_left_out(tmp_path: Path) -> None:
     file = tmp_path / "prices.parquet"
     pl.DataFrame({"market_price": [1.0, 2.0], "Count": [9, 1]}).write_parquet(file)
     with pytest.raises(DataError, match="Call it count if it holds how often it occurred"):
-        parse_price_model(f"histogram:file={file}")
+        price_model(f"histogram:file={file}")

@@ -28,7 +28,8 @@ from ctrkit.bidding import (
 )
 from ctrkit.bidding.market.auctions import DAY, joined
 from ctrkit.bidding.market.clearing import clear
-from ctrkit.bidding.supply import Shock, SyntheticMarket, shocked
+from ctrkit.bidding.supply import SyntheticMarket, shocked
+from ctrkit.bidding.supply.shocks import ClickRateShock, PriceShock, Shock, TrafficShock, ValueShock
 from ctrkit.errors import ConfigError, DataError
 
 MARKET = SyntheticMarket(
@@ -64,9 +65,9 @@ def auctions() -> Auctions:
     shock=st.sampled_from(
         [
             (),
-            (Shock("price", 3.0, 0.4),),
-            (Shock("traffic", 0.3, 0.5), Shock("click-rate", 2.0, drift=True)),
-            (Shock("traffic", 2.5, 0.2, 0.8), Shock("value", 5.0, 12.0, 18.0, hours=True)),
+            (PriceShock(3.0, 0.4),),
+            (TrafficShock(0.3, 0.5), ClickRateShock(2.0, drift=True)),
+            (TrafficShock(2.5, 0.2, 0.8), ValueShock(5.0, "12h", "18h")),
         ]
     ),
     budget=st.floats(0.05, 20.0),

@@ -10,14 +10,16 @@ from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
 from ctrkit.bidding import STRATEGIES, AuctionRule, BidStrategy, FrequencyCap, Terms
 from ctrkit.bidding.market.auctions import DAY, HOUR
+from ctrkit.bidding.supply import SHOCKS, Shock
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError
 from ctrkit.settings import line_of
 
 # Given as `Registry.read` takes it, and written down as a line.
-Strategy: TypeAlias = Annotated[
+StrategySetting: TypeAlias = Annotated[
     InstanceOf[BidStrategy[Any]], BeforeValidator(STRATEGIES.read), PlainSerializer(line_of)
 ]
+ShockSetting: TypeAlias = Annotated[InstanceOf[Shock], BeforeValidator(SHOCKS.read), PlainSerializer(line_of)]
 _SECONDS: Final = {"hour": HOUR, "day": DAY, "week": 7 * DAY}
 
 
@@ -60,7 +62,7 @@ class BiddingConfig(Config):
         tick: auctions between two updates of the strategies.
         auction: the rule of the exchange.
         together: whether the strategies bid against each other in one market; else each has it to itself.
-        shocks: see `ctrkit.bidding.supply.parse_shock`.
+        shocks: `NAME:key=value,...` or mappings, see `ctrkit.bidding.supply.shocks`.
         miscalibration: a, b: what is seen is expit(a · logit(pCTR) + b).
         compare_models: whether to bid also with the model recalibrated, and with the truth where it is known.
         seeds: of so many resamples of the log, or made-up markets, intervals are made.
@@ -68,7 +70,7 @@ class BiddingConfig(Config):
         seed: of all that is drawn.
     """
 
-    strategies: tuple[Strategy, ...] | None = None
+    strategies: tuple[StrategySetting, ...] | None = None
     value_per_click: float | None = Field(default=None, gt=0.0)
     bid_value: Literal["slot", "mean", "sample", "ucb"] | None = None
     daily_budget: float | None = Field(default=None, gt=0.0)
@@ -84,7 +86,7 @@ class BiddingConfig(Config):
     tick: int | None = Field(default=None, ge=1)
     auction: AuctionConfig = AuctionConfig()
     together: bool = False
-    shocks: tuple[str, ...] = ()
+    shocks: tuple[ShockSetting, ...] = ()
     miscalibration: Annotated[tuple[float, float] | None, BeforeValidator(_split)] = None
     compare_models: bool = True
     seeds: int = Field(default=1, ge=1)

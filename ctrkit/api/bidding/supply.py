@@ -19,7 +19,6 @@ from ctrkit.bidding.supply import (
     SyntheticMarket,
     miscalibrated,
     parse_market,
-    parse_shock,
     resampled,
     shocked,
 )
@@ -225,8 +224,7 @@ def changed(stream: Stream, settings: BiddingConfig, seed: int) -> Stream:
     """The auctions under the shocks that were asked for."""
     if not settings.shocks:
         return stream
-    shocks = [parse_shock(text) for text in settings.shocks]
-    found = list(shocked(stream, shocks, length(stream), seed))
+    found = list(shocked(stream, settings.shocks, length(stream), seed))
     if not found:
         raise DataError("the shocks leave no auctions", mend="Give a factor of traffic above 0")
     return found

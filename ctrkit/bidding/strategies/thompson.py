@@ -12,7 +12,7 @@ from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
 from ctrkit.bidding.strategies.scoring import shares
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.settings import NotNegative, Whole, checked
+from ctrkit.settings import Count, NotNegative, checked
 
 
 @checked
@@ -64,7 +64,7 @@ class ThompsonBidding(PooledBidding):
     """
 
     name = "thompson"
-    draws: Whole = Field(default=128, ge=1, description="R, the size of the pool")
+    draws: Count = Field(default=128, description="R, the size of the pool")
 
     def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
         return cast(LastLayerPosterior, posterior).sample(rng, self.draws)

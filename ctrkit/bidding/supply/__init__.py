@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from ctrkit.bidding.supply.miscalibration import miscalibrated, recalibrated_in_hindsight, truthful_sight
-from ctrkit.bidding.supply.prices import PriceModel, parse_price_model
+from ctrkit.bidding.supply.prices import PRICES, PriceModel, price_model
 from ctrkit.bidding.supply.resample import resampled
-from ctrkit.bidding.supply.shocks import Shock, parse_shock, shocked
+from ctrkit.bidding.supply.shocks import SHOCKS, Shock, ShockLike, shocked
 from ctrkit.bidding.supply.synthetic_market import SyntheticMarket, parse_market
 from ctrkit.bidding.supply.traffic import TRAFFIC, TrafficShape
 
 __all__ = [
+    "PRICES",
+    "SHOCKS",
     "TRAFFIC",
     "PriceModel",
     "Shock",
+    "ShockLike",
     "SyntheticMarket",
     "TrafficShape",
     "miscalibrated",
     "parse_market",
-    "parse_price_model",
-    "parse_shock",
+    "price_model",
     "recalibrated_in_hindsight",
     "resampled",
     "shocked",

@@ -10,9 +10,8 @@ from scipy.special import expit, logit
 
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.supply.outcomes import clicks_of
-from ctrkit.bidding.supply.settings import need_above
 from ctrkit.calibration import PlattScaling
-from ctrkit.errors import ConfigError
+from ctrkit.settings import Number, Positive, check
 
 # logit is finite from there on; a pCTR of 1 is none that a model gives.
 _HIGHEST = 1.0 - 1e-12
@@ -35,9 +34,8 @@ def miscalibrated(chunks: Iterable[Auctions], scale: float = 1.0, shift: float =
     Raises:
         ConfigError: numbers out of range.
     """
-    need_above("miscalibration", "scale", scale)
-    if not np.isfinite(shift):
-        raise ConfigError(f"miscalibration: shift is {shift:g} and must be finite")
+    check(Positive, scale, "miscalibration: scale")
+    check(Number, shift, "miscalibration: shift")
     return (_seen_askew(chunk, scale, shift) for chunk in chunks)
 
 

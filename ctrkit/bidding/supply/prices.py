@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, ClassVar, Final, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes import (
     LANDSCAPES,
     Gamma,
-    Histogram,
     Landscape,
     LogLogistic,
     LogNormal,
     PriceBounds,
     SmoothLandscape,
 )
-from ctrkit.bidding.supply.settings import need, need_above, read_number, read_settings
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.schema import Column, LogSchema, near_misses
+from ctrkit.settings import Count, NotNegative, Number, Positive, Registry, check, checked, settings_of, title
 
 # The largest number below 1, above which no uniform lies.
 _HIGHEST = np.nextafter(1.0, 0.0)
@@ -44,7 +46,7 @@ class PriceModel:
     unit: float = 0.0
 
     def __post_init__(self) -> None:
-        need("a price model", "unit", self.unit, 0.0)
+        check(NotNegative, self.unit, "price model: unit")
         if not np.isfinite(self.landscape.quantile(_HIGHEST)).all():
             raise ConfigError(
                 f"this {self.landscape.name} landscape leaves the highest prices open, so none can be drawn",
@@ -95,7 +97,7 @@ class PriceModel:
         Raises:
             ConfigError: fewer competitors than slots.
         """
-        need("a page", "slots", slots, 1)
+        check(Count, slots, "slots of a page")
         if competitors < slots:
             raise ConfigError(
                 f"{competitors} competitors cannot fill {slots} slots", mend="Give more competitors"
@@ -115,15 +117,7 @@ class PriceModel:
         return np.asarray(price)
 
 
-# name: (parameters that must be given, and the landscape of them)
-_SMOOTH: Final[dict[str, tuple[str, str, type[SmoothLandscape]]]] = {
-    "log-normal": ("mean", "deviation", LogNormal),
-    "log-logistic": ("median", "scale", LogLogistic),
-    "gamma": ("mean", "shape", Gamma),
-}
-
-
-PRICES: Final = LogSchema(
+TABLE: Final = LogSchema(
     "table of prices",
     (
         Column("market_price", "number", "the highest competing bid", required=True, low=0.0),
@@ -132,51 +126,133 @@ PRICES: Final = LogSchema(
 )
 
 
-def parse_price_model(text: str) -> PriceModel:
-    """A price model from a text.
+@checked
+class Prices(ABC):
+    """What prices are drawn from: a landscape of given parameters, or one that is fitted to known prices.
+
+    Raises:
+        ConfigError: parameters and a file at once, or neither.
+    """
+
+    what: ClassVar[str] = "price model"
+    name: ClassVar[str]
+    file: str | None = Field(
+        default=None, kw_only=True, description="a table of prices or an auction log that it is fitted to"
+    )
+    zero: float = Field(default=0.0, ge=0, lt=1, kw_only=True, description="the share of prices at 0")
+    unit: NotNegative = Field(
+        default=0.0, kw_only=True, description="of which prices are whole multiples; 0 where they are not"
+    )
+
+    def __post_init__(self) -> None:
+        own = [name for name in settings_of(type(self)) if name not in ("file", "zero", "unit")]
+        given = [name for name in (*own, "zero") if getattr(self, name)]
+        if self.file is not None and given:
+            raise ConfigError(
+                f"{title(self)} is fitted to a file, and {given[0]} is given too", mend="Leave one out"
+            )
+        lacking = [name for name in own or ("file",) if getattr(self, name) is None]
+        if self.file is None and lacking:
+            raise ConfigError(f"{title(self)} lacks {lacking[0]}", mend=f"Write {self.name}:{lacking[0]}=...")
+
+    @abstractmethod
+    def landscape(self) -> Landscape:
+        """That of the parameters."""
+
+    def model(self) -> PriceModel:
+        """The distribution.
+
+        Raises:
+            DataError: a table of prices that cannot be read, or to which the landscape cannot be fitted.
+        """
+        if self.file is None:
+            return PriceModel(self.landscape(), self.unit)
+        table, _ = TABLE.read(self.file)
+        for near, column in near_misses(TABLE, table.columns).items():
+            raise DataError(
+                "this name is next to that of a column that is read, and is not read itself",
+                file=self.file,
+                column=near,
+                mend=f"Call it {column.name} if it holds {column.meaning}, else something else",
+            )
+        count = table["count"].to_numpy() if "count" in table.columns else None
+        return PriceModel.fit(self.name, table["market_price"].to_numpy(), count, self.unit)
+
+
+@checked
+class HistogramPrices(Prices):
+    """The known prices of a file, as often as they occurred."""
+
+    name = "histogram"
+
+    def landscape(self) -> Landscape:
+        raise NotImplementedError("a histogram has no parameters")
+
+
+@checked
+class LogNormalPrices(Prices):
+    """The log of a price is normal."""
+
+    name = "log-normal"
+    mean: Number | None = Field(default=None, description="of the log price")
+    deviation: Positive | None = Field(default=None, description="of the log price")
+
+    def landscape(self) -> Landscape:
+        return LogNormal(cast(float, self.mean), _log(self.deviation), self.zero)
+
+
+@checked
+class LogLogisticPrices(Prices):
+    """The log of a price is logistic."""
+
+    name = "log-logistic"
+    median: Positive | None = Field(default=None, description="of the prices")
+    scale: Positive | None = Field(default=None, description="of the log price")
+
+    def landscape(self) -> Landscape:
+        return LogLogistic(_log(self.median), _log(self.scale), self.zero)
+
+
+@checked
+class GammaPrices(Prices):
+    """Prices are gamma distributed."""
+
+    name = "gamma"
+    mean: Positive | None = Field(default=None, description="of the prices")
+    shape: Positive | None = Field(default=None, description="of the gamma distribution; 1 is exponential")
+
+    def landscape(self) -> Landscape:
+        return Gamma(_log(self.mean), _log(self.shape), self.zero)
+
+
+def _log(number: float | None) -> float:
+    return float(np.log(cast(float, number)))
+
+
+PRICES: Final = Registry[Prices](Prices, __name__)
+
+
+def price_model(given: str | Mapping[str, Any] | Prices | PriceModel) -> PriceModel:
+    """A price model from a line.
 
     `log-normal:mean=3.5,deviation=1` (of the log price), `gamma:mean=50,shape=2`,
     `log-logistic:median=50,scale=0.5`; each also takes `zero`, the share of prices at 0, and `unit`. Or
     fitted to the market prices of a table or auction log, by each of these and a histogram:
-    `histogram:file=auctions.parquet`. Semicolons may stand for commas, where the text is part of another.
+    `histogram:file=auctions.parquet`. Semicolons may stand for commas, where the line is part of another.
+
+    Args:
+        given: or a mapping of `name` and settings; a price model is left as it is.
 
     Raises:
         ConfigError: an unknown model or parameter (names the nearest), one that is missing or out of range.
         DataError: a table of prices that cannot be read, or to which the model cannot be fitted.
     """
-    name, _, rest = text.partition(":")
-    # Both spellings are common.
-    by_plain = {known.replace("-", ""): known for known in (*_SMOOTH, Histogram.name)}
-    plain = name.strip().lower().replace("-", "").replace("_", "")
-    if plain not in by_plain:
-        raise ConfigError(f"there is no price model '{name}'", mend=nearest(name, by_plain.values()))
-    name = by_plain[plain]
-    what = f"price model '{name}'"
-    own = _SMOOTH[name][:2] if name in _SMOOTH else ()
-    given = read_settings(what, rest.replace(";", ","), (*own, "zero", "unit", "file"))
-    file = given.pop("file", None)
-    number = {key: read_number(what, key, value) for key, value in given.items()}
-    unit = number.pop("unit", 0.0)
-    if file is not None:
-        if number:
-            raise ConfigError(
-                f"{what} is fitted to a file, and {next(iter(number))} is given too", mend="Leave one out"
-            )
-        table, _ = PRICES.read(file)
-        for near, column in near_misses(PRICES, table.columns).items():
-            raise DataError(
-                "this name is next to that of a column that is read, and is not read itself",
-                file=file,
-                column=near,
-                mend=f"Call it {column.name} if it holds {column.meaning}, else something else",
-            )
-        count = table["count"].to_numpy() if "count" in table.columns else None
-        return PriceModel.fit(name, table["market_price"].to_numpy(), count, unit)
-    if missing := [key for key in own or ("file",) if key not in number]:
-        raise ConfigError(f"{what} lacks {missing[0]}", mend=f"Write {name}:{missing[0]}=...")
-    first, second, kind = _SMOOTH[name]
-    need_above(what, second, number[second])
-    if kind is not LogNormal:
-        need_above(what, first, number[first])
-    location = number[first] if kind is LogNormal else float(np.log(number[first]))
-    return PriceModel(kind(location, float(np.log(number[second])), number.get("zero", 0.0)), unit)
+    if isinstance(given, PriceModel):
+        return given
+    if isinstance(given, str):
+        name, colon, rest = given.partition(":")
+        # Both spellings are common.
+        plain = name.strip().lower().replace("-", "").replace("_", "")
+        name = next((known for known in PRICES if known.replace("-", "") == plain), name)
+        given = name + colon + rest.replace(";", ",")
+    return PRICES.read(given).model()

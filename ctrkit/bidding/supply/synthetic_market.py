@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
+from pydantic import BeforeValidator, Field, InstanceOf, WithJsonSchema
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, Auctions
-from ctrkit.bidding.supply.prices import PriceModel, parse_price_model
+from ctrkit.bidding.supply.prices import PriceModel, price_model
 from ctrkit.bidding.supply.rows import recut
-from ctrkit.bidding.supply.settings import need, need_above, read_count, read_number, read_settings
 from ctrkit.bidding.supply.traffic import TRAFFIC, TrafficShape
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 from ctrkit.policies.logistic_bandit import Population
+from ctrkit.settings import Count, NotNegative, Positive, Share, Whole, check, checked, made_of, read_settings
 
-_WHAT: Final = "the synthetic market"
 # Auctions that are made at once, whatever the size of the chunks, so that no rounding hangs on that size.
 BLOCK = 8192
 # Slots by whose average rates and prices are set.
@@ -30,13 +30,20 @@ SAMPLE = 4096
 # 2024-03-04, a Monday, 00:00 UTC.
 MONDAY = 1_709_510_400.0
 # About what the better slots are worth where a click in a hundred impressions brings 1.
-USUAL_PRICES: Final = parse_price_model("log-normal:mean=-4,deviation=1")
+USUAL_PRICES: Final = price_model("log-normal:mean=-4,deviation=1")
 
 # Streams of random numbers: what is drawn once, the slots behind averages, and the auctions of each phase.
 _WORLD, _AVERAGES, _HISTORY, _AUCTIONS = range(4)
 
 
-@dataclass(frozen=True)
+def _traffic(given: Any) -> Any:
+    """The shape of a name."""
+    if isinstance(given, str) and given not in TRAFFIC:
+        raise ConfigError(f"there is no traffic '{given}'", mend=nearest(given, TRAFFIC))
+    return TRAFFIC[given] if isinstance(given, str) else given
+
+
+@checked
 class SyntheticMarket:
     """A stationary market: the same slots, prices and truth in law at every moment, more or fewer an hour.
 
@@ -52,68 +59,68 @@ class SyntheticMarket:
 
     Everything follows from the seed, and nothing from how the stream is chunked.
 
-    Attributes:
-        auctions: how many; ads: K; dimensions: D.
-        click_rate: mean true click probability of an ad.
-        signal: deviation of the logit that the prior expects of the weights.
-        training: impressions that the model has learnt from; 0 is a cold start.
-        model_error: how far the truth is from the model, in deviations of its posterior.
-        prices: of the highest competing bid.
-        price_elasticity: prices go with this power of the slot's best true value, scaled so that the mean
-            price stays that of `prices`.
-        value, value_spread: what a click brings is value · exp(value_spread · z − value_spread² / 2), z
-            standard normal by ad; so all ads have the same for a spread of 0.
-        conversion_rate: chance that a click converts; 0 leaves conversions away. A conversion brings the
-            value of a click divided by this rate; without conversions the click brings its value.
-        users: how many there are; 0 leaves them away. The share of traffic of the most active k of them is
-            √(k / users), so visits by user have the tail of a power law.
-        slots, competitors: with more than one slot, the slots' prices are the highest bids of so many
-            independent competitors.
-        traffic, days, start: auctions are a Poisson process of this shape over so many days from a moment
-            in unix seconds.
-        seed: any integer from 0.
-
     Raises:
         ConfigError: a number out of range.
     """
 
-    auctions: int = 100_000
-    ads: int = 12
-    dimensions: int = 16
-    click_rate: float = 0.01
-    signal: float = 0.8
-    training: int = 100_000
-    model_error: float = 1.0
-    prices: PriceModel = USUAL_PRICES
-    price_elasticity: float = 0.5
-    value: float = 1.0
-    value_spread: float = 0.0
-    conversion_rate: float = 0.0
-    users: int = 20_000
-    slots: int = 1
-    competitors: int = 10
-    traffic: TrafficShape = TRAFFIC["day"]
-    days: float = 1.0
-    start: float = MONDAY
-    seed: int = 0
+    what: ClassVar[str] = "the synthetic market"
+    auctions: Count = Field(default=100_000, description="how many")
+    ads: Count = Field(default=12, description="K, how many there are to choose from")
+    dimensions: Count = Field(default=16, description="D, of what the last layer reads")
+    click_rate: float = Field(default=0.01, gt=0, lt=1, description="mean true click probability of an ad")
+    signal: Positive = Field(
+        default=0.8, description="deviation of the logit that the prior expects of the weights"
+    )
+    training: Whole = Field(
+        default=100_000, ge=0, description="impressions that the model has learnt from; 0 is a cold start"
+    )
+    model_error: NotNegative = Field(
+        default=1.0, description="how far the truth is from the model, in deviations of its posterior"
+    )
+    prices: Annotated[
+        InstanceOf[PriceModel], BeforeValidator(price_model), WithJsonSchema({"type": "price model"})
+    ] = Field(default=USUAL_PRICES, description="of the highest competing bid, such as gamma:mean=50;shape=2")
+    price_elasticity: NotNegative = Field(
+        default=0.5,
+        le=10,
+        description="prices go with this power of the slot's best true value, scaled so that the mean price "
+        "stays that of `prices`",
+    )
+    value: Positive = Field(default=1.0, description="what a click brings in the mean, by ad")
+    value_spread: NotNegative = Field(
+        default=0.0,
+        description="s: a click brings value · exp(s·z − s²/2), z standard normal by ad; 0 for all alike",
+    )
+    conversion_rate: Share = Field(
+        default=0.0,
+        description="chance that a click converts, which then brings the value of a click divided by this "
+        "rate; 0 leaves conversions away, and the click brings its value",
+    )
+    users: Whole = Field(
+        default=20_000,
+        ge=0,
+        description="how many there are, 0 leaves them away; the most active k of them have √(k / users) of "
+        "the traffic, so that visits by user have the tail of a power law",
+    )
+    slots: Count = Field(default=1, description="to be won in an auction")
+    competitors: Count = Field(
+        default=10,
+        description="with more than one slot, prices are the highest bids of so many independent ones",
+    )
+    traffic: Annotated[
+        InstanceOf[TrafficShape], BeforeValidator(_traffic), WithJsonSchema({"enum": [*TRAFFIC]})
+    ] = Field(default=TRAFFIC["day"], description="the shape of the Poisson process by which auctions come")
+    days: Positive = Field(default=1.0, description="over how many they come")
+    start: NotNegative = Field(default=MONDAY, description="of the first day, in unix seconds")
+    seed: Whole = Field(default=0, ge=0, description="of all that is drawn")
 
     def __post_init__(self) -> None:
-        for name in ("auctions", "ads", "dimensions", "slots"):
-            need(_WHAT, name, getattr(self, name), 1)
-        for name in ("training", "model_error", "value_spread", "users", "seed"):
-            need(_WHAT, name, getattr(self, name), 0)
-        need(_WHAT, "price_elasticity", self.price_elasticity, 0, 10)
-        need(_WHAT, "conversion_rate", self.conversion_rate, 0, 1)
-        need(_WHAT, "start", self.start, 0)
-        need_above(_WHAT, "click_rate", self.click_rate, below=1)
-        for name in ("signal", "value", "days"):
-            need_above(_WHAT, name, getattr(self, name))
         if self.slots > 1:
-            need(_WHAT, "competitors", self.competitors, self.slots)
+            check(Annotated[int, Field(ge=self.slots)], self.competitors, f"{self.what}: competitors")
 
     def chunks(self, size: int = BLOCK) -> Iterator[Auctions]:
         """The auctions in order of time, in chunks of `size`, the last one shorter where it must be."""
-        need(_WHAT, "size of a chunk", size, 1)
+        check(Count, size, f"{self.what}: size of a chunk")
         return recut(self._blocks(_AUCTIONS, self.auctions, self.start), size)
 
     def history(self, auctions: int) -> Auctions:
@@ -121,7 +128,7 @@ class SyntheticMarket:
 
         They come at the same hours as the auctions do, as many whole days earlier as those take, rounded up.
         """
-        need(_WHAT, "auctions of the history", auctions, 1)
+        check(Count, auctions, f"{self.what}: auctions of the history")
         before = self.start - np.ceil(self.days) * DAY
         return next(recut(self._blocks(_HISTORY, auctions, before), auctions))
 
@@ -255,24 +262,6 @@ def _with_rate(weights: Floats, features: Floats, rate: float) -> Floats:
     return np.append(weights[:-1], bias)
 
 
-def _read_traffic(what: str, key: str, value: str) -> TrafficShape:
-    if value not in TRAFFIC:
-        raise ConfigError(f"{what} has no {key} '{value}'", mend=nearest(value, TRAFFIC))
-    return TRAFFIC[value]
-
-
-def _read_prices(what: str, key: str, value: str) -> PriceModel:
-    return parse_price_model(value)
-
-
-_READERS: Final[dict[str, Callable[[str, str, str], Any]]] = {
-    "int": read_count,
-    "float": read_number,
-    "PriceModel": _read_prices,
-    "TrafficShape": _read_traffic,
-}
-
-
 def parse_market(text: str) -> SyntheticMarket:
     """A market from a text such as `auctions=100000,ads=12,traffic=week,days=7`.
 
@@ -281,6 +270,4 @@ def parse_market(text: str) -> SyntheticMarket:
     Raises:
         ConfigError: an unknown setting (the nearest is named), or a value out of range.
     """
-    kinds = {field.name: str(field.type) for field in fields(SyntheticMarket)}
-    given = read_settings(_WHAT, text, kinds)
-    return SyntheticMarket(**{key: _READERS[kinds[key]](_WHAT, key, value) for key, value in given.items()})
+    return made_of(SyntheticMarket, read_settings(text, SyntheticMarket.what))

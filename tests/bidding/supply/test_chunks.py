@@ -8,17 +8,18 @@ from functools import partial
 import pytest
 
 from ctrkit.bidding import Auctions
-from ctrkit.bidding.supply import Shock, miscalibrated, resampled, shocked, truthful_sight
+from ctrkit.bidding.supply import miscalibrated, resampled, shocked, truthful_sight
 from ctrkit.bidding.supply.rows import recut
+from ctrkit.bidding.supply.shocks import ClickRateShock, PriceShock, TrafficShock, ValueShock
 
 N = 700
 SHOCKS = (
-    Shock("price", 2.0, start=0.3, end=0.6),
-    Shock("value", 1.5, start=0.2),
-    Shock("click-rate", 1.8, start=0.1, drift=True),
-    Shock("click-rate", 0.5, start=22, end=3, hours=True),
-    Shock("traffic", 1.7, start=0.25, end=0.75),
-    Shock("traffic", 0.5, start=0.5, end=0.9),
+    PriceShock(2.0, start=0.3, end=0.6),
+    ValueShock(1.5, start=0.2),
+    ClickRateShock(1.8, start=0.1, drift=True),
+    ClickRateShock(0.5, start="22h", end="3h"),
+    TrafficShock(1.7, start=0.25, end=0.75),
+    TrafficShock(0.5, start=0.5, end=0.9),
 )
 CHANGES: dict[str, Callable[[Iterable[Auctions]], Iterator[Auctions]]] = {
     "shocked": partial(shocked, shocks=SHOCKS, auctions=N, seed=4),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import Auctions, simulate
-from ctrkit.bidding.supply import Shock, parse_shock, shocked
+from ctrkit.bidding.supply import SHOCKS, Shock, shocked
+from ctrkit.bidding.supply.shocks import ClickRateShock, PriceShock, TrafficShock
 from ctrkit.errors import ConfigError, DataError
 
 Log = Callable[..., Auctions]
@@ -21,8 +22,7 @@ Run = Callable[..., Auctions]
 @pytest.fixture
 def run(gathered: Callable[[Iterable[Auctions]], Auctions]) -> Run:
     def under(log: Auctions, *shocks: str | Shock, seed: int = 0) -> Auctions:
-        parsed: Sequence[Shock] = [parse_shock(one) if isinstance(one, str) else one for one in shocks]
-        return gathered(shocked([log], parsed, len(log), seed))
+        return gathered(shocked([log], shocks, len(log), seed))
 
     return under
 
@@ -179,29 +179,33 @@ def test_spend_stays_within_the_budget(full_log: Log, run: Run, shock: str) -> N
     ("text", "says"),
     [
         ("prise:factor=2", "Did you mean 'price'"),
-        ("price", "lacks its factor"),
+        ("price", "factor is missing"),
         ("price:factr=2", "Did you mean 'factor'"),
-        ("price:factor=-1", "at least 0"),
-        ("price:factor=two", "no number"),
+        ("price:factor=-1", "factor is -1 and must be at least 0"),
+        ("price:factor=two", "factor is 'two' and must be a number"),
         ("price:factor=2,start=1.5", r"in \[0, 1\]"),
         ("price:factor=2,start=25h", r"in \[0, 24\]"),
         ("price:factor=2,start=0.5,end=0.4", "Give a start before the end"),
         ("price:factor=2,start=1", "Give a start before the end"),
         ("price:factor=2,start=24h,end=0h", "Give a start before the end"),
         ("price:factor=2,start=12h,end=0.9", "Write an h behind both"),
-        ("price:factor=2,drift=yes", "drift is 'yes'"),
+        ("price:factor=2,start=noon", "start"),
+        ("price:factor=2,drift=so", "drift is 'so' and must be true or false"),
     ],
 )
 def test_says_what_is_wrong_with_a_text(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        parse_shock(text)
+        SHOCKS.read(text)
 
 
 def test_reads_texts() -> None:
-    assert parse_shock("price:factor=2,start=12h") == Shock("price", 2.0, 12.0, None, hours=True)
-    assert parse_shock("traffic:factor=0.5,start=0.5,end=0.75") == Shock("traffic", 0.5, 0.5, 0.75)
-    assert parse_shock("click-rate:factor=0,drift=1") == Shock("click-rate", 0.0, drift=True)
-    assert parse_shock("price:factor=2,start=0,end=12h") == Shock("price", 2.0, 0.0, 12.0, hours=True)
+    read = SHOCKS.read
+    assert read("price:factor=2,start=12h") == PriceShock(2.0, "12h") == PriceShock(2.0, start="12.0h")
+    assert read("traffic:factor=0.5,start=0.5,end=0.75") == TrafficShock(0.5, 0.5, 0.75)
+    assert read("click-rate:factor=0,drift=1") == ClickRateShock(0.0, drift=True)
+    assert read("price:factor=2,start=0,end=12h") == PriceShock(2.0, 0.0, "12h")
+    assert read("price:factor=2,start=0,end=12h").hours
+    assert read({"name": "price", "factor": 2, "start": "12h"}) == PriceShock(2.0, "12h")
 
 
 def test_hours_need_timestamps(full_log: Log, run: Run) -> None:

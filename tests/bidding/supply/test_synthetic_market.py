@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import expit
 
 from ctrkit.bidding import Auctions
-from ctrkit.bidding.supply import TRAFFIC, SyntheticMarket, parse_market, parse_price_model
+from ctrkit.bidding.supply import TRAFFIC, SyntheticMarket, parse_market, price_model
 from ctrkit.errors import ConfigError
 
 Gathered = Callable[[Iterable[Auctions]], Auctions]
@@ -186,7 +186,7 @@ def test_the_seed_is_all_there_is(content: Content) -> None:
 def test_reads_texts() -> None:
     text = "auctions=1e5,ads=3,prices=gamma:mean=50;shape=2,slots=2,traffic=week,days=7,model_error=0.5"
     assert parse_market(text) == SyntheticMarket(
-        auctions=100_000, ads=3, prices=parse_price_model("gamma:mean=50,shape=2"), slots=2,
+        auctions=100_000, ads=3, prices=price_model("gamma:mean=50,shape=2"), slots=2,
         traffic=TRAFFIC["week"], days=7.0, model_error=0.5,
     )  # fmt: skip
     assert parse_market("") == SyntheticMarket()
@@ -197,11 +197,11 @@ def test_reads_texts() -> None:
     [
         ("auction=5", "Did you mean 'auctions'"),
         ("auctions=0", "at least 1"),
-        ("auctions=2.5", "must be whole"),
-        ("ads=x", "no number"),
+        ("auctions=2.5", "must be a whole number"),
+        ("ads=x", "ads is 'x' and must be a whole number"),
         ("click_rate=1", "below 1"),
         ("signal=0", "above 0"),
-        ("conversion_rate=1.1", r"in \[0, 1\]"),
+        ("conversion_rate=1.1", "at most 1"),
         ("slots=3,competitors=2", "at least 3"),
         ("traffic=weak", "Did you mean 'week'"),
         ("prices=gamma:mean=50", "lacks shape"),
