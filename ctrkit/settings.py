@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -118,6 +119,11 @@ def read_settings(text: str, what: str) -> dict[str, str]:
     return found
 
 
+def content_of(made: Any) -> dict[str, Any]:
+    """The mapping of `name` and settings that gives this back."""
+    return {"name": made.name, **{name: getattr(made, name) for name in settings_of(type(made))}}
+
+
 def line_of(made: Any) -> str:
     """The shortest line that gives this back, as far as a line can."""
     given = [
@@ -157,11 +163,11 @@ class Registry(dict[str, type[T]]):
 
     Args:
         base: the class of the thing; a subclass with a `name` of its own is a kind.
-        package: the dotted name of the folder, or of one file. path: the `__path__` of the folder.
+        package: the dotted name of the folder, or of the one file, in which they are looked for.
     """
 
-    def __init__(self, base: type[Any], package: str, path: Iterable[str] = ()) -> None:
-        for module in walk_packages(path, f"{package}."):
+    def __init__(self, base: type[Any], package: str) -> None:
+        for module in walk_packages(getattr(sys.modules[package], "__path__", ()), f"{package}."):
             import_module(module.name)
         kinds = {cls.name: cls for cls in _below(base) if f"{cls.__module__}.".startswith(f"{package}.")}
         super().__init__(sorted(kinds.items()))

@@ -10,6 +10,7 @@ from pydantic import Field
 from ctrkit.bidding import STRATEGIES
 from ctrkit.bidding.supply import PRICES, SHOCKS, SyntheticMarket
 from ctrkit.errors import ConfigError
+from ctrkit.policies import POLICIES
 from ctrkit.settings import (
     NotNegative,
     Positive,
@@ -23,7 +24,7 @@ from ctrkit.settings import (
     read_line,
 )
 
-REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, SHOCKS, PRICES)
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, SHOCKS, PRICES, POLICIES)
 
 
 @checked

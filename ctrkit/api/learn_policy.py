@@ -38,7 +38,7 @@ from ctrkit.errors import ArtifactError, ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model, model_config
 from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
 from ctrkit.ope.estimators.registry import make_estimator
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import SoftmaxConfig
 from ctrkit.policies.constant import LOGGED
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
@@ -351,7 +351,7 @@ def _artifact(
         split=settings.split,
         model=settings.model,
         training=TrainingConfig(**{key: getattr(learning, key) for key in LearningConfig.model_fields}),
-        policy=PolicyConfig(name="softmax", temperature=temperature),
+        policy=SoftmaxConfig(temperature=temperature),
         seed=settings.seed,
     ).model_dump(mode="json")
     return Artifact(

@@ -25,6 +25,7 @@ from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import text
 from ctrkit.reports.figures import training_curve
+from ctrkit.settings import content_of
 from ctrkit.tables import TableLike, check_writable, write_text
 from ctrkit.training import TrainingHistory
 
@@ -157,7 +158,7 @@ def train(
             encoder=rows.encoder.state(),
             weights=network.arrays(),
             posterior=notes.attempt("posterior", lambda: last_layer_posterior(network, rows).state()),
-            policy=settings.policy.model_dump(mode="json"),
+            policy=content_of(settings.policy),
             data=rows.describe(notes),
             metrics={"train": metrics},
             versions=versions(),

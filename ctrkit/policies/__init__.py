@@ -1,29 +1,44 @@
 """Decisions over candidates: policies that turn scores into choice probabilities. Needs no torch."""
 
-from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
+from ctrkit.policies.base import Belief, Policy, PolicyConfig, ScoredPolicy, Scorer
 from ctrkit.policies.candidates import candidate_mask, padded
-from ctrkit.policies.choices import EpsilonGreedyPolicy, GreedyPolicy, SoftmaxPolicy, UniformPolicy
+from ctrkit.policies.choices import (
+    EpsilonGreedyConfig,
+    EpsilonGreedyPolicy,
+    GreedyConfig,
+    GreedyPolicy,
+    SoftmaxConfig,
+    SoftmaxPolicy,
+    UniformConfig,
+    UniformPolicy,
+)
 from ctrkit.policies.constant import FixedPolicy, LoggingPolicy
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.policies.registry import POLICIES, Belief, PolicyConfig, make_policy
-from ctrkit.policies.thompson import ThompsonPolicy
+from ctrkit.policies.registry import POLICIES, PolicySetting, policy_config
+from ctrkit.policies.thompson import ThompsonConfig, ThompsonPolicy
 
 __all__ = [
     "POLICIES",
     "Belief",
+    "EpsilonGreedyConfig",
     "EpsilonGreedyPolicy",
     "FixedPolicy",
+    "GreedyConfig",
     "GreedyPolicy",
     "LastLayerPosterior",
     "LoggingPolicy",
     "Policy",
     "PolicyConfig",
+    "PolicySetting",
     "ScoredPolicy",
     "Scorer",
+    "SoftmaxConfig",
     "SoftmaxPolicy",
+    "ThompsonConfig",
     "ThompsonPolicy",
+    "UniformConfig",
     "UniformPolicy",
     "candidate_mask",
-    "make_policy",
     "padded",
+    "policy_config",
 ]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import RunError
 from ctrkit.policies.candidates import Mask, candidate_mask
+from ctrkit.policies.laplace import LastLayerPosterior
+from ctrkit.settings import checked
 
 
 class Policy(ABC):
@@ -33,6 +37,46 @@ class Policy(ABC):
         Returns:
             float64 [B, K], rows sum to 1, exactly 0 where a row has no such candidate.
         """
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How sure a scorer is of its scores.
+
+    Attributes:
+        reader: gives what the last layer reads for the candidates.
+        posterior: of the last layer.
+    """
+
+    reader: HiddenReader
+    posterior: LastLayerPosterior
+
+
+@checked
+class PolicyConfig(ABC):
+    """The settings of a policy, of which a scorer makes the policy."""
+
+    what: ClassVar[str] = "policy"
+    name: ClassVar[str]
+
+    @abstractmethod
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        """The policy.
+
+        Args:
+            scorer: gives the scores of the candidates. belief: how sure they are.
+
+        Raises:
+            ConfigError: the policy needs a belief, and there is none.
+        """
+
+
+class HiddenReader(Protocol):
+    """Gives what the last layer reads for the candidates of rows: a model handed in from outside."""
+
+    def __call__(self, context: pl.DataFrame, candidates: pl.Series) -> NDArray[np.floating[Any]]:
+        """Hidden values [B, K, D]; what stands at places without a candidate is ignored."""
+        ...
 
 
 class Scorer(Protocol):

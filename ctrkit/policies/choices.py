@@ -6,10 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.policies.base import Policy, ScoredPolicy, Scorer
+from ctrkit.policies.base import Belief, Policy, PolicyConfig, ScoredPolicy, Scorer
 from ctrkit.policies.candidates import Mask, candidate_mask
+from ctrkit.settings import Positive, Share, checked
 
 
 def _share(mask: Mask) -> Floats:
@@ -72,3 +74,45 @@ class UniformPolicy(Policy):
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
         """See `Policy`."""
         return _share(candidate_mask(candidates))
+
+
+@checked
+class GreedyConfig(PolicyConfig):
+    """The candidate with the highest score; equal ones share the probability."""
+
+    name = "greedy"
+
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        return GreedyPolicy(scorer)
+
+
+@checked
+class SoftmaxConfig(PolicyConfig):
+    """With probability proportional to exp(score / temperature)."""
+
+    name = "softmax"
+    temperature: Positive = Field(default=1.0, description="in units of the scores")
+
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        return SoftmaxPolicy(scorer, self.temperature)
+
+
+@checked
+class EpsilonGreedyConfig(PolicyConfig):
+    """The candidate with the highest score, and now and then any at random."""
+
+    name = "epsilon-greedy"
+    epsilon: Share = Field(default=0.1, description="the share of decisions made at random")
+
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        return EpsilonGreedyPolicy(scorer, self.epsilon)
+
+
+@checked
+class UniformConfig(PolicyConfig):
+    """Any candidate with the same probability."""
+
+    name = "uniform"
+
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        return UniformPolicy()

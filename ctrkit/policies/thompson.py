@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import ndtr
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, RunError
-from ctrkit.policies.base import Policy
+from ctrkit.policies.base import Belief, HiddenReader, Policy, PolicyConfig, Scorer
 from ctrkit.policies.candidates import Mask, candidate_mask
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
+from ctrkit.settings import Count, Whole, check, checked
 
 # Rows are taken in blocks of about so many scores (rows · candidates · draws): 64 MB.
 _SCORES_AT_ONCE = 8_000_000
-
-
-class HiddenReader(Protocol):
-    """Gives what the last layer reads for the candidates of rows: a model handed in from outside."""
-
-    def __call__(self, context: pl.DataFrame, candidates: pl.Series) -> NDArray[np.floating[Any]]:
-        """Hidden values [B, K, D]; what stands at places without a candidate is ignored."""
-        ...
 
 
 class ThompsonPolicy(Policy):
@@ -38,7 +31,7 @@ class ThompsonPolicy(Policy):
     Args:
         reader: gives the hidden values.
         posterior: of the last layer.
-        draws: number of weight vectors drawn.
+        draws: number of weight vectors drawn, at least 1.
         seed: of the draws; the same seed gives the same policy.
 
     Raises:
@@ -50,8 +43,7 @@ class ThompsonPolicy(Policy):
     def __init__(
         self, reader: HiddenReader, posterior: LastLayerPosterior, draws: int = 1000, seed: int = 0
     ) -> None:
-        if draws < 1:
-            raise ConfigError(f"policy 'thompson': draws is {draws} and must be at least 1")
+        check(Count, draws, "policy 'thompson': draws")
         self.reader = reader
         self.posterior = posterior
         self.weights = posterior.sample(np.random.default_rng(seed), draws)
@@ -98,3 +90,23 @@ class ThompsonPolicy(Policy):
         scores = np.where(mask[:, :, None], features @ self.weights.T, -np.inf)
         best = scores == scores.max(axis=1, keepdims=True)
         return np.asarray((best / best.sum(axis=1, keepdims=True)).mean(axis=2))
+
+
+@checked
+class ThompsonConfig(PolicyConfig):
+    """Each candidate is chosen as often as it is the best under the posterior of the model's last layer."""
+
+    name = "thompson"
+    draws: Count = Field(
+        default=1000,
+        description="from the posterior; a probability has the standard error √(p(1−p)/draws)",
+    )
+    seed: Whole = Field(default=0, ge=0, description="of the draws")
+
+    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+        if belief is None:
+            raise ConfigError(
+                "policy 'thompson' draws from a posterior, and here are scores alone",
+                mend="Give an artifact with a posterior, or choose another policy",
+            )
+        return ThompsonPolicy(belief.reader, belief.posterior, self.draws, self.seed)

@@ -21,7 +21,7 @@ from ctrkit.api.policies.logged_decisions import (
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ArtifactError, ConfigError, DataError
 from ctrkit.ope import BanditLog, read_bandit_log
-from ctrkit.policies import PolicyConfig, SoftmaxPolicy, make_policy
+from ctrkit.policies import SoftmaxPolicy, policy_config
 from ctrkit.training.counterfactual_loop import probabilities
 
 PLACES = ("top", "side", "feed", "foot", "video")
@@ -119,14 +119,14 @@ def test_the_artifact_decides_as_it_was_learnt(found: tuple[LearntPolicy, Path])
     model = ctrkit.load(folder / "policy.pt")
     log = log_to_learn_from(read_bandit_log(places(300, seed=5)))
     decisions = logged_decisions(log, model.encoder, 1.0, None)
-    config = PolicyConfig.model_validate(model.artifact.policy)
+    config = policy_config(model.artifact.policy)
     wanted = probabilities(model.network, decisions, config.temperature)
 
     def scores(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
         p = model.score_candidates(context, candidates).probabilities[model.tasks[0]]
         return np.log(p) - np.log1p(-p)
 
-    policy = make_policy(config, scores)
+    policy = config.policy(scores)
     assert isinstance(policy, SoftmaxPolicy)
     given = policy.probabilities(log.table, log.table["candidates"])
     np.testing.assert_allclose(given, wanted, atol=1e-5)

@@ -7,16 +7,16 @@ import polars as pl
 import pytest
 from scipy.special import softmax
 
-from ctrkit.config import build
 from ctrkit.errors import ConfigError, RunError
 from ctrkit.policies import (
+    EpsilonGreedyConfig,
     EpsilonGreedyPolicy,
     GreedyPolicy,
-    PolicyConfig,
     Scorer,
+    SoftmaxConfig,
     SoftmaxPolicy,
     UniformPolicy,
-    make_policy,
+    policy_config,
 )
 
 SCORES = np.array([[1.0, 3.0, 3.0], [0.5, -2.0, np.nan]])
@@ -69,10 +69,10 @@ def test_a_candidate_without_a_finite_score_is_refused(bad: float) -> None:
 
 
 def test_config_makes_the_policy_it_names() -> None:
-    policy = make_policy(PolicyConfig(name="softmax", temperature=2.0), fixed(SCORES))
+    policy = SoftmaxConfig(temperature=2.0).policy(fixed(SCORES))
     assert isinstance(policy, SoftmaxPolicy)
     assert policy.temperature == 2.0
-    epsilon_greedy = make_policy(PolicyConfig(name="epsilon-greedy", epsilon=0.25), fixed(SCORES))
+    epsilon_greedy = EpsilonGreedyConfig(epsilon=0.25).policy(fixed(SCORES))
     assert isinstance(epsilon_greedy, EpsilonGreedyPolicy)
     assert epsilon_greedy.epsilon == 0.25
 
@@ -81,12 +81,13 @@ def test_config_makes_the_policy_it_names() -> None:
     ("content", "message"),
     [
         ({"name": "softmx"}, "Did you mean 'softmax'"),
-        ({"temperature": 0}, "temperature"),
-        ({"temperature": float("inf")}, "temperature"),
-        ({"epsilon": 1.5}, "epsilon"),
-        ({"epsilom": 0.5}, "Did you mean 'epsilon'"),
+        ({"name": "softmax", "temperature": 0}, "temperature is 0 and must be above 0"),
+        ({"name": "softmax", "temperature": float("inf")}, "temperature is inf and must be finite"),
+        ({"name": "epsilon-greedy", "epsilon": 1.5}, "epsilon"),
+        ({"name": "epsilon-greedy", "epsilom": 0.5}, "Did you mean 'epsilon'"),
+        ({"epsilom": 0.5}, "unknown key 'epsilom'"),
     ],
 )
 def test_bad_configs(content: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(PolicyConfig, content)
+        policy_config(content)

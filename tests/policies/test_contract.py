@@ -11,10 +11,9 @@ from ctrkit.policies import (
     Belief,
     LastLayerPosterior,
     Policy,
-    PolicyConfig,
     candidate_mask,
-    make_policy,
     padded,
+    policy_config,
 )
 
 ROWS = 40
@@ -37,7 +36,8 @@ BELIEF = Belief(
 
 @pytest.fixture(params=sorted(POLICIES))
 def policy(request: pytest.FixtureRequest) -> Policy:
-    return make_policy(PolicyConfig(name=request.param, temperature=0.7, epsilon=0.2), scorer, BELIEF)
+    config = policy_config({"name": request.param, "temperature": 0.7, "epsilon": 0.2})
+    return config.policy(scorer, BELIEF)
 
 
 @pytest.fixture

@@ -4,10 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.config import build
 from ctrkit.errors import ConfigError
-from ctrkit.policies import Belief, LastLayerPosterior, PolicyConfig, ThompsonPolicy, make_policy
-from ctrkit.policies.registry import POLICIES, SETTINGS
+from ctrkit.policies import (
+    POLICIES,
+    Belief,
+    GreedyConfig,
+    LastLayerPosterior,
+    SoftmaxConfig,
+    ThompsonConfig,
+    ThompsonPolicy,
+    policy_config,
+)
+from ctrkit.settings import content_of, line_of
 
 BELIEF = Belief(
     lambda context, candidates: np.array([[[1.0], [0.5], [-1.0]]]),
@@ -17,7 +25,7 @@ ROW = (pl.DataFrame({"x": [0]}), pl.Series("candidates", [[1, 2, 3]]))
 
 
 def test_thompson_by_name_is_the_class_with_the_configs_settings() -> None:
-    made = make_policy(PolicyConfig(name="thompson", draws=50, seed=3), lambda c, a: np.zeros((1, 3)), BELIEF)
+    made = ThompsonConfig(draws=50, seed=3).policy(lambda c, a: np.zeros((1, 3)), BELIEF)
     expected = ThompsonPolicy(BELIEF.reader, BELIEF.posterior, draws=50, seed=3)
     np.testing.assert_array_equal(made.probabilities(*ROW), expected.probabilities(*ROW))
     # 50 draws: all probabilities are fiftieths.
@@ -28,7 +36,7 @@ def test_thompson_by_name_is_the_class_with_the_configs_settings() -> None:
 
 def test_thompson_without_a_posterior() -> None:
     with pytest.raises(ConfigError, match="draws from a posterior, and here are scores alone"):
-        make_policy(PolicyConfig(name="thompson"), lambda c, a: np.zeros((1, 3)))
+        ThompsonConfig().policy(lambda c, a: np.zeros((1, 3)))
 
 
 @pytest.mark.parametrize(
@@ -42,10 +50,17 @@ def test_thompson_without_a_posterior() -> None:
 )
 def test_bad_configs(content: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(PolicyConfig, content)
+        policy_config(content)
 
 
-def test_every_setting_is_of_some_policy() -> None:
-    assert set(SETTINGS) == set(POLICIES)
-    read = {setting for settings in SETTINGS.values() for setting in settings}
-    assert read == set(PolicyConfig.model_fields) - {"name"}
+def test_what_was_written_down_with_the_settings_of_all_policies_is_read() -> None:
+    """Runs and artifacts of before."""
+    old = {"name": "softmax", "temperature": 0.5, "epsilon": 0.1, "draws": 1000, "seed": 0}
+    assert policy_config(old) == SoftmaxConfig(temperature=0.5)
+    assert policy_config({}) == policy_config("greedy") == GreedyConfig()
+
+
+def test_a_config_is_written_down_as_it_is_read() -> None:
+    for name in POLICIES:
+        made = policy_config(name)
+        assert policy_config(content_of(made)) == made == policy_config(line_of(made))

@@ -21,7 +21,7 @@ from ctrkit.calibration import told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataWarning, InputError
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import PolicyConfig, policy_config
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
@@ -103,7 +103,7 @@ class Model:
     @property
     def policy(self) -> PolicyConfig:
         """The policy of the artifact."""
-        return PolicyConfig.model_validate(self.artifact.policy)
+        return policy_config(self.artifact.policy)
 
     @property
     def posterior(self) -> LastLayerPosterior:

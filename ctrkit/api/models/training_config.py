@@ -17,7 +17,7 @@ from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
 from ctrkit.models import ModelConfig
 from ctrkit.models import model_config as config_of_model
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import GreedyConfig, PolicySetting
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike, name_of
 from ctrkit.training import TrainingConfig
@@ -51,7 +51,7 @@ class TrainConfig(Config):
         default_factory=lambda: config_of_model({"name": "mdaf"})
     )
     training: TrainingConfig = TrainingConfig()
-    policy: PolicyConfig = PolicyConfig()
+    policy: PolicySetting = GreedyConfig()
     seed: int = Field(default=0, ge=0)
 
     keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}

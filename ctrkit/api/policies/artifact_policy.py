@@ -13,7 +13,7 @@ from scipy.special import logit
 from ctrkit.api.models.model import CandidateScores, Model
 from ctrkit.arrays import Floats
 from ctrkit.errors import ArtifactError
-from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy, make_policy
+from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy
 
 Found = TypeVar("Found")
 
@@ -110,7 +110,7 @@ def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None 
     scorer = model if isinstance(model, CandidateScorer) else CandidateScorer(model)
     config = config or scorer.model.policy
     if config.name != ThompsonPolicy.name:
-        return make_policy(config, scorer)
+        return config.policy(scorer)
     own, chosen = scorer.model.calibrators.get(scorer.model.tasks[0]), scorer.model.spec.candidate
     if own is not None and chosen is not None and own.field in (chosen.id, *chosen.features):
         raise ArtifactError(
@@ -118,4 +118,4 @@ def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None 
             "thompson draws from knows nothing of it",
             mend="Choose another policy, or calibrate with a method of the logit alone",
         )
-    return make_policy(config, scorer, Belief(scorer.hidden, scorer.model.posterior))
+    return config.policy(scorer, Belief(scorer.hidden, scorer.model.posterior))

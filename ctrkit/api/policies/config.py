@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ctrkit.config import Config
 from ctrkit.ope.estimators.interval_methods import AUTO
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import PolicySetting
 
 # In place of a kind of reward model: the artifact of the first policy that is one.
 ARTIFACT = "artifact"
@@ -37,7 +37,7 @@ class OpeConfig(Config):
         seed: of all that is drawn.
     """
 
-    policy: PolicyConfig | None = None
+    policy: PolicySetting | None = None
     estimators: tuple[str, ...] | None = None
     interval: str = AUTO
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)

@@ -16,7 +16,7 @@ from ctrkit.arrays import Floats
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, DataError, RunError, nearest
 from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
-from ctrkit.policies import Policy, PolicyConfig, candidate_mask, make_policy
+from ctrkit.policies import GreedyConfig, Policy, PolicyConfig, candidate_mask
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.schema import CANDIDATE_PREFIX, TRUTH_PREFIX
 from ctrkit.tables.cells import values_of
@@ -225,7 +225,7 @@ def onnx_policy(
         raise ConfigError(
             f"{model.file}: output '{model.output}' has one number a row", mend="Leave out `positive`"
         )
-    return make_policy(config or default or PolicyConfig(), scorer)
+    return (config or default or GreedyConfig()).policy(scorer)
 
 
 def _require(name: str, context: pl.DataFrame, model: OnnxModel, as_id: str | None = None) -> None:

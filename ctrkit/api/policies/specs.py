@@ -19,13 +19,20 @@ from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer, OnnxSettings, onnx_policy
 from ctrkit.arrays import Floats
-from ctrkit.config import apply_overrides, build
+from ctrkit.config import build
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
 from ctrkit.file_kinds import ONNX, file_kind
 from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
-from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, UniformPolicy, candidate_mask
+from ctrkit.policies import (
+    POLICIES,
+    FixedPolicy,
+    LoggingPolicy,
+    Policy,
+    PolicyConfig,
+    UniformPolicy,
+    candidate_mask,
+)
 from ctrkit.policies.candidates import padded
-from ctrkit.policies.registry import SETTINGS
 from ctrkit.tables import IsText
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
@@ -209,8 +216,7 @@ def _spec(
     where = os.path.realpath(file)
     if where not in models:
         models[where] = CandidateScorer(load(file))
-    chosen = config if settings is None else _policy_config(text, settings)
-    made = policy_of_model(models[where], chosen)
+    made = policy_of_model(models[where], config if settings is None else POLICIES.read(settings))
     return Spec(f"{stem}: {settings or made.name}", made, models[where])
 
 
@@ -239,7 +245,7 @@ def _onnx_spec(
     where = os.path.realpath(file), read
     if where not in graphs:
         graphs[where] = OnnxScorer(OnnxModel(file, read.features, read.output), read)
-    chosen = _policy_config(text, ",".join(named)) if named else None
+    chosen = POLICIES.read(",".join(named)) if named else None
     made, stem = onnx_policy(graphs[where], chosen, default), Path(file).stem
     name = stem if isinstance(made, OnnxPolicy) else f"{stem}: {','.join(named) or made.name}"
     return Spec(name, made, is_text=graphs[where].is_text)
@@ -260,20 +266,3 @@ def _file_and_settings(text: str) -> tuple[str, str | None]:
             mend=f"{near}, or give the path of an artifact",
         )
     raise ArtifactError("no such file", file=text, mend="Give the path of an artifact")
-
-
-def _policy_config(text: str, settings: str) -> PolicyConfig:
-    """The config in `NAME,SETTING=VALUE,...`."""
-    name, *others = settings.split(",")
-    keys = [other.partition("=")[0] for other in others]
-    build(PolicyConfig, {"name": name})
-    for key, other in zip(keys, others, strict=True):
-        if key not in SETTINGS[name]:
-            known = SETTINGS[name]
-            raise ConfigError(
-                f"policy '{text}': '{name}' has no setting '{key}'",
-                mend=nearest(key, known) if known else f"Write {name} alone",
-            )
-        if "=" not in other or keys.count(key) > 1:
-            raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
-    return build(PolicyConfig, apply_overrides({"name": name}, others))

@@ -30,7 +30,7 @@ from ctrkit.bidding.strategies.uniform_random import UniformRandomBidding
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import Registry
 
-STRATEGIES: Final = Registry[BidStrategy[Any]](BidStrategy, __name__, __path__)
+STRATEGIES: Final = Registry[BidStrategy[Any]](BidStrategy, __name__)
 # As a strategy may be given: a line `NAME:key=value,...`, a mapping of `name` and settings, or one made.
 StrategyLike: TypeAlias = str | Mapping[str, Any] | BidStrategy[Any]
 

@@ -19,7 +19,7 @@ from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.calibration import HistogramBinning, IsotonicRegression, VennAbers
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog, read_bandit_log
-from ctrkit.policies import PolicyConfig
+from ctrkit.policies import POLICIES, EpsilonGreedyConfig, GreedyConfig, SoftmaxConfig, ThompsonConfig
 
 FEATURES = ("category", "advertiser", "price")
 
@@ -61,9 +61,7 @@ def rows_of(log: BanditLog) -> tuple[pl.DataFrame, pl.Series]:
 
 def test_the_artifacts_policy_is_over_the_calibrated_log_odds(model: Counting, log: BanditLog) -> None:
     context, candidates = rows_of(log)
-    found = policy_of_model(model, PolicyConfig(name="softmax", temperature=0.5)).probabilities(
-        context, candidates
-    )
+    found = policy_of_model(model, SoftmaxConfig(temperature=0.5)).probabilities(context, candidates)
     for row in (0, 6, 7, 101):
         ids = candidates[row].to_list()
         single = pl.concat([context[row]] * len(ids)).with_columns(
@@ -79,7 +77,7 @@ def test_its_own_config_unless_another_is_given(model: Counting) -> None:
     assert policy_of_model(model).name == model.artifact.policy["name"] == "epsilon-greedy"
     model.artifact.policy = {"name": "uniform"}
     assert policy_of_model(model).name == "uniform"
-    assert policy_of_model(model, PolicyConfig(name="softmax")).name == "softmax"
+    assert policy_of_model(model, SoftmaxConfig()).name == "softmax"
 
 
 def test_without_a_calibrator_the_scores_are_the_logits(model: Counting, log: BanditLog) -> None:
@@ -91,7 +89,7 @@ def test_without_a_calibrator_the_scores_are_the_logits(model: Counting, log: Ba
 
 
 def test_blocks_give_what_the_whole_log_gives(model: Counting, log: BanditLog) -> None:
-    policy = policy_of_model(model, PolicyConfig(name="softmax"))
+    policy = policy_of_model(model, SoftmaxConfig())
     whole = policy.probabilities(*rows_of(log))
     for start in range(0, 200, 64):
         rows = slice(start, min(start + 64, 200))
@@ -102,7 +100,7 @@ def test_blocks_give_what_the_whole_log_gives(model: Counting, log: BanditLog) -
 def test_policies_and_rewards_share_a_blocks_scores(model: Counting, log: BanditLog) -> None:
     scorer = CandidateScorer(model)
     names = ("greedy", "softmax", "thompson", "epsilon-greedy")
-    policies = [policy_of_model(scorer, PolicyConfig(name=name)) for name in names]
+    policies = [policy_of_model(scorer, POLICIES.read(name)) for name in names]
     rewards = ArtifactRewards(scorer)
     for start in range(0, 200, 50):
         rows = slice(start, start + 50)
@@ -119,7 +117,7 @@ def test_policies_and_rewards_share_a_blocks_scores(model: Counting, log: Bandit
 def test_thompson_is_how_often_a_candidate_is_the_best(model: Counting, log: BanditLog) -> None:
     draws = 20_000
     context, candidates = log.table[:60], log.candidates(slice(0, 60))
-    policy = policy_of_model(model, PolicyConfig(name="thompson", draws=draws, seed=1))
+    policy = policy_of_model(model, ThompsonConfig(draws=draws, seed=1))
     found = policy.probabilities(context, candidates)
     hidden = model.score_candidates(context, candidates, hidden=True).hidden
     assert hidden is not None
@@ -140,7 +138,7 @@ def test_thompson_is_how_often_a_candidate_is_the_best(model: Counting, log: Ban
 
 
 def test_thompson_needs_a_posterior_and_one_calibration_for_all(model: Counting) -> None:
-    thompson = PolicyConfig(name="thompson")
+    thompson = ThompsonConfig()
     by_field = deepcopy(model)
     click = by_field.calibrators["click"]
     by_field.set_calibrators(
@@ -233,7 +231,7 @@ def test_another_log_and_other_rewards_tell_nothing(model: Counting, log: Bandit
 
 
 def test_step_calibrators_leave_the_decision_to_the_model(model: Counting, log: BanditLog) -> None:
-    greedy = policy_of_model(model, PolicyConfig()).probabilities(*rows_of(log))
+    greedy = policy_of_model(model, GreedyConfig()).probabilities(*rows_of(log))
     first = model.tasks[0]
     z = model.score_candidates(*rows_of(log)).logits
     flat = z[~np.isnan(z)]
@@ -244,9 +242,9 @@ def test_step_calibrators_leave_the_decision_to_the_model(model: Counting, log: 
         p = np.where(np.isnan(z), -1.0, scores.probabilities[first])
         # A row's best, by argmax or by any policy, is that of the logits, and nobody draws lots.
         assert np.array_equal(p.argmax(axis=1), np.where(np.isnan(z), -np.inf, z).argmax(axis=1))
-        decided = policy_of_model(model, PolicyConfig()).probabilities(*rows_of(log))
+        decided = policy_of_model(model, GreedyConfig()).probabilities(*rows_of(log))
         np.testing.assert_array_equal(decided, greedy)
-        exploring = policy_of_model(model, PolicyConfig(name="epsilon-greedy", epsilon=0.2))
+        exploring = policy_of_model(model, EpsilonGreedyConfig(epsilon=0.2))
         assert (exploring.probabilities(*rows_of(log)).max(axis=1) > 0.8).all()
         # And the probabilities are those of the calibrator but for their last digits.
         np.testing.assert_allclose(p[~np.isnan(z)], kind().fit(flat, labels)(flat), rtol=1e-10)

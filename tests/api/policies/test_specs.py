@@ -13,7 +13,7 @@ import ctrkit
 from ctrkit.api.evaluate_policy import evaluate_policy
 from ctrkit.api.policies.specs import policy_specs
 from ctrkit.errors import ConfigError, DataError, InputError, RunError
-from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, PolicyConfig, SoftmaxPolicy, UniformPolicy
+from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, SoftmaxConfig, SoftmaxPolicy, UniformPolicy
 
 CONTEXT = pl.DataFrame({"x": [1.0, 2.0]})
 CANDIDATES = pl.Series("candidates", [[1, 2, 3], [1, 2]])
@@ -56,7 +56,7 @@ def test_an_artifact_under_several_policies(artifact: str) -> None:
 
 
 def test_the_config_is_for_artifacts_that_name_no_policy(artifact: str) -> None:
-    config = PolicyConfig(name="softmax", temperature=3.0)
+    config = SoftmaxConfig(temperature=3.0)
     own, other, model = policy_specs([f"{artifact}:greedy", artifact, ctrkit.load(artifact)], config)
     assert isinstance(own.policy, Policy)
     assert own.policy.name == "greedy"
@@ -69,14 +69,14 @@ def test_the_config_is_for_artifacts_that_name_no_policy(artifact: str) -> None:
     ("settings", "message"),
     [
         ("softmx", "Did you mean 'softmax'"),
-        ("softmax,temprature=2", "no setting 'temprature'. Did you mean 'temperature'"),
-        ("greedy,temperature=2", "'greedy' has no setting 'temperature'"),
-        ("softmax,temperature", "'temperature' needs one value"),
-        ("softmax,temperature=1,temperature=2", "'temperature' needs one value"),
+        ("softmax,temprature=2", "unknown key 'temprature'. Did you mean 'temperature'"),
+        ("greedy,temperature=2", "policy 'greedy': unknown key 'temperature'"),
+        ("softmax,temperature", "'temperature' is not of the form key=value. Write temperature=VALUE"),
+        ("softmax,temperature=1,temperature=2", "temperature is given twice"),
         ("softmax,temperature=-1", "temperature"),
         ("softmax,temperature=warm", "temperature"),
         ("", "there is no policy ''"),
-        ("softmax,", "no setting ''"),
+        ("softmax,=1", "Write KEY=VALUE"),
     ],
 )
 def test_what_is_misspelt_is_told(artifact: str, settings: str, message: str) -> None:

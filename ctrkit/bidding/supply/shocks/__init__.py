@@ -15,7 +15,7 @@ from ctrkit.bidding.supply.shocks.traffic import TrafficShock
 from ctrkit.bidding.supply.shocks.value import ValueShock
 from ctrkit.settings import Registry
 
-SHOCKS: Final = Registry[Shock](Shock, __name__, __path__)
+SHOCKS: Final = Registry[Shock](Shock, __name__)
 # As a shock may be given: a line `price:factor=2,start=12h`, a mapping of `name` and settings, or one made.
 ShockLike: TypeAlias = str | Mapping[str, Any] | Shock
 
