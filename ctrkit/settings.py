@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -125,13 +125,12 @@ def content_of(made: Any) -> dict[str, Any]:
 
 
 def line_of(made: Any) -> str:
-    """The shortest line that gives this back, as far as a line can."""
-    given = [
-        f"{name}={value}"
-        for name, field in settings_of(type(made)).items()
-        if (value := getattr(made, name)) != field.default
-    ]
-    return f"{made.name}:{','.join(given)}" if given else str(made.name)
+    """The shortest line that gives this back, as far as a line can; that of a mapping too."""
+    if not isinstance(made, Mapping):
+        fields, content = settings_of(type(made)), content_of(made)
+        made = {key: value for key, value in content.items() if key == "name" or value != fields[key].default}
+    given = ",".join(f"{key}={value}" for key, value in made.items() if key != "name")
+    return f"{made.get('name', '')}:{given}" if given else str(made.get("name", ""))
 
 
 @dataclass(frozen=True)
@@ -212,22 +211,30 @@ def made_of(cls: type[T], settings: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: see `Registry.read`.
     """
-    known = settings_of(cls)
+    check_keys(settings, settings_of(cls), title(cls))
+    return build(cls, dict(settings), what=title(cls))
+
+
+def check_keys(settings: Collection[str], known: Collection[str], what: str) -> None:
+    """Raise a ConfigError for a key that is unknown; names the nearest."""
     for key in settings:
         if key not in known:
             mend = nearest(key, known) if known else "It has no settings"
-            raise ConfigError(f"{title(cls)}: unknown key '{key}'", mend=mend)
-    return build(cls, dict(settings), what=title(cls))
+            raise ConfigError(f"{what}: unknown key '{key}'", mend=mend)
 
 
 def describe(cls: type[Any]) -> Description:
     """What help pages say of a class that is `checked`."""
-    meaning = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
     settings = [
-        Setting(name, _kind(field), _default(field), field.description or "")
+        Setting(name, values_of(field.annotation, *field.metadata), _default(field), field.description or "")
         for name, field in settings_of(cls).items()
     ]
-    return Description(getattr(cls, "name", ""), meaning, tuple(settings))
+    return Description(getattr(cls, "name", ""), meaning_of(cls), tuple(settings))
+
+
+def meaning_of(cls: type[Any]) -> str:
+    """The first paragraph of a class's docstring."""
+    return " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
 
 
 def _below(base: type[Any]) -> Iterator[Any]:
@@ -250,10 +257,9 @@ _BOUNDS = {
 }  # fmt: skip
 
 
-def _kind(field: FieldInfo) -> str:
-    """The values of a field in words."""
-    values: Any = Annotated[(field.annotation, Field(), *field.metadata)]
-    schema = TypeAdapter(values).json_schema()
+def values_of(kind: Any, *bounds: Any) -> str:
+    """The values of a type with bounds, such as `Positive`, in words."""
+    schema = TypeAdapter(Annotated[(kind, Field(), *bounds)]).json_schema()
     return " or ".join(_words(one) for one in schema.get("anyOf", [schema]) if one.get("type") != "null")
 
 

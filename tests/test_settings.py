@@ -10,6 +10,7 @@ from pydantic import Field
 from ctrkit.bidding import STRATEGIES
 from ctrkit.bidding.supply import PRICES, SHOCKS, SyntheticMarket
 from ctrkit.errors import ConfigError
+from ctrkit.ope.estimators.registry import ESTIMATORS, describe_estimators
 from ctrkit.policies import POLICIES
 from ctrkit.settings import (
     NotNegative,
@@ -22,6 +23,7 @@ from ctrkit.settings import (
     line_of,
     made_of,
     read_line,
+    values_of,
 )
 
 REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, SHOCKS, PRICES, POLICIES)
@@ -118,12 +120,13 @@ def test_what_help_pages_say() -> None:
         "form": ("drops or drizzle", "drops", "of the water"),
         "warm": ("true or false", "False", "whether it is"),
     }
+    assert values_of(Positive | Literal["mse"]) == "number above 0 or mse"
 
 
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one.base.__name__)
-def test_every_kind_and_every_setting_has_a_meaning(registry: Registry[Any]) -> None:
-    found = registry.describe()
-    assert [one.name for one in found] == sorted(registry)
+@pytest.mark.parametrize("registry", [*REGISTRIES, ESTIMATORS], ids=lambda one: type(one).__name__)
+def test_every_kind_and_every_setting_has_a_meaning(registry: Any) -> None:
+    found = describe_estimators() if registry is ESTIMATORS else registry.describe()
+    assert {one.name for one in found} == set(registry)
     for kind in (*found, describe(SyntheticMarket)):
         assert kind.meaning, kind.name
         for setting in kind.settings:

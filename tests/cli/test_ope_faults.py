@@ -192,7 +192,7 @@ def test_few_rewards_are_no_ground_for_a_verdict(positives: int, tmp_path: Path)
     [
         (("--interval", "cresie-read"), "there is no interval 'cresie-read'. Did you mean 'cressie-read'"),
         (("--estimator", "snip"), "there is no estimator 'snip'. Did you mean 'snips'"),
-        (("--estimator", "dr-os:lamda=3"), "has no parameter 'lamda'. Did you mean 'lambda'"),
+        (("--estimator", "dr-os:lamda=3"), "unknown key 'lamda'. Did you mean 'lambda'"),
         (("--engine", "rai"), "Did you mean 'ray'"),
         (("--segment", "shops"), "no such column to tell estimates apart by. Did you mean 'shop'"),
         (("--segment", "candidates"), "lists are no segments"),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ctrkit.config import Config
 from ctrkit.ope.estimators.interval_methods import AUTO
 from ctrkit.policies import PolicySetting
+from ctrkit.settings import line_of
 
 # In place of a kind of reward model: the artifact of the first policy that is one.
 ARTIFACT = "artifact"
+
+
+def _line(given: Any) -> Any:
+    """The line of a mapping."""
+    return line_of(given) if isinstance(given, Mapping) else given
 
 
 class OpeConfig(Config):
@@ -20,7 +26,8 @@ class OpeConfig(Config):
 
     Attributes:
         policy: in place of the artifacts' own, which score the candidates either way.
-        estimators: by default those of `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
+        estimators: `NAME` or `NAME:key=value`, or mappings of `name` and its setting; by default those of
+            `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
         interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
         confidence: of all intervals.
         reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
@@ -38,7 +45,7 @@ class OpeConfig(Config):
     """
 
     policy: PolicySetting | None = None
-    estimators: tuple[str, ...] | None = None
+    estimators: tuple[Annotated[str, BeforeValidator(_line)], ...] | None = None
     interval: str = AUTO
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     reward_range: tuple[float, float] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -33,11 +33,12 @@ from ctrkit.policies import (
     candidate_mask,
 )
 from ctrkit.policies.candidates import padded
+from ctrkit.settings import line_of
 from ctrkit.tables import IsText
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
 PolicyFunction: TypeAlias = Callable[[pl.DataFrame, pl.Series], ArrayLike]
-PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy | PolicyFunction"
+PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy | PolicyFunction | Mapping[str, Any]"
 
 ACTION, COLUMN = "action:", "column:"
 _BY_NAME = {policy.name: policy for policy in (UniformPolicy, LoggingPolicy)}
@@ -152,6 +153,7 @@ def policy_specs(
       in place of its own, as in `model.pt:softmax,temperature=0.5`;
     - the path of an ONNX file, alone or with a policy and settings of `OnnxSettings` after it, as in
       `model.onnx:softmax,features=age|price` or `model.onnx:actions=a|b|c`;
+    - a mapping of `model` (a path or a model), and `name` and settings of its policy;
     - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
 
     Each file is opened once, and its policies share the scores of a block. Programs and pickles are refused,
@@ -199,6 +201,11 @@ def _spec(
         scorer = models.setdefault(id(policy), CandidateScorer(policy))
         made = policy_of_model(scorer, config)
         return Spec(made.name, made, scorer)
+    if isinstance(policy, Mapping):
+        content = {key: value for key, value in policy.items() if key != "model"}
+        if "model" not in policy:
+            return _spec(line_of(content), config, models, graphs)
+        return _spec(policy["model"], POLICIES.read(content), models, graphs)
     if not isinstance(policy, (str, os.PathLike)):
         function = FunctionPolicy(policy)
         return Spec(function.called, function)

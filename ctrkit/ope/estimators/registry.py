@@ -9,8 +9,9 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope import estimators
 from ctrkit.ope.estimators.base import ESTIMATORS, Estimator
 from ctrkit.ope.estimators.shrunk_weights import ShrunkWeights
+from ctrkit.settings import Description, Setting, check_keys, meaning_of, read_line
 
-__all__ = ["ESTIMATORS", "kind_of", "make_estimator", "reads_candidates"]
+__all__ = ["ESTIMATORS", "describe_estimators", "kind_of", "make_estimator", "reads_candidates"]
 
 for _module in iter_modules(estimators.__path__, f"{estimators.__name__}."):
     import_module(_module.name)
@@ -22,7 +23,7 @@ def kind_of(spec: str) -> type[Estimator]:
     Raises:
         ConfigError: for an unknown name.
     """
-    name = spec.partition(":")[0].strip()
+    name, _ = read_line(spec)
     if name not in ESTIMATORS:
         raise ConfigError(f"there is no estimator '{name}'", mend=nearest(name, ESTIMATORS))
     return ESTIMATORS[name]
@@ -42,30 +43,28 @@ def make_estimator(spec: str, reward_range: tuple[float, float] | None = None) -
     """The estimator of a spec such as `ips`, `switch-dr:tau=10` or `clipped-ips:lambda=slope`.
 
     Args:
-        spec: a name from `ESTIMATORS`, and after a colon the estimator's parameter, where it has one: a
-            number, or the rule of `ctrkit.ope.estimators.tuning` that chooses it.
+        spec: a name from `ESTIMATORS`, and after a colon the estimator's setting, where it has one: a number,
+            or the rule of `ctrkit.ope.estimators.tuning` that chooses it.
         reward_range: see `Estimator`.
 
     Raises:
         ConfigError: for an unknown name, parameter or rule, and a number out of range.
     """
-    name, colon, setting = (part.strip() for part in spec.partition(":"))
-    kind = kind_of(spec)
-    if not colon:
-        return kind(reward_range)
-    if not issubclass(kind, ShrunkWeights):
-        raise ConfigError(
-            f"estimator {name} has no parameters, and '{setting}' is given", mend=f"Give {name}"
-        )
-    key, equals, value = (part.strip() for part in setting.partition("="))
-    if not equals or "," in value:
-        raise ConfigError(
-            f"'{setting}' is not the one setting that estimator {name} takes",
-            mend=f"Give {name}:{kind.parameter}={kind.default:g}, say",
-        )
-    if key != kind.parameter:
-        raise ConfigError(f"estimator {name} has no parameter '{key}'", mend=nearest(key, [kind.parameter]))
-    try:
-        return kind(reward_range, float(value))
-    except ValueError:
-        return kind(reward_range, value)
+    name, settings = read_line(spec)
+    kind = kind_of(name)
+    check_keys(settings, {one.name for one in _settings(kind)}, f"estimator '{name}'")
+    for value in settings.values():
+        try:
+            return kind(reward_range, float(value))  # type: ignore[call-arg]
+        except ValueError:
+            return kind(reward_range, value)  # type: ignore[call-arg]
+    return kind(reward_range)
+
+
+def describe_estimators() -> tuple[Description, ...]:
+    """What help pages print."""
+    return tuple(Description(kind.name, meaning_of(kind), _settings(kind)) for kind in ESTIMATORS.values())
+
+
+def _settings(kind: type[Estimator]) -> tuple[Setting, ...]:
+    return (kind.setting(),) if issubclass(kind, ShrunkWeights) else ()

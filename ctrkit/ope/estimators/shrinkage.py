@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.errors import ConfigError
+from ctrkit.settings import check
 
 # Thresholds to choose from: three to a power of ten, and at last none.
 THRESHOLDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5, np.inf)
@@ -22,6 +23,7 @@ class Shrinkage(ABC):
     Attributes:
         strength: λ or τ, see the class.
         grid: the strengths that a rule chooses from.
+        bounds: of a strength.
 
     Raises:
         ConfigError: for a strength out of range.
@@ -30,12 +32,10 @@ class Shrinkage(ABC):
     strength: float
     grid: ClassVar[tuple[float, ...]] = THRESHOLDS
 
+    bounds: ClassVar[Any] = Annotated[float, Field(gt=0)]
+
     def __post_init__(self) -> None:
-        if not self.strength > 0:
-            raise ConfigError(
-                f"weights cannot be shrunk with a strength of {self.strength:g}",
-                mend="Give a number above 0, such as 10",
-            )
+        check(self.bounds, self.strength, "the strength with which weights are shrunk")
 
     @abstractmethod
     def __call__(self, weights: Floats) -> Floats:
@@ -107,13 +107,7 @@ class Harmonic(Shrinkage):
         *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     )
 
-    def __post_init__(self) -> None:
-        """See `Shrinkage`."""
-        if not 0 <= self.strength < 1:
-            raise ConfigError(
-                f"a lambda of {self.strength:g} is not from 0 up to 1, 1 left out",
-                mend="Give 0.1, say; a larger one shrinks more",
-            )
+    bounds: ClassVar[Any] = Annotated[float, Field(ge=0, lt=1)]
 
     def __call__(self, weights: Floats) -> Floats:
         """See `Shrinkage`."""

@@ -19,6 +19,7 @@ from ctrkit.ope.estimators.shrinkage import Shrinkage
 from ctrkit.ope.estimators.tuning import RULES, Candidate, Rule, mean_squared_errors, slope
 from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
 from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Columns, Moments
+from ctrkit.settings import Setting, check, values_of
 
 
 @dataclass
@@ -80,11 +81,20 @@ class ShrunkWeights(WeightedEstimator):
                     f"{self.parameter}=mse needs the range of rewards to bound the bias",
                     mend=f"Give the range, or {self.parameter} as a number",
                 )
+        else:
+            check(self.shrinkage.bounds, strength, f"estimator '{self.name}': {self.parameter}")
         strengths = self.shrinkage.grid if isinstance(strength, str) else (float(strength),)
         self.plain = self.unshrunk()
         self.trials = [Trial(self.shrinkage(each)) for each in strengths]
         self.max_weight = 0.0
         self.settle()
+
+    @classmethod
+    def setting(cls) -> Setting:
+        """What help pages say of the strength."""
+        values = values_of(cls.shrinkage.bounds | Rule)
+        meaning = "how much of large weights is kept, or the rule that chooses it"
+        return Setting(cls.parameter, values, f"{cls.default:g}", meaning)
 
     @abstractmethod
     def unshrunk(self) -> WeightedEstimator:

@@ -306,10 +306,10 @@ def sigmoid(path: Path, outputs: str = "Sigmoid", shape: list[Any] | None = None
 
 
 def test_settings_of_the_run_are_for_scorers_that_name_no_policy(tmp_path: Path) -> None:
-    from ctrkit.policies import PolicyConfig
+    from ctrkit.policies import SoftmaxConfig
 
     text = sigmoid(tmp_path / "new.onnx", metadata={"features": "age,price"})
-    one, other = policy_specs([text, f"{text}:epsilon-greedy"], PolicyConfig(name="softmax", temperature=3.0))
+    one, other = policy_specs([text, f"{text}:epsilon-greedy"], SoftmaxConfig(temperature=3.0))
     assert isinstance(one.policy, SoftmaxPolicy)
     assert one.policy.temperature == 3.0
     assert isinstance(other.policy, EpsilonGreedyPolicy)

@@ -65,6 +65,21 @@ def test_the_config_is_for_artifacts_that_name_no_policy(artifact: str) -> None:
         assert spec.policy.temperature == 3.0
 
 
+def test_policies_as_mappings(artifact: str) -> None:
+    given = [
+        {"model": artifact, "name": "softmax", "temperature": 0.5},
+        {"model": ctrkit.load(artifact), "name": "greedy"},
+        {"name": "uniform"},
+    ]
+    soft, greedy, uniform = policy_specs(given)
+    assert isinstance(soft.policy, SoftmaxPolicy)
+    assert (soft.name, soft.policy.temperature) == ("model: softmax", 0.5)
+    assert greedy.name == "greedy"
+    assert isinstance(uniform.policy, UniformPolicy)
+    with pytest.raises(ConfigError, match="policy 'softmax': unknown key 'temprature'"):
+        policy_specs({"model": artifact, "name": "softmax", "temprature": 2})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -259,15 +259,15 @@ def test_different_strengths_do_not_merge() -> None:
 def test_specs_name_what_is_wrong() -> None:
     for spec, problem_, mend in (
         ("swich-dr:tau=1", "no estimator 'swich-dr'", "Did you mean 'switch-dr'"),
-        ("switch-dr:tua=1", "no parameter 'tua'", "Did you mean 'tau'"),
-        ("clipped-ips:tau=1", "no parameter 'tau'", "Known are: lambda"),
+        ("switch-dr:tua=1", "estimator 'switch-dr': unknown key 'tua'", "Did you mean 'tau'"),
+        ("clipped-ips:tau=1", "unknown key 'tau'", "Known are: lambda"),
         ("clipped-ips:lambda=slop", "no number and no rule", "Did you mean 'slope'"),
-        ("clipped-ips:lambda=-1", "strength of -1", "above 0"),
-        ("clipped-ips:lambda=nan", "strength of nan", "above 0"),
-        ("clipped-ips:lambda", "not the one setting", "clipped-ips:lambda=10"),
-        ("clipped-ips:lambda=1,tau=2", "not the one setting", "clipped-ips:lambda=10"),
-        ("sg-dr:lambda=2", "not from 0 up to 1", "0.1"),
-        ("ips:lambda=1", "no parameters", "Give ips"),
+        ("clipped-ips:lambda=-1", "lambda is -1.0 and must be above 0", "Give another value"),
+        ("clipped-ips:lambda=nan", "lambda is nan and must be above 0", "Give another value"),
+        ("clipped-ips:lambda", "not of the form key=value", "Write lambda=VALUE"),
+        ("clipped-ips:lambda=1,tau=2", "unknown key 'tau'", "Known are: lambda"),
+        ("sg-dr:lambda=2", "estimator 'sg-dr': lambda is 2.0 and must be below 1", "Give another value"),
+        ("ips:lambda=1", "estimator 'ips': unknown key 'lambda'", "It has no settings"),
     ):
         with pytest.raises(ConfigError) as caught:
             make_estimator(spec, (0.0, 1.0))
