@@ -192,6 +192,10 @@ def build(
         if _is_set(error.errors()[0]["loc"], paths):
             file = None
         raise told(error, config, file, what) from error
+    except ConfigError as error:  # of a part that its own registry has read
+        if file is None or overrides or error.file is not None:
+            raise
+        raise ConfigError(error.problem, file=file, mend=error.mend) from error
 
 
 # What a value must be, by pydantic's name of the fault.

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from ctrkit.bidding import Auctions
+from ctrkit.bidding.supply import SHOCKS as KINDS
 from ctrkit.bidding.supply import miscalibrated, resampled, shocked, truthful_sight
 from ctrkit.bidding.supply.rows import recut
 from ctrkit.bidding.supply.shocks import ClickRateShock, PriceShock, TrafficShock, ValueShock
@@ -73,3 +74,19 @@ def test_recut_keeps_every_auction(
     chunks = list(recut(iter(pieces(log, cut)), size))
     assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
     assert content(gathered(chunks)) == content(log)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_shock_keeps_to_its_time_and_factor(
+    full_log: Callable[..., Auctions], gathered: Gathered, pieces: Pieces, content: Content, name: str
+) -> None:
+    log = full_log(N)
+    for idle in (f"{name}:factor=1", f"{name}:factor=2,start=0.9999"):
+        assert content(gathered(shocked([log], [idle], N))) == content(log)
+    given = {"name": name, "factor": 1.5, "start": 0.4, "drift": True}
+    found = content(gathered(shocked([log], [given], N)))
+    assert found != content(log)
+    assert found == content(gathered(shocked(pieces(log, 64), [KINDS.read(given)], N)))
+    before = int(0.4 * N)
+    early, late = (gathered(shocked([log], [one], N))[:before] for one in (given, f"{name}:factor=1"))
+    assert content(early) == content(late)
