@@ -134,6 +134,9 @@ def _opened(part: Any) -> dict[str, Any]:
         return {
             key: getattr(part, key) for key in type(part).model_fields if key in part.model_fields_set | named
         }
+    if hasattr(type(part), "__pydantic_fields__"):  # one of a registry, see `ctrkit.settings.checked`
+        keys = [key for key, field in fields_of(type(part)).items() if not field.exclude]
+        return {key: getattr(part, key) for key in ("name", *keys)}
     return dict(part) if isinstance(part, Mapping) else {}
 
 
@@ -193,7 +196,7 @@ def build(
             file = None
         raise told(error, config, file, what) from error
     except ConfigError as error:  # of a part that its own registry has read
-        if file is None or overrides or error.file is not None:
+        if file is None or overrides or given or error.file is not None:
             raise
         raise ConfigError(error.problem, file=file, mend=error.mend) from error
 

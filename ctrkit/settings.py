@@ -82,7 +82,7 @@ def title(cls: Any) -> str:
     return f"{cls.what} '{name}'" if name else str(cls.what)
 
 
-def settings_of(cls: type[Any]) -> dict[str, FieldInfo]:
+def setting_fields(cls: type[Any]) -> dict[str, FieldInfo]:
     """What a line or a mapping may set, by key."""
     return {name: field for name, field in fields_of(cls).items() if not field.exclude}
 
@@ -121,13 +121,13 @@ def read_settings(text: str, what: str) -> dict[str, str]:
 
 def content_of(made: Any) -> dict[str, Any]:
     """The mapping of `name` and settings that gives this back."""
-    return {"name": made.name, **{name: getattr(made, name) for name in settings_of(type(made))}}
+    return {"name": made.name, **{name: getattr(made, name) for name in setting_fields(type(made))}}
 
 
 def line_of(made: Any) -> str:
     """The shortest line that gives this back, as far as a line can; that of a mapping too."""
     if not isinstance(made, Mapping):
-        fields, content = settings_of(type(made)), content_of(made)
+        fields, content = setting_fields(type(made)), content_of(made)
         made = {key: value for key, value in content.items() if key == "name" or value != fields[key].default}
     given = ",".join(f"{key}={value}" for key, value in made.items() if key != "name")
     return f"{made.get('name', '')}:{given}" if given else str(made.get("name", ""))
@@ -196,8 +196,10 @@ class Registry(dict[str, type[T]]):
             name, settings = read_line(given)
             return made_of(self.kind(name), settings)
         if isinstance(given, Mapping):
-            chosen = dict(given)
-            return made_of(self.kind(str(chosen.pop("name", ""))), chosen)
+            # A line that was laid over a mapping is its name.
+            name, settings = read_line(str(given.get("name", "")))
+            rest = {key: value for key, value in given.items() if key != "name"}
+            return made_of(self.kind(name), {**settings, **rest})
         return given
 
     def describe(self) -> tuple[Description, ...]:
@@ -211,7 +213,7 @@ def made_of(cls: type[T], settings: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: see `Registry.read`.
     """
-    check_keys(settings, settings_of(cls), title(cls))
+    check_keys(settings, setting_fields(cls), title(cls))
     return build(cls, dict(settings), what=title(cls))
 
 
@@ -227,7 +229,7 @@ def describe(cls: type[Any]) -> Description:
     """What help pages say of a class that is `checked`."""
     settings = [
         Setting(name, values_of(field.annotation, *field.metadata), _default(field), field.description or "")
-        for name, field in settings_of(cls).items()
+        for name, field in setting_fields(cls).items()
     ]
     return Description(getattr(cls, "name", ""), meaning_of(cls), tuple(settings))
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from ctrkit.api.bidding.config import BiddingConfig
 from ctrkit.bidding import STRATEGIES, DualBidding, LinearBidding
 from ctrkit.bidding.supply import PRICES, SHOCKS, SyntheticMarket
-from ctrkit.config import build, load_config
+from ctrkit.config import build, settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.ope.estimators.registry import ESTIMATORS, describe_estimators
 from ctrkit.policies import POLICIES
@@ -149,12 +149,12 @@ def test_a_fault_in_a_config_file_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "bidding.yaml"
     file.write_text("strategies: [linear, {name: dual, stp: 0.5}]")
     with pytest.raises(ConfigError, match=r"'dual': unknown key 'stp'\. Did you mean") as caught:
-        load_config(BiddingConfig, file)
+        settings_of(BiddingConfig, file)
     assert caught.value.file == str(file)
     with pytest.raises(ConfigError, match="Did you mean 'dual'") as caught:
-        load_config(BiddingConfig, file, ["strategies=[duall]"])
+        settings_of(BiddingConfig, file, ["strategies=[duall]"])
     assert caught.value.file is None
     file.write_text("strategies: [linear, {name: dual, step: 0.5}]\nshocks: ['price:factor=2,start=12h']")
-    settings = load_config(BiddingConfig, file)
+    settings = settings_of(BiddingConfig, file)
     assert settings.strategies == (LinearBidding(), DualBidding(step=0.5))
     assert build(BiddingConfig, settings.model_dump(mode="json")) == settings

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 
 from ctrkit.policies.base import PolicyConfig
-from ctrkit.settings import Registry, content_of, settings_of
+from ctrkit.settings import Registry, content_of, read_line, setting_fields
 
 POLICIES: Final = Registry[PolicyConfig](PolicyConfig, __name__.rpartition(".")[0])
 
@@ -23,8 +23,8 @@ def policy_config(given: str | Mapping[str, Any] | PolicyConfig) -> PolicyConfig
     """
     if isinstance(given, Mapping):
         given = {"name": "greedy", **given}
-        own = settings_of(POLICIES.kind(str(given["name"])))
-        of_others = {key for kind in POLICIES.values() for key in settings_of(kind)} - own.keys()
+        own = setting_fields(POLICIES.kind(read_line(str(given["name"]))[0]))
+        of_others = {key for kind in POLICIES.values() for key in setting_fields(kind)} - own.keys()
         given = {key: value for key, value in given.items() if key not in of_others}
     return POLICIES.read(given)
 

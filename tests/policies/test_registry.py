@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ctrkit.api.policies.config import OpeConfig
+from ctrkit.config import settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.policies import (
     POLICIES,
@@ -64,3 +66,17 @@ def test_a_config_is_written_down_as_it_is_read() -> None:
     for name in POLICIES:
         made = policy_config(name)
         assert policy_config(content_of(made)) == made == policy_config(line_of(made))
+
+
+def test_a_policy_laid_over_a_config_is_another_or_the_same_with_other_settings() -> None:
+    base = OpeConfig(policy={"name": "thompson", "draws": 50, "seed": 3})  # type: ignore[arg-type]
+    for given, wanted in (
+        ("softmax", SoftmaxConfig()),
+        ("softmax:temperature=0.5", SoftmaxConfig(temperature=0.5)),
+        ({"name": "softmax", "temperature": 2}, SoftmaxConfig(temperature=2.0)),
+        ({"draws": 7}, ThompsonConfig(draws=7, seed=3)),
+        (GreedyConfig(), GreedyConfig()),
+    ):
+        assert settings_of(OpeConfig, base, (), {"policy": given}).policy == wanted
+    assert settings_of(OpeConfig, base, ["policy.draws=7"]).policy == ThompsonConfig(draws=7, seed=3)
+    assert settings_of(OpeConfig, base, ["policy.name=softmax"]).policy == SoftmaxConfig()

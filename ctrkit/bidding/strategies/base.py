@@ -16,7 +16,7 @@ from ctrkit.bidding.market.slots import page_prices
 from ctrkit.bidding.market.terms import Terms
 from ctrkit.errors import DataError
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.settings import settings_of
+from ctrkit.settings import setting_fields
 
 StateT = TypeVar("StateT")
 
@@ -221,7 +221,7 @@ class BidStrategy(ABC, Generic[StateT]):
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
         """Names that `NAME:key=value,...` may set."""
-        return tuple(settings_of(cls))
+        return tuple(setting_fields(cls))
 
     @property
     def label(self) -> str:

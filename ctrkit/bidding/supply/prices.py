@@ -23,7 +23,17 @@ from ctrkit.bidding.landscapes import (
 )
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.schema import Column, LogSchema, near_misses
-from ctrkit.settings import Count, NotNegative, Number, Positive, Registry, check, checked, settings_of, title
+from ctrkit.settings import (
+    Count,
+    NotNegative,
+    Number,
+    Positive,
+    Registry,
+    check,
+    checked,
+    setting_fields,
+    title,
+)
 
 # The largest number below 1, above which no uniform lies.
 _HIGHEST = np.nextafter(1.0, 0.0)
@@ -145,7 +155,7 @@ class Prices(ABC):
     )
 
     def __post_init__(self) -> None:
-        own = [name for name in settings_of(type(self)) if name not in ("file", "zero", "unit")]
+        own = [name for name in setting_fields(type(self)) if name not in ("file", "zero", "unit")]
         given = [name for name in (*own, "zero") if getattr(self, name)]
         if self.file is not None and given:
             raise ConfigError(

@@ -352,7 +352,7 @@ def test_missing_numbers_are_nan_and_certain_probabilities_have_a_score(tmp_path
         (":featurs=age|price", "no setting 'featurs' of an ONNX model. Did you mean 'features'"),
         (":features=age|price,output=q", "the outputs of numbers are p. Say which"),
         (":features=age|price,softmx", "Did you mean 'softmax'"),
-        (":features=age|price,softmax,temprature=2", "no setting 'temprature'"),
+        (":features=age|price,softmax,temprature=2", "unknown key 'temprature'. Did you mean 'temperature'"),
         (":features=age|price,features=age|price", "'features' needs one value"),
         (":features=age|price,candidate=ad", "the model reads no 'ad'"),
         (":features=age|price,positive=2", "positive"),
