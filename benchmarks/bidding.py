@@ -28,11 +28,11 @@ from rich.table import Table
 from ctrkit.bidding import (
     Auctions,
     BidStrategy,
+    CampaignTerms,
     DualPacer,
     LinearBidding,
     SpendPlan,
     StrategyResult,
-    Terms,
     auctions_from_log,
     hindsight_optimum,
     read_auction_log,
@@ -41,7 +41,7 @@ from ctrkit.bidding import (
 from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.simulation.every_auction import replay_paced
 from ctrkit.bidding.simulation.ticks import edges
-from ctrkit.bidding.strategies import DualBidding, History, PidBidding, RlbBidding, SsMdpBidding
+from ctrkit.bidding.strategies import AuctionHistory, DualBidding, PidBidding, RlbBidding, SsMdpBidding
 
 Floats = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def speed(auctions: int, rounds: int) -> Table:
         ("simulate, dual, tick 1,000", whole, "dual", 1000),
     ):
         part = budget * len(log) / len(whole)
-        run = partial(simulate, log, [strategy], Terms(part), tick=tick)
+        run = partial(simulate, log, [strategy], CampaignTerms(part), tick=tick)
         shown.add_row(name, "", f"{len(log) / seconds(run, 3) / 1e6:.2f}", "", "")
     return shown
 
@@ -219,14 +219,14 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     counts = pl.read_parquet(prices_file).filter(campaign=2997)
     price = np.repeat(counts["market_price"].to_numpy().astype(np.float64), counts["count"].to_numpy())
     rate = np.full(len(price), _CLICKS / _IMPRESSIONS)
-    training, test = History(price, rate, rate), History.from_auctions(log)
+    training, test = AuctionHistory(price, rate, rate), AuctionHistory.from_auctions(log)
 
     def replay(
         strategy: BidStrategy[Any] | str, budget: int, tick: int | None, expected: int | None = None
     ) -> StrategyResult:
         return simulate(
-            log, [strategy], Terms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=tick,
-            auctions_expected=expected,
+            log, [strategy], CampaignTerms(budget, max_bid=300, integer_bids=True), episode_length=1000,
+            tick=tick, auctions_expected=expected,
         ).strategies[0]  # fmt: skip
 
     parts = (2, 4, 8, 16, 32, 64)
@@ -234,7 +234,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     clicks: dict[str, list[int]] = {}
     shares: dict[str, list[float]] = {}
     for budget in budgets:
-        terms = Terms(budget, max_bid=300, integer_bids=True)
+        terms = CampaignTerms(budget, max_bid=300, integer_bids=True)
         runs: dict[str, tuple[BidStrategy[Any] | str, int | None]] = {
             "dual": ("dual", None),
             "dual at every auction": ("dual", 1),
@@ -261,7 +261,7 @@ def ipinyou(log_file: str, prices_file: str) -> list[Table]:
     lines.add_row("dual's clicks at least 76 at 1/32", f"{dual[4]}", verdict(dual[4] >= 76))
     last = shares["dual"][5]
     lines.add_row("dual's value at least 0.92 of the optimum at 1/64", f"{last:.3f}", verdict(last >= 0.92))
-    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, Terms(budgets[4]), 1000)
+    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, CampaignTerms(budgets[4]), 1000)
     # The published replay does not know that its last episode is a short one.
     exact = replay(rlb, budgets[4], 1, expected=-(-len(log) // 1000) * 1000)
     found = (exact.wins, int(exact.clicks or 0), int(exact.spend))

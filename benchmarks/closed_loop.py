@@ -37,7 +37,14 @@ from ctrkit.api.bidding.logs import write_logs
 from ctrkit.api.bidding.scored_auctions import scored_auctions
 from ctrkit.api.models.model import Model
 from ctrkit.api.sample_logs import bundled
-from ctrkit.bidding import Auctions, SimulationResult, Terms, parse_strategy, read_auction_log, simulate
+from ctrkit.bidding import (
+    Auctions,
+    CampaignTerms,
+    SimulationResult,
+    parse_strategy,
+    read_auction_log,
+    simulate,
+)
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.synthetic import Market
@@ -72,7 +79,7 @@ def scored(table: pl.DataFrame, model: Model) -> Auctions:
 
 def played(auctions: Auctions, model: Model, strategies: Sequence[str], seed: int) -> SimulationResult:
     """Bids with half of what all auctions cost."""
-    terms = Terms(0.5 * float(auctions.market_price.sum()))
+    terms = CampaignTerms(0.5 * float(auctions.market_price.sum()))
     return simulate(auctions, [parse_strategy(one, model.posterior) for one in strategies], terms, seed=seed)
 
 

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from ctrkit.bidding import Auctions, BidStrategy, hindsight_optimum, parse_strategy
 from ctrkit.bidding.market.clearing import clear
-from ctrkit.bidding.strategies.base import Outcomes, TickResult, of_ad
+from ctrkit.bidding.strategies.base import ImpressionOutcomes, TickResult, of_ad
 from ctrkit.bidding.supply.synthetic_market import SyntheticMarket
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ class Player:
         rows = np.flatnonzero(cleared.won)
         if len(rows):
             ad = bids.ad[rows]
-            outcomes = Outcomes(slots[rows], ad, of_ad(now.click[rows], ad))
+            outcomes = ImpressionOutcomes(slots[rows], ad, of_ad(now.click[rows], ad))
             self.state = self.strategy.learn(self.state, outcomes)
             self.value += float(of_ad(now.expected_value[rows], ad).sum())
         self.spent, self.wins = cleared.spent, self.wins + len(rows)

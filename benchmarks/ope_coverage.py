@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ctrkit.ope import ESTIMATORS, Interval, LoggedRows
+from ctrkit.ope import ESTIMATORS, ConfidenceInterval, LoggedRows
 from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.intervals.bernstein import empirical_bernstein
 from ctrkit.ope.intervals.bootstrap import PoissonBootstrap, ips
@@ -126,7 +126,7 @@ def measure(problem: Problem, draws: int, seed: int) -> Result:
     return Result(problem, held.mean(axis=0), width.mean(axis=0))
 
 
-def _intervals(problem: Problem, rows: LoggedRows, draw: int) -> list[Interval]:
+def _intervals(problem: Problem, rows: LoggedRows, draw: int) -> list[ConfidenceInterval]:
     """One of each method, within rewards from 0 to 1, in the order of `METHODS`."""
     estimator = ESTIMATORS["ips"]((0.0, 1.0))
     estimator.update(rows)
@@ -145,7 +145,7 @@ def _intervals(problem: Problem, rows: LoggedRows, draw: int) -> list[Interval]:
         blind.result(CONFIDENCE).interval,
         normal(float(moments.mean @ TERM), moments, TERM, CONFIDENCE),
         clopper_pearson(moments, bound, (0.0, 1.0), CONFIDENCE),
-        Interval(bernstein.low, min(bernstein.high, 1.0), bernstein.method),
+        ConfidenceInterval(bernstein.low, min(bernstein.high, 1.0), bernstein.method),
         sequence.interval(CONFIDENCE),
         bootstrap.interval(ips, CONFIDENCE),
     ]

@@ -52,8 +52,8 @@ from ctrkit.data.synthetic import Market
 from ctrkit.ope import (
     DEFAULT_ESTIMATORS,
     ESTIMATORS,
+    ConfidenceInterval,
     Evaluation,
-    Interval,
     LoggedRows,
     evaluate,
     log_parts,
@@ -262,7 +262,7 @@ def differences(draws: int = 60, seed: int = 0) -> None:
     console.print(shown)
 
 
-def pair_intervals(rows: list[LoggedRows]) -> list[Interval]:
+def pair_intervals(rows: list[LoggedRows]) -> list[ConfidenceInterval]:
     """Of the first policy's value less the second's: normal by each of `PAIRED`, and Cressie-Read."""
     intervals = []
     for name, reward_range in (*((name, None) for name in PAIRED), ("snips", (0.0, 1.0))):

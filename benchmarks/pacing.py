@@ -22,8 +22,8 @@ from rich.table import Table
 
 from ctrkit.bidding import (
     Auctions,
+    CampaignTerms,
     DualBidding,
-    Terms,
     auctions_from_log,
     hindsight_optimum,
     read_auction_log,
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     name: str
     auctions: Auctions
     past: Auctions
-    terms: Terms
+    terms: CampaignTerms
     length: int
 
 
@@ -66,7 +66,7 @@ def cases(log_file: str | None, auctions: int, seeds: int) -> Iterator[Case]:
         for length in (1000, 5000, 20_000):
             for part in (2, 8, 32, 64):
                 budget = float(int(float(log.market_price.mean()) * length / part))
-                terms = Terms(budget, max_bid=300, integer_bids=True)
+                terms = CampaignTerms(budget, max_bid=300, integer_bids=True)
                 yield Case(f"iPinYou, {length:,}, 1/{part}", log[half:], log[:half], terms, length)
     for length in (1000, 5000, 20_000):
         for part in (10, 50):
@@ -74,7 +74,7 @@ def cases(log_file: str | None, auctions: int, seeds: int) -> Iterator[Case]:
                 market = parse_market(f"auctions={auctions},ads=3,dimensions=4,traffic=day,seed={seed}")
                 now = joined([replace(chunk, hidden=None) for chunk in market.chunks()])
                 past = replace(market.history(auctions // 2), hidden=None)
-                terms = Terms(float(now.market_price.mean()) * length / part)
+                terms = CampaignTerms(float(now.market_price.mean()) * length / part)
                 yield Case(f"market, {length:,}, 1/{part}", now, past, terms, length)
 
 

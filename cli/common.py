@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
-from ctrkit.errors import InputError, Kind, RunError, is_glob, missing
+from ctrkit.errors import FileRole, InputError, RunError, is_glob, missing
 from ctrkit.names import visible
 from ctrkit.progress import OnStep, silent
 
@@ -113,7 +113,7 @@ def execute(
             work.
     """
     with _errors(output):
-        read: dict[Kind, Iterable[str | Path | None]] = {
+        read: dict[FileRole, Iterable[str | Path | None]] = {
             "table": tables,
             "model": models,
             "config": (config,),

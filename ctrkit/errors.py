@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias, TypeVar
 T = TypeVar("T")
 
 # What a file may be there to hold.
-Kind: TypeAlias = Literal["table", "model", "config"]
+FileRole: TypeAlias = Literal["table", "model", "config"]
 
 
 class TableName(str):
@@ -189,7 +189,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"
 
 
-def missing(kind: Kind, file: str | os.PathLike[str]) -> InputError:
+def missing(kind: FileRole, file: str | os.PathLike[str]) -> InputError:
     """The error for a file that is not there, by what it was to hold."""
     if kind == "table":
         return DataError(

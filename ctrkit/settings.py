@@ -37,7 +37,7 @@ def _whole(given: Any) -> Any:
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_divides)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_divides)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+UnitInterval: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 

@@ -19,7 +19,7 @@ from ctrkit.settings import (
     NotNegative,
     Positive,
     Registry,
-    Share,
+    UnitInterval,
     Whole,
     checked,
     describe,
@@ -43,7 +43,7 @@ class Rain:
     name: ClassVar[str] = "rain"
     amount: Positive = Field(description="in millimetres")
     gusts: NotNegative = Field(default=0.5, le=9, description="of wind")
-    chance: Share | None = Field(default=None, description="of more")
+    chance: UnitInterval | None = Field(default=None, description="of more")
     hours: Whole = Field(default=2, ge=1, description="how long")
     form: Literal["drops", "drizzle"] = Field(default="drops", description="of the water")
     warm: bool = Field(default=False, description="whether it is")

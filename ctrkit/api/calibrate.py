@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 
 from ctrkit.api.keywords import takes_settings
-from ctrkit.api.models.labelled import LabelledRows, columns_of, labelled_rows, seen_in_training
+from ctrkit.api.models.labelled import LabelledTable, columns_of, labelled_rows, seen_in_training
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import TaskRows, task_rows
@@ -24,7 +24,7 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import (
     CalibrationSummary,
     CalibrationWarning,
-    Choice,
+    CalibratorChoice,
     DownsamplingCorrection,
     EntireSpaceCalibration,
     assess,
@@ -84,7 +84,7 @@ class TaskCalibration:
         entire_space: whether it is of the task and all before it, on all rows.
     """
 
-    choice: Choice
+    choice: CalibratorChoice
     before: Judgement
     after: Judgement
     entire_space: bool = False
@@ -205,7 +205,7 @@ def _calibrated(
     return result
 
 
-def _divided(model: Model, opened: LabelledRows, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
+def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
     """Rows to fit on, those to judge on, and what to tell of them."""
     split = opened.split
     if split is not None:
@@ -269,7 +269,7 @@ def _need_both(labels: Floats, what: str) -> None:
         raise DataError(f"all {labels.size:,} rows that {what} are {only}", mend="Give a larger table")
 
 
-def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first: bool) -> Choice:
+def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first: bool) -> CalibratorChoice:
     """The calibrator of a task, fitted; down-sampling concerns the first task alone."""
     labels = rows.labels[fitted]
     if config.kept_negatives is not None and first:
@@ -278,7 +278,7 @@ def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first:
             f"Downsampling was asked for: training has seen {config.kept_negatives:.3g} of the negatives."
         )
         positives = int(labels.sum())
-        return Choice(calibrator, calibrator.name, reason, (), {}, labels.size, positives, 0, 0)
+        return CalibratorChoice(calibrator, calibrator.name, reason, (), {}, labels.size, positives, 0, 0)
     automatic = config.method == "auto" or config.kept_negatives is not None
     return choose(
         rows.logits[fitted],

@@ -17,7 +17,7 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
-from ctrkit.ope.audit.findings import Finding
+from ctrkit.ope.audit.findings import AuditFinding
 from ctrkit.ope.bids.bid_log import is_bid_log
 from ctrkit.reports import Drawing, Drawings, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
@@ -155,7 +155,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _sentence(finding: Finding) -> str:
+def _sentence(finding: AuditFinding) -> str:
     """The finding, and the first rows that it is about."""
     if not finding.rows:
         return finding.sentence

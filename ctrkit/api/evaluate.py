@@ -29,10 +29,10 @@ from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError, arguments_named
 from ctrkit.evaluation.drift import Drift
-from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates, need_known
+from ctrkit.evaluation.gates import GateOutcome, MetricGate, check_gates, need_known
 from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
 from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation, evaluate_task
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report
@@ -62,7 +62,7 @@ class EvaluateConfig(EvaluationSettings):
     fields: tuple[str, ...] | None = None
     figures: bool = True
     columns: dict[str, str] = Field(default_factory=dict)
-    gates: dict[str, Gate] = Field(default_factory=dict)
+    gates: dict[str, MetricGate] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,9 +252,9 @@ def _gate_names(tasks: Sequence[str], compared: bool) -> list[str]:
 
 def _gate_values(
     tasks: dict[str, TaskEvaluation], drifts: Sequence[Drift] | None
-) -> dict[str, Interval | float | None]:
+) -> dict[str, MetricInterval | float | None]:
     """What was measured, by the name of the gate on it."""
-    found: dict[str, Interval | float | None] = {}
+    found: dict[str, MetricInterval | float | None] = {}
     for index, (task, of_task) in enumerate(tasks.items()):
         before = f"{task}/" if index else ""
         found |= {f"{before}{name}": one for name, one in of_task.measured.intervals.items()}

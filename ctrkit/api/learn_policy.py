@@ -46,7 +46,7 @@ from ctrkit.schema import BANDIT_LOG, FeatureSpec
 from ctrkit.tables import TableLike, check_writable
 from ctrkit.training import TrainingConfig
 from ctrkit.training.counterfactual import DoublyRobustConfig, ObjectiveConfig, SelfNormalisedConfig
-from ctrkit.training.counterfactual_loop import Judge, Learning, LearningConfig, learn, settle
+from ctrkit.training.counterfactual_loop import Learning, LearningConfig, ValueOnValidation, learn, settle
 
 # Training rows with a reward other than the commonest, below which what is learnt is mostly chance.
 FEW_OUTCOMES = 100
@@ -312,7 +312,7 @@ def _predictions(
     return q[: len(train)], q[len(train) :]
 
 
-def _judge(log: BanditLog, binary: bool, q: Floats | None) -> Judge:
+def _judge(log: BanditLog, binary: bool, q: Floats | None) -> ValueOnValidation:
     """The value on these rows by DR where there is a reward model, else by SNIPS, with its 95 % interval."""
     rows = np.arange(len(log))
 

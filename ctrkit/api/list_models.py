@@ -24,7 +24,7 @@ from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.reports import Report, Table
 from ctrkit.tables import TableLike
 
-Shape: TypeAlias = Sequence[int]
+TensorShape: TypeAlias = Sequence[int]
 
 # Rows that the cost is averaged over: enough for a row's share of what is computed once a batch to vanish.
 _ROWS = 256
@@ -141,30 +141,37 @@ def flops_per_row(model: CtrModel, batch: Batch) -> int:
 
 
 def _of_scan(
-    u: Shape, selection: Shape, z: Shape, dt_weight: Shape, dt_bias: Shape, A: Shape, *_: Any, **__: Any
+    u: TensorShape,
+    selection: TensorShape,
+    z: TensorShape,
+    dt_weight: TensorShape,
+    dt_bias: TensorShape,
+    A: TensorShape,
+    *_: Any,
+    **__: Any,
 ) -> int:
     """Of a state's number: delta A, decay h, + B v, C h, two sums; and the step size of a channel."""
     rows, steps, channels = u
     return rows * steps * channels * (6 * A[1] + 2 * dt_weight[1])
 
 
-def _of_convolution(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+def _of_convolution(x: TensorShape, weight: TensorShape, *_: Any, **__: Any) -> int:
     return 2 * x[0] * x[1] * x[2] * weight[1]
 
 
-def _of_vector_product(matrix: Shape, *_: Any, **__: Any) -> int:
+def _of_vector_product(matrix: TensorShape, *_: Any, **__: Any) -> int:
     return 2 * matrix[0] * matrix[1]
 
 
-def _of_added_vector_product(added: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
+def _of_added_vector_product(added: TensorShape, matrix: TensorShape, *_: Any, **__: Any) -> int:
     return 2 * matrix[0] * matrix[1]
 
 
-def _of_recurrence(x: Shape, of_input: Shape, of_state: Shape, *_: Any, **__: Any) -> int:
+def _of_recurrence(x: TensorShape, of_input: TensorShape, of_state: TensorShape, *_: Any, **__: Any) -> int:
     return 2 * x[0] * x[1] * (of_input[0] * of_input[1] + of_state[0] * of_state[1])
 
 
-def _of_attention(target: Shape, base: Shape, events: Shape, *_: Any, **__: Any) -> int:
+def _of_attention(target: TensorShape, base: TensorShape, events: TensorShape, *_: Any, **__: Any) -> int:
     """Of a target: its matrix; of each of its events: the hidden layer, the score, and the sum."""
     targets, width = target[0] * target[1], target[2]
     hidden, steps = base[2], events[1]

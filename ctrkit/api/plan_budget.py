@@ -101,7 +101,7 @@ class BudgetPlanResult(Result):
     """
 
     plan: planning.BudgetPlan
-    lines: tuple[planning.Line, ...]
+    lines: tuple[planning.PlanLine, ...]
     in_proportion: float
     notes: tuple[str, ...]
     given: bool = False
@@ -279,7 +279,7 @@ def _planned(
 
 def _given_curves(
     source: TableLike, settings: PlanBudgetConfig
-) -> tuple[list[planning.Line], tuple[str, ...]]:
+) -> tuple[list[planning.PlanLine], tuple[str, ...]]:
     """The user's points as curves, and what had to be changed."""
     table, file = CURVES.read(source)
     campaign = pl.col("campaign").cast(pl.String) if "campaign" in table.columns else pl.lit(_ALL)
@@ -293,7 +293,7 @@ def _given_curves(
             row=row,
             mend="Give hours from 0 to 23",
         )
-    lines: list[planning.Line] = []
+    lines: list[planning.PlanLine] = []
     from_nothing: list[str] = []
     moved: list[tuple[float, str]] = []
     points = table.select(campaign.alias("campaign"), hour.alias("hour"), "spend", "value")
@@ -305,7 +305,7 @@ def _given_curves(
             curve = _curve(spend, value, settings)
         except DataError as error:
             raise DataError(f"{where}: {error.problem}", file=file, mend=_mend(settings, error)) from error
-        lines.append(planning.Line(str(name), int(str(at)), curve))
+        lines.append(planning.PlanLine(str(name), int(str(at)), curve))
         if spend.min() > 0:
             from_nothing.append(where)
         if (largest := float(value.max())) > 0:
@@ -331,13 +331,13 @@ def _given_curves(
     )
 
 
-def _ends(plan: planning.BudgetPlan, lines: Sequence[planning.Line]) -> list[planning.Line]:
+def _ends(plan: planning.BudgetPlan, lines: Sequence[planning.PlanLine]) -> list[planning.PlanLine]:
     """The lines that are planned at the last point of their curve."""
     spends = zip(plan.lines["spend"].to_list(), lines, strict=True)
     return [line for spend, line in spends if line.curve.largest_spend <= spend * (1 + _MOVED)]
 
 
-def _at_the_end(plan: planning.BudgetPlan, lines: Sequence[planning.Line]) -> tuple[str, ...]:
+def _at_the_end(plan: planning.BudgetPlan, lines: Sequence[planning.PlanLine]) -> tuple[str, ...]:
     """Which given curves are planned at their last point."""
     ends = [line for line in _ends(plan, lines) if line.curve.largest_spend > 0]
     if not ends:
@@ -367,7 +367,7 @@ def _curves_of_auctions(
     model: str | os.PathLike[str] | Model | None,
     settings: PlanBudgetConfig,
     on_step: OnStep,
-) -> tuple[list[planning.Line], tuple[str, ...]]:
+) -> tuple[list[planning.PlanLine], tuple[str, ...]]:
     """What the log's auctions could have brought on a day, by campaign and hour of the day (UTC)."""
     table, file, scorer, notes = opened_auctions(auctions, model, settings.time_zone)
     source = "the model" if scorer is not None else "the log's pctr"
@@ -398,7 +398,9 @@ def _curves_of_auctions(
     worth, price = value[np.arange(len(best)), best], table["market_price"].to_numpy().astype(np.float64)
     places = pl.DataFrame({"campaign": campaign, "hour": hour}).with_row_index("row")
     lines = [
-        planning.Line(name, at, auction_curve(worth[rows], price[rows], settings.knots).scaled(1 / times[at]))
+        planning.PlanLine(
+            name, at, auction_curve(worth[rows], price[rows], settings.knots).scaled(1 / times[at])
+        )
         for name, at, rows in (
             (str(key[0]), int(str(key[1])), part["row"].to_numpy())
             for key, part in places.sort("campaign", "hour").group_by("campaign", "hour", maintain_order=True)

@@ -16,7 +16,7 @@ from ctrkit.api.bidding.campaign import days_in_part, episodes, spend_plan, stra
 from ctrkit.api.bidding.config import BiddingConfig, budgets
 from ctrkit.api.bidding.logs import write_logs
 from ctrkit.api.bidding.report import ModelRow, bidding_figures, bidding_report, sweep_report
-from ctrkit.api.bidding.supply import Stream, Supply, changed, length, open_supply, seen, worth_bidding
+from ctrkit.api.bidding.supply import AuctionStream, Supply, changed, length, open_supply, seen, worth_bidding
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
@@ -221,7 +221,7 @@ class _Simulations:
     def of(
         self,
         budget: float,
-        stream: Stream,
+        stream: AuctionStream,
         expected: int,
         seed: int | None = None,
         strategies: Sequence[StrategyLike] | None = None,
@@ -263,7 +263,7 @@ class _Simulations:
     def models(self, budget: float) -> tuple[ModelRow, ...]:
         """The same auctions bid on with other models."""
         stream = [replace(chunk, hidden=None) for chunk in self._world]
-        asked: dict[str, Stream] = {"the model": stream}
+        asked: dict[str, AuctionStream] = {"the model": stream}
         if self.settings.miscalibration is not None:
             scale, shift = self.settings.miscalibration
             asked[f"the model, logits times {scale:g} plus {shift:g}"] = seen(stream, self.settings)
@@ -292,7 +292,7 @@ class _Simulations:
         )
 
     @cached_property
-    def _world(self) -> Stream:
+    def _world(self) -> AuctionStream:
         return changed(self._plain, self.settings, self.settings.seed)
 
 

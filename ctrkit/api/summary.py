@@ -19,7 +19,7 @@ from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.document import to_html
 from ctrkit.tables import write_text
 
-Rows: TypeAlias = list[tuple[str, Value, str]]
+SummaryRows: TypeAlias = list[tuple[str, Value, str]]
 
 _ELSEWHERE = "see its report"
 
@@ -99,7 +99,7 @@ def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str
     return result
 
 
-def _rows(command: str, content: dict[str, Any]) -> Rows:
+def _rows(command: str, content: dict[str, Any]) -> SummaryRows:
     """What a run found; of one whose numbers this version does not know, where to read them."""
     try:
         return _ROWS[command](content)
@@ -107,7 +107,7 @@ def _rows(command: str, content: dict[str, Any]) -> Rows:
         return [(f"ctrkit {command}", _ELSEWHERE, "its numbers are of another version")]
 
 
-def _training(content: dict[str, Any]) -> Rows:
+def _training(content: dict[str, Any]) -> SummaryRows:
     return [
         (
             f"AUC of {task}",
@@ -118,8 +118,8 @@ def _training(content: dict[str, Any]) -> Rows:
     ]
 
 
-def _calibration(content: dict[str, Any]) -> Rows:
-    rows: Rows = []
+def _calibration(content: dict[str, Any]) -> SummaryRows:
+    rows: SummaryRows = []
     for task, found in content["tasks"].items():
         for name in ("ece", "pcoc"):
             before, after = (_measured(found[when][name]) for when in ("before", "after"))
@@ -127,14 +127,14 @@ def _calibration(content: dict[str, Any]) -> Rows:
     return rows
 
 
-def _recalibration(content: dict[str, Any]) -> Rows:
+def _recalibration(content: dict[str, Any]) -> SummaryRows:
     return [
         (f"{task}, on {found['rows']:,} new rows", found["outcome"], found["reason"])
         for task, found in content["tasks"].items()
     ]
 
 
-def _evaluation(content: dict[str, Any]) -> Rows:
+def _evaluation(content: dict[str, Any]) -> SummaryRows:
     rows = []
     for task, found in content["tasks"].items():
         entropy = found["metrics"]["normalized_entropy"]
@@ -143,7 +143,7 @@ def _evaluation(content: dict[str, Any]) -> Rows:
     return rows
 
 
-def _explanation(content: dict[str, Any]) -> Rows:
+def _explanation(content: dict[str, Any]) -> SummaryRows:
     if "importance" not in content:
         return [
             (f"p({content['task']}) of row {row['row']}", share(row["probability"]), "")
@@ -153,14 +153,14 @@ def _explanation(content: dict[str, Any]) -> Rows:
     return [(f"most important to {content['task']}", first["feature"], f"over {content['rows']:,} rows")]
 
 
-def _audit(content: dict[str, Any]) -> Rows:
+def _audit(content: dict[str, Any]) -> SummaryRows:
     said = Counter(finding["severity"] for finding in content["findings"])
     found = ", ".join(f"{count} of severity {severity}" for severity, count in said.items())
     return [("audit of a log", found or "nothing found", f"{content['rows']:,} rows")]
 
 
-def _policy_value(content: dict[str, Any]) -> Rows:
-    rows: Rows = [("value of the logging policy", interval(content["logging"]), "")]
+def _policy_value(content: dict[str, Any]) -> SummaryRows:
+    rows: SummaryRows = [("value of the logging policy", interval(content["logging"]), "")]
     several = len(content["policies"]) > 1
     for policy in content["policies"]:
         name = f"policy {policy['name']}" if several else "the new policy"
@@ -173,7 +173,7 @@ def _policy_value(content: dict[str, Any]) -> Rows:
     return rows
 
 
-def _learning(content: dict[str, Any]) -> Rows:
+def _learning(content: dict[str, Any]) -> SummaryRows:
     learnt = content["evaluation"]["policies"][0]
     estimate = learnt["estimates"][-1]
     return [
@@ -182,17 +182,17 @@ def _learning(content: dict[str, Any]) -> Rows:
     ]
 
 
-def _plan(content: dict[str, Any]) -> Rows:
+def _plan(content: dict[str, Any]) -> SummaryRows:
     campaigns, hours = len(content["campaigns"]), len(content["hours"])
     beside = f"{_spent(content['spend'], content['budget'])}; {campaigns} campaigns, {hours} hours"
     return [("value of the budget plan", content["value"], beside)]
 
 
-def _bidding(content: dict[str, Any]) -> Rows:
+def _bidding(content: dict[str, Any]) -> SummaryRows:
     if "budgets" in content:
         return _sweep(content["budgets"])
     best = content["optimum"]
-    rows: Rows = []
+    rows: SummaryRows = []
     for one in (*content["strategies"], {"name": OPTIMUM, "share_of_optimum": 1.0, **best}):
         clicks = "" if one["clicks"] is None else f"{text(one['clicks'])} clicks; "
         beside = f"{clicks}{_spent(one['spend'], content['budget'])}{_share(one)}"
@@ -204,7 +204,7 @@ def _spent(spend: float, budget: float) -> str:
     return f"spent {text(spend)} of {text(budget)}"
 
 
-def _sweep(table: list[dict[str, Any]]) -> Rows:
+def _sweep(table: list[dict[str, Any]]) -> SummaryRows:
     """The least and the largest budget of each strategy."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(table, key=lambda row: row["budget"]):
@@ -232,7 +232,7 @@ def _measured(value: float | dict[str, Any] | None) -> Value:
 
 
 # By the command that wrote the run, in the order of the road; a new one is added here.
-_ROWS: Final[dict[str, Callable[[dict[str, Any]], Rows]]] = {
+_ROWS: Final[dict[str, Callable[[dict[str, Any]], SummaryRows]]] = {
     "train": _training,
     "calibrate": _calibration,
     "recalibrate": _recalibration,

@@ -9,7 +9,7 @@ from ctrkit.bidding.market.auctions import (
 )
 from ctrkit.bidding.market.frequency import FrequencyCap
 from ctrkit.bidding.market.rules import AuctionRule
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum
 from ctrkit.bidding.pacing.dual import DualPacer, Pace
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
@@ -33,6 +33,7 @@ __all__ = [
     "Auctions",
     "BidStrategy",
     "Bids",
+    "CampaignTerms",
     "DualBidding",
     "DualPacer",
     "FrequencyCap",
@@ -44,7 +45,6 @@ __all__ = [
     "Slots",
     "SpendPlan",
     "StrategyResult",
-    "Terms",
     "ThompsonBidding",
     "TickResult",
     "TruthfulBidding",

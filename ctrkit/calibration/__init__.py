@@ -16,7 +16,7 @@ from ctrkit.calibration.base import (
     CalibrationWarning,
     Calibrator,
     Identity,
-    State,
+    CalibratorState,
     calibrator_from_state,
 )
 from ctrkit.calibration.downsampling import DownsamplingCorrection
@@ -29,7 +29,7 @@ from ctrkit.calibration.isotonic import BinnedIsotonic, IsotonicRegression
 from ctrkit.calibration.venn_abers import VennAbers
 from ctrkit.calibration.online import OnlineRecalibration, Update
 from ctrkit.calibration.entire_space import EntireSpaceCalibration, joint_logits
-from ctrkit.calibration.choose import Choice, MethodScore, choose
+from ctrkit.calibration.choose import CalibratorChoice, MethodScore, choose
 from ctrkit.calibration.ranking import ranking_key, told_apart
 from ctrkit.calibration.summary import CalibrationSummary, assess
 # isort: on
@@ -44,7 +44,8 @@ __all__ = [
     "CalibrationSummary",
     "CalibrationWarning",
     "Calibrator",
-    "Choice",
+    "CalibratorChoice",
+    "CalibratorState",
     "DownsamplingCorrection",
     "EntireSpaceCalibration",
     "FieldAware",
@@ -54,7 +55,6 @@ __all__ = [
     "MethodScore",
     "OnlineRecalibration",
     "PlattScaling",
-    "State",
     "TemperatureScaling",
     "Update",
     "VennAbers",

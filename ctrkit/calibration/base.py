@@ -15,10 +15,10 @@ from ctrkit.errors import ArtifactError, DataError, RunError, nearest
 from ctrkit.metrics.checks import finite_floats, need_both_classes, score_rows
 
 # Plain data: an artifact holds it as it is.
-State: TypeAlias = dict[str, str | float | Floats]
+CalibratorState: TypeAlias = dict[str, str | float | Floats]
 
 # The segment of each row, int64 of the logits' shape; None for a calibrator that uses none.
-Segments: TypeAlias = Integers | None
+SegmentIds: TypeAlias = Integers | None
 
 # Outputs stay this far from 0 and from 1: log loss and odds stay finite, also after a cast to float32, in
 # which nothing lies between 1 and 1 - 6e-8. At the lower end, joint probabilities of 1e-7 are no rarity.
@@ -125,7 +125,7 @@ class Calibrator(ABC):
         p = self._probabilities(z, self._segments(segments, z.shape))
         return np.clip(p, LEAST, 1 - MARGIN)
 
-    def state(self) -> State:
+    def state(self) -> CalibratorState:
         """Everything that `from_state` needs, with the calibrator's name, as floats and arrays."""
         self._need_fit()
         return {"name": self.name, **self._state()}
@@ -153,22 +153,22 @@ class Calibrator(ABC):
         return calibrator
 
     @abstractmethod
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         """Fit to checked rows of weight above 0, both classes among them."""
 
     @abstractmethod
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         """Probabilities in [0, 1] of finite logits of any size and shape."""
 
     @abstractmethod
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         """The fitted parameters."""
 
     @abstractmethod
     def _load(self, state: Mapping[str, Floats]) -> None:
         """Take parameters; raises KeyError for a missing one and ValueError for an impossible one."""
 
-    def _segments(self, segments: ArrayLike | None, shape: tuple[int, ...]) -> Segments:
+    def _segments(self, segments: ArrayLike | None, shape: tuple[int, ...]) -> SegmentIds:
         """The segments, checked, where the calibrator uses them."""
         if not self.uses_segments:
             return None
@@ -194,13 +194,13 @@ class Identity(Calibrator):
     knows_zero = True
     _fitted = True
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         pass
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         return sigmoid(logits)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {}
 
     def _load(self, state: Mapping[str, Floats]) -> None:
@@ -219,7 +219,7 @@ def calibrator_from_state(state: Mapping[str, object]) -> Calibrator:
     return CALIBRATORS[name].from_state(state)
 
 
-def nested_state(calibrator: Calibrator) -> State:
+def nested_state(calibrator: Calibrator) -> CalibratorState:
     """The state of a calibrator that lies inside another, under keys that begin with `inner`."""
     state = calibrator.state()
     return {"inner": state.pop("name"), **{f"inner.{key}": value for key, value in state.items()}}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State, sigmoid
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds, sigmoid
 from ctrkit.calibration.logistic import (
     LEAST_SLOPE,
     Design,
@@ -42,7 +42,7 @@ class BetaCalibration(Calibrator):
     b: float
     c: float
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         spread = moments(logits / (largest := largest_size(logits)), weight)[1]
         if spread <= 1e-12:
             # One logit for all rows: shift it to the base rate.
@@ -59,11 +59,11 @@ class BetaCalibration(Calibrator):
             self.c = float(newton(design, target, weight, np.array([1.0, 0.0]), (False, True))[1])
             self.a = self.b = least
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         with np.errstate(over="ignore"):
             return sigmoid(self.a * log_sigmoid(logits) - self.b * log_sigmoid(-logits) + self.c)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"a": self.a, "b": self.b, "c": self.c}
 
     def _load(self, state: Mapping[str, Floats]) -> None:

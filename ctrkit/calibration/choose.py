@@ -16,7 +16,7 @@ from ctrkit.calibration.base import (
     FEWEST,
     CalibrationWarning,
     Calibrator,
-    Segments,
+    SegmentIds,
     segment_numbers,
 )
 from ctrkit.errors import ConfigError, nearest
@@ -47,7 +47,7 @@ class MethodScore:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CalibratorChoice:
     """The calibrator chosen, fitted on all rows, and why.
 
     Attributes:
@@ -91,7 +91,7 @@ class _Rows:
     y: Floats
     z: Floats
     w: Floats
-    segments: Segments
+    segments: SegmentIds
     codes: Indices
     number: int
 
@@ -124,7 +124,7 @@ def choose(
     segments: ArrayLike | None = None,
     sample: int = 1_000_000,
     weight: ArrayLike | None = None,
-) -> Choice:
+) -> CalibratorChoice:
     """Compare calibrators by cross-validated log loss and fit the one chosen on all rows.
 
     Of the methods whose loss is within one standard error of the best one's (Hastie, Tibshirani &
@@ -177,11 +177,11 @@ def choose(
         if rarer < CALIBRATORS[name].minimum_positives
     }
 
-    def chosen(name: str, reason: str, scores: tuple[MethodScore, ...] = ()) -> Choice:
+    def chosen(name: str, reason: str, scores: tuple[MethodScore, ...] = ()) -> CalibratorChoice:
         # Identity has nothing to fit, so it takes rows of a single class as well.
         calibrator = rows.fitted(name) if CALIBRATORS[name].learns else CALIBRATORS[name]()
         tried = (folds, len(compared.y)) if scores else (0, 0)
-        return Choice(calibrator, name, reason, scores, left_out, len(y), int(y.sum()), *tried)
+        return CalibratorChoice(calibrator, name, reason, scores, left_out, len(y), int(y.sum()), *tried)
 
     if len(names) == 1:
         if left_out:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State, sigmoid
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds, sigmoid
 from ctrkit.errors import ConfigError
 
 
@@ -37,13 +37,13 @@ class DownsamplingCorrection(Calibrator):
             raise ConfigError(f"the share of negatives that was kept lies in (0, 1], and {rate} was given")
         self.rate = float(rate)
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         pass
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         return sigmoid(logits + np.log(self.rate))
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"rate": self.rate}
 
     def _load(self, state: Mapping[str, Floats]) -> None:

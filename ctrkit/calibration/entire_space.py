@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import LEAST, Calibrator, State, nested_calibrator, nested_state
+from ctrkit.calibration.base import LEAST, Calibrator, CalibratorState, nested_calibrator, nested_state
 from ctrkit.calibration.platt import PlattScaling
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.metrics.checks import finite_floats, unit_interval
@@ -85,7 +85,7 @@ class EntireSpaceCalibration:
             raise DataError("p(click) is 0, and nothing can be divided by it", argument="click", row=row)
         return np.minimum(1.0, joint / click)
 
-    def state(self) -> State:
+    def state(self) -> CalibratorState:
         """Everything that `from_state` needs, as text, floats and arrays."""
         return {"name": self.name, **nested_state(self.calibrator)}
 

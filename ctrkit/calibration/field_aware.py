@@ -8,16 +8,23 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrkit.arrays import Floats, Indices, Integers
-from ctrkit.calibration.base import LARGEST_SEGMENT, Calibrator, Segments, State, positive_scalar, sigmoid
+from ctrkit.calibration.base import (
+    LARGEST_SEGMENT,
+    Calibrator,
+    CalibratorState,
+    SegmentIds,
+    positive_scalar,
+    sigmoid,
+)
 from ctrkit.calibration.kernels import sum_by_segment
-from ctrkit.calibration.logistic import LEAST_SLOPE, Line, fit_line, moments
+from ctrkit.calibration.logistic import LEAST_SLOPE, LogisticLine, fit_line, moments
 
 # Segments whose log-odds differ by less (standard deviation) count as alike.
 LEAST_SPREAD = 1e-4
 PASSES = 100
 
 
-class Estimate(NamedTuple):
+class SegmentShrinkage(NamedTuple):
     """What is estimated of S segments, in units of the global log-odds.
 
     Attributes:
@@ -59,7 +66,7 @@ class FieldAware(Calibrator):
     name = "field-aware"
     minimum_positives = 50
     uses_segments = True
-    line: Line
+    line: LogisticLine
     segments: Floats
     slopes: Floats
     intercepts: Floats
@@ -68,7 +75,7 @@ class FieldAware(Calibrator):
     def __init__(self, lines: bool = False) -> None:
         self.lines = lines
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         assert segments is not None  # as `uses_segments` says
         line = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
         numbers, codes = _numbered(segments)
@@ -83,7 +90,7 @@ class FieldAware(Calibrator):
         # Log-odds of segment s are t + shift + tilt · (t - middle) / width.
         self.intercepts = factor * line.intercept + found.shift + (1 - factor) * middle
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         assert segments is not None
         place = np.minimum(np.searchsorted(self.segments, segments), len(self.segments) - 1)
         known = self.segments[place] == segments
@@ -91,12 +98,12 @@ class FieldAware(Calibrator):
         with np.errstate(over="ignore"):
             return sigmoid(slope * logits + np.where(known, self.intercepts[place], self.line.intercept))
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         arrays = {name: getattr(self, name) for name in ("segments", "slopes", "intercepts", "spread")}
         return {"slope": self.line.slope, "intercept": self.line.intercept, **arrays}
 
     def _load(self, state: Mapping[str, Floats]) -> None:
-        line = Line(positive_scalar(state, "slope"), float(state["intercept"]))
+        line = LogisticLine(positive_scalar(state, "slope"), float(state["intercept"]))
         segments, slopes, intercepts = state["segments"], state["slopes"], state["intercepts"]
         if not np.isfinite(line.intercept):
             raise ValueError(f"intercept = {line.intercept}")
@@ -127,7 +134,7 @@ def _numbered(segments: Integers) -> tuple[Integers, Indices]:
 
 def _estimate(
     t: Floats, y: Floats, w: Floats, codes: Indices, count: int, frame: tuple[float, float], lines: bool
-) -> Estimate:
+) -> SegmentShrinkage:
     """Posterior modes of the S segments and the prior's spread, by turns, until neither moves."""
     places = codes.astype(np.int64, copy=False)
     shift, tilt = np.zeros(count), np.zeros(count)
@@ -149,7 +156,7 @@ def _estimate(
         shift, tilt = new_shift, new_tilt
         if moved < 1e-10:
             break
-    return Estimate(shift, tilt, np.sqrt(variance))
+    return SegmentShrinkage(shift, tilt, np.sqrt(variance))
 
 
 def _posterior(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds
 from ctrkit.calibration.binning import bin_rows
 from ctrkit.calibration.pooling import need_rising, rising_shares
 from ctrkit.errors import ConfigError
@@ -37,16 +37,16 @@ class HistogramBinning(Calibrator):
             raise ConfigError(f"{self.name} takes at least 2 bins, and {bins} was given")
         self.bins = bins
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         found = bin_rows(logits, labels, weight, self.bins)
         rate = float(found.positives.sum() / found.mass.sum())
         starts, self.probabilities = rising_shares(found.positives + rate, found.mass + 1.0)
         self.edges = found.edges[starts[1:] - 1]
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         return self.probabilities[np.searchsorted(self.edges, logits)]
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"edges": self.edges, "probabilities": self.probabilities}
 
     def _load(self, state: Mapping[str, Floats]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds
 from ctrkit.calibration.binning import bin_rows
 from ctrkit.calibration.pooling import distinct_logits, need_rising, rising_shares
 from ctrkit.errors import ConfigError
@@ -36,7 +36,7 @@ class IsotonicRegression(Calibrator):
     knots: Floats
     probabilities: Floats
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         self._draw(*distinct_logits(logits, labels, weight))
 
     def _draw(self, places: Floats, positives: Floats, mass: Floats) -> None:
@@ -50,10 +50,10 @@ class IsotonicRegression(Calibrator):
         block = np.searchsorted(starts, corners, side="right") - 1
         self.knots, self.probabilities = places[corners], shares[block]
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         return np.interp(logits, self.knots, self.probabilities)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"knots": self.knots, "probabilities": self.probabilities}
 
     def _load(self, state: Mapping[str, Floats]) -> None:
@@ -84,6 +84,6 @@ class BinnedIsotonic(IsotonicRegression):
             raise ConfigError(f"{self.name} takes at least 2 bins, and {bins} was given")
         self.bins = bins
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         found = bin_rows(logits, labels, weight, self.bins)
         self._draw(found.means, found.positives, found.mass)

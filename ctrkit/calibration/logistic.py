@@ -28,7 +28,7 @@ PASSES = 100
 Free = tuple[bool, ...]
 
 
-class Line(NamedTuple):
+class LogisticLine(NamedTuple):
     """log-odds = slope · logit + intercept."""
 
     slope: float
@@ -64,7 +64,7 @@ class Design:
         return Design(tuple(eighth(column) for column in self.columns), self.scale, self.shift)
 
 
-class Sums(NamedTuple):
+class LossSums(NamedTuple):
     """The loss Σ w · (log(1 + e^t) - target · t) at log-odds t, its gradient [K] and Hessian [K, K]."""
 
     loss: float
@@ -72,7 +72,7 @@ class Sums(NamedTuple):
     hessian: Floats
 
 
-def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool) -> Line:
+def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool) -> LogisticLine:
     """Maximum likelihood over slope > 0, without regularisation.
 
     Two cases have no maximum, and are warned of (`CalibrationWarning`):
@@ -90,9 +90,9 @@ def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool
     if constant and with_intercept:
         # One logit for all rows tells nothing of the slope: shift it to the base rate.
         rate = float(np.average(y, weights=w))
-        return Line(1.0, float(np.log(rate / (1 - rate)) - np.average(z, weights=w)))
+        return LogisticLine(1.0, float(np.log(rate / (1 - rate)) - np.average(z, weights=w)))
     if constant:
-        return Line(1.0, 0.0)
+        return LogisticLine(1.0, 0.0)
     target = smoothed_where_separated(z, y, w, name=name, with_intercept=with_intercept, stacklevel=5)
     design = Design((z,), (1 / spread / unit,), (centre / spread,))
     beta = maximum_likelihood(design, target, w, (True, with_intercept))
@@ -101,7 +101,7 @@ def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool
         start = np.array([LEAST_SLOPE, 0.0])
         beta = newton(design, target, w, start, (False, True)) if with_intercept else start
     slope = float(beta[0]) / spread
-    return Line(slope / unit, float(beta[1]) - slope * centre if with_intercept else 0.0)
+    return LogisticLine(slope / unit, float(beta[1]) - slope * centre if with_intercept else 0.0)
 
 
 def warn_backwards(name: str, slope: float, *, stacklevel: int = 4) -> None:
@@ -114,7 +114,7 @@ def warn_backwards(name: str, slope: float, *, stacklevel: int = 4) -> None:
     )
 
 
-def line_probabilities(line: Line, z: Floats) -> Floats:
+def line_probabilities(line: LogisticLine, z: Floats) -> Floats:
     """σ(slope · z + intercept); beyond the largest float it is 0 or 1."""
     with np.errstate(over="ignore"):
         return sigmoid(line.slope * z + line.intercept)
@@ -214,13 +214,13 @@ def newton(
     mass = float(w.sum())
     middle = start if centre is None else centre
 
-    def at(point: Floats) -> Sums:
+    def at(point: Floats) -> LossSums:
         found = sums(design, target, w, point)
         if precision is None:
             return found
         pull = precision @ (point - middle)
         loss = found.loss + 0.5 * float(pull @ (point - middle))
-        return Sums(loss, found.gradient + pull, found.hessian + precision)
+        return LossSums(loss, found.gradient + pull, found.hessian + precision)
 
     current = at(beta)
     if else_from_zero and not current.loss <= np.log(2) * mass:
@@ -245,7 +245,7 @@ def newton(
     return beta
 
 
-def sums(design: Design, target: Floats, w: Floats, beta: Floats) -> Sums:
+def sums(design: Design, target: Floats, w: Floats, beta: Floats) -> LossSums:
     """Loss, gradient and Hessian at β in one pass over the rows."""
     size = len(beta)
     if size == 2 and len(target) >= WORTH_COMPILING:
@@ -253,7 +253,7 @@ def sums(design: Design, target: Floats, w: Floats, beta: Floats) -> Sums:
         slope, intercept = float(beta[0]), float(beta[1])
         sum_logistic(design.columns[0], target, w, design.scale[0], design.shift[0], slope, intercept, found)
         total, d1, d0, v2, v1, v0 = found
-        return Sums(float(total), np.array([d1, d0]), np.array([[v2, v1], [v1, v0]]))
+        return LossSums(float(total), np.array([d1, d0]), np.array([[v2, v1], [v1, v0]]))
     loss, gradient, hessian = 0.0, np.zeros(size), np.zeros((size, size))
     for part, x in design.chunks():
         t, y, mass = beta @ x, target[part], w[part]
@@ -263,4 +263,4 @@ def sums(design: Design, target: Floats, w: Floats, beta: Floats) -> Sums:
         loss += float(mass @ (np.maximum(t, 0.0) - y * t + np.log(one_more)))
         gradient += x @ (mass * (p - y))
         hessian += (x * (mass * fallen / np.square(one_more))) @ x.T
-    return Sums(loss, gradient, hessian)
+    return LossSums(loss, gradient, hessian)

@@ -14,8 +14,8 @@ from ctrkit.arrays import Floats
 from ctrkit.calibration.base import (
     CalibrationWarning,
     Calibrator,
-    Segments,
-    State,
+    CalibratorState,
+    SegmentIds,
     nested_calibrator,
     nested_state,
     positive_scalar,
@@ -201,16 +201,16 @@ class OnlineRecalibration(Calibrator):
         warnings.warn(f"{self.name}: the update is worse. {reason}", CalibrationWarning, stacklevel=3)
         return "kept although worse", reason
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         with warnings.catch_warnings():
             # Too few rows were warned of already, under this calibrator's own name.
             warnings.filterwarnings("ignore", ".* was fitted with only", CalibrationWarning)
             self._hold(self.calibrator.fit(logits, labels, weight, segments))
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         return sigmoid(self.line[0] * _log_odds(self.calibrator(logits, segments)) + self.line[1])
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         numbers = {
             "half_life": self.half_life,
             "keep": float(self.on_worse == "keep"),

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
-from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds, positive_scalar
+from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabilities
 
 
 class PlattScaling(Calibrator):
@@ -27,13 +27,13 @@ class PlattScaling(Calibrator):
     slope: float
     intercept: float
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         self.slope, self.intercept = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
-        return line_probabilities(Line(self.slope, self.intercept), logits)
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
+        return line_probabilities(LogisticLine(self.slope, self.intercept), logits)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"slope": self.slope, "intercept": self.intercept}
 
     def _load(self, state: Mapping[str, Floats]) -> None:

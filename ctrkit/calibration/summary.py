@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from ctrkit import metrics
 from ctrkit.errors import DataError
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.calibration import need_positives
 from ctrkit.metrics.checks import need_both_classes, probability_rows
 
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """Every calibration metric of one set of rows; those that are an `Interval` have low and high, and
+    """Every calibration metric of one set of rows; those that are an `MetricInterval` have low and high, and
     are None where the rows cannot tell how sure they are (those of a single user).
 
     Attributes:
@@ -31,18 +31,18 @@ class CalibrationSummary:
 
     rows: int
     positives: int
-    pcoc: Interval | None
+    pcoc: MetricInterval | None
     ece: float
-    debiased_ece: Interval | None
+    debiased_ece: MetricInterval | None
     mce: float
-    brier: Interval | None
-    normalized_entropy: Interval | None
-    log_loss: Interval | None
+    brier: MetricInterval | None
+    normalized_entropy: MetricInterval | None
+    log_loss: MetricInterval | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON; an interval is a mapping with `value`, `low` and `high`."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return {name: v.to_dict() if isinstance(v, Interval) else v for name, v in values.items()}
+        return {name: v.to_dict() if isinstance(v, MetricInterval) else v for name, v in values.items()}
 
 
 def assess(
@@ -65,7 +65,7 @@ def assess(
     need_positives(float(w @ y))
     need_both_classes(float(w @ y), float(w @ (1 - y)), "an assessment of calibration")
 
-    def measured(metric: metrics.Metric) -> Interval | None:
+    def measured(metric: metrics.Metric) -> MetricInterval | None:
         try:
             return metrics.interval(metric, y, p, groups, confidence=confidence, weight=w)
         except DataError:

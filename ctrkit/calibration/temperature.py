@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State, positive_scalar
-from ctrkit.calibration.logistic import Line, fit_line, line_probabilities
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds, positive_scalar
+from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabilities
 
 
 class TemperatureScaling(Calibrator):
@@ -22,14 +22,14 @@ class TemperatureScaling(Calibrator):
     minimum_positives = 20
     temperature: float
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         line = fit_line(logits, labels, weight, name=self.name, with_intercept=False)
         self.temperature = 1 / line.slope
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
-        return line_probabilities(Line(1 / self.temperature, 0.0), logits)
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
+        return line_probabilities(LogisticLine(1 / self.temperature, 0.0), logits)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         return {"temperature": self.temperature}
 
     def _load(self, state: Mapping[str, Floats]) -> None:

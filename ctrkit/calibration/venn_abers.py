@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import Calibrator, Segments, State
+from ctrkit.calibration.base import Calibrator, CalibratorState, SegmentIds
 from ctrkit.calibration.kernels import shares_with_one_more_positive
 from ctrkit.calibration.pooling import distinct_logits, need_rising
 from ctrkit.metrics.checks import finite_floats
@@ -52,7 +52,7 @@ class VennAbers(Calibrator):
         self._need_fit()
         return self._pair(finite_floats(logits, "logits"))
 
-    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: Segments) -> None:
+    def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         places, positives, mass = distinct_logits(logits, labels, weight)
         high = _one_more_positive(positives, mass)
         # A negative is a positive of the other label, with all logits turned round.
@@ -68,11 +68,11 @@ class VennAbers(Calibrator):
         low = self.low.values[np.searchsorted(self.low.places, z, side="right")]
         return low, self.high.values[np.searchsorted(self.high.places, z, side="left")]
 
-    def _probabilities(self, logits: Floats, segments: Segments) -> Floats:
+    def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         p0, p1 = self._pair(logits)
         return p1 / (1 - p0 + p1)
 
-    def _state(self) -> State:
+    def _state(self) -> CalibratorState:
         parts = {"low": self.low, "high": self.high}
         return {
             f"{name}_{part}": getattr(steps, part) for name, steps in parts.items() for part in Steps._fields

@@ -22,13 +22,13 @@ from ctrkit.data.ids import (
     frequent,
     lookup,
 )
-from ctrkit.data.scales import Scale, transformed
+from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
 from ctrkit.errors import DataError, nearest
 from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
 from ctrkit.tables.cells import values_of
 
-Rows: TypeAlias = Integers | slice
+RowIndex: TypeAlias = Integers | slice
 
 # Weights are kept in single precision, in which sums of larger ones overflow.
 LARGEST_WEIGHT = 1e30
@@ -83,7 +83,7 @@ class Encoder:
         self,
         spec: FeatureSpec,
         vocabularies: Mapping[str, Sequence[str]],
-        scales: Mapping[str, Scale],
+        scales: Mapping[str, FeatureScale],
         usual_unknown: Mapping[str, float] | None = None,
         usual_missing: Mapping[str, float] | None = None,
         notes: Sequence[str] = (),
@@ -141,10 +141,10 @@ class Encoder:
             else:
                 known = vocabularies.get(sequence.shares, [])
                 check_known(training[sequence.name], events, sequence, known, file)
-        scales: dict[str, Scale] = {}
+        scales: dict[str, FeatureScale] = {}
         for number in spec.numeric:
             values = transformed(table[number.name], number, file)
-            scales[number.name] = Scale.fit(values[mine], number.name, file, mine)
+            scales[number.name] = FeatureScale.fit(values[mine], number.name, file, mine)
         learnt = cls(spec, vocabularies, scales)
         unknown, missing, notes = usual_shares(learnt, table, mine)
         return cls(spec, vocabularies, scales, unknown, missing, notes)
@@ -237,7 +237,7 @@ class Encoder:
         Raises:
             KeyError, TypeError, ValueError: the state is none that `state` gives.
         """
-        scales = {name: Scale(*values) for name, values in state["scales"].items()}
+        scales = {name: FeatureScale(*values) for name, values in state["scales"].items()}
         spec = FeatureSpec.model_validate(state["spec"])
         vocabularies = state["vocabularies"]
         known = {f.name for f in spec.categorical} | {s.name for s in spec.sequences if s.shares is None}

@@ -26,7 +26,7 @@ from ctrkit.data.market import (
 )
 from ctrkit.errors import DataError
 
-Columns: TypeAlias = dict[str, "pl.Series | NDArray[Any]"]
+LogColumns: TypeAlias = dict[str, "pl.Series | NDArray[Any]"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CANDIDATES = 8
@@ -61,7 +61,7 @@ class Market:
     def impressions(self, rows: int) -> pl.DataFrame:
         """One row an ad shown by the old policy, in time order, with click and conversion: to train on."""
 
-        def block(rng: np.random.Generator, at: Situation) -> Columns:
+        def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates, _, chosen = self._old_server(rng, at)
             ad = _pick(candidates, chosen)
             click_probability, conversion_probability = self._truth(at, ad[:, None])
@@ -83,7 +83,7 @@ class Market:
     def bandit_log(self, rows: int) -> pl.DataFrame:
         """One row a decision of the old policy, with its probabilities of all candidates (BANDIT_LOG)."""
 
-        def block(rng: np.random.Generator, at: Situation) -> Columns:
+        def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates, probabilities, chosen = self._old_server(rng, at)
             click_probability, conversion_probability = self._truth(at, candidates)
             click, conversion = _outcomes(rng, click_probability, conversion_probability)
@@ -105,7 +105,7 @@ class Market:
     def auction_log(self, rows: int) -> pl.DataFrame:
         """One row an auction for a slot, with what would happen if each ad of the campaign won it."""
 
-        def block(rng: np.random.Generator, at: Situation) -> Columns:
+        def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates = np.broadcast_to(self.campaign, (len(at), len(self.campaign)))
             click_probability, conversion_probability = self._truth(at, candidates)
             click, conversion = _outcomes(rng, click_probability, conversion_probability)
@@ -128,7 +128,7 @@ class Market:
         stream: int,
         first_day: int,
         days: int,
-        block: Callable[[np.random.Generator, Situation], Columns],
+        block: Callable[[np.random.Generator, Situation], LogColumns],
     ) -> pl.DataFrame:
         if rows < 1:
             raise DataError(f"a log of {rows} rows cannot be made", mend="Ask for at least one row")
@@ -189,7 +189,7 @@ def true_value(log: pl.DataFrame, probabilities: ArrayLike, truth: str = "true_c
     return float((policy * expected).sum(axis=1).mean())
 
 
-def _context_columns(population: Population, at: Situation) -> Columns:
+def _context_columns(population: Population, at: Situation) -> LogColumns:
     users, ads = population.users, population.ads
     history, real = at.history, at.history != NO_CLICK
     length = real.sum(axis=1)
@@ -208,7 +208,7 @@ def _context_columns(population: Population, at: Situation) -> Columns:
     }
 
 
-def _ad_columns(population: Population, ad: Integers) -> Columns:
+def _ad_columns(population: Population, ad: Integers) -> LogColumns:
     ads = population.ads
     return {
         "ad_id": ad.astype(np.int16),
@@ -218,7 +218,7 @@ def _ad_columns(population: Population, ad: Integers) -> Columns:
     }
 
 
-def _candidate_columns(population: Population, candidates: Integers) -> Columns:
+def _candidate_columns(population: Population, candidates: Integers) -> LogColumns:
     """The same as lists a row: `candidates` for the ids, `candidate_<feature>` for the rest."""
     n, k = candidates.shape
     flat = pl.DataFrame(_ad_columns(population, candidates.ravel()))

@@ -23,7 +23,7 @@ _FARTHEST = 0.001
 
 
 @dataclass(frozen=True)
-class Scale:
+class FeatureScale:
     """The mean and deviation of a feature on the training rows, after its transform.
 
     Attributes:
@@ -36,7 +36,7 @@ class Scale:
     bound: float = OLD_BOUND
 
     @classmethod
-    def fit(cls, values: Floats, name: str, file: str | None, rows: Integers) -> Scale:
+    def fit(cls, values: Floats, name: str, file: str | None, rows: Integers) -> FeatureScale:
         """The scale of some numbers, [n].
 
         Args:

@@ -6,25 +6,24 @@ Works on NumPy arrays and Polars tables and knows nothing of models: `ctrkit.eva
 from ctrkit.evaluation.drift import Drift, drift, population_stability
 from ctrkit.evaluation.fields import FieldReport, by_fields
 from ctrkit.evaluation.gain import Gain, gain
-from ctrkit.evaluation.gates import Gate, GateOutcome, check_gates
+from ctrkit.evaluation.gates import GateOutcome, MetricGate, check_gates
 from ctrkit.evaluation.leaks import Leak, find_leaks
 from ctrkit.evaluation.measures import (
     MEASURES,
-    Difference,
     EvaluationWarning,
     Measure,
+    MetricDifference,
     compare_models,
     measure,
 )
 from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_count, by_slice, occurrences
-from ctrkit.evaluation.task import EvaluationSettings, Rows, Scored, TaskEvaluation, evaluate_task
-from ctrkit.evaluation.verdict import FitRules, Verdict, judge
+from ctrkit.evaluation.task import EvaluationSettings, LabelledRows, Scored, TaskEvaluation, evaluate_task
+from ctrkit.evaluation.verdict import FitRules, TaskVerdict, judge
 
 __all__ = [
     "MEASURES",
-    "Difference",
     "Division",
     "Drift",
     "EvaluationSettings",
@@ -33,16 +32,17 @@ __all__ = [
     "FieldReport",
     "FitRules",
     "Gain",
-    "Gate",
     "GateOutcome",
+    "LabelledRows",
     "Leak",
     "Measure",
-    "Rows",
+    "MetricDifference",
+    "MetricGate",
     "ScoreDistribution",
     "Scored",
     "Slice",
     "TaskEvaluation",
-    "Verdict",
+    "TaskVerdict",
     "by_count",
     "by_fields",
     "by_slice",

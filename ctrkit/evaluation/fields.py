@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrkit.arrays import Indices
-from ctrkit.evaluation.verdict import Segment
+from ctrkit.evaluation.verdict import FieldSegment
 from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.fields import FieldCalibration, benjamini_hochberg, by_field, field_ece, field_rce
 
@@ -97,10 +97,10 @@ def _common(values: NDArray[Any], minimum_rows: int) -> Indices:
     return np.where(rows[code] < minimum_rows, -1, code)
 
 
-def segments_of(fields: Mapping[str, FieldReport]) -> list[Segment]:
+def segments_of(fields: Mapping[str, FieldReport]) -> list[FieldSegment]:
     """The values of all fields as segments that a verdict can be given on; rare values together are none."""
     return [
-        Segment(field, str(one.value), one.share, one.pcoc, one.beyond_noise)
+        FieldSegment(field, str(one.value), one.share, one.pcoc, one.beyond_noise)
         for field, report in fields.items()
         for one in report.values
         if one.values == 1 and isfinite(one.pcoc.value)

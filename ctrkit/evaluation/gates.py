@@ -11,11 +11,11 @@ from pydantic import model_validator
 
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, nearest
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.checks import digits
 
 
-class Gate(Config):
+class MetricGate(Config):
     """What a metric must reach, at least one of both ends.
 
     Attributes:
@@ -27,7 +27,7 @@ class Gate(Config):
     beyond_noise: bool = False
 
     @model_validator(mode="after")
-    def _has_an_end(self) -> Gate:
+    def _has_an_end(self) -> MetricGate:
         if self.minimum is None and self.maximum is None:
             raise ValueError("a gate needs a minimum or a maximum")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
@@ -65,23 +65,23 @@ def need_known(gates: Iterable[str], metrics: Iterable[str]) -> None:
 
 
 def check_gates(
-    gates: Mapping[str, Gate], measured: Mapping[str, Interval | float | None]
+    gates: Mapping[str, MetricGate], measured: Mapping[str, MetricInterval | float | None]
 ) -> tuple[GateOutcome, ...]:
     """Hold what was measured against the gates; what could not be measured breaks its gate."""
     return tuple(_check(name, gate, measured.get(name)) for name, gate in gates.items())
 
 
-def _check(name: str, gate: Gate, found: Interval | float | None) -> GateOutcome:
-    if found is None or not math.isfinite(found.value if isinstance(found, Interval) else found):
+def _check(name: str, gate: MetricGate, found: MetricInterval | float | None) -> GateOutcome:
+    if found is None or not math.isfinite(found.value if isinstance(found, MetricInterval) else found):
         return GateOutcome(name, False, None, f"{name} could not be measured on these rows")
-    if isinstance(found, Interval):
+    if isinstance(found, MetricInterval):
         value, low, high = found.value, found.low, found.high
         text = f"{name} is {value:.5g} [{low:.5g}, {high:.5g}]"
     else:
         value = low = high = found
         text = f"{name} is {value:.5g}"
     least, most = (high, low) if gate.beyond_noise else (value, value)
-    if isinstance(found, Interval) and found.method == "bound":
+    if isinstance(found, MetricInterval) and found.method == "bound":
         # Nothing varied in these rows: what they promise is the worse end, not the value.
         least, most = low, high
     if gate.minimum is not None and least < gate.minimum:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ctrkit import metrics
 from ctrkit.arrays import Indices
 from ctrkit.errors import DataError
-from ctrkit.metrics import Interval, Metric
+from ctrkit.metrics import Metric, MetricInterval
 from ctrkit.metrics.calibration import ace
 from ctrkit.metrics.comparison import compare
 from ctrkit.metrics.probability import relative_information_gain
@@ -85,14 +85,14 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MetricDifference:
     """A model's metric less another's on the same rows.
 
     Attributes:
         interval: of the difference. p_value: of there being none.
     """
 
-    interval: Interval
+    interval: MetricInterval
     p_value: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Measured:
         reasons: metric -> why it is undefined.
     """
 
-    intervals: dict[str, Interval | None]
+    intervals: dict[str, MetricInterval | None]
     reasons: dict[str, str]
 
 
@@ -139,7 +139,7 @@ def measure(
     """
     how = drawing or Drawing()
     seen = _Seen.of(labels, groups, weight)
-    intervals: dict[str, Interval | None] = {}
+    intervals: dict[str, MetricInterval | None] = {}
     reasons: dict[str, str] = {}
     for one in measures:
         try:
@@ -157,7 +157,7 @@ class Compared:
 
     first: Measured
     second: Measured
-    differences: dict[str, Difference | None]
+    differences: dict[str, MetricDifference | None]
 
 
 def compare_models(
@@ -176,7 +176,7 @@ def compare_models(
     """
     how = drawing or Drawing()
     both = (Measured({}, {}), Measured({}, {}))
-    differences: dict[str, Difference | None] = {}
+    differences: dict[str, MetricDifference | None] = {}
     for one in measures:
         differences[one.name] = None
         if one.compared:
@@ -193,7 +193,7 @@ def compare_models(
             except DataError:
                 pass
             else:
-                differences[one.name] = Difference(found.difference, found.p_value)
+                differences[one.name] = MetricDifference(found.difference, found.p_value)
                 for each, value in zip(both, (found.first, found.second), strict=True):
                     each.intervals[one.name] = value
                 continue
@@ -231,7 +231,7 @@ def _values(one: Measure, probabilities: ArrayLike, scores: ArrayLike | None) ->
     return scores if one.ranks and scores is not None else probabilities
 
 
-def _interval(one: Measure, seen: _Seen, values: ArrayLike, how: Drawing) -> Interval:
+def _interval(one: Measure, seen: _Seen, values: ArrayLike, how: Drawing) -> MetricInterval:
     rows, metric = seen.by(one), one.metric
     v = np.asarray(values)[rows.kept]
     if one.grouped and rows.groups is None:

@@ -16,7 +16,7 @@ from ctrkit.errors import DataError
 from ctrkit.metrics.checks import independent_units
 from ctrkit.tables.cells import as_ids, truths_as_numbers
 
-Kind: TypeAlias = Literal["numeric", "categorical", "length"]
+ColumnKind: TypeAlias = Literal["numeric", "categorical", "length"]
 OTHER, MISSING = "other", "missing"
 
 
@@ -34,7 +34,7 @@ class FeatureProfile:
             one before it, of a categorical column, all other values.
     """
 
-    kind: Kind
+    kind: ColumnKind
     rows: float
     shares: tuple[float, ...]
     edges: tuple[float, ...] = ()
@@ -104,7 +104,7 @@ def profile(
         counts = _mass_of_values(table[name], w).sort(["mass", "value"], descending=[True, False])
         values = tuple(counts["value"].head(top).to_list())
         found[name] = _counted("categorical", rows, _by_value(table[name], values, w), values=values)
-    kinds: dict[str, Kind] = {**dict.fromkeys(numeric, "numeric"), **dict.fromkeys(lists, "length")}
+    kinds: dict[str, ColumnKind] = {**dict.fromkeys(numeric, "numeric"), **dict.fromkeys(lists, "length")}
     for name, kind in kinds.items():
         numbers = _numbers(table[name], kind)
         counted = np.isfinite(numbers) & (w > 0)
@@ -125,7 +125,7 @@ def as_text(column: pl.Series) -> pl.Series:
 
 
 def _counted(
-    kind: Kind, rows: float, mass: Floats, edges: tuple[float, ...] = (), values: tuple[str, ...] = ()
+    kind: ColumnKind, rows: float, mass: Floats, edges: tuple[float, ...] = (), values: tuple[str, ...] = ()
 ) -> FeatureProfile:
     return FeatureProfile(kind, rows, tuple(float(share) for share in mass / mass.sum()), edges, values)
 
@@ -154,7 +154,7 @@ def _by_edge(numbers: Floats, edges: Sequence[float], weight: Floats) -> Floats:
     return np.append(mass, weight[~held].sum())
 
 
-def _numbers(column: pl.Series, kind: Kind) -> Floats:
+def _numbers(column: pl.Series, kind: ColumnKind) -> Floats:
     """The numbers that are binned, float64 with NaN for what is missing; a missing list has length 0."""
     if kind == "length":
         if isinstance(column.dtype, pl.Array):

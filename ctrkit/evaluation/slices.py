@@ -14,7 +14,7 @@ from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.evaluation.measures import Drawing, Measure, measure
 from ctrkit.evaluation.profile import as_text
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.calibration import bin_index
 from ctrkit.metrics.checks import probability_rows
 
@@ -31,7 +31,7 @@ class Slice:
     name: str
     rows: int
     positives: int
-    values: dict[str, Interval | None]
+    values: dict[str, MetricInterval | None]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

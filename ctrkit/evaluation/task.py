@@ -16,11 +16,19 @@ from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.fields import FieldReport, by_fields, segments_of
 from ctrkit.evaluation.gain import Gain, gain
 from ctrkit.evaluation.leaks import Leak
-from ctrkit.evaluation.measures import MAIN, MEASURES, Difference, Drawing, Measured, compare_models, measure
+from ctrkit.evaluation.measures import (
+    MAIN,
+    MEASURES,
+    Drawing,
+    Measured,
+    MetricDifference,
+    compare_models,
+    measure,
+)
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_slice
-from ctrkit.evaluation.verdict import FitRules, Verdict, judge
-from ctrkit.metrics import Interval, Reliability, reliability
+from ctrkit.evaluation.verdict import FitRules, TaskVerdict, judge
+from ctrkit.metrics import MetricInterval, Reliability, reliability
 from ctrkit.metrics.checks import independent_units, need_both_classes
 
 # What a bootstrap draws at most, in rows, and the draws below which its ends are too rough.
@@ -69,7 +77,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledRows:
     """Labelled rows of one task.
 
     Attributes:
@@ -88,9 +96,9 @@ class Rows:
     fields: Mapping[str, NDArray[Any]]
     divisions: Mapping[str, Division]
 
-    def __getitem__(self, rows: NDArray[Any]) -> Rows:
+    def __getitem__(self, rows: NDArray[Any]) -> LabelledRows:
         """Some of the rows."""
-        return Rows(
+        return LabelledRows(
             self.labels[rows],
             self.weight[rows],
             self.model[rows],
@@ -122,13 +130,13 @@ class TaskEvaluation:
     positives: int
     measured: Measured
     other: Measured | None
-    differences: dict[str, Difference | None]
+    differences: dict[str, MetricDifference | None]
     fields: dict[str, FieldReport]
     slices: dict[str, tuple[Slice, ...]]
     diagrams: tuple[Reliability, ...]
     gains: tuple[Gain, ...]
     scores: ScoreDistribution
-    verdict: Verdict
+    verdict: TaskVerdict
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -158,7 +166,7 @@ class TaskEvaluation:
 
 def evaluate_task(
     task: str,
-    rows: Rows,
+    rows: LabelledRows,
     drifts: tuple[Drift, ...] | None,
     settings: EvaluationSettings,
     leaks: tuple[Leak, ...] = (),
@@ -230,7 +238,7 @@ def _affordable(draws: int, rows: int) -> int:
     return max(min(draws, _DRAWN_ROWS // rows), min(draws, _FEWEST_DRAWS))
 
 
-def _plain(intervals: Mapping[str, Interval | None]) -> dict[str, Any]:
+def _plain(intervals: Mapping[str, MetricInterval | None]) -> dict[str, Any]:
     return {name: None if found is None else found.to_dict() for name, found in intervals.items()}
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from ctrkit.config import Config
 from ctrkit.evaluation.drift import DRIFTED, Drift
 from ctrkit.evaluation.leaks import Leak
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 
 Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
 Outcome: TypeAlias = Literal["passed", "limit", "cannot tell", "failed"]
@@ -58,7 +58,7 @@ class FitRules(Config):
 
 
 @dataclass(frozen=True)
-class Segment:
+class FieldSegment:
     """Rows that share a field's value, with their PCOC.
 
     Attributes:
@@ -69,12 +69,12 @@ class Segment:
     field: str
     value: str
     share: float
-    pcoc: Interval
+    pcoc: MetricInterval
     beyond_noise: bool
 
 
 @dataclass(frozen=True)
-class Finding:
+class VerdictReason:
     """What one rule found, as a sentence."""
 
     rule: str
@@ -83,12 +83,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TaskVerdict:
     """Whether one task's probabilities can be bid on, and why."""
 
     task: str
     decision: Decision
-    findings: tuple[Finding, ...]
+    findings: tuple[VerdictReason, ...]
 
     @property
     def sentence(self) -> str:
@@ -101,7 +101,7 @@ class Verdict:
         return f"{self.task}: {_SAID[self.decision]}."
 
     @property
-    def reasons(self) -> tuple[Finding, ...]:
+    def reasons(self) -> tuple[VerdictReason, ...]:
         """The findings that led to the decision."""
         against = tuple(one for one in self.findings if one.outcome != "passed")
         return against or self.findings
@@ -124,15 +124,15 @@ _SAID: dict[Decision, str] = {
 def judge(
     task: str,
     positives: int,
-    pcoc: Interval | None,
-    normalized_entropy: Interval | None,
-    segments: Sequence[Segment],
+    pcoc: MetricInterval | None,
+    normalized_entropy: MetricInterval | None,
+    segments: Sequence[FieldSegment],
     drifts: Sequence[Drift] | None,
     rules: FitRules,
-    auc: Interval | None = None,
+    auc: MetricInterval | None = None,
     leaks: Sequence[Leak] = (),
     effective: float | None = None,
-) -> Verdict:
+) -> TaskVerdict:
     """Apply the rules to what was measured of one task.
 
     Args:
@@ -150,55 +150,57 @@ def judge(
     decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
     if count < rules.minimum_positives:
         decision = "cannot tell"
-    return Verdict(task, decision, tuple(findings))
+    return TaskVerdict(task, decision, tuple(findings))
 
 
-def _positives(positives: int, count: float, rules: FitRules) -> Finding:
+def _positives(positives: int, count: float, rules: FitRules) -> VerdictReason:
     if count < rules.minimum_positives:
         few = f"{positives:,} positive rows"
         if count < positives - 0.5:
             few += f", which by weight count as {count:,.1f},"
         text = f"{few} are too few; {rules.minimum_positives} are the least."
-        return Finding("positives", "cannot tell", text)
-    return Finding("positives", "passed", f"It was judged on {positives:,} positive rows.")
+        return VerdictReason("positives", "cannot tell", text)
+    return VerdictReason("positives", "passed", f"It was judged on {positives:,} positive rows.")
 
 
-def _whole(pcoc: Interval | None, rules: FitRules) -> Finding:
+def _whole(pcoc: MetricInterval | None, rules: FitRules) -> VerdictReason:
     low, high = rules.pcoc
     bounds = f"{low:g} to {high:g}"
     if pcoc is None:
-        return Finding("pcoc", "cannot tell", "PCOC could not be measured.")
+        return VerdictReason("pcoc", "cannot tell", "PCOC could not be measured.")
     if pcoc.low > high or pcoc.high < low:
         text = f"Bids would be {_too(pcoc.value)}: PCOC {_text(pcoc)} lies outside {bounds} beyond noise."
-        return Finding("pcoc", "failed", text)
+        return VerdictReason("pcoc", "failed", text)
     if pcoc.low < low or pcoc.high > high:
         text = f"PCOC {_text(pcoc)} may lie outside {bounds}: more rows are needed to tell."
-        return Finding("pcoc", "cannot tell", text)
-    return Finding("pcoc", "passed", f"Predictions come true on the whole: PCOC {_text(pcoc)}.")
+        return VerdictReason("pcoc", "cannot tell", text)
+    return VerdictReason("pcoc", "passed", f"Predictions come true on the whole: PCOC {_text(pcoc)}.")
 
 
-def _entropy(entropy: Interval | None) -> Finding:
+def _entropy(entropy: MetricInterval | None) -> VerdictReason:
     if entropy is None:
-        return Finding("base rate", "cannot tell", "Normalised entropy could not be measured.")
+        return VerdictReason("base rate", "cannot tell", "Normalised entropy could not be measured.")
     if entropy.low > 1:
         text = f"It predicts worse than the base rate: normalised entropy {_text(entropy)} is above 1."
-        return Finding("base rate", "failed", text)
+        return VerdictReason("base rate", "failed", text)
     if entropy.high >= 1:
         text = f"It is not better than the base rate beyond noise: normalised entropy {_text(entropy)}."
-        return Finding("base rate", "cannot tell", text)
-    return Finding("base rate", "passed", f"It beats the base rate: normalised entropy {_text(entropy)}.")
+        return VerdictReason("base rate", "cannot tell", text)
+    return VerdictReason(
+        "base rate", "passed", f"It beats the base rate: normalised entropy {_text(entropy)}."
+    )
 
 
-def _segments(segments: Sequence[Segment], rules: FitRules) -> list[Finding]:
+def _segments(segments: Sequence[FieldSegment], rules: FitRules) -> list[VerdictReason]:
     low, high = rules.segment_pcoc
     large = [one for one in segments if one.share >= rules.large_segment]
     wrong = [one for one in large if one.beyond_noise and not low <= one.pcoc.value <= high]
     if not wrong:
         what = f"None of {len(large)} large segments is miscalibrated beyond noise."
-        return [Finding("segments", "passed", what)] if large else []
+        return [VerdictReason("segments", "passed", what)] if large else []
     wrong.sort(key=lambda one: -one.share)
     return [
-        Finding(
+        VerdictReason(
             "segments",
             "limit",
             f"Not where {one.field} is {one.value} ({one.share:.1%} of rows): bids would be"
@@ -208,14 +210,14 @@ def _segments(segments: Sequence[Segment], rules: FitRules) -> list[Finding]:
     ]
 
 
-def _drift(drifts: Sequence[Drift] | None, rules: FitRules) -> list[Finding]:
+def _drift(drifts: Sequence[Drift] | None, rules: FitRules) -> list[VerdictReason]:
     if drifts is None:
         return []
     far = [one for one in drifts if one.psi >= rules.drift and one.psi > one.noise]
     if not far:
-        return [Finding("drift", "passed", "No column has drifted since training.")]
+        return [VerdictReason("drift", "passed", "No column has drifted since training.")]
     return [
-        Finding(
+        VerdictReason(
             "drift",
             "limit",
             f"{one.column} has drifted since training (PSI {one.psi:.2f}): '{one.largest}' went from"
@@ -225,18 +227,18 @@ def _drift(drifts: Sequence[Drift] | None, rules: FitRules) -> list[Finding]:
     ]
 
 
-def _too_good(auc: Interval | None, leaks: Sequence[Leak], rules: FitRules) -> list[Finding]:
+def _too_good(auc: MetricInterval | None, leaks: Sequence[Leak], rules: FitRules) -> list[VerdictReason]:
     if leaks:
-        return [Finding("leak", "cannot tell", leak.sentence) for leak in leaks]
+        return [VerdictReason("leak", "cannot tell", leak.sentence) for leak in leaks]
     if auc is None or auc.low <= rules.auc:
         return []
     text = f"An AUC of {_text(auc)} is too good to be true: some features are known only after the click."
-    return [Finding("leak", "cannot tell", text)]
+    return [VerdictReason("leak", "cannot tell", text)]
 
 
 def _too(pcoc: float) -> str:
     return f"{pcoc - 1:.0%} too high" if pcoc > 1 else f"{1 - pcoc:.0%} too low"
 
 
-def _text(found: Interval) -> str:
+def _text(found: MetricInterval) -> str:
     return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"

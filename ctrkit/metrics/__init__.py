@@ -20,7 +20,7 @@ from ctrkit.metrics.probability import (
     relative_information_gain,
 )
 from ctrkit.metrics.ranking import GroupedAuc, auc, average_precision, gauc, grouped_auc
-from ctrkit.metrics.significance import Interval, bootstrap, interval
+from ctrkit.metrics.significance import MetricInterval, bootstrap, interval
 from ctrkit.metrics.smooth import ks_calibration_error, smooth_ece
 from ctrkit.metrics.top_k import (
     GroupedRanking,
@@ -41,8 +41,8 @@ __all__ = [
     "Funnel",
     "GroupedAuc",
     "GroupedRanking",
-    "Interval",
     "Metric",
+    "MetricInterval",
     "RankingByGroup",
     "Reliability",
     "TaskQuality",

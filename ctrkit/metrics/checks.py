@@ -15,7 +15,7 @@ from ctrkit.metrics.order import dense_codes, quick_codes, sort_keys, without_ob
 ROUNDING = 1e-6
 
 
-class Rows(NamedTuple):
+class CheckedRows(NamedTuple):
     """Checked columns of one length: labels (0.0 or 1.0), values (scores or probabilities), weight."""
 
     labels: Floats
@@ -51,7 +51,7 @@ class Held(NamedTuple):
 
 def score_rows(
     labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None, *, name: str = "scores"
-) -> Rows:
+) -> CheckedRows:
     """Check labels with scores, which may be any finite number.
 
     Raises:
@@ -65,16 +65,18 @@ def score_rows(
             raise DataError(f"labels has {len(target)} rows and {what} has {len(other)}", argument=what)
     if not mass.any():
         raise DataError("every weight is 0", argument="weight", mend="Give at least one row a weight above 0")
-    return Rows(target, value, mass)
+    return CheckedRows(target, value, mass)
 
 
-def probability_rows(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None) -> Rows:
+def probability_rows(
+    labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None
+) -> CheckedRows:
     """Check labels with probabilities, which lie in [0, 1]; raises as `score_rows` does."""
     rows = score_rows(labels, probabilities, weight, name="probabilities")
-    return Rows(rows.labels, unit_interval(rows.values, "probabilities"), rows.weight)
+    return CheckedRows(rows.labels, unit_interval(rows.values, "probabilities"), rows.weight)
 
 
-def held_rows(rows: Rows, groups: ArrayLike | None = None) -> Held:
+def held_rows(rows: CheckedRows, groups: ArrayLike | None = None) -> Held:
     """The rows that count, by independent unit. Rows of weight 0 are not there.
 
     A row of weight c stands for c copies of itself, all of one unit: a weight says how much a row counts in a

@@ -18,8 +18,8 @@ from ctrkit.metrics.checks import need_confidence
 from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised
 from ctrkit.metrics.resampling import Resampler, faults_named, unwrap
 from ctrkit.metrics.significance import (
-    Interval,
-    Method,
+    IntervalMethod,
+    MetricInterval,
     interval_of,
     interval_of_draws,
     need_draws,
@@ -40,11 +40,11 @@ class Comparison:
         method: "linearised" or "bootstrap", of all three.
     """
 
-    first: Interval
-    second: Interval
-    difference: Interval
+    first: MetricInterval
+    second: MetricInterval
+    difference: MetricInterval
     p_value: float
-    method: Method
+    method: IntervalMethod
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -102,7 +102,9 @@ def compare(
     return Comparison(each[0], each[1], difference, p_value, "bootstrap")
 
 
-def _linearised(first: Contributions, second: Contributions, confidence: float) -> tuple[Interval, float]:
+def _linearised(
+    first: Contributions, second: Contributions, confidence: float
+) -> tuple[MetricInterval, float]:
     apart = first.less(second)
     value, error = apart.value, apart.deviation
     if max(first.deviation, second.deviation) == 0:
@@ -110,14 +112,16 @@ def _linearised(first: Contributions, second: Contributions, confidence: float) 
     if value == 0:
         # Models that predict the same have no difference and no doubt about it.
         half = quantile(confidence, apart.units) * error
-        return Interval(0.0, -half, half, confidence, "linearised"), 1.0
+        return MetricInterval(0.0, -half, half, confidence, "linearised"), 1.0
     need_variation(error, value)
     half = quantile(confidence, apart.units) * error
     p_value = two_sided(value / error, apart.units)
-    return Interval(value, value - half, value + half, confidence, "linearised"), p_value
+    return MetricInterval(value, value - half, value + half, confidence, "linearised"), p_value
 
 
-def _bootstrapped(value: float, drawn: Floats, confidence: float, units: float) -> tuple[Interval, float]:
+def _bootstrapped(
+    value: float, drawn: Floats, confidence: float, units: float
+) -> tuple[MetricInterval, float]:
     wider = quantile(confidence, units) / quantile(confidence, np.inf)
     drawn = value + wider * (drawn - value)
     tail = (1 - confidence) / 2
@@ -125,4 +129,4 @@ def _bootstrapped(value: float, drawn: Floats, confidence: float, units: float) 
     # Draws scatter around the value as it does around the truth: were that 0, how many lie as far out?
     beyond = min(np.count_nonzero(drawn >= 2 * value), np.count_nonzero(drawn <= 2 * value))
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
-    return Interval(value, float(low), float(high), confidence, "bootstrap"), float(p_value)
+    return MetricInterval(value, float(low), float(high), confidence, "bootstrap"), float(p_value)

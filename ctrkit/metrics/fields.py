@@ -20,7 +20,7 @@ from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.checks import held_rows, need_confidence, probability_rows
 from ctrkit.metrics.order import dense_codes, quick_codes, without_objects
-from ctrkit.metrics.significance import Interval
+from ctrkit.metrics.significance import MetricInterval
 
 OTHER = "other"
 
@@ -102,7 +102,7 @@ class FieldCalibration:
     share: float
     predicted: float
     observed: float
-    pcoc: Interval
+    pcoc: MetricInterval
     p_value: float
     adjusted_p_value: float
     beyond_noise: bool
@@ -189,7 +189,7 @@ def by_field(
             share=float(mass[i] / mass.sum()),
             predicted=float(predicted[i] / mass[i]),
             observed=float(observed[i] / mass[i]),
-            pcoc=Interval(
+            pcoc=MetricInterval(
                 _ratio(predicted[i], observed[i]),
                 _ratio(predicted[i], high[i]),
                 _ratio(predicted[i], low[i]),

@@ -43,7 +43,7 @@ Metric: TypeAlias = Callable[..., float]
 # With fewer independent units than this there is no interval: not even two.
 FEWEST_UNITS = 1.5
 # A "share" is taken on the logarithm, and lies between 0 and 1.
-Scale: TypeAlias = Literal["logarithm", "log-odds", "logarithm of the rest", "share"]
+IntervalScale: TypeAlias = Literal["logarithm", "log-odds", "logarithm of the rest", "share"]
 # Labels, values and weights of the rows, each [N], and the metric's value -> contributions [N].
 Influence: TypeAlias = Callable[[Floats, Floats, Floats, float], Floats]
 
@@ -52,7 +52,7 @@ class Linearised(NamedTuple):
     """How a metric's error comes about, and the scale on which it is nearest to normal."""
 
     influence: Influence
-    scale: Scale
+    scale: IntervalScale
 
 
 class GroupMean(NamedTuple):
@@ -183,7 +183,7 @@ class Contributions(NamedTuple):
 
     value: float
     by_cluster: Floats
-    scale: Scale
+    scale: IntervalScale
     correction: float
     units: float
     trials: float

@@ -29,11 +29,11 @@ MANY_UNITS = 50.0
 # A standard error below this share of a value is rounding.
 _ROUNDING = 1e-12
 
-Method: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound"]
+IntervalMethod: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound"]
 
 
 @dataclass(frozen=True)
-class Interval:
+class MetricInterval:
     """A metric's value with the ends of its confidence interval and how they were found.
 
     Of method "bound" where nothing varied (an AUC of 1): the ends count independent rows or groups alone.
@@ -43,7 +43,7 @@ class Interval:
     low: float
     high: float
     confidence: float
-    method: Method
+    method: IntervalMethod
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -61,7 +61,7 @@ def interval(
     seed: int = 0,
     weight: ArrayLike | None = None,
     columns: Mapping[str, ArrayLike] | None = None,
-) -> Interval:
+) -> MetricInterval:
     """The interval of a metric by the best method there is for it.
 
     `auc`, `average_precision`, `pcoc`, `log_loss`, `brier`, `normalized_entropy` and
@@ -107,7 +107,7 @@ def bootstrap(
     seed: int = 0,
     weight: ArrayLike | None = None,
     columns: Mapping[str, ArrayLike] | None = None,
-) -> Interval:
+) -> MetricInterval:
     """The basic bootstrap interval, [2v - q_high, 2v - q_low] (Davison & Hinkley 1997, section 5.2).
 
     Whole groups are drawn with replacement where given (Field & Welsh 2007). The basic form takes off the
@@ -136,7 +136,7 @@ def need_draws(draws: int) -> None:
         raise ConfigError(f"draws must be at least 20, and {draws} was given", mend="Use 500 or more")
 
 
-def interval_of_draws(value: float, drawn: Floats, confidence: float, units: float) -> Interval:
+def interval_of_draws(value: float, drawn: Floats, confidence: float, units: float) -> MetricInterval:
     """The basic bootstrap interval of a value and its draws, wider where units are few; see `bootstrap`."""
     need_variation(float(np.ptp(drawn)), value)
     tail = (1 - confidence) / 2
@@ -144,10 +144,10 @@ def interval_of_draws(value: float, drawn: Floats, confidence: float, units: flo
     low, high = value + wider * (value - np.quantile(drawn, [1 - tail, tail]))
     if min(value, drawn.min()) >= 0:
         low, high = max(low, 0.0), max(high, 0.0)
-    return Interval(value, float(low), float(high), confidence, "bootstrap")
+    return MetricInterval(value, float(low), float(high), confidence, "bootstrap")
 
 
-def interval_of(found: Contributions, confidence: float) -> Interval:
+def interval_of(found: Contributions, confidence: float) -> MetricInterval:
     """The interval of a linearised metric, taken on the scale on which its error is nearest to normal."""
     value, scale = found.value, found.scale
     varies = found.deviation > _ROUNDING * abs(value)
@@ -156,7 +156,7 @@ def interval_of(found: Contributions, confidence: float) -> Interval:
         # there are at most so many.
         others = 1 - ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 1.0
         low = value * (1 - others)
-        return Interval(value, float(low), float(low + others), confidence, "bound")
+        return MetricInterval(value, float(low), float(low + others), confidence, "bound")
     need_variation(found.deviation, value)
     half = quantile(confidence, found.units) * found.deviation
     if scale in ("logarithm", "share"):
@@ -166,7 +166,7 @@ def interval_of(found: Contributions, confidence: float) -> Interval:
     else:
         odds, step = value / (1 - value), half / (value * (1 - value))
         low, high = (1 / (1 + _exp(-sign * step) / odds) for sign in (-1, 1))
-    return Interval(value, float(low), float(high), confidence, "linearised")
+    return MetricInterval(value, float(low), float(high), confidence, "linearised")
 
 
 def quantile(confidence: float, units: float) -> float:
@@ -205,7 +205,7 @@ def _debiased_ece_interval(
     weight: ArrayLike | None,
     confidence: float,
     options: Mapping[str, Any],
-) -> Interval:
+) -> MetricInterval:
     """Interval of the debiased square d'Sd - tr(SV), a quadratic form of the gaps d with covariance V, at
     shares S on the diagonal.
 
@@ -223,4 +223,4 @@ def _debiased_ece_interval(
     need_variation(float(np.sqrt(variance)), float(square))
     half = quantile(confidence, held.independent) * np.sqrt(variance)
     low, value, high = (float(np.sqrt(max(0.0, end))) for end in (square - half, square, square + half))
-    return Interval(value, low, high, confidence, "quadratic form")
+    return MetricInterval(value, low, high, confidence, "quadratic form")

@@ -25,7 +25,7 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig
-from ctrkit.nn.history import History, HistoryConfig, HistoryState
+from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class InputShape:
     width: int
     fields: int
     readings: int
-    history: History | None
+    history: HistoryReader | None
 
     @property
     def vectors(self) -> int:

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.embedding import EmbeddingConfig
-from ctrkit.nn.encoders import TransformerConfig
+from ctrkit.nn.encoders import TransformerEncoderConfig
 from ctrkit.nn.history import HistoryConfig
 
 
@@ -19,7 +19,7 @@ class BSTConfig(SequenceConfig):
     name: Literal["bst"] = "bst"
     embedding: EmbeddingConfig = EmbeddingConfig(width=32)
     history: HistoryConfig = HistoryConfig(
-        encoder=TransformerConfig(heads=8, dropout=0.2), readouts=("target_state",)
+        encoder=TransformerEncoderConfig(heads=8, dropout=0.2), readouts=("target_state",)
     )
     hidden: tuple[PositiveInt, ...] = (1024, 512, 256)
 

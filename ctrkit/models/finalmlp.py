@@ -57,7 +57,7 @@ class FinalMLP(Backbone):
     def __init__(self, config: FinalMLPConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         self.streams = nn.ModuleList(
-            Stream(context, hidden, config, shape)
+            GatedTower(context, hidden, config, shape)
             for context, hidden in zip(config.contexts, (config.hidden, config.second_hidden), strict=True)
         )
         first, second = config.hidden[-1], config.second_hidden[-1]
@@ -69,7 +69,7 @@ class FinalMLP(Backbone):
         return Representation(torch.cat([x, y], dim=1), self.fusion(x, y))
 
 
-class Stream(nn.Module):
+class GatedTower(nn.Module):
     """One of the two: gates on the features, and a tower.
 
     Args:

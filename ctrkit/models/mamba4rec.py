@@ -6,7 +6,7 @@ from typing import Literal
 
 from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
-from ctrkit.nn.encoders import Mamba4RecConfig as Mamba4RecEncoderConfig
+from ctrkit.nn.encoders import Mamba4RecEncoderConfig as Mamba4RecEncoderConfig
 from ctrkit.nn.history import HistoryConfig
 
 

@@ -16,7 +16,7 @@ from ctrkit.models.base import MODELS, Backbone, Inputs, InputShape, ModelConfig
 from ctrkit.models.heads.base import HEADS
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
-from ctrkit.nn.history import History, HistoryState
+from ctrkit.nn.history import HistoryReader, HistoryState
 
 
 class CtrModel(nn.Module):
@@ -52,14 +52,14 @@ class CtrModel(nn.Module):
         self.feature_map = feature_map
         self.reads_history = bool(feature_map.sequences) and config.reads_history
         self.embedding: FeatureEmbedding | None = None
-        self.history: History | None = None
+        self.history: HistoryReader | None = None
         static = readings = 0
         if config.reads_embeddings:
             static = len(feature_map.fields)
             embedding = config.embedding.model_copy(update={"width": width})
             self.embedding = FeatureEmbedding(feature_map, embedding)
             if self.reads_history:
-                self.history = History(config.history, feature_map, width)
+                self.history = HistoryReader(config.history, feature_map, width)
                 readings = self.history.readings
         shape = InputShape(feature_map, width, static, readings, self.history)
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)

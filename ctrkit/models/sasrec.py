@@ -6,7 +6,7 @@ from typing import Literal
 
 from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
-from ctrkit.nn.encoders import SASRecConfig as SASRecEncoderConfig
+from ctrkit.nn.encoders import SASRecEncoderConfig as SASRecEncoderConfig
 from ctrkit.nn.history import HistoryConfig
 
 

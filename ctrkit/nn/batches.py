@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ctrkit.data.encoder import EncodedTable, Rows
+from ctrkit.data.encoder import EncodedTable, RowIndex
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Batch:
         return int(self.categorical.shape[0])
 
     @classmethod
-    def of(cls, data: EncodedTable, rows: Rows) -> Batch:
+    def of(cls, data: EncodedTable, rows: RowIndex) -> Batch:
         """The rows given; a slice of them copies nothing."""
         return cls(
             torch.from_numpy(data.categorical[rows]),

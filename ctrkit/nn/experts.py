@@ -13,7 +13,7 @@ from ctrkit.nn.mlp import MLP
 ValueT = TypeVar("ValueT")
 
 
-class Gate(nn.Module):
+class ExpertGate(nn.Module):
     """Shares of experts for each row: g(x) = softmax(W x), without a bias (Ma et al., "Modeling Task
     Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018).
 
@@ -65,7 +65,7 @@ class ExtractionGates(nn.Module):
         ]
         if shared_experts and not last:
             self.members.append(list(range(len(self.owners))))
-        self.gates = nn.ModuleList(Gate(inputs, len(members)) for members in self.members)
+        self.gates = nn.ModuleList(ExpertGate(inputs, len(members)) for members in self.members)
 
     def forward(
         self, states: Sequence[Tensor], values: Sequence[ValueT]

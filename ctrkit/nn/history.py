@@ -87,7 +87,7 @@ class HistoryState(Encoded):
         return cls(mask, nothing, nothing, (), ids)
 
 
-class History(nn.Module):
+class HistoryReader(nn.Module):
     """Encodes histories and reads them with the eyes of a target.
 
     A target is embedded as if it were the next event: by the same layer, from those of its fields that

@@ -1,6 +1,6 @@
 """Decisions over candidates: policies that turn scores into choice probabilities. Needs no torch."""
 
-from ctrkit.policies.base import Belief, Policy, PolicyConfig, ScoredPolicy, Scorer
+from ctrkit.policies.base import Policy, PolicyConfig, ScoredPolicy, Scorer, ScoreUncertainty
 from ctrkit.policies.candidates import candidate_mask, padded
 from ctrkit.policies.choices import (
     EpsilonGreedyConfig,
@@ -19,7 +19,6 @@ from ctrkit.policies.thompson import ThompsonConfig, ThompsonPolicy
 
 __all__ = [
     "POLICIES",
-    "Belief",
     "EpsilonGreedyConfig",
     "EpsilonGreedyPolicy",
     "FixedPolicy",
@@ -30,6 +29,7 @@ __all__ = [
     "Policy",
     "PolicyConfig",
     "PolicySetting",
+    "ScoreUncertainty",
     "ScoredPolicy",
     "Scorer",
     "SoftmaxConfig",

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import RunError
-from ctrkit.policies.candidates import Mask, candidate_mask
+from ctrkit.policies.candidates import candidate_mask
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import checked
 
@@ -40,7 +40,7 @@ class Policy(ABC):
 
 
 @dataclass(frozen=True)
-class Belief:
+class ScoreUncertainty:
     """How sure a scorer is of its scores.
 
     Attributes:
@@ -60,7 +60,7 @@ class PolicyConfig(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         """The policy.
 
         Args:
@@ -98,7 +98,7 @@ class ScoredPolicy(Policy):
         self.scorer = scorer
 
     @abstractmethod
-    def choose(self, scores: Floats, mask: Mask) -> Floats:
+    def choose(self, scores: Floats, mask: Booleans) -> Floats:
         """Probabilities [B, K] from finite scores [B, K], which are -inf where `mask` is False."""
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:

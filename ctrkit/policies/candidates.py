@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -12,10 +11,8 @@ import pyarrow as pa
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import DataError
 
-Mask: TypeAlias = Booleans
 
-
-def candidate_mask(candidates: pl.Series) -> Mask:
+def candidate_mask(candidates: pl.Series) -> Booleans:
     """Which places of a list column hold a candidate: [B, K]."""
     lengths = candidates.list.len().to_numpy()
     return np.arange(lengths.max(initial=0)) < lengths[:, None]
@@ -68,7 +65,7 @@ def candidate_rows(
     )
 
 
-def ragged(matrix: Floats, mask: Mask) -> pl.Series:
+def ragged(matrix: Floats, mask: Booleans) -> pl.Series:
     """The inverse of `padded`: a list column of the values at the True places of [B, K]."""
     offsets = np.concatenate([[0], np.cumsum(mask.sum(axis=1))])
     return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(matrix[mask])))

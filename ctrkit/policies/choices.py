@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from ctrkit.arrays import Floats
-from ctrkit.policies.base import Belief, Policy, PolicyConfig, ScoredPolicy, Scorer
-from ctrkit.policies.candidates import Mask, candidate_mask
-from ctrkit.settings import Positive, Share, checked
+from ctrkit.arrays import Booleans, Floats
+from ctrkit.policies.base import Policy, PolicyConfig, ScoredPolicy, Scorer, ScoreUncertainty
+from ctrkit.policies.candidates import candidate_mask
+from ctrkit.settings import Positive, UnitInterval, checked
 
 
-def _share(mask: Mask) -> Floats:
+def _share(mask: Booleans) -> Floats:
     """Probability shared equally by the True places of each row."""
     return np.asarray(mask / mask.sum(axis=1, keepdims=True))
 
@@ -24,7 +24,7 @@ class GreedyPolicy(ScoredPolicy):
 
     name: ClassVar[str] = "greedy"
 
-    def choose(self, scores: Floats, mask: Mask) -> Floats:
+    def choose(self, scores: Floats, mask: Booleans) -> Floats:
         """See `ScoredPolicy`."""
         return _share(scores == scores.max(axis=1, keepdims=True))
 
@@ -42,7 +42,7 @@ class SoftmaxPolicy(ScoredPolicy):
         super().__init__(scorer)
         self.temperature = temperature
 
-    def choose(self, scores: Floats, mask: Mask) -> Floats:
+    def choose(self, scores: Floats, mask: Booleans) -> Floats:
         """See `ScoredPolicy`."""
         odds = np.exp((scores - scores.max(axis=1, keepdims=True)) / self.temperature)
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
@@ -61,7 +61,7 @@ class EpsilonGreedyPolicy(GreedyPolicy):
         super().__init__(scorer)
         self.epsilon = epsilon
 
-    def choose(self, scores: Floats, mask: Mask) -> Floats:
+    def choose(self, scores: Floats, mask: Booleans) -> Floats:
         """See `ScoredPolicy`."""
         return (1 - self.epsilon) * super().choose(scores, mask) + self.epsilon * _share(mask)
 
@@ -82,7 +82,7 @@ class GreedyConfig(PolicyConfig):
 
     name = "greedy"
 
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         return GreedyPolicy(scorer)
 
 
@@ -93,7 +93,7 @@ class SoftmaxConfig(PolicyConfig):
     name = "softmax"
     temperature: Positive = Field(default=1.0, description="in units of the scores")
 
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         return SoftmaxPolicy(scorer, self.temperature)
 
 
@@ -102,9 +102,9 @@ class EpsilonGreedyConfig(PolicyConfig):
     """The candidate with the highest score, and now and then any at random."""
 
     name = "epsilon-greedy"
-    epsilon: Share = Field(default=0.1, description="the share of decisions made at random")
+    epsilon: UnitInterval = Field(default=0.1, description="the share of decisions made at random")
 
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         return EpsilonGreedyPolicy(scorer, self.epsilon)
 
 
@@ -114,5 +114,5 @@ class UniformConfig(PolicyConfig):
 
     name = "uniform"
 
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         return UniformPolicy()

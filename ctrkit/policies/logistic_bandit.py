@@ -44,7 +44,7 @@ class DiagonalPosterior(LastLayerPosterior):
 
 
 @dataclass(frozen=True)
-class Population:
+class CampaignPrior:
     """What past campaigns say of a new one, before its first impression.
 
     A standard normal prior takes half of all impressions for clicked, and its first updates serve to unlearn
@@ -81,7 +81,7 @@ class Population:
         clicks: ArrayLike,
         precision: float | None = None,
         impressions: float = 1000.0,
-    ) -> Population:
+    ) -> CampaignPrior:
         """From rows of the population.
 
         Args:

@@ -9,10 +9,10 @@ import polars as pl
 from pydantic import Field
 from scipy.special import ndtr
 
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import ConfigError, RunError
-from ctrkit.policies.base import Belief, HiddenReader, Policy, PolicyConfig, Scorer
-from ctrkit.policies.candidates import Mask, candidate_mask
+from ctrkit.policies.base import HiddenReader, Policy, PolicyConfig, Scorer, ScoreUncertainty
+from ctrkit.policies.candidates import candidate_mask
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
 from ctrkit.settings import Count, Whole, check, checked
 
@@ -85,7 +85,7 @@ class ThompsonPolicy(Policy):
         first[told] = ndtr(gap[told] / deviation[told])
         return np.stack([first, 1 - first], axis=1)
 
-    def _frequencies(self, features: Floats, mask: Mask) -> Floats:
+    def _frequencies(self, features: Floats, mask: Booleans) -> Floats:
         """How often each candidate is the best; equal ones share the draw."""
         scores = np.where(mask[:, :, None], features @ self.weights.T, -np.inf)
         best = scores == scores.max(axis=1, keepdims=True)
@@ -103,7 +103,7 @@ class ThompsonConfig(PolicyConfig):
     )
     seed: Whole = Field(default=0, ge=0, description="of the draws")
 
-    def policy(self, scorer: Scorer, belief: Belief | None = None) -> Policy:
+    def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:
         if belief is None:
             raise ConfigError(
                 "policy 'thompson' draws from a posterior, and here are scores alone",

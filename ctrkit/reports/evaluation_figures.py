@@ -13,7 +13,7 @@ from ctrkit.evaluation.drift import DRIFTED, WATCH, Drift
 from ctrkit.evaluation.gain import Gain
 from ctrkit.evaluation.scores import ScoreDistribution
 from ctrkit.evaluation.slices import Slice
-from ctrkit.metrics import Interval, Reliability
+from ctrkit.metrics import MetricInterval, Reliability
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw, _label
 
@@ -84,7 +84,7 @@ def gain_figure(name: str, task: str, gains: Mapping[str, Gain]) -> Figure:
 
 
 def field_heat_map(
-    name: str, task: str, fields: Mapping[str, Sequence[tuple[str, Interval, bool]]], columns: int = 12
+    name: str, task: str, fields: Mapping[str, Sequence[tuple[str, MetricInterval, bool]]], columns: int = 12
 ) -> Figure:
     """PCOC by value of each field as a heat map: red is over-predicted, blue under-predicted.
 
@@ -162,7 +162,7 @@ def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
     return _draw("drift", "Drift from training to evaluated rows, by column.", canvas)
 
 
-def difference_figure(name: str, task: str, rows: Sequence[tuple[str, Interval]]) -> Figure:
+def difference_figure(name: str, task: str, rows: Sequence[tuple[str, MetricInterval]]) -> Figure:
     """Differences between two models, each in units of its own interval's half width."""
     canvas, (axes,) = _canvas(6.8, 1.2 + 0.32 * len(rows))
     _intervals(axes, [label for label, _ in rows], [found for _, found in rows])
@@ -172,7 +172,7 @@ def difference_figure(name: str, task: str, rows: Sequence[tuple[str, Interval]]
     return _draw(name, caption, canvas)
 
 
-def _intervals(axes: Axes, labels: Sequence[str], found: Sequence[Interval]) -> None:
+def _intervals(axes: Axes, labels: Sequence[str], found: Sequence[MetricInterval]) -> None:
     places = np.arange(len(labels))[::-1]
     half = np.array([max((one.high - one.low) / 2, 1e-300) for one in found])
     value, low, high = (

@@ -168,7 +168,7 @@ class VarianceBound:
 
 
 @dataclass(frozen=True)
-class Objective:
+class CounterfactualObjective:
     """The number to maximise.
 
     Attributes:

@@ -23,12 +23,18 @@ from ctrkit.errors import TrainingWarning
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
-from ctrkit.training.counterfactual import Decisions, Objective, ObjectiveConfig, VarianceBound, log_policy
+from ctrkit.training.counterfactual import (
+    CounterfactualObjective,
+    Decisions,
+    ObjectiveConfig,
+    VarianceBound,
+    log_policy,
+)
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
 # From the policy's probabilities of the validation rows' candidates, [n, K]: its value there, with interval.
-Judge: TypeAlias = Callable[[Floats], tuple[float, float, float]]
+ValueOnValidation: TypeAlias = Callable[[Floats], tuple[float, float, float]]
 
 # Candidates that are scored at a time where nothing is learnt.
 _AT_ONCE = 8192
@@ -146,7 +152,7 @@ def learn(
     *,
     temperature: float,
     baselines: Sequence[float],
-    judge: Judge,
+    judge: ValueOnValidation,
     seed: int,
     on_step: OnStep = silent,
 ) -> Learning:
@@ -174,7 +180,7 @@ def learn(
     for number, baseline in enumerate(baselines):
         model.load_state_dict(start)
         torch.manual_seed(seed)
-        goal = Objective(objective, temperature, baseline)
+        goal = CounterfactualObjective(objective, temperature, baseline)
         optimizer = build_optimizer(model, config.optimizer)
         waited, highest = 0, -math.inf
         for epoch in range(config.epochs + 1):
@@ -240,7 +246,7 @@ def settle(model: CtrModel, decisions: LoggedDecisions, temperature: float, larg
 def _epoch(
     model: CtrModel,
     training: LoggedDecisions,
-    goal: Objective,
+    goal: CounterfactualObjective,
     optimizer: torch.optim.Optimizer,
     config: LearningConfig,
     rng: np.random.Generator,

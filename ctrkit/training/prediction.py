@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import EncodedTable, Rows
+from ctrkit.data.encoder import EncodedTable, RowIndex
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 
@@ -72,7 +72,7 @@ def predict_candidates(
     return np.concatenate(logits), np.concatenate(hidden)
 
 
-def _contiguous(rows: Integers) -> Rows:
+def _contiguous(rows: Integers) -> RowIndex:
     """A run of rows as a slice, which copies nothing."""
     if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)

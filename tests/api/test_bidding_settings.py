@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import ctrkit
-from ctrkit.bidding import Auctions, FrequencyCap, Terms, simulate
+from ctrkit.bidding import Auctions, CampaignTerms, FrequencyCap, simulate
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.supply import SyntheticMarket
 from ctrkit.errors import ArtifactError, ConfigError, CtrkitError, DataError, RunError
@@ -393,7 +393,7 @@ def test_an_optimum_that_is_not_found_leaves_what_was_won(monkeypatch: pytest.Mo
     auctions = Auctions(
         rng.lognormal(0, 1, 500), np.full((500, 1), 0.1), np.ones((500, 1)), user=np.arange(500) % 50
     )
-    terms = Terms(20.0, frequency_cap=FrequencyCap(3))
+    terms = CampaignTerms(20.0, frequency_cap=FrequencyCap(3))
     known = simulate(auctions, ["dual"], terms)
 
     def lost(*given: Any) -> Any:

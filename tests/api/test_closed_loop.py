@@ -14,7 +14,7 @@ import ctrkit
 from ctrkit.api.bidding.logs import write_logs
 from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions
 from ctrkit.api.models.model import Model
-from ctrkit.bidding import SimulationResult, Terms, parse_strategy, simulate
+from ctrkit.bidding import CampaignTerms, SimulationResult, parse_strategy, simulate
 from ctrkit.policies import padded
 
 # Policies are evaluated with the model that the bidder had, and no model is fitted for it.
@@ -39,7 +39,7 @@ def bid(auctions: Path, model: Model | Path, strategies: Sequence[str], folder: 
     names = [parse_strategy(name, scorer.posterior) for name in strategies]
     scored = scored_auctions(table, scorer, 1.0, file, lambda done, total, what: None)
     budget = 0.5 * float(table["market_price"].sum())
-    result = simulate(scored, names, Terms(budget), auctions_expected=table.height, seed=1)
+    result = simulate(scored, names, CampaignTerms(budget), auctions_expected=table.height, seed=1)
     write_logs(table, result.events, [one.name for one in result.strategies], folder)
     return Run(result, folder)
 

@@ -15,13 +15,13 @@ from ctrkit.bidding import (
     AuctionRule,
     Auctions,
     BidStrategy,
+    CampaignTerms,
     SpendPlan,
-    Terms,
     TickResult,
     parse_strategy,
     simulate,
 )
-from ctrkit.bidding.strategies import History, Outcomes
+from ctrkit.bidding.strategies import AuctionHistory, ImpressionOutcomes
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import Setting, describe, line_of
@@ -59,7 +59,7 @@ def test_bids_and_updates_are_pure(made: Made) -> None:
     np.testing.assert_array_equal(bids[0].amount, bids[1].amount)
     np.testing.assert_array_equal(bids[0].ad, bids[1].ad)
     result = TickResult(slots, bids[0], np.ones(100, np.bool_), np.ones(100))
-    outcomes = Outcomes(slots, bids[0].ad, np.zeros(100))
+    outcomes = ImpressionOutcomes(slots, bids[0].ad, np.zeros(100))
     after = [strategy.learn(strategy.update(state, result), outcomes) for _ in range(2)]
     assert repr(state) == repr(before)
     assert repr(after[0]) == repr(after[1])
@@ -102,7 +102,7 @@ def learns_nothing_from_history(strategy: BidStrategy[Any]) -> bool:
 def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
     strategy, auctions = made
     budget = 0.1 * float(auctions.market_price.sum())
-    tuned = strategy.tuned(History.from_auctions(auctions), Terms(budget), len(auctions))
+    tuned = strategy.tuned(AuctionHistory.from_auctions(auctions), CampaignTerms(budget), len(auctions))
     assert type(tuned) is type(strategy)
     before, after = simulate(auctions, [strategy], budget), simulate(auctions, [tuned], budget)
     if tuned is strategy:
@@ -113,12 +113,12 @@ def test_what_it_learns_from_history_does_no_harm(made: Made) -> None:
 
 def test_a_history_without_prices_tells_what_is_missing(made: Made) -> None:
     strategy, _ = made
-    none = History(np.ones(3), np.ones(3), np.ones(3), np.zeros(3, np.bool_))
+    none = AuctionHistory(np.ones(3), np.ones(3), np.ones(3), np.zeros(3, np.bool_))
     if learns_nothing_from_history(strategy):
-        assert strategy.tuned(none, Terms(3.0), 3) is strategy
+        assert strategy.tuned(none, CampaignTerms(3.0), 3) is strategy
         return
     with pytest.raises(DataError, match=f"{strategy.name}.*market price"):
-        strategy.tuned(none, Terms(3.0), 3)
+        strategy.tuned(none, CampaignTerms(3.0), 3)
 
 
 def test_never_beats_the_hindsight_optimum(made: Made) -> None:
@@ -195,7 +195,7 @@ def test_auctions_that_are_worth_nothing_change_nothing(made: Made, terms: dict[
     few = np.random.default_rng(0).integers(0, 601, 200)
     places = np.concatenate([np.zeros(3000, np.intp), few, np.repeat([300, 301], 400), np.full(500, 600)])
     more, rows = among(auctions, places)
-    plain, found = (simulate(one, [strategy], Terms(50.0, **terms)) for one in (auctions, more))
+    plain, found = (simulate(one, [strategy], CampaignTerms(50.0, **terms)) for one in (auctions, more))
     events = found.events[rows]
     for name in ("ad", "bid", "won", "spend", "value", "click", "multiplier"):
         assert events[name].equals(plain.events[name], null_equal=True), name
@@ -250,7 +250,7 @@ def test_is_tuned_on_the_terms_of_the_run(made: Made, terms: dict[str, Any]) -> 
     if learns_nothing_from_history(strategy) or not strategy.knows_rules:
         pytest.skip("learns nothing, or bids by a model of second prices without floors")
     auctions = auctions[:1500]
-    on = Terms(0.1 * float(auctions.market_price.sum()), **terms)
+    on = CampaignTerms(0.1 * float(auctions.market_price.sum()), **terms)
     cold, tuned = (simulate(auctions, [strategy], on, history=past) for past in (None, auctions))
     assert tuned.strategies[0].value > 0.9 * cold.strategies[0].value
 
@@ -275,7 +275,7 @@ def test_bids_are_finite_whatever_the_market_is_made_of(
     pctr[240:250], price[200:215], price[420:440] = 5e-324, 0.0, 5e-324
     extreme = Auctions(**{**vars(auctions), "market_price": price, "value_of_click": worth,
         "click_probability": pctr})  # fmt: skip
-    on = Terms(budget, **terms)
+    on = CampaignTerms(budget, **terms)
     events = simulate(extreme, [strategy], on, episode_length=170, history=extreme).events
     for name in ("bid", "spend", "estimate"):
         assert np.isfinite(events[name].to_numpy()).all(), name

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctrkit.bidding import hindsight_optimum
 from ctrkit.bidding.market.clearing import clear
-from ctrkit.bidding.market.frequency import FrequencyCap, Shown
+from ctrkit.bidding.market.frequency import FrequencyCap, TimesShown
 from ctrkit.bidding.market.rules import AuctionRule
 from ctrkit.bidding.market.slots import effect_of
 from ctrkit.bidding.optimum.hindsight import hindsight_optimum_shown
@@ -147,7 +147,7 @@ def test_no_bids_buy_more(limit: int | None, scale: float) -> None:
     )  # fmt: skip
     cleared = clear(
         scale * value / best.multiplier, price[:, 0], 300.0, 0.0, rule=rule, slot_price=price,
-        audience=None if cap is None else Shown(cap).meet(user),
+        audience=None if cap is None else TimesShown(cap).meet(user),
     )  # fmt: skip
     assert cleared.slot is not None
     bought = float(effect_of(cleared.slot, rule) @ value)

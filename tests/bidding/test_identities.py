@@ -16,32 +16,34 @@ from ctrkit.bidding import (
     STRATEGIES,
     AuctionRule,
     Auctions,
+    CampaignTerms,
     FrequencyCap,
     SimulationResult,
-    Terms,
     parse_strategy,
     simulate,
 )  # fmt: skip
 from ctrkit.policies.laplace import LastLayerPosterior
 
 ROWS = 600
-TERMS: dict[str, tuple[Terms, int | None]] = {
-    "plain": (Terms(20.0), None),
-    "a budget above all prices": (Terms(1e9), None),
-    "a budget below every price": (Terms(1e-3), None),
-    "first price, floors": (Terms(20.0, rule=AuctionRule("first", hard_floor=2.0, soft_floor=4.0)), None),
-    "a floor above every bid": (Terms(20.0, max_bid=5.0, rule=AuctionRule(hard_floor=6.0)), None),
-    "ties lost, whole bids": (
-        Terms(20.0, max_bid=6.5, integer_bids=True, rule=AuctionRule(wins_ties=False)), None
+TERMS: dict[str, tuple[CampaignTerms, int | None]] = {
+    "plain": (CampaignTerms(20.0), None),
+    "a budget above all prices": (CampaignTerms(1e9), None),
+    "a budget below every price": (CampaignTerms(1e-3), None),
+    "first price, floors": (
+        CampaignTerms(20.0, rule=AuctionRule("first", hard_floor=2.0, soft_floor=4.0)), None
     ),
-    "a maximum bid below 1, whole bids": (Terms(20.0, max_bid=0.5, integer_bids=True), None),
-    "slots": (Terms(20.0, rule=AuctionRule("gsp", slot_effects=(1.0, 0.5))), None),
-    "a cap over episodes": (Terms(9.0, frequency_cap=FrequencyCap(2)), 200),
+    "a floor above every bid": (CampaignTerms(20.0, max_bid=5.0, rule=AuctionRule(hard_floor=6.0)), None),
+    "ties lost, whole bids": (
+        CampaignTerms(20.0, max_bid=6.5, integer_bids=True, rule=AuctionRule(wins_ties=False)), None
+    ),
+    "a maximum bid below 1, whole bids": (CampaignTerms(20.0, max_bid=0.5, integer_bids=True), None),
+    "slots": (CampaignTerms(20.0, rule=AuctionRule("gsp", slot_effects=(1.0, 0.5))), None),
+    "a cap over episodes": (CampaignTerms(9.0, frequency_cap=FrequencyCap(2)), 200),
     "slots, a cap and a lifetime budget": (
-        Terms(9.0, lifetime_budget=20.0, frequency_cap=FrequencyCap(3),
+        CampaignTerms(9.0, lifetime_budget=20.0, frequency_cap=FrequencyCap(3),
               rule=AuctionRule("gsp", slot_effects=(1.0, 0.5))), 200
     ),
-    "a lifetime budget": (Terms(9.0, lifetime_budget=20.0), 200),
+    "a lifetime budget": (CampaignTerms(9.0, lifetime_budget=20.0), 200),
 }  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def test_sums_and_rates(name: str, kind: str, auctions: tuple[Auctions, Any]) ->
     check(result, terms)
 
 
-def check(result: SimulationResult, terms: Terms) -> None:
+def check(result: SimulationResult, terms: CampaignTerms) -> None:
     json.loads(result.to_json())  # neither NaN nor infinite
     best = result.optimum
     assert best.spend <= terms.total(result.episodes) * (1 + 1e-9)
@@ -106,7 +108,7 @@ def check(result: SimulationResult, terms: Terms) -> None:
 # --- the optimum, beside a linear program over everything at once ---
 
 
-def program(auctions: Auctions, terms: Terms, length: int) -> float:
+def program(auctions: Auctions, terms: CampaignTerms, length: int) -> float:
     """The most value under all limits together."""
     n, effects = len(auctions), np.array(terms.rule.slot_effects)
     value = auctions.expected_value.max(axis=1)
@@ -147,7 +149,7 @@ def test_the_optimum_is_the_program_s_or_is_said_to_be_above_it(
             user=rng.integers(0, users, n),
         )  # fmt: skip
         rule = AuctionRule("gsp" if len(slots) > 1 else "second", slot_effects=slots)
-        terms = Terms(budget, lifetime_budget=lifetime, frequency_cap=cap, rule=rule, max_bid=3.5)
+        terms = CampaignTerms(budget, lifetime_budget=lifetime, frequency_cap=cap, rule=rule, max_bid=3.5)
         result = simulate(auctions, ["constant:bid_amount=1"], terms, episode_length=4)
         best, truth = result.optimum, program(auctions, terms, 4)
         assert best.value >= truth - 1e-7

@@ -13,15 +13,15 @@ from ctrkit.bidding import (
     Auctions,
     Bids,
     BidStrategy,
+    CampaignTerms,
     LinearBidding,
     SimulationResult,
-    Terms,
     TickResult,
     auctions_from_log,
     read_auction_log,
     simulate,
 )
-from ctrkit.bidding.strategies import History, RlbBidding, SsMdpBidding
+from ctrkit.bidding.strategies import AuctionHistory, RlbBidding, SsMdpBidding
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 LOG = DATA / "ipinyou_2997_test.parquet"
@@ -36,19 +36,19 @@ def log() -> Auctions:
 
 
 @pytest.fixture(scope="module")
-def training() -> History:
+def training() -> AuctionHistory:
     """Market prices of the training days, and its mean click rate for every impression."""
     if not PRICES.exists():
         pytest.skip("the iPinYou histograms are not beside the checkout")
     counts = pl.read_parquet(PRICES).filter(campaign=2997)
     price = np.repeat(counts["market_price"].to_numpy().astype(np.float64), counts["count"].to_numpy())
     rate = np.full(len(price), 1386 / 312437)
-    return History(price, rate, rate)
+    return AuctionHistory(price, rate, rate)
 
 
 def replay(log: Auctions, *strategies: str, tick: int | None = None) -> SimulationResult:
     return simulate(
-        log, strategies, Terms(1969, max_bid=300, integer_bids=True), episode_length=1000, tick=tick
+        log, strategies, CampaignTerms(1969, max_bid=300, integer_bids=True), episode_length=1000, tick=tick
     )
 
 
@@ -94,15 +94,15 @@ def auction_by_auction(log: Auctions, strategy: BidStrategy[Any]) -> tuple[int, 
     ("kind", "published"), [(RlbBidding, (39_680, 78, 304_375)), (SsMdpBidding, (40_395, 80, 306_637))]
 )
 def test_the_markov_decision_processes_give_the_published_integers(
-    log: Auctions, training: History, kind: type[RlbBidding], published: tuple[int, int, int]
+    log: Auctions, training: AuctionHistory, kind: type[RlbBidding], published: tuple[int, int, int]
 ) -> None:
-    strategy = kind(unit=1, highest_bid=300).tuned(training, Terms(1969), 1000)
+    strategy = kind(unit=1, highest_bid=300).tuned(training, CampaignTerms(1969), 1000)
     assert auction_by_auction(log, strategy) == published
 
 
-def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: History) -> None:
-    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, Terms(1969), 1000)
-    result = simulate(log, [rlb], Terms(1969, max_bid=300, integer_bids=True), episode_length=1000)
+def test_bids_by_ticks_of_ten_lose_next_to_nothing(log: Auctions, training: AuctionHistory) -> None:
+    rlb = RlbBidding(unit=1, highest_bid=300).tuned(training, CampaignTerms(1969), 1000)
+    result = simulate(log, [rlb], CampaignTerms(1969, max_bid=300, integer_bids=True), episode_length=1000)
     assert (result.strategies[0].clicks or 0) >= 76
     assert (result.strategies[0].share_of_optimum or 0) > 0.95
 
@@ -112,10 +112,10 @@ def test_linear_tuned_on_the_test_set_finds_the_best_base_bid(log: Auctions, sha
     """Clicks of the best of all base bids, by a search that counts clicks; ours counts expected ones."""
     budget = int(19689072 / 312437 * 1000 / share)
     linear = LinearBidding().tuned(
-        History.from_auctions(log), Terms(budget, max_bid=300, integer_bids=True), 1000
+        AuctionHistory.from_auctions(log), CampaignTerms(budget, max_bid=300, integer_bids=True), 1000
     )
     (tuned,) = simulate(
-        log, [linear], Terms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=1000
+        log, [linear], CampaignTerms(budget, max_bid=300, integer_bids=True), episode_length=1000, tick=1000
     ).strategies
     assert clicks * 0.93 <= (tuned.clicks or 0) <= clicks
 

@@ -19,9 +19,9 @@ from ctrkit.bidding import (
     Auctions,
     Bids,
     BidStrategy,
+    CampaignTerms,
     FrequencyCap,
     Slots,
-    Terms,
     TickResult,
     parse_strategy,
     simulate,
@@ -82,7 +82,7 @@ def test_no_strategy_spends_more_than_its_budget(
     name: str, rule: AuctionRule, shock: tuple[Shock, ...], budget: float, lifetime: float | None,
     cap: FrequencyCap | None, delay: float, episode: int | None, tells: bool,
 ) -> None:  # fmt: skip
-    terms = Terms(
+    terms = CampaignTerms(
         budget, lifetime_budget=lifetime, frequency_cap=cap, feedback_delay=delay, tells_minimum_bid=tells,
         rule=rule,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def test_no_strategy_spends_more_than_its_budget(
 
 
 def test_ten_ways_to_chunk_give_the_same(auctions: Auctions) -> None:
-    terms = Terms(5.0, frequency_cap=FrequencyCap(2, DAY), feedback_delay=600.0, rule=PAGES)
+    terms = CampaignTerms(5.0, frequency_cap=FrequencyCap(2, DAY), feedback_delay=600.0, rule=PAGES)
     strategies = [parse_strategy(name, MARKET.posterior) for name in ("dual", "thompson", "epsilon-greedy")]
     whole = simulate(auctions, strategies, terms, seed=4)
     for size in (1, 77, 1000):
@@ -114,8 +114,8 @@ def test_ten_ways_to_chunk_give_the_same(auctions: Auctions) -> None:
 def test_a_user_is_shown_no_more_than_the_cap(auctions: Auctions) -> None:
     assert auctions.user is not None
     assert auctions.timestamp is not None
-    free = simulate(auctions, ["dual"], Terms(50.0)).events
-    capped = simulate(auctions, ["dual"], Terms(50.0, frequency_cap=FrequencyCap(3, DAY)))
+    free = simulate(auctions, ["dual"], CampaignTerms(50.0)).events
+    capped = simulate(auctions, ["dual"], CampaignTerms(50.0, frequency_cap=FrequencyCap(3, DAY)))
     who = pl.DataFrame({"user": auctions.user, "day": auctions.timestamp // DAY})
     shown = [
         pl.concat([events, who], how="horizontal").group_by("user", "day").agg(pl.col("won").sum())["won"]
@@ -126,11 +126,11 @@ def test_a_user_is_shown_no_more_than_the_cap(auctions: Auctions) -> None:
     assert 0 < (capped.strategies[0].share_of_optimum or 0) <= 1 + 1e-9
     assert capped.strategies[0].regret_split is None
     with pytest.raises(DataError, match="who sees"):
-        simulate(replace(auctions, user=None), ["dual"], Terms(1.0, frequency_cap=FrequencyCap(3)))
+        simulate(replace(auctions, user=None), ["dual"], CampaignTerms(1.0, frequency_cap=FrequencyCap(3)))
 
 
 def test_pages_sell_looks_and_not_only_slots(auctions: Auctions) -> None:
-    result = simulate(auctions, ["dual", "truthful"], Terms(10.0, rule=PAGES))
+    result = simulate(auctions, ["dual", "truthful"], CampaignTerms(10.0, rule=PAGES))
     effects = np.array([1.0, 0.6, 0.3, 0.0])
     truth = auctions.expected_value
     for name in ("dual", "truthful"):
@@ -151,7 +151,7 @@ def test_pages_sell_looks_and_not_only_slots(auctions: Auctions) -> None:
 
 def test_what_exploring_costs_is_counted(auctions: Auctions) -> None:
     strategies = [parse_strategy(name, MARKET.posterior) for name in ("dual", "epsilon-greedy:epsilon=0.5")]
-    result = simulate(auctions, strategies, Terms(5.0))
+    result = simulate(auctions, strategies, CampaignTerms(5.0))
     dual, epsilon = result.strategies
     assert dual.exploration_spend is None
     explored = result.events.filter(pl.col("explored"))["spend"].sum()
@@ -162,7 +162,7 @@ def test_what_exploring_costs_is_counted(auctions: Auctions) -> None:
 
 def test_the_looks_are_the_share_of_the_effect() -> None:
     many = joined(list(replace(MARKET, auctions=60_000, click_rate=0.3, conversion_rate=0.0).chunks()))
-    events = simulate(many, ["constant:bid_amount=0.012"], Terms(1e9, rule=PAGES)).events
+    events = simulate(many, ["constant:bid_amount=0.012"], CampaignTerms(1e9, rule=PAGES)).events
     assert many.click is not None
     potential = many.click[np.arange(len(many)), events["ad"].to_numpy()]
     for place, effect in ((1, 0.6), (2, 0.3)):
@@ -174,7 +174,7 @@ def test_the_looks_are_the_share_of_the_effect() -> None:
 
 def test_one_strategy_alone_bids_together_with_nobody(auctions: Auctions) -> None:
     for rule in (AuctionRule(), AuctionRule("first"), AuctionRule(soft_floor=0.02)):
-        terms = Terms(3.0, rule=rule, feedback_delay=100.0)
+        terms = CampaignTerms(3.0, rule=rule, feedback_delay=100.0)
         thompson = parse_strategy("thompson", MARKET.posterior)
         alone, together = (simulate(auctions, [thompson], terms, together=one) for one in (False, True))
         assert together.events.equals(alone.events)
@@ -182,7 +182,7 @@ def test_one_strategy_alone_bids_together_with_nobody(auctions: Auctions) -> Non
 
 def test_together_an_auction_is_won_once_and_at_the_price_of_the_others(auctions: Auctions) -> None:
     names = ["dual", "truthful", "dual:step=0.5"]
-    result = simulate(auctions, names, Terms(8.0), together=True)
+    result = simulate(auctions, names, CampaignTerms(8.0), together=True)
     tables = [result.events.filter(strategy=one.name) for one in result.strategies]
     won, bid, paid = (np.stack([t[c].to_numpy() for t in tables]) for c in ("won", "bid", "spend"))
     assert (won.sum(axis=0) <= 1).all()
@@ -190,14 +190,14 @@ def test_together_an_auction_is_won_once_and_at_the_price_of_the_others(auctions
     for agent in range(3):
         others = np.delete(everyone, agent, axis=0).max(axis=0)
         np.testing.assert_allclose(paid[agent][won[agent]], others[won[agent]])
-    apart = simulate(auctions, names, Terms(8.0))
+    apart = simulate(auctions, names, CampaignTerms(8.0))
     assert won.sum() < sum(one.wins for one in apart.strategies)
     assert "against each other" in result.notes[0]
     assert all(one.regret_split is None for one in result.strategies)
     with pytest.raises(ConfigError, match="frequency cap"):
-        simulate(auctions, names, Terms(8.0, frequency_cap=FrequencyCap(1)), together=True)
+        simulate(auctions, names, CampaignTerms(8.0, frequency_cap=FrequencyCap(1)), together=True)
     with pytest.raises(ConfigError, match="slot"):
-        simulate(auctions, names, Terms(8.0, rule=PAGES), together=True)
+        simulate(auctions, names, CampaignTerms(8.0, rule=PAGES), together=True)
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,9 @@ class Listening(BidStrategy[tuple[Any, ...]]):
 @pytest.mark.parametrize("together", [False, True])
 def test_the_minimum_bid_is_told_where_the_exchange_tells_it(auctions: Auctions, together: bool) -> None:
     few, rule = auctions[:10], AuctionRule(hard_floor=0.01)
-    quiet = simulate(few, [Listening()], Terms(5.0, rule=rule), tick=10, together=together)
+    quiet = simulate(few, [Listening()], CampaignTerms(5.0, rule=rule), tick=10, together=together)
     assert "(None,)" in quiet.notes[-1]
-    terms = Terms(5.0, rule=rule, tells_minimum_bid=True)
+    terms = CampaignTerms(5.0, rule=rule, tells_minimum_bid=True)
     told = simulate(few, [Listening()], terms, tick=10, together=together)
     least = np.maximum(few.market_price, 0.01)
     assert repr((least.tolist(),)) in told.notes[-1]
@@ -238,6 +238,6 @@ def test_the_minimum_bid_is_told_where_the_exchange_tells_it(auctions: Auctions,
 
 def test_the_market_may_be_told_a_chunk_at_a_time(market: Callable[..., Auctions]) -> None:
     auctions = market(900)
-    by_hand = simulate(auctions, ["dual"], Terms(300.0), episode_length=[200, 300, 400])
+    by_hand = simulate(auctions, ["dual"], CampaignTerms(300.0), episode_length=[200, 300, 400])
     assert by_hand.episodes == 3
     assert by_hand.events["episode"].value_counts().sort("episode")["count"].to_list() == [200, 300, 400]

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from ctrkit.calibration import CALIBRATORS, CalibrationWarning, Choice, choose
+from ctrkit.calibration import CALIBRATORS, CalibrationWarning, CalibratorChoice, choose
 from ctrkit.errors import ConfigError, DataError
 
 
@@ -22,7 +22,7 @@ def draw(rows: int, base: float = -2.0, seed: int = 0) -> tuple[np.ndarray, np.n
     return truth, (random.random(rows) < expit(truth)).astype(float)
 
 
-def chosen(logits: np.ndarray, labels: np.ndarray, **settings: object) -> Choice:
+def chosen(logits: np.ndarray, labels: np.ndarray, **settings: object) -> CalibratorChoice:
     return choose(logits, labels, **settings)  # type: ignore[arg-type]
 
 

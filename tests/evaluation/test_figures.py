@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from ctrkit.evaluation import Drift, EvaluationSettings, Rows, Slice, evaluate_task
-from ctrkit.metrics import Interval
+from ctrkit.evaluation import Drift, EvaluationSettings, LabelledRows, Slice, evaluate_task
+from ctrkit.metrics import MetricInterval
 from ctrkit.reports import Figure
 from ctrkit.reports.evaluation_figures import (
     difference_figure,
@@ -24,11 +24,11 @@ from ctrkit.reports.evaluation_figures import (
 ODD = ("$5 & $x_", "<b>", "广告", "a name that is much too long for its cell")
 
 
-def around(value: float) -> Interval:
-    return Interval(value, 0.8 * value, 1.2 * value, 0.95, "linearised")
+def around(value: float) -> MetricInterval:
+    return MetricInterval(value, 0.8 * value, 1.2 * value, 0.95, "linearised")
 
 
-def figures(rows: Rows) -> list[Figure]:
+def figures(rows: LabelledRows) -> list[Figure]:
     found = evaluate_task("click", rows, None, EvaluationSettings(draws=20))
     values = [
         (name, around(value), value > 1) for name, value in zip(ODD, (0.0, 0.7, 1.3, np.inf), strict=True)
@@ -44,12 +44,12 @@ def figures(rows: Rows) -> list[Figure]:
         slice_figure("p", "click", "item popularity", parts, ["auc", "pcoc"]),
         drift_figure(drifts),
         difference_figure(
-            "d", "click", [("auc", around(0.1)), ("log_loss", Interval(0, 0, 0, 0.95, "bootstrap"))]
+            "d", "click", [("auc", around(0.1)), ("log_loss", MetricInterval(0, 0, 0, 0.95, "bootstrap"))]
         ),
     ]
 
 
-def test_figures_are_whole_repeatable_and_take_any_label(true_rows: Callable[..., Rows]) -> None:
+def test_figures_are_whole_repeatable_and_take_any_label(true_rows: Callable[..., LabelledRows]) -> None:
     rows = true_rows(1500)
     drawn = figures(rows)
     assert [figure.svg for figure in drawn] == [figure.svg for figure in figures(rows)]

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ctrkit.errors import ConfigError
-from ctrkit.evaluation import Gate, check_gates
+from ctrkit.evaluation import MetricGate, check_gates
 from ctrkit.evaluation.gates import need_known
-from ctrkit.metrics import Interval
+from ctrkit.metrics import MetricInterval
 
 ends = st.floats(-5, 5)
 
 
-def around(value: float, half: float) -> Interval:
-    return Interval(value, value - half, value + half, 0.95, "linearised")
+def around(value: float, half: float) -> MetricInterval:
+    return MetricInterval(value, value - half, value + half, 0.95, "linearised")
 
 
 @given(ends, st.floats(0, 2), ends, ends, st.booleans())
@@ -25,7 +25,7 @@ def test_a_gate_holds_where_the_definition_says(
 ) -> None:
     low, high = sorted((first, second))
     (outcome,) = check_gates(
-        {"m": Gate(minimum=low, maximum=high, beyond_noise=noise)}, {"m": around(value, half)}
+        {"m": MetricGate(minimum=low, maximum=high, beyond_noise=noise)}, {"m": around(value, half)}
     )
     inside = low <= value <= high
     overlaps = value - half <= high and value + half >= low
@@ -34,14 +34,14 @@ def test_a_gate_holds_where_the_definition_says(
 
 def test_what_was_not_measured_breaks_its_gate() -> None:
     for value in (None, float("nan"), float("inf")):
-        (outcome,) = check_gates({"auc": Gate(minimum=0.1)}, {"auc": value})
+        (outcome,) = check_gates({"auc": MetricGate(minimum=0.1)}, {"auc": value})
         assert not outcome.held
         assert outcome.reason == "auc could not be measured on these rows"
-    assert not check_gates({"auc": Gate(minimum=0.1)}, {})[0].held
+    assert not check_gates({"auc": MetricGate(minimum=0.1)}, {})[0].held
 
 
 def test_a_broken_gate_names_value_and_threshold() -> None:
-    gates = {"auc": Gate(minimum=0.6), "psi": Gate(maximum=0.25)}
+    gates = {"auc": MetricGate(minimum=0.6), "psi": MetricGate(maximum=0.25)}
     first, second = check_gates(gates, {"auc": around(0.55, 0.01), "psi": 0.3})
     assert first.reason == "auc is 0.55 [0.54, 0.56], below its minimum of 0.6"
     assert second.reason == "psi is 0.3, above its maximum of 0.25"
@@ -50,6 +50,6 @@ def test_a_broken_gate_names_value_and_threshold() -> None:
 def test_gates_need_an_end_in_order_and_a_known_metric() -> None:
     for wrong in ({}, {"minimum": 2.0, "maximum": 1.0}):
         with pytest.raises(ValidationError):
-            Gate(**wrong)
+            MetricGate(**wrong)
     with pytest.raises(ConfigError, match=r"there is no metric 'acu'\. Did you mean 'auc'"):
         need_known(["acu"], ["auc", "pcoc"])

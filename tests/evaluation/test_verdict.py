@@ -7,18 +7,18 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, Leak, Rows, evaluate_task, judge
-from ctrkit.evaluation.verdict import Segment
-from ctrkit.metrics import Interval
+from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, LabelledRows, Leak, evaluate_task, judge
+from ctrkit.evaluation.verdict import FieldSegment
+from ctrkit.metrics import MetricInterval
 
 
-def between(low: float, high: float) -> Interval:
-    return Interval((low + high) / 2, low, high, 0.95, "linearised")
+def between(low: float, high: float) -> MetricInterval:
+    return MetricInterval((low + high) / 2, low, high, 0.95, "linearised")
 
 
 RIGHT, BETTER = between(0.97, 1.03), between(0.8, 0.9)
 DRIFTED = Drift("hour", 0.4, 0.01, "drifted", "12", 0.1, 0.3)
-WRONG = Segment("device", "tablet", 0.2, between(1.3, 1.5), True)
+WRONG = FieldSegment("device", "tablet", 0.2, between(1.3, 1.5), True)
 
 
 def decided(**changes: object) -> str:
@@ -59,9 +59,9 @@ def test_what_is_too_good_to_be_true_is_not_called_fit() -> None:
 
 
 def test_small_segments_noise_and_small_gaps_do_not_count() -> None:
-    small = Segment("device", "tablet", 0.01, between(1.3, 1.5), True)
-    noise = Segment("device", "tablet", 0.2, between(0.9, 1.9), False)
-    near = Segment("device", "tablet", 0.2, between(1.04, 1.06), True)
+    small = FieldSegment("device", "tablet", 0.01, between(1.3, 1.5), True)
+    noise = FieldSegment("device", "tablet", 0.2, between(0.9, 1.9), False)
+    near = FieldSegment("device", "tablet", 0.2, between(1.04, 1.06), True)
     assert decided(segments=[small, noise, near]) == "fit"
     assert decided(segments=[small], rules=FitRules(large_segment=0.005)) == "fit with limits"
 
@@ -85,7 +85,7 @@ def test_bounds_of_pcoc_stand_around_one() -> None:
             FitRules(pcoc=wrong)
 
 
-def test_true_probabilities_are_fit_and_spoilt_ones_are_not(true_rows: Callable[..., Rows]) -> None:
+def test_true_probabilities_are_fit_and_spoilt_ones_are_not(true_rows: Callable[..., LabelledRows]) -> None:
     settings = EvaluationSettings(draws=20)
     fit = evaluate_task("click", true_rows(), None, settings).verdict
     assert fit.decision == "fit"

@@ -11,8 +11,8 @@ import pytest
 from ctrkit.evaluation import (
     MEASURES,
     EvaluationSettings,
-    Gate,
-    Rows,
+    LabelledRows,
+    MetricGate,
     Scored,
     by_count,
     check_gates,
@@ -43,14 +43,14 @@ def same(found: dict[str, float | str] | None, expected: dict[str, float | str] 
     )
 
 
-def weighted_rows(number: int = 1500, seed: int = 0) -> tuple[Rows, np.ndarray]:
+def weighted_rows(number: int = 1500, seed: int = 0) -> tuple[LabelledRows, np.ndarray]:
     """Rows with weights 1 to 4, which are one within a user, and the place of each copy."""
     random = np.random.default_rng(seed)
     p = 1 / (1 + np.exp(2.0 - random.normal(size=number)))
     users = random.integers(0, number // 5, number)
     weight = random.integers(1, 5, number).astype(float)
     q = np.clip(p * np.exp(random.normal(0, 0.3, number)), 0, 1)
-    rows = Rows(
+    rows = LabelledRows(
         (random.random(number) < p).astype(float),
         weight,
         Scored(p, p),
@@ -141,13 +141,13 @@ def test_a_degenerate_interval_passes_no_verdict_and_no_gate() -> None:
     lone = replace(rows, weight=np.where(np.arange(1500) == 7, 1e9, 1.0), other=None)
     found = evaluate_task("click", lone, None, SETTINGS)
     assert found.verdict.decision == "cannot tell"
-    assert not check_gates({"pcoc": Gate(minimum=0.0)}, found.measured.intervals)[0].held
+    assert not check_gates({"pcoc": MetricGate(minimum=0.0)}, found.measured.intervals)[0].held
     # An AUC of 1 of two users, each with two rows.
     two = measured([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], np.array([0, 0, 1, 1]))
-    (gate,) = check_gates({"auc": Gate(minimum=0.6)}, two.intervals)
+    (gate,) = check_gates({"auc": MetricGate(minimum=0.6)}, two.intervals)
     assert (gate.value, gate.held) == (1.0, False)
     many = measured(np.tile([0, 1], 500), np.tile([0.1, 0.9], 500))
-    assert check_gates({"auc": Gate(minimum=0.6)}, many.intervals)[0].held
+    assert check_gates({"auc": MetricGate(minimum=0.6)}, many.intervals)[0].held
 
 
 def test_ranking_goes_by_the_scores_and_calibration_by_the_probabilities() -> None:

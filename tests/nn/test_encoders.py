@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
 from ctrkit.nn.encoders import (
-    Encoder,
     EncoderConfig,
     GRUConfig,
+    HistoryEncoder,
     LSTMConfig,
-    Mamba4RecConfig,
+    Mamba4RecEncoderConfig,
     MambaConfig,
     NoEncoderConfig,
     RecurrentEncoder,
-    SASRecConfig,
-    TransformerConfig,
+    SASRecEncoderConfig,
+    TransformerEncoderConfig,
     build_encoder,
 )
 from ctrkit.nn.encoders.attention import AttentionBlock, SelfAttention, TransformerEncoder
@@ -29,15 +29,15 @@ CONFIGS: list[EncoderConfig] = [
     GRUConfig(),
     LSTMConfig(layers=2),
     MambaConfig(blocks=2, state=4),
-    Mamba4RecConfig(blocks=2, state=4),
-    TransformerConfig(blocks=2),
-    TransformerConfig(blocks=1, heads=4),
-    SASRecConfig(blocks=2),
+    Mamba4RecEncoderConfig(blocks=2, state=4),
+    TransformerEncoderConfig(blocks=2),
+    TransformerEncoderConfig(blocks=1, heads=4),
+    SASRecEncoderConfig(blocks=2),
 ]
 every_encoder = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 
 
-def make(config: EncoderConfig) -> Encoder:
+def make(config: EncoderConfig) -> HistoryEncoder:
     torch.manual_seed(0)
     return build_encoder(config, WIDTH, LENGTH, reads_states=True, reads_target=True).double().eval()
 
@@ -203,16 +203,16 @@ def _torch_block(block: AttentionBlock, expand: int) -> nn.TransformerEncoderLay
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
-@pytest.mark.parametrize("kind", [TransformerConfig, SASRecConfig])
+@pytest.mark.parametrize("kind", [TransformerEncoderConfig, SASRecEncoderConfig])
 def test_transformers_equal_torch_on_the_events_alone(
-    kind: type[TransformerConfig] | type[SASRecConfig], blocks: int
+    kind: type[TransformerEncoderConfig] | type[SASRecEncoderConfig], blocks: int
 ) -> None:
     encoder = make(kind(blocks=blocks, heads=2, expand=3))
     assert isinstance(encoder, TransformerEncoder)
     for parameter in encoder.parameters():  # norms that start as the identity would hide their absence
         nn.init.normal_(parameter, std=0.5)
     stack = [_torch_block(block, 3) for block in encoder.blocks]
-    causal = kind is SASRecConfig
+    causal = kind is SASRecEncoderConfig
 
     def theirs(x: Tensor) -> Tensor:
         """Events, oldest first, with the target at the end."""
@@ -238,7 +238,9 @@ def test_transformers_equal_torch_on_the_events_alone(
             torch.testing.assert_close(next_states[row, k], theirs(whole)[-1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [TransformerConfig(blocks=2), SASRecConfig()], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config", [TransformerEncoderConfig(blocks=2), SASRecEncoderConfig()], ids=lambda c: c.name
+)
 def test_what_no_readout_reads_is_not_computed(config: EncoderConfig) -> None:
     events, mask = histories()
     for reads_states, reads_target in pairwise([False, True, False]):
@@ -252,6 +254,6 @@ def test_what_no_readout_reads_is_not_computed(config: EncoderConfig) -> None:
 
 
 def test_heads_that_do_not_divide_the_width() -> None:
-    for config in (TransformerConfig(heads=3), SASRecConfig(heads=16)):
+    for config in (TransformerEncoderConfig(heads=3), SASRecEncoderConfig(heads=16)):
         with pytest.raises(ConfigError, match="heads do not divide 8, the width of embeddings"):
             build_encoder(config, WIDTH, LENGTH)

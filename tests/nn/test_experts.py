@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctrkit.nn.experts import ExtractionGates, ExtractionLayer, Gate, InformationTransfer, mixture
+from ctrkit.nn.experts import ExpertGate, ExtractionGates, ExtractionLayer, InformationTransfer, mixture
 
 
 def array(x: Tensor) -> NDArray[np.float64]:
@@ -16,14 +16,14 @@ def array(x: Tensor) -> NDArray[np.float64]:
 
 def test_a_gate_is_a_softmax_of_a_linear_layer() -> None:
     torch.manual_seed(0)
-    gate, x = Gate(5, 3), torch.randn(7, 5) * 4
+    gate, x = ExpertGate(5, 3), torch.randn(7, 5) * 4
     assert gate.scores is not None
     expected = scipy.special.softmax(array(x) @ array(gate.scores.weight).T, axis=1)
     np.testing.assert_allclose(array(gate(x)), expected, rtol=1e-5)
 
 
 def test_one_expert_needs_no_gate() -> None:
-    gate = Gate(5, 1)
+    gate = ExpertGate(5, 1)
     assert not list(gate.parameters())
     assert gate(torch.randn(4, 5)).tolist() == [[1.0]] * 4
 

@@ -11,7 +11,7 @@ import torch
 from ctrkit.config import build
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
-from ctrkit.nn.history import History, HistoryConfig, HistoryState
+from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
 from ctrkit.nn.readouts import ReadoutName
 
 WIDTH, LENGTH, USERS, CANDIDATES = 4, 5, 7, 3
@@ -50,9 +50,9 @@ GRID = [
 every_reading = pytest.mark.parametrize("config", GRID)
 
 
-def make(config: HistoryConfig, feature_map: FeatureMap = FEATURE_MAP) -> History:
+def make(config: HistoryConfig, feature_map: FeatureMap = FEATURE_MAP) -> HistoryReader:
     torch.manual_seed(0)
-    return History(config, feature_map, WIDTH).eval()
+    return HistoryReader(config, feature_map, WIDTH).eval()
 
 
 def histories(length: int = LENGTH) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,7 +66,7 @@ def targets(candidates: int = CANDIDATES) -> torch.Tensor:
     return torch.randn(USERS * candidates, 3, WIDTH, generator=torch.Generator().manual_seed(2))
 
 
-def encode(history: History, parts: torch.Tensor, mask: torch.Tensor) -> HistoryState:
+def encode(history: HistoryReader, parts: torch.Tensor, mask: torch.Tensor) -> HistoryState:
     ids = torch.arange(mask.numel(), dtype=torch.int32).view(mask.shape)
     return history.encode(parts, mask, {"items": ids, "categories": ids})
 

@@ -23,7 +23,7 @@ from ctrkit.ope.bids.bid_log import read_bid_log
 from ctrkit.ope.bids.evaluation import evaluate_bids
 from ctrkit.ope.diagnostics.overlap import ActionOverlap
 from ctrkit.ope.diagnostics.ranking import PolicyRanking
-from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.diagnostics.segments import SegmentSums
 from ctrkit.ope.diagnostics.timeline import Timeline
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.importance import OnPolicy
@@ -38,7 +38,7 @@ from ctrkit.ope.models.density_ratio import DensityRatio
 from ctrkit.ope.models.missing import with_estimated_propensities
 from ctrkit.ope.models.reward_model import RewardModel
 from ctrkit.policies import Policy
-from ctrkit.training.counterfactual import Decisions, InversePropensityConfig, Objective
+from ctrkit.training.counterfactual import CounterfactualObjective, Decisions, InversePropensityConfig
 from tests.ope.estimates import held
 
 RANGE = (0.0, 1.0)
@@ -182,7 +182,7 @@ def test_segments_and_time_bins() -> None:
     at = np.repeat(np.arange(many), rows.counts.astype(int))
     found = []
     for seen, where in ((rows, np.arange(many)), (repeated(rows), at)):
-        segments = Segments(["label"], lambda: make_estimator("dr", RANGE))
+        segments = SegmentSums(["label"], lambda: make_estimator("dr", RANGE))
         segments.update(seen, pl.DataFrame({"label": labels[where]}))
         timeline = Timeline(np.linspace(0.0, 1.0, 11), RANGE)
         timeline.update(times[where], seen)
@@ -464,7 +464,7 @@ def test_what_a_policy_learns_from() -> None:
     counts = rng.integers(1, 5, size=80)
     at = np.repeat(np.arange(80), counts)
     scores = torch.tensor(rng.normal(size=(80, 3)))
-    objective = Objective(InversePropensityConfig(kl=0.1), 1.0)
+    objective = CounterfactualObjective(InversePropensityConfig(kl=0.1), 1.0)
 
     def value(where: Any, count: Any) -> float:
         rows = Decisions(

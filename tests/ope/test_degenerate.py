@@ -12,7 +12,7 @@ import pytest
 
 from ctrkit.ope import ESTIMATORS, evaluate, read_bandit_log
 from ctrkit.ope.diagnostics.ranking import PolicyRanking
-from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.diagnostics.segments import SegmentSums
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.interval_methods import INTERVALS, make_interval_method
@@ -218,7 +218,7 @@ def test_a_segment_where_the_policy_never_acts_tells_nothing() -> None:
     n = 3000
     place = rng.choice(["seen", "never"], n)
     weights = np.where(place == "never", 0.0, np.where(rng.random(n) < 0.5, 1.5, 0.5))
-    segments = Segments(["place"], lambda: InversePropensityScoring(RANGE))
+    segments = SegmentSums(["place"], lambda: InversePropensityScoring(RANGE))
     segments.update(rows(weights, rng.random(n) < 0.2, 1.5), pl.DataFrame({"place": place}))
     (found,) = segments.result()
     by_label = {one.label: one for one in found.segments}
@@ -240,7 +240,7 @@ def test_segments_are_called_better_or_worse_as_rarely_as_promised(monkeypatch: 
         n = 6000
         place = rng.integers(12, size=n)
         weights = np.where(rng.random(n) < 0.2, 3.0, 0.5)
-        segments = Segments(["place"], lambda: SelfNormalizedInversePropensityScoring(RANGE))
+        segments = SegmentSums(["place"], lambda: SelfNormalizedInversePropensityScoring(RANGE))
         segments.update(rows(weights, rng.random(n) < 0.15, 3.0), pl.DataFrame({"place": place}))
         (found,) = segments.result()
         alarms += any(one.verdict.verdict in ("better", "worse") for one in found.segments)

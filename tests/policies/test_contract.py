@@ -8,9 +8,9 @@ import pytest
 
 from ctrkit.policies import (
     POLICIES,
-    Belief,
     LastLayerPosterior,
     Policy,
+    ScoreUncertainty,
     candidate_mask,
     padded,
     policy_config,
@@ -28,7 +28,7 @@ def scorer(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
 
 
 # What is read is the score, whose weight is 1, give or take.
-BELIEF = Belief(
+BELIEF = ScoreUncertainty(
     lambda context, candidates: scorer(context, candidates)[:, :, None],
     LastLayerPosterior(np.array([1.0, 0.0]), np.eye(2)),
 )

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import Floats, LastLayerPosterior, with_bias
-from ctrkit.policies.logistic_bandit import DiagonalPosterior, Population
+from ctrkit.policies.logistic_bandit import CampaignPrior, DiagonalPosterior
 
 
 def rare(n: int, weight: list[float], intercept: float, seed: int = 0) -> tuple[Floats, Floats]:
@@ -23,7 +23,7 @@ def batches(n: int, size: int) -> list[slice]:
 
 
 def test_it_begins_at_the_populations_rate_and_is_as_sure_as_its_impressions() -> None:
-    prior = Population(0.01, precision=4.0, impressions=5000.0).prior(3)
+    prior = CampaignPrior(0.01, precision=4.0, impressions=5000.0).prior(3)
     hidden = np.random.default_rng(0).normal(size=(7, 3))
     mean, spread = prior.score_moments(hidden)
     np.testing.assert_allclose(expit(mean), 0.01)
@@ -36,7 +36,7 @@ def test_it_begins_at_the_populations_rate_and_is_as_sure_as_its_impressions() -
 def test_agrees_with_brute_force_integration_online() -> None:
     """One feature and the intercept at 2 % clicks: the exact posterior on a grid."""
     hidden, clicks = rare(8000, [0.7], logit(0.02))
-    prior = Population(0.01, precision=1.0, impressions=200.0).prior(1)
+    prior = CampaignPrior(0.01, precision=1.0, impressions=200.0).prior(1)
     posterior = prior
     for rows in batches(8000, 400):
         posterior = posterior.update(hidden[rows], clicks[rows])
@@ -61,7 +61,7 @@ def test_agrees_with_brute_force_integration_online() -> None:
 
 def test_finds_sklearns_map_where_the_intercepts_prior_is_weak() -> None:
     hidden, clicks = rare(5000, [0.5, -0.5, 0.2], logit(0.05))
-    prior = Population(0.03, precision=2.5, impressions=1e-6).prior(3)
+    prior = CampaignPrior(0.03, precision=2.5, impressions=1e-6).prior(3)
     model = LogisticRegression(C=1 / 2.5, tol=1e-12, max_iter=1000).fit(hidden, clicks)
     expected = [*model.coef_[0], model.intercept_[0]]
     np.testing.assert_allclose(prior.update(hidden, clicks).mean, expected, atol=1e-5)
@@ -69,7 +69,7 @@ def test_finds_sklearns_map_where_the_intercepts_prior_is_weak() -> None:
 
 def test_the_diagonal_is_algorithm_3() -> None:
     hidden, clicks = rare(1200, [0.8, -0.3], logit(0.05))
-    posterior = Population(0.04, precision=2.0, impressions=100.0).prior(2, diagonal=True)
+    posterior = CampaignPrior(0.04, precision=2.0, impressions=100.0).prior(2, diagonal=True)
     x, m, q = with_bias(hidden), posterior.mean.copy(), np.array([2.0, 2.0, 100 * 0.04 * 0.96])
     for rows in batches(1200, 300):
         features, sign = x[rows], 2 * clicks[rows] - 1
@@ -105,7 +105,7 @@ def test_a_diagonal_is_too_sure_of_features_that_go_together() -> None:
     common = rng.normal(size=(4000, 1))
     hidden = common + 0.1 * rng.normal(size=(4000, 2))
     clicks = (rng.random(4000) < expit(hidden.sum(axis=1) * 0.3 - 3)).astype(np.float64)
-    population = Population(0.05, precision=1.0)
+    population = CampaignPrior(0.05, precision=1.0)
     full, diagonal = (population.prior(2, kind).update(hidden, clicks) for kind in (False, True))
     np.testing.assert_allclose(full.mean, diagonal.mean)
     assert (full.score_moments([[1.0, -1.0]])[1] > 3 * diagonal.score_moments([[1.0, -1.0]])[1]).all()
@@ -116,7 +116,7 @@ def test_the_precision_by_evidence_is_the_best_of_all() -> None:
     rng = np.random.default_rng(4)
     weight = rng.normal(0, 0.5, 20)
     hidden, clicks = rare(20_000, list(weight), logit(0.05), seed=5)
-    found = Population.fit(hidden, clicks)
+    found = CampaignPrior.fit(hidden, clicks)
     assert found.click_rate == clicks.mean()
     x, sign = with_bias(hidden), 2 * clicks - 1
 
@@ -131,13 +131,13 @@ def test_the_precision_by_evidence_is_the_best_of_all() -> None:
     # MacKay's fixed point leaves out how the curvature moves with τ; here that is little.
     assert np.log(found.precision) == pytest.approx(best.x, abs=0.1)
     assert found.precision == pytest.approx(1 / 0.25, rel=0.6)
-    assert Population.fit(hidden, clicks, precision=7.0).precision == 7.0
+    assert CampaignPrior.fit(hidden, clicks, precision=7.0).precision == 7.0
 
 
 def test_features_that_tell_nothing_get_a_strong_prior() -> None:
     rng = np.random.default_rng(6)
     hidden, clicks = rng.normal(size=(3000, 5)), (rng.random(3000) < 0.03).astype(np.float64)
-    assert Population.fit(hidden, clicks).precision > 50
+    assert CampaignPrior.fit(hidden, clicks).precision > 50
 
 
 def test_a_prior_around_one_half_is_far_worse_at_rare_clicks() -> None:
@@ -145,7 +145,7 @@ def test_a_prior_around_one_half_is_far_worse_at_rare_clicks() -> None:
     hidden, clicks = rare(2000, [0.4, -0.4], logit(0.01), seed=7)
     losses = []
     for posterior in (
-        Population(0.012, precision=4.0).prior(2),
+        CampaignPrior(0.012, precision=4.0).prior(2),
         LastLayerPosterior(np.zeros(3), np.eye(3)),
     ):
         total, now = 0.0, posterior
@@ -168,11 +168,11 @@ def test_a_prior_around_one_half_is_far_worse_at_rare_clicks() -> None:
 )
 def test_a_population_out_of_range(given: dict[str, float], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        Population(**given)
+        CampaignPrior(**given)
 
 
 @pytest.mark.parametrize("clicks", [[], [0.0, 0.0], [1.0, 1.0]])
 def test_a_population_without_a_rate(clicks: list[float]) -> None:
     with pytest.raises(DataError, match="rate is unknown") as error:
-        Population.fit(np.zeros((len(clicks), 2)), clicks)
+        CampaignPrior.fit(np.zeros((len(clicks), 2)), clicks)
     assert error.value.mend

@@ -9,9 +9,9 @@ from ctrkit.config import settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.policies import (
     POLICIES,
-    Belief,
     GreedyConfig,
     LastLayerPosterior,
+    ScoreUncertainty,
     SoftmaxConfig,
     ThompsonConfig,
     ThompsonPolicy,
@@ -19,7 +19,7 @@ from ctrkit.policies import (
 )
 from ctrkit.settings import content_of, line_of
 
-BELIEF = Belief(
+BELIEF = ScoreUncertainty(
     lambda context, candidates: np.array([[[1.0], [0.5], [-1.0]]]),
     LastLayerPosterior(np.array([0.5, -1.0]), np.array([[2.0, 0.1], [0.1, 1.0]])),
 )

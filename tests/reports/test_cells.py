@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[2]
         (Interval(0.5, None, 0.75), "0.5 [–, 0.75]"),
         (Interval(0.5, None, float("inf")), "0.5"),
         (Interval(float("nan"), 0.1, 0.2), "–"),
-        (metrics.Interval(0.0404, 0.0337, 0.0498, 0.95, "linearised"), "0.0404 [0.0337, 0.0498]"),
+        (metrics.MetricInterval(0.0404, 0.0337, 0.0498, 0.95, "linearised"), "0.0404 [0.0337, 0.0498]"),
         (share(Interval(0.5, 0.25, None)), "50% [25%, –]"),
         (share(Interval(0.31694, 0.25123, 0.40001)), "31.7% [25.1%, 40%]"),
         (share(0.25), "25%"),

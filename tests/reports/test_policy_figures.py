@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from ctrkit.ope.diagnostics.overlap import ActionOverlap
-from ctrkit.ope.diagnostics.segments import ColumnSegments, Segments
+from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentSums
 from ctrkit.ope.diagnostics.timeline import Timeline, TimelineResult
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import LoggedRows
@@ -49,7 +49,7 @@ def segments(lift: float = 0.0, rows: int = 4000, column: str = "device") -> Col
     second = rng.random(rows) < 0.5
     rewards = rng.random(rows) < 0.2 + lift * (device == "phone") * np.where(second, 1, -0.5)
     weights = np.where(second, 1.75, 0.25)
-    found = Segments([column], InversePropensityScoring)
+    found = SegmentSums([column], InversePropensityScoring)
     table = pl.DataFrame({"device": device, "action": second.astype(int)})
     found.update(once(LoggedRows, weights, rewards.astype(float), 1.75), table)
     return found.result()[0]
@@ -141,7 +141,7 @@ def test_segments_of_the_actions_are_not_to_be_trusted() -> None:
 
 
 def test_no_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    empty = Segments(["device"], InversePropensityScoring).result()[0]
+    empty = SegmentSums(["device"], InversePropensityScoring).result()[0]
     assert "There are no rows" in text(segment_figure("s", "new", empty))
     monkeypatch.setattr("ctrkit.ope.diagnostics.segments.MOST_VALUES", 2)
     assert "device has more than 2 values" in text(segment_figure("s", "new", segments()))

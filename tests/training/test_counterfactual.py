@@ -15,10 +15,10 @@ from ctrkit.models.base import Output
 from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingWarning
 from ctrkit.training.counterfactual import (
+    CounterfactualObjective,
     Decisions,
     DoublyRobustConfig,
     InversePropensityConfig,
-    Objective,
     ObjectiveConfig,
     SelfNormalisedConfig,
     VarianceBound,
@@ -77,7 +77,7 @@ OBJECTIVES: list[tuple[ObjectiveConfig, float]] = [
 @pytest.mark.parametrize(("config", "baseline"), OBJECTIVES)
 def test_gradients_are_those_of_finite_differences(config: ObjectiveConfig, baseline: float) -> None:
     rows = decisions(q=isinstance(config, DoublyRobustConfig), ragged=True)
-    goal = Objective(config, 0.7, baseline)
+    goal = CounterfactualObjective(config, 0.7, baseline)
     bound = VarianceBound.at(goal.terms(scores_of(rows, seed=5), rows).detach())
     assert torch.autograd.gradcheck(lambda scores: goal(scores, rows, bound), scores_of(rows))
 
@@ -142,7 +142,7 @@ def test_at_its_value_as_baseline_the_gradient_is_that_of_the_self_normalised_va
     weight = weight / rows.propensity
     snips = (weight * rows.reward).sum() / weight.sum()
     (wanted,) = torch.autograd.grad(snips, scores)
-    goal = Objective(SelfNormalisedConfig(kl=0.0), 1.0, float(snips.detach()))
+    goal = CounterfactualObjective(SelfNormalisedConfig(kl=0.0), 1.0, float(snips.detach()))
     (found,) = torch.autograd.grad(goal(scores, rows), scores)
     torch.testing.assert_close(found * len(weight) / weight.detach().sum(), wanted)
 
@@ -169,7 +169,7 @@ def test_divergence_is_that_of_scipy_and_ignores_missing_places() -> None:
 
 def test_the_variance_bound_is_tight_where_it_was_made_and_above_everywhere() -> None:
     rows = decisions()
-    goal = Objective(InversePropensityConfig(clip=NO_LIMIT, kl=0.0), 1.0)
+    goal = CounterfactualObjective(InversePropensityConfig(clip=NO_LIMIT, kl=0.0), 1.0)
 
     def error(terms: Tensor) -> Tensor:
         return terms.std() / len(terms) ** 0.5
@@ -187,7 +187,9 @@ def test_the_variance_bound_is_tight_where_it_was_made_and_above_everywhere() ->
 
 def test_the_variance_bound_is_a_mean_over_batches() -> None:
     rows = decisions()
-    terms = Objective(InversePropensityConfig(kl=0.0), 1.0).terms(scores_of(rows), rows).detach()
+    terms = (
+        CounterfactualObjective(InversePropensityConfig(kl=0.0), 1.0).terms(scores_of(rows), rows).detach()
+    )
     bound = VarianceBound.at(terms * 0.5)
     halves = torch.stack([bound(terms[:20]), bound(terms[20:])])
     torch.testing.assert_close(halves.mean(), bound(terms))

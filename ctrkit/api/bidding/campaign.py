@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrkit.api.bidding.config import BiddingConfig
-from ctrkit.api.bidding.supply import Stream
+from ctrkit.api.bidding.supply import AuctionStream
 from ctrkit.arrays import Floats
 from ctrkit.bidding import BidStrategy, SpendPlan, parse_strategy
 from ctrkit.bidding.market.auctions import DAY
@@ -33,7 +33,7 @@ PLAN = ClosedSchema(
 )
 
 
-def episodes(stream: Stream, settings: BiddingConfig) -> int | list[int] | None:
+def episodes(stream: AuctionStream, settings: BiddingConfig) -> int | list[int] | None:
     """The auctions of each episode: those of each day (UTC) with a daily budget.
 
     Raises:
@@ -45,7 +45,7 @@ def episodes(stream: Stream, settings: BiddingConfig) -> int | list[int] | None:
     return [int(count) for count in np.unique(np.floor(timestamp / DAY), return_counts=True)[1]]
 
 
-def days_in_part(stream: Stream, settings: BiddingConfig) -> tuple[str, ...]:
+def days_in_part(stream: AuctionStream, settings: BiddingConfig) -> tuple[str, ...]:
     """That some days of a daily budget are not whole, and what is in the gaps of the log."""
     if settings.daily_budget is None:
         return ()
@@ -59,7 +59,7 @@ def days_in_part(stream: Stream, settings: BiddingConfig) -> tuple[str, ...]:
     return (*coverage.notes(), f"{part}, and each has the budget of a whole day.")
 
 
-def _timestamp(stream: Stream, what: str, instead: str) -> Floats:
+def _timestamp(stream: AuctionStream, what: str, instead: str) -> Floats:
     pieces = [chunk.timestamp for chunk in stream if chunk.timestamp is not None]
     if len(pieces) < len(stream):
         raise DataError(
@@ -95,7 +95,7 @@ def _with(strategies: list[BidStrategy[Any]], name: str, value: Any, setting: st
     return [replace(one, **{name: value}) if had else one for one, had in zip(strategies, has, strict=True)]  # type: ignore[type-var]
 
 
-def spend_plan(settings: BiddingConfig, stream: Stream) -> SpendPlan | None:
+def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | None:
     """The plan along which the budget is spent; None where that is even.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
-from ctrkit.bidding import STRATEGIES, AuctionRule, BidStrategy, FrequencyCap, Terms
+from ctrkit.bidding import STRATEGIES, AuctionRule, BidStrategy, CampaignTerms, FrequencyCap
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.supply import SHOCKS, Shock
 from ctrkit.config import Config
@@ -93,7 +93,7 @@ class BiddingConfig(Config):
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0)
     seed: int = Field(default=0, ge=0)
 
-    def terms(self, budget: float) -> Terms:
+    def terms(self, budget: float) -> CampaignTerms:
         """The terms of a campaign with this budget.
 
         Raises:
@@ -104,7 +104,7 @@ class BiddingConfig(Config):
                 "episodes are days with a daily budget, and an episode_length is given too",
                 mend="Leave one out",
             )
-        return Terms(
+        return CampaignTerms(
             budget if self.daily_budget is None else self.daily_budget,
             lifetime_budget=None if self.daily_budget is None else budget,
             max_bid=self.max_bid,

@@ -14,7 +14,7 @@ from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions,
 from ctrkit.api.models.model import Model
 from ctrkit.bidding import Auctions
 from ctrkit.bidding.market.auctions import joined
-from ctrkit.bidding.simulation.repeats import Kind
+from ctrkit.bidding.simulation.repeats import RepeatKind
 from ctrkit.bidding.supply import (
     SyntheticMarket,
     miscalibrated,
@@ -27,7 +27,7 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
 from ctrkit.tables import TableLike
 
-Stream: TypeAlias = list[Auctions]
+AuctionStream: TypeAlias = list[Auctions]
 
 
 class Supply(ABC):
@@ -41,18 +41,18 @@ class Supply(ABC):
         ad_column: under which a model reads the ad.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[RepeatKind]
     notes: tuple[str, ...] = ()
     table: pl.DataFrame | None = None
     calibrated: bool = True
     ad_column: str = "ad_id"
 
     @abstractmethod
-    def plain(self) -> Stream:
+    def plain(self) -> AuctionStream:
         """The auctions themselves."""
 
     @abstractmethod
-    def drawn(self, seed: int) -> Stream:
+    def drawn(self, seed: int) -> AuctionStream:
         """Those of another seed."""
 
     @abstractmethod
@@ -95,10 +95,10 @@ class LogSupply(Supply):
         if users and (unknown := self.table["user_id"].null_count()):
             self.notes += (f"{unknown:,} auctions without a user are each taken for one of another user.",)
 
-    def plain(self) -> Stream:
+    def plain(self) -> AuctionStream:
         return self._plain
 
-    def drawn(self, seed: int) -> Stream:
+    def drawn(self, seed: int) -> AuctionStream:
         found = list(resampled(self._plain, self._settings.seed + seed))
         if not found:
             raise DataError(
@@ -116,7 +116,7 @@ class LogSupply(Supply):
         users = self._settings.frequency_cap is not None and "user_id" in table.columns
         return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users)])
 
-    def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> Stream:
+    def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> AuctionStream:
         value = self._settings.value_per_click
         return list(scored_auctions(table, self.model, value, file, self._on_step, users=users))
 
@@ -159,10 +159,10 @@ class MarketSupply(Supply):
     def _of(self, seed: int | None) -> SyntheticMarket:
         return self.market if seed is None else replace(self.market, seed=self.market.seed + seed)
 
-    def plain(self) -> Stream:
+    def plain(self) -> AuctionStream:
         return list(self.market.chunks())
 
-    def drawn(self, seed: int) -> Stream:
+    def drawn(self, seed: int) -> AuctionStream:
         return list(self._of(seed).chunks())
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
@@ -210,17 +210,17 @@ def open_supply(
     return MarketSupply(replace(made_up, seed=made_up.seed + settings.seed))
 
 
-def length(stream: Stream) -> int:
+def length(stream: AuctionStream) -> int:
     """How many auctions there are."""
     return sum(map(len, stream))
 
 
-def worth_bidding(stream: Stream) -> int:
+def worth_bidding(stream: AuctionStream) -> int:
     """How many auctions are worth bidding."""
     return sum(int(chunk.worth_bidding.sum()) for chunk in stream)
 
 
-def changed(stream: Stream, settings: BiddingConfig, seed: int) -> Stream:
+def changed(stream: AuctionStream, settings: BiddingConfig, seed: int) -> AuctionStream:
     """The auctions under the shocks that were asked for."""
     if not settings.shocks:
         return stream
@@ -230,7 +230,7 @@ def changed(stream: Stream, settings: BiddingConfig, seed: int) -> Stream:
     return found
 
 
-def seen(stream: Stream, settings: BiddingConfig) -> Stream:
+def seen(stream: AuctionStream, settings: BiddingConfig) -> AuctionStream:
     """The auctions with the miscalibration that was asked for."""
     return (
         stream if settings.miscalibration is None else list(miscalibrated(stream, *settings.miscalibration))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from ctrkit.api.models.labelled import LabelledRows, labelled_rows, seen_in_training
+from ctrkit.api.models.labelled import LabelledTable, labelled_rows, seen_in_training
 from ctrkit.api.models.leakage import BOTH, leaks_by_task
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.profile import profiled_columns, profiles_from, training_profile
@@ -20,7 +20,7 @@ from ctrkit.evaluation.drift import Drift, drift
 from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.profile import as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
-from ctrkit.evaluation.task import Rows, Scored
+from ctrkit.evaluation.task import LabelledRows, Scored
 from ctrkit.tables import TableLike
 
 
@@ -84,7 +84,7 @@ def _training_rows(model: Model) -> tuple[pl.DataFrame, Floats] | None:
         return None
 
 
-def _training_of(opened: LabelledRows) -> tuple[pl.DataFrame, Floats] | None:
+def _training_of(opened: LabelledTable) -> tuple[pl.DataFrame, Floats] | None:
     """The training rows of a training table, with their weights."""
     return (
         None
@@ -138,16 +138,16 @@ def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Div
 
 def by_task(
     model: Model, other: Model | None, rows: HeldOut, fields: Sequence[str], divisions: dict[str, Division]
-) -> Iterator[tuple[str, Rows]]:
+) -> Iterator[tuple[str, LabelledRows]]:
     """The rows of each task, which are those where it can happen, and last those of the whole funnel."""
     values = {name: as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
     first = _scored(model, rows.table, rows.file)
     second = None if other is None else _scored(other, rows.table, rows.file)
 
-    def of(label: int, place: int) -> Rows:
+    def of(label: int, place: int) -> LabelledRows:
         labels = np.ascontiguousarray(rows.labels[:, label])
         compared = None if second is None else second[place]
-        return Rows(labels, rows.weight, first[place], compared, rows.groups, values, divisions)
+        return LabelledRows(labels, rows.weight, first[place], compared, rows.groups, values, divisions)
 
     for index, task in enumerate(model.tasks):
         yield task, of(index, index)[rows.labels[:, index - 1] == 1] if index else of(index, index)

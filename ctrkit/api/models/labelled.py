@@ -25,7 +25,7 @@ SEEN = 0.05
 
 
 @dataclass(frozen=True)
-class LabelledRows:
+class LabelledTable:
     """A labelled table as a model reads it.
 
     Attributes:
@@ -84,7 +84,7 @@ class LabelledRows:
         return tuple(told)
 
 
-def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
+def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     """Read and encode a labelled table; by default the one that the model was trained on.
 
     Raises:
@@ -103,9 +103,9 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledRows:
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
     times = known.get("times", "") in ("", times_digest(config.features, table))
     if encoded.fingerprint() != known["fingerprint"] or not times:
-        return LabelledRows(table, file, encoded, config, None, model.encoder.unlike(table))
+        return LabelledTable(table, file, encoded, config, None, model.encoder.unlike(table))
     split = split_rows(config.features, config.split, table, config.seed, file)
-    return LabelledRows(table, file, encoded, config, split)
+    return LabelledTable(table, file, encoded, config, split)
 
 
 def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> float | None:

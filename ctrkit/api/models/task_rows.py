@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrkit.api.models.labelled import LabelledRows
+from ctrkit.api.models.labelled import LabelledTable
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.task_calibrators import joint_of, segments_of
 from ctrkit.arrays import Booleans, Floats, Integers
@@ -33,7 +33,7 @@ class TaskRows:
 
 def task_rows(
     model: Model,
-    opened: LabelledRows,
+    opened: LabelledTable,
     logits: Floats,
     index: int,
     *,

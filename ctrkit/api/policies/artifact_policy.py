@@ -13,7 +13,7 @@ from scipy.special import logit
 from ctrkit.api.models.model import CandidateScores, Model
 from ctrkit.arrays import Floats
 from ctrkit.errors import ArtifactError
-from ctrkit.policies import Belief, Policy, PolicyConfig, ThompsonPolicy
+from ctrkit.policies import Policy, PolicyConfig, ScoreUncertainty, ThompsonPolicy
 
 Found = TypeVar("Found")
 
@@ -118,4 +118,4 @@ def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None 
             "thompson draws from knows nothing of it",
             mend="Choose another policy, or calibrate with a method of the logit alone",
         )
-    return config.policy(scorer, Belief(scorer.hidden, scorer.model.posterior))
+    return config.policy(scorer, ScoreUncertainty(scorer.hidden, scorer.model.posterior))

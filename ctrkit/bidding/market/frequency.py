@@ -85,7 +85,7 @@ class Audience:
     counted: Integers
 
 
-class Shown:
+class TimesShown:
     """How often each user was shown one bidder's ads; it grows with the highest user code it meets."""
 
     def __init__(self, cap: FrequencyCap) -> None:

@@ -13,7 +13,7 @@ from ctrkit.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Terms:
+class CampaignTerms:
     """Money, limits and the exchange.
 
     Attributes:

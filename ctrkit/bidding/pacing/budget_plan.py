@@ -29,7 +29,7 @@ _BINDS = 1e-7
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One line of a plan: a campaign in an hour, and what it buys there."""
 
     campaign: str
@@ -135,7 +135,7 @@ class BudgetPlan:
         return hours.select("hour", "spend", share.alias("share"), "value")
 
 
-def plan_budget(lines: Sequence[Line], limits: PlanLimits) -> BudgetPlan:
+def plan_budget(lines: Sequence[PlanLine], limits: PlanLimits) -> BudgetPlan:
     """Divide the budget.
 
     Args:
@@ -193,7 +193,7 @@ class _Row:
     place: str = ""
 
 
-def _rows(lines: Sequence[Line], limits: PlanLimits) -> list[_Row]:
+def _rows(lines: Sequence[PlanLine], limits: PlanLimits) -> list[_Row]:
     """The limits as rows; the first is the budget."""
     names = np.array([line.campaign for line in lines])
     hours = np.array([line.hour for line in lines])
@@ -282,7 +282,7 @@ class _Program:
         return spend, [float(dual) * unit / money for dual in kept.dual_value]
 
 
-def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[Line]) -> ConfigError:
+def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[PlanLine]) -> ConfigError:
     """A smallest set of limits that no plan keeps: each is left out in turn, and stays out if it was idle.
 
     Source: J. W. Chinneck, Feasibility and infeasibility in optimization, Springer 2008, deletion filter.

@@ -17,7 +17,7 @@ from scipy.optimize import least_squares, nnls
 from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 
-Shape: TypeAlias = Literal["concave", "log", "hill"]
+CurveShape: TypeAlias = Literal["concave", "log", "hill"]
 
 # Slopes may rise by so much of the largest, by rounding, before a curve counts as not concave.
 _ROUNDING = 1e-9
@@ -112,7 +112,7 @@ def joined_curve(curves: Sequence[ResponseCurve], knots: int = 100) -> ResponseC
     return ResponseCurve(joined.spend, joined.value + sum(float(curve.value[0]) for curve in curves))
 
 
-def fit_curve(spend: Floats, value: Floats, shape: Shape = "concave", knots: int = 20) -> ResponseCurve:
+def fit_curve(spend: Floats, value: Floats, shape: CurveShape = "concave", knots: int = 20) -> ResponseCurve:
     """The curve nearest to n observed points by least squares, up to the largest spend seen.
 
     Where no point is at a spend of 0, nothing is taken to be had for nothing: f(0) = 0.
@@ -159,7 +159,7 @@ def fit_curve(spend: Floats, value: Floats, shape: Shape = "concave", knots: int
     return _thinned(at * largest, form(at) * highest, knots)
 
 
-def _parametric(x: Floats, y: Floats, shape: Shape) -> Callable[[Floats], Floats]:
+def _parametric(x: Floats, y: Floats, shape: CurveShape) -> Callable[[Floats], Floats]:
     """The fitted log or Hill curve of points in [0, 1]; its parameters are searched as logarithms."""
 
     def log(parameters: Floats, x: Floats) -> Floats:

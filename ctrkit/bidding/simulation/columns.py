@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Columns:
+class GrowingColumns:
     """Columns that grow by a piece at a time; one that is never known stays away."""
 
     def __init__(self) -> None:

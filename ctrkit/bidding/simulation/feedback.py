@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.strategies.base import Outcomes
+from ctrkit.bidding.strategies.base import ImpressionOutcomes
 
 
 class FeedbackQueue:
@@ -24,14 +24,14 @@ class FeedbackQueue:
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._waiting: deque[tuple[Floats, Outcomes]] = deque()
+        self._waiting: deque[tuple[Floats, ImpressionOutcomes]] = deque()
 
-    def add(self, moment: Floats, outcomes: Outcomes) -> None:
+    def add(self, moment: Floats, outcomes: ImpressionOutcomes) -> None:
         """Impressions of these moments [m], none of which is before one that was added earlier."""
         if len(moment):
             self._waiting.append((moment + self._delay, outcomes))
 
-    def known(self, now: float) -> Outcomes | None:
+    def known(self, now: float) -> ImpressionOutcomes | None:
         """The outcomes that have become known by now, once; None where there are none."""
         found = []
         while self._waiting and self._waiting[0][0][0] <= now:
@@ -43,12 +43,12 @@ class FeedbackQueue:
         return _joined(found) if found else None
 
 
-def _joined(parts: list[Outcomes]) -> Outcomes:
+def _joined(parts: list[ImpressionOutcomes]) -> ImpressionOutcomes:
     if len(parts) == 1:
         return parts[0]
     slots = [part.slots for part in parts]
     hidden = [one.hidden for one in slots if one.hidden is not None]
-    return Outcomes(
+    return ImpressionOutcomes(
         Slots(
             np.concatenate([one.click_probability for one in slots]),
             np.concatenate([one.value_of_click for one in slots]),

@@ -13,18 +13,18 @@ from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import Auctions
 from ctrkit.bidding.market.clearing import Cleared, clear
 from ctrkit.bidding.market.competition import clear_together
-from ctrkit.bidding.market.frequency import Shown as Impressions
+from ctrkit.bidding.market.frequency import TimesShown as Impressions
 from ctrkit.bidding.market.slots import effect_of, examined, minimum_bid, page_prices
-from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.simulation.columns import Columns
+from ctrkit.bidding.market.terms import CampaignTerms
+from ctrkit.bidding.simulation.columns import GrowingColumns
 from ctrkit.bidding.simulation.every_auction import replay_paced
 from ctrkit.bidding.simulation.feedback import FeedbackQueue
 from ctrkit.bidding.simulation.market_ledger import Hindsight, MarketLedger
 from ctrkit.bidding.simulation.regret import RegretSplit, split_regret
 from ctrkit.bidding.simulation.result import StrategyResult
-from ctrkit.bidding.simulation.ticks import Shown, Tick
+from ctrkit.bidding.simulation.ticks import ShownAuctions, Tick
 from ctrkit.bidding.strategies import BidStrategy, DualBidding, TickResult
-from ctrkit.bidding.strategies.base import Bids, Outcomes, of_ad
+from ctrkit.bidding.strategies.base import Bids, ImpressionOutcomes, of_ad
 
 
 class StrategyLedger:
@@ -38,7 +38,13 @@ class StrategyLedger:
     """
 
     def __init__(
-        self, name: str, strategy: BidStrategy[Any], terms: Terms, seed: int, tick: int, alone: bool = True
+        self,
+        name: str,
+        strategy: BidStrategy[Any],
+        terms: CampaignTerms,
+        seed: int,
+        tick: int,
+        alone: bool = True,
     ) -> None:
         self.name, self.strategy, self.terms, self.tick, self._alone = name, strategy, terms, tick, alone
         self._rng = np.random.default_rng(seed)
@@ -54,7 +60,7 @@ class StrategyLedger:
         self._shown = None if terms.frequency_cap is None else Impressions(terms.frequency_cap)
         self._notes: list[str] = []
         self._explores = False
-        self._columns = Columns()
+        self._columns = GrowingColumns()
 
     def begin_episode(self, auctions: int, part: float) -> None:
         """Start pacing afresh; what was learnt stays.
@@ -123,7 +129,7 @@ class StrategyLedger:
         nothing = np.zeros(len(now))
         return Bids(np.zeros(len(now), np.intp), nothing, nothing)
 
-    def settle(self, shown: Shown, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
+    def settle(self, shown: ShownAuctions, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
         """Write down what became of the bids of a tick, and learn from it.
 
         Args:
@@ -142,7 +148,7 @@ class StrategyLedger:
         if click is not None:
             self._learn(now, bids.ad, cleared.won, click)
 
-    def _replayed(self, shown: Shown) -> bool:
+    def _replayed(self, shown: ShownAuctions) -> bool:
         """Play with a step at every auction as one compiled loop, where that is the same."""
         # By type, for a strategy that derives from this one bids in another way.
         strategy, terms = self.strategy, self.terms
@@ -170,12 +176,14 @@ class StrategyLedger:
         n = len(now)
         moment = np.arange(self.met - n, self.met) if now.timestamp is None else now.timestamp
         if won.any():
-            self._queue.add(moment[won].astype(np.float64), Outcomes(now.slots[won], ad[won], click[won]))
+            self._queue.add(
+                moment[won].astype(np.float64), ImpressionOutcomes(now.slots[won], ad[won], click[won])
+            )
         if (known := self._queue.known(float(moment[-1]))) is not None:
             self._state = self.strategy.learn(self._state, known)
 
     def _record(
-        self, shown: Shown, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
+        self, shown: ShownAuctions, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
     ) -> Floats | None:
         """Write down what became of bids; `multiplier` [n] where it moved within the tick.
 
@@ -234,7 +242,7 @@ class StrategyLedger:
                 schema_overrides={"auction": pl.UInt32},
             ).with_columns(pl.col("chances").arr.to_list())
             events = events.join(chances, on="auction", how="left", maintain_order="left")
-        self._columns = Columns()
+        self._columns = GrowingColumns()
         return events.select(
             pl.lit(self.name).alias("strategy"), pl.exclude("multiplier"), pl.col("multiplier").fill_nan(None)
         )

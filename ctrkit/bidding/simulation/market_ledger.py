@@ -10,10 +10,10 @@ import polars as pl
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.bidding.market.slots import least_bids, page_prices
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.optimum.hindsight import Optimum, hindsight_optimum, hindsight_optimum_shown
 from ctrkit.bidding.optimum.lifetime import lifetime_budgets
-from ctrkit.bidding.simulation.columns import Columns
+from ctrkit.bidding.simulation.columns import GrowingColumns
 from ctrkit.bidding.simulation.result import OptimumResult
 from ctrkit.bidding.simulation.ticks import Tick
 from ctrkit.bidding.strategies.base import best_ad, of_ad
@@ -49,11 +49,11 @@ class MarketLedger:
         tick: auctions between two updates of the strategies.
     """
 
-    def __init__(self, terms: Terms, tick: int) -> None:
+    def __init__(self, terms: CampaignTerms, tick: int) -> None:
         self.terms, self.tick = terms, tick
         # Of the auctions some are worth bidding, and of these some cost no more than the largest bid.
         self.auctions = self.worth = self.within_reach = self.ticks = self.episodes = 0
-        self._columns = Columns()
+        self._columns = GrowingColumns()
 
     def record(self, piece: Tick) -> None:
         """Write down a piece of the stream, that begins with a tick."""

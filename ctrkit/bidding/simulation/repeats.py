@@ -12,7 +12,7 @@ from scipy.special import stdtr, stdtrit
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
 
-Kind: TypeAlias = Literal["markets", "resamples"]
+RepeatKind: TypeAlias = Literal["markets", "resamples"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Repeats:
         differences: of each strategy but the reference, by strategy, then KPI.
     """
 
-    kind: Kind
+    kind: RepeatKind
     seeds: int
     confidence: float
     reference: str
@@ -77,7 +77,7 @@ class Repeats:
 def over_seeds(
     runs: Sequence[Mapping[str, Mapping[str, float | None]]],
     reference: str | None = None,
-    kind: Kind = "markets",
+    kind: RepeatKind = "markets",
     confidence: float = 0.95,
 ) -> Repeats:
     """Means, intervals and paired differences of the same simulation under S seeds.
@@ -107,8 +107,8 @@ def over_seeds(
     """
     if len(runs) < 2:
         raise ConfigError(f"{len(runs)} seed tells no spread", mend="Give at least two seeds")
-    if kind not in get_args(Kind):
-        raise ConfigError(f"there are no seeds of kind '{kind}'", mend=nearest(kind, get_args(Kind)))
+    if kind not in get_args(RepeatKind):
+        raise ConfigError(f"there are no seeds of kind '{kind}'", mend=nearest(kind, get_args(RepeatKind)))
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence is {confidence:g} and must be in (0, 1)", mend="Give for example 0.95")
     shape = [(strategy, tuple(kpis)) for strategy, kpis in runs[0].items()]
@@ -138,7 +138,7 @@ def over_seeds(
     return Repeats(kind, len(runs), confidence, base, means, _corrected(differences))
 
 
-def _mean(values: Floats, kind: Kind, confidence: float) -> Mean | None:
+def _mean(values: Floats, kind: RepeatKind, confidence: float) -> Mean | None:
     """The mean of what is not NaN, with its interval."""
     known = values[~np.isnan(values)]
     n = len(known)
@@ -152,13 +152,13 @@ def _mean(values: Floats, kind: Kind, confidence: float) -> Mean | None:
     return Mean(value, value - reach, value + reach, deviation, n)
 
 
-def _factor(n: int, kind: Kind) -> float:
+def _factor(n: int, kind: RepeatKind) -> float:
     """Standard error over deviation, see `over_seeds`."""
     return float(np.sqrt(1.0 / n if kind == "markets" else 1.0 + 1.0 / n))
 
 
 def _difference(
-    strategy: str, kpi: str, values: Floats, kind: Kind, confidence: float
+    strategy: str, kpi: str, values: Floats, kind: RepeatKind, confidence: float
 ) -> list[PairedDifference]:
     """The difference, not yet corrected; none where no seed has both."""
     if (mean := _mean(values, kind, confidence)) is None:

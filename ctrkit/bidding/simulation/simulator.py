@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 
 from ctrkit.bidding.market.auctions import Auctions
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.simulation.ledger import StrategyLedger, play_together, trajectory
 from ctrkit.bidding.simulation.market_ledger import MarketLedger
 from ctrkit.bidding.simulation.result import OptimumResult, SimulationResult, StrategyResult
 from ctrkit.bidding.simulation.ticks import cut
-from ctrkit.bidding.strategies import BidStrategy, History, StrategyLike, parse_strategy
+from ctrkit.bidding.strategies import AuctionHistory, BidStrategy, StrategyLike, parse_strategy
 from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError, reason
 
 TICKS_AN_EPISODE = 200
@@ -28,7 +28,7 @@ PIECE = 4096
 def simulate(
     chunks: Auctions | Iterable[Auctions],
     strategies: Sequence[StrategyLike],
-    terms: Terms | float,
+    terms: CampaignTerms | float,
     *,
     episode_length: int | Sequence[int] | None = None,
     tick: int | None = None,
@@ -68,7 +68,7 @@ def simulate(
         ConfigError: a budget, length or cap out of range, no strategy, or an unknown one.
         DataError: no auctions, or one with a value out of range.
     """
-    terms = terms if isinstance(terms, Terms) else Terms(terms)
+    terms = terms if isinstance(terms, CampaignTerms) else CampaignTerms(terms)
     lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
     for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
         if setting is not None and not setting > 0:
@@ -167,7 +167,7 @@ def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
     return labels
 
 
-def _typical(terms: Terms, lengths: Sequence[int], auctions: int) -> tuple[Terms, int]:
+def _typical(terms: CampaignTerms, lengths: Sequence[int], auctions: int) -> tuple[CampaignTerms, int]:
     """The terms of the episode that an average auction lies in, with its budget, and the auctions of it.
 
     So a short last episode counts for its few auctions, and not as much as a whole one.
@@ -192,13 +192,13 @@ def _tuned(
     strategies: Sequence[BidStrategy[Any]],
     labels: Sequence[str],
     history: Auctions,
-    terms: Terms,
+    terms: CampaignTerms,
     auctions: int,
 ) -> tuple[list[BidStrategy[Any]], list[str]]:
     """The strategies with what a history teaches them, and what is to be said of those it cannot teach."""
     history.check()
     past, found, notes, same = (
-        History.from_auctions(history),
+        AuctionHistory.from_auctions(history),
         list[BidStrategy[Any]](),
         list[str](),
         list[str](),
@@ -237,7 +237,12 @@ def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedge
 
 
 def _notes(
-    terms: Terms, optimum: OptimumResult, market: MarketLedger, longest: int, size: int, together: bool
+    terms: CampaignTerms,
+    optimum: OptimumResult,
+    market: MarketLedger,
+    longest: int,
+    size: int,
+    together: bool,
 ) -> tuple[str, ...]:
     notes, updates = [], -(-longest // size)
     if worthless := market.auctions - market.worth:

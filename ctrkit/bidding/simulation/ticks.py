@@ -17,7 +17,7 @@ from ctrkit.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownAuctions:
     """Consecutive auctions, and those among them that bidders are shown: the ones that are worth bidding.
 
     Attributes:
@@ -58,7 +58,7 @@ class Tick:
     opens_episode: bool
     worth: Indices
 
-    def shown(self, start: int = 0, end: int | None = None) -> Shown:
+    def shown(self, start: int = 0, end: int | None = None) -> ShownAuctions:
         """From one place among those worth bidding to before another, and all that lie between."""
         m, n = len(self.worth), len(self.auctions)
         end = m if end is None else end
@@ -66,13 +66,13 @@ class Tick:
             int(self.worth[place]) if 0 < place < m else (n if place else 0) for place in (start, end)
         )
         if m == n:
-            return Shown(self.auctions[start:end], None)
-        return Shown(self.auctions[first:last], self.worth[start:end] - first)
+            return ShownAuctions(self.auctions[start:end], None)
+        return ShownAuctions(self.auctions[first:last], self.worth[start:end] - first)
 
-    def divided(self, size: int, opening: int | None) -> Iterator[Shown]:
+    def divided(self, size: int, opening: int | None) -> Iterator[ShownAuctions]:
         """The ticks of `size` auctions worth bidding in a larger piece, see `edges`."""
         if not len(self.worth):
-            yield Shown(self.auctions, self.worth)
+            yield ShownAuctions(self.auctions, self.worth)
             return
         for start, end in pairwise(edges(len(self.worth), size, opening)):
             yield self.shown(start, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, Outcomes, TickResult
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids, BidStrategy, ImpressionOutcomes, TickResult
 from ctrkit.bidding.strategies.bootstrapped import BootstrappedBidding
 from ctrkit.bidding.strategies.constant import ConstantBidding
 from ctrkit.bidding.strategies.dual import AdditiveDualBidding, DualBidding
@@ -37,6 +37,7 @@ StrategyLike: TypeAlias = str | Mapping[str, Any] | BidStrategy[Any]
 __all__ = [
     "STRATEGIES",
     "AdditiveDualBidding",
+    "AuctionHistory",
     "BidStrategy",
     "Bids",
     "BootstrappedBidding",
@@ -46,12 +47,11 @@ __all__ = [
     "ExploringBidding",
     "FixedMultiplierBidding",
     "GreedyBidding",
-    "History",
+    "ImpressionOutcomes",
     "LiftBidding",
     "LinearBidding",
     "Ortb1Bidding",
     "Ortb2Bidding",
-    "Outcomes",
     "PidBidding",
     "RiskAwareBidding",
     "RlbBidding",

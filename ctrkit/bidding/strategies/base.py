@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Booleans, Floats, Indices
 from ctrkit.bidding.market.auctions import Auctions, Slots
 from ctrkit.bidding.market.slots import page_prices
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.errors import DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import setting_fields
@@ -64,7 +64,7 @@ class TickResult:
 
 
 @dataclass(frozen=True)
-class Outcomes:
+class ImpressionOutcomes:
     """What became of m impressions that were won, some at once and some long ago.
 
     Attributes:
@@ -77,13 +77,13 @@ class Outcomes:
     ad: Indices
     click: Floats
 
-    def __getitem__(self, rows: slice) -> Outcomes:
+    def __getitem__(self, rows: slice) -> ImpressionOutcomes:
         """Some of them."""
-        return Outcomes(self.slots[rows], self.ad[rows], self.click[rows])
+        return ImpressionOutcomes(self.slots[rows], self.ad[rows], self.click[rows])
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class AuctionHistory:
     """Auctions of the past, from which a strategy can be tuned.
 
     Attributes:
@@ -106,11 +106,11 @@ class History:
     def __len__(self) -> int:
         return len(self.market_price)
 
-    def __getitem__(self, rows: slice) -> History:
+    def __getitem__(self, rows: slice) -> AuctionHistory:
         """Some of the auctions."""
         columns: list[Any] = [getattr(self, field.name) for field in fields(self)]
         columns = [None if column is None else column[rows] for column in columns]
-        return History(*columns)
+        return AuctionHistory(*columns)
 
     @classmethod
     def from_auctions(cls, auctions: Auctions) -> Self:
@@ -131,7 +131,7 @@ class History:
         return cls(np.where(result.won, result.paid, bids.amount), ctr, bids.value, result.won)
 
     @classmethod
-    def joined(cls, parts: Sequence[History]) -> Self:
+    def joined(cls, parts: Sequence[AuctionHistory]) -> Self:
         """Several histories, one after the other."""
         return cls(
             np.concatenate([one.market_price for one in parts]),
@@ -140,7 +140,7 @@ class History:
             np.concatenate([one.known for one in parts]),
         )
 
-    def under(self, terms: Terms) -> History:
+    def under(self, terms: CampaignTerms) -> AuctionHistory:
         """With the least bids that win, and are paid at least, on these terms in place of the prices."""
         page = page_prices(self.market_price, self.slot_price, terms.rule)
         return replace(self, market_price=np.maximum(page[:, -1], terms.rule.hard_floor))
@@ -184,7 +184,7 @@ class BidStrategy(ABC, Generic[StateT]):
         """The state after a tick."""
         return state
 
-    def learn(self, state: StateT, outcomes: Outcomes) -> StateT:
+    def learn(self, state: StateT, outcomes: ImpressionOutcomes) -> StateT:
         """The state once outcomes have become known, of this tick or of earlier ones."""
         return state
 
@@ -204,7 +204,7 @@ class BidStrategy(ABC, Generic[StateT]):
         """This strategy, told how many auctions all episodes have together."""
         return self
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> BidStrategy[StateT]:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> BidStrategy[StateT]:
         """This strategy with what it can learn from the past before it bids; the same where that is nothing.
 
         Args:
@@ -242,7 +242,7 @@ def of_ad(values: NDArray[Any], ad: Indices) -> NDArray[Any]:
     return values[np.arange(len(ad)), ad]
 
 
-def check_history(strategy: str, history: History, all_prices: bool = False) -> None:
+def check_history(strategy: str, history: AuctionHistory, all_prices: bool = False) -> None:
     """Raise a DataError for a history of nothing worth bidding, or without the prices that are needed.
 
     Args:

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.pacing.dual import AdditivePacer, DualPacer, Pace
-from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids, TickResult, best_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 from ctrkit.settings import Positive, checked
@@ -48,11 +48,11 @@ class DualBidding(PacedBidding[Pace]):
         spend, time = float(result.paid.sum()), result.slots.timestamp
         return self.pacer.update(state, result.bids.value, spend, time)
 
-    def worth(self, history: History) -> Floats | None:
+    def worth(self, history: AuctionHistory) -> Floats | None:
         """What it divides by μ in the auctions of a history, [n]; None where a history does not tell."""
         return history.value
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         worth = self.worth(history)
         multiplier = budget_multiplier(self.name, history, terms, auctions, worth)
         if worth is None:  # near enough to begin with, and not to be trusted

@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
-from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding, certain
-from ctrkit.settings import Share, checked
+from ctrkit.bidding.strategies.exploring import ExploringBidding, PosteriorScores, SlotChoice, certain
+from ctrkit.settings import UnitInterval, checked
 
 
 @checked
@@ -18,9 +18,9 @@ class EpsilonGreedyBidding(ExploringBidding):
     """
 
     name = "epsilon-greedy"
-    epsilon: Share = Field(default=0.05, description="ε, the share of slots that get an ad at random")
+    epsilon: UnitInterval = Field(default=0.05, description="ε, the share of slots that get an ad at random")
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+    def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         best, _ = found = belief.best()
         real = belief.calibrated > -np.inf
         real[~real.any(axis=1), 0] = True  # a slot without candidates has a place to fill all the same
@@ -31,4 +31,4 @@ class EpsilonGreedyBidding(ExploringBidding):
             each = real[rows] / real[rows].sum(axis=1, keepdims=True)
             return np.asarray((1.0 - self.epsilon) * certain(best[rows], each.shape[1]) + self.epsilon * each)
 
-        return Choice(ad, belief.of_ads(ad).value()[:, 0], found, chances)
+        return SlotChoice(ad, belief.of_ads(ad).value()[:, 0], found, chances)

@@ -15,7 +15,7 @@ from scipy.special import expit
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import Bids, Outcomes, TickResult, of_ad
+from ctrkit.bidding.strategies.base import Bids, ImpressionOutcomes, TickResult, of_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.scoring import Hidden, best_under
 from ctrkit.errors import ConfigError, DataError
@@ -61,7 +61,7 @@ class ExploringState:
 
 
 @dataclass(frozen=True)
-class Belief:
+class PosteriorScores:
     """What a posterior says of the K candidates of n slots.
 
     Attributes:
@@ -77,7 +77,7 @@ class Belief:
     worth: Floats
 
     @classmethod
-    def of(cls, strategy: str, posterior: Posterior, slots: Slots) -> Belief:
+    def of(cls, strategy: str, posterior: Posterior, slots: Slots) -> PosteriorScores:
         """The belief about slots.
 
         Raises:
@@ -94,10 +94,10 @@ class Belief:
             hidden = hidden.astype(np.float64)
         return cls(posterior, calibrated_logit(slots.click_probability), hidden, slots.value_of_click)
 
-    def of_ads(self, ad: Indices) -> Belief:
+    def of_ads(self, ad: Indices) -> PosteriorScores:
         """The belief about the candidates [n] alone, one a slot."""
         parts = (of_ad(part, ad)[:, None] for part in (self.calibrated, self.hidden, self.worth))
-        return Belief(self.posterior, *parts)
+        return PosteriorScores(self.posterior, *parts)
 
     def logit(self, deviations: float = 0.0) -> Floats:
         """[n, K], of a click at the posterior mean, or so many standard deviations above it."""
@@ -134,7 +134,7 @@ class Best(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
+class SlotChoice:
     """What a strategy would show in n slots.
 
     Attributes:
@@ -217,7 +217,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
         return self.bid_value != "slot"
 
     @abstractmethod
-    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+    def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         """The ad for each slot."""
 
     def knowing(self, posterior: LastLayerPosterior | None) -> Self:
@@ -248,7 +248,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
         return self.exploration_budget is None or state.explored <= self.exploration_budget * planned
 
     def bid(self, state: ExploringState, slots: Slots, rng: np.random.Generator) -> Bids:
-        belief = Belief.of(self.name, state.posterior, slots)
+        belief = PosteriorScores.of(self.name, state.posterior, slots)
         if self.may_explore(state):
             choice = self.choose(belief, rng)
             best, value = choice.best
@@ -262,7 +262,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
             best, value = found = belief.best()
             ads = slots.click_probability.shape[1]
             sure = (lambda rows: certain(best[rows], ads)) if self.by_chance else None
-            choice = Choice(best, value, found, sure)
+            choice = SlotChoice(best, value, found, sure)
         amount = self.pacer.bid(state.pace, value, slots.timestamp)
         multiplier = self.pacer.multiplier(state.pace, value, slots.timestamp)
         chances = None if self.bid_depends_on_choice else choice.chances
@@ -276,11 +276,11 @@ class ExploringBidding(PacedBidding[ExploringState]):
             return replace(state, pace=pace)
         if not len(rows := np.flatnonzero(result.won & bids.explored)):
             return replace(state, pace=pace)
-        value = Belief.of(self.name, state.posterior, result.slots[rows]).value()
+        value = PosteriorScores.of(self.name, state.posterior, result.slots[rows]).value()
         lost = float((value.max(axis=1) - of_ad(value, bids.ad[rows])).sum()) / bids.multiplier
         return replace(state, pace=pace, explored=state.explored + lost)
 
-    def learn(self, state: ExploringState, outcomes: Outcomes) -> ExploringState:
+    def learn(self, state: ExploringState, outcomes: ImpressionOutcomes) -> ExploringState:
         slots, ad = outcomes.slots, outcomes.ad
         assert slots.hidden is not None
         offset = calibrated_logit(of_ad(slots.click_probability, ad))

@@ -7,8 +7,8 @@ from typing import Self
 from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import History
+from ctrkit.bidding.market.terms import CampaignTerms
+from ctrkit.bidding.strategies.base import AuctionHistory
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 from ctrkit.settings import Positive, checked
@@ -39,8 +39,8 @@ class FixedMultiplierBidding(ScaledBidding[ScaledState]):
     def scale(self, state: ScaledState, shape: Floats) -> float | None:
         return None if self.multiplier is None else 1.0 / self.multiplier
 
-    def with_scale(self, scale: float, history: History) -> Self:
+    def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         return type(self)(1.0 / scale)
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         return type(self)(budget_multiplier(self.name, history, terms, auctions) or self.multiplier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding
+from ctrkit.bidding.strategies.exploring import ExploringBidding, PosteriorScores, SlotChoice
 from ctrkit.settings import checked
 
 
@@ -20,6 +20,6 @@ class GreedyBidding(ExploringBidding):
     name = "greedy"
     by_chance = False
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+    def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         best = belief.best()
-        return Choice(*best, best)
+        return SlotChoice(*best, best)

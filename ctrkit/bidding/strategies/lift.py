@@ -10,7 +10,7 @@ from pydantic import Field
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import Bids, History
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids
 from ctrkit.bidding.strategies.dual import DualBidding
 from ctrkit.settings import NotNegative, checked
 
@@ -35,7 +35,7 @@ class LiftBidding(DualBidding):
     )
     organic: Callable[[Slots], Floats] | None = Field(default=None, exclude=True)
 
-    def worth(self, history: History) -> Floats | None:
+    def worth(self, history: AuctionHistory) -> Floats | None:
         if self.organic is not None:
             return None
         p = history.click_probability

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.dual import MOST
-from ctrkit.bidding.strategies.base import History
+from ctrkit.bidding.strategies.base import AuctionHistory
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 from ctrkit.settings import Positive, checked
 
@@ -44,6 +44,6 @@ class LinearBidding(ScaledBidding[ScaledState]):
         average = self.average_ctr or seen
         return min(self.base_bid / average, MOST) if average > 0 else 0.0
 
-    def with_scale(self, scale: float, history: History) -> Self:
+    def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         average = self.average_ctr or float(history.click_probability.mean())
         return type(self)(scale * average, average)

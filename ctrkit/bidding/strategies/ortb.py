@@ -11,8 +11,8 @@ from pydantic import Field
 from scipy.special import expit
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import History, TickResult, check_history
+from ctrkit.bidding.market.terms import CampaignTerms
+from ctrkit.bidding.strategies.base import AuctionHistory, TickResult, check_history
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState, Search
 from ctrkit.bidding.strategies.tuning import highest_within
 from ctrkit.settings import Positive, checked
@@ -28,7 +28,7 @@ class OrtbState(ScaledState):
     """
 
     median_price: float | None = None
-    seen: tuple[History, ...] = ()
+    seen: tuple[AuctionHistory, ...] = ()
 
 
 @checked
@@ -84,20 +84,20 @@ class OrtbBidding(ScaledBidding[OrtbState]):
         after = super().update(state, result)
         if self.median_price is not None or not state.search.going_on:
             return after
-        seen = (*state.seen, History.from_tick(result))
+        seen = (*state.seen, AuctionHistory.from_tick(result))
         after = replace(after, seen=seen)
         # At every doubling of what is known and at the end, so that the work grows no faster than the log.
         if len(seen) & (len(seen) - 1) and after.search.going_on:
             return after
-        history = History.joined(seen)
+        history = AuctionHistory.joined(seen)
         if not (history.known & (history.market_price > 0)).any():
             return after
         return replace(after, median_price=fit_median_price(history, self.power))
 
-    def with_scale(self, scale: float, history: History) -> Self:
+    def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         return replace(self, multiplier=1.0 / scale)
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         check_history(self.name, history, all_prices=True)
         median_price = self.median_price or fit_median_price(history.under(terms), self.power)
         known = replace(self, median_price=median_price)
@@ -127,7 +127,7 @@ class Ortb2Bidding(OrtbBidding):
         return median_price * (np.cbrt(u) - 1.0 / np.cbrt(u))
 
 
-def fit_median_price(history: History, power: int) -> float:
+def fit_median_price(history: AuctionHistory, power: int) -> float:
     """c of F(p) = p^k/(c^k + p^k), with maximum likelihood.
 
     With F of the price where it is known, and of the bid that lost where not, the score in log c is 0 at

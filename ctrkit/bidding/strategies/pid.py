@@ -10,9 +10,9 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.pacing.dual import bids_of, within
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, best_ad
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids, BidStrategy, TickResult, best_ad
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 from ctrkit.settings import NotNegative, Positive, checked
 
@@ -102,7 +102,7 @@ class PidBidding(BidStrategy[PidState]):
             after, signal=float(np.clip(signal, -_LIMIT, _LIMIT)), error=error, error_sum=error_sum
         )
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         multiplier = budget_multiplier(self.name, history, terms, auctions)
         return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
 

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
 from ctrkit.bidding.pacing.dual import Pace
-from ctrkit.bidding.strategies.base import Bids, History
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids
 from ctrkit.bidding.strategies.dual import DualBidding
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import NotNegative, Positive, checked
@@ -58,7 +58,7 @@ class RiskAwareBidding(DualBidding):
         variance = y**2 @ _WEIGHTS - (y @ _WEIGHTS) ** 2
         return np.where(p > 0, np.sqrt(np.maximum(variance, 0.0)), 0.0)
 
-    def worth(self, history: History) -> Floats | None:
+    def worth(self, history: AuctionHistory) -> Floats | None:
         if self.posterior is not None:
             return None
         p = history.click_probability

@@ -10,8 +10,15 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import Bids, BidStrategy, History, TickResult, best_ad, check_history
+from ctrkit.bidding.market.terms import CampaignTerms
+from ctrkit.bidding.strategies.base import (
+    AuctionHistory,
+    Bids,
+    BidStrategy,
+    TickResult,
+    best_ad,
+    check_history,
+)
 from ctrkit.bidding.strategies.scaled import PACER, Search
 from ctrkit.compiled import kernel
 from ctrkit.settings import Positive, checked
@@ -87,7 +94,7 @@ class ValueTable:
 
     @classmethod
     def solve(
-        cls, history: History, budget: float, auctions: int, unit: float | None, highest: float | None
+        cls, history: AuctionHistory, budget: float, auctions: int, unit: float | None, highest: float | None
     ) -> Self:
         """The table of an episode.
 
@@ -129,12 +136,12 @@ class ValueTable:
         return bids * self.unit
 
 
-def _above_nearly_all(history: History) -> float:
+def _above_nearly_all(history: AuctionHistory) -> float:
     """A bid above all but 1 in 200 of the known prices."""
     return float(np.quantile(history.market_price[history.known], _TOP_SHARE))
 
 
-def price_chances(history: History, unit: float, levels: int) -> Floats:
+def price_chances(history: AuctionHistory, unit: float, levels: int) -> Floats:
     """The distribution of market prices [levels + 1] over whole units, rounded up; prices above count too.
 
     By the estimator of Kaplan and Meier, for which a lost bid says that the price was higher; where all
@@ -169,8 +176,8 @@ class RlbState:
     """
 
     search: Search
-    seen: tuple[History, ...] = ()
-    history: History | None = None
+    seen: tuple[AuctionHistory, ...] = ()
+    history: AuctionHistory | None = None
     table: ValueTable | None = None
 
 
@@ -200,7 +207,7 @@ class RlbBidding(BidStrategy[RlbState]):
     highest_bid: Positive | None = Field(
         default=None, description="by default above all but 1 in 200 of the known prices"
     )
-    history: History | None = Field(default=None, exclude=True)
+    history: AuctionHistory | None = Field(default=None, exclude=True)
     in_all: int | None = Field(default=None, kw_only=True, exclude=True)
 
     def expecting(self, auctions: int) -> Self:
@@ -235,20 +242,20 @@ class RlbBidding(BidStrategy[RlbState]):
             pace = replace(pace, remaining=pace.remaining - spend, auctions_left=left)
             return replace(state, search=replace(state.search, pace=pace))
         search = state.search.after(result.bids.value, spend)
-        after = replace(state, search=search, seen=(*state.seen, History.from_tick(result)))
+        after = replace(state, search=search, seen=(*state.seen, AuctionHistory.from_tick(result)))
         if search.going_on:
             return after
-        history = History.joined(after.seen)
+        history = AuctionHistory.joined(after.seen)
         return self._solved(after, history) if history.known.any() else after
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         check_history(self.name, history)
         past, highest = history.under(terms), self.highest_bid
         if terms.max_bid is not None:
             highest = min(highest or _above_nearly_all(past), terms.max_bid)
         return replace(self, history=past, highest_bid=highest or self.highest_bid)
 
-    def _solved(self, state: RlbState, history: History) -> RlbState:
+    def _solved(self, state: RlbState, history: AuctionHistory) -> RlbState:
         # Of a whole episode, so that it serves the next ones too.
         pace = state.search.pace
         budget, auctions = pace.flat * pace.auctions, max(pace.auctions, 1)

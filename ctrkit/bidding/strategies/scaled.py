@@ -12,12 +12,12 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.pacing.dual import MOST, DualPacer, Pace
 from ctrkit.bidding.strategies.base import (
+    AuctionHistory,
     Bids,
     BidStrategy,
-    History,
     TickResult,
     best_ad,
     check_history,
@@ -121,7 +121,7 @@ class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
         """The scale of bids on slots of this shape; None while it is searched for."""
 
     @abstractmethod
-    def with_scale(self, scale: float, history: History) -> Self:
+    def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         """This strategy with a scale that was found on a history."""
 
     def amount(self, state: ScaledT | None, scaled: Floats, rng: np.random.Generator) -> Floats:
@@ -151,7 +151,7 @@ class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
             shape_count=state.shape_count + len(shape),
         )
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         check_history(self.name, history, all_prices=True)
         shape = self.shape(history.click_probability, history.value)
 

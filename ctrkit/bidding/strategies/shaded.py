@@ -11,14 +11,14 @@ from pydantic import Field
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.pacing.dual import Pace
 from ctrkit.bidding.pacing.shading import ShadingTable
-from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad, check_history
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids, TickResult, best_ad, check_history
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.bidding.strategies.tuning import budget_multiplier, highest_within
 from ctrkit.errors import DataError
-from ctrkit.settings import Share, checked
+from ctrkit.settings import UnitInterval, checked
 
 FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)
 # The first fit is tried after so many auctions, and the next after so many times those seen by then,
@@ -95,7 +95,7 @@ class ShadedBidding(PacedBidding[ShadedState]):
     """
 
     name = "shaded"
-    exploration: Share = Field(default=0.1, description="share of bids that explore")
+    exploration: UnitInterval = Field(default=0.1, description="share of bids that explore")
     landscape: SmoothLandscape | None = Field(default=None, exclude=True)
 
     def start(self, budget: float, auctions: int) -> ShadedState:
@@ -153,7 +153,7 @@ class ShadedBidding(PacedBidding[ShadedState]):
         next_fit = after.seen + min(int((GROWTH - 1) * after.seen), WINDOW // 2)
         return replace(after, table=_fitted(notices) or after.table, fit_at=next_fit)
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         """With the landscape of the least bids that win in the history, and the multiplier that just spends
         in it; where the price is not the first, with the multiplier of `dual`.
 
@@ -172,7 +172,7 @@ class ShadedBidding(PacedBidding[ShadedState]):
 
 
 def spending_multiplier(
-    landscape: SmoothLandscape, value: Floats, budget_per_auction: float, terms: Terms | None = None
+    landscape: SmoothLandscape, value: Floats, budget_per_auction: float, terms: CampaignTerms | None = None
 ) -> float:
     """The μ at which shaded first-price bids are expected to spend just the budget.
 

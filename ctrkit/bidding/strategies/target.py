@@ -11,11 +11,11 @@ from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.auctions import Slots
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.optimum.lp import Limits, constrained_optimum, joint_rule, min_rule
 from ctrkit.bidding.pacing.dual import MOST as MOST_BID
 from ctrkit.bidding.pacing.dual import Pace, bids_of, within
-from ctrkit.bidding.strategies.base import Bids, History, TickResult, best_ad, check_history, of_ad
+from ctrkit.bidding.strategies.base import AuctionHistory, Bids, TickResult, best_ad, check_history, of_ad
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.settings import Positive, checked
 
@@ -259,7 +259,7 @@ class TargetBidding(PacedBidding[TargetState]):
             return roas * (self.target_roas or 0.0) + cpa / self.target_cpa
         return 0.0 if self.target_roas is None else roas * self.target_roas / (1.0 + roas)
 
-    def tuned(self, history: History, terms: Terms, auctions: int) -> Self:
+    def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         """With the multipliers of the history's optimum: under the min rule each of its limit alone, under
         the joint rule both at once. With both targets, only the budget's is taken from it.
         """

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.arrays import Floats, Indices
-from ctrkit.bidding.strategies.exploring import Belief, Best, Choice, ExploringBidding, Posterior
+from ctrkit.bidding.strategies.exploring import Best, ExploringBidding, Posterior, PosteriorScores, SlotChoice
 from ctrkit.bidding.strategies.scoring import shares
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import Count, NotNegative, checked
@@ -36,7 +36,7 @@ class PooledBidding(ExploringBidding):
     def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
         """The weight vectors of a tick, [R, D + 1], the bias last."""
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
+    def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         mean = belief.posterior.mean
         pool = mean + self.exploration * (self.pool(belief.posterior, rng) - mean)
         # Of each slot the best at the mean and under its draw, in one pass through the memory.
@@ -47,7 +47,7 @@ class PooledBidding(ExploringBidding):
         def chances(rows: Indices) -> Floats:
             return shares(belief.calibrated, belief.hidden, belief.worth, pool, rows)
 
-        return Choice(ad[:, 1], value[:, 1], Best(ad[:, 0], value[:, 0]), chances)
+        return SlotChoice(ad[:, 1], value[:, 1], Best(ad[:, 0], value[:, 0]), chances)
 
 
 @checked

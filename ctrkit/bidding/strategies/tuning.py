@@ -9,10 +9,10 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.clearing import Cleared, clear
-from ctrkit.bidding.market.frequency import Shown
+from ctrkit.bidding.market.frequency import TimesShown
 from ctrkit.bidding.market.slots import effect_of
-from ctrkit.bidding.market.terms import Terms
-from ctrkit.bidding.strategies.base import History, check_history
+from ctrkit.bidding.market.terms import CampaignTerms
+from ctrkit.bidding.strategies.base import AuctionHistory, check_history
 from ctrkit.errors import DataError
 
 # Bids [n] of a scale, which grow with it.
@@ -24,7 +24,7 @@ HUGE = 2.0**200
 
 
 def replayed(
-    bids: Floats, history: History, terms: Terms, budget: float, auctions: int
+    bids: Floats, history: AuctionHistory, terms: CampaignTerms, budget: float, auctions: int
 ) -> tuple[float, float]:
     """The expected value of what bids [n] win of a history, and what they pay, on the terms of a run.
 
@@ -34,7 +34,7 @@ def replayed(
     Raises:
         DataError: a history that lacks what the terms need: prices of all slots, or users for a cap.
     """
-    shown = None if terms.frequency_cap is None else Shown(terms.frequency_cap)
+    shown = None if terms.frequency_cap is None else TimesShown(terms.frequency_cap)
     value = spend = 0.0
     for first in range(0, len(history), auctions):
         rows = slice(first, min(first + auctions, len(history)))
@@ -49,14 +49,16 @@ def replayed(
     return value, spend
 
 
-def _effect(cleared: Cleared, terms: Terms) -> Floats:
+def _effect(cleared: Cleared, terms: CampaignTerms) -> Floats:
     """Of the slots that were won, [wins]."""
     if cleared.slot is None:
         return np.ones(int(cleared.won.sum()))
     return effect_of(cleared.slot[cleared.won], terms.rule)
 
 
-def spending_scale(amount: Amount, history: History, terms: Terms, auctions: int) -> tuple[float, bool]:
+def spending_scale(
+    amount: Amount, history: AuctionHistory, terms: CampaignTerms, auctions: int
+) -> tuple[float, bool]:
     """The highest scale whose bids spend no more than the budget if none is ever cut off; and whether that
     binds. Where it does not, it is the scale at which the last auction is about to be won.
 
@@ -77,7 +79,7 @@ def spending_scale(amount: Amount, history: History, terms: Terms, auctions: int
     return highest_within(spend, min(budget, float(np.nextafter(most, 0.0)))), most > budget
 
 
-def best_scale(amount: Amount, history: History, terms: Terms, auctions: int) -> float:
+def best_scale(amount: Amount, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> float:
     """The scale whose bids buy the most expected value of a history on the terms of the run.
 
     First the one that would just spend the budget if no bid were ever cut off, by bisection; then the best
@@ -93,7 +95,7 @@ def best_scale(amount: Amount, history: History, terms: Terms, auctions: int) ->
 
 
 def budget_multiplier(
-    strategy: str, history: History, terms: Terms, auctions: int, worth: Floats | None = None
+    strategy: str, history: AuctionHistory, terms: CampaignTerms, auctions: int, worth: Floats | None = None
 ) -> float:
     """The μ at which bids v/μ just spend the budget of a history; 0 where that does not bind.
 

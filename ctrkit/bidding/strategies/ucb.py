@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from ctrkit.bidding.strategies.exploring import Belief, Choice, ExploringBidding
+from ctrkit.bidding.strategies.exploring import ExploringBidding, PosteriorScores, SlotChoice
 from ctrkit.bidding.strategies.scoring import best_of
 from ctrkit.settings import NotNegative, checked
 
@@ -24,5 +24,5 @@ class UcbBidding(ExploringBidding):
         default=1.0, description="standard deviations of the logit above its mean; 0 is greedy"
     )
 
-    def choose(self, belief: Belief, rng: np.random.Generator) -> Choice:
-        return Choice(*best_of(belief.logit(self.width), belief.worth), belief.best())
+    def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
+        return SlotChoice(*best_of(belief.logit(self.width), belief.worth), belief.best())

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.bidding.strategies.base import History
+from ctrkit.bidding.strategies.base import AuctionHistory
 from ctrkit.bidding.strategies.scaled import ScaledBidding, ScaledState
 from ctrkit.settings import Positive, checked
 
@@ -32,7 +32,7 @@ class UniformRandomBidding(ScaledBidding[ScaledState]):
     def scale(self, state: ScaledState, shape: Floats) -> float | None:
         return self.highest_bid
 
-    def with_scale(self, scale: float, history: History) -> Self:
+    def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         return type(self)(scale)
 
     def amount(self, state: ScaledState | None, scaled: Floats, rng: np.random.Generator) -> Floats:

@@ -20,8 +20,18 @@ from ctrkit.bidding.supply.rows import recut
 from ctrkit.bidding.supply.traffic import TRAFFIC, TrafficShape
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
-from ctrkit.policies.logistic_bandit import Population
-from ctrkit.settings import Count, NotNegative, Positive, Share, Whole, check, checked, made_of, read_settings
+from ctrkit.policies.logistic_bandit import CampaignPrior
+from ctrkit.settings import (
+    Count,
+    NotNegative,
+    Positive,
+    UnitInterval,
+    Whole,
+    check,
+    checked,
+    made_of,
+    read_settings,
+)
 
 # Auctions that are made at once, whatever the size of the chunks, so that no rounding hangs on that size.
 BLOCK = 8192
@@ -52,7 +62,7 @@ class SyntheticMarket:
     φ·w with φ = (h, 1).
 
     What the model knows is a posterior N(m, Λ⁻¹) of w, that of `training` impressions after the prior of
-    a `Population`; the truth is w = m + model_error · (a draw from N(0, Λ⁻¹)). So for a model_error of 1
+    a `CampaignPrior`; the truth is w = m + model_error · (a draw from N(0, Λ⁻¹)). So for a model_error of 1
     the truth is a draw from what the bidder believes. Both biases are then moved by one and the same number,
     so that the true click probability is `click_rate` on average over slots and ads. The pCTR is that of the
     posterior mean, as of a network, so the fewer impressions it has learnt from the lower it lies.
@@ -91,7 +101,7 @@ class SyntheticMarket:
         default=0.0,
         description="s: a click brings value · exp(s·z − s²/2), z standard normal by ad; 0 for all alike",
     )
-    conversion_rate: Share = Field(
+    conversion_rate: UnitInterval = Field(
         default=0.0,
         description="chance that a click converts, which then brings the value of a click divided by this "
         "rate; 0 leaves conversions away, and the click brings its value",
@@ -214,7 +224,7 @@ class _World:
         shift, stretch = rng.standard_normal(shape), 1.0 + rng.standard_normal(shape)
         spread = market.value_spread
         value = market.value * np.exp(spread * rng.standard_normal(market.ads) - spread**2 / 2)
-        prior = Population(rate, market.dimensions / market.signal**2).prior(market.dimensions)
+        prior = CampaignPrior(rate, market.dimensions / market.signal**2).prior(market.dimensions)
 
         sample = np.random.default_rng([market.seed, _AVERAGES])
         hidden = _hidden(shift, stretch, sample, SAMPLE)

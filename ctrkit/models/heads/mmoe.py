@@ -10,7 +10,7 @@ from torch import nn
 from ctrkit.models.base import Backbone, Inputs, InputShape, Output
 from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, check_reads, mixed, register_heads
 from ctrkit.models.heads.config import MMoEConfig
-from ctrkit.nn.experts import Gate
+from ctrkit.nn.experts import ExpertGate
 from ctrkit.nn.mlp import MLP
 
 
@@ -37,7 +37,7 @@ class MMoE(Heads):
             self.experts.extend(MLP(width, config.expert_widths, config.dropout) for _ in range(count))
             reads, width = width, config.expert_widths[-1]
         check_reads(reads, "the gates of experts")
-        self.gates = nn.ModuleList(Gate(reads, count) for _ in range(tasks))
+        self.gates = nn.ModuleList(ExpertGate(reads, count) for _ in range(tasks))
         self.towers = build_towers(config, width, bottoms[0], tasks, own=False)
 
     def forward(self, inputs: Inputs) -> Output:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from ctrkit.nn.encoders.attention import BidirectionalTransformer, CausalTransformer
-from ctrkit.nn.encoders.base import Encoded, Encoder, Memory, NoEncoder, RecurrentEncoder
+from ctrkit.nn.encoders.base import Encoded, HistoryEncoder, Memory, NoEncoder, RecurrentEncoder
 from ctrkit.nn.encoders.config import (
     EncoderConfig,
     GRUConfig,
     LSTMConfig,
-    Mamba4RecConfig,
+    Mamba4RecEncoderConfig,
     MambaConfig,
     NoEncoderConfig,
-    SASRecConfig,
-    TransformerConfig,
+    SASRecEncoderConfig,
+    TransformerEncoderConfig,
 )
-from ctrkit.nn.encoders.mamba import Mamba
+from ctrkit.nn.encoders.mamba import MambaBlocks
 from ctrkit.nn.encoders.recurrent import GRU, LSTM
 from ctrkit.nn.mamba import MambaEncoder
 from ctrkit.nn.mamba4rec import Mamba4RecEncoder
@@ -22,7 +22,7 @@ from ctrkit.nn.mamba4rec import Mamba4RecEncoder
 
 def build_encoder(
     config: EncoderConfig, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
-) -> Encoder:
+) -> HistoryEncoder:
     """An encoder with fresh weights.
 
     Args:
@@ -41,16 +41,16 @@ def build_encoder(
             return LSTM(width, config.layers)
         case MambaConfig():
             mixer = (config.state, config.convolution, config.expand)
-            return Mamba(MambaEncoder(width, config.blocks, config.norm, config.dropout, *mixer))
-        case Mamba4RecConfig():
+            return MambaBlocks(MambaEncoder(width, config.blocks, config.norm, config.dropout, *mixer))
+        case Mamba4RecEncoderConfig():
             mixer = (config.state, config.convolution, config.expand)
             start = config.paper_initialisation
-            return Mamba(Mamba4RecEncoder(width, config.blocks, config.dropout, *mixer, start))
-        case TransformerConfig():
+            return MambaBlocks(Mamba4RecEncoder(width, config.blocks, config.dropout, *mixer, start))
+        case TransformerEncoderConfig():
             return BidirectionalTransformer(
                 width, length, config, reads_states=reads_states, reads_target=reads_target
             )
-        case SASRecConfig():
+        case SASRecEncoderConfig():
             return CausalTransformer(
                 width, length, config, reads_states=reads_states, reads_target=reads_target
             )
@@ -60,17 +60,17 @@ def build_encoder(
 
 __all__ = [
     "Encoded",
-    "Encoder",
     "EncoderConfig",
     "GRUConfig",
+    "HistoryEncoder",
     "LSTMConfig",
-    "Mamba4RecConfig",
+    "Mamba4RecEncoderConfig",
     "MambaConfig",
     "Memory",
     "NoEncoder",
     "NoEncoderConfig",
     "RecurrentEncoder",
-    "SASRecConfig",
-    "TransformerConfig",
+    "SASRecEncoderConfig",
+    "TransformerEncoderConfig",
     "build_encoder",
 ]

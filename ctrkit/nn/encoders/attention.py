@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ctrkit.errors import ConfigError
 from ctrkit.nn.embedding import PositionEmbedding
-from ctrkit.nn.encoders.base import Encoded, Encoder
+from ctrkit.nn.encoders.base import Encoded, HistoryEncoder
 from ctrkit.nn.encoders.config import AttentionConfig
 
 
@@ -126,7 +126,7 @@ class AttentionBlock(nn.Module):
         return post
 
 
-class TransformerEncoder(Encoder):
+class TransformerEncoder(HistoryEncoder):
     """What both encoders of self-attention share.
 
     Args:

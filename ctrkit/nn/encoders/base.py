@@ -35,7 +35,7 @@ class Encoded:
         return int(self.mask.shape[0])
 
 
-class Encoder(nn.Module, ABC):
+class HistoryEncoder(nn.Module, ABC):
     """Gives each event of a history a state that knows the events before it, or around it.
 
     The amount of padding to the left of the events changes no state.
@@ -66,7 +66,7 @@ def longer(history: Encoded, event: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([history.events, event.unsqueeze(1)], dim=1), mask
 
 
-class NoEncoder(Encoder):
+class NoEncoder(HistoryEncoder):
     """Events are their own states."""
 
     def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
@@ -76,7 +76,7 @@ class NoEncoder(Encoder):
         return targets
 
 
-class RecurrentEncoder(Encoder):
+class RecurrentEncoder(HistoryEncoder):
     """An encoder that goes from event to event with a memory of fixed size, so that one more event, or the
     state of a target as the next event, costs the same however long the history is."""
 

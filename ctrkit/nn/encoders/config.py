@@ -48,7 +48,7 @@ class MambaConfig(Config):
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 
 
-class Mamba4RecConfig(Config):
+class Mamba4RecEncoderConfig(Config):
     """Blocks of Mamba4Rec; see `ctrkit.nn.mamba4rec.Mamba4RecEncoder`.
 
     Attributes:
@@ -84,13 +84,13 @@ class AttentionConfig(Config):
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 
 
-class TransformerConfig(AttentionConfig):
+class TransformerEncoderConfig(AttentionConfig):
     """Every event attends to every other; see `ctrkit.nn.encoders.attention.BidirectionalTransformer`."""
 
     name: Literal["transformer"] = "transformer"
 
 
-class SASRecConfig(AttentionConfig):
+class SASRecEncoderConfig(AttentionConfig):
     """Events attend to those before them; see `ctrkit.nn.encoders.attention.CausalTransformer`."""
 
     name: Literal["sasrec"] = "sasrec"
@@ -104,8 +104,8 @@ EncoderConfig: TypeAlias = Annotated[
     | GRUConfig
     | LSTMConfig
     | MambaConfig
-    | Mamba4RecConfig
-    | TransformerConfig
-    | SASRecConfig,
+    | Mamba4RecEncoderConfig
+    | TransformerEncoderConfig
+    | SASRecEncoderConfig,
     Field(discriminator="name"),
 ]

@@ -8,7 +8,7 @@ from ctrkit.nn.encoders.base import Encoded, Memory, RecurrentEncoder
 from ctrkit.nn.mamba import BlockStack, EncoderState, MambaState
 
 
-class Mamba(RecurrentEncoder):
+class MambaBlocks(RecurrentEncoder):
     """Blocks of Mamba over the events, of whatever kind; see `ctrkit.nn.mamba` and `ctrkit.nn.mamba4rec`."""
 
     def __init__(self, stack: BlockStack) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ctrkit.arrays import Floats
 from ctrkit.ope.audit.checks import ActionCalibration, TimeBins, by_time, calibrate_actions, newest_rows
 from ctrkit.ope.audit.findings import (
-    Finding,
+    AuditFinding,
     Severity,
     calibration,
     delay,
@@ -50,7 +50,7 @@ class Audit:
     positives: int
     reward: tuple[float, float, float] | None
     propensity: tuple[float, float, float] | None
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     actions: tuple[ActionCalibration, ...]
     time: TimeBins | None
     propensities: Floats
@@ -119,7 +119,7 @@ def audit_source(
 
 
 def audit(
-    log: BanditLog, *, false_discovery_rate: float = 0.01, bins: int = 20, before: Sequence[Finding] = ()
+    log: BanditLog, *, false_discovery_rate: float = 0.01, bins: int = 20, before: Sequence[AuditFinding] = ()
 ) -> Audit:
     """Audit a log.
 

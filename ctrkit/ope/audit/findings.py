@@ -30,7 +30,7 @@ HEAVY = 0.01
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """What one check found.
 
     Attributes:
@@ -50,31 +50,33 @@ class Finding:
     count: int = 0
 
 
-def rewards(log: BanditLog) -> Iterator[Finding]:
+def rewards(log: BanditLog) -> Iterator[AuditFinding]:
     positives, rows = int(np.count_nonzero(log.reward)), len(log)
     least, mean, largest = least_mean_largest(log.reward, log.counts)
     told = f"{rows:,} rows, {positives:,} with a reward other than 0; rewards from {least:g} to {largest:g}"
     columns = ("reward",)
     if least == largest:
-        yield Finding(
+        yield AuditFinding(
             "rewards", "error", f"All rewards are {least:g}: no policy can be told from another.", columns
         )
     elif positives < FEW_POSITIVES:
-        yield Finding("rewards", "warning", f"{told}: too few to tell policies apart.", columns)
+        yield AuditFinding("rewards", "warning", f"{told}: too few to tell policies apart.", columns)
     else:
-        yield Finding("rewards", "fine", f"{told}, {mean:.5g} on average.", columns)
+        yield AuditFinding("rewards", "fine", f"{told}, {mean:.5g} on average.", columns)
 
 
-def propensities(log: BanditLog) -> Iterator[Finding]:
+def propensities(log: BanditLog) -> Iterator[AuditFinding]:
     columns = ("propensity",)
     least, _, largest = least_mean_largest(log.propensity, log.counts)
     choice = _candidates(log) > 1
     if not choice.any():
-        yield Finding("propensities", "error", "No row has a second candidate: nothing was chosen.", columns)
+        yield AuditFinding(
+            "propensities", "error", "No row has a second candidate: nothing was chosen.", columns
+        )
         return
     certain = choice & (log.propensity == 1)
     if certain.sum() == choice.sum():
-        yield Finding(
+        yield AuditFinding(
             "propensities",
             "error",
             "All propensities are 1: the logger is deterministic, and nothing but replay or a model can be "
@@ -95,7 +97,7 @@ def propensities(log: BanditLog) -> Iterator[Finding]:
             columns,
         )
     else:
-        yield Finding("propensities", "fine", f"{told}.", columns)
+        yield AuditFinding("propensities", "fine", f"{told}.", columns)
     inverse = log.counts / log.propensity
     heavy = inverse / inverse.sum() > max(HEAVY, 10 / len(log))
     if heavy.any():
@@ -110,10 +112,10 @@ def propensities(log: BanditLog) -> Iterator[Finding]:
         )
 
 
-def distribution(log: BanditLog, faulty: bool) -> Iterator[Finding]:
+def distribution(log: BanditLog, faulty: bool) -> Iterator[AuditFinding]:
     columns = ("logging_probabilities",)
     if "logging_probabilities" not in log.table.columns:
-        yield Finding(
+        yield AuditFinding(
             "sum to one",
             "fine",
             "Only the propensity of the chosen action is logged: whether probabilities sum to 1 cannot be "
@@ -121,7 +123,7 @@ def distribution(log: BanditLog, faulty: bool) -> Iterator[Finding]:
         )
     elif not faulty:
         off = (log.table["logging_probabilities"].list.sum() - 1).abs().max()
-        yield Finding(
+        yield AuditFinding(
             "sum to one",
             "fine",
             f"The logged probabilities of the candidates sum to 1 (to within {float(off or 0):.1g}).",  # type: ignore[arg-type]
@@ -129,11 +131,11 @@ def distribution(log: BanditLog, faulty: bool) -> Iterator[Finding]:
         )
 
 
-def calibration(log: BanditLog, actions: Sequence[ActionCalibration], rate: float) -> Iterator[Finding]:
+def calibration(log: BanditLog, actions: Sequence[ActionCalibration], rate: float) -> Iterator[AuditFinding]:
     columns = ("action", "propensity")
     odd = [action for action in actions if action.adjusted_p_value <= rate]
     if not odd:
-        yield Finding(
+        yield AuditFinding(
             "calibration",
             "fine",
             f"No one of {len(actions):,} actions was chosen more or less often than its propensities say, "
@@ -148,7 +150,7 @@ def calibration(log: BanditLog, actions: Sequence[ActionCalibration], rate: floa
     few = "" if len(odd) == 1 else f", {worst.action!r} most of all"
     named = f"{len(odd):,} of {len(actions):,} actions" if few else f"Action {worst.action!r}"
     unless = "" if sure or not far else " Or it was no candidate in every row: log the candidates to tell."
-    yield Finding(
+    yield AuditFinding(
         "calibration",
         "error" if sure else "warning",
         f"{named} {'were' if few else 'was'} not chosen as often as the propensities say{few}: "
@@ -162,9 +164,9 @@ def _of_one(action: ActionCalibration) -> float:
     return action.chosen / action.expected if action.expected else action.ratio
 
 
-def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Finding]:
+def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[AuditFinding]:
     if log.actions is not None:
-        yield Finding(
+        yield AuditFinding(
             "support",
             "warning",
             f"The log names no candidates: each row's are taken to be all {log.actions.len():,} actions of "
@@ -177,7 +179,7 @@ def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Fi
     all_candidates = offered.explode().n_unique()
     ruled_out = all_candidates - len(actions)
     if not never and not ruled_out:
-        yield Finding(
+        yield AuditFinding(
             "support",
             "fine",
             f"Each of the {all_candidates:,} candidates was chosen at least once.",
@@ -189,7 +191,7 @@ def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Fi
         parts.append(f"{ruled_out:,} have a logged probability of 0 throughout")
     if never:
         parts.append(f"{len(never):,} were never chosen, {never[0].action!r} for one")
-    yield Finding(
+    yield AuditFinding(
         "support",
         "warning",
         f"Of {all_candidates:,} candidates {' and '.join(parts)}: nothing tells what they would earn.",
@@ -197,7 +199,7 @@ def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Fi
     )
 
 
-def replay(log: BanditLog) -> Iterator[Finding]:
+def replay(log: BanditLog) -> Iterator[AuditFinding]:
     """The logging policy against itself, and the uniform policy, whose weights are known to have mean 1."""
     columns = ("propensity",)
     if "logging_probabilities" in log.table.columns:
@@ -207,7 +209,7 @@ def replay(log: BanditLog) -> Iterator[Finding]:
             float(np.average(each, weights=log.counts)) for each in (weights * log.reward, log.reward)
         )
         near = abs(value - mean) <= 1e-3 * abs(mean) + 1e-12
-        yield Finding(
+        yield AuditFinding(
             "replay",
             "fine" if near else "error",
             f"The logging policy valued by its own log gives {value:.6g}; the mean reward is {mean:.6g}.",
@@ -231,7 +233,7 @@ def replay(log: BanditLog) -> Iterator[Finding]:
         reason = " Propensities are too large, or candidates could not be chosen, or rarely."
     elif off:
         reason = " Propensities are too small."
-    yield Finding(
+    yield AuditFinding(
         "sum of weights",
         "error" if off and mean > 1 else "warning" if off else "fine",
         f"The weights of a policy that chooses evenly have a mean of {mean:.4g}, where 1 is expected "
@@ -240,12 +242,12 @@ def replay(log: BanditLog) -> Iterator[Finding]:
     )
 
 
-def drift(log: BanditLog, time: TimeBins | None) -> Iterator[Finding]:
+def drift(log: BanditLog, time: TimeBins | None) -> Iterator[AuditFinding]:
     if time is None:
         reason = "there are no timestamps"
         if "timestamp" in log.table.columns:
             reason = "rows, rewards or different times are too few"
-        yield Finding("drift", "fine", f"Drift over time was not tested: {reason}.")
+        yield AuditFinding("drift", "fine", f"Drift over time was not tested: {reason}.")
         return
     for name, means, p_value, then in (
         ("reward", time.reward, time.reward_p_value, "what a policy would earn depends on when"),
@@ -260,7 +262,7 @@ def drift(log: BanditLog, time: TimeBins | None) -> Iterator[Finding]:
         spread = f"from {means.min():.4g} to {means.max():.4g} in {len(means)} spans of equal rows"
         average = abs(float(means.mean()))
         moved = p_value < UNLIKELY and float(np.ptp(means)) > SMALL * average
-        yield Finding(
+        yield AuditFinding(
             f"drift of {name}",
             "warning" if moved else "fine",
             f"The mean {name} goes {spread} (p = {p_value:.2g}){': ' + then if moved else ''}.",
@@ -268,7 +270,7 @@ def drift(log: BanditLog, time: TimeBins | None) -> Iterator[Finding]:
         )
 
 
-def duplicates(log: BanditLog) -> Iterator[Finding]:
+def duplicates(log: BanditLog) -> Iterator[AuditFinding]:
     if "event_id" in log.table.columns:
         # The slots of one page may share its id.
         key = [name for name in ("event_id", "position") if name in log.table.columns]
@@ -283,12 +285,12 @@ def duplicates(log: BanditLog) -> Iterator[Finding]:
                 tuple(key),
             )
         else:
-            yield Finding("duplicates", "fine", "Each event is there once.", tuple(key))
+            yield AuditFinding("duplicates", "fine", "Each event is there once.", tuple(key))
         return
     single = [name for name, dtype in log.table.schema.items() if not dtype.is_nested()]
     twice = log.table.select(single).is_duplicated().to_numpy()
     if not twice.any():
-        yield Finding("duplicates", "fine", "No two rows are alike.")
+        yield AuditFinding("duplicates", "fine", "No two rows are alike.")
     elif "timestamp" in single:
         yield _of_rows(
             log,
@@ -299,14 +301,14 @@ def duplicates(log: BanditLog) -> Iterator[Finding]:
             ("timestamp",),
         )
     else:
-        yield Finding(
+        yield AuditFinding(
             "duplicates",
             "fine",
             "Without event_id or timestamp, rows that are there twice cannot be told from like ones.",
         )
 
 
-def delay(log: BanditLog, newest: Newest | None) -> Iterator[Finding]:
+def delay(log: BanditLog, newest: Newest | None) -> Iterator[AuditFinding]:
     if newest is None:
         return
     fell = newest.p_value < UNLIKELY and newest.reward < (1 - SMALL) * newest.earlier
@@ -314,7 +316,7 @@ def delay(log: BanditLog, newest: Newest | None) -> Iterator[Finding]:
         f"The newest tenth of the rows earned {newest.reward:.4g} a row, the earlier {newest.earlier:.4g} "
         f"(z = {newest.z:.1f})"
     )
-    yield Finding(
+    yield AuditFinding(
         "delayed rewards",
         "warning" if fell else "fine",
         f"{told}: their rewards may not all have come in yet, and if so, leave them out. A trend or the time "
@@ -325,7 +327,7 @@ def delay(log: BanditLog, newest: Newest | None) -> Iterator[Finding]:
     )
 
 
-def dropped(log: BanditLog) -> Iterator[Finding]:
+def dropped(log: BanditLog) -> Iterator[AuditFinding]:
     if "p_drop" not in log.table.columns:
         return
     drop = log.table["p_drop"].to_numpy()
@@ -333,7 +335,7 @@ def dropped(log: BanditLog) -> Iterator[Finding]:
         return
     counts = log.counts
     effective = counts.sum() ** 2 / (counts @ counts)
-    yield Finding(
+    yield AuditFinding(
         "dropped rows",
         "fine",
         f"Rows count as 1 / (1 - p_drop) decisions each, p_drop from {drop.min():.3g} to {drop.max():.3g}: "
@@ -343,8 +345,8 @@ def dropped(log: BanditLog) -> Iterator[Finding]:
     )
 
 
-def fault(fault: Fault) -> Finding:
-    return Finding(
+def fault(fault: Fault) -> AuditFinding:
+    return AuditFinding(
         "faulty rows",
         "error",
         f"{fault.problem[0].upper()}{fault.problem[1:]}: {_count(fault.rows)}, set aside for what follows.",
@@ -367,10 +369,10 @@ def _of_rows(
     severity: Severity,
     sentence: str,
     columns: tuple[str, ...],
-) -> Finding:
+) -> AuditFinding:
     rows = np.flatnonzero(mask)
     places = tuple(log.place(int(row)) for row in rows[:NAMED])
-    return Finding(check, severity, sentence, columns, places, int(rows.size))
+    return AuditFinding(check, severity, sentence, columns, places, int(rows.size))
 
 
 def _possible(log: BanditLog) -> Floats:

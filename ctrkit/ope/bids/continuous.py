@@ -17,7 +17,7 @@ from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import check_propensities, check_shape
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 
 # Actions at which a model is asked: about so many in all, and at least and at most so many a row.
 NODES = 300_000
@@ -189,7 +189,7 @@ class KernelEstimator(Reweighted[ContinuousRows]):
         )
 
 
-def _smoothed(interval: Interval) -> Interval:
+def _smoothed(interval: ConfidenceInterval) -> ConfidenceInterval:
     return replace(interval, method=f"{interval.method}, of the smoothed policy")
 
 

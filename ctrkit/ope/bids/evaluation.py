@@ -24,7 +24,7 @@ from ctrkit.ope.bids.continuous import (
 )
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.sample_size import sample_size_of
-from ctrkit.ope.diagnostics.verdict import Verdict, judge
+from ctrkit.ope.diagnostics.verdict import PolicyVerdict, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import Estimate, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy
@@ -230,7 +230,7 @@ def _judged(
     known = diagnostics if bid_range is not None else replace(diagnostics, mean_weight_z=0.0)
     found = judge({DOUBLY_ROBUST: deciding}, known, reward_range, needed)
     if found.verdict != "do not trust":
-        found = Verdict(
+        found = PolicyVerdict(
             found.verdict, f"{found.reason}; by logged bids within a bandwidth of {bandwidth:.4g}"
         )
     return PolicyEvaluation(name, found, tuple(estimates), diagnostics, sample_size=needed, weights=weights)

@@ -10,7 +10,7 @@ import numpy as np
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows, Summary
 from ctrkit.ope.estimators.weights import Diagnostics
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments, effective_units
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumns, Moments, effective_units
 
 
 class Evidence(Summary):
@@ -35,7 +35,7 @@ class Evidence(Summary):
         """See `Summary`."""
         return self.moments, self.rewarded
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Summary`."""
         lost = np.zeros(len(rows.rewards)) if rows.unsupported is None else rows.unsupported
         self.supported |= rows.unsupported is not None

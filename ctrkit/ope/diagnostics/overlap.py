@@ -15,7 +15,7 @@ from scipy import stats
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows, Summary
-from ctrkit.ope.intervals.moments import TERM, Columns, Moments
+from ctrkit.ope.intervals.moments import TERM, MomentColumns, Moments
 
 # Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7
@@ -169,7 +169,7 @@ class Residual(Summary):
         """See `Summary`."""
         return (self.moments,) if self.known else ()
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Summary`."""
         if rows.q_logged is None:
             return ()

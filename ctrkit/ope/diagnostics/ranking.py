@@ -21,7 +21,7 @@ from ctrkit.ope.diagnostics.joint import JointEstimators
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.baseline import DifferenceBaseline, optimal_baseline
 from ctrkit.ope.estimators.importance import OnPolicy
-from ctrkit.ope.intervals.interval import Interval, Unseen, around, cressie_read
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, around, cressie_read
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
 
 LOGGING = "logging"
@@ -32,7 +32,7 @@ BLOCK = 2**11
 
 
 @dataclass(frozen=True)
-class Difference:
+class PolicyDifference:
     """The value of one policy less that of another, from the same rows.
 
     Attributes:
@@ -46,8 +46,8 @@ class Difference:
     second: str
     value: float
     standard_error: float
-    interval: Interval
-    simultaneous: Interval
+    interval: ConfidenceInterval
+    simultaneous: ConfidenceInterval
     p_value: float
     adjusted_p_value: float
 
@@ -58,7 +58,7 @@ class RankedPolicy:
 
     name: str
     value: float
-    interval: Interval
+    interval: ConfidenceInterval
     probability_best: float
 
 
@@ -71,7 +71,7 @@ class Ranking:
     """
 
     policies: tuple[RankedPolicy, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[PolicyDifference, ...]
     confidence: float
     critical: float
 
@@ -179,7 +179,7 @@ class PolicyRanking:
         ]
         p_values = np.array([_p_value(maker) for maker in makers])
         differences = tuple(
-            Difference(
+            PolicyDifference(
                 names[i],
                 names[j],
                 gaps[k],
@@ -216,7 +216,7 @@ class PolicyRanking:
 
     def _interval(
         self, first: Estimate, second: Estimate, names: tuple[str, str], gap: float, error: float
-    ) -> Callable[[float], Interval]:
+    ) -> Callable[[float], ConfidenceInterval]:
         """The interval of a difference as a function of how many standard errors it shall reach.
 
         Cressie-Read's, where both estimates have that of `WeightedEstimator`; estimators with an interval of
@@ -231,10 +231,10 @@ class PolicyRanking:
 
         sums = self.joint.sums
 
-        def normal_interval(reach: float) -> Interval:
+        def normal_interval(reach: float) -> ConfidenceInterval:
             if sums.degrees < self.joint.count:  # as in `intervals.normal`
                 reach = float(stats.t.isf(stats.norm.sf(reach), sums.degrees)) if sums.degrees else np.inf
-            return Interval(gap - reach * error, gap + reach * error, f"normal{notes}")
+            return ConfidenceInterval(gap - reach * error, gap + reach * error, f"normal{notes}")
 
         if (
             self.reward_range is None
@@ -259,10 +259,10 @@ class PolicyRanking:
         ]
         width = self.reward_range[1] - self.reward_range[0]
 
-        def cressie_read_interval(reach: float) -> Interval:
+        def cressie_read_interval(reach: float) -> ConfidenceInterval:
             found = cressie_read(moments, TERM, unseen, 1 - 2 * float(stats.norm.sf(reach)))
             low, high = np.clip([found.low, found.high], -width, width)
-            return around(gap, Interval(float(low), float(high), f"{found.method}{notes}"))
+            return around(gap, ConfidenceInterval(float(low), float(high), f"{found.method}{notes}"))
 
         return cressie_read_interval
 
@@ -343,7 +343,7 @@ def _root(covariance: Floats) -> Floats:
     return np.asarray(vectors[:, kept] * np.sqrt(size[kept]))
 
 
-def _p_value(interval: Callable[[float], Interval]) -> float:
+def _p_value(interval: Callable[[float], ConfidenceInterval]) -> float:
     """Two-sided: the least α at which the interval, widening with confidence 1 - α, still leaves out 0."""
     inside, outside = 8.0, 0.0
     narrow = interval(1e-6)

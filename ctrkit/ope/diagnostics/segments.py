@@ -15,10 +15,10 @@ from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.ranking import _p_value, holm
-from ctrkit.ope.diagnostics.verdict import Verdict, judge
+from ctrkit.ope.diagnostics.verdict import PolicyVerdict, judge
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.summaries import Summaries
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import REWARD, WEIGHT
 
 MOST = 20
@@ -104,7 +104,7 @@ class SegmentColumn:
 
 
 @dataclass(frozen=True)
-class Segment:
+class SegmentResult:
     """What the rows of one segment say.
 
     Attributes:
@@ -128,9 +128,9 @@ class Segment:
     effective_sample_size: float
     mean_weight: float
     estimate: Estimate
-    verdict: Verdict
+    verdict: PolicyVerdict
     logging: float
-    simultaneous: Interval
+    simultaneous: ConfidenceInterval
     p_value: float
     adjusted_p_value: float
 
@@ -160,7 +160,7 @@ class ColumnSegments:
     """
 
     column: str
-    segments: tuple[Segment, ...]
+    segments: tuple[SegmentResult, ...]
     heterogeneity: Heterogeneity
     note: str = ""
 
@@ -190,7 +190,7 @@ class _Tally:
         return cast("Evidence", self._both.members[1])
 
 
-class Segments:
+class SegmentSums:
     """An estimator for each value of some columns; parts of a log merge, in any order.
 
     A segment must be settled before the action is: by the context, the time or the user. Among the rows of
@@ -303,7 +303,9 @@ class Segments:
             )
         )
 
-    def _segment(self, label: str, values: int, tally: _Tally, confidence: float, number: int) -> Segment:
+    def _segment(
+        self, label: str, values: int, tally: _Tally, confidence: float, number: int
+    ) -> SegmentResult:
         """One of a number of segments, whose p-value is still to be adjusted."""
         estimate = tally.estimator.result(confidence)
         simultaneous = tally.estimator.result(1 - (1 - confidence) / number).difference_interval
@@ -314,7 +316,7 @@ class Segments:
             diagnostics,
             tally.estimator.reward_range,
         )
-        return Segment(
+        return SegmentResult(
             label,
             values,
             diagnostics.rows,
@@ -358,13 +360,13 @@ def subset(rows: LoggedRows, where: Integers) -> LoggedRows:
 def _test(tally: _Tally) -> float:
     """p-value of no difference from the logging policy."""
 
-    def interval(reach: float) -> Interval:
+    def interval(reach: float) -> ConfidenceInterval:
         return tally.estimator.result(1 - 2 * float(stats.norm.sf(reach))).difference_interval
 
     return _p_value(interval)
 
 
-def _trusted(verdict: Verdict) -> bool:
+def _trusted(verdict: PolicyVerdict) -> bool:
     return verdict.verdict != "do not trust"
 
 

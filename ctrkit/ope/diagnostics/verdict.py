@@ -30,7 +30,7 @@ DECISIVE = ("dr", "snips", "ips")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PolicyVerdict:
     """The verdict and its reason, a sentence without a full stop."""
 
     verdict: Literal["better", "worse", "cannot tell", "do not trust"]
@@ -42,7 +42,7 @@ def judge(
     diagnostics: Diagnostics,
     reward_range: tuple[float, float] | None,
     needed: SampleSize | None = None,
-) -> Verdict:
+) -> PolicyVerdict:
     """The verdict that estimates (by estimator) and diagnostics allow.
 
     Where the log cannot tell, the reason says how many rows could (`needed`).
@@ -52,22 +52,26 @@ def judge(
     """
     decisive = next((estimates[name] for name in DECISIVE if name in estimates), None)
     for reason in _doubts(decisive, diagnostics, reward_range):
-        return Verdict("do not trust", reason)
+        return PolicyVerdict("do not trust", reason)
     if diagnostics.alike:
-        return Verdict("cannot tell", "all rewards are one, so that nothing tells one policy from another")
+        return PolicyVerdict(
+            "cannot tell", "all rewards are one, so that nothing tells one policy from another"
+        )
     if decisive is None:
-        return Verdict("cannot tell", "no estimator was asked for that bounds its own error")
+        return PolicyVerdict("cannot tell", "no estimator was asked for that bounds its own error")
     interval = decisive.difference_interval
     if max(abs(interval.low), abs(interval.high)) <= ROUNDING * abs(decisive.value):
-        return Verdict("cannot tell", "the policy chooses as the logging policy does, and earns as much")
+        return PolicyVerdict(
+            "cannot tell", "the policy chooses as the logging policy does, and earns as much"
+        )
     rests = ", if the estimated propensities are right" if diagnostics.estimated_propensities else ""
     found = f"by {decisive.estimator} the policy earns between {interval.low:+.4g} and {interval.high:+.4g}"
     if interval.low > 0:
-        return Verdict("better", f"{found} a row more than the logging policy{rests}")
+        return PolicyVerdict("better", f"{found} a row more than the logging policy{rests}")
     if interval.high < 0:
-        return Verdict("worse", f"{found} a row beside the logging policy{rests}")
+        return PolicyVerdict("worse", f"{found} a row beside the logging policy{rests}")
     rows = f"; {_rows(needed)}" if needed is not None else ""
-    return Verdict(
+    return PolicyVerdict(
         "cannot tell", f"{found} a row beside the logging policy{rests}, which may be nothing{rows}"
     )
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.hashing import Words
-from ctrkit.ope.intervals.interval import Interval, Unseen, apart, around, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, Columns, Moments
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, apart, around, cressie_read, normal
+from ctrkit.ope.intervals.moments import REWARD, TERM, MomentColumns, Moments
 from ctrkit.ope.intervals.unit_sums import Keys
 
 # The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
@@ -77,9 +77,9 @@ class Estimate:
 
     estimator: str
     value: float
-    interval: Interval
+    interval: ConfidenceInterval
     difference: float
-    difference_interval: Interval
+    difference_interval: ConfidenceInterval
 
 
 class Summary(ABC):
@@ -91,7 +91,7 @@ class Summary(ABC):
         """All the sums that it keeps."""
 
     @abstractmethod
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """What of the rows goes into each of the `sums`; what these do not hold is taken note of here."""
 
     @abstractmethod
@@ -128,7 +128,7 @@ class IntervalMethod(ABC):
     @abstractmethod
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `Estimator.interval`; None where the method is none for this estimator."""
 
 
@@ -183,7 +183,7 @@ class Estimator(Summary):
         """See `Summary`."""
         return (self.moments,)
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Summary`."""
         terms = self.terms(rows)
         if self.method is not None:
@@ -211,17 +211,17 @@ class Estimator(Summary):
             paired = apart(value, interval, value - difference, logging, paired)
         return Estimate(self.name, value, interval, difference, paired)
 
-    def _interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def _interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """By the method asked for, where it is one for this estimator; else its own."""
         found = self.method.interval(self, value, baseline, confidence) if self.method is not None else None
         found = self.interval(value, baseline, confidence) if found is None else found
         return found if self.given is None else replace(found, method=f"{found.method}, given {self.given}")
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
         return normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
 
-    def _around(self, value: float, interval: Interval) -> Interval:
+    def _around(self, value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
         """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
         method = f"{interval.method}, clustered" if self.clustered else interval.method
         return around(value, replace(interval, method=method))
@@ -262,7 +262,7 @@ class WeightedEstimator(Estimator):
         """
         return 0.0, 1.0, self.largest_weight
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`."""
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
         return super().observe(rows)
@@ -272,7 +272,7 @@ class WeightedEstimator(Estimator):
         super().join(other)
         self.largest_weight = max(self.largest_weight, other.largest_weight)
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """See `Estimator`."""
         if self.reward_range is None:
             return super().interval(value, baseline, confidence)
@@ -280,7 +280,7 @@ class WeightedEstimator(Estimator):
         found = cressie_read(self.moments, TERM - baseline * REWARD, unseen, confidence)
         least, most = self.reward_range
         low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
-        return Interval(float(low), float(high), found.method)
+        return ConfidenceInterval(float(low), float(high), found.method)
 
     def unseen(self, weight: float, baseline: float, rewards: tuple[float, float]) -> Unseen:
         """A row of this weight, its term less `baseline` times its reward."""

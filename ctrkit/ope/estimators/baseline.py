@@ -11,7 +11,7 @@ from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows, register
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust, predictions
 from ctrkit.ope.estimators.importance import InversePropensityScoring
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumns, Moments
 
 
 @register
@@ -93,7 +93,7 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
         super().__init__(reward_range)
         self.q_total = 0.0
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`."""
         self.q_total += rows.total(predictions(rows)[1])
         return super().observe(rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows, View, WeightedEstimator, register
-from ctrkit.ope.intervals.moments import Columns
+from ctrkit.ope.intervals.moments import MomentColumns
 
 
 def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
@@ -58,7 +58,7 @@ class DoublyRobust(WeightedEstimator):
         q_logged, q_policy = predictions(rows)
         return q_policy + rows.weights * (rows.rewards - q_logged)
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`."""
         q = np.stack(predictions(rows))
         self._widen(q.min(axis=1), q.max(axis=1))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator, register
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns, Moments
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumns, Moments
 
 
 @register
@@ -70,7 +70,7 @@ class OnPolicy(WeightedEstimator):
 
     name: ClassVar[str] = "on-policy"
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`."""
         return super().observe(
             LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units)

@@ -21,7 +21,7 @@ from ctrkit.ope.intervals.bernstein import empirical_bernstein
 from ctrkit.ope.intervals.bootstrap import PoissonBootstrap, difference_to_logging
 from ctrkit.ope.intervals.clopper_pearson import clopper_pearson
 from ctrkit.ope.intervals.confidence_sequence import ConfidenceSequence
-from ctrkit.ope.intervals.interval import Interval, normal
+from ctrkit.ope.intervals.interval import ConfidenceInterval, normal
 from ctrkit.ope.intervals.log_smoothing import LogSmoothing
 from ctrkit.ope.intervals.moments import REWARD, TERM, Moments
 
@@ -37,7 +37,7 @@ class Normal(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator).interval is not WeightedEstimator.interval:
             return None
@@ -49,7 +49,7 @@ class CressieRead(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         return None
 
@@ -62,7 +62,7 @@ class ClopperPearson(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS:
             return None
@@ -84,7 +84,7 @@ class EmpiricalBernstein(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator) not in (*_WEIGHTED_REWARDS, DoublyRobust):
             return None
@@ -122,7 +122,7 @@ class Betting(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS or estimator.clustered:
             return None
@@ -149,7 +149,7 @@ class Guaranteed(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS:
             return None
@@ -180,7 +180,7 @@ class Bootstrap(IntervalMethod):
 
     def interval(
         self, estimator: Estimator, value: float, baseline: float, confidence: float
-    ) -> Interval | None:
+    ) -> ConfidenceInterval | None:
         """See `IntervalMethod`."""
         if type(estimator) not in _OF_MEANS or not estimator.moments.degrees:
             return None
@@ -199,17 +199,17 @@ class Bootstrap(IntervalMethod):
 
 
 def _difference(
-    policy: Callable[[float], Interval],
-    logging: Callable[[float], Interval],
+    policy: Callable[[float], ConfidenceInterval],
+    logging: Callable[[float], ConfidenceInterval],
     baseline: float,
     confidence: float,
-) -> Interval:
+) -> ConfidenceInterval:
     """The policy's interval, or that of its difference from the logging policy: of both intervals, each at
     half the risk (Bonferroni), the farthest ends."""
     if not baseline:
         return policy(confidence)
     one, two = (each((1 + confidence) / 2) for each in (policy, logging))
-    return Interval(one.low - two.high, one.high - two.low, f"{one.method}, of both")
+    return ConfidenceInterval(one.low - two.high, one.high - two.low, f"{one.method}, of both")
 
 
 _OF_RANGES: Mapping[str, Callable[[Range], IntervalMethod]] = {

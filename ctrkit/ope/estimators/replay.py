@@ -10,8 +10,8 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows, register
-from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Columns
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, cressie_read, normal
+from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumns
 
 
 @register
@@ -40,7 +40,7 @@ class Replay(Estimator):
         """See `Estimator`: m r."""
         return np.where(rows.weights > 0, rows.rewards, 0.0)
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`; m takes the place of the weight."""
         # A propensity of 1 may come a rounding error away from it.
         between = (rows.weights > 0) & (rows.weights < 1 - 1e-6)
@@ -62,7 +62,7 @@ class Replay(Estimator):
         mean = self.moments.mean
         return np.asarray((TERM - self.value() * WEIGHT) / (mean @ WEIGHT)) if self._determined() else TERM
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """See `Estimator`.
 
         With a range of rewards, Cressie-Read's for the matching rows. For the difference it is joined with
@@ -73,10 +73,10 @@ class Replay(Estimator):
         if not self._determined():
             matched = self.moments.mean @ WEIGHT > 0
             why = "the policy is not deterministic" if matched else "no row matches"
-            return Interval(np.nan, np.nan, f"none: {why}")
+            return ConfidenceInterval(np.nan, np.nan, f"none: {why}")
         if self.reward_range is None:
             found = normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
-            return Interval(found.low, found.high, "normal, of matching rows")
+            return ConfidenceInterval(found.low, found.high, "normal, of matching rows")
         low, high = self._mean_reward(WEIGHT, TERM, self.reward_range, confidence)
         if baseline:
             least, most = self._mean_reward(ONE, REWARD, self.reward_range, confidence)
@@ -85,7 +85,7 @@ class Replay(Estimator):
             farthest = self.reward_range[1] - self.reward_range[0]
             low = max(value - float(np.hypot(own - low, most - mean)), -farthest)
             high = min(value + float(np.hypot(high - own, mean - least)), farthest)
-        return Interval(low, high, self.own_interval)
+        return ConfidenceInterval(low, high, self.own_interval)
 
     def _mean_reward(
         self, member: Floats, reward: Floats, rewards: tuple[float, float], confidence: float

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import polars as pl
 
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import DataError, RunError
 from ctrkit.hashing import Words
 from ctrkit.ope.estimators.base import LoggedRows, View
@@ -18,7 +18,6 @@ from ctrkit.ope.estimators.truth import Truth, true_rewards
 from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import Policy, candidate_mask
-from ctrkit.policies.candidates import Mask
 
 # Candidates whose probabilities, predictions and features are in memory at a time.
 BLOCK = 200_000
@@ -231,7 +230,7 @@ def _empty(rows: int, models: Models, place: int, supported: bool) -> PolicyColu
     )
 
 
-def _check_distribution(policy: Policy, probabilities: Floats, mask: Mask, start: int) -> None:
+def _check_distribution(policy: Policy, probabilities: Floats, mask: Booleans, start: int) -> None:
     if probabilities.shape != mask.shape:
         raise RunError(
             f"policy {policy.name}: probabilities of shape {probabilities.shape} for candidates {mask.shape}"

@@ -17,8 +17,8 @@ from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.shrinkage import Shrinkage
 from ctrkit.ope.estimators.tuning import RULES, Candidate, Rule, mean_squared_errors, slope
-from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read, normal
-from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, Columns, Moments
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, cressie_read, normal
+from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT, MomentColumns, Moments
 from ctrkit.settings import Setting, check, values_of
 
 
@@ -35,7 +35,7 @@ class Trial:
     moments: Moments = field(default_factory=Moments)
     kept: Moments = field(default_factory=Moments)
 
-    def observe(self, rows: LoggedRows, terms: Floats) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows, terms: Floats) -> Sequence[MomentColumns]:
         """What goes into both sums."""
         shrunk = self.shrinkage(rows.weights)
         kept = np.minimum(shrunk, rows.weights)
@@ -133,7 +133,7 @@ class ShrunkWeights(WeightedEstimator):
         """See `Estimator`."""
         return (*self.plain.sums, *(each for trial in self.trials for each in (trial.moments, trial.kept)))
 
-    def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+    def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
         """See `Estimator`."""
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
         self.max_weight = max(self.max_weight, float(rows.weights.max(initial=0.0)))
@@ -156,7 +156,7 @@ class ShrunkWeights(WeightedEstimator):
         """See `Estimator`."""
         return replace(super().result(confidence), estimator=self.label)
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """See `Estimator`; without the bias."""
         direction = TERM - baseline * REWARD
         if self.reward_range is None:
@@ -171,9 +171,9 @@ class ShrunkWeights(WeightedEstimator):
         method = found.method
         if self.chosen.shrinkage.shrinks:
             method += f", without the bias of {self.strength}"
-        return Interval(float(low), float(high), method)
+        return ConfidenceInterval(float(low), float(high), method)
 
-    def bias(self, confidence: float = 0.95) -> Interval | None:
+    def bias(self, confidence: float = 0.95) -> ConfidenceInterval | None:
         """Bounds of the bias, expected estimate less policy's value; None without a range of rewards, and for
         rows that all go together.
 
@@ -193,7 +193,7 @@ class ShrunkWeights(WeightedEstimator):
         added = normal(float(kept.mean @ REWARD), kept, REWARD, confidence)
         gained = np.maximum([added.low, added.high], 0)
         least, most = self.residual_range(self.reward_range)
-        return Interval(
+        return ConfidenceInterval(
             float((gained * least).min() - (lost * most).max()),
             float((gained * most).max() - (lost * least).min()),
             "cressie-read of the weights",

@@ -11,7 +11,7 @@ import numpy as np
 from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.ope.estimators.base import Estimate
-from ctrkit.ope.intervals.interval import Interval, around, normal
+from ctrkit.ope.intervals.interval import ConfidenceInterval, around, normal
 from ctrkit.ope.intervals.moments import REWARD, TERM, Moments, ProductSums
 from ctrkit.ope.intervals.unit_sums import Keys
 
@@ -33,7 +33,7 @@ class CountedRows(Protocol):
 Rows = TypeVar("Rows", bound=CountedRows)
 
 
-class Sums(ProductSums):
+class VectorMoments(ProductSums):
     """The sums of vectors of any length, as `Moments` are of its four columns."""
 
     def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
@@ -53,7 +53,7 @@ class VectorEstimator(ABC, Generic[Rows]):
     name: ClassVar[str]
 
     def __init__(self, length: int) -> None:
-        self.sums = Sums(length)
+        self.sums = VectorMoments(length)
 
     @abstractmethod
     def vectors(self, rows: Rows) -> Floats:
@@ -91,12 +91,12 @@ class VectorEstimator(ABC, Generic[Rows]):
             self._around(difference, self.interval(difference, 1.0, confidence)),
         )
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
         moments = self.sums.moments(0 * self.reward(), self.direction(), self.reward())
         return normal(value, moments, TERM - baseline * REWARD, confidence)
 
-    def _around(self, value: float, interval: Interval) -> Interval:
+    def _around(self, value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
         """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
         method = f"{interval.method}, clustered" if self.sums.clustered else interval.method
         return around(value, replace(interval, method=method))

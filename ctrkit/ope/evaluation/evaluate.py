@@ -15,7 +15,7 @@ from ctrkit.ope.estimators.registry import make_estimator, reads_candidates
 from ctrkit.ope.estimators.rows import Models, RewardPredictor
 from ctrkit.ope.evaluation.engine import Engine, LocalEngine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
-from ctrkit.ope.evaluation.passes import MODEL_ROWS, Judge, Look, ModelSettings
+from ctrkit.ope.evaluation.passes import MODEL_ROWS, FirstPass, ModelSettings, SecondPass
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.evaluation.results import Evaluation, PolicyEvaluation
 from ctrkit.ope.logs.bandit_log import BanditLog
@@ -109,7 +109,7 @@ def evaluate(
         )
 
     survey = Survey()
-    look = Look(
+    look = FirstPass(
         MODEL_ROWS if fitted else 0,
         seed,
         narrow=fitted <= {"reward model"},
@@ -146,7 +146,7 @@ def evaluate(
     )
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
     columns = (*plan.columns, *targets) if plain else None
-    judge = Judge(plan, policies, models, facts, columns)
+    judge = SecondPass(plan, policies, models, facts, columns)
     found = engine.map(judge, parts, lambda rows: on_step(rows, total, "evaluating"))
     sums = next(found)
     for more in found:

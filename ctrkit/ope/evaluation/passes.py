@@ -28,7 +28,7 @@ MODEL_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Look:
+class FirstPass:
     """The first pass over a part: facts, and rows to fit models on.
 
     Attributes:
@@ -58,7 +58,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Judge:
+class SecondPass:
     """The second pass over a part: policies and models on its rows.
 
     Attributes:

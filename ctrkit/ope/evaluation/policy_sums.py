@@ -12,7 +12,7 @@ from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import ActionOverlap, Residual, mean_check
 from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize, sample_size_of
-from ctrkit.ope.diagnostics.segments import Segments
+from ctrkit.ope.diagnostics.segments import SegmentSums
 from ctrkit.ope.diagnostics.timeline import Timeline
 from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
@@ -48,7 +48,7 @@ class PolicySums:
         self.overlap = ActionOverlap()
         self.timeline = None if plan.edges is None else Timeline(plan.edges, plan.reward_range)
         decisive = plan.decisive(policy) or "ips"
-        self.segments = Segments(
+        self.segments = SegmentSums(
             plan.segments,
             lambda: plan.plain(decisive),
             doubts=(plan.deterministic, plan.estimated_propensities),

@@ -15,12 +15,12 @@ from ctrkit.ope.diagnostics.ranking import Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize
 from ctrkit.ope.diagnostics.segments import ColumnSegments
 from ctrkit.ope.diagnostics.timeline import TimelineResult
-from ctrkit.ope.diagnostics.verdict import Verdict
+from ctrkit.ope.diagnostics.verdict import PolicyVerdict
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.estimators.weights import Diagnostics
 from ctrkit.ope.evaluation.other_estimates import EstimateGroup
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class PolicyEvaluation:
     """
 
     name: str
-    verdict: Verdict
+    verdict: PolicyVerdict
     estimates: tuple[Estimate, ...]
     diagnostics: Diagnostics
     truth: float | None = None
@@ -141,7 +141,7 @@ def _group(group: EstimateGroup) -> dict[str, Any]:
     }
 
 
-def bounds_of(interval: Interval) -> dict[str, Any]:
+def bounds_of(interval: ConfidenceInterval) -> dict[str, Any]:
     """Plain data of an interval."""
     return {"low": interval.low, "high": interval.high, "interval": interval.method}
 

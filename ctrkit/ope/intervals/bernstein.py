@@ -6,13 +6,13 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import Moments
 
 
 def empirical_bernstein(
     moments: Moments, direction: Floats, bounds: tuple[float, float], confidence: float
-) -> Interval:
+) -> ConfidenceInterval:
     """Interval for the mean of g = direction · z, whatever the distribution of g within its bounds.
 
     Maurer and Pontil, Empirical Bernstein Bounds and Sample-Variance Penalization, COLT 2009, theorem 4:
@@ -46,10 +46,12 @@ def empirical_bernstein(
     effect = max(moments.design_effect(direction), moments.largest)
     rows = moments.count / effect
     if rows <= 1:
-        return Interval(least, most, "empirical Bernstein")
+        return ConfidenceInterval(least, most, "empirical Bernstein")
     tail = np.log(4 / (1 - confidence))
     # The standard error holds √(V / n) and the design effect.
     reach = moments.standard_error(direction) * np.sqrt(2 * tail) + 7 * (most - least) * tail / (
         3 * (rows - 1)
     )
-    return Interval(max(float(mean - reach), least), min(float(mean + reach), most), "empirical Bernstein")
+    return ConfidenceInterval(
+        max(float(mean - reach), least), min(float(mean + reach), most), "empirical Bernstein"
+    )

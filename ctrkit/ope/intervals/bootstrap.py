@@ -11,7 +11,7 @@ from scipy import stats
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.hashing import GOLDEN, Words, mixed
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import REWARD, TERM, WEIGHT
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
@@ -103,7 +103,7 @@ class PoissonBootstrap:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(statistic(self.sums), dtype=np.float64)
 
-    def interval(self, statistic: Statistic, confidence: float) -> Interval:
+    def interval(self, statistic: Statistic, confidence: float) -> ConfidenceInterval:
         """The percentile interval: Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982.
 
         NaN where no replicate determines the statistic.
@@ -111,10 +111,10 @@ class PoissonBootstrap:
         found = self.replicates(statistic)
         found = found[np.isfinite(found)]
         if not found.size:
-            return Interval(np.nan, np.nan, METHOD)
+            return ConfidenceInterval(np.nan, np.nan, METHOD)
         tail = (1 - confidence) / 2
         low, high = np.quantile(found, [tail, 1 - tail])
-        return Interval(float(low), float(high), METHOD)
+        return ConfidenceInterval(float(low), float(high), METHOD)
 
 
 def ips(sums: Floats) -> Floats:

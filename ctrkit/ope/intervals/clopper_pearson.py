@@ -6,13 +6,13 @@ import numpy as np
 from scipy import stats
 
 from ctrkit.errors import ConfigError
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import TERM, WEIGHT, Moments
 
 
 def clopper_pearson(
     moments: Moments, largest_weight: float, reward_range: tuple[float, float], confidence: float
-) -> Interval:
+) -> ConfidenceInterval:
     """Interval for the value of a policy from the moments of its IPS terms f = w r.
 
     Clopper and Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial,
@@ -43,7 +43,7 @@ def clopper_pearson(
             mend="Give a finite weight above 0, and the lesser reward first",
         )
     if not moments.degrees:
-        return Interval(least, most, "clopper-pearson")
+        return ConfidenceInterval(least, most, "clopper-pearson")
     scaled = (TERM - least * WEIGHT) / (most - least)
     trials = moments.count / largest_weight / moments.design_effect(scaled)
     # Where the weights' mean is above 1 by chance, the successes could outnumber the trials.
@@ -51,4 +51,4 @@ def clopper_pearson(
     tail = (1 - confidence) / 2
     low = float(stats.beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0
     high = float(stats.beta.isf(tail, successes + 1, trials - successes)) if successes < trials else 1.0
-    return Interval(least + (most - least) * low, least + (most - least) * high, "clopper-pearson")
+    return ConfidenceInterval(least + (most - least) * low, least + (most - least) * high, "clopper-pearson")

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import ConfigError, DataError
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 
 METHOD = "betting, valid at any time"
 # How cautious the bets are, in units of the largest weight: a gambler of caution c wins most where the term
@@ -161,7 +161,7 @@ class ConfidenceSequence:
         least, most = self.reward_range
         return least + (most - least) * self.total / self.rows if self.rows else np.nan
 
-    def interval(self, confidence: float) -> Interval:
+    def interval(self, confidence: float) -> ConfidenceInterval:
         """The values that are not ruled out by the rows so far.
 
         With probability `confidence` it holds the true value at every length of the log. It is empty, low
@@ -177,7 +177,7 @@ class ConfidenceSequence:
         low = self._ruled_out([growths[0][0], *(growth[1] for growth in growths[1:])], offsets, goal)
         high = 1 - self._ruled_out([growths[0][1], *(growth[0] for growth in growths[1:])], offsets, goal)
         least, most = self.reward_range
-        return Interval(least + (most - least) * low, least + (most - least) * high, METHOD)
+        return ConfidenceInterval(least + (most - least) * low, least + (most - least) * high, METHOD)
 
     def _ruled_out(self, growths: list[Floats], offsets: list[float], goal: float) -> float:
         """The largest v in [0, 1] against which the log of the wealth has reached `goal`; 0 if there is none.

@@ -13,7 +13,7 @@ from ctrkit.ope.intervals.moments import ONE, WEIGHT, Moments
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval and the name of the method that made it.
 
     Attributes:
@@ -26,7 +26,7 @@ class Interval:
     missed: bool = False
 
 
-def around(value: float, interval: Interval) -> Interval:
+def around(value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
     """The interval, widened to the estimate where it leaves that out.
 
     By rounding it may. By more it does where what it takes for granted is not so in these rows, such as
@@ -44,7 +44,13 @@ def around(value: float, interval: Interval) -> Interval:
     return replace(interval, low=min(low, value), high=max(high, value), missed=missed)
 
 
-def apart(value: float, interval: Interval, other: float, of_other: Interval, paired: Interval) -> Interval:
+def apart(
+    value: float,
+    interval: ConfidenceInterval,
+    other: float,
+    of_other: ConfidenceInterval,
+    paired: ConfidenceInterval,
+) -> ConfidenceInterval:
     """The interval of a difference of two values as if each came from a log of its own, if that is wider.
 
     Newcombe, Interval Estimation for the Difference between Independent Proportions, Statistics in Medicine
@@ -63,19 +69,19 @@ def apart(value: float, interval: Interval, other: float, of_other: Interval, pa
     return replace(paired, low=float(min(paired.low, low)), high=float(max(paired.high, high)))
 
 
-def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> Interval:
+def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> ConfidenceInterval:
     """value ± quantile · standard error of the mean of direction · z; without ends for a single group.
 
     Too short where the weighted reward is skewed, as it is at the click rates of ads.
     """
     if not moments.degrees:
-        return Interval(-np.inf, np.inf, "normal")
+        return ConfidenceInterval(-np.inf, np.inf, "normal")
     # Student's where rows go together, as so many units may be few.
     few = moments.degrees < moments.count
     tail = (1 - confidence) / 2
     quantile = float(stats.t.isf(tail, moments.degrees) if few else stats.norm.isf(tail))
     reach = quantile * moments.standard_error(direction)
-    return Interval(value - reach, value + reach, "normal")
+    return ConfidenceInterval(value - reach, value + reach, "normal")
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Unseen:
 
 def cressie_read(
     moments: Moments, direction: Floats, unseen: Sequence[Unseen], confidence: float
-) -> Interval:
+) -> ConfidenceInterval:
     """Empirical-likelihood interval for the mean of g = direction · z, knowing that weights have mean 1.
 
     Karampatziakis, Langford and Mineiro, Empirical Likelihood for Contextual Bandits, NeurIPS 2020: of all
@@ -107,7 +113,7 @@ def cressie_read(
     projection = np.stack([ONE, WEIGHT, direction])
     gram = projection @ moments.rows @ projection.T
     if not moments.degrees:
-        return Interval(-np.inf, np.inf, "cressie-read")
+        return ConfidenceInterval(-np.inf, np.inf, "cressie-read")
     critical = float(stats.f.isf(1 - confidence, 1, moments.degrees))
     # The bound moves with what is left of g when its regression on w is taken out.
     slope = _regression(gram)[2]
@@ -119,7 +125,7 @@ def cressie_read(
     highs = [(row.weight, -row.high) for row in unseen]
     low = _lowest_mean(gram, lows, critical, effect)
     high = 0.0 - _lowest_mean(mirror @ gram @ mirror, highs, critical, effect)  # never -0.0
-    return Interval(low, high, "cressie-read")
+    return ConfidenceInterval(low, high, "cressie-read")
 
 
 def _lowest_mean(

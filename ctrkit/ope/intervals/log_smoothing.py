@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 
 # λ, fixed in advance, as the best of them serves logs of up to some 10⁸ rows.
 STRENGTHS = 2.0 ** np.arange(-14, 5)
@@ -63,7 +63,7 @@ class LogSmoothing:
         self.decisions += other.decisions
         self.sums += other.sums
 
-    def interval(self, largest_unit: float) -> Callable[[float], Interval]:
+    def interval(self, largest_unit: float) -> Callable[[float], ConfidenceInterval]:
         """Of a confidence: each end is a bound by itself, at half of the risk.
 
         Args:
@@ -71,10 +71,12 @@ class LogSmoothing:
         """
         least, most = self.reward_range
 
-        def found(confidence: float) -> Interval:
+        def found(confidence: float) -> ConfidenceInterval:
             price = largest_unit * np.log(2 * len(STRENGTHS) / (1 - confidence))
             bounds = ((self.sums - price) / (STRENGTHS * self.decisions)).max(axis=1)
             low, high = np.clip([bounds[0], 1 - bounds[1]], 0.0, 1.0)
-            return Interval(float(least + (most - least) * low), float(least + (most - least) * high), METHOD)
+            return ConfidenceInterval(
+                float(least + (most - least) * low), float(least + (most - least) * high), METHOD
+            )
 
         return found

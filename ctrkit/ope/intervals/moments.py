@@ -224,4 +224,4 @@ class Moments(ProductSums):
 
 
 # w, f and r of rows, [B] each.
-Columns: TypeAlias = tuple[Floats, Floats, Floats]
+MomentColumns: TypeAlias = tuple[Floats, Floats, Floats]

@@ -9,10 +9,10 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Booleans
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.policies.candidates import Mask
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.tables import join_tables
 
@@ -95,7 +95,7 @@ class Sample:
         return mixed(units ^ start)
 
 
-def taken(log: BanditLog, mask: Mask) -> BanditLog:
+def taken(log: BanditLog, mask: Booleans) -> BanditLog:
     """The rows of a log where a mask [N] is True."""
     return replace(
         log,

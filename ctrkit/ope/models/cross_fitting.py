@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.learners import Learner
 from ctrkit.ope.models.reward_features import Features
-
-Mask: TypeAlias = Booleans
 
 
 def fold_of(units: Words, folds: int, seed: int = 0) -> Integers:
@@ -44,7 +42,7 @@ class CrossFitted:
     seed: int
 
     @classmethod
-    def fit(cls, sample: BanditLog, folds: int, seed: int, fit: Callable[[Mask], Learner]) -> Self:
+    def fit(cls, sample: BanditLog, folds: int, seed: int, fit: Callable[[Booleans], Learner]) -> Self:
         """Fit a learner for each fold.
 
         Args:

@@ -17,7 +17,7 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.models.learners import sample_weight
 
-Method: TypeAlias = Literal["logistic", "trees"]
+PropensityMethod: TypeAlias = Literal["logistic", "trees"]
 
 # Actions with fewer rows among those a model is fitted on stand together as one.
 LEAST_ROWS = 20
@@ -54,7 +54,7 @@ def estimate_propensities(
     actions: pl.Series,
     counts: Floats,
     users: Integers | None = None,
-    method: Method = "logistic",
+    method: PropensityMethod = "logistic",
     folds: int = 3,
     seed: int = 0,
     all_actions: bool = False,
@@ -270,7 +270,13 @@ class _Classifier:
     """A multinomial model of K actions, of which rare ones stand together and share by their frequency."""
 
     def __init__(
-        self, features: Floats, codes: Integers, counts: Floats, count: int, method: Method, seed: int
+        self,
+        features: Floats,
+        codes: Integers,
+        counts: Floats,
+        count: int,
+        method: PropensityMethod,
+        seed: int,
     ) -> None:
         rows = np.bincount(codes, counts, count)
         self.count, self.rows = count, float(counts.sum())
@@ -299,7 +305,7 @@ class _Classifier:
         return np.asarray(np.log(_smooth(found, self.rows)))
 
 
-def _model(method: Method, rows: int, seed: int) -> Any:  # sklearn is untyped
+def _model(method: PropensityMethod, rows: int, seed: int) -> Any:  # sklearn is untyped
     if method == "logistic":
         from sklearn.linear_model import LogisticRegression
 

@@ -8,10 +8,10 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.errors import DataError
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.models.cross_fitting import CrossFitted, Mask
+from ctrkit.ope.models.cross_fitting import CrossFitted
 from ctrkit.ope.models.learners import learn
 from ctrkit.ope.models.reward_features import CandidateFeatures
 from ctrkit.policies.candidates import candidate_mask
@@ -117,7 +117,7 @@ def mrdr_weights(policy_probability_of_logged: Floats, propensity: Floats) -> Fl
     return np.asarray((policy_probability_of_logged / propensity) ** 2 * (1 - propensity))
 
 
-def _scaled(weights: Floats, counts: Floats, rows: Mask) -> Floats:
+def _scaled(weights: Floats, counts: Floats, rows: Booleans) -> Floats:
     """The weights of some rows, of mean 1 a decision that has any, so that their unit is no matter."""
     kept = rows & (weights > 0)
     return weights[rows] / np.average(weights[kept], weights=counts[kept]) if kept.any() else weights[rows]

@@ -12,7 +12,7 @@ from ctrkit.errors import ConfigError, DataError, nearest
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import OnPolicy, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.structured.outcomes import OutcomeEstimates, Outcomes, Range
+from ctrkit.ope.structured.outcomes import OutcomeEstimates, OutcomeSums, Range
 from ctrkit.schema import Column, check_column
 
 # What each outcome and ratio is, for tables.
@@ -53,7 +53,7 @@ class OutcomeLog:
         kind: the class of the estimators; one with a reward model needs `q` in `update`.
         ranges: an outcome's least and largest possible value; by default 0 and 1 where all values are one of
             them, else unknown, and then its interval is a normal one.
-        ratios: see `Outcomes`.
+        ratios: see `OutcomeSums`.
 
     Raises:
         ConfigError: for no outcomes, ranges of others, and a ratio of unknown outcomes.
@@ -125,8 +125,8 @@ class OutcomeLog:
         logging.merge(self.logging)
         return OutcomeResult(_flat(policy.result(confidence)), _flat(logging.result(confidence)), ranges)
 
-    def _new(self, kind: type[Estimator], ranges: Mapping[str, Range | None] | None = None) -> Outcomes:
-        return Outcomes(ranges or dict.fromkeys(self.outcomes), kind, self.ratios)
+    def _new(self, kind: type[Estimator], ranges: Mapping[str, Range | None] | None = None) -> OutcomeSums:
+        return OutcomeSums(ranges or dict.fromkeys(self.outcomes), kind, self.ratios)
 
     def _values(self, log: BanditLog, name: str) -> Floats:
         """An outcome's values [N], checked."""

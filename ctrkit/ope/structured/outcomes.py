@@ -17,7 +17,7 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.diagnostics.joint import JointEstimators
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import REWARD
 
 Range: TypeAlias = tuple[float, float]
@@ -48,10 +48,10 @@ class RatioEstimate:
 
     name: str
     value: float
-    interval: Interval
+    interval: ConfidenceInterval
     logging: float
     difference: float
-    difference_interval: Interval
+    difference_interval: ConfidenceInterval
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OutcomeEstimates:
         return asdict(self)
 
 
-class Outcomes:
+class OutcomeSums:
     """Estimates a policy's mean of several reward columns by one kind of estimator, and their ratios.
 
     Args:
@@ -151,12 +151,12 @@ class Outcomes:
         slope = _slope(top, bottom, directions)
         if method == "fieller" or (method == "auto" and not doubt < NEGLIGIBLE):
             low, high = fieller(top, bottom, covariance, reach, nonnegative=signs)
-            interval = Interval(low, high, f"fieller{suffix}")
+            interval = ConfidenceInterval(low, high, f"fieller{suffix}")
         else:
             error = _error(joint, slope) if slope is not None else np.inf
             low = value - reach * error if bottom else -np.inf
             high = value + reach * error if bottom else np.inf
-            interval = Interval(max(low, 0.0) if signs else low, high, f"delta{suffix}")
+            interval = ConfidenceInterval(max(low, 0.0) if signs else low, high, f"delta{suffix}")
 
         before = float(logged_top / logged_bottom) if logged_bottom else np.nan
         base = _slope(float(logged_top), float(logged_bottom), logged)
@@ -166,7 +166,7 @@ class Outcomes:
         else:
             error = _error(joint, slope - base)
             least, most = value - before - reach * error, value - before + reach * error
-        difference = Interval(float(least), float(most), f"delta{suffix}")
+        difference = ConfidenceInterval(float(least), float(most), f"delta{suffix}")
         return RatioEstimate(name, float(value), interval, before, float(value - before), difference)
 
 

@@ -13,7 +13,7 @@ from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
-from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, cressie_read
 from ctrkit.ope.intervals.moments import REWARD, TERM
 from ctrkit.ope.intervals.unit_sums import Keys
 
@@ -252,7 +252,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         """See `VectorEstimator`."""
         return np.asarray(np.eye(len(self.sums.rows))[2])
 
-    def interval(self, value: float, baseline: float, confidence: float) -> Interval:
+    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
         """See `VectorEstimator`."""
         total = slate_range(self.slots, self.reward_range)
         if total is None:
@@ -263,7 +263,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         found = cressie_read(moments, TERM - baseline * REWARD, unseen, confidence)
         least, most = total
         low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
-        return Interval(float(low), float(high), found.method)
+        return ConfidenceInterval(float(low), float(high), found.method)
 
     def model_range(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Least and largest of what a model adds to a slate's term: as it is, and times a slot's weight."""

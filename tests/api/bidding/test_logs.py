@@ -13,7 +13,7 @@ from ctrkit.api.bidding.logs import bandit_log, impression_log, write_logs
 from ctrkit.bidding import (
     AuctionRule,
     Auctions,
-    Terms,
+    CampaignTerms,
     auctions_from_log,
     parse_strategy,
     read_auction_log,
@@ -59,7 +59,7 @@ def played(auctions: Auctions, *texts: str, share: float = 0.5, **terms: Any) ->
     """The events of strategies with a budget of this share of what all auctions cost."""
     strategies = [parse_strategy(text, None if text.startswith("dual") else POSTERIOR) for text in texts]
     budget = share * float(auctions.market_price.sum())
-    return simulate(auctions, strategies, Terms(budget, **terms), seed=7).events
+    return simulate(auctions, strategies, CampaignTerms(budget, **terms), seed=7).events
 
 
 @pytest.fixture(scope="module")

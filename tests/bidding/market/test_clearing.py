@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding.market.clearing import Cleared, Floats, clear
-from ctrkit.bidding.market.frequency import FrequencyCap, Shown
+from ctrkit.bidding.market.frequency import FrequencyCap, TimesShown
 from ctrkit.bidding.market.rules import PRICES, AuctionRule
 from ctrkit.errors import ConfigError
 
@@ -17,7 +17,7 @@ ONE, PAGE = np.ones(1), AuctionRule("gsp", slot_effects=(1.0, 0.5))
 # All four that are compiled, before hypothesis looks at the clock.
 for rule in (AuctionRule(), PAGE):
     for limit in (None, FrequencyCap(1)):
-        audience = None if limit is None else Shown(limit).meet(np.zeros(1, np.int64))
+        audience = None if limit is None else TimesShown(limit).meet(np.zeros(1, np.int64))
         clear(ONE, ONE, 1.0, 0.0, rule=rule, slot_price=np.ones((1, 2)), audience=audience)
 
 
@@ -113,7 +113,7 @@ def test_never_spends_more_than_the_budget(
     user = rng.integers(0, 4, n)
     cleared = clear(
         np.full(n, amount), page[:, 0], budget, 0.0, integer_bids=integer, rule=rule, slot_price=page,
-        audience=None if limit is None else Shown(FrequencyCap(limit)).meet(user),
+        audience=None if limit is None else TimesShown(FrequencyCap(limit)).meet(user),
     )  # fmt: skip
     won, slot = cleared.won, np.zeros(n, np.int64) if cleared.slot is None else cleared.slot
     assert cleared.spent <= budget

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from ctrkit.bidding.market.auctions import DAY
 from ctrkit.bidding.market.clearing import clear
-from ctrkit.bidding.market.frequency import FrequencyCap, Shown, best_of_each
+from ctrkit.bidding.market.frequency import FrequencyCap, TimesShown, best_of_each
 from ctrkit.errors import ConfigError, DataError
 
 # Compiled before hypothesis looks at the clock.
-clear(np.ones(1), np.ones(1), 1.0, 0.0, audience=Shown(FrequencyCap(1)).meet(np.zeros(1, np.int64)))
+clear(np.ones(1), np.ones(1), 1.0, 0.0, audience=TimesShown(FrequencyCap(1)).meet(np.zeros(1, np.int64)))
 
 # Quarters are exact in floating point.
 quarters = st.integers(0, 40).map(lambda q: q / 4)
@@ -52,7 +52,7 @@ def test_equals_counting_one_by_one(
         left -= z if wins else 0.0
         expected.append((bid or 0.0, wins, z if wins else 0.0))
 
-    shown, found, spent = Shown(cap), [], 0.0
+    shown, found, spent = TimesShown(cap), [], 0.0
     edges = sorted({0, len(amount), *(cut for cut in cuts if cut < len(amount))})
     for a, b in pairwise(edges):
         audience = shown.meet(user[a:b], timestamp[a:b])
@@ -74,20 +74,20 @@ def test_a_day_is_one_of_utc() -> None:
     assert cap.periods(3, midnight + np.array([-1.0, 0.0, DAY - 1])).tolist() == [19_999, 20_000, 20_000]
     cleared = clear(
         np.ones(3), np.ones(3), 9.0, 0.0,
-        audience=Shown(cap).meet(np.zeros(3, np.int64), midnight + np.array([-1.0, 0.0, DAY - 1])),
+        audience=TimesShown(cap).meet(np.zeros(3, np.int64), midnight + np.array([-1.0, 0.0, DAY - 1])),
     )  # fmt: skip
     assert cleared.won.tolist() == [True, True, False]
 
 
 def test_who_has_seen_enough_is_not_shown_what_is_free() -> None:
-    audience = Shown(FrequencyCap(1)).meet(np.array([2, 2, 0]))
+    audience = TimesShown(FrequencyCap(1)).meet(np.array([2, 2, 0]))
     cleared = clear(np.ones(3), np.zeros(3), 9.0, 0.0, audience=audience)
     assert cleared.won.tolist() == [True, False, True]
     assert cleared.bid.tolist() == [1.0, 0.0, 1.0]
 
 
 def test_an_impression_that_was_lost_does_not_count() -> None:
-    shown = Shown(FrequencyCap(1))
+    shown = TimesShown(FrequencyCap(1))
     user = np.zeros(2, np.int64)
     for amount, won in (([1.0, 1.0], [False, False]), ([2.0, 2.0], [True, False])):
         cleared = clear(np.array(amount), np.full(2, 2.0), 9.0, 0.0, audience=shown.meet(user))
@@ -125,11 +125,11 @@ def test_caps_that_are_none(impressions: float, period: float | None, says: str)
 
 
 def test_a_cap_needs_users_and_a_period_needs_times() -> None:
-    for asked in (Shown(FrequencyCap(1)).meet, FrequencyCap(1).groups):
+    for asked in (TimesShown(FrequencyCap(1)).meet, FrequencyCap(1).groups):
         with pytest.raises(DataError) as error:
             asked(None)
         assert error.value.column == "user"
-    for asked in (Shown(FrequencyCap(1, DAY)).meet, FrequencyCap(1, DAY).groups):
+    for asked in (TimesShown(FrequencyCap(1, DAY)).meet, FrequencyCap(1, DAY).groups):
         with pytest.raises(DataError) as error:
             asked(np.zeros(1, np.int64))
         assert error.value.column == "timestamp"

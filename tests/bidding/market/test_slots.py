@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding.market.clearing import Floats, clear
-from ctrkit.bidding.market.frequency import FrequencyCap, Shown
+from ctrkit.bidding.market.frequency import FrequencyCap, TimesShown
 from ctrkit.bidding.market.rules import AuctionRule, Price
 from ctrkit.bidding.market.slots import effect_of, examined, minimum_bid, page_prices
 from ctrkit.errors import DataError
@@ -21,7 +21,7 @@ SLOTS = 3
 # All four that are compiled, before hypothesis looks at the clock.
 for rule in (AuctionRule("gsp"), AuctionRule("gsp", slot_effects=(1.0, 0.5))):
     for limit in (None, FrequencyCap(1)):
-        audience = None if limit is None else Shown(limit).meet(np.zeros(1, np.int64))
+        audience = None if limit is None else TimesShown(limit).meet(np.zeros(1, np.int64))
         clear(np.ones(1), np.ones(1), 1.0, 0.0, rule=rule, slot_price=np.ones((1, 2)), audience=audience)
 
 
@@ -106,7 +106,7 @@ def test_equals_an_auction_that_sorts_all_bids(
     price = slot_prices(others)
     found = clear(
         np.array(amount), price[:, 0], budget, 0.0, max_bid, integer, rule, slot_price=price,
-        audience=None if limit is None else Shown(FrequencyCap(limit)).meet(np.array(user)),
+        audience=None if limit is None else TimesShown(FrequencyCap(limit)).meet(np.array(user)),
     )  # fmt: skip
     sales = played(amount, others, user, budget, max_bid, integer, rule, limit)
     slot = np.array([sale.slot for sale in sales])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrkit.bidding import Auctions, simulate
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.optimum.hindsight import hindsight_optimum
 from ctrkit.bidding.optimum.lifetime import lifetime_budgets
 from ctrkit.errors import ConfigError
@@ -47,7 +47,7 @@ def test_neither_the_day_s_nor_the_lifetime_budget_is_passed(
     market: Callable[..., Auctions], strategy: str
 ) -> None:
     auctions, days = market(3000), [700, 100, 1500, 700]
-    terms = Terms(400.0, lifetime_budget=1000.0)
+    terms = CampaignTerms(400.0, lifetime_budget=1000.0)
     result = simulate(auctions, [strategy], terms, episode_length=days)
     by_day = result.trajectory.group_by("episode", maintain_order=True).last()
     assert by_day["auctions"].to_list() == days
@@ -60,7 +60,7 @@ def test_neither_the_day_s_nor_the_lifetime_budget_is_passed(
 def test_what_a_short_day_leaves_is_spent_later(market: Callable[..., Auctions]) -> None:
     """The day's budget binds on the long day, and the days after it share what that left."""
     auctions, days = market(3000), [2000, 500, 500]
-    result = simulate(auctions, ["dual"], Terms(400.0, lifetime_budget=900.0), episode_length=days)
+    result = simulate(auctions, ["dual"], CampaignTerms(400.0, lifetime_budget=900.0), episode_length=days)
     spend = result.trajectory.group_by("episode", maintain_order=True).last()["spend"].to_list()
     assert spend[0] == pytest.approx(400.0, rel=0.02)  # 600 by its auctions
     assert spend[1] == pytest.approx(250.0, rel=0.05)
@@ -72,7 +72,7 @@ def test_nothing_is_bid_once_the_lifetime_budget_is_gone(market: Callable[..., A
     given = market(300)
     auctions = Auctions(np.ones(300), given.click_probability, given.value_of_click)
     result = simulate(
-        auctions, ["truthful:value_per_click=1e6", "rlb"], Terms(90.0, lifetime_budget=30.0),
+        auctions, ["truthful:value_per_click=1e6", "rlb"], CampaignTerms(90.0, lifetime_budget=30.0),
         episode_length=[100, 100, 100], auctions_expected=200,
     )  # fmt: skip
     by_episode = result.trajectory.filter(strategy="truthful").group_by("episode", maintain_order=True).last()
@@ -91,14 +91,14 @@ def test_more_auctions_than_the_episodes_have(market: Callable[..., Auctions]) -
 )
 def test_terms_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name) as error:
-        Terms(**{"budget": 1.0, name: value})
+        CampaignTerms(**{"budget": 1.0, name: value})
     assert error.value.mend
 
 
 def test_budgets_that_do_not_bind_are_said_not_to(market: Callable[..., Auctions]) -> None:
-    free = simulate(market(300), ["dual"], Terms(1e6, lifetime_budget=1e7), episode_length=100)
+    free = simulate(market(300), ["dual"], CampaignTerms(1e6, lifetime_budget=1e7), episode_length=100)
     assert not free.optimum.budget_binds
     assert "budget of 1e+07 does not bind" in free.notes[0]
-    held = simulate(market(300), ["dual"], Terms(1e6, lifetime_budget=100.0), episode_length=100)
+    held = simulate(market(300), ["dual"], CampaignTerms(1e6, lifetime_budget=100.0), episode_length=100)
     assert held.optimum.budget_binds
     assert held.optimum.spend == pytest.approx(100.0)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from ctrkit.bidding.pacing.budget_plan import BudgetPlan, Line, PlanLimits, plan_budget
+from ctrkit.bidding.pacing.budget_plan import BudgetPlan, PlanLimits, PlanLine, plan_budget
 from ctrkit.bidding.pacing.response import ResponseCurve, auction_curve
 from ctrkit.errors import ConfigError
 
 
-def whole_number_lines(seed: int, campaigns: int = 2, hours: int = 2) -> list[Line]:
+def whole_number_lines(seed: int, campaigns: int = 2, hours: int = 2) -> list[PlanLine]:
     """Knots at whole spends, so that limits in whole numbers have a best plan in whole numbers."""
     rng = np.random.default_rng(seed)
 
@@ -20,13 +20,15 @@ def whole_number_lines(seed: int, campaigns: int = 2, hours: int = 2) -> list[Li
         slopes = np.sort(rng.uniform(0.1, 5, 3))[::-1]
         return ResponseCurve(knots, np.concatenate(([0.0], np.cumsum(slopes * np.diff(knots)))))
 
-    return [Line("abc"[c], h, curve()) for c in range(campaigns) for h in range(hours)]
+    return [PlanLine("abc"[c], h, curve()) for c in range(campaigns) for h in range(hours)]
 
 
-def many_lines(seed: int, campaigns: int = 3, hours: int = 6) -> list[Line]:
+def many_lines(seed: int, campaigns: int = 3, hours: int = 6) -> list[PlanLine]:
     rng = np.random.default_rng(seed)
     return [
-        Line("abc"[c], h, auction_curve(rng.lognormal(c / 2, 1, 200), rng.lognormal(np.sin(h), 1, 200), 12))
+        PlanLine(
+            "abc"[c], h, auction_curve(rng.lognormal(c / 2, 1, 200), rng.lognormal(np.sin(h), 1, 200), 12)
+        )
         for c in range(campaigns)
         for h in range(hours)
     ]
@@ -103,7 +105,7 @@ LIMITS = {
 }  # fmt: skip
 
 
-def by_epigraph(lines: list[Line], limits: PlanLimits) -> float:
+def by_epigraph(lines: list[PlanLine], limits: PlanLimits) -> float:
     """The plan's value by another program: values below all tangents of the curves, in SciPy."""
     n = len(lines)
     hours = sorted({line.hour for line in lines})
@@ -207,10 +209,10 @@ def test_a_budget_above_all_there_is_to_buy_is_worth_nothing_more() -> None:
 
 def test_campaigns_with_nothing_to_buy() -> None:
     nothing = ResponseCurve(np.zeros(1), np.zeros(1))
-    plan = plan_budget([Line("a", 0, nothing)], PlanLimits(5.0))
+    plan = plan_budget([PlanLine("a", 0, nothing)], PlanLimits(5.0))
     assert (plan.spend, plan.value) == (0.0, 0.0)
     with pytest.raises(ConfigError, match="only 0 to spend there"):
-        plan_budget([Line("a", 0, nothing)], PlanLimits(5.0, minimum={"a": 1.0}))
+        plan_budget([PlanLine("a", 0, nothing)], PlanLimits(5.0, minimum={"a": 1.0}))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ctrkit.bidding import Auctions, DualBidding, DualPacer, hindsight_optimum, simulate
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.pacing.dual import AdditivePacer
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
 from ctrkit.bidding.simulation.every_auction import replay_paced
-from ctrkit.bidding.strategies.base import History
+from ctrkit.bidding.strategies.base import AuctionHistory
 from ctrkit.errors import ConfigError
 
 
@@ -236,8 +236,8 @@ def test_the_next_episode_begins_with_the_geometric_mean_of_the_second_half() ->
 
 
 def test_a_multiplier_of_a_history_counts_less_for_another_budget_an_auction() -> None:
-    history = History(np.full(1000, 1.0), np.full(1000, 0.1), np.full(1000, 0.1))
-    tuned = DualBidding().tuned(history, Terms(100.0), 500)
+    history = AuctionHistory(np.full(1000, 1.0), np.full(1000, 0.1), np.full(1000, 0.1))
+    tuned = DualBidding().tuned(history, CampaignTerms(100.0), 500)
     assert [tuned.start(budget, 500).prior for budget in (100.0, 200.0, 50.0)] == pytest.approx(
         [50.0, *[1 / (1 / 50 + (0.2 * np.log(2)) ** 2)] * 2]
     )

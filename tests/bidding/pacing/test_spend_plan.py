@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrkit.bidding import Auctions, DualBidding, DualPacer, SpendPlan, Terms, simulate
+from ctrkit.bidding import Auctions, CampaignTerms, DualBidding, DualPacer, SpendPlan, simulate
 from ctrkit.bidding.simulation.every_auction import replay_paced
 from ctrkit.errors import ConfigError, DataError
 
@@ -108,13 +108,15 @@ def test_spends_by_the_hour_in_a_market_of_uneven_traffic() -> None:
     budget = 0.1 * float(auctions.market_price.sum())
     strategy = DualBidding(plan=SpendPlan.by_hour(share, time))
     for tick in (1, 50):
-        events = simulate(auctions, [strategy], Terms(budget), tick=tick).events
+        events = simulate(auctions, [strategy], CampaignTerms(budget), tick=tick).events
         spend = np.bincount(of_auction, events["spend"].to_numpy())
         np.testing.assert_allclose(np.cumsum(spend) / budget, np.cumsum(share) / share.sum(), atol=0.02)
         idle = events.filter(np.isin(of_auction, [4, 5]))[tick:]
         assert idle["multiplier"].null_count() >= len(idle) - tick
     # By ticks of one not a single bid is made where nothing is to be spent.
-    alone = simulate(auctions, [strategy], Terms(budget), tick=1).events.filter(np.isin(of_auction, [4, 5]))
+    alone = simulate(auctions, [strategy], CampaignTerms(budget), tick=1).events.filter(
+        np.isin(of_auction, [4, 5])
+    )
     assert alone["bid"].max() == 0
 
 
@@ -133,7 +135,7 @@ def test_as_soon_as_possible_wins_all_until_the_money_is_gone(
 ) -> None:
     auctions = market(20_000, seed=2)
     budget = 0.1 * float(auctions.market_price.sum())
-    events = simulate(auctions, [DualBidding(plan=SpendPlan.asap())], Terms(budget), tick=tick).events
+    events = simulate(auctions, [DualBidding(plan=SpendPlan.asap())], CampaignTerms(budget), tick=tick).events
     gone = int(np.argmax(events["spend"].cum_sum().to_numpy() > 0.99 * budget))
     # Whoever wins all from the first auction on has spent as much after a tenth of them.
     assert gone < 1.5 * int(np.argmax(np.cumsum(auctions.market_price) > 0.99 * budget))
@@ -146,7 +148,7 @@ def test_as_soon_as_possible_raises_bids_until_all_is_won(market: Callable[..., 
     price = auctions.market_price
     budget = 2.0 * float(price.sum())
     strategy = DualBidding(plan=SpendPlan.asap(), initial_multiplier=1.0)
-    won = simulate(auctions, [strategy], Terms(budget), tick=20).events["won"][2500:]
+    won = simulate(auctions, [strategy], CampaignTerms(budget), tick=20).events["won"][2500:]
     assert won.mean() > 0.999
 
 
@@ -237,7 +239,9 @@ def test_a_plan_of_days_goes_by_the_clock_of_each_day() -> None:
     budget = 0.005 * float(auctions.market_price.sum())
     strategy = DualBidding(plan=SpendPlan.of_day(share, time))
     for tick in (1, 20):
-        events = simulate(auctions, [strategy], Terms(budget), episode_length=16_000, tick=tick).events
+        events = simulate(
+            auctions, [strategy], CampaignTerms(budget), episode_length=16_000, tick=tick
+        ).events
         spend, hour = events["spend"].to_numpy(), (time // HOUR).astype(int)
         for first in (0, 24):
             found = np.array([spend[hour == first + h].sum() for h in (4, 12, 20)])
@@ -265,5 +269,5 @@ def test_a_plan_of_a_few_hours_spends_all_in_them() -> None:
     budget = 0.3 * float(auctions.market_price[time >= 20 * HOUR].sum())
     plan = SpendPlan.of_day(dict.fromkeys(range(20, 24), 1.0), time)
     for tick in (1, None):
-        (found,) = simulate(auctions, [DualBidding(plan=plan)], Terms(budget), tick=tick).strategies
+        (found,) = simulate(auctions, [DualBidding(plan=plan)], CampaignTerms(budget), tick=tick).strategies
         assert 0.97 < (found.budget_used or 0) <= 1

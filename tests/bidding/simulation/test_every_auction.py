@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ctrkit.bidding import AuctionRule, Auctions, DualBidding, DualPacer, Terms, simulate
+from ctrkit.bidding import AuctionRule, Auctions, CampaignTerms, DualBidding, DualPacer, simulate
 from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.pacing.dual import AdditivePacer, Pace
 from ctrkit.bidding.pacing.spend_plan import SpendPlan
@@ -161,7 +161,7 @@ def test_the_simulator_finds_the_same_as_tick_by_tick(
     auctions.click_probability[100:120] = 0.0
     budget = share * float(auctions.market_price.mean()) * length
     quick, slow = (
-        simulate(auctions, [one], Terms(budget, **given), episode_length=length, tick=1)
+        simulate(auctions, [one], CampaignTerms(budget, **given), episode_length=length, tick=1)
         for one in (DualBidding(plan=spend), TickByTick(plan=spend))
     )
     for found, expected in ((quick.events, slow.events), (quick.trajectory, slow.trajectory)):

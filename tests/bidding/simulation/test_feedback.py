@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrkit.bidding import Auctions, Slots, parse_strategy, simulate
-from ctrkit.bidding.market.terms import Terms
+from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.simulation.feedback import FeedbackQueue
-from ctrkit.bidding.strategies import Outcomes
+from ctrkit.bidding.strategies import ImpressionOutcomes
 from ctrkit.errors import ConfigError
 from ctrkit.policies.laplace import LastLayerPosterior
 
 
-def outcomes(ids: np.ndarray) -> Outcomes:
+def outcomes(ids: np.ndarray) -> ImpressionOutcomes:
     """Impressions that are known by the value of a click."""
     one = np.full((len(ids), 1), 0.5)
     slots = Slots(one, ids[:, None].astype(float), one[:, :, None])
-    return Outcomes(slots, np.zeros(len(ids), np.intp), np.zeros(len(ids)))
+    return ImpressionOutcomes(slots, np.zeros(len(ids), np.intp), np.zeros(len(ids)))
 
 
 @given(
@@ -55,10 +55,10 @@ def test_a_delay_beyond_the_end_is_never_learning(
     """Clicks that come too late leave the bidder what it was: greedy bids are those of dual pacing."""
     auctions, posterior = model_market(3000)
     greedy = parse_strategy("greedy", posterior)
-    late = simulate(auctions, [greedy, "dual"], Terms(300.0, feedback_delay=1e6))
+    late = simulate(auctions, [greedy, "dual"], CampaignTerms(300.0, feedback_delay=1e6))
     never, dual = (late.events.filter(strategy=name)["bid"] for name in ("greedy", "dual"))
     np.testing.assert_allclose(never, dual, rtol=1e-9)
-    at_once = simulate(auctions, [greedy], Terms(300.0))
+    at_once = simulate(auctions, [greedy], CampaignTerms(300.0))
     assert not at_once.events["bid"].equals(never)
 
 
@@ -68,11 +68,13 @@ def test_seconds_where_there_are_timestamps_else_auctions(
     auctions, posterior = model_market(2000)
     strategy = parse_strategy("thompson", posterior)
     timed = Auctions(**{**vars(auctions), "timestamp": 10.0 * np.arange(2000)})
-    by_auction = simulate(auctions, [strategy], Terms(300.0, feedback_delay=150)).events
-    by_second = simulate(timed, [strategy], Terms(300.0, feedback_delay=1500)).events.drop("timestamp")
+    by_auction = simulate(auctions, [strategy], CampaignTerms(300.0, feedback_delay=150)).events
+    by_second = simulate(timed, [strategy], CampaignTerms(300.0, feedback_delay=1500)).events.drop(
+        "timestamp"
+    )
     assert by_auction.equals(by_second)
 
 
 def test_a_delay_below_zero(market: Callable[..., Auctions]) -> None:
     with pytest.raises(ConfigError, match="feedback_delay is -1"):
-        simulate(market(10), ["dual"], Terms(1.0, feedback_delay=-1))
+        simulate(market(10), ["dual"], CampaignTerms(1.0, feedback_delay=-1))

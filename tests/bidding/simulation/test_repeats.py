@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ctrkit.bidding.simulation.repeats import Kind, Repeats, over_seeds
+from ctrkit.bidding.simulation.repeats import RepeatKind, Repeats, over_seeds
 from ctrkit.errors import ConfigError, DataError
 
 Runs = list[dict[str, dict[str, float | None]]]
@@ -75,7 +75,7 @@ def test_another_reference() -> None:
     shift=st.floats(-1, 1).filter(lambda shift: abs(shift) > 1e-3),
     kind=st.sampled_from(["markets", "resamples"]),
 )
-def test_the_interval_of_confidence_1_less_p_ends_at_0(seeds: int, shift: float, kind: Kind) -> None:
+def test_the_interval_of_confidence_1_less_p_ends_at_0(seeds: int, shift: float, kind: RepeatKind) -> None:
     runs = correlated(seeds, [shift])
     p_value = over_seeds(runs, kind=kind).differences[0].p_value
     assert p_value is not None
@@ -86,7 +86,7 @@ def test_the_interval_of_confidence_1_less_p_ends_at_0(seeds: int, shift: float,
 
 
 def coverage(
-    kind: Kind, seeds: int, confidence: float = 0.95, logs: int = 3000, rows: int = 200
+    kind: RepeatKind, seeds: int, confidence: float = 0.95, logs: int = 3000, rows: int = 200
 ) -> tuple[float, float]:
     """How often the intervals of means of one log's resamples hold the truth: a value's, and a difference's.
 

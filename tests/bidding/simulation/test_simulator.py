@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctrkit.bidding import Auctions, Terms, parse_strategy, simulate
+from ctrkit.bidding import Auctions, CampaignTerms, parse_strategy, simulate
 from ctrkit.bidding.simulation.ticks import cut, edges
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -118,7 +118,7 @@ def test_every_episode_keeps_to_its_budget(
 ) -> None:  # fmt: skip
     result = simulate(
         market(n, seed=seed), ["dual", "linear", "truthful:value_per_click=9000"],
-        Terms(budget, integer_bids=integer), episode_length=episode, tick=tick,
+        CampaignTerms(budget, integer_bids=integer), episode_length=episode, tick=tick,
     )  # fmt: skip
     spent = result.events.group_by("strategy", "episode").agg(spend=result.events["spend"].sum())
     assert len(spent) == 3 * result.episodes
@@ -164,7 +164,7 @@ def test_two_of_a_kind_are_told_apart(market: Callable[..., Auctions]) -> None:
 
 
 def test_the_optimum_is_that_of_each_episode_and_cap(market: Callable[..., Auctions]) -> None:
-    auctions, limited = market(1000), Terms(90.0, max_bid=30.0)
+    auctions, limited = market(1000), CampaignTerms(90.0, max_bid=30.0)
     parts = [simulate(auctions[s : s + 250], ["dual"], limited).optimum for s in range(0, 1000, 250)]
     whole = simulate(auctions, ["dual"], limited, episode_length=250).optimum
     assert whole.value == pytest.approx(sum(one.value for one in parts))

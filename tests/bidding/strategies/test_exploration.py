@@ -10,12 +10,12 @@ from scipy.special import expit, logit
 from ctrkit.bidding import Auctions, Slots, TickResult, parse_strategy, simulate
 from ctrkit.bidding.market.clearing import clear
 from ctrkit.bidding.strategies import ExploringBidding
-from ctrkit.bidding.strategies.base import Floats, Indices, Outcomes, of_ad
+from ctrkit.bidding.strategies.base import Floats, ImpressionOutcomes, Indices, of_ad
 from ctrkit.bidding.strategies.bootstrapped import Ensemble
 from ctrkit.bidding.strategies.exploring import ExploringState
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
-from ctrkit.policies.logistic_bandit import Population
+from ctrkit.policies.logistic_bandit import CampaignPrior
 
 NAMES = ("thompson", "bootstrapped", "ucb", "epsilon-greedy", "greedy")
 Market = Callable[..., tuple[Auctions, LastLayerPosterior]]
@@ -41,7 +41,7 @@ def played(
         result = TickResult(now.slots, bids, won, cleared.paid)
         before, state, spent = state, strategy.update(state, result), cleared.spent
         if won.any():
-            known = Outcomes(now.slots[won], bids.ad[won], of_ad(now.click, bids.ad)[won])
+            known = ImpressionOutcomes(now.slots[won], bids.ad[won], of_ad(now.click, bids.ad)[won])
             state = strategy.learn(state, known)
         yield before, result, state
 
@@ -258,10 +258,10 @@ def campaign(
     for k in range(ads):
         hidden[:, k, k * (width + 1) : (k + 1) * (width + 1)] = context
     if known is None:
-        pctr, population = np.full((n, ads), RATE), Population(RATE, precision=4.0)
+        pctr, population = np.full((n, ads), RATE), CampaignPrior(RATE, precision=4.0)
     else:
         pctr = expit(context @ (weight + rng.normal(0, known, weight.shape)).T)
-        population = Population(RATE, precision=known**-2, impressions=1e6)
+        population = CampaignPrior(RATE, precision=known**-2, impressions=1e6)
     click = (rng.random((n, 1)) < true).astype(float)
     price = rng.lognormal(2, 0.8, n)
     auctions = Auctions(

@@ -7,16 +7,16 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ctrkit.bidding import Auctions, Slots, Terms, simulate
-from ctrkit.bidding.strategies import History, RlbBidding, SsMdpBidding, TickResult
+from ctrkit.bidding import Auctions, CampaignTerms, Slots, simulate
+from ctrkit.bidding.strategies import AuctionHistory, RlbBidding, SsMdpBidding, TickResult
 from ctrkit.bidding.strategies.rlb import ValueTable, price_chances
 
 RNG = np.random.default_rng(0)
 
 
-def history(prices: list[float], value: float = 1.0) -> History:
+def history(prices: list[float], value: float = 1.0) -> AuctionHistory:
     price = np.array(prices, np.float64)
-    return History(price, np.full(len(price), 0.1), np.full(len(price), value))
+    return AuctionHistory(price, np.full(len(price), 0.1), np.full(len(price), value))
 
 
 def test_the_table_is_that_of_the_best_bids_by_enumeration() -> None:
@@ -81,7 +81,7 @@ def test_prices_that_were_never_seen_are_made_up_for_by_lost_bids() -> None:
     rng = np.random.default_rng(2)
     price, bid = rng.integers(1, 30, 200_000).astype(float), rng.integers(1, 40, 200_000).astype(float)
     won = bid >= price
-    censored = History(np.where(won, price, bid), np.ones(len(bid)), np.ones(len(bid)), won)
+    censored = AuctionHistory(np.where(won, price, bid), np.ones(len(bid)), np.ones(len(bid)), won)
     full = price_chances(history(list(price)), 1.0, 30)
     np.testing.assert_allclose(price_chances(censored, 1.0, 30), full, atol=0.002)
     # By won prices alone, which are the cheap ones, they would come out wrong.
@@ -139,7 +139,7 @@ def test_ss_mdp_bids_alike_for_all_impressions() -> None:
 def test_is_near_the_optimum_of_an_identically_distributed_market(market: Callable[..., Auctions]) -> None:
     past, now = market(20_000, seed=5), market(10_000, seed=6)
     budget = 0.1 * float(now.market_price.sum())
-    known = RlbBidding().tuned(History.from_auctions(past), Terms(budget), len(now))
+    known = RlbBidding().tuned(AuctionHistory.from_auctions(past), CampaignTerms(budget), len(now))
     for strategy, least in ((known, 0.97), (RlbBidding(), 0.94)):
         share = simulate(now, [strategy], budget).strategies[0].share_of_optimum or 0.0
         assert least < share <= 1.0

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrkit.bidding import AuctionRule, Auctions, Slots, Terms, TickResult, simulate
+from ctrkit.bidding import AuctionRule, Auctions, CampaignTerms, Slots, TickResult, simulate
 from ctrkit.bidding.landscapes import Gamma, LogLogistic, LogNormal, PriceBounds, SmoothLandscape
-from ctrkit.bidding.strategies import Bids, DualBidding, History, ShadedBidding
+from ctrkit.bidding.strategies import AuctionHistory, Bids, DualBidding, ShadedBidding
 from ctrkit.bidding.strategies.shaded import WINDOW, ShadedState, spending_multiplier
 from ctrkit.errors import ConfigError
 
@@ -44,7 +44,7 @@ def budget_of(auctions: Auctions, share: float = 0.1) -> float:
 
 
 def bought(strategy: Any, auctions: Auctions, budget: float, **settings: Any) -> float:
-    return simulate(auctions, [strategy], Terms(budget, rule=FIRST, **settings)).strategies[0].value
+    return simulate(auctions, [strategy], CampaignTerms(budget, rule=FIRST, **settings)).strategies[0].value
 
 
 def oracle(landscape: SmoothLandscape, auctions: Auctions, budget: float) -> float:
@@ -111,7 +111,7 @@ def test_tuned_on_market_prices_it_starts_as_one_who_knows() -> None:
     past, auctions = market(landscape, seed=2), market(landscape, seed=3)
     budget = budget_of(auctions)
     tuned = ShadedBidding(exploration=0.0).tuned(
-        History.from_auctions(past), Terms(budget, rule=FIRST), AUCTIONS
+        AuctionHistory.from_auctions(past), CampaignTerms(budget, rule=FIRST), AUCTIONS
     )
     assert tuned.landscape is not None
     # Within four standard errors of the truth.
@@ -205,12 +205,12 @@ def test_keeps_what_it_learnt_and_forgets_what_is_old() -> None:
 def test_units_of_money_and_value_do_not_matter() -> None:
     auctions = market(MARKETS[2], seed=10, n=3000)
     budget = budget_of(auctions)
-    first = simulate(auctions, ["shaded"], Terms(budget, rule=FIRST)).events
+    first = simulate(auctions, ["shaded"], CampaignTerms(budget, rule=FIRST)).events
     for money, value in ((8.0, 1.0), (1.0, 0.25), (2.0**-7, 2.0**5)):
         scaled = Auctions(
             auctions.market_price * money, auctions.click_probability, auctions.value_of_click * value
         )
-        again = simulate(scaled, ["shaded"], Terms(budget * money, rule=FIRST)).events
+        again = simulate(scaled, ["shaded"], CampaignTerms(budget * money, rule=FIRST)).events
         np.testing.assert_allclose(again["bid"], first["bid"] * money, rtol=1e-4)
 
 

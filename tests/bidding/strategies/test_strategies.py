@@ -13,19 +13,19 @@ from scipy.special import expit
 from ctrkit.bidding import (
     AuctionRule,
     Auctions,
+    CampaignTerms,
     FrequencyCap,
     LinearBidding,
     Slots,
-    Terms,
     TickResult,
     TruthfulBidding,
     parse_strategy,
     simulate,
 )
 from ctrkit.bidding.strategies import (
+    AuctionHistory,
     ConstantBidding,
     FixedMultiplierBidding,
-    History,
     LiftBidding,
     Ortb1Bidding,
     Ortb2Bidding,
@@ -83,7 +83,7 @@ def test_linear_by_default_finds_its_base_bid_in_the_first_tenth_and_keeps_it(
 ) -> None:
     auctions = market(20_000, seed=2)
     budget = 0.1 * float(auctions.market_price.sum())
-    result = simulate(auctions, ["linear"], Terms(2 * budget, max_bid=1e9), episode_length=10_000)
+    result = simulate(auctions, ["linear"], CampaignTerms(2 * budget, max_bid=1e9), episode_length=10_000)
     # The bid a click, wherever the budget's remainder did not cap it.
     events = result.events.with_columns(
         left=2 * budget - (pl.col("spend").cum_sum().over("episode") - pl.col("spend"))
@@ -182,7 +182,9 @@ def test_constant_and_random_bids() -> None:
 def test_the_fixed_multiplier_of_hindsight_buys_the_optimum(market: Callable[..., Auctions]) -> None:
     auctions = market(20_000, seed=8)
     budget = 0.1 * float(auctions.market_price.sum())
-    oracle = FixedMultiplierBidding().tuned(History.from_auctions(auctions), Terms(budget), 20_000)
+    oracle = FixedMultiplierBidding().tuned(
+        AuctionHistory.from_auctions(auctions), CampaignTerms(budget), 20_000
+    )
     assert oracle.bid(oracle.start(1.0, 1), SLOTS, RNG).amount[0] == pytest.approx(
         1.0 / (oracle.multiplier or 0)
     )
@@ -199,9 +201,9 @@ def test_the_fixed_multiplier_of_hindsight_buys_the_optimum(market: Callable[...
 )  # fmt: skip
 def test_the_tuned_scale_is_the_best_of_all(market: Callable[..., Auctions], terms: dict[str, Any]) -> None:
     """Against a replay, auction by auction, of a fine grid of constant bids; the last episode is short."""
-    history = History.from_auctions(market(650, seed=4))
+    history = AuctionHistory.from_auctions(market(650, seed=4))
     rho = 0.15 * float(history.market_price.mean())
-    on = Terms(200 * rho, **terms)
+    on = CampaignTerms(200 * rho, **terms)
 
     def value(bid: float) -> float:
         left, total = 0.0, 0.0
@@ -232,8 +234,8 @@ def test_a_history_is_replayed_with_its_slots_and_users() -> None:
         slot_price=slot_price,
     )
     page, cap = AuctionRule("gsp", slot_effects=(1.0, 0.5)), FrequencyCap(2)
-    for terms in (Terms(300.0, rule=page), Terms(300.0, frequency_cap=cap)):
-        strategy = ConstantBidding().tuned(History.from_auctions(auctions), terms, 400)
+    for terms in (CampaignTerms(300.0, rule=page), CampaignTerms(300.0, frequency_cap=cap)):
+        strategy = ConstantBidding().tuned(AuctionHistory.from_auctions(auctions), terms, 400)
         (found,) = simulate(auctions, [strategy], terms).strategies
         tried = [
             simulate(auctions, [ConstantBidding(bid)], terms).strategies[0].value
@@ -242,7 +244,9 @@ def test_a_history_is_replayed_with_its_slots_and_users() -> None:
         assert found.value >= 0.97 * max(tried)
     without = replace(auctions, user=None)
     with pytest.raises(DataError, match="who sees"):
-        ConstantBidding().tuned(History.from_auctions(without), Terms(300.0, frequency_cap=cap), 400)
+        ConstantBidding().tuned(
+            AuctionHistory.from_auctions(without), CampaignTerms(300.0, frequency_cap=cap), 400
+        )
 
 
 def test_the_search_is_over_the_first_tenth_of_all_auctions_and_keeps_their_mean(
@@ -276,7 +280,7 @@ def test_a_short_last_episode_is_not_tuned_for_as_a_whole_one(market: Callable[.
 def test_a_strategy_that_cannot_be_tuned_is_told_and_runs_as_it_is(market: Callable[..., Auctions]) -> None:
     auctions = replace(market(2000, seed=6), user=np.zeros(2000, np.int64))
     past = replace(market(2000, seed=7), user=None)
-    terms = Terms(1000.0, frequency_cap=FrequencyCap(500))
+    terms = CampaignTerms(1000.0, frequency_cap=FrequencyCap(500))
     cold, found = (simulate(auctions, ["dual", "rlb"], terms, history=h) for h in (None, past))
     assert found.events.filter(strategy="dual").equals(cold.events.filter(strategy="dual"))
     assert not found.events.filter(strategy="rlb").equals(cold.events.filter(strategy="rlb"))
@@ -285,8 +289,8 @@ def test_a_strategy_that_cannot_be_tuned_is_told_and_runs_as_it_is(market: Calla
 
 
 def test_a_budget_that_does_not_bind_is_tuned_to_win_everything(market: Callable[..., Auctions]) -> None:
-    history = History.from_auctions(market(500, seed=4))
-    constant = ConstantBidding().tuned(history, Terms(5000 * float(history.market_price.max())), 500)
+    history = AuctionHistory.from_auctions(market(500, seed=4))
+    constant = ConstantBidding().tuned(history, CampaignTerms(5000 * float(history.market_price.max())), 500)
     assert history.market_price.max() <= (constant.bid_amount or 0) <= 4 * history.market_price.max()
 
 
@@ -321,8 +325,8 @@ def test_ortb_finds_its_landscape_from_lost_bids(kind: type[OrtbBidding]) -> Non
     share = (price <= 25.0).mean()
     assert kind().win_rate(np.array([25.0]), 40.0)[0] == pytest.approx(share, abs=0.005)
     won, ones = bid >= price, np.ones(100_000)
-    assert fit_median_price(History(price, ones, ones), power) == pytest.approx(40.0, rel=0.02)
-    censored = History(np.where(won, price, bid), ones, ones, won)
+    assert fit_median_price(AuctionHistory(price, ones, ones), power) == pytest.approx(40.0, rel=0.02)
+    censored = AuctionHistory(np.where(won, price, bid), ones, ones, won)
     assert fit_median_price(censored, power) == pytest.approx(40.0, rel=0.02)
 
 
@@ -332,7 +336,7 @@ def test_ortb_spends_its_budget_online_and_tuned(
 ) -> None:
     past, now = market(20_000, seed=9), market(20_000, seed=10)
     budget = 0.1 * float(now.market_price.sum())
-    tuned = kind().tuned(History.from_auctions(past), Terms(budget), 20_000)
+    tuned = kind().tuned(AuctionHistory.from_auctions(past), CampaignTerms(budget), 20_000)
     assert tuned.multiplier
     assert tuned.median_price == pytest.approx(np.median(past.market_price), rel=0.1)
     for one in simulate(now, [tuned], budget).strategies + simulate(now, [kind()], budget).strategies:
@@ -399,7 +403,9 @@ def test_risk_aware_takes_its_deviations_from_a_posterior(
 def test_dual_starts_from_the_multiplier_of_a_history(market: Callable[..., Auctions]) -> None:
     past = market(20_000, seed=1)
     rho = 0.1 * float(past.market_price.mean())
-    tuned = parse_strategy("dual").tuned(History.from_auctions(past), Terms(20_000 * rho), 20_000)
+    tuned = parse_strategy("dual").tuned(
+        AuctionHistory.from_auctions(past), CampaignTerms(20_000 * rho), 20_000
+    )
     # The first tick already spends to plan.
     bids = tuned.bid(tuned.start(rho * 20_000, 20_000), past.slots, RNG)
     spend = (
@@ -441,7 +447,7 @@ def test_who_takes_nothing_from_a_history_is_told(market: Callable[..., Auctions
 
 
 def test_bids_that_are_rounded_down_to_nothing_are_told(market: Callable[..., Auctions]) -> None:
-    result = simulate(market(500), ["truthful:value_per_click=1e-3"], Terms(50.0, integer_bids=True))
+    result = simulate(market(500), ["truthful:value_per_click=1e-3"], CampaignTerms(50.0, integer_bids=True))
     assert result.strategies[0].bids == 0
     assert "truthful never bid: rounded down to whole units of money, all its bids are 0" in result.notes[-1]
 

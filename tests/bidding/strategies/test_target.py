@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrkit.bidding import AuctionRule, Auctions, SpendPlan, Terms, TickResult, parse_strategy, simulate
+from ctrkit.bidding import (
+    AuctionRule,
+    Auctions,
+    CampaignTerms,
+    SpendPlan,
+    TickResult,
+    parse_strategy,
+    simulate,
+)
 from ctrkit.bidding.optimum.lp import Limits, Purchase, constrained_optimum
-from ctrkit.bidding.strategies import History, TargetBidding
+from ctrkit.bidding.strategies import AuctionHistory, TargetBidding
 from ctrkit.errors import ConfigError, DataError
 
 AUCTIONS = 20_000
@@ -77,7 +85,7 @@ def test_meets_budget_and_target_and_buys_nearly_the_optimum(kind: str, share: f
 def test_both_multipliers_of_a_history_do_better_still(kind: str) -> None:
     past, auctions = market(2), market(3)
     budget, target = problem(auctions, kind, 0.1, 1.2)
-    tuned = given(kind, target).tuned(History.from_auctions(past), Terms(budget), AUCTIONS)
+    tuned = given(kind, target).tuned(AuctionHistory.from_auctions(past), CampaignTerms(budget), AUCTIONS)
     value, outcome, spend = played(tuned, auctions, budget, kind)
     assert outcome >= 0.99 * target * spend
     assert value >= 0.985 * best(auctions, kind, budget, target).value
@@ -184,16 +192,16 @@ def test_what_a_history_tells_of_a_target_that_cannot_be_met(kind: str) -> None:
     _, price, outcome = columns(auctions, kind)
     budget = 0.1 * float(price.sum())
     strategy = given(kind, 1.5 * float((outcome / price).max()))
-    tuned = strategy.tuned(History.from_auctions(auctions), Terms(budget), AUCTIONS)
+    tuned = strategy.tuned(AuctionHistory.from_auctions(auctions), CampaignTerms(budget), AUCTIONS)
     assert played(tuned, auctions, budget, kind)[2] < 1e-3 * budget
 
 
 def test_the_text_gives_a_target_and_tuning_needs_all_prices() -> None:
     strategy = parse_strategy("target:target_cpa=4,target_roas=2")
     assert strategy == TargetBidding(target_roas=2.0, target_cpa=4.0)
-    lost = History(np.ones(2), np.ones(2), np.ones(2), np.array([True, False]))
+    lost = AuctionHistory(np.ones(2), np.ones(2), np.ones(2), np.array([True, False]))
     with pytest.raises(DataError, match="every auction"):
-        strategy.tuned(lost, Terms(2.0), 2)
+        strategy.tuned(lost, CampaignTerms(2.0), 2)
 
 
 def constant_market(cost: float, n: int = 8000) -> Auctions:
@@ -205,7 +213,7 @@ def constant_market(cost: float, n: int = 8000) -> Auctions:
 def said(strategy: TargetBidding, auctions: Auctions, share: float = 0.1, **terms: Any) -> str:
     """What the strategy notes of a run."""
     budget = share * float(auctions.market_price.sum())
-    result = simulate(auctions, [strategy], Terms(budget, **terms))
+    result = simulate(auctions, [strategy], CampaignTerms(budget, **terms))
     return " ".join(note for note in result.notes if note.startswith("target"))
 
 
@@ -327,6 +335,6 @@ def test_a_run_of_nothing_takes_no_multiplier_to_0(given: dict[str, float], valu
         known.append(None if state.minimum is None else state.minimum.multiplier)
         assert all(one is None or 0 < one < np.inf for one in known)
     first = AuctionRule("first")
-    found = simulate(nothing, [strategy], Terms(1e4, rule=first), tick=20).events
-    plain = simulate(auctions, [strategy], Terms(1e4, rule=first), tick=20).events
+    found = simulate(nothing, [strategy], CampaignTerms(1e4, rule=first), tick=20).events
+    plain = simulate(auctions, [strategy], CampaignTerms(1e4, rule=first), tick=20).events
     assert found["spend"].max() <= 5 * plain["spend"].max()

@@ -12,7 +12,7 @@ from scipy.stats import chi2
 
 from ctrkit.bidding import Auctions, Slots
 from ctrkit.bidding.simulation.feedback import FeedbackQueue
-from ctrkit.bidding.strategies.base import Floats, Outcomes
+from ctrkit.bidding.strategies.base import Floats, ImpressionOutcomes
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies import ThompsonPolicy
 from ctrkit.policies.laplace import LastLayerPosterior, with_bias
@@ -128,7 +128,7 @@ def test_outcomes_that_come_later_teach_the_same(text: str, model_market: Market
     ad = np.random.default_rng(0).integers(12, size=90)
     assert auctions.click is not None
     click = (np.arange(90) % 7 == 0).astype(np.float64)
-    outcomes = Outcomes(auctions.slots, ad, click)
+    outcomes = ImpressionOutcomes(auctions.slots, ad, click)
     for first in range(0, 90, 30):
         rows = slice(first, first + 30)
         queue.add(np.arange(first, first + 30.0), outcomes[rows])
@@ -147,7 +147,7 @@ def test_learning_is_the_update_by_the_clicks_of_the_ads_shown(model_market: Mar
     auctions, posterior = model_market(300, seed=3, rows=200)
     strategy, ad = made("thompson", posterior), np.arange(300) % 12
     click = (np.arange(300) % 9 == 0).astype(np.float64)
-    state = strategy.learn(strategy.start(1.0, 300), Outcomes(auctions.slots, ad, click))
+    state = strategy.learn(strategy.start(1.0, 300), ImpressionOutcomes(auctions.slots, ad, click))
     assert auctions.hidden is not None
     shown, pctr = auctions.hidden[np.arange(300), ad], auctions.click_probability[np.arange(300), ad]
     expected = posterior.centred().update(shown, click, logit(pctr))

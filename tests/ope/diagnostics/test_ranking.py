@@ -11,7 +11,7 @@ from scipy import stats
 
 from ctrkit.errors import ConfigError
 from ctrkit.ope.diagnostics.ranking import (
-    Difference,
+    PolicyDifference,
     PolicyRanking,
     best_probabilities,
     holm,
@@ -21,8 +21,8 @@ from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.baseline import DifferenceBaseline, OptimalBaseline
 from ctrkit.ope.estimators.doubly_robust import DirectMethod, DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.intervals.interval import Interval, Unseen, cressie_read
-from ctrkit.ope.intervals.moments import TERM, Columns, Floats, Moments
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, cressie_read
+from ctrkit.ope.intervals.moments import TERM, Floats, MomentColumns, Moments
 from tests.ope.estimates import once
 
 ACTIONS = 5
@@ -68,7 +68,7 @@ def ranking(
     return found
 
 
-def by_pair(differences: tuple[Difference, ...]) -> dict[tuple[str, str], Difference]:
+def by_pair(differences: tuple[PolicyDifference, ...]) -> dict[tuple[str, str], PolicyDifference]:
     return {(d.first, d.second): d for d in differences}
 
 
@@ -261,7 +261,7 @@ def test_the_same_policy_twice_does_not_differ_from_itself() -> None:
     d = by_pair(found.differences)[("p0", "p1")]
     assert d.value == 0
     assert d.standard_error == 0
-    assert d.interval == Interval(0, 0, "normal")
+    assert d.interval == ConfidenceInterval(0, 0, "normal")
     assert d.p_value == d.adjusted_p_value == 1
     best = {p.name: p.probability_best for p in found.policies}
     assert best["p0"] == pytest.approx(best["p1"])
@@ -327,7 +327,7 @@ def test_cressie_read_differences_know_that_the_weights_differ_by_0_in_the_mean(
     found.update(rows)
     (d,) = found.result(against="p1").differences
 
-    def interval(sign: float) -> Interval:
+    def interval(sign: float) -> ConfidenceInterval:
         (one, two), moments = (each.weights for each in rows), Moments()
         known = 1 + one - two if sign < 0 else (one + two) / 2
         moments.update(known, (one - two) * rewards, rewards, None, np.ones(2000))
@@ -367,7 +367,7 @@ def test_bad_questions() -> None:
 
 def test_an_estimator_that_changes_its_rows_is_compared_by_what_it_sums_up() -> None:
     class Halved(InversePropensityScoring):
-        def observe(self, rows: LoggedRows) -> Sequence[Columns]:
+        def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
             return super().observe(
                 once(LoggedRows, rows.weights / 2, rows.rewards, rows.largest_weight, users=rows.users)
             )

@@ -10,7 +10,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope.diagnostics.sample_size import readable, sample_size, sample_size_of
 from ctrkit.ope.estimators.base import Estimate, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from tests.ope.estimates import once
 
 
@@ -89,7 +89,7 @@ def test_the_error_is_read_off_the_interval() -> None:
     assert observed.effect == found.difference
     assert observed.rows_needed == sample_size(found.difference, error, 500).rows_needed
     assert given.rows_needed == sample_size(-0.01, error, 500).rows_needed
-    interval = Interval(-0.5, 4.0, "some")
+    interval = ConfidenceInterval(-0.5, 4.0, "some")
     skewed = sample_size_of(Estimate("ips", 2.0, interval, 1.0, interval), 100)
     assert skewed.detectable == pytest.approx(2.25 * (z + stats.norm.ppf(0.8)) / z)
 

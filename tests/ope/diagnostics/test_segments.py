@@ -12,7 +12,7 @@ from scipy import stats
 from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.overlap import equal_means_test
-from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, Segments, subset
+from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, SegmentSums, subset
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
@@ -70,7 +70,7 @@ def numbers(found: tuple[ColumnSegments, ...]) -> list[object]:
 @pytest.mark.parametrize(("clustered", "counted"), [(False, False), (True, False), (True, True)])
 def test_a_segment_is_what_its_rows_alone_say(clustered: bool, counted: bool) -> None:
     rows, table = draw(clustered=clustered, counted=counted)
-    segments = Segments(COLUMNS, kind, most=4)
+    segments = SegmentSums(COLUMNS, kind, most=4)
     segments.update(rows, table)
     found = segments.result(0.9)
     device = table["device"].to_numpy()
@@ -119,12 +119,12 @@ def test_subset_keeps_users_and_counts() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_parts_merged_in_any_order_are_the_whole(seed: int) -> None:
     rows, table = draw(counted=seed % 2 == 1)
-    whole = Segments(COLUMNS, kind, most=3)
+    whole = SegmentSums(COLUMNS, kind, most=3)
     whole.update(rows, table)
     rng = np.random.default_rng(seed)
     parts = []
     for where in np.array_split(rng.permutation(ROWS), 6):
-        part = Segments(COLUMNS, kind, most=3)
+        part = SegmentSums(COLUMNS, kind, most=3)
         part.update(subset(rows, where), table[where])
         parts.append(part)
     for other in parts[1:]:
@@ -136,7 +136,7 @@ def test_parts_merged_in_any_order_are_the_whole(seed: int) -> None:
 def test_times_and_bins() -> None:
     rows, table = draw()
     columns = [SegmentColumn("timestamp", part="hour"), *COLUMNS[1:]]
-    segments = Segments(columns, InversePropensityScoring)
+    segments = SegmentSums(columns, InversePropensityScoring)
     segments.update(rows, table)
     hours, days, ages = segments.result()
     moments = [datetime.fromtimestamp(float(second), UTC) for second in table["timestamp"]]
@@ -154,7 +154,7 @@ def test_times_and_bins() -> None:
         ("from 50", (table["age"] >= 50).sum()),
     ]
     dates = table.with_columns(pl.from_epoch(pl.col("timestamp").cast(pl.Int64)))
-    again = Segments(columns, InversePropensityScoring)
+    again = SegmentSums(columns, InversePropensityScoring)
     again.update(rows, dates)
     assert numbers(again.result()) == numbers(segments.result())
 
@@ -162,7 +162,7 @@ def test_times_and_bins() -> None:
 def test_missing_values_and_few_of_them() -> None:
     rows = once(LoggedRows, np.ones(4), np.array([1.0, 0, 1, 0]), 1.0)
     table = pl.DataFrame({"a": [None, "x", "x", None], "b": [1.0, None, float("nan"), 5.0]})
-    segments = Segments(["a", SegmentColumn("b", (2.0,))], lambda: InversePropensityScoring((0.0, 1.0)), 1)
+    segments = SegmentSums(["a", SegmentColumn("b", (2.0,))], lambda: InversePropensityScoring((0.0, 1.0)), 1)
     segments.update(rows, table)
     first, second = segments.result()
     # One value beyond the most is shown by its name.
@@ -179,9 +179,9 @@ def test_too_many_values_are_told_whatever_the_order(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("ctrkit.ope.diagnostics.segments.MOST_VALUES", 5)
     rows, table = draw()
     for parts in (1, 7):
-        merged = Segments(["device", SegmentColumn("age", (40.0,))], kind)
+        merged = SegmentSums(["device", SegmentColumn("age", (40.0,))], kind)
         for where in np.array_split(np.arange(ROWS), parts):
-            part = Segments(["device", SegmentColumn("age", (40.0,))], kind)
+            part = SegmentSums(["device", SegmentColumn("age", (40.0,))], kind)
             part.update(subset(rows, where[:3]), table[where[:3]])
             part.update(subset(rows, where[3:]), table[where[3:]])
             merged.merge(part)
@@ -199,7 +199,7 @@ def test_nothing_is_found_where_nothing_is_and_a_difference_where_one_is() -> No
         place = rng.integers(8, size=4000)
         weights = rng.gamma(2.0, 0.5, 4000)
         chance = np.full(4000, 0.2)
-        segments = Segments(["place"], InversePropensityScoring)
+        segments = SegmentSums(["place"], InversePropensityScoring)
         table = pl.DataFrame({"place": place})
         segments.update(once(LoggedRows, weights, (rng.random(4000) < chance).astype(float), 10.0), table)
         (one,) = segments.result()
@@ -207,7 +207,7 @@ def test_nothing_is_found_where_nothing_is_and_a_difference_where_one_is() -> No
         uneven += one.heterogeneity.p_value < 0.05
         # In one segment the policy finds the rows that earn.
         chance = np.where(place == 3, 0.1 + 0.7 * (weights > 1), 0.2)
-        other = Segments(["place"], InversePropensityScoring)
+        other = SegmentSums(["place"], InversePropensityScoring)
         other.update(once(LoggedRows, weights, (rng.random(4000) < chance).astype(float), 10.0), table)
         found += other.result()[0].heterogeneity.p_value < 0.05
     assert alarms <= 5
@@ -237,7 +237,7 @@ def test_weights_of_an_actions_rows_do_not_have_mean_one() -> None:
     rng = np.random.default_rng(1)
     action = rng.integers(3, size=3000)
     weights = np.array([0.3, 0.9, 1.8])[action]
-    segments = Segments(["action", "device"], lambda: InversePropensityScoring((0.0, 1.0)))
+    segments = SegmentSums(["action", "device"], lambda: InversePropensityScoring((0.0, 1.0)))
     table = pl.DataFrame({"action": action, "device": rng.choice(["a", "b"], 3000)})
     segments.update(once(LoggedRows, weights, (rng.random(3000) < 0.1).astype(float), 1.8), table)
     by_action, by_device = segments.result()
@@ -251,18 +251,18 @@ def test_weights_of_an_actions_rows_do_not_have_mean_one() -> None:
 def test_bad_input() -> None:
     rows, table = draw()
     with pytest.raises(DataError, match="Did you mean 'device'"):
-        Segments(["devise"], kind).update(rows, table)
+        SegmentSums(["devise"], kind).update(rows, table)
     with pytest.raises(DataError, match="no numbers"):
-        Segments([SegmentColumn("device", (1.0,))], kind).update(rows, table)
+        SegmentSums([SegmentColumn("device", (1.0,))], kind).update(rows, table)
     with pytest.raises(DataError, match="no times"):
-        Segments([SegmentColumn("device", part="hour")], kind).update(rows, table)
+        SegmentSums([SegmentColumn("device", part="hour")], kind).update(rows, table)
     with pytest.raises(DataError, match="lists"):
-        Segments(["l"], kind).update(rows, pl.DataFrame({"l": [[1]] * ROWS}))
+        SegmentSums(["l"], kind).update(rows, pl.DataFrame({"l": [[1]] * ROWS}))
     with pytest.raises(ConfigError, match="twice"):
-        Segments(["a", "a"], kind)
+        SegmentSums(["a", "a"], kind)
     with pytest.raises(ConfigError, match="0 segments"):
-        Segments(["a"], kind, most=0)
+        SegmentSums(["a"], kind, most=0)
     with pytest.raises(ConfigError, match="do not add up"):
-        Segments(["a"], kind).merge(Segments(["b"], kind))
+        SegmentSums(["a"], kind).merge(SegmentSums(["b"], kind))
     with pytest.raises(ConfigError, match="confidence"):
-        Segments(["a"], kind).result(1.0)
+        SegmentSums(["a"], kind).result(1.0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ctrkit.ope import Diagnostics, Estimate, Interval
+from ctrkit.ope import ConfidenceInterval, Diagnostics, Estimate
 from ctrkit.ope.diagnostics.verdict import judge
 
 SOUND = Diagnostics(
@@ -22,7 +22,9 @@ SOUND = Diagnostics(
 
 
 def estimate(low: float, high: float, name: str = "snips", value: float = 0.02) -> Estimate:
-    return Estimate(name, value, Interval(0, 1, ""), (low + high) / 2, Interval(low, high, ""))
+    return Estimate(
+        name, value, ConfidenceInterval(0, 1, ""), (low + high) / 2, ConfidenceInterval(low, high, "")
+    )
 
 
 @pytest.mark.parametrize(

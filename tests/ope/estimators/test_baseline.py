@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize, stats
 
 from ctrkit.ope import Estimator, LoggedRows
-from ctrkit.ope.diagnostics.ranking import Difference, PolicyRanking
+from ctrkit.ope.diagnostics.ranking import PolicyDifference, PolicyRanking
 from ctrkit.ope.estimators.baseline import DifferenceBaseline, OptimalBaseline, SelfNormalizedDoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.registry import make_estimator
@@ -149,7 +149,7 @@ def difference(
     rows: list[LoggedRows],
     kind: type[Estimator] = DifferenceBaseline,
     reward_range: tuple[float, float] | None = None,
-) -> Difference:
+) -> PolicyDifference:
     """Of TARGET less OTHER."""
     found = PolicyRanking(["target", "other"], kind, reward_range, logging=False)
     found.update(rows)

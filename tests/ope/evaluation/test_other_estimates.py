@@ -12,12 +12,12 @@ from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy,
 from ctrkit.ope.estimators.rows import Models, evaluated_rows
 from ctrkit.ope.evaluation.other_estimates import OtherEstimates
 from ctrkit.ope.evaluation.plan import Plan
-from ctrkit.ope.intervals.interval import Interval
+from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.policies import UniformPolicy
 from tests.ope.estimates import once
 
 ROWS = 300
-OWN = Estimate("on-policy", 0.5, Interval(0.4, 0.6, ""), 0.0, Interval(0, 0, ""))
+OWN = Estimate("on-policy", 0.5, ConfidenceInterval(0.4, 0.6, ""), 0.0, ConfidenceInterval(0, 0, ""))
 
 
 def draw() -> pl.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ctrkit.ope import ESTIMATORS, LoggedRows
-from ctrkit.ope.intervals.interval import Interval, Unseen, around, cressie_read, normal
+from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, around, cressie_read, normal
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Floats, Moments
 from tests.ope.estimates import once
 
@@ -134,7 +134,7 @@ def test_cressie_read_covers_at_click_rates_where_the_normal_interval_does_not()
 
 
 def test_an_interval_that_leaves_out_its_estimate_says_so() -> None:
-    found = Interval(0.1, 0.2, "some")
+    found = ConfidenceInterval(0.1, 0.2, "some")
     assert around(0.15, found) == found
     # By rounding it may.
     near = around(0.2 + 1e-9, found)
@@ -144,9 +144,9 @@ def test_an_interval_that_leaves_out_its_estimate_says_so() -> None:
         assert wide.missed
         assert wide.low <= value <= wide.high
         assert around(0.15, wide).missed
-    for undetermined in (Interval(np.nan, np.nan, "none"), Interval(np.nan, 0.2, "none")):
+    for undetermined in (ConfidenceInterval(np.nan, np.nan, "none"), ConfidenceInterval(np.nan, 0.2, "none")):
         assert around(0.15, undetermined) is undetermined
-    assert around(0.15, Interval(-np.inf, np.inf, "all")).missed is False
+    assert around(0.15, ConfidenceInterval(-np.inf, np.inf, "all")).missed is False
 
 
 def test_no_policy_is_judged_by_an_interval_that_leaves_out_its_estimate() -> None:

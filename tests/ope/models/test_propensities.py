@@ -10,7 +10,7 @@ from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.intervals.moments import Floats
 from ctrkit.ope.models.propensities import (
     EstimatedPropensities,
-    Method,
+    PropensityMethod,
     _calibrate,
     _Classifier,
     _folds,
@@ -43,7 +43,7 @@ def logged_codes(actions: pl.Series) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("method", "error"), [("logistic", 0.008), ("trees", 0.03)])
-def test_estimates_are_near_the_truth(method: Method, error: float) -> None:
+def test_estimates_are_near_the_truth(method: PropensityMethod, error: float) -> None:
     context, actions, truth = draw(12_000, 0)
     found = estimate_propensities(context, actions, np.ones(len(actions)), method=method, all_actions=True)
     assert found.actions.to_list() == ["ad0", "ad1", "ad2", "ad3"]
@@ -108,7 +108,7 @@ def test_without_context_they_are_the_frequencies_of_the_other_folds() -> None:
 
 
 @pytest.mark.parametrize("method", ["logistic", "trees"])
-def test_irrelevant_context_gives_the_frequencies(method: Method) -> None:
+def test_irrelevant_context_gives_the_frequencies(method: PropensityMethod) -> None:
     rng = np.random.default_rng(2)
     share = np.array([0.5, 0.3, 0.15, 0.05])
     actions = rng.choice(ACTIONS, size=8000, p=share)
@@ -123,7 +123,7 @@ def test_irrelevant_context_gives_the_frequencies(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", ["logistic", "trees"])
-def test_a_users_propensities_do_not_depend_on_the_users_actions(method: Method) -> None:
+def test_a_users_propensities_do_not_depend_on_the_users_actions(method: PropensityMethod) -> None:
     context, actions, _ = draw(900, 3)
     users = np.random.default_rng(0).integers(60, size=900)
     mine = users == 7
@@ -162,7 +162,7 @@ def test_calibration_finds_the_factor_and_the_biases() -> None:
 
 
 @pytest.mark.parametrize("method", ["logistic", "trees"])
-def test_rare_actions(method: Method) -> None:
+def test_rare_actions(method: PropensityMethod) -> None:
     """Some that stand together, one that is there once and so unknown to the model of its fold."""
     rng = np.random.default_rng(5)
     actions = rng.integers(3, size=2000)

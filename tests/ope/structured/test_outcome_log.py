@@ -20,7 +20,7 @@ from ctrkit.ope.estimators.importance import (
 )
 from ctrkit.ope.logs.bandit_log import BanditLog, read_bandit_log
 from ctrkit.ope.structured.outcome_log import MEANING, OutcomeLog
-from ctrkit.ope.structured.outcomes import RATIOS, Outcomes
+from ctrkit.ope.structured.outcomes import RATIOS, OutcomeSums
 from tests.ope.estimates import numbers, once
 
 OLD, NEW = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
@@ -95,7 +95,7 @@ def test_columns_in_batches_are_the_arrays(users: bool, kind: Any) -> None:
     for name, values in columns.items():
         predictions = q(log)[name] if q else (None, None)
         hand[name] = once(LoggedRows, weights, values, 2.5, *predictions, log.users)
-    should, logging = Outcomes(ranges, kind), Outcomes(ranges, OnPolicy)
+    should, logging = OutcomeSums(ranges, kind), OutcomeSums(ranges, OnPolicy)
     for outcomes in (should, logging):
         outcomes.update(hand)
     for cuts in ([], [1, 100, 333]):

@@ -10,7 +10,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
-from ctrkit.ope.structured.outcomes import RATIOS, OutcomeEstimates, Outcomes, fieller
+from ctrkit.ope.structured.outcomes import RATIOS, OutcomeEstimates, OutcomeSums, fieller
 from tests.ope.estimates import once
 
 RANGES = {"click": (0.0, 1.0), "conversion": (0.0, 1.0), "value": (0.0, 60.0), "cost": (0.0, 3.0)}
@@ -64,8 +64,8 @@ TRUTH = {
 }
 
 
-def outcomes(rows: dict[str, LoggedRows], kind: type[Estimator]) -> Outcomes:
-    found = Outcomes(RANGES, kind)
+def outcomes(rows: dict[str, LoggedRows], kind: type[Estimator]) -> OutcomeSums:
+    found = OutcomeSums(RANGES, kind)
     found.update(rows)
     return found
 
@@ -237,11 +237,11 @@ def test_intervals_of_ratios_cover(n: int, scale: float, least: float) -> None:
 
 
 def test_ratios_that_are_there() -> None:
-    assert set(Outcomes({"click": None, "cost": None}, InversePropensityScoring).ratios) == {"ecpc"}
-    own = Outcomes({"click": None, "cost": None}, InversePropensityScoring, {"x": ("click", "cost")})
+    assert set(OutcomeSums({"click": None, "cost": None}, InversePropensityScoring).ratios) == {"ecpc"}
+    own = OutcomeSums({"click": None, "cost": None}, InversePropensityScoring, {"x": ("click", "cost")})
     assert set(own.ratios) == {"x"}
     with pytest.raises(ConfigError, match=r"needs the outcome 'costs'.*Did you mean 'cost'"):
-        Outcomes({"click": None, "cost": None}, InversePropensityScoring, {"x": ("click", "costs")})
+        OutcomeSums({"click": None, "cost": None}, InversePropensityScoring, {"x": ("click", "costs")})
     with pytest.raises(ConfigError, match="not between 0 and 1"):
         own.result(2.0)
 
