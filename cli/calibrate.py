@@ -57,7 +57,7 @@ def calibrate(
             return ctrkit.calibrate(model, data, **options)
         common.tell_renamed("recalibrate")
         if data is None:
-            raise ConfigError("--update needs new rows", mend="Name a labelled table as DATA")
+            raise ConfigError("--update needs new rows", hint="Name a labelled table as DATA")
         return ctrkit.recalibrate(model, data, **options)
 
     common.execute(

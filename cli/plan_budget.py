@@ -107,6 +107,6 @@ def _amounts(option: str, given: list[str] | None) -> dict[str, float] | None:
         if not name:
             raise ConfigError(
                 f"--{option} {text}: not of the form CAMPAIGN=AMOUNT",
-                mend=f"Write for example --{option} shoes=100",
+                hint=f"Write for example --{option} shoes=100",
             )
     return amounts or None

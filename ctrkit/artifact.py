@@ -87,7 +87,7 @@ class Artifact:
         except UnpicklingError as error:
             raise _another(file, _OBJECTS) from error
         except Exception as error:  # of many kinds, by the damage
-            raise ArtifactError("the file is damaged", file=path, mend=_AGAIN) from error
+            raise ArtifactError("the file is damaged", file=path, hint=_AGAIN) from error
         if not isinstance(content, dict) or content.get("mark") != _MARK:
             raise _another(file, _OTHERS[kind])
         number = content.get("format")
@@ -95,10 +95,10 @@ class Artifact:
             raise ArtifactError(
                 f"the artifact has format {number}, this ctrkit reads up to {FORMAT}",
                 file=path,
-                mend="Install a newer ctrkit",
+                hint="Install a newer ctrkit",
             )
         if type(number) is not int or number < 1:
-            raise ArtifactError(f"there is no format {number!r} of artifacts", file=path, mend=_AGAIN)
+            raise ArtifactError(f"there is no format {number!r} of artifacts", file=path, hint=_AGAIN)
         return cls(**{part.name: _checked(content, part.name, file) for part in fields(cls)})
 
 
@@ -118,7 +118,7 @@ def _checked(content: dict[str, Any], name: str, file: Path) -> Any:
         problem = f"the part '{name}' holds numbers that are none"
     else:
         return part
-    raise ArtifactError(problem, file=file, mend=_AGAIN)
+    raise ArtifactError(problem, file=file, hint=_AGAIN)
 
 
 def _is_finite(value: Any) -> bool:
@@ -134,12 +134,12 @@ def _is_finite(value: Any) -> bool:
 
 def _another(file: Path, kind: FileKind) -> ArtifactError:
     """What is said of a file of another kind."""
-    mends = [kind.hint] if kind.hint else []
+    hints = [kind.hint] if kind.hint else []
     if kind.program:
-        mends += [f"Give a model of `ctrkit train`, or what this one says: {_SAYS}"]
-    elif not mends:
-        mends += ["Give a file that `ctrkit train` wrote"]
-    return ArtifactError(f"this is {kind.name}, no ctrkit artifact", file=file, mend=". ".join(mends))
+        hints += [f"Give a model of `ctrkit train`, or what this one says: {_SAYS}"]
+    elif not hints:
+        hints += ["Give a file that `ctrkit train` wrote"]
+    return ArtifactError(f"this is {kind.name}, no ctrkit artifact", file=file, hint=". ".join(hints))
 
 
 def versions() -> dict[str, str]:

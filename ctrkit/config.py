@@ -60,7 +60,7 @@ def settings_of(
     else:
         raise ConfigError(
             f"the config is a {type(config).__name__}",
-            mend=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
+            hint=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
         )
     keys = {name: key for key, name in kind.keyword_names.items()}
     given = {keys.get(name, name): value for name, value in (keywords or {}).items()}
@@ -76,16 +76,16 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = _load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the config file cannot be read ({error.strerror})", file=path, mend="Check its permissions"
+            f"the config file cannot be read ({error.strerror})", file=path, hint="Check its permissions"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"this is not YAML ({reason})", file=path, mend="Mend the line named") from error
+        raise ConfigError(f"this is not YAML ({reason})", file=path, hint="Fix the line named") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(
-            "a config is a mapping of keys to values", file=path, mend="Write `key: value` lines"
+            "a config is a mapping of keys to values", file=path, hint="Write `key: value` lines"
         )
     return content
 
@@ -151,12 +151,12 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
         if not equals or not path:
             raise ConfigError(
                 f"--set {override}: not of the form key.path=value",
-                mend="Write for example --set training.epochs=3",
+                hint="Write for example --set training.epochs=3",
             )
         try:
             chosen = _load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not YAML", mend="Quote it") from error
+            raise ConfigError(f"--set {override}: the value is not YAML", hint="Quote it") from error
         node = merged
         *parents, last = path.split(".")
         for key in parents:
@@ -198,7 +198,7 @@ def build(
     except ConfigError as error:  # of a part that its own registry has read
         if file is None or overrides or given or error.file is not None:
             raise
-        raise ConfigError(error.problem, file=file, mend=error.mend) from error
+        raise ConfigError(error.problem, file=file, hint=error.hint) from error
 
 
 # What a value must be, by pydantic's name of the fault.
@@ -228,24 +228,24 @@ def told(
     subject = (f"key '{key}'" if what is None else f"{what}: {key}") if key else what or "the config"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_at(config, location[:-1])
-        mend = nearest(str(location[-1]), known) if known else None
-        return ConfigError(f"{prefix}unknown key '{key}'", file=file, mend=mend)
+        hint = nearest(str(location[-1]), known) if known else None
+        return ConfigError(f"{prefix}unknown key '{key}'", file=file, hint=hint)
     if kind in ("union_tag_invalid", "literal_error"):
         context = first["ctx"]
         valid = re.findall(r"'([^']*)'", context.get("expected_tags", context.get("expected", "")))
         tag = str(context.get("tag", given))
         if kind == "union_tag_invalid":
             subject = f"key '{f'{key}.name'.removeprefix('.')}'"
-        return ConfigError(f"{subject}: there is no '{tag}'", file=file, mend=nearest(tag, valid))
+        return ConfigError(f"{subject}: there is no '{tag}'", file=file, hint=nearest(tag, valid))
     field = fields_of(config).get(str(location[0])) if len(location) == 1 else None
     if kind in ("missing", "missing_argument"):
-        return ConfigError(f"{subject} is missing", file=file, mend=f"Give {location[-1]}")
+        return ConfigError(f"{subject} is missing", file=file, hint=f"Give {location[-1]}")
     if kind in _MUST_BE:
         must_be = _MUST_BE[kind].format(**first.get("ctx", {}))
-        mend = "Give another value"
+        hint = "Give another value"
         if field is not None and not field.is_required():
-            mend += ", or leave it out" + ("" if field.default is None else f" for {field.default}")
-        return ConfigError(f"{subject} is {_shown(given)} and must be {must_be}", file=file, mend=mend)
+            hint += ", or leave it out" + ("" if field.default is None else f" for {field.default}")
+        return ConfigError(f"{subject} is {_shown(given)} and must be {must_be}", file=file, hint=hint)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if isinstance(given, (str, int, float, bool)):
         message += f" (given: {given!r})"

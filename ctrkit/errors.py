@@ -1,7 +1,7 @@
 """Everything that can go wrong, by whose turn it is to act.
 
 CtrkitError
-├── InputError        what was given is wrong; the message names file, column, row and the mend (exit 2)
+├── InputError        what was given is wrong; the message names file, column, row and what to do (exit 2)
 │   ├── ConfigError   a config file, an unknown key, a value out of range
 │   ├── DataError     a table: missing column, wrong type, value out of range, unreadable file
 │   └── ArtifactError a model file that is no ctrkit artifact, is damaged, or lacks a needed part
@@ -70,7 +70,7 @@ class InputError(CtrkitError):
         column: the column, when the fault is in one.
         argument: the argument of the function that was called, when the fault is in one.
         row: the first faulty row, counted from 0.
-        mend: what the reader should do about it, as an imperative sentence without a full stop.
+        hint: what the reader should do about it, as an imperative sentence without a full stop.
     """
 
     def __init__(
@@ -80,12 +80,12 @@ class InputError(CtrkitError):
         file: str | os.PathLike[str] | None = None,
         column: str | None = None,
         row: int | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
         argument: str | None = None,
     ) -> None:
         if isinstance(file, TableName) and row is not None:
             file, row = file.place(row)
-        self.problem, self.column, self.row, self.mend = problem, column, row, mend
+        self.problem, self.column, self.row, self.hint = problem, column, row, hint
         self.argument = argument
         self.file = os.fspath(file) if file is not None else None
         place = [
@@ -94,24 +94,25 @@ class InputError(CtrkitError):
                 self.file,
                 f"column '{column}'" if column is not None else None,
                 f"argument `{argument}`" if argument is not None else None,
-                f"row {row} (the first row is 0)" if row is not None else None,
+                f"row index {row}" if row is not None else None,
             )
             if part
         ]
         message = f"{', '.join(place)}: {problem}." if place else f"{problem}."
-        super().__init__(f"{message} {mend}." if mend else message)
+        end = "?" if hint and hint.startswith("Did you mean") else "."
+        super().__init__(f"{message} {hint}{end}" if hint else message)
 
     def parts(self) -> dict[str, str | int]:
         """What is known of the fault, for machines."""
         known = {
             "problem": self.problem, "file": self.file, "column": self.column, "argument": self.argument,
-            "row": self.row, "mend": self.mend,
+            "row": self.row, "hint": self.hint,
         }  # fmt: skip
         return {name: value for name, value in known.items() if value is not None}
 
     def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
         # An exception is copied, to another process say, by its one message; this one has parts.
-        parts = (self.problem, self.file, self.column, self.row, self.mend, self.argument)
+        parts = (self.problem, self.file, self.column, self.row, self.hint, self.argument)
         return _rebuilt, (type(self), *parts)
 
 
@@ -133,10 +134,10 @@ def _rebuilt(
     file: str | None,
     column: str | None,
     row: int | None,
-    mend: str | None,
+    hint: str | None,
     argument: str | None,
 ) -> InputError:
-    return kind(problem, file=file, column=column, row=row, mend=mend, argument=argument)
+    return kind(problem, file=file, column=column, row=row, hint=hint, argument=argument)
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def arguments_named(
         if column is None:
             raise
         row = error.row if file is None else None
-        raise type(error)(error.problem, file=file, column=column, row=row, mend=error.mend) from error
+        raise type(error)(error.problem, file=file, column=column, row=row, hint=error.hint) from error
 
 
 class RunError(CtrkitError):
@@ -183,7 +184,7 @@ def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T 
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name nearest to a misspelt one, as a phrase for an error's mend."""
+    """The known name nearest to a misspelt one, as a phrase for the hint of an error."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"
@@ -193,11 +194,11 @@ def missing(kind: FileRole, file: str | os.PathLike[str]) -> InputError:
     """The error for a file that is not there, by what it was to hold."""
     if kind == "table":
         return DataError(
-            "no such file", file=file, mend="Check the path, or make sample logs with `ctrkit sample-logs`"
+            "no such file", file=file, hint="Check the path, or make sample logs with `ctrkit sample-logs`"
         )
     if kind == "model":
-        return ArtifactError("no such model file", file=file, mend="Train one with `ctrkit train`")
-    return ConfigError("no such config file", file=file, mend="Check the path")
+        return ArtifactError("no such model file", file=file, hint="Train one with `ctrkit train`")
+    return ConfigError("no such config file", file=file, hint="Check the path")
 
 
 def is_glob(path: str | os.PathLike[str]) -> bool:

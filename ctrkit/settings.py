@@ -111,10 +111,10 @@ def read_settings(text: str, what: str) -> dict[str, str]:
         key, _, value = (part.strip() for part in setting.partition("="))
         if not key or not value:
             raise ConfigError(
-                f"{what}: '{setting}' is not of the form key=value", mend=f"Write {key or 'KEY'}=VALUE"
+                f"{what}: '{setting}' is not of the form key=value", hint=f"Write {key or 'KEY'}=VALUE"
             )
         if key in found:
-            raise ConfigError(f"{what}: {key} is given twice", mend="Leave one out")
+            raise ConfigError(f"{what}: {key} is given twice", hint="Leave one out")
         found[key] = value
     return found
 
@@ -179,7 +179,7 @@ class Registry(dict[str, type[T]]):
             ConfigError: there is none; names the nearest.
         """
         if name not in self:
-            raise ConfigError(f"there is no {self.base.what} '{name}'", mend=nearest(name, self))
+            raise ConfigError(f"there is no {self.base.what} '{name}'", hint=nearest(name, self))
         return self[name]
 
     def read(self, given: str | Mapping[str, Any] | T) -> T:
@@ -221,8 +221,8 @@ def check_keys(settings: Collection[str], known: Collection[str], what: str) -> 
     """Raise a ConfigError for a key that is unknown; names the nearest."""
     for key in settings:
         if key not in known:
-            mend = nearest(key, known) if known else "It has no settings"
-            raise ConfigError(f"{what}: unknown key '{key}'", mend=mend)
+            hint = nearest(key, known) if known else "It has no settings"
+            raise ConfigError(f"{what}: unknown key '{key}'", hint=hint)
 
 
 def describe(cls: type[Any]) -> Description:

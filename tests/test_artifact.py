@@ -66,7 +66,7 @@ def test_what_is_no_artifact_is_refused_and_runs_no_code(tmp_path: Path) -> None
         with pytest.raises(ArtifactError, match=said) as caught:
             ctrkit.load(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
-        assert caught.value.mend
+        assert caught.value.hint
 
 
 def test_a_newer_format_says_what_to_do(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ def test_each_is_called_what_it_is_and_refused(name: str, tmp_path: Path) -> Non
             opened()
         assert caught.value.file == str(path)
         assert f"this is {said}" in caught.value.problem
-        assert caught.value.mend
+        assert caught.value.hint
         if "program" in said or "pickle" in said or "Python" in said:
-            assert "could run code" in caught.value.mend
-            assert "--policy column:NAME" in caught.value.mend
-            assert "ctrkit.evaluate_policy" in caught.value.mend
+            assert "could run code" in caught.value.hint
+            assert "--policy column:NAME" in caught.value.hint
+            assert "ctrkit.evaluate_policy" in caught.value.hint
 
 
 def test_an_onnx_model_is_no_artifact_and_read_as_a_policy(tmp_path: Path) -> None:

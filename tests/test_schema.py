@@ -47,7 +47,7 @@ def test_a_bad_value_is_named_with_column_row_and_mend(
     error = caught.value
     assert said in str(error)
     assert (error.file, error.column, error.row) == ("log.parquet", column, row)
-    assert error.mend
+    assert error.hint
 
 
 def test_a_missing_column_names_its_aliases() -> None:

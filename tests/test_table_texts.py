@@ -67,7 +67,7 @@ def test_what_is_no_table_is_called_what_it_is(
     with pytest.raises(DataError, match=said) as caught:
         read_table(path)
     assert (caught.value.file, caught.value.column, caught.value.row) == (str(path), column, row)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_broken_lines_can_be_left_out_and_are_counted(tmp_path: Path) -> None:

@@ -263,10 +263,10 @@ def _calibrate_task(
 def _need_both(labels: Floats, what: str) -> None:
     """Raise a DataError where there are no rows, or rows of one class alone."""
     if not labels.size:
-        raise DataError(f"there are no rows that {what}", mend="Give a larger table")
+        raise DataError(f"there are no rows that {what}", hint="Give a larger table")
     if labels.min() == labels.max():
         only = "positive" if labels[0] else "negative"
-        raise DataError(f"all {labels.size:,} rows that {what} are {only}", mend="Give a larger table")
+        raise DataError(f"all {labels.size:,} rows that {what} are {only}", hint="Give a larger table")
 
 
 def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first: bool) -> CalibratorChoice:

@@ -130,7 +130,7 @@ def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) 
         raise DataError(
             "this is a log of bids, and the audit is of choices among candidates",
             file=name_of(source),
-            mend="Value its bidders by `ctrkit ope`, which checks it and says how far it can be trusted",
+            hint="Value its bidders by `ctrkit ope`, which checks it and says how far it can be trusted",
         )
     found = audit_source(
         source,

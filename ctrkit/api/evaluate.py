@@ -153,7 +153,7 @@ def evaluate(
     if gate and not settings.gates:
         raise ConfigError(
             "there are no gates to hold the model against",
-            mend="Add for example --set gates.auc.minimum=0.6, or `gates` in the config",
+            hint="Add for example --set gates.auc.minimum=0.6, or `gates` in the config",
         )
     with run_folder(out, "evaluate") as run:
         result = _evaluated(model, data, against, settings, on_step)
@@ -174,7 +174,7 @@ def _evaluated(
         raise DataError(
             f"the model predicts {', '.join(loaded.tasks)}, and the one to compare with"
             f" {', '.join(second.tasks)}",
-            mend="Compare models of the same tasks",
+            hint="Compare models of the same tasks",
         )
     need_known(settings.gates, _gate_names(loaded.tasks, second is not None))
     steps = len(loaded.tasks) + 3

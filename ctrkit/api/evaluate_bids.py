@@ -62,7 +62,7 @@ class BidsConfig(Config):
             if key in OpeConfig.model_fields and key not in cls.model_fields:
                 raise ConfigError(
                     f"'{key}' does not apply to a log of bids",
-                    mend=f"Leave it out; settings of bids are {', '.join(cls.model_fields)}",
+                    hint=f"Leave it out; settings of bids are {', '.join(cls.model_fields)}",
                 )
         return content
 
@@ -143,7 +143,7 @@ def evaluate_bids(
     if policy is not None:
         raise ConfigError(
             "the log is one of bids, and a policy chooses among candidates",
-            mend="Name the column with the new policy's bids by --target-column",
+            hint="Name the column with the new policy's bids by --target-column",
         )
     with run_folder(out, "ope") as run:
         log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)

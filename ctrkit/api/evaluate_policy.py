@@ -84,7 +84,7 @@ def evaluate_policy(
     settings = settings_of(OpeConfig, config, overrides, keywords)
     if policy is not None and target_column is not None:
         raise ConfigError(
-            "a policy and a target column are given", mend="Give one of --policy and --target-column"
+            "a policy and a target column are given", hint="Give one of --policy and --target-column"
         )
     with run_folder(out, "ope") as run:
         result = _evaluated(logs, policy, target_column, settings, on_step)
@@ -181,14 +181,14 @@ def _reward_model(named: str, specs: Sequence[Spec]) -> str | RewardPredictor:
         if not Path(named).is_file():
             raise ConfigError(
                 f"reward_model '{named}' is neither a kind of model nor a file",
-                mend=f"Give {', '.join(LEARNERS)}, {ARTIFACT}, or the path of an artifact",
+                hint=f"Give {', '.join(LEARNERS)}, {ARTIFACT}, or the path of an artifact",
             )
         return ArtifactRewards(load(named))
     scorer = next((spec.scorer for spec in specs if spec.scorer is not None), None)
     if scorer is None:
         raise ConfigError(
             "the reward model is to be an artifact's, and no policy is an artifact",
-            mend="Give reward_model the path of an artifact, or trees",
+            hint="Give reward_model the path of an artifact, or trees",
         )
     return ArtifactRewards(scorer)
 

@@ -157,7 +157,7 @@ class _Explained:
         self.network, self.names = model.network, Names(model.encoder)
         self.task = settings.task or model.tasks[0]
         if self.task not in model.tasks:
-            raise ConfigError(f"the model has no task '{self.task}'", mend=nearest(self.task, model.tasks))
+            raise ConfigError(f"the model has no task '{self.task}'", hint=nearest(self.task, model.tasks))
         self.index = model.tasks.index(self.task)
         self.method = settings.method or "ig"
         for feature in settings.features:
@@ -165,7 +165,7 @@ class _Explained:
         chosen = settings.map_of
         if chosen is not None and chosen not in (HIDDEN, *self.network.feature_map.categorical):
             known = (*self.network.feature_map.categorical, HIDDEN)
-            raise DataError(f"'{chosen}' is no categorical feature to map", mend=nearest(chosen, known))
+            raise DataError(f"'{chosen}' is no categorical feature to map", hint=nearest(chosen, known))
 
     def probabilities(self, logits: Floats, rows: EncodedTable) -> Floats:
         """Calibrated, of the task; the network's own before `ctrkit calibrate`."""
@@ -179,7 +179,7 @@ class _Explained:
                 raise DataError(
                     f"there is no row {row}",
                     file=file,
-                    mend=f"The table has {table.height:,} rows, numbered from 0 to {table.height - 1}",
+                    hint=f"The table has {table.height:,} rows, numbered from 0 to {table.height - 1}",
                 )
         numbers = list(dict.fromkeys(rows))
         seed = self.settings.seed
@@ -255,7 +255,7 @@ class _Explained:
     def _table(self, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
         source = data if data is not None else self.loaded.artifact.data["file"]
         if source is None:
-            raise DataError("the model was trained on a table in memory", mend="Give a table as DATA")
+            raise DataError("the model was trained on a table in memory", hint="Give a table as DATA")
         return read_training_table(TrainConfig.model_validate(self.loaded.artifact.config), source)
 
     def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
@@ -270,7 +270,7 @@ class _Explained:
             chosen = chosen[found.encoded.labels[chosen, self.index - 1] == 1]
             what = f"{what} with a {self.loaded.tasks[self.index - 1]}"
         if not chosen.size:
-            raise DataError(f"there are no {what}", file=found.file, mend="Give a larger table")
+            raise DataError(f"there are no {what}", file=found.file, hint="Give a larger table")
         kept = chosen[sample(chosen.size, self.settings.rows, self.settings.seed)]
         return take(found.encoded, kept), f"Explained on {kept.size:,} of {chosen.size:,} {what}."
 

@@ -45,7 +45,7 @@ def takes_settings(
         def taking(*args: Parameters.args, **keywords: Parameters.kwargs) -> Returned:
             for name in keywords:
                 if name not in known:
-                    raise ConfigError(f"{function.__name__}() takes no '{name}'", mend=nearest(name, known))
+                    raise ConfigError(f"{function.__name__}() takes no '{name}'", hint=nearest(name, known))
             return function(*args, **keywords)
 
         said, example, shown = (getdoc(function) or "").partition(_EXAMPLE)

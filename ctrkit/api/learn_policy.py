@@ -259,7 +259,7 @@ def _check_roles(spec: FeatureSpec) -> None:
         if column is not None and (key == "weight" or column not in names[own]):
             raise ConfigError(
                 f"key 'features.{key}': '{column}' is not read; of a bandit log it is the column '{own}'",
-                mend=f"Leave out '{key}', or rename the log's column",
+                hint=f"Leave out '{key}', or rename the log's column",
             )
 
 
@@ -269,14 +269,14 @@ def _start(settings: LearnPolicyConfig, policy: str | os.PathLike[str] | Model) 
         if getattr(settings, key) is not None:
             raise ConfigError(
                 f"key '{key}': the artifact to start from has its own",
-                mend=f"Leave out '{key}', or --policy",
+                hint=f"Leave out '{key}', or --policy",
             )
     start = Model(policy.artifact) if isinstance(policy, Model) else load(policy)
     if start.spec.candidate is None:
         raise ArtifactError(
             "the model's feature spec names no candidate, so it cannot score candidates",
             file=None if isinstance(policy, Model) else policy,
-            mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+            hint="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
         )
     return start
 
@@ -291,7 +291,7 @@ def _scorer(
         if spec.candidate is None:
             raise ConfigError(
                 "the features name no candidate, so there is nothing to choose",
-                mend="Add `candidate: {id: ..., features: [...]}` to the features",
+                hint="Add `candidate: {id: ..., features: [...]}` to the features",
             )
         encoder = fit_encoder(spec, training)
         chosen = settings.model or model_config({"name": "deepfm", "embedding": 8, "hidden": [32]})

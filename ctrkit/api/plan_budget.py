@@ -257,10 +257,10 @@ def _planned(
     kept = ("minimum", "maximum", "minimum_share", "hour_maximum", "evenness", "ramp")
     limits = planning.PlanLimits(budget, **{name: getattr(settings, name) for name in kept})
     if curves is not None and auctions is not None:
-        raise ConfigError("a plan is made of curves or of auctions, and both are given", mend="Leave one out")
+        raise ConfigError("a plan is made of curves or of auctions, and both are given", hint="Leave one out")
     if curves is not None and settings.time_zone is not None:
         raise ConfigError(
-            "the hours of curves are what they are, and a time_zone is given", mend="Leave it out"
+            "the hours of curves are what they are, and a time_zone is given", hint="Leave it out"
         )
     if curves is not None:
         lines, notes = _given_curves(curves, settings)
@@ -291,7 +291,7 @@ def _given_curves(
             file=file,
             column="hour",
             row=row,
-            mend="Give hours from 0 to 23",
+            hint="Give hours from 0 to 23",
         )
     lines: list[planning.PlanLine] = []
     from_nothing: list[str] = []
@@ -304,7 +304,7 @@ def _given_curves(
         try:
             curve = _curve(spend, value, settings)
         except DataError as error:
-            raise DataError(f"{where}: {error.problem}", file=file, mend=_mend(settings, error)) from error
+            raise DataError(f"{where}: {error.problem}", file=file, hint=_hint(settings, error)) from error
         lines.append(planning.PlanLine(str(name), int(str(at)), curve))
         if spend.min() > 0:
             from_nothing.append(where)
@@ -356,9 +356,9 @@ def _curve(spend: Floats, value: Floats, settings: PlanBudgetConfig) -> Response
     return fit_curve(spend, value, settings.fit, settings.knots)
 
 
-def _mend(settings: PlanBudgetConfig, error: DataError) -> str | None:
+def _hint(settings: PlanBudgetConfig, error: DataError) -> str | None:
     return (
-        "Mend the table, or let it be made concave with fit=concave" if settings.fit == "none" else error.mend
+        "Fix the table, or let it be made concave with fit=concave" if settings.fit == "none" else error.hint
     )
 
 
@@ -426,7 +426,7 @@ def _campaign_of(
             "no such column to tell campaigns apart by",
             file=file,
             column=wanted,
-            mend=nearest(wanted, table.columns),
+            hint=nearest(wanted, table.columns),
         )
     column = wanted or next((name for name in CAMPAIGN_COLUMNS if name in table.columns), None)
     if column is None:
@@ -443,6 +443,6 @@ def _campaign_of(
             file=file,
             column=column,
             row=row,
-            mend="Fill it in, or drop the row",
+            hint="Fill it in, or drop the row",
         )
     return told, column

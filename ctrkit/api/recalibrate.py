@@ -120,7 +120,7 @@ def _recalibrated(
         raise DataError(
             "this is the table that the model was trained on",
             file=opened.file,
-            mend="Give rows that came later, or calibrate it with `ctrkit calibrate`",
+            hint="Give rows that came later, or calibrate it with `ctrkit calibrate`",
         )
     time = loaded.spec.timestamp
     notes = list(opened.remarks)
@@ -144,7 +144,7 @@ def _recalibrated(
             raise DataError(
                 f"there is no row on which '{task}' could happen",
                 file=opened.file,
-                mend=f"Give more rows: some of weight above 0{', with the task before it' if index else ''}",
+                hint=f"Give more rows: some of weight above 0{', with the task before it' if index else ''}",
             )
         segments = None if rows.segments is None else rows.segments[new]
         updates[task] = online.update(rows.logits[new], rows.labels[new], rows.weight[new], segments)

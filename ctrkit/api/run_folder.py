@@ -103,7 +103,7 @@ def _alone(home: Path) -> Iterator[None]:
         raise ConfigError(
             "a run writes a folder, and a file is in its place",
             file=home,
-            mend="Give another --out",
+            hint="Give another --out",
         ) from error
     except OSError as error:
         raise unwritable(home, error) from error

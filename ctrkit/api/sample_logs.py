@@ -52,7 +52,7 @@ def sample_logs(out: str | os.PathLike[str] | None = None, *, seed: int = 0) -> 
     if out is None:
         if seed:
             raise ConfigError(
-                f"the sample logs of seed {seed} do not ship with ctrkit", mend="Give a folder as out"
+                f"the sample logs of seed {seed} do not ship with ctrkit", hint="Give a folder as out"
             )
         shipped = bundled("logs_sample")
         return SampleLogs((shipped / "README.md", *sorted(shipped.glob("*.parquet"))))

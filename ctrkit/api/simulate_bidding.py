@@ -136,7 +136,7 @@ def simulate_bidding(
     amounts = budgets(budget)
     settings.terms(amounts[0])  # so that a wrong one is told before the log is read
     if len(amounts) > 1 and settings.seeds > 1:
-        raise ConfigError("a sweep of budgets runs one seed", mend="Leave out the seeds, or give one budget")
+        raise ConfigError("a sweep of budgets runs one seed", hint="Leave out the seeds, or give one budget")
     with run_folder(out, "simulate-bidding") as run:
         supply = open_supply(auctions, model, market, settings, on_step)
         asked = _Simulations(supply, settings, on_step)

@@ -80,16 +80,16 @@ def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str
             found[command], folders[command] = content, os.path.relpath(path.parent, out or home)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                "this is no run's metrics", file=path, mend="Delete the folder or run it again"
+                "this is no run's metrics", file=path, hint="Delete the folder or run it again"
             ) from error
     if not found and (home / MARKER).exists():
         raise DataError(
             "this is one run, and a summary is of a folder of runs",
             file=home,
-            mend=f"Give {os.fspath(home.absolute().parent)}",
+            hint=f"Give {os.fspath(home.absolute().parent)}",
         )
     if not found:
-        raise DataError("no finished run is here", file=home, mend="Run `ctrkit train` and the others first")
+        raise DataError("no finished run is here", file=home, hint="Run `ctrkit train` and the others first")
     begun = sorted(path.parent.name for path in home.glob("*/config.yaml"))
     unfinished = tuple(name for name in begun if not (home / name / MARKER).exists())
     page = None if out is None else Path(out) / "report.html"

@@ -147,7 +147,7 @@ class Calibrator(ABC):
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 f"the state of calibrator '{cls.name}' is damaged ({error})",
-                mend="Run `ctrkit calibrate` again",
+                hint="Run `ctrkit calibrate` again",
             ) from error
         calibrator._fitted = True
         return calibrator
@@ -176,7 +176,7 @@ class Calibrator(ABC):
             raise DataError(
                 f"{self.name} calibration needs the segment of every row, and none were given",
                 argument="segments",
-                mend="Give `segments`, or take a calibrator that uses none",
+                hint="Give `segments`, or take a calibrator that uses none",
             )
         return segment_numbers(segments, shape)
 
@@ -215,7 +215,7 @@ def calibrator_from_state(state: Mapping[str, object]) -> Calibrator:
     """
     name = str(state.get("name"))
     if name not in CALIBRATORS:
-        raise ArtifactError(f"unknown calibrator '{name}'", mend=nearest(name, CALIBRATORS))
+        raise ArtifactError(f"unknown calibrator '{name}'", hint=nearest(name, CALIBRATORS))
     return CALIBRATORS[name].from_state(state)
 
 
@@ -247,7 +247,7 @@ def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> Integers:
         raise DataError(
             f"segments are whole numbers, and the type is {array.dtype}",
             argument="segments",
-            mend="Number the field's values, missing ones too",
+            hint="Number the field's values, missing ones too",
         )
     beyond = (array > LARGEST_SEGMENT) | (array < -LARGEST_SEGMENT)
     if beyond.any():

@@ -213,15 +213,15 @@ def _known(methods: Sequence[str] | None, with_segments: bool) -> list[str]:
     """The methods asked for, simplest first."""
     for name in methods or ():
         if name not in CALIBRATORS:
-            raise ConfigError(f"unknown calibrator '{name}'", mend=nearest(name, CALIBRATORS))
+            raise ConfigError(f"unknown calibrator '{name}'", hint=nearest(name, CALIBRATORS))
         kind = CALIBRATORS[name]
         if not (kind.learns or name == "identity"):
             raise ConfigError(
                 f"'{name}' learns nothing from labels, so it cannot be chosen by them",
-                mend=f"Make a {kind.__name__} with the settings that you know",
+                hint=f"Make a {kind.__name__} with the settings that you know",
             )
         if kind.uses_segments and not with_segments:
-            raise ConfigError(f"'{name}' needs segments, and none are given", mend="Give `segments`")
+            raise ConfigError(f"'{name}' needs segments, and none are given", hint="Give `segments`")
     if methods:
         return [name for name in CALIBRATORS if name in methods]
     competing = (name for name, kind in CALIBRATORS.items() if kind.automatic)

@@ -102,7 +102,7 @@ class EntireSpaceCalibration:
             return cls(nested_calibrator(state))
         except (KeyError, ValueError) as error:
             raise ArtifactError(
-                f"the state of '{cls.name}' is damaged ({error})", mend="Run `ctrkit calibrate` again"
+                f"the state of '{cls.name}' is damaged ({error})", hint="Run `ctrkit calibrate` again"
             ) from error
 
 

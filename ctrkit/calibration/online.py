@@ -117,7 +117,7 @@ class OnlineRecalibration(Calibrator):
     def _hold(self, calibrator: Calibrator) -> None:
         """Take a calibrator and begin with it as it is."""
         if isinstance(calibrator, OnlineRecalibration):
-            raise ConfigError("an online calibrator cannot hold another", mend="Update the one there is")
+            raise ConfigError("an online calibrator cannot hold another", hint="Update the one there is")
         self.calibrator, self._fitted = calibrator, calibrator._fitted
         self.uses_segments = calibrator.uses_segments
         self.line, self.learnt = np.array([1.0, 0.0]), np.array([1.0, 0.0])

@@ -12,7 +12,7 @@ from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabiliti
 class TemperatureScaling(Calibrator):
     """p = σ(logit / T), T > 0, by maximum likelihood (Guo, Pleiss, Sun & Weinberger 2017).
 
-    T above 1 tempers an over-confident model. A wrong base rate it cannot mend: that takes Platt scaling.
+    T above 1 tempers an over-confident model. A wrong base rate it cannot hint: that takes Platt scaling.
 
     Attributes:
         temperature: T, once fitted.

@@ -130,7 +130,7 @@ class Encoder:
                     f"{ids.null_count() / ids.len():.0%} have none at all",
                     file=file,
                     column=feature.name,
-                    mend="Leave the feature out, or lower its min_count",
+                    hint="Leave the feature out, or lower its min_count",
                 )
         for sequence in spec.sequences:
             lists = as_lists(training[sequence.name], sequence, file)
@@ -208,7 +208,7 @@ class Encoder:
             if numbers.max(initial=0.0) > LARGEST_WEIGHT:
                 raise DataError(
                     f"a weight is beyond {LARGEST_WEIGHT:g}",
-                    file=file, column=spec.weight, row=int(np.argmax(numbers)), mend="Divide all weights",
+                    file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
                 )  # fmt: skip
             weight = numbers.astype(np.float32)
         return EncodedTable(
@@ -319,7 +319,7 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
                 file=file,
                 column=names[index],
                 row=int(broken[0]),
-                mend="List the labels in funnel order, or mend such rows",
+                hint="List the labels in funnel order, or fix such rows",
             )
     return labels
 
@@ -329,7 +329,7 @@ def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None 
     for name in names:
         if name not in table.columns:
             raise DataError(
-                "the column is missing", file=file, column=name, mend=nearest(name, table.columns)
+                "the column is missing", file=file, column=name, hint=nearest(name, table.columns)
             )
 
 
@@ -339,7 +339,7 @@ def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:
     values = table[spec.group]
     if values.dtype.is_nested() or values.dtype == pl.Object:
         raise DataError(
-            f"groups are integers or text, not {values.dtype}", column=spec.group, mend="Cast the column"
+            f"groups are integers or text, not {values.dtype}", column=spec.group, hint="Cast the column"
         )
     # pandas writes a missing value of a number as NaN.
     known = values.fill_nan(None) if values.dtype.is_float() else values
@@ -363,5 +363,5 @@ def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None)
                 file=file,
                 column=name,
                 row=int(apart[0]),
-                mend="Sequences are aligned event by event: give them equal lengths and one max_length",
+                hint="Sequences are aligned event by event: give them equal lengths and one max_length",
             )

@@ -104,7 +104,7 @@ def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> 
             f"a sequence is a list a row, not {values.dtype}",
             file=file,
             column=values.name,
-            mend=f"Store it as a list column, or as text with '{sequence.separator}' between events",
+            hint=f"Store it as a list column, or as text with '{sequence.separator}' between events",
         )
     return values
 
@@ -119,8 +119,8 @@ def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | Non
 
 def _other_separator(problem: str, sign: str, sequence: SequenceFeature, file: str | None) -> DataError:
     written = f"'{sign}'" if sign.isprintable() else json.dumps(sign)
-    mend = f"Declare the sequence with `separator: {written}`"
-    return DataError(problem, file=file, column=sequence.name, mend=mend)
+    hint = f"Declare the sequence with `separator: {written}`"
+    return DataError(problem, file=file, column=sequence.name, hint=hint)
 
 
 def check_known(
@@ -165,7 +165,7 @@ def _check_share(
             f"are {events.named()}",
             file=file,
             column=sequence.name,
-            mend=f"Write events as in '{sequence.shares}'{like}, with '{sequence.separator}' between them, "
+            hint=f"Write events as in '{sequence.shares}'{like}, with '{sequence.separator}' between them, "
             "or declare their separator",
         )
 

@@ -131,7 +131,7 @@ class Market:
         block: Callable[[np.random.Generator, Situation], LogColumns],
     ) -> pl.DataFrame:
         if rows < 1:
-            raise DataError(f"a log of {rows} rows cannot be made", mend="Ask for at least one row")
+            raise DataError(f"a log of {rows} rows cannot be made", hint="Ask for at least one row")
         rng = np.random.default_rng([self.seed, stream])
         at = self.population.situations(rng, rows, first_day, days)
         parts = []
@@ -184,7 +184,7 @@ def true_value(log: pl.DataFrame, probabilities: ArrayLike, truth: str = "true_c
         raise DataError(
             f"the policy's probabilities have shape {policy.shape}, the candidates {expected.shape}",
             column=truth,
-            mend="Give one probability a candidate",
+            hint="Give one probability a candidate",
         )
     return float((policy * expected).sum(axis=1).mean())
 

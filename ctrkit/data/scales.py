@@ -61,7 +61,7 @@ class FeatureScale:
                 file=file,
                 column=name,
                 row=int(rows[farthest]),
-                mend="Mend such rows, limit the column's range, or declare transform: log1p",
+                hint="Fix such rows, limit the column's range, or declare transform: log1p",
             )
         largest = float(np.abs((values - mean) / deviation).max())
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))

@@ -81,7 +81,7 @@ def split_rows(
     if by == "time":
         if spec.timestamp is None:
             raise DataError(
-                "a split by time needs `timestamp` in the feature spec", file=file, mend="Name the column"
+                "a split by time needs `timestamp` in the feature spec", file=file, hint="Name the column"
             )
         require_columns(table, (spec.timestamp,), file)
         column = Column(spec.timestamp, "time", "the time of the row")
@@ -100,7 +100,7 @@ def split_rows(
             raise DataError(
                 f"the split leaves no {name} rows of {table.height}",
                 file=file,
-                mend="Give more rows or other shares",
+                hint="Give more rows or other shares",
             )
     return Split(train, valid, test, by, boundaries)
 
@@ -113,7 +113,7 @@ def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> t
             f"three parts by time need three distinct time stamps, and there are {moments.size}",
             file=file,
             column=column,
-            mend="Give rows of more moments, or set split.by=random",
+            hint="Give rows of more moments, or set split.by=random",
         )
     asked = np.quantile(time, [config.train, config.train + config.valid], method="higher")
     first, second = np.searchsorted(moments, asked)

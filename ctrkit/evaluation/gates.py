@@ -61,7 +61,7 @@ def need_known(gates: Iterable[str], metrics: Iterable[str]) -> None:
     known = set(metrics)
     for name in gates:
         if name not in known:
-            raise ConfigError(f"key 'gates': there is no metric '{name}'", mend=nearest(name, known))
+            raise ConfigError(f"key 'gates': there is no metric '{name}'", hint=nearest(name, known))
 
 
 def check_gates(

@@ -30,5 +30,5 @@ def require(module: str, purpose: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{purpose} needs the package '{package}', which is not installed",
-            mend=f"Run `pip install '{EXTRA}'`",
+            hint=f"Run `pip install '{EXTRA}'`",
         ) from error

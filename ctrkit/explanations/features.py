@@ -84,10 +84,10 @@ def position_of(feature_map: FeatureMap, name: str) -> int:
     if name in feature_map.sequences or name == HISTORY:
         raise DataError(
             f"'{name}' is a history, which has no single value",
-            mend=f"Name one of {', '.join(feature_map.fields)}",
+            hint=f"Name one of {', '.join(feature_map.fields)}",
         )
     if name not in feature_map.fields:
-        raise DataError(f"the model has no feature '{name}'", mend=nearest(name, feature_map.fields))
+        raise DataError(f"the model has no feature '{name}'", hint=nearest(name, feature_map.fields))
     return feature_map.fields.index(name)
 
 

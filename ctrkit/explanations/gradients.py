@@ -159,7 +159,7 @@ def _check_deepshap(found: Attributions) -> None:
 def _refused(reason: str) -> ConfigError:
     return ConfigError(
         f"DeepSHAP does not hold for this model: {reason}",
-        mend="Use the method ig, which holds for every model, or shap",
+        hint="Use the method ig, which holds for every model, or shap",
     )
 
 

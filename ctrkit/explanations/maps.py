@@ -90,9 +90,9 @@ def table_vectors(
     """
     categorical = network.feature_map.categorical
     if field not in categorical:
-        raise DataError(f"'{field}' is no categorical feature", mend=nearest(field, [*categorical, HIDDEN]))
+        raise DataError(f"'{field}' is no categorical feature", hint=nearest(field, [*categorical, HIDDEN]))
     if network.embedding is None:
-        raise DataError("the model has no embeddings to map", mend=f"Map '{HIDDEN}'")
+        raise DataError("the model has no embeddings to map", hint=f"Map '{HIDDEN}'")
     column = data.categorical[:, list(categorical).index(field)]
     ids, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
     positives = np.bincount(inverse, weights=data.labels[:, task], minlength=ids.size)

@@ -88,7 +88,7 @@ def permutation_importance(
     if labels.min() == labels.max():
         raise DataError(
             f"all {len(data):,} rows have the label {labels[0]:g}, so there is no AUC to lose",
-            mend="Give a larger table",
+            hint="Give a larger table",
         )
 
     def judged(rows: EncodedTable) -> Floats:

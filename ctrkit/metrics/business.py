@@ -93,10 +93,10 @@ def business(
     from ctrkit.tables import read_table
 
     if rows not in (None, "impressions", "bids"):
-        raise ConfigError(f"unknown kind of row '{rows}'", mend=nearest(rows, ("impressions", "bids")))
+        raise ConfigError(f"unknown kind of row '{rows}'", hint=nearest(rows, ("impressions", "bids")))
     for quantity in names or {}:
         if quantity not in ALIASES:
-            raise ConfigError(f"unknown quantity '{quantity}'", mend=nearest(quantity, ALIASES))
+            raise ConfigError(f"unknown quantity '{quantity}'", hint=nearest(quantity, ALIASES))
     if isinstance(columns, Mapping):
         columns = {name: np.atleast_1d(np.asarray(column)) for name, column in columns.items()}
         by_length = sorted(columns, key=lambda name: len(columns[name]))
@@ -116,7 +116,7 @@ def business(
             raise DataError(
                 f"no such column, which was to give the {quantity}",
                 column=given,
-                mend=nearest(given, table.columns),
+                hint=nearest(given, table.columns),
             )
         found = given or next((alias for alias in aliases if alias in table.columns), None)
         total[quantity] = None if found is None else float(w @ _amounts(table[found], found, quantity))
@@ -130,7 +130,7 @@ def business(
             raise DataError(
                 f"there are {digits(fewer)} {part} and only {digits(more)} {whole}",
                 column=part,
-                mend=f"Give the {whole} of the same events",
+                hint=f"Give the {whole} of the same events",
             )
     mille = None if total["impressions"] is None else total["impressions"] / 1000
     return Business(
@@ -152,7 +152,7 @@ def _amounts(values: Any, column: str, quantity: str) -> Floats:
     if quantity != "revenue" and (amounts < 0).any():
         row = int(np.argmax(amounts < 0))
         raise DataError(
-            f"{quantity} cannot be {digits(amounts[row])}", column=column, row=row, mend="Mend such rows"
+            f"{quantity} cannot be {digits(amounts[row])}", column=column, row=row, hint="Fix such rows"
         )
     return amounts
 

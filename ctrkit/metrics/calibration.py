@@ -88,7 +88,7 @@ def pcoc(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None =
 def need_positives(positives: float) -> None:
     """Raise a DataError where there is nothing observed to divide by."""
     if positives <= 0:
-        raise DataError("PCOC needs at least one positive row", argument="labels", mend="Give more rows")
+        raise DataError("PCOC needs at least one positive row", argument="labels", hint="Give more rows")
 
 
 class GapCovariance(NamedTuple):
@@ -151,7 +151,7 @@ def gap_covariance(
         covariance = sums.T @ sums
     kept = clusters > 1
     if not kept.any():
-        raise DataError("no bin holds two independent rows", mend="Use fewer bins, or give more rows")
+        raise DataError("no bin holds two independent rows", hint="Use fewer bins, or give more rows")
     correction = np.sqrt(clusters[kept] / (clusters[kept] - 1.0))
     covariance = covariance[np.ix_(kept, kept)] * np.outer(correction, correction)
     return GapCovariance(mass[kept] / mass[kept].sum(), gap[kept], covariance)
@@ -239,7 +239,7 @@ def bin_index(p: Floats, w: Floats, bins: int, strategy: Strategy) -> Indices:
     if strategy == "width":
         return np.minimum((p * bins).astype(np.intp), bins - 1)
     if strategy != "mass":
-        raise ConfigError(f"unknown binning strategy '{strategy}'", mend=nearest(strategy, ("mass", "width")))
+        raise ConfigError(f"unknown binning strategy '{strategy}'", hint=nearest(strategy, ("mass", "width")))
     if (w == 1).all():
         # Sorting values costs a third of sorting row numbers, and a few edges need no more.
         return np.searchsorted(_edges_of_equal_mass(np.sort(p), bins), p, side="right")

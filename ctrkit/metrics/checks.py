@@ -64,7 +64,7 @@ def score_rows(
         if len(other) != len(target):
             raise DataError(f"labels has {len(target)} rows and {what} has {len(other)}", argument=what)
     if not mass.any():
-        raise DataError("every weight is 0", argument="weight", mend="Give at least one row a weight above 0")
+        raise DataError("every weight is 0", argument="weight", hint="Give at least one row a weight above 0")
     return CheckedRows(target, value, mass)
 
 
@@ -126,13 +126,13 @@ def finite_floats(values: ArrayLike, name: str) -> Floats:
         raise DataError(
             f"numbers are needed, and the type is {array.dtype}",
             argument=name,
-            mend="Cast the column, and leave out missing values",
+            hint="Cast the column, and leave out missing values",
         )
     finite = np.isfinite(floats)
     if not finite.all():
         row = int(np.unravel_index(np.argmin(finite), finite.shape)[0]) if finite.ndim else None
         what = "missing (NaN)" if np.isnan(floats[~finite][0]) else "infinite"
-        raise DataError(f"the value is {what}", argument=name, row=row, mend="Fill or leave out such rows")
+        raise DataError(f"the value is {what}", argument=name, row=row, hint="Fill or leave out such rows")
     return floats
 
 
@@ -156,7 +156,7 @@ def weight_column(weight: ArrayLike) -> Floats:
     return mass
 
 
-def unit_interval(values: Floats, name: str, mend: str = "Give probabilities, not logits") -> Floats:
+def unit_interval(values: Floats, name: str, hint: str = "Give probabilities, not logits") -> Floats:
     """Values of [0, 1], of any shape; what rounding in single precision put beyond an end is put on it.
 
     Raises:
@@ -166,7 +166,7 @@ def unit_interval(values: Floats, name: str, mend: str = "Give probabilities, no
     if outside.any():
         row = int(np.argmax(outside.reshape(-1)))
         problem = f"the value is {digits(values.reshape(-1)[row])} and must be in [0, 1]"
-        raise DataError(problem, argument=name, row=row if values.ndim == 1 else None, mend=mend)
+        raise DataError(problem, argument=name, row=row if values.ndim == 1 else None, hint=hint)
     return np.clip(values, 0.0, 1.0) if ((values < 0) | (values > 1)).any() else values
 
 
@@ -193,7 +193,7 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Indices, int]:
                 "the group is missing",
                 argument="groups",
                 row=int(np.argmax(missing)),
-                mend="Leave such rows out, or give each a group of its own",
+                hint="Leave such rows out, or give each a group of its own",
             )
     if (coded := quick_codes(array)) is not None:
         return coded
@@ -201,7 +201,7 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Indices, int]:
         names, codes = np.unique(array, return_inverse=True)
     except TypeError as error:
         raise DataError(
-            "the groups are of several types", argument="groups", mend="Cast the column"
+            "the groups are of several types", argument="groups", hint="Cast the column"
         ) from error
     return codes, len(names)
 
@@ -221,7 +221,7 @@ def need_both_classes(positives: float, negatives: float, what: str) -> None:
         raise DataError(
             f"{what} needs rows of both classes, and there is no {lacking} one",
             argument="labels",
-            mend="Give more rows",
+            hint="Give more rows",
         )
 
 

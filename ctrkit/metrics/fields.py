@@ -74,7 +74,7 @@ def field_rce(
         raise DataError(
             "a value of the field has no positives to be relative to",
             argument="fields",
-            mend="Give a smoothing above 0",
+            hint="Give a smoothing above 0",
         )
     share = sums.weight[held] / sums.weight.sum()
     return float(share @ (np.abs(sums.observed - sums.predicted)[held] / relative_to[held]))
@@ -245,8 +245,8 @@ def _field_codes(fields: ArrayLike, rows: int) -> tuple[Indices, list[Any]]:
         missing = (array != array) | (array == np.array(None) if array.dtype.kind == "O" else False)
     if missing.any():
         row = int(np.argmax(missing))
-        mend = "Fill missing values with a value of their own, such as 'missing'"
-        raise DataError("the field's value is missing", argument="fields", row=row, mend=mend)
+        hint = "Fill missing values with a value of their own, such as 'missing'"
+        raise DataError("the field's value is missing", argument="fields", row=row, hint=hint)
     if (quick := quick_codes(array)) is not None:
         names = np.empty(quick[1], array.dtype)
         names[quick[0]] = array

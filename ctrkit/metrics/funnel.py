@@ -85,7 +85,7 @@ def funnel(
             "there is a conversion without a click",
             argument="conversion",
             row=int(np.argmax(conversion > click)),
-            mend="Count a conversion only where its impression was clicked",
+            hint="Count a conversion only where its impression was clicked",
         )
     clicked = click == 1
     return Funnel(

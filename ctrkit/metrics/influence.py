@@ -216,7 +216,7 @@ def contributions(
     options = options or {}
     if metric in GROUP_MEANS and groups is None:
         what = "GAUC" if metric is gauc else "the metric"
-        raise DataError(f"{what} needs groups", argument="groups", mend="Name the group of each row")
+        raise DataError(f"{what} needs groups", argument="groups", hint="Name the group of each row")
     held = held_rows(rows, groups)
     need_units(held.independent, held.units)
     if metric in GROUP_MEANS:
@@ -237,7 +237,7 @@ def contributions(
                 raise DataError(
                     "an interval of AUC needs two rows of each class, in two groups where rows have any",
                     argument="labels",
-                    mend="Give more rows",
+                    hint="Give more rows",
                 )
             by_row[y == label] *= np.sqrt(clusters / (clusters - 1))
         correction = 1.0
@@ -265,12 +265,12 @@ def need_units(independent: float, units: int) -> None:
     """Raise a DataError where there are too few rows, or groups, to tell how sure a value is."""
     if units < 2:
         raise DataError(
-            "an interval needs at least two rows or groups", argument="groups", mend="Give more rows"
+            "an interval needs at least two rows or groups", argument="groups", hint="Give more rows"
         )
     if independent < FEWEST_UNITS:
         raise DataError(
             f"one row or group has nearly all the weight ({units:,} count as {independent:.2f}), so nothing "
             "tells how sure the value is",
             argument="weight",
-            mend="Give more rows",
+            hint="Give more rows",
         )

@@ -63,7 +63,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | 
     positives, negatives = (of_class[::-1] for of_class in _by_score(y, s, w))
     if not positives.any():
         raise DataError(
-            "average precision needs at least one positive row", argument="labels", mend="Give more rows"
+            "average precision needs at least one positive row", argument="labels", hint="Give more rows"
         )
     found = np.cumsum(positives)
     # Scores above the first row of weight find nothing, and add nothing.
@@ -123,7 +123,7 @@ def grouped_auc(
 ) -> GroupedAuc:
     """`gauc` with the number of groups and rows that it counted."""
     if by not in ("impressions", "clicks"):
-        raise ConfigError(f"unknown weight of groups '{by}'", mend=nearest(by, ("impressions", "clicks")))
+        raise ConfigError(f"unknown weight of groups '{by}'", hint=nearest(by, ("impressions", "clicks")))
     y, s, w = score_rows(labels, scores, weight)
     group, number = group_codes(groups, len(y))
     area, positives, negatives = _areas(y, s, w, group, number)
@@ -132,7 +132,7 @@ def grouped_auc(
         raise DataError(
             "no group holds both a positive and a negative row",
             argument="groups",
-            mend="Group by something coarser, or use AUC",
+            hint="Group by something coarser, or use AUC",
         )
     mass = positives + negatives if by == "impressions" else positives
     value = np.average(area[counted], weights=mass[counted])

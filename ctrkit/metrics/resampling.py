@@ -56,7 +56,7 @@ class Call:
             if np.shape(held)[:1] == (rows,) and rows > 1:
                 raise ConfigError(
                     f"the metric holds '{name}', one value a row",
-                    mend=f"Give it apart, in `columns`, by the name '{name}'",
+                    hint=f"Give it apart, in `columns`, by the name '{name}'",
                 )
         try:
             parameters = dict(inspect.signature(metric).parameters)
@@ -118,7 +118,7 @@ class Resampler:
         rows = len(checked[0].labels)
         self.call = Call.of(metric, rows, columns or ())
         if groups is None and self.call.needs_groups:
-            raise DataError("the metric needs groups", argument="groups", mend="Name the group of each row")
+            raise DataError("the metric needs groups", argument="groups", hint="Name the group of each row")
         if weight is not None and self.call.weight is None:
             raise ConfigError("the metric takes no weight of rows")
         held = held_rows(checked[0], groups)
@@ -163,7 +163,7 @@ class Resampler:
         defined = np.array(found, np.float64).reshape(len(found), len(self.kept))
         defined = defined[np.isfinite(defined).all(axis=1)]
         if len(defined) < number / 2:
-            raise DataError("the metric is undefined on most resamples of the rows", mend="Give more rows")
+            raise DataError("the metric is undefined on most resamples of the rows", hint="Give more rows")
         return defined
 
     def _on(self, times: Indices) -> Iterator[float]:
@@ -207,7 +207,7 @@ def faults_named(name: str) -> Iterator[None]:
         if error.argument not in ("probabilities", "scores"):
             raise
         problem = error.problem.replace(error.argument, name)
-        raise DataError(problem, argument=name, row=error.row, mend=error.mend) from error
+        raise DataError(problem, argument=name, row=error.row, hint=error.hint) from error
 
 
 def unwrap(metric: Metric) -> tuple[Callable[..., Any], dict[str, Any]]:

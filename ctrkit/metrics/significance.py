@@ -133,7 +133,7 @@ def bootstrap(
 def need_draws(draws: int) -> None:
     """Raise a ConfigError for too few draws of a bootstrap."""
     if draws < 20:
-        raise ConfigError(f"draws must be at least 20, and {draws} was given", mend="Use 500 or more")
+        raise ConfigError(f"draws must be at least 20, and {draws} was given", hint="Use 500 or more")
 
 
 def interval_of_draws(value: float, drawn: Floats, confidence: float, units: float) -> MetricInterval:
@@ -189,7 +189,7 @@ def need_variation(spread: float, value: float) -> None:
     """Raise a DataError where a metric is the same whichever rows it is taken of."""
     if spread <= _ROUNDING * abs(value):
         raise DataError(
-            "the metric does not vary from row to row, so nothing tells how sure it is", mend="Give more rows"
+            "the metric does not vary from row to row, so nothing tells how sure it is", hint="Give more rows"
         )
 
 

@@ -122,7 +122,7 @@ def grouped_ranking(
     found = ranking_by_group(labels, scores, groups, k, weight)
     counted = ~np.isnan(found.ndcg)
     if not counted.any():
-        raise DataError("no group holds a positive row", argument="labels", mend="Give more rows")
+        raise DataError("no group holds a positive row", argument="labels", hint="Give more rows")
     ndcg, precision, rank, hit = (
         float(np.average(of_group[counted], weights=found.weight[counted]))
         for of_group in (found.ndcg, found.average_precision, found.reciprocal_rank, found.hit)
@@ -151,7 +151,7 @@ def ranking_by_group(
         raise DataError(
             "rows of one group have different weights, so their places in the whole list are not known",
             argument="weight",
-            mend="Give all rows of a list its weight, or judge the ranking by AUC and GAUC",
+            hint="Give all rows of a list its weight, or judge the ranking by AUC and GAUC",
         )
     runs = _Runs(y, s, group, number)
     depth = runs.longest if k is None else min(int(k), runs.longest)

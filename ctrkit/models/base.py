@@ -226,7 +226,7 @@ def model_config(content: Mapping[str, Any] | ModelConfig | str) -> ModelConfig:
         content = {"name": content}
     name = content.get("name", DEFAULT_MODEL)
     if name not in MODELS:
-        raise ConfigError(f"unknown model '{name}'", mend=nearest(str(name), MODELS))
+        raise ConfigError(f"unknown model '{name}'", hint=nearest(str(name), MODELS))
     config = MODELS[name].config_class
     return build(config, merged(config(name=name).model_dump(), content))
 

@@ -145,7 +145,7 @@ class MDAF(Backbone):
         if not present:
             raise ConfigError(
                 f"MDAF has nothing to read for its branches ({', '.join(config.branches)})",
-                mend="Declare sequences under `features`, or name other `branches`",
+                hint="Declare sequences under `features`, or name other `branches`",
             )
         self.connected = _connected(config, present)
         self.branches = nn.ModuleDict(

@@ -41,12 +41,12 @@ class CtrModel(nn.Module):
         if not feature_map.fields:
             raise ConfigError(
                 "a model needs at least one static feature",
-                mend="Declare one under `features.categorical` or `features.numeric`",
+                hint="Declare one under `features.categorical` or `features.numeric`",
             )
         if MODELS[config.name].needs_history and not feature_map.sequences:
             raise ConfigError(
                 f"the model '{config.name}' reads a behaviour sequence, and there is none",
-                mend="Declare one under `features.sequences`, or choose another model",
+                hint="Declare one under `features.sequences`, or choose another model",
             )
         width = config.embedding_width
         self.feature_map = feature_map
@@ -122,7 +122,7 @@ class CtrModel(nn.Module):
 
     def _check_reads_history(self) -> None:
         if not self.reads_history:
-            raise ConfigError("the model reads no sequences", mend="Declare some under `features`")
+            raise ConfigError("the model reads no sequences", hint="Declare some under `features`")
 
     def derive(self) -> ModelConfig:
         """The config that a search ended with, for a model whose config `searches`."""

@@ -107,7 +107,7 @@ class BilinearFusion(nn.Module):
             if width % heads:
                 raise ConfigError(
                     f"{heads} heads do not divide a stream of width {width}",
-                    mend="Give a number of heads that divides the last widths of both streams",
+                    hint="Give a number of heads that divides the last widths of both streams",
                 )
         self.heads = heads
         products = first * second // heads  # summed to one number: Glorot's variance for a single output

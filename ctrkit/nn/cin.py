@@ -112,12 +112,12 @@ class CIN(nn.Module):
     ) -> None:
         super().__init__()
         if not maps:
-            raise ConfigError("a CIN needs at least one layer", mend="Give the number of maps of each")
+            raise ConfigError("a CIN needs at least one layer", hint="Give the number of maps of each")
         odd = [number for number in maps[:-1] if split_half and number % 2]
         if odd:
             raise ConfigError(
                 f"a CIN layer of {odd[0]} maps cannot be split into halves",
-                mend="Give every layer but the last an even number of maps",
+                hint="Give every layer but the last an even number of maps",
             )
         kept = [number // 2 if split_half else number for number in maps[:-1]]
         self.split_half, self.relu = split_half, activation == "relu"

@@ -85,7 +85,7 @@ class CrossNetwork(nn.Module):
         if rank is not None and rank > half:
             raise ConfigError(
                 f"a cross layer of width {width} has a matrix of rank {half} at most, and not {rank}",
-                mend="Give a smaller `rank`, or none",
+                hint="Give a smaller `rank`, or none",
             )
         self.w = nn.ModuleList(
             nn.Linear(width, half, bias=False) if rank is None else LowRankLinear(width, half, rank)

@@ -184,13 +184,13 @@ def _check(feature_map: FeatureMap) -> None:
         if size < FIRST_ID:
             raise ConfigError(
                 f"the embedding table '{table}' has a vocabulary of zero",
-                mend="Give it at least padding and the unknown id, or leave the feature out",
+                hint="Give it at least padding and the unknown id, or leave the feature out",
             )
     for name, table in chain(feature_map.categorical.items(), feature_map.sequences.items()):
         if table not in feature_map.tables:
             raise ConfigError(
                 f"'{name}' names the embedding table '{table}', which is not there",
-                mend=nearest(table, feature_map.tables),
+                hint=nearest(table, feature_map.tables),
             )
 
 

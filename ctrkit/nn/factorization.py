@@ -46,5 +46,5 @@ def check_pairs(model: str, vectors: int) -> None:
     if vectors < 2:
         raise ConfigError(
             f"{model} multiplies pairs of features and there is only {vectors}",
-            mend="Declare more under `features`, or use the model 'dnn' or 'lr'",
+            hint="Declare more under `features`, or use the model 'dnn' or 'lr'",
         )

@@ -31,7 +31,7 @@ class InteractingLayer(nn.Module):
         if outputs % heads:
             raise ConfigError(
                 f"{heads} attention heads do not divide the attention width {outputs}",
-                mend="Give a number of heads that divides the width",
+                hint="Give a number of heads that divides the width",
             )
         self.heads = heads
         self.query_key_value = nn.Linear(inputs, 3 * outputs, bias=False)

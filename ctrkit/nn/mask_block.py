@@ -25,7 +25,7 @@ class FieldNorm(nn.Module):
         if width < 2:
             raise ConfigError(
                 "layer normalisation makes embeddings of width 1 all alike",
-                mend="Set `embedding` to 2 or more",
+                hint="Set `embedding` to 2 or more",
             )
         self.gain = nn.Parameter(torch.ones(vectors, width))
         self.shift = nn.Parameter(torch.zeros(vectors, width))

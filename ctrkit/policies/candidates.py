@@ -54,7 +54,7 @@ def candidate_rows(
                 file=file,
                 column=name,
                 row=int(wrong[0]),
-                mend="Give one value for each candidate",
+                hint="Give one value for each candidate",
             )
     some = pl.Series(lengths > 0)  # an empty list would explode to a null
     row = np.repeat(np.arange(context.height), lengths)

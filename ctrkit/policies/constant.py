@@ -30,7 +30,7 @@ class LoggingPolicy(Policy):
             raise DataError(
                 "the logging policy's probabilities of the candidates are not in the log",
                 column=LOGGED,
-                mend="Log them as a list column, or leave this policy out",
+                hint="Log them as a list column, or leave this policy out",
             )
         logged = padded(context[LOGGED], fill=0.0)
         # Written with a few digits, they sum to almost 1.
@@ -64,6 +64,6 @@ class FixedPolicy(Policy):
                 f"action {self.action!r} is not among the candidates",
                 column="candidates",
                 row=int(missing[0]),
-                mend="Name an action that every row could choose",
+                hint="Name an action that every row could choose",
             )
         return chosen

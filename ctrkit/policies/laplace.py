@@ -79,7 +79,7 @@ class LastLayerPosterior:
                 f"hidden of shape {np.shape(hidden)} does not go with a last layer of {len(mean) - 1} weights"
             )
         if not (np.isfinite(features).all() and np.isfinite(mean).all()):
-            raise DataError("hidden values or weights are not finite", mend="Train the model again")
+            raise DataError("hidden values or weights are not finite", hint="Train the model again")
         count = np.ones(len(features)) if row_weight is None else np.asarray(row_weight, np.float64)
         if count.shape != (len(features),) or not (np.isfinite(count).all() and (count >= 0).all()):
             raise DataError(
@@ -128,7 +128,7 @@ class LastLayerPosterior:
         """
         features = with_bias(np.asarray(hidden, np.float64))
         if not np.isfinite(features).all():
-            raise DataError("hidden values are not finite", mend="Train the model again")
+            raise DataError("hidden values are not finite", hint="Train the model again")
         fixed = np.zeros(len(features)) if offset is None else np.asarray(offset, np.float64)
         weight, precision, settled = _newton(
             np.ascontiguousarray(features),
@@ -172,7 +172,7 @@ class LastLayerPosterior:
         if fault:
             raise DataError(
                 "the posterior's precision is not positive definite",
-                mend="Train the model again, with a higher prior precision",
+                hint="Train the model again, with a higher prior precision",
             )
         return np.asarray(factor)
 
@@ -255,7 +255,7 @@ def evidence_precision(curvature: ArrayLike, mean: ArrayLike) -> float:
     if size == 0 or top == 0:
         raise DataError(
             "the last layer's weights or inputs are all the same, so its prior cannot be learnt",
-            mend="Give prior_precision",
+            hint="Give prior_precision",
         )
 
     def slope(log_tau: float) -> float:

@@ -68,7 +68,7 @@ class CampaignPrior:
         if not 0.0 < self.click_rate < 1.0:
             raise ConfigError(
                 f"the population's click_rate is {digits(self.click_rate)}, and lies between 0 and 1",
-                mend="Give clicks divided by impressions, for example 0.01",
+                hint="Give clicks divided by impressions, for example 0.01",
             )
         for name in ("precision", "impressions"):
             if not (np.isfinite(value := getattr(self, name)) and value > 0):
@@ -97,7 +97,7 @@ class CampaignPrior:
             raise DataError(
                 "the population has no clicks or nothing but clicks, so its rate is unknown",
                 column="click",
-                mend="Give more rows",
+                hint="Give more rows",
             )
         if precision is not None:
             return cls(rate, precision, impressions)

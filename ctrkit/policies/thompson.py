@@ -107,6 +107,6 @@ class ThompsonConfig(PolicyConfig):
         if belief is None:
             raise ConfigError(
                 "policy 'thompson' draws from a posterior, and here are scores alone",
-                mend="Give an artifact with a posterior, or choose another policy",
+                hint="Give an artifact with a posterior, or choose another policy",
             )
         return ThompsonPolicy(belief.reader, belief.posterior, self.draws, self.seed)

@@ -163,7 +163,7 @@ class LogSchema:
             zone: the time zone; by default that of the column, else UTC.
 
         Raises:
-            DataError: names the file, the column, the first faulty row and the mend.
+            DataError: names the file, the column, the first faulty row and what to do.
         """
         renames = self.renames(table.columns)
         for column in self.columns:
@@ -175,7 +175,7 @@ class LogSchema:
                     f"{article} {self.name} needs this column{also}, which holds {column.meaning}",
                     file=file,
                     column=column.name,
-                    mend=f"Add or rename it. {close}" if close.startswith("Did") else "Add or rename it",
+                    hint=f"Add or rename it. {close}" if close.startswith("Did") else "Add or rename it",
                 )
         table = table.rename(renames)
         source = {new: old for old, new in renames.items()}
@@ -242,14 +242,14 @@ def check_column(
     """
     name = called or column.name
 
-    def refuse(problem: str, row: int | None, mend: str) -> DataError:
-        return DataError(problem, file=file, column=name, row=row, mend=mend)
+    def refuse(problem: str, row: int | None, hint: str) -> DataError:
+        return DataError(problem, file=file, column=name, row=row, hint=hint)
 
     if column.kind == "id":
         values = _ids(values, file, name)
     if values.null_count() and not column.nullable:
-        mend = column.missing or f"Fill in or drop such rows; the column holds {column.meaning}"
-        raise refuse("the value is missing", _first(values.is_null()), mend)
+        hint = column.missing or f"Fill in or drop such rows; the column holds {column.meaning}"
+        raise refuse("the value is missing", _first(values.is_null()), hint)
     if column.kind in LISTS:
         return _check_list(values, column, refuse)
     if column.kind == "id":
@@ -286,10 +286,10 @@ def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
             return numbers
     else:
         raise refuse(f"numbers are needed, not {values.dtype}", None, "Cast the column to numbers")
-    mend = "Cast the column to numbers"
+    hint = "Cast the column to numbers"
     if isinstance(values[row], str) and "," in values[row]:
-        mend = "Write numbers with a decimal point, without separators of thousands"
-    raise refuse(f"{values[row]!r} is not a number (the column is {values.dtype})", row, mend)
+        hint = "Write numbers with a decimal point, without separators of thousands"
+    raise refuse(f"{values[row]!r} is not a number (the column is {values.dtype})", row, hint)
 
 
 def _check_numbers(numbers: pl.Series, column: Column, refuse: _Refuse) -> None:
@@ -369,7 +369,7 @@ def _check_list(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series
     if (at := _first(bad)) is not None:
         wanted = "a probability" if column.kind == "probabilities" else "a finite number"
         raise refuse(
-            f"the list holds {shown(numbers[at])}, which is not {wanted}", int(rows[at]), "Mend such rows"
+            f"the list holds {shown(numbers[at])}, which is not {wanted}", int(rows[at]), "Fix such rows"
         )
     return with_values(lists, numbers.clip(0.0, 1.0) if column.kind == "probabilities" else numbers)
 
@@ -383,4 +383,4 @@ def _first(mask: pl.Series) -> int | None:
 class _Refuse(Protocol):
     """The callback that builds the error for one column."""
 
-    def __call__(self, problem: str, row: int | None, mend: str) -> DataError: ...
+    def __call__(self, problem: str, row: int | None, hint: str) -> DataError: ...

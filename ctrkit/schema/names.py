@@ -31,7 +31,7 @@ class ClosedSchema(LogSchema):
                 f"a {self.name} has no such column",
                 file=file,
                 column=unknown[0],
-                mend=f"{nearest(unknown[0], known)}; rename it, or leave it out",
+                hint=f"{nearest(unknown[0], known)}; rename it, or leave it out",
             )
         for column in self.columns:
             if len(twice := [name for name in (column.name, *column.aliases) if name in table.columns]) > 1:
@@ -39,7 +39,7 @@ class ClosedSchema(LogSchema):
                     f"'{twice[1]}' is the same, so that one of both would not be read",
                     file=file,
                     column=twice[0],
-                    mend="Leave one of them out",
+                    hint="Leave one of them out",
                 )
         return super().apply(table, file, zone)
 

@@ -98,15 +98,15 @@ def check_zone(zone: str) -> None:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigError(
-            f"there is no time zone '{zone}'", mend="Name one as in Europe/Berlin, America/New_York or UTC"
+            f"there is no time zone '{zone}'", hint="Name one as in Europe/Berlin, America/New_York or UTC"
         ) from None
 
 
 def _times(values: pl.Series, file: str | None, column: str) -> tuple[pl.Series, pl.Series | None]:
     """Unix seconds, and how far ahead of UTC the clock that wrote them was, where the text tells that."""
 
-    def refuse(problem: str, row: int | None, mend: str = _KNOWN) -> DataError:
-        return DataError(problem, file=file, column=column, row=row, mend=mend)
+    def refuse(problem: str, row: int | None, hint: str = _KNOWN) -> DataError:
+        return DataError(problem, file=file, column=column, row=row, hint=hint)
 
     dtype = values.dtype
     if isinstance(dtype, pl.Datetime) or dtype == pl.Date:

@@ -83,7 +83,7 @@ def _no_ids(dtype: pl.DataType, file: str | os.PathLike[str] | None, column: str
         f"ids are integers or text, not {dtype}",
         file=file,
         column=column,
-        mend="Cast the column, or declare it as numeric",
+        hint="Cast the column, or declare it as numeric",
     )
 
 
@@ -96,7 +96,7 @@ def _rounded_ids(
         file=file,
         column=column,
         row=row,
-        mend="Write the ids again as whole numbers or text; in pandas, dtype 'Int64' keeps both them and "
+        hint="Write the ids again as whole numbers or text; in pandas, dtype 'Int64' keeps both them and "
         "missing values",
     )
 

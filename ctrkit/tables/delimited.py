@@ -69,14 +69,14 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
 def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
     """Refuse rows that are cut short, whose last values would pass for missing ones."""
     if _may_be_short(content, layout):
-        mend = "Write the row whole; a missing value is left empty between its delimiters"
-        odd = _uneven(content, layout, path, lambda values, names: values < names, mend)
+        hint = "Write the row whole; a missing value is left empty between its delimiters"
+        odd = _uneven(content, layout, path, lambda values, names: values < names, hint)
         if odd is not None:
             raise odd
 
 
 def _uneven(
-    content: bytes, layout: _Layout, path: Path, wrong: Callable[[int, int], bool], mend: str
+    content: bytes, layout: _Layout, path: Path, wrong: Callable[[int, int], bool], hint: str
 ) -> DataError | None:
     """The first row whose number of values beside the header's names is wrong; blank lines are no rows."""
     reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter)
@@ -85,7 +85,7 @@ def _uneven(
         for row, values in enumerate(rows, -1):
             if wrong(len(values), len(layout.names)):
                 problem = f"the row has {len(values)} values and the header has {len(layout.names)} names"
-                return DataError(problem, file=path, row=max(row, 0), mend=mend)
+                return DataError(problem, file=path, row=max(row, 0), hint=hint)
     except csv.Error:
         pass  # what is damaged is told by the reader of the table
     return None
@@ -111,13 +111,13 @@ def _may_be_short(content: bytes, layout: _Layout) -> bool:
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:
     """What is wrong with a file that cannot be cut into columns."""
-    mend = "Quote values that hold the delimiter, or give the header all its names"
-    odd = _uneven(content, layout, path, lambda values, names: values > names, mend)
+    hint = "Quote values that hold the delimiter, or give the header all its names"
+    odd = _uneven(content, layout, path, lambda values, names: values > names, hint)
     if odd is not None:
         return odd
     reason = str(error).splitlines()[0][:160].rstrip(".")
     return DataError(
-        f"the file is damaged or not a table of text ({reason})", file=path, mend="Write or copy it again"
+        f"the file is damaged or not a table of text ({reason})", file=path, hint="Write or copy it again"
     )
 
 
@@ -130,7 +130,7 @@ def _layout(content: bytes, path: Path) -> _Layout:
         commented, start = content[start:end], end + 1
     lines = content[start : start + 200_000].decode(errors="ignore").splitlines()[:_LOOK_AT]
     if not lines:
-        raise DataError("the table has no rows", file=path, mend="Give a table with at least one row")
+        raise DataError("the table has no rows", file=path, hint="Give a table with at least one row")
     delimiter = _delimiter(lines, path)
     names = next(csv.reader(lines, delimiter=delimiter))
     if _are_values(names):
@@ -146,7 +146,7 @@ def _no_header(names: Sequence[str], path: Path) -> DataError:
     return DataError(
         f"the first line holds values ({', '.join(names[:3])}), where names of columns belong",
         file=path,
-        mend="Add a header line with a name for each column",
+        hint="Add a header line with a name for each column",
     )
 
 
@@ -157,7 +157,7 @@ def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
         raise _no_header(names, path)
     if twice is not None:
         raise DataError(
-            "the header names this column twice", file=path, column=twice, mend="Rename or drop one of them"
+            "the header names this column twice", file=path, column=twice, hint="Rename or drop one of them"
         )
     # A first column without a name is the row number of pandas or R.
     return tuple(name or (f"column_{place}" if place else "") for place, name in enumerate(names))

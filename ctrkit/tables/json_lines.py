@@ -52,7 +52,7 @@ def read_json_lines(
         raise DataError(
             "the file is one JSON object of columns, not one object a row",
             file=path,
-            mend="Write JSON lines: with pandas, to_json(path, orient='records', lines=True)",
+            hint="Write JSON lines: with pandas, to_json(path, orient='records', lines=True)",
         )
     try:
         return pl.read_ndjson(content, infer_schema_length=None), None
@@ -75,7 +75,7 @@ def read_json_lines(
         else:
             raise _no_object(content, line, path)
     if not records:
-        raise DataError("no line holds a JSON object", file=path, mend="Give one object a line")
+        raise DataError("no line holds a JSON object", file=path, hint="Give one object a line")
     return _of_records(records), BadLines(len(bad), bad[0]) if bad else None
 
 
@@ -101,12 +101,12 @@ def _no_object(content: bytes, line: int, path: Path) -> DataError:
         return DataError(
             "the file is one JSON object over several lines, not one object a row",
             file=path,
-            mend="Write JSON lines: with pandas, to_json(path, orient='records', lines=True)",
+            hint="Write JSON lines: with pandas, to_json(path, orient='records', lines=True)",
         )
     return DataError(
         f"line {line + 1} holds no JSON object",
         file=path,
-        mend="Write one object a line, or leave such lines out with skip_bad_lines",
+        hint="Write one object a line, or leave such lines out with skip_bad_lines",
     )
 
 
@@ -115,10 +115,10 @@ def _array(content: bytes, path: Path) -> list[dict[str, Any]]:
     try:
         records = json.loads(content)
     except ValueError as error:
-        raise DataError(f"the JSON array is damaged ({error})", file=path, mend="Copy it again") from error
+        raise DataError(f"the JSON array is damaged ({error})", file=path, hint="Copy it again") from error
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(
-            "the JSON array holds other things than objects", file=path, mend="Write one object a row"
+            "the JSON array holds other things than objects", file=path, hint="Write one object a row"
         )
     return records
 

@@ -110,7 +110,7 @@ def read_tables(
         tables = tuple(_read_file(file, skip_bad_lines) for file in files)
     for one in tables:
         if one.table.height == 0 and not may_be_empty:
-            raise DataError("the table has no rows", file=one.file, mend="Give a table with at least one row")
+            raise DataError("the table has no rows", file=one.file, hint="Give a table with at least one row")
     return of_one_type(tables, text)
 
 
@@ -148,10 +148,10 @@ def _in_memory(source: TableLike, text: IsText) -> pl.DataFrame:
     if names is None:
         raise DataError(
             f"a table of type {type(source).__name__} cannot be read",
-            mend="Give a path, or a pandas, Polars or Arrow table",
+            hint="Give a path, or a pandas, Polars or Arrow table",
         )
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise DataError("the table has this column twice", column=twice[0], mend="Rename or drop one of them")
+        raise DataError("the table has this column twice", column=twice[0], hint="Rename or drop one of them")
     try:
         return pl.DataFrame(source) if isinstance(source, dict) else _from_foreign(source)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
@@ -216,7 +216,7 @@ def _column(name: str, values: list[Any], ids: bool) -> pl.Series:
             f"the column holds values of several types ({', '.join(kinds)})",
             column=name,
             row=row,
-            mend="Cast it to one type",
+            hint="Cast it to one type",
         )
     return column_of(name, values)
 
@@ -251,7 +251,7 @@ def files_of(source: TableLike) -> list[Path] | None:
         return [Path(name)]
     found = sorted(path for path in glob(name, recursive=True) if not os.path.isdir(path))
     if not found:
-        raise DataError("no file matches", file=name, mend="Check the pattern and the folder")
+        raise DataError("no file matches", file=name, hint="Check the pattern and the folder")
     return [Path(path) for path in found]
 
 
@@ -277,14 +277,14 @@ def join_tables(
             problem = "a column that the first of the files has is not here"
             if odd in table.columns:
                 problem = "the first of the files has no such column"
-            raise DataError(problem, file=file, column=odd, mend="Give files with the same columns")
+            raise DataError(problem, file=file, column=odd, hint="Give files with the same columns")
         for name, dtype in first.schema.items():
             if not _meet(dtype, table.schema[name]):
                 raise DataError(
                     f"the column is {table.schema[name]}, and {dtype} in the first of the files",
                     file=file,
                     column=name,
-                    mend="Store it alike in all files",
+                    hint="Store it alike in all files",
                 )
     if len(tables) == 1:
         return first
@@ -339,13 +339,13 @@ def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:
             raise DataError(
                 f"the file is damaged or not a parquet table ({reason})",
                 file=path,
-                mend="Write or copy it again",
+                hint="Write or copy it again",
             ) from error
     if kind not in (*DELIMITED, *JSON_LINES, *PLAIN):
         raise DataError(
             f"tables of kind '{kind}' are not read",
             file=path,
-            mend="Use .parquet, .csv, .tsv, .jsonl or .txt, packed by gzip or not",
+            hint="Use .parquet, .csv, .tsv, .jsonl or .txt, packed by gzip or not",
         )
     content = content_of(path)
     if kind in JSON_LINES or (kind in PLAIN and is_json(content)):
@@ -358,7 +358,7 @@ def _check_file(path: Path) -> None:
     if not path.exists():
         raise missing("table", path)
     if path.is_dir():
-        mend = f"Name its files, such as '{path}/**/*.parquet'"
-        raise DataError("this is a folder, not a table", file=path, mend=mend)
+        hint = f"Name its files, such as '{path}/**/*.parquet'"
+        raise DataError("this is a folder, not a table", file=path, hint=hint)
     if path.stat().st_size == 0:
-        raise DataError("the file is empty", file=path, mend="Write the table again")
+        raise DataError("the file is empty", file=path, hint="Write the table again")

@@ -32,7 +32,7 @@ def content_of(path: Path, most: int = -1) -> bytes:
         if not packed:
             raise
         raise DataError(
-            f"the gzip archive is damaged ({error})", file=path, mend="Copy or write it again"
+            f"the gzip archive is damaged ({error})", file=path, hint="Copy or write it again"
         ) from error
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if encoding is None and b"\0" in content[:1000]:
@@ -41,14 +41,14 @@ def content_of(path: Path, most: int = -1) -> bytes:
         raise DataError(
             f"the file is no table of text: it is {file_kind(path).name}",
             file=path,
-            mend="Give a parquet file the ending .parquet, or save the table as CSV",
+            hint="Give a parquet file the ending .parquet, or save the table as CSV",
         )
     try:
         # What is cut off may end within a letter.
         errors = "strict" if most < 0 else "ignore"
         return content if encoding is None else content.decode(encoding, errors).encode()
     except UnicodeDecodeError as error:
-        raise DataError(f"the {encoding} text is damaged ({error})", file=path, mend=_RESAVE) from error
+        raise DataError(f"the {encoding} text is damaged ({error})", file=path, hint=_RESAVE) from error
 
 
 def _wide(head: bytes) -> str | None:
@@ -84,5 +84,5 @@ def check_unicode(content: bytes, path: Path) -> None:
             f"the file is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02X}, as text "
             "in Latin-1 or another 8-bit encoding does",
             file=path,
-            mend=_RESAVE,
+            hint=_RESAVE,
         ) from error

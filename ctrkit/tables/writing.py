@@ -80,12 +80,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     file = Path(path)
     if file.is_dir():
         raise ConfigError(
-            "this is a folder, and a file is to be written", file=path, mend="Name a file, in it say"
+            "this is a folder, and a file is to be written", file=path, hint="Name a file, in it say"
         )
     # The nearest folder that is there: those below it are made when the file is written.
     folder = next(one for one in file.absolute().parents if one.exists())
     if not folder.is_dir():
-        raise ConfigError(f"'{folder}', on the way to it, is a file", file=path, mend="Give another path")
+        raise ConfigError(f"'{folder}', on the way to it, is a file", file=path, hint="Give another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RunError(f"{file} cannot be written: no permission for {folder}. Give another path.")
 

@@ -95,7 +95,7 @@ class Fixed(Balancer):
         super().__init__()
         for task in config.weights:
             if task not in tasks:
-                raise ConfigError(f"a weight for the unknown task '{task}'", mend=nearest(task, tasks))
+                raise ConfigError(f"a weight for the unknown task '{task}'", hint=nearest(task, tasks))
         weights = torch.tensor([config.weights.get(task, 1.0) for task in tasks])
         self.register_buffer("weights", weights, persistent=False)
 
@@ -194,7 +194,7 @@ def build_balancer(config: BalancingConfig, tasks: Sequence[str]) -> Balancer:
     if len(tasks) == 1:
         raise ConfigError(
             f"the model has one task, '{tasks[0]}', and nothing for '{config.name}' to balance",
-            mend="Leave out training.balancing",
+            hint="Leave out training.balancing",
         )
     return Uncertainty(config, tasks) if isinstance(config, UncertaintyConfig) else GradNorm(config, tasks)
 

@@ -122,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError("the checkpoint is damaged", file=path, mend="Delete it to start the run afresh")
+    return ArtifactError("the checkpoint is damaged", file=path, hint="Delete it to start the run afresh")
 
 
 def _aside(path: Path, identity: str) -> Path:

@@ -221,17 +221,17 @@ def weighted(rows: Integers, data: EncodedTable, part: str) -> Integers:
     if not found.size:
         raise DataError(
             f"all {rows.size:,} {part} rows have the weight 0",
-            mend="Give other rows under split, or mend the column named by features.weight",
+            hint="Give other rows under split, or correct the column named by features.weight",
         )
     return found
 
 
 def _stopped(broken: str, position: Position) -> str:
     """What to tell of a run that cannot go on, where there is something to keep; else an error."""
-    mend = "Lower training.optimizer.learning_rate, or look for extreme numbers among the features"
+    hint = "Lower training.optimizer.learning_rate, or look for extreme numbers among the features"
     if not position.best_weights:
-        raise RunError(f"{broken}, before there was a validation to go back to. {mend}.")
-    note = f"Training stopped early, as {broken}: the weights are the best of before. {mend}."
+        raise RunError(f"{broken}, before there was a validation to go back to. {hint}.")
+    note = f"Training stopped early, as {broken}: the weights are the best of before. {hint}."
     warnings.warn(note, TrainingWarning, stacklevel=3)
     return note
 
@@ -266,13 +266,13 @@ def _check(
     if teacher_logits is not None and teacher_logits.shape != data.labels.shape:
         raise ConfigError(
             f"the teacher's logits are {teacher_logits.shape}, and rows and tasks are {data.labels.shape}",
-            mend="Give a teacher of the same tasks, and its logits of every row",
+            hint="Give a teacher of the same tasks, and its logits of every row",
         )
     clicks = data.labels[valid, 0]
     if config.monitor == "auc" and not 0 < clicks.sum() < clicks.size:
         raise ConfigError(
             "training.monitor is 'auc', but the labels of the validation rows are all alike",
-            mend="Choose the validation rows otherwise under split, or monitor 'log_loss'",
+            hint="Choose the validation rows otherwise under split, or monitor 'log_loss'",
         )
 
 

@@ -169,13 +169,13 @@ class Objective:
         if len(tasks) == 1 and conversion != "entire_space":
             raise ConfigError(
                 f"training.loss.conversion is '{conversion}', but '{tasks[0]}' is the only task",
-                mend="Leave it out, or name a second label under features.labels",
+                hint="Leave it out, or name a second label under features.labels",
             )
         self.config = config
         if self.compares_groups and not grouped:
             raise ConfigError(
                 "training.loss.ranking compares rows of a group, but the features name none",
-                mend="Set features.group, or training.loss.ranking.within=batch",
+                hint="Set features.group, or training.loss.ranking.within=batch",
             )
         if (config.distillation is not None) != taught:
             raise ConfigError(
@@ -266,7 +266,7 @@ class Objective:
             if name not in output.auxiliary:
                 raise ConfigError(
                     f"training.loss.conversion is 'dr', but the model does not give '{name}'",
-                    mend="Set model.heads to {name: esmm, imputation: true}, or learn conversions by 'ips'",
+                    hint="Set model.heads to {name: esmm, imputation: true}, or learn conversions by 'ips'",
                 )
         return F.softplus(torch.stack([output.auxiliary[name] for name in names], dim=1))
 

@@ -109,7 +109,7 @@ def test_no_run_removes_files_that_are_not_its_own(tmp_path: Path, log: pl.DataF
 def test_budgets_that_are_none(tmp_path: Path, budget: str) -> None:
     with pytest.raises(ConfigError, match="budget is") as error:
         run(tmp_path, budget=budget)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_seeds_are_markets_or_resamples(tmp_path: Path, log: pl.DataFrame) -> None:
@@ -286,7 +286,7 @@ def test_settings_that_cannot_be(
 ) -> None:
     with pytest.raises(CtrkitError, match=says) as error:
         run(tmp_path, *overrides, **given)
-    assert error.value.mend
+    assert error.value.hint
     assert not (tmp_path / "run").exists()
 
 

@@ -52,7 +52,7 @@ def refused(content: dict[str, Any], path: Path, said: str | None = None) -> Non
     with pytest.raises(ArtifactError, match=said) as caught:
         ctrkit.load(path)
     assert caught.value.file == str(path)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_every_part_is_missed(content: dict[str, Any], tmp_path: Path) -> None:

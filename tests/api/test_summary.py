@@ -164,4 +164,4 @@ def test_one_run_in_place_of_a_folder_of_runs_is_told_as_such(tmp_path: Path) ->
     ctrkit.plan_budget(3.0, curves=pl.DataFrame({"spend": [4.0], "value": [2.0]}), out=tmp_path / "plan")
     with pytest.raises(DataError, match="this is one run") as error:
         ctrkit.summary(tmp_path / "plan")
-    assert error.value.mend == f"Give {tmp_path}"
+    assert error.value.hint == f"Give {tmp_path}"

@@ -171,7 +171,7 @@ def test_its_parameters_are_checked(made: Made) -> None:
         for wrong in ("-1", "nan", "inf", "much"):
             with pytest.raises(ConfigError, match=f"{strategy.name}.*{name}") as error:
                 parse_strategy(f"{strategy.name}:{name}={wrong}", posterior)
-            assert error.value.mend
+            assert error.value.hint
 
 
 def among(auctions: Auctions, places: Any) -> tuple[Auctions, Any]:

@@ -190,7 +190,7 @@ def test_segments_are_used_or_ignored(kind: Kind) -> None:
     for wrong in (np.where(segments, np.nan, 0.0), np.array(["a", None] * 2000)):
         with pytest.raises(DataError, match="segments are whole numbers"):
             kind().fit(logits, labels, segments=wrong)
-    with pytest.raises(DataError, match=r"row 2 .*beyond 2\^53"):
+    with pytest.raises(DataError, match=r"row index 2.*beyond 2\^53"):
         calibrator(grid[:3], [0, 1, 2**60])
 
 
@@ -217,13 +217,13 @@ def test_fewer_than_20_rows_of_a_label_are_warned_of(kind: Kind) -> None:
 
 def test_refuses_bad_input(kind: Kind) -> None:
     zeros = np.zeros(2, int)
-    with pytest.raises(DataError, match=r"argument `logits`, row 1 .*missing"):
+    with pytest.raises(DataError, match=r"argument `logits`, row index 1.*missing"):
         kind().fit([0.0, np.nan], [0, 1], segments=zeros)
-    with pytest.raises(DataError, match=r"argument `labels`, row 0 .*this is 3"):
+    with pytest.raises(DataError, match=r"argument `labels`, row index 0.*this is 3"):
         kind().fit([0.0, 1.0], [3, 1], segments=zeros)
     with pytest.raises(DataError, match="labels has 3 rows and logits has 2"):
         kind().fit([0.0, 1.0], [0, 1, 1], segments=zeros)
-    with pytest.raises(DataError, match=r"row 1 .*-2"):
+    with pytest.raises(DataError, match=r"row index 1.*-2"):
         kind().fit([0.0, 1.0], [0, 1], [1, -2], zeros)
     with pytest.raises(DataError, match="both classes"):
         kind().fit([0.0, 1.0], [0, 0], segments=zeros)

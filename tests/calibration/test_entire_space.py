@@ -75,7 +75,7 @@ def test_joint_logits_are_those_of_the_product() -> None:
     click, conversion = np.array([0.2, 0.5, 1e-9, 1.0]), np.array([0.1, 1.0, 1e-8, 1.0])
     assert joint_logits(click, conversion)[:3] == pytest.approx(logit(click * conversion)[:3], rel=1e-9)
     assert np.isfinite(joint_logits([0.0, 1.0], [0.5, 1.0])).all()
-    with pytest.raises(DataError, match=r"argument `conversion`, row 1 .*must be in \[0, 1\]"):
+    with pytest.raises(DataError, match=r"argument `conversion`, row index 1.*must be in \[0, 1\]"):
         joint_logits([0.1, 0.2], [0.1, 1.2])
     with pytest.raises(DataError, match="click has the shape"):
         joint_logits([0.1, 0.2], [0.1])
@@ -86,7 +86,7 @@ def test_the_conditional_is_at_most_1_and_needs_clicks_to_be_possible() -> None:
     entire = EntireSpaceCalibration().fit(z, np.random.default_rng(0).random(200) < expit(z))
     assert entire.conditional([3.0], [0.001]) == pytest.approx([1.0])
     assert entire.conditional(3.0, 0.9).shape == ()
-    with pytest.raises(DataError, match=r"argument `click`, row 1 .*p\(click\) is 0"):
+    with pytest.raises(DataError, match=r"argument `click`, row index 1.*p\(click\) is 0"):
         entire.conditional([0.0, 0.0], [0.5, 0.0])
     with pytest.raises(DataError, match="click has"):
         entire.conditional([0.0, 0.0], [0.5])

@@ -234,7 +234,7 @@ def test_bad_settings_and_rows_are_named() -> None:
     with pytest.raises(RunError, match="not fitted"):
         OnlineRecalibration().update([0.0], [1])
     online = OnlineRecalibration(Identity())
-    with pytest.raises(DataError, match=r"argument `logits`, row 0 .*missing"):
+    with pytest.raises(DataError, match=r"argument `logits`, row index 0.*missing"):
         online.update([np.nan], [1])
     with pytest.raises(DataError, match=r"this is 2"):
         online.update([0.0], [2])

@@ -37,7 +37,7 @@ def test_keeps_what_isotonic_ties() -> None:
 def test_bad_columns_are_named() -> None:
     with pytest.raises(DataError, match="probabilities has 2 rows and logits has 1"):
         ranking_key([0.1, 0.2], [1.0])
-    with pytest.raises(DataError, match=r"argument `logits`, row 1 .*missing"):
+    with pytest.raises(DataError, match=r"argument `logits`, row index 1.*missing"):
         ranking_key([0.1, 0.2], [1.0, np.nan])
 
 

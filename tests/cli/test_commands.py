@@ -128,19 +128,17 @@ class Spoilt:
 BAD_TABLES = {
     "missing column": Spoilt("train", "impressions", "column 'device'", lambda t: t.drop("device")),
     "wrong type": Spoilt(
-        "train", "impressions", "column 'user_age', row 0", lambda t: t.with_columns(user_age=pl.lit("old"))
+        "train", "impressions", "'user_age', row index 0", lambda t: t.with_columns(user_age=pl.lit("old"))
     ),
-    "NaN": Spoilt("train", "impressions", "column 'ad_price', row 7", change(7, "ad_price", float("nan"))),
-    "label": Spoilt("train", "impressions", "column 'click', row 5", change(5, "click", 2)),
-    "propensity 0": Spoilt("ope", "bandit", "column 'propensity', row 4", change(4, "propensity", 0.0)),
-    "propensity above 1": Spoilt("ope", "bandit", "column 'propensity', row 4", change(4, "propensity", 1.1)),
-    "propensity missing": Spoilt(
-        "ope", "bandit", "column 'propensity', row 4", change(4, "propensity", None)
-    ),
+    "NaN": Spoilt("train", "impressions", "'ad_price', row index 7", change(7, "ad_price", float("nan"))),
+    "label": Spoilt("train", "impressions", "'click', row index 5", change(5, "click", 2)),
+    "propensity 0": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", 0.0)),
+    "propensity above 1": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", 1.1)),
+    "propensity missing": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", None)),
     "no propensity": Spoilt("ope", "bandit", "column 'propensity'", lambda t: t.drop("propensity")),
-    "action no candidate": Spoilt("ope", "bandit", "column 'action', row 9", change(9, "action", 12345)),
+    "action no candidate": Spoilt("ope", "bandit", "'action', row index 9", change(9, "action", 12345)),
     "negative price": Spoilt(
-        "simulate-bidding", "auctions", "column 'market_price', row 3", change(3, "market_price", -1.0)
+        "simulate-bidding", "auctions", "column 'market_price', row index 3", change(3, "market_price", -1.0)
     ),
 }
 TABLE_OPTION = {"train": (), "ope": ("--logs",), "simulate-bidding": ("--replay",)}
@@ -168,7 +166,7 @@ def test_a_bad_table_ends_with_one_message_and_nothing_written(
     model = () if command == "train" else (("--policy" if command == "ope" else "--model"), trained)
     message = complaint(*call(command, *TABLE_OPTION[command], path, *model, *MORE[command], cwd=tmp_path))
     assert f"{path}, {bad.said}" in message
-    assert re.search(r"\. [A-Z]\w+.*\.$", message), "no mend"
+    assert re.search(r"\. [A-Z]\w+.*\.$", message), "no hint"
     assert [p.name for p in tmp_path.iterdir()] == ["bad.parquet"]
 
 

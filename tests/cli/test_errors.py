@@ -50,7 +50,7 @@ def test_the_parts_of_an_error_stand_apart(logs: Path, tmp_path: Path, monkeypat
     _, out, _ = call("train", table, "--set", "features.group=userid", "--json")
     content = json.loads(out)
     assert (content["file"], content["column"]) == (str(table), "userid")
-    assert content["mend"] == "Did you mean 'user_id'"
+    assert content["hint"] == "Did you mean 'user_id'"
 
 
 @pytest.mark.parametrize(

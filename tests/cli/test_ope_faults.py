@@ -79,7 +79,7 @@ def complaint(said: Said, folder: Path) -> str:
     assert "Traceback" not in said.told
     (line,) = (line for line in said.told.splitlines() if line.startswith("error: "))
     assert said.content["error"] == line.removeprefix("error: ")
-    assert re.search(r"\. [A-Z].*\.$", line), f"no mend: {line}"
+    assert re.search(r"\. [A-Z].*\.$", line), f"no hint: {line}"
     assert [path.name for path in folder.iterdir()] == ["log.parquet"]
     return line
 
@@ -121,12 +121,12 @@ def test_a_policy_outside_the_support_shows_without_logged_probabilities_too(tmp
 @pytest.mark.parametrize(
     ("row", "name", "value", "said"),
     [
-        (7, "action", 12, "column 'action', row 7 (the first row is 0): action 12 is not among"),
+        (7, "action", 12, "column 'action', row index 7: action 12 is not among"),
         (3, "logging_probabilities", [0.4, 0.3, 0.2, 0.2], "the probabilities sum to 1.1, not to 1"),
-        (3, "logging_probabilities", [0.4, 0.6], "row 3 (the first row is 0): the list has 2 values for 4"),
-        (5, "candidates", [0, 1, 2, 2], "row 5 (the first row is 0): the list names a candidate twice"),
-        (5, "propensity", 0.15, "row 5 (the first row is 0): the propensity is 0.15, but logging_prob"),
-        (2, "propensity", float("nan"), "column 'propensity', row 2"),
+        (3, "logging_probabilities", [0.4, 0.6], "row index 3: the list has 2 values for 4"),
+        (5, "candidates", [0, 1, 2, 2], "row index 5: the list names a candidate twice"),
+        (5, "propensity", 0.15, "row index 5: the propensity is 0.15, but logging_prob"),
+        (2, "propensity", float("nan"), "column 'propensity', row index 2"),
     ],
 )  # fmt: skip
 def test_a_row_that_cannot_be_is_named(row: int, name: str, value: Any, said: str, tmp_path: Path) -> None:
@@ -137,13 +137,13 @@ def test_a_row_that_cannot_be_is_named(row: int, name: str, value: Any, said: st
 
 def test_a_policys_own_probabilities_are_checked(tmp_path: Path) -> None:
     log = table().with_columns(new=pl.lit(0.3))
-    assert "column 'new', row 8" in complaint(
+    assert "column 'new', row index 8" in complaint(
         ope(tmp_path, put(8, "new", 1.3, log), "--target-column", "new", policy=None), tmp_path
     )
     near = complaint(ope(tmp_path, log.rename({"new": "newer"}), policy="column:never"), tmp_path)
     assert "column 'never'" in near
     assert "Did you mean 'newer'" in near
-    assert "row 0" in complaint(ope(tmp_path, log, policy="action:17"), tmp_path)
+    assert "row index 0" in complaint(ope(tmp_path, log, policy="action:17"), tmp_path)
     both = complaint(ope(tmp_path, log, "--target-column", "new"), tmp_path)
     assert "Give one of --policy and --target-column" in both
 
@@ -166,7 +166,7 @@ def test_a_deterministic_logger_leaves_replay_or_a_model(tmp_path: Path) -> None
 
 def test_rewards_outside_the_stated_range(tmp_path: Path) -> None:
     log = put(11, "reward", 7.0, table().with_columns(pl.col("reward").cast(float)))
-    for name in ("column 'reward', row 11", "7 is outside the reward range from 0 to 5"):
+    for name in ("column 'reward', row index 11", "7 is outside the reward range from 0 to 5"):
         assert name in complaint(ope(tmp_path, log, "--set", "reward_range=[0,5]"), tmp_path)
     assert "is empty" in complaint(ope(tmp_path, log, "--set", "reward_range=[1,0]"), tmp_path)
     said = ope(tmp_path, log, "--set", "reward_range=[0,7]", *IPS)

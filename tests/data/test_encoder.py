@@ -241,5 +241,5 @@ def test_a_row_without_a_group_is_a_unit_of_its_own(users: list[object]) -> None
 def test_weights_beyond_single_precision_are_named() -> None:
     spec = FeatureSpec.model_validate({"categorical": [{"name": "x"}], "weight": "w"})
     table = pl.DataFrame({"x": ["p", "q"], "click": [0, 1], "w": [1.0, 1e39]})
-    with pytest.raises(DataError, match=r"column 'w', row 1 .*beyond 1e"):
+    with pytest.raises(DataError, match=r"column 'w', row index 1.*beyond 1e"):
         Encoder.fit(spec, table).encode(table)

@@ -195,7 +195,7 @@ def test_histories_with_another_sign_between_known_ids_are_refused(sign: str) ->
     rows = TABLE.with_columns(seen=pl.Series([[*range(k % 3), k % 5, k // 8] for k in range(N)]))
     with pytest.raises(DataError, match="most unknown events are ids of 'ad'") as caught:
         Encoder.fit(SPEC, rows.with_columns(seen=seen))
-    assert json.dumps(sign)[1:-1] in str(caught.value.mend)
+    assert json.dumps(sign)[1:-1] in str(caught.value.hint)
 
 
 def test_a_column_that_holds_nothing_where_training_had_something_is_told() -> None:

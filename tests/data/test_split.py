@@ -53,7 +53,7 @@ def test_an_empty_part_is_refused() -> None:
     for times in ([5], [5, 5, 5], [5, 6, 6]):
         with pytest.raises(DataError, match="column 't': three parts by time need three distinct"):
             split_rows(SPEC, SplitConfig(), pl.DataFrame({"x": times, "t": times}), seed=0)
-    with pytest.raises(DataError, match="column 't', row 1"):
+    with pytest.raises(DataError, match="column 't', row index 1"):
         split_rows(SPEC, SplitConfig(), pl.DataFrame({"x": [1, 2, 3], "t": [5, None, 6]}), seed=0)
     with pytest.raises(ConfigError, match="below 1"):
         build(SplitConfig, {"train": 0.9, "valid": 0.1})

@@ -90,9 +90,9 @@ def test_names_of_ones_own_and_refunds() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(DataError, match=r"column 'cost', row 1 .*cannot be -1"):
+    with pytest.raises(DataError, match=r"column 'cost', row index 1.*cannot be -1"):
         business({"cost": [1, -1]})
-    with pytest.raises(DataError, match=r"column 'clicks', row 0 .*missing"):
+    with pytest.raises(DataError, match=r"column 'clicks', row index 0.*missing"):
         business({"clicks": [np.nan, 1.0]})
     with pytest.raises(DataError, match=r"column 'clicks': there are 3 clicks and only 2 impressions"):
         business({"clicks": [1, 2], "impressions": [1, 1]})

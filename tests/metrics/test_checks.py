@@ -27,12 +27,12 @@ OF_ALL = [metrics.auc, *OF_PROBABILITIES]
 @pytest.mark.parametrize(
     ("labels", "values", "message"),
     [
-        ([0, 1, 2], [0.1, 0.2, 0.3], r"argument `labels`, row 2 .*a label is 0 or 1, and this is 2"),
-        ([0, 0.5, 1], [0.1, 0.2, 0.3], r"argument `labels`, row 1 .*this is 0.5"),
-        ([0, 1, np.nan], [0.1, 0.2, 0.3], r"argument `labels`, row 2 .*missing"),
+        ([0, 1, 2], [0.1, 0.2, 0.3], r"argument `labels`, row index 2.*a label is 0 or 1, and this is 2"),
+        ([0, 0.5, 1], [0.1, 0.2, 0.3], r"argument `labels`, row index 1.*this is 0.5"),
+        ([0, 1, np.nan], [0.1, 0.2, 0.3], r"argument `labels`, row index 2.*missing"),
         ([0, 1, None], [0.1, 0.2, 0.3], r"argument `labels`"),
-        ([0, 1, 1], [0.1, np.nan, 0.3], r"row 1 .*missing \(NaN\)"),
-        ([0, 1, 1], [0.1, 0.2, np.inf], r"row 2 .*infinite"),
+        ([0, 1, 1], [0.1, np.nan, 0.3], r"row index 1.*missing \(NaN\)"),
+        ([0, 1, 1], [0.1, 0.2, np.inf], r"row index 2.*infinite"),
         ([0, 1, 1], [0.1, 0.2], r"labels has 3 rows and \w+ has 2"),
         ([0, 1, 1], ["0.1", "0.2", "0.3"], r"numbers are needed"),
         ([[0, 1]], [[0.1, 0.2]], r"the shape is \(1, 2\)"),
@@ -47,16 +47,16 @@ def test_bad_rows(metric, labels, values, message) -> None:  # type: ignore[no-u
 @pytest.mark.parametrize("metric", OF_PROBABILITIES)
 def test_probabilities_outside_0_to_1(metric) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(
-        DataError, match=r"argument `probabilities`, row 1 .*1.2 and must be in \[0, 1\].*not logits"
+        DataError, match=r"argument `probabilities`, row index 1.*1.2 and must be in \[0, 1\].*not logits"
     ):
         metric([0, 1], [0.5, 1.2])
-    with pytest.raises(DataError, match=r"row 0 .*-3"):
+    with pytest.raises(DataError, match=r"row index 0.*-3"):
         metric([0, 1], [-3, 0.5])
 
 
 @pytest.mark.parametrize("metric", OF_ALL)
 def test_bad_weights(metric) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(DataError, match=r"argument `weight`, row 1 .*-1 and must be at least 0"):
+    with pytest.raises(DataError, match=r"argument `weight`, row index 1.*-1 and must be at least 0"):
         metric([0, 1], [0.1, 0.2], weight=[1, -1])
     with pytest.raises(DataError, match="every weight is 0"):
         metric([0, 1], [0.1, 0.2], weight=[0, 0])
@@ -66,9 +66,9 @@ def test_bad_weights(metric) -> None:  # type: ignore[no-untyped-def]
 
 def test_bad_groups() -> None:
     labels, scores = [0, 1, 1], [0.1, 0.2, 0.3]
-    with pytest.raises(DataError, match=r"argument `groups`, row 1 .*missing"):
+    with pytest.raises(DataError, match=r"argument `groups`, row index 1.*missing"):
         metrics.gauc(labels, scores, np.array(["a", None, "b"], dtype=object))
-    with pytest.raises(DataError, match=r"argument `groups`, row 2 .*missing"):
+    with pytest.raises(DataError, match=r"argument `groups`, row index 2.*missing"):
         metrics.gauc(labels, scores, [0.0, 0.0, np.nan])
     with pytest.raises(DataError, match="several types"):
         metrics.gauc(labels, scores, np.array(["a", 1, "b"], dtype=object))
@@ -162,7 +162,7 @@ def test_rounding_in_single_precision_is_no_fault(metric) -> None:  # type: igno
     assert str(metric(labels, rounded)) == str(metric(labels, exact))
     for far, said in ((1.00001, "1.00001"), (1 + 1e-5, "1.00001"), (-2e-6, "-2e-06")):
         with pytest.raises(
-            DataError, match=f"argument `probabilities`, row 1 .*the value is {said} and must"
+            DataError, match=f"argument `probabilities`, row index 1.*the value is {said} and must"
         ):
             metric(labels, [0.25, far, 0.5, 0.0] * 5)
 

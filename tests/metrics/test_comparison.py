@@ -205,11 +205,11 @@ def test_bad_input_is_named() -> None:
     for metric in (metrics.brier, metrics.ece):
         with pytest.raises(DataError, match="argument `second`: labels has 4 rows and second has 2"):
             compare(metric, labels, first, second[:2])
-        with pytest.raises(DataError, match=r"argument `second`, row 0 .*1.4.*not logits"):
+        with pytest.raises(DataError, match=r"argument `second`, row index 0.*1.4.*not logits"):
             compare(metric, labels, first, [1.4, 0.3, 0.2, 0.1])
-        with pytest.raises(DataError, match=r"argument `first`, row 1 .*missing"):
+        with pytest.raises(DataError, match=r"argument `first`, row index 1.*missing"):
             compare(metric, labels, [0.1, np.nan, 0.2, 0.3], second)
-        with pytest.raises(DataError, match=r"argument `labels`, row 3 .*this is 7"):
+        with pytest.raises(DataError, match=r"argument `labels`, row index 3.*this is 7"):
             compare(metric, [0, 1, 1, 7], first, second)
     with pytest.raises(DataError, match="GAUC needs groups"):
         compare(metrics.gauc, labels, first, second)

@@ -218,13 +218,13 @@ def test_a_value_without_positives() -> None:
 def test_bad_input_is_named() -> None:
     labels, probabilities = [0, 1, 1], [0.1, 0.2, 0.3]
     for metric in (field_ece, field_rce, by_field):
-        with pytest.raises(DataError, match=r"argument `fields`, row 1 .*missing.*value of their own"):
+        with pytest.raises(DataError, match=r"argument `fields`, row index 1.*missing.*value of their own"):
             metric(labels, probabilities, np.array(["a", None, "b"], dtype=object))
-        with pytest.raises(DataError, match=r"argument `fields`, row 2 .*missing"):
+        with pytest.raises(DataError, match=r"argument `fields`, row index 2.*missing"):
             metric(labels, probabilities, [0.0, 0.0, np.nan])
         with pytest.raises(DataError, match=r"labels has 3 rows and fields has the shape \(2,\)"):
             metric(labels, probabilities, ["a", "b"])
-        with pytest.raises(DataError, match=r"argument `probabilities`, row 0 .*not logits"):
+        with pytest.raises(DataError, match=r"argument `probabilities`, row index 0.*not logits"):
             metric(labels, [-2.0, 0.2, 0.3], ["a", "b", "b"])
     with pytest.raises(DataError, match="no positives to be relative to"):
         field_rce(labels, probabilities, ["a", "b", "b"], smoothing=0)
@@ -234,7 +234,7 @@ def test_bad_input_is_named() -> None:
         by_field(labels, probabilities, ["a", "b", "b"], minimum_rows=0)
     with pytest.raises(ConfigError, match="false discovery rate"):
         by_field(labels, probabilities, ["a", "b", "b"], false_discovery_rate=5)
-    with pytest.raises(DataError, match=r"argument `groups`, row 0 .*missing"):
+    with pytest.raises(DataError, match=r"argument `groups`, row index 0.*missing"):
         by_field(labels, probabilities, ["a", "b", "b"], groups=[np.nan, 1, 2])
 
 

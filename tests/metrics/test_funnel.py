@@ -53,9 +53,9 @@ def test_what_is_undefined_is_none() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(DataError, match=r"argument `conversion`, row 1 .*without a click"):
+    with pytest.raises(DataError, match=r"argument `conversion`, row index 1.*without a click"):
         funnel([1, 0], [0.5, 0.5], [0, 1], [0.1, 0.1])
     with pytest.raises(DataError, match="2 rows of clicks and 1 of conversions"):
         funnel([1, 0], [0.5, 0.5], [0], [0.1])
-    with pytest.raises(DataError, match=r"argument `probabilities`, row 1"):
+    with pytest.raises(DataError, match=r"argument `probabilities`, row index 1"):
         funnel([1, 0], [0.5, 0.5], [0, 0], [0.1, 1.1])

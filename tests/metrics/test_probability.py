@@ -111,5 +111,5 @@ def test_a_bin_of_no_weight_says_nothing() -> None:
     assert brier_decomposition([0, 1, 1, 0], [0.1, 0.1, 0.4, 0.9], weight=[1, 1, 1, 0]) == kept
     with pytest.raises(ConfigError, match="bins must be at least 1"):
         brier_decomposition([0, 1], [0.1, 0.2], bins=0)
-    with pytest.raises(DataError, match="argument `probabilities`, row 0"):
+    with pytest.raises(DataError, match="argument `probabilities`, row index 0"):
         brier_decomposition([0, 1], [-0.1, 0.2])

@@ -98,9 +98,9 @@ def test_weights_order_and_edges(metric) -> None:  # type: ignore[no-untyped-def
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_bad_rows(metric) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(DataError, match=r"argument `probabilities`, row 1 .*1.5"):
+    with pytest.raises(DataError, match=r"argument `probabilities`, row index 1.*1.5"):
         metric([0, 1], [0.5, 1.5])
-    with pytest.raises(DataError, match=r"argument `labels`, row 0"):
+    with pytest.raises(DataError, match=r"argument `labels`, row index 0"):
         metric([2, 1], [0.5, 0.5])
     with pytest.raises(DataError, match="labels has 2 rows and probabilities has 3"):
         metric([0, 1], [0.5, 0.5, 0.1])

@@ -129,7 +129,7 @@ def test_bad_input() -> None:
         ndcg_at([0, 1], [1, 2], [0, 0], 0)
     with pytest.raises(DataError, match="no group holds a positive"):
         mean_reciprocal_rank([0, 0], [1, 2], [0, 1])
-    with pytest.raises(DataError, match="argument `groups`, row 1"):
+    with pytest.raises(DataError, match="argument `groups`, row index 1"):
         hit_rate_at([0, 1], [1, 2], [0, np.nan], 1)
-    with pytest.raises(DataError, match=r"row 0 .*missing"):
+    with pytest.raises(DataError, match=r"row index 0.*missing"):
         mean_average_precision([0, 1], [np.nan, 2], [0, 1])

@@ -160,7 +160,7 @@ def test_weights_that_leave_one_row_or_group_have_no_interval(table: Table) -> N
         with pytest.raises(DataError, match="at least two rows or groups"):
             interval(metric, t.y, t.p, np.zeros(len(t.y)), draws=20)
     for bad, message in ((-1.0, "at least 0"), (np.nan, "missing"), (np.inf, "infinite")):
-        with pytest.raises(DataError, match=f"argument `weight`, row 0 .*{message}"):
+        with pytest.raises(DataError, match=f"argument `weight`, row index 0.*{message}"):
             interval(metrics.auc, t.y, t.p, weight=np.where(np.arange(len(t.y)) == 0, bad, 1.0))
 
 

@@ -175,4 +175,4 @@ def test_a_population_out_of_range(given: dict[str, float], says: str) -> None:
 def test_a_population_without_a_rate(clicks: list[float]) -> None:
     with pytest.raises(DataError, match="rate is unknown") as error:
         CampaignPrior.fit(np.zeros((len(clicks), 2)), clicks)
-    assert error.value.mend
+    assert error.value.hint

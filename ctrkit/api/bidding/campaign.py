@@ -63,7 +63,7 @@ def _timestamp(stream: AuctionStream, what: str, instead: str) -> Floats:
     pieces = [chunk.timestamp for chunk in stream if chunk.timestamp is not None]
     if len(pieces) < len(stream):
         raise DataError(
-            f"{what} needs the time of each auction", column="timestamp", mend=f"Add it, or {instead}"
+            f"{what} needs the time of each auction", column="timestamp", hint=f"Add it, or {instead}"
         )
     return np.concatenate(pieces)
 
@@ -90,7 +90,7 @@ def _with(strategies: list[BidStrategy[Any]], name: str, value: Any, setting: st
     has = [name in fields_of(type(one)) for one in strategies]
     if not any(has):
         raise ConfigError(
-            f"{setting}: no strategy given heeds it", mend="Add dual or thompson, or leave it out"
+            f"{setting}: no strategy given heeds it", hint="Add dual or thompson, or leave it out"
         )
     return [replace(one, **{name: value}) if had else one for one, had in zip(strategies, has, strict=True)]  # type: ignore[type-var]
 
@@ -108,7 +108,7 @@ def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | No
         return SpendPlan.asap()
     if settings.episode_length is not None:
         raise ConfigError(
-            "a plan by hour is for days, and episodes are of a fixed length", mend="Leave episode_length out"
+            "a plan by hour is for days, and episodes are of a fixed length", hint="Leave episode_length out"
         )
     table, _ = PLAN.read(settings.pacing)
     if (again := table["hour"].is_duplicated()).any():
@@ -117,7 +117,7 @@ def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | No
             file=settings.pacing,
             column="hour",
             row=int(again.arg_max() or 0),
-            mend="Give one row an hour, as in the plan.parquet of plan-budget",
+            hint="Give one row an hour, as in the plan.parquet of plan-budget",
         )
     shares = dict(zip(table["hour"].to_list(), table["share"].to_list(), strict=True))
     timestamp = _timestamp(stream, "a plan by hour", "pace evenly")

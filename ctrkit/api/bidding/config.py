@@ -102,7 +102,7 @@ class BiddingConfig(Config):
         if self.daily_budget is not None and self.episode_length is not None:
             raise ConfigError(
                 "episodes are days with a daily budget, and an episode_length is given too",
-                mend="Leave one out",
+                hint="Leave one out",
             )
         return CampaignTerms(
             budget if self.daily_budget is None else self.daily_budget,
@@ -128,7 +128,7 @@ def frequency_cap(text: str | int | None) -> FrequencyCap | None:
     if found is None:
         raise ConfigError(
             f"the frequency cap is '{text}'",
-            mend="Write impressions a user, such as 3, 3/hour, 3/day or 3/week",
+            hint="Write impressions a user, such as 3, 3/hour, 3/day or 3/week",
         )
     impressions, period = found.groups()
     return FrequencyCap(int(impressions), _SECONDS.get(period))
@@ -149,11 +149,11 @@ def budgets(given: float | str) -> list[float]:
         return numbers
     if len(numbers) == 1:
         raise ConfigError(
-            f"the budget is {numbers[0]:g} and must be above 0", mend="Give for example --budget 1000"
+            f"the budget is {numbers[0]:g} and must be above 0", hint="Give for example --budget 1000"
         )
     if len(numbers) != 3 or not 0 < numbers[0] < numbers[1] < np.inf or numbers[2] not in range(2, 1001):
         raise ConfigError(
-            f"the budget is '{given}'", mend="Give a number, or a sweep FROM:TO:COUNT such as 100:10000:12"
+            f"the budget is '{given}'", hint="Give a number, or a sweep FROM:TO:COUNT such as 100:10000:12"
         )
     low, high, count = numbers
     return [float(one) for one in np.geomspace(low, high, int(count))]

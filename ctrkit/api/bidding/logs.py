@@ -76,13 +76,13 @@ def bandit_log(table: pl.DataFrame, events: pl.DataFrame, strategy: str) -> pl.D
         raise DataError(
             f"strategy '{strategy}' does not say with what chances it showed its ads",
             column="chances",
-            mend="Take one that draws them, and whose bid does not hang on the draw, such as thompson",
+            hint="Take one that draws them, and whose bid does not hang on the draw, such as thompson",
         )
     if "candidates" not in won.rows.columns:
         raise DataError(
             "the auction log names no candidates, so that there was nothing to choose",
             column="candidates",
-            mend="Give a log that lists the ads of each auction",
+            hint="Give a log that lists the ads of each auction",
         )
     chances = won.choice["chances"]
     columns: list[pl.Expr | pl.Series] = [
@@ -160,23 +160,23 @@ def _won(table: pl.DataFrame, events: pl.DataFrame, strategy: str) -> _Won:
         raise DataError(
             f"the events know no strategy '{strategy}'",
             column="strategy",
-            mend=nearest(strategy, events["strategy"].unique()),
+            hint=nearest(strategy, events["strategy"].unique()),
         )
     if "click" not in own.columns:
         raise DataError(
             "the auction log does not know what was clicked, so that nothing can be learnt of it",
             column="click",
-            mend="Give a log with clicks",
+            hint="Give a log with clicks",
         )
     if not own["market_price"].equals(table["market_price"].cast(pl.Float64)):
         raise DataError(
             "the events are not of the auctions of this log, row by row",
             column="market_price",
-            mend="Give the log that was replayed as it is, neither resampled nor with shocks",
+            hint="Give the log that was replayed as it is, neither resampled nor with shocks",
         )
     choice = own.filter("won")
     if not choice.height:
-        raise DataError(f"strategy '{strategy}' won nothing", column="won", mend="Give it a larger budget")
+        raise DataError(f"strategy '{strategy}' won nothing", column="won", hint="Give it a larger budget")
     left_out = [*_NOT_KNOWN_BEFORE, *([_CLICK_TRUTH] if "slot" in own.columns else [])]
     if "candidates" in table.columns:  # what stands beside their lists need not be of the ad that was shown
         lists = (name for name in table.columns if name.startswith(CANDIDATE_PREFIX))

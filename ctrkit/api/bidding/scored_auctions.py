@@ -47,7 +47,7 @@ def opened_auctions(
         if not Path("model.pt").is_file():
             raise ArtifactError(
                 "the log has no click probabilities, and there is no model.pt to score its ads",
-                file=file, column="pctr", mend="Add the column, or train a model with `ctrkit train`",
+                file=file, column="pctr", hint="Add the column, or train a model with `ctrkit train`",
             )  # fmt: skip
         scorer = load("model.pt")
         table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
@@ -94,7 +94,7 @@ def scored_auctions(
     if users and "user_id" not in table.columns:
         raise DataError(
             "a frequency cap counts by user, and the log does not know them",
-            file=file, column="user_id", mend="Add the column, or leave the cap out",
+            file=file, column="user_id", hint="Add the column, or leave the cap out",
         )  # fmt: skip
     codes = user_codes(table["user_id"]) if users else None
     slots = _slot_prices(table["slot_prices"], file) if "slot_prices" in table.columns else None
@@ -115,7 +115,7 @@ def scored_auctions(
                 raise
             row = None if error.row is None else error.row + start
             raise DataError(
-                error.problem, file=file, column=error.column, row=row, mend=error.mend
+                error.problem, file=file, column=error.column, row=row, hint=error.hint
             ) from error
         within = slice(start, start + _CHUNK)
         yield replace(
@@ -171,7 +171,7 @@ def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
         row = int(other.arg_max() or 0)
         raise DataError(
             f"a page has {lengths[row]} slots, and the first has {lengths[0]}",
-            file=file, column="slot_prices", row=row, mend="Give as many prices for every page",
+            file=file, column="slot_prices", row=row, hint="Give as many prices for every page",
         )  # fmt: skip
     return padded(prices)
 
@@ -213,7 +213,7 @@ def _of_candidates(
                 file=file,
                 column=name,
                 row=int(other.arg_max() or 0),
-                mend="Give one value for each candidate",
+                hint="Give one value for each candidate",
             )
         return wide(padded(rows[name]))
 
@@ -225,7 +225,7 @@ def _of_candidates(
             "a log with several candidates an auction needs the outcome of each",
             file=file,
             column="true_click",
-            mend="To replay the ad that was shown, drop 'candidates' and give its features as columns",
+            hint="To replay the ad that was shown, drop 'candidates' and give its features as columns",
         )
     conversion, value = listed("true_conversion"), listed("candidate_value")
     true_click, true_conversion = listed("true_click_probability"), listed("true_conversion_probability")

@@ -103,7 +103,7 @@ class LogSupply(Supply):
         if not found:
             raise DataError(
                 f"a resample of the log's {length(self._plain)} auctions holds none of them",
-                mend="Give a longer log, or leave out the seeds",
+                hint="Give a longer log, or leave out the seeds",
             )
         return found
 
@@ -130,7 +130,7 @@ def _check_slots(table: pl.DataFrame, slots: int, file: str | None) -> None:
             f"pages of {slots} slots need {slots} prices an auction, and {what}",
             file=file,
             column="slot_prices",
-            mend="Give the highest competing bids of each auction, or fewer slot effects",
+            hint="Give the highest competing bids of each auction, or fewer slot effects",
         )
 
 
@@ -172,7 +172,7 @@ class MarketSupply(Supply):
         if not str(given).isdigit() or int(given) < 1:
             raise ConfigError(
                 f"the history of a made-up market is a number of auctions, and not '{given}'",
-                mend="Give for example --history 100000",
+                hint="Give for example --history 100000",
             )
         return self.market.history(int(given))
 
@@ -195,16 +195,16 @@ def open_supply(
     if auctions is not None or model is not None:
         raise ConfigError(
             "a made-up market has auctions and a model of its own, and a log or a model is given too",
-            mend="Leave out --market, or --replay and --model",
+            hint="Leave out --market, or --replay and --model",
         )
     if settings.value_per_click is not None:
         raise ConfigError(
             "what a click is worth is set by the made-up market itself, and value_per_click is given too",
-            mend=f"Give --market value={settings.value_per_click:g}",
+            hint=f"Give --market value={settings.value_per_click:g}",
         )
     if settings.time_zone is not None:
         raise ConfigError(
-            "a made-up market has a clock of its own, and a time_zone is given too", mend="Leave it out"
+            "a made-up market has a clock of its own, and a time_zone is given too", hint="Leave it out"
         )
     made_up = parse_market(market)
     return MarketSupply(replace(made_up, seed=made_up.seed + settings.seed))
@@ -226,7 +226,7 @@ def changed(stream: AuctionStream, settings: BiddingConfig, seed: int) -> Auctio
         return stream
     found = list(shocked(stream, settings.shocks, length(stream), seed))
     if not found:
-        raise DataError("the shocks leave no auctions", mend="Give a factor of traffic above 0")
+        raise DataError("the shocks leave no auctions", hint="Give a factor of traffic above 0")
     return found
 
 

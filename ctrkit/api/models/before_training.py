@@ -53,7 +53,7 @@ def check_sample_columns(
                 " column",
                 file=file,
                 column=name,
-                mend="Write a config with `features: {labels: …, categorical: …, numeric: …}` and give it as"
+                hint="Write a config with `features: {labels: …, categorical: …, numeric: …}` and give it as"
                 " --config; configs/sample.yaml is an example",
             )
     rest = [name for name in table.columns if name not in spec.columns]
@@ -110,7 +110,7 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
                 f"{problem}, so there is nothing to learn",
                 file=file,
                 column=column,
-                mend="Check the labels, or divide the rows otherwise under split",
+                hint="Check the labels, or divide the rows otherwise under split",
             )
         notes.tell(f"{column}: {problem}, so its probabilities say little.")
     for leaks in leaks_by_task(spec, data, rows).values():

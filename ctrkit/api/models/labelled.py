@@ -59,7 +59,7 @@ class LabelledTable:
                 f"all {rows.size:,} rows have a weight of 0",
                 file=self.file,
                 column=self.config.features.weight,
-                mend="Give at least one row a weight above 0",
+                hint="Give at least one row a weight above 0",
             )
         return held
 
@@ -96,7 +96,7 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     config = TrainConfig.model_validate(model.artifact.config)
     source = data if data is not None else model.artifact.data["file"]
     if source is None:
-        raise DataError("the model was trained on a table in memory", mend="Give the labelled table as DATA")
+        raise DataError("the model was trained on a table in memory", hint="Give the labelled table as DATA")
     table, file = read_training_table(config, source)
     encoded = model.encoder.encode(table, file)
     known = model.artifact.data

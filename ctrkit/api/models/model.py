@@ -109,7 +109,7 @@ class Model:
     def posterior(self) -> LastLayerPosterior:
         """The last-layer posterior of the first task."""
         if self.artifact.posterior is None:
-            raise ArtifactError("the artifact has no posterior", mend="Train it again with `ctrkit train`")
+            raise ArtifactError("the artifact has no posterior", hint="Train it again with `ctrkit train`")
         return LastLayerPosterior.from_state(self.artifact.posterior)
 
     def encode(self, frame: TableLike) -> EncodedTable:
@@ -185,7 +185,7 @@ class Model:
         if chosen is None:
             raise ArtifactError(
                 "the model's feature spec names no candidate, so it cannot score candidates",
-                mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+                hint="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
             )
         lengths = candidates.list.len().to_numpy().astype(np.int64)
         listed = self.spec.candidate_lists(context.columns)
@@ -239,7 +239,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         return Model(artifact)
     except ArtifactError as error:
-        raise ArtifactError(error.problem, file=path, mend=error.mend) from error
+        raise ArtifactError(error.problem, file=path, hint=error.hint) from error
 
 
 @contextmanager
@@ -252,7 +252,7 @@ def _part(name: str) -> Iterator[None]:
         told = reason.splitlines()[0][:200].rstrip(".:")
         raise ArtifactError(
             f"the artifact's {name} is damaged, or of another version ({told})",
-            mend="Copy the file again, or train again with `ctrkit train`",
+            hint="Copy the file again, or train again with `ctrkit train`",
         ) from error
 
 

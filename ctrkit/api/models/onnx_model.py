@@ -168,7 +168,7 @@ class OnnxModel:
             if given is not None and sorted(given) != sorted(names):
                 raise ConfigError(
                     f"the model has an input for each column: {', '.join(names)}",
-                    mend="Leave out `features`",
+                    hint="Leave out `features`",
                 )
             return names
         found, wide = tuple(given or self.listed("features") or ()), _width(self._inputs[0])
@@ -176,12 +176,12 @@ class OnnxModel:
             raise ConfigError(
                 f"{self.file}: input '{names[0]}' takes {wide or 'several'} columns, and the model does not "
                 "say which",
-                mend=f"Name them in their order, {self.file}:features=a|b|c, or in its metadata `features`",
+                hint=f"Name them in their order, {self.file}:features=a|b|c, or in its metadata `features`",
             )
         if found and wide not in (None, len(found)):
             raise ConfigError(
                 f"{self.file}: input '{names[0]}' takes {wide} columns, and {len(found)} are named",
-                mend="Name each column once, in the order of training",
+                hint="Name each column once, in the order of training",
             )
         if len(set(found)) < len(found):
             raise ConfigError(f"{self.file}: of the columns of input '{names[0]}' one is named twice")
@@ -196,7 +196,7 @@ class OnnxModel:
                 return found[0]
         raise ConfigError(
             f"{self.file}: the outputs of numbers are {', '.join(numbers) or 'none'}",
-            mend=f"Say which holds the probabilities: {self.file}:output=NAME",
+            hint=f"Say which holds the probabilities: {self.file}:output=NAME",
         )
 
 
@@ -213,7 +213,7 @@ def _session(file: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{file} is an ONNX model, and onnxruntime, which computes it, is not installed",
-            mend=f"Install it: {INSTALL}",
+            hint=f"Install it: {INSTALL}",
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; converters give shapes of labels that are warned about
@@ -221,13 +221,13 @@ def _session(file: str) -> Any:
         return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's have no common base
         text = str(error)
-        mend = "Copy or export it again"
+        hint = "Copy or export it again"
         if "xternal data" in text:
-            mend = "Keep the data of the model in its own folder, in files and not in links"
+            hint = "Keep the data of the model in its own folder, in files and not in links"
         elif "not a registered function/op" in text:
-            mend = "Export it with operations of ONNX alone (the domains ai.onnx and ai.onnx.ml)"
+            hint = "Export it with operations of ONNX alone (the domains ai.onnx and ai.onnx.ml)"
         problem = f"ONNX Runtime cannot open it: {_first_line(error)}"
-        raise ArtifactError(problem, file=file, mend=mend) from error
+        raise ArtifactError(problem, file=file, hint=hint) from error
 
 
 def _first_line(error: Exception) -> str:

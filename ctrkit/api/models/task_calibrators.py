@@ -110,6 +110,6 @@ def segments_of(field: str, rows: EncodedTable, fields: Sequence[str]) -> NDArra
         ConfigError: there is no such feature.
     """
     if field not in fields:
-        raise ConfigError(f"'{field}' is no categorical feature of the model", mend=nearest(field, fields))
+        raise ConfigError(f"'{field}' is no categorical feature of the model", hint=nearest(field, fields))
     ids: NDArray[np.int32] = rows.categorical[:, list(fields).index(field)]
     return ids

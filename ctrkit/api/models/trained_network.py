@@ -111,7 +111,7 @@ def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float
         raise ConfigError(
             f"the teacher predicts {', '.join(teacher.tasks)}, not {', '.join(config.features.tasks)}",
             file=file,
-            mend="Name a teacher of the same tasks in training.loss.distillation",
+            hint="Name a teacher of the same tasks in training.loss.distillation",
         )
     logits, _ = teacher.outputs(table)
     return logits.astype(np.float32)

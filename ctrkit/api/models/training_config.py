@@ -78,7 +78,7 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
     if config.source is not None:
         if place is None:
             raise ConfigError(
-                f"the source '{config.source}' needs the folder of its files", mend="Name it as DATA"
+                f"the source '{config.source}' needs the folder of its files", hint="Name it as DATA"
             )
         return read_source(config.source, place), name_of(place)
     if place is None:

@@ -88,6 +88,6 @@ def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers
         raise DataError(
             f"all {rows.size:,} training rows have the weight 0",
             column=spec.weight,
-            mend="Mend the column, or divide the rows otherwise under split",
+            hint="Fix the column, or divide the rows otherwise under split",
         )
     return rows[counts[rows]]

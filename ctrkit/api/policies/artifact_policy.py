@@ -116,6 +116,6 @@ def policy_of_model(model: Model | CandidateScorer, config: PolicyConfig | None 
         raise ArtifactError(
             f"the model is calibrated by '{own.field}', which differs by candidate, and the posterior that "
             "thompson draws from knows nothing of it",
-            mend="Choose another policy, or calibrate with a method of the logit alone",
+            hint="Choose another policy, or calibrate with a method of the logit alone",
         )
     return config.policy(scorer, ScoreUncertainty(scorer.hidden, scorer.model.posterior))

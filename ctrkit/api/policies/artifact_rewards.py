@@ -45,7 +45,7 @@ class ArtifactRewards:
                 file=place.file,
                 column="reward",
                 row=place.row,
-                mend="Give rewards of 0 and 1, or take a reward model that is fitted on the log",
+                hint="Give rewards of 0 and 1, or take a reward model that is fitted on the log",
             )
         context, candidates = log.table[rows], log.candidates(rows)
         found = self.scorer.probabilities(context, candidates)
@@ -126,7 +126,7 @@ class SeenRows:
         if chosen is None:
             raise ArtifactError(
                 "the model's feature spec names no candidate, so it cannot score candidates",
-                mend="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
+                hint="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
             )
         listed = self.model.spec.candidate_lists(log.table.columns)
         require_columns(log.table, list(listed.values()), log.file)

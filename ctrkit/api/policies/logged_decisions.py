@@ -35,14 +35,14 @@ def log_to_learn_from(log: BanditLog) -> BanditLog:
             " another action would have",
             file=log.file,
             column="propensity",
-            mend="Learn from decisions made at random, with the probability of each",
+            hint="Learn from decisions made at random, with the probability of each",
         )
     if (log.reward == log.reward[0]).all():
         raise DataError(
             f"every reward is {log.reward[0]:g}: no action is better than another",
             file=log.file,
             column="reward",
-            mend="Give a log with outcomes",
+            hint="Give a log with outcomes",
         )
     if log.actions is not None:
         log = replace(log, table=log.table.with_columns(log.candidates(slice(0, len(log)))), actions=None)
@@ -51,7 +51,7 @@ def log_to_learn_from(log: BanditLog) -> BanditLog:
             "every row has one candidate, and there is nothing to choose",
             file=log.file,
             column="candidates",
-            mend="Log all candidates of each decision",
+            hint="Log all candidates of each decision",
         )
     return log
 
@@ -104,7 +104,7 @@ def divide(log: BanditLog, config: SplitConfig, seed: int) -> Split:
         raise DataError(
             "too few users, or rows, to train, validate and hold out some of each",
             file=log.file,
-            mend="Give a longer log or other shares",
+            hint="Give a longer log or other shares",
         )
     return Split(train, valid, test, by=log.unit_columns[0].removesuffix("_id") if log.clustered else "row")
 

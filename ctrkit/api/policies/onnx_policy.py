@@ -69,7 +69,7 @@ class OnnxScorer:
         if self.chosen not in {ACTION, *model.features}:
             raise ConfigError(
                 f"{model.file}: the model reads no '{self.chosen}', which is to be the action's id",
-                mend=nearest(self.chosen, model.features),
+                hint=nearest(self.chosen, model.features),
             )
         self._last: LastBlock[Floats] = LastBlock()
 
@@ -143,7 +143,7 @@ class OnnxPolicy(Policy):
             raise ConfigError(
                 f"{model.file}: output '{model.output}' has {model.width} numbers a row for {len(actions)} "
                 f"actions, {_some(actions)}",
-                mend="Name each action once, in the order of the output",
+                hint="Name each action once, in the order of the output",
             )
         self.model, self.actions = model, tuple(actions)
 
@@ -180,7 +180,7 @@ class OnnxPolicy(Policy):
                 f"the policy gives no candidate a probability; its actions are {_some(self.actions)}",
                 column="candidates",
                 row=lost,
-                mend=f"Name the actions as the log does: {self.model.file}:actions=a|b|c",
+                hint=f"Name the actions as the log does: {self.model.file}:actions=a|b|c",
             )
         return np.asarray(chosen / mass)
 
@@ -205,7 +205,7 @@ def onnx_policy(
         if config is not None:
             raise ConfigError(
                 f"{model.file} gives the probabilities of all actions itself",
-                mend=f"Leave out '{config.name}'",
+                hint=f"Leave out '{config.name}'",
             )
         return OnnxPolicy(model, actions)
     width, asked = model.width, f"{model.file}:actions=a|b|c"
@@ -213,17 +213,17 @@ def onnx_policy(
         raise ConfigError(
             f"{model.file}: output '{model.output}' has {width} numbers a row, those of actions in an order "
             "that the model does not say",
-            mend=f"Give the order, {asked}, or name them in its metadata `actions`",
+            hint=f"Give the order, {asked}, or name them in its metadata `actions`",
         )
     if width == 2 and not model.classifies and settings.positive is None:
         raise ConfigError(
             f"{model.file}: output '{model.output}' has two numbers a row, those of two actions, or of a "
             "reward and of none",
-            mend=f"Say which: {asked}, or {model.file}:positive=1 where the second is that of a reward",
+            hint=f"Say which: {asked}, or {model.file}:positive=1 where the second is that of a reward",
         )
     if width == 1 and settings.positive is not None:
         raise ConfigError(
-            f"{model.file}: output '{model.output}' has one number a row", mend="Leave out `positive`"
+            f"{model.file}: output '{model.output}' has one number a row", hint="Leave out `positive`"
         )
     return (config or default or GreedyConfig()).policy(scorer)
 
@@ -245,7 +245,7 @@ def _require(name: str, context: pl.DataFrame, model: OnnxModel, as_id: str | No
         raise DataError(
             f"the model {model.file} reads it, and the log has no such column",
             column=name,
-            mend=nearest(name, known) + more,
+            hint=nearest(name, known) + more,
         )
 
 

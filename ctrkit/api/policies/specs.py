@@ -79,11 +79,11 @@ class ListPolicy(Policy):
         Raises:
             DataError: for lists of other lengths, and lists that are no distribution; names the row.
         """
-        lists, mend = context[self.column], "Give a probability for each candidate, in their order"
+        lists, hint = context[self.column], "Give a probability for each candidate, in their order"
         lengths, wanted = lists.list.len().fill_null(0), candidates.list.len()
         if (wrong := (lengths != wanted).arg_max()) is not None and lengths[wrong] != wanted[wrong]:
             problem = f"the list has {lengths[wrong]} probabilities for {wanted[wrong]} candidates"
-            raise DataError(problem, column=self.column, row=wrong, mend=mend)
+            raise DataError(problem, column=self.column, row=wrong, hint=hint)
         found = padded(lists.cast(pl.List(pl.Float64)), fill=0.0)
         total = found.sum(axis=1)
         # A NaN fails every comparison, so that what is asked is whether all is well.
@@ -93,7 +93,7 @@ class ListPolicy(Policy):
             problem = (
                 f"the list is no distribution: its sum is {total[row]:.9g}, its least {found[row].min():.9g}"
             )
-            raise DataError(problem, column=self.column, row=row, mend=mend)
+            raise DataError(problem, column=self.column, row=row, hint=hint)
         return np.asarray(found / total[:, None])
 
 
@@ -171,7 +171,7 @@ def policy_specs(
     many = isinstance(policies, Sequence) and not isinstance(policies, str)
     given: Sequence[PolicyLike] = policies if many else [policies]  # type: ignore[assignment, list-item]
     if not given:
-        raise ConfigError("no policy is given", mend="Give at least one")
+        raise ConfigError("no policy is given", hint="Give at least one")
     specs = [_spec(policy, config, models, graphs) for policy in given]
     if len(specs) == 1 and specs[0].scorer is not None:
         # Alone, an artifact's policy needs not say of which artifact it is.
@@ -241,9 +241,9 @@ def _onnx_spec(
         key, sign, value = part.partition("=")
         if sign and not named and key not in OnnxSettings.model_fields:
             problem = f"policy '{text}': there is no setting '{key}' of an ONNX model"
-            raise ConfigError(problem, mend=nearest(key, OnnxSettings.model_fields))
+            raise ConfigError(problem, hint=nearest(key, OnnxSettings.model_fields))
         if key in own:
-            raise ConfigError(f"policy '{text}': '{key}' needs one value", mend=f"Write {key}=VALUE once")
+            raise ConfigError(f"policy '{text}': '{key}' needs one value", hint=f"Write {key}=VALUE once")
         if key in OnnxSettings.model_fields:
             own[key] = value
         else:
@@ -270,6 +270,6 @@ def _file_and_settings(text: str) -> tuple[str, str | None]:
         near = nearest(word, [*_BY_NAME, "action", "column"])
         raise ConfigError(
             f"'{text}' is neither a policy nor a file",
-            mend=f"{near}, or give the path of an artifact",
+            hint=f"{near}, or give the path of an artifact",
         )
-    raise ArtifactError("no such file", file=text, mend="Give the path of an artifact")
+    raise ArtifactError("no such file", file=text, hint="Give the path of an artifact")

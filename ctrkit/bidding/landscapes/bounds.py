@@ -93,7 +93,7 @@ class PriceBounds:
                 f"a bid of {b[row]:g} has {said} at a market price of {told[row]:g}",
                 column="market_price",
                 row=row,
-                mend="A bid wins at or above the market price; give both as of the same auction and unit",
+                hint="A bid wins at or above the market price; give both as of the same auction and unit",
             )
         low = np.where(known, told, np.where(is_won, -np.inf, b))
         high = np.where(known, told, np.where(is_won, b, np.inf))
@@ -115,7 +115,7 @@ class PriceBounds:
         if not len(self) or low.max() < self.high.min():
             raise DataError(
                 "one single market price would explain every auction, so their spread cannot be known",
-                mend="Give more auctions, with bids that sometimes win and sometimes lose at like heights",
+                hint="Give more auctions, with bids that sometimes win and sometimes lose at like heights",
             )
 
 
@@ -123,7 +123,7 @@ def _money(values: ArrayLike, column: str) -> Floats:
     amounts = as_column(values, column)
     if (negative := amounts < 0).any():
         row = int(np.argmax(negative))
-        raise DataError(f"{amounts[row]:g} is below 0", column=column, row=row, mend="Drop such rows")
+        raise DataError(f"{amounts[row]:g} is below 0", column=column, row=row, hint="Drop such rows")
     return amounts
 
 

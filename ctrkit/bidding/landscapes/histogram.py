@@ -46,7 +46,7 @@ class Histogram(Landscape):
         if not len(rows) or not rows.known.all():
             raise DataError(
                 "a histogram is made of known prices, and some auctions tell only bounds",
-                mend="Fit a smooth kind",
+                hint="Fit a smooth kind",
             )
         running = np.cumsum(rows.weight)
         return cls(rows.low, running / running[-1])

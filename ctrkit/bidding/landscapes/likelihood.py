@@ -199,5 +199,5 @@ def _curvature(loss: Callable[[Floats], tuple[float, Floats]], theta: Floats, na
 def _left_open(name: str) -> DataError:
     return DataError(
         f"the auctions leave the {name} landscape open: many of them are about as likely",
-        mend="Give more auctions, with bids over a wider range",
+        hint="Give more auctions, with bids over a wider range",
     )

@@ -190,7 +190,7 @@ def open_auction_log(
     Raises:
         ConfigError: there is no such time zone.
         DataError: an unreadable or empty table, a missing column, a price below 0, a pCTR above 1, a
-            conversion without a click, or a time that goes back; names file, column, row and mend.
+            conversion without a click, or a time that goes back; names file, column, row and what to do.
     """
     if time_zone is not None:
         check_zone(time_zone)
@@ -203,7 +203,7 @@ def open_auction_log(
                 file=file,
                 column=name,
                 row=row,
-                mend="Give probabilities, neither logits nor percent",
+                hint="Give probabilities, neither logits nor percent",
             )
     if "timestamp" in table.columns and (back := np.diff(table["timestamp"].to_numpy()) < 0).any():
         raise DataError(
@@ -211,7 +211,7 @@ def open_auction_log(
             file=file,
             column="timestamp",
             row=int(np.argmax(back)) + 1,
-            mend="Sort the log by time",
+            hint="Sort the log by time",
         )
     if {"click", "conversion"} <= set(table.columns) and (table["conversion"] > table["click"]).any():
         row = int(np.argmax((table["conversion"] > table["click"]).to_numpy()))
@@ -220,7 +220,7 @@ def open_auction_log(
             file=file,
             column="conversion",
             row=row,
-            mend="Mend the click or drop such rows",
+            hint="Fix the click or drop such rows",
         )
     return table, file
 
@@ -244,7 +244,7 @@ def auctions_from_log(
         raise DataError(
             "without a model, a replay takes the click probability from this column",
             column="pctr",
-            mend="Add it, or give a model whose features the log holds",
+            hint="Add it, or give a model whose features the log holds",
         )
 
     def column(name: str) -> Floats | None:
@@ -280,16 +280,16 @@ def user_codes(ids: pl.Series) -> Integers:
 
 
 def _check_user(user: NDArray[Any], first_row: int) -> None:
-    mend = "Give codes from 0, as user_codes makes them"
+    hint = "Give codes from 0, as user_codes makes them"
     if not np.issubdtype(user.dtype, np.integer):
         raise DataError(
-            f"the type is {user.dtype}, and users are counted by whole numbers", column="user", mend=mend
+            f"the type is {user.dtype}, and users are counted by whole numbers", column="user", hint=hint
         )
     # A count is kept for each code, so that a hash is none; what counts does not look where they end.
     if (wrong := (user < 0) | (user >= _MOST_USERS)).any():
         row = int(np.argmax(wrong))
         problem = f"{user[row]} is {'below 0' if user[row] < 0 else 'too large'} for a code"
-        raise DataError(problem, column="user", row=row + first_row, mend=mend)
+        raise DataError(problem, column="user", row=row + first_row, hint=hint)
 
 
 def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) -> None:
@@ -306,7 +306,7 @@ def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) 
                 says,
                 column="slot_price",
                 row=int(np.argmax(wrong)) + first_row,
-                mend="Give the highest competing bids of each auction, the highest first",
+                hint="Give the highest competing bids of each auction, the highest first",
             )
 
 
@@ -324,5 +324,5 @@ def _check_range(values: NDArray[Any], name: str, low: float, high: float, first
             f"{found:g} is not {wanted}",
             column=name,
             row=row + first_row,
-            mend="Fill in or drop such rows",
+            hint="Fill in or drop such rows",
         )

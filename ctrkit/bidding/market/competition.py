@@ -62,7 +62,7 @@ def clear_together(
     if rule.slots > 1:
         raise ConfigError(
             f"several agents compete for one slot a page, and the rule has {rule.slots}",
-            mend="Give one slot effect, or let the agents bid each alone",
+            hint="Give one slot effect, or let the agents bid each alone",
         )
     agents, n = amounts.shape
     budget, largest = (np.broadcast_to(np.asarray(x, np.float64), agents).copy() for x in (budgets, max_bid))

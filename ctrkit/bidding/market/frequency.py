@@ -32,12 +32,12 @@ class FrequencyCap:
         if not (self.impressions >= 1 and self.impressions % 1 == 0):
             raise ConfigError(
                 f"a frequency cap of {self.impressions:g} impressions a user is none",
-                mend="Give a whole number of at least 1",
+                hint="Give a whole number of at least 1",
             )
         if self.period is not None and not (np.isfinite(self.period) and self.period > 0):
             raise ConfigError(
                 f"the period of the frequency cap is {self.period:g} and must be above 0",
-                mend="Give seconds, 86400 for a day, or none for the whole run",
+                hint="Give seconds, 86400 for a day, or none for the whole run",
             )
 
     def periods(self, auctions: int, timestamp: Floats | None) -> Integers:
@@ -52,7 +52,7 @@ class FrequencyCap:
             raise DataError(
                 "a frequency cap by time needs the time of each auction",
                 column="timestamp",
-                mend="Add it, or cap the impressions of the whole run",
+                hint="Add it, or cap the impressions of the whole run",
             )
         return np.asarray(np.floor(timestamp / self.period), np.int64)
 
@@ -128,6 +128,6 @@ def _known(user: NDArray[np.integer[Any]] | None) -> Integers:
         raise DataError(
             "a frequency cap needs to know who sees each auction",
             column="user",
-            mend="Add a column of users, or leave the cap out",
+            hint="Add a column of users, or leave the cap out",
         )
     return user.astype(np.int64, copy=False)

@@ -45,17 +45,17 @@ class AuctionRule:
     def __post_init__(self) -> None:
         if self.price not in PRICES:
             raise ConfigError(
-                f"there is no auction of price '{self.price}'", mend=nearest(self.price, PRICES)
+                f"there is no auction of price '{self.price}'", hint=nearest(self.price, PRICES)
             )
         if not 0 <= self.hard_floor < float("inf") or not 0 <= self.soft_floor < float("inf"):
             raise ConfigError(
                 f"floors of {self.hard_floor:g} and {self.soft_floor:g} are not finite and at least 0",
-                mend="Give floors in units of money an impression",
+                hint="Give floors in units of money an impression",
             )
         if 0 < self.soft_floor < self.hard_floor:
             raise ConfigError(
                 f"the soft floor of {self.soft_floor:g} is below the hard one of {self.hard_floor:g}",
-                mend="Give a soft floor above the hard one, or none",
+                hint="Give a soft floor above the hard one, or none",
             )
         effects = tuple(float(effect) for effect in self.slot_effects)  # a list, where they come from a file
         object.__setattr__(self, "slot_effects", effects)
@@ -63,11 +63,11 @@ class AuctionRule:
         if effects[:1] != (1.0,) or not falling:
             raise ConfigError(
                 f"slot effects of {', '.join(f'{e:g}' for e in effects)} do not fall from 1 to above 0",
-                mend="Give the best slot first, for example 1, 0.7, 0.5",
+                hint="Give the best slot first, for example 1, 0.7, 0.5",
             )
         if self.slots > 1 and self.price != "gsp":
             raise ConfigError(
-                f"a {self.price}-price auction sells one slot, not {self.slots}", mend="Choose gsp"
+                f"a {self.price}-price auction sells one slot, not {self.slots}", hint="Choose gsp"
             )
 
     @property

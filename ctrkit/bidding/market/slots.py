@@ -30,7 +30,7 @@ def page_prices(market_price: Floats, slot_price: Floats | None, rule: AuctionRu
             f"pages of {rule.slots} slots need {rule.slots} prices an auction, and there "
             + ("is 1" if known < 2 else f"are {known}"),
             column="slot_price",
-            mend="Give the highest competing bids of each auction, or fewer slot effects",
+            hint="Give the highest competing bids of each auction, or fewer slot effects",
         )
     return slot_price[:, : rule.slots]
 

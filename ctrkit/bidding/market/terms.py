@@ -45,11 +45,11 @@ class CampaignTerms:
         for name in ("budget", "lifetime_budget", "max_bid"):
             setting = getattr(self, name)
             if setting is not None and not (np.isfinite(setting) and setting > 0):
-                raise ConfigError(f"{name} is {setting:g} and must be above 0", mend=f"Give a {name} above 0")
+                raise ConfigError(f"{name} is {setting:g} and must be above 0", hint=f"Give a {name} above 0")
         if not (np.isfinite(self.feedback_delay) and self.feedback_delay >= 0):
             raise ConfigError(
                 f"feedback_delay is {self.feedback_delay:g} and must be at least 0",
-                mend="Give seconds, or auctions where the log has no timestamps",
+                hint="Give seconds, or auctions where the log has no timestamps",
             )
 
     @property

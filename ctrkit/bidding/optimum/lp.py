@@ -53,15 +53,15 @@ class Limits:
         if self.target is not None and not (np.isfinite(self.target) and self.target > 0):
             raise ConfigError(
                 f"the target return is {self.target:g} and must be above 0",
-                mend="Give the least outcome a unit of money, or leave the target out",
+                hint="Give the least outcome a unit of money, or leave the target out",
             )
         if (self.group is None) != (self.group_budget is None):
-            raise ConfigError("groups and their budgets go together", mend="Give both or neither")
+            raise ConfigError("groups and their budgets go together", hint="Give both or neither")
         if self.group is not None and self.group_budget is not None and len(self.group):
             outside = self.group.min() < 0 or self.group.max() >= len(self.group_budget)
             if outside or not (self.group_budget >= 0).all():
                 raise ConfigError(
-                    "a group has no budget of at least 0", mend="Give one for each group, or infinity"
+                    "a group has no budget of at least 0", hint="Give one for each group, or infinity"
                 )
 
 

@@ -64,7 +64,7 @@ class PlanLimits:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.budget) and self.budget > 0):
             raise ConfigError(
-                f"the budget is {self.budget:g} and must be above 0", mend="Give for example --budget 1000"
+                f"the budget is {self.budget:g} and must be above 0", hint="Give for example --budget 1000"
             )
         hours = self.hour_maximum
         every = [
@@ -81,7 +81,7 @@ class PlanLimits:
                 raise ConfigError(f"the {name} is {number:g} and must be at least 0")
         if (shares := sum(self.minimum_share.values())) > 1 + 1e-12:
             raise ConfigError(
-                f"the minimum shares add up to {shares:g}", mend="Lower them so that they add up to at most 1"
+                f"the minimum shares add up to {shares:g}", hint="Lower them so that they add up to at most 1"
             )
 
 
@@ -147,9 +147,9 @@ def plan_budget(lines: Sequence[PlanLine], limits: PlanLimits) -> BudgetPlan:
         RunError: the solver finds no optimum for another reason.
     """
     if not lines:
-        raise ConfigError("there are no curves to plan with", mend="Give at least one campaign")
+        raise ConfigError("there are no curves to plan with", hint="Give at least one campaign")
     if len({(line.campaign, line.hour) for line in lines}) < len(lines):
-        raise ConfigError("a campaign has two curves for one hour", mend="Join them, or name them apart")
+        raise ConfigError("a campaign has two curves for one hour", hint="Join them, or name them apart")
     rows = _rows(lines, limits)
     program = _Program([line.curve for line in lines])
     found = program.best(rows)
@@ -201,8 +201,8 @@ def _rows(lines: Sequence[PlanLine], limits: PlanLimits) -> list[_Row]:
 
     def of(known: NDArray[Any], name: Any, what: str) -> Floats:
         if name not in known:
-            mend = nearest(str(name), {str(one) for one in known})
-            raise ConfigError(f"there is no {what} '{name}' to limit", mend=mend)
+            hint = nearest(str(name), {str(one) for one in known})
+            raise ConfigError(f"there is no {what} '{name}' to limit", hint=hint)
         return np.asarray(known == name, np.float64)
 
     rows = [_Row(f"budget ({limits.budget:g})", every, limits.budget)]
@@ -301,14 +301,14 @@ def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[Plan
         within = kept(core)[0].weights != 0
         most = sum(line.curve.largest_spend for line, here in zip(lines, within, strict=True) if here)
         return ConfigError(
-            f"the {core[0]} cannot be met: there is only {most:g} to spend there", mend="Lower it"
+            f"the {core[0]} cannot be met: there is only {most:g} to spend there", hint="Lower it"
         )
-    budget, mend = rows[0].limit, "Loosen one of them"
+    budget, hint = rows[0].limit, "Loosen one of them"
     if budget in core:
         least = program.cheapest(kept([name for name in names if name != budget]))
         if np.isfinite(least):
-            mend = f"Give a budget of at least {_rounded_up(least)}, or loosen one of the others"
-    return ConfigError(f"these limits contradict each other: {', '.join(core)}", mend=mend)
+            hint = f"Give a budget of at least {_rounded_up(least)}, or loosen one of the others"
+    return ConfigError(f"these limits contradict each other: {', '.join(core)}", hint=hint)
 
 
 def _rounded_up(amount: float) -> str:

@@ -267,7 +267,7 @@ class AdditivePacer(DualPacer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.plan is not None:
-            raise ConfigError("additive pacing spends evenly and takes no plan", mend="Use `DualPacer`")
+            raise ConfigError("additive pacing spends evenly and takes no plan", hint="Use `DualPacer`")
 
     def _over(self, pace: Pace, n: int, spend: float, planned: float) -> float:
         return spend / (pace.flat * n) if pace.flat > 0 else spend / planned

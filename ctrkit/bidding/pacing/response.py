@@ -43,18 +43,18 @@ class ResponseCurve:
         if spend.shape != value.shape or spend.ndim != 1 or not len(spend):
             raise DataError("a curve needs as many values as spends, and at least one")
         if not (np.isfinite(spend).all() and np.isfinite(value).all()):
-            raise DataError("a curve has a spend or value that is no finite number", mend="Drop such rows")
+            raise DataError("a curve has a spend or value that is no finite number", hint="Drop such rows")
         if spend[0] != 0 or (np.diff(spend) <= 0).any():
-            raise DataError("the spends of a curve must rise, from 0", mend="Sort them and drop doubles")
+            raise DataError("the spends of a curve must rise, from 0", hint="Sort them and drop doubles")
         slopes = self.slopes
         slack = _ROUNDING * float(np.abs(slopes).max(initial=0.0))
         if (slopes < -slack).any():
-            raise DataError("the curve falls: more spend brings less value", mend="Fit it: see `fit_curve`")
+            raise DataError("the curve falls: more spend brings less value", hint="Fit it: see `fit_curve`")
         if (np.diff(slopes) > slack).any():
             at = int(np.argmax(np.diff(slopes) > slack)) + 1
             raise DataError(
                 f"the curve is not concave: after spend {spend[at]:g} money brings more than before",
-                mend="Fit it: see `fit_curve`",
+                hint="Fit it: see `fit_curve`",
             )
 
     def __call__(self, spend: Floats | float) -> Floats:
@@ -132,11 +132,11 @@ def fit_curve(spend: Floats, value: Floats, shape: CurveShape = "concave", knots
         DataError: no points, or one below 0.
     """
     if spend.shape != value.shape or not (np.isfinite(spend) & np.isfinite(value)).all():
-        raise DataError("spends and values of a curve must be finite numbers", mend="Drop such rows")
+        raise DataError("spends and values of a curve must be finite numbers", hint="Drop such rows")
     if (spend < 0).any() or (value < 0).any():
-        raise DataError("a curve has a spend or value below 0", mend="Drop such rows")
+        raise DataError("a curve has a spend or value below 0", hint="Drop such rows")
     if not len(spend):
-        raise DataError("a curve has no points", mend="Give at least one")
+        raise DataError("a curve has no points", hint="Give at least one")
     largest, highest = float(spend.max()), float(value.max())
     if largest == 0 or highest == 0:  # nothing to buy, or nothing that is worth its price
         level = np.unique([0.0, largest])

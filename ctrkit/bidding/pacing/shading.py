@@ -89,5 +89,5 @@ def _gain(landscape: SmoothLandscape, bid: Floats) -> Floats:
 
 def _worth(value: ArrayLike, multiplier: ArrayLike) -> Floats:
     if not (np.asarray(multiplier) > 0).all():
-        raise ConfigError("a multiplier of the budget is above 0", mend="Give 1 where no budget binds")
+        raise ConfigError("a multiplier of the budget is above 0", hint="Give 1 where no budget binds")
     return np.asarray(value, np.float64) / np.asarray(multiplier, np.float64)

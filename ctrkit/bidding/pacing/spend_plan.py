@@ -91,18 +91,18 @@ class SpendPlan:
         if share.ndim != 1 or share.shape != traffic.shape:
             raise ConfigError(
                 f"a spend plan has shares of the shape {share.shape} and traffic of {traffic.shape}",
-                mend="Give one number of each for every part of the episode",
+                hint="Give one number of each for every part of the episode",
             )
         if not all((np.isfinite(one) & (one >= 0)).all() for one in (share, traffic)):
             raise ConfigError(
                 "the parts of a spend plan are not all finite and at least 0",
-                mend="Give each part of the episode its share of the budget, 0 where nothing is to be spent",
+                hint="Give each part of the episode its share of the budget, 0 where nothing is to be spent",
             )
         share, traffic = share[traffic > 0], traffic[traffic > 0]
         if not share.any():
             raise ConfigError(
                 "no part of a spend plan that has auctions has a share above 0",
-                mend="Give at least one such part a share of the budget",
+                hint="Give at least one such part a share of the budget",
             )
         spent, gone = np.cumsum(share), np.cumsum(traffic)
         object.__setattr__(self, "share", share / spent[-1])
@@ -142,7 +142,7 @@ class SpendPlan:
                 f"{time[row]:g} is not finite, or earlier than the one before",
                 column="timestamp",
                 row=row,
-                mend="Sort the auctions by time, and drop those without one",
+                hint="Sort the auctions by time, and drop those without one",
             )
         hour, counts = np.unique(np.floor(time / HOUR).astype(np.int64), return_counts=True)
         auctions, begin = counts.astype(np.float64), np.asarray(hour * HOUR, np.float64)
@@ -240,13 +240,13 @@ def _of_a_day(share_of_hour: Mapping[int, float] | ArrayLike) -> Floats:
     """
     if isinstance(share_of_hour, Mapping):
         if unknown := [hour for hour in share_of_hour if hour not in range(HOURS)]:
-            raise ConfigError(f"a day has no hour {unknown[0]}", mend="Give hours from 0 to 23, in UTC")
+            raise ConfigError(f"a day has no hour {unknown[0]}", hint="Give hours from 0 to 23, in UTC")
         share = np.array([share_of_hour.get(hour, 0.0) for hour in range(HOURS)], np.float64)
     else:
         share = np.asarray(share_of_hour, np.float64)
     if share.shape != (HOURS,):
         raise ConfigError(
-            f"the shares by hour have the shape {share.shape}", mend="Give one for each of 24 hours"
+            f"the shares by hour have the shape {share.shape}", hint="Give one for each of 24 hours"
         )
     # Also those of hours that have no auctions, so that a wrong table is told whatever the log.
     SpendPlan(share)

@@ -106,21 +106,21 @@ def over_seeds(
     Source: A. M. Law, Simulation Modeling and Analysis, section 10.2 (paired t, common random numbers).
     """
     if len(runs) < 2:
-        raise ConfigError(f"{len(runs)} seed tells no spread", mend="Give at least two seeds")
+        raise ConfigError(f"{len(runs)} seed tells no spread", hint="Give at least two seeds")
     if kind not in get_args(RepeatKind):
-        raise ConfigError(f"there are no seeds of kind '{kind}'", mend=nearest(kind, get_args(RepeatKind)))
+        raise ConfigError(f"there are no seeds of kind '{kind}'", hint=nearest(kind, get_args(RepeatKind)))
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence is {confidence:g} and must be in (0, 1)", mend="Give for example 0.95")
+        raise ConfigError(f"confidence is {confidence:g} and must be in (0, 1)", hint="Give for example 0.95")
     shape = [(strategy, tuple(kpis)) for strategy, kpis in runs[0].items()]
     for seed, run in enumerate(runs):
         if [(strategy, tuple(kpis)) for strategy, kpis in run.items()] != shape:
             raise DataError(
-                f"seed {seed} has other strategies or KPIs than the first", mend="Run all seeds alike"
+                f"seed {seed} has other strategies or KPIs than the first", hint="Run all seeds alike"
             )
     strategies = [strategy for strategy, _ in shape]
     base = strategies[0] if reference is None else reference
     if base not in strategies:
-        raise ConfigError(f"there is no strategy '{base}' to compare with", mend=nearest(base, strategies))
+        raise ConfigError(f"there is no strategy '{base}' to compare with", hint=nearest(base, strategies))
 
     columns = {
         # None turns into NaN.

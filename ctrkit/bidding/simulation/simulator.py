@@ -72,19 +72,19 @@ def simulate(
     lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
     for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
         if setting is not None and not setting > 0:
-            raise ConfigError(f"{name} is {setting:g} and must be above 0", mend=f"Give a {name} above 0")
+            raise ConfigError(f"{name} is {setting:g} and must be above 0", hint=f"Give a {name} above 0")
     if not strategies:
-        raise ConfigError("there is no strategy to simulate", mend="Name at least one, for example dual")
+        raise ConfigError("there is no strategy to simulate", hint="Name at least one, for example dual")
     stream = [chunks] if isinstance(chunks, Auctions) else chunks
     # Of all auctions of each episode, or of those that are worth bidding, where that is known.
     counted = _worth_bidding(stream, lengths) if isinstance(stream, Sequence) else None
     if auctions_expected is None:
         if counted is None:
-            raise ConfigError("the number of auctions is unknown", mend="Give auctions_expected")
+            raise ConfigError("the number of auctions is unknown", hint="Give auctions_expected")
         auctions_expected = sum(counted)
     if together and terms.frequency_cap is not None:
         raise ConfigError(
-            "strategies that bid against each other know no frequency cap", mend="Leave one of both out"
+            "strategies that bid against each other know no frequency cap", hint="Leave one of both out"
         )
     longest = max((lengths if counted is None else counted) if lengths else [auctions_expected, 1])
     size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
@@ -119,7 +119,7 @@ def simulate(
         if progress is not None:
             progress(len(now.auctions))
     if not market.auctions:
-        raise DataError("there are no auctions", mend="Give a log with at least one row")
+        raise DataError("there are no auctions", hint="Give a log with at least one row")
 
     total = terms.total(market.episodes)
     try:
@@ -163,7 +163,7 @@ def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
     names = [one.name for one in strategies]
     labels = [one.name if names.count(one.name) == 1 else one.label for one in strategies]
     if twice := {label for label in labels if labels.count(label) > 1}:
-        raise ConfigError(f"strategy '{min(twice)}' is given twice", mend="Leave one out")
+        raise ConfigError(f"strategy '{min(twice)}' is given twice", hint="Leave one out")
     return labels
 
 

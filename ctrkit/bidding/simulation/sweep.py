@@ -47,11 +47,11 @@ def sweep_table(runs: Sequence[BudgetRun], kpis: Sequence[str] = ("spend", "clic
     budgets = [run.budget for run in ordered]
     if not budgets or not budgets[0] > 0 or len(set(budgets)) < len(budgets):
         raise ConfigError(
-            "a sweep needs budgets above 0, each once", mend="Give for example 100, 200 and 400"
+            "a sweep needs budgets above 0, each once", hint="Give for example 100, 200 and 400"
         )
     names = list(ordered[0].strategies)
     if any(list(run.strategies) != names for run in ordered):
-        raise DataError("the budgets were not run with the same strategies", mend="Run all budgets alike")
+        raise DataError("the budgets were not run with the same strategies", hint="Run all budgets alike")
     bought = [(name, run, run.strategies[name]) for name in names for run in ordered]
     best = [(OPTIMUM, run, {"value": run.optimum}) for run in ordered]
     table = pl.DataFrame(

@@ -144,7 +144,7 @@ def cut(
             raise DataError(
                 f"one chunk has places for {ads} ads, and another for {chunk.click_probability.shape[1]}",
                 column="click_probability",
-                mend="Fill up the shorter lists with ads of probability 0",
+                hint="Fill up the shorter lists with ads of probability 0",
             )
         worth, met = np.concatenate([worth[met:], received + np.flatnonzero(chunk.worth_bidding)]), 0
         received += len(chunk)
@@ -156,7 +156,7 @@ def cut(
                 if not left:
                     raise ConfigError(
                         f"there are more auctions than the {episode} episodes have",
-                        mend="Give the length of every episode",
+                        hint="Give the length of every episode",
                     )
             # A tick ends before the next one that is worth bidding, or with its episode.
             next_one = int(worth[met + size]) - gone if met + size < len(worth) else received - gone + 1

@@ -251,7 +251,7 @@ def check_history(strategy: str, history: AuctionHistory, all_prices: bool = Fal
     if not len(history):
         raise DataError(
             "no auction of the history is worth anything to the bidder",
-            mend="Give a log with click probabilities, and values of a click, above 0",
+            hint="Give a log with click probabilities, and values of a click, above 0",
         )
     known = history.known
     if not known.any() or (all_prices and not known.all()):
@@ -259,5 +259,5 @@ def check_history(strategy: str, history: AuctionHistory, all_prices: bool = Fal
         raise DataError(
             f"strategy '{strategy}' is tuned on a history with {needed}",
             column="market_price",
-            mend="Give a log that holds the market prices of lost auctions too",
+            hint="Give a log that holds the market prices of lost auctions too",
         )

@@ -87,7 +87,7 @@ class PosteriorScores:
             raise DataError(
                 f"strategy '{strategy}' needs what the model's last layer reads, "
                 "and these auctions hold only pCTR",
-                mend="Give a model, or use the strategy 'dual'",
+                hint="Give a model, or use the strategy 'dual'",
             )
         hidden = slots.hidden
         if hidden.dtype not in (np.float32, np.float64):
@@ -226,7 +226,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
             raise ConfigError(
                 f"strategy '{self.name}' draws from a model's last layer, and there is no model with a "
                 "posterior",
-                mend="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
+                hint="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
             )
         return replace(self, posterior=known)
 

@@ -74,7 +74,7 @@ def spending_scale(
         raise DataError(
             "no bid on the history pays anything, so that none is too high",
             column="market_price",
-            mend="Give a log with prices above 0, some of them within the largest bid",
+            hint="Give a log with prices above 0, some of them within the largest bid",
         )
     return highest_within(spend, min(budget, float(np.nextafter(most, 0.0)))), most > budget
 

@@ -57,6 +57,6 @@ def clicks_of(auctions: Auctions) -> Flags:
         raise DataError(
             "the potential clicks are unknown, so they cannot be drawn anew",
             column="click",
-            mend="Give auctions that tell who would have clicked",
+            hint="Give auctions that tell who would have clicked",
         )
     return auctions.click.astype(np.bool_)

@@ -60,7 +60,7 @@ class PriceModel:
         if not np.isfinite(self.landscape.quantile(_HIGHEST)).all():
             raise ConfigError(
                 f"this {self.landscape.name} landscape leaves the highest prices open, so none can be drawn",
-                mend="Fit one to known prices, or a smooth one",
+                hint="Fit one to known prices, or a smooth one",
             )
 
     @classmethod
@@ -77,7 +77,7 @@ class PriceModel:
             DataError: prices that the kind cannot be fitted to.
         """
         if kind not in LANDSCAPES:
-            raise ConfigError(f"there is no price model '{kind}'", mend=nearest(kind, LANDSCAPES))
+            raise ConfigError(f"there is no price model '{kind}'", hint=nearest(kind, LANDSCAPES))
         smooth = issubclass(LANDSCAPES[kind], SmoothLandscape)
         bounds = PriceBounds.observed(price, count, unit if smooth else 0.0)
         return cls(LANDSCAPES[kind].fit(bounds), unit)
@@ -110,7 +110,7 @@ class PriceModel:
         check(Count, slots, "slots of a page")
         if competitors < slots:
             raise ConfigError(
-                f"{competitors} competitors cannot fill {slots} slots", mend="Give more competitors"
+                f"{competitors} competitors cannot fill {slots} slots", hint="Give more competitors"
             )
         left = competitors - np.arange(slots)
         with np.errstate(divide="ignore"):  # a uniform of 0 is a price at the lowest end
@@ -159,11 +159,11 @@ class Prices(ABC):
         given = [name for name in (*own, "zero") if getattr(self, name)]
         if self.file is not None and given:
             raise ConfigError(
-                f"{title(self)} is fitted to a file, and {given[0]} is given too", mend="Leave one out"
+                f"{title(self)} is fitted to a file, and {given[0]} is given too", hint="Leave one out"
             )
         lacking = [name for name in own or ("file",) if getattr(self, name) is None]
         if self.file is None and lacking:
-            raise ConfigError(f"{title(self)} lacks {lacking[0]}", mend=f"Write {self.name}:{lacking[0]}=...")
+            raise ConfigError(f"{title(self)} lacks {lacking[0]}", hint=f"Write {self.name}:{lacking[0]}=...")
 
     @abstractmethod
     def landscape(self) -> Landscape:
@@ -183,7 +183,7 @@ class Prices(ABC):
                 "this name is next to that of a column that is read, and is not read itself",
                 file=self.file,
                 column=near,
-                mend=f"Call it {column.name} if it holds {column.meaning}, else something else",
+                hint=f"Call it {column.name} if it holds {column.meaning}, else something else",
             )
         count = table["count"].to_numpy() if "count" in table.columns else None
         return PriceModel.fit(self.name, table["market_price"].to_numpy(), count, self.unit)

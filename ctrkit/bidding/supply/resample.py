@@ -47,7 +47,7 @@ def resampled(chunks: Iterable[Auctions], seed: int = 0, by_user: bool | None = 
     aftermath, codes = Aftermath(), _Codes()
     for chunk in chunks:
         if by_user and chunk.user is None:
-            raise DataError("the users are unknown", column="user", mend="Resample auctions, not users")
+            raise DataError("the users are unknown", column="user", hint="Resample auctions, not users")
         whole_users = chunk.user is not None and by_user is not False
         uniform = _of_users(chunk.user, seed) if whole_users else times_rng.random(len(chunk))
         times = np.searchsorted(_CUMULATIVE, uniform, side="right")

@@ -49,7 +49,7 @@ _WORLD, _AVERAGES, _HISTORY, _AUCTIONS = range(4)
 def _traffic(given: Any) -> Any:
     """The shape of a name."""
     if isinstance(given, str) and given not in TRAFFIC:
-        raise ConfigError(f"there is no traffic '{given}'", mend=nearest(given, TRAFFIC))
+        raise ConfigError(f"there is no traffic '{given}'", hint=nearest(given, TRAFFIC))
     return TRAFFIC[given] if isinstance(given, str) else given
 
 

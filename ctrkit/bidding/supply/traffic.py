@@ -39,7 +39,7 @@ class TrafficShape:
         if weight.shape not in ((24,), (168,)):
             raise ConfigError(
                 f"a traffic shape has the weights {weight.shape}",
-                mend="Give 24 weights for the hours of a day, or 168 for those of a week from Monday on",
+                hint="Give 24 weights for the hours of a day, or 168 for those of a week from Monday on",
             )
         if not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
             raise ConfigError("the weights of a traffic shape are finite, at least 0, and not all 0")
@@ -63,7 +63,7 @@ class TrafficShape:
         if not last > first:
             raise ConfigError(
                 f"there is no traffic within {days:g} days from {start:g}",
-                mend="Give a longer span, or a shape with traffic in its hours",
+                hint="Give a longer span, or a shape with traffic in its hours",
             )
         whole = first + np.asarray(share, np.float64) * (last - first)
         periods = np.floor(whole)

@@ -24,5 +24,5 @@ def read_source(name: str, folder: str | os.PathLike[str]) -> pl.DataFrame:
         DataError: when a file of the dataset is missing or damaged.
     """
     if name not in SOURCES:
-        raise ConfigError(f"'{name}' is no source of data", mend=nearest(name, SOURCES))
+        raise ConfigError(f"'{name}' is no source of data", hint=nearest(name, SOURCES))
     return SOURCES[name](folder)

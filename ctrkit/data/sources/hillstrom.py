@@ -26,7 +26,7 @@ def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
     needed = (*FEATURES, "segment", "visit", "conversion", "spend")
     if missing := [name for name in needed if name not in table.columns]:
         raise DataError(
-            "the Hillstrom table needs this column", file=path, column=missing[0], mend="Take the public file"
+            "the Hillstrom table needs this column", file=path, column=missing[0], hint="Take the public file"
         )
     return table.select(needed).with_columns(pl.col(pl.Categorical).cast(pl.String))
 

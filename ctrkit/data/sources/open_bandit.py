@@ -43,6 +43,6 @@ def _package() -> Path:
     if spec is None or spec.origin is None:
         raise DataError(
             "the Open Bandit sample comes inside the package obp, which is not installed",
-            mend="Run `pip install --no-deps --ignore-requires-python obp==0.5.7`",
+            hint="Run `pip install --no-deps --ignore-requires-python obp==0.5.7`",
         )
     return Path(spec.origin).parent

@@ -157,7 +157,7 @@ def check_reads(width: int, what: str) -> None:
     if not width:
         raise ConfigError(
             f"{what} would read a vector of the model, but this model makes its logit alone",
-            mend="Use heads: {name: esmm} without towers, or another model",
+            hint="Use heads: {name: esmm} without towers, or another model",
         )
 
 

@@ -35,7 +35,7 @@ class ESMM(Heads):
         if config.imputation and len(tasks) == 1:
             raise ConfigError(
                 f"heads.imputation is for the tasks after the first, and '{tasks[0]}' is the only one",
-                mend="Leave it out, or name a second label under features.labels",
+                hint="Leave it out, or name a second label under features.labels",
             )
         bottoms = [backbone() for _ in tasks]
         self.backbones = nn.ModuleList(bottoms)

@@ -32,7 +32,7 @@ class SelfAttention(nn.Module):
         if width % heads:
             raise ConfigError(
                 f"history.encoder.heads: {heads} heads do not divide {width}, the width of embeddings",
-                mend="Choose another number of heads, or another `embedding.width`",
+                hint="Choose another number of heads, or another `embedding.width`",
             )
         self.heads = heads
         self.inputs = nn.Linear(width, 3 * width, bias=False)

@@ -86,19 +86,19 @@ class BidLog:
         """A column of numbers, [N], checked."""
         if column not in self.table.columns:
             raise DataError(
-                "no such column", file=self.file, column=column, mend=nearest(column, self.table.columns)
+                "no such column", file=self.file, column=column, hint=nearest(column, self.table.columns)
             )
         try:
             return check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
         except DataError as error:
             if error.row is None:
                 raise
-            raise self.refused(column, error.row, error.problem, error.mend) from None
+            raise self.refused(column, error.row, error.problem, error.hint) from None
 
-    def refused(self, column: str, row: int, problem: str, mend: str | None) -> DataError:
+    def refused(self, column: str, row: int, problem: str, hint: str | None) -> DataError:
         """The error for a row, by its number in the log, which tells its place in its file."""
         part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
-        return DataError(problem, file=part.file, column=column, row=row - part.start, mend=mend)
+        return DataError(problem, file=part.file, column=column, row=row - part.start, hint=hint)
 
 
 def is_bid_log(source: TableLike) -> bool:
@@ -171,7 +171,7 @@ def read_bid_log(
 
     Raises:
         ConfigError: there is no such format.
-        DataError: names the file, the column, the first faulty row and the mend; so for a log without
+        DataError: names the file, the column, the first faulty row and what to do; so for a log without
             densities, which says nothing of other bids.
     """
     tables = _read(source, format, skip_bad_lines)
@@ -209,17 +209,17 @@ def _checked(source: LogTable) -> pl.DataFrame:
     """One file's table under the schema's names, every value checked."""
     table, file = source.table, source.file
     if table.height == 0:
-        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
+        raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
     density = next(column for column in BID_LOG.columns if column.name == "density")
     name = next((name for name in (density.name, *density.aliases) if name in table.columns), None)
     if name is None:
-        raise DataError(DETERMINISTIC, file=file, column="density", mend=MODEL_OF_MARKET)
+        raise DataError(DETERMINISTIC, file=file, column="density", hint=MODEL_OF_MARKET)
     missing = table[name].is_null()
     if table.schema[name].is_float():
         missing |= ~table[name].fill_null(0.0).is_finite()
     if missing.any():
         row = int(missing.arg_max() or 0)
-        raise DataError(DETERMINISTIC, file=file, column=name, row=row, mend=MODEL_OF_MARKET)
+        raise DataError(DETERMINISTIC, file=file, column=name, row=row, hint=MODEL_OF_MARKET)
     table = BID_LOG.apply(table, file)
     if (wrong := np.flatnonzero(table["density"].to_numpy() <= 0)).size:
         row = int(wrong[0])
@@ -228,7 +228,7 @@ def _checked(source: LogTable) -> pl.DataFrame:
             file=file,
             column=name,
             row=row,
-            mend="Log the density, above 0, with which each bid was drawn",
+            hint="Log the density, above 0, with which each bid was drawn",
         )
     check_dropped(table, file)
     return table

@@ -49,7 +49,7 @@ class BidModel:
             raise DataError(
                 "a reward model is fitted on some users and used on others, and the log has one",
                 file=log.file,
-                mend="Give a longer log, or columns q_logged and q_policy",
+                hint="Give a longer log, or columns q_logged and q_policy",
             )
         fold = (np.random.default_rng(seed).permutation(units) % min(units, folds))[unit]
         found = cls(context, fold, [])
@@ -92,7 +92,7 @@ def _encoded(log: BidLog, name: str) -> Floats:
     """A context column as numbers: texts by their order."""
     if name not in log.table.columns:
         raise DataError(
-            "no such context column", file=log.file, column=name, mend=nearest(name, log.table.columns)
+            "no such context column", file=log.file, column=name, hint=nearest(name, log.table.columns)
         )
     values = log.table[name]
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -102,6 +102,6 @@ def _encoded(log: BidLog, name: str) -> Floats:
             f"a reward model reads numbers and texts, not {values.dtype}",
             file=log.file,
             column=name,
-            mend="Leave the column out or cast it",
+            hint="Leave the column out or cast it",
         )
     return values.cast(pl.Float64).to_numpy()

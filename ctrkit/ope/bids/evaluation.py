@@ -128,7 +128,7 @@ def evaluate_bids(
             `reward_range`, and logged bids that are all alike.
     """
     if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
     if reward_range is None and np.isin(log.reward, (0.0, 1.0)).all():
         reward_range = (0.0, 1.0)
     for name, values, allowed in (("bid", log.bid, bid_range), ("reward", log.reward, reward_range)):
@@ -136,7 +136,7 @@ def evaluate_bids(
     policy = log.numbers(column)
     width = bandwidth if bandwidth is not None else rule_of_thumb(log.bid, log.counts, kernel)
     if not width > 0:
-        raise DataError(DETERMINISTIC, file=log.file, column="bid", mend=MODEL_OF_MARKET)
+        raise DataError(DETERMINISTIC, file=log.file, column="bid", hint=MODEL_OF_MARKET)
     # What the logging policy draws, or else has drawn: beyond it there is nothing to smooth over.
     seen = bid_range or (float(log.bid.min()), float(log.bid.max()))
     own = {"q_logged", "q_policy"} <= set(log.table.columns)
@@ -242,9 +242,9 @@ def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, f
     low, high = allowed
     if not low < high:
         raise ConfigError(
-            f"a range of {name}s from {low:g} to {high:g} is empty", mend="Give the lesser first"
+            f"a range of {name}s from {low:g} to {high:g} is empty", hint="Give the lesser first"
         )
     if (wrong := np.flatnonzero((values < low) | (values > high))).size:
         row = int(wrong[0])
         problem = f"{values[row]:g} is outside the range from {low:g} to {high:g}"
-        raise log.refused(name, row, problem, "Widen the range or mend the value")
+        raise log.refused(name, row, problem, "Widen the range or correct the value")

@@ -80,5 +80,5 @@ def kernel_of(name: str) -> Kernel:
         ConfigError: there is no such kernel.
     """
     if name not in KERNELS:
-        raise ConfigError(f"there is no kernel '{name}'", mend=nearest(name, KERNELS))
+        raise ConfigError(f"there is no kernel '{name}'", hint=nearest(name, KERNELS))
     return KERNELS[name]

@@ -110,10 +110,10 @@ class PolicyRanking:
         everyone = [*self.names, *([LOGGING] if logging else [])]
         if len(set(everyone)) < len(everyone):
             raise ConfigError(
-                f"two policies have one name among {', '.join(everyone)}", mend="Give each its own"
+                f"two policies have one name among {', '.join(everyone)}", hint="Give each its own"
             )
         if len(everyone) < 2:
-            raise ConfigError("one policy alone cannot be ranked", mend="Give at least two")
+            raise ConfigError("one policy alone cannot be ranked", hint="Give at least two")
         estimators: dict[str, Estimator] = {name: kind(reward_range) for name in self.names}
         if logging:
             estimators[LOGGING] = OnPolicy(reward_range)
@@ -150,11 +150,11 @@ class PolicyRanking:
             ConfigError: for a confidence out of bounds or an unknown policy.
         """
         if not 0 < confidence < 1:
-            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
         joint = self.joint
         names = list(joint.estimators)
         if against is not None and against not in names:
-            raise ConfigError(f"there is no policy '{against}'", mend=f"Known are: {', '.join(names)}")
+            raise ConfigError(f"there is no policy '{against}'", hint=f"Known are: {', '.join(names)}")
         estimates = {name: estimator.result(confidence) for name, estimator in joint.estimators.items()}
         values = np.array([estimates[name].value for name in names])
         directions = np.stack([joint.direction(name) for name in names])

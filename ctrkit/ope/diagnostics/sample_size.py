@@ -71,15 +71,15 @@ def sample_size(
         ConfigError: for a confidence or power out of bounds, no rows, or an error that is no number above 0.
     """
     if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
     if not 0.5 <= power < 1:
-        raise ConfigError(f"a power of {power} is not from 0.5 to below 1", mend="Give 0.8, say")
+        raise ConfigError(f"a power of {power} is not from 0.5 to below 1", hint="Give 0.8, say")
     if rows < 1:
-        raise ConfigError(f"nothing can be planned from {rows} rows", mend="Give the rows of the log")
+        raise ConfigError(f"nothing can be planned from {rows} rows", hint="Give the rows of the log")
     if not (math.isfinite(standard_error) and standard_error > 0):
         raise ConfigError(
             f"a standard error of {standard_error} says nothing about longer logs",
-            mend="Give a log in which rewards and weights vary",
+            hint="Give a log in which rewards and weights vary",
         )
     critical = float(stats.norm.isf((1 - confidence) / 2))
     detectable = (critical + float(stats.norm.ppf(power))) * standard_error
@@ -125,7 +125,7 @@ def sample_size_of(
         ConfigError: see `sample_size`.
     """
     if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
     interval = estimate.difference_interval
     error = (interval.high - interval.low) / 2 / float(stats.norm.isf((1 - confidence) / 2))
     return sample_size(estimate.difference if effect is None else effect, error, rows, confidence, power)

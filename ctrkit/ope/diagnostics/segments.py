@@ -68,7 +68,7 @@ class SegmentColumn:
             DataError: there is no such column, or it has no such values.
         """
         if self.column not in table.columns:
-            raise DataError("no such column", column=self.column, mend=nearest(self.column, table.columns))
+            raise DataError("no such column", column=self.column, hint=nearest(self.column, table.columns))
         values = table[self.column]
         if self.order is not None:
             kind = "times" if self.part is not None else "numbers"
@@ -76,11 +76,11 @@ class SegmentColumn:
                 values = pl.Series(self._codes(values))
             except pl.exceptions.PolarsError as error:
                 raise DataError(
-                    f"the values are no {kind}", column=self.column, mend=f"Name {kind}"
+                    f"the values are no {kind}", column=self.column, hint=f"Name {kind}"
                 ) from error
         elif values.dtype.is_nested():
             raise DataError(
-                "lists are no segments", column=self.column, mend="Name a column of single values"
+                "lists are no segments", column=self.column, hint="Name a column of single values"
             )
         found = pl.DataFrame({"value": values}).with_row_index("row").group_by("value").agg("row")
         if self.order is not None:
@@ -220,10 +220,10 @@ class SegmentSums:
     ) -> None:
         self.columns = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in columns)
         if most < 1:
-            raise ConfigError(f"{most} segments are none", mend="Give at least one")
+            raise ConfigError(f"{most} segments are none", hint="Give at least one")
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
-            raise ConfigError("a column is to be cut into segments twice", mend="Name each once")
+            raise ConfigError("a column is to be cut into segments twice", hint="Name each once")
         self.kind = kind
         self.most = most
         self.doubts = doubts
@@ -251,7 +251,7 @@ class SegmentSums:
             ConfigError: where the columns differ.
         """
         if self.columns != other.columns:
-            raise ConfigError("segments of different columns do not add up", mend="Give both the same")
+            raise ConfigError("segments of different columns do not add up", hint="Give both the same")
         for number, (mine, theirs) in enumerate(zip(self.tallies, other.tallies, strict=True)):
             if mine is None or theirs is None or len({*mine, *theirs}) > MOST_VALUES:
                 self.tallies[number] = None
@@ -270,7 +270,7 @@ class SegmentSums:
             ConfigError: for a confidence out of bounds.
         """
         if not 0 < confidence < 1:
-            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
         shown = [
             [] if tallies is None else self._shown(column, tallies)
             for column, tallies in zip(self.columns, self.tallies, strict=True)

@@ -127,7 +127,7 @@ class Timeline:
 
     def __init__(self, edges: Floats, reward_range: tuple[float, float] | None = None) -> None:
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
-            raise ConfigError("the edges of time bins do not rise", mend="Give at least two, in order")
+            raise ConfigError("the edges of time bins do not rise", hint="Give at least two, in order")
         self.edges = np.asarray(edges, dtype=np.float64)
         self.reward_range = reward_range
         bins = len(self.edges) - 1
@@ -152,7 +152,7 @@ class Timeline:
         """
         if not np.isfinite(times).all():
             row = int(np.argmin(np.isfinite(times)))
-            raise DataError("the time is missing", column="timestamp", row=row, mend="Give every row a time")
+            raise DataError("the time is missing", column="timestamp", row=row, hint="Give every row a time")
         bins = len(self.sums)
         place = np.clip(np.searchsorted(self.edges, times, side="right") - 1, 0, bins - 1)
         z = np.stack([np.ones(len(times)), rows.weights, rows.weights * rows.rewards, rows.rewards])
@@ -179,7 +179,7 @@ class Timeline:
                 f"{rows.rewards[row]:g} is outside the reward range from {least:g} to {most:g}",
                 column="reward",
                 row=row,
-                mend="Widen the range or mend the reward",
+                hint="Widen the range or correct the reward",
             )
         terms = (rows.weights * scaled, rows.weights * (1 - scaled), scaled, 1 - scaled)
         for points, term in zip(self.points, terms, strict=True):
@@ -193,7 +193,7 @@ class Timeline:
         """
         if not np.array_equal(self.edges, other.edges) or self.reward_range != other.reward_range:
             raise ConfigError(
-                "timelines of different bins or ranges do not add up", mend="Give both the same"
+                "timelines of different bins or ranges do not add up", hint="Give both the same"
             )
         self.sums += other.sums
         self.alone += other.alone
@@ -225,10 +225,10 @@ class Timeline:
             ConfigError: for a confidence out of bounds, or without rows.
         """
         if not 0 < confidence < 1:
-            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
         count = self.sums[:, 0, 0]
         if not count.sum() > 0:
-            raise ConfigError("a timeline without rows says nothing", mend="Give it rows")
+            raise ConfigError("a timeline without rows says nothing", hint="Give it rows")
         cuts = _joined(count, periods)
         between = self.between()
         rows, grouped = _grouped(self.sums, between, cuts)

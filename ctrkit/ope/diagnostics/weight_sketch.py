@@ -100,7 +100,7 @@ class WeightSketch:
                 f"{weights[row]} is no weight",
                 column="weight",
                 row=row,
-                mend="Give finite probabilities, those of the logging policy above 0",
+                hint="Give finite probabilities, those of the logging policy above 0",
             )
         if not len(weights):
             return

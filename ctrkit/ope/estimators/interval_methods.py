@@ -242,7 +242,7 @@ def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -
     if name == AUTO:
         return None
     if name not in INTERVALS:
-        raise ConfigError(f"there is no interval '{name}'", mend=nearest(name, (AUTO, *INTERVALS)))
+        raise ConfigError(f"there is no interval '{name}'", hint=nearest(name, (AUTO, *INTERVALS)))
     if name == "normal":
         return Normal()
     if name == "bootstrap":
@@ -250,7 +250,7 @@ def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -
     if reward_range is None:
         raise ConfigError(
             f"an interval by {name} needs the least and the largest possible reward",
-            mend="Give reward_range=[0,1], say, or --interval normal",
+            hint="Give reward_range=[0,1], say, or --interval normal",
         )
     return _OF_RANGES[name](reward_range)
 

@@ -25,7 +25,7 @@ def kind_of(spec: str) -> type[Estimator]:
     """
     name, _ = read_line(spec)
     if name not in ESTIMATORS:
-        raise ConfigError(f"there is no estimator '{name}'", mend=nearest(name, ESTIMATORS))
+        raise ConfigError(f"there is no estimator '{name}'", hint=nearest(name, ESTIMATORS))
     return ESTIMATORS[name]
 
 

@@ -217,7 +217,7 @@ def _placed(log: BanditLog, start: int) -> Iterator[None]:
         if error.row is None:
             raise
         file, row = log.place(start + error.row)
-        raise DataError(error.problem, file=file, column=error.column, row=row, mend=error.mend) from None
+        raise DataError(error.problem, file=file, column=error.column, row=row, hint=error.hint) from None
 
 
 def _empty(rows: int, models: Models, place: int, supported: bool) -> PolicyColumns:

@@ -79,7 +79,7 @@ class ShrunkWeights(WeightedEstimator):
             if self.rule == "mse" and reward_range is None:
                 raise ConfigError(
                     f"{self.parameter}=mse needs the range of rewards to bound the bias",
-                    mend=f"Give the range, or {self.parameter} as a number",
+                    hint=f"Give the range, or {self.parameter} as a number",
                 )
         else:
             check(self.shrinkage.bounds, strength, f"estimator '{self.name}': {self.parameter}")
@@ -226,7 +226,7 @@ class ShrunkWeights(WeightedEstimator):
             ConfigError: without a range of rewards.
         """
         if self.reward_range is None:
-            raise ConfigError("the bias is unbounded without a range of rewards", mend="Give the range")
+            raise ConfigError("the bias is unbounded without a range of rewards", hint="Give the range")
         moments = self.plain.moments
         least, most = self.reward_range
         errors = mean_squared_errors(
@@ -264,7 +264,7 @@ class ShrunkWeights(WeightedEstimator):
 def _known(rule: str, parameter: str) -> Rule:
     if rule not in RULES:
         raise ConfigError(
-            f"{parameter}={rule} is no number and no rule", mend=f"{nearest(rule, RULES)}, or give a number"
+            f"{parameter}={rule} is no number and no rule", hint=f"{nearest(rule, RULES)}, or give a number"
         )
     return rule
 

@@ -113,7 +113,7 @@ def check_propensities(name: str, probabilities: Floats, where: Floats | None = 
             "the logging policy chose what it gives no probability",
             column=name,
             row=row,
-            mend="Log the probability, above 0, with which each action was drawn",
+            hint="Log the probability, above 0, with which each action was drawn",
         )
 
 

@@ -73,7 +73,7 @@ class RayEngine(Engine):
             import ray
         except ImportError as error:
             raise ConfigError(
-                "the engine 'ray' needs Ray, which is not installed", mend='Run pip install "ctrkit[scale]"'
+                "the engine 'ray' needs Ray, which is not installed", hint='Run pip install "ctrkit[scale]"'
             ) from error
         self._ray: Any = ray
         if not ray.is_initialized():
@@ -124,5 +124,5 @@ def make_engine(name: str) -> Engine:
         ConfigError: for an unknown name, or an engine that is not installed.
     """
     if name not in ENGINES:
-        raise ConfigError(f"there is no engine '{name}'", mend=nearest(name, ENGINES))
+        raise ConfigError(f"there is no engine '{name}'", hint=nearest(name, ENGINES))
     return ENGINES[name]()

@@ -99,13 +99,13 @@ def evaluate(
             raise DataError(
                 "no such column to tell estimates apart by",
                 column=one.column,
-                mend=nearest(one.column, parts[0].names),
+                hint=nearest(one.column, parts[0].names),
             )
 
     called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
     if len(set(called)) < len(called):
         raise ConfigError(
-            f"two policies have one name among {', '.join(called)}", mend="Give each its own with names=[...]"
+            f"two policies have one name among {', '.join(called)}", hint="Give each its own with names=[...]"
         )
 
     survey = Survey()
@@ -172,7 +172,7 @@ def _able(estimators: Sequence[str] | None, modelled: bool) -> tuple[str, ...]:
             raise ConfigError(
                 f"estimator {spec} needs a policy's probabilities of all candidates, and a column has those "
                 "of the logged action alone",
-                mend=f"Give the policy itself, or leave out {spec}",
+                hint=f"Give the policy itself, or leave out {spec}",
             )
     return tuple(estimators)
 
@@ -183,13 +183,13 @@ def _check_feature(feature: str, modelled: bool, part: LogPart) -> None:
         raise ConfigError(
             f"the weights of '{feature}' need a policy's probabilities of all candidates, and a column has "
             "those of the logged action alone",
-            mend="Give the policy itself, or leave out action_feature",
+            hint="Give the policy itself, or leave out action_feature",
         )
     if "logging_probabilities" not in part.names:
         raise DataError(
             f"the weights of '{feature}' need the logging policy's probabilities of all candidates",
             column="logging_probabilities",
-            mend="Log the probability of every candidate, or leave out action_feature",
+            hint="Log the probability of every candidate, or leave out action_feature",
         )
 
 
@@ -210,11 +210,11 @@ def _edges(facts: LogFacts) -> Floats | None:
 def _check(interval: str, confidence: float, reward_range: tuple[float, float] | None) -> None:
     make_interval_method(interval, (0.0, 1.0))
     if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
     if reward_range is not None and not reward_range[0] < reward_range[1]:
         raise ConfigError(
             f"a reward range from {reward_range[0]:g} to {reward_range[1]:g} is empty",
-            mend="Give the lesser reward first",
+            hint="Give the lesser reward first",
         )
 
 

@@ -57,7 +57,7 @@ class LogPart(ABC):
             columns: of the schema's names and any others, those that are needed; None: all.
 
         Raises:
-            DataError: names the file, the column, the first faulty row and the mend.
+            DataError: names the file, the column, the first faulty row and what to do.
         """
 
 
@@ -252,10 +252,10 @@ def _metadata(file: Path) -> Any:  # pyarrow is untyped
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:160].rstrip(".")
         raise DataError(
-            f"the file is damaged or not a parquet table ({reason})", file=file, mend="Write or copy it again"
+            f"the file is damaged or not a parquet table ({reason})", file=file, hint="Write or copy it again"
         ) from error
     if found.num_rows == 0:
-        raise DataError("the table has no rows", file=file, mend="Give a table with at least one row")
+        raise DataError("the table has no rows", file=file, hint="Give a table with at least one row")
     return found
 
 

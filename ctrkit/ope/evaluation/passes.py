@@ -169,5 +169,5 @@ def check_rewards(log: BanditLog, reward_range: tuple[float, float]) -> None:
             file=place.file,
             column="reward",
             row=place.row,
-            mend="Widen the range or mend the reward",
+            hint="Widen the range or correct the reward",
         )

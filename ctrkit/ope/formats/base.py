@@ -51,6 +51,6 @@ def check_file(path: Path) -> None:
     if not path.exists():
         raise missing("table", path)
     if path.is_dir():
-        raise DataError("this is a folder, not a log", file=path, mend=f"Name its files, '{path}/*' say")
+        raise DataError("this is a folder, not a log", file=path, hint=f"Name its files, '{path}/*' say")
     if path.stat().st_size == 0:
-        raise DataError("the file is empty", file=path, mend="Write the log again")
+        raise DataError("the file is empty", file=path, hint="Write the log again")

@@ -71,7 +71,7 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
             larger += 1
     if not banners:
         raise DataError(
-            "no banner has a single slot", file=path, mend="Larger banners are slates and are not read"
+            "no banner has a single slot", file=path, hint="Larger banners are slates and are not read"
         )
     propensity, inverse = _propensities(banners, path)
     ids = [_ids(banner.products) for banner in banners]
@@ -111,7 +111,7 @@ def _propensities(banners: list[_Banner], path: Path) -> tuple[list[float], bool
             file=path,
             column="propensity",
             row=above,
-            mend="Store one of the two throughout",
+            hint="Store one of the two throughout",
         )
     inverse = bool((values > 1).any())
     return (1 / values if inverse else values).tolist(), inverse
@@ -157,7 +157,7 @@ def _banner(path: Path, line: int, header: list[str], products: list[str]) -> _B
 
 
 def _broken(path: Path, line: int, what: str) -> DataError:
-    return DataError(f"line {line + 1} breaks the format: {what}", file=path, mend="Copy the file again")
+    return DataError(f"line {line + 1} breaks the format: {what}", file=path, hint="Copy the file again")
 
 
 def _features(text: str) -> dict[str, str]:

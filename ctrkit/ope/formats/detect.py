@@ -43,7 +43,7 @@ def read_log(
         DataError: a file cannot be read in its format.
     """
     if format is not None and format not in FORMATS:
-        raise ConfigError(f"there is no format '{format}'", mend=nearest(format, FORMATS))
+        raise ConfigError(f"there is no format '{format}'", hint=nearest(format, FORMATS))
     files = files_of(source)
     if files is None:
         if format == OBP.name or (format is None and is_feedback(source)):

@@ -128,7 +128,7 @@ def _bid(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
     """The row of a continuous action under the schema's names."""
     label = event.get("_label_ca")
     if not isinstance(label, dict):
-        raise _refused(path, line, "no continuous action (`_label_ca`) is here", "Mend or drop such lines")
+        raise _refused(path, line, "no continuous action (`_label_ca`) is here", "Fix or drop such lines")
     action, cost = (_number(path, line, label, name) for name in ("action", "cost"))
     # A bid that was not drawn has no density.
     density = _number(path, line, label, "pdf_value") if label.get("pdf_value") is not None else None
@@ -153,7 +153,7 @@ def _table(
 ) -> LogTable:
     """What was read of a file's lines, and notes on what was not."""
     if not rows:
-        raise DataError("the log holds no decision", file=path, mend="Give DSJSON lines with `_label_cost`")
+        raise DataError("the log holds no decision", file=path, hint="Give DSJSON lines with `_label_cost`")
     columns = {name: [row.get(name) for row in rows] for row in rows[:1] for name in row}
     table = pl.DataFrame(columns, infer_schema_length=None)
     held = table.select(
@@ -242,7 +242,7 @@ def _object(path: Path, line: int, text: str) -> dict[str, Any]:
 def _number(path: Path, line: int, content: dict[str, Any], name: str) -> float:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _refused(path, line, f"`{name}` is missing or no number", "Mend or drop such lines")
+        raise _refused(path, line, f"`{name}` is missing or no number", "Fix or drop such lines")
     return float(value)
 
 
@@ -251,7 +251,7 @@ def _drop(path: Path, line: int, event: dict[str, Any]) -> float | None:
         return None
     drop = _number(path, line, event, "pdrop")
     if not 0 <= drop < 1:
-        raise _refused(path, line, f"`pdrop` is {drop:.9g}, not in [0, 1)", "Mend such lines")
+        raise _refused(path, line, f"`pdrop` is {drop:.9g}, not in [0, 1)", "Fix such lines")
     return drop
 
 
@@ -267,16 +267,16 @@ def _decision(path: Path, line: int, event: dict[str, Any], actions: int) -> dic
     action = taken - 1
     order, probabilities = event.get("a"), event.get("p")
     if action < 0 or action != int(action):
-        raise _refused(path, line, f"action {taken:g} is none: they count from 1", "Mend such lines")
+        raise _refused(path, line, f"action {taken:g} is none: they count from 1", "Fix such lines")
     ranked = None
     if order is not None:
         if not isinstance(order, list) or not all(isinstance(one, int) and one >= 1 for one in order):
-            raise _refused(path, line, "`a` is no list of actions counted from 1", "Mend such lines")
+            raise _refused(path, line, "`a` is no list of actions counted from 1", "Fix such lines")
         ranked = [one - 1 for one in order]
     elif action < actions:
         ranked = list(range(actions))
     if probabilities is not None and (order is None or len(probabilities) != len(order)):
-        raise _refused(path, line, "`p` has not one probability for each action of `a`", "Mend such lines")
+        raise _refused(path, line, "`p` has not one probability for each action of `a`", "Fix such lines")
     return {
         "event_id": event.get("EventId"),
         "timestamp": event.get("Timestamp"),
@@ -294,7 +294,7 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
     """The rows of a page, one a slot from the top down, its candidates counted from 0."""
     outcomes = event["_outcomes"]
     if not isinstance(outcomes, list) or not outcomes or not all(isinstance(one, dict) for one in outcomes):
-        raise _refused(path, line, "`_outcomes` is no list of slots", "Mend or drop such lines")
+        raise _refused(path, line, "`_outcomes` is no list of slots", "Fix or drop such lines")
     if "_label_cost" in event:
         raise _refused(
             path,
@@ -311,7 +311,7 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
         whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in actions)
         if not whole or not actions or len(actions) != len(probabilities):
             raise _refused(
-                path, line, f"slot {place + 1} has not one `_p` for each action of `_a`", "Mend such lines"
+                path, line, f"slot {place + 1} has not one `_p` for each action of `_a`", "Fix such lines"
             )
         chances = [_number(path, line, {"_p": one}, "_p") for one in probabilities]
         propensity = chances[0]
@@ -320,7 +320,7 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
             # It stands for itself: what else there was to choose among, the context tells.
             if action not in free:
                 problem = f"slot {place + 1} has action {action}, which is none of those left for it"
-                raise _refused(path, line, problem, "Mend such lines")
+                raise _refused(path, line, problem, "Fix such lines")
             candidates, chances = free, [chances[0] if one == action else 0.0 for one in free]
         above.append(action)
         yield {
@@ -405,8 +405,8 @@ def _alike(values: list[Any]) -> list[Any]:
     return values
 
 
-def _refused(path: Path, line: int, problem: str, mend: str) -> DataError:
-    return DataError(f"line {line + 1}: {problem}", file=path, mend=mend)
+def _refused(path: Path, line: int, problem: str, hint: str) -> DataError:
+    return DataError(f"line {line + 1}: {problem}", file=path, hint=hint)
 
 
 DSJSON = Format("dsjson", "Vowpal Wabbit's DSJSON lines", read)

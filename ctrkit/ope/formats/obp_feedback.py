@@ -52,7 +52,7 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str], skip_bad_lines: boo
                 "an obp bandit_feedback needs this array",
                 file=file,
                 column=name,
-                mend="Save the whole dictionary, with numpy.savez(path, **bandit_feedback) say",
+                hint="Save the whole dictionary, with numpy.savez(path, **bandit_feedback) say",
             )
     rows = np.size(arrays["action"])
     columns: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def read(source: Mapping[str, Any] | str | os.PathLike[str], skip_bad_lines: boo
                 f"one value a round is needed, and the shape is {values.shape} for {rows} actions",
                 file=file,
                 column=name,
-                mend="Log one action a round; slates are not read",
+                hint="Log one action a round; slates are not read",
             )
         columns[name] = values
     for name, value in arrays.items():
@@ -100,7 +100,7 @@ def _all_actions(count: Any, table: pl.DataFrame, file: str | None) -> pl.Series
             file=file,
             column="action",
             row=row,
-            mend="Mend the action or n_actions",
+            hint="Fix the action or n_actions",
         )
     return actions
 
@@ -112,7 +112,7 @@ def _distribution(values: NDArray[Any], rows: int, file: str | None) -> dict[str
             f"one distribution a round is needed, [{rows}, actions, 1], and the shape is {values.shape}",
             file=file,
             column="pi_b",
-            mend="Leave it out, or give the distribution of one position",
+            hint="Leave it out, or give the distribution of one position",
         )
     actions = np.broadcast_to(np.arange(values.shape[1]), values.shape[:2])
     return {
@@ -135,7 +135,7 @@ def _load(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
                     left_out.append(name)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
         raise DataError(
-            "the file is damaged or no .npz archive", file=path, mend="Write it with numpy.savez"
+            "the file is damaged or no .npz archive", file=path, hint="Write it with numpy.savez"
         ) from error
     return arrays, left_out
 

@@ -35,7 +35,7 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
                 "an Open Bandit log has this column",
                 file=path,
                 column=name,
-                mend="Give a log of that data set, or leave --format out",
+                hint="Give a log of that data set, or leave --format out",
             )
     renamed = table.rename({"item_id": "action", "click": "reward", "propensity_score": "propensity"})
     kept = [name for name in renamed.columns if name]  # without the row number

@@ -40,7 +40,7 @@ def empirical_bernstein(
     if not (np.isfinite(most - least) and least < most):
         raise ConfigError(
             f"terms from {least:g} to {most:g} have no empirical Bernstein interval",
-            mend="Give finite bounds, the lesser one first",
+            hint="Give finite bounds, the lesser one first",
         )
     mean = float(moments.mean @ direction)
     effect = max(moments.design_effect(direction), moments.largest)

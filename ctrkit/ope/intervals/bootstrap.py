@@ -49,7 +49,7 @@ class PoissonBootstrap:
 
     def __init__(self, replicates: int = 400, seed: int = 0) -> None:
         if replicates < 1:
-            raise ConfigError(f"{replicates} replicates make no bootstrap", mend="Give 200 or more")
+            raise ConfigError(f"{replicates} replicates make no bootstrap", hint="Give 200 or more")
         self.groups = -(-replicates // DRAWS)
         self.seed = seed
         self.sums = np.zeros((self.groups * DRAWS, 4))
@@ -89,7 +89,7 @@ class PoissonBootstrap:
             raise ConfigError(
                 f"replicates of seeds {self.seed} and {other.seed}, {len(self.sums)} and {len(other.sums)} "
                 "of them, do not add up",
-                mend="Give both one seed and one number of replicates",
+                hint="Give both one seed and one number of replicates",
             )
         self.sums += other.sums
         self.observed += other.observed

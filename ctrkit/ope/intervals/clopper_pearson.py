@@ -40,7 +40,7 @@ def clopper_pearson(
     if not (0 < largest_weight < np.inf and least < most):
         raise ConfigError(
             f"no interval follows from weights up to {largest_weight:g}, rewards from {least:g} to {most:g}",
-            mend="Give a finite weight above 0, and the lesser reward first",
+            hint="Give a finite weight above 0, and the lesser reward first",
         )
     if not moments.degrees:
         return ConfidenceInterval(least, most, "clopper-pearson")

@@ -69,12 +69,12 @@ class ConfidenceSequence:
         if not (np.isfinite(most - least) and least < most):
             raise ConfigError(
                 f"a reward range from {least:g} to {most:g} is empty or infinite",
-                mend="Give finite bounds, the lesser one first",
+                hint="Give finite bounds, the lesser one first",
             )
         if largest_weight is not None and not 1 <= largest_weight < np.inf:
             raise ConfigError(
                 f"weights have mean 1, so they are not all at most {largest_weight:g}",
-                mend="Give the largest weight that the policies allow, or none",
+                hint="Give the largest weight that the policies allow, or none",
             )
         self.reward_range = (least, most)
         self.largest_weight = largest_weight
@@ -131,7 +131,7 @@ class ConfidenceSequence:
                 # A term next to the largest weight W reaches to the point after it, where 1 + y / c > 0.3.
                 if term.max(initial=0.0) > self.largest_weight * 1.01:
                     raise ConfigError(
-                        f"weights pass {self.largest_weight:g}", mend="Give the largest weight, or none"
+                        f"weights pass {self.largest_weight:g}", hint="Give the largest weight, or none"
                     )
                 self.growth[place + 2] += part @ np.log1p((self.largest_weight - term) / self.caution)
         self.total += float(won @ won_at)
@@ -148,7 +148,7 @@ class ConfidenceSequence:
         if mine != others:
             raise ConfigError(
                 f"sequences for {mine} and {others} do not add up",
-                mend="Give both one range and one weight",
+                hint="Give both one range and one weight",
             )
         self.rows += other.rows
         self.largest_count = max(self.largest_count, other.largest_count)
@@ -204,5 +204,5 @@ def _check(column: str, values: Floats, well: Booleans, where: str) -> None:
             f"{values[row]:g} is outside the range {where}",
             column=column,
             row=row,
-            mend=f"Give bounds that no {column} passes",
+            hint=f"Give bounds that no {column} passes",
         )

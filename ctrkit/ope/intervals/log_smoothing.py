@@ -43,7 +43,7 @@ class LogSmoothing:
         if not (np.isfinite(most - least) and least < most):
             raise ConfigError(
                 f"a reward range from {least:g} to {most:g} is empty or infinite",
-                mend="Give finite bounds, the lesser one first",
+                hint="Give finite bounds, the lesser one first",
             )
         self.reward_range = (least, most)
         self.decisions = 0.0

@@ -151,7 +151,7 @@ class BanditLog:
         """
         if column not in self.table.columns:
             raise DataError(
-                "no such column", file=self.file, column=column, mend=nearest(column, self.table.columns)
+                "no such column", file=self.file, column=column, hint=nearest(column, self.table.columns)
             )
         parts = self.parts or (Part(self.file, 0),)
         for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
@@ -188,7 +188,7 @@ def read_bandit_log(
 
     Raises:
         ConfigError: there is no such format.
-        DataError: names the file, the column, the first faulty row and the mend.
+        DataError: names the file, the column, the first faulty row and what to do.
     """
     tables = read_log(source, format, skip_bad_lines, also_text=also_text)
     parts = [Part(table.file, 0, number=number) for number, table in enumerate(tables)]
@@ -254,7 +254,7 @@ def _placed(part: Part) -> Iterator[None]:
             raise
         row = part.first + error.row if part.rows is None else int(part.rows[error.row])
         raise DataError(
-            error.problem, file=error.file, column=error.column, row=row, mend=error.mend
+            error.problem, file=error.file, column=error.column, row=row, hint=error.hint
         ) from None
 
 
@@ -263,7 +263,7 @@ def _checked(
 ) -> tuple[pl.DataFrame, Integers | None]:
     """One file's table under the schema's names, every value checked, and the places of its actions."""
     if table.height == 0:
-        raise DataError("the table has no rows", file=file, mend="Give a log with at least one row")
+        raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
     table = BANDIT_LOG.apply(table, file)
     table = with_same_ids(table)
     check_dropped(table, file)
@@ -278,7 +278,7 @@ def _checked(
             "the log does not say among which candidates the policy chose",
             file=file,
             column="candidates",
-            mend="Add a list column with the ids of each row's candidates",
+            hint="Add a list column with the ids of each row's candidates",
         )
     return table, None
 
@@ -307,7 +307,7 @@ def _check_target(values: pl.Series, file: str | None, column: str) -> None:
             file=file,
             column=column,
             row=int(wrong[0]),
-            mend="Give the probability with which the new policy would choose the logged action",
+            hint="Give the probability with which the new policy would choose the logged action",
         )
 
 
@@ -328,7 +328,7 @@ def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
                 file=file,
                 column=name,
                 row=row,
-                mend="Give one value for each candidate, in their order",
+                hint="Give one value for each candidate, in their order",
             )
 
 
@@ -343,7 +343,7 @@ def place_of_action(table: pl.DataFrame, file: str | None) -> Integers:
             file=file,
             column="candidates",
             row=int(repeated[0]),
-            mend="Name each candidate once",
+            hint="Name each candidate once",
         )
     flat = candidates.explode()
     rows = np.repeat(np.arange(table.height), lengths)
@@ -356,7 +356,7 @@ def place_of_action(table: pl.DataFrame, file: str | None) -> Integers:
             file=file,
             column="action",
             row=row,
-            mend="Log every candidate that could have been shown, the one shown included",
+            hint="Log every candidate that could have been shown, the one shown included",
         )
     starts = np.cumsum(lengths) - lengths
     return np.asarray(at - starts)
@@ -373,7 +373,7 @@ def _check_logging_probabilities(table: pl.DataFrame, action_index: Integers, fi
             file=file,
             column="logging_probabilities",
             row=int(wrong[0]),
-            mend="Log the probability of every candidate",
+            hint="Log the probability of every candidate",
         )
     propensity = table["propensity"].to_numpy()
     chosen = probabilities.list.get(pl.Series(action_index)).to_numpy()
@@ -385,5 +385,5 @@ def _check_logging_probabilities(table: pl.DataFrame, action_index: Integers, fi
             file=file,
             column="propensity",
             row=row,
-            mend="Log both from the same distribution",
+            hint="Log both from the same distribution",
         )

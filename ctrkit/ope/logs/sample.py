@@ -66,7 +66,7 @@ class Sample:
         if not self.parts:
             raise DataError(
                 f"a user has more than the {self.most:,} rows that a model is fitted on",
-                mend="Cluster by a column of more values",
+                hint="Cluster by a column of more values",
             )
         return join_logs(self.parts)
 

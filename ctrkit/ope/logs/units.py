@@ -44,7 +44,7 @@ def unit_columns(names: Collection[str], cluster_by: str | None, file: str | Non
     if cluster_by is not None:
         if cluster_by not in names:
             raise DataError(
-                "no such column to cluster by", file=file, column=cluster_by, mend=nearest(cluster_by, names)
+                "no such column to cluster by", file=file, column=cluster_by, hint=nearest(cluster_by, names)
             )
         return (cluster_by,)
     return tuple(name for name in (*UNITS, *((EVENT,) if "position" in names else ())) if name in names)
@@ -122,7 +122,7 @@ def _keys(units: pl.Series) -> tuple[Words, Booleans]:
         raise DataError(
             f"rows are taken together by single values, not by {units.dtype}",
             column=units.name,
-            mend="Name a column of ids, or row",
+            hint="Name a column of ids, or row",
         )
     missing = _missing(units).to_numpy()
     if units.dtype.is_float():
@@ -175,5 +175,5 @@ def check_dropped(table: pl.DataFrame, file: str | None) -> None:
             file=file,
             column=DROPPED,
             row=row,
-            mend="Give probabilities below 1",
+            hint="Give probabilities below 1",
         )

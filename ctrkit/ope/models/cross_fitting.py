@@ -53,13 +53,13 @@ class CrossFitted:
             DataError: all rows of the sample stand in one fold, such as those of a single user.
         """
         if folds < 2:
-            raise ConfigError(f"{folds} folds leave no row to fit on", mend="Give at least 2 folds")
+            raise ConfigError(f"{folds} folds leave no row to fit on", hint="Give at least 2 folds")
         fold = fold_of(sample.units, folds, seed)
         if (fold == fold[0]).all():
             raise DataError(
                 "a model is fitted on some users and used on others, and all rows stand in one fold",
                 file=sample.file,
-                mend="Give a longer log, or leave out the estimators dm and dr",
+                hint="Give a longer log, or leave out the estimators dm and dr",
             )
         return cls(tuple(fit(fold != held) for held in range(folds)), seed)
 

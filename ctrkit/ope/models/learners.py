@@ -213,7 +213,7 @@ def learn(
         ConfigError: there is no such kind.
     """
     if kind not in LEARNERS:
-        raise ConfigError(f"there is no reward model '{kind}'", mend=nearest(kind, LEARNERS))
+        raise ConfigError(f"there is no reward model '{kind}'", hint=nearest(kind, LEARNERS))
     if not weights.any():
         weights = np.ones(len(weights))
     weighty = weights > 0

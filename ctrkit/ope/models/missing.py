@@ -65,7 +65,7 @@ def with_estimated_propensities(
     for name in names:
         if name not in table.columns:
             raise DataError(
-                "no such context column", file=log.file, column=name, mend=nearest(name, table.columns)
+                "no such context column", file=log.file, column=name, hint=nearest(name, table.columns)
             )
     context = table.select(name for name in names if not isinstance(table.schema[name], (pl.List, pl.Array)))
     every = len(log) * table["action"].n_unique() <= CELLS

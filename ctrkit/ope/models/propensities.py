@@ -89,9 +89,9 @@ def estimate_propensities(
             three users or rows.
     """
     if method not in ("logistic", "trees"):
-        raise ConfigError(f"there is no method '{method}'", mend=nearest(method, ("logistic", "trees")))
+        raise ConfigError(f"there is no method '{method}'", hint=nearest(method, ("logistic", "trees")))
     if folds < 3:
-        raise ConfigError(f"{folds} folds are too few to calibrate on rows unseen", mend="Give at least 3")
+        raise ConfigError(f"{folds} folds are too few to calibrate on rows unseen", hint="Give at least 3")
     if context.width and context.height != len(actions):
         raise DataError(f"the context has {context.height} rows and there are {len(actions)} actions")
     if actions.null_count():
@@ -102,7 +102,7 @@ def estimate_propensities(
         raise DataError(
             "the log has a single action, which was chosen with certainty as far as it shows",
             column=actions.name or "action",
-            mend="Give a log of a policy that explores",
+            hint="Give a log of a policy that explores",
         )
     codes = known.search_sorted(actions).to_numpy().astype(np.int64)
     features = encode_context(context, counts)
@@ -249,7 +249,7 @@ def _numbers(context: pl.DataFrame, counts: Floats) -> list[tuple[str, Floats]]:
             raise DataError(
                 f"a propensity model reads numbers and texts, not {dtype}",
                 column=name,
-                mend="Leave the column out or cast it",
+                hint="Leave the column out or cast it",
             )
     return found
 
@@ -261,7 +261,7 @@ def _folds(rows: int, users: Integers | None, folds: int, seed: int) -> Integers
         raise DataError(
             f"propensities are fitted on some users, calibrated on others and used on others again, and the "
             f"log has {units}",
-            mend="Give a longer log",
+            hint="Give a longer log",
         )
     return np.asarray((np.random.default_rng(seed).permutation(units) % min(units, folds))[unit])
 

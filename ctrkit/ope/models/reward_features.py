@@ -250,7 +250,7 @@ class CandidateFeatures:
 def _of(log: BanditLog, table: pl.DataFrame, name: str) -> pl.Series:
     if name not in table.columns:
         raise DataError(
-            "no such context column", file=log.file, column=name, mend=nearest(name, table.columns)
+            "no such context column", file=log.file, column=name, hint=nearest(name, table.columns)
         )
     return table[name]
 
@@ -266,7 +266,7 @@ def _check_width(log: BanditLog, values: pl.Series, width: int, first: int) -> N
             file=place.file,
             column=values.name,
             row=place.row,
-            mend="Give vectors of one length, or leave the column out",
+            hint="Give vectors of one length, or leave the column out",
         )
 
 
@@ -283,5 +283,5 @@ def _context_column(log: BanditLog, name: str) -> _Column:
         f"a reward model reads numbers, texts and vectors of numbers, not {dtype}",
         file=log.file,
         column=name,
-        mend="Leave the column out or cast it",
+        hint="Leave the column out or cast it",
     )

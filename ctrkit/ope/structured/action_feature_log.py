@@ -114,7 +114,7 @@ class FeatureEstimators:
                 file=file,
                 column=name,
                 row=place,
-                mend="Give the feature of every candidate",
+                hint="Give the feature of every candidate",
             )
         codes = np.full(mask.shape, -1, dtype=np.int64)
         codes[mask] = flat.rank("dense").to_numpy()
@@ -131,5 +131,5 @@ def _missing(log: BanditLog, name: str) -> DataError:
         "the log has no such feature of the actions",
         file=log.file,
         column=name,
-        mend=nearest(name, log.table.columns),
+        hint=nearest(name, log.table.columns),
     )

@@ -61,7 +61,7 @@ class LoggerRows:
                 f"logger {self.loggers[row]} is none of the {self.logging.shape[1]} loggers",
                 column="loggers",
                 row=row,
-                mend="Number the loggers from 0",
+                hint="Number the loggers from 0",
             )
         check_propensities("logging", self.own)
 
@@ -129,7 +129,7 @@ class BalancedLoggers(Reweighted[LoggerRows]):
     ) -> None:
         super().__init__(reward_range, largest_weight)
         if not ((shares >= 0).all() and abs(float(shares.sum()) - 1) < 1e-9):
-            raise ConfigError("the loggers' shares are no distribution", mend="Give shares that sum to 1")
+            raise ConfigError("the loggers' shares are no distribution", hint="Give shares that sum to 1")
         self.shares = shares
 
     def convert(self, rows: LoggerRows) -> LoggedRows:

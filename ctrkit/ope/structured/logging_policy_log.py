@@ -100,7 +100,7 @@ class LoggerLog:
                     file=file,
                     column="logger_id",
                     row=at,
-                    mend=nearest(str(logger), map(str, self.shares)),
+                    hint=nearest(str(logger), map(str, self.shares)),
                 )
         columns: dict[str, Any] = {
             "logger": log.table["logger_id"],
@@ -253,10 +253,10 @@ def _check_probabilities(log: BanditLog, name: str) -> None:
             file=file,
             column=name,
             row=row,
-            mend="Give the probability with which this logger would have chosen the logged action",
+            hint="Give the probability with which this logger would have chosen the logged action",
         )
 
 
-def _refused(table: pl.DataFrame, at: int, problem: str, mend: str) -> DataError:
+def _refused(table: pl.DataFrame, at: int, problem: str, hint: str) -> DataError:
     file, row = table["file"][at], table["row"][at]
-    return DataError(problem, file=file, column="logger_probabilities", row=row, mend=mend)
+    return DataError(problem, file=file, column="logger_probabilities", row=row, hint=hint)

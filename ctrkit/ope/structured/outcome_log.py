@@ -68,12 +68,12 @@ class OutcomeLog:
     ) -> None:
         self.outcomes, self.kind, self.ratios = tuple(outcomes), kind, ratios
         if not self.outcomes:
-            raise ConfigError("no outcomes are named", mend="Name reward columns, such as click and cost")
+            raise ConfigError("no outcomes are named", hint="Name reward columns, such as click and cost")
         self.given = dict(ranges or {})
         for name in self.given:
             if name not in self.outcomes:
                 raise ConfigError(
-                    f"a range is given for '{name}', no outcome", mend=nearest(name, self.outcomes)
+                    f"a range is given for '{name}', no outcome", hint=nearest(name, self.outcomes)
                 )
         self.binary = dict.fromkeys(self.outcomes, True)
         self.policy, self.logging = self._new(kind), self._new(OnPolicy)
@@ -136,7 +136,7 @@ class OutcomeLog:
                 "no such outcome column",
                 file=log.file,
                 column=column,
-                mend=nearest(column, log.table.columns),
+                hint=nearest(column, log.table.columns),
             )
         try:
             kind = Column(column, "number", "an outcome of each row, 0 where there was none")
@@ -145,7 +145,7 @@ class OutcomeLog:
             if error.row is None:
                 raise
             file, row = log.place(error.row)
-            raise DataError(error.problem, file=file, column=column, row=row, mend=error.mend) from None
+            raise DataError(error.problem, file=file, column=column, row=row, hint=error.hint) from None
         low, high = self.given.get(name, (-np.inf, np.inf))
         if (wrong := np.flatnonzero((values < low) | (values > high))).size:
             file, row = log.place(int(wrong[0]))
@@ -154,7 +154,7 @@ class OutcomeLog:
                 file=file,
                 column=column,
                 row=row,
-                mend="Widen the range or mend the value",
+                hint="Widen the range or correct the value",
             )
         return np.asarray(values)
 

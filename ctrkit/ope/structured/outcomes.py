@@ -93,7 +93,7 @@ class OutcomeSums:
                 if outcome not in ranges:
                     raise ConfigError(
                         f"the ratio '{name}' needs the outcome '{outcome}', which is not there",
-                        mend=nearest(outcome, ranges),
+                        hint=nearest(outcome, ranges),
                     )
         self.ratios = dict(ratios)
         self.joint = JointEstimators({name: kind(range_) for name, range_ in ranges.items()})
@@ -118,7 +118,7 @@ class OutcomeSums:
             ConfigError: for a confidence out of bounds.
         """
         if not 0 < confidence < 1:
-            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", mend="Give 0.95, say")
+            raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
         estimates = {name: each.result(confidence) for name, each in self.joint.estimators.items()}
         ratios = {
             name: self._ratio(name, *pair, estimates, confidence, method)

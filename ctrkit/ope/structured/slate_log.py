@@ -106,7 +106,7 @@ class SlateLog:
         tops = {self.top, other.top} - {None}
         if len(tops) > 1:
             raise DataError(
-                "one part of the log counts slots from 0 and another from 1", column="position", mend=_COUNT
+                "one part of the log counts slots from 0 and another from 1", column="position", hint=_COUNT
             )
         self.top = tops.pop() if tops else None
         self.kept += other.kept
@@ -235,20 +235,20 @@ def _pages(table: pl.DataFrame, top: int, clustered: bool) -> SlateRows:
         at = int(wrong[0])
         slate, row = table["slate"][int(order[at])], table.row(int(order[at]), named=True)
         if depth[at] == 0:
-            problem, mend = (
+            problem, hint = (
                 f"page {slate!r} has no slot {min(top, 1)} in the rows that stand together",
                 _COUNT,
             )
         elif position[at] == position[at - 1]:
-            problem, mend = f"page {slate!r} has slot {position[at]} twice", "Give each page its own slate_id"
+            problem, hint = f"page {slate!r} has slot {position[at]} twice", "Give each page its own slate_id"
         else:
             problem = f"page {slate!r} has slot {position[at]} and no slot {position[at] - 1}"
-            mend = f"{_COUNT}, and let the rows of a page stand together"
-        raise _refused(row["file"], row["row"], problem, mend)
+            hint = f"{_COUNT}, and let the rows of a page stand together"
+        raise _refused(row["file"], row["row"], problem, hint)
     if clustered and (odd := np.flatnonzero(units != units[starts][page])).size:
         row = table.row(int(order[odd[0]]), named=True)
         raise _refused(
-            row["file"], row["row"], f"page {row['slate']!r} was shown to two users", "Mend it", "user_id"
+            row["file"], row["row"], f"page {row['slate']!r} was shown to two users", "Fix it", "user_id"
         )
 
     def of(name: str) -> Floats | None:
@@ -270,10 +270,10 @@ def _pages(table: pl.DataFrame, top: int, clustered: bool) -> SlateRows:
     if (odd := np.flatnonzero(of_slots != counts[page])).size:
         row = table.row(int(order[odd[0]]), named=True)
         problem = f"the slots of page {row['slate']!r} were dropped with different probabilities"
-        mend = "Give the slots of a page one p_drop: a page is in the log with all its slots, or not"
-        raise _refused(row["file"], row["row"], problem, mend, DROPPED)
+        hint = "Give the slots of a page one p_drop: a page is in the log with all its slots, or not"
+        raise _refused(row["file"], row["row"], problem, hint, DROPPED)
     return SlateRows(rewards, policy, logging, shown=shown, users=users, counts=counts, **arrays)
 
 
-def _refused(file: str | None, row: int, problem: str, mend: str, column: str = "position") -> DataError:
-    return DataError(problem, file=file, column=column, row=row, mend=mend)
+def _refused(file: str | None, row: int, problem: str, hint: str, column: str = "position") -> DataError:
+    return DataError(problem, file=file, column=column, row=row, hint=hint)

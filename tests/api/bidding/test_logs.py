@@ -254,10 +254,10 @@ def test_what_cannot_be_a_bandit_log_says_so(table: pl.DataFrame, events: pl.Dat
     for sure in ("greedy", "dual"):
         with pytest.raises(DataError, match="does not say with what chances") as error:
             bandit_log(table, events, sure)
-        assert "thompson" in (error.value.mend or "")
+        assert "thompson" in (error.value.hint or "")
     with pytest.raises(DataError, match="know no strategy 'tompson'") as error:
         bandit_log(table, events, "tompson")
-    assert error.value.mend == "Did you mean 'thompson'"
+    assert error.value.hint == "Did you mean 'thompson'"
     with pytest.raises(DataError, match="names no candidates"):
         bandit_log(table.drop("candidates"), events, "thompson")
 

@@ -299,11 +299,11 @@ def test_says_when_the_rows_do_not_tell(kind: type[SmoothLandscape], bounds: obj
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PriceBounds.observed([1.0, -2.0]), "column 'market_price', row 1 .*: -2 is below 0"),
+        (lambda: PriceBounds.observed([1.0, -2.0]), "column 'market_price', row index 1.*: -2 is below 0"),
         (lambda: PriceBounds.observed([1.0], [1.0, 2.0]), "column 'weight'"),
         (lambda: PriceBounds.observed([1.0], [0.0]), "column 'weight'"),
         (lambda: PriceBounds.win_notice([1.0, 2.0], [1]), "column 'won'"),
-        (lambda: PriceBounds.second_price([1.0, 2.0], [1, 1], [1, 3]), "row 1 .* of 2 has won at .* of 3"),
+        (lambda: PriceBounds.second_price([1.0, 2.0], [1, 1], [1, 3]), "row index 1.* of 2 has won .* of 3"),
         (lambda: PriceBounds.minimum_to_win([1.0, 2.0], [0, 1], [1, np.nan]), "of 1 has lost at .* of 1"),
         (lambda: Histogram.fit(PriceBounds.win_notice([1.0], [1])), "known prices"),
     ],

@@ -41,7 +41,7 @@ def test_a_faulty_value_is_named(tmp_path: Path, column: str, values: list[Any],
     with pytest.raises(DataError, match=says) as error:
         read_auction_log(file)
     assert (error.value.file, error.value.column, error.value.row) == (str(file), column, row)
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_a_log_needs_prices_and_rows() -> None:

@@ -170,7 +170,7 @@ def test_a_page_needs_the_price_of_each_of_its_slots() -> None:
         with pytest.raises(DataError, match=f"3 slots need 3 prices an auction, and {says}") as error:
             clear(np.ones(1), price[:, 0], 1.0, 0.0, rule=rule, slot_price=known)
         assert error.value.column == "slot_price"
-        assert error.value.mend
+        assert error.value.hint
 
 
 def test_a_slot_is_looked_at_as_often_as_its_effect_says() -> None:

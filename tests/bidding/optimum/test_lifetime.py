@@ -92,7 +92,7 @@ def test_more_auctions_than_the_episodes_have(market: Callable[..., Auctions]) -
 def test_terms_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name) as error:
         CampaignTerms(**{"budget": 1.0, name: value})
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_budgets_that_do_not_bind_are_said_not_to(market: Callable[..., Auctions]) -> None:

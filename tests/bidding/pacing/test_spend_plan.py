@@ -183,7 +183,7 @@ def test_parts_of_uneven_traffic_cost_what_the_best_bidder_pays() -> None:
 def test_plans_that_are_none(share: list[Any], traffic: list[float] | None, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         SpendPlan(np.array(share), None if traffic is None else np.array(traffic))
-    assert error.value.mend
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_plans_that_are_none(share: list[Any], traffic: list[float] | None, says
 def test_hours_that_are_none(share: Any, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         SpendPlan.by_hour(share, np.arange(10.0))
-    assert says in f"{error.value} {error.value.mend}"
+    assert says in f"{error.value} {error.value.hint}"
 
 
 @pytest.mark.parametrize("time", [[0.0, 2.0, 1.0], [0.0, 1.0, np.nan], [0.0, 1.0, np.inf]])

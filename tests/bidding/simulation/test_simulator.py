@@ -216,7 +216,7 @@ def test_settings_out_of_range(market: Callable[..., Auctions], change: dict[str
     given: dict[str, Any] = {"chunks": market(10), "strategies": ["dual"], "terms": 1.0}
     with pytest.raises(ConfigError, match=says) as error:
         simulate(**{**given, **change})
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_faulty_auctions_are_named_by_their_row_in_the_stream(market: Callable[..., Auctions]) -> None:

@@ -211,7 +211,7 @@ def test_texts_are_taken_and_given_back(name: str) -> None:
     assert "members" not in extra or len(strategy.start(1.0, 1).posterior.members) == 4  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=f"{name}.*bid_value: there is no 'means'") as error:
         made(f"{name}:bid_value=means", posterior)
-    assert "Did you mean 'mean'" in (error.value.mend or "")
+    assert "Did you mean 'mean'" in (error.value.hint or "")
     with pytest.raises(ConfigError, match="no model with a posterior"):
         parse_strategy(name)
     slots = Slots(np.full((2, 3), 0.1), np.ones((2, 3)))
@@ -233,7 +233,7 @@ def test_texts_are_taken_and_given_back(name: str) -> None:
 def test_parameters_out_of_range(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         parse_strategy(text, LastLayerPosterior(np.zeros(3), np.eye(3)))
-    assert error.value.mend
+    assert error.value.hint
 
 
 RATE = 0.01

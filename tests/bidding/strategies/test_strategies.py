@@ -42,7 +42,7 @@ SLOTS = Slots(np.array([[0.1, 0.2], [0.3, 0.1]]), np.array([[10.0, 4.0], [1.0, 5
 
 
 @pytest.mark.parametrize(
-    ("text", "says", "mend"),
+    ("text", "says", "hint"),
     [
         ("duall", "there is no strategy 'duall'", "Did you mean 'dual'"),
         ("", "there is no strategy ''", "Known are"),
@@ -56,10 +56,10 @@ SLOTS = Slots(np.array([[0.1, 0.2], [0.3, 0.1]]), np.array([[10.0, 4.0], [1.0, 5
         ("thompson", "no model with a posterior", "ctrkit train"),
     ],
 )
-def test_a_text_that_names_no_strategy(text: str, says: str, mend: str) -> None:
+def test_a_text_that_names_no_strategy(text: str, says: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         parse_strategy(text)
-    assert mend in (error.value.mend or "")
+    assert hint in (error.value.hint or "")
 
 
 def test_truthful_bids_the_value_of_the_best_ad() -> None:

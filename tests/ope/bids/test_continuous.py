@@ -362,7 +362,7 @@ def test_bad_settings_and_rows_are_named() -> None:
         KernelInversePropensityScoring("gaussian", 0.1, (1.0, 1.0)).update(rows)
     density = rows.density.copy()
     density[2] = 0
-    with pytest.raises(DataError, match="'density', row 2"):
+    with pytest.raises(DataError, match="'density', row index 2"):
         once(ContinuousRows, rows.actions, density, rows.policy, rows.rewards)
     with pytest.raises(DataError, match="'policy'"):
         once(ContinuousRows, rows.actions, rows.density, rows.policy[:2], rows.rewards)

@@ -257,7 +257,7 @@ def test_different_strengths_do_not_merge() -> None:
 
 
 def test_specs_name_what_is_wrong() -> None:
-    for spec, problem_, mend in (
+    for spec, problem_, hint in (
         ("swich-dr:tau=1", "no estimator 'swich-dr'", "Did you mean 'switch-dr'"),
         ("switch-dr:tua=1", "estimator 'switch-dr': unknown key 'tua'", "Did you mean 'tau'"),
         ("clipped-ips:tau=1", "unknown key 'tau'", "Known are: lambda"),
@@ -272,7 +272,7 @@ def test_specs_name_what_is_wrong() -> None:
         with pytest.raises(ConfigError) as caught:
             make_estimator(spec, (0.0, 1.0))
         assert problem_ in str(caught.value), spec
-        assert mend in str(caught.value), spec
+        assert hint in str(caught.value), spec
 
 
 def test_specs_are_read_and_named_as_given() -> None:

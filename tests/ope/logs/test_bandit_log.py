@@ -136,7 +136,7 @@ def test_bad_logs(table: pl.DataFrame, column: str, row: int | None, message: st
         read_bandit_log(file)
     assert (caught.value.column, caught.value.row) == (column, row)
     assert caught.value.file == str(file)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_log_without_rows() -> None:

@@ -241,11 +241,11 @@ def test_bad_input() -> None:
         estimate_propensities(context[1:], actions, np.ones(60))
     with pytest.raises(DataError, match="a single action"):
         estimate_propensities(context, pl.Series("action", ["a"] * 60), np.ones(60))
-    with pytest.raises(DataError, match="'action', row 2"):
+    with pytest.raises(DataError, match="'action', row index 2"):
         estimate_propensities(context[:3], pl.Series("action", ["a", "b", None]), np.ones(3))
     with pytest.raises(DataError, match="the log has 2"):
         estimate_propensities(context, actions, np.ones(len(actions)), np.arange(60) % 2)
     with pytest.raises(DataError, match="numbers and texts, not List"):
         estimate_propensities(pl.DataFrame({"l": [[1]] * 60}), actions, np.ones(60))
-    with pytest.raises(DataError, match=r"column 'x', row 1 .*infinite"):
+    with pytest.raises(DataError, match=r"column 'x', row index 1.*infinite"):
         estimate_propensities(pl.DataFrame({"x": [0.0, np.inf] * 30}), actions, np.ones(60))

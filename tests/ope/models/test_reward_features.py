@@ -133,7 +133,7 @@ def test_vectors_of_whole_numbers_are_read_where_they_are_named() -> None:
         (
             {"taste": [[1.0], [1.0, 2.0], [3.0]]},
             "taste",
-            "row 1 .*: the list has 2 numbers where others have 1",
+            "row index 1.*: the list has 2 numbers where others have 1",
         ),
         ({"names": [["a"], ["b"], ["c"]]}, "names", "numbers, texts and vectors of numbers, not List"),
         ({"empty": pl.Series([[], [], []], dtype=pl.List(pl.Float64))}, "empty", "not List"),
@@ -151,5 +151,5 @@ def test_parts_of_a_log_that_lack_what_the_sample_had() -> None:
     with pytest.raises(DataError, match="column 'candidate_price': no such"):
         features.of_candidates(log_of(**without), slice(0, 3))
     longer = {**SAMPLE, "taste": [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0, 3.0]]}
-    with pytest.raises(DataError, match=r"row 2 .*: the list has 3 numbers where others have 2"):
+    with pytest.raises(DataError, match=r"row index 2.*: the list has 3 numbers where others have 2"):
         features.of_logged_actions(log_of(**longer))

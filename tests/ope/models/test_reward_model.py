@@ -175,7 +175,7 @@ def test_bad_settings() -> None:
         RewardModel.fit(log, folds=1)
     with pytest.raises(DataError, match="3 row weights for 50 rows"):
         RewardModel.fit(log, row_weights=np.ones(3))
-    with pytest.raises(DataError, match=r"row 4 .*: the row weight -1"):
+    with pytest.raises(DataError, match=r"row index 4.*: the row weight -1"):
         RewardModel.fit(log, row_weights=np.where(np.arange(50) == 4, -1.0, 1.0))
 
 

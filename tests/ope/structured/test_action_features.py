@@ -297,7 +297,7 @@ def test_memory_does_not_grow(kind: Any) -> None:
 def test_bad_rows_are_named() -> None:
     rows = draw(7)
     logging = np.where(np.arange(900)[:, None] == 6, rows.logging * (rows.likelihood == 0), rows.logging)
-    with pytest.raises(DataError, match="'logging', row 6"):
+    with pytest.raises(DataError, match="'logging', row index 6"):
         once(FeatureRows, rows.rewards, rows.policy, logging, rows.likelihood)
     with pytest.raises(DataError, match="'likelihood'"):
         once(FeatureRows, rows.rewards, rows.policy, rows.logging, rows.likelihood[:, :2])

@@ -275,16 +275,16 @@ def test_bad_rows_are_named() -> None:
     rows, _ = Market().draw(8)
     loggers = rows.loggers.copy()
     loggers[4] = 3
-    with pytest.raises(DataError, match=r"'loggers', row 4 .*logger 3 is none of the 3 loggers"):
+    with pytest.raises(DataError, match=r"'loggers', row index 4.*logger 3 is none of the 3 loggers"):
         once(LoggerRows, loggers, rows.logging, rows.policy, rows.rewards)
     logging = rows.logging.copy()
     logging[5] = 0
-    with pytest.raises(DataError, match="'logging', row 5"):
+    with pytest.raises(DataError, match="'logging', row index 5"):
         once(LoggerRows, rows.loggers, logging, rows.policy, rows.rewards)
     missing = np.where(np.arange(LOGGERS) == rows.loggers[:, None], rows.logging, np.nan)
     own = once(LoggerRows, rows.loggers, missing, rows.policy, rows.rewards)
     NaiveLoggers().update(own)
-    with pytest.raises(DataError, match="'logging', row 0"):
+    with pytest.raises(DataError, match="'logging', row index 0"):
         BalancedLoggers(SHARES).update(own)
     with pytest.raises(ConfigError, match="no distribution"):
         BalancedLoggers(np.array([0.5, 0.4]))

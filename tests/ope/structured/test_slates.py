@@ -333,7 +333,7 @@ def test_bad_slates_are_named() -> None:
     rows = draw(11, slates=5)
     logging = rows.logging.copy()
     logging[3, 1] = 0
-    with pytest.raises(DataError, match=r"'logging', row 3 .*no probability"):
+    with pytest.raises(DataError, match=r"'logging', row index 3.*no probability"):
         once(SlateRows, rows.rewards, rows.policy, logging)
     shown = np.ones_like(logging)
     shown[3, 1] = 0

@@ -67,13 +67,13 @@ class Shock(ABC):
         if len({type(edge) for edge in edges}) > 1:
             raise ConfigError(
                 f"{title(self)}: one of start and end is an hour and the other a share",
-                mend="Write an h behind both",
+                hint="Write an h behind both",
             )
         start, end = self._from, self._to
         if (start > end and not self.hours) or start in (end, self._whole):
             raise ConfigError(
                 f"{title(self)}: it ends at {end:g}, and starts only at {start:g}",
-                mend="Give a start before the end",
+                hint="Give a start before the end",
             )
 
     @classmethod
@@ -101,7 +101,7 @@ class Shock(ABC):
             raise DataError(
                 f"{title(self)} comes by the hour, and these auctions have no time",
                 column="timestamp",
-                mend="Give start and end as shares of the stream, such as 0.5",
+                hint="Give start and end as shares of the stream, such as 0.5",
             )
         else:
             since, length = (timestamp / HOUR - self._from) % 24, length if length > 0 else length + 24
