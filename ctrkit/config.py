@@ -181,7 +181,8 @@ def build(
 
     Args:
         file: where the mapping comes from; it is not named for a key that was laid over it.
-        overrides: see `apply_overrides`. given: see `merged`.
+        overrides: see `apply_overrides`.
+        given: see `merged`.
         what: is being set, for messages, such as `strategy 'dual'`; by default a config.
 
     Raises:

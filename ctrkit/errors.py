@@ -174,7 +174,8 @@ def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T 
     """What something secondary gives, or None after telling why there is none: nothing done is lost to it.
 
     Args:
-        what: it gives, for the sentence. tell: takes the sentence.
+        what: it gives, for the sentence.
+        tell: takes the sentence.
     """
     try:
         return work()

@@ -48,8 +48,10 @@ class CalibrateConfig(Config):
         conversion: on which rows the tasks after the first are calibrated: `clicked` ones, or all
             impressions (`entire_space`), for bids that are made before the click.
         kept_negatives: share of the first task's negatives that training has seen, for `downsampling`.
-        folds: of the choice. bins: of the reliability diagram.
-        confidence: of the intervals. seed: of all that is drawn.
+        folds: of the choice.
+        bins: of the reliability diagram.
+        confidence: of the intervals.
+        seed: of all that is drawn.
     """
 
     method: str = "auto"

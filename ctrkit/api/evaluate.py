@@ -70,7 +70,8 @@ class EvaluationResult(Result):
     """Everything found of a model on labelled rows.
 
     Attributes:
-        model, against: the names of the models; data: that of the rows.
+        model, against: the names of the models.
+        data: that of the rows.
         tasks: by name, in funnel order; the last is the whole funnel where there is more than one task.
         drifts: largest first; None where the training rows are not known.
         business: what the log says of clicks and of money, name -> value.
@@ -131,7 +132,8 @@ def evaluate(
     product of all tasks on all rows. Rows of one group are taken as dependent.
 
     Args:
-        model: an artifact's path, or a model in memory. data: a labelled table.
+        model: an artifact's path, or a model in memory.
+        data: a labelled table.
         against: a second model, compared with the first on the same rows.
         out: the run folder; None for none.
         gate: whether the config must hold gates; which of them broke, the result tells.

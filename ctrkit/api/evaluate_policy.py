@@ -60,7 +60,8 @@ def evaluate_policy(
             `uniform`, `logging`, `action:ID` or `column:NAME`. By default `model.pt`, unless there is a
             target column.
         target_column: the column with the new policy's probability of the logged action, in its place.
-        out: the run folder; None for none. on_step: told of progress.
+        out: the run folder; None for none.
+        on_step: told of progress.
 
     Raises:
         ConfigError: when both a policy and a target column are given, or no policy is.

@@ -68,12 +68,16 @@ class ExplainConfig(Config):
         estimator, permutations: of shap.
         rows: on which importance is measured and that the map shows, at most.
         attributed_rows: over which the mean |share| is taken.
-        repeats: shufflings of each feature. confidence: of their intervals.
-        features: whose partial dependence is shown; by default the most important. top: how many of them.
-        grid: values of each. dependence_rows: rows whose probability is followed over them.
-        map: how embeddings are laid out; map_of: a categorical feature, or "hidden" for what the last layer
-            reads of each row; by default the most important feature with at least 8 values. colour: of the
-            points.
+        repeats: shufflings of each feature.
+        confidence: of their intervals.
+        features: whose partial dependence is shown; by default the most important.
+        top: how many of them.
+        grid: values of each.
+        dependence_rows: rows whose probability is followed over them.
+        map: how embeddings are laid out.
+        map_of: a categorical feature, or "hidden" for what the last layer reads of each row; by default the
+            most important feature with at least 8 values.
+        colour: of the points.
         seed: of all that is drawn.
     """
 

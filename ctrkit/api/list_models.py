@@ -36,7 +36,8 @@ class ModelSize:
 
     Attributes:
         description: one line on what it is.
-        parameters: of all but the embeddings; embedding_parameters: of these.
+        parameters: of all but the embeddings.
+        embedding_parameters: of these.
         flops: floating point operations of one row in the forward pass: matrix products, convolutions and
             scans, a multiplication and an addition counted as two.
         problem: why the model cannot be built for these features, where it cannot.

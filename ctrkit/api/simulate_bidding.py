@@ -120,7 +120,8 @@ def simulate_bidding(
             `FROM:TO:COUNT` runs budgets from one to the other.
         market: in place of a log and a model, settings of a made-up market, such as `auctions=100000,ads=12`
             (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text for all defaults.
-        out: the run folder; None for none. on_step: called with the auctions done.
+        out: the run folder; None for none.
+        on_step: called with the auctions done.
 
     Raises:
         ConfigError: a setting out of range, or settings that contradict each other.

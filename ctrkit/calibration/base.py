@@ -80,7 +80,8 @@ class Calibrator(ABC):
         Fewer than 20 rows of the rarer label are warned of (`CalibrationWarning`).
 
         Args:
-            logits: any finite numbers, [N]. labels: 0 or 1, [N].
+            logits: any finite numbers, [N].
+            labels: 0 or 1, [N].
             weight: a row of weight 2 counts as two, [N]. Of the scale of all weights hangs only what is added
                 to the rows against certainty, half a row or one.
             segments: whole numbers, [N]; needed where `uses_segments`, else ignored.

@@ -19,7 +19,8 @@ class Bins(NamedTuple):
 
     Attributes:
         edges: the highest logit of each bin but the last, [B - 1].
-        mass, positives: weight of all rows and of the positives, [B]. means: their mean logit, rising, [B].
+        mass, positives: weight of all rows and of the positives, [B].
+        means: their mean logit, rising, [B].
     """
 
     edges: Floats

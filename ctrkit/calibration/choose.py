@@ -51,11 +51,13 @@ class CalibratorChoice:
     """The calibrator chosen, fitted on all rows, and why.
 
     Attributes:
-        calibrator: fitted. method: its name. reason: a few sentences.
+        calibrator: fitted.
+        method: its name.
+        reason: a few sentences.
         scores: of the methods compared, simplest first; empty where there was nothing to compare.
         left_out: method -> which rows it lacks to be compared.
-        rows, positives: what it was fitted on, those of weight above 0. folds: of the cross-validation, 0
-            for none.
+        rows, positives: what it was fitted on, those of weight above 0.
+        folds: of the cross-validation, 0 for none.
         compared_rows: how many rows, drawn at random, the methods were compared on; 0 for none.
     """
 
@@ -143,7 +145,8 @@ def choose(
     ln(1 / rate) + 1 times as high where the rarer label has a small rate.
 
     Args:
-        logits: of rows that the model was not trained on, [N]. labels: 0 or 1, [N].
+        logits: of rows that the model was not trained on, [N].
+        labels: 0 or 1, [N].
         methods: names to compare; by default all that are meant to compete, those that use segments only
             where these are given. A single name is fitted without comparison.
         groups: rows of one group (a user's) stay in one fold.

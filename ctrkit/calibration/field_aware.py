@@ -58,7 +58,9 @@ class FieldAware(Calibrator):
     is meant to change.
 
     Attributes:
-        line: the global one. segments: their numbers, rising, [S]. slopes, intercepts: of each, [S].
+        line: the global one.
+        segments: their numbers, rising, [S].
+        slopes, intercepts: of each, [S].
         spread: τ of the shifts, and of the slopes' change in log-odds by standard deviation, [2].
         Once fitted.
     """

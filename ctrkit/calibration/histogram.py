@@ -24,7 +24,8 @@ class HistogramBinning(Calibrator):
 
     Attributes:
         bins: at most so many.
-        edges: the highest logit of each bin but the last, [B - 1]. probabilities: [B]. Once fitted.
+        edges: the highest logit of each bin but the last, [B - 1].
+        probabilities: [B]. Once fitted.
     """
 
     name = "histogram"

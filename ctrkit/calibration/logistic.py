@@ -40,7 +40,8 @@ class Design:
     """What the log-odds are linear in: K - 1 columns, each scaled and shifted on the way, and the constant 1.
 
     Attributes:
-        columns: K - 1 arrays [N]. scale, shift: column k enters as scale[k] · column - shift[k].
+        columns: K - 1 arrays [N].
+        scale, shift: column k enters as scale[k] · column - shift[k].
     """
 
     columns: tuple[Floats, ...]
@@ -200,7 +201,8 @@ def newton(
     a minimum.
 
     Args:
-        target: in [0, 1], [N]. w: [N].
+        target: in [0, 1], [N].
+        w: [N].
         precision: of a normal prior, [K, K]: adds ½ (β - centre)ᵀ precision (β - centre) to the loss.
         centre: of that prior, [K]; `start` by default.
         tolerance: the step is the last from which no more than this share of the loss is to be gained.

@@ -21,7 +21,8 @@ def ranking_key(probabilities: ArrayLike, logits: ArrayLike) -> Floats:
     stays as it is. Rows share a key only if both of their numbers are equal.
 
     Args:
-        probabilities: calibrated, [N]. logits: what they were made from, [N].
+        probabilities: calibrated, [N].
+        logits: what they were made from, [N].
 
     Returns:
         0, 1, 2 and so on from the lowest, [N]; to compare rows of this call only.
@@ -48,7 +49,8 @@ def told_apart(probabilities: Floats, logits: Floats) -> Floats:
     nothing else does.
 
     Args:
-        probabilities: calibrated, NaN where there is none, [B, K]. logits: what they were made from, [B, K].
+        probabilities: calibrated, NaN where there is none, [B, K].
+        logits: what they were made from, [B, K].
     """
     order = np.lexsort((logits, probabilities))  # by row; what is NaN comes last
     p, z = (np.take_along_axis(values, order, axis=1) for values in (probabilities, logits))

@@ -55,7 +55,9 @@ def assess(
     """Measure calibration, with an interval wherever a closed form gives one.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. groups: rows of one group (a user's) are taken as dependent.
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        groups: rows of one group (a user's) are taken as dependent.
         weight: a row of weight 2 counts as two copies of itself, [N].
 
     Raises:

@@ -39,8 +39,11 @@ class EncodedTable:
     """Encoded rows as arrays in memory; `ctrkit.nn.batches.Batch.of` makes tensors of some of them.
 
     Attributes:
-        categorical: int32 [n, F]; numeric: float32 [n, N]; sequences: name -> int32 [n, L], left-padded.
-        labels: float32 [n, T]; weight: float32 [n].
+        categorical: int32 [n, F].
+        numeric: float32 [n, N].
+        sequences: name -> int32 [n, L], left-padded.
+        labels: float32 [n, T].
+        weight: float32 [n].
         groups: int64 [n], equal where the group column is equal, or None without one. A row without a group
             has a number of its own, below 0.
     """

@@ -21,7 +21,8 @@ class FeatureMap:
         numeric: fields in the order of the columns of `EncodedTable.numeric`.
         sequences: sequence -> its table. All sequences are aligned event by event.
         max_length: the longest history, L.
-        target: fields that query the history; profile: fields of the user. Both name static fields.
+        target: fields that query the history.
+        profile: fields of the user. Both name static fields.
         tasks: in funnel order.
     """
 

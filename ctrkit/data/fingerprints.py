@@ -49,7 +49,8 @@ def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> 
     """A 64-bit hash of every row: equal for equal times, groups, ids and labels, [n].
 
     Args:
-        table: the raw rows; data: the same, encoded.
+        table: the raw rows.
+        data: the same, encoded.
 
     Returns:
         None where the table lacks the times or the groups that the spec names, or they cannot be read.

@@ -31,7 +31,9 @@ class UnknownIds:
     """How many of a column's ids are unknown.
 
     Attributes:
-        values: ids that are there. unknown: those that are not known. examples: the most frequent of these.
+        values: ids that are there.
+        unknown: those that are not known.
+        examples: the most frequent of these.
     """
 
     values: int
@@ -68,7 +70,8 @@ class UnknownIds:
         """A sentence on them.
 
         Args:
-            known: ids of the column's vocabulary. usual: the share that is usual, where that is known.
+            known: ids of the column's vocabulary.
+            usual: the share that is usual, where that is known.
         """
         before = "" if usual is None else f" (in training {usual:.0%})"
         like = f", such as '{known[0]}'" if known else ""
@@ -131,7 +134,8 @@ def check_known(
     Told apart are histories whose unknown events become known ids when they are cut at another sign.
 
     Args:
-        cells: the histories as they were read. events: all their events, as ids.
+        cells: the histories as they were read.
+        events: all their events, as ids.
     """
     vocabulary = pl.Series(known, dtype=pl.String)
     sign = _hidden_separator(events, vocabulary) if cells.dtype == pl.String else None

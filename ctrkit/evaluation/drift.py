@@ -81,7 +81,8 @@ def stability_noise(bins: int, expected_rows: float, actual_rows: float, confide
     independent, so the true noise is larger where a user has many rows.
 
     Args:
-        bins: that hold rows; expected_rows, actual_rows: the two sample sizes.
+        bins: that hold rows.
+        expected_rows, actual_rows: the two sample sizes.
     """
     if bins < 2:
         return 0.0
@@ -96,7 +97,8 @@ def drift(
     """The drift of every profiled column that the table has, largest first.
 
     Args:
-        profiles: of the training rows, by column. table: the rows to compare with them.
+        profiles: of the training rows, by column.
+        table: the rows to compare with them.
         weight: a row of weight 2 counts as two, [N].
     """
     mass = np.ones(table.height) if weight is None else np.asarray(weight, np.float64)

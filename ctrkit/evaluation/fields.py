@@ -56,7 +56,9 @@ def by_fields(
     Field-RCE is a tenth of the base rate, as the paper's 0.01 is more than most ads' click rate.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. fields: name -> value of each row, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        fields: name -> value of each row, [N].
         weight: a row of weight 2 counts as two copies of it, [N].
 
     Raises:

@@ -52,8 +52,11 @@ def gain(
     is straight over a tie, and a constant score gives the diagonal and a lift of 1.
 
     Args:
-        labels: 0 or 1, [N]. scores: [N], high is best. shares: in (0, 1], where lift is read.
-        points: of the curve that is returned. weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        scores: [N], high is best.
+        shares: in (0, 1], where lift is read.
+        points: of the curve that is returned.
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values, or only one class. ConfigError: a share outside (0, 1].

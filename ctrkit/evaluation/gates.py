@@ -42,7 +42,8 @@ class GateOutcome:
     """Whether one gate held.
 
     Attributes:
-        metric: the name in the config. value: None where it could not be measured, which breaks the gate.
+        metric: the name in the config.
+        value: None where it could not be measured, which breaks the gate.
         reason: one sentence.
     """
 

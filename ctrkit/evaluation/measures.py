@@ -89,7 +89,8 @@ class MetricDifference:
     """A model's metric less another's on the same rows.
 
     Attributes:
-        interval: of the difference. p_value: of there being none.
+        interval: of the difference.
+        p_value: of there being none.
     """
 
     interval: MetricInterval
@@ -132,7 +133,9 @@ def measure(
     tell how sure it is (rows of a single user), is told of, not raised.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. weight: a row of weight 2 counts as two copies of it, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        weight: a row of weight 2 counts as two copies of it, [N].
         groups: [N], below 0 where a row has none: such a row has a number of its own, and is left out of
             metrics within groups.
         scores: what rows are ranked by, [N]; the probabilities by default.

@@ -86,8 +86,9 @@ def profile(
 
     Args:
         categorical, numeric, lists: names of columns; of a list its length is profiled.
-        bins: quantile bins of a number, fewer where values repeat. top: values of a categorical column that
-            get a bin of their own. weight: a row of weight 2 counts as two, [N].
+        bins: quantile bins of a number, fewer where values repeat.
+        top: values of a categorical column that get a bin of their own.
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: no rows, or a column that is absent or of the wrong type.

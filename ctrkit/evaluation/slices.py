@@ -44,7 +44,8 @@ class Division:
     """Rows divided into named parts.
 
     Attributes:
-        part: the part of each row, int [N]. names: of the parts.
+        part: the part of each row, int [N].
+        names: of the parts.
     """
 
     part: Indices
@@ -78,7 +79,8 @@ def by_count(counts: ArrayLike, parts: int = 5, weight: ArrayLike | None = None)
     that were not seen in training) are a part of their own.
 
     Args:
-        counts: of at least 0, [N]. weight: a row of weight 2 counts as two, [N].
+        counts: of at least 0, [N].
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         ConfigError: fewer than one part. DataError: a negative count, or no rows.
@@ -112,7 +114,9 @@ def by_slice(
     """Every metric on every part, with intervals.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. groups: [N], whose rows are taken as dependent.
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        groups: [N], whose rows are taken as dependent.
         weight, scores: as `measure` takes them; a part without weight is left out.
 
     Raises:

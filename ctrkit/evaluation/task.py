@@ -45,7 +45,8 @@ class EvaluationSettings(Config):
         minimum_rows: a value of a field with fewer rows is not looked at by itself.
         draws: of the bootstrap, for metrics whose interval has no closed form; fewer, but at least 50, above
             100,000 rows.
-        confidence: of the intervals. seed: of all that is drawn.
+        confidence: of the intervals.
+        seed: of all that is drawn.
         fit: the rules of the verdict.
     """
 
@@ -81,8 +82,10 @@ class LabelledRows:
     """Labelled rows of one task.
 
     Attributes:
-        labels: 0 or 1, [N]. weight: above 0, [N]; a row of weight 2 counts as two copies of it.
-        model: what it says of them; other: what the model to compare with says.
+        labels: 0 or 1, [N].
+        weight: above 0, [N]; a row of weight 2 counts as two copies of it.
+        model: what it says of them.
+        other: what the model to compare with says.
         groups: the group of each row, [N], usually its user; below 0, each its own, for rows without one.
         fields: categorical field -> its value a row, as text, [N].
         divisions: what the rows are sliced by -> the parts.
@@ -120,8 +123,11 @@ class TaskEvaluation:
     """What was found of one task.
 
     Attributes:
-        measured: every metric; other: of the other model; differences: the model less the other.
-        fields: calibration by field. slices: metrics by slice.
+        measured: every metric.
+        other: of the other model.
+        differences: the model less the other.
+        fields: calibration by field.
+        slices: metrics by slice.
         diagrams, gains: one of the model and, where there is one, one of the other.
     """
 

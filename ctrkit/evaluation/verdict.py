@@ -136,9 +136,12 @@ def judge(
     """Apply the rules to what was measured of one task.
 
     Args:
-        positives: rows on which the task happened. pcoc, normalized_entropy: None where undefined.
-        segments: that were looked at, of any size. drifts: None where training rows are not known.
-        auc: of the model. leaks: features that tell the label by themselves.
+        positives: rows on which the task happened.
+        pcoc, normalized_entropy: None where undefined.
+        segments: that were looked at, of any size.
+        drifts: None where training rows are not known.
+        auc: of the model.
+        leaks: features that tell the label by themselves.
         effective: as how many rows of equal weight the positive ones count; by default as themselves.
     """
     count = positives if effective is None else effective

@@ -102,7 +102,8 @@ def deepshap(
     This is measured, and where they miss the difference by more than 5 %, DeepSHAP is refused.
 
     Args:
-        data: n rows to explain; background: some tens of rows.
+        data: n rows to explain.
+        background: some tens of rows.
 
     Raises:
         ConfigError: captum is not installed, or DeepSHAP does not hold for this model.

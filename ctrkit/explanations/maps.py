@@ -26,7 +26,8 @@ class EmbeddingMap:
 
     Attributes:
         of: the field whose table is shown, or "hidden" for what the last layer reads of each row.
-        method: how they were laid out. explained: the share of variance that a PCA keeps, else None.
+        method: how they were laid out.
+        explained: the share of variance that a PCA keeps, else None.
         points: `[n, 2]`.
         names: of the points; rows are named by their number.
         rows: `[n]`, how many rows each point stands for.
@@ -61,7 +62,10 @@ class TableVectors:
     """The vectors of a field's ids that occur in some rows, the most frequent first.
 
     Attributes:
-        vectors: `[n, d]`; names: of the ids; rows: `[n]`, how many have each; rate: `[n]`, of positives.
+        vectors: `[n, d]`.
+        names: of the ids.
+        rows: `[n]`, how many have each.
+        rate: `[n]`, of positives.
     """
 
     vectors: Floats
@@ -83,7 +87,8 @@ def table_vectors(
     """The embedding of each value of a categorical field, with its frequency and observed rate.
 
     Args:
-        data: labelled rows. most: ids, at most.
+        data: labelled rows.
+        most: ids, at most.
 
     Raises:
         DataError: there is no such categorical field, or the model embeds nothing.

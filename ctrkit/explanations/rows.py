@@ -23,7 +23,8 @@ class Contribution:
 
     Attributes:
         feature: a static field, "past event 3" (1 is the newest), or "past events" where the method takes
-            them as one. value: as in the table.
+            them as one.
+        value: as in the table.
         logit: its share of the logit.
         probability: calibrated, after this step and those before it.
     """
@@ -92,7 +93,9 @@ def tell_rows(
     """Attributions with the names of what they are of.
 
     Args:
-        found: of n rows. data: these rows. numbers: their places in the table.
+        found: of n rows.
+        data: these rows.
+        numbers: their places in the table.
         attention: see `ctrkit.explanations.attention_weights`.
         probability_of: the calibrated probabilities that a row, by its place among the n, would have with
             these logits.

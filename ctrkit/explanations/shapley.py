@@ -44,7 +44,8 @@ def shapley_values(
     add up afterwards.
 
     Args:
-        data: n rows to explain; background: some tens of rows.
+        data: n rows to explain.
+        background: some tens of rows.
         permutations: orders of the players, for each row.
 
     Raises:

@@ -41,10 +41,12 @@ class Business:
     Attributes:
         impressions, clicks, conversions, bids, wins: how many.
         revenue, cost: what conversions brought to the advertiser, and what impressions cost them.
-        ctr: clicks / impressions. cvr: conversions / clicks.
+        ctr: clicks / impressions.
+        cvr: conversions / clicks.
         roas: return on ad spend, revenue / cost.
         ecpm: effective cost of a thousand impressions, 1000 · cost / impressions.
-        ecpc: effective cost of a click, cost / clicks. cpa: cost of an acquisition, cost / conversions.
+        ecpc: effective cost of a click, cost / clicks.
+        cpa: cost of an acquisition, cost / conversions.
         win_rate: wins / bids.
     """
 

@@ -27,7 +27,9 @@ class Held(NamedTuple):
     """Rows of weight above 0, and the independent unit that each belongs to: its group, or itself.
 
     Attributes:
-        labels, values, weight: [n]. unit: from 0, int [n]; units: how many there are.
+        labels, values, weight: [n].
+        unit: from 0, int [n].
+        units: how many there are.
         kept: which of all rows these are; a slice where it is all of them.
     """
 

@@ -75,9 +75,11 @@ def compare(
 
     Args:
         metric: a function (labels, values) or (labels, values, groups) -> float.
-        labels: 0 or 1, [N]. first, second: the models' probabilities or scores, [N] each.
+        labels: 0 or 1, [N].
+        first, second: the models' probabilities or scores, [N] each.
         groups: rows of one group (a user's) are not independent, [N]; a metric of groups needs them.
-        draws, seed: of the bootstrap. weight, columns: as in `ctrkit.metrics.interval`.
+        draws, seed: of the bootstrap.
+        weight, columns: as in `ctrkit.metrics.interval`.
 
     Raises:
         DataError: bad values, the metric is undefined on them, or the models differ and nothing varies.

@@ -34,7 +34,9 @@ def field_ece(
     of few rows add noise to it, as empty bins do.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value of the field, numbers or text, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        fields: each row's value of the field, numbers or text, [N].
         weight: a row of weight 2 counts as two, [N].
 
     Raises:
@@ -59,7 +61,8 @@ def field_rce(
     the measure is smaller than the true relative gap: give an ε well below the base rate there.
 
     Args:
-        as in `field_ece`. smoothing: ε, at least 0.
+        as in `field_ece`.
+        smoothing: ε, at least 0.
 
     Raises:
         DataError: bad values, a missing field value, or ε is 0 and a value has no positives.
@@ -87,7 +90,8 @@ class FieldCalibration:
     Attributes:
         value: the field's value; "other" for the rare ones taken together.
         values: how many of the field's values this row holds; above 1 only for "other".
-        rows, positives: how many. share: of the weight of all rows.
+        rows, positives: how many.
+        share: of the weight of all rows.
         predicted, observed: mean probability and share of positives (weighted).
         pcoc: predicted over observed with its interval; infinite where nothing positive was observed.
         p_value: of the observed positives, were the probabilities right on average.
@@ -135,7 +139,9 @@ def by_field(
     the rows of a single group has an interval without end, and is never beyond noise.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. fields: each row's value, numbers or text, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        fields: each row's value, numbers or text, [N].
         minimum_rows: values with fewer rows are taken together.
         groups: rows of one group (a user's) are not independent, [N].
         weight: a row of weight 2 counts as two copies of itself in the means, and as one independent row in

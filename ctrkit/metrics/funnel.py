@@ -21,7 +21,8 @@ class TaskQuality:
     """How good the probabilities of one task are, on the rows where it can happen.
 
     Attributes:
-        auc: None where the rows hold one class only. log_loss: in nats; None where there are no rows.
+        auc: None where the rows hold one class only.
+        log_loss: in nats; None where there are no rows.
         pcoc: predicted over observed; None where there is no positive row.
         rows, positives: how many there are (of weight above 0).
     """

@@ -173,7 +173,8 @@ class Contributions(NamedTuple):
     """A metric's value with what each independent group of rows contributes to its error.
 
     Attributes:
-        value: of the metric. scale: on which its error is nearest to normal.
+        value: of the metric.
+        scale: on which its error is nearest to normal.
         by_cluster: what each group (or row, where all are independent) contributes, [groups].
         correction: of the sum of their squares, for its being taken around the mean of few of them.
         units: as how many groups of equal weight they count, see `ctrkit.metrics.checks.independent_units`.

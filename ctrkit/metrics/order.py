@@ -28,7 +28,8 @@ class Grouped(NamedTuple):
     """Rows by group and, in a group, by rising value, those of equal value in their old order.
 
     Attributes:
-        order: the positions of the rows, int [N]. group: of each row in that order, int [N].
+        order: the positions of the rows, int [N].
+        group: of each row in that order, int [N].
         keys: equal where values are, of each row in that order, [N].
     """
 
@@ -67,7 +68,8 @@ def order_within(group: Indices, values: Floats) -> Grouped:
     """Sort rows by group and then by value.
 
     Args:
-        group: numbers from 0, [N]. values: finite, [N].
+        group: numbers from 0, [N].
+        values: finite, [N].
     """
     keys = sort_keys(values)
     keys -= keys.min()

@@ -106,7 +106,8 @@ def brier_decomposition(
     components in the Brier score decomposition": within-bin variance less within-bin covariance).
 
     Args:
-        bins, strategy: as in `ctrkit.metrics.ece`. weight: a row of weight 2 counts as two, [N].
+        bins, strategy: as in `ctrkit.metrics.ece`.
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values. ConfigError: a bad number of bins or an unknown strategy.

@@ -26,7 +26,9 @@ def auc(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -
     The Mann-Whitney form of the area under the ROC curve (Hanley & McNeil 1982), in O(N log N).
 
     Args:
-        labels: 0 or 1, [N]. scores: any monotone score, [N]. weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        scores: any monotone score, [N].
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values, or only one class has weight.
@@ -54,7 +56,9 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | 
     Goadrich 2006); it is `sklearn.metrics.average_precision_score`. A random order gives the base rate.
 
     Args:
-        labels: 0 or 1, [N]. scores: any monotone score, [N]. weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        scores: any monotone score, [N].
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values, or no positive row has weight.
@@ -77,7 +81,8 @@ class GroupedAuc:
 
     Attributes:
         value: the mean of the counted groups' AUCs, each weighted by its (weight of) rows or clicks.
-        groups, rows: how many there are; groups_counted, rows_counted: how many of them hold both classes.
+        groups, rows: how many there are.
+        groups_counted, rows_counted: how many of them hold both classes.
     """
 
     value: float

@@ -92,8 +92,10 @@ class Resampler:
 
     Args:
         metric: (labels, values) or (labels, values, groups=...) -> float, with `weight` or without.
-        values: one or more columns [N]; the metric is taken of each. groups: rows of one are drawn together.
-        weight: of rows, [N], for metrics that take it. columns: further columns [N] by the metric's names.
+        values: one or more columns [N]; the metric is taken of each.
+        groups: rows of one are drawn together.
+        weight: of rows, [N], for metrics that take it.
+        columns: further columns [N] by the metric's names.
         names: what errors call the columns of values.
 
     Raises:

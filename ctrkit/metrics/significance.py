@@ -74,7 +74,8 @@ def interval(
     Args:
         metric: a function (labels, values) or (labels, values, groups) -> float; one that takes a `weight`
             of rows is resampled without copying.
-        labels: 0 or 1, [N]. values: probabilities, or scores where the metric takes those, [N].
+        labels: 0 or 1, [N].
+        values: probabilities, or scores where the metric takes those, [N].
         groups: rows of one group (a user's) are drawn together, [N]; a metric of groups needs them.
         draws, seed: of the bootstrap, which alone uses them.
         weight: of rows, for metrics that take it, [N]; a row of weight 2 counts as two copies of itself,

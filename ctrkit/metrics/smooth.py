@@ -33,7 +33,9 @@ def ks_calibration_error(
     everywhere has its whole mean gap here.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values.
@@ -74,7 +76,9 @@ def smooth_ece(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | 
     predictor.
 
     Args:
-        labels: 0 or 1, [N]. probabilities: [N]. weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        probabilities: [N].
+        weight: a row of weight 2 counts as two, [N].
 
     Raises:
         DataError: bad values.

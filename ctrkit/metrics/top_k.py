@@ -36,7 +36,9 @@ def ndcg_at(
     each group, ties included.
 
     Args:
-        labels: 0 or 1, [N]. scores: higher is nearer to the top, [N]. groups: of each row, [N].
+        labels: 0 or 1, [N].
+        scores: higher is nearer to the top, [N].
+        groups: of each row, [N].
         weight: of each row, the same for all of a group, [N].
 
     Raises:
@@ -83,7 +85,8 @@ class GroupedRanking:
     Attributes:
         ndcg, mean_average_precision, mean_reciprocal_rank, hit_rate: means over the counted groups.
         k: the cut-off, which MRR has none of; None is the whole list.
-        groups: how many there are; left_out: how many of them have no relevant row.
+        groups: how many there are.
+        left_out: how many of them have no relevant row.
     """
 
     ndcg: float

@@ -73,7 +73,9 @@ class InputShape:
 
     Attributes:
         feature_map: tables, fields and tasks.
-        width: d, of each embedding; fields: F; readings: R.
+        width: d, of each embedding.
+        fields: F.
+        readings: R.
         history: the module that reads histories, or None without sequences.
     """
 

@@ -18,9 +18,11 @@ class CrossConfig(Config):
     """The two cross networks of DCNv3.
 
     Attributes:
-        exponential_layers: interactions up to order 2 ** layers; linear_layers: up to order layers + 1.
+        exponential_layers: interactions up to order 2 ** layers.
+        linear_layers: up to order layers + 1.
         heads: vectors of the embedding's width that each field has; all heads share their weights.
-        layer_norm: normalise inside the gates. batch_norm: normalise before them, heads as channels.
+        layer_norm: normalise inside the gates.
+        batch_norm: normalise before them, heads as channels.
         dropout: share of the state that is dropped after each layer.
         rank: of the layers' matrices, for fewer parameters and multiplications; None for full matrices, as
             published.

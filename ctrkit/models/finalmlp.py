@@ -25,7 +25,8 @@ class FinalMLPConfig(ModelConfig):
             of the "target" (all fields where none is declared as such), nothing but learned numbers
             ("constant"), or there are no gates ("none").
         gate_hidden: widths of the gates' networks.
-        hidden: widths of the first stream's tower; second_hidden: of the second's.
+        hidden: widths of the first stream's tower.
+        second_hidden: of the second's.
         fusion_heads: of the bilinear form, a divisor of the last widths of both towers.
         dropout: share dropped after each layer of the towers.
     """

@@ -18,7 +18,8 @@ class MaskNetConfig(ModelConfig):
 
     Attributes:
         form: "serial", each MaskBlock on the one before it, or "parallel", all on the embeddings.
-        blocks: number of parallel blocks; block_width: of the output of each.
+        blocks: number of parallel blocks.
+        block_width: of the output of each.
         hidden: widths of the serial blocks, or of the tower over the parallel ones.
         reduction: width inside a mask's network, as a multiple of the width that it masks.
         dropout: share dropped after each block and layer.

@@ -44,8 +44,8 @@ class OptFusionConfig(Config):
     """OptFusion: first a search of branches and operation, then training with what was found.
 
     Attributes:
-        connected: positions of the branches to fuse, among `branches`; operation: how. Where both are left
-            out, they are searched.
+        connected: positions of the branches to fuse, among `branches`.
+        operation: how. Where both are left out, they are searched.
     """
 
     name: Literal["optfusion"] = "optfusion"
@@ -71,7 +71,8 @@ class MDAFConfig(ModelConfig):
         branches: what is fused: "cross" is DCNv3 over the static fields, "behaviour" what was read of the
             history, "fields" the static fields as they are. `[cross]` is the ablation without behaviour,
             `[fields, behaviour]` that without cross networks.
-        cross: the cross networks. fusion: of the branches.
+        cross: the cross networks.
+        fusion: of the branches.
         width: of each branch and of what is fused of them.
     """
 

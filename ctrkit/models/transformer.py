@@ -19,7 +19,8 @@ class TransformerConfig(ModelConfig):
 
     Attributes:
         history: events are tokens as they are; what read-outs give, where some are named, is a token too.
-        blocks: number of blocks. attention_heads: of each, a divisor of the embeddings' width.
+        blocks: number of blocks.
+        attention_heads: of each, a divisor of the embeddings' width.
         expand: width inside the feed-forward networks, over the outer.
         dropout: share dropped of what attention and the feed-forward networks add.
     """

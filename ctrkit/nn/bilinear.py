@@ -94,7 +94,8 @@ class BilinearFusion(nn.Module):
     linear layer over these can weigh them for each task; with all weights 1 it is the form itself.
 
     Args:
-        first: width of x; second: width of y.
+        first: width of x.
+        second: width of y.
         heads: H, a divisor of both.
 
     Raises:

@@ -48,7 +48,8 @@ class ExtractionGates(nn.Module):
     Args:
         inputs: width of what the gates read.
         tasks: T.
-        task_experts: experts of each task; shared_experts: of all of them.
+        task_experts: experts of each task.
+        shared_experts: of all of them.
         last: whether no layer follows.
 
     Attributes:

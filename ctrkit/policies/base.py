@@ -64,7 +64,8 @@ class PolicyConfig(ABC):
         """The policy.
 
         Args:
-            scorer: gives the scores of the candidates. belief: how sure they are.
+            scorer: gives the scores of the candidates.
+            belief: how sure they are.
 
         Raises:
             ConfigError: the policy needs a belief, and there is none.

@@ -37,7 +37,8 @@ def candidate_rows(
     """One row a candidate: the log's row with the action's id and the values of the candidate's lists.
 
     Args:
-        context: the rows of the log. candidates: list column of action ids.
+        context: the rows of the log.
+        candidates: list column of action ids.
         shared: columns that are the same for all candidates of a row.
         listed: by feature, the column of lists that are in the order of the candidates.
         chosen: the name of the action's id.

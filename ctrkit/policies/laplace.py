@@ -120,7 +120,9 @@ class LastLayerPosterior:
         halved steps where needed), and the new precision is Λ + Σ p(1−p) φφᵀ there.
 
         Args:
-            hidden: [N, D]; clicks: [N], 0 or 1; offset: [N], a known part of the logit.
+            hidden: [N, D].
+            clicks: [N], 0 or 1.
+            offset: [N], a known part of the logit.
 
         Raises:
             DataError: a hidden value that is not finite.
@@ -243,7 +245,8 @@ def evidence_precision(curvature: ArrayLike, mean: ArrayLike) -> float:
     with γ = Σ λ/(λ + τ), the number of well-determined weights (MacKay 1992, eq. 4.8).
 
     Args:
-        curvature: [D + 1, D + 1], Σ p(1−p) φφᵀ without the prior; mean: [D + 1], the bias last.
+        curvature: [D + 1, D + 1], Σ p(1−p) φφᵀ without the prior.
+        mean: [D + 1], the bias last.
 
     Raises:
         DataError: when the weights or the curvature are all 0, so that no τ is best.

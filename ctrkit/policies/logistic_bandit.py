@@ -85,7 +85,8 @@ class CampaignPrior:
         """From rows of the population.
 
         Args:
-            hidden: [N, D], features; clicks: [N], 0 or 1.
+            hidden: [N, D], features.
+            clicks: [N], 0 or 1.
             precision: by default the τ of the highest Laplace evidence, MacKay's fixed point of the MAP
                 estimate and `evidence_precision`; at most 1e6, where no weight can be told from 0.
 

@@ -199,7 +199,8 @@ def _typed(columns: Sequence[pl.Series], loose: Sequence[bool], *, ids: bool) ->
     """Columns of the same things in one type.
 
     Args:
-        columns: of single values or of lists. loose: which of them were text cells, whose type is to be told.
+        columns: of single values or of lists.
+        loose: which of them were text cells, whose type is to be told.
     """
     flat = [values_of(one) if isinstance(one.dtype, pl.List) else one for one in columns]
     if ids:

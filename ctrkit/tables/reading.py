@@ -41,7 +41,8 @@ class ReadTable:
     """One file's rows, or those of a table in memory.
 
     Attributes:
-        table: the rows; file: their file, None in memory.
+        table: the rows.
+        file: their file, None in memory.
         from_text: whether every cell was text, so that the types of columns were told by what they hold.
         notes: on lines that were left out.
     """

@@ -87,8 +87,10 @@ class Decisions:
     """B logged decisions among at most K candidates, as tensors.
 
     Attributes:
-        present: bool [B, K], where there is a candidate. logged: int64 [B], the place of the chosen one.
-        propensity: [B]. reward: [B].
+        present: bool [B, K], where there is a candidate.
+        logged: int64 [B], the place of the chosen one.
+        propensity: [B].
+        reward: [B].
         count: [B], how many decisions a row stands for.
         logging: [B, K], the logging policy's probabilities, 0 at missing places; None where unknown.
         q: [B, K], the reward model's predictions, 0 at missing places; None without one.
@@ -112,7 +114,8 @@ def value_terms(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: f
     """u [B] of each row (see the module); their mean estimates the policy's value less the baseline.
 
     Args:
-        log_pi: [B, K]. clip: the largest weight, None for no limit.
+        log_pi: [B, K].
+        clip: the largest weight, None for no limit.
     """
     at = rows.logged[:, None]
     weight = (log_pi.gather(1, at)[:, 0] - rows.propensity.log()).exp()

@@ -64,7 +64,8 @@ class LoggedDecisions:
 
     Attributes:
         histories: n rows, of which the sequences are read.
-        candidates: Σ lengths rows, without sequences; lengths: int64 [n], at least 1.
+        candidates: Σ lengths rows, without sequences.
+        lengths: int64 [n], at least 1.
         logged: int64 [n], the place of the action among the row's candidates.
         propensity, reward, count: [n]; see `Decisions`.
         logging, q: flat, [Σ lengths], or None; see `Decisions`.

@@ -92,7 +92,8 @@ class TrainingHistory:
     """What a run went through.
 
     Attributes:
-        events: one entry a validation; monitor: what chose the best of them.
+        events: one entry a validation.
+        monitor: what chose the best of them.
         resumed: whether it went on from a checkpoint.
         notes: what to tell of it.
     """

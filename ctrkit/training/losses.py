@@ -82,7 +82,9 @@ def task_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     selection by clicks.
 
     Args:
-        logits: `[B, T]`, each given the task before it; labels: `[B, T]`; weight: `[B]`.
+        logits: `[B, T]`, each given the task before it.
+        labels: `[B, T]`.
+        weight: `[B]`.
     """
     return average(pointwise_loss(entire_space(logits), labels), weight)
 
@@ -122,7 +124,8 @@ def ips_risk(losses: Tensor, clicked: Tensor, propensity: Tensor, weight: Tensor
 
     Args:
         losses: δ, of the task given the one before, `[B, K]`; read where it was reached.
-        clicked: o, whether the task was reached; propensity: ô, both `[B, K]`.
+        clicked: o, whether the task was reached.
+        propensity: ô, both `[B, K]`.
     """
     return average(clicked * losses / propensity, weight)
 

@@ -22,7 +22,9 @@ def calibrated_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     stay finite where the classes are apart.
 
     Args:
-        logits: `[B, T]`, each given the task before it; labels: `[B, T]`; weight: `[B]`; all float64.
+        logits: `[B, T]`, each given the task before it.
+        labels: `[B, T]`.
+        weight: `[B]`; all float64.
     """
     possible = reached(labels)
     lines = [_line(z, y, weight * of) for z, y, of in zip(logits.T, labels.T, possible.T, strict=True)]

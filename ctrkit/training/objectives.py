@@ -146,8 +146,10 @@ class Objective:
     Args:
         config: the config.
         tasks: in funnel order.
-        labels: of the training rows, `[n, T]`; weight: of the same rows, `[n]`.
-        grouped: whether rows have groups; taught: whether there are a teacher's logits.
+        labels: of the training rows, `[n, T]`.
+        weight: of the same rows, `[n]`.
+        grouped: whether rows have groups.
+        taught: whether there are a teacher's logits.
         device: of training.
 
     Raises:
@@ -275,7 +277,8 @@ def _class_weights(config: LossConfig, labels: Tensor, counts: Tensor) -> Tensor
     """Weights of negative and positive rows, `[2, T]`.
 
     Args:
-        labels: `[n, T]`; counts: as how many rows each row counts for a task, `[n, T]`.
+        labels: `[n, T]`.
+        counts: as how many rows each row counts for a task, `[n, T]`.
     """
     if config.focal_alpha is not None:
         return labels.new_tensor([[1.0 - config.focal_alpha], [config.focal_alpha]]).expand(

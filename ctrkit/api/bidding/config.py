@@ -51,7 +51,8 @@ class BiddingConfig(Config):
         time_zone: whose days and hours are meant, such as `Europe/Berlin`; by default those of the log's
             timestamps, which are UTC where they do not tell.
         episode_length: auctions an episode; the budget is then each episode's.
-        max_bid: no bid goes above it. integer_bids: whether bids are rounded down to whole units of money.
+        max_bid: no bid goes above it.
+        integer_bids: whether bids are rounded down to whole units of money.
         frequency_cap: how often one user may be shown the ads: `3` in all, or `3/hour`, `3/day`, `3/week`.
         pacing: `even`, `asap` (as soon as possible), or a table with the share of the budget by hour, such as
             the `plan.parquet` of `ctrkit plan-budget`.

@@ -35,7 +35,8 @@ def impression_log(
 
     Args:
         table: the auction log as `read_auction_log` gives it, whose rows are the auctions.
-        events: of `ctrkit.bidding.SimulationResult`. strategy: as it is named there.
+        events: of `ctrkit.bidding.SimulationResult`.
+        strategy: as it is named there.
         ad_column: name of the column with the shown ad's id, where the log lists candidates.
 
     Raises:

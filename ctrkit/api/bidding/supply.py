@@ -68,7 +68,8 @@ class LogSupply(Supply):
     """A replay; other seeds are resamples of the log.
 
     Args:
-        auctions: an auction log, None for the sample log. model: see `opened_auctions`.
+        auctions: an auction log, None for the sample log.
+        model: see `opened_auctions`.
     """
 
     kind = "resamples"

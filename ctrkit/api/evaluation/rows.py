@@ -29,8 +29,10 @@ class HeldOut:
     """Labelled rows to evaluate.
 
     Attributes:
-        table: the raw rows; file: the name of their table.
-        labels: float64 [N, T]. weight: above 0, [N].
+        table: the raw rows.
+        file: the name of their table.
+        labels: float64 [N, T].
+        weight: above 0, [N].
         groups: [N], where the spec names them; below 0, each its own, for rows without one.
         training: the raw rows that the model was trained on and their weights, where they can be read again.
         leaks: by the name of a task, features that tell its label by themselves.

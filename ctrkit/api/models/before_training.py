@@ -41,7 +41,8 @@ def check_sample_columns(
     """What to tell of a table that came without a config, and is read by that of the sample logs.
 
     Args:
-        spec: that of the sample logs with what was set otherwise. sample: theirs as it is.
+        spec: that of the sample logs with what was set otherwise.
+        sample: theirs as it is.
 
     Raises:
         DataError: the table lacks a column of the sample logs; one that was set is looked for elsewhere.
@@ -65,7 +66,8 @@ def group_notes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> I
     """What to tell of rows that have no group, and of one that looks like a sign for none.
 
     Args:
-        table: the raw rows; data: the same, encoded.
+        table: the raw rows.
+        data: the same, encoded.
     """
     if spec.group is None or data.groups is None:
         return

@@ -29,7 +29,9 @@ class LabelledTable:
     """A labelled table as a model reads it.
 
     Attributes:
-        table: the raw rows; file: its name for messages; encoded: the same rows, encoded.
+        table: the raw rows.
+        file: its name for messages.
+        encoded: the same rows, encoded.
         config: the training config of the model.
         split: how training divided these rows; None where this is not the training table.
         unlike: sentences on how these rows differ from all that training knew.
@@ -113,7 +115,8 @@ def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -
     enough to matter; None too where that cannot be told.
 
     Args:
-        table: the raw rows; encoded: the same, by the model's own encoder.
+        table: the raw rows.
+        encoded: the same, by the model's own encoder.
     """
     seen = model.artifact.data.get("seen")
     share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)

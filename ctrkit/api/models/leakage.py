@@ -26,7 +26,8 @@ def leaks_by_task(
     taken after the click ends with the ad that was clicked.
 
     Args:
-        data: encoded by the spec; rows: those to look at.
+        data: encoded by the spec.
+        rows: those to look at.
     """
     labels = data.labels[rows]
     found: dict[str, tuple[Leak, ...]] = {}

@@ -162,7 +162,8 @@ class Model:
         """Probabilities [n] of each task, given the one before it; calibrated where the artifact is.
 
         Args:
-            logits: [n, T]. rows: what they are of; a calibrator may correct a field's values one by one.
+            logits: [n, T].
+            rows: what they are of; a calibrator may correct a field's values one by one.
         """
         fields = tuple(self.network.feature_map.categorical)
         return calibrated(self.tasks, self.calibrators, logits, rows, fields)
@@ -176,7 +177,8 @@ class Model:
         value from the aligned list column `candidate_<feature>` (see `FeatureSpec.candidate_lists`).
 
         Args:
-            context: the rows of the log, n of them; candidates: list column of action ids.
+            context: the rows of the log, n of them.
+            candidates: list column of action ids.
             hidden: whether to keep the last layer's input too.
         """
         from ctrkit.training import predict_candidates

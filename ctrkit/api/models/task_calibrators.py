@@ -76,7 +76,9 @@ def calibrated(
     """Probabilities [n] of each task, given the one before it; σ(logit) where a task has no calibrator.
 
     Args:
-        logits: [n, T]; rows: the same rows, encoded; fields: names of their categorical columns.
+        logits: [n, T].
+        rows: the same rows, encoded.
+        fields: names of their categorical columns.
     """
     found: dict[str, Floats] = {}
     before = np.ones(len(logits))  # calibrated p(all the tasks before)

@@ -18,7 +18,8 @@ class TaskRows:
     """What a task is calibrated on, [n] each.
 
     Attributes:
-        weight: at least 0. possible: where the task can happen and the row counts.
+        weight: at least 0.
+        possible: where the task can happen and the row counts.
         joint: whether logits and labels are of the task and all before it.
     """
 

@@ -36,7 +36,8 @@ class TrainConfig(Config):
     Attributes:
         data: the table, or the folder of a `source`.
         source: a public data set that `ctrkit.data.sources` reads; without it `data` is a table.
-        features: what the columns mean. split: into training, validation and test rows.
+        features: what the columns mean.
+        split: into training, validation and test rows.
         model: the network, by its name or with its settings; see `ctrkit models`.
         training: how it is fitted.
         policy: what the artifact does when it decides, for off-policy evaluation and bidding.

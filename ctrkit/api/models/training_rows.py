@@ -24,8 +24,11 @@ class TrainingRows:
     """A labelled table, ready to train on.
 
     Attributes:
-        table: the raw rows; file: its name for messages; encoded: the same rows, encoded.
-        encoder: learnt from the training rows. split: which rows these are.
+        table: the raw rows.
+        file: its name for messages.
+        encoded: the same rows, encoded.
+        encoder: learnt from the training rows.
+        split: which rows these are.
     """
 
     table: pl.DataFrame

@@ -150,7 +150,8 @@ def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats |
     """The rows of a log, encoded.
 
     Args:
-        scale: what rewards are divided by. q: the reward model's predictions, [N, K], or None.
+        scale: what rewards are divided by.
+        q: the reward model's predictions, [N, K], or None.
     """
     rows = slice(0, len(log))
     mask = candidate_mask(log.table["candidates"])

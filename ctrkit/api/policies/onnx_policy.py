@@ -192,7 +192,8 @@ def onnx_policy(
 
     Args:
         scorer: the graph's, which several policies share.
-        config: asked for by name. default: in place of it, for a scorer; greedy where there is none.
+        config: asked for by name.
+        default: in place of it, for a scorer; greedy where there is none.
 
     Raises:
         ConfigError: the graph is a policy and a config was given, or what it is cannot be told.

@@ -73,7 +73,8 @@ class Audience:
     """Who sees n auctions, and how often they were shown the bidder's ads before.
 
     Attributes:
-        user: [n], codes from 0. period: [n], of each auction.
+        user: [n], codes from 0.
+        period: [n], of each auction.
         limit: how many impressions a user may have in a period.
         count: [U], impressions by user in the period `counted` [U]; both are updated by `clear`.
     """
@@ -111,7 +112,8 @@ def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, m
     """The places, ascending, of the largest `most` values of each group; of equals the cheaper, then earlier.
 
     Args:
-        group: [n], codes from 0. value, cost: [n].
+        group: [n], codes from 0.
+        value, cost: [n].
     """
     crowded = np.bincount(group)[group] > most
     rows = np.flatnonzero(crowded)

@@ -20,7 +20,8 @@ def lifetime_budgets(
 
     Args:
         episodes: values [n] and prices [n] of the auctions of each.
-        budget: of an episode; lifetime_budget: of all. Both in units of money.
+        budget: of an episode.
+        lifetime_budget: of all. Both in units of money.
 
     Source: J. Edmonds, Submodular functions, matroids, and certain polyhedra, 1970 (the greedy algorithm).
     """

@@ -30,7 +30,9 @@ class PacedReplay:
 
     Attributes:
         pace: after the last of them.
-        wins: how many were won. value: of them, as the bidder took it. spend: for them.
+        wins: how many were won.
+        value: of them, as the bidder took it.
+        spend: for them.
         cleared: auction by auction, where it was asked for.
         multiplier: [n] with which each was bid, NaN where none was, see `DualPacer.multiplier`; likewise.
     """

@@ -22,15 +22,18 @@ class Kpis:
     Attributes:
         auctions, bids, wins: how many; a bid is one submitted above 0.
         clicks, conversions: that happened on what was won.
-        value: expected value of what was won. earned: money that came in on it.
+        value: expected value of what was won.
+        earned: money that came in on it.
         spend: in units of money.
-        win_rate: wins / auctions. bid_win_rate: wins / bids, which sitting out does not lower.
+        win_rate: wins / auctions.
+        bid_win_rate: wins / bids, which sitting out does not lower.
         budget_used: spend / budget.
         cost_per_click: eCPC, spend / clicks.
         cost_per_mille: eCPM, the cost of a thousand impressions, 1000 · spend / wins.
         cost_per_action: CPA, spend / conversions.
         return_on_spend: ROAS, earned / spend: of money that came in, for expected value need not be money.
-        share_of_optimum: value / value of the hindsight optimum. regret: that value less this one.
+        share_of_optimum: value / value of the hindsight optimum.
+        regret: that value less this one.
     """
 
     auctions: int

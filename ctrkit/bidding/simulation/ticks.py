@@ -21,7 +21,8 @@ class ShownAuctions:
     """Consecutive auctions, and those among them that bidders are shown: the ones that are worth bidding.
 
     Attributes:
-        whole: all of them. rows: [m], the places of those shown; None where all are.
+        whole: all of them.
+        rows: [m], the places of those shown; None where all are.
     """
 
     whole: Auctions
@@ -46,7 +47,8 @@ class Tick:
     """Consecutive auctions of one episode, between two updates of the strategies.
 
     Attributes:
-        index: of the tick in the stream; episode: both from 0.
+        index: of the tick in the stream.
+        episode: both from 0.
         opens_episode: whether it is the first of its episode.
         worth: [m], the places of the auctions that are worth bidding. Only they are shown to bidders and make
             up the size of a tick, so that the others, of whatever number, change nothing but the money left.

@@ -37,7 +37,8 @@ class Search:
     Attributes:
         pace: of the episode; its multiplier is 1 over the scale, and when the search is over the geometric
             mean over the second half of it.
-        left: auctions of the search still to come. half: with so many left the second half begins.
+        left: auctions of the search still to come.
+        half: with so many left the second half begins.
         log_sum, counted: Σ log μ over the auctions of the second half so far, and their number.
     """
 

@@ -42,7 +42,8 @@ def best_under(
         hidden: [n, K, D], in single or double precision.
         worth: [n, K], the value of a click.
         weights: [R, D + 1], the bias last.
-        rows: [m]; draws: [m, L].
+        rows: [m].
+        draws: [m, L].
     """
     ad, value = np.empty(draws.shape, np.intp), np.empty(draws.shape)
     _best_under(

@@ -44,7 +44,8 @@ class ShadedState:
     Attributes:
         table: bids by worth of the landscape; None before the first fit.
         notices: what was learnt of prices by tick, the latest that a fit looks at.
-        seen: auctions so far, over all episodes; fit_at: with so many a fit is tried.
+        seen: auctions so far, over all episodes.
+        fit_at: with so many a fit is tried.
         wins: so far, and own_price of them that paid just what was bid.
     """
 

@@ -29,7 +29,8 @@ def replayed(
     """The expected value of what bids [n] win of a history, and what they pay, on the terms of a run.
 
     Args:
-        budget: of an episode. auctions: of one; the last may be shorter, and its budget is so too.
+        budget: of an episode.
+        auctions: of one; the last may be shorter, and its budget is so too.
 
     Raises:
         DataError: a history that lacks what the terms need: prices of all slots, or users for a cap.
@@ -87,7 +88,8 @@ def best_scale(amount: Amount, history: AuctionHistory, terms: CampaignTerms, au
 
     Args:
         history: with all prices.
-        terms: of an episode. auctions: of one.
+        terms: of an episode.
+        auctions: of one.
     """
     tried = spending_scale(amount, history, terms, auctions)[0] * _TRIED
     values = [replayed(amount(scale), history, terms, terms.budget, auctions)[0] for scale in tried]

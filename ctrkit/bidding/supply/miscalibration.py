@@ -29,7 +29,8 @@ def miscalibrated(chunks: Iterable[Auctions], scale: float = 1.0, shift: float =
     truth, such as `resampled`, stands before this in a chain.
 
     Args:
-        scale: above 0; shift: of the logit.
+        scale: above 0.
+        shift: of the logit.
 
     Raises:
         ConfigError: numbers out of range.

@@ -69,7 +69,8 @@ class PriceModel:
 
         Args:
             kind: of `ctrkit.bidding.landscapes.LANDSCAPES`: histogram, log-normal, gamma, log-logistic.
-            price: [n], at least 0; count: [n], how often each occurred, 1 by default.
+            price: [n], at least 0.
+            count: [n], how often each occurred, 1 by default.
             unit: of which all prices are whole multiples; 0 where they are not.
 
         Raises:

@@ -54,7 +54,9 @@ class TrafficShape:
         """When these shares of the traffic of a span have passed, of any shape.
 
         Args:
-            share: in [0, 1]; start: unix seconds; days: how long the span is.
+            share: in [0, 1].
+            start: unix seconds.
+            days: how long the span is.
 
         Raises:
             ConfigError: when the span has no traffic at all.

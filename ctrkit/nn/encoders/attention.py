@@ -130,7 +130,8 @@ class TransformerEncoder(HistoryEncoder):
     """What both encoders of self-attention share.
 
     Args:
-        width: of events and states; length: the longest history.
+        width: of events and states.
+        length: the longest history.
         config: of the blocks.
         reads_states, reads_target: whether any read-out reads the states of the events, and whether any reads
             that of the target. What none reads is not computed.

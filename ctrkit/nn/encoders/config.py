@@ -34,7 +34,9 @@ class MambaConfig(Config):
 
     Attributes:
         blocks: number of blocks.
-        state: numbers of state a channel; convolution: its kernel; expand: inner width over outer.
+        state: numbers of state a channel.
+        convolution: its kernel.
+        expand: inner width over outer.
         norm: before the mixer ("pre") or after the residual ("post").
         dropout: share of each mixer's output that is dropped.
     """
@@ -53,7 +55,9 @@ class Mamba4RecEncoderConfig(Config):
 
     Attributes:
         blocks: number of blocks; a single one has no residual around its mixer.
-        state: numbers of state a channel; convolution: its kernel; expand: inner width over outer.
+        state: numbers of state a channel.
+        convolution: its kernel.
+        expand: inner width over outer.
         dropout: share dropped of the events and in the blocks.
         paper_initialisation: start Mamba's own layers as the paper's code does, too.
     """

@@ -38,10 +38,13 @@ class Audit:
     """What a log tells about itself.
 
     Attributes:
-        rows: that could be read; positives: those with a reward other than 0.
-        reward: least, mean and largest; propensity: the same. None without rows.
+        rows: that could be read.
+        positives: those with a reward other than 0.
+        reward: least, mean and largest.
+        propensity: the same. None without rows.
         findings: in the order of the checks.
-        actions: sorted by p-value. time: None where it was not tested.
+        actions: sorted by p-value.
+        time: None where it was not tested.
         propensities: [rows] for a figure.
         notes: sentences of the reader.
     """

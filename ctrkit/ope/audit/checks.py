@@ -189,7 +189,8 @@ class TimeBins:
 
     Attributes:
         start, end: [B] unix seconds of the first and the last row of each bin.
-        rows: [B] decisions that its rows stand for. reward, propensity: [B] means.
+        rows: [B] decisions that its rows stand for.
+        reward, propensity: [B] means.
         reward_p_value, propensity_p_value: of bins so different, were all alike.
         reward_deviation: the root of the rewards' variance, as above: a mean of n decisions errs by it over
             √n.
@@ -255,7 +256,8 @@ class Newest:
     """The newest rows beside all earlier ones.
 
     Attributes:
-        rows: how many are the newest. reward, earlier: mean reward of both.
+        rows: how many are the newest.
+        reward, earlier: mean reward of both.
         z: of their difference, with the variance of the earlier rows' rewards.
         p_value: one-sided, of a fall so large, were nothing delayed.
     """

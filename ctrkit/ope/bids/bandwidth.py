@@ -20,7 +20,8 @@ def rule_of_thumb(actions: Floats, counts: Floats, kernel: str) -> float:
     given.
 
     Args:
-        actions: [N]. counts: [N] how many decisions each row stands for; n are the rows.
+        actions: [N].
+        counts: [N] how many decisions each row stands for; n are the rows.
         kernel: a name of `KERNELS`, which all smooth as much with this bandwidth.
 
     Raises:

@@ -25,8 +25,9 @@ class BidModel:
     its user.
 
     Args:
-        context: [N, C] of the rows. fold: [N] of each. models: by fold, fitted on all other rows; a number is
-            predicted for every bid.
+        context: [N, C] of the rows.
+        fold: [N] of each.
+        models: by fold, fitted on all other rows; a number is predicted for every bid.
     """
 
     def __init__(self, context: Floats, fold: Integers, models: Sequence[Any]) -> None:

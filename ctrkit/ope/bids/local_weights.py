@@ -26,7 +26,8 @@ class LocalKernel:
     of the range the bias is of the order of h³ in place of h. It is below 0 in places, so it is no policy's.
 
     Attributes:
-        kernel: a name of `KERNELS`. ends: [2, B] of the support, in bandwidths from the policy's action.
+        kernel: a name of `KERNELS`.
+        ends: [2, B] of the support, in bandwidths from the policy's action.
         coefficients: [3, B]; 0 for a row of which too little of the kernel lies in the range.
     """
 

@@ -43,7 +43,8 @@ def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
     """The tail of a log's heaviest rows, of which one more than its `size` is given.
 
     Args:
-        largest: [K] weights in rising order. counts: [K] how many rows have each.
+        largest: [K] weights in rising order.
+        counts: [K] how many rows have each.
         size: rows of the tail; below `LEAST_TAIL` it has no shape.
     """
     if size < LEAST_TAIL:
@@ -92,7 +93,8 @@ class ActionOverlap:
         """Take in rows.
 
         Args:
-            weights: [B]. actions: [B] the logged ones, of one type in all updates.
+            weights: [B].
+            actions: [B] the logged ones, of one type in all updates.
             counts: [B] how many decisions each row stands for.
         """
         carried = weights * counts

@@ -108,9 +108,12 @@ class SegmentResult:
     """What the rows of one segment say.
 
     Attributes:
-        label: of the segment; values: how many values it joins, one but for the rest.
-        rows: its rows, or the decisions that they stand for; positives: those with a reward other than 0.
-        effective_sample_size: (Σ w)² / Σ w² (Kish 1965). mean_weight: 1 in expectation.
+        label: of the segment.
+        values: how many values it joins, one but for the rest.
+        rows: its rows, or the decisions that they stand for.
+        positives: those with a reward other than 0.
+        effective_sample_size: (Σ w)² / Σ w² (Kish 1965).
+        mean_weight: 1 in expectation.
         estimate: the policy's value, and its difference from the logging policy, from these rows alone.
         verdict: by the rules for the whole (`verdict.judge`), and by `simultaneous`: that any segment of any
             column is called better or worse without cause is as rare as the confidence says.

@@ -88,7 +88,8 @@ class WeightSketch:
         """Take in rows.
 
         Args:
-            weights: [B]. counts: [B] how many decisions each row stands for.
+            weights: [B].
+            counts: [B] how many decisions each row stands for.
 
         Raises:
             DataError: for a weight below 0, or one that is no finite number.

@@ -49,9 +49,9 @@ class Models:
 
     Attributes:
         reward: the reward model; None where no estimator needs one.
-        more_robust: by policy, the reward models of MRDR. balanced: by policy, the models of the weights.
-            Both are empty where they are not needed, and None for a policy without probabilities of all
-            candidates.
+        more_robust: by policy, the reward models of MRDR.
+        balanced: by policy, the models of the weights. Both are empty where they are not needed, and None for
+            a policy without probabilities of all candidates.
     """
 
     reward: RewardPredictor | None = None
@@ -86,7 +86,8 @@ class EvaluatedRows:
     """B rows of a log as P policies see them.
 
     Attributes:
-        units: [B] keys, see `BanditLog`. counts: [B] decisions a row stands for.
+        units: [B] keys, see `BanditLog`.
+        counts: [B] decisions a row stands for.
         q_logged: [B] the reward model's prediction of the logged action.
         table: [B] the action, and what else the statistics read.
     """

@@ -62,7 +62,8 @@ class Diagnostics:
     """Whether a log can say anything about a policy.
 
     Attributes:
-        rows: rows of the log; positives: those with a reward other than 0.
+        rows: rows of the log.
+        positives: those with a reward other than 0.
         effective_sample_size: (Σ w)² / Σ w²: as many rows of equal weight would vary as much (Kish 1965).
         mean_weight: 1 in expectation, where the propensities are right and no action is ruled out.
         mean_weight_z: its distance from 1 in standard errors, units taken together.

@@ -42,7 +42,8 @@ class LogPart(ABC):
 
     Attributes:
         rows: how many there are.
-        names: of the columns, those of the schema by its own. lists: those that hold a list a row.
+        names: of the columns, those of the schema by its own.
+        lists: those that hold a list a row.
     """
 
     rows: int

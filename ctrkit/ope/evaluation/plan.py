@@ -21,10 +21,12 @@ class Plan:
     """How policies are evaluated, settled before the rows are read.
 
     Attributes:
-        names: of the policies. modelled: which of them have probabilities of all candidates.
+        names: of the policies.
+        modelled: which of them have probabilities of all candidates.
         estimators: specs, see `make_estimator`.
         interval: a name of `interval_methods.INTERVALS`, or `auto`.
-        confidence: of the intervals. seed: of what is drawn.
+        confidence: of the intervals.
+        seed: of what is drawn.
         reward_range: least and largest possible reward, where known.
         edges: of time bins, where the log has times.
         segments: what estimates are told apart by.

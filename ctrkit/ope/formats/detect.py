@@ -35,8 +35,8 @@ def read_log(
         source: a path, a glob, a list of paths and globs, a table in memory, or obp's dictionary.
         format: a name of `FORMATS`; by default each file's own content tells.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and told of in the notes.
-        schema: by which a table's ids and lists are known. also_text: which other columns of a table hold
-            ids, such as `FeatureSpec.is_text` tells.
+        schema: by which a table's ids and lists are known.
+        also_text: which other columns of a table hold ids, such as `FeatureSpec.is_text` tells.
 
     Raises:
         ConfigError: there is no such format.

@@ -171,7 +171,9 @@ def _sum_leaves(
     """Add to scores [M] the values of the leaves that all features allow.
 
     Args:
-        context: [B, T]. row: [M]. rest: [M, T], or empty: nothing more is ruled out.
+        context: [B, T].
+        row: [M].
+        rest: [M, T], or empty: nothing more is ruled out.
         table: [values, T] by the place [M] of the last feature.
         leaves: [T, 256].
     """

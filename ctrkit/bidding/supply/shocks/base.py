@@ -89,7 +89,9 @@ class Shock(ABC):
         """The factor of each of n auctions, [n].
 
         Args:
-            row: [n], in the stream, from 0; auctions: of the whole stream; timestamp: [n].
+            row: [n], in the stream, from 0.
+            auctions: of the whole stream.
+            timestamp: [n].
 
         Raises:
             DataError: hours without timestamps.
