@@ -16,7 +16,8 @@ numbers. Figures of `python benchmarks/...` are not made here: they take hours, 
 `--check` wants the same words, and numbers to 2 % or two units of the last digit. What is trained depends on
 how sums are rounded: on the number of threads, which is two here wherever it runs, and on the processor,
 which moves metrics of few conversions by up to a half. README.md keeps the AUC that training gave
-(`trained:`); where it gives another, outputs of trained models are held to their words alone, in any order.
+(`trained:`); where it gives another, a verdict may be another too, and outputs of trained models are held to
+the titles, heads and first columns of their tables alone, in any order.
 """
 
 from __future__ import annotations
@@ -174,12 +175,23 @@ def close(one: str, other: str) -> bool:
     return abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), LAST_DIGITS * 10.0**-digits * 1.0001)
 
 
-def differences(shown: list[str], printed: list[str], *, words_alone: bool = False) -> list[str]:
+def labels(lines: list[str]) -> Counter[str]:
+    """The titles, heads and first columns of tables."""
+    found = Counter[str]()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("│"):
+            found[masked(line.split("│")[1])] += 1
+        elif line.startswith("┃") or below.startswith("┏"):
+            found[masked(line)] += 1
+    return found
+
+
+def differences(shown: list[str], printed: list[str], *, labels_alone: bool = False) -> list[str]:
     """Where what is shown is not what is printed: its words, or numbers that are not `close`."""
     one, other = (re.sub(r"[\s━─┏┓┡┩└┘┳╇┴│┃]+", " ", " ".join(lines)) for lines in (shown, printed))
     words = [NUMBER.sub("#", text).split() for text in (one, other)]
-    if words_alone:
-        before, after = map(Counter, words)
+    if labels_alone:
+        before, after = labels(shown), labels(printed)
         return [f"'{word}' is gone" for word in before - after] + [
             f"'{word}' is new" for word in after - before
         ]
@@ -213,7 +225,7 @@ def main() -> int:
                 shown = [line.removeprefix(INDENT) for line in page.lines[command.start : command.end]]
                 try:
                     new = cut(printed, shown)
-                    found = differences(shown, new, words_alone=otherwise) if given.check else []
+                    found = differences(shown, new, labels_alone=otherwise) if given.check else []
                 except LookupError as error:
                     new, found = printed, [str(error)]
                 lines[command.start : command.end] = [INDENT + line for line in new]

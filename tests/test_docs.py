@@ -46,10 +46,16 @@ def test_words_are_the_same_and_numbers_close(line: str, found: list[str]) -> No
     assert REFRESH["differences"]([*TABLE[:4], line, TABLE[5]], TABLE) == found
 
 
-def test_words_alone_in_any_order_are_what_another_rounding_leaves() -> None:
-    other = ["Done: 12 of 900 rows, p = 0.1.", "report: a.html", "Rows", "n auc"]
-    assert REFRESH["differences"](TABLE, other, words_alone=True) == []
-    assert REFRESH["differences"](TABLE, [*other, "Not."], words_alone=True) == ["'Not.' is new"]
+def test_labels_of_tables_in_any_order_are_what_another_rounding_leaves() -> None:
+    head = ["Shares", "┏━━━┳━━━━┓", "┃ n ┃ by ┃", "┡━━━╇━━━━┩"]
+    shown = [*head, "│ a │ 12 │", "│ b │  3 │", "└───┴────┘", "Fit: 12."]
+    other = [*head, "│ b │ 30 │", "│ a │  2 │", "└───┴────┘", "These rows cannot tell."]
+    assert REFRESH["differences"](shown, other, labels_alone=True) == []
+    assert REFRESH["differences"](shown, other) == ["'a' is now 'b'"]
+    renamed = [*other[:2], "┃ n ┃ of ┃", *other[3:]]
+    found = ["'┃ n ┃ by ┃' is gone", "'┃ n ┃ of ┃' is new"]
+    assert REFRESH["differences"](shown, renamed, labels_alone=True) == found
+    assert REFRESH["differences"](shown, other[1:], labels_alone=True) == ["'Shares' is gone"]
 
 
 def test_lines_and_frames_may_be_of_another_width() -> None:
