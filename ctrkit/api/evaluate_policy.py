@@ -103,13 +103,13 @@ def _evaluated(
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     given = policy if isinstance(policy, (list, tuple)) else [policy]
     targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
-    apart = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
+    excluded = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
     read = partial(
         log_parts,
         source,
         cluster_by=settings.cluster_by,
         context_columns=settings.context_columns,
-        apart=apart,
+        excluded=excluded,
         skip_bad_lines=settings.skip_bad_lines,
     )
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)

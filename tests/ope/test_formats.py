@@ -96,7 +96,7 @@ def test_many_files_are_one_log_and_an_error_names_the_right_one(tmp_path: Path)
         log = read_bandit_log(source)
         assert log.table.equals(TABLE)
         np.testing.assert_array_equal(log.action_index, [1, 0, 0])
-        assert log.place(1) == (str(files[1]), 0)
+        assert log.locate(1) == (str(files[1]), 0)
     parts[1].with_columns(propensity=pl.lit(1.5)).write_parquet(files[1])
     with pytest.raises(DataError, match=r"not in \(0, 1\]") as caught:
         read_bandit_log(str(tmp_path / "*"))

@@ -39,7 +39,7 @@ class ArtifactRewards:
         """
         if not log.binary:
             row = int(np.argmin(np.isin(log.reward, (0.0, 1.0))))
-            place = log.place(row)
+            place = log.locate(row)
             raise DataError(
                 f"an artifact predicts the probability of a reward of 1, and this one is {log.reward[row]:g}",
                 file=place.file,

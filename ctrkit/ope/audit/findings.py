@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.ope.audit.checks import ActionCalibration, Newest, TimeBins, deficit_p_value
-from ctrkit.ope.logs.bandit_log import BanditLog, Place
+from ctrkit.ope.logs.bandit_log import BanditLog, RowLocation
 from ctrkit.ope.logs.faults import Fault
 
 Severity = Literal["error", "warning", "fine"]
@@ -46,7 +46,7 @@ class AuditFinding:
     severity: Severity
     sentence: str
     columns: tuple[str, ...] = ()
-    rows: tuple[Place, ...] = ()
+    rows: tuple[RowLocation, ...] = ()
     count: int = 0
 
 
@@ -351,7 +351,7 @@ def fault(fault: Fault) -> AuditFinding:
         "error",
         f"{fault.problem[0].upper()}{fault.problem[1:]}: {_count(fault.rows)}, set aside for what follows.",
         fault.columns,
-        tuple(Place(fault.file, int(row)) for row in fault.rows[:NAMED]),
+        tuple(RowLocation(fault.file, int(row)) for row in fault.rows[:NAMED]),
         int(fault.rows.size),
     )
 
@@ -371,7 +371,7 @@ def _of_rows(
     columns: tuple[str, ...],
 ) -> AuditFinding:
     rows = np.flatnonzero(mask)
-    places = tuple(log.place(int(row)) for row in rows[:NAMED])
+    places = tuple(log.locate(int(row)) for row in rows[:NAMED])
     return AuditFinding(check, severity, sentence, columns, places, int(rows.size))
 
 

@@ -12,7 +12,14 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.hashing import Words
-from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, apart, around, cressie_read, normal
+from ctrkit.ope.intervals.interval import (
+    ConfidenceInterval,
+    Unseen,
+    around,
+    cressie_read,
+    independent_difference,
+    normal,
+)
 from ctrkit.ope.intervals.moments import REWARD, TERM, MomentColumns, Moments
 from ctrkit.ope.intervals.unit_sums import Keys
 
@@ -208,7 +215,7 @@ class Estimator(Summary):
         paired = self._around(difference, self._interval(difference, 1.0, confidence))
         if not self.known:
             logging = normal(value - difference, self.moments, REWARD, confidence)
-            paired = apart(value, interval, value - difference, logging, paired)
+            paired = independent_difference(value, interval, value - difference, logging, paired)
         return Estimate(self.name, value, interval, difference, paired)
 
     def _interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:

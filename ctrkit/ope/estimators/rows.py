@@ -217,7 +217,7 @@ def _placed(log: BanditLog, start: int) -> Iterator[None]:
     except DataError as error:
         if error.row is None:
             raise
-        file, row = log.place(start + error.row)
+        file, row = log.locate(start + error.row)
         raise DataError(error.problem, file=file, column=error.column, row=row, hint=error.hint) from None
 
 

@@ -142,7 +142,7 @@ def evaluate(
         facts.propensities == (1.0, 1.0),
         facts.balance is not None,
         facts.clustered,
-        facts.loggers,
+        facts.logging_policies,
     )
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
     columns = (*plan.columns, *targets) if plain else None

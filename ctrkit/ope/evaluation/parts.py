@@ -141,7 +141,7 @@ def log_parts(
     format: str | None = None,
     cluster_by: str | None = None,
     context_columns: Sequence[str] | None = None,
-    apart: Collection[str] = (),
+    excluded: Collection[str] = (),
     skip_bad_lines: bool = False,
     also_text: IsText | None = None,
 ) -> list[LogPart]:
@@ -151,7 +151,7 @@ def log_parts(
 
     Args:
         source, format, cluster_by: see `read_bandit_log`.
-        context_columns, apart: by which missing propensities are estimated; see
+        context_columns, excluded: by which missing propensities are estimated; see
             `with_estimated_propensities`.
         skip_bad_lines, also_text: see `ctrkit.ope.formats.read_log`.
 
@@ -161,7 +161,7 @@ def log_parts(
     if isinstance(source, BanditLog):
         return [WholeLog(source)]
     files = files_of(source) if format in (None, TABLE.name) else None
-    whole = partial(_whole, source, format, cluster_by, context_columns, apart, skip_bad_lines, also_text)
+    whole = partial(_whole, source, format, cluster_by, context_columns, excluded, skip_bad_lines, also_text)
     if not files or any(file.suffix.lower() not in PARQUET for file in files):
         return [whole()]
     metadata = [_metadata(file) for file in files]
@@ -183,7 +183,7 @@ def _whole(
     format: str | None,
     cluster_by: str | None,
     columns: Sequence[str] | None,
-    apart: Collection[str],
+    excluded: Collection[str],
     skip_bad_lines: bool,
     also_text: IsText | None,
 ) -> WholeLog:
@@ -193,7 +193,7 @@ def _whole(
         tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)
     parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
     log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
-    return WholeLog(with_estimated_propensities(log, columns, apart) if lacking else log)
+    return WholeLog(with_estimated_propensities(log, columns, excluded) if lacking else log)
 
 
 def _header(files: Sequence[Path], metadata: Sequence[Any], also_text: IsText | None) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from ctrkit.ope.evaluation.parts import LogPart
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.evaluation.policy_sums import EvaluationSums
 from ctrkit.ope.logs.bandit_log import BanditLog
-from ctrkit.ope.logs.sample import among
+from ctrkit.ope.logs.sample import with_all_actions
 from ctrkit.ope.logs.survey import LogFacts, Survey
 from ctrkit.ope.models.density_ratio import DensityRatio
 from ctrkit.ope.models.reward_features import context_columns
@@ -76,7 +76,7 @@ class SecondPass:
         sums = EvaluationSums(self.plan)
         done = 0
         for log in part.batches(self.columns):
-            whole = among(log, self.facts.actions)
+            whole = with_all_actions(log, self.facts.actions)
 
             def on_block(
                 place: int, block: slice, *found: Any, log: BanditLog = whole, before: int = done
@@ -97,7 +97,7 @@ class ModelSettings:
     Attributes:
         reward: a name of `learners.LEARNERS`, or a model that needs no fitting.
         columns: what they read; None: see `reward_features.context_columns`.
-        apart: columns that they do not read unless `columns` names them.
+        excluded: columns that they do not read unless `columns` names them.
         folds, seed: of the cross-fitting.
     """
 
@@ -105,7 +105,7 @@ class ModelSettings:
     columns: Sequence[str] | None = None
     folds: int = 3
     seed: int = 0
-    apart: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def fit(
         self, sample: BanditLog | None, policies: Sequence[Policy | str], views: Collection[str]
@@ -117,7 +117,7 @@ class ModelSettings:
             views: `reward model` and what `ctrkit.ope.estimators.base.View` names.
         """
         if sample is not None and self.columns is None:
-            columns = context_columns(sample, self.apart)
+            columns = context_columns(sample, self.excluded)
             return replace(self, columns=columns).fit(sample, policies, views)
         kind = self.reward if isinstance(self.reward, str) else "trees"
         reward = None
@@ -163,7 +163,7 @@ def check_rewards(log: BanditLog, reward_range: tuple[float, float]) -> None:
     low, high = reward_range
     wrong = np.flatnonzero((log.reward < low) | (log.reward > high))
     if wrong.size:
-        place = log.place(int(wrong[0]))
+        place = log.locate(int(wrong[0]))
         raise DataError(
             f"{log.reward[wrong[0]]:g} is outside the reward range from {low:g} to {high:g}",
             file=place.file,

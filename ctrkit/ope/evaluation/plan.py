@@ -11,7 +11,7 @@ from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.estimators.base import Estimator
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method
 from ctrkit.ope.estimators.registry import make_estimator, reads_candidates
-from ctrkit.ope.logs.survey import LoggerId
+from ctrkit.ope.logs.survey import LoggingPolicyId
 
 TIME = "timestamp"
 
@@ -54,7 +54,7 @@ class Plan:
     deterministic: bool = False
     estimated_propensities: bool = False
     clustered: bool = False
-    loggers: Mapping[LoggerId, float] = field(default_factory=dict)
+    loggers: Mapping[LoggingPolicyId, float] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def around(value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
     return replace(interval, low=min(low, value), high=max(high, value), missed=missed)
 
 
-def apart(
+def independent_difference(
     value: float,
     interval: ConfidenceInterval,
     other: float,

@@ -30,7 +30,7 @@ ROUNDING = 1e-6
 TARGET = next(column for column in BANDIT_LOG.columns if column.name == "target_probability")
 
 
-class Place(NamedTuple):
+class RowLocation(NamedTuple):
     """A row where it was found: its file (None in memory) and its number there, from 0."""
 
     file: str | None
@@ -98,13 +98,13 @@ class BanditLog:
         """Whether a unit may have several rows."""
         return bool(self.unit_columns)
 
-    def place(self, row: int) -> Place:
+    def locate(self, row: int) -> RowLocation:
         """Where a row of the log was found."""
         if not self.parts:
-            return Place(self.file, row)
+            return RowLocation(self.file, row)
         part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
         own = row - part.start
-        return Place(part.file, part.first + own if part.rows is None else int(part.rows[own]))
+        return RowLocation(part.file, part.first + own if part.rows is None else int(part.rows[own]))
 
     def __len__(self) -> int:
         return self.table.height
@@ -155,7 +155,7 @@ class BanditLog:
             )
         parts = self.parts or (Part(self.file, 0),)
         for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
-            with _placed(part):
+            with _numbered_as_in_file(part):
                 _check_target(self.table[column][part.start : end], part.file, column)
         found = check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
         return np.asarray(np.minimum(found, 1.0))
@@ -210,7 +210,7 @@ def bandit_log(
     """
     checked = []
     for source, part in zip(tables, parts, strict=True):
-        with _placed(part):
+        with _numbered_as_in_file(part):
             checked.append(_checked(source.table, part.file, require_candidates))
     table = join_tables([own for own, _ in checked], [source.file for source in tables])
     starts = np.cumsum([0, *(own.height for own, _ in checked)])
@@ -245,7 +245,7 @@ def bandit_log(
 
 
 @contextmanager
-def _placed(part: Part) -> Iterator[None]:
+def _numbered_as_in_file(part: Part) -> Iterator[None]:
     """Errors name rows as they are numbered in the file."""
     try:
         yield
@@ -269,7 +269,7 @@ def _checked(
     check_dropped(table, file)
     if "candidates" in table.columns:
         _check_aligned(table, file)
-        action_index = place_of_action(table, file)
+        action_index = index_of_action(table, file)
         if "logging_probabilities" in table.columns:
             _check_logging_probabilities(table, action_index, file)
         return table, action_index
@@ -332,7 +332,7 @@ def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
             )
 
 
-def place_of_action(table: pl.DataFrame, file: str | None) -> Integers:
+def index_of_action(table: pl.DataFrame, file: str | None) -> Integers:
     """The place of each row's action among its candidates."""
     candidates, action = table["candidates"], table["action"]
     lengths = candidates.list.len().to_numpy().astype(np.int64)

@@ -137,7 +137,7 @@ def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
     return replace(log, table=table, action_index=np.zeros(len(log), dtype=np.int64))
 
 
-def among(log: BanditLog, actions: pl.Series | None) -> BanditLog:
+def with_all_actions(log: BanditLog, actions: pl.Series | None) -> BanditLog:
     """A batch of a log that names no candidates, with the actions of the whole log."""
     if log.actions is None or actions is None:
         return log
@@ -162,4 +162,4 @@ def join_logs(logs: Sequence[BanditLog]) -> BanditLog:
     if first.actions is None:
         return joined
     every = [log.actions.to_frame("action") for log in logs if log.actions is not None]
-    return among(joined, pl.concat(every, how="vertical_relaxed")["action"].unique().sort())
+    return with_all_actions(joined, pl.concat(every, how="vertical_relaxed")["action"].unique().sort())

@@ -12,10 +12,10 @@ import polars as pl
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.logs.sample import Sample
 
-LoggerId: TypeAlias = int | str
+LoggingPolicyId: TypeAlias = int | str
 
 
-def count_loggers(log: BanditLog) -> dict[LoggerId, float]:
+def count_by_logging_policy(log: BanditLog) -> dict[LoggingPolicyId, float]:
     """How many decisions each logger's rows stand for. Those of the parts of a log add up; divided by their
     sum they are the shares that `LoggerLog` takes.
     """
@@ -37,7 +37,7 @@ class LogFacts:
         propensities: the least and the largest of a logged action.
         clustered: whether rows have users.
         notes, balance: of the log, see `BanditLog`.
-        loggers: see `count_loggers`; none where the log does not tell who chose.
+        loggers: see `count_by_logging_policy`; none where the log does not tell who chose.
     """
 
     rows: int
@@ -49,7 +49,7 @@ class LogFacts:
     clustered: bool
     notes: tuple[str, ...]
     balance: pl.DataFrame | None
-    loggers: Mapping[LoggerId, float]
+    logging_policies: Mapping[LoggingPolicyId, float]
 
     @classmethod
     def of(cls, log: BanditLog) -> Self:
@@ -64,7 +64,7 @@ class LogFacts:
             log.clustered,
             log.notes,
             log.balance,
-            count_loggers(log) if "logger_id" in log.table.columns else {},
+            count_by_logging_policy(log) if "logger_id" in log.table.columns else {},
         )
 
     def joined(self, other: LogFacts) -> LogFacts:
@@ -84,7 +84,7 @@ class LogFacts:
             self.clustered or other.clustered,
             tuple(dict.fromkeys((*self.notes, *other.notes))),
             self.balance if self.balance is not None else other.balance,
-            Counter(self.loggers) + Counter(other.loggers),
+            Counter(self.logging_policies) + Counter(other.logging_policies),
         )
 
 

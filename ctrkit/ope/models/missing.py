@@ -46,7 +46,7 @@ def without_propensities(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_estimated_propensities(
-    log: BanditLog, columns: Sequence[str] | None = None, apart: Collection[str] = (), seed: int = 0
+    log: BanditLog, columns: Sequence[str] | None = None, excluded: Collection[str] = (), seed: int = 0
 ) -> BanditLog:
     """The log with propensities estimated from itself; notes and `balance` tell how far they can be trusted.
 
@@ -54,13 +54,13 @@ def with_estimated_propensities(
 
     Args:
         columns: that the logging policy may have chosen by; by default `context_columns`.
-        apart: see `context_columns`.
+        excluded: see `context_columns`.
         seed: of folds.
 
     Raises:
         DataError: for a column that there is not; see also `estimate_propensities`.
     """
-    names = tuple(columns) if columns is not None else context_columns(log, apart)
+    names = tuple(columns) if columns is not None else context_columns(log, excluded)
     table = log.table
     for name in names:
         if name not in table.columns:

@@ -21,7 +21,7 @@ COMMON_REWARD = 0.1
 _DECISIONS = "decisions that the row stands for"
 
 
-def context_columns(log: BanditLog, apart: Collection[str] = ()) -> tuple[str, ...]:
+def context_columns(log: BanditLog, excluded: Collection[str] = ()) -> tuple[str, ...]:
     """The columns of a log that, as far as the log itself shows, were known before the decision.
 
     These are the numbers and texts outside the schema, `position`, and vectors: lists of floats, all of one
@@ -31,10 +31,10 @@ def context_columns(log: BanditLog, apart: Collection[str] = ()) -> tuple[str, .
     that reads one of those makes the estimates wrong.
 
     Args:
-        apart: names of columns that are known to be none, such as a policy's probabilities of the action.
+        excluded: names of columns that are known to be none, such as a policy's probabilities of the action.
     """
     table = log.table
-    known = {column.name for column in BANDIT_LOG.columns} - {"position"} | {*apart}
+    known = {column.name for column in BANDIT_LOG.columns} - {"position"} | {*excluded}
     names = [
         name
         for name, dtype in table.schema.items()
@@ -260,7 +260,7 @@ def _check_width(log: BanditLog, values: pl.Series, width: int, first: int) -> N
     lengths = values.cast(pl.List(pl.Float64)).list.len().fill_null(width).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
-        place = log.place(first + int(wrong[0]))
+        place = log.locate(first + int(wrong[0]))
         raise DataError(
             f"the list has {lengths[wrong[0]]} numbers where others have {width}",
             file=place.file,

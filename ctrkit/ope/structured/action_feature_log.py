@@ -108,7 +108,7 @@ class FeatureEstimators:
             at = int(flat.is_null().arg_max() or 0)
             lengths = mask.sum(axis=1)
             row = int(np.searchsorted(np.cumsum(lengths), at, side="right"))
-            file, place = log.place((rows.start or 0) + row)
+            file, place = log.locate((rows.start or 0) + row)
             raise DataError(
                 f"candidate {candidates.explode()[at]!r} has no {self.feature}",
                 file=file,

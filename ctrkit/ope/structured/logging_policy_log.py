@@ -13,7 +13,7 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import DataError, nearest
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, BanditLog
-from ctrkit.ope.logs.survey import LoggerId
+from ctrkit.ope.logs.survey import LoggingPolicyId
 from ctrkit.ope.structured.logging_policies import (
     BalancedLoggers,
     BalancedLoggersDoublyRobust,
@@ -54,15 +54,15 @@ class LoggerLog:
     `logger_probabilities`, in the order of the sorted ids, or a column `propensity_<id>` for each.
 
     Args:
-        shares: each logger's share of all decisions of the log (see `count_loggers`), by its id. With them
-            only sums are kept, else the rows, as few numbers each, until `result`: the weights of the
-            balanced estimator are no sums of anything that is known before the shares.
+        shares: each logging policy's share of all decisions of the log (see `count_by_logging_policy`), by
+            its id. With them only sums are kept, else the rows, as few numbers each, until `result`: the
+            weights of the balanced estimator are no sums of anything that is known before the shares.
         reward_range: the least and the largest reward; without it intervals are normal ones.
     """
 
     def __init__(
         self,
-        shares: Mapping[LoggerId, float] | None = None,
+        shares: Mapping[LoggingPolicyId, float] | None = None,
         reward_range: tuple[float, float] | None = None,
     ) -> None:
         self.shares = None if shares is None else {key: shares[key] for key in sorted(shares)}
@@ -93,7 +93,7 @@ class LoggerLog:
             known = log.table["logger_id"].is_in(list(self.shares))
             if not known.all():
                 row = int(known.arg_min() or 0)
-                file, at = log.place(row)
+                file, at = log.locate(row)
                 logger = log.table["logger_id"][row]
                 raise DataError(
                     f"logger {logger!r} is none of the loggers whose shares are given",
@@ -160,7 +160,7 @@ class LoggerLog:
         table = log.table
         if "logger_probabilities" in table.columns:
             return table["logger_probabilities"]
-        ids: list[LoggerId]
+        ids: list[LoggingPolicyId]
         if self.shares is not None:
             ids = list(self.shares)
         else:
@@ -177,7 +177,9 @@ class LoggerLog:
             _check_probabilities(log, name)
         return table.select(pl.concat_list(pl.col(names).cast(pl.Float64))).to_series()
 
-    def _updated(self, table: pl.DataFrame, shares: Mapping[LoggerId, float]) -> tuple[LoggerEstimator, ...]:
+    def _updated(
+        self, table: pl.DataFrame, shares: Mapping[LoggingPolicyId, float]
+    ) -> tuple[LoggerEstimator, ...]:
         """The estimators with some rows more; new ones before the first."""
         rows = _rows(table, list(shares), self.clustered)
         known = np.array(list(shares.values())) if "logging" in table.columns else None
@@ -204,7 +206,7 @@ def _estimators(
     return tuple(found)
 
 
-def _rows(table: pl.DataFrame, ids: list[LoggerId], clustered: bool) -> LoggerRows:
+def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> LoggerRows:
     """What the estimators see; `ids` are the sorted loggers."""
     loggers = table["logger"].replace_strict(ids, range(len(ids)), return_dtype=pl.Int64).to_numpy()
     propensity = table["propensity"].to_numpy()
@@ -247,7 +249,7 @@ def _check_probabilities(log: BanditLog, name: str) -> None:
     kind = Column(name, "number", "a logger's probability of the logged action", low=0.0)
     values = check_column(log.table[name], kind, log.file)
     if (wrong := np.flatnonzero(values.to_numpy() > 1)).size:
-        file, row = log.place(int(wrong[0]))
+        file, row = log.locate(int(wrong[0]))
         raise DataError(
             f"{values[int(wrong[0])]:g} is above 1 and no probability",
             file=file,

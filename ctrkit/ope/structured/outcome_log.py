@@ -144,11 +144,11 @@ class OutcomeLog:
         except DataError as error:
             if error.row is None:
                 raise
-            file, row = log.place(error.row)
+            file, row = log.locate(error.row)
             raise DataError(error.problem, file=file, column=column, row=row, hint=error.hint) from None
         low, high = self.given.get(name, (-np.inf, np.inf))
         if (wrong := np.flatnonzero((values < low) | (values > high))).size:
-            file, row = log.place(int(wrong[0]))
+            file, row = log.locate(int(wrong[0]))
             raise DataError(
                 f"{values[wrong[0]]:g} is outside the range from {low:g} to {high:g}",
                 file=file,

@@ -191,7 +191,7 @@ def _slots(log: BanditLog, policy_probability: Floats) -> pl.DataFrame:
         number = position.cast(pl.Int64, strict=False)
         if number.null_count():
             row = int(number.is_null().arg_max() or 0)
-            raise _refused(*log.place(row), f"slot {position[row]!r} is no whole number", _COUNT)
+            raise _refused(*log.locate(row), f"slot {position[row]!r} is no whole number", _COUNT)
         position = number
     columns = {
         "slate": table["slate_id"],

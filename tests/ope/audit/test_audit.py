@@ -16,7 +16,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope import read_bandit_log
 from ctrkit.ope.audit.audit import Audit, audit, audit_source
 from ctrkit.ope.audit.checks import by_time, calibrate_actions, deficit_p_value, newest_rows
-from ctrkit.ope.logs.bandit_log import Place
+from ctrkit.ope.logs.bandit_log import RowLocation
 
 
 def draw(
@@ -232,7 +232,7 @@ def test_one_row_that_carries_the_weights_is_named() -> None:
     tiny = pl.when(pl.int_range(pl.len()) == 17).then(1e-6).otherwise("propensity")
     found = audited(table.with_columns(propensity=tiny))
     (heavy,) = (f for f in found.findings if f.check == "tiny propensities")
-    assert heavy.rows == (Place(None, 17),)
+    assert heavy.rows == (RowLocation(None, 17),)
 
 
 def test_whole_rows_twice() -> None:
@@ -240,8 +240,8 @@ def test_whole_rows_twice() -> None:
     found = audited(pl.concat([table, table[5:8]]))
     (twice,) = (f for f in found.findings if f.check == "duplicates")
     assert (twice.severity, twice.count, len(twice.rows)) == ("warning", 6, 6)
-    assert Place(None, 5) in twice.rows
-    assert Place(None, 4002) in twice.rows
+    assert RowLocation(None, 5) in twice.rows
+    assert RowLocation(None, 4002) in twice.rows
     bare = audited(pl.concat([table, table[5:8]]).drop("timestamp"))
     assert "duplicates" not in severities(bare)
 
@@ -307,7 +307,7 @@ def test_faulty_rows_are_counted_and_the_others_audited(tmp_path: Path) -> None:
     assert found.rows == 1993
     # Rows keep the numbers that they have in their file.
     (twice,) = (f for f in found.findings if f.check == "duplicates")
-    assert twice.rows == (Place(file, 998), Place(file, 999))
+    assert twice.rows == (RowLocation(file, 998), RowLocation(file, 999))
     with pytest.raises(DataError):
         read_bandit_log(file)
     # Each of these rows alone is refused by the reader too.

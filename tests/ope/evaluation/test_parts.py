@@ -119,7 +119,7 @@ def test_rows_and_keys_are_those_of_the_whole(tmp_path: Path, small: None) -> No
     before = 0
     for batch in batches:
         for row in (0, len(batch) - 1):
-            assert batch.place(row) == whole.place(before + row)
+            assert batch.locate(row) == whole.locate(before + row)
         before += len(batch)
 
 

@@ -13,7 +13,7 @@ from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, mixed
 from ctrkit.ope.formats import LogTable
 from ctrkit.ope.logs.bandit_log import BanditLog, Part, bandit_log
-from ctrkit.ope.logs.sample import Sample, among, join_logs, narrowed, taken
+from ctrkit.ope.logs.sample import Sample, join_logs, narrowed, taken, with_all_actions
 
 ROWS = 600
 
@@ -179,9 +179,9 @@ def test_logs_without_candidates_have_the_actions_of_all_parts() -> None:
     (whole,) = batches(table, [])
     np.testing.assert_array_equal(joined.action_index, whole.action_index)
     np.testing.assert_array_equal(joined.units, whole.units)
-    one = among(logs[2], whole.actions)
+    one = with_all_actions(logs[2], whole.actions)
     assert one.width == 5
     np.testing.assert_array_equal(one.action_index, logs[2].table["action"].to_numpy())
     (lists,) = batches(draw(), [])
-    assert among(lists, whole.actions) is lists
+    assert with_all_actions(lists, whole.actions) is lists
     assert join_logs([whole]) is whole

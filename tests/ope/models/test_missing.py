@@ -64,7 +64,7 @@ def read(table: pl.DataFrame, **settings: object) -> BanditLog:
 
 def test_estimates_are_near_the_truth() -> None:
     table = draw()
-    log = read(table, apart=["new"])
+    log = read(table, excluded=["new"])
     truth = table["true_propensity"].to_numpy()
     assert np.abs(log.propensity - truth).mean() < 0.02
     assert np.abs(truth - truth.mean()).mean() > 0.09
@@ -79,7 +79,7 @@ def test_estimates_are_near_the_truth() -> None:
 
 def test_each_rows_candidates_share_all_there_is() -> None:
     table = draw(1, open_to=0.6)
-    log = read(table, apart=["new"])
+    log = read(table, excluded=["new"])
     mine = log.table["logging_probabilities"]
     truth = table["true_probabilities"]
     assert mine.list.len().equals(truth.list.len())
@@ -96,7 +96,7 @@ def test_each_rows_candidates_share_all_there_is() -> None:
             assert estimate.interval.low < table[column].mean() < estimate.interval.high
     # One ad stands nowhere but in lists: nothing tells how often it would have been chosen.
     unknown = table.with_columns(candidates=pl.concat_list("candidates", pl.lit("never")))
-    shares = read(unknown, apart=["new"]).logging_probabilities(slice(0, 10))
+    shares = read(unknown, excluded=["new"]).logging_probabilities(slice(0, 10))
     assert shares is not None
     np.testing.assert_array_equal(shares[np.arange(10), table["candidates"].list.len().to_numpy()[:10]], 0)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
@@ -107,19 +107,21 @@ def test_whole_numbers_as_actions_of_other_widths() -> None:
         pl.col("action").replace_strict(list(ADS), [1, 7, 10, 99], return_dtype=pl.Int32),
         pl.col("candidates").list.eval(pl.element().replace_strict(list(ADS), [1, 7, 10, 99])),
     )
-    named = read(draw(2, open_to=0.6), apart=["new"])
-    np.testing.assert_allclose(read(table, apart=["new"]).propensity, named.propensity)
+    named = read(draw(2, open_to=0.6), excluded=["new"])
+    np.testing.assert_allclose(read(table, excluded=["new"]).propensity, named.propensity)
 
 
 def test_the_note_is_loud_and_tells_what_was_read() -> None:
-    loud, fit, balance = read(draw(), apart=["new"]).notes
+    loud, fit, balance = read(draw(), excluded=["new"]).notes
     assert loud.startswith("THE LOG HAS NO PROPENSITIES")
     assert "by x." in loud
     assert "the columns tell how it chose" in fit
     assert "all columns are balanced" in balance
-    blind = read(draw().with_columns(x=pl.Series(np.random.default_rng(5).normal(size=4000))), apart=["new"])
+    blind = read(
+        draw().with_columns(x=pl.Series(np.random.default_rng(5).normal(size=4000))), excluded=["new"]
+    )
     assert "tell little or nothing of how it chose" in blind.notes[1]
-    nothing = read(draw().drop("x"), apart=["new"])
+    nothing = read(draw().drop("x"), excluded=["new"])
     assert "frequencies alone" in nothing.notes[0]
     assert "no column" in nothing.notes[2]
     shares = draw()["action"].value_counts(normalize=True).sort("action")["proportion"].to_numpy()
@@ -146,20 +148,20 @@ def test_a_column_out_of_balance_is_named() -> None:
 def test_a_policys_own_column_tells_the_action_and_is_not_read() -> None:
     table = draw()
     truth = table["true_propensity"].to_numpy()
-    leaking, apart = read(table).propensity, read(table, apart=["new"]).propensity
-    assert np.abs(leaking - truth).mean() > 2 * np.abs(apart - truth).mean()
+    leaking, excluded = read(table).propensity, read(table, excluded=["new"]).propensity
+    assert np.abs(leaking - truth).mean() > 2 * np.abs(excluded - truth).mean()
 
 
 def test_too_long_for_lists_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     table = draw(3, open_to=0.6)
-    shared = read(table, apart=["new"])
+    shared = read(table, excluded=["new"])
     assert not any("too long" in note for note in shared.notes)
     monkeypatch.setattr("ctrkit.ope.models.missing.CELLS", 1000)
-    log = read(table, apart=["new"])
+    log = read(table, excluded=["new"])
     assert any("too long" in note for note in log.notes)
     assert "logging_probabilities" not in log.table.columns
     assert log.propensity.mean() < 0.8 * shared.propensity.mean()
-    assert not any("too long" in note for note in read(draw(), apart=["new"]).notes)
+    assert not any("too long" in note for note in read(draw(), excluded=["new"]).notes)
 
 
 def test_all_files_or_none() -> None:
@@ -177,7 +179,7 @@ def test_all_files_or_none() -> None:
 
 def intervals_cover(seed: int) -> tuple[bool, bool]:
     table = draw(seed + 100, 1000)
-    found = evaluate(log_parts(table, apart=["new"]), ["new", UniformPolicy()], ["ips"])
+    found = evaluate(log_parts(table, excluded=["new"]), ["new", UniformPolicy()], ["ips"])
     truths = (table["true_value"].mean(), table["true_uniform"].mean())
     column, uniform = (
         one.estimates[0].interval.low <= truth <= one.estimates[0].interval.high
@@ -208,7 +210,7 @@ def test_through_the_command_from_files(tmp_path: Path, monkeypatch: pytest.Monk
         source, ["uniform", "column:new"], out=tmp_path / "run", overrides=["estimators=[snips,dr]"]
     )
     policies = [UniformPolicy(), "new"]
-    memory = evaluate(log_parts(table, apart=["new"]), policies, ["snips", "dr"])
+    memory = evaluate(log_parts(table, excluded=["new"]), policies, ["snips", "dr"])
     for mine, theirs in zip(found.to_dict()["policies"], memory.to_dict()["policies"], strict=True):
         for one, other in zip(mine["estimates"], theirs["estimates"], strict=True):
             # Units are rows of a file: folds of two files are not those of one.
@@ -252,7 +254,7 @@ def test_a_policy_as_good_as_the_log_is_not_told_apart_from_it_by_estimates(seed
     log = pl.DataFrame(
         {"action": action, "reward": reward, "new": np.full(1000, 0.25), "place": ["top", "side"] * 500}
     )
-    parts = log_parts(log, context_columns=[], apart=["new"])
+    parts = log_parts(log, context_columns=[], excluded=["new"])
     (estimate,) = (
         evaluate(parts, ["new"], ["ips"], interval="normal", segments=["place"]).policies[0].estimates
     )

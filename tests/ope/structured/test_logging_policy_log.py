@@ -12,7 +12,7 @@ import pytest
 
 from ctrkit.errors import DataError
 from ctrkit.ope.logs.bandit_log import read_bandit_log
-from ctrkit.ope.logs.survey import count_loggers
+from ctrkit.ope.logs.survey import count_by_logging_policy
 from ctrkit.ope.structured.logging_policies import (
     BalancedLoggers,
     BalancedLoggersDoublyRobust,
@@ -116,7 +116,7 @@ def test_columns_in_batches_are_the_arrays(
     log = log if users else log.drop("user_id")
     counts: Counter[Any] = Counter()
     for part in (log[:100], log[100:]):
-        counts += count_loggers(read_bandit_log(part))
+        counts += count_by_logging_policy(read_bandit_log(part))
     assert counts == Counter(table["logger_id"].to_list())
     shares = {name: count / table.height for name, count in counts.items()} if known else None
     should = expected(table, users, reward_range)
