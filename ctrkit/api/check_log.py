@@ -160,10 +160,10 @@ def _sentence(finding: AuditFinding) -> str:
     if not finding.rows:
         return finding.sentence
     # Of many files each row is named with its own.
-    files = [os.path.basename(place.file or "") for place in finding.rows]
+    files = [os.path.basename(location.file or "") for location in finding.rows]
     same = len(set(files)) == 1
     named = zip(files, finding.rows, strict=True)
-    names = [str(place.row) if same else f"{file}: {place.row}" for file, place in named]
+    names = [str(location.row) if same else f"{file}: {location.row}" for file, location in named]
     more = ", ..." if finding.count > len(names) else ""
     where = f" of {files[0]}" if same and files[0] else ""
     return f"{finding.sentence} Row{'s' if finding.count > 1 else ''} {', '.join(names)}{more}{where}."

@@ -165,8 +165,8 @@ def _from_numbers(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Ser
     size = np.where(np.isnan(size), size[~np.isnan(size)][0], size)
     kinds = np.full(len(size), -1)
     kinds[size < CLOCK] = len(_UNITS)
-    for place, (_, unit) in enumerate(_UNITS):
-        kinds[(size >= _FIRST * unit) & (size < _LAST * unit)] = place
+    for kind, (_, unit) in enumerate(_UNITS):
+        kinds[(size >= _FIRST * unit) & (size < _LAST * unit)] = kind
     if (kinds == -1).any():
         row = int(np.argmax(kinds == -1))
         raise refuse(f"{_shown(values, row)} is no time of 1990 to 2100 in any unit", row)

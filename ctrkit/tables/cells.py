@@ -214,14 +214,14 @@ def _printed(cell: str) -> list[str | None] | None:
     ).strip()
     if len(inner) < 2 or inner[0] + inner[-1] not in ("[]", "()", "{}"):
         return None
-    inner, place = inner[1:-1], 0
+    inner, position = inner[1:-1], 0
     values: list[str | None] = []
     after_comma = True
-    while inner[place:].strip():
-        token = _TOKEN.match(inner, place)
+    while inner[position:].strip():
+        token = _TOKEN.match(inner, position)
         if token is None:
             return None
-        place = token.end()
+        position = token.end()
         if token["comma"]:
             if after_comma:
                 return None

@@ -160,7 +160,7 @@ def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
             "the header names this column twice", file=path, column=twice, hint="Rename or drop one of them"
         )
     # A first column without a name is the row number of pandas or R.
-    return tuple(name or (f"column_{place}" if place else "") for place, name in enumerate(names))
+    return tuple(name or (f"column_{index}" if index else "") for index, name in enumerate(names))
 
 
 def _delimiter(lines: Sequence[str], path: Path) -> str:
@@ -183,7 +183,7 @@ def _delimiter(lines: Sequence[str], path: Path) -> str:
 def _are_values(names: Sequence[str]) -> bool:
     """Whether half of the names or more are numbers, and not 0, 1, 2 as pandas counts columns."""
     numbers = [name for name in names if _is_number(name)]
-    counted = [name.strip() for name in names] == [str(place) for place in range(len(names))]
+    counted = [name.strip() for name in names] == [str(index) for index in range(len(names))]
     return len(names) > 1 and 2 * len(numbers) >= len(names) and not counted
 
 

@@ -119,20 +119,20 @@ def of_one_type(tables: tuple[ReadTable, ...], text: IsText) -> tuple[ReadTable,
     """The same columns with the types that they have in all tables together."""
     changed: list[dict[str, pl.Series]] = [{} for _ in tables]
     for name in dict.fromkeys(name for one in tables for name in one.table.columns):
-        having = [place for place, one in enumerate(tables) if name in one.table.columns]
-        columns = {place: tables[place].table[name] for place in having}
-        cells = [place for place in having if tables[place].from_text]
+        having = [index for index, one in enumerate(tables) if name in one.table.columns]
+        columns = {index: tables[index].table[name] for index in having}
+        cells = [index for index in having if tables[index].from_text]
         if text(name):
-            found = alike(list(columns.values()), [tables[place].file for place in having])
+            found = alike(list(columns.values()), [tables[index].file for index in having])
             columns = dict(zip(having, found, strict=True))
         elif cells:
-            typed = inferred(pl.concat([columns[place] for place in cells]))
+            typed = inferred(pl.concat([columns[index] for index in cells]))
             start = 0
-            for place in cells:
-                end = start + columns[place].len()
-                columns[place], start = typed[start:end], end
-        for place, column in columns.items():
-            changed[place][name] = column
+            for index in cells:
+                end = start + columns[index].len()
+                columns[index], start = typed[start:end], end
+        for index, column in columns.items():
+            changed[index][name] = column
     return tuple(
         replace(one, table=one.table.with_columns(columns.values())) if columns else one
         for one, columns in zip(tables, changed, strict=True)
@@ -151,7 +151,7 @@ def _in_memory(source: TableLike, text: IsText) -> pl.DataFrame:
             f"a table of type {type(source).__name__} cannot be read",
             hint="Give a path, or a pandas, Polars or Arrow table",
         )
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+    if twice := [name for index, name in enumerate(names) if name in names[:index]]:
         raise DataError("the table has this column twice", column=twice[0], hint="Rename or drop one of them")
     try:
         return pl.DataFrame(source) if isinstance(source, dict) else _from_foreign(source)
@@ -187,15 +187,15 @@ def _is_pandas(source: TableLike) -> bool:
 
 def _columns_in_memory(source: TableLike, names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
     """The columns of a table, one by one, with None for what is missing."""
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if isinstance(source, dict):
-            values = list(list(source.values())[place])
+            values = list(list(source.values())[index])
         elif _is_pandas(source):
-            column = source.iloc[:, place]
+            column = source.iloc[:, index]
             gone = column.isna().to_numpy()
             values = [None if missing else value for value, missing in zip(column, gone, strict=True)]
         else:
-            values = source.column(place).to_pylist()
+            values = source.column(index).to_pylist()
         yield name, values
 
 

@@ -75,7 +75,7 @@ class Audit:
             "reward": _range(self.reward),
             "propensity": _range(self.propensity),
             "findings": [
-                {**asdict(finding), "rows": [place._asdict() for place in finding.rows]}
+                {**asdict(finding), "rows": [location._asdict() for location in finding.rows]}
                 for finding in self.findings
             ],
             "actions": [

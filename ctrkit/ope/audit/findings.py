@@ -371,8 +371,8 @@ def _of_rows(
     columns: tuple[str, ...],
 ) -> AuditFinding:
     rows = np.flatnonzero(mask)
-    places = tuple(log.locate(int(row)) for row in rows[:NAMED])
-    return AuditFinding(check, severity, sentence, columns, places, int(rows.size))
+    locations = tuple(log.locate(int(row)) for row in rows[:NAMED])
+    return AuditFinding(check, severity, sentence, columns, locations, int(rows.size))
 
 
 def _possible(log: BanditLog) -> Floats:

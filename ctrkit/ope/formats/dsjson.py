@@ -304,29 +304,29 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
         )
     drop = _drop(path, line, event)
     above: list[int] = []
-    for place, slot in enumerate(outcomes):
+    for index, slot in enumerate(outcomes):
         actions, probabilities = (
             value if isinstance(value, list) else [value] for value in (slot.get("_a"), slot.get("_p"))
         )
         whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in actions)
         if not whole or not actions or len(actions) != len(probabilities):
             raise _refused(
-                path, line, f"slot {place + 1} has not one `_p` for each action of `_a`", "Fix such lines"
+                path, line, f"slot {index + 1} has not one `_p` for each action of `_a`", "Fix such lines"
             )
         chances = [_number(path, line, {"_p": one}, "_p") for one in probabilities]
         propensity = chances[0]
         action, candidates, known = actions[0], actions, len(actions) > 1 or chances[0] == 1
-        if len(actions) == 1 and (free := _free(event.get("c"), place, above)) is not None:
+        if len(actions) == 1 and (free := _free(event.get("c"), index, above)) is not None:
             # It stands for itself: what else there was to choose among, the context tells.
             if action not in free:
-                problem = f"slot {place + 1} has action {action}, which is none of those left for it"
+                problem = f"slot {index + 1} has action {action}, which is none of those left for it"
                 raise _refused(path, line, problem, "Fix such lines")
             candidates, chances = free, [chances[0] if one == action else 0.0 for one in free]
         above.append(action)
         yield {
             # Of two pages none may have the same name.
             "slate_id": str(event.get("EventId", f"line {line + 1}")),
-            "position": place + 1,
+            "position": index + 1,
             "timestamp": event.get("Timestamp"),
             "action": action,
             "propensity": propensity,
@@ -337,13 +337,13 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
         }
 
 
-def _free(content: Any, place: int, above: list[int]) -> list[int] | None:
+def _free(content: Any, index: int, above: list[int]) -> list[int] | None:
     """The actions of a page's context that are left for a slot; None where it does not tell of any.
 
     A slot may list those that it takes (`_inc`); what stands in a slot above is gone.
     """
     multi, slots = (content.get(name) if isinstance(content, dict) else None for name in ("_multi", "_slots"))
-    slot = slots[place] if isinstance(slots, list) and place < len(slots) else None
+    slot = slots[index] if isinstance(slots, list) and index < len(slots) else None
     included = slot.get("_inc") if isinstance(slot, dict) else None
     if included is None and isinstance(multi, list):
         included = list(range(len(multi)))

@@ -65,9 +65,9 @@ class PoissonBootstrap:
             units: [B] keys of what is independent, the same in every part of the log (see
                 `ctrkit.ope.logs.units`).
         """
-        keys, place = np.unique(units, return_inverse=True)
+        keys, index = np.unique(units, return_inverse=True)
         rows = np.stack([np.ones(len(weights)), weights, terms, rewards])
-        z = np.stack([np.bincount(place, row * counts, len(keys)) for row in rows], axis=1)
+        z = np.stack([np.bincount(index, row * counts, len(keys)) for row in rows], axis=1)
         self.observed += z.sum(axis=0)
         # Two rounds, so that the hashes of neighbouring users and seeds have nothing in common.
         start = mixed(np.array([self.seed & (2**64 - 1)], dtype=np.uint64) * GOLDEN + GOLDEN)

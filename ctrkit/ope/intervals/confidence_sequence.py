@@ -102,8 +102,8 @@ class ConfidenceSequence:
             if self.largest_weight is not None:
                 terms += [np.maximum(self.largest_weight - term, 0.0) for term in terms]
             for row, term in zip(self.growth, terms, strict=True):
-                for place, caution in enumerate(self.caution):
-                    row[place] += c @ np.log1p(term / caution)
+                for index, caution in enumerate(self.caution):
+                    row[index] += c @ np.log1p(term / caution)
             self.total += float(c @ terms[0])
         self.rows += float(counts.sum())
         self.largest_count = max(self.largest_count, float(counts.max(initial=0.0)))
@@ -124,16 +124,16 @@ class ConfidenceSequence:
         Raises:
             ConfigError: for terms beyond the largest weight.
         """
-        for place, (points, mass) in enumerate(((won_at, won), (lost_at, lost))):
+        for index, (points, mass) in enumerate(((won_at, won), (lost_at, lost))):
             term, part = points[mass > 0, None], mass[mass > 0]
-            self.growth[place] += part @ np.log1p(term / self.caution)
+            self.growth[index] += part @ np.log1p(term / self.caution)
             if self.largest_weight is not None:
                 # A term next to the largest weight W reaches to the point after it, where 1 + y / c > 0.3.
                 if term.max(initial=0.0) > self.largest_weight * 1.01:
                     raise ConfigError(
                         f"weights pass {self.largest_weight:g}", hint="Give the largest weight, or none"
                     )
-                self.growth[place + 2] += part @ np.log1p((self.largest_weight - term) / self.caution)
+                self.growth[index + 2] += part @ np.log1p((self.largest_weight - term) / self.caution)
         self.total += float(won @ won_at)
         self.rows += round(float(won.sum()))
         self.largest_count = max(self.largest_count, 1.0)

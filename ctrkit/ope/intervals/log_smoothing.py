@@ -53,9 +53,9 @@ class LogSmoothing:
         """Take in rows, arrays [B]; `counts` is how many decisions each stands for."""
         least, most = self.reward_range
         scaled = (rewards - least) / (most - least)
-        for place, strength in enumerate(STRENGTHS):
+        for index, strength in enumerate(STRENGTHS):
             for side, gained in enumerate((scaled, 1 - scaled)):
-                self.sums[side, place] += counts @ np.log1p(strength * weights * gained)
+                self.sums[side, index] += counts @ np.log1p(strength * weights * gained)
         self.decisions += float(counts.sum())
 
     def merge(self, other: LogSmoothing) -> None:

@@ -53,29 +53,29 @@ class UnitSums:
         return self.added > self._count
 
     def add(self, keys: Keys, vectors: Floats) -> Integers:
-        """Add vectors, the columns of [D, B], to the sums of keys [B]; gives the places of the keys, [B]."""
+        """Add vectors, the columns of [D, B], to the sums of keys [B]; gives each key's index, [B]."""
         keys = np.ascontiguousarray(keys).astype(np.uint64, copy=False)
-        vectors, places = np.ascontiguousarray(vectors), np.empty(len(keys), dtype=np.int64)
+        vectors, indices = np.ascontiguousarray(vectors), np.empty(len(keys), dtype=np.int64)
         self.added += len(keys)
         done = 0
         while True:
             state = np.array([done, self._count])
             if len(self._table):
-                _add(keys, vectors, places, self._keys, self._sums, self._table, state)
+                _add(keys, vectors, indices, self._keys, self._sums, self._table, state)
             done, self._count = state.tolist()
             if done == len(keys):
-                return places
+                return indices
             self._grow()
 
     def merge(self, other: UnitSums) -> Integers:
-        """Add the sums of another, of these or of other units; gives the places of its units, [U]."""
+        """Add the sums of another, of these or of other units; gives the index of each of its units, [U]."""
         added = self.added + other.added
-        places = self.add(other.keys, other.sums.T)
+        indices = self.add(other.keys, other.sums.T)
         self.added = added
-        return places
+        return indices
 
     def project(self, projection: Floats) -> None:
-        """Put projection · z in the place of each sum z; projection [E, D]."""
+        """Replace each sum z by projection · z; projection [E, D]."""
         self._sums = np.ascontiguousarray(self._sums @ projection.T)
 
     def _grow(self) -> None:
@@ -85,8 +85,8 @@ class UnitSums:
         sums[: self._count] = self.sums
         self._keys, self._sums = np.zeros(room, dtype=np.uint64), sums
         self._table = np.full(2 ** (room + room // 2).bit_length(), -1, dtype=np.int32)
-        state, places = np.zeros(2, dtype=np.int64), np.empty(self._count, dtype=np.int64)
-        _add(known, np.zeros((0, len(known))), places, self._keys, np.zeros((room, 0)), self._table, state)
+        state, indices = np.zeros(2, dtype=np.int64), np.empty(self._count, dtype=np.int64)
+        _add(known, np.zeros((0, len(known))), indices, self._keys, np.zeros((room, 0)), self._table, state)
 
 
 def _types() -> object:
@@ -105,12 +105,12 @@ def _types() -> object:
 
 @kernel(
     _types,
-    "keys: B; vectors: D B; places: B; known: U; sums: U D; table: T; state: 2",
+    "keys: B; vectors: D B; indices: B; known: U; sums: U D; table: T; state: 2",
 )
 def _add(
     keys: Words,
     vectors: Floats,
-    places: Integers,
+    indices: Integers,
     known: Words,
     sums: Floats,
     table: NDArray[np.int32],
@@ -118,7 +118,7 @@ def _add(
 ) -> None:
     """Add vectors from state[0] on, and stop before a new key for which there is no room.
 
-    state[1] keys are known. `table` holds their places or -1, searched from a key's hash on; its size is a
+    state[1] keys are known. `table` holds their indices or -1, searched from a key's hash on; its size is a
     power of 2, and at most two thirds of it are full.
     """
     bits = 0
@@ -132,15 +132,15 @@ def _add(
         at = np.int64((key * _SPREAD) >> shift)
         while table[at] >= 0 and known[table[at]] != key:
             at = (at + 1) & last
-        place = table[at]
-        if place < 0:
+        index = table[at]
+        if index < 0:
             if count == len(known):
                 state[0], state[1] = row, count
                 return
-            place = count
+            index = count
             table[at], known[count] = count, key
             count += 1
-        places[row] = place
+        indices[row] = index
         for column in range(length):
-            sums[place, column] += vectors[column, row]
+            sums[index, column] += vectors[column, row]
     state[0], state[1] = len(keys), count

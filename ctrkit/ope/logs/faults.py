@@ -127,7 +127,7 @@ def _contradicted(table: pl.DataFrame) -> Integers:
     whole = all(name in table.columns and table.schema[name] != pl.Null for name in wanted)
     if not whole or not table.height or not table.schema["logging_probabilities"].is_nested():
         return np.zeros(0, dtype=np.int64)
-    place = index_of_action(table, None)
-    chosen = table["logging_probabilities"].list.get(pl.Series(place)).cast(pl.Float64).to_numpy()
+    index = index_of_action(table, None)
+    chosen = table["logging_probabilities"].list.get(pl.Series(index)).cast(pl.Float64).to_numpy()
     propensity = table["propensity"].cast(pl.Float64).to_numpy()
     return np.flatnonzero(np.abs(chosen - propensity) > PROPENSITY_TOLERANCE * propensity)

@@ -125,14 +125,14 @@ def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
     log = replace(log, table=log.table.drop(idle))
     if log.actions is not None:
         return log
-    place = pl.Series(log.action_index)
+    index = pl.Series(log.action_index)
     lists = [
         name
         for name, dtype in log.table.schema.items()
         if isinstance(dtype, pl.List) and (name == "candidates" or name.startswith(CANDIDATE_PREFIX))
     ]
     table = log.table.drop(LOGGED, strict=False).with_columns(
-        log.table[name].list.get(place).reshape((-1, 1)).cast(log.table.schema[name]) for name in lists
+        log.table[name].list.get(index).reshape((-1, 1)).cast(log.table.schema[name]) for name in lists
     )
     return replace(log, table=table, action_index=np.zeros(len(log), dtype=np.int64))
 
@@ -141,8 +141,8 @@ def with_all_actions(log: BanditLog, actions: pl.Series | None) -> BanditLog:
     """A batch of a log that names no candidates, with the actions of the whole log."""
     if log.actions is None or actions is None:
         return log
-    place = actions.search_sorted(log.table["action"]).to_numpy().astype(np.int64)
-    return replace(log, actions=actions, action_index=place)
+    index = actions.search_sorted(log.table["action"]).to_numpy().astype(np.int64)
+    return replace(log, actions=actions, action_index=index)
 
 
 def join_logs(logs: Sequence[BanditLog]) -> BanditLog:

@@ -76,12 +76,12 @@ def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words
     if not columns:
         return rows
     keys, missing = _keys(table[columns[0]])
-    for place, name in enumerate(columns[1:], start=1):
+    for index, name in enumerate(columns[1:], start=1):
         if not missing.any():
             return keys
         others, unknown = _keys(table[name])
         # Numbered apart, as user 7 is not page 7.
-        keys[missing] = mixed(others[missing] + np.uint64(place) * GOLDEN)
+        keys[missing] = mixed(others[missing] + np.uint64(index) * GOLDEN)
         missing &= unknown
     keys[missing] = mixed(~rows[missing])
     return keys

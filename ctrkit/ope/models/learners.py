@@ -144,7 +144,7 @@ class Linear(Learner):
         return _sigmoid(scores) if self.binary else scores
 
     def _measure(self, matrix: Floats, weights: Floats, is_categorical: Any) -> None:
-        """Means, deviations and places of the coefficients of the columns, [D] each."""
+        """Mean, deviation and first coefficient of each column, [D] each."""
         finite = np.isfinite(matrix)
         total = weights @ finite
         total[total == 0] = 1.0
@@ -157,14 +157,14 @@ class Linear(Learner):
         self.values = np.where(is_categorical, highest.astype(np.int64) + 1, 1)
         self.start = np.concatenate([[0], np.cumsum(self.values + 1)])
 
-    def _cells(self, column: Floats, place: int) -> tuple[Integers, Floats]:
+    def _cells(self, column: Floats, index: int) -> tuple[Integers, Floats]:
         """Which coefficient of its column each value [M] takes, and by what it is multiplied."""
-        values = self.values[place]
-        if self.is_categorical[place]:
+        values = self.values[index]
+        if self.is_categorical[index]:
             known = column < values  # NaN is not
             return np.where(known, column, values).astype(np.int64), np.ones(len(column))
         known = np.isfinite(column)
-        standard = np.where(known, (column - self.mean[place]) / self.scale[place], 1.0)
+        standard = np.where(known, (column - self.mean[index]) / self.scale[index], 1.0)
         return np.where(known, 0, 1), standard
 
     def _design(self, matrix: Floats) -> csr_matrix:
@@ -172,18 +172,18 @@ class Linear(Learner):
         rows, columns = matrix.shape
         index = np.empty((rows, columns), dtype=np.int32)
         value = np.empty((rows, columns))
-        for place in range(columns):
-            cell, value[:, place] = self._cells(matrix[:, place], place)
-            index[:, place] = cell + self.start[place]
+        for column in range(columns):
+            cell, value[:, column] = self._cells(matrix[:, column], column)
+            index[:, column] = cell + self.start[column]
         ends = np.arange(rows + 1, dtype=np.int64) * columns
         return csr_matrix((value.ravel(), index.ravel(), ends), shape=(rows, self.start[-1]))
 
     def _scores(self, matrix: Floats, first: int) -> Floats:
-        """The sum over some columns, of which the first has the place `first`; [M]."""
+        """The sum over some columns, of which the first has the index `first`; [M]."""
         scores = np.zeros(len(matrix))
-        for place, column in enumerate(matrix.T, start=first):
-            cell, value = self._cells(column, place)
-            scores += self.coefficients[self.start[place] :][cell] * value
+        for index, column in enumerate(matrix.T, start=first):
+            cell, value = self._cells(column, index)
+            scores += self.coefficients[self.start[index] :][cell] * value
         return scores
 
 

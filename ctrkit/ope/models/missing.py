@@ -100,17 +100,17 @@ def _of_candidates(actions: pl.Series, probabilities: Floats, log: BanditLog) ->
     candidates = log.candidates(slice(0, len(log)))
     mask = candidate_mask(candidates)
     flat = candidates.explode()
-    place = np.minimum(actions.search_sorted(flat).to_numpy().astype(np.int64), len(actions) - 1)
+    index = np.minimum(actions.search_sorted(flat).to_numpy().astype(np.int64), len(actions) - 1)
     # A candidate that was never chosen has no probability of its own.
-    there = (actions.gather(pl.Series(place)) == flat).to_numpy()
+    there = (actions.gather(pl.Series(index)) == flat).to_numpy()
     rows = np.repeat(np.arange(len(mask)), mask.sum(axis=1))
-    own = np.where(there, probabilities[rows, place], 0.0)
+    own = np.where(there, probabilities[rows, index], 0.0)
     chosen = np.bincount(actions.search_sorted(log.table["action"]).to_numpy(), log.counts, len(actions))
     factor = np.ones(len(actions))
     for _ in range(ROUNDS):
-        shares = own * factor[place]
+        shares = own * factor[index]
         shares /= np.bincount(rows, shares)[rows]
-        step = (chosen + STEADY) / (np.bincount(place, shares * log.counts[rows], len(actions)) + STEADY)
+        step = (chosen + STEADY) / (np.bincount(index, shares * log.counts[rows], len(actions)) + STEADY)
         factor *= step
         if np.abs(step - 1).max() < 1e-3:
             break

@@ -105,9 +105,9 @@ class Features:
 
     def of_rows(self, chosen: Booleans) -> Features:
         """The candidates of some rows, given as [B]."""
-        place = np.cumsum(chosen) - 1
+        index = np.cumsum(chosen) - 1
         mine = chosen[self.row]
-        return Features(self.context[chosen], self.own[mine], place[self.row[mine]], self.is_categorical)
+        return Features(self.context[chosen], self.own[mine], index[self.row[mine]], self.is_categorical)
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,8 @@ class CandidateFeatures:
 
     def of_logged_actions(self, log: BanditLog) -> Features:
         """The logged action of each row of a log."""
-        place = pl.Series(log.action_index)
-        lists = [column.encode(_of(log, log.table, column.name).list.get(place)) for column in self._lists]
+        logged = pl.Series(log.action_index)
+        lists = [column.encode(_of(log, log.table, column.name).list.get(logged)) for column in self._lists]
         own = np.hstack([*lists, self._action.encode(log.table["action"])])
         context = self._of_rows(log, slice(0, len(log)))
         return Features(context, own, np.arange(len(log)), self.is_categorical)
@@ -260,12 +260,12 @@ def _check_width(log: BanditLog, values: pl.Series, width: int, first: int) -> N
     lengths = values.cast(pl.List(pl.Float64)).list.len().fill_null(width).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
-        place = log.locate(first + int(wrong[0]))
+        location = log.locate(first + int(wrong[0]))
         raise DataError(
             f"the list has {lengths[wrong[0]]} numbers where others have {width}",
-            file=place.file,
+            file=location.file,
             column=values.name,
-            row=place.row,
+            row=location.row,
             hint="Give vectors of one length, or leave the column out",
         )
 

@@ -25,24 +25,25 @@ class _Feature:
 
     Attributes:
         known: ascending: the numbers that values are compared with, or the codes of known categories.
-        allowed: [values + 1, T] the leaves that a value allows in each tree, a bit each. Values are the
-            places between the known numbers, or the known categories; the last line is of missing values.
+        allowed: [values + 1, T] the leaves that a value allows in each tree, a bit each. A value's
+            line is the interval between known numbers that it lies in, or its category; the last line is for
+            missing values.
     """
 
     known: Floats
     is_categorical: bool
     allowed: Bytes
 
-    def places(self, values: Floats) -> Integers:
+    def line_of(self, values: Floats) -> Integers:
         """The line of `allowed` for each value, [M]."""
-        place = np.searchsorted(self.known, values)
+        line = np.searchsorted(self.known, values)
         if not self.is_categorical:
             there = ~np.isnan(values)
         elif len(self.known):
-            there = self.known[np.minimum(place, len(self.known) - 1)] == values
+            there = self.known[np.minimum(line, len(self.known) - 1)] == values
         else:
             there = np.zeros(len(values), dtype=np.bool_)
-        return np.where(there, place, len(self.allowed) - 1)
+        return np.where(there, line, len(self.allowed) - 1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class TreeScores:
     After QuickScorer (Lucchese et al., SIGIR 2015). A value of a feature decides every node that asks for the
     feature, and so rules out the leaves on the nodes' other sides. Of each tree exactly one leaf is allowed
     by all features: any other leaf parts from it at some node. So a candidate's score takes one AND a feature
-    and tree, in place of a walk from node to node, and what the context allows is worked out once a row.
+    and tree, instead of a walk from node to node, and what the context allows is worked out once a row.
     sklearn has no public way to its trees. What is read of its private parts is therefore compared with its
     own predictions, and where a version of it keeps them otherwise there are no tables.
 
@@ -86,16 +87,16 @@ class TreeScores:
         every = np.array([leaves.max() for leaves in below], dtype=np.uint8)  # the root's
         # sklearn puts the categories first.
         flags = fitted_on.is_categorical
-        order = sorted(range(len(flags)), key=lambda place: not flags[place])
+        order = sorted(range(len(flags)), key=lambda feature_index: not flags[feature_index])
         features = []
-        for place, categorical in enumerate(flags):
-            column = order.index(place)
+        for feature_index, categorical in enumerate(flags):
+            column = order.index(feature_index)
             asking = [
                 np.flatnonzero((tree.nodes["is_leaf"] == 0) & (tree.nodes["feature_idx"] == column))
                 for tree in trees
             ]
             if categorical:
-                seen = fitted_on.matrix[:, place]
+                seen = fitted_on.matrix[:, feature_index]
                 known = np.unique(seen[~np.isnan(seen)])
                 lines = len(known) + 1
             else:
@@ -126,15 +127,15 @@ class TreeScores:
         rest = self._allowed(features.own[:, :-1], self.features[width:-1]) if listed else context[:0]
         last = self.features[-1]
         scores = np.full(len(features), self.baseline)
-        place = last.places(features.own[:, -1])
-        _sum_leaves(context, features.row, rest, last.allowed, place, self.leaves, scores)
+        line = last.line_of(features.own[:, -1])
+        _sum_leaves(context, features.row, rest, last.allowed, line, self.leaves, scores)
         return scores
 
     def _allowed(self, matrix: Floats, features: tuple[_Feature, ...]) -> Bytes:
         """The leaves that some features allow, [M, T]."""
         allowed = np.full((len(matrix), len(self.leaves)), 255, dtype=np.uint8)
         for column, feature in zip(matrix.T, features, strict=True):
-            allowed &= feature.allowed[feature.places(column)]
+            allowed &= feature.allowed[feature.line_of(column)]
         return allowed
 
 
@@ -156,17 +157,17 @@ def _leaves_below(nodes: Any) -> Integers:
         raise ValueError(f"a tree has {leaf.sum()} leaves, and a byte takes {LEAVES}")
     below[leaf] = 1 << np.arange(leaf.sum())
     # Children stand after their parents.
-    for place in reversed(np.flatnonzero(~leaf)):
-        below[place] = below[nodes["left"][place]] | below[nodes["right"][place]]
+    for node in reversed(np.flatnonzero(~leaf)):
+        below[node] = below[nodes["left"][node]] | below[nodes["right"][node]]
     return below
 
 
 @kernel(
     "void(u1[:,::1], i8[::1], u1[:,::1], u1[:,::1], i8[::1], f8[:,::1], f8[::1])",
-    "leaves: T 256; scores: M; row: M; place: M; context: B T; table: V T; rest?: M T",
+    "leaves: T 256; scores: M; row: M; line: M; context: B T; table: V T; rest?: M T",
 )
 def _sum_leaves(
-    context: Bytes, row: Integers, rest: Bytes, table: Bytes, place: Integers, leaves: Floats, scores: Floats
+    context: Bytes, row: Integers, rest: Bytes, table: Bytes, line: Integers, leaves: Floats, scores: Floats
 ) -> None:
     """Add to scores [M] the values of the leaves that all features allow.
 
@@ -174,13 +175,13 @@ def _sum_leaves(
         context: [B, T].
         row: [M].
         rest: [M, T], or empty: nothing more is ruled out.
-        table: [values, T] by the place [M] of the last feature.
+        table: [values, T] of the last feature, read by `line`.
         leaves: [T, 256].
     """
     more = rest.shape[0] > 0
     for m in range(scores.shape[0]):
         total = 0.0
-        b, v = row[m], place[m]
+        b, v = row[m], line[m]
         if more:
             for t in range(leaves.shape[0]):
                 total += leaves[t, context[b, t] & table[v, t] & rest[m, t]]
