@@ -273,6 +273,6 @@ def test_rows_may_be_taken_one_by_one(tmp_path: Path) -> None:
         said = ope(tmp_path, log, *IPS, *given)
         (estimate,) = verdict(said)["estimates"]
         assert ("clustered" in estimate["interval"]) == clustered
-        assert any("are taken together" in note for note in said.content["notes"]) == clustered
+        assert any("Intervals are clustered" in note for note in said.content["notes"]) == clustered
         widths[given] = estimate["high"] - estimate["low"]
     assert widths[()] / widths["--cluster-by", "row"] == pytest.approx(np.sqrt(5), rel=0.15)

@@ -158,13 +158,13 @@ def test_obp_dictionary_and_npz(tmp_path: Path) -> None:
     assert "pickled code: position" in stored.notes[0]
     for name, value, said in (
         ("pscore", None, "needs this array"),
-        ("action", np.ones((3, 2)), "one value a round"),
-        ("pi_b", np.ones((3, 2, 3)), "one distribution a round"),
+        ("action", np.ones((3, 2)), "one value for each of"),
+        ("pi_b", np.ones((3, 2, 3)), "a distribution for each round"),
     ):
         with pytest.raises(DataError, match=said) as caught:
             read_bandit_log({**feedback(), name: value}, format="obp")
         assert caught.value.column == name
-    with pytest.raises(DataError, match=r"damaged or no \.npz"):
+    with pytest.raises(DataError, match=r"damaged or not an \.npz"):
         read_bandit_log(write(tmp_path, "text.npz", "hello"))
 
 
@@ -247,7 +247,7 @@ def test_dsjson(tmp_path: Path) -> None:
     for said in (
         "1 (checkpoints)",
         "1 (rewards without a decision)",
-        "1 (decisions that were not",
+        "1 (decisions never carried out",
         "1 - p_drop",
     ):
         assert said in told
@@ -274,10 +274,10 @@ BAD_DSJSON = [
     ('{"_label_cost":1,"_outcomes":[{"_a":1,"_p":0.8}],"c":{}}', "mixed"),
     ('{"_label_cost":1,"_label_Action":1}', "`_label_probability` is missing"),
     ('{"_label_cost":1,"_label_probability":0.5,"_label_Action":0}', "count from 1"),
-    (EVENT.replace("[0.5,0.5]", "[0.5]") + "}", "`p` has not one probability"),
-    (EVENT.replace("[1,2]", "[1,0]") + "}", "`a` is no list"),
+    (EVENT.replace("[0.5,0.5]", "[0.5]") + "}", "`p` does not have one probability"),
+    (EVENT.replace("[1,2]", "[1,0]") + "}", "`a` is not a list"),
     (EVENT + ',"pdrop":1}', "`pdrop` is 1"),
-    (EVENT, "no JSON object"),
+    (EVENT, "not a JSON object"),
 ]
 
 
@@ -325,7 +325,7 @@ def test_dsjson_pages_whose_candidates_are_not_told(tmp_path: Path) -> None:
     path.write_text(text.replace('"_slots":[{},{}]', '"_slots":[{},{"_inc":[2]}]'))
     assert read_bandit_log(path).table["candidates"].to_list() == [[1, 0, 2], [2], [0]]
     path.write_text(text.replace('"_a":2', '"_a":1'))
-    with pytest.raises(DataError, match="slot 2 has action 1, which is none of those left for it"):
+    with pytest.raises(DataError, match="slot 2 has action 1, which is not available to it"):
         read_bandit_log(path)
     path.write_text(re.sub(r'"_multi":\[.*?\],?', "", text).replace(",}", "}"))
     assert "candidates" not in read_bandit_log(path).table.columns
@@ -383,23 +383,23 @@ def test_actions_that_obp_declares_are_candidates_whether_or_not_logged(tmp_path
     found = evaluate(log, [UniformPolicy()], ["ips", "dm"])
     assert found.policies[0].weights.mean == pytest.approx(1)
     assert any("all 80 actions of the log" in note for note in found.notes)
-    with pytest.raises(DataError, match=r"action \d+ is none of the 40 \(n_actions\)"):
+    with pytest.raises(DataError, match=r"action \d+ is not among the actions 0 to 39 \(n_actions\)"):
         read_bandit_log({**feedback, "n_actions": 40})
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("[0.8,0.1,0.1]", "[0.8,0.2]", "slot 1 has not one `_p`"),
-        ('"_a":[2,0]', '"_a":[2,-1]', "slot 2 has not one `_p`"),
+        ("[0.8,0.1,0.1]", "[0.8,0.2]", "slot 1 does not have one `_p`"),
+        ('"_a":[2,0]', '"_a":[2,-1]', "slot 2 does not have one `_p`"),
         ('"_label_cost":-1,', "", "`_label_cost` is missing"),
         (
             '{"_outcomes":[{"_label_cost":-1',
             '{"_label_cost":1,"_outcomes":[{"_label_cost":-1',
             "one cost for all",
         ),
-        ('"_p":[0.6,0.4]', '"_p":["x",0.4]', "`_p` is missing or no number"),
-        ('"_outcomes":[{"_label_cost":0,"_a":0,"_p":1}]', '"_outcomes":[]', "no list of slots"),
+        ('"_p":[0.6,0.4]', '"_p":["x",0.4]', "`_p` is missing or not a number"),
+        ('"_outcomes":[{"_label_cost":0,"_a":0,"_p":1}]', '"_outcomes":[]', "not a list of slots"),
     ],
 )
 def test_bad_dsjson_pages_name_the_line(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_criteo(tmp_path: Path) -> None:
     assert table["feature_9"].to_list() == ["a", None, None]
     assert table["candidate_feature_12"].to_list() == [["x|y", ""], ["", "", "x|y"], [""]]
     told = " ".join(log.notes)
-    for said in ("taken for 1/p", "one in ten", "1 (more than one slot)"):
+    for said in ("read as 1/p", "one in ten", "1 (more than one slot)"):
         assert said in told
 
 
@@ -430,7 +430,7 @@ def test_criteo_propensities_that_are_no_inverses(tmp_path: Path) -> None:
     text = CRITEO.replace(" 4.0 ", " 0.25 ").replace(" 2.5 ", " 0.4 ").replace(" 30 ", " 0.03 ")
     log = read_bandit_log(write(tmp_path, "b.txt", text))
     np.testing.assert_allclose(log.propensity, [0.25, 0.4, 1.0])
-    assert "taken for p:" in log.notes[0]
+    assert "read as p (all" in log.notes[0]
 
 
 @pytest.mark.parametrize(

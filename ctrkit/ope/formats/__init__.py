@@ -1,6 +1,6 @@
-"""Formats of bandit logs: what a file holds is told by its content, and many files are one log.
+"""Formats of bandit logs. A file's format is recognised by its content; many files make one log.
 
-`FORMATS` names them; `read_log` reads a source in whichever it is.
+`FORMATS` lists the formats; `read_log` reads a source of any of them.
 """
 
 from ctrkit.ope.formats.base import Format, LogTable

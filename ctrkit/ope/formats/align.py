@@ -1,4 +1,4 @@
-"""Files whose columns are what their rows happened to hold, brought to the same columns."""
+"""Gives all files of a log the same columns, where a file has only the columns that its rows use."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _KNOWN = {column.name for column in BANDIT_LOG.columns}
 
 
 def aligned(tables: tuple[LogTable, ...]) -> tuple[LogTable, ...]:
-    """The same columns in all files of one log, where a file shows only what its own rows hold.
+    """The tables of one log with the same columns in all of them.
 
-    A single value that a file does not have is missing in its rows. A list about the candidates, or a
-    column of the schema, is left out unless all files have it. What is text in one file is text in all.
+    A column of single values that a file lacks is missing (null) in its rows. A list about the candidates, or
+    a column of the schema, is left out unless all files have it. A column that is text in one file becomes
+    text in all.
     """
     if len(tables) < 2:
         return tables
@@ -28,7 +29,7 @@ def aligned(tables: tuple[LogTable, ...]) -> tuple[LogTable, ...]:
         fixed = name in _KNOWN - {"p_drop"} or name.startswith(CANDIDATE_PREFIX)
         (kept if everywhere or not fixed else gone).append(name)
     text = {name for name in kept if len({_kind(one.table, name) for one in tables} - {None}) > 1}
-    note = (f"Left out, because some files do not have it: {', '.join(gone)}.",) if gone else ()
+    note = (f"Columns left out, because some files lack them: {', '.join(gone)}.",) if gone else ()
     return tuple(
         replace(one, table=one.table.select(_column(one.table, name, text) for name in kept),
                 notes=(*one.notes, *note))

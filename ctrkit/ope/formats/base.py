@@ -18,10 +18,10 @@ class LogTable:
 
     Attributes:
         table: columns under the names or aliases of `ctrkit.schema.BANDIT_LOG`, and any others.
-        file: where it came from, for messages; None for a table in memory.
-        notes: sentences on what was changed, left out or taken for granted in reading.
-        actions: all that there are to choose among, where the format tells and names no candidates a row;
-            None: those that were logged.
+        file: the path, for messages; None for a table in memory.
+        notes: sentences on what the reader changed, left out or assumed.
+        actions: all actions that could be chosen, where the format gives them for the whole log and not for
+            each row; None: the actions that were logged.
     """
 
     table: pl.DataFrame
@@ -32,13 +32,13 @@ class LogTable:
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write down a bandit log.
+    """A format in which bandit logs are stored.
 
     Attributes:
-        name: as `--format` takes it.
-        meaning: what it is, in a few words.
-        read: reads a file, broken lines left out where that is asked for (`skip_bad_lines`) and the format is
-            one of lines; takes an object in memory too where the format has one.
+        name: the value of `--format`.
+        meaning: a few words on the format.
+        read: reads a file, or an object in memory where the format has one. Its second argument is
+            `skip_bad_lines`: whether broken lines are left out, in formats of lines.
     """
 
     name: str
@@ -47,10 +47,12 @@ class Format:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a path where there is no file or an empty one."""
+    """Refuse a path that has no file, a folder or an empty file."""
     if not path.exists():
         raise missing("table", path)
     if path.is_dir():
-        raise DataError("this is a folder, not a log", file=path, hint=f"Name its files, '{path}/*' say")
+        raise DataError(
+            "this is a folder, not a log", file=path, hint=f"Name its files, for example '{path}/*'"
+        )
     if path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, hint="Write the log again")

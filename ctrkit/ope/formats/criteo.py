@@ -5,16 +5,16 @@ An impression is a header and one line a candidate product, separated by blanks:
     example ID: HASH CLICKED PROPENSITY SLOTS CANDIDATES feature:value ...
     CLICKED exid:ID feature:value ...
 
-The products that were shown are the first SLOTS candidates. Read are banners of one slot: the one
-propensity of a larger banner is that of the whole slate, and slates have estimators of their own.
+The first SLOTS candidates are the products that were shown. Only banners of one slot are read: a larger
+banner has a single propensity for its whole slate, and slates need other estimators.
 
 Whether the propensity column holds p or 1/p depends on the release. The test-bed's page calls it the
-propensity, and the published parser divides by it. The scorer of the NIPS 2017 challenge, which Criteo gave
-data of its own for, takes 1/p by default. The numbers themselves tell: p is at most 1, and 1/p at least 1.
+propensity, and the published parser divides by it. The scorer of the NIPS 2017 challenge, which has its own
+data from Criteo, takes 1/p by default. The reader decides by the values: p is at most 1, and 1/p at least 1.
 A file with values on both sides of 1 is refused.
 
-In the published data clicked banners are all kept and one in ten of the others; a file does not say
-whether it was thinned out. The reader leaves the rows as they are and says so.
+The published data hold all banners with a click and one in ten of those without. A file does not say whether
+it was thinned in this way. The reader keeps the rows as they are, and a note says so.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from ctrkit.tables import lines_of
 
 _FIELDS = 7
 _THINNED = (
-    "In the published Criteo data one in ten banners without a click was kept: there, rewards are too high "
-    "by about that factor, and no estimator here undoes it."
+    "The published Criteo data keep only one in ten of the banners without a click. If this log is thinned "
+    "in that way, its rewards are about ten times too high, and no estimator here corrects that."
 )
 
 
@@ -52,15 +52,16 @@ class _Banner:
 
 
 def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
-    """Read one file, packed by gzip or not.
+    """Read one file, gzip-compressed or not.
 
-    Products carry no ids, so a product's id is a hash of its features; where two candidates of a banner are
-    alike in all of them, the later ones are numbered. Features keep their names, `feature_7`, and their
-    values as text; a feature with several values holds them with `|` between. Those of the products are the
-    lists `candidate_feature_12`.
+    Products have no ids, so a product's id is a hash of its features. Where two candidates of a banner have
+    the same features, the later one gets a number. A feature of the banner becomes a text column such as
+    `feature_7`; several values of a feature are separated by `|`. A feature of the products becomes a list
+    column such as `candidate_feature_12`.
 
     Raises:
-        DataError: a line breaks the format, propensities lie on both sides of 1, or no banner has one slot.
+        DataError: a line does not follow the format, propensities lie on both sides of 1, or no banner has a
+            single slot.
     """
     path = Path(source)
     banners, larger = [], 0
@@ -71,7 +72,7 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
             larger += 1
     if not banners:
         raise DataError(
-            "no banner has a single slot", file=path, hint="Larger banners are slates and are not read"
+            "no banner has a single slot", file=path, hint="Give banners of one slot: slates are not read"
         )
     propensity, inverse = _propensities(banners, path)
     ids = [_ids(banner.products) for banner in banners]
@@ -93,8 +94,8 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
         },
         schema_overrides={f"feature_{name}": pl.String for name in of_banners},
     )
-    column = "1/p: its values are 1 or more" if inverse else "p: its values are at most 1"
-    notes = [f"The propensity column of the Criteo log was taken for {column}.", _THINNED]
+    column = "1/p (all values are at least 1)" if inverse else "p (all values are at most 1)"
+    notes = [f"The propensity column of the Criteo log is read as {column}.", _THINNED]
     if larger:
         notes.append(f"Banners left out: {larger:,} (more than one slot).")
     return LogTable(table, os.fspath(path), tuple(notes))
@@ -106,12 +107,12 @@ def _propensities(banners: list[_Banner], path: Path) -> tuple[list[float], bool
     if (values > 1).any() and (values < 1).any():
         above = int(np.argmax(values > 1))
         raise DataError(
-            f"{values[above]:g} (line {banners[above].line + 1}) is above 1 and others are below, so that "
-            "the column holds neither propensities nor their inverses",
+            f"{values[above]:g} (line {banners[above].line + 1}) is above 1 and others are below: the "
+            "column holds neither propensities nor their inverses",
             file=path,
             column="propensity",
             row=above,
-            hint="Store one of the two throughout",
+            hint="Store p in all rows, or 1/p in all rows",
         )
     inverse = bool((values > 1).any())
     return (1 / values if inverse else values).tolist(), inverse
@@ -128,7 +129,7 @@ def _banners(path: Path) -> Iterator[_Banner]:
                 yield _banner(path, *header, products)
             header, products = (line, text.split()), []
         elif header is None:
-            raise _broken(path, line, "a header 'example ID: ...' stands before the first candidate")
+            raise _broken(path, line, "a header 'example ID: ...' must come before the first candidate")
         else:
             parts = text.split(maxsplit=2)
             if len(parts) < 2 or not parts[1].startswith("exid:"):
@@ -147,21 +148,25 @@ def _banner(path: Path, line: int, header: list[str], products: list[str]) -> _B
             path, line, "a header is 'example ID: HASH CLICKED PROPENSITY SLOTS CANDIDATES ...'"
         ) from None
     if not propensity > 0:
-        raise _broken(path, line, f"a propensity, or its inverse, is above 0, and this one is {propensity:g}")
+        raise _broken(path, line, f"the propensity (or its inverse) must be above 0, not {propensity:g}")
     if candidates != len(products) or not 1 <= slots <= candidates:
         raise _broken(
-            path, line, f"{len(products)} candidates follow for {slots} slots and {candidates} candidates"
+            path,
+            line,
+            f"the header says {slots} slots, {candidates} candidates, and {len(products)} candidates follow",
         )
     context = _features(" ".join(header[_FIELDS:]))
     return _Banner(line, header[1].rstrip(":"), clicked, propensity, slots, context, products)
 
 
 def _broken(path: Path, line: int, what: str) -> DataError:
-    return DataError(f"line {line + 1} breaks the format: {what}", file=path, hint="Copy the file again")
+    return DataError(
+        f"line {line + 1} does not follow the format: {what}", file=path, hint="Copy the file again"
+    )
 
 
 def _features(text: str) -> dict[str, str]:
-    """feature -> value; several values of a feature stand with `|` between."""
+    """feature -> value; several values of a feature are joined by `|`."""
     found: dict[str, list[str]] = defaultdict(list)
     for part in text.split():
         name, _, value = part.partition(":")
@@ -170,7 +175,7 @@ def _features(text: str) -> dict[str, str]:
 
 
 def _ids(products: list[str]) -> list[str]:
-    """An id for each candidate of a banner, the same wherever a product of the same features stands."""
+    """An id for each candidate of a banner; products of the same features have the same id in all banners."""
     seen: Counter[str] = Counter()
     ids = []
     for product in products:

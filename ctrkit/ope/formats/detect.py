@@ -1,4 +1,4 @@
-"""Which format a source is in, told by its extension and its first lines."""
+"""Recognises the format of a source by its file extension and its first lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctrkit.tables import DELIMITED, PARQUET, IsText, TableLike, columns_of, fil
 
 FORMATS = {format.name: format for format in (TABLE, OBP, OPEN_BANDIT, DSJSON, CRITEO)}
 
-# Of a checkpoint and rewards without a decision, DSJSON may have some before the first decision.
+# DSJSON may have this many lines of checkpoints or rewards before its first decision.
 _LOOK_AT = 100
 
 
@@ -29,14 +29,14 @@ def read_log(
     schema: LogSchema = BANDIT_LOG,
     also_text: IsText | None = None,
 ) -> tuple[LogTable, ...]:
-    """Read a log, one `LogTable` a file, in the order given; values are not checked yet.
+    """Read a log: one `LogTable` for each file, in the order given. Values are not checked yet.
 
     Args:
         source: a path, a glob, a list of paths and globs, a table in memory, or obp's dictionary.
-        format: a name of `FORMATS`; by default each file's own content tells.
-        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and told of in the notes.
-        schema: by which a table's ids and lists are known.
-        also_text: which other columns of a table hold ids, such as `FeatureSpec.is_text` tells.
+        format: a name of `FORMATS`; by default recognised from each file's content.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
+        schema: says which columns of a table are ids or lists.
+        also_text: says which other columns of a table hold ids, for example `FeatureSpec.is_text`.
 
     Raises:
         ConfigError: there is no such format.
@@ -50,7 +50,7 @@ def read_log(
             return (OBP.read(source, skip_bad_lines),)
         return read_together(source, skip_bad_lines, schema, also_text)
     chosen = [FORMATS[format] if format is not None else detect(file) for file in files]
-    # Tables are read together, so that their columns are of one type.
+    # Tables are read together, so that a column has one type in all of them.
     plain = [file for one, file in zip(chosen, files, strict=True) if one is TABLE]
     of_tables = iter(read_together(plain, skip_bad_lines, schema, also_text) if plain else ())
     tables = tuple(
@@ -61,7 +61,7 @@ def read_log(
 
 
 def detect(path: Path) -> Format:
-    """The format of a file. What looks like nothing else is taken for the schema's own.
+    """The format of a file; a table of the schema's columns where no other format is recognised.
 
     Raises:
         DataError: when the file is missing, empty, or damaged text.
@@ -88,7 +88,7 @@ def _of_text(path: Path) -> Format:
         event = parsed(text)
         if isinstance(event, dict) and any(label in event for label in LABELS):
             return DSJSON
-        # A checkpoint, a broken line or a dangling reward says nothing; any other line is that of a table.
+        # A checkpoint, a broken line or a reward alone decides nothing; any other line belongs to a table.
         silent = text.startswith("[") or (text.startswith("{") and event is None) or '"RewardValue"' in text
         if number >= _LOOK_AT or not silent:
             break
@@ -96,7 +96,7 @@ def _of_text(path: Path) -> Format:
 
 
 def parsed(text: str) -> object:
-    """A line of JSON; None where it is none."""
+    """The content of a line of JSON; None if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

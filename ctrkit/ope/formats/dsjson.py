@@ -4,27 +4,27 @@
      "Timestamp": "2021-07-29T10:00:00.999Z", "EventId": "e1", "a": [2, 1, 3], "p": [0.8, 0.1, 0.1],
      "c": {"User": {"age": 31}, "_multi": [{"id": "a"}, {"id": "b"}, {"id": "c"}]}, "pdrop": 0.5}
 
-The reward is the cost with its sign turned. Actions are counted from 1 there and from 0 here. `a` are the
-candidates as the policy ranked them and `p` its probabilities in that order. Of the context `c`, single
-values become columns (`User.age`), and those that every entry of `_multi` has in every row become lists
-(`candidate_id`), in the order of the candidates; as in VW, names that begin with `_` are no features.
+The reward is minus the cost. DSJSON counts actions from 1; the table read here counts them from 0. `a` lists
+the candidates in the policy's order, and `p` their probabilities in that order. Single values of the context
+`c` become columns (`User.age`). Values that every entry of `_multi` has in every row become lists
+(`candidate_id`), in the order of the candidates. As in VW, names that begin with `_` are not features.
 
-Lines that are no decision are left out and counted: checkpoints (`[...]`), rewards that found no decision
-(`RewardValue`), and decisions marked `_skipLearn`, which were never acted upon.
+Lines without a decision are left out and counted: checkpoints (`[...]`), rewards that belong to no decision
+(`RewardValue`), and decisions marked `_skipLearn`, which were never carried out.
 
-`pdrop` is the probability with which such a row was dropped from the log: each row that is left stands for
-1 / (1 - pdrop) decisions, as which it is counted. It becomes the column `p_drop`.
+`pdrop` is the probability with which such a row was dropped from the log. A row that is left counts as
+1 / (1 - pdrop) decisions. It becomes the column `p_drop`.
 
-Continuous actions, such as bids, have a density in place of a probability. They are read by themselves, as
-the columns of `ctrkit.schema.BID_LOG` (`read_continuous`):
+Continuous actions, such as bids, have a density instead of a probability. `read_continuous` reads them into
+the columns of `ctrkit.schema.BID_LOG`:
 
     {"_label_ca": {"action": 1.25, "pdf_value": 0.4, "cost": -1}, "Timestamp": "2021-07-29T10:00:00Z",
      "EventId": "e2", "c": {"User": {"age": 31}}}
 
-A page of several slots (VW's conditional contextual bandits) becomes one row a slot. There actions count
-from 0, `_a` begins with the one that was taken, and both it and its probability `_p` stand for themselves or
-lead a list. An action that stands in a slot above is none of a slot's candidates, so the probabilities are
-those given the slots above:
+A page of several slots (VW's conditional contextual bandits) becomes one row for each slot. There actions
+count from 0. `_a` is the action that was taken, or a list that begins with it; `_p` is its probability, or a
+list that begins with it. An action in a slot above is not a candidate of the slots below, so probabilities
+are conditional on the slots above:
 
     {"_outcomes": [{"_label_cost": -1, "_a": [1, 0, 2], "_p": [0.8, 0.1, 0.1]},
                    {"_label_cost": 0, "_a": [2, 0], "_p": [0.6, 0.4]}],
@@ -50,23 +50,23 @@ from ctrkit.tables import BadLines, lines_of
 
 LABELS = ("_label_cost", "_label_probability", "_label_ca", "_outcomes")
 DROPPED = (
-    "Rows have a probability of having been dropped (p_drop): each stands for 1 / (1 - p_drop) decisions "
-    "and is counted as that many."
+    "Rows were dropped from this log with a known probability (p_drop): each row counts as "
+    "1 / (1 - p_drop) decisions."
 )
 _SCALARS = (str, int, float, bool)
-# A context feature of such a name stands for that column, if every row has it.
+# A context feature with one of these names becomes that column, if every row has it.
 _KNOWN = {name for column in BANDIT_LOG.columns for name in (column.name, *column.aliases)}
 
 
 def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
-    """Read the decisions of one file, packed by gzip or not; one row an action, or a slot of a page.
+    """Read the decisions of one file, gzip-compressed or not, as one row a decision, or a slot of a page.
 
     Args:
-        skip_bad_lines: whether lines that are no sound decision are left out and counted.
+        skip_bad_lines: whether lines without a valid decision are left out and counted.
 
     Raises:
-        DataError: a line is no JSON object, lacks a label, contradicts itself, holds a continuous action
-            (`_label_ca`), or a page among decisions of one action; the message names the line.
+        DataError: a line is not a JSON object, lacks a label, contradicts itself, holds a continuous action
+            (`_label_ca`), or mixes pages with decisions of one action. The message names the line.
     """
     path = Path(source)
     skipped: Counter[str] = Counter()
@@ -79,13 +79,16 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
             raise _refused(
                 path,
                 line,
-                "`_label_ca` holds a continuous action with a density, and discrete actions are wanted",
+                "`_label_ca` holds a continuous action with a density, and a discrete action is expected",
                 "Read the log as one of bids, or give a log of discrete actions",
             )
         pages = "_outcomes" in event
         if rows and pages != ("slate_id" in rows[0]):
             raise _refused(
-                path, line, "pages (`_outcomes`) and decisions of one action are mixed", "Keep them apart"
+                path,
+                line,
+                "pages (`_outcomes`) and decisions of one action are mixed",
+                "Write them to separate files",
             )
         shared, multi = _context(event.get("c"))
         found: list[dict[str, Any]] = []
@@ -107,10 +110,11 @@ def read_continuous(source: str | os.PathLike[str], skip_bad_lines: bool = False
     """Read the continuous actions of one file, as `bid` with its `density`.
 
     Args:
-        skip_bad_lines: whether lines that are no sound decision are left out and counted.
+        skip_bad_lines: whether lines without a valid decision are left out and counted.
 
     Raises:
-        DataError: a line is no JSON object, has no continuous action, or lacks its cost; names the line.
+        DataError: a line is not a JSON object, has no continuous action, or lacks its cost. The message names
+            the line.
     """
     path = Path(source)
     skipped: Counter[str] = Counter()
@@ -128,7 +132,9 @@ def _bid(path: Path, line: int, event: dict[str, Any]) -> dict[str, Any]:
     """The row of a continuous action under the schema's names."""
     label = event.get("_label_ca")
     if not isinstance(label, dict):
-        raise _refused(path, line, "no continuous action (`_label_ca`) is here", "Fix or drop such lines")
+        raise _refused(
+            path, line, "the line has no continuous action (`_label_ca`)", "Fix or drop such lines"
+        )
     action, cost = (_number(path, line, label, name) for name in ("action", "cost"))
     # A bid that was not drawn has no density.
     density = _number(path, line, label, "pdf_value") if label.get("pdf_value") is not None else None
@@ -151,7 +157,7 @@ def _table(
     bad: _BadLines,
     needed: tuple[str, ...],
 ) -> LogTable:
-    """What was read of a file's lines, and notes on what was not."""
+    """The table of a file's rows, with notes on what was left out."""
     if not rows:
         raise DataError("the log holds no decision", file=path, hint="Give DSJSON lines with `_label_cost`")
     columns = {name: [row.get(name) for row in rows] for row in rows[:1] for name in row}
@@ -159,7 +165,7 @@ def _table(
     held = table.select(
         name
         for name in table.columns
-        # What only some rows have cannot be checked or used as a column.
+        # A column that only some rows have cannot be checked or used.
         if not table[name].null_count() or name in (*needed, "p_drop")
     )
     notes = [f"Lines left out: {count:,} ({what})." for what, count in skipped.items()]
@@ -167,7 +173,7 @@ def _table(
         notes.append(left_out.note(path))
     gone = [name for name in table.columns if name not in held.columns and table[name].count()]
     if gone:
-        notes.append(f"Left out, because some rows do not have it: {', '.join(gone)}.")
+        notes.append(f"Columns left out, because some rows lack them: {', '.join(gone)}.")
     if table["p_drop"].count():
         held = held.with_columns(pl.col("p_drop").fill_null(0.0).cast(pl.Float64))
         notes.append(DROPPED)
@@ -183,7 +189,7 @@ def _table(
 
 
 class _BadLines:
-    """Lines that are no sound decision: the first is refused, or all are left out and counted."""
+    """Lines without a valid decision: the first is refused, or all are left out and counted."""
 
     def __init__(self, skip: bool) -> None:
         self.skip = skip
@@ -191,7 +197,7 @@ class _BadLines:
 
     @contextmanager
     def left_out(self, line: int) -> Iterator[None]:
-        """Where lines may be left out, errors within leave this one out."""
+        """An error within the block leaves this line out, where lines may be left out."""
         try:
             yield
         except DataError:
@@ -200,12 +206,12 @@ class _BadLines:
             self.found.append(line)
 
     def lines(self) -> BadLines | None:
-        """Those that were left out, if any."""
+        """The lines that were left out, if any."""
         return BadLines(len(self.found), self.found[0]) if self.found else None
 
 
 def _events(path: Path, skipped: Counter[str], bad: _BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The decisions of a file with their lines; the other lines are counted."""
+    """The decisions of a file with their line numbers; other lines are counted."""
     check_file(path)
     for line, text in lines_of(path):
         if text.startswith("["):
@@ -217,7 +223,7 @@ def _events(path: Path, skipped: Counter[str], bad: _BadLines) -> Iterator[tuple
         if not event:
             continue
         if event.get("_skipLearn") is True:
-            skipped["decisions that were not acted upon (_skipLearn)"] += 1
+            skipped["decisions never carried out, _skipLearn"] += 1
         elif "RewardValue" in event and not any(label in event for label in LABELS):
             skipped["rewards without a decision"] += 1
         else:
@@ -233,7 +239,7 @@ def _object(path: Path, line: int, text: str) -> dict[str, Any]:
         raise _refused(
             path,
             line,
-            "this is no JSON object",
+            "this is not a JSON object",
             "Copy the file again, or leave such lines out with skip_bad_lines",
         )
     return event
@@ -242,7 +248,7 @@ def _object(path: Path, line: int, text: str) -> dict[str, Any]:
 def _number(path: Path, line: int, content: dict[str, Any], name: str) -> float:
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _refused(path, line, f"`{name}` is missing or no number", "Fix or drop such lines")
+        raise _refused(path, line, f"`{name}` is missing or not a number", "Fix or drop such lines")
     return float(value)
 
 
@@ -256,10 +262,10 @@ def _drop(path: Path, line: int, event: dict[str, Any]) -> float | None:
 
 
 def _decision(path: Path, line: int, event: dict[str, Any], actions: int) -> dict[str, Any]:
-    """The row of a decision under the schema's names, its candidates counted from 0.
+    """The row of a decision under the schema's names, with candidates counted from 0.
 
     Args:
-        actions: how many the context describes (`_multi`): the candidates, where `a` does not list them.
+        actions: number of actions in the context (`_multi`): the candidates, where `a` does not list them.
     """
     cost, probability, taken = (
         _number(path, line, event, name) for name in ("_label_cost", "_label_probability", "_label_Action")
@@ -267,16 +273,18 @@ def _decision(path: Path, line: int, event: dict[str, Any], actions: int) -> dic
     action = taken - 1
     order, probabilities = event.get("a"), event.get("p")
     if action < 0 or action != int(action):
-        raise _refused(path, line, f"action {taken:g} is none: they count from 1", "Fix such lines")
+        raise _refused(path, line, f"{taken:g} is not an action: they count from 1", "Fix such lines")
     ranked = None
     if order is not None:
         if not isinstance(order, list) or not all(isinstance(one, int) and one >= 1 for one in order):
-            raise _refused(path, line, "`a` is no list of actions counted from 1", "Fix such lines")
+            raise _refused(path, line, "`a` is not a list of actions counted from 1", "Fix such lines")
         ranked = [one - 1 for one in order]
     elif action < actions:
         ranked = list(range(actions))
     if probabilities is not None and (order is None or len(probabilities) != len(order)):
-        raise _refused(path, line, "`p` has not one probability for each action of `a`", "Fix such lines")
+        raise _refused(
+            path, line, "`p` does not have one probability for each action of `a`", "Fix such lines"
+        )
     return {
         "event_id": event.get("EventId"),
         "timestamp": event.get("Timestamp"),
@@ -291,10 +299,10 @@ def _decision(path: Path, line: int, event: dict[str, Any], actions: int) -> dic
 
 
 def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a page, one a slot from the top down, its candidates counted from 0."""
+    """The rows of a page, one for each slot from the top; candidates count from 0."""
     outcomes = event["_outcomes"]
     if not isinstance(outcomes, list) or not outcomes or not all(isinstance(one, dict) for one in outcomes):
-        raise _refused(path, line, "`_outcomes` is no list of slots", "Fix or drop such lines")
+        raise _refused(path, line, "`_outcomes` is not a list of slots", "Fix or drop such lines")
     if "_label_cost" in event:
         raise _refused(
             path,
@@ -311,20 +319,23 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
         whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in actions)
         if not whole or not actions or len(actions) != len(probabilities):
             raise _refused(
-                path, line, f"slot {index + 1} has not one `_p` for each action of `_a`", "Fix such lines"
+                path,
+                line,
+                f"slot {index + 1} does not have one `_p` for each action of `_a`",
+                "Fix such lines",
             )
         chances = [_number(path, line, {"_p": one}, "_p") for one in probabilities]
         propensity = chances[0]
         action, candidates, known = actions[0], actions, len(actions) > 1 or chances[0] == 1
         if len(actions) == 1 and (free := _free(event.get("c"), index, above)) is not None:
-            # It stands for itself: what else there was to choose among, the context tells.
+            # A single value and not a list: the context says which other candidates there were.
             if action not in free:
-                problem = f"slot {index + 1} has action {action}, which is none of those left for it"
+                problem = f"slot {index + 1} has action {action}, which is not available to it"
                 raise _refused(path, line, problem, "Fix such lines")
             candidates, chances = free, [chances[0] if one == action else 0.0 for one in free]
         above.append(action)
         yield {
-            # Of two pages none may have the same name.
+            # No two pages may have the same id.
             "slate_id": str(event.get("EventId", f"line {line + 1}")),
             "position": index + 1,
             "timestamp": event.get("Timestamp"),
@@ -338,9 +349,9 @@ def _slots(path: Path, line: int, event: dict[str, Any]) -> Iterator[dict[str, A
 
 
 def _free(content: Any, index: int, above: list[int]) -> list[int] | None:
-    """The actions of a page's context that are left for a slot; None where it does not tell of any.
+    """The actions of a page's context that are available to a slot; None where the context lists none.
 
-    A slot may list those that it takes (`_inc`); what stands in a slot above is gone.
+    A slot may list the actions that fit it (`_inc`). An action in a slot above is no longer available.
     """
     multi, slots = (content.get(name) if isinstance(content, dict) else None for name in ("_multi", "_slots"))
     slot = slots[index] if isinstance(slots, list) and index < len(slots) else None
@@ -351,7 +362,7 @@ def _free(content: Any, index: int, above: list[int]) -> list[int] | None:
 
 
 def _context(content: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The single values of the shared context, and those of each action."""
+    """The single values of the shared context, and of each action."""
     if not isinstance(content, dict):
         return {}, []
     multi = content.get("_multi")
@@ -374,13 +385,13 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _columns(contexts: list[dict[str, Any]]) -> dict[str, pl.Series]:
-    """A column of each value that some row has; text where rows differ in its type."""
+    """A column for each value that some row has; text where rows differ in type."""
     names = dict.fromkeys(name for context in contexts for name in context)
     return {name: pl.Series(name, _alike([context.get(name) for context in contexts])) for name in names}
 
 
 def _lists(candidates: list[list[dict[str, Any]]]) -> dict[str, pl.Series]:
-    """A list column of each value that all candidates of all rows have."""
+    """A list column for each value that all candidates of all rows have."""
     entries = [entry for row in candidates for entry in row]
     if not entries:
         return {}
@@ -394,7 +405,7 @@ def _lists(candidates: list[list[dict[str, Any]]]) -> dict[str, pl.Series]:
 
 
 def _alike(values: list[Any]) -> list[Any]:
-    """Values of one type: numbers as floats where not all are whole, anything mixed with text as text."""
+    """Values as one type: numbers as floats where some are not whole, values mixed with text as text."""
     kinds = {type(value) for value in values if value is not None}
     if str in kinds and len(kinds) > 1:
         return [None if value is None else str(value) for value in values]

@@ -1,4 +1,4 @@
-"""Open Bandit Dataset (ZOZO, Saito et al. 2021): one CSV row an item shown in one of three places.
+"""Open Bandit Dataset (ZOZO, Saito et al. 2021): one CSV row for each item shown, at one of three positions.
 
 Columns: an unnamed row number, timestamp, item_id, position (1 to 3), click, propensity_score, then
 user_feature_0 to user_feature_3 and user-item_affinity_0 onwards.
@@ -16,15 +16,15 @@ from ctrkit.ope.formats.base import Format, LogTable
 from ctrkit.ope.formats.table import read_together
 
 COLUMNS = ("item_id", "position", "click", "propensity_score")
-# How the columns begin that tell of each item how it goes with the user, items numbered from 0.
+# Prefix of the columns with the affinity of user and item, one for each item from 0.
 AFFINITY = "user-item_affinity_"
 
 
 def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTable:
-    """Read one CSV, in the order of its rows. Positions are counted from 0, as obp counts them.
+    """Read one CSV, in the order of its rows. Positions count from 0, as in obp.
 
     Raises:
-        DataError: when the file is damaged or one of its columns is missing.
+        DataError: the file is damaged, or one of its columns is missing.
     """
     path = Path(source)
     (read,) = read_together(path)
@@ -32,10 +32,10 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
     for name in COLUMNS:
         if name not in table.columns:
             raise DataError(
-                "an Open Bandit log has this column",
+                "an Open Bandit log needs this column",
                 file=path,
                 column=name,
-                hint="Give a log of that data set, or leave --format out",
+                hint="Give a log of the Open Bandit Dataset, or leave --format out",
             )
     renamed = table.rename({"item_id": "action", "click": "reward", "propensity_score": "propensity"})
     kept = [name for name in renamed.columns if name]  # without the row number
@@ -45,7 +45,7 @@ def read(source: str | os.PathLike[str], skip_bad_lines: bool = False) -> LogTab
 
 
 def _items(table: pl.DataFrame) -> pl.Series | None:
-    """All items that there were to show, those with an affinity; None where one was shown that has none."""
+    """All items that could be shown, which are those with an affinity; None where a shown item has none."""
     number = sum(name.startswith(AFFINITY) for name in table.columns)
     items = pl.Series("action", range(number), dtype=pl.Int64)
     shown = table["action"]

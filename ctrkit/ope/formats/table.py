@@ -1,7 +1,7 @@
 """The schema's own format: parquet, CSV or JSON lines with the columns of `ctrkit.schema.BANDIT_LOG`.
 
-A CSV has no lists. There `candidates`, `logging_probabilities` and `candidate_*` are text with `|` between
-the values (`3|7|9`), or in brackets (`[3, 7, 9]`); see `ctrkit.tables.cells.lists_of`.
+A CSV has no list columns. There `candidates`, `logging_probabilities` and `candidate_*` are text, with values
+separated by `|` (`3|7|9`) or in brackets (`[3, 7, 9]`); see `ctrkit.tables.cells.lists_of`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from ctrkit.tables import IsText, TableLike, read_tables
 
 
 def read(source: TableLike, skip_bad_lines: bool = False) -> LogTable:
-    """Read one file, or take a table in memory.
+    """Read one file or a table in memory.
 
     Raises:
-        DataError: see `ctrkit.tables.read_table`.
+        DataError: the file cannot be read (see `ctrkit.tables.read_table`).
     """
     (table,) = read_together(source, skip_bad_lines)
     return table
@@ -27,10 +27,10 @@ def read_together(
     schema: LogSchema = BANDIT_LOG,
     also_text: IsText | None = None,
 ) -> tuple[LogTable, ...]:
-    """Read the files of one log, whose columns have the same types in all of them; or a table in memory.
+    """Read the files of one log, or a table in memory; a column has the same type in all files.
 
     Raises:
-        DataError: see `ctrkit.tables.read_table`.
+        DataError: a file cannot be read (see `ctrkit.tables.read_table`).
     """
     found = read_tables(source, schema.text(also_text), skip_bad_lines=skip_bad_lines)
     tables = schema.typed(found, also_text)

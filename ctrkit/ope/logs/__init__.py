@@ -1,1 +1,1 @@
-"""A bandit log: its columns, its faults, samples of it, and which of its rows are independent."""
+"""A bandit log: its columns, its faults, samples of it, and its independent units."""

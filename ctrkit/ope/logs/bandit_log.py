@@ -24,14 +24,14 @@ from ctrkit.tables import IsText, TableLike, join_tables, name_of
 # Probabilities are often written as 32-bit floats or with five decimals.
 PROPENSITY_TOLERANCE = 1e-4
 SUM_TOLERANCE = 1e-3
-# What 32-bit floats make of a sum that is 1.
+# Rounding error of a sum of 32-bit floats that should be 1.
 ROUNDING = 1e-6
 
 TARGET = next(column for column in BANDIT_LOG.columns if column.name == "target_probability")
 
 
 class RowLocation(NamedTuple):
-    """A row where it was found: its file (None in memory) and its number there, from 0."""
+    """Where a row was found: its file (None in memory) and its index in that file, from 0."""
 
     file: str | None
     row: int
@@ -42,11 +42,10 @@ class Part:
     """Rows of a log that came from one file.
 
     Attributes:
-        start: the number of the first of them in the log.
-        rows: their numbers in the file, where some of its rows were left out; None: in order, one after
-            another.
-        first: the number in the file of the first of them, where `rows` is None.
-        number: the file's place among the files of the log.
+        start: index in the log of the first row.
+        rows: indices of the rows in the file, where some were left out; None: consecutive rows.
+        first: index in the file of the first row, where `rows` is None.
+        number: index of the file among the files of the log.
     """
 
     file: str | None
@@ -56,7 +55,7 @@ class Part:
     number: int = 0
 
     def numbers(self, count: int) -> Integers:
-        """The numbers in the file of these rows, `count` of them."""
+        """The indices in the file of `count` rows of this part."""
         return self.first + np.arange(count) if self.rows is None else self.rows
 
 
@@ -66,19 +65,20 @@ class BanditLog:
 
     Attributes:
         table: the log under the names of `ctrkit.schema.BANDIT_LOG`.
-        file: where it came from, for messages.
+        file: the path, for messages; None for a table in memory.
         reward: [N].
         propensity: [N] in (0, 1].
-        action_index: [N] the place of the logged action among the row's candidates.
-        actions: the sorted actions of the log where it names no candidates, those that its format declares
-            and none chose among them: each row's candidates then are all of them. None where the log has a
-            `candidates` column.
-        units: [N] a key of each row's unit, such as its user, or of the row itself where nothing tells of
-            rows that go together; the same in whatever batch or file of the log.
-        unit_columns: that name the units (`ctrkit.ope.logs.units`), as `user_id` does; none: rows are units.
+        action_index: [N] index of the logged action in the row's list of candidates.
+        actions: sorted actions of a log without a `candidates` column, including those that its format
+            declares and no row has. They are the candidates of every row. None where the log has candidates.
+        units: [N] key of each row's unit. Units are independent: users, or the rows themselves where no
+            column groups them. A row has the same key in any batch or file of the log.
+        unit_columns: columns that identify the units (`ctrkit.ope.logs.units`), such as `user_id`; empty:
+            each row is a unit.
         parts: the files, in their order.
-        notes: sentences on what was changed, left out or taken for granted in reading.
-        balance: of estimated propensities (`ctrkit.ope.models.propensities.balance`); None for logged ones.
+        notes: sentences on what the reader changed, left out or assumed.
+        balance: balance table of estimated propensities (`ctrkit.ope.models.propensities.balance`); None
+            where propensities were logged.
     """
 
     table: pl.DataFrame
@@ -99,7 +99,7 @@ class BanditLog:
         return bool(self.unit_columns)
 
     def locate(self, row: int) -> RowLocation:
-        """Where a row of the log was found."""
+        """The file of a row of the log, and its index there."""
         if not self.parts:
             return RowLocation(self.file, row)
         part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
@@ -123,12 +123,12 @@ class BanditLog:
 
     @cached_property
     def users(self) -> Integers | None:
-        """[N] codes of the users from 0; None where users are unknown or each has one row."""
+        """[N] codes of the users, from 0; None where users are unknown or each has one row."""
         return codes_of(self.units) if self.clustered else None
 
     @cached_property
     def counts(self) -> Floats:
-        """[N] how many decisions each row stands for, see `counts_of`."""
+        """[N] number of decisions that each row stands for (see `counts_of`)."""
         return counts_of(self.table)
 
     def candidates(self, rows: slice) -> pl.Series:
@@ -139,7 +139,7 @@ class BanditLog:
         return pl.Series("candidates", [self.actions]).gather(np.zeros(count, dtype=np.uint32))
 
     def logging_probabilities(self, rows: slice) -> Floats | None:
-        """The logging policy's probabilities of the candidates, [B, K] with 0 at missing places, if known."""
+        """The logging policy's probabilities of the candidates, [B, K] with 0 as padding; None if unknown."""
         if "logging_probabilities" not in self.table.columns:
             return None
         return padded(self.table["logging_probabilities"][rows], fill=0.0)
@@ -147,7 +147,7 @@ class BanditLog:
     def target_probability(self, column: str = TARGET.name) -> Floats:
         """A column with a new policy's probabilities of the logged actions, [N], checked.
 
-        Densities are refused: for continuous actions the propensity would have to be one too.
+        Values above 1 are refused: they are densities, which need a log of bids.
         """
         if column not in self.table.columns:
             raise DataError(
@@ -171,20 +171,21 @@ def read_bandit_log(
 ) -> BanditLog:
     """Read and check a bandit log.
 
-    Beyond the columns' own checks: the action is among the row's candidates, no candidate is there twice,
-    lists of a row are of one length, the logging policy's probabilities sum to 1 and agree with the
-    propensity.
+    Besides the checks of each column: the action is one of the row's candidates, no candidate is listed
+    twice, all lists of a row have the same length, and the logging policy's probabilities sum to 1 and agree
+    with the propensity.
 
     Args:
         source: a path, a glob, a list of them, obp's `bandit_feedback`, or a table with the columns of
             `ctrkit.schema.BANDIT_LOG`, aliases accepted. Many files are one log.
-        require_candidates: whether a log without a `candidates` column is refused. Where it is not, each
-            row's candidates are all actions of the log.
-        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
-        cluster_by: the column whose values are independent of one another, `row` for each row; by default
-            what tells of rows that go together: see `ctrkit.ope.logs.units.unit_columns`, and the id of the
-            event where one has several rows.
-        skip_bad_lines, also_text: see `ctrkit.ope.formats.read_log`.
+        require_candidates: whether to refuse a log without a `candidates` column. If not, each row's
+            candidates are all actions of the log.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default recognised from each file's content.
+        cluster_by: column of the units that are independent of each other, or `row` for every row; by
+            default the columns of `ctrkit.ope.logs.units.unit_columns`, and the id of the event where an
+            event has several rows.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
+        also_text: says which other columns of a table hold ids, for example `FeatureSpec.is_text`.
 
     Raises:
         ConfigError: there is no such format.
@@ -202,11 +203,11 @@ def bandit_log(
     require_candidates: bool = False,
     cluster_by: str | None = None,
 ) -> BanditLog:
-    """Check tables and join them to one log; see `read_bandit_log`.
+    """Check tables and join them to one log, as `read_bandit_log` does with files.
 
     Args:
-        parts: where each table's rows were found; where they start in the log is filled in.
-        file: the name of the whole.
+        parts: where each table's rows were found; `start` is filled in here.
+        file: name of the whole log, for messages.
     """
     checked = []
     for source, part in zip(tables, parts, strict=True):
@@ -246,7 +247,7 @@ def bandit_log(
 
 @contextmanager
 def _numbered_as_in_file(part: Part) -> Iterator[None]:
-    """Errors name rows as they are numbered in the file."""
+    """Errors within the block name rows by their index in the file."""
     try:
         yield
     except DataError as error:
@@ -261,7 +262,7 @@ def _numbered_as_in_file(part: Part) -> Iterator[None]:
 def _checked(
     table: pl.DataFrame, file: str | None, require_candidates: bool
 ) -> tuple[pl.DataFrame, Integers | None]:
-    """One file's table under the schema's names, every value checked, and the places of its actions."""
+    """One file's table under the schema's names, with every value checked, and its action indices."""
     if table.height == 0:
         raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
     table = BANDIT_LOG.apply(table, file)
@@ -275,16 +276,16 @@ def _checked(
         return table, action_index
     if require_candidates or "logging_probabilities" in table.columns:
         raise DataError(
-            "the log does not say among which candidates the policy chose",
+            "the log does not list the candidates that the policy chose from",
             file=file,
             column="candidates",
-            hint="Add a list column with the ids of each row's candidates",
+            hint="Add a list column with the candidates of each row",
         )
     return table, None
 
 
 def with_same_ids(table: pl.DataFrame) -> pl.DataFrame:
-    """Actions and candidates both as integers or both as text: 7 and "7" are the same id."""
+    """Actions and candidates as ids of the same type, integers or text: 7 and "7" are the same id."""
     if "candidates" not in table.columns:
         return table
     candidates, action = table.schema["candidates"], table.schema["action"]
@@ -303,7 +304,7 @@ def _check_target(values: pl.Series, file: str | None, column: str) -> None:
     wrong = np.flatnonzero(target > 1 + ROUNDING)
     if wrong.size:
         raise DataError(
-            f"{target[wrong[0]]:.9g} is above 1 and no probability",
+            f"{target[wrong[0]]:.9g} is above 1, so it is not a probability",
             file=file,
             column=column,
             row=int(wrong[0]),
@@ -312,7 +313,7 @@ def _check_target(values: pl.Series, file: str | None, column: str) -> None:
 
 
 def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
-    """Every list about the candidates is as long as the list of candidates."""
+    """Check that every list about the candidates is as long as the list of candidates."""
     lengths = table["candidates"].list.len().to_numpy()
     for name in table.columns:
         if name != "logging_probabilities" and not name.startswith(CANDIDATE_PREFIX):
@@ -328,12 +329,12 @@ def _check_aligned(table: pl.DataFrame, file: str | None) -> None:
                 file=file,
                 column=name,
                 row=row,
-                hint="Give one value for each candidate, in their order",
+                hint="Give one value for each candidate, in the order of the candidates",
             )
 
 
 def index_of_action(table: pl.DataFrame, file: str | None) -> Integers:
-    """The place of each row's action among its candidates."""
+    """The index of each row's action in its list of candidates."""
     candidates, action = table["candidates"], table["action"]
     lengths = candidates.list.len().to_numpy().astype(np.int64)
     repeated = np.flatnonzero(candidates.list.n_unique().to_numpy() != lengths)
@@ -352,18 +353,18 @@ def index_of_action(table: pl.DataFrame, file: str | None) -> Integers:
     if missing.size:
         row = int(missing[0])
         raise DataError(
-            f"action {action[row]!r} is not among the row's candidates",
+            f"action {action[row]!r} is not one of the row's candidates",
             file=file,
             column="action",
             row=row,
-            hint="Log every candidate that could have been shown, the one shown included",
+            hint="Log every candidate that could have been shown, including the one that was shown",
         )
     starts = np.cumsum(lengths) - lengths
     return np.asarray(at - starts)
 
 
 def _check_logging_probabilities(table: pl.DataFrame, action_index: Integers, file: str | None) -> None:
-    """The logged distribution sums to 1 and gives the logged action its propensity."""
+    """Check that the logged distribution sums to 1 and agrees with the propensity."""
     probabilities = table["logging_probabilities"]
     totals = probabilities.list.sum().to_numpy()
     wrong = np.flatnonzero(np.abs(totals - 1) > SUM_TOLERANCE)
@@ -381,7 +382,7 @@ def _check_logging_probabilities(table: pl.DataFrame, action_index: Integers, fi
     if wrong.size:
         row = int(wrong[0])
         raise DataError(
-            f"the propensity is {propensity[row]:g}, but logging_probabilities say {chosen[row]:g}",
+            f"the propensity is {propensity[row]:g}, but logging_probabilities has {chosen[row]:g}",
             file=file,
             column="propensity",
             row=row,

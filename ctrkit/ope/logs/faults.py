@@ -1,7 +1,7 @@
-"""Faulty rows of a log, counted and set aside, so that the rest of it can be looked at.
+"""Faulty rows of a log: counted and set aside, so that the other rows can be audited.
 
-`read_bandit_log` stops at the first fault, as it must before anything is estimated. An audit wants to know
-of all of them.
+`read_bandit_log` stops at the first fault, because no estimate may use a faulty log. An audit reports all
+faults.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Fault:
     """What is wrong with some rows of a file.
 
     Attributes:
-        problem: "the propensity is not in (0, 1]", say.
-        columns: under the schema's names.
-        rows: all of them, by their numbers in the file.
+        problem: a clause such as "the propensity is not in (0, 1]".
+        columns: the columns at fault, under the schema's names.
+        rows: indices in the file of all such rows.
     """
 
     problem: str
@@ -36,10 +36,10 @@ class Fault:
 
 
 def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]:
-    """The sound rows of a file, their numbers in it (None: all), and the faults of the others.
+    """The valid rows of a file, their indices in it (None: all), and the faults of the other rows.
 
-    Each row is counted under the first fault that it has. Faults of whole columns (one that is missing, or
-    of the wrong type) are left for `read_bandit_log` to refuse.
+    A row counts under its first fault only. `read_bandit_log` refuses faults of whole columns (a missing
+    column, or one of the wrong type).
     """
     table = _renamed(source.table)
     faults, bad = [], np.zeros(table.height, dtype=bool)
@@ -51,7 +51,7 @@ def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]
     sound = np.flatnonzero(~bad)
     contradicted = sound[_contradicted(table[sound])]
     if contradicted.size:
-        problem = "the propensity is not what the logged probabilities say of the action"
+        problem = "the propensity differs from the logged probability of the action"
         columns = ("propensity", "logging_probabilities")
         faults.append(Fault(problem, source.file, columns, contradicted))
         bad[contradicted] = True
@@ -62,7 +62,7 @@ def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]
 
 
 def _renamed(table: pl.DataFrame) -> pl.DataFrame:
-    """The table under the schema's names, nothing checked."""
+    """The table under the schema's names, without any check."""
     names = {}
     for column in BANDIT_LOG.columns:
         if column.name not in table.columns:
@@ -73,7 +73,7 @@ def _renamed(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr]]:
-    """(problem, columns, whether a row has it), the plainest first."""
+    """(problem, columns, expression that is true for faulty rows), in order of the checks."""
     schema = table.schema
     for name in ("action", "propensity", "reward", "candidates", "logging_probabilities"):
         if name in schema:
@@ -96,7 +96,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
     inner = schema["candidates"].inner  # type: ignore[attr-defined]
     if "action" in schema and inner.is_integer() == schema["action"].is_integer():
         yield (
-            "the action is not among the row's candidates",
+            "the action is not one of the row's candidates",
             ("action", "candidates"),
             ~candidates.list.contains(pl.col("action").cast(inner)),
         )
@@ -106,7 +106,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
     logged = pl.col("logging_probabilities")
     columns = ("logging_probabilities", "candidates")
     yield (
-        "there is not one probability for each candidate",
+        "the number of probabilities is not the number of candidates",
         columns,
         logged.list.len() != candidates.list.len(),
     )
@@ -122,7 +122,7 @@ def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr
 
 
 def _contradicted(table: pl.DataFrame) -> Integers:
-    """Rows, otherwise sound, whose propensity is not the logged probability of their action."""
+    """Otherwise valid rows whose propensity is not the logged probability of their action."""
     wanted = ("action", "propensity", "candidates", "logging_probabilities")
     whole = all(name in table.columns and table.schema[name] != pl.Null for name in wanted)
     if not whole or not table.height or not table.schema["logging_probabilities"].is_nested():

@@ -1,4 +1,4 @@
-"""Rows of a log to fit a model on: all of them, or of a long log those of as many users as there is room."""
+"""A sample of a log to fit a model on: all rows, or in a long log all rows of some users."""
 
 from __future__ import annotations
 
@@ -20,59 +20,58 @@ LOGGED = "logging_probabilities"
 
 
 class Sample:
-    """The rows of the users with the least hashes, at most `most` rows in all.
+    """All rows of the users with the smallest hashes, at most `most` rows.
 
-    So a user's rows are there together or not at all, and which they are depends neither on how the log is
-    cut nor on the order of its parts.
+    A user's rows are in the sample together or not at all. Which users those are depends neither on how the
+    log is cut nor on the order of its parts.
 
     Args:
-        most: rows.
-        seed: of the hash.
-        narrow: whether of the candidates only the logged one is kept, and of the lists only those of
-            numbers and the ones that are named.
-        named: columns that a model is told to read.
+        most: largest number of rows.
+        seed: seed of the hash.
+        narrow: whether to keep only the logged candidate, and only lists of floats and lists in `named`.
+        named: columns that a model was told to read.
     """
 
     def __init__(self, most: int, seed: int = 0, narrow: bool = True, named: Collection[str] = ()) -> None:
         self.most, self.seed, self.narrow, self.named = most, seed, narrow, named
         self.parts: list[BanditLog] = []
         self.seen = 0
-        # There was no room for the user with this hash. Rows of his are gone, so that he, and all beyond him,
-        # stay out whatever room there seems to be later.
+        # There was no room for the user with this hash. Some of the user's rows are gone, so this user and
+        # all with a larger hash stay out, even if there seems to be room later.
         self.end: np.uint64 | None = None
 
     def update(self, log: BanditLog) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self.parts.append(narrowed(log, self.named) if self.narrow else log)
         self.seen += len(log)
-        # Not at every batch, as each pruning looks at all that is kept.
+        # Not at every batch, because each pruning reads all rows that are kept.
         if sum(len(part) for part in self.parts) > 2 * self.most:
             self._prune()
 
     def merge(self, other: Self) -> None:
-        """Take in what another has seen."""
+        """Add the rows of another sample of the same log."""
         self.parts += other.parts
         self.seen += other.seen
         self.end = min((end for end in (self.end, other.end) if end is not None), default=None)
         self._prune()
 
     def log(self) -> BanditLog:
-        """The rows, as a log of their own.
+        """The sample as a log.
 
         Raises:
-            DataError: there is no room for a single user.
+            DataError: the first user alone has more than `most` rows.
         """
         self._prune()
         if not self.parts:
             raise DataError(
-                f"a user has more than the {self.most:,} rows that a model is fitted on",
-                hint="Cluster by a column of more values",
+                f"one user has more than {self.most:,} rows, the most that a model is fitted on",
+                hint="Set cluster_by to a column with more values",
             )
         return join_logs(self.parts)
 
     @property
     def whole(self) -> bool:
-        """Whether all rows are there."""
+        """Whether the sample is the whole log."""
         return self.seen == sum(len(part) for part in self.parts)
 
     def _prune(self) -> None:
@@ -109,10 +108,10 @@ def taken(log: BanditLog, mask: Booleans) -> BanditLog:
 
 
 def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
-    """The log as if the logged action had been each row's only candidate, without lists that no model reads.
+    """The log with the logged action as each row's only candidate, without lists that no model reads.
 
     Args:
-        named: lists that are kept whatever they hold.
+        named: list columns to keep whatever their type.
     """
     idle = [
         name
@@ -138,7 +137,7 @@ def narrowed(log: BanditLog, named: Collection[str] = ()) -> BanditLog:
 
 
 def with_all_actions(log: BanditLog, actions: pl.Series | None) -> BanditLog:
-    """A batch of a log that names no candidates, with the actions of the whole log."""
+    """A batch of a log without a candidates column, with all actions of the log as candidates."""
     if log.actions is None or actions is None:
         return log
     index = actions.search_sorted(log.table["action"]).to_numpy().astype(np.int64)
@@ -146,7 +145,7 @@ def with_all_actions(log: BanditLog, actions: pl.Series | None) -> BanditLog:
 
 
 def join_logs(logs: Sequence[BanditLog]) -> BanditLog:
-    """Batches of one log as one; where it names no candidates, with the actions of all of them."""
+    """Batches of one log, joined; without a candidates column, with the actions of all of them."""
     if len(logs) == 1:
         return logs[0]
     first = logs[0]

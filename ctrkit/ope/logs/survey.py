@@ -16,8 +16,8 @@ LoggingPolicyId: TypeAlias = int | str
 
 
 def count_by_logging_policy(log: BanditLog) -> dict[LoggingPolicyId, float]:
-    """How many decisions each logger's rows stand for. Those of the parts of a log add up; divided by their
-    sum they are the shares that `LoggerLog` takes.
+    """Number of decisions of each logging policy. Counts of a log's parts add up; divided by their sum they
+    are the shares of the policies.
     """
     table = log.table.select("logger_id").with_columns(pl.Series("count", log.counts))
     found = table.group_by("logger_id").agg(pl.col("count").sum()).sort("logger_id")
@@ -29,15 +29,16 @@ class LogFacts:
     """Ranges and sets of some rows of a log.
 
     Attributes:
-        rows: how many there are.
+        rows: number of rows.
         binary: whether all rewards are 0 or 1.
-        rewards: the least and the largest.
-        times: the least and the largest, in unix seconds; None where the log has none.
-        actions: the sorted actions, where the log names no candidates; else None.
-        propensities: the least and the largest of a logged action.
+        rewards: smallest and largest reward.
+        times: first and last time, in unix seconds; None where the log has no timestamps.
+        actions: sorted actions, where the log has no candidates column; else None.
+        propensities: smallest and largest propensity.
         clustered: whether rows have users.
-        notes, balance: of the log, see `BanditLog`.
-        loggers: see `count_by_logging_policy`; none where the log does not tell who chose.
+        notes: the notes of the log.
+        balance: the balance table of estimated propensities, as in `BanditLog`.
+        logging_policies: decisions of each logging policy; empty where the log does not name them.
     """
 
     rows: int
@@ -53,7 +54,7 @@ class LogFacts:
 
     @classmethod
     def of(cls, log: BanditLog) -> Self:
-        """Those of a batch."""
+        """The facts of a batch."""
         return cls(
             len(log),
             log.binary,
@@ -68,7 +69,7 @@ class LogFacts:
         )
 
     def joined(self, other: LogFacts) -> LogFacts:
-        """Those of both."""
+        """The facts of two parts together."""
         times = self.times and other.times and _hull(self.times, other.times)
         actions = self.actions
         if actions is not None and other.actions is not None:
@@ -92,8 +93,10 @@ class Survey:
     """Facts of a log and a sample of its rows, from batches in any order.
 
     Args:
-        most: rows of the sample; 0 for none.
-        seed, narrow, named: of the sample.
+        most: largest number of rows of the sample; 0 for no sample.
+        seed: seed of the sample.
+        narrow: whether the sample keeps only the logged candidate (see `Sample`).
+        named: columns that the sample keeps (see `Sample`).
     """
 
     def __init__(
@@ -104,18 +107,18 @@ class Survey:
 
     @property
     def facts(self) -> LogFacts:
-        """Of the batches so far, at least one."""
+        """The facts of all batches so far; there must be at least one."""
         assert self._facts is not None
         return self._facts
 
     def update(self, log: BanditLog) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self._join(LogFacts.of(log))
         if self.sample is not None:
             self.sample.update(log)
 
     def merge(self, other: Self) -> None:
-        """Take in what another has seen."""
+        """Add the batches of another survey."""
         self._join(other.facts)
         if self.sample is None:
             self.sample = other.sample

@@ -1,8 +1,7 @@
-"""What is independent in a log: its users, else its sessions, pages or events, else its rows; a key for each.
-And how many decisions a row stands for.
+"""The independent units of a log: its users, else its sessions, pages or events, else its rows.
 
-A key is the same in whatever batch or file a row is read, so that folds, replicates and clusters do not
-depend on how a log is cut.
+Each unit has a key. A row has the same key in any batch or file, so folds, replicates and clusters do not
+depend on how a log is cut. The file also has the number of decisions that a row stands for.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.hashing import GOLDEN, Words, mixed
 
 USER, EVENT = "user_id", "event_id"
-# Rows of which go together, the widest first.
+# Columns that group rows, the largest groups first.
 UNITS = (USER, "session_id", "slate_id")
-# The probability with which such a row was dropped from the log, where any were.
+# The probability with which such a row was dropped from the log.
 DROPPED = "p_drop"
-# In place of a column: rows are independent, users or not.
+# Instead of a column: rows are independent, even those of one user.
 ROW = "row"
 # A file's row has the key number · 2^40 + row: room for 10^12 rows in each of 16 million files.
 _ROWS = 40
 
 
 def unit_columns(names: Collection[str], cluster_by: str | None, file: str | None) -> tuple[str, ...]:
-    """The columns that name each row's unit: the first of them, or where it is null the next, and so on.
+    """The columns that identify a row's unit: the first that is not null.
 
     Args:
-        names: of a log's columns.
-        cluster_by: a column, `row` for each row by itself, or None: all that tells of rows that go together.
-            The id of an event does where the log has positions, as the slots of a page may share it.
+        names: the columns of a log.
+        cluster_by: a column, `row` for each row by itself, or None: all columns that group rows. The id of
+            the event is one of them where the log has positions, because the slots of a page may share it.
 
     Raises:
         DataError: there is no such column.
@@ -53,10 +52,10 @@ def unit_columns(names: Collection[str], cluster_by: str | None, file: str | Non
 def units_of(
     table: pl.DataFrame, cluster_by: str | None, file: str | None, rows: Words
 ) -> tuple[Words, tuple[str, ...], tuple[str, ...]]:
-    """Keys [N] of the units of a log's rows, the columns that name them, and sentences on them.
+    """Keys [N] of the units of a log's rows, the columns that identify them, and notes on them.
 
     Args:
-        cluster_by: see `unit_columns`; None: the id of the event too, where one has several rows.
+        cluster_by: as in `unit_columns`; None: also the id of the event, where an event has several rows.
         rows: [N] keys of the rows.
 
     Raises:
@@ -70,8 +69,8 @@ def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words
     """Keys [N] of the units of a table's rows.
 
     Args:
-        columns: see `unit_columns`.
-        rows: [N] keys of the rows, for those of which no column tells.
+        columns: the columns that identify units (see `unit_columns`).
+        rows: [N] keys of the rows, used where all columns are null.
     """
     if not columns:
         return rows
@@ -80,7 +79,7 @@ def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words
         if not missing.any():
             return keys
         others, unknown = _keys(table[name])
-        # Numbered apart, as user 7 is not page 7.
+        # Each column has keys of its own: user 7 is not page 7.
         keys[missing] = mixed(others[missing] + np.uint64(index) * GOLDEN)
         missing &= unknown
     keys[missing] = mixed(~rows[missing])
@@ -88,41 +87,41 @@ def unit_keys(table: pl.DataFrame, columns: Sequence[str], rows: Words) -> Words
 
 
 def repeated_event(table: pl.DataFrame, cluster_by: str | None) -> tuple[str, ...]:
-    """The id of the event, where one has several rows and nothing else is asked for; for `unit_columns`."""
+    """The id of the event, where `cluster_by` is None and an event has several rows."""
     if cluster_by is not None or EVENT not in table.columns:
         return ()
     return (EVENT,) if table[EVENT].drop_nulls().is_duplicated().any() else ()
 
 
 def units_note(table: pl.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
-    """Sentences on what is taken together, and what could not be."""
+    """Notes on which rows form a unit, and which rows have no unit."""
     if not columns:
         return ()
     first, *others = columns
-    unit = "a user" if first == USER else f"one {first}"
-    told = [f"Rows of {unit} are taken together: intervals are clustered."]
+    unit = "user" if first == USER else first
+    notes = [f"Intervals are clustered by {unit}: rows of one {unit} may depend on each other."]
     if _missing(table[first]).any():
-        instead = f"taken together by {others[0]}" if others else "each taken for one of their own"
-        told.append(f"Some rows have no {first}: they are {instead}.")
-    return tuple(told)
+        instead = f"clustered by {others[0]}" if others else "treated as independent"
+        notes.append(f"Some rows have no {first}: they are {instead}.")
+    return tuple(notes)
 
 
 def row_keys(rows: Integers, number: int) -> Words:
-    """Keys [N] of rows by their numbers in a file, the `number`-th of its log."""
+    """Keys [N] of rows by their indices in a file; `number` is the index of the file in its log."""
     return np.asarray(rows.astype(np.uint64) + np.uint64(number << _ROWS))
 
 
 def _keys(units: pl.Series) -> tuple[Words, Booleans]:
-    """Keys [N] of a column of any type, the same on every machine, and where there is none (null or NaN).
+    """Keys [N] of a column of any type, the same on every machine, and where the value is missing.
 
     Whole numbers stay as they are, whether they are stored as integers, floats or text; anything else is
     hashed as text (BLAKE2b, 64 bits).
     """
     if units.dtype.is_nested() or units.dtype == pl.Object:
         raise DataError(
-            f"rows are taken together by single values, not by {units.dtype}",
+            f"rows can be clustered by a column of single values, not of {units.dtype}",
             column=units.name,
-            hint="Name a column of ids, or row",
+            hint="Set cluster_by to a column of ids, or to row",
         )
     missing = _missing(units).to_numpy()
     if units.dtype.is_float():
@@ -145,7 +144,7 @@ def _keys(units: pl.Series) -> tuple[Words, Booleans]:
 
 
 def _missing(units: pl.Series) -> pl.Series:
-    """Where there is none: null, or NaN, as pandas writes it."""
+    """Where the value is missing: null, or NaN, as pandas writes it."""
     return units.fill_nan(None).is_null() if units.dtype.is_float() else units.is_null()
 
 
@@ -156,14 +155,14 @@ def codes_of(units: Words) -> Integers | None:
 
 
 def counts_of(table: pl.DataFrame) -> Floats:
-    """How many decisions each row of a log stands for, [N]: 1 / (1 - p_drop); 1 where nothing was dropped."""
+    """Number of decisions that each row stands for, [N]: 1 / (1 - p_drop), and 1 where no row was dropped."""
     if DROPPED not in table.columns:
         return np.ones(table.height)
     return np.asarray(1 / (1 - table[DROPPED].to_numpy()))
 
 
 def check_dropped(table: pl.DataFrame, file: str | None) -> None:
-    """Refuse a row that is there and was dropped for certain.
+    """Refuse a row whose probability of having been dropped is 1.
 
     Raises:
         DataError: names the first such row.
@@ -171,7 +170,7 @@ def check_dropped(table: pl.DataFrame, file: str | None) -> None:
     if DROPPED in table.columns and (wrong := np.flatnonzero(table[DROPPED].to_numpy() >= 1)).size:
         row = int(wrong[0])
         raise DataError(
-            f"a row that is there was not dropped with probability {table[DROPPED][row]:g}",
+            f"a row that is in the log cannot have been dropped with probability {table[DROPPED][row]:g}",
             file=file,
             column=DROPPED,
             row=row,

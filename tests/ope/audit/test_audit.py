@@ -299,9 +299,9 @@ def test_faulty_rows_are_counted_and_the_others_audited(tmp_path: Path) -> None:
         "The reward is missing": [7],
         "The propensity is not in (0, 1]": [3, 4],
         "The list names a candidate twice": [30],
-        "The action is not among the row's candidates": [9],
+        "The action is not one of the row's candidates": [9],
         "The logged probabilities do not sum to 1": [20],
-        "The propensity is not what the logged probabilities say of the action": [50],
+        "The propensity differs from the logged probability of the action": [50],
     }  # fmt: skip
     assert all(place.file == file for f in found.findings for place in f.rows)
     assert found.rows == 1993

@@ -255,7 +255,7 @@ def test_vw_continuous_actions(tmp_path: Any) -> None:
     assert both.table["User.new"].to_list() == [1.25, 1.25, None, None]
     for broken, said in (
         ({"_label_cost": 1, "_label_probability": 0.5, "_label_Action": 1}, "no continuous action"),
-        ({"_label_ca": {"action": "high", "pdf_value": 1, "cost": 0}}, "`action` is missing or no number"),
+        ({"_label_ca": {"action": "high", "pdf_value": 1, "cost": 0}}, "`action` is missing or not a number"),
     ):
         path.write_text(json.dumps(lines[0]) + "\n" + json.dumps(broken) + "\n")
         with pytest.raises(DataError, match=f"line 2: .*{said}"):
@@ -287,7 +287,7 @@ def test_a_bidder_without_densities_cannot_be_judged() -> None:
         ("density", 0.0, "a bid was made whose density is 0"),
         ("reward", float("nan"), "not a finite number"),
         ("bid", None, "missing"),
-        ("p_drop", 1.0, "not dropped with probability 1"),
+        ("p_drop", 1.0, "cannot have been dropped with probability 1"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Any, column: str, value: Any, said: str) -> None:

@@ -134,7 +134,7 @@ def test_rows_of_an_event_are_found_in_whatever_part(tmp_path: Path, small: None
     assert [part.cluster_by for part in parts if isinstance(part, RowGroups)] == ["event_id"] * len(parts)
     found, whole = (evaluate(one, ["target_probability"], ["ips"]) for one in (parts, read_bandit_log(log)))
     same(found.to_dict(), whole.to_dict())
-    assert any("Rows of one event_id are taken together" in note for note in found.notes)
+    assert any("Intervals are clustered by event_id" in note for note in found.notes)
     once = log_parts(write(tmp_path, log.with_columns(EventId=pl.Series(number))))
     assert [part.cluster_by for part in once if isinstance(part, RowGroups)] == ["row"] * len(once)
 

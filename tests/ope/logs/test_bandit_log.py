@@ -98,9 +98,9 @@ def _set(column: str, values: list[object]) -> pl.DataFrame:
 
 
 BAD = [
-    (_set("action", [3, 4, 2]), "action", 1, "action 4 is not among the row's candidates"),
+    (_set("action", [3, 4, 2]), "action", 1, "action 4 is not one of the row's candidates"),
     (_set("candidates", [[1, 3], [1, 1, 3], [2]]), "candidates", 1, "twice"),
-    (_set("candidates", [["1", "3"], ["01", "2", "3"], ["2"]]), "action", 1, "action '1' is not among"),
+    (_set("candidates", [["1", "3"], ["01", "2", "3"], ["2"]]), "action", 1, "action '1' is not one of"),
     (_set("candidates", [[1, 3], [1, 2, 3], []]), "candidates", 2, "the list is empty"),
     (_set("candidate_price", [[1.0, 2.0], [1.0], [5.0]]), "candidate_price", 1, "1 values for 3 candidates"),
     (
@@ -115,7 +115,7 @@ BAD = [
         1,
         "sum to 0.8",
     ),
-    (_set("propensity", [0.5, 0.26, 1.0]), "propensity", 1, "say 0.25"),
+    (_set("propensity", [0.5, 0.26, 1.0]), "propensity", 1, "has 0.25"),
     (_set("propensity", [0.5, 0.0, 1.0]), "propensity", 1, "not in"),
     (_set("propensity", [0.5, 1.5, 1.0]), "propensity", 1, "not in"),
     (_set("propensity", [0.5, None, 1.0]), "propensity", 1, "missing"),
@@ -124,7 +124,7 @@ BAD = [
     (_set("target_probability", [0.1, 1.2, 0.0]), "target_probability", 1, "above 1"),
     (_set("target_probability", [0.1, 0.2, -0.1]), "target_probability", 2, "below 0"),
     (log_table().drop("propensity"), "propensity", None, "needs this column"),
-    (log_table().drop("candidates"), "candidates", None, "does not say among which candidates"),
+    (log_table().drop("candidates"), "candidates", None, "does not list the candidates"),
 ]
 
 

@@ -166,5 +166,5 @@ def test_lists_are_no_units() -> None:
     log = pl.DataFrame(
         {"action": [0, 1], "propensity": [0.5, 0.5], "reward": [0, 1], "ads": [[0, 1], [0, 1]]}
     )
-    with pytest.raises(DataError, match="column 'ads': rows are taken together by single values"):
+    with pytest.raises(DataError, match="column 'ads': rows can be clustered by a column of single values"):
         read_bandit_log(log, cluster_by="ads")
