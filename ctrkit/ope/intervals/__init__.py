@@ -1,1 +1,1 @@
-"""Sufficient statistics of a log, and intervals from them. Nothing here knows of policies or estimators."""
+"""Sufficient statistics of a log, and intervals from them. No code here depends on policies or estimators."""

@@ -1,4 +1,4 @@
-"""Empirical Bernstein intervals: true for every log length, and wide."""
+"""Empirical Bernstein intervals: valid for every log length, and wide."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ def empirical_bernstein(
 
         E[g] - mean(g) <= √(2 V ln(2 / δ) / n) + 7 R ln(2 / δ) / (3 (n - 1)).
 
-    Applied to both sides with δ = (1 - confidence) / 2. Nothing in it is asymptotic; for the weighted
-    clicks of ads the second part, which grows with the largest weight, outweighs the first for long.
+    Applied to both sides with δ = (1 - confidence) / 2. Nothing in it is asymptotic. For the
+    weighted clicks of ads, the second part (which grows with the largest weight) exceeds the first up to very
+    long logs.
 
     Args:
-        moments: mergeable; see `Moments`. What is independent are users, or rows of which each stands for c
-            decisions: the sums of c (g - E[g]) over them have mean 0 and a range of at most R times the
-            largest Σ c, and the theorem is applied to those. So n in its second part is the number of
-            decisions over the largest Σ c, or over the design effect, if that is larger.
-        direction: g = direction · z.
-        bounds: the least and the largest possible g; for IPS with rewards from 0 to 1, 0 and the largest
+        moments: sums over the rows. The independent units are users, or rows that stand for c decisions each.
+            The theorem is applied to the units' sums of c (g - E[g]), which have mean 0 and a range of at
+            most R times the largest Σ c. So n in its second part is the number of decisions divided by the
+            largest Σ c, or by the design effect if that is larger.
+        direction: [4] the coefficients of g = direction · z.
+        bounds: smallest and largest possible g. For IPS with rewards from 0 to 1 these are 0 and the largest
             weight. The interval stays within them.
-        confidence: such as 0.95; the interval is two-sided.
+        confidence: confidence level of the two-sided interval, such as 0.95.
 
     Raises:
-        ConfigError: for infinite or empty bounds.
+        ConfigError: the bounds are infinite, or the lower one is not below the upper one.
     """
     least, most = bounds
     if not (np.isfinite(most - least) and least < most):
         raise ConfigError(
-            f"terms from {least:g} to {most:g} have no empirical Bernstein interval",
-            hint="Give finite bounds, the lesser one first",
+            f"the bounds {least:g} and {most:g} give no empirical Bernstein interval",
+            hint="Give finite bounds, the lower one first",
         )
     mean = float(moments.mean @ direction)
     effect = max(moments.design_effect(direction), moments.largest)
@@ -48,7 +49,7 @@ def empirical_bernstein(
     if rows <= 1:
         return ConfidenceInterval(least, most, "empirical Bernstein")
     tail = np.log(4 / (1 - confidence))
-    # The standard error holds √(V / n) and the design effect.
+    # The standard error includes √(V / n) and the design effect.
     reach = moments.standard_error(direction) * np.sqrt(2 * tail) + 7 * (most - least) * tail / (
         3 * (rows - 1)
     )

@@ -1,4 +1,4 @@
-"""Clopper-Pearson intervals of weighted rewards: a binomial count that has been scaled."""
+"""Clopper-Pearson intervals of weighted rewards, treated as a scaled binomial count."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ def clopper_pearson(
 
         low = Beta⁻¹(α / 2; k, m - k + 1),   high = Beta⁻¹(1 - α / 2; k + 1, m - k).
 
-    Exact where all weights are 1 and the rewards have two values. With other weights it takes the worst
-    case for the variance of w s to be W v (1 - v), where it is v (W - v): nearly the same at the click
-    rates of ads, too little where most rewards are 1 and weights are large.
+    The interval is exact where all weights are 1 and rewards have two values. With other weights it assumes a
+    variance of w s of at most W v (1 - v), while the true bound is v (W - v). The two are nearly equal at the
+    click rates of ads; the assumed one is too small where most rewards are 1 and weights are large.
 
     Args:
-        moments: mergeable; see `Moments`. Where users are known, or rows stand for others that were dropped,
-            fewer trials count, by the design effect.
-        largest_weight: W, the largest possible weight; the moments do not know it.
-        reward_range: the least and the largest possible reward.
-        confidence: such as 0.95; the interval is two-sided.
+        moments: sums over the rows. The number of trials is divided by their design effect, where users have
+            several rows or rows stand for several decisions.
+        largest_weight: W, the largest possible weight, which may be above the largest weight of the rows.
+        reward_range: smallest and largest possible reward.
+        confidence: confidence level of the two-sided interval, such as 0.95.
 
     Raises:
-        ConfigError: for a largest weight that is not above 0, or an empty range.
+        ConfigError: the largest weight is not above 0 and finite, or the range is empty.
     """
     least, most = reward_range
     if not (0 < largest_weight < np.inf and least < most):
         raise ConfigError(
-            f"no interval follows from weights up to {largest_weight:g}, rewards from {least:g} to {most:g}",
-            hint="Give a finite weight above 0, and the lesser reward first",
+            f"weights up to {largest_weight:g} and rewards from {least:g} to {most:g} give no interval",
+            hint="Give a finite largest weight above 0, and the lower reward first",
         )
     if not moments.degrees:
         return ConfidenceInterval(least, most, "clopper-pearson")
     scaled = (TERM - least * WEIGHT) / (most - least)
     trials = moments.count / largest_weight / moments.design_effect(scaled)
-    # Where the weights' mean is above 1 by chance, the successes could outnumber the trials.
+    # Where the weights' mean is above 1 by chance, there could be more successes than trials.
     successes = float(np.clip(moments.mean @ scaled, 0.0, 1.0)) * trials
     tail = (1 - confidence) / 2
     low = float(stats.beta.ppf(tail, successes, trials - successes + 1)) if successes > 0 else 0.0

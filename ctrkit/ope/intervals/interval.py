@@ -14,10 +14,13 @@ from ctrkit.ope.intervals.moments import ONE, WEIGHT, Moments
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """A confidence interval and the name of the method that made it.
+    """A confidence interval and the name of its method.
 
     Attributes:
-        missed: whether the method left out its own estimate, and not by rounding; see `around`.
+        low: lower end.
+        high: upper end.
+        method: name of the method, as in reports.
+        missed: whether the interval did not contain the estimate, by more than rounding (see `around`).
     """
 
     low: float
@@ -27,13 +30,13 @@ class ConfidenceInterval:
 
 
 def around(value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
-    """The interval, widened to the estimate where it leaves that out.
+    """The interval, widened to contain the estimate.
 
-    By rounding it may. By more it does where what it takes for granted is not so in these rows, such as
-    weights of mean 1 or rewards within their range; then it is `missed`. Of inverse propensity scoring that
-    happens by chance, as Cressie-Read's interval makes use of the weights' mean and the plain mean does not;
-    of an estimator that makes use of it too, or is normalised, it did not in any sound log that was tried
-    (`benchmarks/ope_thinned.py`).
+    An interval can miss the estimate by rounding. It misses it by more where an assumption does not hold in
+    these rows, such as weights of mean 1 or rewards within their range; then `missed` is True. For inverse
+    propensity scoring this also happens by chance, because Cressie-Read's interval uses the weights' mean and
+    the estimate does not. For estimators that use the weights' mean, or are normalised, it did not happen in
+    any valid log that was tried (`benchmarks/ope_thinned.py`).
     """
     low, high = interval.low, interval.high
     if np.isnan([low, high, value]).any():
@@ -51,15 +54,19 @@ def independent_difference(
     of_other: ConfidenceInterval,
     paired: ConfidenceInterval,
 ) -> ConfidenceInterval:
-    """The interval of a difference of two values as if each came from a log of its own, if that is wider.
+    """The interval of a difference of two values as if they came from independent logs, if it is wider.
 
     Newcombe, Interval Estimation for the Difference between Independent Proportions, Statistics in Medicine
-    17, 1998, method 10: the squares of the two distances to the ends add up. Propensities that were estimated
-    from the rows make weights and rewards of the same rows agree: the spread of weight · reward - reward then
-    is far less than how far their mean strays. Apart the two are never taken to agree.
+    17, 1998, method 10: the squares of the two distances to the ends add up. It is needed where propensities
+    were estimated from the same rows: weights and rewards then agree too well, and the spread of
+    weight · reward - reward is far smaller than the error of its mean.
 
     Args:
-        paired: that from the differences row by row; without width where they are all 0.
+        value: the first value.
+        interval: the interval of the first value.
+        other: the second value, which is subtracted.
+        of_other: the interval of the second value.
+        paired: the interval from the differences row by row; it has width 0 where they are all 0.
     """
     if paired.high == paired.low:
         return paired
@@ -70,13 +77,13 @@ def independent_difference(
 
 
 def normal(value: float, moments: Moments, direction: Floats, confidence: float) -> ConfidenceInterval:
-    """value ± quantile · standard error of the mean of direction · z; without ends for a single group.
+    """value ± quantile · standard error of the mean of direction · z; infinite for a single group.
 
-    Too short where the weighted reward is skewed, as it is at the click rates of ads.
+    The interval is too short where the weighted reward is skewed, as at the click rates of ads.
     """
     if not moments.degrees:
         return ConfidenceInterval(-np.inf, np.inf, "normal")
-    # Student's where rows go together, as so many units may be few.
+    # Student's t where rows are clustered, because there may be few units.
     few = moments.degrees < moments.count
     tail = (1 - confidence) / 2
     quantile = float(stats.t.isf(tail, moments.degrees) if few else stats.norm.isf(tail))
@@ -86,7 +93,13 @@ def normal(value: float, moments: Moments, direction: Floats, confidence: float)
 
 @dataclass(frozen=True)
 class Unseen:
-    """A row that the log might have held and need not: its weight, and the range of its term."""
+    """A row that the log could have had but did not.
+
+    Attributes:
+        weight: its importance weight.
+        low: its smallest possible term.
+        high: its largest possible term.
+    """
 
     weight: float
     low: float
@@ -98,26 +111,27 @@ def cressie_read(
 ) -> ConfidenceInterval:
     """Empirical-likelihood interval for the mean of g = direction · z, knowing that weights have mean 1.
 
-    Karampatziakis, Langford and Mineiro, Empirical Likelihood for Contextual Bandits, NeurIPS 2020: of all
-    distributions Q over the rows and one unseen row with E_Q[w] = 1, no farther from the sample than the
-    nearest such Q plus a quantile of F(1, n), the lowest and the highest E_Q[g]. With the Cressie-Read
-    divergence of power -2, Σ (m q_i - 1)² over m = n + 1 rows, the extremes have a closed form in the
-    moments of (w, g). The unseen row keeps the interval wide when clicks, or large weights, are too few to
-    be represented.
+    Karampatziakis, Langford and Mineiro, Empirical Likelihood for Contextual Bandits, NeurIPS 2020. Take all
+    distributions Q over the rows and one unseen row with E_Q[w] = 1, whose distance from the sample is at
+    most that of the nearest such Q plus a quantile of F(1, n). The ends are the lowest and the highest
+    E_Q[g]. With the Cressie-Read divergence of power -2, Σ (m q_i - 1)² over m = n + 1 rows, they have a
+    closed form in the moments of (w, g). The unseen row keeps the interval wide when clicks, or large
+    weights, are too rare to be in the log.
 
     Args:
-        direction: g = direction · z.
-        unseen: the rows that could be missing, at the least and the largest weight.
-        confidence: such as 0.95; the interval is two-sided.
+        moments: sums over the rows.
+        direction: [4] the coefficients of g = direction · z.
+        unseen: rows that could be missing, with the smallest and the largest weight.
+        confidence: confidence level of the two-sided interval, such as 0.95.
     """
     projection = np.stack([ONE, WEIGHT, direction])
     gram = projection @ moments.rows @ projection.T
     if not moments.degrees:
         return ConfidenceInterval(-np.inf, np.inf, "cressie-read")
     critical = float(stats.f.isf(1 - confidence, 1, moments.degrees))
-    # The bound moves with what is left of g when its regression on w is taken out.
+    # The bound depends on the residual of g after its regression on w.
     slope = _regression(gram)[2]
-    # Rows that go together are so many fewer; and with the unseen row, as many again go unseen.
+    # Clustered rows count as fewer rows; and an unseen row would come with as many others of its unit.
     effect = moments.design_effect(direction - slope * WEIGHT)
     critical *= effect
     mirror = np.diag([1.0, 1.0, -1.0])
@@ -131,12 +145,12 @@ def cressie_read(
 def _lowest_mean(
     gram: Floats, unseen: Sequence[tuple[float, float]], critical: float, rows_unseen: float
 ) -> float:
-    """The least E_Q[g] over the unseen rows (w, g), which stand for so many rows each.
+    """The lowest E_Q[g] over the unseen rows (w, g); each stands for `rows_unseen` rows.
 
     With u = m q - 1: minimise mean(g) + mean(u g) subject to mean(u) = 0, mean(u w) = 1 - mean(w) and
-    m · mean(u²) <= radius. The part of u along w is fixed by the constraint, and costs the `distance`; the
-    rest of the radius is spent along the residual of g on w. An unseen row that leaves all weights equal, and
-    not 1, admits no Q at all; where none admits one, nothing bounds the mean.
+    m · mean(u²) <= radius. The constraint fixes the part of u along w, at the cost of `distance`. The rest of
+    the radius goes along the residual of g on w. If all weights, with the unseen row, are equal and not 1,
+    there is no Q; without any Q the mean is unbounded.
     """
     bounds = []
     for weight, term in unseen:

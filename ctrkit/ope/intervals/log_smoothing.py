@@ -1,4 +1,4 @@
-"""Logarithmic smoothing: bounds of a policy's value that hold for every log length, whatever the weights."""
+"""Logarithmic smoothing: bounds of a policy's value that are valid for every log length and any weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError
 from ctrkit.ope.intervals.interval import ConfidenceInterval
 
-# λ, fixed in advance, as the best of them serves logs of up to some 10⁸ rows.
+# Values of λ, fixed in advance; they cover logs of up to about 10⁸ rows.
 STRENGTHS = 2.0 ** np.arange(-14, 5)
 METHOD = "log smoothing, guaranteed"
 
 
 class LogSmoothing:
-    """Sums of log(1 + λ w s) over the rows of a log, from which follow bounds; parts of a log merge.
+    """Bounds of a policy's value from sums of log(1 + λ w s) over the rows of a log; parts of a log merge.
 
     Sakhi, Aouali, Alquier and Chopin, Logarithmic Smoothing for Pessimistic Off-Policy Evaluation, Selection
     and Learning, NeurIPS 2024: for y = w s >= 0 of mean v, with probability 1 - δ,
@@ -25,17 +25,17 @@ class LogSmoothing:
 
     as E[Π (1 + λ y)] = (1 + λ v)^n <= exp(λ n v). With s = (r - least) / (most - least) this bounds the value
     from below; with 1 - s, whose weighted mean is 1 - v where weights have mean 1, from above. Nothing in it
-    is asymptotic, and large weights cost no more than what they add to the sums.
+    is asymptotic, and large weights matter only by what they add to the sums.
 
-    Rows that go together, or that stand for several decisions, are not independent. Where no unit has more
-    than M decisions, Σ log(1 + λ y) / M takes the place of the sum (Hölder's inequality), which makes the
-    price M log(|Λ| / δ).
+    Rows of one unit, or rows that stand for several decisions, are not independent. If no unit has more than
+    M decisions, Σ log(1 + λ y) / M replaces the sum (Hölder's inequality), so the last term becomes M log(|Λ|
+    / δ).
 
     Args:
-        reward_range: the least and the largest possible reward.
+        reward_range: smallest and largest possible reward.
 
     Raises:
-        ConfigError: for an empty or infinite range.
+        ConfigError: the range is empty or infinite.
     """
 
     def __init__(self, reward_range: tuple[float, float]) -> None:
@@ -43,14 +43,14 @@ class LogSmoothing:
         if not (np.isfinite(most - least) and least < most):
             raise ConfigError(
                 f"a reward range from {least:g} to {most:g} is empty or infinite",
-                hint="Give finite bounds, the lesser one first",
+                hint="Give finite bounds, the lower one first",
             )
         self.reward_range = (least, most)
         self.decisions = 0.0
         self.sums = np.zeros((2, len(STRENGTHS)))
 
     def update(self, weights: Floats, rewards: Floats, counts: Floats) -> None:
-        """Take in rows, arrays [B]; `counts` is how many decisions each stands for."""
+        """Add rows, [B] each; `counts` are the numbers of decisions that the rows stand for."""
         least, most = self.reward_range
         scaled = (rewards - least) / (most - least)
         for index, strength in enumerate(STRENGTHS):
@@ -59,12 +59,12 @@ class LogSmoothing:
         self.decisions += float(counts.sum())
 
     def merge(self, other: LogSmoothing) -> None:
-        """Take in what another of the same range has seen, of other units."""
+        """Add the rows of another, which has the same reward range and other units."""
         self.decisions += other.decisions
         self.sums += other.sums
 
     def interval(self, largest_unit: float) -> Callable[[float], ConfidenceInterval]:
-        """Of a confidence: each end is a bound by itself, at half of the risk.
+        """A function from a confidence level to the interval; each end alone is a bound at half of the risk.
 
         Args:
             largest_unit: M, the largest number of decisions of one unit.

@@ -1,4 +1,4 @@
-"""Sums by unit, such as a user, whose rows may stand in any batch and any part of a log."""
+"""Sums by unit, such as a user, whose rows may be in any batch and part of a log."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ctrkit.hashing import Words
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _LEAST = 64
 
-# Of units, [B]: 64 bits each, the same in whatever batch or part a row is read.
+# Keys of units, [B], of 64 bits; a unit has the same key in any batch or part.
 Keys: TypeAlias = Integers | Words
 
 
 class UnitSums:
-    """Sums of vectors of one length by key: the one thing that grows with the number of units, not of rows.
+    """Sums of vectors of one length by key. Memory grows with the number of units, and not of rows.
 
     Attributes:
-        added: how many vectors there were.
+        added: number of vectors added.
     """
 
     def __init__(self, length: int) -> None:
@@ -39,12 +39,12 @@ class UnitSums:
 
     @property
     def keys(self) -> Words:
-        """[U], in the order in which they came."""
+        """[U] keys, in the order of their first vectors."""
         return self._keys[: self._count]
 
     @property
     def sums(self) -> Floats:
-        """[U, D]."""
+        """[U, D] sums, in the order of `keys`."""
         return self._sums[: self._count]
 
     @property
@@ -68,7 +68,7 @@ class UnitSums:
             self._grow()
 
     def merge(self, other: UnitSums) -> Integers:
-        """Add the sums of another, of these or of other units; gives the index of each of its units, [U]."""
+        """Add the sums of another, of the same or of other units; gives the index of each unit, [U]."""
         added = self.added + other.added
         indices = self.add(other.keys, other.sums.T)
         self.added = added
@@ -79,7 +79,7 @@ class UnitSums:
         self._sums = np.ascontiguousarray(self._sums @ projection.T)
 
     def _grow(self) -> None:
-        """Make room for a quarter more, and enter what is known anew."""
+        """Make room for a quarter more units, and rebuild the table."""
         room = max(_LEAST, self._count + self._count // 4)
         known, sums = self.keys, np.zeros((room, self._sums.shape[1]))
         sums[: self._count] = self.sums
@@ -116,7 +116,7 @@ def _add(
     table: NDArray[np.int32],
     state: Integers,
 ) -> None:
-    """Add vectors from state[0] on, and stop before a new key for which there is no room.
+    """Add vectors from index state[0] on, and stop before a new key if there is no room for it.
 
     state[1] keys are known. `table` holds their indices or -1, searched from a key's hash on; its size is a
     power of 2, and at most two thirds of it are full.
