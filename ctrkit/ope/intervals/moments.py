@@ -211,7 +211,7 @@ class Moments(ProductSums):
         return float(np.sqrt(variance * self.design_effect(direction)))
 
     def design_effect(self, direction: Floats) -> float:
-        """Factor by which dependence within users inflates the variance of the mean of direction · z, at least 1.
+        """Factor by which dependence within users inflates the variance of mean(direction · z), at least 1.
 
         Kish, Survey Sampling, 1965: the variance between users' totals divided by that of independent rows.
         Where nothing varies, for example where no row has a reward, it is the factor for users whose

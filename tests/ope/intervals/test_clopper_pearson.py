@@ -73,7 +73,7 @@ def test_more_successes_than_trials() -> None:
 
 @pytest.mark.parametrize(("largest", "least"), [(0.0, 0.0), (np.inf, 0.0), (2.0, 1.0)])
 def test_nothing_follows_without_bounds(largest: float, least: float) -> None:
-    with pytest.raises(ConfigError, match="no interval follows"):
+    with pytest.raises(ConfigError, match="give no interval"):
         clopper_pearson(moments(*draw(0)), largest, (least, 1.0), 0.95)
 
 

@@ -140,7 +140,7 @@ def test_bounds_that_make_no_sense() -> None:
         ConfidenceSequence((0.0, 1.0), 0.5)
     with pytest.raises(ConfigError, match="empty or infinite"):
         ConfidenceSequence((1.0, 1.0), 2.0)
-    with pytest.raises(ConfigError, match="do not add up"):
+    with pytest.raises(ConfigError, match="cannot be merged"):
         ConfidenceSequence((0.0, 1.0), 2.0).merge(ConfidenceSequence((0.0, 1.0), 3.0))
 
 
