@@ -16,7 +16,6 @@ from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.data.ids import (
     LEAST,
     as_lists,
-    as_text,
     check_known,
     check_separator,
     frequent,
@@ -26,7 +25,7 @@ from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
 from ctrkit.errors import DataError, nearest
 from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
-from ctrkit.tables.cells import values_of
+from ctrkit.tables.cells import ids_as_text, values_of
 
 RowIndex: TypeAlias = Integers | slice
 
@@ -79,7 +78,7 @@ class Encoder:
         notes: sentences on what was learnt.
 
     Attributes:
-        known: embedding table -> its values as `as_text` writes them, each once, and their ids.
+        known: embedding table -> its values as `ids_as_text` writes them, each once, and their ids.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class Encoder:
         training = table[mine]
         vocabularies: dict[str, list[str]] = {}
         for feature in spec.categorical:
-            ids = as_text(training[feature.name], file)
+            ids = ids_as_text(training[feature.name], file)
             vocabularies[feature.name] = frequent(ids, feature.min_count)
             if not vocabularies[feature.name] and ids.len() >= LEAST:
                 raise DataError(
@@ -137,7 +136,7 @@ class Encoder:
                 )
         for sequence in spec.sequences:
             lists = as_lists(training[sequence.name], sequence, file)
-            events = as_text(values_of(lists), file)
+            events = ids_as_text(values_of(lists), file)
             if sequence.shares is None:
                 check_separator(training[sequence.name], sequence, file)
                 vocabularies[sequence.name] = frequent(events, sequence.min_count)
@@ -261,7 +260,7 @@ class Encoder:
         known, ids = self.known[table]
         if not known.len():
             return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
-        text = as_text(values, file)
+        text = ids_as_text(values, file)
         encoded = text.replace_strict(known, ids, default=UNKNOWN_ID, return_dtype=pl.Int32)
         return encoded.fill_null(UNKNOWN_ID).to_numpy()
 

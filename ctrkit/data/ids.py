@@ -13,7 +13,7 @@ import polars as pl
 from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.errors import DataError
 from ctrkit.schema import SequenceFeature
-from ctrkit.tables.cells import as_ids, lists_of, truths_as_numbers, unsplit
+from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
 
 # Fewer values say nothing of a share.
 LEAST = 10
@@ -81,14 +81,9 @@ class UnknownIds:
         )
 
 
-def as_text(values: pl.Series, file: str | None) -> pl.Series:
-    """Ids as text: 7, "7" and 7.0 are the same id, and so are true and 1."""
-    return truths_as_numbers(as_ids(values, file))
-
-
 def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
-    """Known values as `_as_text` writes them, each once, and their ids."""
-    known = as_text(pl.Series(vocabulary, dtype=pl.String), None)
+    """Known values as `ids_as_text` writes them, each once, and their ids."""
+    known = ids_as_text(pl.Series(vocabulary, dtype=pl.String))
     ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
     first = known.is_first_distinct() & known.is_not_null()
     return known.filter(first), ids.filter(first)

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from ctrkit.arrays import Integers
-from ctrkit.data.ids import LEAST, UnknownIds, as_lists, as_text
+from ctrkit.data.ids import LEAST, UnknownIds, as_lists
 from ctrkit.data.scales import transformed
 from ctrkit.errors import DataError
 from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
-from ctrkit.tables.cells import values_of
+from ctrkit.tables.cells import ids_as_text, values_of
 
 if TYPE_CHECKING:
     from ctrkit.data.encoder import Encoder
@@ -73,7 +73,7 @@ def _looked_up(
     for feature in encoder.spec.categorical:
         values = _column(encoder.spec, table, feature.name)
         if values is not None and values.len() >= least:
-            found[feature.name] = UnknownIds.of(as_text(values, None), encoder.known[feature.name][0])
+            found[feature.name] = UnknownIds.of(ids_as_text(values), encoder.known[feature.name][0])
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
     for sequence in encoder.spec.sequences:
@@ -81,7 +81,7 @@ def _looked_up(
             lists = as_lists(table[sequence.name], sequence, None)
             if (events := values_of(lists)).len() >= least:
                 known = encoder.known[sequence.shares or sequence.name][0]
-                found[sequence.name] = UnknownIds.of(as_text(events, None), known)
+                found[sequence.name] = UnknownIds.of(ids_as_text(events), known)
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
     return found, empty

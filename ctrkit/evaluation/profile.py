@@ -1,4 +1,4 @@
-"""What a table's columns look like, kept small: the shares that drift is measured against."""
+"""Profiles of a table's columns: the share of rows in each bin, against which drift is measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.metrics.checks import independent_units
-from ctrkit.tables.cells import as_ids, truths_as_numbers
+from ctrkit.tables.cells import ids_as_text
 
 ColumnKind: TypeAlias = Literal["numeric", "categorical", "length"]
 OTHER, MISSING = "other", "missing"
@@ -25,13 +25,13 @@ class FeatureProfile:
     """How the rows of one column fall into bins.
 
     Attributes:
-        kind: `numeric` is binned at quantiles, `categorical` by value, `length` is a list's length, binned
-            as numbers are.
-        rows: how many were counted, or as how many rows of equal weight they count.
-        edges: inner ends of the bins of numbers, rising; a number equal to an edge lies above it.
+        kind: `numeric` columns are binned at quantiles and `categorical` ones by value; `length` is the
+            length of a list, binned as a number.
+        rows: the number of rows; with weights, their effective number.
+        shares: the share of (the weight of) rows in each bin; they add up to 1. The last bin holds missing
+            values. The bin before it, in a categorical column, holds all other values.
+        edges: the inner edges of the bins of numbers, rising; a number equal to an edge is in the bin above.
         values: the most frequent values of a categorical column, as text, most frequent first.
-        shares: of the (weight of) rows by bin, adding up to 1; the last bin holds what is missing, and the
-            one before it, of a categorical column, all other values.
     """
 
     kind: ColumnKind
@@ -41,7 +41,7 @@ class FeatureProfile:
     values: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
-        """The bins, as a person would call them."""
+        """The names of the bins, for people."""
         if self.kind == "categorical":
             return (*self.values, OTHER, MISSING)
         ends = [f"{edge:.4g}" for edge in self.edges]
@@ -51,10 +51,10 @@ class FeatureProfile:
         return (f"below {ends[0]}", *between, f"from {ends[-1]}", MISSING)
 
     def counts(self, column: pl.Series, weight: ArrayLike | None = None) -> Floats:
-        """How many rows of a column fall into each of these bins, a row of weight 2 being two.
+        """The number of rows of a column in each bin; a row of weight 2 counts as two.
 
         Raises:
-            DataError: the column is of another type than the one that was profiled.
+            DataError: the column has another type than the profiled one.
         """
         if self.kind == "categorical":
             return _by_value(column, self.values, _mass(weight, len(column)))
@@ -85,10 +85,13 @@ def profile(
     """Profile the columns of a table, usually its training rows.
 
     Args:
-        categorical, numeric, lists: names of columns; of a list its length is profiled.
-        bins: quantile bins of a number, fewer where values repeat.
-        top: values of a categorical column that get a bin of their own.
-        weight: a row of weight 2 counts as two, [N].
+        table: the rows to profile.
+        categorical: names of categorical columns.
+        numeric: names of numeric columns.
+        lists: names of list columns, whose length is profiled.
+        bins: the number of quantile bins of a number; fewer if values repeat.
+        top: the number of values of a categorical column that get a bin of their own.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: no rows, or a column that is absent or of the wrong type.
@@ -111,18 +114,18 @@ def profile(
         counted = np.isfinite(numbers) & (w > 0)
         held, at = numbers[counted], np.linspace(0, 1, bins + 1)[1:-1]
         inner = np.quantile(held, at, weights=w[counted], method="inverted_cdf") if held.size else np.empty(0)
-        # An edge at the least value would leave an empty bin below it.
+        # An edge at the lowest value would leave an empty bin below it.
         edges = tuple(float(edge) for edge in np.unique(inner) if edge > held.min())
         found[name] = _counted(kind, rows, _by_edge(numbers, edges, w), edges=edges)
     return found
 
 
-def as_text(column: pl.Series) -> pl.Series:
-    """Values as text, as an encoder has ids: 7, "7" and 7.0 are the same, and so are 1 and true."""
+def values_as_text(column: pl.Series) -> pl.Series:
+    """Values as text: ids as `ids_as_text` writes them, other numbers as they are."""
     try:
-        return truths_as_numbers(as_ids(column))
+        return ids_as_text(column)
     except DataError:
-        return column.cast(pl.String)  # numbers that are no ids
+        return column.cast(pl.String)
 
 
 def _counted(
@@ -137,12 +140,12 @@ def _mass(weight: ArrayLike | None, rows: int) -> Floats:
 
 def _mass_of_values(column: pl.Series, weight: Floats) -> pl.DataFrame:
     """The weight of each value of a column, as text."""
-    text = as_text(column).rename("value").to_frame().with_columns(pl.Series("mass", weight))
+    text = values_as_text(column).rename("value").to_frame().with_columns(pl.Series("mass", weight))
     return text.drop_nulls().group_by("value").sum()
 
 
 def _by_value(column: pl.Series, values: Sequence[str], weight: Floats) -> Floats:
-    missing = float(weight[as_text(column).is_null().to_numpy()].sum())
+    missing = float(weight[values_as_text(column).is_null().to_numpy()].sum())
     named = dict(_mass_of_values(column, weight).iter_rows())
     own = [float(named.get(value, 0.0)) for value in values]
     return np.array([*own, sum(named.values()) - sum(own), missing])
@@ -156,15 +159,15 @@ def _by_edge(numbers: Floats, edges: Sequence[float], weight: Floats) -> Floats:
 
 
 def _numbers(column: pl.Series, kind: ColumnKind) -> Floats:
-    """The numbers that are binned, float64 with NaN for what is missing; a missing list has length 0."""
+    """The numbers to bin, float64, NaN if missing; a missing list has length 0."""
     if kind == "length":
         if isinstance(column.dtype, pl.Array):
             column = column.cast(pl.List(column.dtype.inner))
         if isinstance(column.dtype, pl.List):
             return column.list.len().fill_null(0).to_numpy().astype(np.float64)
-        raise DataError(f"a list a row is needed, not {column.dtype}", column=column.name)
+        raise DataError(f"every row needs a list, and the type is {column.dtype}", column=column.name)
     try:
         numbers = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"numbers are needed, not {column.dtype}", column=column.name) from error
+        raise DataError(f"numbers are needed, and the type is {column.dtype}", column=column.name) from error
     return np.asarray(numbers, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Metrics on parts of the rows: the long tail of items, cold users, any division of one's own."""
+"""Metrics on parts of the rows: rare items, new users, or any other division."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.evaluation.measures import Drawing, Measure, measure
-from ctrkit.evaluation.profile import as_text
+from ctrkit.evaluation.profile import values_as_text
 from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.calibration import bin_index
 from ctrkit.metrics.checks import probability_rows
@@ -21,11 +21,13 @@ from ctrkit.metrics.checks import probability_rows
 
 @dataclass(frozen=True)
 class Slice:
-    """Metrics on one part of the rows; None where a metric is undefined there, as AUC is without a positive.
+    """Metrics on one part of the rows.
 
     Attributes:
         name: what the rows have in common.
-        values: metric -> interval.
+        rows: the number of rows.
+        positives: the number of positive rows.
+        values: metric -> its value with interval, or None if it is undefined (AUC without a positive row).
     """
 
     name: str
@@ -44,52 +46,56 @@ class Division:
     """Rows divided into named parts.
 
     Attributes:
-        part: the part of each row, int [N].
-        names: of the parts.
+        part: the number of each row's part, int [N].
+        names: the names of the parts.
     """
 
     part: Indices
     names: tuple[str, ...]
 
     def __getitem__(self, rows: NDArray[Any]) -> Division:
-        """The same parts, of some of the rows."""
+        """The same division of some of the rows."""
         return Division(self.part[rows], self.names)
 
 
-def occurrences(values: pl.Series, among: pl.Series, weight: ArrayLike | None = None) -> Floats:
-    """How often each value stands among others, [N]: an item's popularity, a user's activity.
+def occurrences(values: pl.Series, reference: pl.Series, weight: ArrayLike | None = None) -> Floats:
+    """How often each value occurs in a reference column, [N]: an item's popularity, a user's activity.
 
-    Values are compared as text, so 7 and "7" are the same; a missing value counts as unseen.
+    Values are compared as text, so 7 and "7" are the same. A missing value counts as unseen.
 
     Args:
-        weight: of the others; one of weight 2 counts as two.
+        values: the values to look up, [N].
+        reference: the column in which they are counted, [M].
+        weight: the weight of each row of the reference, [M]; a row of weight 2 counts as two.
     """
-    mass = np.ones(among.len()) if weight is None else np.asarray(weight, np.float64)
-    others = as_text(among).rename("value").to_frame().with_columns(pl.Series("count", mass)).drop_nulls()
-    counted = others.group_by("value").sum()
-    looked_up = as_text(values).rename("value").to_frame().with_row_index("row")
+    mass = np.ones(reference.len()) if weight is None else np.asarray(weight, np.float64)
+    others = values_as_text(reference).rename("value").to_frame().with_columns(pl.Series("count", mass))
+    counted = others.drop_nulls().group_by("value").sum()
+    looked_up = values_as_text(values).rename("value").to_frame().with_row_index("row")
     joined = looked_up.join(counted, on="value", how="left").sort("row")
     return joined["count"].fill_null(0).to_numpy()
 
 
 def by_count(counts: ArrayLike, parts: int = 5, weight: ArrayLike | None = None) -> Division:
-    """Divide rows by a count into parts of about equally many rows, rarest first.
+    """Divide rows by a count into parts with about equally many rows, the lowest counts first.
 
-    Rows of equal count stay together, so parts may be uneven or fewer. Rows of count 0 (items and users
-    that were not seen in training) are a part of their own.
+    Rows of equal count stay together, so there may be fewer parts, or uneven ones. Rows of count 0 (items and
+    users not seen in training) are a part of their own.
 
     Args:
-        counts: of at least 0, [N].
-        weight: a row of weight 2 counts as two, [N].
+        counts: the count of each row, at least 0, [N].
+        parts: the largest number of parts, without the part of count 0.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        ConfigError: fewer than one part. DataError: a negative count, or no rows.
+        ConfigError: fewer than one part.
+        DataError: a negative count, or no rows.
     """
     if parts < 1:
         raise ConfigError(f"parts must be at least 1, and {parts} was given")
     number = np.asarray(counts)
     if number.ndim != 1 or number.size == 0 or number.min() < 0:
-        raise DataError("counts are numbers of at least 0, one a row", argument="counts")
+        raise DataError("every row needs one count of at least 0", argument="counts")
     seen = number > 0
     mass = np.ones(number.size) if weight is None else np.asarray(weight, np.float64)
     part = np.zeros(number.size, dtype=np.intp)
@@ -111,13 +117,17 @@ def by_slice(
     weight: ArrayLike | None = None,
     scores: ArrayLike | None = None,
 ) -> tuple[Slice, ...]:
-    """Every metric on every part, with intervals.
+    """Every metric with its interval on every part of the rows.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        groups: [N], whose rows are taken as dependent.
-        weight, scores: as `measure` takes them; a part without weight is left out.
+        probabilities: the predicted probabilities, [N].
+        division: the parts.
+        measures: the metrics to measure.
+        groups: the group of each row, [N]; rows of one group are treated as dependent.
+        confidence: confidence level of the intervals.
+        weight: the weight of each row, [N]; a part without weight is left out.
+        scores: what rows are ranked by, [N]; by default the probabilities.
 
     Raises:
         DataError: bad values.

@@ -101,9 +101,9 @@ def _rounded_ids(
     )
 
 
-def truths_as_numbers(ids: pl.Series) -> pl.Series:
-    """Ids with the words true and false as the numbers 1 and 0, as which truth values are ids."""
-    return ids.replace({**dict.fromkeys(_TRUE, "1"), **dict.fromkeys(_FALSE, "0")})
+def ids_as_text(values: pl.Series, file: str | os.PathLike[str] | None = None) -> pl.Series:
+    """Ids as `as_ids` writes them, where the words true and false are the ids 1 and 0 too."""
+    return as_ids(values, file).replace({**dict.fromkeys(_TRUE, "1"), **dict.fromkeys(_FALSE, "0")})
 
 
 def as_integers(ids: pl.Series) -> pl.Series | None:

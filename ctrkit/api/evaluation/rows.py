@@ -1,4 +1,4 @@
-"""The rows that an evaluation is made on, what training saw of them, and how they are divided."""
+"""The rows that a model is evaluated on, their overlap with training, and their division into slices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctrkit.calibration import ranking_key
 from ctrkit.errors import InputError
 from ctrkit.evaluation.drift import Drift, drift
 from ctrkit.evaluation.leaks import Leak
-from ctrkit.evaluation.profile import as_text
+from ctrkit.evaluation.profile import values_as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
 from ctrkit.evaluation.task import LabelledRows, Scored
 from ctrkit.tables import TableLike
@@ -30,13 +30,14 @@ class HeldOut:
 
     Attributes:
         table: the raw rows.
-        file: the name of their table.
-        labels: float64 [N, T].
-        weight: above 0, [N].
-        groups: [N], where the spec names them; below 0, each its own, for rows without one.
-        training: the raw rows that the model was trained on and their weights, where they can be read again.
-        leaks: by the name of a task, features that tell its label by themselves.
-        notes: what to tell of all this.
+        file: the name of their file.
+        labels: the labels of T tasks, float64 [N, T].
+        weight: the weight of each row, above 0, [N].
+        groups: the group of each row, [N]; None if the spec names none. A row without a group has a number
+            below 0 of its own.
+        training: the raw rows that the model was trained on and their weights, if they can be read again.
+        leaks: task -> features that give its label away.
+        notes: sentences about the rows, for the report.
     """
 
     table: pl.DataFrame
@@ -58,7 +59,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         notes = [f"Evaluated on {rows.size:,} test rows of the table that the model was trained on."]
     else:
         rows, training = opened.counted(np.arange(len(opened.encoded))), _training_rows(model)
-        notes = [f"Not the training table: evaluated on all of its {rows.size:,} rows."]
+        notes = [f"This is not the training table: all of its {rows.size:,} rows are evaluated."]
         seen = seen_in_training(model, opened.table, opened.encoded)
         if seen is not None:
             notes.append(
@@ -77,7 +78,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
 
 
 def _training_rows(model: Model) -> tuple[pl.DataFrame, Floats] | None:
-    """The rows that a model was trained on, where their table is still there and unchanged."""
+    """The rows that a model was trained on; None if their table is gone or has changed."""
     if model.artifact.data["file"] is None:
         return None
     try:
@@ -96,10 +97,10 @@ def _training_of(opened: LabelledTable) -> tuple[pl.DataFrame, Floats] | None:
 
 
 def seen_by_other(other: Model, table: pl.DataFrame, file: str | None) -> tuple[str, ...]:
-    """A remark where the model to compare with was trained on the rows it is compared on."""
+    """A note if the model to compare with was trained on the evaluated rows."""
     try:
         seen = seen_in_training(other, table, other.encoder.encode(table, file))
-    except InputError:  # it reads other labels or weights, which nobody else needs
+    except InputError:  # it needs other labels or weights, which this table need not have
         return ()
     if seen is None:
         return ()
@@ -113,26 +114,32 @@ def drift_since_training(model: Model, rows: HeldOut) -> tuple[tuple[Drift, ...]
     if content is None and rows.training is not None:
         content = training_profile(spec, *rows.training)
     if content is None:
-        why = "Drift is not known: the artifact has no profile of its training rows, and they are not there."
+        why = "Drift is not known: the artifact has no profile of its training rows, and these are gone."
         return None, (why,)
     return drift(profiles_from(content), profiled_columns(spec, rows.table), rows.weight), ()
 
 
 def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Division], tuple[str, ...]]:
-    """Rows by how often their item and their group stand in the training rows, or else in these rows."""
+    """The rows divided by how often their item, and their group, occur in training.
+
+    If the training rows cannot be read again, items and groups are counted in the evaluated rows.
+    """
     spec = model.spec
     shared = [sequence.shares for sequence in spec.sequences if sequence.shares is not None]
     item = spec.candidate.id if spec.candidate is not None else next(iter(shared), None)
-    among, mass = (rows.table, rows.weight) if rows.training is None else rows.training
+    reference, mass = (rows.table, rows.weight) if rows.training is None else rows.training
     columns = {"item popularity": item, "user activity": spec.group}
     found = {
-        name: by_count(occurrences(rows.table[column], among[column], mass), parts, rows.weight)
+        name: by_count(occurrences(rows.table[column], reference[column], mass), parts, rows.weight)
         for name, column in columns.items()
-        if column is not None and column in rows.table.columns and column in among.columns
+        if column is not None and column in rows.table.columns and column in reference.columns
     }
     notes = []
     if found and rows.training is None:
-        notes.append("Popularity and activity are counted in the evaluated rows: the training rows are gone.")
+        notes.append(
+            "Popularity and activity are counted in the evaluated rows, as the training rows cannot be read"
+            " again."
+        )
     notes += [f"No {name}: the feature spec names no {'candidate' if name[0] == 'i' else 'group'}."
               for name, column in columns.items() if column is None]  # fmt: skip
     return found, tuple(notes)
@@ -141,15 +148,15 @@ def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Div
 def by_task(
     model: Model, other: Model | None, rows: HeldOut, fields: Sequence[str], divisions: dict[str, Division]
 ) -> Iterator[tuple[str, LabelledRows]]:
-    """The rows of each task, which are those where it can happen, and last those of the whole funnel."""
-    values = {name: as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
+    """The rows of each task (those where it can happen), and last those of the whole funnel."""
+    values = {name: values_as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
     first = _scored(model, rows.table, rows.file)
     second = None if other is None else _scored(other, rows.table, rows.file)
 
-    def of(label: int, place: int) -> LabelledRows:
-        labels = np.ascontiguousarray(rows.labels[:, label])
-        compared = None if second is None else second[place]
-        return LabelledRows(labels, rows.weight, first[place], compared, rows.groups, values, divisions)
+    def of(label: int, prediction: int) -> LabelledRows:
+        y = np.ascontiguousarray(rows.labels[:, label])
+        compared = None if second is None else second[prediction]
+        return LabelledRows(y, rows.weight, first[prediction], compared, rows.groups, values, divisions)
 
     for index, task in enumerate(model.tasks):
         yield task, of(index, index)[rows.labels[:, index - 1] == 1] if index else of(index, index)
@@ -158,7 +165,7 @@ def by_task(
 
 
 def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
-    """What a model says of each task, and, of several, last of all of them together."""
+    """A model's predictions of each task and, if there are several tasks, last of their product."""
     rows = model.encoder.encode(table, file, labels=False)
     logits, _ = model.outputs_of(rows)
     predicted = list(model.probabilities(logits, rows).values())
