@@ -1,4 +1,4 @@
-"""`ctrkit calibrate`: fit calibrators on held-out rows, show before and after, store them in the artifact."""
+"""`ctrkit calibrate`: fits calibrators on held-out rows and stores them in the artifact."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class CalibrateConfig(Config):
     """How to calibrate.
 
     Attributes:
-        method: `auto` chooses by cross-validated log loss; else the calibrator of that name.
-        field: a categorical feature whose values may be corrected one by one: lets `field-aware` compete.
-        conversion: on which rows the tasks after the first are calibrated: `clicked` ones, or all
-            impressions (`entire_space`), for bids that are made before the click.
-        kept_negatives: share of the first task's negatives that training has seen, for `downsampling`.
-        folds: of the choice.
-        bins: of the reliability diagram.
-        confidence: of the intervals.
-        seed: of all that is drawn.
+        method: name of the calibrator; `auto` chooses one by cross-validated log loss.
+        field: categorical feature whose values get a correction each; it makes `field-aware` a candidate.
+        conversion: rows on which tasks after the first are calibrated: `clicked` rows, or all impressions
+            (`entire_space`), for bids that are made before the click.
+        kept_negatives: share of the first task's negatives kept for training, for `downsampling`.
+        folds: number of folds of the cross-validation.
+        bins: number of bins of the reliability diagram.
+        confidence: confidence level of all intervals.
+        seed: seed of everything random.
     """
 
     method: str = "auto"
@@ -66,13 +66,18 @@ class CalibrateConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> CalibrateConfig:
         if (self.method == DownsamplingCorrection.name) != (self.kept_negatives is not None):
-            raise ValueError("method 'downsampling' and kept_negatives, the share it corrects, go together")
+            raise ValueError("set method 'downsampling' and kept_negatives together, or neither")
         return self
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How well calibrated some probabilities are: in numbers, and by bins."""
+    """How well calibrated some probabilities are.
+
+    Attributes:
+        summary: calibration metrics.
+        diagram: the numbers of the reliability diagram.
+    """
 
     summary: CalibrationSummary
     diagram: Reliability
@@ -80,10 +85,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class TaskCalibration:
-    """One task's calibration: the choice, and how well it does on rows it was not fitted on.
+    """The calibration of one task.
 
     Attributes:
-        entire_space: whether it is of the task and all before it, on all rows.
+        choice: the calibrator chosen, and why.
+        before: calibration before, on rows that the calibrator was not fitted on.
+        after: calibration after, on the same rows.
+        entire_space: whether the joint probability of the task and all tasks before it is calibrated, on all
+            rows.
     """
 
     choice: CalibratorChoice
@@ -99,7 +108,13 @@ class TaskCalibration:
 
 @dataclass(frozen=True)
 class CalibrationResult(Result):
-    """Calibration of every task of a model, and where the artifact lies, if it was saved."""
+    """The calibration of every task of a model.
+
+    Attributes:
+        model: the path of the calibrated artifact; None if it was not saved.
+        tasks: task -> its calibration.
+        notes: sentences about the rows.
+    """
 
     model: str | None
     tasks: dict[str, TaskCalibration]
@@ -137,17 +152,19 @@ def calibrate(
     out: str | os.PathLike[str] | None = None,
     **keywords: Any,
 ) -> CalibrationResult:
-    """Fit one calibrator a task on held-out rows and store them in the artifact.
+    """Fit one calibrator per task on held-out rows and store the calibrators in the artifact.
 
-    On the table that the model was trained on, its validation rows are fitted and its test rows judged; on
-    any other table, which is held out as a whole, one part is fitted and the other judged, divided as the
-    model's config divides. A task is calibrated on the rows where it can happen, conversions on clicked rows,
-    or on all impressions where the settings say so.
+    With the table that the model was trained on, calibrators are fitted on its validation rows and judged on
+    its test rows. Any other table is split as the model's config says: one part for the fit, one to judge.
+    A task is calibrated on the rows where it can happen (conversions on clicked rows) or, if the settings say
+    so, on all impressions.
 
     Args:
         model: the path of an artifact, or a model in memory, which is calibrated in place.
-        data: a labelled table; by default the one the model was trained on.
-        save: where the calibrated artifact goes; by default over the path given as `model`.
+        data: a labelled table; by default the table that the model was trained on.
+        config: a config file, or settings as a mapping.
+        overrides: settings as `key=value`, which replace those of the config.
+        save: the path of the calibrated artifact; by default the path given as `model`.
         out: the run folder; None for none.
 
     Example:
@@ -191,7 +208,7 @@ def _calibrated(
         except DataError as error:
             if not index:
                 raise
-            # A later task that these rows tell nothing of does not undo the work on those before it.
+            # A later task that cannot be calibrated on these rows does not undo the work on earlier tasks.
             stays = "its calibrator stays as it was" if task in calibrators else "it stays uncalibrated"
             notes += (f"{task}: {stays}, as {error.problem}.",)
             warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
@@ -208,23 +225,27 @@ def _calibrated(
 
 
 def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, Integers, tuple[str, ...]]:
-    """Rows to fit on, those to judge on, and what to tell of them."""
+    """The rows to fit on, the rows to judge on, and notes about them."""
     split = opened.split
     if split is not None:
-        note = f"Fitted on {split.valid.size:,} validation rows, judged on {split.test.size:,} test rows."
+        note = (
+            f"Calibrators were fitted on {split.valid.size:,} validation rows and judged on"
+            f" {split.test.size:,} test rows."
+        )
         return split.valid, split.test, (note,)
     halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
     split = split_rows(opened.config.features, halves, opened.table, seed, opened.file)
     judged = np.concatenate([split.valid, split.test])
     note = (
-        f"Not the training table: fitted on {split.train.size:,} rows, judged on the other {judged.size:,}."
+        f"This is not the training table: calibrators were fitted on {split.train.size:,} of its rows"
+        f" and judged on the other {judged.size:,}."
     )
     seen = seen_in_training(model, opened.table, opened.encoded)
     if seen is None:
         return split.train, judged, (note,)
     overlap = (
-        f"The model was trained on about {seen:.0%} of these rows: on them it is more sure of itself than on "
-        "new ones, so neither the calibrators nor the figures can be trusted. Give rows it has not seen."
+        f"The model was trained on about {seen:.0%} of these rows. On training rows its probabilities are "
+        "too extreme, so do not trust the calibrators or the metrics here. Give rows that it has not seen."
     )
     warnings.warn(overlap, CalibrationWarning, stacklevel=3)
     return split.train, judged, (note, overlap)
@@ -263,7 +284,7 @@ def _calibrate_task(
 
 
 def _need_both(labels: Floats, what: str) -> None:
-    """Raise a DataError where there are no rows, or rows of one class alone."""
+    """Raise a DataError if there are no rows, or rows of one class only."""
     if not labels.size:
         raise DataError(f"there are no rows that {what}", hint="Give a larger table")
     if labels.min() == labels.max():
@@ -276,9 +297,7 @@ def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first:
     labels = rows.labels[fitted]
     if config.kept_negatives is not None and first:
         calibrator = DownsamplingCorrection(config.kept_negatives)
-        reason = (
-            f"Downsampling was asked for: training has seen {config.kept_negatives:.3g} of the negatives."
-        )
+        reason = f"Downsampling was requested: training kept {config.kept_negatives:.3g} of the negatives."
         positives = int(labels.sum())
         return CalibratorChoice(calibrator, calibrator.name, reason, (), {}, labels.size, positives, 0, 0)
     automatic = config.method == "auto" or config.kept_negatives is not None
@@ -295,9 +314,10 @@ def _chosen(rows: TaskRows, fitted: Integers, config: CalibrateConfig, *, first:
 
 
 def _before_and_after(task: str, found: TaskCalibration) -> Table:
-    """Every calibration metric before and after, with its interval where it has one."""
+    """Every calibration metric before and after, with its interval if it has one."""
     before, after = found.before.summary, found.after.summary
     names = [part.name for part in fields(before)]
     rows = tuple((name, getattr(before, name), getattr(after, name)) for name in names)
-    which = "held-out rows, over the entire space" if found.entire_space else "held-out rows"
-    return Table(f"{task}: {which}, {found.choice.method}", ("metric", "before", "after"), rows)
+    where = "held-out rows of the entire space" if found.entire_space else "held-out rows"
+    title = f"{task}: calibrator {found.choice.method}, on {where}"
+    return Table(title, ("metric", "before", "after"), rows)

@@ -1,4 +1,4 @@
-"""`ctrkit evaluate`: how good a model is on labelled rows, where it is not, and whether it can be bid on."""
+"""`ctrkit evaluate`: how good a model is on labelled rows, where it fails, and whether one can bid on it."""
 
 from __future__ import annotations
 
@@ -38,25 +38,26 @@ from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report
 from ctrkit.tables import TableLike
 
-# What a gate may be on beside the metrics: the largest population stability index of any column.
+# The gate on drift: the largest population stability index of any column.
 DRIFT = "psi"
 _DIFFERENCE = "difference"
 _BIASED = (
-    "ECE, MCE, ACE, KS and smooth ECE grow with noise, which is taken off their intervals and not off their "
-    "values: a value above its interval is mostly noise. debiased_ece has no such noise."
+    "Noise makes ECE, MCE, ACE, KS and smooth ECE too large. Their intervals are corrected for it, their "
+    "values are not: a value above its interval is mostly noise. debiased_ece has no such bias."
 )
 
 
 class EvaluateConfig(EvaluationSettings):
-    """What to evaluate, and what a pipeline stops at.
+    """What to evaluate, and the gates that stop a pipeline.
 
     Attributes:
-        fields: columns by whose values calibration is shown; by default the spec's categorical features.
-        figures: whether to draw any; a pipeline that only needs its gates is quicker without.
-        columns: what the log calls its money and its counts, such as `{revenue: value}`; see
-            `ctrkit.metrics.business`.
-        gates: metric -> what it must reach. A bare metric is the first task's; `conversion/auc` is another
-            task's, `difference/auc` the model's less the other's, `psi` the largest drift of any column.
+        fields: columns whose values calibration is shown by; by default the spec's categorical features.
+        figures: whether to draw figures; without them a pipeline that only needs its gates is faster.
+        columns: the log's names of money and counts, such as `{revenue: value}` (see
+            `ctrkit.metrics.business`).
+        gates: metric -> the range it must lie in. `auc` is the first task's metric, `conversion/auc` that of
+            another task, `difference/auc` that of the model minus that of the other model, and `psi` the
+            largest drift of any column.
     """
 
     fields: tuple[str, ...] | None = None
@@ -67,15 +68,18 @@ class EvaluateConfig(EvaluationSettings):
 
 @dataclass(frozen=True)
 class EvaluationResult(Result):
-    """Everything found of a model on labelled rows.
+    """The evaluation of a model on labelled rows.
 
     Attributes:
-        model, against: the names of the models.
-        data: that of the rows.
-        tasks: by name, in funnel order; the last is the whole funnel where there is more than one task.
-        drifts: largest first; None where the training rows are not known.
-        business: what the log says of clicks and of money, name -> value.
-        drawn: whether there are figures.
+        model: the model's name.
+        against: the name of the model to compare with, if there is one.
+        data: the name of the table.
+        tasks: task -> its evaluation, in funnel order; with several tasks, the last is the whole funnel.
+        drifts: the drift of each column, largest first; None if the training rows are not known.
+        business: clicks and money in the log, quantity -> value.
+        gates: the outcome of each gate.
+        notes: sentences about the rows and the metrics.
+        drawn: whether `figures` gives any.
     """
 
     model: str
@@ -127,21 +131,23 @@ def evaluate(
 ) -> EvaluationResult:
     """Evaluate a model on labelled rows.
 
-    On the table that the model was trained on, its test rows are evaluated; any other table is held out as
-    a whole. Each task is judged on the rows where it can happen (conversions on clicked rows), and the
-    product of all tasks on all rows. Rows of one group are taken as dependent.
+    Of the table that the model was trained on, the test rows are evaluated; of any other table, all rows.
+    Each task is measured on the rows where it can happen (conversions on clicked rows), and the product of
+    all tasks on all rows. Rows of one group are treated as dependent.
 
     Args:
         model: an artifact's path, or a model in memory.
-        data: a labelled table.
+        data: a labelled table; by default the table that the model was trained on.
         against: a second model, compared with the first on the same rows.
+        config: a config file, or settings as a mapping.
+        overrides: settings as `key=value`, which replace those of the config.
         out: the run folder; None for none.
-        gate: whether the config must hold gates; which of them broke, the result tells.
-        on_step: called with (steps done, steps in all, what is going on).
+        gate: whether the config must have gates; `result.broken` holds those that broke.
+        on_step: called with (steps done, number of steps, what is being done).
 
     Raises:
-        ConfigError: unknown metrics in gates, or gates are needed and there are none.
-        DataError: a faulty table, one class only, or a second model of other tasks.
+        ConfigError: unknown metrics in gates, or `gate` is set and the config has no gates.
+        DataError: a faulty table, one class only, or a second model with other tasks.
 
     Example:
         >>> import ctrkit, polars
@@ -174,9 +180,9 @@ def _evaluated(
     second = against if against is None or isinstance(against, Model) else load(against)
     if second is not None and second.tasks != loaded.tasks:
         raise DataError(
-            f"the model predicts {', '.join(loaded.tasks)}, and the one to compare with"
+            f"the model predicts {', '.join(loaded.tasks)}, and the one to compare with predicts"
             f" {', '.join(second.tasks)}",
-            hint="Compare models of the same tasks",
+            hint="Compare models with the same tasks",
         )
     need_known(settings.gates, _gate_names(loaded.tasks, second is not None))
     steps = len(loaded.tasks) + 3
@@ -186,9 +192,9 @@ def _evaluated(
     require_columns(rows.table, fields, rows.file)
     money = _business(rows, loaded.spec.labels, settings.columns)
     drifts, unknown = drift_since_training(loaded, rows)
-    divisions, untold = divisions_of(loaded, rows, settings.parts)
+    divisions, uncounted = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    notes = [*rows.notes, _BIASED, *leaked, *unknown, *untold]
+    notes = [*rows.notes, _BIASED, *leaked, *unknown, *uncounted]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
     labels = loaded.spec.labels
@@ -203,7 +209,7 @@ def _evaluated(
             few = f"{positives} positive rows"
             if effective < positives - 0.5:
                 few += f", which by weight count as {effective:.1f},"
-            doubt = f"{name}: {few} are mostly noise; {least} are the least"
+            doubt = f"{name}: {few} are too few, metrics are mostly noise; at least {least} are needed"
         else:
             doubt = None
         if doubt is not None:
@@ -229,22 +235,25 @@ def _evaluated(
 
 
 def _business(rows: HeldOut, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
-    """What the log says of clicks and of money, each row being an impression."""
+    """Clicks and money in the log, where each row is an impression."""
     counted = {f"{task}s": name for task, name in labels.items() if task in ("click", "conversion")}
     found = business(rows.table, "impressions", {**counted, **columns}, rows.weight).to_dict()
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _undefined(found: TaskEvaluation) -> list[str]:
-    """What could not be measured of a task, and why; the same reason is said once."""
+    """Notes on the metrics that could not be measured for a task; each reason is stated once."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in found.measured.reasons.items():
         by_reason.setdefault(reason, []).append(name)
-    return [f"{found.task}: no {', '.join(names)}, as {reason}." for reason, names in by_reason.items()]
+    return [
+        f"{found.task}: {', '.join(names)} could not be measured: {reason}."
+        for reason, names in by_reason.items()
+    ]
 
 
 def _gate_names(tasks: Sequence[str], compared: bool) -> list[str]:
-    """What a gate can be on."""
+    """The names of all metrics that a gate can be on."""
     names = [one.name for one in MEASURES]
     if compared:
         names += [f"{_DIFFERENCE}/{one.name}" for one in MEASURES]
@@ -255,7 +264,7 @@ def _gate_names(tasks: Sequence[str], compared: bool) -> list[str]:
 def _gate_values(
     tasks: dict[str, TaskEvaluation], drifts: Sequence[Drift] | None
 ) -> dict[str, MetricInterval | float | None]:
-    """What was measured, by the name of the gate on it."""
+    """The measured metrics, by the names that gates use."""
     found: dict[str, MetricInterval | float | None] = {}
     for index, (task, of_task) in enumerate(tasks.items()):
         before = f"{task}/" if index else ""

@@ -1,4 +1,4 @@
-"""`ctrkit explain`: what a model goes by, and what made the probability of single rows."""
+"""`ctrkit explain`: what a model's predictions depend on, and what contributed to those of single rows."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from ctrkit.progress import OnStep, silent
 from ctrkit.tables import TableLike
 from ctrkit.training import predict
 
-# Rows over which the mean embedding, the baseline, is taken.
+# The number of rows over which the mean embedding, the baseline, is taken.
 _MEAN_ROWS = 4096
-# Values that a field must have for its table to be mapped without being asked for.
+# A field with fewer values is mapped only if `map_of` names it.
 _FEWEST_POINTS = 8
 
 
@@ -57,28 +57,30 @@ class ExplainConfig(Config):
     """What to explain, and how.
 
     Attributes:
-        method: of attributions: "ig" (integrated gradients, for every model), "deepshap" (where the model
-            allows it) or "shap" (Shapley values of the features, for every model, slower). Left out it is
-            "ig", and a report on a model whose attributions nobody asked for does without where captum is
-            missing.
-        task: whose logit is explained; the first by default. A later one is given the task before it.
-        baseline: of integrated gradients: "mean", or "unknown" for the out-of-vocabulary embeddings.
-        steps, tolerance, most_steps: of the integral; see `ctrkit.explanations.integrated_gradients`.
-        background: rows that deepshap and shap compare with.
-        estimator, permutations: of shap.
-        rows: on which importance is measured and that the map shows, at most.
-        attributed_rows: over which the mean |share| is taken.
-        repeats: shufflings of each feature.
-        confidence: of their intervals.
-        features: whose partial dependence is shown; by default the most important.
-        top: how many of them.
-        grid: values of each.
-        dependence_rows: rows whose probability is followed over them.
-        map: how embeddings are laid out.
-        map_of: a categorical feature, or "hidden" for what the last layer reads of each row; by default the
+        method: attribution method: "ig" (integrated gradients, for every model), "deepshap" (for models that
+            allow it) or "shap" (Shapley values of the features, for every model, slower). The default is
+            "ig"; without captum, the explanation of a whole model then leaves attributions out.
+        task: task whose logit is explained (default the first). A later task is given the task before it.
+        baseline: baseline of integrated gradients: "mean", or "unknown" for the out-of-vocabulary embeddings.
+        steps: number of steps of the integral of integrated gradients.
+        tolerance: largest relative gap of a row's shares before it gets more steps.
+        most_steps: largest number of steps of the integral.
+        background: number of rows that deepshap and shap compare with.
+        estimator: estimator of shap.
+        permutations: number of feature orders of shap, for each row.
+        rows: largest number of rows for importance and the map.
+        attributed_rows: number of rows over which the mean |share| is taken.
+        repeats: number of times each feature is shuffled.
+        confidence: confidence level of the intervals of importance.
+        features: features whose partial dependence is shown; by default the most important ones.
+        top: number of features whose partial dependence is shown by default.
+        grid: number of values of each of these features.
+        dependence_rows: number of rows in the partial dependence.
+        map: layout of the map of embeddings.
+        map_of: categorical feature that is mapped, or "hidden" for the last layer's inputs; by default the
             most important feature with at least 8 values.
-        colour: of the points.
-        seed: of all that is drawn.
+        colour: colour of the map's points.
+        seed: seed of everything random.
     """
 
     method: Literal["ig", "deepshap", "shap"] | None = None
@@ -118,22 +120,24 @@ def explain(
     on_step: OnStep = silent,
     **keywords: Any,
 ) -> ModelExplanation | RowsExplanation:
-    """Explain a model as a whole or, where rows are named, the probabilities of these.
+    """Explain a model as a whole or, if rows are given, the probabilities of these rows.
 
-    A model as a whole is explained on labelled rows: on the table it was trained on, these are its test rows,
-    and all rows where the task can happen on any other. Single rows need no labels.
+    A model as a whole is explained on labelled rows where the task can happen: the test rows of the table
+    that it was trained on, or all rows of any other table. Single rows need no labels.
 
     Args:
         model: an artifact's path, or a model in memory.
-        data: a table; by default the one the model was trained on.
-        rows: numbers of rows to explain, from 0.
+        data: a table; by default the table that the model was trained on.
+        rows: indices of the rows to explain, from 0.
+        config: a config file, or settings as a mapping.
+        overrides: settings as `key=value`, which replace those of the config.
         out: the run folder; None for none.
-        on_step: called with (steps done, steps in all, what is going on).
+        on_step: called with (steps done, number of steps, what is being done).
 
     Raises:
-        ConfigError: an unknown task, a method that the model does not allow, or a package of the extra
-            `ctrkit[explain]` that is not installed.
-        DataError: a faulty table, a row beyond it, or an unknown feature.
+        ConfigError: an unknown task, a method that does not work for the model, or a package of the extra
+            `ctrkit[explain]` is not installed.
+        DataError: a faulty table, a row index outside it, or an unknown feature.
 
     Example:
         >>> import ctrkit, polars
@@ -154,7 +158,7 @@ def explain(
 
 
 class _Explained:
-    """One model under explanation, with the settings."""
+    """One model to explain, with the settings."""
 
     def __init__(self, model: Model, path: str | None, settings: ExplainConfig, on_step: OnStep) -> None:
         self.loaded, self.path, self.settings, self.on_step = model, path, settings, on_step
@@ -172,7 +176,7 @@ class _Explained:
             raise DataError(f"'{chosen}' is no categorical feature to map", hint=nearest(chosen, known))
 
     def probabilities(self, logits: Floats, rows: EncodedTable) -> Floats:
-        """Calibrated, of the task; the network's own before `ctrkit calibrate`."""
+        """Probabilities of the task: calibrated, or the network's own before `ctrkit calibrate`."""
         return self.loaded.probabilities(logits, rows)[self.task]
 
     def rows(self, data: TableLike | None, rows: Sequence[int]) -> RowsExplanation:
@@ -195,7 +199,7 @@ class _Explained:
         logits = predict(self.network, chosen)[0]
 
         def probability_of(row: int, passed: Floats) -> Floats:
-            """With the row's own logits of the other tasks, and calibrated as its own values are."""
+            """The row's probabilities at these logits; its other tasks and its segment stay as they are."""
             same = np.full(passed.size, row)
             changed = logits[same]
             changed[:, self.index] = passed
@@ -263,11 +267,11 @@ class _Explained:
         return read_training_table(TrainConfig.model_validate(self.loaded.artifact.config), source)
 
     def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
-        """The rows that a model is explained on, and what to tell of them."""
+        """The rows that a model is explained on, and a note about them."""
         found = labelled_rows(self.loaded, data)
         chosen: Integers
         if found.split is None:
-            chosen, what = np.arange(len(found.encoded)), "rows of another table than that of training"
+            chosen, what = np.arange(len(found.encoded)), "rows of a table other than the training table"
         else:
             chosen, what = found.split.test, "test rows of the training table"
         if self.index:
@@ -276,7 +280,9 @@ class _Explained:
         if not chosen.size:
             raise DataError(f"there are no {what}", file=found.file, hint="Give a larger table")
         kept = chosen[sample(chosen.size, self.settings.rows, self.settings.seed)]
-        return take(found.encoded, kept), f"Explained on {kept.size:,} of {chosen.size:,} {what}."
+        return take(
+            found.encoded, kept
+        ), f"The model is explained on {kept.size:,} of {chosen.size:,} {what}."
 
     def _attributions(self, data: EncodedTable, background: EncodedTable) -> Attributions:
         settings, network = self.settings, self.network
@@ -333,7 +339,7 @@ class _Explained:
         )
 
     def _map(self, rows: EncodedTable, importance: Sequence[Importance]) -> EmbeddingMap | None:
-        """The map of a field's table or of hidden; None where there is too little to map and nobody asked."""
+        """The map of a field's embeddings or of "hidden"; None if no map is wanted."""
         settings = self.settings
         if settings.map == "none":
             return None
@@ -353,7 +359,7 @@ class _Explained:
     def _largest(
         self, rows: EncodedTable, importance: Sequence[Importance]
     ) -> tuple[str, TableVectors | None]:
-        """The most important field with enough values, else hidden."""
+        """The most important field with enough values, or "hidden" if there is none."""
         if self.network.embedding is not None:
             for one in importance:
                 if one.feature in self.network.feature_map.categorical:
@@ -367,6 +373,6 @@ class _Explained:
 
 
 def _gap_note(found: Attributions) -> str:
-    """What is left of completeness."""
-    worst = int(np.argmax(np.abs(found.gap)))
-    return f"The shares of a row add up to its logit difference but for {abs(found.gap[worst]):.1g} at most."
+    """A note on how exactly the shares add up."""
+    largest = float(np.abs(found.gap).max())
+    return f"The shares of a row add up to its logit difference with an error of at most {largest:.1g}."

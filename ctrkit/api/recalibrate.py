@@ -1,4 +1,4 @@
-"""`ctrkit recalibrate`: move the calibrators of an artifact with new labelled rows."""
+"""`ctrkit recalibrate`: updates the calibrators of an artifact with new labelled rows."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class RecalibrateConfig(Config):
     """How to recalibrate.
 
     Attributes:
-        half_life: after so many rows a row counts half.
-        on_worse: an update that does worse on rows it has not seen is left out, or kept with a warning.
+        half_life: number of later rows after which a row counts half.
+        on_worse: an update that is worse on rows it has not seen is dropped (`revert`), or used with a
+            warning (`keep`).
     """
 
     half_life: float = Field(default=100_000.0, gt=0.0)
@@ -45,7 +46,13 @@ class RecalibrateConfig(Config):
 
 @dataclass(frozen=True)
 class RecalibrationResult(Result):
-    """What the new rows did to the calibrator of each task, and where the artifact lies, if it was saved."""
+    """The update of every task's calibrator.
+
+    Attributes:
+        model: the path of the updated artifact; None if it was not saved.
+        tasks: task -> its update.
+        notes: sentences about the rows.
+    """
 
     model: str | None
     tasks: dict[str, Update]
@@ -56,7 +63,7 @@ class RecalibrationResult(Result):
         return {"model": self.model, "tasks": tasks, "notes": list(self.notes)}
 
     def report(self) -> Report:
-        header = ("task", "rows", "positives", "log loss before", "as it learns", "outcome")
+        header = ("task", "rows", "positives", "log loss before", "log loss while learning", "outcome")
         rows = tuple(
             (task, one.rows, one.positives, one.before, one.after, one.outcome)
             for task, one in self.tasks.items()
@@ -78,17 +85,20 @@ def recalibrate(
 ) -> RecalibrationResult:
     """Update the calibrator of each task with new labelled rows, and store it in the artifact.
 
-    Each row is scored before it is learnt. What is learnt comes into use only where it does better on rows it
-    had not seen; the result says so. A task without a calibrator starts from the model's own probabilities.
+    Each block of rows is scored before the calibrator learns from it. An update comes into use only if its
+    log loss is lower on rows that it had not seen; the result says which outcome it was. A task without a
+    calibrator starts from the model's own probabilities.
 
     Args:
         model: the path of an artifact, or a model in memory, which is recalibrated in place.
-        data: new labelled rows; in the order of time, where the feature spec names a time stamp.
-        save: where the artifact goes; by default over the path given as `model`.
+        data: new labelled rows. If the feature spec names a time column, they are sorted by it.
+        config: a config file, or settings as a mapping.
+        overrides: settings as `key=value`, which replace those of the config.
+        save: the path of the updated artifact; by default the path given as `model`.
         out: the run folder; None for none.
 
     Raises:
-        DataError: a faulty table, the table of training, or no row on which a task could happen.
+        DataError: a faulty table, the training table, or no row on which a task could happen.
 
     Example:
         >>> import ctrkit, polars
@@ -120,7 +130,7 @@ def _recalibrated(
         raise DataError(
             "this is the table that the model was trained on",
             file=opened.file,
-            hint="Give rows that came later, or calibrate it with `ctrkit calibrate`",
+            hint="Give later rows, or use `ctrkit calibrate`",
         )
     time = loaded.spec.timestamp
     notes = list(opened.remarks)
@@ -129,7 +139,7 @@ def _recalibrated(
         column = Column(time, "time", "the time of the row")
         order = check_column(opened.table[time], column, opened.file).to_numpy().argsort(kind="stable")
     elif time is not None:
-        notes.append(f"There is no column '{time}' here: the rows are learnt from in the order of the table.")
+        notes.append(f"There is no column '{time}' here: rows are learnt in the order of the table.")
     logits, _ = loaded.outputs_of(opened.encoded)
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
@@ -152,7 +162,8 @@ def _recalibrated(
     seen = seen_in_training(loaded, opened.table, opened.encoded)
     if seen is not None:
         notes.append(
-            f"The model was trained on about {seen:.0%} of these rows: on them it is too sure of itself."
+            f"The model was trained on about {seen:.0%} of these rows. On training rows its probabilities are"
+            " too extreme."
         )
         warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
     result = RecalibrationResult(os.fspath(target) if target else None, updates, tuple(notes))

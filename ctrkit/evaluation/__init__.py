@@ -1,6 +1,6 @@
-"""How good a model is on labelled rows, where it is not, and whether it is fit to bid on.
+"""How good a model's predictions are on labelled rows, where they fail, and whether one can bid on them.
 
-Works on NumPy arrays and Polars tables and knows nothing of models: `ctrkit.evaluate` hands it predictions.
+This package works on NumPy arrays and Polars tables; `ctrkit.evaluate` gives it the model's predictions.
 """
 
 from ctrkit.evaluation.drift import Drift, drift, population_stability

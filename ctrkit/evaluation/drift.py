@@ -15,8 +15,8 @@ from ctrkit.errors import DataError
 from ctrkit.evaluation.profile import FeatureProfile
 from ctrkit.metrics.checks import independent_units
 
-# The usual reading (Lewis 1994; Siddiqi 2006, "Credit Risk Scorecards"): below the first there is no change
-# to speak of, from the second the population is another one.
+# The usual thresholds (Lewis 1994; Siddiqi 2006, "Credit Risk Scorecards"): below the first there is no
+# notable change, from the second on the population has changed.
 WATCH, DRIFTED = 0.1, 0.25
 
 Level: TypeAlias = Literal["stable", "watch", "drifted"]
@@ -27,10 +27,13 @@ class Drift:
     """The drift of one column.
 
     Attributes:
+        column: the column's name.
         psi: the population stability index between training and evaluated rows.
-        noise: what the index stays below in 95 of 100 samples of these sizes without any drift.
+        noise: the index stays below this in 95 of 100 samples of these sizes if there is no drift.
         level: `stable` below 0.1 or within noise, `drifted` from 0.25, else `watch`.
-        largest: the bin that adds most to the index, with its `training` and `evaluated` share.
+        largest: the name of the bin that adds most to the index.
+        training: the share of the training rows in this bin.
+        evaluated: the share of the evaluated rows in this bin.
     """
 
     column: str
@@ -49,14 +52,16 @@ class Drift:
 def population_stability(
     expected: ArrayLike, actual: ArrayLike
 ) -> tuple[float, np.ndarray[Any, np.dtype[np.float64]]]:
-    """PSI = Σ_b (a_b - e_b) ln(a_b / e_b) of shares a and e, and what each bin adds, [B].
+    """The population stability index of two sets of rows, and the term of each bin, [B].
 
-    The index of credit scoring (Lewis 1994, "An Introduction to Credit Scoring"; Siddiqi 2006), which is
-    the symmetric divergence of Jeffreys and of Kullback & Leibler 1951. Half a row is added to every bin
-    that holds a row on either side, so that a bin empty on one side adds a finite amount.
+    PSI = Σ_b (a_b - e_b) ln(a_b / e_b), where a and e are shares of the bins. It comes from credit scoring
+    (Lewis 1994, "An Introduction to Credit Scoring"; Siddiqi 2006) and equals the symmetric divergence of
+    Jeffreys and of Kullback & Leibler 1951. Half a row is added to every bin that holds a row on either side,
+    so that a bin that is empty on one side adds a finite amount.
 
     Args:
-        expected, actual: rows by bin, counts of at least 0, [B].
+        expected: the number of expected (training) rows in each bin, at least 0, [B].
+        actual: the number of actual (evaluated) rows in each bin, at least 0, [B].
 
     Raises:
         DataError: lengths differ, a count is negative, or one side has no rows.
@@ -65,7 +70,7 @@ def population_stability(
     if e.shape != a.shape or e.ndim != 1:
         raise DataError(f"bins of shape {e.shape} and {a.shape} cannot be compared")
     if min(e.min(initial=0), a.min(initial=0)) < 0 or e.sum() <= 0 or a.sum() <= 0:
-        raise DataError("counts by bin are at least 0, and both sides hold rows")
+        raise DataError("the counts of bins must be at least 0, and both sides must have rows")
     held = (e > 0) | (a > 0)
     e, a = np.where(held, e + 0.5, 0.0), np.where(held, a + 0.5, 0.0)
     e, a = e / e.sum(), a / a.sum()
@@ -75,14 +80,16 @@ def population_stability(
 
 
 def stability_noise(bins: int, expected_rows: float, actual_rows: float, confidence: float = 0.95) -> float:
-    """The quantile of PSI without drift: (1/n + 1/m) times that of χ² with B - 1 degrees of freedom.
+    """The quantile of PSI if there is no drift: (1/n + 1/m) times the quantile of χ² with B - 1 degrees.
 
-    Yurdakul 2018, "Statistical Properties of Population Stability Index". Rows of one user are not
+    Source: Yurdakul 2018, "Statistical Properties of Population Stability Index". Rows of one user are not
     independent, so the true noise is larger where a user has many rows.
 
     Args:
-        bins: that hold rows.
-        expected_rows, actual_rows: the two sample sizes.
+        bins: B, the number of bins that hold rows.
+        expected_rows: n, the number of training rows.
+        actual_rows: m, the number of evaluated rows.
+        confidence: the level of the quantile.
     """
     if bins < 2:
         return 0.0
@@ -97,9 +104,9 @@ def drift(
     """The drift of every profiled column that the table has, largest first.
 
     Args:
-        profiles: of the training rows, by column.
-        table: the rows to compare with them.
-        weight: a row of weight 2 counts as two, [N].
+        profiles: column -> its profile on the training rows.
+        table: the evaluated rows.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
     """
     mass = np.ones(table.height) if weight is None else np.asarray(weight, np.float64)
     rows = independent_units(mass, np.arange(table.height))

@@ -1,4 +1,4 @@
-"""Calibration by the values of several fields, with what is beyond the noise of looking at so many."""
+"""Calibration by the values of several fields, with tests that allow for the number of values tested."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ctrkit.evaluation.verdict import FieldSegment
 from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.fields import FieldCalibration, benjamini_hochberg, by_field, field_ece, field_rce
 
-# The expected share of wrong ones among the values called miscalibrated.
+# The expected share of false alarms among the values called miscalibrated.
 FALSE_DISCOVERY_RATE = 0.05
-# Of Field-RCE, in base rates.
+# The smoothing of Field-RCE, as a share of the base rate.
 _SMOOTHING = 0.1
 
 
@@ -26,8 +26,9 @@ class FieldReport:
     """Calibration over one field.
 
     Attributes:
-        ece, rce: Field-ECE and Field-RCE over these values.
-        values: by falling number of rows, rare ones together as the last.
+        ece: Field-ECE over these values.
+        rce: Field-RCE over these values.
+        values: the calibration of each value, the most frequent first; rare values form one entry, the last.
     """
 
     ece: float
@@ -48,18 +49,21 @@ def by_fields(
     confidence: float = 0.95,
     weight: ArrayLike | None = None,
 ) -> dict[str, FieldReport]:
-    """`ctrkit.metrics.fields.by_field` over several fields, whose p-values are adjusted all together.
+    """Calibration of each value of several fields; the p-values of all fields are adjusted together.
 
-    A field without two values that are common enough is left out.
+    A field needs at least two entries (common values, or all rare ones as one); other fields are left out.
 
-    Field-ECE and Field-RCE take rare values together too, as each would add its noise. The smoothing of
-    Field-RCE is a tenth of the base rate, as the paper's 0.01 is more than most ads' click rate.
+    Field-ECE and Field-RCE also treat all rare values as one, because each of them would add its noise. The
+    smoothing of Field-RCE is a tenth of the base rate: the paper's 0.01 is more than most ads' click rate.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        fields: name -> value of each row, [N].
-        weight: a row of weight 2 counts as two copies of it, [N].
+        probabilities: the predicted probabilities, [N].
+        fields: name of a field -> its value on each row, [N].
+        groups: the group of each row (usually its user), [N]; rows of one group are dependent.
+        minimum_rows: values with fewer rows are rare: they are measured together.
+        confidence: confidence level of the intervals.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two copies of it.
 
     Raises:
         DataError: bad values.
@@ -80,7 +84,7 @@ def by_fields(
             false_discovery_rate=FALSE_DISCOVERY_RATE,
         )
         if len(by_value) < 2:
-            continue  # nothing but rare values together, which are all rows: no news
+            continue  # one entry holds all rows: it says no more than the metrics of all rows
         error = field_rce(y, p, common, w, smoothing)
         found[name] = FieldReport(field_ece(y, p, common, w), error, by_value)
     all_values = [one for report in found.values() for one in report.values]
@@ -94,13 +98,13 @@ def by_fields(
 
 
 def _common(values: NDArray[Any], minimum_rows: int) -> Indices:
-    """The number of each row's value, that of all rare values being -1, [N]."""
+    """The number of each row's value, -1 for every rare value, [N]."""
     _, code, rows = np.unique(values, return_inverse=True, return_counts=True)
     return np.where(rows[code] < minimum_rows, -1, code)
 
 
 def segments_of(fields: Mapping[str, FieldReport]) -> list[FieldSegment]:
-    """The values of all fields as segments that a verdict can be given on; rare values together are none."""
+    """The values of all fields as segments for the verdict; the entry of all rare values is left out."""
     return [
         FieldSegment(field, str(one.value), one.share, one.pcoc, one.beyond_noise)
         for field, report in fields.items()

@@ -1,4 +1,4 @@
-"""How much of what is wanted stands at the top of a ranking: cumulative gain and lift."""
+"""How many of the positives are at the top of a ranking: cumulative gain and lift."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SHARES = (0.01, 0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain curve of a ranking, and its lift at some shares.
+    """The gain curve of a ranking, and its lift at some shares of the rows.
 
     Attributes:
-        share: of the rows, best first, rising from 0 to 1, [P].
-        gain: the share of all positives among them, [P].
-        lift: share -> gain over share: how many times the base rate the best rows have.
+        share: the share of rows taken from the top, rising from 0 to 1, [P].
+        gain: the share of all positives that these rows hold, [P].
+        lift: share of rows -> gain / share: how many times the base rate the best rows reach.
     """
 
     share: Floats
@@ -48,25 +48,26 @@ def gain(
 ) -> Gain:
     """Cumulative gain and lift (Ling & Li 1998, "Data Mining for Direct Marketing").
 
-    Rows of equal score are taken in no order, so the positives among them count in proportion: the curve
-    is straight over a tie, and a constant score gives the diagonal and a lift of 1.
+    Rows of equal score have no order, so the positives among them count in proportion: the curve is straight
+    over a tie, and a constant score gives the diagonal and a lift of 1.
 
     Args:
         labels: 0 or 1, [N].
-        scores: [N], high is best.
-        shares: in (0, 1], where lift is read.
-        points: of the curve that is returned.
-        weight: a row of weight 2 counts as two, [N].
+        scores: a high score is best, [N].
+        shares: the shares of rows at which lift is read, each in (0, 1].
+        points: the number of steps of the returned curve.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        DataError: bad values, or only one class. ConfigError: a share outside (0, 1].
+        DataError: bad values, or only one class.
+        ConfigError: a share outside (0, 1].
     """
     if wrong := [share for share in shares if not 0 < share <= 1]:
-        raise ConfigError(f"a share of rows lies in (0, 1], and {digits(wrong[0])} was given")
+        raise ConfigError(f"a share of rows must be in (0, 1], and {digits(wrong[0])} was given")
     y, s, w = score_rows(labels, scores, weight)
     need_both_classes(float(w @ y), float(w @ (1 - y)), "gain")
     order = np.argsort(-s, kind="stable")
-    last = np.flatnonzero(np.r_[s[order][1:] != s[order][:-1], True])  # of each run of ties
+    last = np.flatnonzero(np.r_[s[order][1:] != s[order][:-1], True])  # the last row of each tie
     rows = np.r_[0.0, np.cumsum(w[order])[last]] / w.sum()
     won = np.r_[0.0, np.cumsum((w * y)[order])[last]] / (w @ y)
     at = np.linspace(0.0, 1.0, points + 1)

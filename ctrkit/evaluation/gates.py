@@ -1,4 +1,4 @@
-"""Thresholds that a pipeline stops at."""
+"""Gates: thresholds of metrics that stop a pipeline."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from ctrkit.metrics.checks import digits
 
 
 class MetricGate(Config):
-    """What a metric must reach, at least one of both ends.
+    """The range that a metric must lie in. At least one end must be given.
 
     Attributes:
-        beyond_noise: break only where the whole interval lies outside, not where the value alone does.
+        minimum: the lowest value allowed.
+        maximum: the highest value allowed.
+        beyond_noise: the gate breaks only if the whole interval is out of range (default: if the value is).
     """
 
     minimum: float | None = None
@@ -42,9 +44,10 @@ class GateOutcome:
     """Whether one gate held.
 
     Attributes:
-        metric: the name in the config.
-        value: None where it could not be measured, which breaks the gate.
-        reason: one sentence.
+        metric: the metric's name in the config.
+        held: whether the gate held.
+        value: the metric's value; None if it could not be measured, which breaks the gate.
+        reason: one sentence that says why.
     """
 
     metric: str
@@ -58,7 +61,7 @@ class GateOutcome:
 
 
 def need_known(gates: Iterable[str], metrics: Iterable[str]) -> None:
-    """Raise a ConfigError that names the nearest metric where a gate is on an unknown one."""
+    """Raise a ConfigError if a gate names an unknown metric; the message names the nearest known one."""
     known = set(metrics)
     for name in gates:
         if name not in known:
@@ -68,7 +71,7 @@ def need_known(gates: Iterable[str], metrics: Iterable[str]) -> None:
 def check_gates(
     gates: Mapping[str, MetricGate], measured: Mapping[str, MetricInterval | float | None]
 ) -> tuple[GateOutcome, ...]:
-    """Hold what was measured against the gates; what could not be measured breaks its gate."""
+    """Check every gate against its measured metric; a metric that could not be measured breaks its gate."""
     return tuple(_check(name, gate, measured.get(name)) for name, gate in gates.items())
 
 
@@ -83,7 +86,7 @@ def _check(name: str, gate: MetricGate, found: MetricInterval | float | None) ->
         text = f"{name} is {value:.5g}"
     least, most = (high, low) if gate.beyond_noise else (value, value)
     if isinstance(found, MetricInterval) and found.method == "bound":
-        # Nothing varied in these rows: what they promise is the worse end, not the value.
+        # Nothing varied in these rows, so the worse end of the interval counts, not the value.
         least, most = low, high
     if gate.minimum is not None and least < gate.minimum:
         return GateOutcome(name, False, value, f"{text}, below its minimum of {digits(gate.minimum)}")
@@ -94,5 +97,5 @@ def _check(name: str, gate: MetricGate, found: MetricInterval | float | None) ->
         for what, end in (("at least", gate.minimum), ("at most", gate.maximum))
         if end is not None
     )
-    noise = ", as far as noise allows to tell" if gate.beyond_noise else ""
+    noise = ", within noise" if gate.beyond_noise else ""
     return GateOutcome(name, True, value, f"{text}: {ends}{noise}")

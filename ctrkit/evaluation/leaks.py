@@ -1,4 +1,4 @@
-"""Features that tell the label by themselves: a copy of it, or what is known only after the click."""
+"""Features that give the label away: copies of the label, or values known only after the click."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Floats, Integers
 from ctrkit.metrics import auc
 
-# No feature that is known before an ad is shown tells so much of what is done with it.
+# No feature that is known before an ad is shown reaches such an AUC by itself.
 LEAKS = 0.98
-# Fewer rows of either class are told apart by some feature by chance.
+# With fewer rows of a class, some feature separates the classes by chance.
 _FEWEST = 10
-# Rows of each class that are looked at, at most: an AUC does not depend on how many there are of each.
+# The largest number of rows checked of each class; an AUC does not depend on the class sizes.
 _ROWS = 10_000
 _FOLDS = 5
-# Numbers are divided into so many parts; ids that are more are none of a few kinds.
+# Numbers are divided into this many parts. Only ids with at most this many values are checked by value.
 _PARTS = 50
-# Of this probability are labels that are all positive by chance.
+# A value counts as a leak if all its labels would be positive by chance with a probability below this.
 _BY_CHANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A feature that tells a task's label almost without fault.
+    """A feature that predicts a task's label almost perfectly.
 
     Attributes:
+        feature: the feature's name.
+        task: the task's name.
         area: AUC of the feature alone, at least one half.
-        only: rows of one value, or of one fiftieth of the numbers, which all have a positive label; 0 where
-            the AUC tells enough, or chance would give as much.
+        only: the number of rows with one value (or in one fiftieth of the numbers) that all have a positive
+            label; 0 if the AUC gives the leak away, or if chance would explain these rows.
     """
 
     feature: str
@@ -42,21 +44,21 @@ class Leak:
 
     @property
     def sentence(self) -> str:
-        """What to make of it."""
+        """What the leak is, and what to do about it."""
+        advice = "Leave it out, unless it is known before the ad is shown."
         if self.only:
             return (
-                f"Of '{self.feature}', all {self.only:,} rows looked at of one value or range have a"
-                f" {self.task}: it is known only after it. Leave it out, unless it is known before the ad is"
-                " shown."
+                f"All {self.only:,} checked rows with one value or range of '{self.feature}' have a"
+                f" {self.task}: the feature is known only after the {self.task}. {advice}"
             )
         return (
-            f"'{self.feature}' alone tells {self.task} with an AUC of {self.area:.4f}: it is a copy of the"
-            " label, or known only after it. Leave it out, unless it is known before the ad is shown."
+            f"'{self.feature}' alone predicts {self.task} with an AUC of {self.area:.4f}: it is a copy of the"
+            f" label, or known only after the {self.task}. {advice}"
         )
 
 
 def telling_rows(labels: NDArray[np.floating[Any]], seed: int = 0) -> Integers:
-    """Rows of both classes, as many as `find_leaks` needs; none where there are too few of one."""
+    """Row numbers of both classes, as many as `find_leaks` needs; none if one class has too few rows."""
     rng = np.random.default_rng(seed)
     classes = [np.flatnonzero(labels == label) for label in (0, 1)]
     if min(rows.size for rows in classes) < _FEWEST:
@@ -67,17 +69,21 @@ def telling_rows(labels: NDArray[np.floating[Any]], seed: int = 0) -> Integers:
 def find_leaks(
     task: str, columns: Mapping[str, NDArray[Any]], labels: NDArray[np.floating[Any]], seed: int = 0
 ) -> tuple[Leak, ...]:
-    """The features that give the label away, the surest first.
+    """The features that give the label away, the largest AUC first.
 
-    Numbers are judged by their order, in either direction, and by which fiftieth of the rows they fall into,
-    so that a relation need not be monotone; ids by the rate of the label in the other folds of rows, so that
-    an id of one row tells nothing of it. What stands only where the label is 1 gives it away too, as a
-    purchase does a click, though most clicks are without one: among ids that is looked for where they are
-    few, as there are users who always click.
+    A number is scored by its order, in either direction, and by the label's rate in its fiftieth of the rows,
+    so that the relation need not be monotone. An id is scored by the label's rate on rows of the other folds,
+    so that an id with a single row says nothing about that row.
+
+    A feature also gives the label away if one of its values occurs only where the label is 1: a purchase does
+    so for a click, though most clicks have no purchase. Ids are checked for this only if they have few
+    values, because some users do click every time.
 
     Args:
-        columns: feature -> [n], integers for ids and floats for numbers.
-        labels: [n], 0 or 1; `telling_rows` are enough of them.
+        task: the task's name.
+        columns: feature -> its values, [n]; integers for ids and floats for numbers.
+        labels: 0 or 1, [n]; the rows of `telling_rows` are enough.
+        seed: seed of the folds.
     """
     if min((labels == label).sum() for label in (0, 1)) < _FEWEST:
         return ()
@@ -99,8 +105,10 @@ def find_leaks(
 
 
 def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
-    """The rows of the most frequent id, or fiftieth of the numbers, that has positive labels only; 0 where
-    chance gives such, or ids are many."""
+    """The number of rows of the most frequent id (or fiftieth of the numbers) with positive labels only.
+
+    It is 0 if chance explains these rows, or if there are many ids.
+    """
     ids = _parts(values) if np.issubdtype(values.dtype, np.floating) else values
     _, place = np.unique(ids, return_inverse=True)
     counts, positives = np.bincount(place), np.bincount(place, weights=labels)
@@ -118,7 +126,7 @@ def _parts(numbers: NDArray[Any]) -> Integers:
 
 
 def _rates(ids: NDArray[Any], y: Floats, fold: Integers) -> Floats:
-    """The rate of the label among rows of the same id in the other folds, shrunk to their mean, [n]."""
+    """The label's rate on rows of the same id in the other folds, shrunk to the mean of these folds, [n]."""
     _, place = np.unique(ids, return_inverse=True)
     n = place.max() + 1
     counts = np.bincount(fold * n + place, minlength=_FOLDS * n).reshape(_FOLDS, n)

@@ -23,7 +23,7 @@ from ctrkit.metrics.top_k import hit_rate_at, mean_average_precision, mean_recip
 
 
 class EvaluationWarning(UserWarning):
-    """The rows gave reason to doubt what was measured on them; the message says which."""
+    """The rows give reason to doubt the metrics measured on them; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Measure:
     """One metric of an evaluation.
 
     Attributes:
+        name: the name in reports and gates.
         metric: a function (labels, probabilities, weight=...) -> float, or one with groups.
-        best: the end that is better, or `one` where 1 is right.
-        grouped: whether it is defined within groups, and so needs them.
-        main: whether it is shown by slice too; such a metric's interval has a closed form.
-        ranks: whether it judges an order, so that rows of equal probability are told apart by what they were
-            ranked by.
-        compared: whether a difference between two models is measured, and not each value alone.
+        best: whether a higher or a lower value is better, or `one` if 1 is right.
+        grouped: whether the metric is defined within groups and needs them.
+        main: whether the metric is also shown by slice; the interval of such a metric has a closed form.
+        ranks: whether the metric judges an order; it then gets the scores that rows are ranked by.
+        compared: whether the difference between two models gets an interval, not only each model's value.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Measure:
     compared: bool = True
 
 
-# How far from the top of a group's ranking one looks.
+# The cut-off k of the metrics of the top of a ranking.
 TOP = 10
 
 MEASURES: tuple[Measure, ...] = (
@@ -77,7 +77,13 @@ MAIN: tuple[Measure, ...] = tuple(one for one in MEASURES if one.main)
 
 @dataclass(frozen=True)
 class Drawing:
-    """How sure to be, and how intervals without a closed form are drawn."""
+    """The confidence level of intervals, and the bootstrap of those without a closed form.
+
+    Attributes:
+        draws: the number of bootstrap draws.
+        confidence: confidence level of all intervals.
+        seed: seed of the bootstrap.
+    """
 
     draws: int = 200
     confidence: float = 0.95
@@ -86,11 +92,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """A model's metric less another's on the same rows.
+    """The difference of a metric between two models on the same rows.
 
     Attributes:
-        interval: of the difference.
-        p_value: of there being none.
+        interval: the difference with its interval.
+        p_value: the p-value of the hypothesis that there is no difference.
     """
 
     interval: MetricInterval
@@ -107,11 +113,11 @@ _NARROWEST = 1e-6
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of measuring.
+    """Metrics measured on some rows.
 
     Attributes:
-        intervals: metric -> interval, or None where it is undefined on these rows.
-        reasons: metric -> why it is undefined.
+        intervals: metric -> its value with interval, or None if it is undefined on these rows.
+        reasons: undefined metric -> why it is undefined.
     """
 
     intervals: dict[str, MetricInterval | None]
@@ -127,18 +133,20 @@ def measure(
     weight: ArrayLike | None = None,
     scores: ArrayLike | None = None,
 ) -> Measured:
-    """Every metric with its interval, clustered by group where there are groups.
+    """Every metric with its interval, clustered by group if there are groups.
 
-    A metric that is undefined on the rows (AUC on one class, GAUC without groups), or of which they cannot
-    tell how sure it is (rows of a single user), is told of, not raised.
+    Some metrics are undefined on some rows (AUC on one class, GAUC without groups), or their uncertainty
+    cannot be estimated (rows of a single user). The result then holds the reason; nothing is raised.
 
     Args:
+        measures: the metrics to measure.
         labels: 0 or 1, [N].
-        probabilities: [N].
-        weight: a row of weight 2 counts as two copies of it, [N].
-        groups: [N], below 0 where a row has none: such a row has a number of its own, and is left out of
-            metrics within groups.
-        scores: what rows are ranked by, [N]; the probabilities by default.
+        probabilities: the predicted probabilities, [N].
+        groups: the group of each row, [N]. A row without a group has a number below 0 of its own, and is left
+            out of metrics within groups.
+        drawing: the confidence level and the bootstrap.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two copies of it.
+        scores: what rows are ranked by, [N]; by default the probabilities.
     """
     how = drawing or Drawing()
     seen = _Seen.of(labels, groups, weight)
@@ -155,8 +163,13 @@ def measure(
 
 @dataclass(frozen=True)
 class Compared:
-    """Two models measured on the same rows; `differences` are the first less the second, None where
-    undefined."""
+    """Two models measured on the same rows.
+
+    Attributes:
+        first: the metrics of the first model.
+        second: the metrics of the second model.
+        differences: metric -> first minus second, or None if it is undefined.
+    """
 
     first: Measured
     second: Measured
@@ -173,9 +186,19 @@ def compare_models(
     weight: ArrayLike | None = None,
     scores: tuple[ArrayLike | None, ArrayLike | None] = (None, None),
 ) -> Compared:
-    """Every metric of both models and its paired difference, with intervals and p-values.
+    """Every metric of two models and its paired difference, with intervals and p-values.
 
-    Raises and takes as `measure` does. A metric that is not compared is measured of each.
+    The arguments are those of `measure`. A metric that is not `compared` is measured for each model alone.
+
+    Args:
+        measures: the metrics to measure.
+        labels: 0 or 1, [N].
+        first: the first model's probabilities, [N].
+        second: the second model's probabilities, [N].
+        groups: the group of each row, [N].
+        drawing: the confidence level and the bootstrap.
+        weight: the weight of each row, [N].
+        scores: what each model ranks rows by, [N]; by default its probabilities.
     """
     how = drawing or Drawing()
     both = (Measured({}, {}), Measured({}, {}))
@@ -209,7 +232,7 @@ def compare_models(
 
 @dataclass(frozen=True)
 class _Seen:
-    """The rows that a measure sees, and which of all rows those are."""
+    """The rows that a metric is measured on, and their positions (`kept`) among all rows."""
 
     y: NDArray[Any]
     groups: NDArray[Any] | None
@@ -222,7 +245,7 @@ class _Seen:
         return _Seen(np.asarray(labels), groups, mass, slice(None))
 
     def by(self, one: Measure) -> _Seen:
-        """Within groups, those that have one."""
+        """The rows for one metric: a metric within groups takes only rows that have a group."""
         if not one.grouped or self.groups is None or (self.groups >= 0).all():
             return self
         kept = np.flatnonzero(self.groups >= 0)
@@ -240,8 +263,8 @@ def _interval(one: Measure, seen: _Seen, values: ArrayLike, how: Drawing) -> Met
     if one.grouped and rows.groups is None:
         raise DataError(f"{one.name} needs groups, and no row has one")
     if metric is smooth_ece:
-        # Its width is found anew at every call, which 200 draws cannot afford: they keep the data's own, at
-        # which the value is the same.
+        # Every call searches for the kernel's width, which is too slow for 200 draws. All draws use the width
+        # found on the data, at which the value is the same.
         metric = partial(smooth_ece_at, width=max(smooth_ece(rows.y, v, rows.weight), _NARROWEST))
     return metrics.interval(
         metric, rows.y, v, rows.groups, how.confidence, draws=how.draws, seed=how.seed, weight=rows.weight

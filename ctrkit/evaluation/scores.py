@@ -1,4 +1,4 @@
-"""How scores are distributed, those of positives beside those of negatives."""
+"""The distribution of predictions, for positive and for negative rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from ctrkit.metrics.probability import SMALLEST
 
 @dataclass(frozen=True)
 class ScoreDistribution:
-    """Shares of positives and of negatives by bin of the predicted probability.
+    """The share of positive and of negative rows in each bin of the predicted probability.
 
     Attributes:
-        edges: of the bins, as probabilities, evenly spaced in log-odds, [B + 1].
-        positive, negative: share of the class's (weight of) rows in each bin, each adding up to 1, [B].
+        edges: the edges of the bins, as probabilities, evenly spaced in log-odds, [B + 1].
+        positive: the share of (the weight of) positive rows in each bin, adding up to 1, [B].
+        negative: the share of (the weight of) negative rows in each bin, adding up to 1, [B].
     """
 
     edges: Floats
@@ -38,10 +39,17 @@ def score_distribution(
 ) -> ScoreDistribution:
     """Histogram of the predictions by class, in bins of equal width in log-odds.
 
-    Click probabilities crowd near 0, where bins of equal width in probability would hold them all in one.
+    Click probabilities are close to 0: bins of equal width in probability would put them all in one bin.
+
+    Args:
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        bins: the number of bins.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        DataError: bad values, or only one class. ConfigError: fewer than one bin.
+        DataError: bad values, or only one class.
+        ConfigError: fewer than one bin.
     """
     if bins < 1:
         raise ConfigError(f"bins must be at least 1, and {bins} was given")

@@ -1,4 +1,4 @@
-"""One task of a model, evaluated on labelled rows: every metric, by field and by slice, and the verdict."""
+"""Evaluation of one task of a model on labelled rows: metrics, by field and by slice too, and the verdict."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ctrkit.evaluation.verdict import FitRules, TaskVerdict, judge
 from ctrkit.metrics import MetricInterval, Reliability, reliability
 from ctrkit.metrics.checks import independent_units, need_both_classes
 
-# What a bootstrap draws at most, in rows, and the draws below which its ends are too rough.
+# The largest number of rows that a bootstrap draws in all, and the fewest draws for usable intervals.
 _DRAWN_ROWS = 20_000_000
 _FEWEST_DRAWS = 50
 
@@ -40,14 +40,14 @@ class EvaluationSettings(Config):
     """How to evaluate.
 
     Attributes:
-        bins: of the reliability diagram.
-        parts: that item popularity and user activity are divided into.
-        minimum_rows: a value of a field with fewer rows is not looked at by itself.
-        draws: of the bootstrap, for metrics whose interval has no closed form; fewer, but at least 50, above
-            100,000 rows.
-        confidence: of the intervals.
-        seed: of all that is drawn.
-        fit: the rules of the verdict.
+        bins: number of bins of the reliability diagram.
+        parts: number of slices by item popularity and by user activity.
+        minimum_rows: values of a field with fewer rows are measured together.
+        draws: number of bootstrap draws, for metrics whose interval has no closed form. Above 100,000 rows
+            there are fewer draws, but at least 50.
+        confidence: confidence level of all intervals.
+        seed: seed of everything random.
+        fit: thresholds of the verdict.
     """
 
     bins: int = Field(default=10, ge=2)
@@ -61,19 +61,19 @@ class EvaluationSettings(Config):
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model says of rows.
+    """A model's predictions.
 
     Attributes:
-        probabilities: calibrated, [N].
-        scores: what it ranks them by, [N]: the order of the probabilities, with equal ones told apart by the
-            logits that they were made from (`ctrkit.calibration.ranking_key`).
+        probabilities: the calibrated probabilities, [N].
+        scores: what the model ranks rows by, [N]: the probabilities, with ties broken by the logits
+            (`ctrkit.calibration.ranking_key`).
     """
 
     probabilities: Floats
     scores: Floats
 
     def __getitem__(self, rows: NDArray[Any]) -> Scored:
-        """Of some of the rows."""
+        """The predictions of some of the rows."""
         return Scored(self.probabilities[rows], self.scores[rows])
 
 
@@ -83,12 +83,13 @@ class LabelledRows:
 
     Attributes:
         labels: 0 or 1, [N].
-        weight: above 0, [N]; a row of weight 2 counts as two copies of it.
-        model: what it says of them.
-        other: what the model to compare with says.
-        groups: the group of each row, [N], usually its user; below 0, each its own, for rows without one.
-        fields: categorical field -> its value a row, as text, [N].
-        divisions: what the rows are sliced by -> the parts.
+        weight: the weight of each row, above 0, [N]; a row of weight 2 counts as two copies of it.
+        model: the model's predictions.
+        other: the predictions of the model to compare with.
+        groups: the group of each row, usually its user, [N]. A row without a group has a number below 0 of
+            its own.
+        fields: categorical field -> its value on each row, as text, [N].
+        divisions: what the rows are sliced by -> their division.
     """
 
     labels: Floats
@@ -113,22 +114,28 @@ class LabelledRows:
 
     @property
     def effective_positives(self) -> float:
-        """As how many rows of equal weight the positive ones count."""
+        """The effective number of positive rows (Kish): with equal weights, their number."""
         weight = self.weight[self.labels == 1]
         return independent_units(weight, np.arange(weight.size))
 
 
 @dataclass(frozen=True)
 class TaskEvaluation:
-    """What was found of one task.
+    """The evaluation of one task.
 
     Attributes:
-        measured: every metric.
-        other: of the other model.
-        differences: the model less the other.
-        fields: calibration by field.
-        slices: metrics by slice.
-        diagrams, gains: one of the model and, where there is one, one of the other.
+        task: the task's name.
+        rows: the number of rows.
+        positives: the number of positive rows.
+        measured: every metric of the model.
+        other: every metric of the other model, if there is one.
+        differences: metric -> model minus other.
+        fields: field -> calibration by its values.
+        slices: what the rows are sliced by -> metrics by slice.
+        diagrams: the reliability of the model and, if there is one, of the other model.
+        gains: the gain curve of the model and, if there is one, of the other model.
+        scores: the distribution of the model's predictions.
+        verdict: whether the model is fit to bid on.
     """
 
     task: str
@@ -177,10 +184,14 @@ def evaluate_task(
     settings: EvaluationSettings,
     leaks: tuple[Leak, ...] = (),
 ) -> TaskEvaluation:
-    """Measure one task on the rows given, and judge it.
+    """Measure one task on the rows given, and judge whether the model is fit to bid on.
 
     Args:
-        leaks: features that tell its label by themselves.
+        task: the task's name.
+        rows: the labelled rows.
+        drifts: the drift of each column since training; None if it is not known.
+        settings: how to evaluate.
+        leaks: features that give the task's label away.
 
     Raises:
         DataError: bad values, or only one class.
@@ -240,7 +251,7 @@ def evaluate_task(
 
 
 def _affordable(draws: int, rows: int) -> int:
-    """How often rows can be drawn again in reasonable time."""
+    """The number of bootstrap draws that takes reasonable time."""
     return max(min(draws, _DRAWN_ROWS // rows), min(draws, _FEWEST_DRAWS))
 
 

@@ -1,4 +1,4 @@
-"""Is this model fit to bid on, and where not: the rules, in one place, and the sentences they lead to."""
+"""The verdict: whether and where a model is fit to bid on, the rules behind it and their sentences."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _DECISIONS: dict[Outcome, Decision] = {
 
 
 class FitRules(Config):
-    """When probabilities can be bid on. A bid linear in p is wrong by the factor that PCOC is.
+    """The thresholds of the verdict. A bid that is linear in p is too high by the factor PCOC.
 
     Attributes:
-        pcoc: PCOC's whole interval must lie between these: wholly outside fails, across an end one cannot
-            tell.
-        minimum_positives: with fewer, counted by weight, nothing can be told.
-        segment_pcoc: a segment whose PCOC lies outside these, beyond noise, is one not to bid on as it is.
-        large_segment: share of the rows from which on a segment matters.
+        pcoc: the range that the whole interval of PCOC must lie in. If the interval lies outside, the model
+            is not fit; if it crosses an end of the range, the rows cannot tell.
+        minimum_positives: with fewer positive rows (by weight) the rows cannot tell.
+        segment_pcoc: the range of PCOC of a segment. If it lies outside beyond noise, do not bid there.
+        large_segment: smaller segments (as a share of the rows) do not count.
         drift: the population stability index from which on a column limits the verdict.
-        auc: above this, beyond noise, the model is too good to be true: some features tell what is known only
-            after the ad was shown, and these rows cannot tell what the model is worth without them.
+        auc: an AUC above this, beyond noise, is too good to be true: some features are known only after the
+            ad is shown, and the rows cannot tell what the model is worth without them.
 
-    Besides, the normalised entropy must lie below 1 beyond noise: a model no better than its base rate has
-    nothing to say.
+    The normalised entropy must also be below 1 beyond noise: otherwise the model is no better than the base
+    rate.
     """
 
     pcoc: tuple[float, float] = (0.9, 1.1)
@@ -53,17 +53,20 @@ class FitRules(Config):
     @classmethod
     def _around_one(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] < 1 < value[1]:
-            raise ValueError("PCOC is 1 where predictions come true: give an end below 1 and one above")
+            raise ValueError("PCOC is 1 if predictions are right: give an end below 1 and one above 1")
         return value
 
 
 @dataclass(frozen=True)
 class FieldSegment:
-    """Rows that share a field's value, with their PCOC.
+    """The rows with one value of a field, and their PCOC.
 
     Attributes:
-        share: of the weight of all rows.
-        beyond_noise: whether its PCOC is surely not 1, given how many segments were looked at.
+        field: the field's name.
+        value: the field's value, as text.
+        share: the segment's share of the weight of all rows.
+        pcoc: the segment's PCOC with its interval.
+        beyond_noise: whether PCOC differs from 1 beyond noise, after a correction for the number of segments.
     """
 
     field: str
@@ -75,7 +78,7 @@ class FieldSegment:
 
 @dataclass(frozen=True)
 class VerdictReason:
-    """What one rule found, as a sentence."""
+    """The outcome of one rule, and the sentence that states it."""
 
     rule: str
     outcome: Outcome
@@ -92,7 +95,7 @@ class TaskVerdict:
 
     @property
     def sentence(self) -> str:
-        """The decision, and what stood in the way of a better one, or else what speaks for it."""
+        """The decision, and the findings that led to it."""
         return " ".join([self.said, *(one.sentence for one in self.reasons)])
 
     @property
@@ -102,7 +105,7 @@ class TaskVerdict:
 
     @property
     def reasons(self) -> tuple[VerdictReason, ...]:
-        """The findings that led to the decision."""
+        """The findings against the model or, if there are none, all findings."""
         against = tuple(one for one in self.findings if one.outcome != "passed")
         return against or self.findings
 
@@ -116,7 +119,7 @@ class TaskVerdict:
 _SAID: dict[Decision, str] = {
     "fit": "fit to bid on",
     "fit with limits": "fit to bid on, with limits",
-    "cannot tell": "these rows cannot tell whether it is fit to bid on",
+    "cannot tell": "these rows cannot tell whether the model is fit to bid on",
     "not fit": "not fit to bid on",
 }
 
@@ -133,16 +136,19 @@ def judge(
     leaks: Sequence[Leak] = (),
     effective: float | None = None,
 ) -> TaskVerdict:
-    """Apply the rules to what was measured of one task.
+    """Apply the rules of the verdict to the metrics of one task.
 
     Args:
-        positives: rows on which the task happened.
-        pcoc, normalized_entropy: None where undefined.
-        segments: that were looked at, of any size.
-        drifts: None where training rows are not known.
-        auc: of the model.
-        leaks: features that tell the label by themselves.
-        effective: as how many rows of equal weight the positive ones count; by default as themselves.
+        task: the task's name.
+        positives: the number of positive rows.
+        pcoc: PCOC with its interval; None if it is undefined.
+        normalized_entropy: the normalised entropy with its interval; None if it is undefined.
+        segments: all segments tested, of any size.
+        drifts: the drift of each column; None if the training rows are not known.
+        rules: the thresholds.
+        auc: AUC with its interval.
+        leaks: features that give the label away.
+        effective: the effective number of positive rows; by default their number.
     """
     count = positives if effective is None else effective
     findings = [_positives(positives, count, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
@@ -161,9 +167,9 @@ def _positives(positives: int, count: float, rules: FitRules) -> VerdictReason:
         few = f"{positives:,} positive rows"
         if count < positives - 0.5:
             few += f", which by weight count as {count:,.1f},"
-        text = f"{few} are too few; {rules.minimum_positives} are the least."
+        text = f"{few} are too few: at least {rules.minimum_positives} are needed."
         return VerdictReason("positives", "cannot tell", text)
-    return VerdictReason("positives", "passed", f"It was judged on {positives:,} positive rows.")
+    return VerdictReason("positives", "passed", f"The rows hold {positives:,} positives.")
 
 
 def _whole(pcoc: MetricInterval | None, rules: FitRules) -> VerdictReason:
@@ -177,21 +183,22 @@ def _whole(pcoc: MetricInterval | None, rules: FitRules) -> VerdictReason:
     if pcoc.low < low or pcoc.high > high:
         text = f"PCOC {_text(pcoc)} may lie outside {bounds}: more rows are needed to tell."
         return VerdictReason("pcoc", "cannot tell", text)
-    return VerdictReason("pcoc", "passed", f"Predictions come true on the whole: PCOC {_text(pcoc)}.")
+    return VerdictReason("pcoc", "passed", f"Predictions are right on average: PCOC {_text(pcoc)}.")
 
 
 def _entropy(entropy: MetricInterval | None) -> VerdictReason:
     if entropy is None:
         return VerdictReason("base rate", "cannot tell", "Normalised entropy could not be measured.")
     if entropy.low > 1:
-        text = f"It predicts worse than the base rate: normalised entropy {_text(entropy)} is above 1."
+        text = f"The model is worse than the base rate: normalised entropy {_text(entropy)} is above 1."
         return VerdictReason("base rate", "failed", text)
     if entropy.high >= 1:
-        text = f"It is not better than the base rate beyond noise: normalised entropy {_text(entropy)}."
+        text = (
+            f"The model is not better than the base rate beyond noise: normalised entropy {_text(entropy)}."
+        )
         return VerdictReason("base rate", "cannot tell", text)
-    return VerdictReason(
-        "base rate", "passed", f"It beats the base rate: normalised entropy {_text(entropy)}."
-    )
+    text = f"The model is better than the base rate: normalised entropy {_text(entropy)}."
+    return VerdictReason("base rate", "passed", text)
 
 
 def _segments(segments: Sequence[FieldSegment], rules: FitRules) -> list[VerdictReason]:
@@ -199,14 +206,14 @@ def _segments(segments: Sequence[FieldSegment], rules: FitRules) -> list[Verdict
     large = [one for one in segments if one.share >= rules.large_segment]
     wrong = [one for one in large if one.beyond_noise and not low <= one.pcoc.value <= high]
     if not wrong:
-        what = f"None of {len(large)} large segments is miscalibrated beyond noise."
+        what = f"None of the {len(large)} large segments is miscalibrated beyond noise."
         return [VerdictReason("segments", "passed", what)] if large else []
     wrong.sort(key=lambda one: -one.share)
     return [
         VerdictReason(
             "segments",
             "limit",
-            f"Not where {one.field} is {one.value} ({one.share:.1%} of rows): bids would be"
+            f"Do not bid where {one.field} is {one.value} ({one.share:.1%} of rows): bids would be"
             f" {_too(one.pcoc.value)}, PCOC {_text(one.pcoc)}.",
         )
         for one in wrong

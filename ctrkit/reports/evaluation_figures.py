@@ -1,4 +1,4 @@
-"""Figures of an evaluation, as SVG text: one function a question."""
+"""Figures of an evaluation, as SVG text; one function per figure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _LABEL = 14
 
 
 def reliability_figure(name: str, task: str, diagrams: Mapping[str, Reliability]) -> Figure:
-    """Observed rate against predicted probability, with intervals, and how many rows each bin holds.
+    """Observed rate against predicted probability, with intervals, and the number of rows in each bin.
 
     Args:
-        diagrams: model -> its bins; one model or two.
+        name: the name of the figure's file.
+        task: the task's name.
+        diagrams: model -> its reliability; one model or two.
     """
     canvas, panels = _canvas(4.4 * len(diagrams), 3.9, columns=len(diagrams))
     top = 1.08 * max(float(max(r.high.max(), r.predicted.max())) for r in diagrams.values())
@@ -47,11 +49,11 @@ def reliability_figure(name: str, task: str, diagrams: Mapping[str, Reliability]
     panels[0].legend(loc="upper left", frameon=False)
     first = next(iter(diagrams.values()))
     rows = f"{int(first.count.sum()):,} rows, {first.count.size} bins of equal mass"
-    return _draw(name, f"Reliability of {task}: {rows}. Bars count the rows of a bin.", canvas)
+    return _draw(name, f"Reliability of {task}: {rows}. A bar is the number of rows of a bin.", canvas)
 
 
 def score_figure(name: str, task: str, scores: ScoreDistribution) -> Figure:
-    """The predictions of positive rows beside those of negative ones."""
+    """The distribution of predictions, for positive and for negative rows."""
     canvas, (axes,) = _canvas(6.2, 3.2)
     for values, label, colour in (
         (scores.negative, "negative rows", _GREY),
@@ -63,11 +65,11 @@ def score_figure(name: str, task: str, scores: ScoreDistribution) -> Figure:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(frameon=False)
-    return _draw(name, f"Predictions of {task} by class: the less they overlap, the better.", canvas)
+    return _draw(name, f"Predictions of {task} by class: less overlap is better.", canvas)
 
 
 def gain_figure(name: str, task: str, gains: Mapping[str, Gain]) -> Figure:
-    """Cumulative gain and lift, one line a model."""
+    """Cumulative gain and lift, one line per model."""
     canvas, (left, right) = _canvas(8.4, 3.6, columns=2)
     for index, (model, gain) in enumerate(gains.items()):
         label = _label(model, 40)
@@ -75,22 +77,24 @@ def gain_figure(name: str, task: str, gains: Mapping[str, Gain]) -> Figure:
         held = gain.share > 0
         lift = gain.gain[held] / gain.share[held]
         right.plot(gain.share[held], lift, color=COLOURS[index % len(COLOURS)], label=label)
-    left.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="no order")
+    left.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="random order")
     right.axhline(1, color=_GREY, linewidth=1, linestyle="--")
     left.set(xlabel="share of rows, best first", ylabel="share of positives", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="share of rows, best first", ylabel="lift", xlim=(0, 1), ylim=(0, None))
     left.legend(frameon=False, loc="lower right")
-    return _draw(name, f"Gain and lift of {task}: what the best rows hold of all positives.", canvas)
+    return _draw(name, f"Gain and lift of {task}: the share of all positives in the best rows.", canvas)
 
 
 def field_heat_map(
     name: str, task: str, fields: Mapping[str, Sequence[tuple[str, MetricInterval, bool]]], columns: int = 12
 ) -> Figure:
-    """PCOC by value of each field as a heat map: red is over-predicted, blue under-predicted.
+    """PCOC by value of each field as a heat map: red is over-predicted, blue is under-predicted.
 
     Args:
-        fields: field -> (value, PCOC, whether it is beyond noise), in the order to be drawn.
-        columns: at most so many values a field.
+        name: the name of the figure's file.
+        task: the task's name.
+        fields: field -> (value, PCOC, whether it is beyond noise), in the order to draw.
+        columns: the largest number of values shown of a field.
     """
     shown = {field: list(values)[:columns] for field, values in fields.items() if values}
     width = max(len(values) for values in shown.values())
@@ -119,22 +123,22 @@ def field_heat_map(
     bar = canvas.colorbar(picture, ax=axes, ticks=np.log([0.5, 0.7, 1, 1.4, 2]), fraction=0.04, pad=0.01)
     bar.ax.set_yticklabels(["≤ 0.5", "0.7", "1", "1.4", "≥ 2"])
     bar.set_label("PCOC")
-    caption = f"Predicted over observed of {task} by field and value; * is miscalibrated beyond noise."
+    caption = f"PCOC (predicted / observed) of {task} by field and value; * means miscalibrated beyond noise."
     return _draw(name, caption, canvas)
 
 
 def slice_figure(name: str, task: str, title: str, slices: Sequence[Slice], metrics: Sequence[str]) -> Figure:
-    """Metrics with intervals by slice, one panel a metric."""
+    """Metrics with intervals by slice, one panel per metric."""
     canvas, panels = _canvas(2.9 * len(metrics), 3.1, columns=len(metrics))
     for axes, metric in zip(panels, metrics, strict=True):
-        held = [(place, one.values[metric]) for place, one in enumerate(slices)]
-        points = [(place, found) for place, found in held if found is not None]
+        held = [(position, one.values[metric]) for position, one in enumerate(slices)]
+        points = [(position, found) for position, found in held if found is not None]
         values = np.array([found.value for _, found in points])
         low, high = (np.array([getattr(found, end) for _, found in points]) for end in ("low", "high"))
         spread = np.clip(np.stack([values - low, high - values]), 0.0, None)
         axes.errorbar(
-            [place for place, _ in points], values, spread, fmt="o", color=COLOURS[0], ecolor=COLOURS[5],
-            markersize=4, elinewidth=1.2,
+            [position for position, _ in points], values, spread, fmt="o", color=COLOURS[0],
+            ecolor=COLOURS[5], markersize=4, elinewidth=1.2,
         )  # fmt: skip
         if metric in ("pcoc", "normalized_entropy"):
             axes.axhline(1, color=_GREY, linewidth=1, linestyle="--")
@@ -145,7 +149,7 @@ def slice_figure(name: str, task: str, title: str, slices: Sequence[Slice], metr
 
 
 def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
-    """The population stability index by column, beside its usual thresholds."""
+    """The population stability index by column, with its usual thresholds."""
     shown = list(drifts)[:most]
     canvas, (axes,) = _canvas(6.8, 1.2 + 0.28 * len(shown))
     places = np.arange(len(shown))[::-1]
@@ -163,12 +167,12 @@ def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
 
 
 def difference_figure(name: str, task: str, rows: Sequence[tuple[str, MetricInterval]]) -> Figure:
-    """Differences between two models, each in units of its own interval's half width."""
+    """Differences between two models, each divided by the half width of its own interval."""
     canvas, (axes,) = _canvas(6.8, 1.2 + 0.32 * len(rows))
     _intervals(axes, [label for label, _ in rows], [found for _, found in rows])
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
-    axes.set(xlabel="difference over the half width of its interval")
-    caption = f"The model less the other on {task}; what keeps clear of 0 is beyond noise."
+    axes.set(xlabel="difference / half width of its interval")
+    caption = f"Model minus other model on {task}; a difference whose interval excludes 0 is beyond noise."
     return _draw(name, caption, canvas)
 
 

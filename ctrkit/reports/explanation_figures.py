@@ -1,4 +1,4 @@
-"""Figures of explanations, as SVG text: one function a question."""
+"""Figures of explanations, as SVG text; one function per figure."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ctrkit.explanations import (
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, _SETTINGS, COLOURS, _canvas, _draw, _label
 
-# Bars of a row; what is smaller is drawn as one.
+# The number of bars of a row; all smaller contributions share one more bar.
 _BARS = 12
 _CURVES = 40
-# Points of a map that are named in it, at most.
+# Points have names in maps of at most this many points.
 _NAMED = 40
 
 
 def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
-    """A row's probability from the base to the final, one signed bar a feature or past event."""
+    """A row's probability, from the base to the row's own: one signed bar per feature or past event."""
     kept = told.contributions[:_BARS]
     rest = told.contributions[_BARS:]
     bars = [(_label(f"{step.feature} = {step.value}"), step.logit) for step in kept]
@@ -58,14 +58,14 @@ def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
     upper.set_xlabel("calibrated probability")
     upper.grid(visible=False)
     caption = (
-        f"Row {told.row}: {task} from {told.base_probability:.2%} for the base to {told.probability:.2%}. "
-        "Blue raises the probability, orange lowers it."
+        f"Row {told.row}: p({task}) is {told.base_probability:.2%} for the base and {told.probability:.2%} "
+        "for this row. Blue raises the probability, orange lowers it."
     )
     return _draw(name, caption, canvas)
 
 
 def importance_figure(importance: Sequence[Importance], shares: Mapping[str, float] | None) -> Figure:
-    """What is lost when a feature is shuffled, with intervals, and the mean size of its share of a logit."""
+    """The fall of AUC when a feature is shuffled, with intervals, and its mean |share| of the logit."""
     ordered = sorted(importance, key=lambda one: one.auc.value)
     panels = 2 if shares is not None else 1
     canvas, axes = _canvas(4.6 * panels + 1.0, 1.2 + 0.3 * len(ordered), columns=panels)
@@ -85,11 +85,13 @@ def importance_figure(importance: Sequence[Importance], shares: Mapping[str, flo
     for panel in axes:
         panel.grid(axis="y", visible=False)
         panel.set(ylim=(-0.6, len(ordered) - 0.4))
-    return _draw("importance", "What each feature is worth; intervals are over the shufflings.", canvas)
+    return _draw(
+        "importance", "Importance of each feature; the intervals cover the randomness of shuffling.", canvas
+    )
 
 
 def dependence_figure(name: str, found: Dependence, task: str) -> Figure:
-    """Mean calibrated probability over a feature's values, and how far single rows lie from it."""
+    """Mean calibrated probability over a feature's values, and the spread of single rows."""
     canvas, (axes,) = _canvas(6.4, 3.4)
     mean, low, high = found.mean, found.quantile(0.1), found.quantile(0.9)
     if found.share is None:
@@ -111,7 +113,7 @@ def dependence_figure(name: str, found: Dependence, task: str) -> Figure:
 
 
 def gates_figure(gates: Sequence[FusionGate]) -> Figure:
-    """What each fusion makes of its operations or branches."""
+    """The weights that each fusion gives its operations or branches."""
     canvas, axes = _canvas(4.6 * len(gates), 3.2, columns=len(gates))
     for panel, gate in zip(axes, gates, strict=True):
         if isinstance(gate, FusionShares):
@@ -123,12 +125,12 @@ def gates_figure(gates: Sequence[FusionGate]) -> Figure:
                 width=0.6,
             )
             panel.axhline(1.0 / len(gate.shares), color=_GREY, linewidth=1.0, linestyle="--", zorder=3)
-            panel.set(ylabel="share in the mixture", ylim=(0, 1))
+            panel.set(ylabel="weight", ylim=(0, 1))
             panel.tick_params(axis="x", rotation=20)
         else:
             _histogram(panel, gate)
         panel.set_title(_label(gate.name), fontsize=9)
-    return _draw("fusion", "How the branches are fused; the dashed line is an even division.", canvas)
+    return _draw("fusion", "Weights of the fused branches; the dashed line marks equal weights.", canvas)
 
 
 def _histogram(panel: mpl.axes.Axes, gate: GateDistribution) -> None:
@@ -138,17 +140,17 @@ def _histogram(panel: mpl.axes.Axes, gate: GateDistribution) -> None:
 
 
 def map_figure(found: EmbeddingMap, task: str, *, by_frequency: bool = False) -> Figure:
-    """Points in the plane, coloured by the observed rate or by how frequent they are."""
+    """Points in the plane, coloured by the observed rate or by frequency."""
     canvas, (axes,) = _canvas(6.6, 5.0)
     if by_frequency:
-        values, label = np.log10(found.rows.astype(np.float64)), "rows, as a power of ten"
+        values, label = np.log10(found.rows.astype(np.float64)), "log10 of the number of rows"
     else:
         single = bool((found.rows == 1).all())
         values, label = (
             found.rate,
             f"predicted p({_label(task)})" if single else f"observed rate of {_label(task)}",
         )
-    # Values that few rows have would stretch the scale until the others look alike.
+    # A few extreme values would stretch the colour scale until all others look alike.
     low, high = np.quantile(values, [0.02, 0.98])
     sizes = 8.0 + 60.0 * np.sqrt(found.rows / found.rows.max()) if found.rows.max() > 1 else 10.0
     x, y = found.points.T
@@ -160,5 +162,5 @@ def map_figure(found: EmbeddingMap, task: str, *, by_frequency: bool = False) ->
             axes.annotate(_label(text, 14), tuple(point), (4, 3), textcoords="offset points", fontsize=8)
     axes.set(xlabel="first direction", ylabel="second direction")
     kept = "" if found.explained is None else f", which keeps {found.explained:.0%} of the variance"
-    what = "what the last layer reads of a row" if found.of == "hidden" else f"the embeddings of {found.of}"
-    return _draw("embedding_map", f"A map of {what} by {found.method}{kept}.", canvas)
+    what = "the last layer's inputs" if found.of == "hidden" else f"the embeddings of {found.of}"
+    return _draw("embedding_map", f"Map of {what} by {found.method}{kept}.", canvas)

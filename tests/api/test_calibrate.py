@@ -82,9 +82,9 @@ def test_the_correction_of_downsampling_is_a_shift(model: Path, later: pl.DataFr
     odds = loaded.predict(later)["click"].to_numpy()
     odds = odds / (1 - odds)
     np.testing.assert_allclose(odds, 0.25 * np.exp(loaded.outputs(later)[0][:, 0]), rtol=1e-6)
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="together, or neither"):
         calibrated(model, None, "method=downsampling")
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="together, or neither"):
         calibrated(model, None, "kept_negatives=0.25")
 
 

@@ -151,7 +151,7 @@ def test_another_table_is_evaluated_whole_and_without_training_rows_drift_is_sti
     table = Market(seed=5, users=300, ads=40, advertisers=8).impressions(2000).drop("user_id")
     result = ctrkit.evaluate(model, table, out=tmp_path / "e", overrides=FAST)
     assert result.tasks["click"].rows == 2000
-    assert "Not the training table: evaluated on all of its 2,000 rows." in result.notes
+    assert "This is not the training table: all of its 2,000 rows are evaluated." in result.notes
     assert any("counted in the evaluated rows" in note for note in result.notes)
     assert {one.column for one in result.drifts or ()} >= {"ad_id", "click"}
     assert list(result.tasks["click"].slices) == ["item popularity"]
@@ -190,7 +190,7 @@ def test_wrong_input_is_refused_before_anything_is_written(trained: Path, logs: 
     cases = (
         (DataError, "'click' needs rows of both classes", {"data": no_clicks}),
         (DataError, "column 'device': the column is missing", {"data": table.drop("device")}),
-        (DataError, "the one to compare with click", {"against": single}),
+        (DataError, "the one to compare with predicts click", {"against": single}),
         (DataError, "column 'cty'", {"data": table, "overrides": ["fields=[cty]"]}),
         (ConfigError, "no metric 'acu'. Did you mean 'auc'", {"overrides": ["gates.acu.minimum=1"]}),
         (ConfigError, "a gate needs a minimum or a maximum", {"overrides": ["gates.auc={}"]}),

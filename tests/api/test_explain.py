@@ -69,7 +69,7 @@ def test_partial_dependence_is_the_models_prediction_of_a_changed_table(
     settings = ["method=ig", "features=[placement,user_age]", "dependence_rows=40", "grid=4", "map=none"]
     result = ctrkit.explain(model, part, out=tmp_path / "e", overrides=[*QUICK, *settings])
     assert isinstance(result, ModelExplanation)
-    assert "another table" in result.notes[0]
+    assert "table other than" in result.notes[0]
     assert result.map is None
     for found in result.dependence:
         for number, value in enumerate(found.values):

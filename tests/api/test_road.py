@@ -90,7 +90,7 @@ def test_another_table_is_divided_and_says_so(trained: Path, logs: Path, tmp_pat
     other = Market(seed=4, users=300, ads=40, advertisers=8).impressions(3000)
     model = tmp_path / "m.pt"
     result = ctrkit.calibrate(trained, other, save=model, out=tmp_path / "c", overrides=["method=platt"])
-    assert "Not the training table" in result.notes[0]
+    assert "not the training table" in result.notes[0]
     assert result.tasks["click"].choice.rows == pytest.approx(1500, abs=50)
     assert ctrkit.load(model).predict(other)["click"].mean() == pytest.approx(other["click"].mean(), rel=0.3)
 

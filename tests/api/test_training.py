@@ -96,7 +96,7 @@ def test_test_rows_are_those_of_the_training_tables_own_times(model: Path, tmp_p
     shuffled = ctrkit.evaluate(
         model, made().with_columns(SAME_ROWS["at other times"]), out=tmp_path / "e", overrides=FAST
     )
-    assert "Not the training table" in shuffled.notes[0]
+    assert "not the training table" in shuffled.notes[0]
     own = ctrkit.evaluate(model, made(), out=tmp_path / "f", overrides=FAST)
     assert "600 test rows of the table that the model was trained on" in own.notes[0]
 
@@ -209,13 +209,13 @@ def test_a_feature_that_gives_the_label_away_is_named(tmp_path: Path, leak: str)
     kind, column = LEAKS[leak]
     table = made().with_columns(column.alias("later"))
     more = {kind: [*CONFIG["features"][kind], {"name": "later"}]}
-    with pytest.warns(TrainingWarning, match="'later' alone tells click"):
+    with pytest.warns(TrainingWarning, match="'later' alone predicts click"):
         result = train(table, tmp_path, **more)
     assert len(result.notes) == 1
     found = ctrkit.evaluate(tmp_path / "model.pt", table, out=tmp_path / "e", overrides=FAST)
     verdict = found.tasks["click"].verdict
     assert verdict.decision == "cannot tell" or verdict.decision == "not fit"
-    assert "'later' alone tells click" in verdict.sentence
+    assert "'later' alone predicts click" in verdict.sentence
 
 
 def test_sound_features_give_nothing_away(model: Path, tmp_path: Path) -> None:
@@ -353,5 +353,5 @@ def test_what_stands_mostly_with_a_click_is_no_leak_where_all_rows_are_looked_at
         notes = train(
             table, tmp_path, categorical=[{"name": "ad"}, {"name": "bought"}, {"name": "often"}]
         ).notes
-    assert "Of 'bought', all" in notes[0]
+    assert "value or range of 'bought' have a click" in notes[0]
     assert len(notes) == 1

@@ -52,7 +52,7 @@ def test_rows_in_json_and_in_tables(trained: Path, logs: Path, tmp_path: Path) -
     rows = json.loads(out)["rows"]
     assert [row["row"] for row in rows] == [3, 40]
     for row in rows:
-        assert f"Row {row['row']}: what made the probability of click" in err
+        assert f"Row {row['row']}: contributions to the probability of click" in err
         assert f"{100 * row['probability']:.3g}%" in err
         assert f"{row['contributions'][0]['logit']:+.4g}" in err
 

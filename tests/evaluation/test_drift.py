@@ -103,5 +103,5 @@ def test_columns_of_another_type_are_named() -> None:
         profile(pl.DataFrame({"b": [1]}), numeric=["a"])
     with pytest.raises(DataError, match="column 'b': numbers are needed"):
         profile(pl.DataFrame({"b": ["x"]}), numeric=["b"])
-    with pytest.raises(DataError, match="column 'b': a list a row"):
+    with pytest.raises(DataError, match="column 'b': every row needs a list"):
         profile(pl.DataFrame({"b": [1]}), lists=["b"])

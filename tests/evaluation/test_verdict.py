@@ -55,7 +55,7 @@ def test_what_is_too_good_to_be_true_is_not_called_fit() -> None:
     assert decided(leaks=[leak]) == "cannot tell"
     assert decided(leaks=[leak], pcoc=between(1.2, 1.3)) == "not fit"
     said = judge("click", 500, RIGHT, BETTER, [], [], FitRules(), leaks=[leak]).sentence
-    assert "'seconds' alone tells click with an AUC of 0.9991" in said
+    assert "'seconds' alone predicts click with an AUC of 0.9991" in said
 
 
 def test_small_segments_noise_and_small_gaps_do_not_count() -> None:
@@ -69,12 +69,12 @@ def test_small_segments_noise_and_small_gaps_do_not_count() -> None:
 def test_sentences_say_what_and_where() -> None:
     said = judge("click", 500, RIGHT, BETTER, [WRONG], [DRIFTED], FitRules()).sentence
     assert said == (
-        "click: fit to bid on, with limits. Not where device is tablet (20.0% of rows): bids would be 40% too"
-        " high, PCOC 1.4 [1.3, 1.5]. hour has drifted since training (PSI 0.40): '12' went from 10.0% to"
+        "click: fit to bid on, with limits. Do not bid where device is tablet (20.0% of rows): bids would"
+        " be 40% too high, PCOC 1.4 [1.3, 1.5]. hour has drifted since training (PSI 0.40): '12' went from 10.0% to"
         " 30.0% of rows."
     )
     passed = judge("click", 500, RIGHT, BETTER, [], [], FitRules()).sentence
-    assert "Predictions come true on the whole: PCOC 1 [0.97, 1.03]." in passed
+    assert "Predictions are right on average: PCOC 1 [0.97, 1.03]." in passed
     wrong = judge("click", 500, between(0.5, 0.7), BETTER, [], [], FitRules()).sentence
     assert "Bids would be 40% too low" in wrong
 
@@ -92,7 +92,7 @@ def test_true_probabilities_are_fit_and_spoilt_ones_are_not(true_rows: Callable[
     limited = evaluate_task("click", true_rows(factor=1.25), None, settings.model_copy(
         update={"fit": FitRules(pcoc=(0.8, 1.25))})).verdict  # fmt: skip
     assert limited.decision == "fit with limits"
-    assert "Not where place is b" in limited.sentence
+    assert "Do not bid where place is b" in limited.sentence
     assert "place is a" not in limited.sentence
     assert evaluate_task("click", true_rows(whole=1.4), None, settings).verdict.decision == "not fit"
     assert evaluate_task("click", true_rows(n=300), None, settings).verdict.decision == "cannot tell"

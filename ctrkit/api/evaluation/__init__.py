@@ -1,1 +1,1 @@
-"""The rows that `evaluate` judges a model on, and its report."""
+"""The rows that `ctrkit.evaluate` measures a model on, and its report."""

@@ -1,4 +1,4 @@
-"""What a person reads of an evaluation: the verdict, tables and figures."""
+"""The report of an evaluation: the verdict, tables and figures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def evaluation_report(
     gates: Sequence[GateOutcome],
     notes: Sequence[str],
 ) -> Report:
-    """Metrics, what is miscalibrated, money and gates first; by field, by slice and drift for those who look
-    closer."""
+    """The report of `ctrkit evaluate`.
+
+    First come metrics, miscalibrated values, money and gates; details are fields, slices and drift.
+    """
     compared = [_compared(found) for found in tasks.values() if found.other is not None]
     tables = compared or [_of_tasks(tasks)]
     details: list[Table] = []
@@ -47,7 +49,7 @@ def evaluation_report(
         details.append(_drifts(drifts))
     if business:
         rows = tuple((name.replace("_", " "), value) for name, value in business.items())
-        tables.append(Table("What the log says of clicks and money", ("what", "value"), rows))
+        tables.append(Table("Clicks and money in the log", ("quantity", "value"), rows))
     if gates:
         outcomes = tuple((gate.metric, "held" if gate.held else "BROKEN", gate.reason) for gate in gates)
         tables.append(Table("Gates", ("gate", "outcome", "why"), outcomes))
@@ -55,7 +57,7 @@ def evaluation_report(
 
 
 def _answer(tasks: Mapping[str, TaskEvaluation]) -> str:
-    """All verdicts, one a line; what holds of the rows, and so of every task, is said once, last."""
+    """All verdicts, one a line. Drift is the same for every task, so it is stated once, at the end."""
     verdicts = [found.verdict for found in tasks.values()]
     own = [" ".join([v.said, *(one.sentence for one in v.reasons if one.rule != "drift")]) for v in verdicts]
     drifted = [one.sentence for v in verdicts for one in v.reasons if one.rule == "drift"]
@@ -81,7 +83,7 @@ def _of_tasks(tasks: Mapping[str, TaskEvaluation]) -> Table:
 
 
 def _compared(found: TaskEvaluation) -> Table:
-    """Every metric of one task, the other model's beside it, and the difference."""
+    """Every metric of one task for both models, and the difference."""
     assert found.other is not None
     rows: list[tuple[Value, ...]] = []
     for name, one in found.measured.intervals.items():
@@ -105,7 +107,7 @@ def _fields(found: TaskEvaluation) -> list[Table]:
         (name, one.ece, one.rce, len(one.values), sum(value.beyond_noise for value in one.values))
         for name, one in found.fields.items()
     )
-    header = ("field", "Field-ECE", "Field-RCE", "values looked at", "miscalibrated")
+    header = ("field", "Field-ECE", "Field-RCE", "values tested", "miscalibrated")
     return [Table(f"{found.task}: calibration by field", header, errors)]
 
 
@@ -121,18 +123,18 @@ def _miscalibrated(found: TaskEvaluation) -> list[Table]:
         return []
     rows = tuple(sorted(wrong, key=lambda row: -row[1])[: 2 * _VALUES])
     title = f"{found.task}: miscalibrated beyond noise, the largest {len(rows)} of {len(wrong)}"
-    return [Table(title, ("where", "rows", "positives", "PCOC"), rows)]
+    return [Table(title, ("field and value", "rows", "positives", "PCOC"), rows)]
 
 
 def _slices(found: TaskEvaluation) -> list[Table]:
-    """The long tail of items and the cold start of users, rarest first, in one table."""
+    """Metrics by item popularity and by user activity in one table, the rarest first."""
     parts = [(name, one) for name, slices in found.slices.items() for one in slices]
     shown = [metric for metric in _SLICED if any(one.values.get(metric) for _, one in parts)]
     rows = tuple(
         (f"{name.split()[0]}: {one.name}", one.rows, one.positives, *(one.values[metric] for metric in shown))
         for name, one in parts
     )
-    header = ("seen so often", "rows", "positives", *(_ABBREVIATED.get(name, name) for name in shown))
+    header = ("times seen", "rows", "positives", *(_ABBREVIATED.get(name, name) for name in shown))
     names = " and ".join(found.slices)
     return [Table(f"{found.task} by {names}", header, rows)] if parts else []
 
@@ -142,14 +144,14 @@ def _drifts(drifts: Sequence[Drift]) -> Table:
         (one.column, one.psi, one.noise, one.level, one.largest, share(one.training), share(one.evaluated))
         for one in drifts[:_DRIFTS]
     )
-    header = ("column", "PSI", "noise", "level", "most at", "in training", "now")
+    header = ("column", "PSI", "noise", "level", "largest change", "share in training", "share now")
     return Table(f"Drift since training, the largest {len(rows)} of {len(drifts)}", header, rows)
 
 
 def evaluation_figures(
     model: str, against: str | None, tasks: Mapping[str, TaskEvaluation], drifts: Sequence[Drift] | None
 ) -> Drawings:
-    """Those of every task, and of drift."""
+    """The figures of every task, and of drift."""
     names = _short(model, against)
     drawings = {key: draw for found in tasks.values() for key, draw in _of_task(found, names).items()}
     return {**drawings, "drift": partial(drift_figure, drifts)} if drifts else drawings
@@ -184,7 +186,7 @@ def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, Drawing]:
 
 
 def _short(model: str, against: str | None) -> tuple[str, ...]:
-    """Names for legends: that of the file, or of its whole path where both files are called the same."""
+    """Names for legends: a model's file name, or its whole path if both files have the same name."""
     names = [model] if against is None else [model, against]
     short = [os.path.basename(name) for name in names]
     if len(set(short)) == len(names):

@@ -1,4 +1,4 @@
-"""What `ctrkit explain` found: of a model as a whole, or of single rows."""
+"""The results of `ctrkit explain`: for a model as a whole, or for single rows."""
 
 from __future__ import annotations
 
@@ -25,20 +25,27 @@ from ctrkit.reports.explanation_figures import (
     row_figure,
 )
 
-# Steps of a row that its table shows; the JSON holds all.
+# The number of contributions in the table of a row; the JSON has all.
 _STEPS = 15
 
 
 @dataclass(frozen=True)
 class ModelExplanation(Result):
-    """What a model goes by, over many rows.
+    """What a model's predictions depend on, over many rows.
 
     Attributes:
-        task: that is explained, on so many `rows`.
-        importance: by feature, the most important first.
-        shares: feature -> mean size of its share of a logit, by `method`; None where left out.
-        largest_gap: what the shares of any row miss of its logit difference, in logits.
+        model: the model's path; None for a model in memory.
+        task: the task that is explained.
+        rows: the number of rows.
+        importance: the importance of each feature, the most important first.
+        method: the method of the shares.
+        shares: feature -> mean absolute share of the logit; None if left out.
+        largest_gap: the largest part of a row's logit difference that its shares do not explain, in logits.
+        gates: the weights in each fusion of the network.
+        dependence: partial dependence on the features shown.
+        map: the map of embeddings, if there is one.
         map_by_frequency: whether the map is coloured by frequency.
+        notes: sentences about the rows and the shares.
     """
 
     model: str | None
@@ -71,7 +78,7 @@ class ModelExplanation(Result):
 
     def report(self) -> Report:
         return Report(
-            f"Why the model says what it says of {self.task}",
+            f"What predictions of {self.task} depend on",
             self._answer(),
             (self._importance_table(), *(_gate_table(gate) for gate in self.gates)),
             self.notes,
@@ -94,9 +101,9 @@ class ModelExplanation(Result):
     def _answer(self) -> str:
         clear = [one for one in self.importance if one.auc.low > 0.0]
         if not clear:
-            return f"{self.task}: no feature is surely worth anything on these {self.rows:,} rows."
+            return f"{self.task}: no feature lowers AUC beyond noise when shuffled, on {self.rows:,} rows."
         named = ", ".join(f"{one.feature} ({text(one.auc.value)})" for one in clear[:3])
-        return f"{self.task}: AUC falls most without {named}."
+        return f"{self.task}: AUC falls most when these features are shuffled: {named}."
 
     def _importance_table(self) -> Table:
         rows = tuple(
@@ -109,15 +116,20 @@ class ModelExplanation(Result):
             for one in self.importance
         )
         header = ("feature", "fall of AUC", "rise of log loss", f"mean |share| ({self.method})")
-        return Table(f"{self.task}: what each feature is worth, on {self.rows:,} rows", header, rows)
+        return Table(f"{self.task}: importance of each feature, on {self.rows:,} rows", header, rows)
 
 
 @dataclass(frozen=True)
 class RowsExplanation(Result):
-    """Which features and which past events made the probabilities of single rows.
+    """How much each feature and each past event contributed to the probabilities of single rows.
 
     Attributes:
+        model: the model's path; None for a model in memory.
+        task: the task that is explained.
+        method: the method of the shares.
         baseline: what the rows are compared with, in words.
+        rows: the explanation of each row.
+        notes: sentences about the shares.
     """
 
     model: str | None
@@ -148,7 +160,7 @@ class RowsExplanation(Result):
             f"{text(share(told.base_probability))} for {self.baseline}."
             for told in self.rows
         )
-        title = f"Why these probabilities of {self.task}"
+        title = f"Contributions to the probability of {self.task}"
         return Report(title, answer, tuple(tables), self.notes)
 
     def figures(self) -> Drawings:
@@ -167,7 +179,7 @@ def _row_table(told: RowExplanation, task: str) -> Table:
         rows.append(("not attributed", "", Change(told.gap), share(told.probability)))
     rows.append(("this row", "", told.logit, share(told.probability)))
     return Table(
-        f"Row {told.row}: what made the probability of {task}",
+        f"Row {told.row}: contributions to the probability of {task}",
         ("feature", "value", "logit", "probability so far"),
         tuple(rows),
     )
@@ -198,5 +210,5 @@ def _gate_table(gate: FusionGate) -> Table:
         (f"{level:.0%} of rows below", share(value))
         for level, value in zip(content["levels"], content["quantiles_over_rows"], strict=True)
     )
-    header = ("gate", f"share of {gate.first} against {gate.second}")
+    header = ("gate", f"share of {gate.first} (the rest is {gate.second})")
     return Table(f"Fusion: {gate.name}", header, (("mean", share(content["mean"])), *rows))
