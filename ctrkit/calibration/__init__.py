@@ -1,9 +1,8 @@
-"""From logits to probabilities that come true, and which of the ways to take.
+"""Calibrators from logits to probabilities, and the choice of a calibrator.
 
-A calibrator is fitted on rows that the model was not trained on, maps logits to probabilities without
-changing their order (but between segments, where it uses any), and saves itself as plain arrays. A new one is
-a subclass of `Calibrator` in a file of its own in this folder: the registry, `choose` and the contract tests
-find it.
+A calibrator is fitted on rows that the model was not trained on, and saves itself as plain arrays. It keeps
+the order of the logits (within a segment, if it uses segments). A new calibrator is a subclass of
+`Calibrator` in a file of its own in this folder: the registry, `choose` and the contract tests find it.
 """
 
 from importlib import import_module

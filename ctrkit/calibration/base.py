@@ -1,4 +1,4 @@
-"""What a calibrator is: logits in, probabilities that come true out."""
+"""The base class of calibrators: logits in, calibrated probabilities out."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ CalibratorState: TypeAlias = dict[str, str | float | Floats]
 # The segment of each row, int64 of the logits' shape; None for a calibrator that uses none.
 SegmentIds: TypeAlias = Integers | None
 
-# Outputs stay this far from 0 and from 1: log loss and odds stay finite, also after a cast to float32, in
-# which nothing lies between 1 and 1 - 6e-8. At the lower end, joint probabilities of 1e-7 are no rarity.
+# Outputs stay this far from 0 and from 1, so that log loss and odds are finite, also after a cast to float32,
+# whose largest number below 1 is 1 - 6e-8. Near 0 the limit is lower: joint probabilities of 1e-7 are common.
 LEAST, MARGIN = 1e-30, 1e-7
-# With fewer rows of the rarer label no fit is worth much, and every fit says so.
+# With fewer rows of the rarer label a fit is unreliable, and warns.
 FEWEST = 20
 # Segments are kept as float64, which holds whole numbers up to here.
 LARGEST_SEGMENT = 2**53
 
 
 class CalibrationWarning(UserWarning):
-    """A calibrator was fitted, but the rows gave reason for doubt; the message says which."""
+    """A calibrator was fitted, but the rows give reason for doubt; the message says why."""
 
 
-# name -> class, in order of simplicity; a class enters by being defined.
+# name -> class, in order of simplicity; a class is registered when it is defined.
 CALIBRATORS: dict[str, type[Calibrator]] = {}
 
 
 class Calibrator(ABC):
     """A non-decreasing map from logit to probability, fitted on rows that the model was not trained on.
 
-    A concrete class names itself, says from how many rows of the rarer label on it can be trusted, and
-    implements `_fit`, `_probabilities`, `_state` and `_load`. One that uses segments (a field's value by row,
-    such as the advertiser's) has a map for each, and is non-decreasing within a segment.
+    A concrete class sets `name` and `minimum_positives`, and implements `_fit`, `_probabilities`, `_state`
+    and `_load`. A class that uses segments (a value of each row, such as the advertiser) has a map for each
+    segment, which is non-decreasing within the segment.
 
     Attributes:
-        name: in states, tables and on the command line.
-        minimum_positives: `choose` leaves the class out where the rarer label has fewer rows.
-        uses_segments: whether `fit` and the call need `segments`; the others ignore them.
-        learns: whether `fit` learns anything from the labels.
-        knows_zero: whether a logit of 0 means a half to it, so that logits of another scale give another map.
-        automatic: whether `choose` compares the class unasked.
-        texts: keys of the state that hold text; all others hold numbers.
+        name: the name in states, tables and on the command line.
+        minimum_positives: `choose` leaves the class out if the rarer label has fewer rows.
+        uses_segments: whether `fit` and the call need `segments`; other calibrators ignore them.
+        learns: whether `fit` learns from the labels.
+        knows_zero: whether the map depends on where the logit is 0, so that shifted logits give another map.
+        automatic: whether `choose` compares the class by default.
+        texts: keys of the state that hold text; all other keys hold numbers.
     """
 
     name: ClassVar[str]
     minimum_positives: ClassVar[int]
-    # Of the class, but for wrappers, which need what the calibrator inside them needs.
+    # A wrapper sets this on the instance: it needs segments if the calibrator inside it does.
     uses_segments: bool = False
     learns: ClassVar[bool] = True
     knows_zero: ClassVar[bool] = False
@@ -77,14 +77,14 @@ class Calibrator(ABC):
     ) -> Self:
         """Fit in place.
 
-        Fewer than 20 rows of the rarer label are warned of (`CalibrationWarning`).
+        With fewer than 20 rows of the rarer label it warns (`CalibrationWarning`).
 
         Args:
             logits: any finite numbers, [N].
             labels: 0 or 1, [N].
-            weight: a row of weight 2 counts as two, [N]. Of the scale of all weights hangs only what is added
-                to the rows against certainty, half a row or one.
-            segments: whole numbers, [N]; needed where `uses_segments`, else ignored.
+            weight: the weight of each row, [N]; a row of weight 2 counts as two. The common scale of the
+                weights matters only for calibrators that add half a row or one row against certainty.
+            segments: the segment of each row, whole numbers, [N]; needed only if `uses_segments`.
 
         Raises:
             DataError: bad values, only one class has weight, or segments are needed and not given.
@@ -106,7 +106,7 @@ class Calibrator(ABC):
                 CalibrationWarning,
                 stacklevel=2,
             )
-        # Compiled loops take arrays in one piece that could be written to; a table's are often neither.
+        # Compiled loops need contiguous, writable arrays; arrays of a table are often neither.
         z, y, w = (np.require(column, requirements=("C", "W")) for column in (z, y, w))
         self._fit(z, y, w, codes)
         self._fitted = True
@@ -116,10 +116,12 @@ class Calibrator(ABC):
         """Calibrated probabilities, float64 in [1e-30, 1 - 1e-7], of the shape of the logits.
 
         Args:
-            segments: whole numbers of the shape of the logits; needed where `uses_segments`, else ignored.
+            logits: any finite numbers, of any shape.
+            segments: whole numbers of the shape of the logits; needed only if `uses_segments`.
 
         Raises:
-            RunError: before `fit`. DataError: a logit is not finite, or segments are needed and not given.
+            RunError: the calibrator is not fitted.
+            DataError: a logit is not finite, or segments are needed and not given.
         """
         self._need_fit()
         z = finite_floats(logits, "logits")
@@ -127,13 +129,13 @@ class Calibrator(ABC):
         return np.clip(p, LEAST, 1 - MARGIN)
 
     def state(self) -> CalibratorState:
-        """Everything that `from_state` needs, with the calibrator's name, as floats and arrays."""
+        """Everything that `from_state` needs: the calibrator's name, floats and arrays."""
         self._need_fit()
         return {"name": self.name, **self._state()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, object]) -> Self:
-        """The calibrator that `state` describes; it gives the very same probabilities.
+        """The calibrator that `state` describes; it gives exactly the same probabilities.
 
         Raises:
             ArtifactError: the state is of another calibrator, lacks a part, or holds an impossible value.
@@ -155,7 +157,7 @@ class Calibrator(ABC):
 
     @abstractmethod
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
-        """Fit to checked rows of weight above 0, both classes among them."""
+        """Fit to checked rows of weight above 0, with both classes."""
 
     @abstractmethod
     def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
@@ -167,17 +169,17 @@ class Calibrator(ABC):
 
     @abstractmethod
     def _load(self, state: Mapping[str, Floats]) -> None:
-        """Take parameters; raises KeyError for a missing one and ValueError for an impossible one."""
+        """Set the parameters; raises KeyError if one is missing and ValueError if one is impossible."""
 
     def _segments(self, segments: ArrayLike | None, shape: tuple[int, ...]) -> SegmentIds:
-        """The segments, checked, where the calibrator uses them."""
+        """The checked segments; None if the calibrator uses none."""
         if not self.uses_segments:
             return None
         if segments is None:
             raise DataError(
                 f"{self.name} calibration needs the segment of every row, and none were given",
                 argument="segments",
-                hint="Give `segments`, or take a calibrator that uses none",
+                hint="Give `segments`, or use a calibrator without segments",
             )
         return segment_numbers(segments, shape)
 
@@ -187,7 +189,7 @@ class Calibrator(ABC):
 
 
 class Identity(Calibrator):
-    """p = σ(logit): the model's own probability, for comparison, and where calibration does not help."""
+    """p = σ(logit): the model's own probability, for comparison, or if calibration does not help."""
 
     name = "identity"
     minimum_positives = 0
@@ -221,13 +223,13 @@ def calibrator_from_state(state: Mapping[str, object]) -> Calibrator:
 
 
 def nested_state(calibrator: Calibrator) -> CalibratorState:
-    """The state of a calibrator that lies inside another, under keys that begin with `inner`."""
+    """The state of a calibrator inside another one, under keys that begin with `inner`."""
     state = calibrator.state()
     return {"inner": state.pop("name"), **{f"inner.{key}": value for key, value in state.items()}}
 
 
 def nested_calibrator(state: Mapping[str, object]) -> Calibrator:
-    """The calibrator whose `nested_state` lies in a state; raises KeyError or ValueError."""
+    """The calibrator whose `nested_state` is part of a state; raises KeyError or ValueError."""
     parts = {key.removeprefix("inner."): value for key, value in state.items() if key.startswith("inner.")}
     try:
         return calibrator_from_state({**parts, "name": str(state["inner"])})
@@ -239,7 +241,7 @@ def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> Integers:
     """Segments as int64 of the given shape.
 
     Raises:
-        DataError: another shape, other than whole numbers, or one beyond ±2^53.
+        DataError: the shape differs, a value is no whole number, or a value is beyond ±2^53.
     """
     array = np.asarray(segments)
     if array.shape != shape:
@@ -248,7 +250,7 @@ def segment_numbers(segments: ArrayLike, shape: tuple[int, ...]) -> Integers:
         raise DataError(
             f"segments are whole numbers, and the type is {array.dtype}",
             argument="segments",
-            hint="Number the field's values, missing ones too",
+            hint="Number the field's values, also the missing ones",
         )
     beyond = (array > LARGEST_SEGMENT) | (array < -LARGEST_SEGMENT)
     if beyond.any():
@@ -265,7 +267,7 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def positive_scalar(state: Mapping[str, Floats], key: str) -> float:
-    """A parameter that must be one finite number above 0."""
+    """A parameter that must be a finite number above 0."""
     value = float(state[key])
     if not 0 < value < np.inf:
         raise ValueError(f"{key} = {value}")

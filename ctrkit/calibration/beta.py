@@ -1,4 +1,4 @@
-"""Beta calibration: a line on two logarithms, for curves that bend."""
+"""Beta calibration: log-odds linear in two logarithms, for curved maps."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from ctrkit.calibration.logistic import (
 class BetaCalibration(Calibrator):
     """log-odds = a · log s - b · log(1 - s) + c at s = σ(logit), a, b >= 0 (Kull, Silva Filho & Flach 2017).
 
-    The right map where the scores of positives and of negatives are beta distributed; a bends the curve of
-    low probabilities, b that of high ones, and a = b is Platt scaling. Maximum likelihood under a, b >= 0,
-    so that the order is kept: where the best a or b is negative, it is 0. Rows that the logit separates, or
-    orders backwards, are treated and warned of as in Platt scaling.
+    This map is exact if the scores of positives and of negatives are beta distributed. a shapes the curve at
+    low probabilities and b at high ones; a = b is Platt scaling. The fit is by maximum likelihood under
+    a, b >= 0, which keeps the order: if the best a or b is negative, it is set to 0. Rows that the logit
+    separates, or orders backwards, are handled as in Platt scaling, with a warning.
 
-    It knows 0 as the logit of a half: unlike Platt scaling it gives another curve for shifted logits.
+    Unlike in Platt scaling, shifted logits give another curve, because a logit of 0 means one half.
 
     Attributes:
-        a, b, c: once fitted.
+        a: the fitted factor of log s.
+        b: the fitted factor of -log(1 - s).
+        c: the fitted intercept.
     """
 
     name = "beta"
@@ -79,10 +81,10 @@ def log_sigmoid(z: Floats) -> Floats:
 
 
 def _both(z: Floats, target: Floats, w: Floats) -> tuple[float, float, float] | None:
-    """a, b, c of the unconstrained optimum; None where it has no a, b >= 0."""
-    # log s - log(1 - s) is the logit z, and -log s - log(1 - s) an even function h of it: with those two,
-    # log-odds = (a + b)/2 · z + (b - a)/2 · h + c. The part of h that follows z is taken off, as where all
-    # logits are far from 0 it is nearly all of h.
+    """a, b, c of the unconstrained optimum; None if it has a or b below 0."""
+    # log s - log(1 - s) is the logit z, and -log s - log(1 - s) is an even function h of z. With these,
+    # log-odds = (a + b)/2 · z + (b - a)/2 · h + c. The part of h that is linear in z is subtracted: if all
+    # logits are far from 0, it is nearly all of h.
     h = -log_sigmoid(z) - log_sigmoid(-z)
     (middle, width), (level, _) = moments(z, w), moments(h, w)
     centred = z - middle
@@ -101,9 +103,9 @@ def _both(z: Floats, target: Floats, w: Floats) -> tuple[float, float, float] | 
 
 
 def _one(z: Floats, target: Floats, w: Floats) -> tuple[float, float, float]:
-    """a, b, c where one of a and b is 0: the better of the two, and 0, 0, 0 where neither is above 0.
+    """a, b, c with a or b equal to 0, whichever is better; 0, 0, 0 if neither can be above 0.
 
-    The loss is convex, so where the unconstrained optimum lies outside a, b >= 0, the best lies on its edge.
+    The loss is convex, so if the unconstrained optimum is outside a, b >= 0, the best is on the edge.
     """
     found = []
     for falling in (False, True):

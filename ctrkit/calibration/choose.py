@@ -1,4 +1,4 @@
-"""Which calibrator to use: the simplest that cross-validated log loss cannot tell from the best."""
+"""The choice of a calibrator: the simplest one within one standard error of the best."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.metrics.checks import held_rows, independent_units, score_rows
 from ctrkit.metrics.probability import entropy, log_losses
 
-# Rows of the rarer label that a free number takes (Peduzzi et al. 1996); `minimum_positives` counts by it.
+# Rows of the rarer label needed per free parameter (Peduzzi et al. 1996), as in `minimum_positives`.
 ROWS_A_NUMBER = 10
 
 
 @dataclass(frozen=True)
 class MethodScore:
-    """One method's row in the table of the choice.
+    """One calibrator in the comparison.
 
     Attributes:
         method: the calibrator's name.
-        log_loss: cross-validated mean, in nats.
-        penalty: added for too few positives, in nats; see `choose`.
-        difference: log_loss + penalty, less that of the best method.
-        standard_error: of the difference in log loss; rows of one group are summed first. 0 for the best.
+        log_loss: cross-validated mean log loss, in nats.
+        penalty: penalty for flexibility with few positives, in nats (see `choose`).
+        difference: log_loss + penalty, minus that of the best method.
+        standard_error: standard error of the difference in log loss, clustered by group; 0 for the best.
     """
 
     method: str
@@ -51,14 +51,15 @@ class CalibratorChoice:
     """The calibrator chosen, fitted on all rows, and why.
 
     Attributes:
-        calibrator: fitted.
-        method: its name.
-        reason: a few sentences.
-        scores: of the methods compared, simplest first; empty where there was nothing to compare.
-        left_out: method -> which rows it lacks to be compared.
-        rows, positives: what it was fitted on, those of weight above 0.
-        folds: of the cross-validation, 0 for none.
-        compared_rows: how many rows, drawn at random, the methods were compared on; 0 for none.
+        calibrator: the fitted calibrator.
+        method: the calibrator's name.
+        reason: why it was chosen, in a few sentences.
+        scores: the methods compared, simplest first; empty if there was no comparison.
+        left_out: method that could not be compared -> the rows that it would need.
+        rows: the number of rows that the calibrator was fitted on, of weight above 0.
+        positives: the number of positive rows among them.
+        folds: the number of folds of the cross-validation; 0 if there was none.
+        compared_rows: the number of rows in the comparison; 0 if there was none.
     """
 
     calibrator: Calibrator
@@ -87,8 +88,7 @@ class CalibratorChoice:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is compared on: labels, logits, weights above 0, segments, and groups numbered from 0 to
-    `number` - 1."""
+    """Rows: labels, logits, weights above 0, segments, and groups numbered from 0 to `number` - 1."""
 
     y: Floats
     z: Floats
@@ -107,11 +107,11 @@ class _Rows:
 
     @property
     def rate(self) -> float:
-        """The weight of positives in that of all."""
+        """The share of positive rows, by weight."""
         return float(self.w @ self.y / self.w.sum())
 
     def rarer(self) -> tuple[float, str]:
-        """As how many rows of equal weight those of the rarer label count, and its name."""
+        """The effective number of rows of the rarer label, and its name."""
         classes = ((self.w[self.y == 1], "positive"), (self.w[self.y == 0], "negative"))
         return min((independent_units(w, np.arange(len(w))), name) for w, name in classes)
 
@@ -127,38 +127,40 @@ def choose(
     sample: int = 1_000_000,
     weight: ArrayLike | None = None,
 ) -> CalibratorChoice:
-    """Compare calibrators by cross-validated log loss and fit the one chosen on all rows.
+    """Compare calibrators by cross-validated log loss and fit the chosen one on all rows.
 
-    Of the methods whose loss is within one standard error of the best one's (Hastie, Tibshirani &
-    Friedman 2009, section 7.10; here the error of the paired difference) the simplest is taken, in the order
-    of the registry. Methods that need more rows of the rarer label than there are (`minimum_positives`) are
-    left out; below 20 only identity stays, with a `CalibrationWarning`. Weights do not make more rows
-    of few: rows are counted as the effective number of those of equal weight (Kish 1965; see
-    `ctrkit.metrics.checks.independent_units`).
+    The simplest method (the first in the registry) is chosen among those within one standard error of the
+    best (Hastie, Tibshirani & Friedman 2009, section 7.10; here the error of the paired difference). Methods
+    with `minimum_positives` above the number of rows of the rarer label are left out. With fewer than 20 such
+    rows only identity is left, with a `CalibrationWarning`. Rows are counted by their effective number (Kish
+    1965; see `ctrkit.metrics.checks.independent_units`), so weights do not turn few rows into many.
 
-    Flexible methods pay for too few positives before they are compared: a penalty of H · k / (2 n), with n
-    the compared rows of the rarer label, H the entropy of the base rate, and k = minimum_positives / 10 a
-    method's free numbers. That is 5 % of H where a method has just its minimum, and falls as 1/n. It is a
-    convention, and stated as one: k numbers fitted to N rows are expected to lose k / (2 N) nats a row
-    on new ones (Wilks 1938), which cross-validation counts already; but its folds share the same few
-    positives, so where they mislead, they mislead in all folds. The penalty counts that loss once more,
-    ln(1 / rate) + 1 times as high where the rarer label has a small rate.
+    Before the comparison a penalty for flexibility is added to each method's loss: H · k / (2 n). n is the
+    number of compared rows of the rarer label, H is the entropy of the base rate, and k = minimum_positives /
+    10 is the method's number of free parameters. The penalty is 5 % of H if a method has just its minimum of
+    rows, and falls as 1/n. It is a convention: k parameters fitted to N rows are expected to lose k / (2 N)
+    nats per row on new rows (Wilks 1938). Cross-validation counts this loss already, but all folds share the
+    same few positives: if these mislead, they mislead in all folds. So the penalty counts the loss once more,
+    ln(1 / rate) + 1 times as high if the rarer label has a small rate.
 
     Args:
-        logits: of rows that the model was not trained on, [N].
+        logits: logits of rows that the model was not trained on, [N].
         labels: 0 or 1, [N].
-        methods: names to compare; by default all that are meant to compete, those that use segments only
-            where these are given. A single name is fitted without comparison.
-        groups: rows of one group (a user's) stay in one fold.
-        segments: whole numbers, [N]; lets methods that use them compete.
-        sample: from more rows than this, so many are drawn for the comparison (whole groups at random).
-            The fit of the method chosen takes all.
-        weight: a row of weight 2 counts as two copies of itself, which are one independent row, [N]. Rows of
-            weight 0 are not there.
+        methods: names of the methods to compare; by default all `automatic` ones, and those that use segments
+            only if segments are given. A single method is fitted without comparison.
+        folds: number of folds of the cross-validation.
+        seed: seed of the folds and of the sample.
+        groups: the group of each row, [N]; rows of one group (a user's) stay in one fold.
+        segments: the segment of each row, whole numbers, [N]; needed by methods that use segments.
+        sample: largest number of rows in the comparison; with more rows, whole groups are drawn at random.
+            The chosen method is fitted on all rows.
+        weight: the weight of each row, [N]. A row of weight 2 counts as two copies of it, which are one
+            independent row; rows of weight 0 are left out.
 
     Raises:
-        DataError: bad values. ConfigError: an unknown method, one that cannot be chosen, a method that uses
-            segments where none are given, fewer than 2 folds, or a sample below 1,000 rows.
+        DataError: bad values.
+        ConfigError: an unknown method, one that learns nothing from labels, a method that uses segments if
+            none are given, fewer than 2 folds, or a sample below 1,000 rows.
     """
     given = score_rows(labels, logits, weight, name="logits")
     numbers = None if segments is None else segment_numbers(segments, given.values.shape)
@@ -181,7 +183,7 @@ def choose(
     }
 
     def chosen(name: str, reason: str, scores: tuple[MethodScore, ...] = ()) -> CalibratorChoice:
-        # Identity has nothing to fit, so it takes rows of a single class as well.
+        # Identity has nothing to fit, so it also accepts rows of a single class.
         calibrator = rows.fitted(name) if CALIBRATORS[name].learns else CALIBRATORS[name]()
         tried = (folds, len(compared.y)) if scores else (0, 0)
         return CalibratorChoice(calibrator, name, reason, scores, left_out, len(y), int(y.sum()), *tried)
@@ -190,16 +192,16 @@ def choose(
         if left_out:
             warnings.warn(f"{names[0]} {left_out[names[0]]}", CalibrationWarning, stacklevel=2)
         with warnings.catch_warnings():
-            if left_out and rarer < FEWEST:  # the same doubt need not be told twice
+            if left_out and rarer < FEWEST:  # the warning above already says so
                 warnings.filterwarnings("ignore", ".* was fitted with only", CalibrationWarning)
-            return chosen(names[0], f"{names[0].capitalize()} was asked for.")
+            return chosen(names[0], f"{names[0].capitalize()} was requested.")
     names = [name for name in names if name not in left_out]
     fold = _folds(compared, folds, random)
     divided = _fittable(compared.y, fold, folds)
     if names in ([], ["identity"]) or not divided:
         enough = np.count_nonzero(compared.y == (label == "positive")) >= FEWEST
         together = not divided and enough
-        why = f"all {label} rows in one fold's groups" if together else f"only {few} {label} rows"
+        why = f"all {label} rows in the groups of one fold" if together else f"only {few} {label} rows"
         reason = f"With {why} no calibrator can be judged: the model's own probabilities stay."
         warnings.warn(reason, CalibrationWarning, stacklevel=2)
         return chosen("identity", reason)
@@ -208,7 +210,7 @@ def choose(
     simplest = next(score for score in scores if score.difference <= score.standard_error)
     reason = _reason(simplest, best, scores) + _penalised(best, scores, few, label)
     if len(compared.y) < len(y):
-        reason += f" Compared on {len(compared.y):,} rows drawn at random, fitted on all {len(y):,}."
+        reason += f" It was compared on {len(compared.y):,} random rows and fitted on all {len(y):,} rows."
     return chosen(simplest.method, reason, scores)
 
 
@@ -221,7 +223,7 @@ def _known(methods: Sequence[str] | None, with_segments: bool) -> list[str]:
         if not (kind.learns or name == "identity"):
             raise ConfigError(
                 f"'{name}' learns nothing from labels, so it cannot be chosen by them",
-                hint=f"Make a {kind.__name__} with the settings that you know",
+                hint=f"Make a {kind.__name__} with known settings",
             )
         if kind.uses_segments and not with_segments:
             raise ConfigError(f"'{name}' needs segments, and none are given", hint="Give `segments`")
@@ -232,13 +234,13 @@ def _known(methods: Sequence[str] | None, with_segments: bool) -> list[str]:
 
 
 def _counted(rows: _Rows, independent: float, label: str) -> str:
-    """How many rows a label has, and as how many of equal weight they count, where those are fewer."""
+    """The number of rows of a label, and their effective number if it is lower."""
     held = int(np.count_nonzero(rows.y == (label == "positive")))
     return f"{held:,}" if independent > held - 0.5 else f"{held:,} that count as {independent:,.0f}"
 
 
 def _sample(rows: _Rows, size: int, random: np.random.Generator) -> _Rows:
-    """Whole groups at random, as many as have `size` rows together; all rows where they are no more."""
+    """Whole groups at random with at most `size` rows together; all rows if there are no more."""
     if len(rows.y) <= size:
         return rows
     if rows.number == len(rows.y):  # groups of one row
@@ -252,7 +254,7 @@ def _sample(rows: _Rows, size: int, random: np.random.Generator) -> _Rows:
 
 
 def _folds(rows: _Rows, folds: int, random: np.random.Generator) -> Indices:
-    """The fold of each row: groups dealt out in turn, those with most positives first, else at random."""
+    """The fold of each row: groups go to folds in turn, by falling number of positives, ties at random."""
     positives = np.bincount(rows.codes, rows.w * rows.y, minlength=rows.number)
     dealt = np.lexsort((random.random(rows.number), -positives))
     fold_of_group = np.empty(rows.number, np.intp)
@@ -270,7 +272,7 @@ def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Float
     """The log loss of each row under a calibrator fitted on the other folds, [N]."""
     losses = np.empty(len(rows.y))
     with warnings.catch_warnings():
-        # What is wrong with the rows is said once, by the fit on all of them.
+        # The fit on all rows gives each warning once.
         warnings.simplefilter("ignore", CalibrationWarning)
         for k in range(folds):
             inside = np.flatnonzero(fold == k)
@@ -284,10 +286,10 @@ def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Float
 def _compare(
     losses: dict[str, Floats], rows: _Rows, rarer: float
 ) -> tuple[tuple[MethodScore, ...], MethodScore]:
-    """The table of scores and the row of it with the smallest loss after penalties."""
+    """The scores of all methods, and the score with the smallest loss after penalties."""
     mass = float(rows.w.sum())
     means = {name: float(rows.w @ loss) / mass for name, loss in losses.items()}
-    # Of a positive's share in all that there is to learn, k / (2 n): see `choose`.
+    # The penalty per row of `minimum_positives` (see `choose`).
     share = entropy(rows.rate) / (2 * rarer * ROWS_A_NUMBER)
     penalties = {name: share * CALIBRATORS[name].minimum_positives for name in losses}
     totals = {name: means[name] + penalties[name] for name in losses}
@@ -297,21 +299,19 @@ def _compare(
     scores = []
     for name, loss in losses.items():
         difference = loss - losses[best]
-        apart = rows.w * (difference - float(rows.w @ difference) / mass)
-        by_group = np.bincount(rows.codes, apart, minlength=rows.number)
+        residual = rows.w * (difference - float(rows.w @ difference) / mass)
+        by_group = np.bincount(rows.codes, residual, minlength=rows.number)
         error = float(np.sqrt(by_group @ by_group * groups / (groups - 1))) / mass
         scores.append(MethodScore(name, means[name], penalties[name], totals[name] - totals[best], error))
     return tuple(scores), next(score for score in scores if score.method == best)
 
 
 def _reason(chosen: MethodScore, best: MethodScore, scores: tuple[MethodScore, ...]) -> str:
-    """Why the chosen method, in words."""
+    """Why this method was chosen, in words."""
     own = next((score for score in scores if score.method == "identity"), None)
     if chosen.method == "identity" and chosen == best:
         if min(score.log_loss for score in scores) < chosen.log_loss:
-            return (
-                "Calibration does not help measurably: no calibrator gains more than its flexibility costs."
-            )
+            return "Calibration does not help measurably: no calibrator gains more than its penalty."
         return "Calibration does not help: no calibrator has a smaller cross-validated log loss."
     if chosen.method == "identity":
         return (
@@ -329,12 +329,12 @@ def _reason(chosen: MethodScore, best: MethodScore, scores: tuple[MethodScore, .
 
 
 def _penalised(best: MethodScore, scores: tuple[MethodScore, ...], few: str, label: str) -> str:
-    """Of a method that would have been best without its penalty: that it was not, and why."""
+    """A sentence on the method that would be best without its penalty, if it is not the best."""
     ahead = min(scores, key=lambda score: score.log_loss)
     if ahead == best:
         return ""
     return (
-        f" {ahead.method.capitalize()} has the smallest loss, {ahead.log_loss:.5g}, but is charged "
-        f"{ahead.penalty:.2g} for its flexibility, as there are only {few} {label} rows "
+        f" {ahead.method.capitalize()} has the smallest loss, {ahead.log_loss:.5g}, but its penalty for "
+        f"flexibility is {ahead.penalty:.2g}, with only {few} {label} rows "
         f"({best.method}: {best.penalty:.2g})."
     )

@@ -1,4 +1,4 @@
-"""The correction of probabilities learnt on down-sampled negatives."""
+"""The correction of probabilities that were learnt on down-sampled negatives."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ctrkit.errors import ConfigError
 
 
 class DownsamplingCorrection(Calibrator):
-    """q = p / (p + (1 - p) / w) where a share w of the negatives was kept for training (He et al. 2014, 6.3).
+    """q = p / (p + (1 - p) / w) if a share w of the negatives was kept for training (He et al. 2014, 6.3).
 
-    Odds are w times as high as learnt, so it is a shift of the logit by ln(w). There is nothing to learn from
-    labels: `fit` checks its rows and changes nothing, and the call works without it. Use it before any other
-    calibrator has seen true rows; one with an intercept, fitted on them, makes this correction by itself.
+    The true odds are w times the learnt odds, so the logit is shifted by ln(w). Nothing is learnt from
+    labels: `fit` only checks its rows, and the call works without it. It is useful if there are no rows with
+    all negatives to fit another calibrator on; a calibrator with an intercept, fitted on such rows, makes
+    this correction by itself.
 
     Args:
-        rate: w, in (0, 1]; 1 changes nothing.
+        rate: w, the share of negatives kept, in (0, 1]; 1 changes nothing.
 
     Raises:
         ConfigError: a rate outside (0, 1].
@@ -34,7 +35,7 @@ class DownsamplingCorrection(Calibrator):
 
     def __init__(self, rate: float = 1.0) -> None:
         if not 0 < rate <= 1:
-            raise ConfigError(f"the share of negatives that was kept lies in (0, 1], and {rate} was given")
+            raise ConfigError(f"the share of negatives kept must be in (0, 1], and {rate} was given")
         self.rate = float(rate)
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:

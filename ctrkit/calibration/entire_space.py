@@ -1,4 +1,4 @@
-"""Calibration of p(conversion) over all impressions, not over clicked ones alone."""
+"""Calibration of p(conversion) over all impressions, not only over clicked ones."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ctrkit.metrics.checks import finite_floats, unit_interval
 class EntireSpaceCalibration:
     """p(click and conversion) calibrated on every impression, and p(conversion | click) that agrees with it.
 
-    A bid needs p(click) · p(conversion | click) of an impression, before anyone clicked. To calibrate the
-    second factor on clicked rows alone is biased for that use, in two ways. Clicked rows are a selection:
-    those whose logits, and all that no logit knows, made a click likely; what is right on average over
-    clicks is not right on average over impressions (the sample selection bias of Ma et al. 2018, ESMM).
-    And two factors, each calibrated by itself, need not have a calibrated product: who clicks more than
-    predicted often converts more, too, and the product is then wrong by how the two go together. Every
-    impression, on the other hand, has a label of the joint event: 1 for a conversion, 0 for all else,
-    clicked or not.
+    A bid needs p(click) · p(conversion | click) of an impression before the click. Calibrating the second
+    factor on clicked rows alone is biased for this use, in two ways. First, clicked rows are a selection:
+    they are the rows that the logit, and everything the model does not know, made likely to be clicked. What
+    is right on average over clicks is not right on average over impressions (the sample selection bias of Ma
+    et al. 2018, ESMM). Second, two calibrated factors need not have a calibrated product: users who click
+    more than predicted often convert more too. But every impression has a label of the joint event: 1 for a
+    conversion and 0 otherwise, clicked or not.
 
-    So the joint logit is calibrated against that label by any calibrator, and divided by the calibrated
-    p(click) for the conditional: min(1, joint / p(click)). Times p(click), that is the joint probability.
+    So any calibrator is fitted on the joint logit against this label. The conditional probability is
+    min(1, joint / p(click)) with the calibrated p(click); times p(click) it gives the joint probability.
 
-    Delayed conversions count as 0 while they are not yet in: leave out rows that are too young.
+    A delayed conversion counts as 0 until it arrives: leave out rows that are too recent.
 
     Args:
-        calibrator: of the joint logit; Platt scaling by default. Wrap another in it for segments or updates.
+        calibrator: the calibrator of the joint logit; by default Platt scaling. Use another one for segments
+            or updates.
     """
 
     name = "entire-space"
@@ -51,11 +51,14 @@ class EntireSpaceCalibration:
         """Fit in place on all impressions.
 
         Args:
-            joint_logits: of the uncalibrated p(click) · p(conversion | click), [N]; see `joint_logits`.
-            labels: 1 for a click with a conversion, else 0, [N].
+            joint_logits: logits of the uncalibrated p(click) · p(conversion | click), [N] (see the function
+                `joint_logits`).
+            labels: 1 for a click with a conversion, otherwise 0, [N].
+            weight: the weight of each row, [N].
+            segments: the segment of each row, whole numbers, [N], for a calibrator that uses segments.
 
         Raises:
-            DataError: as `Calibrator.fit` does.
+            DataError: bad values, or only one class (see `Calibrator.fit`).
         """
         self.calibrator.fit(joint_logits, labels, weight, segments)
         return self
@@ -70,7 +73,9 @@ class EntireSpaceCalibration:
         """p(conversion | click) = min(1, joint / p(click)), of the shape of the logits.
 
         Args:
+            joint_logits: logits of the uncalibrated joint probability.
             click_probabilities: calibrated p(click), above 0, of the shape of the logits.
+            segments: the segments, for a calibrator that uses them.
 
         Raises:
             DataError: bad values, or shapes that differ.
@@ -82,7 +87,7 @@ class EntireSpaceCalibration:
             )
         if not (click > 0).all():
             row = int(np.argmin(np.atleast_1d(click)))
-            raise DataError("p(click) is 0, and nothing can be divided by it", argument="click", row=row)
+            raise DataError("p(click) is 0, and must be above 0 to divide by it", argument="click", row=row)
         return np.minimum(1.0, joint / click)
 
     def state(self) -> CalibratorState:
@@ -91,10 +96,10 @@ class EntireSpaceCalibration:
 
     @classmethod
     def from_state(cls, state: Mapping[str, object]) -> Self:
-        """What `state` describes.
+        """The calibration that `state` describes.
 
         Raises:
-            ArtifactError: the state is of something else, or damaged.
+            ArtifactError: the state is of another calibrator, or damaged.
         """
         if state.get("name") != cls.name:
             raise ArtifactError(f"the state of '{state.get('name')}' was read as '{cls.name}'")
@@ -109,7 +114,7 @@ class EntireSpaceCalibration:
 def joint_logits(click_probabilities: ArrayLike, conversion_probabilities: ArrayLike) -> Floats:
     """The logit of p(click) · p(conversion | click), of their shape.
 
-    The two may be calibrated or not: it is their product that is calibrated next.
+    The two factors need not be calibrated, because their product is calibrated next.
 
     Raises:
         DataError: a value outside [0, 1], or shapes that differ.

@@ -19,16 +19,17 @@ from ctrkit.calibration.base import (
 from ctrkit.calibration.kernels import sum_by_segment
 from ctrkit.calibration.logistic import LEAST_SLOPE, LogisticLine, fit_line, moments
 
-# Segments whose log-odds differ by less (standard deviation) count as alike.
+# Segments whose log-odds differ by less than this (standard deviation) count as equal.
 LEAST_SPREAD = 1e-4
 PASSES = 100
 
 
 class SegmentShrinkage(NamedTuple):
-    """What is estimated of S segments, in units of the global log-odds.
+    """The estimates of S segments, in units of the global log-odds.
 
     Attributes:
-        shift, tilt: additions to a segment's log-odds, and to their slope by standard deviation, [S].
+        shift: the addition to the log-odds of each segment, [S].
+        tilt: the addition to the slope of each segment, per standard deviation of the log-odds, [S].
         spread: standard deviation over segments of the shifts and of the tilts, [2].
     """
 
@@ -41,28 +42,31 @@ class FieldAware(Calibrator):
     """Platt scaling with a shift for each segment, shrunk to 0 by an empirical-Bayes weight.
 
     One curve for all rows can be right on average and wrong for every advertiser. Here the log-odds of a row
-    of segment s are t + δ_s, with t the log-odds of the global line (Platt scaling on all rows), and
-    δ_s ~ N(0, τ²) over segments. δ_s is its posterior mode,
+    of segment s are t + δ_s. t is the log-odds of the global line (Platt scaling on all rows), and
+    δ_s ~ N(0, τ²) over segments. δ_s is set to its posterior mode,
 
         δ_s = weight_s · m_s,   weight_s = I_s / (I_s + 1/τ²),
 
-    where I_s = Σ w p (1 - p) is what the segment's rows tell, and m_s = δ_s + Σ w (y - p) / I_s their own
-    estimate. τ² is the one of the greatest marginal likelihood in the normal approximation of each segment's
+    where I_s = Σ w p (1 - p) is the information in the segment's rows, and m_s = δ_s + Σ w (y - p) / I_s is
+    their own estimate. τ² maximises the marginal likelihood, with a normal approximation of each segment's
     likelihood at its mode (penalised quasi-likelihood: Stiratelli, Laird & Ware 1984; Breslow & Clayton
-    1993), found by the fixed point τ² = Σ δ_s² / Σ weight_s (MacKay 1992). So a segment of few rows stays
-    close to the global line, one without positives too, and where segments do not differ, none moves. With
-    few positives in each, the approximation makes τ² somewhat too small, and so shrinks rather too much.
+    1993). It is found by the fixed point τ² = Σ δ_s² / Σ weight_s (MacKay 1992). So a segment with few rows,
+    or without positives, stays close to the global line, and if segments do not differ, none moves. With few
+    positives in each segment the approximation makes τ² somewhat too small, and so shrinks too much.
 
-    With `lines`, a segment has a slope of its own as well, shrunk likewise with a variance of its own.
-    Segments not seen in fitting get the global line. The order is kept within a segment; between segments it
-    is meant to change.
+    With `lines`, each segment has its own slope too, shrunk in the same way with its own variance. Segments
+    not seen in the fit get the global line. The order is kept within a segment; it may change between
+    segments.
+
+    Args:
+        lines: whether each segment has its own slope.
 
     Attributes:
-        line: the global one.
-        segments: their numbers, rising, [S].
-        slopes, intercepts: of each, [S].
-        spread: τ of the shifts, and of the slopes' change in log-odds by standard deviation, [2].
-        Once fitted.
+        line: the fitted global line.
+        segments: the numbers of the segments, rising, [S].
+        slopes: the slope of each segment, [S].
+        intercepts: the intercept of each segment, [S].
+        spread: τ of the shifts, and of the slopes' change in log-odds per standard deviation, [2].
     """
 
     name = "field-aware"
@@ -78,7 +82,7 @@ class FieldAware(Calibrator):
         self.lines = lines
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
-        assert segments is not None  # as `uses_segments` says
+        assert segments is not None  # `uses_segments` is set
         line = fit_line(logits, labels, weight, name=self.name, with_intercept=True)
         numbers, codes = _numbered(segments)
         t = line.slope * logits + line.intercept
@@ -94,11 +98,11 @@ class FieldAware(Calibrator):
 
     def _probabilities(self, logits: Floats, segments: SegmentIds) -> Floats:
         assert segments is not None
-        place = np.minimum(np.searchsorted(self.segments, segments), len(self.segments) - 1)
-        known = self.segments[place] == segments
-        slope = np.where(known, self.slopes[place], self.line.slope)
+        index = np.minimum(np.searchsorted(self.segments, segments), len(self.segments) - 1)
+        known = self.segments[index] == segments
+        slope = np.where(known, self.slopes[index], self.line.slope)
         with np.errstate(over="ignore"):
-            return sigmoid(slope * logits + np.where(known, self.intercepts[place], self.line.intercept))
+            return sigmoid(slope * logits + np.where(known, self.intercepts[index], self.line.intercept))
 
     def _state(self) -> CalibratorState:
         arrays = {name: getattr(self, name) for name in ("segments", "slopes", "intercepts", "spread")}
@@ -123,12 +127,12 @@ class FieldAware(Calibrator):
 
 
 def _numbered(segments: Integers) -> tuple[Integers, Indices]:
-    """The distinct segments, rising, [S], and each row's place among them, [N]."""
+    """The distinct segments, rising, [S], and the index of each row's segment, [N]."""
     low, high = int(segments.min()), int(segments.max())
     if high - low >= 4 * len(segments) + 1000:
         numbers, codes = np.unique(segments, return_inverse=True)
         return numbers, codes
-    # Numbers close together: a table is filled faster than rows are sorted.
+    # The numbers are close together: filling a table is faster than sorting rows.
     there = np.zeros(high - low + 1, dtype=bool)
     there[segments - low] = True
     return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[segments - low]
@@ -137,21 +141,21 @@ def _numbered(segments: Integers) -> tuple[Integers, Indices]:
 def _estimate(
     t: Floats, y: Floats, w: Floats, codes: Indices, count: int, frame: tuple[float, float], lines: bool
 ) -> SegmentShrinkage:
-    """Posterior modes of the S segments and the prior's spread, by turns, until neither moves."""
+    """Posterior modes of the S segments and the spread of the prior, updated in turn until both converge."""
     places = codes.astype(np.int64, copy=False)
     shift, tilt = np.zeros(count), np.zeros(count)
     variance = np.array([0.1, 0.1 if lines else 0.0])
     for _ in range(PASSES):
         found = np.zeros((count, 5))
         sum_by_segment(t, y, w, places, shift, tilt, *frame, found)
-        # The likelihood of each segment as a normal one: precision I [[a, b], [b, c]], and I · estimate.
+        # Normal approximation of each segment's likelihood: precision I = [[a, b], [b, c]], and I · estimate.
         a, b, c = found[:, 2], found[:, 3], found[:, 4]
         u, v = found[:, 0] + a * shift + b * tilt, found[:, 1] + b * shift + c * tilt
         if not lines:
             b, c, v = np.zeros(count), np.zeros(count), np.zeros(count)
         variance = _spread(a, b, c, u, v, variance)
         new_shift, new_tilt, _, _ = _posterior(a, b, c, u, v, variance)
-        # Of a far-off segment the approximation is poor: log-odds go at most 1 at a time.
+        # The approximation is poor for a distant segment: log-odds change by at most 1 at a time.
         step = np.maximum(np.hypot(new_shift - shift, new_tilt - tilt), 1.0)
         new_shift, new_tilt = shift + (new_shift - shift) / step, tilt + (new_tilt - tilt) / step
         moved = max(float(np.abs(new_shift - shift).max()), float(np.abs(new_tilt - tilt).max()))
@@ -176,14 +180,14 @@ def _posterior(
 
 
 def _spread(a: Floats, b: Floats, c: Floats, u: Floats, v: Floats, variance: Floats) -> Floats:
-    """Prior variances of the greatest marginal likelihood: Σ mode² / Σ (1 - posterior / prior variance)."""
+    """Prior variances that maximise the marginal likelihood: Σ mode² / Σ (1 - posterior / prior variance)."""
     for _ in range(200):
         shift, tilt, of_shift, of_tilt = _posterior(a, b, c, u, v, variance)
-        told = max(float(np.sum(1 - of_shift / variance[0])), 1e-12)
-        new = np.array([max(float(shift @ shift) / told, LEAST_SPREAD**2), 0.0])
+        effective = max(float(np.sum(1 - of_shift / variance[0])), 1e-12)
+        new = np.array([max(float(shift @ shift) / effective, LEAST_SPREAD**2), 0.0])
         if variance[1] > 0:
-            told = max(float(np.sum(1 - of_tilt / variance[1])), 1e-12)
-            new[1] = max(float(tilt @ tilt) / told, LEAST_SPREAD**2)
+            effective = max(float(np.sum(1 - of_tilt / variance[1])), 1e-12)
+            new[1] = max(float(tilt @ tilt) / effective, LEAST_SPREAD**2)
         settled = (np.abs(new - variance) <= 1e-12 * variance).all()
         variance = new
         if settled:

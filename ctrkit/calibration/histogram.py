@@ -1,4 +1,4 @@
-"""Histogram binning: one probability a bin."""
+"""Histogram binning: one probability per bin."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ctrkit.errors import ConfigError
 
 
 class HistogramBinning(Calibrator):
-    """A staircase: the share of positives in each of some bins of equal mass (Zadrozny & Elkan 2001).
+    """A step function: the share of positives in each bin of equal mass (Zadrozny & Elkan 2001).
 
-    Neighbouring bins whose shares fall are pooled, which the original does not do, so that the order is kept.
-    Before that, each bin gets one row more, positive in the proportion of all rows: no bin is certain, and
-    the mean prediction stays the base rate (the m-estimate of Cestnik 1990, m = 1).
+    Neighbouring bins whose shares fall are pooled, so that the order is kept; the original does not do this.
+    Before that, one row is added to each bin, positive in the proportion of all rows. So no bin is certain,
+    and the mean prediction stays the base rate (the m-estimate of Cestnik 1990, m = 1).
 
-    Within a bin all logits share a probability: whoever ranks by it should break ties (`ranking_key`).
+    All logits of a bin share a probability: to rank by it, break ties with `ranking_key`.
+
+    Args:
+        bins: the largest number of bins.
 
     Attributes:
-        bins: at most so many.
-        edges: the highest logit of each bin but the last, [B - 1].
-        probabilities: [B]. Once fitted.
+        edges: the highest logit of each fitted bin but the last, [B - 1].
+        probabilities: the probability of each fitted bin, [B].
     """
 
     name = "histogram"
@@ -35,7 +37,7 @@ class HistogramBinning(Calibrator):
 
     def __init__(self, bins: int = 20) -> None:
         if bins < 2:
-            raise ConfigError(f"{self.name} takes at least 2 bins, and {bins} was given")
+            raise ConfigError(f"{self.name} needs at least 2 bins, and {bins} was given")
         self.bins = bins
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
@@ -53,7 +55,7 @@ class HistogramBinning(Calibrator):
     def _load(self, state: Mapping[str, Floats]) -> None:
         edges, probabilities = state["edges"], state["probabilities"]
         if edges.ndim != 1 or probabilities.shape != (len(edges) + 1,):
-            raise ValueError("there is not one probability more than there are edges")
+            raise ValueError("the number of probabilities is not that of the edges plus one")
         if not (np.isfinite(edges).all() and (np.diff(edges) > 0).all()):
             raise ValueError("the edges do not rise")
         need_rising(probabilities)

@@ -1,4 +1,4 @@
-"""Isotonic regression: any rising curve from logit to probability, by rows or by bins."""
+"""Isotonic regression: the best non-decreasing curve from logit to probability, by rows or by bins."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from ctrkit.calibration.binning import bin_rows
 from ctrkit.calibration.pooling import distinct_logits, need_rising, rising_shares
 from ctrkit.errors import ConfigError
 
-# Of one row, placed as a positive at the lowest logit and as a negative at the highest.
+# The weight of the row added as a positive at the lowest logit, and as a negative at the highest.
 END_WEIGHT = 0.5
 
 
 class IsotonicRegression(Calibrator):
     """The best non-decreasing curve (Zadrozny & Elkan 2002), by pooling adjacent violators.
 
-    Rows are pooled into blocks of equal probability, the share of positives in each. Between blocks the curve
-    is linear in the logit, beyond the ends it is flat. The lowest block would often be all negatives and the
-    highest all positives, and probabilities of 0 and 1 that no finite sample supports; so half a positive row
-    is added at the lowest logit and half a negative at the highest before pooling, as Jeffreys' prior does
-    for a share: an end block of n negatives gives 0.5 / (n + 0.5).
+    Rows are pooled into blocks; the probability of a block is its share of positives. Between blocks the
+    curve is linear in the logit, and beyond the ends it is flat. The lowest block would often be all
+    negatives and the highest all positives, but no finite sample supports probabilities of 0 and 1. So before
+    pooling half a positive row is added at the lowest logit and half a negative row at the highest, as in
+    Jeffreys' prior for a share: an end block of n negatives gives 0.5 / (n + 0.5).
 
-    Many logits share a probability: whoever ranks by it should break ties by the logit (`ranking_key`).
+    Many logits share a probability: to rank by it, break ties by the logit with `ranking_key`.
 
     Attributes:
-        knots, probabilities: corners of the curve, both [K], rising, once fitted.
+        knots: the logits at the corners of the fitted curve, rising, [K].
+        probabilities: the probabilities at the corners, rising, [K].
     """
 
     name = "isotonic"
@@ -40,13 +41,13 @@ class IsotonicRegression(Calibrator):
         self._draw(*distinct_logits(logits, labels, weight))
 
     def _draw(self, places: Floats, positives: Floats, mass: Floats) -> None:
-        """Take the curve of rows pooled by place; `positives` and `mass` are changed."""
+        """Set the curve from rows pooled by logit (`places`); changes `positives` and `mass`."""
         positives[0] += END_WEIGHT
         mass[0] += END_WEIGHT
         mass[-1] += END_WEIGHT
         starts, shares = rising_shares(positives, mass)
         ends = np.append(starts[1:], len(places)) - 1
-        corners = np.unique(np.concatenate([starts, ends]))  # a block of one place has one corner
+        corners = np.unique(np.concatenate([starts, ends]))  # a block of one logit has one corner
         block = np.searchsorted(starts, corners, side="right") - 1
         self.knots, self.probabilities = places[corners], shares[block]
 
@@ -59,7 +60,7 @@ class IsotonicRegression(Calibrator):
     def _load(self, state: Mapping[str, Floats]) -> None:
         knots, probabilities = state["knots"], state["probabilities"]
         if knots.ndim != 1 or not knots.size or knots.shape != probabilities.shape:
-            raise ValueError("knots and probabilities are not of one length")
+            raise ValueError("knots and probabilities have different lengths")
         if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
             raise ValueError("the knots do not rise")
         need_rising(probabilities)
@@ -69,19 +70,19 @@ class IsotonicRegression(Calibrator):
 class BinnedIsotonic(IsotonicRegression):
     """Isotonic regression on quantile bins, for tens of millions of rows: one pass, and memory for the bins.
 
-    The rows of a bin count as one place, at their mean logit; the bins hold about equally much weight each.
-    With the default 2,000 bins the curve differs from that of the rows by less than its noise.
+    All rows of a bin are placed at their mean logit; the bins have about equal weight. With the default 2,000
+    bins the curve differs from that of the rows by less than its noise.
 
-    Attributes:
-        bins: at most so many.
+    Args:
+        bins: the largest number of bins.
     """
 
     name = "binned-isotonic"
-    automatic = False  # the same curve as isotonic, which is as good and fast enough for choosing
+    automatic = False  # the curve is that of isotonic, which is fast enough for the choice
 
     def __init__(self, bins: int = 2000) -> None:
         if bins < 2:
-            raise ConfigError(f"{self.name} takes at least 2 bins, and {bins} was given")
+            raise ConfigError(f"{self.name} needs at least 2 bins, and {bins} was given")
         self.bins = bins
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:

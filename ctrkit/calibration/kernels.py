@@ -1,4 +1,4 @@
-"""Loops over rows that NumPy has no words for, see `ctrkit.compiled`."""
+"""Loops over rows that NumPy cannot express (see `ctrkit.compiled`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctrkit.compiled import kernel
 def merge(positive: Floats, negative: Floats, distinct: Floats, positives: Floats, mass: Floats) -> int:
     """Merge the sorted logits of positives and of negatives, all of weight 1, and pool equal ones.
 
-    Fills `distinct`, `positives` and `mass`, which have room for every row; gives how many are filled.
+    Fills `distinct`, `positives` and `mass`, which have room for every row; returns the number filled.
     """
     i, j, k = 0, 0, 0
     while i < positive.shape[0] or j < negative.shape[0]:
@@ -49,7 +49,7 @@ def gather(
     positives: Floats,
     mass: Floats,
 ) -> int:
-    """Pool rows of equal logit, which come in rising `order`; fills and gives what `merge` does."""
+    """Pool rows of equal logit, given their rising `order`; fills and returns the same as `merge`."""
     k = 0
     for row in order:
         if k > 0 and distinct[k - 1] == z[row]:
@@ -63,9 +63,9 @@ def gather(
 
 @kernel("int64(f8[::1], f8[::1], i8[::1], f8[::1])", "positives: K; mass: K; starts: K; shares: K")
 def pool(positives: Floats, mass: Floats, starts: Integers, shares: Floats) -> int:
-    """Pool adjacent violators (Ayer et al. 1955): of the shares positives / mass, the nearest rising ones.
+    """Pool adjacent violators (Ayer et al. 1955): the rising shares nearest to positives / mass.
 
-    Fills where each block starts and its share; gives how many blocks there are. O(K).
+    Fills the start and the share of each block; returns the number of blocks. O(K).
     """
     sums = np.empty(positives.shape[0])
     masses = np.empty(positives.shape[0])
@@ -106,7 +106,7 @@ def sum_by_bin(z: Floats, y: Floats, w: Floats, edges: Floats, found: Floats) ->
 
 @kernel("void(f8[::1], f8[::1], f8[::1])", "positives: K; mass: K; shares: K")
 def shares_with_one_more_positive(positives: Floats, mass: Floats, shares: Floats) -> None:
-    """The isotonic share at each of K rising places were one positive row of weight 1 added there. O(K).
+    """The isotonic share at each of K rising places after one positive row of weight 1 is added there. O(K).
 
     Vovk, Petej & Fedorova (2015, section 3). With P_i the cumulative (mass, positives) of the first i places,
     a row added at place i moves P_0 .. P_{i-1} by (-1, -1), and the share is the slope of the greatest convex
@@ -211,8 +211,8 @@ def sum_logistic(
 
     At x = scale · column - shift and log-odds t = slope · x + intercept, adds to `found` [6]: the loss
     Σ w (log(1 + e^t) - target · t), Σ d·x, Σ d, Σ v·x², Σ v·x and Σ v, where d = w (p - target) and
-    v = w p (1 - p). Rows are summed up by 512, so that rounding stays small; e^u and log(1 + e) are written
-    out as series, to full precision, so that the compiler works on several rows at once.
+    v = w p (1 - p). Rows are summed in blocks of 512, so that rounding errors stay small. e^u and log(1 + e)
+    are written out as series, to full precision, so that the compiler works on several rows at once.
     """
     for first in range(0, column.shape[0], 512):
         loss, d0, d1, v0, v1, v2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

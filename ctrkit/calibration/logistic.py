@@ -1,4 +1,4 @@
-"""Maximum likelihood for log-odds linear in one or two columns: what the parametric calibrators share."""
+"""Maximum likelihood for log-odds that are linear in one or two columns, for the parametric calibrators."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ctrkit.arrays import Floats
 from ctrkit.calibration.base import CalibrationWarning, sigmoid
 from ctrkit.calibration.kernels import sum_logistic
 
-# The least change in log-odds over the spread of the fitted logits: keeps their order where the rows deny it.
+# The least change in log-odds over the spread of the fitted logits. It keeps their order even if the rows
+# contradict it.
 LEAST_SLOPE = 1e-3
-# Rows that are worked on at once: few enough that all of their numbers stay in the cache.
+# Rows processed at once: few enough that all their numbers stay in the cache.
 CHUNK = 8192
-# From so many rows on, an eighth of them is fitted first, and all of them from that answer on.
+# From this many rows on, an eighth of them is fitted first; the fit of all rows starts from its result.
 MANY = 200_000
 EIGHTH = 8
-# From so many rows on, compiling a loop is worth its while.
+# From this many rows on, compiling a loop is worth the time.
 WORTH_COMPILING = 20_000
 
 PASSES = 100
@@ -37,11 +38,12 @@ class LogisticLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Design:
-    """What the log-odds are linear in: K - 1 columns, each scaled and shifted on the way, and the constant 1.
+    """The terms of the log-odds: K - 1 columns, each scaled and shifted, and the constant 1.
 
     Attributes:
         columns: K - 1 arrays [N].
-        scale, shift: column k enters as scale[k] · column - shift[k].
+        scale: the scale of each column, which enters as scale[k] · column - shift[k].
+        shift: the shift of each column.
     """
 
     columns: tuple[Floats, ...]
@@ -49,7 +51,7 @@ class Design:
     shift: tuple[float, ...]
 
     def chunks(self) -> Iterator[tuple[slice, Floats]]:
-        """Rows chunk by chunk with their design [K, chunk]; the array is used again for the next chunk."""
+        """Rows chunk by chunk with their design [K, chunk]; the next chunk overwrites the array."""
         rows = len(self.columns[0])
         space = np.ones((len(self.columns) + 1, CHUNK))
         for start in range(0, rows, CHUNK):
@@ -76,20 +78,20 @@ class LossSums(NamedTuple):
 def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool) -> LogisticLine:
     """Maximum likelihood over slope > 0, without regularisation.
 
-    Two cases have no maximum, and are warned of (`CalibrationWarning`):
+    Two cases have no maximum, and give a `CalibrationWarning`:
 
-    - Rows that the logit separates perfectly would take an infinite slope. They are fitted to Platt's (1999)
-      smoothed targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) instead of 1 and 0.
-    - Where the best slope is not above 0, higher logits do not mean more positives. The slope is held at
-      the least one that keeps the order.
+    - If the logit separates the rows perfectly, the slope would be infinite. The rows are then fitted to
+      Platt's (1999) smoothed targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) instead of 1 and 0.
+    - If the best slope is not above 0, higher logits do not mean more positives. The slope is then the
+      smallest one that keeps the order.
     """
-    # Centred and scaled, so that neither large nor far-off logits cost precision.
+    # Logits are centred and scaled, so that neither large nor distant logits cost precision.
     largest = largest_size(z)
     unit = 1.0 if 1e-100 < largest < 1e100 else largest  # squares of extreme floats overflow or vanish
     centre, spread = moments(z if unit == 1 else z / unit, w, about_zero=not with_intercept)
     constant = spread <= 1e-12 * largest / unit
     if constant and with_intercept:
-        # One logit for all rows tells nothing of the slope: shift it to the base rate.
+        # If all rows have one logit, the slope is unknown: shift the logit to the base rate.
         rate = float(np.average(y, weights=w))
         return LogisticLine(1.0, float(np.log(rate / (1 - rate)) - np.average(z, weights=w)))
     if constant:
@@ -106,7 +108,7 @@ def fit_line(z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool
 
 
 def warn_backwards(name: str, slope: float, *, stacklevel: int = 4) -> None:
-    """Say that the rows deny the order of the logits."""
+    """Warn that the rows contradict the order of the logits."""
     warnings.warn(
         f"{name}: higher logits do not go with more positives (fitted slope {slope:.3g}); to keep the order, "
         "the slope is held just above 0",
@@ -116,13 +118,13 @@ def warn_backwards(name: str, slope: float, *, stacklevel: int = 4) -> None:
 
 
 def line_probabilities(line: LogisticLine, z: Floats) -> Floats:
-    """σ(slope · z + intercept); beyond the largest float it is 0 or 1."""
+    """σ(slope · z + intercept); if the log-odds overflow, it is 0 or 1."""
     with np.errstate(over="ignore"):
         return sigmoid(line.slope * z + line.intercept)
 
 
 def largest_size(z: Floats) -> float:
-    """The largest |z|, and 1 where all are 0."""
+    """The largest |z|, or 1 if all are 0."""
     return float(max(z.max(), -z.min())) or 1.0
 
 
@@ -138,8 +140,8 @@ def moments(z: Floats, w: Floats, *, about_zero: bool = False) -> tuple[float, f
 def smoothed_where_separated(
     z: Floats, y: Floats, w: Floats, *, name: str, with_intercept: bool, stacklevel: int = 4
 ) -> Floats:
-    """The labels; Platt's smoothed targets, with a warning, where the logit separates the rows perfectly."""
-    # Where some of the rows are not separated, all of them are not: that is soon seen.
+    """The labels; or, with a warning, Platt's smoothed targets if the logit separates the rows perfectly."""
+    # If the first rows are not separated, all rows are not, which is fast to check.
     first = slice(0, CHUNK)
     if not (_separated(z[first], y[first], with_intercept) and _separated(z, y, with_intercept)):
         return y
@@ -154,7 +156,7 @@ def smoothed_where_separated(
 
 
 def _separated(z: Floats, y: Floats, with_intercept: bool) -> bool:
-    """If a threshold (0, without an intercept) has the positives on one side, negatives on the other."""
+    """Whether a threshold (0 without an intercept) separates the positives from the negatives."""
     if with_intercept:
         positive, negative = z[y == 1], z[y == 0]
         if not (positive.size and negative.size):
@@ -165,19 +167,22 @@ def _separated(z: Floats, y: Floats, with_intercept: bool) -> bool:
 
 
 def maximum_likelihood(design: Design, target: Floats, w: Floats, free: Free) -> Floats:
-    """The β [K] of the least loss, those that are not free being 0; many rows are begun with few of them."""
+    """The β [K] with the smallest loss, where coefficients that are not free are 0.
+
+    With many rows, a fit of some of them gives the starting point.
+    """
     zero = np.zeros(len(free))
     if len(w) < MANY:
         return newton(design, target, w, zero, free)
     few = eighth(target)
     start = maximum_likelihood(design.eighth(), few, eighth(w), free) if few.min() < few.max() else zero
-    # The answer of an eighth lies within some standard errors of that of all: of the two or three steps from
-    # there, none needs to be sure of more than 1e-9.
+    # The result of an eighth is within a few standard errors of the final one, so that a tolerance of 1e-10
+    # ends the search after two or three steps.
     return newton(design, target, w, start, free, tolerance=1e-10, else_from_zero=True)
 
 
 def eighth(column: Floats) -> Floats:
-    """Of eight runs of 1,024 rows the first, in one piece: from all over the rows, yet quick to read."""
+    """Every eighth run of 1,024 rows, in one array: rows from everywhere, yet fast to read."""
     run = 1024
     whole = column[: len(column) // (EIGHTH * run) * (EIGHTH * run)]
     return np.ascontiguousarray(whole.reshape(-1, EIGHTH, run)[:, 0]).reshape(-1)
@@ -195,18 +200,21 @@ def newton(
     tolerance: float = 1e-12,
     else_from_zero: bool = False,
 ) -> Floats:
-    """The β [K] that minimises `sums(...).loss`, from `start` on and over its free parts.
+    """The β [K] that minimises `sums(...).loss` over its free coefficients.
 
-    Newton's method with step halving: the loss is convex, so it converges from anywhere that the loss has
-    a minimum.
+    It uses Newton's method with step halving. The loss is convex, so this converges if there is a minimum.
 
     Args:
-        target: in [0, 1], [N].
-        w: [N].
-        precision: of a normal prior, [K, K]: adds ½ (β - centre)ᵀ precision (β - centre) to the loss.
-        centre: of that prior, [K]; `start` by default.
-        tolerance: the step is the last from which no more than this share of the loss is to be gained.
-        else_from_zero: begin with 0 where `start` is worse.
+        design: the terms of the log-odds.
+        target: the targets, in [0, 1], [N].
+        w: the weight of each row, [N].
+        start: the first β, [K].
+        free: whether each coefficient may change, [K].
+        precision: the precision of a normal prior, [K, K]; adds ½ (β - centre)ᵀ precision (β - centre) to the
+            loss.
+        centre: the centre of this prior, [K]; by default `start`.
+        tolerance: the search ends with the step that gains no more than this share of the loss.
+        else_from_zero: whether to start from 0 if `start` is worse than 0.
     """
     chosen = np.flatnonzero(free)
     beta = np.array(start, dtype=np.float64)
@@ -230,12 +238,12 @@ def newton(
         current = at(beta)
     for _ in range(PASSES):
         hessian = current.hessian[block]
-        # A touch on the diagonal where all probabilities are saturated; it does not move the minimum.
+        # A small number on the diagonal, for saturated probabilities; it does not move the minimum.
         hessian[np.diag_indices_from(hessian)] += 1e-12 * mass
         step = np.zeros_like(beta)
         step[chosen] = np.linalg.solve(hessian, current.gradient[chosen])
-        # Twice the loss that is still to gain. As convergence is quadratic, the step squares what is left of
-        # it: so this one is the last.
+        # This is twice the loss that is still to gain. Convergence is quadratic: if the gain is this small,
+        # the next step is the last.
         if float(current.gradient @ step) <= tolerance * current.loss:
             return beta - step
         size = 1.0

@@ -1,4 +1,4 @@
-"""Online recalibration: new labelled rows move a fitted calibrator, and nothing gets worse unsaid."""
+"""Online recalibration: new labelled rows update a fitted calibrator; a worse update is reported."""
 
 from __future__ import annotations
 
@@ -29,30 +29,35 @@ from ctrkit.metrics.probability import log_losses
 
 Outcome = Literal["kept", "reverted", "kept although worse"]
 
-# An update is learnt in blocks, each scored before it is learnt: eight, but not of fewer than 100 rows, and
-# more where a block would outweigh a quarter of the half-life, as its rows are forgotten together.
+# An update learns in blocks, and scores each block before it learns from it. There are eight blocks of at
+# least 100 rows; there are more if a block would weigh more than a quarter of the half-life, because the rows
+# of a block are forgotten together.
 BLOCKS = 8
 BLOCK_ROWS = 100
-# How much faster evidence for and against the learner is forgotten than what it learns from.
+# Evidence for and against the learnt line is forgotten this many times faster than rows are.
 FASTER = 10
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one update found and did.
+    """The result of one update.
 
     Attributes:
-        rows, positives: of weight above 0.
-        before: mean log loss of the new rows under the map in use until now, in nats.
-        after: of the same rows under the map as it learns, block by block, each scored before it is learnt.
-        evidence: by how many nats the learnt map has done worse (better, below 0) than the map in use since
-            they parted, older rows forgotten ten times as fast as in learning. It decides.
-        monitored: mean log loss of all rows so far under what was in use when they came, older rows
+        rows: the number of new rows of weight above 0.
+        positives: the number of positive rows among them.
+        before: mean log loss of the new rows under the calibrator in use before the update, in nats.
+        after: mean log loss of the same rows under the learnt calibrator; each block is scored before the
+            calibrator learns from it.
+        evidence: log loss of the learnt calibrator minus that of the one in use, in nats, summed since the
+            two differ; below 0 the learnt one is better. Older rows are forgotten ten times as fast as in
+            learning. It decides the outcome.
+        monitored: mean log loss of all rows so far under the calibrator in use when they came; older rows are
             forgotten.
-        outcome: "kept": the learnt map is in use from now on. "reverted": the map in use stays, and what was
-            learnt waits until it is better. "kept although worse": as was asked for.
-        slope, intercept: of the line in use from now on.
-        reason: in words.
+        outcome: "kept": the learnt calibrator is in use from now on. "reverted": the one in use stays, and
+            the learnt one goes on learning. "kept although worse": it is in use because `on_worse` is "keep".
+        slope: the slope of the line in use from now on.
+        intercept: the intercept of the line in use from now on.
+        reason: the reason for the outcome, in words.
     """
 
     rows: int
@@ -72,25 +77,25 @@ class Update:
 
 
 class OnlineRecalibration(Calibrator):
-    """A fitted calibrator with a line on its log-odds that follows new labelled rows.
+    """A fitted calibrator with a line on its log-odds that new labelled rows update.
 
-    p = σ(slope · logit(calibrator(z)) + intercept), which begins as the calibrator itself. The line is learnt
-    as in dynamic logistic regression (McCormick, Raftery, Madigan & Burd 2012): what is known of it is a
-    normal distribution, which each block of rows updates (Laplace approximation), and whose precision
-    decays with the rows seen, so that old rows are forgotten. Memory does not grow with them. At first, the
-    calibrator counts as known from as many rows as a half-life has.
+    p = σ(slope · logit(calibrator(z)) + intercept); at first p is that of the calibrator. The line is learnt
+    as in dynamic logistic regression (McCormick, Raftery, Madigan & Burd 2012). Its posterior is a normal
+    distribution, which each block of rows updates (Laplace approximation). The posterior's precision decays
+    with the rows seen, so that old rows are forgotten; memory does not grow. At first the calibrator counts
+    as learnt from as many rows as a half-life has.
 
-    Two lines are kept: the one in use, and the one that learns. Each block is scored by both before it is
-    learnt (prequentially, Dawid 1984), so neither has seen it. The learner comes into use when it has done
-    better since they parted, and not otherwise. What it was like long ago tells little of what it has become:
-    of that evidence a row counts half after a tenth of the half-life.
+    Two lines are kept: the line in use and the learnt line. Both score each block before the learnt line
+    learns from it (prequentially, Dawid 1984), so neither has seen it. The learnt line comes into use only if
+    its log loss has been lower since the two lines differ. Its loss long ago says little about it now, so in
+    this evidence a row counts half after a tenth of the half-life.
 
-    Rows are taken in the order in which they are given: give them in the order of time.
+    Rows are learnt in the given order: give them in the order of time.
 
     Args:
-        calibrator: fitted, or to be fitted by `fit`; Platt scaling by default.
-        half_life: after so many rows (their weight) a row counts half.
-        on_worse: what to do with an update that does not do better: "revert", or "keep" with a warning.
+        calibrator: a calibrator, fitted or not; by default Platt scaling.
+        half_life: number of later rows (by weight) after which a row counts half.
+        on_worse: what to do with an update that is not better: "revert", or "keep" with a warning.
 
     Raises:
         ConfigError: a half-life not above 0, an unknown `on_worse`, or an online calibrator inside another.
@@ -108,14 +113,14 @@ class OnlineRecalibration(Calibrator):
         on_worse: Literal["revert", "keep"] = "revert",
     ) -> None:
         if not 0 < half_life < np.inf:
-            raise ConfigError(f"the half-life is a number of rows above 0, and {half_life} was given")
+            raise ConfigError(f"the half-life must be a number of rows above 0, and {half_life} was given")
         if on_worse not in ("revert", "keep"):
-            raise ConfigError(f"on_worse is 'revert' or 'keep', and '{on_worse}' was given")
+            raise ConfigError(f"on_worse must be 'revert' or 'keep', and '{on_worse}' was given")
         self.half_life, self.on_worse = float(half_life), on_worse
         self._hold(PlattScaling() if calibrator is None else calibrator)
 
     def _hold(self, calibrator: Calibrator) -> None:
-        """Take a calibrator and begin with it as it is."""
+        """Set the calibrator, and start with the line that does not change it."""
         if isinstance(calibrator, OnlineRecalibration):
             raise ConfigError("an online calibrator cannot hold another", hint="Update the one there is")
         self.calibrator, self._fitted = calibrator, calibrator._fitted
@@ -130,12 +135,19 @@ class OnlineRecalibration(Calibrator):
         weight: ArrayLike | None = None,
         segments: ArrayLike | None = None,
     ) -> Update:
-        """Score new rows, learn them, and decide whether what was learnt comes into use.
+        """Score new rows, learn from them, and decide whether the learnt line comes into use.
 
-        Rows of one class alone are welcome: they are news as well.
+        The new rows may have one class only.
+
+        Args:
+            logits: any finite numbers, [N].
+            labels: 0 or 1, [N].
+            weight: the weight of each row, [N]; a row of weight 2 counts as two.
+            segments: the segment of each row, whole numbers, [N], for a calibrator that uses segments.
 
         Raises:
-            RunError: before `fit`. DataError: bad values, or segments are needed and not given.
+            RunError: the calibrator is not fitted.
+            DataError: bad values, or segments are needed and not given.
         """
         self._need_fit()
         y, z, w = score_rows(labels, logits, weight, name="logits")
@@ -149,7 +161,7 @@ class OnlineRecalibration(Calibrator):
             learning[rows] = log_losses(y[rows], sigmoid(self.learnt[0] * x[rows] + self.learnt[1]))
             self._learn(x[rows], y[rows], w[rows])
         seen = np.cumsum(w)
-        # What is left of each row's weight by now, and of all that came before these rows.
+        # The weight left of each row by now, and the share left of all earlier rows.
         kept, left = w * np.exp2((seen - seen[-1]) / self.half_life), np.exp2(-seen[-1] / self.half_life)
         self.monitored = left * self.monitored + [float(kept @ losses), float(kept.sum())]
         counts = w * np.exp2((seen - seen[-1]) * FASTER / self.half_life)
@@ -169,41 +181,41 @@ class OnlineRecalibration(Calibrator):
         )
 
     def _learn(self, x: Floats, y: Floats, w: Floats) -> None:
-        """Forget a little, then move the learner to the mode of its posterior."""
+        """Forget a little, then move the learnt line to the mode of its posterior."""
         design = Design((x,), (1.0,), (0.0,))
         if not self.information.any():
-            told = sums(design, y, w, self.learnt).hessian
-            self.information = told * (self.half_life / float(w.sum()))
+            information = sums(design, y, w, self.learnt).hessian
+            self.information = information * (self.half_life / float(w.sum()))
         prior = self.information * np.exp2(-float(w.sum()) / self.half_life)
         found = newton(design, y, w, self.learnt, (True, True), precision=prior)
         if found[0] < LEAST_SLOPE:
-            # The order is kept: the slope stays just above 0, and the intercept is the best for it.
+            # To keep the order, the slope stays just above 0, with the best intercept for this slope.
             least = np.array([LEAST_SLOPE, self.learnt[1]])
             found = newton(design, y, w, least, (False, True), precision=prior, centre=self.learnt)
         self.learnt = found
         self.information = prior + sums(design, y, w, found).hessian
 
     def _decide(self, evidence: float) -> tuple[Outcome, str]:
-        """Bring the learner into use, or not; and why."""
+        """Decide whether the learnt line comes into use, and why."""
         if evidence < 0:
             self.line, self.evidence = self.learnt.copy(), 0.0
-            gain = f"{-evidence:.3g} nats in all"
-            return "kept", f"On rows it had not seen, what was learnt lowers the log loss by {gain}."
+            gain = f"{-evidence:.3g} nats in total"
+            return "kept", f"The update lowers the log loss on rows it had not seen by {gain}."
+        raises = f"The update raises the log loss on rows it had not seen by {evidence:.3g} nats in total"
         if self.on_worse == "revert":
             self.evidence = evidence
-            lost = f"costs {evidence:.3g} nats in all" if evidence > 0 else "could not be judged yet"
-            return "reverted", f"On rows it had not seen, what was learnt {lost}: the map in use stays."
+            why = raises if evidence > 0 else "The update could not be judged yet"
+            return "reverted", f"{why}: the calibrator in use stays."
         self.line, self.evidence = self.learnt.copy(), 0.0
         if evidence == 0:
-            return "kept", "What was learnt could not be judged yet, and is in use as was asked for."
-        loss = f"{evidence:.3g} nats in all"
-        reason = f"On rows it had not seen, what was learnt costs {loss}; it was kept as asked for."
+            return "kept", "The update could not be judged yet; it is in use, as on_worse is 'keep'."
+        reason = f"{raises}; it is in use, as on_worse is 'keep'."
         warnings.warn(f"{self.name}: the update is worse. {reason}", CalibrationWarning, stacklevel=3)
         return "kept although worse", reason
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         with warnings.catch_warnings():
-            # Too few rows were warned of already, under this calibrator's own name.
+            # A warning about too few rows was given already, under this calibrator's own name.
             warnings.filterwarnings("ignore", ".* was fitted with only", CalibrationWarning)
             self._hold(self.calibrator.fit(logits, labels, weight, segments))
 

@@ -14,12 +14,13 @@ from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabiliti
 class PlattScaling(Calibrator):
     """p = σ(slope · logit + intercept), slope > 0, by maximum likelihood (Platt 1999).
 
-    The intercept makes the mean prediction equal the mean label, so PCOC on the fitted rows is 1. Targets
-    are the labels themselves; only rows that the logit separates perfectly are fitted to Platt's
-    smoothed targets, with a warning, for else the slope were infinite.
+    The intercept makes the mean prediction equal to the mean label, so PCOC on the fitted rows is 1. Targets
+    are the labels. Only if the logit separates the rows perfectly, so that the slope would be infinite,
+    Platt's smoothed targets are used, with a warning.
 
     Attributes:
-        slope, intercept: once fitted.
+        slope: the fitted slope.
+        intercept: the fitted intercept.
     """
 
     name = "platt"

@@ -1,4 +1,4 @@
-"""Rows pooled by logit, and their shares of positives pooled until they rise."""
+"""Pooling: rows by equal logit, and shares of positives until they rise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def distinct_logits(logits: Floats, labels: Floats, weight: Floats) -> tuple[Flo
     rows = len(logits)
     distinct, positives, mass = np.empty(rows), np.empty(rows), np.empty(rows)
     if (weight == 1).all():
-        # Two sorts of values and a merge: several times faster than one sort of places.
+        # Two sorts of values and a merge are several times faster than one sort of positions.
         is_positive = labels == 1
         count = merge(np.sort(logits[is_positive]), np.sort(logits[~is_positive]), distinct, positives, mass)
     else:
@@ -23,7 +23,7 @@ def distinct_logits(logits: Floats, labels: Floats, weight: Floats) -> tuple[Flo
 
 
 def rising_shares(positives: Floats, mass: Floats) -> tuple[Integers, Floats]:
-    """Where the blocks of the isotonic shares start, and their shares, each [blocks]."""
+    """The starts of the blocks of isotonic shares, and the shares, each [blocks]."""
     starts, shares = np.empty(len(mass), np.int64), np.empty(len(mass))
     count = pool(positives, mass, starts, shares)
     return starts[:count].copy(), shares[:count].copy()

@@ -1,4 +1,4 @@
-"""Ranking by calibrated probabilities that are often equal."""
+"""Ranking by calibrated probabilities, of which many may be equal."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.metrics.checks import as_column
 
-# By so much of itself a probability moves from its equals: enough to be seen in its log-odds down to 1e-30.
+# Equal probabilities are separated by this share of themselves, enough to change the log-odds down to 1e-30.
 _STEP = 2.0**-44
 
 
 def ranking_key(probabilities: ArrayLike, logits: ArrayLike) -> Floats:
-    """Numbers to rank by: the order of the probabilities, rows of equal probability in that of their logits.
+    """Numbers to rank rows by: by probability, and by logit among equal probabilities.
 
-    Isotonic regression and histogram binning give one probability to many logits, which costs ranking (AUC,
-    and who wins among candidates) what the model knew. The raw logit tells those rows apart, and calibration
-    stays as it is. Rows share a key only if both of their numbers are equal.
+    Isotonic regression and histogram binning give one probability to many logits, so that rankings (AUC, the
+    best candidate) lose what the model knew. The logit breaks these ties, and the probabilities stay as they
+    are. Rows share a key only if both their probabilities and their logits are equal.
 
     Args:
-        probabilities: calibrated, [N].
-        logits: what they were made from, [N].
+        probabilities: the calibrated probabilities, [N].
+        logits: the logits that they come from, [N].
 
     Returns:
-        0, 1, 2 and so on from the lowest, [N]; to compare rows of this call only.
+        0, 1, 2 and so on from the lowest, [N]; comparable only within one call.
 
     Raises:
         DataError: bad values, or lengths that differ.
@@ -41,24 +41,23 @@ def ranking_key(probabilities: ArrayLike, logits: ArrayLike) -> Floats:
 
 
 def told_apart(probabilities: Floats, logits: Floats) -> Floats:
-    """Probabilities of which equal ones within a row are moved apart, by their last digits, as their logits
-    stand, [B, K].
+    """Probabilities without ties: their last digits separate equal ones within a row, by logit, [B, K].
 
-    Whoever takes the best of a row by its probability, or by anything that rises with it, then takes the one
-    that the model finds best. One of k equal ones, or of nearly so, moves by at most k · 5.7e-14 of itself;
-    nothing else does.
+    The candidate with the largest probability, or with the largest value of anything that rises with it, is
+    then the one with the largest logit. Among k equal (or nearly equal) probabilities, each moves by at most
+    k · 5.7e-14 of itself; no others move.
 
     Args:
-        probabilities: calibrated, NaN where there is none, [B, K].
-        logits: what they were made from, [B, K].
+        probabilities: the calibrated probabilities, NaN if there is none, [B, K].
+        logits: the logits that they come from, [B, K].
     """
-    order = np.lexsort((logits, probabilities))  # by row; what is NaN comes last
+    order = np.lexsort((logits, probabilities))  # by row; NaN comes last
     p, z = (np.take_along_axis(values, order, axis=1) for values in (probabilities, logits))
     rises = np.zeros(p.shape, bool)
     rises[:, 1:] = (p[:, 1:] > p[:, :-1]) | (z[:, 1:] > z[:, :-1])
     if (p[:, 1:] > p[:, :-1])[rises[:, 1:]].all():
         return probabilities
-    # Each at least a step above the one below: p'(i) = max(p(i), (1 + step) · p'(i - 1)).
+    # Each is at least one step above the one below: p'(i) = max(p(i), (1 + step) · p'(i - 1)).
     steps = (1 + _STEP) ** np.cumsum(rises, axis=1)
     moved = np.fmax.accumulate(p / steps, axis=1) * steps
     found = np.empty(p.shape)

@@ -1,4 +1,4 @@
-"""How well calibrated probabilities are, in one table: `assess`."""
+"""All calibration metrics of some probabilities: `assess`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from ctrkit.metrics.checks import need_both_classes, probability_rows
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """Every calibration metric of one set of rows; those that are an `MetricInterval` have low and high, and
-    are None where the rows cannot tell how sure they are (those of a single user).
+    """Every calibration metric of one set of rows.
+
+    A metric with an interval is None if its uncertainty cannot be estimated (rows of a single user).
 
     Attributes:
-        rows, positives: how many, of weight above 0.
+        rows: the number of rows of weight above 0.
+        positives: the number of positive rows of weight above 0.
         pcoc: mean predicted over mean observed; 1 is right, above 1 is over-prediction.
-        ece: L1, bins of equal mass; above 0 by noise even for true probabilities.
-        debiased_ece: L2, bins of equal mass, the noise taken off; about 0 for true probabilities.
-        mce: the largest gap of a bin. Noisy: do not gate on it.
-        brier, normalized_entropy, log_loss: they judge ranking as well as calibration.
+        ece: calibration error, L1, bins of equal mass; above 0 by noise even for true probabilities.
+        debiased_ece: calibration error, L2, bins of equal mass, without the noise; about 0 for true
+            probabilities.
+        mce: the largest gap of a bin. It is noisy: do not use it in a gate.
+        brier: Brier score, which depends on ranking as well as on calibration.
+        normalized_entropy: normalised entropy, which depends on both too.
+        log_loss: log loss in nats, which depends on both too.
     """
 
     rows: int
@@ -52,13 +57,14 @@ def assess(
     confidence: float = 0.95,
     weight: ArrayLike | None = None,
 ) -> CalibrationSummary:
-    """Measure calibration, with an interval wherever a closed form gives one.
+    """Measure calibration, with an interval for every metric that has a closed form.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        groups: rows of one group (a user's) are taken as dependent.
-        weight: a row of weight 2 counts as two copies of itself, [N].
+        probabilities: the predicted probabilities, [N].
+        groups: the group of each row, [N]; rows of one group (a user's) are treated as dependent.
+        confidence: confidence level of the intervals.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two copies of it.
 
     Raises:
         DataError: bad values, or only one class.

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number that makes a model more or less sure of itself."""
+"""Temperature scaling: one number that makes probabilities more or less extreme."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabiliti
 class TemperatureScaling(Calibrator):
     """p = σ(logit / T), T > 0, by maximum likelihood (Guo, Pleiss, Sun & Weinberger 2017).
 
-    T above 1 tempers an over-confident model. A wrong base rate it cannot hint: that takes Platt scaling.
+    T above 1 corrects an over-confident model. It cannot correct a wrong base rate; Platt scaling can.
 
     Attributes:
-        temperature: T, once fitted.
+        temperature: the fitted T.
     """
 
     name = "temperature"

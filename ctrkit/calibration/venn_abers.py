@@ -1,4 +1,4 @@
-"""Venn-Abers calibration: two probabilities for each logit, one of which is right."""
+"""Venn-Abers calibration: two probabilities for each logit, one of which is calibrated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctrkit.metrics.checks import finite_floats
 
 
 class Steps(NamedTuple):
-    """A rising staircase: values [S + 1], and the places [S] where the next value begins."""
+    """A rising step function: values [S + 1], and the logits (`places`) where the next value begins, [S]."""
 
     places: Floats
     values: Floats
@@ -25,15 +25,16 @@ class Steps(NamedTuple):
 class VennAbers(Calibrator):
     """Inductive Venn-Abers prediction (Vovk, Petej & Fedorova 2015).
 
-    For a logit, p0 is what isotonic regression gives there once a negative row of that logit is added, and p1
-    once a positive one is. Whatever the label will be, one of the two came from the right rows, and it is
-    calibrated exactly, for any number of rows, provided that they are exchangeable with the new one. The
-    probability is p1 / (1 - p0 + p1), the one that minimises the largest regret in log loss.
+    For a logit, p0 is the result of isotonic regression with one negative row of that logit added, and p1 the
+    result with one positive row added. One of the two uses the label that the row really has, and it is
+    exactly calibrated, for any number of rows, if they are exchangeable with the new row. The probability
+    given is p1 / (1 - p0 + p1), which minimises the largest regret in log loss.
 
-    p1 - p0 tells how far the rows pin the probability down: it is wide where they are few.
+    The width p1 - p0 shows how well the rows determine the probability: it is wide if there are few rows.
 
     Attributes:
-        low, high: p0 and p1 as staircases over the logit, once fitted.
+        low: the fitted p0, a step function of the logit.
+        high: the fitted p1, a step function of the logit.
     """
 
     name = "venn-abers"
@@ -44,10 +45,11 @@ class VennAbers(Calibrator):
     def interval(self, logits: ArrayLike) -> tuple[Floats, Floats]:
         """p0 and p1 of each logit, p0 <= p1, both of the shape of the logits.
 
-        Not a confidence interval: no share of such intervals is promised to hold the true probability.
+        This is not a confidence interval: no share of such intervals is sure to hold the true probability.
 
         Raises:
-            RunError: before `fit`. DataError: a logit is not finite.
+            RunError: the calibrator is not fitted.
+            DataError: a logit is not finite.
         """
         self._need_fit()
         return self._pair(finite_floats(logits, "logits"))
@@ -55,10 +57,10 @@ class VennAbers(Calibrator):
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:
         places, positives, mass = distinct_logits(logits, labels, weight)
         high = _one_more_positive(positives, mass)
-        # A negative is a positive of the other label, with all logits turned round.
+        # A negative row is a positive row of the other label, with the logits in reverse order.
         low = 1 - _one_more_positive((mass - positives)[::-1], mass[::-1])[::-1]
-        # Between two places, p1 is that of the upper and p0 that of the lower; beyond the ends, the new row
-        # stands alone.
+        # Between two logits, p1 is that of the upper and p0 that of the lower one; beyond the ends there is
+        # only the new row.
         changes = np.append(np.flatnonzero(np.diff(high)), len(high) - 1)
         self.high = Steps(places[changes], np.append(high[changes], 1.0))
         changes = np.append(0, np.flatnonzero(np.diff(low)) + 1)
@@ -82,7 +84,7 @@ class VennAbers(Calibrator):
         for name in ("low", "high"):
             steps = Steps(state[f"{name}_places"], state[f"{name}_values"])
             if steps.places.ndim != 1 or steps.values.shape != (len(steps.places) + 1,):
-                raise ValueError(f"{name}: there is not one value more than there are places")
+                raise ValueError(f"{name}: the number of values is not that of the places plus one")
             if not (np.isfinite(steps.places).all() and (np.diff(steps.places) > 0).all()):
                 raise ValueError(f"{name}: the places do not rise")
             need_rising(steps.values)
@@ -92,8 +94,8 @@ class VennAbers(Calibrator):
 
 
 def _one_more_positive(positives: Floats, mass: Floats) -> Floats:
-    """The isotonic share at each place with one positive row more there, [K], rising."""
+    """The isotonic share at each place after one positive row is added there, rising, [K]."""
     shares = np.empty(len(mass))
     shares_with_one_more_positive(np.ascontiguousarray(positives), np.ascontiguousarray(mass), shares)
-    # The last digits of the slopes may fall where the slopes are equal.
+    # Equal slopes may differ in their last digits and seem to fall.
     return np.minimum(np.maximum.accumulate(shares), 1.0)

@@ -1,8 +1,8 @@
-"""What was measured, and how surely: pure functions on arrays.
+"""Metrics and their uncertainty: pure functions on arrays.
 
-Labels are 0 or 1, probabilities lie in [0, 1], each [N]; a metric is a Python float. Where a metric takes
-`weight`, a row of weight 2 counts as two rows. Bad values raise `ctrkit.errors.DataError`, which names
-column and row.
+Labels are 0 or 1, probabilities are in [0, 1], each [N]; a metric is a Python float. If a metric takes
+`weight`, a row of weight 2 counts as two rows. Bad values raise `ctrkit.errors.DataError`, which names the
+column and the row.
 """
 
 from ctrkit.metrics.business import Business, business

@@ -1,4 +1,4 @@
-"""What a campaign earned and cost: CTR, CVR, ROAS, eCPM, eCPC, CPA and win rate of any log.
+"""The money and counts of a campaign: CTR, CVR, ROAS, eCPM, eCPC, CPA and win rate of any log.
 
 The definitions are those of Wang, Zhang & Yuan 2017, "Display Advertising with Real-Time Bidding (RTB) and
 Behavioural Targeting" (chapters 2 and 5), and of the iPinYou benchmark (Zhang et al. 2014, section 4).
@@ -19,8 +19,8 @@ from ctrkit.metrics.checks import as_column, digits, weight_column
 
 Row: TypeAlias = Literal["impressions", "bids"]
 
-# What each quantity may be called in a log, the first that is there is taken. `bid` is not among them: it is
-# an amount in most logs.
+# The names that each quantity may have in a log; the first one present is taken. `bid` is not one of them: in
+# most logs it is an amount.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "impressions": ("impressions", "impression"),
     "clicks": ("clicks", "click"),
@@ -34,13 +34,18 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Business:
-    """Totals of a log and their ratios; None where a column is not there or the divisor is 0.
+    """Totals of a log and their ratios; None if a column is missing or the divisor is 0.
 
-    Money is in the units of the log, whatever they are; if they are thousandths, so is everything here.
+    Money is in the units of the log: if the log counts in thousandths, so do all amounts here.
 
     Attributes:
-        impressions, clicks, conversions, bids, wins: how many.
-        revenue, cost: what conversions brought to the advertiser, and what impressions cost them.
+        impressions: number of impressions.
+        clicks: number of clicks.
+        conversions: number of conversions.
+        revenue: what the advertiser earned by conversions.
+        cost: what the advertiser paid for impressions.
+        bids: number of bids.
+        wins: number of auctions won.
         ctr: clicks / impressions.
         cvr: conversions / clicks.
         roas: return on ad spend, revenue / cost.
@@ -76,20 +81,20 @@ def business(
     names: Mapping[str, str] | None = None,
     weight: ArrayLike | None = None,
 ) -> Business:
-    """Totals and ratios of a log, be it one row an event or already summed by day, campaign and so on.
+    """Totals and ratios of a log with one row per event, or with rows that are already totals.
 
     Args:
         columns: a table with any of the columns impressions, clicks, conversions, revenue, cost, bids and
             wins, or their singular (`ALIASES`): a mapping from name to array, a pandas, Polars or Arrow
             table, or a path. Other columns are ignored.
-        rows: what one row is, where no column counts it: in a log of `impressions` each row is one, in a
-            log of `bids` each row is a bid and its wins are the impressions. None: all counts are columns.
-        weight: a row of weight 2 counts as two, [N].
-        names: quantity -> column, where the log calls it otherwise, as in {"revenue": "value"}.
+        rows: what one row is, if no column counts it. `impressions`: each row is an impression. `bids`: each
+            row is a bid, and its wins are the impressions. None: every count is a column.
+        names: quantity -> column, if the log has another name for it, such as {"revenue": "value"}.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        DataError: a named column is not there; a value is missing or no number; a count or a cost is
-            negative; there are more clicks than impressions or more wins than bids.
+        DataError: a named column is missing; a value is missing or no number; a count or a cost is negative;
+            there are more clicks than impressions or more wins than bids.
         ConfigError: an unknown quantity or kind of row.
     """
     from ctrkit.tables import read_table
@@ -116,7 +121,7 @@ def business(
         given = (names or {}).get(quantity)
         if given is not None and given not in table.columns:
             raise DataError(
-                f"no such column, which was to give the {quantity}",
+                f"no such column; it should hold the {quantity}",
                 column=given,
                 hint=nearest(given, table.columns),
             )
@@ -148,7 +153,7 @@ def business(
 
 
 def _amounts(values: Any, column: str, quantity: str) -> Floats:
-    """A checked column; revenue may be negative, as a refund is."""
+    """A checked column; only revenue may be negative (a refund)."""
     with arguments_named({column: column}):
         amounts = as_column(values, column)
     if quantity != "revenue" and (amounts < 0).any():

@@ -1,9 +1,9 @@
-"""Whether predicted probabilities come true: ECE, MCE, ACE, PCOC, and the reliability diagram's numbers.
+"""Calibration metrics: ECE, MCE, ACE, PCOC, and the numbers of the reliability diagram.
 
-Rows are binned by predicted probability. Bins of equal mass (the default) hold equally many rows, so none
-is noisy for being empty; bins of equal width are the classical choice. Rows of equal probability always
-share a bin, so the order of rows never matters. Measures without bins are in `smooth.py`, those by the
-values of a field in `fields.py`.
+Rows are binned by predicted probability. Bins of equal mass (the default) hold equally many rows, so no bin
+is noisy because it is nearly empty; bins of equal width are the classical choice. Rows of equal probability
+share a bin, so the order of rows never matters. `smooth.py` has metrics without bins, `fields.py` metrics by
+the values of a field.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ def ece(
 ) -> float:
     """Expected calibration error, L1: Σ_b share_b · |mean p_b - mean y_b| (Naeini et al. 2015).
 
-    It is above 0 even for the true probabilities, by the noise of each bin's mean label: compare it with
-    `debiased_ece` before reading much into a small value.
+    The noise of each bin's mean label makes it larger than 0 even for the true probabilities: compare a small
+    value with `debiased_ece`.
+
+    Args:
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        bins: the number of bins.
+        strategy: `mass` for bins of equal mass, `width` for bins of equal width.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        DataError: bad values. ConfigError: a bad number of bins or an unknown strategy.
+        DataError: bad values.
+        ConfigError: a bad number of bins or an unknown strategy.
     """
     share, gap = _bin_gaps(labels, probabilities, weight, bins, strategy)
     return float(share @ np.abs(gap))
@@ -50,7 +58,7 @@ def mce(
 ) -> float:
     """Maximum calibration error: the largest |mean p_b - mean y_b| of any bin (Naeini et al. 2015).
 
-    The noisiest of the family, as one bin decides; raises as `ece` does.
+    It is the noisiest calibration error, because one bin decides. Arguments and errors are those of `ece`.
     """
     return float(np.abs(_bin_gaps(labels, probabilities, weight, bins, strategy)[1]).max())
 
@@ -62,19 +70,19 @@ def ace(
     strategy: Strategy = "mass",
     weight: ArrayLike | None = None,
 ) -> float:
-    """Adaptive calibration error: the plain mean of |mean p_b - mean y_b| over the bins that hold rows
-    (Nixon et al. 2019, "Measuring Calibration in Deep Learning", section 3.2, of the positive class).
+    """Adaptive calibration error: the plain mean of |mean p_b - mean y_b| over the bins that hold rows.
 
-    In bins of equal mass it differs from `ece` only where ties make bins unequal; in bins of equal width a
-    nearly empty bin counts as much as a full one. Raises as `ece` does.
+    Source: Nixon et al. 2019, "Measuring Calibration in Deep Learning", section 3.2, for the positive class.
+    In bins of equal mass it differs from `ece` only if ties make bins unequal. In bins of equal width a
+    nearly empty bin counts as much as a full one. Arguments and errors are those of `ece`.
     """
     return float(np.abs(_bin_gaps(labels, probabilities, weight, bins, strategy)[1]).mean())
 
 
 def pcoc(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Predicted click over click: mean predicted over mean observed; above 1 is over-prediction.
+    """Predicted clicks over observed clicks (PCOC): mean p / mean y. Above 1 means over-prediction.
 
-    The "calibration" of He et al. 2014 (section 3): average estimated over empirical CTR. A bid that is
+    He et al. 2014 (section 3) call it "calibration": average estimated CTR over empirical CTR. A bid that is
     linear in p is too high by this factor.
 
     Raises:
@@ -86,14 +94,19 @@ def pcoc(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None =
 
 
 def need_positives(positives: float) -> None:
-    """Raise a DataError where there is nothing observed to divide by."""
+    """Raise a DataError if there is no positive row to divide by."""
     if positives <= 0:
         raise DataError("PCOC needs at least one positive row", argument="labels", hint="Give more rows")
 
 
 class GapCovariance(NamedTuple):
-    """What the debiased ECE rests on: of each bin its share of the weight, [B], and its gap mean p - mean y,
-    [B], with the covariance of the gaps, [B, B]."""
+    """The gaps between predicted and observed by bin, for the debiased ECE.
+
+    Attributes:
+        share: the bin's share of the weight, [B].
+        gap: mean p - mean y of the bin, [B].
+        covariance: the sampling covariance of the gaps, [B, B].
+    """
 
     share: Floats
     gap: Floats
@@ -110,15 +123,23 @@ def debiased_ece(
 ) -> float:
     """Debiased calibration error, L2: sqrt(max(0, Σ_b share_b · (gap_b² - variance of gap_b))).
 
-    Unlike `ece` it is about 0 for true probabilities, whatever the number of rows (Bröcker 2012; Ferro &
-    Fricker 2012; Kumar, Liang & Ma 2019). The variance of a bin's gap is estimated from its rows, or, with
-    `groups`, from the sums of each group's rows, so that rows of one group (a user's) may be dependent. A
-    weight scales what a row says, and a row of weight c stays one independent row.
+    Unlike `ece` it is about 0 for true probabilities, for any number of rows (Bröcker 2012; Ferro & Fricker
+    2012; Kumar, Liang & Ma 2019). The variance of a bin's gap is estimated from its rows. With `groups` it is
+    estimated from the sums of each group's rows, so that rows of one group may be dependent. A bin of a
+    single row (or group) has no variance and is left out.
 
-    A bin of a single row (or group) has no variance and is left out.
+    Args:
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        bins: the number of bins.
+        strategy: `mass` for bins of equal mass, `width` for bins of equal width.
+        groups: the group of each row, usually its user, [N].
+        weight: the weight of each row, [N]. A row of weight c counts as c rows in the means, and as one
+            independent row in the variance.
 
     Raises:
-        DataError: bad values, or no bin with two rows. ConfigError: bad number of bins, unknown strategy.
+        DataError: bad values, or no bin with two rows.
+        ConfigError: a bad number of bins or an unknown strategy.
     """
     share, gap, covariance = gap_covariance(labels, probabilities, bins, strategy, groups, weight)
     return float(np.sqrt(max(0.0, share @ (np.square(gap) - np.diag(covariance)))))
@@ -141,7 +162,7 @@ def gap_covariance(
     gap = np.bincount(index, w * (p - y), minlength=bins) / divisor
     residual = w * (p - y - gap[index]) / divisor[index]
     if groups is None:
-        clusters = np.bincount(index, minlength=bins)  # every row is its own
+        clusters = np.bincount(index, minlength=bins)  # every row is a cluster of its own
         covariance = np.diag(np.bincount(index, residual**2, minlength=bins))
     else:
         cell = held.unit * bins + index
@@ -159,13 +180,14 @@ def gap_covariance(
 
 @dataclass(frozen=True)
 class Reliability:
-    """The points of a reliability diagram, one a bin that holds rows, by rising prediction.
+    """The points of a reliability diagram, one per bin that holds rows, by rising prediction.
 
     Attributes:
-        predicted: mean predicted probability, [B].
-        observed: share of positives, [B].
-        count: rows, int [B].
-        low, high: interval of `observed`, [B].
+        predicted: mean predicted probability of the bin, [B].
+        observed: share of positives in the bin, [B].
+        count: number of rows of the bin, int [B].
+        low: lower end of the interval of `observed`, [B].
+        high: upper end of the interval of `observed`, [B].
     """
 
     predicted: Floats
@@ -186,17 +208,24 @@ def reliability(
 ) -> Reliability:
     """Predicted against observed by bin, with the Wilson (1927) score interval of the observed share.
 
-    A bin counts as so many independent rows as would have the variance of its observed share, which is that
-    of a weighted mean (Korn & Graubard 1998). A bin with no positive row, or nothing else, has no variance:
-    it counts as the effective number of its groups, or rows.
+    The interval uses an effective number of rows: as many independent rows as would give the variance of the
+    observed share, which is a weighted mean (Korn & Graubard 1998). A bin with one class only has no
+    variance; it counts as the effective number of its groups (or rows).
 
     Args:
-        groups: rows of one group (a user's) are not independent; given, the variance is the clustered one,
-            and never below that of independent rows.
-        weight: a row of weight 2 counts as two in the shares, and as one independent row, [N].
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        bins: the number of bins.
+        strategy: `mass` for bins of equal mass, `width` for bins of equal width.
+        confidence: confidence level of the intervals.
+        groups: the group of each row, [N]; rows of one group (a user's) are not independent. The variance is
+            then the clustered one, and at least that of independent rows.
+        weight: the weight of each row, [N]. A row of weight 2 counts as two rows in the shares, and as one
+            independent row in the intervals.
 
     Raises:
-        DataError: bad values. ConfigError: a bad number of bins or an unknown strategy.
+        DataError: bad values.
+        ConfigError: a bad number of bins or an unknown strategy.
     """
     need_confidence(confidence)
     held = held_rows(probability_rows(labels, probabilities, weight), groups)
@@ -232,7 +261,7 @@ def reliability(
 def bin_index(p: Floats, w: Floats, bins: int, strategy: Strategy) -> Indices:
     """The bin of each row, int [N] in 0..bins-1; equal probabilities share a bin.
 
-    In bins of equal mass, a run of equal probabilities goes where the middle of its mass lies.
+    In bins of equal mass, a run of equal probabilities goes into the bin that holds the middle of its mass.
     """
     if bins < 1:
         raise ConfigError(f"bins must be at least 1, and {bins} was given")
@@ -241,7 +270,7 @@ def bin_index(p: Floats, w: Floats, bins: int, strategy: Strategy) -> Indices:
     if strategy != "mass":
         raise ConfigError(f"unknown binning strategy '{strategy}'", hint=nearest(strategy, ("mass", "width")))
     if (w == 1).all():
-        # Sorting values costs a third of sorting row numbers, and a few edges need no more.
+        # Sorting values costs a third of sorting row numbers, and is enough to find a few edges.
         return np.searchsorted(_edges_of_equal_mass(np.sort(p), bins), p, side="right")
     distinct = dense_rank(p)
     mass = np.bincount(distinct, w)
@@ -251,8 +280,10 @@ def bin_index(p: Floats, w: Floats, bins: int, strategy: Strategy) -> Indices:
 
 
 def _edges_of_equal_mass(p: Floats, bins: int) -> Floats:
-    """The smallest probability of each bin but the first, from sorted ones: a row's bin is how many of
-    them it reaches. [bins - 1]"""
+    """The smallest probability of each bin but the first, [bins - 1], from sorted probabilities.
+
+    A row's bin is the number of edges that its probability reaches.
+    """
     edges = np.full(bins - 1, np.inf)
     for bin_ in range(1, bins):
         # The first run whose middle reaches the bin is the one that holds this row, or soon after it.

@@ -1,4 +1,4 @@
-"""What every metric and calibrator asks of its arrays, and the one error for each way of failing it."""
+"""Checks of the arrays that metrics and calibrators take, with one error for each kind of fault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctrkit.arrays import Floats, Indices
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.metrics.order import dense_codes, quick_codes, sort_keys, without_objects
 
-# In single precision a probability of 1 may come out as 1.0000001: so far beyond an end, the end is meant.
+# In single precision a probability of 1 may become 1.0000001. A value this close to 0 or 1 is set to it.
 ROUNDING = 1e-6
 
 
@@ -24,13 +24,15 @@ class CheckedRows(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Rows of weight above 0, and the independent unit that each belongs to: its group, or itself.
+    """Rows of weight above 0, and the independent unit of each: its group, or the row itself.
 
     Attributes:
-        labels, values, weight: [n].
-        unit: from 0, int [n].
-        units: how many there are.
-        kept: which of all rows these are; a slice where it is all of them.
+        labels: 0.0 or 1.0, [n].
+        values: scores or probabilities, [n].
+        weight: the weight of each row, [n].
+        unit: the number of each row's unit, from 0, int [n].
+        units: the number of units.
+        kept: the positions of these rows among all rows; a slice if all rows are kept.
     """
 
     labels: Floats
@@ -42,11 +44,11 @@ class Held(NamedTuple):
 
     @property
     def independent(self) -> float:
-        """See `independent_units`."""
+        """The effective number of independent units (see `independent_units`)."""
         return independent_units(self.weight, self.unit)
 
     def of_class(self, label: int) -> float:
-        """As how many independent units the rows of a class count; 0 where it has none."""
+        """The effective number of independent units among the rows of a class; 0 if there are none."""
         rows = self.labels == label
         return independent_units(self.weight[rows], self.unit[rows])
 
@@ -54,7 +56,13 @@ class Held(NamedTuple):
 def score_rows(
     labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None, *, name: str = "scores"
 ) -> CheckedRows:
-    """Check labels with scores, which may be any finite number.
+    """Check labels with scores, which may be any finite numbers.
+
+    Args:
+        labels: 0 or 1, [N].
+        scores: finite numbers, [N].
+        weight: the weight of each row, at least 0, [N].
+        name: the name of the scores in errors.
 
     Raises:
         DataError: lengths differ; a value is missing, infinite or no number; a label is not 0 or 1;
@@ -73,16 +81,16 @@ def score_rows(
 def probability_rows(
     labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None
 ) -> CheckedRows:
-    """Check labels with probabilities, which lie in [0, 1]; raises as `score_rows` does."""
+    """Check labels with probabilities in [0, 1]; arguments and errors are those of `score_rows`."""
     rows = score_rows(labels, probabilities, weight, name="probabilities")
     return CheckedRows(rows.labels, unit_interval(rows.values, "probabilities"), rows.weight)
 
 
 def held_rows(rows: CheckedRows, groups: ArrayLike | None = None) -> Held:
-    """The rows that count, by independent unit. Rows of weight 0 are not there.
+    """The rows of weight above 0, with their independent units.
 
-    A row of weight c stands for c copies of itself, all of one unit: a weight says how much a row counts in a
-    mean, never how many independent rows it is.
+    A row of weight c stands for c copies of itself, all in one unit: a weight says how much a row counts in a
+    mean, not how many independent rows it is.
     """
     y, v, w = rows
     unit, units = (np.arange(len(y)), len(y)) if groups is None else group_codes(groups, len(y))
@@ -94,10 +102,10 @@ def held_rows(rows: CheckedRows, groups: ArrayLike | None = None) -> Held:
 
 
 def independent_units(weight: Floats, unit: Indices) -> float:
-    """As how many units of equal weight these count: (Σ_u W_u)² / Σ_u W_u², W_u the weight of unit u.
+    """The effective number of units: (Σ_u W_u)² / Σ_u W_u², where W_u is the weight of unit u.
 
-    The effective sample size of Kish 1965 ("Survey Sampling", section 11.7): the number of units where all
-    weigh the same, and 1 where one has all the weight.
+    This is the effective sample size of Kish 1965 ("Survey Sampling", section 11.7). It is the number of
+    units if all have the same weight, and 1 if one unit has all the weight.
     """
     if not weight.size:
         return 0.0
@@ -107,10 +115,10 @@ def independent_units(weight: Floats, unit: Indices) -> float:
 
 
 def as_column(values: ArrayLike, name: str) -> Floats:
-    """One finite float64 a row, from any array, list, Series or CPU tensor of numbers."""
+    """One finite float64 per row, from any array, list, Series or CPU tensor of numbers."""
     floats = finite_floats(values, name)
     if floats.ndim != 1:
-        raise DataError(f"one value a row is needed, and the shape is {floats.shape}", argument=name)
+        raise DataError(f"every row needs one value, and the shape is {floats.shape}", argument=name)
     if floats.size == 0:
         raise DataError("there are no rows", argument=name)
     return floats
@@ -120,7 +128,7 @@ def finite_floats(values: ArrayLike, name: str) -> Floats:
     """Finite float64 of any shape."""
     array = np.asarray(values)
     try:
-        # Object arrays may hold numbers beside None; text is refused even where it could be parsed.
+        # Object arrays may hold numbers and None; text is refused even if it could be parsed.
         floats = array.astype(np.float64, copy=False) if array.dtype.kind in "biufO" else None
     except (TypeError, ValueError):
         floats = None
@@ -159,10 +167,10 @@ def weight_column(weight: ArrayLike) -> Floats:
 
 
 def unit_interval(values: Floats, name: str, hint: str = "Give probabilities, not logits") -> Floats:
-    """Values of [0, 1], of any shape; what rounding in single precision put beyond an end is put on it.
+    """Values in [0, 1], of any shape; a value just outside (by rounding in float32) is set to the end.
 
     Raises:
-        DataError: a value is further out.
+        DataError: a value is further outside.
     """
     outside = (values < -ROUNDING) | (values > 1 + ROUNDING)
     if outside.any():
@@ -173,7 +181,7 @@ def unit_interval(values: Floats, name: str, hint: str = "Give probabilities, no
 
 
 def digits(value: float) -> str:
-    """A number with all the digits that tell it from its neighbours, and no more: 1.0000001 is not 1."""
+    """A number with as many digits as identify it, and no more: 1.0000001 is not shown as 1."""
     return repr(float(value)).removesuffix(".0")
 
 
@@ -181,7 +189,7 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Indices, int]:
     """Number the groups from 0.
 
     Returns:
-        the group's number by row, int [N], and how many groups there are.
+        The number of each row's group, int [N], and the number of groups.
     """
     array = np.asarray(groups)
     if array.shape != (rows,):
@@ -209,15 +217,15 @@ def group_codes(groups: ArrayLike, rows: int) -> tuple[Indices, int]:
 
 
 def dense_rank(values: Floats) -> Indices:
-    """The rank of each value among the distinct ones, from 0; equal values share it. int [N]."""
-    # The bootstrap sorts once and then comes here with sorted values many times.
+    """The rank of each value among the distinct values, from 0; equal values share a rank. int [N]."""
+    # The bootstrap sorts once and then calls this with sorted values many times.
     if (values[1:] >= values[:-1]).all():
         return np.concatenate([[0], np.cumsum(values[1:] > values[:-1])])
     return dense_codes(sort_keys(values))[0]
 
 
 def need_both_classes(positives: float, negatives: float, what: str) -> None:
-    """Raise a DataError where a measure is undefined because one class has no (weight of) rows."""
+    """Raise a DataError if a metric is undefined because one class has no rows (or no weight)."""
     if positives <= 0 or negatives <= 0:
         lacking = "positive" if positives <= 0 else "negative"
         raise DataError(
@@ -230,4 +238,4 @@ def need_both_classes(positives: float, negatives: float, what: str) -> None:
 def need_confidence(confidence: float) -> None:
     """Raise a ConfigError for a confidence level outside (0, 1)."""
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence lies between 0 and 1, and {confidence} was given")
+        raise ConfigError(f"confidence must be between 0 and 1, and {confidence} was given")

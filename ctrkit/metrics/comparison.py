@@ -1,7 +1,7 @@
 """Two models on the same rows: the difference of a metric, its interval and its p-value.
 
-The rows are the same, so most of what is noise in either value is in both and cancels: a difference is often
-known ten times better than the values are. Comparing two separate intervals throws that away.
+Both values are measured on the same rows, so most of their noise is common and cancels in the difference. The
+difference is often ten times more precise than either value; comparing two separate intervals loses this.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ class Comparison:
     """A metric of two models on the same rows.
 
     Attributes:
-        first, second: each model's value with its own interval.
-        difference: first minus second with its paired interval.
-        p_value: two-sided, of a difference this far from 0 if the models were equally good.
-        method: "linearised" or "bootstrap", of all three.
+        first: the first model's value with its own interval.
+        second: the second model's value with its own interval.
+        difference: first minus second, with its paired interval.
+        p_value: two-sided p-value of the hypothesis that both models are equally good.
+        method: the method of all three intervals, "linearised" or "bootstrap".
     """
 
     first: MetricInterval
@@ -67,22 +68,27 @@ def compare(
 ) -> Comparison:
     """The paired difference of a metric between two models, first minus second.
 
-    Where the metric is linearised (`ctrkit.metrics.interval` tells which are), the variance is that of the
-    differences of what each row contributes, summed by group: for AUC the covariance of DeLong, DeLong &
-    Clarke-Pearson 1988, for log loss and Brier score the paired test of mean losses (Diebold & Mariano 1995
-    for independent rows). Every other metric is bootstrapped, both models on the same draws; the p-value is
-    then that of the basic interval which just reaches 0, and no smaller than 2 / (draws + 1).
+    Some metrics are linearised (`ctrkit.metrics.interval` lists them). Their variance is that of the
+    differences of the rows' contributions, summed by group. For AUC this is the covariance of DeLong, DeLong
+    & Clarke-Pearson 1988; for log loss and Brier score it is the paired test of mean losses (Diebold &
+    Mariano 1995 for independent rows). Every other metric is bootstrapped, with the same draws for both
+    models. Its p-value is the level at which the basic interval just reaches 0, and at least 2 / (draws + 1).
 
     Args:
         metric: a function (labels, values) or (labels, values, groups) -> float.
         labels: 0 or 1, [N].
-        first, second: the models' probabilities or scores, [N] each.
-        groups: rows of one group (a user's) are not independent, [N]; a metric of groups needs them.
-        draws, seed: of the bootstrap.
-        weight, columns: as in `ctrkit.metrics.interval`.
+        first: the first model's probabilities or scores, [N].
+        second: the second model's probabilities or scores, [N].
+        groups: the group of each row, [N]; rows of one group (a user's) are not independent. A metric within
+            groups needs them.
+        confidence: confidence level of all intervals.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap.
+        weight: the weight of each row, [N] (see `ctrkit.metrics.interval`).
+        columns: further columns that the metric takes by name, [N] each.
 
     Raises:
-        DataError: bad values, the metric is undefined on them, or the models differ and nothing varies.
+        DataError: bad values, the metric is undefined on them, or it does not vary though the models differ.
         ConfigError: draws or confidence out of range, or the metric takes no weight.
     """
     need_confidence(confidence)
@@ -107,17 +113,17 @@ def compare(
 def _linearised(
     first: Contributions, second: Contributions, confidence: float
 ) -> tuple[MetricInterval, float]:
-    apart = first.less(second)
-    value, error = apart.value, apart.deviation
+    difference = first.less(second)
+    value, error = difference.value, difference.deviation
     if max(first.deviation, second.deviation) == 0:
-        need_variation(error, 1.0)  # both at a bound: that they are equal there tells nothing
+        need_variation(error, 1.0)  # both are at a bound, where nothing varies: being equal proves nothing
     if value == 0:
-        # Models that predict the same have no difference and no doubt about it.
-        half = quantile(confidence, apart.units) * error
+        # Models with the same predictions differ by exactly 0.
+        half = quantile(confidence, difference.units) * error
         return MetricInterval(0.0, -half, half, confidence, "linearised"), 1.0
     need_variation(error, value)
-    half = quantile(confidence, apart.units) * error
-    p_value = two_sided(value / error, apart.units)
+    half = quantile(confidence, difference.units) * error
+    p_value = two_sided(value / error, difference.units)
     return MetricInterval(value, value - half, value + half, confidence, "linearised"), p_value
 
 
@@ -128,7 +134,8 @@ def _bootstrapped(
     drawn = value + wider * (drawn - value)
     tail = (1 - confidence) / 2
     low, high = 2 * value - np.quantile(drawn, [1 - tail, tail])
-    # Draws scatter around the value as it does around the truth: were that 0, how many lie as far out?
+    # Draws scatter around the value as the value scatters around the truth. If the truth were 0, how many
+    # draws would be as far from it as the value?
     beyond = min(np.count_nonzero(drawn >= 2 * value), np.count_nonzero(drawn <= 2 * value))
     p_value = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     return MetricInterval(value, float(low), float(high), confidence, "bootstrap"), float(p_value)

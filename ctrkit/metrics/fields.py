@@ -1,8 +1,8 @@
-"""Calibration by the values of a field: which sites, ads or hours are bid on too high, and which seem so.
+"""Calibration by the values of a field: the sites, ads or hours whose predictions are too high or too low.
 
-A model can be right on average and wrong on every site. `field_ece` and `field_rce` say how wrong in one
-number; `by_field` gives one row a value, with an interval and a test, because among a hundred small sites
-some are always far off by chance.
+A model can be right on average and wrong on every site. `field_ece` and `field_rce` measure this in one
+number. `by_field` gives each value an interval and a test, because among a hundred small sites some are
+always far off by chance.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def field_ece(
 ) -> float:
     """Field-level expected calibration error: Σ_v |Σ_{i in v} (y_i - p_i)| / N over a field's values v.
 
-    Field-ECE of Pan et al. 2020 ("Field-aware Calibration"). It equals ECE with the values as bins; values
-    of few rows add noise to it, as empty bins do.
+    This is Field-ECE of Pan et al. 2020 ("Field-aware Calibration"). It equals ECE with the field's values as
+    bins; values with few rows add noise.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
+        probabilities: the predicted probabilities, [N].
         fields: each row's value of the field, numbers or text, [N].
-        weight: a row of weight 2 counts as two, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values, or a missing field value.
@@ -55,13 +55,16 @@ def field_rce(
 ) -> float:
     """Field-level relative calibration error: Σ_v (N_v / N) · |Σ_v (y_i - p_i)| / Σ_v (y_i + ε).
 
-    Field-RCE of Pan et al. 2020: the gap of each value relative to its positives, averaged with its rows as
-    its weight. ε (`smoothing`, 0.01 in the paper) counts a hundredth of a positive a row, so that values
-    without positives do not divide by 0. Where clicks are rarer than that, it weighs more than they do, and
-    the measure is smaller than the true relative gap: give an ε well below the base rate there.
+    This is Field-RCE of Pan et al. 2020: the gap of each value relative to its positives, averaged over
+    values by their rows. ε (`smoothing`, 0.01 in the paper) adds a hundredth of a positive for each row, so
+    that values without positives do not divide by 0. If clicks are rarer than ε, it outweighs them and the
+    result is smaller than the true relative gap: then give an ε well below the base rate.
 
     Args:
-        as in `field_ece`.
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        fields: each row's value of the field, numbers or text, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
         smoothing: ε, at least 0.
 
     Raises:
@@ -85,18 +88,20 @@ def field_rce(
 
 @dataclass(frozen=True)
 class FieldCalibration:
-    """How one value of a field is calibrated.
+    """The calibration of one value of a field.
 
     Attributes:
-        value: the field's value; "other" for the rare ones taken together.
-        values: how many of the field's values this row holds; above 1 only for "other".
-        rows, positives: how many.
-        share: of the weight of all rows.
-        predicted, observed: mean probability and share of positives (weighted).
-        pcoc: predicted over observed with its interval; infinite where nothing positive was observed.
-        p_value: of the observed positives, were the probabilities right on average.
-        adjusted_p_value: the same after Benjamini & Hochberg 1995 over all rows of the table.
-        beyond_noise: whether the adjusted one is at or below the false discovery rate asked for.
+        value: the field's value; "other" for all rare values together.
+        values: the number of the field's values in this entry; above 1 only for "other".
+        rows: the number of rows.
+        positives: the number of positive rows.
+        share: the entry's share of the weight of all rows.
+        predicted: the mean probability (weighted).
+        observed: the share of positives (weighted).
+        pcoc: predicted over observed with its interval; infinite if no positive row was observed.
+        p_value: the p-value of the hypothesis that the probabilities are right on average.
+        adjusted_p_value: the p-value adjusted over all entries of the field (Benjamini & Hochberg 1995).
+        beyond_noise: whether the adjusted p-value is at most the false discovery rate.
     """
 
     value: Any
@@ -129,24 +134,25 @@ def by_field(
     confidence: float = 0.95,
     false_discovery_rate: float = 0.05,
 ) -> tuple[FieldCalibration, ...]:
-    """Calibration of each value of a field, by falling number of rows; the rare values last, as "other".
+    """Calibration of each value of a field, the most frequent first; rare values are the last entry, "other".
 
-    Positives are counted as a Poisson variable whose unit is scaled so that its variance is that of the
-    labels, Σ w² p (1 - p), were the probabilities right: a test and an exact interval (Garwood 1936) that
-    hold for three expected clicks as for a million, for any weights, and from either side (where p is above
-    a half, what is counted is the negatives). With `groups` the variance grows by the value's design effect
-    (Kish 1965), the clustered variance of its residuals over the independent one, at least 1. A value with
-    the rows of a single group has an interval without end, and is never beyond noise.
+    The number of positives is modelled as a Poisson variable. Its unit is scaled so that its variance equals
+    that of the labels if the probabilities are right, Σ w² p (1 - p). This gives a test and an exact interval
+    (Garwood 1936) that hold for three expected clicks and for a million, and for any weights. Where p is
+    above one half, negatives are counted instead. With `groups` the variance is multiplied by the value's
+    design effect (Kish 1965): the clustered variance of its residuals over the independent one, at least 1. A
+    value whose rows all belong to one group has an unbounded interval, and is never beyond noise.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        fields: each row's value, numbers or text, [N].
-        minimum_rows: values with fewer rows are taken together.
-        groups: rows of one group (a user's) are not independent, [N].
-        weight: a row of weight 2 counts as two copies of itself in the means, and as one independent row in
-            the noise, [N].
-        false_discovery_rate: expected share of wrong ones among the values called beyond noise.
+        probabilities: the predicted probabilities, [N].
+        fields: each row's value of the field, numbers or text, [N].
+        minimum_rows: values with fewer rows are measured together.
+        groups: the group of each row, [N]; rows of one group (a user's) are not independent.
+        weight: the weight of each row, [N]. A row of weight 2 counts as two rows in the means, and as one
+            independent row in the variance.
+        confidence: confidence level of the intervals.
+        false_discovery_rate: expected share of false alarms among the values called beyond noise.
 
     Raises:
         DataError: bad values, or a missing field value.
@@ -157,7 +163,7 @@ def by_field(
         raise ConfigError(f"minimum_rows must be at least 1, and {minimum_rows} was given")
     if not 0 < false_discovery_rate < 1:
         raise ConfigError(
-            f"a false discovery rate lies between 0 and 1, and {false_discovery_rate} was given"
+            f"a false discovery rate must be between 0 and 1, and {false_discovery_rate} was given"
         )
     rows_given = probability_rows(labels, probabilities, weight)
     code, names = _field_codes(fields, len(rows_given.labels))
@@ -183,7 +189,7 @@ def by_field(
         lone = held < 2
     unit = _totals(code, w**2, number) / mass  # where p is 0 or 1 and nothing can vary
     p_value, low, high = _scaled_poisson(mass, predicted, observed, variance, unit, confidence)
-    # What all rows of one group have in common, that one group does not tell: any rate is possible.
+    # A single group says nothing about how rates vary between groups: any rate is possible.
     p_value, low, high = np.where(lone, 1.0, p_value), np.where(lone, 0.0, low), np.where(lone, mass, high)
     adjusted = benjamini_hochberg(p_value)
     return tuple(
@@ -273,11 +279,10 @@ def _design_effect(
     cluster: Indices,
     clusters: int,
 ) -> tuple[Floats, Indices]:
-    """By how much rows of one group make the positives of a value vary more than independent ones, and how
-    many groups each value has, both [values].
+    """The design effect of each value, and the number of groups that it occurs in, both [values].
 
-    The residuals are taken around the value's own level, so that being miscalibrated is not mistaken for
-    rows of a group being alike.
+    The design effect is the factor by which dependence within groups increases the variance of the positives.
+    Residuals are taken around the value's own level, so that miscalibration does not count as dependence.
     """
     level = np.divide(observed, predicted, out=np.zeros_like(predicted), where=predicted > 0)
     residual = w * (y - p * level[code])
@@ -298,8 +303,11 @@ def _design_effect(
 def _scaled_poisson(
     mass: Floats, predicted: Floats, observed: Floats, variance: Floats, unit: Floats, confidence: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Two-sided p-value of the observed positives against the predicted, and the interval of the expected
-    ones, each [values]."""
+    """The two-sided p-value of observed against predicted positives, and the interval of the expected number.
+
+    Returns:
+        P-value, lower end and upper end, each [values].
+    """
     rarer_negative = predicted > mass / 2
     expected = np.where(rarer_negative, mass - predicted, predicted)
     counted = np.where(rarer_negative, mass - observed, observed)
@@ -321,7 +329,7 @@ def _scaled_poisson(
 
 
 def _ratio(predicted: float, observed: float) -> float:
-    """Predicted over observed; infinite over nothing, and undefined (NaN) for nothing over nothing."""
+    """Predicted over observed; infinite if observed is 0, and NaN if both are 0."""
     if observed > 0:
         return float(predicted / observed)
     return float("inf") if predicted > 0 else float("nan")

@@ -1,4 +1,4 @@
-"""The funnel impression → click → conversion, measured where each of its probabilities means something."""
+"""The funnel impression → click → conversion: each probability is measured on the rows where it applies."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class TaskQuality:
     """How good the probabilities of one task are, on the rows where it can happen.
 
     Attributes:
-        auc: None where the rows hold one class only.
-        log_loss: in nats; None where there are no rows.
-        pcoc: predicted over observed; None where there is no positive row.
-        rows, positives: how many there are (of weight above 0).
+        auc: the AUC; None if the rows hold one class only.
+        log_loss: the log loss in nats; None if there are no rows.
+        pcoc: predicted over observed; None if there is no positive row.
+        rows: the number of rows of weight above 0.
+        positives: the number of positive rows of weight above 0.
     """
 
     auc: float | None
@@ -40,8 +41,8 @@ class Funnel:
 
     Attributes:
         ctr: p(click) on all impressions.
-        cvr: p(conversion | click) on clicked impressions, as no other row can tell whether it holds.
-        ctcvr: p(click) · p(conversion | click) on all impressions, against clicked and converted.
+        cvr: p(conversion | click) on clicked impressions, the only rows where it can be checked.
+        ctcvr: p(click) · p(conversion | click) on all impressions, against the label of the conversion.
     """
 
     ctr: TaskQuality
@@ -62,14 +63,15 @@ def funnel(
 ) -> Funnel:
     """Measure a funnel's CTR, CVR and CTCVR (Ma et al. 2018, "Entire Space Multi-Task Model").
 
-    CVR measured on clicked rows says nothing about the rows on which a bidder uses it: those not yet
-    clicked (sample selection bias). CTCVR on all rows does, and is what a bid on conversions rests on.
+    CVR measured on clicked rows says nothing about rows that are not yet clicked, where a bidder uses it
+    (sample selection bias). CTCVR is measured on all rows, and bids on conversions depend on it.
 
     Args:
-        click_labels, conversion_labels: 0 or 1, [N]; a conversion only where there is a click.
+        click_labels: 0 or 1, [N].
         click_probabilities: p(click | impression), [N].
+        conversion_labels: 0 or 1, [N]; a conversion needs a click.
         conversion_probabilities: p(conversion | click), for every impression, [N].
-        weight: a row of weight 2 counts as two, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values, or a conversion without a click.

@@ -1,10 +1,10 @@
-"""What each row contributes to the error of a metric: the delta method, for metrics that are smooth enough.
+"""Each row's contribution to the error of a metric: the delta method, for metrics that are smooth enough.
 
-To first order, a metric's error is a sum of contributions of the rows, of mean 0. Its variance is that of the
-contributions, summed within groups first where rows of a group (a user's) are not independent; the
-difference of two metrics has the difference of their contributions. A weight enters as a sampling weight:
-a row of weight c contributes what c copies of it would together, and stays one independent row (Horvitz &
-Thompson 1952; the linearised variance of a weighted estimate is that of Binder 1983).
+To first order, a metric's error is a sum of contributions of the rows, with mean 0. Its variance is that of
+the contributions; contributions of dependent rows (those of a user) are summed first. The contributions to a
+difference of two metrics are the differences of their contributions. Weights are sampling weights: a row of
+weight c contributes as much as c copies of it, and stays one independent row (Horvitz & Thompson 1952; the
+linearised variance of a weighted estimate is that of Binder 1983).
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ from ctrkit.metrics.top_k import (
 
 # A function (labels, values) or (labels, values, groups) -> float, usually with a `weight` of rows.
 Metric: TypeAlias = Callable[..., float]
-# With fewer independent units than this there is no interval: not even two.
+# With fewer effective units than this (less than about two) there is no interval.
 FEWEST_UNITS = 1.5
-# A "share" is taken on the logarithm, and lies between 0 and 1.
+# A "share" is between 0 and 1; its interval is computed on the logarithm.
 IntervalScale: TypeAlias = Literal["logarithm", "log-odds", "logarithm of the rest", "share"]
 # Labels, values and weights of the rows, each [N], and the metric's value -> contributions [N].
 Influence: TypeAlias = Callable[[Floats, Floats, Floats, float], Floats]
 
 
 class Linearised(NamedTuple):
-    """How a metric's error comes about, and the scale on which it is nearest to normal."""
+    """The contributions of rows to a metric's error, and the scale on which it is nearest to normal."""
 
     influence: Influence
     scale: IntervalScale
 
 
 class GroupMean(NamedTuple):
-    """A metric that is a mean over groups of rows, on the scale of the log-odds.
+    """A metric that is a mean over groups of rows; its interval is computed on the log-odds.
 
     Attributes:
-        by_group: (labels, values, weight, group of each row, groups, **options) -> each group's value, NaN
-            where it has none, and its weight in the mean, both [groups].
-        options: those of the metric that it knows.
+        by_group: (labels, values, weight, group of each row, number of groups, **options) -> each group's
+            value (NaN if it has none) and its weight in the mean, both [groups].
+        options: the metric's options that `by_group` takes.
     """
 
     by_group: Callable[..., tuple[Floats, Floats]]
@@ -69,8 +69,11 @@ class GroupMean(NamedTuple):
 
 
 def _of_auc(y: Floats, s: Floats, w: Floats, value: float) -> Floats:
-    """DeLong, DeLong & Clarke-Pearson 1988: each row's share of opponents beaten, less the mean, over the
-    size of its class; summed by cluster this is Obuchowski 1997."""
+    """DeLong, DeLong & Clarke-Pearson 1988; summed by cluster this is Obuchowski 1997.
+
+    A row contributes the share of the other class that it is ranked right against, minus the mean of this
+    share, divided by the size of its class.
+    """
     rank = dense_rank(s)
     positives, negatives = np.bincount(rank, w * y), np.bincount(rank, w * (1 - y))
     all_positive, all_negative = positives.sum(), negatives.sum()
@@ -83,8 +86,11 @@ def _of_auc(y: Floats, s: Floats, w: Floats, value: float) -> Floats:
 
 
 def _of_average_precision(y: Floats, s: Floats, w: Floats, value: float) -> Floats:
-    """Of E[precision(s) | y = 1]: a positive's own precision, and what a row does to the precision of every
-    positive at or below it, (y - precision) over the rows at or above."""
+    """Contributions to E[precision(s) | y = 1].
+
+    They are a positive row's own precision, and a row's effect on the precision of every positive row at or
+    below it: (y - precision) / rows at or above.
+    """
     rank = dense_rank(s)
     positives, rows = np.bincount(rank, w * y), np.bincount(rank, w)
     above = np.cumsum(rows[::-1])[::-1]
@@ -114,7 +120,7 @@ def _of_brier(y: Floats, p: Floats, w: Floats, value: float) -> Floats:
 
 
 def _of_normalized_entropy(y: Floats, p: Floats, w: Floats, value: float) -> Floats:
-    """Of loss / H(rate), whose slopes are 1 / H in the loss and -value · H'(rate) / H in the rate."""
+    """Contributions to loss / H(rate): slopes are 1 / H in the loss, -value · H'(rate) / H in the rate."""
     mass = w.sum()
     rate = float(w @ y / mass)
     losses = log_losses(y, p)
@@ -163,23 +169,23 @@ GROUP_MEANS: Mapping[Metric, GroupMean] = {
 
 
 def is_linearised(metric: Metric, options: Mapping[str, Any]) -> bool:
-    """Whether there is a formula for the metric with these options."""
+    """Whether the metric with these options has a closed form for its variance."""
     if metric in GROUP_MEANS:
         return GROUP_MEANS[metric].options.issuperset(options)
     return metric in LINEARISED and not options
 
 
 class Contributions(NamedTuple):
-    """A metric's value with what each independent group of rows contributes to its error.
+    """A metric's value, and the contribution of each independent group of rows to its error.
 
     Attributes:
-        value: of the metric.
-        scale: on which its error is nearest to normal.
-        by_cluster: what each group (or row, where all are independent) contributes, [groups].
-        correction: of the sum of their squares, for its being taken around the mean of few of them.
-        units: as how many groups of equal weight they count, see `ctrkit.metrics.checks.independent_units`.
-        trials: of such groups, how many a value of 0 or 1, at which nothing varies, was found on: those of
-            the rarer class, or those with a value of their own.
+        value: the metric's value.
+        by_cluster: the contribution of each group (of each row, if all are independent), [groups].
+        scale: the scale on which the error is nearest to normal.
+        correction: the small-sample factor of the sum of squares, such as groups / (groups - 1).
+        units: the effective number of groups (see `ctrkit.metrics.checks.independent_units`).
+        trials: the effective number of groups behind a value of 0 or 1, at which nothing varies: groups of
+            the rarer class, or groups that have a value of the metric.
     """
 
     value: float
@@ -208,7 +214,15 @@ def contributions(
     weight: ArrayLike | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Contributions:
-    """Of a metric that `is_linearised` with these options, by name.
+    """The contributions to a metric that `is_linearised` with these options.
+
+    Args:
+        metric: the metric, without options.
+        labels: 0 or 1, [N].
+        values: probabilities or scores, [N].
+        groups: the group of each row, [N].
+        weight: the weight of each row, [N].
+        options: the metric's options by name.
 
     Raises:
         DataError: bad values, too few independent groups, or the metric is undefined on the rows.
@@ -224,19 +238,19 @@ def contributions(
         return _of_groups(metric, held, options)
     y, v, w, unit = held.labels, held.values, held.weight, held.unit
     if metric in (auc, average_precision):
-        # Both the value and what rows contribute need the order: sort once.
+        # Both the value and the contributions need the order: sort once.
         order = stable_order(sort_keys(v))
         y, v, w, unit = y[order], v[order], w[order], unit[order]
     value = metric(y, v, weight=w)
     by_row = LINEARISED[metric].influence(y, v, w, value)
     correction = held.units / (held.units - 1)
     if metric is auc:
-        # Each class has a sample variance of its own (DeLong; Obuchowski, by the clusters that hold it).
+        # Each class has its own sample variance (DeLong; Obuchowski by the clusters with rows of the class).
         for label in (1, 0):
             clusters = np.unique(unit[y == label]).size
             if clusters < 2:
                 raise DataError(
-                    "an interval of AUC needs two rows of each class, in two groups where rows have any",
+                    "an interval of AUC needs two rows of each class, in two groups if rows have groups",
                     argument="labels",
                     hint="Give more rows",
                 )
@@ -248,12 +262,12 @@ def contributions(
 
 
 def _of_groups(metric: Metric, held: Held, options: Mapping[str, Any]) -> Contributions:
-    """Of a mean over groups: those that have a value are all that vary."""
+    """Contributions to a mean over groups; only groups that have a value count."""
     y, v, w, group, number, _ = held
     of_group, mass = GROUP_MEANS[metric].by_group(y, v, w, group, number, **options)
     counted = np.flatnonzero(~np.isnan(of_group))
     if not counted.size:
-        metric(y, v, group, **options)  # says what is wrong
+        metric(y, v, group, **options)  # raises an error that says what is wrong
     of_group, mass = of_group[counted], mass[counted]
     units = independent_units(mass, np.arange(counted.size))
     need_units(units, counted.size)
@@ -263,15 +277,15 @@ def _of_groups(metric: Metric, held: Held, options: Mapping[str, Any]) -> Contri
 
 
 def need_units(independent: float, units: int) -> None:
-    """Raise a DataError where there are too few rows, or groups, to tell how sure a value is."""
+    """Raise a DataError if there are too few rows, or groups, for an interval."""
     if units < 2:
         raise DataError(
             "an interval needs at least two rows or groups", argument="groups", hint="Give more rows"
         )
     if independent < FEWEST_UNITS:
         raise DataError(
-            f"one row or group has nearly all the weight ({units:,} count as {independent:.2f}), so nothing "
-            "tells how sure the value is",
+            f"one row or group has nearly all the weight (the {units:,} count as {independent:.2f}), so "
+            "there is no interval",
             argument="weight",
             hint="Give more rows",
         )

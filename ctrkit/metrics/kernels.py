@@ -1,4 +1,4 @@
-"""Loops over rows that NumPy has no words for, see `ctrkit.compiled`."""
+"""Loops over rows that NumPy cannot express (see `ctrkit.compiled`)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ def add_wins(
     weights: Floats,
     wins: Floats,
 ) -> None:
-    """Add to `wins`, by group, the weight of pairs in which a positive row stands above a negative one.
+    """Add to `wins`, by group, the weight of pairs in which a positive row ranks above a negative one.
 
     Args:
-        y, s, w, group: label, score, weight and group of each row, [N]; a `w` of one value stands for all.
+        y: the label of each row, [N].
+        s: the score of each row, [N].
+        w: the weight of each row, [N]; or one weight for all rows, [1].
+        group: the group of each row, [N].
         starts: where each group's positive rows start, [groups + 1].
-        scores, weights: of the positive rows, by group and rising score. The weights are overwritten.
-        wins: [groups].
+        scores: the scores of the positive rows, by group and rising score.
+        weights: the weights of these rows; they are overwritten.
+        wins: the weight of pairs won, [groups].
     """
     whole = np.ascontiguousarray
     y, s, w, group, starts, scores = (

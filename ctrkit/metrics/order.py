@@ -1,9 +1,9 @@
 """Sorting of tens of millions of rows: orders and codes by sorts of values, never of pointers.
 
 Sorting 64-bit values is several times faster than sorting the positions of values (Bramas 2017, for the
-AVX-512 sort that NumPy uses). So the row's position is packed into the low bits of its key, and what was an
-`argsort` becomes a `sort`. Where 64 bits do not hold all of key and position, the last bits of the key are
-left out and the few rows that they would have told apart are put right afterwards: the order is always exact.
+AVX-512 sort that NumPy uses). So the row's position is packed into the low bits of its key, and an `argsort`
+becomes a `sort`. If 64 bits cannot hold key and position, the last bits of the key are dropped, and the few
+rows that they distinguish are sorted afterwards: the order is always exact.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ctrkit.arrays import Floats, Indices
 Keys: TypeAlias = NDArray[np.uint64]
 
 _SIGN = np.uint64(1 << 63)
-# With fewer bits of the score than this beside group and position, too many rows would have to be put right.
+# With fewer bits left for the score than this, too many rows would have to be sorted afterwards.
 _FEWEST_BITS = 12
 # Objects that are longer texts are left to NumPy: an array of texts is as wide as its longest.
 _LONGEST = 64
 
 
 class Grouped(NamedTuple):
-    """Rows by group and, in a group, by rising value, those of equal value in their old order.
+    """Rows sorted by group, then by rising value; rows of equal value keep their order.
 
     Attributes:
-        order: the positions of the rows, int [N].
-        group: of each row in that order, int [N].
-        keys: equal where values are, of each row in that order, [N].
+        order: the positions of the rows in sorted order, int [N].
+        group: the group of each row in sorted order, int [N].
+        keys: the key of each row in sorted order, [N]; equal values have equal keys.
     """
 
     order: Indices
@@ -39,7 +39,7 @@ class Grouped(NamedTuple):
 
 
 def sort_keys(values: NDArray[np.generic]) -> Keys:
-    """Unsigned whole numbers that stand in the order of the values and are equal where those are.
+    """Unsigned whole numbers in the order of the values; equal values have equal keys.
 
     Args:
         values: booleans, whole numbers, datetimes or finite floats of up to 64 bits, [N].
@@ -60,7 +60,7 @@ def sort_keys(values: NDArray[np.generic]) -> Keys:
 
 
 def stable_order(keys: Keys) -> Indices:
-    """The positions of the keys by rising key, those of equal keys in their old order. int [N]."""
+    """The positions of the keys by rising key; equal keys keep their order. int [N]."""
     return _sorted(keys)[0]
 
 
@@ -86,8 +86,8 @@ def order_within(group: Indices, values: Floats) -> Grouped:
     found = keys[order]
     rows, run = _broken_runs(packed, found) if dropped else (order[:0], order[:0])
     if rows.size:
-        mended = rows[_in_two_steps(run, found[rows])]
-        order[rows], found[rows] = order[mended], found[mended]
+        exact = rows[_in_two_steps(run, found[rows])]
+        order[rows], found[rows] = order[exact], found[exact]
     if of_group:
         packed >>= np.uint64(room)
     else:
@@ -96,7 +96,7 @@ def order_within(group: Indices, values: Floats) -> Grouped:
 
 
 def run_starts(*columns: NDArray[Any]) -> Indices:
-    """Where, in sorted columns, each run of rows begins that are equal in all of them. int [runs]."""
+    """The starts, in sorted columns, of the runs of rows that are equal in all columns. int [runs]."""
     begins = np.zeros(len(columns[0]), bool)
     begins[0] = True
     for column in columns:
@@ -110,7 +110,7 @@ def weight_sums(index: Indices, weight: NDArray[Any], number: int = 0) -> Floats
 
 
 def dense_codes(keys: Keys) -> tuple[Indices, int]:
-    """The rank of each key among the distinct ones, from 0, int [N], and how many those are.
+    """The rank of each key among the distinct keys, from 0, int [N], and the number of distinct keys.
 
     The keys are overwritten.
     """
@@ -133,7 +133,7 @@ def dense_codes(keys: Keys) -> tuple[Indices, int]:
 
 
 def quick_codes(values: NDArray[np.generic]) -> tuple[Indices, int] | None:
-    """`dense_codes` of values of which none is missing; None for types that it has no quick way for."""
+    """`dense_codes` of values without missing ones; None for types that have no fast way."""
     if values.dtype.kind == "U" and values.itemsize:
         return _text_codes(values)
     if values.dtype.kind in "biufmM" and values.itemsize <= 8:
@@ -142,7 +142,7 @@ def quick_codes(values: NDArray[np.generic]) -> tuple[Indices, int] | None:
 
 
 def without_objects(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """An array of Python objects as one of text or of whole numbers if all are that; else itself."""
+    """An array of Python objects as an array of text or of whole numbers, if it holds only these."""
     if values.dtype.kind != "O":
         return values
     listed = values.tolist()
@@ -171,9 +171,9 @@ def _sorted(keys: Keys) -> tuple[Indices, Keys]:
     found = keys[order]
     rows = _broken_runs(packed, found)[0] if dropped else order[:0]
     if rows.size:
-        # Runs stand in order already, so sorting all their rows together moves none into another.
-        mended = rows[np.argsort(found[rows], kind="stable")]
-        order[rows], found[rows] = order[mended], found[mended]
+        # The runs are in order already, so sorting all their rows together moves no row to another run.
+        exact = rows[np.argsort(found[rows], kind="stable")]
+        order[rows], found[rows] = order[exact], found[exact]
     return order, found
 
 
@@ -188,7 +188,7 @@ def _positions(keys: Keys, low: int) -> tuple[Indices, Keys]:
 
 
 def _broken_runs(top: Keys, found: Keys) -> tuple[Indices, Indices]:
-    """Rows of the runs of equal `top` in which `found` falls somewhere, and the number of each one's run."""
+    """The rows of runs of equal `top` in which `found` is not sorted, and the number of each row's run."""
     falls = found[1:] < found[:-1]
     falls &= top[1:] == top[:-1]
     values = top[1:][falls]
@@ -200,7 +200,7 @@ def _broken_runs(top: Keys, found: Keys) -> tuple[Indices, Indices]:
 
 
 def _in_two_steps(group: Indices, keys: Keys) -> Indices:
-    """The order by group and key: that by key, put by group without disturbing it."""
+    """The order by group and key: a sort by key, then a stable sort by group."""
     by_key = stable_order(keys)
     return by_key[stable_order(group[by_key].view(np.uint64))]
 

@@ -1,4 +1,4 @@
-"""How good probabilities are, row by row: log loss, normalised entropy, Brier score and its parts."""
+"""Metrics of probabilities, row by row: log loss, normalised entropy, Brier score and its parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from ctrkit.arrays import Floats
 from ctrkit.metrics.calibration import Strategy, bin_index
 from ctrkit.metrics.checks import dense_rank, need_both_classes, probability_rows
 
-# A probability of exactly 0 or 1 that turns out wrong costs -log(2.2e-16) = 36 nats, as in scikit-learn,
-# and not ∞.
+# A probability of exactly 0 or 1 that is wrong costs -log(2.2e-16) = 36 nats, as in scikit-learn, and not ∞.
 SMALLEST = float(np.finfo(np.float64).eps)
 
 
@@ -39,7 +38,8 @@ def brier(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None 
 def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Log loss over the log loss of always predicting the rows' own base rate (He et al. 2014, eq. 1).
 
-    Below 1 is better than the base rate; unlike log loss, it compares across data of different base rates.
+    A value below 1 is better than the base rate. Unlike log loss it can be compared between data with
+    different base rates.
 
     Raises:
         DataError: bad values, or only one class has weight.
@@ -54,9 +54,9 @@ def relative_information_gain(
 ) -> float:
     """1 - `normalized_entropy`: the share of the base rate's log loss that the probabilities save.
 
-    RIG of He et al. 2014 (section 3) and of Yi et al. 2013 ("Predictive model performance: offline and
-    online evaluations"). 0 is as good as the base rate, 1 is certainty that comes true, below 0 is worse
-    than the base rate.
+    This is RIG of He et al. 2014 (section 3) and of Yi et al. 2013 ("Predictive model performance: offline
+    and online evaluations"). 0 is as good as the base rate, 1 is perfect, and below 0 is worse than the base
+    rate.
 
     Raises:
         DataError: bad values, or only one class has weight.
@@ -69,11 +69,11 @@ class BrierDecomposition:
     """The parts of a Brier score: brier = reliability - resolution + uncertainty + within.
 
     Attributes:
-        reliability: Σ_b share_b · (mean p_b - mean y_b)², the error that calibration would take away.
-        resolution: Σ_b share_b · (mean y_b - rate)², what telling rows apart gains; more is better.
+        reliability: Σ_b share_b · (mean p_b - mean y_b)², the error that calibration would remove.
+        resolution: Σ_b share_b · (mean y_b - rate)², the gain from distinguishing rows; more is better.
         uncertainty: rate · (1 - rate), the score of always predicting the base rate.
-        within: what rows of one bin differ in, Σ_b share_b · (variance of p - 2 · covariance of p and y);
-            0 where the predictions of each bin are equal, and below 0 where they tell rows of a bin apart.
+        within: differences within bins, Σ_b share_b · (variance of p - 2 · covariance of p and y). It is 0 if
+            the predictions of each bin are equal, and below 0 if they distinguish rows within a bin.
     """
 
     reliability: float
@@ -100,17 +100,21 @@ def brier_decomposition(
 ) -> BrierDecomposition:
     """The parts of the Brier score, which add up to it exactly.
 
-    Without `bins`, rows of one distinct probability are a bin: the decomposition of Murphy 1973. That is
-    sound only where many rows share a probability; if all differ, reliability is the whole score.
-    With `bins`, what varies inside them is `within` (Stephenson, Coelho & Jolliffe 2008, "Two extra
-    components in the Brier score decomposition": within-bin variance less within-bin covariance).
+    Without `bins`, rows of equal probability are a bin (the decomposition of Murphy 1973). This is useful
+    only if many rows share a probability; if all differ, reliability is the whole score. With `bins`, the
+    part `within` holds the variation inside bins (Stephenson, Coelho & Jolliffe 2008, "Two extra components
+    in the Brier score decomposition": within-bin variance minus twice the within-bin covariance).
 
     Args:
-        bins, strategy: as in `ctrkit.metrics.ece`.
-        weight: a row of weight 2 counts as two, [N].
+        labels: 0 or 1, [N].
+        probabilities: the predicted probabilities, [N].
+        bins: the number of bins; None for one bin per distinct probability.
+        strategy: `mass` for bins of equal mass, `width` for bins of equal width.
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
-        DataError: bad values. ConfigError: a bad number of bins or an unknown strategy.
+        DataError: bad values.
+        ConfigError: a bad number of bins or an unknown strategy.
     """
     y, p, w = probability_rows(labels, probabilities, weight)
     index = dense_rank(p) if bins is None else bin_index(p, w, bins, strategy)
@@ -133,10 +137,10 @@ def brier_decomposition(
 def log_losses(y: Floats, p: Floats) -> Floats:
     """The log loss of each row, [N]."""
     p = np.clip(p, SMALLEST, 1 - SMALLEST)
-    # Of a label that is 0 or 1, one term is zero: only the logarithm of the other is needed.
+    # The label is 0 or 1, so one term is 0 and one logarithm is enough.
     return -np.log(np.where(y == 1, p, 1 - p))
 
 
 def entropy(rate: float) -> float:
-    """Entropy of a coin that shows 1 at this rate, in nats."""
+    """Entropy of a label that is 1 at this rate, in nats."""
     return float(-(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))

@@ -16,26 +16,26 @@ from ctrkit.metrics.order import order_within, run_starts, weight_sums
 
 By: TypeAlias = Literal["impressions", "clicks"]
 
-# From so many rows on, GAUC is worth the half second that it takes to import the compiler.
+# From this many rows on, GAUC is worth the half second that importing the compiler takes.
 COMPILED_FROM = 200_000
 
 
 def auc(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """The chance that a positive row scores above a negative one; a tie counts half.
+    """The probability that a positive row scores above a negative one; a tie counts half.
 
-    The Mann-Whitney form of the area under the ROC curve (Hanley & McNeil 1982), in O(N log N).
+    This is the Mann-Whitney form of the area under the ROC curve (Hanley & McNeil 1982), in O(N log N).
 
     Args:
         labels: 0 or 1, [N].
-        scores: any monotone score, [N].
-        weight: a row of weight 2 counts as two, [N].
+        scores: finite numbers; only their order matters, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values, or only one class has weight.
     """
     y, s, w = score_rows(labels, scores, weight)
     if (w == 1).all():
-        # Two sorts of values and whole numbers all the way: quick, and exact but for the last division.
+        # Two sorts of values and whole numbers throughout: fast, and exact up to the last division.
         positive, negative = np.sort(s[y == 1]), np.sort(s[y == 0])
         need_both_classes(len(positive), len(negative), "AUC")
         below, not_above = (
@@ -51,14 +51,14 @@ def auc(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -
 def average_precision(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -> float:
     """Area under the precision-recall curve, as a sum of steps: Σ_t (recall_t - recall_{t-1}) · precision_t.
 
-    t runs over the distinct scores from the highest, and all rows of one score enter together. The step
-    sum does not interpolate, as the trapezoid does, which is too good in precision and recall (Davis &
-    Goadrich 2006); it is `sklearn.metrics.average_precision_score`. A random order gives the base rate.
+    t runs over the distinct scores from the highest, and all rows of one score enter together. The sum does
+    not interpolate; the trapezoid rule does, and is too optimistic (Davis & Goadrich 2006). The result equals
+    `sklearn.metrics.average_precision_score`. A random order gives the base rate.
 
     Args:
         labels: 0 or 1, [N].
-        scores: any monotone score, [N].
-        weight: a row of weight 2 counts as two, [N].
+        scores: finite numbers; only their order matters, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values, or no positive row has weight.
@@ -70,19 +70,21 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weight: ArrayLike | 
             "average precision needs at least one positive row", argument="labels", hint="Give more rows"
         )
     found = np.cumsum(positives)
-    # Scores above the first row of weight find nothing, and add nothing.
+    # Scores above the first row with weight find nothing and add nothing.
     precision = found / np.maximum(found + np.cumsum(negatives), np.finfo(np.float64).tiny)
     return float(positives @ precision / found[-1])
 
 
 @dataclass(frozen=True)
 class GroupedAuc:
-    """GAUC with what it rests on: groups of a single class say nothing about order and are left out.
+    """GAUC, and the number of groups and rows behind it. Groups with one class only do not count.
 
     Attributes:
         value: the mean of the counted groups' AUCs, each weighted by its (weight of) rows or clicks.
-        groups, rows: how many there are.
-        groups_counted, rows_counted: how many of them hold both classes.
+        groups: the number of groups.
+        groups_counted: the number of groups with both classes.
+        rows: the number of rows.
+        rows_counted: the number of rows in groups with both classes.
     """
 
     value: float
@@ -93,7 +95,7 @@ class GroupedAuc:
 
     @property
     def groups_left_out(self) -> int:
-        """Groups of a single class."""
+        """The number of groups with one class only."""
         return self.groups - self.groups_counted
 
 
@@ -104,17 +106,22 @@ def gauc(
     weight: ArrayLike | None = None,
     by: By = "impressions",
 ) -> float:
-    """AUC within groups (users, usually), averaged with each group's impressions or clicks as its weight.
+    """AUC within groups (usually users), averaged over groups by their impressions or clicks.
 
-    GAUC = Σ_g n_g · AUC_g / Σ_g n_g over the groups that have both classes (Zhu et al. 2017,
-    "Optimized Cost per Click in Taobao Display Advertising"; Zhou et al. 2018, "Deep Interest Network",
-    eq. 7, who name both weights). `grouped_auc` tells how many those are.
+    GAUC = Σ_g n_g · AUC_g / Σ_g n_g over the groups with both classes (Zhu et al. 2017, "Optimized Cost per
+    Click in Taobao Display Advertising"; Zhou et al. 2018, "Deep Interest Network", eq. 7, who name both
+    weights). `grouped_auc` also gives the number of these groups.
 
     Args:
-        by: n_g is the group's (weight of) rows, `impressions`, or of positive rows, `clicks`.
+        labels: 0 or 1, [N].
+        scores: finite numbers; only their order within a group matters, [N].
+        groups: the group of each row, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
+        by: n_g is the (weight of) all rows of the group for `impressions`, of its positive rows for `clicks`.
 
     Raises:
-        DataError: bad values, or no group has both classes. ConfigError: an unknown `by`.
+        DataError: bad values, or no group has both classes.
+        ConfigError: an unknown `by`.
     """
     return grouped_auc(labels, scores, groups, weight, by).value
 
@@ -126,7 +133,7 @@ def grouped_auc(
     weight: ArrayLike | None = None,
     by: By = "impressions",
 ) -> GroupedAuc:
-    """`gauc` with the number of groups and rows that it counted."""
+    """GAUC with the number of groups and rows that count; arguments and errors are those of `gauc`."""
     if by not in ("impressions", "clicks"):
         raise ConfigError(f"unknown weight of groups '{by}'", hint=nearest(by, ("impressions", "clicks")))
     y, s, w = score_rows(labels, scores, weight)
@@ -141,13 +148,13 @@ def grouped_auc(
         )
     mass = positives + negatives if by == "impressions" else positives
     value = np.average(area[counted], weights=mass[counted])
-    rows = np.bincount(group, w > 0, minlength=number)  # rows of no weight are not there
+    rows = np.bincount(group, w > 0, minlength=number)  # rows of weight 0 do not count
     there = int(np.count_nonzero(rows))
     return GroupedAuc(float(value), there, int(counted.sum()), int(rows.sum()), int(rows[counted].sum()))
 
 
 def auc_by_group(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> tuple[Floats, Floats]:
-    """AUC of each group (NaN where it has one class) and its weight of rows, both [groups]."""
+    """The AUC of each group (NaN if it has one class) and the weight of its rows, both [groups]."""
     area, positives, negatives = _areas(y, s, w, group, number)
     return area, positives + negatives
 
@@ -160,7 +167,7 @@ def _by_score(y: Floats, s: Floats, w: Floats) -> tuple[Floats, Floats]:
 
 
 def _areas(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> tuple[Floats, Floats, Floats]:
-    """AUC (NaN where a group has one class), weight of positive and of negative rows, all [groups]."""
+    """AUC (NaN if a group has one class), weight of positive and of negative rows, all [groups]."""
     positives = w * y
     negatives = w - positives
     total_positive = weight_sums(group, positives, number)
@@ -176,8 +183,11 @@ def _areas(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> tupl
 
 
 def _wins(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> Floats:
-    """Weight of the pairs of each group that are in order. Clicks are rare: only they are sorted, and each
-    negative row is looked up among those of its group."""
+    """The weight of correctly ordered pairs in each group.
+
+    Clicks are rare, so only they are sorted, and each negative row is looked up among the clicks of its
+    group.
+    """
     clicked = np.flatnonzero(y)
     if not clicked.size:
         return np.zeros(number)
@@ -190,8 +200,11 @@ def _wins(y: Floats, s: Floats, w: Floats, group: Indices, number: int) -> Float
 
 
 def _wins_of_few(positives: Floats, negatives: Floats, s: Floats, group: Indices, number: int) -> Floats:
-    """`_wins` without a compiler: of rows sorted by group and score, a positive one's wins are the negative
-    ones before it less those that stand in earlier groups."""
+    """`_wins` without a compiler.
+
+    Rows are sorted by group and score. A positive row wins against the negative rows before it, minus those
+    in earlier groups.
+    """
     order, g, keys = order_within(group, s)
     starts = run_starts(g, keys)  # of each run of ties
     positives = np.add.reduceat(positives[order], starts)

@@ -1,8 +1,8 @@
-"""Metrics on rows drawn again with replacement, whole groups at a time: what every bootstrap here shares.
+"""The bootstrap: metrics on rows drawn with replacement, whole groups at a time.
 
-Where a metric takes a weight, how often a row was drawn becomes its weight, so nothing is copied and rows
-sorted once stay sorted. A metric that takes groups sees a group that was drawn twice as two groups, and the
-rows are copied. The same draws go to every column of values, so that differences are paired.
+If a metric takes a weight, the number of times a row was drawn becomes its weight: nothing is copied, and
+rows sorted once stay sorted. For a metric that takes groups, rows are copied, and a group that was drawn
+twice becomes two groups. Every column of values gets the same draws, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ctrkit.metrics.influence import Metric, need_units
 
 @dataclass(frozen=True)
 class Call:
-    """How a metric wants to be called.
+    """How to call a metric.
 
     Attributes:
         metric: the function, (labels, values, ...) -> float.
-        weight: the name by which it takes weights of rows, None where it takes none.
-        groups: the name by which it takes each row's group, None where it takes none.
-        needs_groups: whether it cannot do without.
-        ours: whether it is ctrkit's own, and so does not mind the order of rows.
+        weight: the name of its argument for weights of rows; None if it takes none.
+        groups: the name of its argument for each row's group; None if it takes none.
+        needs_groups: whether it requires groups.
+        ours: whether it is one of ctrkit's metrics, which do not depend on the order of rows.
     """
 
     metric: Metric
@@ -43,20 +43,22 @@ class Call:
 
     @staticmethod
     def of(metric: Metric, rows: int, columns: Collection[str] = ()) -> Call:
-        """Read a metric's signature; `functools.partial` sets options, never columns.
+        """Read a metric's signature; `functools.partial` may set options, but no columns.
 
         Args:
-            columns: names of arguments that are given apart.
+            metric: the function.
+            rows: the number of rows.
+            columns: names of arguments that are passed as `columns`.
 
         Raises:
-            ConfigError: a partial holds a column, which resampling could not keep beside its rows.
+            ConfigError: a partial holds a column, which would not be resampled with the rows.
         """
         function, keywords = unwrap(metric)
         for name, held in keywords.items():
             if np.shape(held)[:1] == (rows,) and rows > 1:
                 raise ConfigError(
-                    f"the metric holds '{name}', one value a row",
-                    hint=f"Give it apart, in `columns`, by the name '{name}'",
+                    f"the metric holds '{name}', one value per row",
+                    hint=f"Pass it in `columns` by the name '{name}'",
                 )
         try:
             parameters = dict(inspect.signature(metric).parameters)
@@ -73,7 +75,7 @@ class Call:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows in the order in which they are kept for drawing."""
+    """The rows to draw from, in the order in which they are kept."""
 
     y: Floats
     values: Floats
@@ -88,15 +90,16 @@ class _Rows:
 
 
 class Resampler:
-    """A metric of one or more columns of values on the same rows, as they are and drawn again.
+    """A metric of one or more columns of values, on the given rows and on bootstrap draws of them.
 
     Args:
-        metric: (labels, values) or (labels, values, groups=...) -> float, with `weight` or without.
-        values: one or more columns [N]; the metric is taken of each.
-        groups: rows of one are drawn together.
-        weight: of rows, [N], for metrics that take it.
-        columns: further columns [N] by the metric's names.
-        names: what errors call the columns of values.
+        metric: (labels, values) or (labels, values, groups=...) -> float, with or without `weight`.
+        labels: 0 or 1, [N].
+        values: one or more columns [N]; the metric is computed for each.
+        groups: the group of each row, [N]; rows of one group are drawn together.
+        weight: the weight of each row, [N], for metrics that take it.
+        columns: further columns [N], by the metric's names for them.
+        names: the names of the columns of values in errors.
 
     Raises:
         DataError: bad values, or no groups for a metric of groups.
@@ -136,7 +139,8 @@ class Resampler:
             with faults_named(name):
                 self.point.append(self._value(each, each.weight))
         if self.call.ours and extra:
-            # Checked by now; ctrkit's metrics only ask which rows share a value, and numbers tell quicker.
+            # The columns are checked. ctrkit's metrics need only know which rows share a value, and numbers
+            # are faster.
             extra = {name: group_codes(column, len(codes))[0] for name, column in extra.items()}
             kept = [replace(each, columns=extra) for each in kept]
         if self.by_weight and self.call.ours:
@@ -148,11 +152,12 @@ class Resampler:
         self.kept = kept
 
     def draws(self, number: int, seed: int) -> Floats:
-        """The metric of each column of values on each draw, [draws, columns]; draws on which it is
-        undefined (one class only) are left out.
+        """The metric of each column of values on each draw, [draws, columns].
+
+        Draws on which the metric is undefined (one class only) are left out.
 
         Raises:
-            DataError: it is undefined on over half of the draws.
+            DataError: the metric is undefined on over half of the draws.
         """
         random = np.random.default_rng(seed)
         found = []
@@ -169,7 +174,7 @@ class Resampler:
         return defined
 
     def _on(self, times: Indices) -> Iterator[float]:
-        """The metric of each column, each group of rows being there so many times."""
+        """The metric of each column, with each group of rows repeated so many times."""
         if self.by_weight:
             for each in self.kept:
                 drawn = times[each.codes]
@@ -181,7 +186,7 @@ class Resampler:
             yield self._value(_Rows(taken.y, taken.values, copies, taken.weight, taken.columns), taken.weight)
 
     def _copies(self, times: Indices) -> tuple[Indices, Indices]:
-        """The rows of a draw and the number of the copy of a group that each is in, both [rows drawn]."""
+        """The rows of a draw, and the number of the group's copy that each row is in, both [rows drawn]."""
         codes = self.kept[0].codes
         size = np.bincount(codes, minlength=self.number)
         first = np.cumsum(size) - size
@@ -202,7 +207,7 @@ class Resampler:
 
 @contextmanager
 def faults_named(name: str) -> Iterator[None]:
-    """A metric calls what it is given `probabilities` or `scores`: name the caller's column instead."""
+    """Name the caller's column in errors, where a metric would say `probabilities` or `scores`."""
     try:
         yield
     except DataError as error:
@@ -213,7 +218,7 @@ def faults_named(name: str) -> Iterator[None]:
 
 
 def unwrap(metric: Metric) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function inside partials and the options that they set; a partial of positions stays whole."""
+    """The function inside partials and their options; a partial with positional arguments stays as it is."""
     keywords: dict[str, Any] = {}
     while isinstance(metric, partial) and not metric.args:
         keywords = {**metric.keywords, **keywords}

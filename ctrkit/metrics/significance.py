@@ -1,8 +1,8 @@
-"""How sure a measured metric is: intervals from linearisation where it is known, else the bootstrap.
+"""Intervals of metrics: by linearisation if there is a formula, otherwise by the bootstrap.
 
-Linearisation (the delta method, `influence.py`) writes a metric's error as a sum of what each row
-contributes; for AUC this is DeLong's interval. It costs about as much as the metric itself does; the
-bootstrap (`resampling.py`) costs `draws` times that. Two models are compared in `comparison.py`.
+Linearisation (the delta method, `influence.py`) writes a metric's error as a sum of contributions of the
+rows; for AUC this gives DeLong's interval. It costs about as much as the metric itself. The bootstrap
+(`resampling.py`) costs `draws` times as much. `comparison.py` compares two models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ctrkit.metrics.checks import held_rows, need_confidence, probability_rows
 from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised, need_units
 from ctrkit.metrics.resampling import Resampler, unwrap
 
-# From so many independent units on, the normal distribution stands in for Student's t.
+# From this many independent units on, the normal distribution replaces Student's t.
 MANY_UNITS = 50.0
 # A standard error below this share of a value is rounding.
 _ROUNDING = 1e-12
@@ -34,9 +34,15 @@ IntervalMethod: TypeAlias = Literal["linearised", "quadratic form", "bootstrap",
 
 @dataclass(frozen=True)
 class MetricInterval:
-    """A metric's value with the ends of its confidence interval and how they were found.
+    """A metric's value with its confidence interval.
 
-    Of method "bound" where nothing varied (an AUC of 1): the ends count independent rows or groups alone.
+    Attributes:
+        value: the metric's value.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+        confidence: the confidence level.
+        method: how the interval was found. "bound" means that nothing varied (an AUC of 1), so that the ends
+            depend only on the number of independent rows or groups.
     """
 
     value: float
@@ -62,24 +68,27 @@ def interval(
     weight: ArrayLike | None = None,
     columns: Mapping[str, ArrayLike] | None = None,
 ) -> MetricInterval:
-    """The interval of a metric by the best method there is for it.
+    """The interval of a metric, by the best method for it.
 
     `auc`, `average_precision`, `pcoc`, `log_loss`, `brier`, `normalized_entropy` and
     `relative_information_gain` are linearised, and so are the means over groups, `gauc`, `ndcg_at` (with its
     k set by `functools.partial`), `mean_average_precision`, `mean_reciprocal_rank` and `hit_rate_at`;
-    `debiased_ece` has a closed form too. Every other metric (`ece`, `smooth_ece`, a function of one's own) is
-    bootstrapped. Near an ECE of 0, where |gap| has its kink, the bootstrap's interval is too high: read
+    `debiased_ece` has a closed form too. Every other metric (`ece`, `smooth_ece`, your own function) is
+    bootstrapped. Near an ECE of 0, where |gap| has a kink, the bootstrap's interval is too high: use
     `debiased_ece` there.
 
     Args:
-        metric: a function (labels, values) or (labels, values, groups) -> float; one that takes a `weight`
-            of rows is resampled without copying.
+        metric: a function (labels, values) or (labels, values, groups) -> float. If it takes a `weight` of
+            rows, it is resampled without copying.
         labels: 0 or 1, [N].
-        values: probabilities, or scores where the metric takes those, [N].
-        groups: rows of one group (a user's) are drawn together, [N]; a metric of groups needs them.
-        draws, seed: of the bootstrap, which alone uses them.
-        weight: of rows, for metrics that take it, [N]; a row of weight 2 counts as two copies of itself,
-            which are one independent row: what the inverse of a sampling probability means.
+        values: probabilities, or scores if the metric takes scores, [N].
+        groups: the group of each row, [N]; rows of one group (a user's) are not independent. A metric within
+            groups needs them.
+        confidence: confidence level of the interval.
+        draws: number of bootstrap draws.
+        seed: seed of the bootstrap.
+        weight: the weight of each row, for metrics that take it, [N]: the inverse of its sampling
+            probability. A row of weight 2 counts as two copies of it, which are one independent row.
         columns: further columns that the metric takes by name, such as `fields` of `field_ece`, [N] each.
 
     Raises:
@@ -111,14 +120,13 @@ def bootstrap(
 ) -> MetricInterval:
     """The basic bootstrap interval, [2v - q_high, 2v - q_low] (Davison & Hinkley 1997, section 5.2).
 
-    Whole groups are drawn with replacement where given (Field & Welsh 2007). The basic form takes off the
-    bias that the percentile form would add once more: ECE grows with noise, and a resample is noisier than
-    the data. A metric that was never negative has its low end cut at 0. Draws on which the metric is
-    undefined (one class only) are left out.
+    If groups are given, whole groups are drawn with replacement (Field & Welsh 2007). The basic form
+    subtracts the bias of noise, which the percentile form would add again: ECE grows with noise, and a draw
+    is noisier than the data. If the metric was never negative, the lower end is at least 0. Draws on which
+    the metric is undefined (one class only) are left out.
 
-    Args:
-        as in `interval`. The metric sees rows copied, or in another order: what it needs of each row must
-        come through its arguments.
+    The arguments are those of `interval`. The metric gets copied or reordered rows, so everything that it
+    needs of a row must come through its arguments.
 
     Raises:
         DataError: bad values, or the metric is undefined on the data or on over half of the draws.
@@ -138,7 +146,7 @@ def need_draws(draws: int) -> None:
 
 
 def interval_of_draws(value: float, drawn: Floats, confidence: float, units: float) -> MetricInterval:
-    """The basic bootstrap interval of a value and its draws, wider where units are few; see `bootstrap`."""
+    """The basic bootstrap interval of a value and its draws, wider if units are few (see `bootstrap`)."""
     need_variation(float(np.ptp(drawn)), value)
     tail = (1 - confidence) / 2
     wider = quantile(confidence, units) / quantile(confidence, np.inf)
@@ -149,12 +157,12 @@ def interval_of_draws(value: float, drawn: Floats, confidence: float, units: flo
 
 
 def interval_of(found: Contributions, confidence: float) -> MetricInterval:
-    """The interval of a linearised metric, taken on the scale on which its error is nearest to normal."""
+    """The interval of a linearised metric, computed on the scale on which its error is nearest to normal."""
     value, scale = found.value, found.scale
     varies = found.deviation > _ROUNDING * abs(value)
     if (scale == "log-odds" and value in (0, 1)) or (scale == "share" and not varies):
-        # All units say the same: count them as coin tosses. Of others, which may say anything from 0 to 1,
-        # there are at most so many.
+        # All units have the same value: count them as coin tosses. This bounds the share of other units,
+        # whose value may be anything from 0 to 1.
         others = 1 - ((1 - confidence) / 2) ** (1 / found.trials) if found.trials else 1.0
         low = value * (1 - others)
         return MetricInterval(value, float(low), float(low + others), confidence, "bound")
@@ -171,10 +179,11 @@ def interval_of(found: Contributions, confidence: float) -> MetricInterval:
 
 
 def quantile(confidence: float, units: float) -> float:
-    """How many standard errors from its middle an interval ends.
+    """The half width of an interval, in standard errors.
 
-    Below 50 independent units, a variance estimated from them is itself unsure: Student's t with one degree
-    of freedom less than there are units (for clusters, Cameron & Miller 2015, section VI), else the normal.
+    With fewer than 50 independent units, the variance estimated from them is uncertain itself. Then Student's
+    t is used, with one degree of freedom less than there are units (for clusters, Cameron & Miller 2015,
+    section VI); otherwise the normal distribution.
     """
     if units < MANY_UNITS:
         return float(stdtrit(units - 1, (1 + confidence) / 2))
@@ -182,20 +191,20 @@ def quantile(confidence: float, units: float) -> float:
 
 
 def two_sided(errors: float, units: float) -> float:
-    """The chance of a value so many standard errors from 0, or further, were it 0; see `quantile`."""
+    """The two-sided p-value of a value so many standard errors from 0 (see `quantile`)."""
     return 2 * float(stdtr(units - 1, -abs(errors))) if units < MANY_UNITS else erfc(abs(errors) / sqrt(2))
 
 
 def need_variation(spread: float, value: float) -> None:
-    """Raise a DataError where a metric is the same whichever rows it is taken of."""
+    """Raise a DataError if a metric does not vary between samples of the rows."""
     if spread <= _ROUNDING * abs(value):
         raise DataError(
-            "the metric does not vary from row to row, so nothing tells how sure it is", hint="Give more rows"
+            "the metric does not vary from row to row, so it has no interval", hint="Give more rows"
         )
 
 
 def _exp(exponent: float) -> float:
-    """e to a power, that of 700 for all above: the end of an interval that is as good as unbounded."""
+    """e to a power of at most 700: the end of an interval that is practically unbounded."""
     return float(np.exp(min(exponent, 700.0)))
 
 
@@ -207,11 +216,11 @@ def _debiased_ece_interval(
     confidence: float,
     options: Mapping[str, Any],
 ) -> MetricInterval:
-    """Interval of the debiased square d'Sd - tr(SV), a quadratic form of the gaps d with covariance V, at
-    shares S on the diagonal.
+    """The interval of `debiased_ece`, from that of its square d'Sd - tr(SV).
 
-    For normal d with mean δ its variance is 4 δ'SVSδ + 2 tr(SVSV); δδ' is estimated without bias by
-    dd' - V. The ends are square roots, cut at 0.
+    d are the gaps, V is their covariance, and S has the shares of bins on its diagonal. For normal d with
+    mean δ the variance of this quadratic form is 4 δ'SVSδ + 2 tr(SVSV), and dd' - V estimates δδ' without
+    bias. The ends are the square roots of the interval's ends, which are cut at 0.
     """
     given = {"groups": groups, "weight": weight, **options}
     held = held_rows(probability_rows(labels, probabilities, weight), groups)

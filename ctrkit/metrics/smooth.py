@@ -1,8 +1,9 @@
 """Calibration error without bins: the Kolmogorov-Smirnov form and the smooth ECE.
 
-A binned error jumps when a bin's edge moves past a row, and grows with the number of bins. These two do
-neither: one reads the running sum of p - y, the other smooths p - y by a kernel whose width it finds itself.
-Both are above 0 even for true probabilities, by noise, as `ctrkit.metrics.ece` is.
+A binned error jumps when a bin's edge moves past a row, and grows with the number of bins. These two errors
+do
+neither: one uses the running sum of p - y, the other smooths p - y by a kernel whose width it finds itself.
+Like `ctrkit.metrics.ece`, both are above 0 even for true probabilities, because of noise.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from ctrkit.errors import ConfigError
 from ctrkit.metrics.checks import probability_rows
 from ctrkit.metrics.order import sort_keys, stable_order
 
-# Rows are put on a grid this fine before smoothing; kernels narrower than a few of its cells (3e-5) are
-# not resolved, and no data asks for them.
+# Rows are put on a grid with this many cells before smoothing. It does not resolve kernels narrower than a
+# few cells (3e-5), which no data needs.
 CELLS = 2**17
 
 
 def ks_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None
 ) -> float:
-    """The largest gap between predicted and observed positives among rows below any probability, as a
-    share of all rows: max_t |Σ_{p ≤ t} (p - y)| / N.
+    """The KS calibration error: max_t |Σ_{p ≤ t} (p - y)| / N.
 
-    The KS calibration error of Gupta et al. 2021 ("Calibration of Neural Networks using Splines", section
-    3), without bins. Errors of opposite sign at neighbouring probabilities cancel; a model that is too high
-    everywhere has its whole mean gap here.
+    It is the largest gap between predicted and observed positives among the rows up to a probability t, as a
+    share of all rows (Gupta et al. 2021, "Calibration of Neural Networks using Splines", section 3). It needs
+    no bins. Errors of opposite sign at neighbouring probabilities cancel; for a model that is too high
+    everywhere it equals the mean gap.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        weight: a row of weight 2 counts as two, [N].
+        probabilities: the predicted probabilities, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values.
@@ -47,16 +48,16 @@ def ks_calibration_error(
     order = stable_order(sort_keys(p))
     p, residual = p[order], residual[order]
     running = np.cumsum(residual)
-    # Rows of one probability have no order among them: only the end of each run counts.
+    # Rows of equal probability have no order: only the end of each run counts.
     ends = np.append(p[1:] > p[:-1], True)
     return float(np.abs(running[ends]).max() / w.sum())
 
 
 def _largest_gap(p: Floats, of_positives: Floats) -> float:
-    """The KS error from sorted values alone, whose sort costs a third of that of rows with their labels.
+    """The KS error from sorted values alone: sorting them costs a third of sorting rows with their labels.
 
-    The running sum rises with each negative row and falls with each positive one, so that its extremes lie
-    before and after the positives of one probability, and at the end.
+    The running sum rises with each negative row and falls with each positive row, so its extremes are before
+    and after the positive rows of one probability, and at the end.
     """
     running = np.concatenate([[0.0], np.cumsum(p)])
     values, count = np.unique(of_positives, return_counts=True)
@@ -67,18 +68,17 @@ def _largest_gap(p: Floats, of_positives: Floats) -> float:
 
 
 def smooth_ece(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """The smooth calibration error, smECE (Błasiok & Nakkiran 2023, "Smooth ECE: Principled Reliability
-    Diagrams via Kernel Smoothing").
+    """The smooth calibration error, smECE.
 
-    smECE_σ = ∫₀¹ |Σ_i K_σ(t, p_i) (y_i - p_i) / N| dt, K_σ the Gaussian kernel reflected at 0 and 1
-    It falls as σ rises, and the result is the one σ at which smECE_σ = σ: the error at the scale on which
-    it is an error. It is consistent: within constants of powers of the distance to the nearest calibrated
-    predictor.
+    Source: Błasiok & Nakkiran 2023, "Smooth ECE: Principled Reliability Diagrams via Kernel Smoothing".
+    smECE_σ = ∫₀¹ |Σ_i K_σ(t, p_i) (y_i - p_i) / N| dt, where K_σ is the Gaussian kernel of width σ, reflected
+    at 0 and 1. It falls as σ rises, and the result is the one σ at which smECE_σ = σ. It is consistent: up to
+    constants, powers of the distance to the nearest calibrated predictor bound it from both sides.
 
     Args:
         labels: 0 or 1, [N].
-        probabilities: [N].
-        weight: a row of weight 2 counts as two, [N].
+        probabilities: the predicted probabilities, [N].
+        weight: the weight of each row, [N]; a row of weight 2 counts as two.
 
     Raises:
         DataError: bad values.
@@ -86,17 +86,18 @@ def smooth_ece(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | 
     spectrum = _spectrum(*probability_rows(labels, probabilities, weight))
     if _smoothed(spectrum, 0.0) <= 0:
         return 0.0
-    # No error is above 1, so that the ends differ in sign.
+    # No error is above 1, so the two ends differ in sign.
     return float(brentq(lambda width: _smoothed(spectrum, width) - width, 0.0, 2.0, xtol=1e-12))
 
 
 def smooth_ece_at(
     labels: ArrayLike, probabilities: ArrayLike, width: float, weight: ArrayLike | None = None
 ) -> float:
-    """smECE at a fixed kernel width σ, in units of probability; see `smooth_ece`.
+    """smECE at a fixed kernel width σ, in units of probability (see `smooth_ece`).
 
     Raises:
-        DataError: bad values. ConfigError: the width is not above 0.
+        DataError: bad values.
+        ConfigError: the width is not above 0.
     """
     if not width > 0:
         raise ConfigError(f"the kernel's width must be above 0, and {width} was given")
@@ -106,7 +107,7 @@ def smooth_ece_at(
 def _spectrum(y: Floats, p: Floats, w: Floats) -> Floats:
     """Cosine transform of the residuals y - p by cell of the grid, [CELLS].
 
-    A row is shared between the two cells whose middles are nearest, so that its mean place is kept.
+    A row is split between the two nearest cells, so that its mean position is kept.
     """
     place = np.clip(p * CELLS - 0.5, 0, CELLS - 1)
     left = np.minimum(place.astype(np.intp), CELLS - 2)

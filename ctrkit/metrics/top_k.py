@@ -1,16 +1,16 @@
-"""How good the top of each group's list is: NDCG@K, MAP, MRR and hit rate, for all groups at once.
+"""Metrics of the top of each group's list: NDCG@K, MAP, MRR and hit rate, for all groups at once.
 
-A group is a list that was ranked as one (a request, or a user); a row is relevant where its label is 1. Rows
-of equal score have no order among themselves, and each metric is its expectation over all their orders
-(McSherry & Najork 2008, "Computing information retrieval performance measures efficiently in the presence of
-tied scores"), so the order of rows in the log never matters and a constant score earns what chance earns.
+A group is a list that was ranked as one (a request or a user). A row is relevant if its label is 1. Rows of
+equal score have no order; each metric is its expectation over all their orders (McSherry & Najork 2008,
+"Computing information retrieval performance measures efficiently in the presence of tied scores"). So the
+order of rows in the log never matters, and a constant score is as good as a random order.
 
-Each group counts once, or, with weights, as its rows' weight, which must be one within a group: a list of
-weight 2 counts as two such lists. Where rows of one list have different weights (its negative rows were
-thinned, say), their places in the whole list are not known, and neither are these metrics.
+Each group counts once. With weights a group counts by the weight of its rows, which must be equal within a
+group: a list of weight 2 counts as two lists. If rows of one list have different weights (for example because
+negative rows were thinned), their positions in the complete list are unknown, and so are these metrics.
 
-Groups without a relevant row are left out, as no order of them is better than
-another; `grouped_ranking` tells how many those are. Unlike in GAUC, groups of relevant rows alone count.
+Groups without a relevant row are left out, because all their orders are equally good; `grouped_ranking`
+counts them. Unlike in GAUC, groups with relevant rows only do count.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ def ndcg_at(
 ) -> float:
     """Normalised discounted cumulative gain of the first k, mean over groups (Järvelin & Kekäläinen 2002).
 
-    DCG = Σ_{i ≤ k} label_i / log2(i + 1), over that of the best order; `sklearn.metrics.ndcg_score` of
-    each group, ties included.
+    NDCG is DCG = Σ_{i ≤ k} label_i / log2(i + 1), divided by the DCG of the best order. It equals
+    `sklearn.metrics.ndcg_score` of each group, ties included.
 
     Args:
         labels: 0 or 1, [N].
-        scores: higher is nearer to the top, [N].
-        groups: of each row, [N].
-        weight: of each row, the same for all of a group, [N].
+        scores: a higher score is nearer to the top, [N].
+        groups: the group of each row, [N].
+        k: the number of rows at the top that count, at least 1.
+        weight: the weight of each row, equal for all rows of a group, [N].
 
     Raises:
         DataError: bad values, rows of one group of different weights, or no group has a relevant row.
@@ -57,9 +58,9 @@ def mean_average_precision(
 ) -> float:
     """MAP@k: mean over groups of Σ_{i ≤ k} label_i · precision_i / min(k, relevant rows).
 
-    precision_i is the share of relevant rows among the first i; the divisor makes the best order 1. Without
-    k, and without ties, it is `sklearn.metrics.average_precision_score` of each group; a tie, which there
-    enters as a whole, counts here by its expectation. Raises as `ndcg_at` does.
+    precision_i is the share of relevant rows among the first i; with this divisor the best order has 1.
+    Without k and without ties it equals `sklearn.metrics.average_precision_score` of each group; ties count
+    by their expectation here, and as a whole there. Arguments and errors are those of `ndcg_at`.
     """
     return grouped_ranking(labels, scores, groups, k, weight).mean_average_precision
 
@@ -67,26 +68,32 @@ def mean_average_precision(
 def mean_reciprocal_rank(
     labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, weight: ArrayLike | None = None
 ) -> float:
-    """MRR: mean over groups of 1 / rank of the first relevant row (Voorhees 1999); raises as `ndcg_at`."""
+    """MRR: mean over groups of 1 / rank of the first relevant row (Voorhees 1999).
+
+    Arguments and errors are those of `ndcg_at`.
+    """
     return grouped_ranking(labels, scores, groups, None, weight).mean_reciprocal_rank
 
 
 def hit_rate_at(
     labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, k: int, weight: ArrayLike | None = None
 ) -> float:
-    """The share of groups with a relevant row among the first k; raises as `ndcg_at` does."""
+    """The share of groups with a relevant row among the first k; arguments and errors as in `ndcg_at`."""
     return grouped_ranking(labels, scores, groups, k, weight).hit_rate
 
 
 @dataclass(frozen=True)
 class GroupedRanking:
-    """All metrics of the top from one sort, with what they rest on.
+    """All metrics of the top from one sort: means over the groups with a relevant row.
 
     Attributes:
-        ndcg, mean_average_precision, mean_reciprocal_rank, hit_rate: means over the counted groups.
-        k: the cut-off, which MRR has none of; None is the whole list.
-        groups: how many there are.
-        left_out: how many of them have no relevant row.
+        ndcg: mean NDCG at k.
+        mean_average_precision: MAP at k.
+        mean_reciprocal_rank: MRR, which has no cut-off.
+        hit_rate: share of groups with a relevant row among the first k.
+        k: the cut-off; None for the whole list.
+        groups: the number of groups.
+        left_out: the number of groups without a relevant row.
     """
 
     ndcg: float
@@ -100,11 +107,14 @@ class GroupedRanking:
 
 @dataclass(frozen=True)
 class RankingByGroup:
-    """Metrics of each group, for means and intervals over any set of groups; NaN where none is relevant.
+    """Metrics of each group, in the order of the sorted group names; NaN for groups without a relevant row.
 
     Attributes:
-        ndcg, average_precision, reciprocal_rank, hit: [groups], in the order of the sorted group names.
-        weight: of each group, [groups].
+        ndcg: NDCG at k, [groups].
+        average_precision: average precision at k, [groups].
+        reciprocal_rank: 1 / rank of the first relevant row, [groups].
+        hit: the probability of a relevant row among the first k, over the orders of ties, [groups].
+        weight: the weight of the group, [groups].
     """
 
     ndcg: Floats
@@ -121,7 +131,10 @@ def grouped_ranking(
     k: int | None = None,
     weight: ArrayLike | None = None,
 ) -> GroupedRanking:
-    """NDCG, MAP and hit rate at k, and MRR, with the number of groups left out; raises as `ndcg_at` does."""
+    """NDCG, MAP and hit rate at k, and MRR, with the number of groups left out.
+
+    Arguments and errors are those of `ndcg_at`; without k the whole list counts.
+    """
     found = ranking_by_group(labels, scores, groups, k, weight)
     counted = ~np.isnan(found.ndcg)
     if not counted.any():
@@ -140,21 +153,22 @@ def ranking_by_group(
     k: int | None = None,
     weight: ArrayLike | None = None,
 ) -> RankingByGroup:
-    """The metrics of each group that has weight.
+    """The metrics of each group that has weight; arguments as in `grouped_ranking`.
 
     Raises:
-        DataError: bad values, or rows of one group of different weights. ConfigError: k is below 1.
+        DataError: bad values, or rows of one group with different weights.
+        ConfigError: k is below 1.
     """
     if k is not None and (k < 1 or k != int(k)):
-        raise ConfigError(f"k is a whole number from 1, and {k} was given")
+        raise ConfigError(f"k must be a whole number of at least 1, and {k} was given")
     y, s, w, group, number, _ = held_rows(score_rows(labels, scores, weight), groups)
     of_group = np.zeros(number)
     of_group[group] = w
     if (of_group[group] != w).any():
         raise DataError(
-            "rows of one group have different weights, so their places in the whole list are not known",
+            "rows of one group have different weights, so their positions in the whole list are unknown",
             argument="weight",
-            hint="Give all rows of a list its weight, or judge the ranking by AUC and GAUC",
+            hint="Give all rows of a list one weight, or use AUC and GAUC",
         )
     runs = _Runs(y, s, group, number)
     depth = runs.longest if k is None else min(int(k), runs.longest)
@@ -167,12 +181,18 @@ def ranking_by_group(
 
 
 class _Runs:
-    """Runs of equal score that hold a relevant row, by group and from the top; all arrays are [runs].
+    """Runs of equal score that hold a relevant row, by group and from the top.
 
     Attributes:
-        group: its group. before: rows of the group above it. size: its rows. hits: its relevant ones.
-        hits_before: relevant rows of the group above it. leads: it holds the group's first relevant row.
-        relevant: relevant rows of each group, [groups]. longest: rows of the largest group.
+        group: the group of the run, [runs].
+        before: the number of the group's rows above the run, [runs].
+        size: the number of rows of the run, [runs].
+        hits: the number of relevant rows of the run, [runs].
+        hits_before: the number of the group's relevant rows above the run, [runs].
+        leads: whether the run holds the group's first relevant row, [runs].
+        relevant: the number of relevant rows of each group, [groups].
+        longest: the number of rows of the largest group.
+        number: the number of groups.
     """
 
     def __init__(self, y: Floats, s: Floats, group: Indices, number: int) -> None:
@@ -194,12 +214,12 @@ class _Runs:
         self.leads = self.hits_before == 0
 
     def sums(self, values: Floats) -> Floats:
-        """By group."""
+        """The sums of values by group, [groups]."""
         return weight_sums(self.group, values, self.number)
 
 
 def _ndcg(runs: _Runs, k: int) -> Floats:
-    # Each relevant row of a tie earns the mean discount of the tie's places.
+    # Each relevant row of a tie gets the mean discount of the tie's positions.
     discount = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])  # of the first i places
     places = discount[np.minimum(runs.before + runs.size, k)] - discount[np.minimum(runs.before, k)]
     best = discount[np.minimum(runs.relevant, k).astype(np.intp)]
@@ -207,8 +227,11 @@ def _ndcg(runs: _Runs, k: int) -> Floats:
 
 
 def _average_precision(runs: _Runs, k: int) -> Floats:
-    """Of n tied rows below a others, p relevant and P relevant above, place a + j is relevant with chance
-    p / n, and if it is, then so are P + 1 + (j - 1)(p - 1) / (n - 1) of the first a + j on average."""
+    """The expected average precision over all orders of ties.
+
+    Take n tied rows, p of them relevant, below a others with P relevant. Position a + j is relevant with
+    probability p / n. If it is, P + 1 + (j - 1)(p - 1) / (n - 1) of the first a + j are, on average.
+    """
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, k + 1))])
     last = np.minimum(runs.before + runs.size, k)
     places = np.maximum(last - runs.before, 0)
@@ -219,7 +242,7 @@ def _average_precision(runs: _Runs, k: int) -> Floats:
 
 
 def _reciprocal_rank(runs: _Runs) -> Floats:
-    """The first of p relevant among n tied rows is the j-th with chance C(n - j, p - 1) / C(n, p)."""
+    """The first of p relevant among n tied rows is the j-th with probability C(n - j, p - 1) / C(n, p)."""
     n, p, before = runs.size[runs.leads], runs.hits[runs.leads], runs.before[runs.leads]
     rank = np.zeros(len(n))
     alone = n == p
@@ -237,7 +260,7 @@ def _reciprocal_rank(runs: _Runs) -> Floats:
 
 
 def _hit(runs: _Runs, k: int) -> Floats:
-    """None of p relevant among n tied rows is in the m places up to k with chance C(n - m, p) / C(n, p)."""
+    """No one of p relevant among n tied rows is in the first m with probability C(n - m, p) / C(n, p)."""
     n, p = runs.size[runs.leads], runs.hits[runs.leads]
     places = np.clip(k - runs.before[runs.leads], 0, n)
     left = n - places

@@ -119,7 +119,7 @@ def test_many_rows_are_compared_on_a_sample() -> None:
     users = np.repeat(np.arange(1800), 5)
     choice = chosen(truth + 1, labels, groups=users, sample=3000, methods=["identity", "platt"])
     assert (choice.compared_rows, choice.rows, choice.method) == (3000, 9000, "platt")
-    assert "Compared on 3,000 rows drawn at random, fitted on all 9,000." in choice.reason
+    assert "It was compared on 3,000 random rows and fitted on all 9,000 rows." in choice.reason
     expected = CALIBRATORS["platt"]().fit(truth + 1, labels)
     assert (choice.calibrator(truth) == expected(truth)).all()
     # The rows are drawn anew by the seed, and the loss is that of all rows up to their noise.
@@ -197,9 +197,9 @@ def test_copies_do_not_buy_flexibility_when_grouped() -> None:
 
 def test_groups_that_cannot_be_divided() -> None:
     logits, labels = draw(400)
-    with pytest.warns(CalibrationWarning, match="fold's groups"):
+    with pytest.warns(CalibrationWarning, match="groups of one fold"):
         assert chosen(logits, labels, groups=np.zeros(400)).method == "identity"
-    with pytest.warns(CalibrationWarning, match="fold's groups"):
+    with pytest.warns(CalibrationWarning, match="groups of one fold"):
         assert chosen(logits, labels, groups=np.where(labels == 1, 0, np.arange(400))).method == "identity"
     assert chosen(logits, labels, groups=np.arange(400) % 3, methods=["identity", "platt"]).folds == 5
 

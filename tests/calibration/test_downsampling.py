@@ -38,5 +38,5 @@ def test_fitting_changes_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1.5, float("nan")])
 def test_impossible_rates_are_refused(rate: float) -> None:
-    with pytest.raises(ConfigError, match=r"lies in \(0, 1\]"):
+    with pytest.raises(ConfigError, match=r"must be in \(0, 1\]"):
         DownsamplingCorrection(rate)

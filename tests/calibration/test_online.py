@@ -225,7 +225,7 @@ def test_holds_every_calibrator(name: str) -> None:
 
 
 def test_bad_settings_and_rows_are_named() -> None:
-    with pytest.raises(ConfigError, match="half-life is a number of rows above 0"):
+    with pytest.raises(ConfigError, match="half-life must be a number of rows above 0"):
         OnlineRecalibration(half_life=0)
     with pytest.raises(ConfigError, match="'revert' or 'keep'"):
         OnlineRecalibration(on_worse="hope")  # type: ignore[arg-type]

@@ -70,8 +70,8 @@ def test_sentences_say_what_and_where() -> None:
     said = judge("click", 500, RIGHT, BETTER, [WRONG], [DRIFTED], FitRules()).sentence
     assert said == (
         "click: fit to bid on, with limits. Do not bid where device is tablet (20.0% of rows): bids would"
-        " be 40% too high, PCOC 1.4 [1.3, 1.5]. hour has drifted since training (PSI 0.40): '12' went from 10.0% to"
-        " 30.0% of rows."
+        " be 40% too high, PCOC 1.4 [1.3, 1.5]. hour has drifted since training (PSI 0.40): '12' went from"
+        " 10.0% to 30.0% of rows."
     )
     passed = judge("click", 500, RIGHT, BETTER, [], [], FitRules()).sentence
     assert "Predictions are right on average: PCOC 1 [0.97, 1.03]." in passed

@@ -81,7 +81,7 @@ def test_none_where_columns_are_absent_or_the_divisor_is_0() -> None:
 def test_names_of_ones_own_and_refunds() -> None:
     log = {"value": [10.0, -4.0], "market_price": [1.0, 2.0]}
     assert business(log, names={"revenue": "value", "cost": "market_price"}).roas == 2.0
-    with pytest.raises(DataError, match=r"'worth': no such column, which was to give the revenue"):
+    with pytest.raises(DataError, match=r"'worth': no such column; it should hold the revenue"):
         business(log, names={"revenue": "worth"})
     with pytest.raises(ConfigError, match=r"unknown quantity 'revenu'\. Did you mean 'revenue'"):
         business(log, names={"revenu": "value"})

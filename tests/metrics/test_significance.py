@@ -239,7 +239,7 @@ def test_columns_stay_beside_their_rows() -> None:
         drawn.append(field_ece(labels[rows], probabilities[rows], site[rows]))
     low, high = 2 * found.value - np.quantile(drawn, [0.975, 0.025])
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
-    with pytest.raises(ConfigError, match=r"holds 'fields', one value a row.*in `columns`"):
+    with pytest.raises(ConfigError, match=r"holds 'fields', one value per row.*in `columns`"):
         interval(partial(field_ece, fields=site), labels, probabilities)
     with pytest.raises(DataError, match=r"labels has 900 rows and fields has the shape \(2,\)"):
         interval(field_ece, labels, probabilities, columns={"fields": ["a", "b"]})

@@ -125,7 +125,7 @@ def test_order_of_rows_and_names_of_groups_do_not_matter() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ConfigError, match="k is a whole number from 1, and 0"):
+    with pytest.raises(ConfigError, match="k must be a whole number of at least 1, and 0"):
         ndcg_at([0, 1], [1, 2], [0, 0], 0)
     with pytest.raises(DataError, match="no group holds a positive"):
         mean_reciprocal_rank([0, 0], [1, 2], [0, 1])
