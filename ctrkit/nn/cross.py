@@ -117,7 +117,7 @@ class CrossNetwork(nn.Module):
             h = batch_norm(w(x))
             m = torch.relu(layer_norm(h))
             c = torch.cat([h, h * m], dim=-1)
-            x = self.dropout(torch.addcmul(x, x if self.exponential else x0, c + b))
+            x = self.dropout((x if self.exponential else x0) * (c + b) + x)
         return x
 
     def logit(self, state: Tensor) -> Tensor:
