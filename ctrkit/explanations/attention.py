@@ -26,7 +26,7 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
         data: n rows, few enough for one batch.
 
     Returns:
-        Read-out -> `[n, L]`, newest last, zero at padding; empty for a network without such a read-out.
+        Pooling -> `[n, L]`, newest last, zero at padding; empty for a network without such a pooling.
     """
     found: dict[str, Floats] = {}
 
@@ -37,12 +37,12 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
 
         return hook
 
-    readouts = [
+    poolings = [
         (name.split(".")[-1], module)
         for name, module in network.named_modules()
         if isinstance(module, (TargetAttention, AUGRU))
     ]
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in readouts]
+    handles = [module.register_forward_pre_hook(keep(name)) for name, module in poolings]
     try:
         network.eval()
         network(Batch.of(data, slice(0, len(data))).to(next(network.parameters()).device))

@@ -44,7 +44,7 @@ class PastEvent:
         parts: sequence -> value, as in the table.
         logit: its share of the logit, and `by_sequence` what of it each part has; None where the method takes
             the history as one.
-        attention: read-out -> the weight by which the target reads it.
+        attention: pooling -> the weight by which the target reads it.
     """
 
     age: int
@@ -170,7 +170,7 @@ def _events(
                 names.event({name: int(sequence[place]) for name, sequence in ids.items()}),
                 None if shares is None else float(shares.sum()),
                 None if shares is None else dict(zip(ids, shares.tolist(), strict=True)),
-                {readout: float(weights[row, place]) for readout, weights in attention.items()},
+                {pooling: float(weights[row, place]) for pooling, weights in attention.items()},
             )
         )
     return tuple(told)

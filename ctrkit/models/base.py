@@ -102,12 +102,12 @@ class Representation:
 
     Attributes:
         vector: `[B, D]`, read by the tower of each task; or `[B, T, D]` with a vector for each of them.
-        terms: `[B, K]`, parts of the first task's logit that are ready, read by its last linear layer.
-        auxiliary: see `Output.auxiliary`.
+        logit_terms: `[B, K]`, ready parts of the first task's logit, which its last linear layer reads.
+        auxiliary: inputs of further losses, as in `Output.auxiliary`.
     """
 
     vector: Tensor
-    terms: Tensor
+    logit_terms: Tensor
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -166,15 +166,15 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         outputs: D, width of the representation's vector; may be 0.
-        terms: K, number of the representation's terms.
-        term_weight: what the last linear layer of the first task multiplies each term with at first.
-        needs_history: whether the model is nothing without a behaviour sequence.
+        logit_terms: K, the number of the representation's logit terms.
+        term_weight: initial weight of each logit term in the last linear layer of the first task.
+        needs_history: whether the model needs a behaviour sequence.
     """
 
     config_class: ClassVar[type[ModelConfig]]
     needs_history: ClassVar[bool] = False
     outputs: int = 0
-    terms: int = 0
+    logit_terms: int = 0
     term_weight: float = 1.0
 
     @abstractmethod
@@ -186,10 +186,10 @@ class Backbone(nn.Module, ABC):
         """The representation of each row."""
 
     def start_at(self, logit: float) -> float:
-        """Start the terms at a logit, where they have biases of their own.
+        """Set the biases of the logit terms, where they have some, so that the model starts at a logit.
 
         Returns:
-            What the last linear layer's bias should add to them.
+            The rest of the logit, which the bias of the last linear layer should add.
         """
         return logit
 

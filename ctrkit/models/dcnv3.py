@@ -74,10 +74,10 @@ class DCNv3(Backbone):
     """Two cross networks, with the mean of their logits: "FCN: Fusing Exponential and Linear Cross Network
     for Click-Through Rate Prediction" (Li et al., arXiv 2407.13349).
 
-    The terms are what each dimension of the two last states adds to its network's logit, and the first task
-    starts with half of each: the published mean. So the last layer, and a posterior over it, has more to
-    move than two numbers, and further tasks on a shared bottom have something to read. The networks' own
-    logits are the auxiliary outputs "deep" (exponential) and "shallow" (linear), for the Tri-BCE loss.
+    The logit terms are what each dimension of the two last states adds to its network's logit. The first task
+    starts with half of each, which is the published mean. So the last layer, and a posterior over it, can
+    move more than two numbers, and further tasks on a shared bottom have inputs. The networks' own logits are
+    the auxiliary outputs "deep" (exponential) and "shallow" (linear), for the Tri-BCE loss.
     """
 
     term_weight = 0.5
@@ -90,15 +90,15 @@ class DCNv3(Backbone):
         self.scale = config.embedding.std
         width = shape.flat // config.cross.heads
         self.exponential, self.linear = config.cross.networks(width)
-        self.terms = 2 * width
+        self.logit_terms = 2 * width
 
     def forward(self, inputs: Inputs) -> Representation:
         vectors = torch.cat([inputs.fields, self.scale * inputs.readings], dim=1)
         x0 = two_views(vectors, self.cross_heads)
         deep, shallow = self.exponential.state(x0), self.linear.state(x0)
-        terms = torch.cat([self.exponential.shares(deep), self.linear.shares(shallow)], dim=1)
+        logit_terms = torch.cat([self.exponential.shares(deep), self.linear.shares(shallow)], dim=1)
         logits = {"deep": self.exponential.logit(deep), "shallow": self.linear.logit(shallow)}
-        return Representation(terms[:, :0], terms, logits)
+        return Representation(logit_terms[:, :0], logit_terms, logits)
 
     def start_at(self, logit: float) -> float:
         """Both networks, each with a loss of its own, start at the logit, and so does their mean."""

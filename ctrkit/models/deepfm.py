@@ -31,13 +31,13 @@ class DeepFM(Backbone):
     """A factorization machine beside a deep network: "DeepFM: A Factorization-Machine based Neural Network
     for CTR Prediction" (Guo et al., IJCAI 2017, arXiv 1703.04247).
 
-    The terms are the two orders of the factorization machine, each summed up.
+    The logit terms are the two orders of the factorization machine, each summed up.
 
     Raises:
         ConfigError: fields and readings together are fewer than two.
     """
 
-    terms = 2
+    logit_terms = 2
 
     def __init__(self, config: DeepFMConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
@@ -49,5 +49,5 @@ class DeepFM(Backbone):
     def forward(self, inputs: Inputs) -> Representation:
         first_order = self.first_order(inputs.batch, inputs.history)
         second_order = pair_products(of_like_length(inputs.fields, inputs.readings))
-        terms = torch.stack([first_order.sum(dim=1), second_order.sum(dim=1)], dim=1)
-        return Representation(self.tower(inputs.vectors.flatten(1)), terms)
+        logit_terms = torch.stack([first_order.sum(dim=1), second_order.sum(dim=1)], dim=1)
+        return Representation(self.tower(inputs.vectors.flatten(1)), logit_terms)

@@ -42,7 +42,7 @@ class FiBiNET(Backbone):
     feature Interaction for Click-Through Rate Prediction" (Huang et al., RecSys 2019, arXiv 1905.09433).
 
     Bilinear interactions of the embeddings as they are, and of the embeddings weighed by SENET, with
-    matrices of their own; a tower over both; and the weights of the features themselves as terms.
+    matrices of their own; a tower over both; and the weights of the features themselves as logit terms.
 
     Raises:
         ConfigError: there are fewer than two vectors to multiply.
@@ -56,7 +56,7 @@ class FiBiNET(Backbone):
         self.raw = BilinearInteraction(shape.vectors, shape.width, config.form)
         self.weighed = BilinearInteraction(shape.vectors, shape.width, config.form)
         self.tower = MLP(self.raw.outputs + self.weighed.outputs, config.hidden, config.dropout)
-        self.outputs, self.terms = self.tower.outputs, self.first_order.outputs
+        self.outputs, self.logit_terms = self.tower.outputs, self.first_order.outputs
 
     def forward(self, inputs: Inputs) -> Representation:
         vectors = of_like_length(inputs.fields, inputs.readings)

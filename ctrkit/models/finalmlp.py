@@ -63,7 +63,7 @@ class FinalMLP(Backbone):
         )
         first, second = config.hidden[-1], config.second_hidden[-1]
         self.fusion = BilinearFusion(first, second, config.fusion_heads)
-        self.outputs, self.terms = first + second, second
+        self.outputs, self.logit_terms = first + second, second
 
     def forward(self, inputs: Inputs) -> Representation:
         x, y = (stream(inputs) for stream in self.streams)

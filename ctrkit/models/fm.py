@@ -27,11 +27,11 @@ class FMConfig(ModelConfig):
 
 @register(FMConfig)
 class FM(Backbone):
-    """A weight a feature, and the inner products of all pairs of embeddings: "Factorization Machines"
+    """A weight for each feature, and the inner products of all pairs of embeddings: "Factorization Machines"
     (Rendle, ICDM 2010).
 
-    The terms are those of the first order, and the sum of all products dimension by dimension. Each has the
-    weight 1 at first, which is FM itself; training may then weigh the dimensions.
+    The logit terms are the first-order terms, and the sum of all products for each dimension. Each has the
+    weight 1 at first, which is FM itself. Training may then change the weight of each dimension.
 
     Raises:
         ConfigError: fields and readings together are fewer than two.
@@ -41,10 +41,10 @@ class FM(Backbone):
         super().__init__(config, shape)
         check_pairs("FM", shape.vectors)
         self.first_order = FirstOrder(shape.feature_map)
-        self.terms = self.first_order.outputs + shape.width
+        self.logit_terms = self.first_order.outputs + shape.width
 
     def forward(self, inputs: Inputs) -> Representation:
         first_order = self.first_order(inputs.batch, inputs.history)
         second_order = pair_products(of_like_length(inputs.fields, inputs.readings))
-        terms = torch.cat([first_order, second_order], dim=1)
-        return Representation(terms[:, :0], terms)
+        logit_terms = torch.cat([first_order, second_order], dim=1)
+        return Representation(logit_terms[:, :0], logit_terms)

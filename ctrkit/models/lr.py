@@ -44,8 +44,8 @@ class LR(Backbone):
     def __init__(self, config: LRConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         self.first_order = FirstOrder(shape.feature_map, config.embedding)
-        self.terms = self.first_order.outputs
+        self.logit_terms = self.first_order.outputs
 
     def forward(self, inputs: Inputs) -> Representation:
-        terms = self.first_order(inputs.batch, inputs.history)
-        return Representation(terms[:, :0], terms)
+        logit_terms = self.first_order(inputs.batch, inputs.history)
+        return Representation(logit_terms[:, :0], logit_terms)

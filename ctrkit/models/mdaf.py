@@ -123,13 +123,14 @@ class MDAF(Backbone):
         fields ─▶ DCNv3 ─▶ state ────────────────────────────┐
                     │                                        ├─ fusion ─▶ vector
         events ─▶ Mamba ─▶ states ─▶ target attention ───────┘
-                    └─ logits of the two cross networks ─────────────────▶ terms
+                    └─ logits of the two cross networks ─────────────────▶ logit terms
 
     The target reads the history twice: the states of Mamba, which know the order of events, and the events
-    themselves, as in DIN. The terms are the auxiliary outputs "deep" (exponential) and "shallow" (linear);
-    the first task starts with half of each, which is DCNv3's own logit, and its tower learns what to add.
+    themselves, as in DIN. The logit terms are the auxiliary outputs "deep" (exponential) and "shallow"
+    (linear). The first task starts with half of each, which is DCNv3's own logit. Its tower learns what to
+    add.
 
-    Without sequences there is no behaviour branch; with one branch there is nothing to fuse.
+    Without sequences there is no behaviour branch. With one branch there is no fusion.
     """
 
     term_weight = 0.5
@@ -152,7 +153,7 @@ class MDAF(Backbone):
         self.branches = nn.ModuleDict(
             {branch: self._branch(branch, shape) for branch in present if branch in self.connected}
         )
-        self.terms = 2 if "cross" in self.branches else 0
+        self.logit_terms = 2 if "cross" in self.branches else 0
         self.profile = positions_of(shape.feature_map, shape.feature_map.profile)
         self.fusion = _fusion(config, len(self.branches), len(self.profile) * shape.width)
 
@@ -164,15 +165,18 @@ class MDAF(Backbone):
         return _projection(vectors * shape.width, self.config.width)
 
     def forward(self, inputs: Inputs) -> Representation:
-        vectors, terms, auxiliary = [], inputs.fields.new_empty(len(inputs.fields), 0), {}
+        vectors, logit_terms, auxiliary = [], inputs.fields.new_empty(len(inputs.fields), 0), {}
         for name, branch in self.branches.items():
             if isinstance(branch, CrossBranch):
                 vector, deep, shallow = branch(inputs.fields)
-                terms, auxiliary = torch.stack([deep, shallow], dim=1), {"deep": deep, "shallow": shallow}
+                logit_terms, auxiliary = (
+                    torch.stack([deep, shallow], dim=1),
+                    {"deep": deep, "shallow": shallow},
+                )
             else:
                 vector = branch((inputs.readings if name == "behaviour" else inputs.fields).flatten(1))
             vectors.append(vector)
-        return Representation(self._fused(vectors, inputs), terms, auxiliary)
+        return Representation(self._fused(vectors, inputs), logit_terms, auxiliary)
 
     def _fused(self, vectors: list[Tensor], inputs: Inputs) -> Tensor:
         if self.fusion is None:

@@ -18,7 +18,7 @@ class TransformerConfig(ModelConfig):
     """Config of the multi-task Transformer.
 
     Attributes:
-        history: events are tokens as they are; what read-outs give, where some are named, is a token too.
+        history: each event is a token. The reading of each pooling in `readouts`, if any, is a token too.
         blocks: number of blocks.
         attention_heads: of each, a divisor of the embeddings' width.
         expand: width inside the feed-forward networks, over the outer.

@@ -45,7 +45,7 @@ class XDeepFM(Backbone):
         ConfigError: fields and readings together are fewer than two, or the CIN cannot be built.
     """
 
-    terms = 1
+    logit_terms = 1
 
     def __init__(self, config: XDeepFMConfig, shape: InputShape) -> None:
         super().__init__(config, shape)

@@ -11,7 +11,7 @@ from ctrkit.data.feature_map import PADDING_ID, FeatureMap
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.nn.history import HistoryState
-from ctrkit.nn.readouts import expand_shared
+from ctrkit.nn.pooling import expand_shared
 
 # Near zero: nothing here needs breaking of a symmetry, and an id that training never saw keeps its noise.
 # Not hashed beside embeddings that are: a hash embedding has two weights an id, this is one.

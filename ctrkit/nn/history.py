@@ -16,10 +16,10 @@ from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
 from ctrkit.nn.encoders import Encoded, EncoderConfig, NoEncoderConfig, build_encoder
-from ctrkit.nn.readouts import (
+from ctrkit.nn.pooling import (
     READ_STATES,
     READ_TARGET,
-    ReadoutName,
+    PoolingName,
     expand_shared,
     interleave,
     last_state,
@@ -46,7 +46,7 @@ class HistoryConfig(Config):
     """
 
     encoder: EncoderConfig = NoEncoderConfig()
-    readouts: tuple[ReadoutName, ...] = ("mean",)
+    readouts: tuple[PoolingName, ...] = ("mean",)
     attention: tuple[PositiveInt, ...] = Field(default=(64,), min_length=1)
     products: bool = False
     positions: bool = False
@@ -56,15 +56,15 @@ class HistoryConfig(Config):
     def _encoder_is_read(self) -> HistoryConfig:
         encoded, names = self.encoder.name != "none", ", ".join(self.readouts)
         if len(set(self.readouts)) < len(self.readouts):
-            raise ValueError(f"readouts: each may be named once (given: {names})")
+            raise ValueError(f"readouts: each pooling may be named once (given: {names})")
         if encoded and set(self.readouts) <= {"din"}:
             raise ValueError(
-                f"encoder: no read-out reads the states of '{self.encoder.name}', as 'din' reads the events "
-                "themselves; use 'target_attention', or encoder: {name: none}"
+                f"encoder: nothing in `readouts` reads the states of '{self.encoder.name}' ('din' reads the "
+                "events themselves); use 'target_attention', or encoder: {name: none}"
             )
         if not encoded and "target_state" in self.readouts:
             raise ValueError(
-                "readouts: 'target_state' reads an encoder, and there is none; name another under 'encoder'"
+                "readouts: 'target_state' reads an encoder, and there is none; choose one under `encoder`"
             )
         return self
 
@@ -95,8 +95,8 @@ class HistoryReader(nn.Module):
     linear term.
 
     Args:
-        config: of encoder and read-outs.
-        feature_map: what sequences and targets there are.
+        config: which encoder and which poolings.
+        feature_map: names and tables of the sequences and of the target's fields.
         width: d, of embeddings, events, states and readings.
 
     Attributes:

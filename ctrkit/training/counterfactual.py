@@ -1,6 +1,6 @@
 """What a policy that learns from logged decisions maximises: its estimated value, regularised.
 
-Every objective is a mean of one term a row,
+Every objective is the mean over rows of one value per row,
 
     u = Σ_a π(a) q(a) + c(w) (r - q(logged) - λ),    w = π(logged) / propensity
 
@@ -110,7 +110,7 @@ def log_policy(scores: Tensor, present: Tensor, temperature: float) -> Tensor:
     return F.log_softmax((scores / temperature).masked_fill(~present, -torch.inf), dim=1)
 
 
-def value_terms(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: float) -> Tensor:
+def row_values(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: float) -> Tensor:
     """u [B] of each row (see the module); their mean estimates the policy's value less the baseline.
 
     Args:
@@ -140,14 +140,15 @@ def divergence(log_pi: Tensor, rows: Decisions) -> Tensor:
 
 @dataclass(frozen=True)
 class VarianceBound:
-    """A bound on the standard error of a mean of n terms, which is a sum over rows itself:
+    """A bound on the standard error of a mean of n row values u. The bound is a sum over rows itself:
 
         √(Var(u) / n) ≤ linear · mean(u) + quadratic · mean(u²) + constant
 
-    with equality, of gradients too, where it was made. So minibatches can climb on it, and once it is made
-    anew every epoch the objective with the standard error itself rises: the iterated variance majorization of
-    POEM (Swaminathan and Joachims, "Batch Learning from Logged Bandit Feedback through Counterfactual Risk
-    Minimization", JMLR 16, 2015, section 5). The root lies below its tangent, and -mean(u)² below its own.
+    with equality (of gradients too) where the bound was made. So minibatches can optimise it. When it is made
+    again every epoch, the objective with the standard error itself rises: the iterated variance majorization
+    of POEM (Swaminathan and Joachims, "Batch Learning from Logged Bandit Feedback through Counterfactual Risk
+    Minimization", JMLR 16, 2015, section 5). The square root lies below its tangent, and -mean(u)² below its
+    own.
     """
 
     linear: float
@@ -155,19 +156,19 @@ class VarianceBound:
     constant: float
 
     @classmethod
-    def at(cls, terms: Tensor) -> VarianceBound:
-        """The bound that is tight at these terms [n]; where they are all alike there is none, and it is 0."""
-        n, mean = len(terms), float(terms.mean())
-        error = float(terms.std()) / n**0.5 if n > 1 else 0.0
+    def at(cls, values: Tensor) -> VarianceBound:
+        """The bound that is tight at these row values [n]; the bound is 0 where all values are equal."""
+        n, mean = len(values), float(values.mean())
+        error = float(values.std()) / n**0.5 if n > 1 else 0.0
         if error == 0.0:
             return cls(0.0, 0.0, 0.0)
         # Var(u) / n = (mean(u²) - mean(u)²) / (n - 1)
         quadratic = 1.0 / (2.0 * error * (n - 1))
         return cls(-2.0 * mean * quadratic, quadratic, error / 2.0 + mean**2 * quadratic)
 
-    def __call__(self, terms: Tensor) -> Tensor:
-        """The bound, from terms of all rows or of a sample of them."""
-        return self.linear * terms.mean() + self.quadratic * terms.square().mean() + self.constant
+    def __call__(self, values: Tensor) -> Tensor:
+        """The bound, from the values of all rows or of a sample of rows."""
+        return self.linear * values.mean() + self.quadratic * values.square().mean() + self.constant
 
 
 @dataclass(frozen=True)
@@ -184,22 +185,24 @@ class CounterfactualObjective:
     temperature: float
     baseline: float = 0.0
 
-    def terms(self, scores: Tensor, rows: Decisions) -> Tensor:
+    def row_values(self, scores: Tensor, rows: Decisions) -> Tensor:
         """u [B] from the scores of the candidates [B, K]."""
         clip = None if isinstance(self.config, SelfNormalisedConfig) else self.config.clip
         log_pi = log_policy(scores, rows.present, self.temperature)
-        return value_terms(log_pi, rows, clip, self.baseline)
+        return row_values(log_pi, rows, clip, self.baseline)
 
     def __call__(self, scores: Tensor, rows: Decisions, bound: VarianceBound | None = None) -> Tensor:
-        """The objective of a batch, from the scores of the candidates [B, K].
+        """The objective of a batch.
 
         Args:
+            scores: of the candidates [B, K].
+            rows: the logged decisions of the batch.
             bound: of the standard error, made from all rows; needed for a variance penalty.
         """
-        terms = self.terms(scores, rows)
-        value = terms.mean()
+        values = self.row_values(scores, rows)
+        value = values.mean()
         if bound is not None:
-            value = value - self.config.variance_penalty * bound(terms)
+            value = value - self.config.variance_penalty * bound(values)
         if self.config.kl > 0.0:
             log_pi = log_policy(scores, rows.present, self.temperature)
             value = value - self.config.kl * (rows.count * divergence(log_pi, rows)).mean()

@@ -258,7 +258,7 @@ def _epoch(
     bound = None
     if goal.config.variance_penalty > 0.0:
         blocks = training.blocks(model)
-        bound = VarianceBound.at(torch.cat([goal.terms(*block).double() for block in blocks]))
+        bound = VarianceBound.at(torch.cat([goal.row_values(*block).double() for block in blocks]))
     model.train()
     order, total, steps = rng.permutation(len(training)), 0.0, 0
     for begin in range(0, len(order), config.batch_size):

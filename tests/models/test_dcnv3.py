@@ -44,7 +44,7 @@ def test_model_equals_the_authors_with_their_weights() -> None:
     close = {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(made.auxiliary["deep"], deep, **close)
     torch.testing.assert_close(made.auxiliary["shallow"], shallow, **close)
-    logit = made.terms.sum(dim=1) * model.term_weight
+    logit = made.logit_terms.sum(dim=1) * model.term_weight
     torch.testing.assert_close(logit, (deep + shallow) / 2, **close)
 
 
@@ -66,7 +66,7 @@ def test_each_task_has_networks_of_its_own_unless_told_otherwise() -> None:
 
 def test_a_posterior_over_the_last_layer_has_a_number_for_every_dimension() -> None:
     model, backbones = parts({"cross": {"heads": 2}})
-    assert model.last_layer.in_features == 2 * (6 + 1) * 16 == backbones[0].terms
+    assert model.last_layer.in_features == 2 * (6 + 1) * 16 == backbones[0].logit_terms
 
 
 def test_low_rank_form_is_smaller() -> None:

@@ -1,4 +1,4 @@
-"""Every encoder with every read-out."""
+"""Every encoder with every pooling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctrkit.config import build
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
-from ctrkit.nn.readouts import ReadoutName
+from ctrkit.nn.pooling import PoolingName
 
 WIDTH, LENGTH, USERS, CANDIDATES = 4, 5, 7, 3
 FEATURE_MAP = FeatureMap(
@@ -31,7 +31,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "transformer": {"blocks": 2},
     "sasrec": {},
 }
-READOUTS: tuple[ReadoutName, ...] = get_args(ReadoutName)
+POOLINGS: tuple[PoolingName, ...] = get_args(PoolingName)
 ZERO_WHEN_EMPTY = {"last_state", "mean", "target_attention", "din", "augru"}
 
 
@@ -43,7 +43,7 @@ def config(encoder: str, *readouts: str, **settings: Any) -> HistoryConfig:
 GRID = [
     pytest.param(config(encoder, *readouts), id=f"{encoder}-{'+'.join(readouts)}")
     for encoder in ENCODERS
-    for readouts in (*((name,) for name in READOUTS), READOUTS)
+    for readouts in (*((name,) for name in POOLINGS), POOLINGS)
     if not (encoder == "none" and "target_state" in readouts)
     and not (encoder != "none" and readouts == ("din",))
 ]
@@ -178,10 +178,13 @@ def test_only_what_is_read_is_built(readouts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"encoder": {"name": "gru"}, "readouts": ["din"]}, "no read-out reads the states of 'gru'"),
+        (
+            {"encoder": {"name": "gru"}, "readouts": ["din"]},
+            "nothing in `readouts` reads the states of 'gru'",
+        ),
         ({"readouts": ["target_state"]}, "'target_state' reads an encoder, and there is none"),
-        ({"readouts": ["mean", "din", "mean"]}, "each may be named once"),
-        ({"encoder": {"name": "lstm"}, "readouts": []}, "no read-out reads the states of 'lstm'"),
+        ({"readouts": ["mean", "din", "mean"]}, "each pooling may be named once"),
+        ({"encoder": {"name": "lstm"}, "readouts": []}, "nothing in `readouts` reads the states of 'lstm'"),
         ({"encoder": {"name": "gro"}}, "Did you mean 'gru'"),
         ({"encoder": {"name": "sasrec", "head": 2}}, "Did you mean 'heads'"),
     ],

@@ -24,7 +24,7 @@ from ctrkit.training.counterfactual import (
     VarianceBound,
     divergence,
     log_policy,
-    value_terms,
+    row_values,
 )
 from ctrkit.training.counterfactual_loop import (
     Floats,
@@ -78,15 +78,15 @@ OBJECTIVES: list[tuple[ObjectiveConfig, float]] = [
 def test_gradients_are_those_of_finite_differences(config: ObjectiveConfig, baseline: float) -> None:
     rows = decisions(q=isinstance(config, DoublyRobustConfig), ragged=True)
     goal = CounterfactualObjective(config, 0.7, baseline)
-    bound = VarianceBound.at(goal.terms(scores_of(rows, seed=5), rows).detach())
+    bound = VarianceBound.at(goal.row_values(scores_of(rows, seed=5), rows).detach())
     assert torch.autograd.gradcheck(lambda scores: goal(scores, rows, bound), scores_of(rows))
 
 
 def test_terms_are_the_formulas() -> None:
     rows, temperature, clip = decisions(q=True), 0.5, 1.5
     scores = scores_of(rows).detach()
-    ips = value_terms(log_policy(scores, rows.present, temperature), replace(rows, q=None), clip, 0.2)
-    dr = value_terms(log_policy(scores, rows.present, temperature), rows, clip, 0.0)
+    ips = row_values(log_policy(scores, rows.present, temperature), replace(rows, q=None), clip, 0.2)
+    dr = row_values(log_policy(scores, rows.present, temperature), rows, clip, 0.0)
     assert rows.q is not None
     for i in range(len(ips)):
         odds = np.exp(scores[i].numpy() / temperature)
@@ -118,7 +118,7 @@ def test_gradients_without_a_clip_are_unbiased() -> None:
     log_pi = log_policy(scores.expand(6, 3), rows.present, 1.0)
     (wanted,) = torch.autograd.grad(torch.softmax(scores, 0) @ truth, scores)
     for given, baseline in ((rows, 0.0), (replace(rows, q=q), 0.0), (rows, 0.4)):
-        terms = value_terms(log_pi, given, None, baseline)
+        terms = row_values(log_pi, given, None, baseline)
         (found,) = torch.autograd.grad(chance @ terms, scores, retain_graph=True)
         torch.testing.assert_close(found, wanted)
 
@@ -126,7 +126,7 @@ def test_gradients_without_a_clip_are_unbiased() -> None:
 def test_a_weight_above_the_clip_has_no_gradient() -> None:
     rows = decisions()
     scores = scores_of(rows)
-    value_terms(log_policy(scores, rows.present, 1.0), rows, 1.0, 0.0).mean().backward()
+    row_values(log_policy(scores, rows.present, 1.0), rows, 1.0, 0.0).mean().backward()
     weight = torch.softmax(scores.detach(), 1).gather(1, rows.logged[:, None])[:, 0] / rows.propensity
     assert scores.grad is not None
     moved = scores.grad.abs().sum(dim=1) > 0
@@ -175,20 +175,22 @@ def test_the_variance_bound_is_tight_where_it_was_made_and_above_everywhere() ->
         return terms.std() / len(terms) ** 0.5
 
     here = scores_of(rows)
-    bound = VarianceBound.at(goal.terms(here, rows).detach())
-    torch.testing.assert_close(bound(goal.terms(here, rows)), error(goal.terms(here, rows)))
-    (wanted,) = torch.autograd.grad(error(goal.terms(here, rows)), here)
-    (found,) = torch.autograd.grad(bound(goal.terms(here, rows)), here)
+    bound = VarianceBound.at(goal.row_values(here, rows).detach())
+    torch.testing.assert_close(bound(goal.row_values(here, rows)), error(goal.row_values(here, rows)))
+    (wanted,) = torch.autograd.grad(error(goal.row_values(here, rows)), here)
+    (found,) = torch.autograd.grad(bound(goal.row_values(here, rows)), here)
     torch.testing.assert_close(found, wanted)
     for seed in range(2, 20):
-        terms = goal.terms(scores_of(rows, seed), rows).detach()
+        terms = goal.row_values(scores_of(rows, seed), rows).detach()
         assert float(bound(terms)) > float(error(terms))
 
 
 def test_the_variance_bound_is_a_mean_over_batches() -> None:
     rows = decisions()
     terms = (
-        CounterfactualObjective(InversePropensityConfig(kl=0.0), 1.0).terms(scores_of(rows), rows).detach()
+        CounterfactualObjective(InversePropensityConfig(kl=0.0), 1.0)
+        .row_values(scores_of(rows), rows)
+        .detach()
     )
     bound = VarianceBound.at(terms * 0.5)
     halves = torch.stack([bound(terms[:20]), bound(terms[20:])])

@@ -187,17 +187,17 @@ def _row_table(told: RowExplanation, task: str) -> Table:
 
 def _event_table(told: RowExplanation) -> Table:
     sequences = tuple(told.events[0].parts)
-    readouts = tuple(told.events[0].attention)
+    poolings = tuple(told.events[0].attention)
     rows = tuple(
         (
             event.age,
             *(event.parts.get(name, "") for name in sequences),
             None if event.logit is None else Change(event.logit),
-            *(event.attention[name] for name in readouts),
+            *(event.attention[name] for name in poolings),
         )
         for event in told.events
     )
-    header = ("age", *sequences, "logit", *(f"weight ({name})" for name in readouts))
+    header = ("age", *sequences, "logit", *(f"weight ({name})" for name in poolings))
     return Table(f"Row {told.row}: past events, the newest first", header, rows)
 
 

@@ -20,46 +20,46 @@ NewBackbone: TypeAlias = Callable[[], Backbone]
 
 
 class TaskTower(nn.Module):
-    """The tower of a task and its last linear layer, which reads the tower and the backbone's terms.
+    """The tower of a task and its last linear layer, which reads the tower and the backbone's logit terms.
 
     Args:
         inputs: width of what the tower reads.
         config: widths and dropout of the tower.
-        terms: K, number of terms.
-        term_weight: weight of each term at the start; None draws them as any other weight.
+        logit_terms: K, the number of logit terms.
+        term_weight: initial weight of each logit term; None draws the weights as all others.
     """
 
     def __init__(
-        self, inputs: int, config: TowersConfig, terms: int = 0, term_weight: float | None = None
+        self, inputs: int, config: TowersConfig, logit_terms: int = 0, term_weight: float | None = None
     ) -> None:
         super().__init__()
         if config.towers:
             check_reads(inputs, "heads.towers")
         self.tower = MLP(inputs, config.towers, config.dropout)
-        self.layer = nn.Linear(self.tower.outputs + terms, 1)
-        if terms and term_weight is not None:
+        self.layer = nn.Linear(self.tower.outputs + logit_terms, 1)
+        if logit_terms and term_weight is not None:
             nn.init.constant_(self.term_weights, term_weight)
 
     @property
     def term_weights(self) -> Tensor:
-        """What the last layer multiplies the terms with, `[K]`."""
+        """Weights of the logit terms in the last layer, `[K]`."""
         return self.layer.weight[0, self.tower.outputs :]
 
-    def hidden(self, vector: Tensor, terms: Tensor) -> Tensor:
+    def hidden(self, vector: Tensor, logit_terms: Tensor) -> Tensor:
         """What the last layer reads: `[B, inputs], [B, K] -> [B, D]`."""
-        return torch.cat([self.tower(vector), terms], dim=1)
+        return torch.cat([self.tower(vector), logit_terms], dim=1)
 
-    def forward(self, vector: Tensor, terms: Tensor) -> Tensor:
+    def forward(self, vector: Tensor, logit_terms: Tensor) -> Tensor:
         """The logit: `[B, inputs], [B, K] -> [B]`."""
-        logit: Tensor = self.layer(self.hidden(vector, terms))
+        logit: Tensor = self.layer(self.hidden(vector, logit_terms))
         return logit[:, 0]
 
 
 class Heads(nn.Module, ABC):
-    """Backbones, and a tower a task on what they give.
+    """Backbones, and one tower for each task that reads their representations.
 
-    The terms of a backbone of one task are parts of that task's logit. Those of a backbone that tasks share
-    are parts of the first task's, and the other tasks learn whether to use them.
+    The logit terms of a backbone of one task are parts of that task's logit. The logit terms of a backbone
+    that tasks share are parts of the first task's logit; the other tasks learn whether to use them.
 
     Args:
         config: of the heads.
@@ -83,8 +83,8 @@ class Heads(nn.Module, ABC):
 
     @abstractmethod
     def backbones_of(self, task: int) -> Sequence[Backbone]:
-        """The backbones whose terms start at a task's base rate; none where it reads terms that start at the
-        first task's."""
+        """The backbones whose logit terms start at the task's base rate. There are none where the task reads
+        logit terms that start at the base rate of the first task."""
 
     @property
     def task_towers(self) -> Sequence[TaskTower]:
@@ -98,19 +98,20 @@ class Heads(nn.Module, ABC):
 
     @torch.no_grad()
     def start_at(self, logits: Sequence[float]) -> None:
-        """Start each task at a logit: with the terms of its backbones, as far as these can be started, and
-        with the bias of its last layer for the rest."""
-        term = 0.0  # where each of the terms starts
+        """Start each task at a logit. The logit terms of its backbones take what they can, and the bias of
+        its last layer takes the rest."""
+        term = 0.0  # initial value of each logit term
         for task, (tower, logit) in enumerate(zip(self.task_towers, logits, strict=True)):
             for backbone in self.backbones_of(task):
                 rest = backbone.start_at(logit)
-                term = (logit - rest) / (backbone.terms * backbone.term_weight) if backbone.terms else 0.0
+                count = backbone.logit_terms
+                term = (logit - rest) / (count * backbone.term_weight) if count else 0.0
             tower.layer.bias.fill_(logit - term * tower.term_weights.sum().item())
 
     def outputs_of(self, representations: Sequence[Representation]) -> Output:
-        """The towers over a representation a task; the auxiliary outputs are those of the first."""
+        """The towers over one representation for each task. The auxiliary outputs are those of the first."""
         hidden = [
-            tower.hidden(representation.for_task(task), representation.terms)
+            tower.hidden(representation.for_task(task), representation.logit_terms)
             for task, (tower, representation) in enumerate(
                 zip(self.task_towers, representations, strict=True)
             )
@@ -122,25 +123,31 @@ class Heads(nn.Module, ABC):
 def build_towers(
     config: TowersConfig, inputs: int, backbone: Backbone, tasks: int, *, own: bool
 ) -> nn.ModuleList:
-    """A tower a task over vectors of a width.
+    """One tower for each task.
 
     Args:
-        backbone: one of those whose terms the towers read.
-        own: whether every task reads terms of backbones of its own, or the first task's.
+        config: widths and dropout of the towers.
+        inputs: width of the vectors that the towers read.
+        backbone: one of the backbones whose logit terms the towers read.
+        tasks: T, the number of tasks.
+        own: whether every task reads logit terms of backbones of its own, or those of the first task.
     """
     weight = backbone.term_weight
     return nn.ModuleList(
-        TaskTower(inputs, config, backbone.terms, weight if own or not task else None)
+        TaskTower(inputs, config, backbone.logit_terms, weight if own or not task else None)
         for task in range(tasks)
     )
 
 
 def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Representation:
-    """A task's mixture of representations: their vectors for the task, terms and auxiliary outputs all in the
-    same shares `[B, E]`. Ready logits stay logits, as shares sum to 1."""
+    """A task's mixture of representations.
+
+    The vectors for the task, the logit terms and the auxiliary outputs are all mixed in the same shares
+    `[B, E]`. Logit terms stay logits, as shares sum to 1.
+    """
     return Representation(
         mixture(shares, [expert.for_task(task) for expert in experts]),
-        mixture(shares, [expert.terms for expert in experts]),
+        mixture(shares, [expert.logit_terms for expert in experts]),
         {
             name: mixture(shares, [expert.auxiliary[name].unsqueeze(1) for expert in experts]).squeeze(1)
             for name in experts[0].auxiliary

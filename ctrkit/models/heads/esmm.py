@@ -43,7 +43,7 @@ class ESMM(Heads):
         self.imputed = tasks[1:] if config.imputation else ()
         bottoms = [backbone() for _ in self.imputed]
         self.imputation_backbones = nn.ModuleList(bottoms)
-        self.imputation_towers = nn.ModuleList(TaskTower(b.outputs, config, b.terms) for b in bottoms)
+        self.imputation_towers = nn.ModuleList(TaskTower(b.outputs, config, b.logit_terms) for b in bottoms)
 
     def forward(self, inputs: Inputs) -> Output:
         output = self.outputs_of([backbone(inputs) for backbone in self.backbones])
@@ -54,7 +54,7 @@ class ESMM(Heads):
         towers = zip(self.imputed, self.imputation_backbones, self.imputation_towers, strict=True)
         for task, (name, backbone, tower) in enumerate(towers, start=1):
             representation = backbone(inputs)
-            outputs[f"imputation.{name}"] = tower(representation.for_task(task), representation.terms)
+            outputs[f"imputation.{name}"] = tower(representation.for_task(task), representation.logit_terms)
         return outputs
 
     def backbones_of(self, task: int) -> Sequence[Backbone]:

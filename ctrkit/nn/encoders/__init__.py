@@ -26,10 +26,11 @@ def build_encoder(
     """An encoder with fresh weights.
 
     Args:
+        config: which encoder, and its settings.
         width: of events and states.
         length: the longest history.
-        reads_states, reads_target: whether any read-out reads the states of the events, and whether any reads
-            that of the target as the next event.
+        reads_states: whether any pooling reads the states of the events.
+        reads_target: whether any pooling reads the state of the target as the next event.
 
     Raises:
         ConfigError: heads do not divide the width.

@@ -1,8 +1,8 @@
 """Self-attention over a behaviour sequence: bidirectional as in BST, causal as in SASRec.
 
-Both know the order of events by the age of each, counted back from the target, or from the newest event where
-no read-out puts a target after it. So padding shifts nothing, and what is encoded without the target has the
-ages that it has beside it.
+Both know the order of events by the age of each event. Ages are counted back from the target, or from the
+newest event where no pooling puts a target after it. So padding shifts no age, and events have the same ages
+when they are encoded without the target.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class TransformerEncoder(HistoryEncoder):
         width: of events and states.
         length: the longest history.
         config: of the blocks.
-        reads_states, reads_target: whether any read-out reads the states of the events, and whether any reads
-            that of the target. What none reads is not computed.
+        reads_states: whether any pooling reads the states of the events; otherwise they are not computed.
+        reads_target: whether any pooling reads the state of the target; otherwise it is not computed.
     """
 
     pre: ClassVar[bool]
@@ -171,13 +171,13 @@ class BidirectionalTransformer(TransformerEncoder):
     """Every event reads every other, as in "Behavior Sequence Transformer for E-commerce Recommendation in
     Alibaba" (Chen et al., DLP-KDD 2019): post-norm blocks with LeakyReLU.
 
-    The paper's target is the last event of the sequence, and its state is the reading: that is the read-out
-    `target_state`. As all events see the target, all but the last block are computed again for each target;
-    of the last one, only the target's place. The states of events, for other read-outs, are those of the
+    In the paper the target is the last event of the sequence, and its state is what is read: this is the
+    pooling `target_state`. All events see the target, so all blocks but the last are computed again for each
+    target. The last block is computed at the target's position only. Other poolings read the states of a
     history without a target.
 
-    The paper puts a learned vector for the time between event and target beside each embedding; here it is
-    one for the number of events between them, and added.
+    The paper concatenates to each embedding a learned vector for the time between event and target. Here a
+    learned vector for the number of events between them is added.
     """
 
     pre = False

@@ -20,10 +20,10 @@ class Encoded:
 
     Attributes:
         mask: bool `[U, L]`, True at events; padding stands to their left.
-        events: `[U, L, d]`, an embedding each.
-        states: `[U, L, d]`, by the encoder; `[U, 0, d]` where no read-out reads them. What stands at padding
-            is meaningless, but finite.
-        memory: of the encoder, U rows each.
+        events: `[U, L, d]`, the embedding of each event.
+        states: `[U, L, d]`, from the encoder; `[U, 0, d]` where no pooling reads them. Values at padding are
+            meaningless, but finite.
+        memory: tensors of the encoder with U rows each.
     """
 
     mask: Tensor

@@ -18,7 +18,7 @@ def array(x: Tensor) -> NDArray[np.float64]:
 @pytest.mark.parametrize("per_task", [False, True])
 def test_aitm_by_loops(bottom: str, per_task: bool) -> None:
     content = {"name": "aitm", "bottom": bottom, "task_widths": [5]}
-    heads, inputs = make(content, terms=1, per_task=per_task), rows()
+    heads, inputs = make(content, logit_terms=1, per_task=per_task), rows()
     assert isinstance(heads, AITM)
     output = heads(inputs)
     for b, x in enumerate(array(inputs.vectors.flatten(1))):
@@ -56,7 +56,7 @@ def test_information_goes_down_the_funnel_and_never_up() -> None:
 
 
 def test_one_task_alone_is_as_in_esmm() -> None:
-    aitm = make({"name": "aitm", "towers": [6]}, TASKS[:1], terms=1)
-    esmm = make({"name": "esmm", "towers": [6]}, TASKS[:1], terms=1, seed=7)
+    aitm = make({"name": "aitm", "towers": [6]}, TASKS[:1], logit_terms=1)
+    esmm = make({"name": "esmm", "towers": [6]}, TASKS[:1], logit_terms=1, seed=7)
     carry(aitm, esmm, {})
     torch.testing.assert_close(aitm(rows()).logits, esmm(rows()).logits)

@@ -15,8 +15,8 @@ from tests.models.heads.toys import KINDS, TASKS, kind, make, rows
 every_kind = pytest.mark.parametrize("content", KINDS, ids=kind)
 every_backbone = pytest.mark.parametrize(
     "backbone",
-    [{}, {"terms": 2}, {"per_task": True}, {"per_task": True, "terms": 1}],
-    ids=["vector", "terms", "vector a task", "both"],
+    [{}, {"logit_terms": 2}, {"per_task": True}, {"per_task": True, "logit_terms": 1}],
+    ids=["vector", "logit_terms", "vector a task", "both"],
 )
 every_funnel = pytest.mark.parametrize("tasks", [TASKS[:1], TASKS[:2], TASKS], ids=len)
 
@@ -36,7 +36,7 @@ def test_shapes_gradients_and_the_last_layer(
         output = heads(rows(40))
         assert output.logits.shape == (40, len(tasks))
         torch.testing.assert_close(heads.task_layers[0](output.hidden)[:, 0], output.logits[:, 0])
-        assert set(output.auxiliary) == ({"deep", "shallow"} if backbone.get("terms") else set())
+        assert set(output.auxiliary) == ({"deep", "shallow"} if backbone.get("logit_terms") else set())
         assert all(extra.shape == (40,) for extra in output.auxiliary.values())
         output.logits.square().sum().backward()
         for name, parameter in heads.named_parameters():
@@ -49,7 +49,7 @@ def test_shapes_gradients_and_the_last_layer(
 def test_a_row_of_zeros_starts_at_the_logits_given(content: dict[str, Any], tasks: tuple[str, ...]) -> None:
     logits = [-4.0, -2.5, 0.5][: len(tasks)]
     for terms in (0, 1, 2):
-        heads = make({**content, "towers": [6]}, tasks, terms=terms)
+        heads = make({**content, "towers": [6]}, tasks, logit_terms=terms)
         # Without biases a tower adds nothing to a row of zeros, and what is left is where the heads start.
         for name, parameter in heads.named_parameters():
             if name.endswith("bias") and "layer.bias" not in name:
@@ -61,14 +61,14 @@ def test_a_row_of_zeros_starts_at_the_logits_given(content: dict[str, Any], task
 
 @every_kind
 def test_the_first_task_starts_with_the_terms(content: dict[str, Any]) -> None:
-    heads = make(content, terms=2)
+    heads = make(content, logit_terms=2)
     assert heads.task_layers[0].weight[0, -2:].tolist() == [0.5, 0.5]
 
 
 @every_kind
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 def test_a_product_is_never_above_its_factors(content: dict[str, Any], scale: float) -> None:
-    logits = make(content, terms=1).float()(rows(200, scale, torch.float32)).logits
+    logits = make(content, logit_terms=1).float()(rows(200, scale, torch.float32)).logits
     reached, given = funnel_log_probabilities(logits), torch.nn.functional.logsigmoid(logits)
     assert bool((reached <= given).all())
     assert bool((reached.diff(dim=1) <= 0).all())
@@ -111,12 +111,12 @@ def test_wrong_configs_say_what_is_meant(heads: dict[str, Any], message: str) ->
 )
 def test_a_ready_logit_is_not_read_as_a_vector(content: dict[str, Any], what: str) -> None:
     with pytest.raises(ConfigError, match=rf"{what}.* makes its logit alone"):
-        make(content, outputs=0, terms=1)
+        make(content, outputs=0, logit_terms=1)
 
 
 @pytest.mark.parametrize(
     "content", [{"name": "esmm"}, {"name": "mmoe"}, {"name": "ple", "layers": 1}], ids=kind
 )
 def test_ready_logits_alone_are_enough_for_the_others(content: dict[str, Any]) -> None:
-    heads = make(content, outputs=0, terms=1)
+    heads = make(content, outputs=0, logit_terms=1)
     assert heads(rows(3)).logits.isfinite().all()

@@ -9,7 +9,7 @@ from tests.models.heads.toys import TASKS, make, rows
 
 
 def test_esmm_is_a_tower_a_task_by_loops() -> None:
-    heads, inputs = make({"name": "esmm"}, terms=1), rows()
+    heads, inputs = make({"name": "esmm"}, logit_terms=1), rows()
     output = heads(inputs)
     for b, x in enumerate(inputs.vectors.flatten(1)):
         for task, (toy, layer) in enumerate(zip(heads.backbones, heads.task_layers, strict=True)):
@@ -18,7 +18,7 @@ def test_esmm_is_a_tower_a_task_by_loops() -> None:
 
 
 def test_every_task_starts_with_its_own_terms() -> None:
-    heads = make({"name": "esmm"}, terms=2)
+    heads = make({"name": "esmm"}, logit_terms=2)
     assert [layer.weight[0, -2:].tolist() for layer in heads.task_layers] == [[0.5, 0.5]] * 3
     heads.start_at([-3.0, -2.0, -1.0])
     assert [toy.term.bias.tolist() for toy in heads.backbones] == [[-3.0] * 2, [-2.0] * 2, [-1.0] * 2]
@@ -26,8 +26,8 @@ def test_every_task_starts_with_its_own_terms() -> None:
 
 @pytest.mark.parametrize("per_task", [False, True])
 def test_imputation_towers(per_task: bool) -> None:
-    plain = make({"name": "esmm", "towers": [6]}, terms=2, per_task=per_task)
-    heads = make({"name": "esmm", "towers": [6], "imputation": True}, terms=2, per_task=per_task)
+    plain = make({"name": "esmm", "towers": [6]}, logit_terms=2, per_task=per_task)
+    heads = make({"name": "esmm", "towers": [6], "imputation": True}, logit_terms=2, per_task=per_task)
     assert isinstance(heads, ESMM)
     inputs = rows(40, 20.0)
     output = heads(inputs)
@@ -37,7 +37,7 @@ def test_imputation_towers(per_task: bool) -> None:
     for task, name in ((1, "cart"), (2, "purchase")):
         toy, tower = heads.imputation_backbones[task - 1], heads.imputation_towers[task - 1]
         made = toy(inputs)
-        hidden = torch.cat([tower.tower(made.for_task(task)), made.terms], dim=1)
+        hidden = torch.cat([tower.tower(made.for_task(task)), made.logit_terms], dim=1)
         guess = output.auxiliary[f"imputation.{name}"]
         torch.testing.assert_close(guess, tower.layer(hidden)[:, 0])
         assert guess.min() < 0 < guess.max()  # as it is, of any sign

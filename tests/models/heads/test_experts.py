@@ -39,7 +39,7 @@ def perceptron(layer: nn.Module, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def test_mmoe_by_loops() -> None:
-    heads, inputs = make({"name": "mmoe", "experts": 3}, terms=2), rows()
+    heads, inputs = make({"name": "mmoe", "experts": 3}, logit_terms=2), rows()
     output = heads(inputs)
     for b, x in enumerate(array(inputs.vectors.flatten(1))):
         for task in range(3):
@@ -59,7 +59,7 @@ def test_mmoe_by_loops() -> None:
 @pytest.mark.parametrize("per_task", [False, True])
 def test_mmoe_over_a_shared_bottom_by_loops(per_task: bool) -> None:
     content = {"name": "mmoe", "experts": 3, "bottom": "shared", "expert_widths": [5]}
-    heads, inputs = make(content, terms=1, per_task=per_task), rows()
+    heads, inputs = make(content, logit_terms=1, per_task=per_task), rows()
     (toy,) = heads.backbones
     output = heads(inputs)
     for b, x in enumerate(array(inputs.vectors.flatten(1))):
@@ -87,15 +87,15 @@ def test_mmoe_mixes_the_vectors_that_are_for_the_task() -> None:
 @pytest.mark.parametrize("per_task", [False, True])
 def test_mmoe_with_one_expert_is_a_shared_bottom(per_task: bool) -> None:
     common = {"towers": [6]}
-    mmoe = make({"name": "mmoe", "experts": 1, **common}, terms=2, per_task=per_task)
-    bottom = make({"name": "shared_bottom", **common}, terms=2, per_task=per_task, seed=7)
+    mmoe = make({"name": "mmoe", "experts": 1, **common}, logit_terms=2, per_task=per_task)
+    bottom = make({"name": "shared_bottom", **common}, logit_terms=2, per_task=per_task, seed=7)
     carry(mmoe, bottom, {"backbones.0.": "backbone."})
     assert_same(mmoe(rows()), bottom(rows()))
 
 
 def test_ple_by_loops() -> None:
     content = {"name": "ple", "layers": 3, "task_experts": 2, "shared_experts": 2, "expert_widths": [5]}
-    heads, inputs = make(content, TASKS[:2], terms=1), rows()
+    heads, inputs = make(content, TASKS[:2], logit_terms=1), rows()
     own, members = [[0, 1], [2, 3]], [[0, 1, 4, 5], [2, 3, 4, 5], [0, 1, 2, 3, 4, 5]]
     output = heads(inputs)
     for b, x in enumerate(array(inputs.vectors.flatten(1))):
@@ -123,8 +123,8 @@ def test_ple_by_loops() -> None:
 @pytest.mark.parametrize("per_task", [False, True])
 def test_ple_without_shared_experts_is_separate_towers(per_task: bool) -> None:
     content = {"towers": [6]}
-    ple = make({"name": "ple", "layers": 1, "shared_experts": 0, **content}, terms=2, per_task=per_task)
-    esmm = make({"name": "esmm", **content}, terms=2, per_task=per_task, seed=7)
+    ple = make({"name": "ple", "layers": 1, "shared_experts": 0, **content}, logit_terms=2, per_task=per_task)
+    esmm = make({"name": "esmm", **content}, logit_terms=2, per_task=per_task, seed=7)
     carry(ple, esmm, {})
     assert_same(ple(rows()), esmm(rows()))
     for heads in (ple, esmm):
@@ -135,7 +135,7 @@ def test_ple_without_shared_experts_is_separate_towers(per_task: bool) -> None:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_without_shared_experts_nothing_of_a_task_reaches_another(layers: int) -> None:
     content = {"name": "ple", "layers": layers, "shared_experts": 0, "task_experts": 2}
-    heads = make(content, terms=1)
+    heads = make(content, logit_terms=1)
     whole = list(heads.parameters())
     reached = [
         {
@@ -152,8 +152,8 @@ def test_without_shared_experts_nothing_of_a_task_reaches_another(layers: int) -
 
 
 def test_one_layer_of_ple_without_experts_of_the_tasks_is_mmoe() -> None:
-    ple = make({"name": "ple", "layers": 1, "task_experts": 0, "shared_experts": 3}, terms=2)
-    mmoe = make({"name": "mmoe", "experts": 3}, terms=2, seed=7)
+    ple = make({"name": "ple", "layers": 1, "task_experts": 0, "shared_experts": 3}, logit_terms=2)
+    mmoe = make({"name": "mmoe", "experts": 3}, logit_terms=2, seed=7)
     carry(ple, mmoe, {"first.gates.": "gates."})
     assert_same(ple(rows()), mmoe(rows()))
 
@@ -161,7 +161,10 @@ def test_one_layer_of_ple_without_experts_of_the_tasks_is_mmoe() -> None:
 def test_one_layer_of_ple_over_a_shared_bottom_without_experts_of_the_tasks_is_mmoe() -> None:
     common = {"bottom": "shared", "expert_widths": [5, 4]}
     content = {"name": "ple", "layers": 1, "task_experts": 0, "shared_experts": 3, **common}
-    ple, mmoe = make(content, terms=1), make({"name": "mmoe", "experts": 3, **common}, terms=1, seed=7)
+    ple, mmoe = (
+        make(content, logit_terms=1),
+        make({"name": "mmoe", "experts": 3, **common}, logit_terms=1, seed=7),
+    )
     carry(ple, mmoe, {"layers.0.experts.": "experts.", "layers.0.gates.gates.": "gates."})
     assert_same(ple(rows()), mmoe(rows()))
 

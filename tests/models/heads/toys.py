@@ -38,18 +38,18 @@ def kind(content: dict[str, Any]) -> str:
 
 
 class Toy(Backbone):
-    """Linear layers: `[B, FLAT]` to a vector (one a task, if so wished) and to terms, which have biases.
+    """Linear layers: `[B, FLAT]` to a vector (one for each task where asked) and to logit terms with biases.
 
     Without inputs (all zeros) the vector is zero, and each term is its bias.
     """
 
-    def __init__(self, outputs: int, terms: int, vectors: int | None) -> None:
+    def __init__(self, outputs: int, logit_terms: int, vectors: int | None) -> None:
         nn.Module.__init__(self)
-        self.outputs, self.terms, self.term_weight = outputs, terms, 0.5
+        self.outputs, self.logit_terms, self.term_weight = outputs, logit_terms, 0.5
         self.vectors = vectors
         size = outputs * (vectors or 1)
         self.vector = nn.Linear(FLAT, size, bias=False) if size else None
-        self.term = nn.Linear(FLAT, terms) if terms else None
+        self.term = nn.Linear(FLAT, logit_terms) if logit_terms else None
 
     def forward(self, inputs: Inputs) -> Representation:
         x = inputs.vectors.flatten(1)
@@ -66,7 +66,7 @@ class Toy(Backbone):
         if self.term is None:
             return logit
         nn.init.constant_(self.term.bias, logit)
-        return logit - self.terms * self.term_weight * logit
+        return logit - self.logit_terms * self.term_weight * logit
 
 
 def shape_of(tasks: tuple[str, ...]) -> InputShape:
@@ -80,7 +80,7 @@ def make(
     tasks: tuple[str, ...] = TASKS,
     *,
     outputs: int = 4,
-    terms: int = 0,
+    logit_terms: int = 0,
     per_task: bool = False,
     seed: int = 0,
 ) -> Heads:
@@ -88,7 +88,7 @@ def make(
     torch.manual_seed(seed)
     heads, shape = HEADS[content["name"]], shape_of(tasks)
     vectors = len(tasks) if per_task else None
-    made = heads(build(heads.config_class, content), lambda: Toy(outputs, terms, vectors), shape)
+    made = heads(build(heads.config_class, content), lambda: Toy(outputs, logit_terms, vectors), shape)
     return made.double()
 
 

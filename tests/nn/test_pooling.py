@@ -6,7 +6,7 @@ import scipy.special
 import torch
 
 from ctrkit.nn.augru import AUGRU
-from ctrkit.nn.readouts import expand_shared, interleave, last_state, mean_state
+from ctrkit.nn.pooling import expand_shared, interleave, last_state, mean_state
 
 
 def histories(rows: int, length: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Read-outs: what a target, or nobody in particular, reads of a history."""
+"""Pooling: one vector from the events of a history, with or without attention of the target."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-ReadoutName: TypeAlias = Literal["last_state", "mean", "target_attention", "din", "target_state", "augru"]
+PoolingName: TypeAlias = Literal["last_state", "mean", "target_attention", "din", "target_state", "augru"]
 
-# Which read-outs read the target, and which the encoder's states of the events: "din" reads the events
-# themselves, and "target_state" the encoder alone.
+# Which poolings read the target, and which read the encoder's states of the events. "din" reads the events
+# themselves, and "target_state" reads the encoder alone.
 READ_TARGET = frozenset({"target_attention", "din", "target_state", "augru"})
 READ_STATES = frozenset({"last_state", "mean", "target_attention", "augru"})
 
