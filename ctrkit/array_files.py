@@ -35,8 +35,8 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
     """What `write_arrays` wrote.
 
     Raises:
-        Exception: of many kinds, the file is damaged: a part is missing, of another checksum or not of its
-            format, or a name stands twice.
+        Exception: an exception of any kind, when the file is damaged: a part is missing, has a wrong checksum
+            or a wrong format, or a name occurs twice.
     """
     from safetensors.numpy import load
 

@@ -49,7 +49,7 @@ class Artifact:
         data: fingerprint, rows and split of the training table; a profile of its training rows, and by what
             they are known again.
         metrics: what was measured, by command.
-        versions: of the packages that wrote it.
+        versions: package -> its version when the artifact was written.
     """
 
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Models that can be trained, one a file; every file of this folder is registered by being there."""
+"""Models that can be trained, one in each file. Every file of this folder is registered automatically."""
 
 from importlib import import_module
 from pkgutil import walk_packages

@@ -18,11 +18,11 @@ class AutoIntConfig(ModelConfig):
     """Config of AutoInt, and of AutoInt+.
 
     Attributes:
-        layers: interacting layers, one above the other.
-        attention_heads: of each layer.
-        attention_width: of a field after each layer, all heads together.
-        hidden: widths of a tower beside the attention, which makes it AutoInt+; none for AutoInt.
-        dropout: share of the attention weights, and of the tower's units, that training drops.
+        layers: number of interacting layers.
+        attention_heads: number of attention heads in each layer.
+        attention_width: width of a field after each layer, all heads together.
+        hidden: widths of a tower beside the attention (AutoInt+); empty for AutoInt.
+        dropout: dropout rate of the attention weights, and of the tower's layers.
     """
 
     name: Literal["autoint"] = "autoint"

@@ -1,10 +1,10 @@
-"""What a model is made of, and the registry of all of them.
+"""The parts of a model, and the registry of all models.
 
     embedding ─▶ Inputs ─▶ backbone ─▶ Representation ─▶ heads ─▶ Output
     history ────────┘
 
-A model of the field is a `Backbone`: one file in this folder with a config and a class under `@register`.
-Embeddings, the reading of histories and the heads of the tasks are common to all of them.
+A published model is a `Backbone`: one file in this folder with a config and a class under `@register`.
+Embeddings, the encoding and pooling of histories and the heads of the tasks are common to all models.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
 
 @dataclass(frozen=True)
 class Output:
-    """What a model says of a batch.
+    """The output of a model for a batch.
 
     Attributes:
-        logits: `[B, T]`, of each task given the task before it: click, then conversion given click.
-        hidden: `[B, D]`, what the last linear layer of the first task reads: `logits[:, 0]` is
-            `last_layer(hidden)[:, 0]`, so that a posterior over that layer can be put on any model.
-        auxiliary: what further losses read, `[B]` each: "deep" and "shallow" are logits of the first task
-            by parts of the model, "imputation.<task>" is ESCM²'s guess of that task's loss.
+        logits: `[B, T]`, the logit of each task given the task before it: click, then conversion given click.
+        hidden: `[B, D]`, the input of the last linear layer of the first task: `logits[:, 0]` is
+            `last_layer(hidden)[:, 0]`. So any model can have a posterior over that layer.
+        auxiliary: inputs of further losses, `[B]` each. "deep" and "shallow" are logits of the first task
+            from parts of the model. "imputation.<task>" is ESCM²'s prediction of that task's loss.
     """
 
     logits: Tensor
@@ -47,12 +47,12 @@ class Output:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a backbone reads of a batch of B rows.
+    """The inputs of a backbone for a batch of B rows.
 
     Attributes:
-        batch: the encoded rows themselves, for what is not an embedding of the common width.
+        batch: the encoded rows themselves, for models that do not read the common embeddings.
         fields: embeddings of the static fields, `[B, F, d]`.
-        readings: what was read of the histories, `[B, R, d]`; R = 0 without sequences.
+        readings: pooled histories, `[B, R, d]`; R = 0 without sequences.
         history: the encoded histories, one for each row or for each run of rows that share it.
     """
 
@@ -63,19 +63,19 @@ class Inputs:
 
     @property
     def vectors(self) -> Tensor:
-        """Fields and readings side by side, `[B, F + R, d]`: to most models a reading is one more field."""
+        """Fields and readings together, `[B, F + R, d]`: most models treat a reading as one more field."""
         return torch.cat([self.fields, self.readings], dim=1)
 
 
 @dataclass(frozen=True)
 class InputShape:
-    """What a backbone can count on when it is built.
+    """The shape of a backbone's inputs, known when it is built.
 
     Attributes:
         feature_map: tables, fields and tasks.
-        width: d, of each embedding.
-        fields: F.
-        readings: R.
+        width: d, the width of each embedding.
+        fields: F, the number of static fields.
+        readings: R, the number of readings of a history.
         history: the module that reads histories, or None without sequences.
     """
 
@@ -87,21 +87,21 @@ class InputShape:
 
     @property
     def vectors(self) -> int:
-        """F + R, the vectors in `Inputs.vectors`."""
+        """F + R, the number of vectors in `Inputs.vectors`."""
         return self.fields + self.readings
 
     @property
     def flat(self) -> int:
-        """Width of all vectors laid side by side."""
+        """The width of all vectors concatenated."""
         return self.vectors * self.width
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What a backbone makes of a batch.
+    """The output of a backbone for a batch.
 
     Attributes:
-        vector: `[B, D]`, read by the tower of each task; or `[B, T, D]` with a vector for each of them.
+        vector: `[B, D]`, read by the tower of each task, or `[B, T, D]` with one vector for each task.
         logit_terms: `[B, K]`, ready parts of the first task's logit, which its last linear layer reads.
         auxiliary: inputs of further losses, as in `Output.auxiliary`.
     """
@@ -112,7 +112,7 @@ class Representation:
 
     @classmethod
     def of(cls, vector: Tensor) -> Representation:
-        """A vector alone."""
+        """A representation with a vector only."""
         return cls(vector, vector.new_empty(len(vector), 0))
 
     def for_task(self, task: int) -> Tensor:
@@ -121,15 +121,15 @@ class Representation:
 
 
 class ModelConfig(Config):
-    """Base of the models' configs; each has a literal `name` with itself as the default.
+    """Base of the models' configs. Each has a literal `name`, which is its own default.
 
-    What a config file leaves out of a nested part stays as the model has it, unless the file gives that
-    part another `name`.
+    Keys that a config file omits in a nested part keep the model's defaults, unless the file gives that part
+    another `name`.
 
     Attributes:
-        embedding: of fields and events; a number alone is the width.
-        history: how behaviour sequences are encoded and read; without sequences it is not used.
-        heads: what the tasks share, and the tower of each.
+        embedding: embeddings of fields and events; a number alone is the width.
+        history: how behaviour sequences are encoded and pooled; not used without sequences.
+        heads: what the tasks share, and the tower of each task.
     """
 
     name: str
@@ -139,7 +139,7 @@ class ModelConfig(Config):
 
     @property
     def embedding_width(self) -> int:
-        """d, the width of an embedding as the backbone sees it."""
+        """d, the width of the embeddings that the backbone reads."""
         return self.embedding.width
 
     @property
@@ -149,12 +149,12 @@ class ModelConfig(Config):
 
     @property
     def reads_history(self) -> bool:
-        """Whether the model reads sequences where there are some."""
+        """Whether the model reads sequences if there are any."""
         return True
 
     @property
     def searches(self) -> bool:
-        """Whether training first searches for a config, which `Backbone.derive` then gives."""
+        """Whether training first searches for a config, which `Backbone.derive` then returns."""
         return False
 
 
@@ -194,8 +194,8 @@ class Backbone(nn.Module, ABC):
         return logit
 
     def derive(self) -> ModelConfig:
-        """The config that a search ended with."""
-        raise NotImplementedError(f"{type(self).__name__} searches for nothing")
+        """The config that a search has found."""
+        raise NotImplementedError(f"{type(self).__name__} has no search")
 
 
 BackboneT = TypeVar("BackboneT", bound=type[Backbone])
@@ -205,7 +205,7 @@ DEFAULT_MODEL = "mdaf"
 
 
 def register(config: type[ModelConfig]) -> Callable[[BackboneT], BackboneT]:
-    """Class decorator: make a model known by the `name` of its config."""
+    """Class decorator: register a model under the `name` of its config."""
 
     def known(model: BackboneT) -> BackboneT:
         model.config_class = config
@@ -216,11 +216,14 @@ def register(config: type[ModelConfig]) -> Callable[[BackboneT], BackboneT]:
 
 
 def model_config(content: Mapping[str, Any] | ModelConfig | str) -> ModelConfig:
-    """The config that a mapping describes, of the model that its `name` names, or that a name alone does; a
-    config is left as it is.
+    """The config of a model.
+
+    Args:
+        content: a mapping of settings with the `name` of the model, a name alone, or a config, which is
+            returned unchanged.
 
     Raises:
-        ConfigError: the name is unknown, or a key is.
+        ConfigError: the name or a key is unknown.
     """
     if isinstance(content, ModelConfig):
         return content
@@ -245,9 +248,9 @@ def funnel_log_probabilities(logits: Tensor) -> Tensor:
 def funnel_log_complements(logits: Tensor) -> Tensor:
     """log(1 - p(task, impression)): `[B, T] -> [B, T]`, finite for every finite logit.
 
-    A funnel misses a task by missing the one before it, or by reaching that and stopping there:
-    1 - P_k = (1 - P_{k-1}) + P_{k-1} (1 - p_k). Nothing is subtracted from 1, so that nothing is lost where
-    P_k is close to it.
+    An impression does not reach a task if it does not reach the task before, or if it stops there:
+    1 - P_k = (1 - P_{k-1}) + P_{k-1} (1 - p_k). Nothing is subtracted from 1, so no precision is lost where
+    P_k is close to 1.
     """
     reached = funnel_log_probabilities(logits)
     stopped = F.logsigmoid(-logits)

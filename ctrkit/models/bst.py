@@ -14,7 +14,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class BSTConfig(SequenceConfig):
-    """Config of BST; see `SequenceConfig`."""
+    """Config of BST (see `SequenceConfig`)."""
 
     name: Literal["bst"] = "bst"
     embedding: EmbeddingConfig = EmbeddingConfig(width=32)
@@ -30,6 +30,6 @@ class BST(SequenceModel):
     in a tower ("Behavior Sequence Transformer for E-commerce Recommendation in Alibaba", Chen et al., DLP-KDD
     2019).
 
-    Events are placed by their number before the target, not by time, and normalised; ReLU stands in the place
-    of the tower's LeakyReLU.
+    The position of an event is its number before the target, not its time. Events are normalised. The tower
+    has ReLU, where the paper has LeakyReLU.
     """

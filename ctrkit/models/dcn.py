@@ -17,8 +17,8 @@ class DCNConfig(ModelConfig):
 
     Attributes:
         layers: number of cross layers.
-        hidden: widths of the deep network; none leaves the cross network alone.
-        dropout: share dropped after each of its layers.
+        hidden: widths of the deep network; empty for the cross network alone.
+        dropout: dropout rate after each of its layers.
     """
 
     name: Literal["dcn"] = "dcn"
@@ -32,7 +32,7 @@ class DCN(Backbone):
     """A cross network beside a deep network: "Deep & Cross Network for Ad Click Predictions" (Wang et al.,
     ADKDD 2017, arXiv 1708.05123).
 
-    Its cross layers have a vector of weights each. The model 'dcnv2' has matrices, and predicts better.
+    Each of its cross layers has a vector of weights. The model 'dcnv2' has matrices, and predicts better.
     """
 
     def __init__(self, config: DCNConfig, shape: InputShape) -> None:

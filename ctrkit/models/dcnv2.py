@@ -14,12 +14,14 @@ from ctrkit.nn.mlp import MLP
 
 
 class MixtureConfig(Config):
-    """A mixture of low-rank matrices in place of each full one; see `ctrkit.nn.cross_layers.MixtureCross`.
+    """A mixture of low-rank matrices in place of each full one (see `ctrkit.nn.cross_layers.MixtureCross`).
 
     Attributes:
-        rank: of each expert; a quarter of the width of all embeddings side by side costs half of a full one.
+        rank: rank of each expert. With a quarter of the total embedding width, one expert costs half as much
+            as a full matrix.
         experts: number of experts.
-        activation: in the low-rank space; with the identity and one expert a layer is a plain low-rank one.
+        activation: activation in the low-rank space. With the identity and one expert, a layer is a plain
+            low-rank layer.
     """
 
     rank: int = Field(default=32, ge=1)
@@ -32,10 +34,10 @@ class DCNv2Config(ModelConfig):
 
     Attributes:
         layers: number of cross layers.
-        mixture: of low-rank matrices; full matrices where it is left out.
-        structure: the deep network beside the cross network ("parallel") or on top of it ("stacked").
-        hidden: widths of the deep network; none leaves the cross network alone.
-        dropout: share dropped after each of its layers.
+        mixture: mixture of low-rank matrices; None for full matrices.
+        structure: whether the deep network is beside the cross network ("parallel") or on top ("stacked").
+        hidden: widths of the deep network; empty for the cross network alone.
+        dropout: dropout rate after each of its layers.
     """
 
     name: Literal["dcnv2"] = "dcnv2"

@@ -18,14 +18,14 @@ class CrossConfig(Config):
     """The two cross networks of DCNv3.
 
     Attributes:
-        exponential_layers: interactions up to order 2 ** layers.
-        linear_layers: up to order layers + 1.
-        heads: vectors of the embedding's width that each field has; all heads share their weights.
-        layer_norm: normalise inside the gates.
-        batch_norm: normalise before them, heads as channels.
-        dropout: share of the state that is dropped after each layer.
-        rank: of the layers' matrices, for fewer parameters and multiplications; None for full matrices, as
-            published.
+        exponential_layers: layers of the exponential network; it has interactions up to order 2 ** layers.
+        linear_layers: layers of the linear network; it has interactions up to order layers + 1.
+        heads: number of embedding vectors of each field; all heads share their weights.
+        layer_norm: whether the gates normalise their input.
+        batch_norm: whether there is batch normalisation before the gates, with heads as channels.
+        dropout: dropout rate of the state after each layer.
+        rank: rank of the layers' matrices, for fewer parameters and multiplications; None for full matrices,
+            as published.
     """
 
     exponential_layers: int = Field(default=3, ge=1)
@@ -37,7 +37,7 @@ class CrossConfig(Config):
     rank: int | None = Field(default=None, ge=1)
 
     def networks(self, width: int) -> tuple[ExponentialCross, LinearCross]:
-        """Both networks, for heads of vectors of a width."""
+        """Both networks, for a given width of each head's vector."""
         common = (self.heads, self.layer_norm, self.batch_norm, self.dropout, self.rank)
         return (
             ExponentialCross(width, self.exponential_layers, *common),
@@ -49,8 +49,8 @@ class DCNv3Config(ModelConfig):
     """Config of DCNv3.
 
     Attributes:
-        embedding: its width is that of one head of the cross networks; even.
-        heads: networks of its own for each task, unless told otherwise.
+        embedding: embeddings; the width is that of one head of the cross networks and must be even.
+        heads: what the tasks share; by default each task has networks of its own.
         cross: the cross networks.
     """
 
@@ -65,7 +65,7 @@ class DCNv3Config(ModelConfig):
     @model_validator(mode="after")
     def _even(self) -> DCNv3Config:
         if self.embedding.width % 2:
-            raise ValueError("embedding.width must be even, as DCNv3 cuts embeddings into two halves")
+            raise ValueError("embedding.width must be even, because DCNv3 cuts embeddings into two halves")
         return self
 
 
@@ -85,8 +85,8 @@ class DCNv3(Backbone):
     def __init__(self, config: DCNv3Config, shape: InputShape) -> None:
         super().__init__(config, shape)
         self.cross_heads = config.cross.heads
-        # Events are normalised, and readings with them: an order of magnitude above fresh embeddings, and
-        # the networks' layers multiply it.
+        # Events are normalised, and so are readings: they are ten times as large as initial embeddings, and
+        # the layers multiply that factor.
         self.scale = config.embedding.std
         width = shape.flat // config.cross.heads
         self.exponential, self.linear = config.cross.networks(width)
@@ -101,7 +101,7 @@ class DCNv3(Backbone):
         return Representation(logit_terms[:, :0], logit_terms, logits)
 
     def start_at(self, logit: float) -> float:
-        """Both networks, each with a loss of its own, start at the logit, and so does their mean."""
+        """Both networks have a loss of their own. Each starts at the logit, and so does their mean."""
         for network in (self.exponential, self.linear):
             nn.init.constant_(network.head.bias, logit)
         return 0.0

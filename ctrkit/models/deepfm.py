@@ -17,8 +17,8 @@ class DeepFMConfig(ModelConfig):
     """Config of DeepFM.
 
     Attributes:
-        hidden: widths of the deep network, one at least: the model 'fm' has none.
-        dropout: share dropped after each of its layers.
+        hidden: widths of the deep network, at least one (the model 'fm' has no deep network).
+        dropout: dropout rate after each of its layers.
     """
 
     name: Literal["deepfm"] = "deepfm"
@@ -31,10 +31,10 @@ class DeepFM(Backbone):
     """A factorization machine beside a deep network: "DeepFM: A Factorization-Machine based Neural Network
     for CTR Prediction" (Guo et al., IJCAI 2017, arXiv 1703.04247).
 
-    The logit terms are the two orders of the factorization machine, each summed up.
+    The two logit terms are the sums of the first and the second order of the factorization machine.
 
     Raises:
-        ConfigError: fields and readings together are fewer than two.
+        ConfigError: there are fewer than two fields and readings together.
     """
 
     logit_terms = 2

@@ -1,4 +1,4 @@
-"""DIEN: the evolution of interests, as the target sees it."""
+"""DIEN: two GRUs over the events, the second steered by the target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class DIENConfig(SequenceConfig):
-    """Config of DIEN; see `SequenceConfig`."""
+    """Config of DIEN (see `SequenceConfig`)."""
 
     name: Literal["dien"] = "dien"
     history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=("augru",))
@@ -19,10 +19,10 @@ class DIENConfig(SequenceConfig):
 
 @register(DIENConfig)
 class DIEN(SequenceModel):
-    """A GRU makes interests of events, and a second one, AUGRU, follows them with steps as large as the
-    target's attention; its last state joins the fields in a tower ("Deep Interest Evolution Network for
-    Click-Through Rate Prediction", Zhou et al., AAAI 2019).
+    """A GRU turns events into interests. A second GRU, AUGRU, reads them with steps as large as the target's
+    attention. Its last state joins the fields in a tower ("Deep Interest Evolution Network for Click-Through
+    Rate Prediction", Zhou et al., AAAI 2019).
 
-    Left out is the auxiliary loss by which an interest predicts the next event, as it needs sampled
-    negatives. ReLU stands in the place of Dice, and events are normalised.
+    The paper's auxiliary loss (an interest predicts the next event) is left out, as it needs sampled
+    negatives. The activation is ReLU, where the paper has Dice. Events are normalised.
     """

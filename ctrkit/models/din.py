@@ -1,4 +1,4 @@
-"""DIN: the target weighs the events."""
+"""DIN: attention of the target over the events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class DINConfig(SequenceConfig):
-    """Config of DIN; see `SequenceConfig`."""
+    """Config of DIN (see `SequenceConfig`)."""
 
     name: Literal["din"] = "din"
     history: HistoryConfig = HistoryConfig(readouts=("din",), attention=(36,), normalise=False)
@@ -18,8 +18,9 @@ class DINConfig(SequenceConfig):
 
 @register(DINConfig)
 class DIN(SequenceModel):
-    """The sum of the events, each weighed by a small network that compares it with the target, joins the
-    fields in a tower ("Deep Interest Network for Click-Through Rate Prediction", Zhou et al., KDD 2018).
+    """A small network compares each event with the target and gives it a weight. The weighted sum of events
+    joins the fields in a tower ("Deep Interest Network for Click-Through Rate Prediction", Zhou et al., KDD
+    2018).
 
-    ReLU stands in the place of the paper's Dice.
+    The activation is ReLU, where the paper has Dice.
     """

@@ -17,9 +17,9 @@ class DLRMConfig(ModelConfig):
     """Config of DLRM.
 
     Attributes:
-        bottom: widths of the tower over the numbers, before its output of the embeddings' width.
+        bottom: widths of the tower over the numeric features, before its output layer.
         hidden: widths of the tower over the dot products.
-        dropout: share dropped after each layer of both.
+        dropout: dropout rate after each layer of both.
     """
 
     name: Literal["dlrm"] = "dlrm"
@@ -33,10 +33,10 @@ class DLRM(Backbone):
     """Dot products between two towers: "Deep Learning Recommendation Model for Personalization and
     Recommendation Systems" (Naumov et al., arXiv 1906.00091).
 
-    A tower turns all numeric features into one vector; this, the embeddings of the categorical features and
-    the readings are multiplied in pairs; a second tower reads the products and the numeric vector. The
-    numbers arrive embedded, each as a linear function of itself, so that the first tower begins with a
-    linear layer of the numbers, as published. Without numeric features there is no first tower.
+    A tower turns all numeric features into one vector. This vector, the embeddings of the categorical
+    features and the readings are multiplied in pairs. A second tower reads the products and the numeric
+    vector. The embedding of a number is a linear function of it, so the first tower begins with a linear
+    layer of the numbers, as published. Without numeric features there is no first tower.
 
     Raises:
         ConfigError: there are fewer than two vectors to multiply.

@@ -15,7 +15,7 @@ class DNNConfig(ModelConfig):
 
     Attributes:
         hidden: widths of the tower.
-        dropout: share dropped after each of its layers.
+        dropout: dropout rate after each of its layers.
     """
 
     name: Literal["dnn"] = "dnn"
@@ -25,7 +25,7 @@ class DNNConfig(ModelConfig):
 
 @register(DNNConfig)
 class DNN(Backbone):
-    """A multi-layer perceptron over the embeddings of all fields and readings, laid side by side
+    """A multi-layer perceptron over the concatenated embeddings of all fields and readings
     ("Deep Neural Networks for YouTube Recommendations", Covington et al., RecSys 2016)."""
 
     def __init__(self, config: DNNConfig, shape: InputShape) -> None:

@@ -17,12 +17,12 @@ class FeatureGatingConfig(ModelConfig):
     """Config of the feature gating network.
 
     Attributes:
-        gate: what sets the gates of an embedding: the whole "row", or that "embedding" alone, as in GateNet.
-        per: one gate for each "dimension" of an embedding, or for the "vector" as a whole.
-        gate_hidden: widths of the network that makes a row into gates.
-        cross_layers: of DCNv2's cross network over the gated embeddings.
-        hidden: widths of a tower beside it, over the gated embeddings; none for no tower.
-        dropout: share dropped after each of the tower's layers.
+        gate: input of an embedding's gates: the whole "row", or that "embedding" alone (as in GateNet).
+        per: whether there is one gate for each "dimension" of an embedding, or one for the whole "vector".
+        gate_hidden: widths of the network that computes the gates from a row.
+        cross_layers: number of DCNv2's cross layers over the gated embeddings.
+        hidden: widths of a tower beside them, over the gated embeddings; empty for no tower.
+        dropout: dropout rate after each layer of the tower.
     """
 
     name: Literal["feature_gating"] = "feature_gating"
@@ -36,14 +36,13 @@ class FeatureGatingConfig(ModelConfig):
 
 @register(FeatureGatingConfig)
 class FeatureGating(Backbone):
-    """Gates that differ from row to row let each embedding through as far as it matters there; what comes
-    through goes into the cross network of "DCN V2" (Wang et al., WWW 2021, arXiv 2008.13535) and a tower
-    beside it.
+    """Gates scale each embedding by how much it matters in the row. The gated embeddings go into the cross
+    network of "DCN V2" (Wang et al., WWW 2021, arXiv 2008.13535) and a tower beside it.
 
-    No one paper has just this model. A gate set by its own embedding is that of "GateNet" (Huang et al.,
-    arXiv 2007.03519), there put before FM, DeepFM and xDeepFM; gates set by the whole row are those of
-    FinalMLP's feature selection (Mao et al., AAAI 2023, arXiv 2304.00902) with all features as their
-    context. The gates of GDCN (Wang et al., CIKM 2023, arXiv 2311.04635) are others: they stand inside the
+    No single paper has exactly this model. Gates computed from the embedding itself come from "GateNet"
+    (Huang et al., arXiv 2007.03519), where they precede FM, DeepFM and xDeepFM. Gates computed from the whole
+    row come from FinalMLP's feature selection (Mao et al., AAAI 2023, arXiv 2304.00902) with all features as
+    the context. The gates of GDCN (Wang et al., CIKM 2023, arXiv 2311.04635) differ: they are inside the
     cross layers.
     """
 

@@ -19,13 +19,13 @@ class FiBiNETConfig(ModelConfig):
     """Config of FiBiNET.
 
     Attributes:
-        form: of the bilinear interactions: one matrix for "all" pairs, one for "each" field, or one for
+        form: matrices of the bilinear interactions: one for "all" pairs, one for "each" field, or one for
             each "interaction".
-        reduction: fields over the width inside SENET.
-        excitation: the last activation of SENET: "relu" as published, or "sigmoid", which no field can lose
-            for good.
+        reduction: number of fields divided by the width inside SENET.
+        excitation: the last activation of SENET: "relu" as published, or "sigmoid", which never switches a
+            field off for good.
         hidden: widths of the tower over the interactions.
-        dropout: share dropped after each of its layers.
+        dropout: dropout rate after each of its layers.
     """
 
     name: Literal["fibinet"] = "fibinet"
@@ -41,8 +41,8 @@ class FiBiNET(Backbone):
     """SENET and bilinear interactions below a tower: "FiBiNET: Combining Feature Importance and Bilinear
     feature Interaction for Click-Through Rate Prediction" (Huang et al., RecSys 2019, arXiv 1905.09433).
 
-    Bilinear interactions of the embeddings as they are, and of the embeddings weighed by SENET, with
-    matrices of their own; a tower over both; and the weights of the features themselves as logit terms.
+    There are bilinear interactions of the embeddings themselves, and of the embeddings weighted by SENET with
+    matrices of their own. A tower reads both. The first-order weights of the features are the logit terms.
 
     Raises:
         ConfigError: there are fewer than two vectors to multiply.

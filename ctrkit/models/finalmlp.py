@@ -21,14 +21,14 @@ class FinalMLPConfig(ModelConfig):
     """Config of FinalMLP.
 
     Attributes:
-        contexts: what sets the gates on the features of each stream: the fields of the user's "profile" or
-            of the "target" (all fields where none is declared as such), nothing but learned numbers
-            ("constant"), or there are no gates ("none").
+        contexts: input of the gates of each stream: the fields of the user's "profile" or of the "target"
+            (all fields where none is declared as such), no input but learned gates ("constant"), or no gates
+            ("none").
         gate_hidden: widths of the gates' networks.
         hidden: widths of the first stream's tower.
-        second_hidden: of the second's.
-        fusion_heads: of the bilinear form, a divisor of the last widths of both towers.
-        dropout: share dropped after each layer of the towers.
+        second_hidden: widths of the second stream's tower.
+        fusion_heads: number of heads of the bilinear form, which must divide the last width of both towers.
+        dropout: dropout rate after each layer of the towers.
     """
 
     name: Literal["finalmlp"] = "finalmlp"
@@ -51,8 +51,8 @@ class FinalMLP(Backbone):
     """Two towers and a bilinear form: "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction" (Mao et
     al., AAAI 2023, arXiv 2304.00902).
 
-    The last layer reads both towers, x and y, and the bilinear form x^T W y as one term a dimension of y;
-    these start with weight 1, as published.
+    The last layer reads both towers, x and y, and the bilinear form x^T W y as one logit term for each
+    dimension of y. Logit terms start with weight 1, as published.
     """
 
     def __init__(self, config: FinalMLPConfig, shape: InputShape) -> None:
@@ -71,12 +71,13 @@ class FinalMLP(Backbone):
 
 
 class GatedTower(nn.Module):
-    """One of the two: gates on the features, and a tower.
+    """One of the two streams: gates on the features, and a tower.
 
     Args:
-        context: what sets the gates.
+        context: input of the gates.
         hidden: widths of the tower.
-        config, shape: of the model.
+        config: config of the model.
+        shape: shape of the model's inputs.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ class FMConfig(ModelConfig):
     """Config of FM.
 
     Attributes:
-        heads: first-order weights of its own for each task, and a weight of its own for each dimension of
-            the products of embeddings that all tasks share.
+        heads: what the tasks share; by default only embeddings. Each task has first-order weights, and a
+            weight for each dimension of the products of embeddings.
     """
 
     name: Literal["fm"] = "fm"
@@ -34,7 +34,7 @@ class FM(Backbone):
     weight 1 at first, which is FM itself. Training may then change the weight of each dimension.
 
     Raises:
-        ConfigError: fields and readings together are fewer than two.
+        ConfigError: there are fewer than two fields and readings together.
     """
 
     def __init__(self, config: FMConfig, shape: InputShape) -> None:

@@ -11,7 +11,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class GRU4RecConfig(SequenceConfig):
-    """Config of GRU4Rec; see `SequenceConfig`."""
+    """Config of GRU4Rec (see `SequenceConfig`)."""
 
     name: Literal["gru4rec"] = "gru4rec"
     history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=("last_state",), products=True)
@@ -23,5 +23,5 @@ class GRU4Rec(SequenceModel):
     ICLR 2016), as a model of clicks.
 
     The paper scores the items that may come next by their inner product with the last state. Here that state,
-    and the terms of that product, join the fields in a tower.
+    and the products of its dimensions with those of the target, join the fields in a tower.
     """

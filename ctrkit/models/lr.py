@@ -16,9 +16,9 @@ class LRConfig(ModelConfig):
     """Config of LR.
 
     Attributes:
-        embedding: of the weights; its width is 1.
-        history: not used, as a sequence counts by the mean weight of its events.
-        heads: weights of its own for each task.
+        embedding: settings of the weights, as embeddings of width 1.
+        history: not used; a sequence adds the mean weight of its events.
+        heads: what the tasks share; by default nothing, as each task has weights of its own.
     """
 
     name: Literal["lr"] = "lr"
@@ -32,13 +32,13 @@ class LRConfig(ModelConfig):
     @model_validator(mode="after")
     def _linear(self) -> LRConfig:
         if self.embedding.width != 1:
-            raise ValueError("embedding.width must be 1, as LR has a single weight a feature")
+            raise ValueError("embedding.width must be 1, because LR has one weight for each feature")
         return self
 
 
 @register(LRConfig)
 class LR(Backbone):
-    """A weight for each id, a line for each number, and the mean weight of the events of each sequence:
+    """A weight for each id, a linear function of each number, and the mean weight of each sequence's events:
     "Predicting Clicks: Estimating the Click-Through Rate for New Ads" (Richardson et al., WWW 2007)."""
 
     def __init__(self, config: LRConfig, shape: InputShape) -> None:

@@ -11,7 +11,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class Mamba4RecConfig(SequenceConfig):
-    """Config of Mamba4Rec; see `SequenceConfig`."""
+    """Config of Mamba4Rec (see `SequenceConfig`)."""
 
     name: Literal["mamba4rec"] = "mamba4rec"
     history: HistoryConfig = HistoryConfig(
@@ -25,5 +25,5 @@ class Mamba4Rec(SequenceModel):
     Space Models", Liu et al., arXiv 2403.03900), as a model of clicks.
 
     The paper ranks the items that may come next by their inner product with the last state. Here that state,
-    and the terms of that product, join the fields in a tower.
+    and the products of its dimensions with those of the target, join the fields in a tower.
     """

@@ -17,12 +17,12 @@ class MaskNetConfig(ModelConfig):
     """Config of MaskNet.
 
     Attributes:
-        form: "serial", each MaskBlock on the one before it, or "parallel", all on the embeddings.
+        form: "serial": each MaskBlock reads the block before it. "parallel": all read the embeddings.
         blocks: number of parallel blocks.
-        block_width: of the output of each.
-        hidden: widths of the serial blocks, or of the tower over the parallel ones.
+        block_width: output width of each parallel block.
+        hidden: widths of the serial blocks, or of the tower over the parallel blocks.
         reduction: width inside a mask's network, as a multiple of the width that it masks.
-        dropout: share dropped after each block and layer.
+        dropout: dropout rate after each block and layer.
     """
 
     name: Literal["masknet"] = "masknet"
@@ -40,11 +40,10 @@ class MaskNet(Backbone):
     """MaskBlocks, serial or parallel: "MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models
     by Instance-Guided Mask" (Wang et al., DLP-KDD 2021, arXiv 2102.07619).
 
-    The masks are guided by the embeddings as they are; what the first blocks mask are the embeddings
-    normalised one by one.
+    The masks are computed from the embeddings themselves. The first blocks mask normalised embeddings.
 
     Raises:
-        ConfigError: embeddings have width 1, and nothing is left of them when normalised.
+        ConfigError: embeddings have width 1, where normalisation removes all information.
     """
 
     def __init__(self, config: MaskNetConfig, shape: InputShape) -> None:

@@ -29,23 +29,23 @@ class SoftFusionConfig(Config):
 
 
 class ContextGateConfig(Config):
-    """A gate between two branches, set by the user's profile."""
+    """A gate between two branches, computed from the branches and the user's profile."""
 
     name: Literal["context_gate"] = "context_gate"
 
 
 class ConcatenationConfig(Config):
-    """A linear layer over all branches: the ablation of adaptive fusion."""
+    """A linear layer over all branches: the ablation without adaptive fusion."""
 
     name: Literal["concatenation"] = "concatenation"
 
 
 class OptFusionConfig(Config):
-    """OptFusion: first a search of branches and operation, then training with what was found.
+    """OptFusion: a search for branches and operation, then training with the result.
 
     Attributes:
-        connected: positions of the branches to fuse, among `branches`.
-        operation: how. Where both are left out, they are searched.
+        connected: positions of the branches to fuse, in `branches`; None to search for them.
+        operation: the operation that fuses them; None to search for it.
     """
 
     name: Literal["optfusion"] = "optfusion"
@@ -67,13 +67,13 @@ class MDAFConfig(ModelConfig):
     """Config of MDAF.
 
     Attributes:
-        embedding: its width is that of one head of the cross networks; even.
-        branches: what is fused: "cross" is DCNv3 over the static fields, "behaviour" what was read of the
-            history, "fields" the static fields as they are. `[cross]` is the ablation without behaviour,
-            `[fields, behaviour]` that without cross networks.
+        embedding: embeddings; the width is that of one head of the cross networks and must be even.
+        branches: the branches to fuse. "cross" is DCNv3 over the static fields, "behaviour" the readings of
+            the history, "fields" the static fields themselves. `[cross]` is the ablation without behaviour,
+            `[fields, behaviour]` the ablation without cross networks.
         cross: the cross networks.
-        fusion: of the branches.
-        width: of each branch and of what is fused of them.
+        fusion: how the branches are fused.
+        width: width of each branch and of the fused vector.
     """
 
     name: Literal["mdaf"] = "mdaf"
@@ -102,17 +102,18 @@ class MDAFConfig(ModelConfig):
     @model_validator(mode="after")
     def _consistent(self) -> MDAFConfig:
         if self.embedding.width % 2 and "cross" in self.branches:
-            raise ValueError("embedding.width must be even, as DCNv3 cuts embeddings into two halves")
+            raise ValueError("embedding.width must be even, because DCNv3 cuts embeddings into two halves")
         if len(set(self.branches)) < len(self.branches):
-            raise ValueError("branches: each may be named once")
+            raise ValueError("branches: each branch may be named once")
         if isinstance(self.fusion, ContextGateConfig) and len(self.branches) != 2:
-            raise ValueError("fusion: a context gate stands between two branches, no more and no fewer")
+            raise ValueError("fusion: a context gate needs exactly two branches")
         if self.searches and self.heads.name != "shared_bottom":
-            raise ValueError("fusion: a search wants one backbone; set heads.name to shared_bottom for it")
+            raise ValueError("fusion: a search needs a single backbone; set heads.name to shared_bottom")
         if isinstance(self.fusion, OptFusionConfig) and not self.fusion.searches:
             connected = self.fusion.connected or ()
             if not connected or not set(connected) <= set(range(len(self.branches))):
-                raise ValueError(f"fusion.connected: positions among the {len(self.branches)} branches")
+                count = len(self.branches)
+                raise ValueError(f"fusion.connected must be positions (from 0) among the {count} branches")
         return self
 
 
@@ -189,8 +190,8 @@ class MDAF(Backbone):
         return fused
 
     def start_at(self, logit: float) -> float:
-        """The cross networks, each with a loss of its own, start at the logit; the first task reads half of
-        each, and so needs nothing more."""
+        """The cross networks have losses of their own, and each starts at the logit. The first task reads
+        half of each, so nothing is left for its bias."""
         for branch in self.branches.values():
             if isinstance(branch, CrossBranch):
                 for network in (branch.exponential, branch.linear):
@@ -212,8 +213,8 @@ class CrossBranch(nn.Module):
     """DCNv3 over the static fields, with the last states of both networks projected to a branch.
 
     Args:
-        config: of the networks.
-        width: D, of a head's vector.
+        config: settings of the networks.
+        width: D, the width of a head's vector.
         outputs: width of the branch.
     """
 
@@ -232,12 +233,12 @@ class CrossBranch(nn.Module):
 
 
 def _projection(inputs: int, outputs: int) -> nn.Module:
-    """A projection whose outputs are of one scale, so that no branch drowns the others when fused."""
+    """A projection with normalised outputs, so that no branch dominates the others in the fusion."""
     return nn.Sequential(nn.Linear(inputs, outputs), nn.LayerNorm(outputs))
 
 
 def _connected(config: MDAFConfig, present: list[BranchName]) -> list[BranchName]:
-    """The branches that reach the fusion, of those that have something to read."""
+    """The branches with inputs that are connected to the fusion."""
     if not isinstance(config.fusion, OptFusionConfig) or config.fusion.connected is None:
         return present
     return [config.branches[i] for i in config.fusion.connected if config.branches[i] in present] or present

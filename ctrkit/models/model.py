@@ -1,4 +1,4 @@
-"""A model put together: embeddings, the reading of histories, a backbone, heads."""
+"""A whole model: embeddings, encoder and pooling of histories, backbones, heads."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ctrkit.nn.history import HistoryReader, HistoryState
 class CtrModel(nn.Module):
     """A model of the probabilities of a funnel of tasks.
 
-    It returns logits, and knows nothing of losses, optimizers, devices or files. Its weights are drawn from
-    torch's global generator.
+    It returns logits, and knows nothing about losses, optimizers, devices or files. Its initial weights come
+    from torch's global random generator.
 
     Args:
         config: which model, and its settings.
-        feature_map: what a batch holds.
+        feature_map: features and tasks of a batch.
 
     Attributes:
         reads_history: whether the model reads behaviour sequences.
@@ -45,7 +45,7 @@ class CtrModel(nn.Module):
             )
         if MODELS[config.name].needs_history and not feature_map.sequences:
             raise ConfigError(
-                f"the model '{config.name}' reads a behaviour sequence, and there is none",
+                f"the model '{config.name}' needs a behaviour sequence, and there is none",
                 hint="Declare one under `features.sequences`, or choose another model",
             )
         width = config.embedding_width
@@ -65,12 +65,13 @@ class CtrModel(nn.Module):
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
-        """Logits of the rows; labels and weights of the batch are not read.
+        """Logits of the rows. Labels and weights of the batch are not read.
 
         Args:
+            batch: the rows.
             history: encoded histories from `encode_history`, in place of the batch's own sequences. With U
-                of them and U x K rows, each is shared by K rows that follow one another: candidates of one
-                auction, say.
+                histories and U x K rows, K consecutive rows share a history, such as the candidates of one
+                auction.
         """
         if history is None and self.reads_history:
             history = self.encode_history(batch)
@@ -93,7 +94,7 @@ class CtrModel(nn.Module):
         """The batch's sequences, ready to be read by any number of candidates.
 
         Raises:
-            ConfigError: when the model reads no sequences.
+            ConfigError: the model reads no sequences.
         """
         self._check_reads_history()
         if self.embedding is None or self.history is None:
@@ -102,16 +103,16 @@ class CtrModel(nn.Module):
         return self.history.encode(self.embedding.sequences(batch), mask, batch.sequences)
 
     def append_event(self, history: HistoryState, event: Batch) -> HistoryState:
-        """Encoded histories with one event more each: the same as encoding the longer ones.
+        """Encoded histories with one more event each: the same result as encoding the longer histories.
 
-        A recurrent encoder makes one step, whatever the length; the others encode again.
+        A recurrent encoder takes one step at any length. Other encoders encode the whole history again.
 
         Args:
-            history: U of them, from `encode_history`.
-            event: U rows with sequences of length 1, none of them padding.
+            history: U histories from `encode_history`.
+            event: U rows with sequences of length 1, without padding.
 
         Raises:
-            ConfigError: when the model reads no sequences.
+            ConfigError: the model reads no sequences.
         """
         self._check_reads_history()
         if self.embedding is None or self.history is None:
@@ -125,7 +126,7 @@ class CtrModel(nn.Module):
             raise ConfigError("the model reads no sequences", hint="Declare some under `features`")
 
     def derive(self) -> ModelConfig:
-        """The config that a search ended with, for a model whose config `searches`."""
+        """The config that a search has found, for a model whose config `searches`."""
         return next(module for module in self.modules() if isinstance(module, Backbone)).derive()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -133,10 +134,10 @@ class CtrModel(nn.Module):
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """The inverse of `arrays`.
+        """Load weights, as `arrays` gives them.
 
         Raises:
-            ValueError: there are others than the model has, or of other shapes or types.
+            ValueError: names, shapes or types differ from those of the model.
         """
         mine = self.state_dict()
         for name in sorted({*arrays} | {*mine}):
@@ -161,7 +162,7 @@ class CtrModel(nn.Module):
     def set_base_rates(self, rates: Sequence[float]) -> None:
         """Start each task at its base rate (given the task before it) rather than at one half.
 
-        Clicks are rare: without this, the first hundreds of steps go into learning how rare.
+        Clicks are rare: without this, training spends its first hundreds of steps on the base rate.
         """
         self.heads.start_at([_logit(rate) for rate in rates])
 

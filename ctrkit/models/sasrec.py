@@ -11,7 +11,7 @@ from ctrkit.nn.history import HistoryConfig
 
 
 class SASRecConfig(SequenceConfig):
-    """Config of SASRec; see `SequenceConfig`."""
+    """Config of SASRec (see `SequenceConfig`)."""
 
     name: Literal["sasrec"] = "sasrec"
     history: HistoryConfig = HistoryConfig(
@@ -25,5 +25,5 @@ class SASRec(SequenceModel):
     ICDM 2018), as a model of clicks.
 
     The paper ranks the items that may come next by their inner product with the last state. Here that state,
-    and the terms of that product, join the fields in a tower.
+    and the products of its dimensions with those of the target, join the fields in a tower.
     """

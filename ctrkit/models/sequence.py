@@ -1,4 +1,4 @@
-"""What the models of behaviour sequences share: a tower over the fields and what was read of the history."""
+"""What the models of behaviour sequences share: a tower over the fields and the readings of the history."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ctrkit.models.dnn import DNN
 
 
 class SequenceConfig(ModelConfig):
-    """What the configs of the sequence models have; they differ in their defaults, above all of `history`.
+    """Settings of all sequence models. The models differ in the defaults, above all in `history`.
 
     Attributes:
         hidden: widths of the tower.
-        dropout: share dropped after each of its layers.
+        dropout: dropout rate after each of its layers.
     """
 
     hidden: tuple[PositiveInt, ...] = (200, 80)

@@ -20,9 +20,9 @@ class TransformerConfig(ModelConfig):
     Attributes:
         history: each event is a token. The reading of each pooling in `readouts`, if any, is a token too.
         blocks: number of blocks.
-        attention_heads: of each, a divisor of the embeddings' width.
-        expand: width inside the feed-forward networks, over the outer.
-        dropout: share dropped of what attention and the feed-forward networks add.
+        attention_heads: number of attention heads of each block, which must divide the embeddings' width.
+        expand: inner width of the feed-forward networks divided by the outer width.
+        dropout: dropout rate of the outputs of attention and of the feed-forward networks.
     """
 
     name: Literal["transformer"] = "transformer"
@@ -42,18 +42,19 @@ class TransformerConfig(ModelConfig):
 
 @register(TransformerConfig)
 class Transformer(Backbone):
-    """One token a field, one an event, and one query a task, which reads them all: the encoder of "Attention
-    Is All You Need" (Vaswani et al., NeurIPS 2017) with pre-norm blocks, and learned queries as the class
-    token of BERT (Devlin et al., NAACL 2019).
+    """One token for each field, one for each event, and one query for each task, which reads all tokens: the
+    encoder of "Attention Is All You Need" (Vaswani et al., NeurIPS 2017) with pre-norm blocks, and learned
+    queries like the class token of BERT (Devlin et al., NAACL 2019).
 
         task queries ─┐
-        fields ───────┼─▶ blocks ─▶ what became of each query ─▶ the vector of each task
+        fields ───────┼─▶ blocks ─▶ state of each query ─▶ vector of each task
         events ───────┘
 
-    Fields and events read one another; queries read them and themselves, and nothing reads a query but
-    itself. So the tasks do not disturb each other, and in the last block only the queries are computed.
+    Fields and events read one another. A query reads them and itself; nothing else reads a query. So the
+    tasks do not affect each other, and the last block computes only the queries.
 
-    An event knows its age, counted back from the newest; a field and a query know which they are.
+    The token of an event includes its age, counted back from the newest event. Tokens of fields and queries
+    include their position in the list of fields or tasks.
     """
 
     def __init__(self, config: TransformerConfig, shape: InputShape) -> None:
@@ -70,7 +71,7 @@ class Transformer(Backbone):
             for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(width)
-        # What a query becomes is much the same in all rows at first, and would shift the tasks' base rates.
+        # The initial state of a query is nearly the same in all rows, and would shift the tasks' base rates.
         nn.init.constant_(self.norm.weight, 0.1)
 
     def forward(self, inputs: Inputs) -> Representation:
@@ -84,7 +85,7 @@ class Transformer(Backbone):
         return Representation.of(self.norm(queries))
 
     def _tokens(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Tokens `[B, F + R + L, d]`, and what is added to the scores of each, `[B, 1, 1, F + R + L]`."""
+        """Tokens `[B, F + R + L, d]`, and the bias of their attention scores, `[B, 1, 1, F + R + L]`."""
         vectors = inputs.vectors + self.kinds
         bias = vectors.new_zeros(vectors.shape[:2])
         if inputs.history is not None and self.ages is not None:

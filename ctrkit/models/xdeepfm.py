@@ -18,12 +18,12 @@ class XDeepFMConfig(ModelConfig):
     """Config of xDeepFM.
 
     Attributes:
-        hidden: widths of the deep network; none leaves it out.
-        dropout: share dropped after each of its layers.
+        hidden: widths of the deep network; empty for no deep network.
+        dropout: dropout rate after each of its layers.
         maps: number of feature maps of each layer of the CIN.
-        activation: of the CIN; the paper found the identity best.
-        split_half: let half of the maps of a CIN layer be outputs and the other half go on, rather than all
-            do both.
+        activation: activation of the CIN; the paper found the identity best.
+        split_half: whether half of a CIN layer's maps are outputs and the other half go to the next layer.
+            Otherwise all maps do both.
     """
 
     name: Literal["xdeepfm"] = "xdeepfm"
@@ -39,7 +39,8 @@ class XDeepFM(Backbone):
     """A linear part, a CIN and a deep network side by side: "xDeepFM: Combining Explicit and Implicit Feature
     Interactions for Recommender Systems" (Lian et al., KDD 2018, arXiv 1803.05170).
 
-    The last linear layer reads the deep network, the pooled maps of the CIN, and the linear part as a term.
+    The last linear layer reads the deep network, the pooled maps of the CIN, and the linear part (the logit
+    term).
 
     Raises:
         ConfigError: fields and readings together are fewer than two, or the CIN cannot be built.

@@ -18,18 +18,18 @@ _SHAPES = Shapes("weight: H W; target: U K W; events: U|1 L W; mask: U|1 L")
 class TargetAttention(nn.Module):
     """Attention of "Deep Interest Network for Click-Through Rate Prediction" (Zhou et al., KDD 2018).
 
-    An event h gets the weight a(t, h) = MLP([t, h, t * h]) for the target t, and the reading is the sum of
-    a(t, h) h. The weights are not normalised over the history, so that the sum tells how strong the
-    interest is, not only where it lies; of an empty history it is zero.
+    An event h gets the weight a(t, h) = MLP([t, h, t * h]) for the target t. The reading is the sum of
+    a(t, h) h. The weights are not normalised over the history, so the sum also shows how strong the interest
+    is. The reading of an empty history is zero.
 
-    With one hidden layer, in float32 and on a CPU, a compiled kernel (`ctrkit.nn.kernels`) does it all, with
-    nothing of the size of pairs x hidden in memory.
+    With one hidden layer, in float32 and on a CPU, a compiled kernel (`ctrkit.nn.kernels`) does all of it. It
+    needs no memory of the size pairs x hidden.
 
-    The t - h that implementations add is left out, as a linear layer that reads t and h has it already.
+    The input t - h of some implementations is left out, because a linear layer that reads t and h covers it.
 
     Args:
-        width: of target and events.
-        hidden: widths of the MLP, one at least.
+        width: width of target and events.
+        hidden: widths of the MLP, at least one.
     """
 
     def __init__(self, width: int, hidden: Sequence[int] = (64,)) -> None:
@@ -70,7 +70,7 @@ class TargetAttention(nn.Module):
         return self._weights(target, base, events, mask) @ events
 
     def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """a(t, h), by which a target reads each event, zero at padding; arguments as of `forward`.
+        """The weight a(t, h) of each event for a target, zero at padding; arguments as in `forward`.
 
         Returns:
             `[U, K, L]`, of either sign, not normalised.

@@ -1,4 +1,4 @@
-"""AUGRU: the evolution of an interest as the target sees it."""
+"""AUGRU: a GRU over the history, steered by the attention of the target."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class AUGRU(nn.Module):
         n_j = tanh(W_n i_j + r_j * U_n h_{j-1} + b_n)
         h_j = (1 - u_j) h_{j-1} + u_j n_j
 
-    Padding gets no attention, and so leaves h as it is; that of an empty history is zero.
+    Padding gets no attention, so it does not change h. For an empty history h is zero.
 
-    The paper's auxiliary loss, by which the encoder's states predict the next event, needs sampled negatives;
-    it is left out.
+    The paper's auxiliary loss (the encoder's states predict the next event) needs sampled negatives and is
+    left out.
 
     Args:
-        width: of states, targets and h.
+        width: width of states, targets and h.
     """
 
     def __init__(self, width: int) -> None:
@@ -57,7 +57,7 @@ class AUGRU(nn.Module):
         return interest
 
     def weights(self, target: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """a_j, which sum to 1 over a history with events: `[U, K, L]`."""
+        """The weights a_j, which sum to 1 over a history with events: `[U, K, L]`."""
         scores = target @ self.attention(states).transpose(1, 2)
         present = mask.unsqueeze(1)
         # Finite, as a history without events has nothing to sum to 1.

@@ -1,4 +1,4 @@
-"""The one shape in which encoded rows reach a network: a `Batch` of tensors."""
+"""`Batch`: encoded rows as tensors, the only input of a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Batch:
 
     @classmethod
     def of(cls, data: EncodedTable, rows: RowIndex) -> Batch:
-        """The rows given; a slice of them copies nothing."""
+        """A batch of the given rows. A slice copies no data."""
         return cls(
             torch.from_numpy(data.categorical[rows]),
             torch.from_numpy(data.numeric[rows]),

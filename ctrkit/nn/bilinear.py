@@ -90,8 +90,8 @@ class BilinearFusion(nn.Module):
 
         x^T W y = sum over heads h of x_h^T W_h y_h
 
-    with x and y cut into one piece a head. It is given as what each dimension of y adds to it, so that a
-    linear layer over these can weigh them for each task; with all weights 1 it is the form itself.
+    with x and y cut into one piece for each head. The output is what each dimension of y adds to the form, so
+    that a linear layer can weigh the dimensions for each task. With all weights 1 it gives the form itself.
 
     Args:
         first: width of x.

@@ -11,19 +11,20 @@ from torch.autograd.function import once_differentiable
 
 from ctrkit.errors import ConfigError
 
-# Products of pairs that are worked on at a time: on a CPU they stay in the cache (measured best at a quarter
-# to one million), elsewhere this bounds memory alone.
+# Number of pair products computed at a time. On a CPU they stay in the cache (a quarter to one million is
+# fastest); elsewhere the limit only bounds memory.
 _CPU_PRODUCTS = 1 << 20
 _DEVICE_PRODUCTS = 1 << 27
 
 
 def compress(x: Tensor, x0: Tensor, weight: Tensor) -> Tensor:
-    """All products of a number of x with a number of x0, compressed: `[N, H], [N, F] -> [N, M]`.
+    """All products of an entry of x with an entry of x0, compressed: `[N, H], [N, F] -> [N, M]`.
 
         y_m = sum over h, f of weight[m, h, f] x_h x0_f
 
     Args:
-        x, x0: `[N, H]` and `[N, F]`.
+        x: `[N, H]`.
+        x0: `[N, F]`.
         weight: `[M, H, F]`.
     """
     if torch.compiler.is_compiling():  # torch.compile and torch.export trace operations, not Functions
@@ -38,10 +39,10 @@ def _products(x: Tensor, x0: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 class _Compress(torch.autograd.Function):
-    """`compress` over chunks of rows, without ever holding the products of all rows.
+    """`compress` over chunks of rows, which never holds the products of all rows.
 
-    They are H x F numbers a row, hundreds of times what goes in and comes out. They are not kept for the
-    backward pass but computed again: one multiplication each, where reading them back from memory costs more.
+    The products are H x F numbers for each row, hundreds of times the input and output. The backward pass
+    computes them again: one multiplication each costs less than reading them from memory.
     """
 
     @staticmethod
@@ -70,7 +71,7 @@ class _Compress(torch.autograd.Function):
 
 
 def _chunks(x: Tensor, x0: Tensor, buffers: int) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Slices of the rows, and for each of them buffers `[rows, H, F]` whose content is left over."""
+    """Slices of the rows, and for each slice buffers `[rows, H, F]` with arbitrary content."""
     products = x.shape[1] * x0.shape[1]
     size = max(1, (_CPU_PRODUCTS if x.device.type == "cpu" else _DEVICE_PRODUCTS) // products)
     space = [x.new_empty(min(size, len(x)), x.shape[1], x0.shape[1]) for _ in range(buffers)]
@@ -82,8 +83,8 @@ def _chunks(x: Tensor, x0: Tensor, buffers: int) -> Iterator[tuple[slice, list[T
 class CIN(nn.Module):
     """The compressed interaction network of "xDeepFM" (Lian et al., KDD 2018, arXiv 1803.05170).
 
-    Layer k makes M_k feature maps, vectors of width d, of all products of a map of the layer before with a
-    field: interactions of order k + 1, and of no other.
+    Layer k makes M_k feature maps (vectors of width d) from all products of a map of the layer before with a
+    field. They are interactions of order k + 1 only.
 
         X^k_m = g(sum over h, f of W^k[m, h, f] X^{k-1}_h * X^0_f)
 
@@ -93,14 +94,14 @@ class CIN(nn.Module):
         fields: F, number of vectors.
         maps: M_1, M_2, ...
         activation: g. The paper found the identity best.
-        split_half: only the second half of a layer's maps are outputs, and only the first half go to the next
-            layer, as in the authors' code; half the work. The last layer is not split.
+        split_half: whether the first half of a layer's maps goes to the next layer and only the second half
+            is output, as in the authors' code. It halves the work. The last layer is not split.
 
     Attributes:
         outputs: number of outputs.
 
     Raises:
-        ConfigError: there is no layer, or maps that are to be split are odd in number.
+        ConfigError: there is no layer, or a layer that is split has an odd number of maps.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class CIN(nn.Module):
     ) -> None:
         super().__init__()
         if not maps:
-            raise ConfigError("a CIN needs at least one layer", hint="Give the number of maps of each")
+            raise ConfigError("a CIN needs at least one layer", hint="Give the number of maps of each layer")
         odd = [number for number in maps[:-1] if split_half and number % 2]
         if odd:
             raise ConfigError(

@@ -21,8 +21,8 @@ _SHAPES = Shapes("b: D; x: B H D")
 def two_views(embeddings: Tensor, heads: int) -> Tensor:
     """Field embeddings as the cross networks' input: `[B, F, d * heads] -> [B, heads, F * d]`.
 
-    Each embedding is cut into one piece of width d a head, and each piece into two halves: a head's vector
-    holds the first halves of all fields, then all second halves. d must be even.
+    Each embedding is cut into one piece of width d for each head, and each piece into two halves. A head's
+    vector holds the first halves of all fields, then all second halves. d must be even.
     """
     batch, fields, width = embeddings.shape
     halves = embeddings.reshape(batch, fields, heads, 2, width // heads // 2)
@@ -32,7 +32,7 @@ def two_views(embeddings: Tensor, heads: int) -> Tensor:
 class LowRankLinear(nn.Sequential):
     """A linear layer without bias whose matrix is a product of two: `[..., inputs] -> [..., outputs]`.
 
-    Entries of the product start with the variance of Glorot's (AISTATS 2010) for a full matrix.
+    Initial entries of the product have Glorot's variance (AISTATS 2010) for a full matrix.
     """
 
     def __init__(self, inputs: int, outputs: int, rank: int) -> None:
@@ -42,30 +42,30 @@ class LowRankLinear(nn.Sequential):
 
 
 class CrossNetwork(nn.Module):
-    """The layers that both cross networks share; they differ in what the cross vector multiplies.
+    """The layers that both cross networks share. The networks differ in what the cross vector multiplies.
 
     Layer l maps the state x to `x * (c + b) + x` (exponential) or `x0 * (c + b) + x` (linear), with h = W x
-    of half the width, BN optional, and
+    of half the width, optional batch normalisation, and
 
         c = [h | h * m],  m = ReLU(LN(h))
 
-    so that the second half is a copy of the first, gated by itself (the self-mask). All heads share their
-    weights. Dropout acts on the whole new state.
+    So the second half is a copy of the first, gated by itself (the self-mask). All heads share their weights.
+    Dropout acts on the whole new state.
 
-    With many fields the matrices W are most of a model. `rank` replaces each by two factors, W = U V, and
-    with it D / 2 times D multiplications by 3 / 2 times D times `rank`.
+    With many fields the matrices W hold most parameters of a model. `rank` replaces each by two factors,
+    W = U V. Then a layer needs 3 / 2 times D times `rank` multiplications, not D / 2 times D.
 
     Args:
         width: D, the width of a head's vector; even.
         layers: number of cross layers.
-        heads: H, needed by batch normalisation alone.
-        layer_norm: normalise h inside the gate.
-        batch_norm: normalise h, heads as channels, before the gate.
-        dropout: share of the new state that is dropped after every layer.
-        rank: of each W; None for the full matrix.
+        heads: H, which only batch normalisation needs.
+        layer_norm: whether h is normalised inside the gate.
+        batch_norm: whether h is normalised before the gate, with heads as channels.
+        dropout: dropout rate of the new state after every layer.
+        rank: rank of each W; None for the full matrix.
 
     Raises:
-        ConfigError: `rank` is above D / 2, the full matrix's own.
+        ConfigError: `rank` is above D / 2, the rank of a full matrix.
     """
 
     exponential: ClassVar[bool]
@@ -84,15 +84,15 @@ class CrossNetwork(nn.Module):
         half = width // 2
         if rank is not None and rank > half:
             raise ConfigError(
-                f"a cross layer of width {width} has a matrix of rank {half} at most, and not {rank}",
+                f"the rank {rank} is above {half}, the largest rank of a cross layer of width {width}",
                 hint="Give a smaller `rank`, or none",
             )
         self.w = nn.ModuleList(
             nn.Linear(width, half, bias=False) if rank is None else LowRankLinear(width, half, rank)
             for _ in range(layers)
         )
-        # U(0, 1) as published, not zero: embeddings are small, their products smaller still, and it is b
-        # that gives the state a linear path at the first step.
+        # U(0, 1) as published, not zero: embeddings are small and their products smaller still, so b gives
+        # the state a linear path at the first step.
         self.b = nn.ParameterList(torch.rand(width) for _ in range(layers))
         self.layer_norm = nn.ModuleList(
             nn.LayerNorm(half) if layer_norm else nn.Identity() for _ in range(layers)
@@ -126,8 +126,8 @@ class CrossNetwork(nn.Module):
         return logits.squeeze(-1).mean(dim=1)
 
     def shares(self, state: Tensor) -> Tensor:
-        """What each dimension of the last state adds to the logit: `[B, H, D] -> [B, D]`, with the logit as
-        their sum."""
+        """What each dimension of the last state adds to the logit: `[B, H, D] -> [B, D]`. The sum over
+        dimensions is the logit."""
         return state.mean(dim=1) * self.head.weight[0] + self.head.bias / state.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,14 +27,14 @@ class CrossLayer(nn.Module, ABC):
 
 
 class CrossStack(nn.Module):
-    """Cross layers one after the other: `[B, D] -> [B, D]`."""
+    """A sequence of cross layers: `[B, D] -> [B, D]`."""
 
     def __init__(self, layers: Iterable[CrossLayer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x0: Tensor) -> Tensor:
-        """The last state, from x0 as the first."""
+        """The last state. The first state is x0."""
         x = x0
         for layer in self.layers:
             x = layer(x0, x)
@@ -63,7 +63,7 @@ class VectorCross(CrossLayer):
 class MatrixCross(CrossLayer):
     """x0 * (W x + b) + x, with a full matrix W: "DCN V2" (Wang et al., WWW 2021, arXiv 2008.13535).
 
-    With all rows of W alike and b = 0 this is `VectorCross`.
+    It equals `VectorCross` where all rows of W are equal and b = 0.
 
     Args:
         width: D.
@@ -85,9 +85,9 @@ class MixtureCross(CrossLayer):
 
         x0 * (sum over i of G_i(x) U_i g(C_i g(V_i x)) + b) + x,   G = softmax(linear(x))
 
-    The gates sum to 1, so that b stands once; scaling what the experts found, in their r dimensions, leaves
-    one multiplication for the U of all of them. One expert has no gate. Without the activation g there is no
-    C either, as U would absorb it: one expert is then `MatrixCross` with W = U V.
+    The gates sum to 1, so one b is enough. The gates scale the experts' results in their r dimensions, so one
+    multiplication applies the U of all experts. A single expert has no gate. Without the activation g there
+    is no C either, as U would absorb it: a single expert is then `MatrixCross` with W = U V.
 
     Args:
         width: D.

@@ -17,26 +17,27 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
 
-# As often must training have seen the unknown id for its vector to have come away from where it was drawn: a
-# step of Adam moves it by about the learning rate.
+# Training must see the unknown id this often before its vector is learned rather than random: a step of Adam
+# moves it by about the learning rate.
 _TRAINED = 100
 
 Tables: TypeAlias = StackedTables | ProjectedTables | HashedTables
 
 
 class EmbeddingConfig(Config):
-    """How ids and numbers become vectors. A plain integer stands for `width` alone.
+    """How ids and numbers become vectors. A plain integer sets only `width`.
 
     Attributes:
-        width: d, of every vector that a model gets.
-        std: of the normal distribution that vectors start from. FuxiCTR's 0.0001 makes products of
-            embeddings vanish, and with them the gradients of everything that compares ids: cross networks
-            and target attention then start out blind, and learn late that two ids are the same.
+        width: d, the width of every vector that a model gets.
+        std: standard deviation of the initial vectors. With FuxiCTR's 0.0001 the products of embeddings
+            vanish, and so do the gradients of everything that compares ids. Cross networks and target
+            attention then learn late that two ids are the same.
         dropout: share of whole vectors that training drops: a field of a row, or an event of a history with
-            all its parts, as each part tells of the others. The rest are scaled by 1 / (1 - dropout).
-        per_field: give a table of n ids the dimension min(50, n ** 1/4), and project it to `width`.
-        hash_above: tables of more ids than this become hash embeddings, which `per_field` leaves as they are.
-        hash_rows: rows that all hash embeddings share.
+            all its parts, because the parts of an event are correlated. The other vectors are scaled by
+            1 / (1 - dropout).
+        per_field: whether a table of n ids has the dimension min(50, n ** 1/4), projected to `width`.
+        hash_above: tables of more ids than this become hash embeddings. `per_field` does not change these.
+        hash_rows: number of rows that all hash embeddings share.
     """
 
     width: int = Field(ge=1)
@@ -56,15 +57,15 @@ class EmbeddingConfig(Config):
 class FeatureEmbedding(nn.Module):
     """Embeddings of a batch: of the ids of every table of the feature map, and of its numbers.
 
-    All tables lie in one matrix, unless the config gives them dimensions of their own (then one matrix a
-    dimension) or hashes the large ones. Fields and sequences that name the same table share its vectors. Ids
-    stay integers all the way: no number of them collides in a float. Padding is zero for ever.
+    All tables lie in one matrix, unless the config gives them dimensions of their own (then one matrix for
+    each dimension) or hashes the large ones. Fields and sequences that name the same table share its vectors.
+    Ids stay integers, so no two ids collide in a float. The vector of padding is always zero.
 
     A numeric field with value v is embedded as v * direction + bias.
 
     Args:
         feature_map: tables, fields and sequences.
-        config: of the embeddings; a plain integer is their width.
+        config: settings of the embeddings; a plain integer is their width.
 
     Raises:
         ConfigError: a table has no ids, or a field or sequence names a table that is not there.
@@ -107,14 +108,14 @@ class FeatureEmbedding(nn.Module):
         return torch.stack(present).any(dim=0)
 
     def settle_unknown(self, counts: Mapping[str, Tensor]) -> None:
-        """Give the unknown id a vector in every table whose unknown id training has hardly seen.
+        """Set the unknown id's vector in every table whose unknown id is rare in the training rows.
 
-        Whatever an id's vector has learnt beside what sets it apart from others is in the mean of all: the
-        best guess of an id of which nothing is known (`benchmarks/unknown_ids.py`). Else new ids would have
-        the vector that was drawn before training. Vectors of other ids stay.
+        The vector becomes the mean of the vectors of all ids, the best guess for an id of which nothing is
+        known (`benchmarks/unknown_ids.py`). Otherwise new ids would have the initial random vector. Vectors
+        of other ids do not change.
 
         Args:
-            counts: column -> how often each id stands in the training rows, `[ids]`.
+            counts: column -> number of times that each id occurs in the training rows, `[ids]`.
         """
         for kind in self.kinds:
             assert isinstance(kind, Tables)
@@ -132,11 +133,11 @@ class FeatureEmbedding(nn.Module):
 
 
 class _Columns(nn.Module):
-    """Columns of ids, each read from its table, whatever kind of table that is.
+    """Columns of ids, each read from its table of any kind.
 
     Args:
-        kinds: the kinds of tables there are.
-        tables: of each column.
+        kinds: modules that hold the tables, one for each kind.
+        tables: name of each column's table.
     """
 
     order: Tensor
@@ -183,27 +184,27 @@ def _check(feature_map: FeatureMap) -> None:
     for table, size in feature_map.tables.items():
         if size < FIRST_ID:
             raise ConfigError(
-                f"the embedding table '{table}' has a vocabulary of zero",
-                hint="Give it at least padding and the unknown id, or leave the feature out",
+                f"the embedding table '{table}' has no ids",
+                hint="Give it at least the ids of padding and unknown, or remove the feature",
             )
     for name, table in chain(feature_map.categorical.items(), feature_map.sequences.items()):
         if table not in feature_map.tables:
             raise ConfigError(
-                f"'{name}' names the embedding table '{table}', which is not there",
+                f"'{name}' uses the embedding table '{table}', which does not exist",
                 hint=nearest(table, feature_map.tables),
             )
 
 
 class EventEmbedding(nn.Module):
-    """One vector an event from the embeddings of its S parts: `[..., S, d] -> [..., d]`.
+    """One vector for each event from the embeddings of its S parts: `[..., S, d] -> [..., d]`.
 
-    The parts are concatenated and projected back to d; one part alone is taken as it is.
+    The parts are concatenated and projected to d. A single part is not projected.
 
     Args:
         parts: S.
         width: d.
-        normalise: give each vector the length sqrt(d), as attention compares events by products, which
-            embeddings are too small for at first.
+        normalise: whether each vector is scaled to the length sqrt(d). Attention compares events by products,
+            and initial embeddings are too small for that.
     """
 
     def __init__(self, parts: int, width: int, *, normalise: bool = True) -> None:
@@ -218,9 +219,9 @@ class EventEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """A learned vector for each age of an event, counted from the newest, so that padding shifts nothing.
+    """A learned vector for each age of an event. Ages count from the newest event, so padding shifts none.
 
-    Events older than the last age known share its vector.
+    Events older than the last age share its vector.
     """
 
     def __init__(self, ages: int, width: int, std: float = 0.1) -> None:

@@ -1,7 +1,7 @@
-"""Tables of vectors, read by id: several in one matrix, with a dimension of their own, or hashed.
+"""Embedding tables: several in one matrix, with a dimension of their own, or hashed.
 
-Every kind of tables is called alike: `ids [..., C]` of C columns, and `tables [C]`, the table of each
-column by its position, give `[..., C, width]`. The id 0 is padding: its vector is zero for ever.
+Every kind of table is called in the same way: `ids [..., C]` of C columns and `tables [C]`, the position of
+each column's table, give `[..., C, width]`. The id 0 is padding: its vector is always zero.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class RowMatrix(nn.Module):
 
     Attributes:
         weight: `[rows, width]`.
-        sparse: give the gradient as the rows that were read in training, once each, and nothing of the
-            others: a coalesced sparse tensor. Set by `ctrkit.training.optimizers.build_optimizer`.
+        sparse: whether the gradient is a coalesced sparse tensor, which holds only the rows that were read in
+            training. `ctrkit.training.optimizers.build_optimizer` sets it.
     """
 
     def __init__(self, rows: int, width: int, std: float) -> None:
@@ -48,10 +48,10 @@ class RowMatrix(nn.Module):
 
 
 class _SparseRead(torch.autograd.Function):
-    """Rows of a matrix, whose gradient is summed by row right away.
+    """Rows of a matrix, whose gradient is summed by row at once.
 
-    `F.embedding(sparse=True)` leaves a gradient for each reading; filtering out the padding and summing by
-    row afterwards takes several times as long as the sort and the bag of rows used here.
+    `F.embedding(sparse=True)` leaves one gradient for each read row. To filter out the padding and sum by row
+    afterwards takes several times as long as the sort and the embedding bag used here.
     """
 
     @staticmethod
@@ -80,12 +80,12 @@ class _SparseRead(torch.autograd.Function):
 class StackedTables(nn.Module):
     """Tables of one width in one matrix: `[..., C] -> [..., C, width]`.
 
-    Row 0 is the padding of all; the ids 1, 2, ... of a table lie one after the other from its start.
+    Row 0 is the padding of all tables. The ids 1, 2, ... of a table lie one after the other from its start.
 
     Args:
         sizes: table -> number of its ids, padding included.
-        width: of the vectors.
-        std: of the normal distribution that they start from.
+        width: width of the vectors.
+        std: standard deviation of the initial values.
     """
 
     starts: Tensor
@@ -102,7 +102,7 @@ class StackedTables(nn.Module):
 
     @torch.no_grad()
     def settle_unknown(self, table: str, counts: Tensor) -> None:
-        """Give the unknown id of a table the mean vector of its ids, each as often as `counts [size]`."""
+        """Set the vector of a table's unknown id to the mean of all its ids, weighted by `counts [size]`."""
         weight, start = self.matrix.weight, int(self.starts[self.names.index(table)])
         known = counts[FIRST_ID:].to(weight)
         vectors = weight[start + FIRST_ID : start + FIRST_ID + len(known)]
@@ -110,7 +110,7 @@ class StackedTables(nn.Module):
 
 
 class ProjectedTables(nn.Module):
-    """Tables of one dimension of their own, each projected to the width of the others: `[..., C] ->
+    """Tables with a common dimension of their own, each projected to the common width: `[..., C] ->
     [..., C, width]`.
 
     "Mixed Dimension Embeddings with Application to Memory-Efficient Recommendation Systems" (Ginart et al.,
@@ -119,8 +119,8 @@ class ProjectedTables(nn.Module):
 
     Args:
         sizes: table -> number of its ids, padding included.
-        dimension: of the tables.
-        width: of the projected vectors.
+        dimension: dimension of the tables' vectors.
+        width: width of the projected vectors.
     """
 
     def __init__(self, sizes: Mapping[str, int], dimension: int, width: int, std: float) -> None:
@@ -134,7 +134,7 @@ class ProjectedTables(nn.Module):
         return torch.einsum("...cn,cnd->...cd", vectors, self.projection[tables])
 
     def settle_unknown(self, table: str, counts: Tensor) -> None:
-        """See `StackedTables`: the projection of the mean is the mean of the projections."""
+        """Set the unknown id's vector to the mean: the projection of the mean is the mean of projections."""
         self.stack.settle_unknown(table, counts)
 
 
@@ -143,16 +143,16 @@ class HashedTables(nn.Module):
 
     "Hash Embeddings for Efficient Word Representations" (Svenstrup et al., NIPS 2017): the vector of an id
     is the sum over k = 1, 2 of p_k(id) E[h_k(id)], with rows E that all ids of all tables share, and two
-    importance weights p of each id. Two ids that fall on the same two rows still differ in their mix. The
+    importance weights p for each id. Two ids with the same two rows still differ in their weights. The
     hash functions ((a id + b) mod prime) mod rows are universal (Carter and Wegman, 1979); their constants
-    follow from the name of the table alone.
+    depend only on the name of the table.
 
     p starts as N(0, 1/2), which gives mixed vectors the standard deviation `std` of E.
 
     Args:
         sizes: table -> number of its ids, padding included.
-        rows: of E.
-        width: of the vectors.
+        rows: number of rows of E.
+        width: width of the vectors.
     """
 
     constants: Tensor
@@ -171,8 +171,7 @@ class HashedTables(nn.Module):
 
     @torch.no_grad()
     def settle_unknown(self, table: str, counts: Tensor) -> None:
-        """See `StackedTables`: the importance weights of the unknown id come as close to the mean of the
-        mixed vectors as its own two rows of E allow."""
+        """Set the unknown id's vector as close to the mean of mixed vectors as its two rows of E allow."""
         at = self.names.index(table)
         known, column = counts[FIRST_ID:].to(self.shared.weight), self.constants.new_tensor([at])
         mean = self.shared.weight.new_zeros(self.shared.weight.shape[1])
@@ -187,10 +186,10 @@ class HashedTables(nn.Module):
 
 
 def table_starts(sizes: Sequence[int]) -> Tensor:
-    """What is added to the ids of each table, so that tables share row 0 and nothing else: `[T]`.
+    """The offset of each table's ids, so that tables share row 0 and nothing else: `[T]`.
 
-    The ids of every table fit into int32, but all of them together may not: then starts, and with them rows,
-    are int64. Where int32 is enough it is used, as it sorts in half the time.
+    The ids of each table fit into int32, but the rows of all tables may not. Then offsets and rows are int64.
+    Otherwise they are int32, which sorts in half the time.
     """
     *starts, last_row = accumulate((size - 1 for size in sizes), initial=0)
     return torch.tensor(starts, dtype=torch.int32 if last_row < 1 << 31 else torch.int64)
@@ -204,7 +203,8 @@ def table_rows(ids: Tensor, starts: Tensor) -> Tensor:
 def hash_constants(tables: Sequence[str]) -> Tensor:
     """a in 1, ..., prime - 1 and b in 0, ..., prime - 1 of each hash function: int64 `[T, 2, k]`.
 
-    From a cryptographic digest of the table's name, and so the same on every machine and in every run.
+    They come from a cryptographic digest of the table's name, so they are the same on every machine and in
+    every run.
     """
 
     def draw(table: str, letter: str, function: int, low: int) -> int:

@@ -1,4 +1,4 @@
-"""Mixtures with learned shares: experts behind a gate, and what one task hands on to the next."""
+"""Mixtures with learned shares: experts behind gates, and information that one task passes to the next."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExpertGate(nn.Module):
     """Shares of experts for each row: g(x) = softmax(W x), without a bias (Ma et al., "Modeling Task
     Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018).
 
-    One expert alone has all of it, whatever the row: its gate has no weights, as none of them could learn.
+    A single expert has the share 1 for every row. Its gate has no weights, because they could learn nothing.
     """
 
     def __init__(self, inputs: int, experts: int) -> None:
@@ -41,20 +41,20 @@ class ExtractionGates(nn.Module):
     """The gates of an extraction layer of PLE, its "customized gate control" (Tang et al., "Progressive
     Layered Extraction", RecSys 2020).
 
-    There is a state a task, and one that they share. The gate of a task mixes the task's own experts and the
-    shared ones; the gate of the shared state mixes all experts there are. Nothing reads the shared state
-    after the last layer, nor anywhere if no expert is shared: then it has no gate and ends.
+    There is one state for each task, and a shared state. The gate of a task mixes the task's own experts and
+    the shared experts. The gate of the shared state mixes all experts. Nothing reads the shared state after
+    the last layer, or where no expert is shared; then it has no gate.
 
     Args:
         inputs: width of what the gates read.
         tasks: T.
-        task_experts: experts of each task.
-        shared_experts: of all of them.
-        last: whether no layer follows.
+        task_experts: number of experts of each task.
+        shared_experts: number of experts that all tasks share.
+        last: whether this is the last layer.
 
     Attributes:
-        owners: of each expert: a task's number, or T for the shared ones, which are the last.
-        members: of each state that the layer makes: the numbers of the experts mixed in it.
+        owners: for each expert the number of its task, or T for shared experts, which are last.
+        members: for each state that the layer makes, the numbers of the experts mixed in it.
     """
 
     def __init__(self, inputs: int, tasks: int, task_experts: int, shared_experts: int, last: bool) -> None:
@@ -74,11 +74,11 @@ class ExtractionGates(nn.Module):
         """Shares and members of each state that the layer makes.
 
         Args:
-            states: what the gates read, `[B, inputs]` a task and one for the shared state.
-            values: what the experts gave.
+            states: inputs of the gates: `[B, inputs]` for each task and for the shared state.
+            values: outputs of the experts.
 
         Returns:
-            Shares `[B, E]` and the values of the E experts that they are of.
+            For each state the shares `[B, E]` and the values of its E experts.
         """
         return [
             (gate(state), [values[expert] for expert in members])
@@ -90,10 +90,10 @@ class ExtractionLayer(nn.Module):
     """An extraction layer of PLE whose experts are perceptrons, each of which reads its owner's state.
 
     Args:
-        gates: of the layer.
+        gates: gates of the layer.
         inputs: width of the states.
-        widths: of each expert; the last is that of the states that follow.
-        dropout: share dropped in the experts.
+        widths: layer widths of each expert; the last one is the width of the states that follow.
+        dropout: dropout rate in the experts.
     """
 
     def __init__(self, gates: ExtractionGates, inputs: int, widths: Sequence[int], dropout: float) -> None:
@@ -113,14 +113,14 @@ class InformationTransfer(nn.Module):
     """Adaptive information transfer of AITM (Xi et al., "Modeling the Sequential Dependence among Audience
     Multi-step Conversions", KDD 2021, arXiv 2105.08489).
 
-        p = g(z of the task before)        what is handed on
+        p = g(z of the task before)        the information that is passed on
         z = Σ_{u ∈ {p, q}} w_u h₁(u),      w = softmax(<h₂(u), h₃(u)> / √width)
 
-    q is the task's own vector; g is a linear layer and ReLU, and h₁, h₂ and h₃ are linear without bias.
+    q is the task's own vector. g is a linear layer with ReLU. h₁, h₂ and h₃ are linear layers without bias.
 
     Args:
-        width: of every vector.
-        dropout: share dropped of what is handed on.
+        width: width of every vector.
+        dropout: dropout rate of the information that is passed on.
     """
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
@@ -131,7 +131,7 @@ class InformationTransfer(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
 
     def forward(self, previous: Tensor, own: Tensor) -> Tensor:
-        """z of the task before and q of this one, `[B, width]` each, to z of this one."""
+        """z of this task, from z of the task before and q of this task: `[B, width]` each."""
         both = torch.stack([self.information(previous), own], dim=1)  # [B, 2, width]
         scores = (self.query(both) * self.key(both)).sum(dim=-1) / both.shape[-1] ** 0.5
         return mixture(torch.softmax(scores, dim=1), self.value(both).unbind(dim=1))

@@ -26,25 +26,25 @@ def pair_products(vectors: Tensor) -> Tensor:
 def of_like_length(fields: Tensor, readings: Tensor) -> Tensor:
     """Vectors to multiply with one another: `[B, F, d], [B, R, d] -> [B, F + R, d]`.
 
-    What is read of a history is normalised, and so of the length sqrt(d), where embeddings start out short.
-    Taken as they are, the products with it would put the logits of a new model anywhere; here it gets the
-    length 1.
+    A reading of a history is normalised to the length sqrt(d), while initial embeddings are short. Products
+    with such readings would make the logits of a new model arbitrarily large. So each reading is scaled to
+    the length 1.
     """
     return torch.cat([fields, readings * readings.shape[-1] ** -0.5], dim=1)
 
 
 def check_pairs(model: str, vectors: int) -> None:
-    """Refuse to build a model of pairs where there are none.
+    """Check that a model which multiplies pairs of vectors has at least one pair.
 
     Args:
-        model: its name, for the message.
-        vectors: number of vectors that it would multiply with one another.
+        model: name of the model, for the message.
+        vectors: number of vectors that the model multiplies with one another.
 
     Raises:
         ConfigError: there are fewer than two.
     """
     if vectors < 2:
         raise ConfigError(
-            f"{model} multiplies pairs of features and there is only {vectors}",
+            f"{model} multiplies pairs of features, but the number of features is {vectors}",
             hint="Declare more under `features`, or use the model 'dnn' or 'lr'",
         )

@@ -18,9 +18,9 @@ class InteractingLayer(nn.Module):
 
     Args:
         inputs: width of a field.
-        outputs: width of what comes out, of all heads together.
-        heads: of attention.
-        dropout: share of the attention weights that training drops.
+        outputs: width of the output, of all heads together.
+        heads: number of attention heads.
+        dropout: dropout rate of the attention weights.
 
     Raises:
         ConfigError: the heads do not divide `outputs`.
@@ -36,8 +36,8 @@ class InteractingLayer(nn.Module):
         self.heads = heads
         self.query_key_value = nn.Linear(inputs, 3 * outputs, bias=False)
         self.residual = nn.Linear(inputs, outputs, bias=False)
-        # Glorot for each matrix: with the smaller weights of `nn.Linear`, what the fields say would be almost
-        # lost after three layers of attention without a bias.
+        # Glorot for each matrix: with the smaller initial weights of `nn.Linear`, the signal of the fields
+        # would almost vanish after three layers of attention without a bias.
         for weight in (*self.query_key_value.weight.chunk(3), self.residual.weight):
             nn.init.xavier_normal_(weight)
         self.dropout = nn.Dropout(dropout)

@@ -13,21 +13,21 @@ from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.nn.history import HistoryState
 from ctrkit.nn.pooling import expand_shared
 
-# Near zero: nothing here needs breaking of a symmetry, and an id that training never saw keeps its noise.
-# Not hashed beside embeddings that are: a hash embedding has two weights an id, this is one.
+# Near zero: there is no symmetry to break, and an id that training never sees keeps its initial noise.
+# Never hashed: a hash embedding has two weights for each id, and here each id has one weight.
 WEIGHTS = EmbeddingConfig(width=1, std=0.01)
 
 
 class FirstOrder(nn.Module):
-    """The weight of each field's id, a line for each number, and for each sequence the mean weight of its
-    events: the terms of a linear model, ready to be summed.
+    """The first-order terms of a linear model, ready to be summed: the weight of each field's id, a linear
+    function of each number, and for each sequence the mean weight of its events.
 
     Each field and each sequence has weights of its own, also where they share a table of embeddings: the ad
     that is shown and an ad that was clicked before are two features.
 
     Args:
         feature_map: fields and sequences.
-        config: of the weights, as embeddings of width 1.
+        config: settings of the weights, as embeddings of width 1.
 
     Attributes:
         outputs: F + S, the number of terms.

@@ -19,12 +19,12 @@ class FusionOperations(nn.Module):
     the branches. The softmax runs over dimensions and is scaled by their number, so that its weights are 1
     on average and no operation starts out weaker than the others.
 
-    A branch may be shut off by a gate of 0. It is then left out, not set to zero: a product skips it.
+    A gate of 0 disconnects a branch. The branch is then left out, not set to zero: a product skips it.
 
     Args:
-        branches: n.
-        width: of each branch and of the result.
-        operations: which of them.
+        branches: n, the number of branches.
+        width: width of each branch and of the result.
+        operations: which operations to use.
     """
 
     def __init__(self, branches: int, width: int, operations: Sequence[Operation] = OPERATIONS) -> None:
@@ -97,19 +97,19 @@ class SoftFusion(nn.Module):
 class FusionSearch(nn.Module):
     """The search of OptFusion: which branches to connect, and which operation joins them.
 
-    A branch with score alpha has the gate 1[alpha > 0], with the gradient passed straight through, and the
-    operations are mixed by softmax(beta). Both are learned with the weights, in one go. The branch of the
-    highest score stays connected whatever its score, as nothing can be fused of nothing.
+    A branch with score alpha has the gate 1[alpha > 0], with the gradient passed straight through. The
+    operations are mixed by softmax(beta). Both are learned together with the weights. The branch of the
+    highest score always stays connected, so that there is something to fuse.
 
-    Scores must move faster than weights do, or the search ends before it has begun. The optimizer knows one
-    learning rate, so it is their parameters that are amplified: for an optimizer that ignores the size of a
-    gradient, as Adam does, this is a learning rate of its own, `speed` times the common one.
+    Scores must move faster than weights, or the search finds nothing before training ends. The optimizer has
+    one learning rate, so the parameters of the scores are amplified. For an optimizer that ignores the size
+    of a gradient (Adam) this is a learning rate of `speed` times the common one.
 
     Args:
-        branches: n.
-        width: of each branch and of the result.
-        start: of alpha, as published.
-        speed: the factor.
+        branches: n, the number of branches.
+        width: width of each branch and of the result.
+        start: initial alpha, as published.
+        speed: learning rate of the scores over the common one.
     """
 
     def __init__(self, branches: int, width: int, start: float = 0.5, speed: float = 100.0) -> None:
@@ -137,7 +137,7 @@ class FusionSearch(nn.Module):
 
 
 class DerivedFusion(nn.Module):
-    """What a search ended with: one operation over the branches that stayed connected."""
+    """The result of a search: one operation over the branches that stayed connected."""
 
     def __init__(self, branches: int, width: int, operation: Operation) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class ContextGate(nn.Module):
     """`g * a + (1 - g) * b` with g = sigmoid(linear([a, b, context])) for each dimension.
 
     Args:
-        width: of both branches.
+        width: width of both branches.
         context: width of the context, the user's profile for instance.
     """
 

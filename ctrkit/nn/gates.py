@@ -1,4 +1,4 @@
-"""Gates on features: how much of each embedding, or of each of its dimensions, goes on."""
+"""Gates on features: factors that scale each embedding, or each of its dimensions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class FeatureGate(nn.Module):
 
         gates = 2 sigmoid(W MLP(context) + b)
 
-    With weights near zero, nothing is gated. Where there is no context, the gates are learned as they are,
-    the same for all rows.
+    With weights near zero, all gates are near 1. Without a context, the gates are parameters, the same for
+    all rows.
 
     Args:
         context: width of the context; 0 for none.
@@ -41,12 +41,12 @@ class FeatureGate(nn.Module):
 
 
 class RowGate(nn.Module):
-    """Gates on N vectors, set by all of them together: a `FeatureGate` whose context is the row.
+    """Gates on N vectors, computed from all N vectors: a `FeatureGate` whose context is the row.
 
     Args:
         vectors: N.
         width: d.
-        gates: number of gates of a vector: 1 for the whole of it, d for each dimension.
+        gates: number of gates of a vector: 1 for the whole vector, d for one gate for each dimension.
         hidden: widths of the MLP.
     """
 
@@ -67,8 +67,8 @@ class EmbeddingGate(nn.Module):
     Args:
         vectors: N.
         width: d.
-        gates: numbers of gates of a vector: 1 for the whole of it ("vector-wise"), d for each dimension
-            ("bit-wise").
+        gates: number of gates of a vector: 1 for the whole vector ("vector-wise"), d for one gate for each
+            dimension ("bit-wise").
     """
 
     def __init__(self, vectors: int, width: int, gates: int) -> None:
@@ -81,14 +81,14 @@ class EmbeddingGate(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """SENET over fields, of FiBiNET (Huang et al., RecSys 2019, arXiv 1905.09433): each vector times a weight
-    that the means of all vectors set.
+    """SENET over fields, of FiBiNET (Huang et al., RecSys 2019, arXiv 1905.09433): each vector is multiplied
+    by a weight that is computed from the means of all vectors.
 
         z_i = mean(v_i),  a = activation(W2 ReLU(W1 z)),  v'_i = a_i v_i
 
     Args:
         vectors: N.
-        reduction: N over the width between W1 and W2, of one at least.
+        reduction: N divided by the width between W1 and W2; that width is at least 1.
         activation: "relu" as published, or "sigmoid".
     """
 
@@ -98,7 +98,7 @@ class SqueezeExcitation(nn.Module):
         self.squeeze = nn.Linear(vectors, between, bias=False)
         self.excite = nn.Linear(between, vectors, bias=False)
         self.activation = torch.relu if activation == "relu" else torch.sigmoid
-        # What W2 weighs is never negative: a field that starts with negative weights alone is lost to ReLU.
+        # The input of W2 is never negative: a field that starts with only negative weights is lost to ReLU.
         with torch.no_grad():
             self.excite.weight.abs_()
 

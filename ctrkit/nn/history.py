@@ -28,21 +28,21 @@ from ctrkit.nn.pooling import (
 
 
 class HistoryConfig(Config):
-    """How behaviour sequences are encoded, and how the states are read.
+    """How behaviour sequences are encoded, and which poolings read the states.
 
     Attributes:
-        encoder: of the events.
-        readouts: one reading each. Of the states: the newest ("last_state"), their mean ("mean"), attention
-            of the target ("target_attention"), or a GRU whose steps are as large as the target's attention
-            ("augru", as in DIEN). Of the events themselves: attention of the target ("din"). Of the encoder:
-            the state that it gives the target as the next event ("target_state", as in BST). None for a
-            model that reads the events by itself.
+        encoder: encoder of the events.
+        readouts: the poolings, which give one reading each. "last_state" is the newest state. "mean" is the
+            mean of the states. "target_attention" is attention of the target over the states. "augru" is a
+            GRU over the states whose steps are as large as the target's attention (as in DIEN). "din" is
+            attention of the target over the events themselves. "target_state" is the encoder's state of the
+            target as the next event (as in BST). The list is empty for a model that reads the events itself.
         attention: widths of the network of "target_attention" and "din".
-        products: give beside each reading its product with the target, as only this tells a model that
-            cannot multiply how well the two agree.
-        positions: tell "target_attention" and "din" the age of each event.
-        normalise: give events one length. Without it they are as short as embeddings are, and a sum of them
-            is no louder in a tower than the embedding of a field.
+        products: whether each reading comes with its product with the target. A model that cannot multiply
+            needs it to see how well the two agree.
+        positions: whether "target_attention" and "din" read the age of each event.
+        normalise: whether all event vectors have the same length. Without it they are as short as embeddings,
+            and their sum is as small as the embedding of one field.
     """
 
     encoder: EncoderConfig = NoEncoderConfig()
@@ -81,18 +81,17 @@ class HistoryState(Encoded):
 
     @classmethod
     def of_ids(cls, ids: Mapping[str, Tensor]) -> HistoryState:
-        """Histories as they are, for a model that embeds events in its own way alone."""
+        """Histories that are not encoded, for a model that embeds events itself."""
         mask = torch.stack([sequence != PADDING_ID for sequence in ids.values()]).any(dim=0)
         nothing = torch.zeros(*mask.shape, 0, device=mask.device)
         return cls(mask, nothing, nothing, (), ids)
 
 
 class HistoryReader(nn.Module):
-    """Encodes histories and reads them with the eyes of a target.
+    """Encodes histories and reads them for targets.
 
-    A target is embedded as if it were the next event: by the same layer, from those of its fields that
-    share a table with a sequence. So a target that equals an event is found at once. Its other fields add a
-    linear term.
+    A target is embedded as if it were the next event: by the same layer, from the fields that share a table
+    with a sequence. So a target that equals an event has the same vector. Its other fields add a linear part.
 
     Args:
         config: which encoder and which poolings.
@@ -136,7 +135,7 @@ class HistoryReader(nn.Module):
         Args:
             parts: embeddings of the sequences, `[U, L, S, d]`.
             mask: bool `[U, L]`, True at events.
-            ids: the sequences themselves, kept for who embeds them otherwise.
+            ids: the sequences themselves, kept for models that embed them in another way.
         """
         encoded = self.encoder.encode(self.events(parts), mask)
         if encoded.mask.shape[1] > mask.shape[1]:  # of histories without a place, the encoder makes one
@@ -144,13 +143,14 @@ class HistoryReader(nn.Module):
         return _state(encoded, ids)
 
     def append(self, state: HistoryState, parts: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
-        """Histories with one more event each: the same as `encode` of the longer ones.
+        """Histories with one more event each: the same result as `encode` of the longer histories.
 
-        A recurrent encoder makes one step, whatever the length; the others encode again.
+        A recurrent encoder takes one step at any length. Other encoders encode the whole history again.
 
         Args:
+            state: U histories.
             parts: embeddings of the new event's parts, `[U, S, d]`.
-            ids: sequence -> int32 `[U]`.
+            ids: sequence -> int32 `[U]`, the ids of the new event.
         """
         longer = {name: torch.cat([old, ids[name].unsqueeze(1)], dim=1) for name, old in state.ids.items()}
         return _state(self.encoder.append(state, self.events(parts)), longer)
@@ -160,7 +160,7 @@ class HistoryReader(nn.Module):
 
         Args:
             state: U histories.
-            fields: embeddings of the static fields of the targets, `[U * K, F, d]`, K a history.
+            fields: embeddings of the targets' static fields, `[U * K, F, d]`, K targets for each history.
 
         Returns:
             `[U * K, R, d]`.
@@ -195,8 +195,8 @@ class HistoryReader(nn.Module):
 
 
 class _Target(nn.Module):
-    """Targets as events: by the layer of the events, from those of their fields that share a table with a
-    sequence, and a linear term of the others."""
+    """Targets as events: the events' layer over the fields that share a table with a sequence, and a linear
+    part of the other fields."""
 
     def __init__(self, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
@@ -214,12 +214,12 @@ class _Target(nn.Module):
 
 
 def positions_of(feature_map: FeatureMap, chosen: Sequence[str]) -> list[int]:
-    """Where the chosen static fields stand among all; every field where none is chosen."""
+    """Positions of the chosen static fields among all fields; all positions where none is chosen."""
     return [position for position, name in enumerate(feature_map.fields) if name in chosen or not chosen]
 
 
 def _twins(feature_map: FeatureMap, target: Sequence[int]) -> list[int | None]:
-    """For each sequence the position of the target field that shares its table, where there is one."""
+    """For each sequence the position of the target field that shares its table, or None."""
     tables = {position: feature_map.categorical.get(feature_map.fields[position]) for position in target}
     return [
         next((position for position, table in tables.items() if table == own), None)

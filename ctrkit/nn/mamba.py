@@ -1,10 +1,10 @@
 """Mamba: the selective state space model, and encoders of behaviour sequences made of it.
 
 From "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (Gu and Dao, arXiv 2312.00752).
-Parameters are named, shaped and initialised as those of `mamba_ssm.Mamba`: weights go both ways.
+Parameters are named, shaped and initialised as in `mamba_ssm.Mamba`: weights can be copied both ways.
 
-Whatever is made of Mamba reads a history in one pass (`forward`), or in one pass that leaves a state behind
-(`encode`), from which one further event at a time costs the same however long the history was (`step`):
+Modules made of Mamba read a history in one pass (`forward`), or in one pass that also returns a state
+(`encode`). From that state each further event (`step`) costs the same at any length of the history:
 
     states, state = encoder.encode(history, mask)
     newest, state = encoder.step(event, state)          # as the last of encoder(history and event)
@@ -28,12 +28,12 @@ _SHAPES = Shapes("A: D N; in_proj: 2D M; conv: D 1 T+1; x: B L M; mask: B L; win
 
 
 class MambaState(NamedTuple):
-    """What a mixer remembers of a sequence.
+    """The state of a mixer after a sequence.
 
-    Rows may be picked, repeated or expanded along the batch, the first dimension of both.
+    Rows may be selected, repeated or expanded along the batch, the first dimension of both tensors.
 
     Attributes:
-        window: the newest inputs of the convolution, `[B, d_conv - 1, D]`, the newest last.
+        window: the last inputs of the convolution, `[B, d_conv - 1, D]`, the newest last.
         h: the state of the scan, `[B, N, D]`.
     """
 
@@ -46,7 +46,7 @@ EncoderState: TypeAlias = tuple[MambaState, ...]
 
 
 class Around(NamedTuple):
-    """What a block has around its mixer: a norm of what goes in, a residual, and a norm of the sum."""
+    """What surrounds a block's mixer: a norm of the input, a residual, and a norm of the sum."""
 
     before: nn.LayerNorm | None
     residual: bool
@@ -58,8 +58,8 @@ class Mamba(nn.Module):
 
     Args:
         d_model: width of the sequence.
-        d_state: N, numbers of state a channel.
-        d_conv: kernel of the causal convolution.
+        d_state: N, state size of each channel.
+        d_conv: kernel size of the causal convolution.
         expand: the inner width D is `expand * d_model`.
     """
 
@@ -88,8 +88,8 @@ class Mamba(nn.Module):
 
         Args:
             x: `[B, L, d_model]`.
-            mask: bool `[B, L]`, True at events. Padding to the left of the events, however much, then
-                changes no output: it enters neither the convolution nor the state. Outputs at padding are 0.
+            mask: bool `[B, L]`, True at events. With it, padding to the left of the events changes no output:
+                padding enters neither the convolution nor the state. Outputs at padding are 0.
         """
         if self.can_mix_at_once(x):
             return self.mix_at_once(x, mask, None, keep=False)[0]
@@ -128,7 +128,7 @@ class Mamba(nn.Module):
         return MambaState(self.D.new_zeros(rows, taps - 1, inner), self.D.new_zeros(rows, states, inner))
 
     def can_mix_at_once(self, x: Tensor) -> bool:
-        """Whether the kernel is for x that goes from input to output in one pass, without gradients."""
+        """Whether x can use the kernel that goes from input to output in one pass, without gradients."""
         return not torch.is_grad_enabled() and by_kernel(x, self.D)
 
     def mix_at_once(
@@ -139,7 +139,7 @@ class Mamba(nn.Module):
         keep: bool,
         around: Around | None = None,
     ) -> tuple[Tensor, MambaState]:
-        """From input to output in one pass, with what is around the mixer; the state is empty if not kept."""
+        """From input to output in one pass, with what surrounds the mixer; no state unless `keep`."""
         before, residual, after = around or Around(None, False, None)
         norm = before or after
         convolution = torch.cat([self.conv1d.weight.squeeze(1), self._bias().unsqueeze(1)], dim=1)
@@ -153,9 +153,9 @@ class Mamba(nn.Module):
     def _enter(
         self, x: Tensor, mask: Tensor | None, state: MambaState | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What goes on to the convolution, and the gate. Shapes are checked; the kernel does it itself.
+        """The input of the convolution, and the gate. Shapes are checked here; the kernel checks its own.
 
-        Two products: the gradients of one product's halves would have to be copied together.
+        Two matrix products, because the gradients of one product's halves would have to be concatenated.
         """
         window, h = (None, None) if state is None else state
         weights = {"A": self.A_log, "in_proj": self.in_proj.weight, "conv": self.conv1d.weight}
@@ -178,11 +178,11 @@ class MambaBlock(nn.Module):
     """A mixer with its residual: `x + dropout(mix(norm(x)))` (pre) or `norm(x + dropout(mix(x)))` (post).
 
     Args:
-        mixer: of the same width.
-        width: of the sequence.
-        norm: where the normalisation is.
-        dropout: share of the mixer's output that is dropped.
-        last: a stack of "pre" ends with this block, and it with one more normalisation.
+        mixer: Mamba mixer of the same width.
+        width: width of the sequence.
+        norm: whether the normalisation is before the mixer or after the residual.
+        dropout: dropout rate of the mixer's output.
+        last: whether this is the last block; a last "pre" block ends with one more normalisation.
     """
 
     def __init__(
@@ -196,11 +196,11 @@ class MambaBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def around(self) -> Around:
-        """What is around the mixer; other blocks have something else there."""
+        """What surrounds the mixer. Other kinds of blocks override it."""
         return Around(self.norm, True, self.closing) if self.pre else Around(None, True, self.norm)
 
     def finish(self, x: Tensor) -> Tensor:
-        """What other blocks do after that: `[..., width] -> [..., width]`."""
+        """What follows the mixer and its norms, in other kinds of blocks: `[..., width] -> [..., width]`."""
         return x
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -239,7 +239,7 @@ class MambaBlock(nn.Module):
 
 
 class BlockStack(nn.Module):
-    """Blocks one after the other: the states of a behaviour sequence.
+    """A sequence of blocks, which gives the states of a behaviour sequence.
 
     Other stacks override `before`.
     """
@@ -253,7 +253,7 @@ class BlockStack(nn.Module):
         return cast("Iterable[MambaBlock]", self.blocks)
 
     def before(self, x: Tensor) -> Tensor:
-        """What the first block gets for events: `[..., width] -> [..., width]`."""
+        """The input of the first block, from the events: `[..., width] -> [..., width]`."""
         return x
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -261,10 +261,10 @@ class BlockStack(nn.Module):
 
         Args:
             x: events, `[B, L, width]`.
-            mask: bool `[B, L]`, True at events, which stand to the right.
+            mask: bool `[B, L]`, True at events, which are to the right of the padding.
 
         Returns:
-            states, `[B, L, width]`; what stands at padding is meaningless.
+            states, `[B, L, width]`; values at padding are meaningless.
         """
         x = self.before(x)
         for block in self._blocks:
@@ -272,7 +272,7 @@ class BlockStack(nn.Module):
         return x
 
     def encode(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, EncoderState]:
-        """`forward`, and what must be kept to go on from there."""
+        """`forward`, and the state from which `step` continues."""
         x = self.before(x)
         kept = []
         for block in self._blocks:
@@ -281,7 +281,7 @@ class BlockStack(nn.Module):
         return x, tuple(kept)
 
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """The state `[B, width]` at one event more `[B, width]`, and what must be kept after it."""
+        """The output `[B, width]` at one more event `[B, width]`, and the state after it."""
         x = self.before(x)
         kept = []
         for block, before in zip(self._blocks, state, strict=True):
@@ -290,7 +290,7 @@ class BlockStack(nn.Module):
         return x, tuple(kept)
 
     def initial_state(self, rows: int) -> EncoderState:
-        """What is kept of `rows` empty histories."""
+        """The state of `rows` empty histories."""
         return tuple(block.mixer.initial_state(rows) for block in self._blocks)
 
 
@@ -298,11 +298,13 @@ class MambaEncoder(BlockStack):
     """A stack of Mamba blocks.
 
     Args:
-        width: of events and states.
+        width: width of events and states.
         blocks: number of blocks.
         norm: "pre" (with one more normalisation at the end) or "post".
-        dropout: share of each mixer's output that is dropped.
-        d_state, d_conv, expand: of each `Mamba`.
+        dropout: dropout rate of each mixer's output.
+        d_state: as in `Mamba`.
+        d_conv: as in `Mamba`.
+        expand: as in `Mamba`.
     """
 
     def __init__(

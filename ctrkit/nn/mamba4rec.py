@@ -2,7 +2,7 @@
 
 From "Mamba4Rec: Towards Efficient Sequential Recommendation with Selective State Space Models" (Liu et al.,
 arXiv 2403.03900). It differs from `MambaEncoder` in normalisation, in a feed-forward network after each
-mixer, and in how it starts.
+mixer, and in the initial weights.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Mamba4RecBlock(MambaBlock):
         LayerNorm(dropout(W2 dropout(gelu(W1 y))) + y)
 
     Args:
-        mixer: of the same width.
-        width: of the sequence.
-        dropout: share that is dropped, at each of the three places.
-        residual: without it y lacks x, as in the paper's code where there is but one block.
+        mixer: Mamba mixer of the same width.
+        width: width of the sequence.
+        dropout: dropout rate, at each of the three places.
+        residual: whether y adds x; the paper's code does not where there is only one block.
     """
 
     def __init__(self, mixer: Mamba, width: int, dropout: float, residual: bool) -> None:
@@ -48,16 +48,18 @@ class Mamba4RecBlock(MambaBlock):
 class Mamba4RecEncoder(BlockStack):
     """Dropout and normalisation of the events, then blocks of a mixer and a feed-forward network.
 
-    Every linear layer starts with weights from N(0, 0.02) and a bias of 0, as the paper's code has it. That
-    includes those inside Mamba, whose step sizes then do not start between 0.001 and 0.1 but all close to
+    Every linear layer starts with weights from N(0, 0.02) and a bias of 0, as in the paper's code. This
+    includes the layers inside Mamba. Their step sizes then do not start between 0.001 and 0.1, but close to
     softplus(0) = 0.69, so that the state forgets faster.
 
     Args:
-        width: of events and states.
-        blocks: number of blocks; the mixer of a single one has no residual.
-        dropout: share dropped of the events and in the blocks.
-        d_state, d_conv, expand: of each `Mamba`.
-        paper_initialisation: if not, mixers start as `Mamba` does.
+        width: width of events and states.
+        blocks: number of blocks; the mixer of a single block has no residual.
+        dropout: dropout rate of the events and in the blocks.
+        d_state: as in `Mamba`.
+        d_conv: as in `Mamba`.
+        expand: as in `Mamba`.
+        paper_initialisation: whether mixers start as in the paper's code, or as `Mamba` does.
     """
 
     def __init__(

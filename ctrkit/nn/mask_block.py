@@ -1,4 +1,4 @@
-"""MaskNet's building blocks: hidden layers whose input is multiplied by a mask that the row itself sets."""
+"""MaskNet's building blocks: hidden layers whose input is multiplied by a mask made from the row itself."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ctrkit.errors import ConfigError
 
 
 class FieldNorm(nn.Module):
-    """Layer normalisation of each vector by itself, with a gain and a shift for each (MaskNet's LN-EMB).
+    """Layer normalisation of each vector, with a gain and a shift for each vector (MaskNet's LN-EMB).
 
     Args:
         vectors: N.
         width: d.
 
     Raises:
-        ConfigError: d is 1, and a number normalised by itself says nothing.
+        ConfigError: d is 1, where normalisation removes all information.
     """
 
     def __init__(self, vectors: int, width: int) -> None:
         super().__init__()
         if width < 2:
             raise ConfigError(
-                "layer normalisation makes embeddings of width 1 all alike",
+                "layer normalisation makes all embeddings of width 1 equal",
                 hint="Set `embedding` to 2 or more",
             )
         self.gain = nn.Parameter(torch.ones(vectors, width))
@@ -47,7 +47,7 @@ class MaskBlock(nn.Module):
         inputs: width of the hidden vector that is masked.
         outputs: width of the block's output.
         reduction: width between W1 and W2, as a multiple of `inputs`.
-        dropout: share of the output that training drops.
+        dropout: dropout rate of the output.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MaskBlock(nn.Module):
         super().__init__()
         between = max(1, round(reduction * inputs))
         self.mask = nn.Sequential(nn.Linear(guide, between), nn.ReLU(), nn.Linear(between, inputs))
-        # The normalisation that follows has a bias and takes any other away.
+        # The normalisation that follows has a bias and removes any other.
         self.hidden = nn.Linear(inputs, outputs, bias=False)
         self.norm = nn.LayerNorm(outputs)
         self.dropout = nn.Dropout(dropout)

@@ -27,10 +27,10 @@ def mean_state(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def expand_shared(reading: Tensor, candidates: int) -> Tensor:
-    """A reading that does not depend on the target, given to all of them: `[U, w] -> [U, K, w]`."""
+    """Repeat a reading that does not depend on the target for all candidates: `[U, w] -> [U, K, w]`."""
     return reading.unsqueeze(1).expand(-1, candidates, -1)
 
 
 def interleave(readings: list[Tensor]) -> Tensor:
-    """Readings side by side, one row a candidate: R of `[U, K, w] -> [U * K, R, w]`."""
+    """Readings side by side, one row for each candidate: R of `[U, K, w] -> [U * K, R, w]`."""
     return torch.stack(readings, dim=2).flatten(0, 1)

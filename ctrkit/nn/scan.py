@@ -1,8 +1,8 @@
 """The two passes of Mamba over a sequence: causal convolution, and selective scan.
 
-On a CPU they are compiled kernels (`ctrkit.nn.kernels`), on CUDA those of `causal_conv1d` and
-`mamba_ssm` where these are installed, and otherwise, in float64 and in exported programs, the plain formulas
-below.
+On a CPU they are compiled kernels (`ctrkit.nn.kernels`). On CUDA they are the kernels of `causal_conv1d` and
+`mamba_ssm` where these are installed. Otherwise, in float64 and in exported programs, they are the plain
+formulas below.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _CAUSAL_CONV1D = ("causal_conv1d", "causal_conv1d_fn", "causal_conv1d_cuda")
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
-    """silu of a depthwise convolution over the events up to each one; 0 at padding.
+    """silu of a causal depthwise convolution over the events; 0 at padding.
 
     Args:
-        x: `[B, L, D]`; what stands at padding is not read.
+        x: `[B, L, D]`; values at padding are not read.
         weight: `[D, 1, d_conv]`, the newest event last.
         bias: `[D]`.
         mask: bool `[B, L]`, True at events.
@@ -43,7 +43,7 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | N
         weights = torch.cat([weight.squeeze(1), bias.unsqueeze(1)], dim=1)
         convolved: Tensor = convolution_operator(x, weights, mask)
         return convolved
-    # The convolution has a bias, which would make an event out of padding: masked before and after.
+    # The convolution has a bias, which would make padding nonzero: so x is masked before and after.
     x, taps = _masked(x, mask), weight.shape[2]
     by_cuda = _cuda_kernel(x, *_CAUSAL_CONV1D)
     if by_cuda is not None and 2 <= taps <= 4:
@@ -66,9 +66,9 @@ def selective_scan(
     D: Tensor,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The selective scan of "Mamba" (Gu and Dao, arXiv 2312.00752), algorithm 2, with what surrounds it.
+    """The selective scan of "Mamba" (Gu and Dao, arXiv 2312.00752), algorithm 2, with the skip and the gate.
 
-    Every one of D channels keeps a state h of N numbers, which an event changes and is read by:
+    Each of D channels keeps a state h of N numbers, which every event changes and reads:
 
         delta_t = softplus(dt_weight dt_t + dt_bias)
         h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,    h_0 = 0
@@ -78,10 +78,11 @@ def selective_scan(
         u: input, `[B, L, D]`, 0 at padding.
         selection: dt, B and C side by side, `[B, L, R + 2 N]`, with dt of the low rank R.
         z: the gate, `[B, L, D]`.
-        dt_weight, dt_bias: `[D, R]`, `[D]`.
+        dt_weight: `[D, R]`.
+        dt_bias: `[D]`.
         A: decay rates, `[D, N]`, negative.
-        D: of the skip, `[D]`.
-        mask: bool `[B, L]`, True at events. It spares the padding to the left of them, where y is 0.
+        D: weights of the skip connection, `[D]`.
+        mask: bool `[B, L]`, True at events. Padding to the left of the events is skipped; y is 0 there.
 
     Returns:
         y, `[B, L, D]`.
@@ -103,17 +104,17 @@ def selective_scan_with_state(
     mask: Tensor | None = None,
     h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`selective_scan`, from a given state to the last one; gradients pass through both.
+    """`selective_scan` from a given state to the last state. Gradients pass through both states.
 
     Args:
-        mask: not together with a state, which padding would wear away.
-        h: `[B, N, D]`, the state to begin with; zero if None.
+        mask: bool `[B, L]`, True at events; not allowed together with `h`, because padding would decay it.
+        h: `[B, N, D]`, the initial state; zero if None.
 
     Returns:
         y, `[B, L, D]`, and the state after the last step, `[B, N, D]`.
     """
     if mask is not None and h is not None:
-        raise ValueError("a scan that goes on from a state takes no padding")
+        raise ValueError("a scan that continues from a state takes no mask")
     _check_scan(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
     if by_kernel(u, selection, z, A):
         scanned: tuple[Tensor, Tensor] = scan_operator(u, selection, z, dt_weight, dt_bias, A, D, mask, h)
@@ -134,9 +135,9 @@ def scan_by_steps(
     D: Tensor,
     h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`selective_scan_with_state` as its formula reads, one step after the other, in ordinary operations.
+    """`selective_scan_with_state` by its formula, one step after the other, in ordinary operations.
 
-    Many times slower and hungrier than the kernels, which it explains and checks.
+    It is many times slower than the kernels and needs more memory. It explains and checks them.
     """
     rank, states = dt_weight.shape[1], A.shape[1]
     dt, B, C = torch.split(selection, [rank, states, states], dim=-1)
@@ -153,18 +154,19 @@ def scan_by_steps(
 
 
 def check_shapes(called: str, shapes: Shapes, **inputs: Tensor | None) -> None:
-    """Refuse inputs of wrong sizes, and a mask of numbers, with the same message in every mode.
+    """Check the sizes of inputs and the type of a mask, with the same message in every mode.
 
-    Where torch compiles or exports, operators and ordinary operations find out for themselves.
+    Nothing is checked while torch compiles or exports: operators and ordinary operations then check their own
+    inputs.
 
     Raises:
-        ValueError: names the input and what it should be like.
+        ValueError: an input has a wrong size or type; the message names it and says what is needed.
     """
     if torch.compiler.is_compiling():
         return
     mask = inputs.get("mask")
     if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"{called}: `mask` is {mask.dtype}, and torch.bool is needed, True at events")
+        raise ValueError(f"{called}: `mask` is {mask.dtype}, but must be torch.bool (True at events)")
     shapes.check(called, inputs)
 
 
@@ -196,7 +198,7 @@ def _optional(module: str, name: str, extension: str) -> Callable[..., Any] | No
 def _scan_by_cuda(
     u: Tensor, selection: Tensor, z: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The scan of mamba_ssm, which wants the steps last."""
+    """The scan of mamba_ssm, which takes the steps as the last dimension."""
     scan = _optional(*_MAMBA_SSM)
     assert scan is not None
     dt, B, C = torch.split(selection, [dt_weight.shape[1], A.shape[1], A.shape[1]], dim=-1)

@@ -1,4 +1,4 @@
-"""Files of torch, whole or an error: checkpoints, and artifacts of the first format."""
+"""Files in torch's format, complete or refused: checkpoints, and artifacts of the first format."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def write_tensors(content: dict[str, Any], path: str | os.PathLike[str]) -> Path
 
 
 def read_tensors(path: str | os.PathLike[str]) -> Any:
-    """What `write_tensors` wrote; torch itself would not look at the checksums.
+    """Read what `write_tensors` wrote, and check the checksums, which torch itself does not.
 
     Raises:
-        UnpicklingError: there is more than plain data and tensors in it, which is not opened.
-        Exception: of many kinds, the file is damaged.
+        UnpicklingError: the file holds more than plain data and tensors, and is not opened.
+        Exception: an exception of any kind, when the file is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(set(names)) < len(names) or (damaged := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"a checksum is wrong, or a name stands twice: {damaged}")
+            raise zipfile.BadZipFile(f"a checksum is wrong, or a name occurs twice: {damaged}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def read_as_arrays(path: str | os.PathLike[str]) -> Any:
-    """The same with arrays in place of tensors."""
+    """`read_tensors` with arrays in place of tensors."""
     return _as_arrays(read_tensors(path))
 
 

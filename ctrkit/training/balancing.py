@@ -33,7 +33,7 @@ class UncertaintyConfig(Config):
     """See `Uncertainty`.
 
     Attributes:
-        learning_rate: of the log-variances.
+        learning_rate: learning rate of the log-variances.
     """
 
     name: Literal["uncertainty"] = "uncertainty"
@@ -45,7 +45,7 @@ class GradNormConfig(Config):
 
     Attributes:
         alpha: how strongly tasks that lag behind are pulled; 0 makes all gradients equally long.
-        learning_rate: of the weights.
+        learning_rate: learning rate of the weights.
     """
 
     name: Literal["gradnorm"] = "gradnorm"

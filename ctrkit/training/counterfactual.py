@@ -177,7 +177,7 @@ class CounterfactualObjective:
 
     Attributes:
         config: which objective.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         baseline: λ, in the units of the rewards.
     """
 
@@ -195,9 +195,9 @@ class CounterfactualObjective:
         """The objective of a batch.
 
         Args:
-            scores: of the candidates [B, K].
+            scores: scores of the candidates, [B, K].
             rows: the logged decisions of the batch.
-            bound: of the standard error, made from all rows; needed for a variance penalty.
+            bound: bound on the standard error, made from all rows; required for a variance penalty.
         """
         values = self.row_values(scores, rows)
         value = values.mean()

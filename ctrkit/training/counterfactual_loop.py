@@ -164,7 +164,7 @@ def learn(
     look the best by chance, and its interval is wide. The policy that was there before is one of them.
 
     Args:
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         baselines: λ of each round, in the units of the rewards; one of 0 where the objective has none.
         judge: tells what a policy is worth on the validation rows, with an interval.
 

@@ -44,7 +44,7 @@ def test_a_model_that_cannot_be_built_says_why() -> None:
 
     table = pl.DataFrame({"ad": [1, 2, 1, 2], "user": [1, 2, 3, 4], "click": [0, 1, 0, 1]})
     found = {model.name: model for model in ctrkit.list_models(config, table).models}
-    assert "reads a behaviour sequence" in (found["din"].problem or "")
+    assert "needs a behaviour sequence" in (found["din"].problem or "")
     assert found["fm"].problem is None
 
 

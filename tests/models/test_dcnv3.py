@@ -83,7 +83,7 @@ def test_low_rank_form_is_smaller() -> None:
     [
         ({"embedding": 7}, "embedding.width must be even"),
         ({"cross": {"rank": 57}}, "rank 56 at most"),
-        ({"heads": {"towers": [8]}}, "makes its logit alone"),
+        ({"heads": {"towers": [8]}}, "gives only logit terms"),
     ],
 )
 def test_what_cannot_be_built(content: dict[str, Any], message: str) -> None:

@@ -61,5 +61,5 @@ NUMBERS = replace(ALONE, tables={}, categorical={}, numeric=("price", "age"))
 # All numbers together are one vector to DLRM.
 @pytest.mark.parametrize(("name", "feature_map"), [("dlrm", ALONE), ("dlrm", NUMBERS), ("fibinet", ALONE)])
 def test_one_vector_alone_has_no_pair(name: str, feature_map: FeatureMap) -> None:
-    with pytest.raises(ConfigError, match="multiplies pairs of features and there is only 1"):
+    with pytest.raises(ConfigError, match="multiplies pairs of features, but the number of features is 1"):
         build_model(model_config({"name": name}), feature_map)

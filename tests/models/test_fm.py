@@ -72,7 +72,9 @@ def test_terms_of_a_new_deepfm_are_those_of_fm() -> None:
 @pytest.mark.parametrize(("name", "shown"), [("fm", "FM"), ("deepfm", "DeepFM"), ("xdeepfm", "xDeepFM")])
 def test_one_feature_makes_no_pair(name: str, shown: str) -> None:
     alone = FeatureMap(tables={"user": 4}, categorical={"user": "user"})
-    with pytest.raises(ConfigError, match=f"{shown} multiplies pairs of features and there is only 1"):
+    with pytest.raises(
+        ConfigError, match=f"{shown} multiplies pairs of features, but the number of features is 1"
+    ):
         build_model(model_config({"name": name}), alone)
 
 

@@ -31,7 +31,7 @@ def test_the_models_that_are_nothing_without_a_sequence() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_sequence_there_is_no_model(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}' reads a behaviour sequence, and there is none"):
+    with pytest.raises(ConfigError, match=f"'{name}' needs a behaviour sequence, and there is none"):
         build_model(model_config({"name": name}), MAPS["no history"])
 
 

@@ -37,6 +37,8 @@ def test_normalised_readings_get_the_length_one_and_fields_keep_theirs() -> None
 
 @pytest.mark.parametrize("vectors", [0, 1])
 def test_pairs_need_two(vectors: int) -> None:
-    with pytest.raises(ConfigError, match=f"FM multiplies pairs of features and there is only {vectors}"):
+    with pytest.raises(
+        ConfigError, match=f"FM multiplies pairs of features, but the number of features is {vectors}"
+    ):
         check_pairs("FM", vectors)
     check_pairs("FM", 2)

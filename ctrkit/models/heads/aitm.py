@@ -16,16 +16,16 @@ from ctrkit.nn.mlp import MLP
 
 @register_heads(AITMConfig)
 class AITM(Heads):
-    """Adaptive information transfer along the funnel (Xi et al., KDD 2021, arXiv 2105.08489): each task's
-    vector but the first's is mixed with what the task before hands on, by
-    `ctrkit.nn.experts.InformationTransfer`, and then read by the task's tower.
+    """Adaptive information transfer along the funnel (Xi et al., KDD 2021, arXiv 2105.08489). From the second
+    task on, `ctrkit.nn.experts.InformationTransfer` mixes the task's vector with information from the task
+    before. The task's tower reads the result.
 
-    The paper predicts p(task at an impression) for each task by itself, and its "behavioral expectation
-    calibrator" is a hinge loss on a task that gets more probable than the one before it. Here a logit is that
-    of the task given the one before, as for all heads, and probabilities at an impression are products, which
-    never exceed their factors: the hinge would be zero everywhere, and so there is none.
+    The paper predicts p(task at an impression) for each task separately. Its "behavioral expectation
+    calibrator" is a hinge loss on a task that is more probable than the task before it. Here, as in all
+    heads, a logit belongs to the task given the task before. Probabilities at an impression are products,
+    which never exceed their factors. The hinge loss would always be zero, so there is none.
 
-    Terms and auxiliary outputs are not handed on. One task alone has nothing to hand on.
+    Logit terms and auxiliary outputs are not passed on. With a single task nothing is passed on.
     """
 
     def __init__(self, config: AITMConfig, backbone: NewBackbone, shape: InputShape) -> None:

@@ -23,7 +23,7 @@ class TaskTower(nn.Module):
     """The tower of a task and its last linear layer, which reads the tower and the backbone's logit terms.
 
     Args:
-        inputs: width of what the tower reads.
+        inputs: width of the tower's input.
         config: widths and dropout of the tower.
         logit_terms: K, the number of logit terms.
         term_weight: initial weight of each logit term; None draws the weights as all others.
@@ -46,7 +46,7 @@ class TaskTower(nn.Module):
         return self.layer.weight[0, self.tower.outputs :]
 
     def hidden(self, vector: Tensor, logit_terms: Tensor) -> Tensor:
-        """What the last layer reads: `[B, inputs], [B, K] -> [B, D]`."""
+        """The input of the last layer: `[B, inputs], [B, K] -> [B, D]`."""
         return torch.cat([self.tower(vector), logit_terms], dim=1)
 
     def forward(self, vector: Tensor, logit_terms: Tensor) -> Tensor:
@@ -62,12 +62,12 @@ class Heads(nn.Module, ABC):
     that tasks share are parts of the first task's logit; the other tasks learn whether to use them.
 
     Args:
-        config: of the heads.
-        backbone: makes a backbone.
-        shape: of the inputs; its feature map names the tasks, in funnel order.
+        config: settings of the heads.
+        backbone: a function that makes a new backbone.
+        shape: shape of the inputs; its feature map names the tasks, in funnel order.
 
     Attributes:
-        towers: a `TaskTower` a task, in funnel order.
+        towers: one `TaskTower` for each task, in funnel order.
     """
 
     config_class: ClassVar[type[TowersConfig]]
@@ -156,14 +156,18 @@ def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Repre
 
 
 def check_reads(width: int, what: str) -> None:
-    """Check that there is a vector, of that width, for a part of the heads to read.
+    """Check that the model gives a vector for a part of the heads to read.
+
+    Args:
+        width: width of the vector; 0 where there is none.
+        what: the part of the heads, for the message.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: there is no vector.
     """
     if not width:
         raise ConfigError(
-            f"{what} would read a vector of the model, but this model makes its logit alone",
+            f"{what} must read a vector of the model, but this model gives only logit terms",
             hint="Use heads: {name: esmm} without towers, or another model",
         )
 
@@ -174,7 +178,7 @@ HEADS: dict[str, type[Heads]] = {}
 
 
 def register_heads(config: type[TowersConfig]) -> Callable[[HeadsT], HeadsT]:
-    """Class decorator: make heads known by the `name` of their config."""
+    """Class decorator: register heads under the `name` of their config."""
 
     def known(heads: HeadsT) -> HeadsT:
         heads.config_class = config

@@ -1,4 +1,4 @@
-"""Configs of the heads: what the tasks share, and the tower of each."""
+"""Configs of the heads: what the tasks share, and the tower of each task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ctrkit.config import Config
 
 
 class TowersConfig(Config):
-    """What all heads have: a tower a task.
+    """Settings of all heads, which have one tower for each task.
 
     Attributes:
-        towers: widths of each task's tower; none by default: a linear layer on what the bottom gives.
-        dropout: share dropped in the towers, and in the perceptrons that heads put under them.
+        towers: widths of each task's tower. By default there is none, only a linear layer.
+        dropout: dropout rate in the towers, and in the perceptrons of the heads below them.
     """
 
     name: str
@@ -23,17 +23,17 @@ class TowersConfig(Config):
 
 
 class SharedBottomConfig(TowersConfig):
-    """One backbone, a tower a task."""
+    """One backbone, and one tower for each task."""
 
     name: Literal["shared_bottom"] = "shared_bottom"
 
 
 class ESMMConfig(TowersConfig):
-    """One backbone and one tower a task, over shared embeddings.
+    """One backbone and one tower for each task, over shared embeddings.
 
     Attributes:
-        imputation: give each task after the first an imputation tower too, as the loss
-            `conversion: {name: dr}` of ESCM² needs: a backbone and a tower more for each.
+        imputation: whether each task after the first also has an imputation tower with a backbone of its own.
+            The loss `conversion: {name: dr}` of ESCM² needs it.
     """
 
     name: Literal["esmm"] = "esmm"
@@ -41,13 +41,13 @@ class ESMMConfig(TowersConfig):
 
 
 class ExpertsConfig(TowersConfig):
-    """What heads with experts have.
+    """Settings of heads with experts.
 
     Attributes:
-        bottom: "own": each expert is a backbone of its own, so that the model `dnn` gives the published form;
-            the model's work is done once an expert. "shared": one backbone for all, and the experts are
+        bottom: "own": each expert is a backbone of its own. The model `dnn` then has the published form. The
+            model is computed once for each expert. "shared": there is one backbone, and the experts are
             perceptrons that read its vector.
-        expert_widths: of the experts that are perceptrons.
+        expert_widths: layer widths of the experts that are perceptrons.
     """
 
     bottom: Literal["own", "shared"] = "own"
@@ -55,10 +55,10 @@ class ExpertsConfig(TowersConfig):
 
 
 class MMoEConfig(ExpertsConfig):
-    """Experts that all tasks share, mixed by a gate a task.
+    """Experts that all tasks share, mixed by one gate for each task.
 
     Attributes:
-        experts: how many.
+        experts: number of experts.
     """
 
     name: Literal["mmoe"] = "mmoe"
@@ -69,9 +69,9 @@ class PLEConfig(ExpertsConfig):
     """Experts of each task and experts of all tasks, in layers.
 
     Attributes:
-        layers: extraction layers; 1 is CGC. Experts after the first layer are always perceptrons.
-        task_experts: how many each task has in each layer.
-        shared_experts: how many all tasks share in each layer.
+        layers: number of extraction layers; 1 is CGC. Experts after the first layer are always perceptrons.
+        task_experts: number of experts of each task in each layer.
+        shared_experts: number of experts that all tasks share in each layer.
     """
 
     name: Literal["ple"] = "ple"
@@ -82,19 +82,17 @@ class PLEConfig(ExpertsConfig):
     @model_validator(mode="after")
     def _some_expert(self) -> PLEConfig:
         if not self.task_experts + self.shared_experts:
-            raise ValueError(
-                "task_experts and shared_experts are both 0, which leaves the tasks nothing to read"
-            )
+            raise ValueError("task_experts and shared_experts are both 0, so the tasks have nothing to read")
         return self
 
 
 class AITMConfig(TowersConfig):
-    """Each task reads its own vector and what the task before it hands on.
+    """Each task reads its own vector and information from the task before it.
 
     Attributes:
-        bottom: "own": each task's vector is that of a backbone of its own. "shared": one backbone for all,
-            and each task's vector is made of its vector by a perceptron.
-        task_widths: of those perceptrons.
+        bottom: "own": each task's vector comes from a backbone of its own. "shared": there is one backbone,
+            and a perceptron makes each task's vector from its vector.
+        task_widths: layer widths of those perceptrons.
     """
 
     name: Literal["aitm"] = "aitm"

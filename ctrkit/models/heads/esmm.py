@@ -1,4 +1,4 @@
-"""ESMM: a backbone a task, and the imputation towers of ESCM²."""
+"""ESMM: one backbone for each task, and the imputation towers of ESCM²."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ctrkit.models.heads.config import ESMMConfig
 
 @register_heads(ESMMConfig)
 class ESMM(Heads):
-    """One backbone and one tower a task over shared embeddings, as in "Entire Space Multi-Task Model"
+    """One backbone and one tower for each task over shared embeddings, as in "Entire Space Multi-Task Model"
     (Ma et al., SIGIR 2018, arXiv 1804.07931).
 
-    The product p(click) p(conversion | click) is the funnel's, and its loss over all impressions is the
-    default of training.
+    The funnel multiplies p(click) p(conversion | click). Its loss over all impressions is the default of
+    training.
 
-    With `imputation`, each task after the first has an imputation tower too, with a backbone of its own, as
-    in ESCM² (Wang et al., SIGIR 2022, arXiv 2204.05125). What it says is the auxiliary "imputation.<task>", a
-    number of any sign, of which `ctrkit.training.objectives` makes a predicted loss. No logit depends on it.
+    With `imputation`, each task after the first also has an imputation tower with a backbone of its own, as
+    in ESCM² (Wang et al., SIGIR 2022, arXiv 2204.05125). Its output is the auxiliary "imputation.<task>", a
+    number of either sign, which `ctrkit.training.objectives` turns into a predicted loss. No logit depends on
+    it.
 
     Raises:
-        ConfigError: imputation for one task alone.
+        ConfigError: imputation with a single task.
     """
 
     def __init__(self, config: ESMMConfig, backbone: NewBackbone, shape: InputShape) -> None:
@@ -35,7 +36,7 @@ class ESMM(Heads):
         if config.imputation and len(tasks) == 1:
             raise ConfigError(
                 f"heads.imputation is for the tasks after the first, and '{tasks[0]}' is the only one",
-                hint="Leave it out, or name a second label under features.labels",
+                hint="Remove it, or declare a second label under `features.labels`",
             )
         bottoms = [backbone() for _ in tasks]
         self.backbones = nn.ModuleList(bottoms)

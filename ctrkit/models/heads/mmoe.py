@@ -1,4 +1,4 @@
-"""MMoE: experts that all tasks share, mixed by a gate a task."""
+"""MMoE: experts that all tasks share, mixed by one gate for each task."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ctrkit.nn.mlp import MLP
 @register_heads(MMoEConfig)
 class MMoE(Heads):
     """Multi-gate mixture of experts (Ma et al., KDD 2018): y_t = h_t(Σ_e g_t(x)_e f_e(x)) with a tower
-    h and a gate g a task, and experts f.
+    h_t and a gate g_t for each task, and experts f_e.
 
-    Where each expert is a backbone, x are the embeddings of all fields and readings, as in the paper; over a
-    shared bottom, x is its vector. Terms and auxiliary outputs are mixed in the same shares as the vectors.
+    Where each expert is a backbone, x are the embeddings of all fields and readings, as in the paper. Over a
+    shared bottom, x is its vector. Logit terms and auxiliary outputs are mixed in the same shares as the
+    vectors.
 
-    One task alone has a plain mixture of experts.
+    With a single task this is a plain mixture of experts.
     """
 
     def __init__(self, config: MMoEConfig, backbone: NewBackbone, shape: InputShape) -> None:

@@ -16,17 +16,17 @@ from ctrkit.nn.experts import ExtractionGates, ExtractionLayer, mixture
 @register_heads(PLEConfig)
 class PLE(Heads):
     """Progressive layered extraction (Tang et al., RecSys 2020): layers of experts, mixed by
-    `ctrkit.nn.experts.ExtractionGates`, and a tower a task on top.
+    `ctrkit.nn.experts.ExtractionGates`, and one tower for each task on top.
 
     The experts of the first layer are backbones, and its gates read the embeddings of all fields and
-    readings; those of later layers are perceptrons, and their gates read the states, as in the paper. Over a
-    shared bottom all experts are perceptrons, and every state starts as the bottom's vector.
+    readings. The experts of later layers are perceptrons, and their gates read the states, as in the paper.
+    Over a shared bottom all experts are perceptrons, and every state starts as the bottom's vector.
 
-    Terms and auxiliary outputs are mixed in the same shares as the vectors of the backbones, and pass the
-    later layers by. Where a backbone gives a vector a task, the shared state gets their mean.
+    Logit terms and auxiliary outputs are mixed in the same shares as the vectors of the backbones, and skip
+    the later layers. Where a backbone gives one vector for each task, the shared state gets their mean.
 
-    Without shared experts the tasks share embeddings alone, as in ESMM. Without experts of the tasks, one
-    layer is MMoE. One task alone has a mixture of all experts.
+    Without shared experts the tasks share only embeddings, as in ESMM. Without experts of the tasks, one
+    layer is MMoE. A single task has a mixture of all experts.
     """
 
     def __init__(self, config: PLEConfig, backbone: NewBackbone, shape: InputShape) -> None:
@@ -80,6 +80,6 @@ class PLE(Heads):
 
 
 def _common(representation: Representation) -> Tensor:
-    """What the tasks have in common of a representation, `[B, D]`."""
+    """The vector of a representation that all tasks share, `[B, D]`."""
     vector = representation.vector
     return vector if vector.dim() == 2 else vector.mean(dim=1)

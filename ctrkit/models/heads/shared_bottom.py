@@ -11,7 +11,7 @@ from ctrkit.models.heads.config import SharedBottomConfig
 
 @register_heads(SharedBottomConfig)
 class SharedBottom(Heads):
-    """One backbone, a tower a task (Caruana, "Multitask Learning", Machine Learning 1997)."""
+    """One backbone, and one tower for each task (Caruana, "Multitask Learning", Machine Learning 1997)."""
 
     def __init__(self, config: SharedBottomConfig, backbone: NewBackbone, shape: InputShape) -> None:
         super().__init__(config, backbone, shape)

@@ -1,4 +1,4 @@
-"""Encoders of a behaviour sequence: events in, a state for each event out."""
+"""Encoders of a behaviour sequence: they read events and give a state for each event."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def build_encoder(
 
     Args:
         config: which encoder, and its settings.
-        width: of events and states.
+        width: width of events and states.
         length: the longest history.
         reads_states: whether any pooling reads the states of the events.
         reads_target: whether any pooling reads the state of the target as the next event.
 
     Raises:
-        ConfigError: heads do not divide the width.
+        ConfigError: the attention heads do not divide the width.
     """
     match config:
         case GRUConfig():

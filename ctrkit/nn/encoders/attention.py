@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         return self._join(F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What events offer to targets: `[U, L, width] -> [U, heads, L, width / heads]`, twice."""
+        """Keys and values of the events: `[U, L, width] -> [U, heads, L, width / heads]`, twice."""
         width = x.shape[-1]
         keys, values = self._split(F.linear(x, self.inputs.weight[width:]), 2)
         return keys, values
@@ -57,7 +57,9 @@ class SelfAttention(nn.Module):
         """Each target reads the events and itself, but no other target: `[U, K, width] -> [U, K, width]`.
 
         Args:
-            keys, values: of the events.
+            targets: `[U, K, width]`.
+            keys: keys of the events, from `keys_and_values`.
+            values: values of the events, from `keys_and_values`.
             bias: added to the scores of the events, `[U, 1, 1, L]`.
         """
         query, own_key, own_value = self._split(self.inputs(targets), 3)
@@ -83,8 +85,12 @@ class AttentionBlock(nn.Module):
     """Self-attention and a feed-forward network, each in a residual with layer normalisation.
 
     Args:
-        pre: normalise what the two read, x + f(norm(x)), with ReLU, as in SASRec; else the sum,
-            norm(x + f(x)), with LeakyReLU, as in BST.
+        width: width of events and states.
+        heads: number of attention heads.
+        expand: inner width of the feed-forward network divided by `width`.
+        dropout: dropout rate before each residual sum.
+        pre: whether the inputs are normalised, x + f(norm(x)), with ReLU (as in SASRec), or the sums,
+            norm(x + f(x)), with LeakyReLU (as in BST).
     """
 
     def __init__(self, width: int, heads: int, expand: int, dropout: float, *, pre: bool) -> None:
@@ -105,11 +111,11 @@ class AttentionBlock(nn.Module):
         return self._after(x, self.attention(self._before(x), bias))
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """See `SelfAttention.keys_and_values`."""
+        """Keys and values of the events (see `SelfAttention.keys_and_values`)."""
         return self.attention.keys_and_values(self._before(x))
 
     def of_targets(self, targets: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """See `SelfAttention.of_targets`."""
+        """The states of targets after this block (see `SelfAttention.of_targets`)."""
         return self._after(targets, self.attention.of_targets(self._before(targets), keys, values, bias))
 
     def _before(self, x: Tensor) -> Tensor:
@@ -127,12 +133,12 @@ class AttentionBlock(nn.Module):
 
 
 class TransformerEncoder(HistoryEncoder):
-    """What both encoders of self-attention share.
+    """What both self-attention encoders share.
 
     Args:
-        width: of events and states.
+        width: width of events and states.
         length: the longest history.
-        config: of the blocks.
+        config: settings of the blocks.
         reads_states: whether any pooling reads the states of the events; otherwise they are not computed.
         reads_target: whether any pooling reads the state of the target; otherwise it is not computed.
     """
@@ -210,8 +216,8 @@ class CausalTransformer(TransformerEncoder):
     """Each event reads itself and those before it, as in "Self-Attentive Sequential Recommendation" (Kang and
     McAuley, ICDM 2018): dropout of the input, pre-norm blocks with ReLU, and a normalisation at the end.
 
-    No event sees the target: what events offer it in each block is computed once and kept as the memory, and
-    a target costs one place a block.
+    No event sees the target. So the keys and values of the events are computed once for each block and kept
+    as the memory, and a target costs one position in each block.
     """
 
     pre = True
@@ -244,9 +250,9 @@ class CausalTransformer(TransformerEncoder):
 
 
 def _bias(mask: Tensor, like: Tensor, *, causal: bool = False) -> Tensor:
-    """What is added to scores, so that no padding is read, and nothing later where `causal`.
+    """The bias of attention scores: it hides padding, and later events where `causal`.
 
-    Finite, as a row of a history without events has nothing else to read.
+    It is finite, so that the softmax of a history without events is defined.
 
     Returns:
         `[U, 1, 1, L]`, or `[U, 1, L, L]` where `causal`.

@@ -1,4 +1,4 @@
-"""What every encoder of a behaviour sequence does."""
+"""The contract of all encoders of a behaviour sequence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# What an encoder keeps of a history, so that one more event need not encode it again: tensors of a row each.
+# What an encoder keeps of histories, a row each in every tensor: one more event then needs no new encoding.
 Memory: TypeAlias = tuple[Tensor, ...]
 
 
@@ -36,13 +36,13 @@ class Encoded:
 
 
 class HistoryEncoder(nn.Module, ABC):
-    """Gives each event of a history a state that knows the events before it, or around it.
+    """Gives each event of a history a state, from the events before it or from all events.
 
     The amount of padding to the left of the events changes no state.
     """
 
     def encode(self, events: Tensor, mask: Tensor) -> Encoded:
-        """Encode histories: events `[U, L, d]`, mask bool `[U, L]`; with L = 0, as one place of padding."""
+        """Encode histories: events `[U, L, d]`, mask bool `[U, L]`. L = 0 counts as one event of padding."""
         if events.shape[1] == 0:
             events, mask = F.pad(events, (0, 0, 1, 0)), F.pad(mask, (1, 0))
         return self._encode(events, mask)
@@ -56,7 +56,7 @@ class HistoryEncoder(nn.Module, ABC):
         """The state that each target would get as the next event of its history: `[U, K, d] -> [U, K, d]`."""
 
     def append(self, history: Encoded, event: Tensor) -> Encoded:
-        """Histories one event longer, `[U, d]`, as if they had been encoded whole."""
+        """Histories with one more event, `[U, d]`: the same result as encoding the longer histories."""
         return self.encode(*longer(history, event))
 
 
@@ -77,8 +77,8 @@ class NoEncoder(HistoryEncoder):
 
 
 class RecurrentEncoder(HistoryEncoder):
-    """An encoder that goes from event to event with a memory of fixed size, so that one more event, or the
-    state of a target as the next event, costs the same however long the history is."""
+    """An encoder with a memory of fixed size. One more event, or the state of a target as the next event,
+    costs the same at any length of the history."""
 
     @abstractmethod
     def step(self, events: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

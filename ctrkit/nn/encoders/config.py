@@ -10,35 +10,35 @@ from ctrkit.config import Config
 
 
 class NoEncoderConfig(Config):
-    """The events as they are: what mean pooling and DIN read."""
+    """No encoder: poolings read the events as they are."""
 
     name: Literal["none"] = "none"
 
 
 class GRUConfig(Config):
-    """Gated recurrent units; see `ctrkit.nn.encoders.recurrent.GRU`."""
+    """Gated recurrent units (see `ctrkit.nn.encoders.recurrent.GRU`)."""
 
     name: Literal["gru"] = "gru"
     layers: int = Field(default=1, ge=1)
 
 
 class LSTMConfig(Config):
-    """Long short-term memory; see `ctrkit.nn.encoders.recurrent.LSTM`."""
+    """Long short-term memory (see `ctrkit.nn.encoders.recurrent.LSTM`)."""
 
     name: Literal["lstm"] = "lstm"
     layers: int = Field(default=1, ge=1)
 
 
 class MambaConfig(Config):
-    """Blocks of the selective state space model; see `ctrkit.nn.mamba.MambaEncoder`.
+    """Blocks of the selective state space model (see `ctrkit.nn.mamba.MambaEncoder`).
 
     Attributes:
         blocks: number of blocks.
-        state: numbers of state a channel.
-        convolution: its kernel.
-        expand: inner width over outer.
-        norm: before the mixer ("pre") or after the residual ("post").
-        dropout: share of each mixer's output that is dropped.
+        state: state size of each channel.
+        convolution: kernel size of the causal convolution.
+        expand: inner width divided by the outer width.
+        norm: normalisation before the mixer ("pre") or after the residual ("post").
+        dropout: dropout rate of each mixer's output.
     """
 
     name: Literal["mamba"] = "mamba"
@@ -51,15 +51,15 @@ class MambaConfig(Config):
 
 
 class Mamba4RecEncoderConfig(Config):
-    """Blocks of Mamba4Rec; see `ctrkit.nn.mamba4rec.Mamba4RecEncoder`.
+    """Blocks of Mamba4Rec (see `ctrkit.nn.mamba4rec.Mamba4RecEncoder`).
 
     Attributes:
-        blocks: number of blocks; a single one has no residual around its mixer.
-        state: numbers of state a channel.
-        convolution: its kernel.
-        expand: inner width over outer.
-        dropout: share dropped of the events and in the blocks.
-        paper_initialisation: start Mamba's own layers as the paper's code does, too.
+        blocks: number of blocks; a single block has no residual around its mixer.
+        state: state size of each channel.
+        convolution: kernel size of the causal convolution.
+        expand: inner width divided by the outer width.
+        dropout: dropout rate of the events and in the blocks.
+        paper_initialisation: initialise Mamba's own layers too as the paper's code does.
     """
 
     name: Literal["mamba4rec"] = "mamba4rec"
@@ -72,13 +72,13 @@ class Mamba4RecEncoderConfig(Config):
 
 
 class AttentionConfig(Config):
-    """What the two encoders of self-attention have.
+    """Settings that both self-attention encoders have.
 
     Attributes:
         blocks: number of blocks.
-        heads: of the attention; they divide the width of embeddings.
-        expand: inner width of the feed-forward layers over the outer.
-        dropout: share dropped before each residual sum.
+        heads: number of attention heads, which must divide the width of embeddings.
+        expand: inner width of the feed-forward layers divided by the outer width.
+        dropout: dropout rate before each residual sum.
     """
 
     name: str

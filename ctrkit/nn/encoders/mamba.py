@@ -9,7 +9,7 @@ from ctrkit.nn.mamba import BlockStack, EncoderState, MambaState
 
 
 class MambaBlocks(RecurrentEncoder):
-    """Blocks of Mamba over the events, of whatever kind; see `ctrkit.nn.mamba` and `ctrkit.nn.mamba4rec`."""
+    """Mamba blocks of any kind over the events (see `ctrkit.nn.mamba` and `ctrkit.nn.mamba4rec`)."""
 
     def __init__(self, stack: BlockStack) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """GRU and LSTM over left-padded histories.
 
-torch's layers have no mask, and zeros at padding would not do: the biases alone move the state. Here padding
-closes the gates. The input gets one more entry, 1 at padding, whose weights drive the gates so far that they
-keep the state exactly as it was, zero. So padding costs no gather and no sorting, the last state of the layer
-is that of the newest event, and everything exports as one operation a layer.
+torch's layers have no mask, and zeros at padding are not enough, because the biases change the state. Here
+padding closes the gates. The input has one more entry, 1 at padding, whose weights drive the gates so far
+that the state stays exactly zero. So padding needs no gather and no sorting, the last state of a layer is the
+state of the newest event, and each layer exports as one operation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CLOSED = 1e4
 
 
 class _GatedEncoder(RecurrentEncoder):
-    """What GRU and LSTM share: the weights of torch's own module, and an input that tells of padding.
+    """What GRU and LSTM share: the weights of torch's own module, and an input entry that marks padding.
 
     Args:
         cells: layers that hold the weights.
@@ -43,7 +43,7 @@ class _GatedEncoder(RecurrentEncoder):
 
 
 def _with_padding(x: Tensor, mask: Tensor) -> Tensor:
-    """`[U, L, d] -> [U, L, d + 1]`: zero at padding but for a last entry that is 1 there."""
+    """`[U, L, d] -> [U, L, d + 1]`: at padding all entries are 0 except the last, which is 1."""
     present = mask.unsqueeze(-1)
     return torch.cat([x * present, (~present).to(x.dtype)], dim=-1)
 
@@ -52,8 +52,8 @@ class GRU(_GatedEncoder):
     """Gated recurrent units (Cho et al., EMNLP 2014), in the form of `torch.nn.GRU`.
 
     Args:
-        width: of events and states.
-        layers: how many, one over the states of the other.
+        width: width of events and states.
+        layers: number of layers; each reads the states of the layer before.
     """
 
     def __init__(self, width: int, layers: int = 1) -> None:
@@ -82,8 +82,8 @@ class LSTM(_GatedEncoder):
     `torch.nn.LSTM`.
 
     Args:
-        width: of events and states.
-        layers: how many, one over the states of the other.
+        width: width of events and states.
+        layers: number of layers; each reads the states of the layer before.
     """
 
     def __init__(self, width: int, layers: int = 1) -> None:

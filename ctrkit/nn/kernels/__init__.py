@@ -1,4 +1,4 @@
-"""Kernels for the CPU, compiled by numba, of what torch has no quick operation for.
+"""Kernels for the CPU, compiled by numba, for operations that torch does not make fast.
 
 Only `operators` and `threads` may be imported without numba.
 """

@@ -26,9 +26,12 @@ def _attention(
     Args:
         target: `[U, K, width]`.
         base: what the target alone adds to the hidden layer, `[U, K, hidden]`.
-        events, mask: `[U, L, width]`, `[U, L]`; what stands at padding is not read.
-        of_event, of_pair: `[hidden, width]`.
-        score, score_bias: `[1, hidden]`, `[1]`.
+        events: `[U, L, width]`; values at padding are not read.
+        mask: `[U, L]`.
+        of_event: `[hidden, width]`.
+        of_pair: `[hidden, width]`.
+        score: `[1, hidden]`.
+        score_bias: `[1]`.
 
     Returns:
         `[U, K, width]`.
@@ -54,13 +57,13 @@ def _attention_backward(
     score_bias: Tensor,
     grad_reading: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of all inputs but the mask."""
+    """Gradients of all inputs except the mask."""
     from ctrkit.nn.kernels.attention import attend_backward
     from ctrkit.nn.kernels.lanes import LANES
 
     grad_target, grad_base, grad_events = (x.new_empty(x.shape) for x in (target, base, events))
     hidden, width = of_event.shape
-    # Summed in a fixed order, as `SUMS` says. Only histories are parted: their targets share gradients.
+    # Summed in a fixed order (see `SUMS`). Only histories are split: the targets of one share gradients.
     rows = max(1, -(-len(events) // SUMS))
     sums = target.new_zeros(-(-len(events) // rows), 2 * width + 2, -(-hidden // LANES) * LANES)
     pairs = (x.flatten(0, 1) for x in (target, base))

@@ -1,12 +1,10 @@
 """What all kernels share: how they are compiled, elementary functions, and the layout of their own arrays.
 
-A kernel works on the rows `first` to `last` of a batch, one after the other, so that what a row needs stays
-in cache, and on sixteen channels at a time, so that it stays in registers. Threads are the business of the
-caller.
+A kernel works on the rows `first` to `last` of a batch, one after the other, so that the data of a row stay
+in cache, and on sixteen channels at a time, so that they stay in registers. The caller manages threads.
 
-Letters are those of the Mamba paper: L steps, D channels, N numbers of state a channel, R the rank of the
-step size. Arrays that kernels keep for themselves are blocked: `[blocks, ..., LANES]`, channels last and
-padded.
+Letters are those of the Mamba paper: L steps, D channels, N the state size of each channel, R the rank of the
+step size. Internal arrays of kernels are blocked: `[blocks, ..., LANES]`, channels last and padded.
 """
 
 # mypy: ignore-errors
@@ -50,7 +48,7 @@ _VERSION = hashlib.sha256(_SOURCES).hexdigest()[:12]
 
 
 def kernel(signature: str) -> Callable[[Any], Any]:
-    """See `ctrkit.compiled.kernel`; the operators that call these kernels check the shapes."""
+    """`ctrkit.compiled.kernel` without shapes: the operators that call these kernels check them."""
     return compiled_on_use(signature, shapes="", version=_VERSION)
 
 

@@ -90,7 +90,7 @@ def test_configs_survive_their_dump(content: dict[str, Any]) -> None:
         ({"name": "mmoe", "experts": 0}, "at least 1"),
         ({"name": "mmoe", "bottom": "common"}, "Known are: own, shared"),
         ({"name": "mmoe", "expert_widths": []}, "at least 1"),
-        ({"name": "ple", "task_experts": 0, "shared_experts": 0}, "leaves the tasks nothing to read"),
+        ({"name": "ple", "task_experts": 0, "shared_experts": 0}, "the tasks have nothing to read"),
         ({"name": "ple", "layers": 0}, "at least 1"),
         ({"name": "aitm", "task_widths": [0]}, "above 0"),
     ],
@@ -110,7 +110,7 @@ def test_wrong_configs_say_what_is_meant(heads: dict[str, Any], message: str) ->
     ],
 )
 def test_a_ready_logit_is_not_read_as_a_vector(content: dict[str, Any], what: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{what}.* makes its logit alone"):
+    with pytest.raises(ConfigError, match=rf"{what}.* gives only logit terms"):
         make(content, outputs=0, logit_terms=1)
 
 
