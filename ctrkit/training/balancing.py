@@ -1,7 +1,7 @@
-"""Balancing of tasks: from the losses of the tasks to the one number that training minimises.
+"""Balancing of tasks: it combines the losses of the tasks into the one number that training minimises.
 
-The weights of tasks are fixed, or learnt beside the model. A balancer that learns has an optimizer of its
-own, so that neither the model's learning rate nor its weight decay touches the weights.
+The weights of tasks are fixed, or learned together with the model. A balancer that learns has an optimizer of
+its own, so the model's learning rate and weight decay do not affect the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ctrkit.errors import ConfigError, nearest
 
 
 class FixedConfig(Config):
-    """A constant weight a task.
+    """A constant weight for each task.
 
     Attributes:
         weights: task -> weight; 1 for a task that is not named.
@@ -30,7 +30,7 @@ class FixedConfig(Config):
 
 
 class UncertaintyConfig(Config):
-    """See `Uncertainty`.
+    """Weights from each task's own uncertainty (see `Uncertainty`).
 
     Attributes:
         learning_rate: learning rate of the log-variances.
@@ -41,10 +41,10 @@ class UncertaintyConfig(Config):
 
 
 class GradNormConfig(Config):
-    """See `GradNorm`.
+    """Weights under which all tasks learn at similar rates (see `GradNorm`).
 
     Attributes:
-        alpha: how strongly tasks that lag behind are pulled; 0 makes all gradients equally long.
+        alpha: strength of the correction for tasks that learn slowly; 0 gives all gradients the same length.
         learning_rate: learning rate of the weights.
     """
 
@@ -59,7 +59,7 @@ BalancingConfig: TypeAlias = Annotated[
 
 
 class Balancer(nn.Module, ABC):
-    """Makes one loss of the tasks' losses; its state dict holds all that it has learnt."""
+    """Combines the tasks' losses into one. Its state dict holds all that it has learned."""
 
     optimizer: torch.optim.Optimizer | None = None
 
@@ -68,10 +68,10 @@ class Balancer(nn.Module, ABC):
         """The number to minimise, from losses `[T]`."""
 
     def observe(self, losses: Tensor, logits: Tensor, model: nn.Module) -> None:
-        """Look at the losses `[T]` and logits `[B, T]` of a step, before their graph is used up."""
+        """Use the losses `[T]` and logits `[B, T]` of a step, before the backward pass frees their graph."""
 
     def step(self) -> None:
-        """Move what is learnt, after the gradients of a step are known."""
+        """Update the learned weights, after the gradients of a step are known."""
         if self.optimizer is not None:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -95,7 +95,9 @@ class Fixed(Balancer):
         super().__init__()
         for task in config.weights:
             if task not in tasks:
-                raise ConfigError(f"a weight for the unknown task '{task}'", hint=nearest(task, tasks))
+                raise ConfigError(
+                    f"training.balancing.weights names the unknown task '{task}'", hint=nearest(task, tasks)
+                )
         weights = torch.tensor([config.weights.get(task, 1.0) for task in tasks])
         self.register_buffer("weights", weights, persistent=False)
 
@@ -107,12 +109,12 @@ class Uncertainty(Balancer):
     """Weights from each task's own uncertainty.
 
     Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018, arXiv 1705.07115, in
-    its form for classification, L / σ² + log σ a task, with s = log σ² learnt:
+    its form for classification, L / σ² + log σ for each task, with s = log σ² learned:
 
         Σ exp(-s) L + s / 2
 
-    It is least at s = log 2L. s is free: a task of a small loss, as rare conversions are, may well need a
-    weight above 1.
+    The minimum is at s = log 2L. s may be negative: a task with a small loss, such as rare conversions, may
+    need a weight above 1.
     """
 
     def __init__(self, config: UncertaintyConfig, tasks: Sequence[str]) -> None:
@@ -135,9 +137,9 @@ class GradNorm(Balancer):
 
     where mean(G) r^α is a constant, and are then scaled to sum to T.
 
-    The shared weights are those of the last part of the model (in the order in which its children are
-    declared) that every task's logit depends on: the backbone of a shared bottom; the embeddings, where
-    tasks share nothing else. A step costs one more backward pass a task, from the logits down to them.
+    The shared weights are those of the last part of the model (in the order of its children) that every
+    task's logit depends on: the backbone of a shared bottom, or the embeddings where tasks share nothing
+    else. A step costs one more backward pass for each task, from the logits to the shared weights.
     """
 
     first_losses: Tensor
@@ -163,7 +165,7 @@ class GradNorm(Balancer):
 
     def gradient(self, norms: Tensor, losses: Tensor) -> Tensor:
         """The gradient of the weights, from ‖∇L‖ and L of each task, both `[T]`."""
-        # A doubly robust risk can be negative in a batch: that task is as far ahead as can be.
+        # A doubly robust risk can be negative in a batch: that task then counts as the fastest possible.
         rates = (losses / self.first_losses).clamp(min=torch.finfo(losses.dtype).tiny)
         weighted = self.weights.detach() * norms
         target = weighted.mean() * (rates / rates.mean()) ** self.alpha
@@ -172,7 +174,7 @@ class GradNorm(Balancer):
     @torch.no_grad()
     def step(self) -> None:
         super().step()
-        self.weights.clamp_(min=1e-3)  # a step may lead below 0, where a task would be unlearnt
+        self.weights.clamp_(min=1e-3)  # below 0 the model would unlearn a task
         self.weights.mul_(len(self.weights) / self.weights.sum())
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -187,14 +189,14 @@ def build_balancer(config: BalancingConfig, tasks: Sequence[str]) -> Balancer:
     """The balancer of a config.
 
     Raises:
-        ConfigError: a weight for an unknown task, or one task alone and nothing to balance.
+        ConfigError: there is a weight for an unknown task, or only one task and nothing to balance.
     """
     if isinstance(config, FixedConfig):
         return Fixed(config, tasks)
     if len(tasks) == 1:
         raise ConfigError(
-            f"the model has one task, '{tasks[0]}', and nothing for '{config.name}' to balance",
-            hint="Leave out training.balancing",
+            f"training.balancing is '{config.name}', but '{tasks[0]}' is the only task",
+            hint="Remove training.balancing",
         )
     return Uncertainty(config, tasks) if isinstance(config, UncertaintyConfig) else GradNorm(config, tasks)
 
@@ -203,10 +205,11 @@ def shared_parameters(model: nn.Module, logits: Tensor) -> list[str]:
     """Names of the parameters that every task's logit depends on, in the last child of the model with any.
 
     Args:
-        logits: of a batch, `[B, T]`, with their graph, which is kept.
+        model: the model.
+        logits: logits of a batch, `[B, T]`, with their graph, which is kept.
 
     Raises:
-        ConfigError: the tasks share nothing.
+        ConfigError: the tasks share no weights.
     """
     for part, child in reversed(list(model.named_children())):
         shared = {f"{part}.{name}": value for name, value in child.named_parameters() if value.requires_grad}
@@ -215,7 +218,7 @@ def shared_parameters(model: nn.Module, logits: Tensor) -> list[str]:
                 gradients = torch.autograd.grad(
                     task.sum(), list(shared.values()), retain_graph=True, allow_unused=True
                 )
-                # What only other tasks use gets zeros, from the slice that cuts this task out of them.
+                # Weights that only other tasks use get zeros, from the slice that selects this task.
                 shared = {
                     name: value
                     for (name, value), gradient in zip(shared.items(), gradients, strict=True)
@@ -223,11 +226,11 @@ def shared_parameters(model: nn.Module, logits: Tensor) -> list[str]:
                 }
         if shared:
             return list(shared)
-    raise ConfigError("the tasks share no weights, so that GradNorm has nothing to balance")
+    raise ConfigError("the tasks share no weights, so GradNorm has nothing to balance")
 
 
 def _gradient_norm(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """‖∇ loss‖ over all the parameters together; the graph is kept."""
+    """‖∇ loss‖ over all parameters together. The graph is kept."""
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
     return torch.stack([_values(gradient).square().sum() for gradient in gradients]).sum().sqrt()
 

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a killed run needs to end with the weights it would have had."""
+"""Checkpoints: all that a killed run needs to finish with the same weights as without the stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ctrkit.errors import ArtifactError, TrainingWarning
 from ctrkit.nn.torch_files import read_tensors, write_tensors
 
-# Of all that differs between two runs, how much is told.
+# Number of differences between two runs that a note lists.
 _TOLD = 3
 
 
@@ -28,20 +28,22 @@ class Stateful(Protocol):
         ...
 
     def load_state_dict(self, state_dict: Any) -> Any:
-        """The inverse of `state_dict`."""
+        """Load what `state_dict` gave."""
         ...
 
 
 @dataclass
 class Position:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        epoch, step: the next batch to train on; the order of an epoch's rows follows from seed and epoch.
-        loss_sum: of the steps of this epoch so far.
-        best_score, best_weights: of the best validation so far; a lower score is better.
-        waited: validations since the best one.
-        events: what was measured, one entry a validation.
+        epoch: epoch of the next batch; the order of an epoch's rows depends only on seed and epoch.
+        step: step of the next batch in its epoch.
+        loss_sum: sum of the losses of this epoch's steps so far.
+        best_score: score of the best validation so far; a lower score is better.
+        best_weights: weights at the best validation so far.
+        waited: number of validations since the best one.
+        events: measurements, one entry for each validation.
     """
 
     epoch: int = 0
@@ -73,17 +75,19 @@ def load_checkpoint(
 ) -> tuple[Position | None, tuple[str, ...]]:
     """Restore a run in place.
 
-    A checkpoint of another run is moved aside under a name of its own and told of, not lost: when that run
-    is started again, it is found under that name and goes on.
+    A checkpoint of another run is renamed, with a note. When that run is started again, it finds its
+    checkpoint under the new name and resumes.
 
     Args:
-        identity: all that decides the weights, as plain data.
+        path: the file.
+        identity: all that determines the weights, as plain data.
+        parts: the parts of the run to restore.
 
     Returns:
-        Where to go on, or None when there is no checkpoint of this run; and what to tell.
+        The position to resume from, or None when this run has no checkpoint; and notes for the user.
 
     Raises:
-        ArtifactError: when the file is damaged.
+        ArtifactError: the file is damaged.
     """
     notes: list[str] = []
     mine = json.dumps(identity, sort_keys=True)
@@ -93,8 +97,8 @@ def load_checkpoint(
             aside = _aside(path, found)
             path.replace(aside)
             notes.append(
-                f"{path} was the checkpoint of another run ({_difference(found, mine)}), so this one starts"
-                f" afresh. It was moved to {aside.name}: start that run again to go on with it, or delete it."
+                f"{path} was the checkpoint of another run ({_difference(found, mine)}), so this run starts"
+                f" anew. It was renamed {aside.name}: start that run again to resume it, or delete it."
             )
             warnings.warn(notes[0], TrainingWarning, stacklevel=3)
     if not path.is_file() and _aside(path, mine).is_file():
@@ -112,7 +116,7 @@ def load_checkpoint(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, which has at least an identity."""
+    """The content of a checkpoint; it has at least an identity."""
     try:
         content: dict[str, Any] = read_tensors(path)
         content["identity"]
@@ -122,16 +126,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> ArtifactError:
-    return ArtifactError("the checkpoint is damaged", file=path, hint="Delete it to start the run afresh")
+    return ArtifactError("the checkpoint is damaged", file=path, hint="Delete it to start the run again")
 
 
 def _aside(path: Path, identity: str) -> Path:
-    """Where the checkpoint of a run waits while another one has its place."""
+    """The path of a run's checkpoint while another run uses `path`."""
     return path.with_name(f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}{path.suffix}")
 
 
 def _difference(theirs: str, ours: str) -> str:
-    """In what two runs differ, in words."""
+    """The differences between two runs, in words."""
     try:
         other, own = (_flat(json.loads(one)) for one in (theirs, ours))
     except ValueError:
@@ -147,7 +151,7 @@ def _told(key: str, other: Any, own: Any) -> str:
 
 
 def _flat(content: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted path."""
+    """Nested mappings as one mapping, by dotted path."""
     if not isinstance(content, Mapping) or not content:
         return {path: content}
     inner: dict[str, Any] = {}

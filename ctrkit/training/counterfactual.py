@@ -1,11 +1,11 @@
-"""What a policy that learns from logged decisions maximises: its estimated value, regularised.
+"""The objectives of a policy that learns from logged decisions: its estimated value, regularised.
 
 Every objective is the mean over rows of one value per row,
 
     u = Σ_a π(a) q(a) + c(w) (r - q(logged) - λ),    w = π(logged) / propensity
 
-with the reward model q of the doubly robust form (0 in the others), a cap c on the weights (none in the
-self-normalised form) and a baseline λ (0 in all but that form).
+with the reward model q of the doubly robust form (0 in the other forms), a cap c on the weights (none in the
+self-normalised form) and a baseline λ (0 in the other forms).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from torch.nn import functional as F
 
 from ctrkit.config import Config
 
-# A candidate that the logging policy never chose counts as one that it chose so often.
+# The smallest probability of the logging policy that `divergence` uses, so that it stays finite.
 LEAST_PROBABILITY = 1e-4
 
 
 class RegularisedConfig(Config):
-    """What all objectives have.
+    """Settings of all objectives.
 
     Attributes:
-        variance_penalty: multiplies the standard error of the estimated value, which is subtracted from it:
+        variance_penalty: factor of the estimated value's standard error, which is subtracted from the value:
             Counterfactual Risk Minimization (Swaminathan and Joachims, ICML 2015), the objective of POEM.
-        kl: multiplies the mean of KL(π, logging policy), which is subtracted too; in its place the uniform
-            policy stands where the log does not tell the logging policy's probabilities. In units of the
-            rewards' standard deviation, as the objective is.
+        kl: factor of the mean of KL(π, logging policy), which is also subtracted. The uniform policy replaces
+            the logging policy where the log has no probabilities of it. The unit is the rewards' standard
+            deviation, as for the objective.
     """
 
     variance_penalty: float = Field(default=0.0, ge=0.0)
@@ -43,8 +43,8 @@ class InversePropensityConfig(RegularisedConfig):
     """mean(min(w, clip) r).
 
     A weight above `clip` has no gradient (Bottou et al., "Counterfactual Reasoning and Learning Systems",
-    JMLR 14, 2013). The optimum depends on what reward counts as 0: where all are positive, whatever was
-    logged is learnt.
+    JMLR 14, 2013). The optimum depends on the zero of the rewards: where all rewards are positive, the policy
+    learns to repeat the logged actions.
     """
 
     name: Literal["ips"] = "ips"
@@ -63,14 +63,14 @@ class DoublyRobustConfig(RegularisedConfig):
 
 
 class SelfNormalisedConfig(RegularisedConfig):
-    """mean(w (r - λ)) for each baseline λ, of which the validation rows choose one.
+    """mean(w (r - λ)) for each baseline λ. The validation rows choose one λ.
 
-    The self-normalised value Σ w r / Σ w does not change its optimum when a constant is added to the
-    rewards; λ is the Lagrange multiplier that fixes Σ w (Joachims, Swaminathan and de Rijke, "Deep Learning
-    with Logged Bandit Feedback", ICLR 2018, BanditNet). At the optimum it is the value that is reached.
+    A constant added to the rewards does not change the optimum of the self-normalised value Σ w r / Σ w. λ is
+    the Lagrange multiplier that fixes Σ w (Joachims, Swaminathan and de Rijke, "Deep Learning with Logged
+    Bandit Feedback", ICLR 2018, BanditNet). At the optimum λ is the value of the policy.
 
     Attributes:
-        baselines: λ less the mean reward of the training rows, in standard deviations of their rewards.
+        baselines: λ minus the mean reward of the training rows, in standard deviations of their rewards.
     """
 
     name: Literal["snips"] = "snips"
@@ -87,13 +87,13 @@ class Decisions:
     """B logged decisions among at most K candidates, as tensors.
 
     Attributes:
-        present: bool [B, K], where there is a candidate.
-        logged: int64 [B], the place of the chosen one.
-        propensity: [B].
+        present: bool [B, K], True at candidates.
+        logged: int64 [B], position of the chosen candidate.
+        propensity: [B], logged probability of the chosen candidate.
         reward: [B].
-        count: [B], how many decisions a row stands for.
-        logging: [B, K], the logging policy's probabilities, 0 at missing places; None where unknown.
-        q: [B, K], the reward model's predictions, 0 at missing places; None without one.
+        count: [B], number of decisions that each row stands for.
+        logging: [B, K], the logging policy's probabilities, 0 at missing candidates; None where unknown.
+        q: [B, K], the reward model's predictions, 0 at missing candidates; None without a reward model.
     """
 
     present: Tensor
@@ -111,11 +111,13 @@ def log_policy(scores: Tensor, present: Tensor, temperature: float) -> Tensor:
 
 
 def row_values(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: float) -> Tensor:
-    """u [B] of each row (see the module); their mean estimates the policy's value less the baseline.
+    """u [B] of each row (see the module). The mean estimates the policy's value minus the baseline.
 
     Args:
-        log_pi: [B, K].
-        clip: the largest weight, None for no limit.
+        log_pi: log-probabilities of the policy, [B, K].
+        rows: the logged decisions.
+        clip: the largest weight; None for no limit.
+        baseline: λ.
     """
     at = rows.logged[:, None]
     weight = (log_pi.gather(1, at)[:, 0] - rows.propensity.log()).exp()
@@ -128,12 +130,12 @@ def row_values(log_pi: Tensor, rows: Decisions, clip: float | None, baseline: fl
 
 
 def divergence(log_pi: Tensor, rows: Decisions) -> Tensor:
-    """KL(π, logging policy) [B]; from the uniform policy where the logging policy is unknown."""
+    """KL(π, logging policy) [B]; KL(π, uniform policy) where the logging policy is unknown."""
     if rows.logging is None:
         log_reference = -rows.present.sum(dim=1, keepdim=True).to(log_pi.dtype).log()
     else:
         log_reference = rows.logging.clamp(min=LEAST_PROBABILITY).log()
-    # 0 log 0 is 0 at missing places, and so must its gradient be.
+    # 0 log 0 is 0 at missing candidates, and its gradient must be 0 too.
     known = log_pi.masked_fill(~rows.present, 0.0)
     return (known.exp() * rows.present * (known - log_reference)).sum(dim=1)
 
@@ -173,7 +175,7 @@ class VarianceBound:
 
 @dataclass(frozen=True)
 class CounterfactualObjective:
-    """The number to maximise.
+    """The objective to maximise.
 
     Attributes:
         config: which objective.

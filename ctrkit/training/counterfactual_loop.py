@@ -1,4 +1,4 @@
-"""The loop in which a model becomes a policy: minibatch ascent on a counterfactual objective."""
+"""The loop that trains a model as a policy: minibatch ascent on a counterfactual objective."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from ctrkit.training.counterfactual import (
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
-# From the policy's probabilities of the validation rows' candidates, [n, K]: its value there, with interval.
+# From the policy's probabilities of the validation rows' candidates, [n, K], to its value, low and high.
 ValueOnValidation: TypeAlias = Callable[[Floats], tuple[float, float, float]]
 
-# Candidates that are scored at a time where nothing is learnt.
+# Number of candidates scored at a time outside of training.
 _AT_ONCE = 8192
 
 
@@ -44,11 +44,11 @@ class LearningConfig(Config):
     """How to learn a policy.
 
     Attributes:
-        epochs: passes over the training rows, at most.
-        batch_size: rows a step.
-        patience: validations without a better one before learning stops.
+        epochs: largest number of passes over the training rows.
+        batch_size: number of rows in a step.
+        patience: learning stops after this number of validations without a better one.
         clip_norm: largest norm of the gradient.
-        optimizer: how a gradient changes the weights.
+        optimizer: the optimizer and its settings.
     """
 
     epochs: int = Field(default=12, ge=1)
@@ -60,15 +60,18 @@ class LearningConfig(Config):
 
 @dataclass(frozen=True)
 class LoggedDecisions:
-    """n logged decisions, their candidates encoded; flat arrays hold the candidates row by row.
+    """n logged decisions with encoded candidates. Flat arrays hold the candidates row by row.
 
     Attributes:
-        histories: n rows, of which the sequences are read.
+        histories: n rows; only their sequences are read.
         candidates: Σ lengths rows, without sequences.
-        lengths: int64 [n], at least 1.
-        logged: int64 [n], the place of the action among the row's candidates.
-        propensity, reward, count: [n]; see `Decisions`.
-        logging, q: flat, [Σ lengths], or None; see `Decisions`.
+        lengths: int64 [n], number of candidates of each row, at least 1.
+        logged: int64 [n], position of the action among the row's candidates.
+        propensity: [n], as in `Decisions`.
+        reward: [n], as in `Decisions`.
+        count: [n], as in `Decisions`.
+        logging: flat, [Σ lengths], or None, as in `Decisions`.
+        q: flat, [Σ lengths], or None, as in `Decisions`.
     """
 
     histories: EncodedTable
@@ -85,18 +88,18 @@ class LoggedDecisions:
         return len(self.lengths)
 
     def id_counts(self, feature_map: FeatureMap) -> dict[str, Tensor]:
-        """How often each id stands in the histories and among the candidates."""
+        """The number of times that each id occurs in the histories and among the candidates."""
         parts = (self.histories, self.candidates)
         one, other = (id_counts(feature_map, part, np.arange(len(part))) for part in parts)
         return one | other
 
     def scores(self, model: CtrModel, rows: Integers) -> tuple[Tensor, Decisions]:
-        """The model's first logit of every candidate of some rows, [B, K], and the rows."""
+        """The model's first logit for every candidate of some rows, [B, K], and the rows."""
         device = next(model.parameters()).device
         first = (np.cumsum(self.lengths) - self.lengths)[rows, None]
         places = np.arange(self.lengths[rows].max())
         present = places < self.lengths[rows, None]
-        # A model wants as many candidates for every history: short lists repeat their first.
+        # A model needs the same number of candidates for every history: short lists repeat their first one.
         at = np.where(present, first + places, first)
         batch = Batch.of(self.candidates, at.ravel()).to(device)
         histories = Batch.of(self.histories, rows).to(device)
@@ -121,7 +124,7 @@ class LoggedDecisions:
 
     @torch.no_grad()
     def blocks(self, model: CtrModel) -> list[tuple[Tensor, Decisions]]:
-        """`scores` of all rows in order, in evaluation mode, some rows at a time."""
+        """`scores` of all rows in order, in evaluation mode and in blocks."""
         model.eval()
         step = max(1, _AT_ONCE // int(self.lengths.max()))
         starts = range(0, len(self), step)
@@ -130,13 +133,13 @@ class LoggedDecisions:
 
 @dataclass(frozen=True)
 class Learning:
-    """What learning went through.
+    """The course of learning.
 
     Attributes:
-        events: one a validation: baseline λ, epoch, objective on the training rows, and value, low and high
-            on the validation rows. Epoch 0 is the policy before it learnt.
+        events: one for each validation: baseline λ, epoch, objective on the training rows, and value, low and
+            high on the validation rows. Epoch 0 is the policy before learning.
         best: the event of the policy that was kept.
-        notes: what to tell of it.
+        notes: notes for the user.
     """
 
     events: tuple[dict[str, float], ...]
@@ -159,16 +162,23 @@ def learn(
 ) -> Learning:
     """Make a model's first logit the score of a softmax policy, in place.
 
-    Each baseline λ starts from the weights that the model has. Of all epochs of all baselines the policy is
-    kept whose interval on the validation rows has the highest lower end: a policy of few large weights may
-    look the best by chance, and its interval is wide. The policy that was there before is one of them.
+    Each baseline λ starts from the model's present weights. Among all epochs of all baselines, and the policy
+    before learning, the policy is kept whose interval on the validation rows has the highest lower end. A
+    policy with a few large weights may look the best by chance, but its interval is wide.
+
+    A round whose objective is no longer finite ends there, with a note.
 
     Args:
+        model: the model, trained in place.
+        training: the rows to learn from.
+        validation: the rows that choose the best policy.
+        objective: the objective to maximise.
+        config: how to learn.
         temperature: temperature of the softmax.
-        baselines: λ of each round, in the units of the rewards; one of 0 where the objective has none.
-        judge: tells what a policy is worth on the validation rows, with an interval.
-
-    A round whose objective is no longer finite ends there, and is told of.
+        baselines: λ of each round, in the units of the rewards; (0,) where the objective has no baseline.
+        judge: gives the value of a policy on the validation rows, with an interval.
+        seed: random seed.
+        on_step: called after every step.
     """
     counts = training.id_counts(model.feature_map)
     start = _copy(model)
@@ -195,7 +205,7 @@ def learn(
                 tell = partial(_tell, on_step, done, total, what)
                 mean = _epoch(model, training, goal, optimizer, config, rng, tell)
                 if not math.isfinite(mean):
-                    notes.append(f"Learning broke off in {what}: the objective is not finite.")
+                    notes.append(f"Learning stopped in {what}: the objective is not finite.")
                     warnings.warn(notes[-1], TrainingWarning, stacklevel=2)
                     break
             settle_unknown(model, counts)
@@ -214,7 +224,7 @@ def learn(
 
 
 def probabilities(model: CtrModel, decisions: LoggedDecisions, temperature: float) -> Floats:
-    """The policy's probabilities of all candidates, [n, K] with 0 at missing places."""
+    """The policy's probabilities of all candidates, [n, K], with 0 at missing candidates."""
     found = np.zeros((len(decisions), int(decisions.lengths.max())))
     row = 0
     for scores, rows in decisions.blocks(model):
@@ -226,13 +236,13 @@ def probabilities(model: CtrModel, decisions: LoggedDecisions, temperature: floa
 
 @torch.no_grad()
 def settle(model: CtrModel, decisions: LoggedDecisions, temperature: float, largest: float = 15.0) -> float:
-    """Write the same policy with scores in [-largest, largest] on these rows.
+    """Scale the scores into [-largest, largest] on these rows, without changing the policy.
 
-    Only differences of scores over the temperature matter, so that training moves scores freely; as
-    probabilities, in which they travel the rest of the road, large ones would all be 1.
+    Only differences of scores divided by the temperature matter, so training may give scores of any size. The
+    artifact turns scores into probabilities, and large scores would all become 1.
 
     Returns:
-        The temperature that goes with the new scores.
+        The temperature that fits the new scores.
     """
     scores = torch.cat([scores[rows.present] for scores, rows in decisions.blocks(model)])
     middle = float(scores.max() + scores.min()) / 2.0
@@ -253,8 +263,11 @@ def _epoch(
     rng: np.random.Generator,
     on_step: Callable[[int, float], None],
 ) -> float:
-    """One pass over the training rows at random; the mean of the objective over its steps, or what is not
-    finite and ended the pass."""
+    """One pass over the training rows in random order.
+
+    Returns:
+        The mean of the objective over its steps; nan where a value that is not finite ended the pass.
+    """
     bound = None
     if goal.config.variance_penalty > 0.0:
         blocks = training.blocks(model)

@@ -1,4 +1,4 @@
-"""The training loop: batches, early stopping, best weights kept, a checkpoint to resume from."""
+"""The training loop: batches, early stopping with the best weights, a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gr
 from ctrkit.training.prediction import predict
 from ctrkit.training.unknown_ids import id_counts, settle_unknown
 
-# What says only how long to train and how often to save: a run may go on with other values of these.
-# Of a teacher counts what it says, not what its file is called.
+# Settings that only decide how long to train and how often to save: a run may resume with other values.
+# A teacher counts by its logits, not by the name of its file.
 _NOT_DECIDING: dict[str, Any] = {
     "epochs": True,
     "patience": True,
@@ -53,19 +53,20 @@ class TrainingConfig(Config):
     """How to train.
 
     Attributes:
-        epochs: passes over the training rows, at most.
-        batch_size: rows a step.
-        patience: validations without a better one before training stops.
-        validations_per_epoch: ids are often overfitted within one epoch, so look more than once.
-        monitor: which validation is the best. Log loss is of all tasks over the entire space, whatever
-            training minimises, "calibrated_log_loss" what it would be after Platt scaling, and AUC is that
-            of the first task. "auto" is log loss, and calibrated log loss for losses that leave the scale of
-            probabilities (`benchmarks/monitor.py`).
+        epochs: largest number of passes over the training rows.
+        batch_size: number of rows in a step.
+        patience: training stops after this number of validations without a better one.
+        validations_per_epoch: number of validations in an epoch. More than one helps where ids are overfitted
+            within an epoch.
+        monitor: the number that chooses the best validation. "log_loss" is the entire-space log loss of all
+            tasks, for any training loss. "calibrated_log_loss" is that log loss after Platt scaling. "auc" is
+            the AUC of the first task. "auto" is log loss, or calibrated log loss for losses that change the
+            scale of probabilities (`benchmarks/monitor.py`).
         clip_norm: largest norm of the gradient.
-        checkpoint_steps: steps between checkpoints; one more follows every validation.
-        optimizer: how a gradient changes the weights.
-        loss: what is minimised for each task.
-        balancing: how the losses of the tasks become one.
+        checkpoint_steps: number of steps between checkpoints; every validation also writes one.
+        optimizer: the optimizer and its settings.
+        loss: the loss of each task.
+        balancing: how the losses of the tasks are combined.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -81,7 +82,7 @@ class TrainingConfig(Config):
 
     @property
     def chosen_by(self) -> str:
-        """What tells the best validation."""
+        """The monitor that chooses the best validation, with "auto" resolved."""
         if self.monitor != "auto":
             return self.monitor
         return "log_loss" if self.loss.keeps_scale else "calibrated_log_loss"
@@ -89,13 +90,13 @@ class TrainingConfig(Config):
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """What a run went through.
+    """The course of a run.
 
     Attributes:
-        events: one entry a validation.
-        monitor: what chose the best of them.
-        resumed: whether it went on from a checkpoint.
-        notes: what to tell of it.
+        events: measurements, one entry for each validation.
+        monitor: the number that chose the best validation.
+        resumed: whether the run resumed from a checkpoint.
+        notes: notes for the user.
     """
 
     events: list[dict[str, Any]]
@@ -116,24 +117,29 @@ def fit(
     teacher_logits: NDArray[np.float32] | None = None,
     on_step: OnStep = silent,
 ) -> TrainingHistory:
-    """Train a model in place; it ends with its best weights.
+    """Train a model in place. At the end it has its best weights.
 
-    A run that was killed goes on from `checkpoint` and, on a CPU, ends with the same weights bit for bit:
-    the order of the rows follows from the seed and the epoch, and the checkpoint holds the random state
-    that dropout draws from. How long to train (`epochs`, `patience`) may change in between. A row of weight
-    0 is as if it were not there.
+    A killed run resumes from `checkpoint` and, on a CPU, ends with the same weights bit for bit: the order of
+    the rows depends only on the seed and the epoch, and the checkpoint holds the random state of dropout. The
+    length of training (`epochs`, `patience`) may change in between. A row of weight 0 is ignored.
 
     Args:
-        checkpoint: its file; None for none.
-        identity: what decides the weights beside all that this function is given, as plain data: the config
-            of the model, and versions. A checkpoint of another run is not taken for ours.
-        teacher_logits: what a teacher says of all rows of the data, `[n, T]`, each task given the one before
+        model: the model.
+        data: the encoded rows.
+        split: which rows are for training and for validation.
+        config: how to train.
+        seed: random seed.
+        identity: all else that determines the weights, as plain data: the config of the model, and versions.
+            A checkpoint with another identity belongs to another run.
+        checkpoint: path of the checkpoint; None for no checkpoint.
+        teacher_logits: a teacher's logits for all rows of the data, `[n, T]`, each task given the task before
             it; for `config.loss.distillation`.
+        on_step: called after every step.
 
     Raises:
-        ConfigError: the model, the tasks or the data lack what the loss needs.
-        DataError: no training or no validation row has a weight.
-        RunError: when the loss is not finite before there was a validation to go back to.
+        ConfigError: the model, the tasks or the data lack something that the loss needs.
+        DataError: no training row or no validation row has a positive weight.
+        RunError: the loss is not finite before the first validation.
     """
     tasks = model.feature_map.tasks
     device = next(model.parameters()).device
@@ -213,26 +219,26 @@ def fit(
 
 
 def weighted(rows: Integers, data: EncodedTable, part: str) -> Integers:
-    """The rows of a part that count; a batch of others alone would have no mean.
+    """The rows of a part with a positive weight. A batch without any would have no mean.
 
     Raises:
-        DataError: none does.
+        DataError: there are none.
     """
     found = rows[data.weight[rows] > 0.0]
     if not found.size:
         raise DataError(
             f"all {rows.size:,} {part} rows have the weight 0",
-            hint="Give other rows under split, or correct the column named by features.weight",
+            hint="Choose other rows with `split`, or correct the column that `features.weight` names",
         )
     return found
 
 
 def _stopped(broken: str, position: Position) -> str:
-    """What to tell of a run that cannot go on, where there is something to keep; else an error."""
+    """The note of a run that cannot continue, if it has had a validation; otherwise an error."""
     hint = "Lower training.optimizer.learning_rate, or look for extreme numbers among the features"
     if not position.best_weights:
-        raise RunError(f"{broken}, before there was a validation to go back to. {hint}.")
-    note = f"Training stopped early, as {broken}: the weights are the best of before. {hint}."
+        raise RunError(f"{broken}, before the first validation. {hint}.")
+    note = f"Training stopped early, because {broken}. The weights of the best validation are kept. {hint}."
     warnings.warn(note, TrainingWarning, stacklevel=3)
     return note
 
@@ -248,7 +254,7 @@ def _digest(*arrays: NDArray[Any] | None) -> str | None:
 
 
 def epoch_order(rows: Integers, groups: Integers | None, rng: np.random.Generator) -> Integers:
-    """The rows at random; with groups `[n]`, of all rows of the data, a group's rows follow one another."""
+    """The rows in random order. With groups `[n]` of all rows of the data, a group's rows stay together."""
     order = rng.permutation(rows)
     if groups is None:
         return order
@@ -263,17 +269,18 @@ def _check(
     valid: Integers,
     teacher_logits: NDArray[np.float32] | None,
 ) -> None:
-    """Raise on what would only fail in the middle of a run."""
+    """Raise early on faults that would otherwise appear in the middle of a run."""
     if teacher_logits is not None and teacher_logits.shape != data.labels.shape:
         raise ConfigError(
-            f"the teacher's logits are {teacher_logits.shape}, and rows and tasks are {data.labels.shape}",
-            hint="Give a teacher of the same tasks, and its logits of every row",
+            f"the teacher's logits have the shape {teacher_logits.shape}, but rows and tasks are "
+            f"{data.labels.shape}",
+            hint="Give a teacher with the same tasks, and its logits of every row",
         )
     clicks = data.labels[valid, 0]
     if config.monitor == "auc" and not 0 < clicks.sum() < clicks.size:
         raise ConfigError(
-            "training.monitor is 'auc', but the labels of the validation rows are all alike",
-            hint="Choose the validation rows otherwise under split, or monitor 'log_loss'",
+            "training.monitor is 'auc', but all validation rows have the same label",
+            hint="Choose other validation rows with `split`, or set training.monitor to 'log_loss'",
         )
 
 
@@ -285,7 +292,7 @@ def _validate(
     position: Position,
     steps: int,
 ) -> bool:
-    """Measure on the validation rows and keep the best weights; whether the loss is finite."""
+    """Measure on the validation rows and keep the best weights. False where the loss is not finite."""
     logits, _ = predict(model, data, rows)
     labels = torch.from_numpy(data.labels[rows]).double()
     weight = torch.from_numpy(data.weight[rows]).double()
@@ -316,5 +323,5 @@ def _validate(
 
 
 def _pick(values: NDArray[Any] | None, rows: Integers, device: torch.device) -> Tensor | None:
-    """What belongs to the rows, as a tensor."""
+    """The values of the given rows, as a tensor."""
     return None if values is None else torch.from_numpy(values[rows]).to(device)

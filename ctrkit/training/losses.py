@@ -1,8 +1,8 @@
-"""Losses of rows and of tasks, each a formula of its own; `ctrkit.training.objectives` puts them together.
+"""Losses of rows and of tasks, one formula each. `ctrkit.training.objectives` combines them.
 
-Rows are scored in the entire space, where p(conversion) = p(click) · p(conversion | click) over all
-impressions, or given the task before, where only clicked rows tell of conversions. Both are pairs
-`log p, log(1 - p)`: products are sums of logarithms, and no logit is too large for a finite gradient.
+Probabilities are in the entire space, p(conversion) = p(click) · p(conversion | click) over all impressions,
+or given the task before, where conversions are known of clicked rows only. Both are pairs
+`log p, log(1 - p)`: products are sums of logarithms, and the gradient is finite for every logit.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ LogProbabilities: TypeAlias = tuple[Tensor, Tensor]
 
 
 def entire_space(logits: Tensor) -> LogProbabilities:
-    """Of each task at an impression, from logits `[B, T]` given the task before."""
+    """Log-probabilities of each task at an impression, from logits `[B, T]` given the task before."""
     return funnel_log_probabilities(logits), funnel_log_complements(logits)
 
 
 def given_previous(logits: Tensor) -> LogProbabilities:
-    """Of each task given the task before, from logits `[B, T]`."""
+    """Log-probabilities of each task given the task before, from logits `[B, T]`."""
     return F.logsigmoid(logits), F.logsigmoid(-logits)
 
 
 def reached(labels: Tensor) -> Tensor:
-    """1 where a task can happen, because the one before it did: labels `[B, T] -> [B, T]`."""
+    """1 where a task can happen, because the task before it did: labels `[B, T] -> [B, T]`."""
     return torch.cat([torch.ones_like(labels[:, :1]), labels[:, :-1]], dim=1)
 
 
@@ -48,19 +48,21 @@ def pointwise_loss(
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Loss of each row and task, `[B, T]`: with the defaults, log loss.
+    """Loss of each row and task, `[B, T]`. With the defaults it is log loss.
 
         y' = (1 - ε) y + ε/2
         loss = - w₁ y' (1 - p)^γ log p  -  w₀ (1 - y') p^γ log(1 - p)
 
     γ is focal loss (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017); ε is label smoothing
-    (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016) over two classes. Whichever is not
-    at its default, the minimum is no longer at the true probability: calibrate after training.
+    (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016) over two classes. With either of
+    them, or with class weights, the minimum is not at the true probability: calibrate after training.
 
     Args:
-        log_probabilities: in the space that the labels are of.
+        log_probabilities: log-probabilities in the same space as the labels.
         labels: `[B, T]`.
-        class_weights: w₀ and w₁ of each task, `[2, T]`.
+        focal_gamma: γ; 0 for no focal loss.
+        label_smoothing: ε; 0 for no smoothing.
+        class_weights: w₀ and w₁ of each task, `[2, T]`; None for 1.
     """
     log_p, log_q = log_probabilities
     if label_smoothing:
@@ -78,11 +80,10 @@ def task_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Entire-space log loss of each task, `[T]`.
 
     Ma et al., "Entire Space Multi-Task Model" (ESMM), SIGIR 2018, arXiv 1804.07931: every task is fitted
-    over all impressions, so that the conversion head, which has no loss of its own, is free of the
-    selection by clicks.
+    over all impressions. The conversion head has no loss of its own, so clicks do not bias it by selection.
 
     Args:
-        logits: `[B, T]`, each given the task before it.
+        logits: `[B, T]`, each task given the task before it.
         labels: `[B, T]`.
         weight: `[B]`.
     """
@@ -93,11 +94,12 @@ def class_balanced_weights(counts: Sequence[float], beta: float) -> list[float]:
     """Weights of classes by their effective number of examples, normalised to a mean of 1.
 
     Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019: a class of n examples
-    counts as (1 - βⁿ) / (1 - β) of them, and is weighted by the inverse. β = 0 weights all classes alike, and
-    β towards 1 by inverse frequency.
+    has the effective number (1 - βⁿ) / (1 - β), and its weight is the inverse. β = 0 gives all classes the
+    same weight; β close to 1 gives inverse frequencies.
 
     Args:
-        counts: examples of each class; a class without any counts as one example.
+        counts: number of examples of each class; a class without examples counts as one.
+        beta: β.
     """
     numbers = torch.tensor(counts, dtype=torch.float64).clamp(min=1.0)
     if beta == 0.0:
@@ -109,42 +111,47 @@ def class_balanced_weights(counts: Sequence[float], beta: float) -> list[float]:
 
 
 def propensities(logits: Tensor, floor: float) -> Tensor:
-    """Probability that each task but the first is reached, `[B, T] -> [B, T - 1]`: constants to autograd, and
-    nowhere below `floor`, so that no row weighs more than 1 / floor."""
+    """Probability that each task after the first is reached, `[B, T] -> [B, T - 1]`. It has no gradient, and
+    is at least `floor`, so that no row has a weight above 1 / floor."""
     return funnel_log_probabilities(logits.detach())[:, :-1].exp().clamp(min=floor)
 
 
 def ips_risk(losses: Tensor, clicked: Tensor, propensity: Tensor, weight: Tensor) -> Tensor:
-    """Counterfactual risk of ESCM²-IPS (Wang et al., SIGIR 2022, arXiv 2204.05125), one a task.
+    """Counterfactual risk of ESCM²-IPS (Wang et al., SIGIR 2022, arXiv 2204.05125), one for each task.
 
         R = 1/n Σ o δ / ô
 
-    over all n impressions. With the true propensity it is, in expectation over clicks, the risk that
-    all rows would have, had all been clicked.
+    over all n impressions. With the true propensity its expectation over clicks is the risk as if all rows
+    were clicked.
 
     Args:
-        losses: δ, of the task given the one before, `[B, K]`; read where it was reached.
-        clicked: o, whether the task was reached.
-        propensity: ô, both `[B, K]`.
+        losses: δ, loss of the task given the task before, `[B, K]`; read where the task was reached.
+        clicked: o, whether the task was reached, `[B, K]`.
+        propensity: ô, `[B, K]`.
+        weight: `[B]`.
     """
     return average(clicked * losses / propensity, weight)
 
 
 def dr_risk(losses: Tensor, imputed: Tensor, clicked: Tensor, propensity: Tensor, weight: Tensor) -> Tensor:
-    """Doubly robust counterfactual risk of ESCM²-DR (Wang et al., SIGIR 2022, arXiv 2204.05125), one a task,
-    with the loss of the imputation that it needs.
+    """Doubly robust counterfactual risk of ESCM²-DR (Wang et al., SIGIR 2022, arXiv 2204.05125), one for each
+    task, with the loss of the imputation that it needs.
 
         R = 1/n Σ [ δ̂ + o (δ - δ̂) / ô ]  +  1/n Σ o (δ - δ̂)² / ô
 
-    The first term is unbiased where either ô or δ̂ is right. The second teaches δ̂ and nothing else: δ is a
-    constant in it, because a gradient into δ would weight a clicked row by 1 + 2 (δ - δ̂), and rare
-    conversions many times more than they count.
+    The first sum is unbiased where either ô or δ̂ is right. The second sum only teaches δ̂: δ is a constant in
+    it, because a gradient into δ would give a clicked row the weight 1 + 2 (δ - δ̂), which is far too large
+    for rare conversions.
 
-    As δ̂ is an output of its own, the gradient of the first term with respect to δ is that of `ips_risk`:
-    what DR adds reaches the model through the layers that the imputation shares with the tasks.
+    δ̂ is an output of its own, so the gradient of the first sum with respect to δ is that of `ips_risk`. DR
+    affects the model through the layers that the imputation shares with the tasks.
 
     Args:
-        imputed: δ̂, predicted loss, `[B, K]`; the rest as in `ips_risk`.
+        losses: δ, as in `ips_risk`.
+        imputed: δ̂, predicted loss, `[B, K]`.
+        clicked: o, as in `ips_risk`.
+        propensity: ô, as in `ips_risk`.
+        weight: `[B]`.
     """
     inverse = clicked / propensity
     risk = imputed + inverse * (losses - imputed)
@@ -155,11 +162,13 @@ def tri_bce(main: Tensor, deep: Tensor, shallow: Tensor, *, detach: bool = False
     """Tri-BCE of DCNv3 (Li et al. 2024, arXiv 2407.13349, eq. 9): L + w_D·L_D + w_S·L_S with
     w = max(0, L_branch − L).
 
-    The published results let gradients flow through the weights; `detach` stops them, as the paper's text
-    reads.
+    In the published results gradients flow through the weights. `detach` stops them, as in the paper's text.
 
     Args:
-        main, deep, shallow: losses of the fused output and of the two branches, scalars.
+        main: loss of the fused output, a scalar.
+        deep: loss of the deep branch, a scalar.
+        shallow: loss of the shallow branch, a scalar.
+        detach: whether the weights have no gradient.
     """
     deep_weight = torch.relu(deep - main)
     shallow_weight = torch.relu(shallow - main)
@@ -173,11 +182,14 @@ def distillation_losses(logits: Tensor, teacher: Tensor, weight: Tensor, tempera
 
     Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv 1503.02531, for two classes:
     both logits are divided by the temperature, and the square keeps the gradient's scale. Each task is
-    matched given the one before it, on all rows: the teacher has an opinion on conversions of rows that were
-    never clicked, which is what the log lacks.
+    matched given the task before it, on all rows: the teacher also predicts conversions of rows that were
+    never clicked, which the log does not have.
 
     Args:
-        logits, teacher: `[B, T]`, each given the task before it.
+        logits: `[B, T]`, each task given the task before it.
+        teacher: the teacher's logits, `[B, T]`, each task given the task before it.
+        weight: `[B]`.
+        temperature: both logits are divided by it.
     """
     targets = torch.sigmoid(teacher / temperature)
     losses = F.binary_cross_entropy_with_logits(logits / temperature, targets, reduction="none")

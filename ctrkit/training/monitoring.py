@@ -1,4 +1,4 @@
-"""How good weights are on the validation rows, in numbers by which the best are chosen."""
+"""The quality of weights on the validation rows, as numbers that choose the best weights."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _STEPS = 30
 
 
 def calibrated_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """`task_losses` that would be had after Platt scaling on the same rows, `[T]`.
+    """`task_losses` after Platt scaling on the same rows, `[T]`.
 
     Focal loss, label smoothing, class weights and ranking losses move probabilities away from rates on
-    purpose, so that log loss would judge how far they are moved and not what was learnt. Each task's logit z
-    becomes a + b z, b at least 0, which minimises log loss on the rows where the task can happen.
+    purpose. Log loss would then measure this shift and not what was learned. Each task's logit z becomes
+    a + b z, with b at least 0, which minimises log loss on the rows where the task can happen.
 
-    Platt, "Probabilistic outputs for support vector machines", 1999, with his targets, under which a and b
-    stay finite where the classes are apart.
+    Platt, "Probabilistic outputs for support vector machines", 1999, with his targets, so that a and b stay
+    finite where the classes are separable.
 
     Args:
-        logits: `[B, T]`, each given the task before it.
-        labels: `[B, T]`.
-        weight: `[B]`; all float64.
+        logits: float64 `[B, T]`, each task given the task before it.
+        labels: float64 `[B, T]`.
+        weight: float64 `[B]`.
     """
     possible = reached(labels)
     lines = [_line(z, y, weight * of) for z, y, of in zip(logits.T, labels.T, possible.T, strict=True)]
@@ -33,7 +33,7 @@ def calibrated_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 
 def _line(z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """a and b, `[2]`, by Newton's method; (0, 1) where no row counts."""
+    """a and b, `[2]`, by Newton's method; (0, 1) where no row has a weight."""
     total, positive = weight.sum(), weight @ y
     if total == 0:
         return z.new_tensor([0.0, 1.0])
@@ -55,7 +55,7 @@ def _line(z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
             break
         value = now
     slope = found[1] / scale
-    if slope < 0:  # what ranks the wrong way round is worth no more than the base rate
+    if slope < 0:  # logits that rank in the wrong order are worth no more than the base rate
         return torch.stack([torch.logit(base), base.new_zeros(())])
     return torch.stack([found[0] - slope * centre, slope])
 

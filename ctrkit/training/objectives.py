@@ -1,4 +1,4 @@
-"""What a training run minimises, as its config names it: one loss a task, put together from formulas."""
+"""The objective of a training run: one loss for each task, combined from formulas as the config says."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ from ctrkit.training.ranking_losses import bpr_loss, regression_compatible_loss
 
 
 class EntireSpaceConfig(Config):
-    """ESMM: each task over all impressions, by its probability at an impression."""
+    """ESMM: each task is learned over all impressions, from its probability at an impression."""
 
     name: Literal["entire_space"] = "entire_space"
 
 
 class ClickedConfig(Config):
-    """Each task given the one before it, over the rows where that happened.
+    """Each task is learned given the task before it, over the rows where that happened.
 
-    The sum is divided by all rows, so that the losses add up to the log-likelihood of the funnel.
+    The sum is divided by the number of all rows, so that the losses add up to the funnel's log-likelihood.
     """
 
     name: Literal["clicked"] = "clicked"
 
 
 class CounterfactualConfig(Config):
-    """ESCM²: the entire-space loss of each task but the first, plus λ times the risk that it would have if
-    all rows were clicked, by `ctrkit.training.losses.ips_risk` or `dr_risk`.
+    """ESCM²: for each task after the first, the entire-space loss plus λ times the risk as if all rows were
+    clicked (see `ctrkit.training.losses.ips_risk` and `dr_risk`).
 
-    The propensity is the model's own p(click). `dr` needs a model that gives "imputation.<task>": its
+    The propensity is the model's own p(click). "dr" needs a model that gives "imputation.<task>": its
     softplus is the predicted loss, which cannot be negative.
 
     Attributes:
+        name: the risk: "ips" (inverse propensity scores) or "dr" (doubly robust).
         weight: λ.
         propensity_floor: smallest propensity; a clicked row counts at most as 1 / floor rows.
     """
@@ -72,10 +73,11 @@ class RankingConfig(Config):
     """Joint calibration and ranking of the first task: (1 - weight) · its loss + weight · a ranking loss.
 
     Attributes:
-        name: see `ctrkit.training.ranking_losses`. "regression_compatible" keeps the scale of probabilities,
-            "bpr" only their order: with a weight of 1 they mean nothing until calibrated.
-        weight: of the ranking loss.
-        within: compare rows of the same group, which batches then keep together, or all rows of a batch.
+        name: the ranking loss (see `ctrkit.training.ranking_losses`). "regression_compatible" keeps the scale
+            of probabilities. "bpr" keeps only their order: with a weight of 1, calibrate before use.
+        weight: weight of the ranking loss.
+        within: whether rows of the same "group" are compared (batches then keep groups together), or all rows
+            of a "batch".
     """
 
     name: Literal["bpr", "regression_compatible"] = "regression_compatible"
@@ -87,9 +89,9 @@ class DistillationConfig(Config):
     """Learning from a trained model: (1 - weight) · loss + weight · `distillation_losses`, for each task.
 
     Attributes:
-        teacher: an artifact, of the same tasks; its features may be others.
-        weight: of the teacher.
-        temperature: both logits are divided by it; above 1, small probabilities tell more.
+        teacher: path of an artifact with the same tasks; its features may differ.
+        weight: weight of the teacher.
+        temperature: both logits are divided by it. Above 1, small probabilities have more influence.
     """
 
     teacher: str
@@ -98,22 +100,23 @@ class DistillationConfig(Config):
 
 
 class LossConfig(Config):
-    """What to minimise: log loss over the entire space, unless told otherwise.
+    """The loss to minimise. The default is log loss over the entire space.
 
-    The first four are options of `ctrkit.training.losses.pointwise_loss`, and hold in every space that a
-    task is learnt in. They leave the scale of probabilities: calibrate afterwards.
+    The first four are options of `ctrkit.training.losses.pointwise_loss`, and apply to every `conversion`.
+    They change the scale of probabilities: calibrate afterwards.
 
     Attributes:
         focal_gamma: γ of focal loss; 0 is log loss.
-        focal_alpha: weight of positive rows in focal loss, negative ones having 1 - α; None weights neither.
-        class_balanced_beta: β of class-balanced loss; 0 weights neither class, 0.999 counts at most 1000
-            rows of each.
-        label_smoothing: ε, shared out over both classes.
-        conversion: what the tasks after the first are learnt from.
-        ranking: order of rows as a goal beside the probabilities of the first task.
-        distillation: a teacher beside the labels.
-        detach_branch_weights: of models with a deep and a shallow branch, see
-            `ctrkit.training.losses.tri_bce`.
+        focal_alpha: α, the weight of positive rows in focal loss; negative rows have 1 - α. None for no class
+            weights.
+        class_balanced_beta: β of class-balanced loss; 0 for no class weights. With 0.999 each class has an
+            effective number of at most 1000 rows.
+        label_smoothing: ε, split over both classes.
+        conversion: how the tasks after the first are learned.
+        ranking: a ranking loss for the first task, beside its log loss; None for no ranking loss.
+        distillation: a teacher, beside the labels; None for no teacher.
+        detach_branch_weights: for models with a deep and a shallow branch: whether the weights of the branch
+            losses have no gradient (see `ctrkit.training.losses.tri_bce`).
     """
 
     focal_gamma: float = Field(default=0.0, ge=0.0)
@@ -127,7 +130,7 @@ class LossConfig(Config):
 
     @property
     def keeps_scale(self) -> bool:
-        """Whether the loss is least at the true probabilities; else a validation's log loss tells little."""
+        """Whether the loss is smallest at the true probabilities, so that log loss can choose validations."""
         moved = (self.focal_gamma, self.focal_alpha, self.class_balanced_beta, self.label_smoothing)
         ranked = self.ranking is not None and self.ranking.name == "bpr"
         tempered = self.distillation is not None and self.distillation.temperature != 1.0
@@ -136,24 +139,24 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _one_weight_a_class(self) -> LossConfig:
         if self.focal_alpha is not None and self.class_balanced_beta:
-            raise ValueError("focal_alpha and class_balanced_beta both weight the classes: give one of them")
+            raise ValueError("focal_alpha and class_balanced_beta both weight the classes; give one of them")
         return self
 
 
 class Objective:
-    """The loss of each task that a config asks for.
+    """The loss of each task, as a config describes it.
 
     Args:
         config: the config.
-        tasks: in funnel order.
-        labels: of the training rows, `[n, T]`.
-        weight: of the same rows, `[n]`.
+        tasks: names of the tasks, in funnel order.
+        labels: labels of the training rows, `[n, T]`.
+        weight: weights of the training rows, `[n]`.
         grouped: whether rows have groups.
-        taught: whether there are a teacher's logits.
-        device: of training.
+        taught: whether there are logits of a teacher.
+        device: device of training.
 
     Raises:
-        ConfigError: the data or the tasks lack what the config needs.
+        ConfigError: the data or the tasks lack something that the config needs.
     """
 
     def __init__(
@@ -171,17 +174,17 @@ class Objective:
         if len(tasks) == 1 and conversion != "entire_space":
             raise ConfigError(
                 f"training.loss.conversion is '{conversion}', but '{tasks[0]}' is the only task",
-                hint="Leave it out, or name a second label under features.labels",
+                hint="Remove it, or declare a second label under `features.labels`",
             )
         self.config = config
         if self.compares_groups and not grouped:
             raise ConfigError(
-                "training.loss.ranking compares rows of a group, but the features name none",
+                "training.loss.ranking compares rows of a group, but the features declare no group",
                 hint="Set features.group, or training.loss.ranking.within=batch",
             )
         if (config.distillation is not None) != taught:
             raise ConfigError(
-                "a teacher's logits and training.loss.distillation go together, and one of them is missing"
+                "training.loss.distillation and the teacher's logits need each other, and one is missing"
             )
         self.tasks = tuple(tasks)
         self.class_weights = self.conditional_class_weights = None
@@ -194,7 +197,7 @@ class Objective:
 
     @property
     def compares_groups(self) -> bool:
-        """Whether rows of a group should meet in a batch."""
+        """Whether rows of a group must be in the same batch."""
         return self.config.ranking is not None and self.config.ranking.within == "group"
 
     def __call__(
@@ -203,11 +206,13 @@ class Objective:
         """Losses `[T]` of a batch.
 
         Args:
-            groups: `[B]`, equal where rows are compared with each other.
-            teacher: the teacher's logits, `[B, T]`, each given the task before it.
+            output: the model's output for the batch.
+            batch: the batch, with its labels and weights.
+            groups: `[B]`, equal for rows that are compared with each other.
+            teacher: the teacher's logits, `[B, T]`, each task given the task before it.
 
         Raises:
-            ConfigError: the model does not give what the loss reads.
+            ConfigError: the model does not give an output that the loss needs.
         """
         config, labels, weight = self.config, batch.labels, batch.weight
         losses = self._tasks(output, labels, weight)
@@ -226,7 +231,7 @@ class Objective:
         return losses
 
     def _tasks(self, output: Output, labels: Tensor, weight: Tensor) -> Tensor:
-        """The loss of each task by `conversion`, `[T]`."""
+        """The loss of each task, as `conversion` says, `[T]`."""
         conversion, possible = self.config.conversion, reached(labels)
         if isinstance(conversion, ClickedConfig):
             return average(possible * self._conditional(output.logits, labels), weight)
@@ -242,11 +247,11 @@ class Objective:
         return torch.cat([losses[:1], losses[1:] + conversion.weight * risk])
 
     def _conditional(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each row and task given the task before, `[B, T]`; it counts where that happened."""
+        """Loss of each row and task given the task before, `[B, T]`, which counts where that happened."""
         return self._pointwise(given_previous(logits), labels, self.conditional_class_weights)
 
     def _branches(self, output: Output, labels: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        """The first task's loss by each of the two branches, scalars."""
+        """The first task's loss of each of the two branches, scalars."""
         logits = torch.stack([output.auxiliary["deep"], output.auxiliary["shallow"]], dim=1)
         class_weights = self.class_weights[:, :1] if self.class_weights is not None else None
         losses = self._pointwise(given_previous(logits), labels[:, :1], class_weights)
@@ -268,7 +273,7 @@ class Objective:
             if name not in output.auxiliary:
                 raise ConfigError(
                     f"training.loss.conversion is 'dr', but the model does not give '{name}'",
-                    hint="Set model.heads to {name: esmm, imputation: true}, or learn conversions by 'ips'",
+                    hint="Set model.heads to {name: esmm, imputation: true}, or the conversion loss to 'ips'",
                 )
         return F.softplus(torch.stack([output.auxiliary[name] for name in names], dim=1))
 
@@ -277,8 +282,9 @@ def _class_weights(config: LossConfig, labels: Tensor, counts: Tensor) -> Tensor
     """Weights of negative and positive rows, `[2, T]`.
 
     Args:
+        config: the config of the loss.
         labels: `[n, T]`.
-        counts: as how many rows each row counts for a task, `[n, T]`.
+        counts: number of rows that each row counts as for a task, `[n, T]`.
     """
     if config.focal_alpha is not None:
         return labels.new_tensor([[1.0 - config.focal_alpha], [config.focal_alpha]]).expand(

@@ -1,4 +1,4 @@
-"""AdamW for the network, and for embeddings an Adam that reads and writes only the rows of a batch."""
+"""AdamW for the network, and an Adam for embeddings that reads and writes only the rows of a batch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from torch.optim import AdamW, Optimizer
 from ctrkit.config import Config
 from ctrkit.nn.embedding_tables import RowMatrix
 
-CACHED = 1 << 14  # numbers of a matrix that are updated at a time, so that they stay in the cache
+CACHED = 1 << 14  # number of matrix entries updated at a time, so that they stay in the cache
 
 
 class OptimizerConfig(Config):
-    """How a gradient changes the weights.
+    """The optimizer and its settings.
 
     Attributes:
-        name: "adamw" reads and writes every row of every embedding matrix at every step; "rowwise" only the
-            rows of the batch, and so takes the same time however many rows there are. With a few thousand
-            ids neither is faster by much (`benchmarks/embedding.py`).
-        weight_decay: of AdamW (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101). "rowwise" decays no
-            embedding: a row that is rarely read would be forgotten rather than regularised.
-        embedding_learning_rate: of "rowwise" for embeddings; `learning_rate` where it is None.
-        embedding_l2: of "rowwise": adds embedding_l2 * row to the gradient of the rows of the batch.
+        name: "adamw" reads and writes every row of every embedding matrix at every step. "rowwise" touches
+            only the rows of the batch, so its time does not depend on the number of rows. With a few
+            thousand ids there is little difference (`benchmarks/embedding.py`).
+        learning_rate: learning rate of all weights.
+        weight_decay: weight decay of AdamW (Loshchilov and Hutter, ICLR 2019, arXiv 1711.05101). "rowwise"
+            does not decay embeddings, because rows that are rarely read would be forgotten.
+        embedding_learning_rate: learning rate of embeddings under "rowwise"; None for `learning_rate`.
+        embedding_l2: L2 penalty of embeddings under "rowwise": embedding_l2 * row is added to the gradient of
+            the rows of the batch.
     """
 
     name: Literal["adamw", "rowwise"] = "rowwise"
@@ -40,8 +42,8 @@ class OptimizerConfig(Config):
     def _only_rowwise_knows_rows(self) -> OptimizerConfig:
         if self.name != "rowwise" and (self.embedding_l2 or self.embedding_learning_rate):
             raise ValueError(
-                "embedding_l2 and embedding_learning_rate need `name: rowwise`, which alone tells the rows of"
-                " a batch from the others"
+                "embedding_l2 and embedding_learning_rate need `name: rowwise`: only it knows the rows of a"
+                " batch"
             )
         return self
 
@@ -49,14 +51,14 @@ class OptimizerConfig(Config):
 class RowwiseAdamW(AdamW):
     """AdamW for `dense`, and lazy Adam for embedding matrices, whose gradients are sparse.
 
-    Lazy as in `torch.optim.SparseAdam`: the moments of a row decay at the steps that touch the row, while
-    the bias correction counts all steps. Where every step touches every row, it is Adam (Kingma and Ba,
+    It is lazy like `torch.optim.SparseAdam`: the moments of a row decay only at steps that touch the row,
+    while the bias correction counts all steps. Where every step touches every row, it is Adam (Kingma and Ba,
     ICLR 2015, arXiv 1412.6980).
 
     Args:
         dense: parameters of the network.
         matrices: weights of embedding matrices.
-        config: of the optimizer.
+        config: settings of the optimizer.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class RowwiseAdamW(AdamW):
         group = self.param_groups[1]
         gradients = [matrix.grad for matrix in group["params"]]
         for matrix in group["params"]:
-            matrix.grad = None  # AdamW leaves alone what has no gradient
+            matrix.grad = None  # AdamW skips parameters without a gradient
         super().step()
         for matrix, gradient in zip(group["params"], gradients, strict=True):
             matrix.grad = gradient
@@ -118,7 +120,7 @@ class RowwiseAdamW(AdamW):
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """The optimizer of a model; with "rowwise", the gradients of its embeddings are sparse from now on."""
+    """The optimizer of a model. With "rowwise", gradients of its embeddings are sparse from now on."""
     matrices = [module for module in model.modules() if isinstance(module, RowMatrix)]
     for matrix in matrices:
         matrix.sparse = config.name == "rowwise"
@@ -133,9 +135,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
 
 
 def coalesced(gradient: Tensor) -> Tensor:
-    """A sparse gradient that has every row once; a dense one becomes sparse first.
+    """A sparse gradient with every row once. A dense gradient is made sparse first.
 
-    `RowMatrix` gives its rows once and ascending, but autograd forgets that they are.
+    `RowMatrix` gives each row once and in ascending order, but autograd loses this information.
     """
     if not gradient.is_sparse:
         gradient = gradient.to_sparse(1)
@@ -149,11 +151,11 @@ def coalesced(gradient: Tensor) -> Tensor:
 
 @torch.no_grad()
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Scale the gradients down to a global norm of `max_norm`, as `torch.nn.utils.clip_grad_norm_` does,
-    sparse gradients included.
+    """Scale the gradients down to a global norm of `max_norm`, as `torch.nn.utils.clip_grad_norm_`, also with
+    sparse gradients.
 
     Returns:
-        The norm before, a scalar.
+        The norm before scaling, a scalar.
     """
     gradients = []
     for parameter in model.parameters():

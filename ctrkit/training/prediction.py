@@ -18,12 +18,12 @@ Outputs = tuple[Floats, NDArray[np.float32]]
 def predict(
     model: CtrModel, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
 ) -> Outputs:
-    """Logits [n, T] and `hidden` [n, D] of the rows given, or of all, in evaluation mode."""
+    """Logits [n, T] and `hidden` [n, D] of the given rows (None for all rows), in evaluation mode."""
     model.eval()
     chosen = np.arange(len(data)) if rows is None else rows
     device = next(model.parameters()).device
     logits, hidden = [], []
-    for start in range(0, max(chosen.size, 1), batch_size):  # no rows are a batch too, of the right widths
+    for start in range(0, max(chosen.size, 1), batch_size):  # without rows, one empty batch gives the widths
         output = model(Batch.of(data, _contiguous(chosen[start : start + batch_size])).to(device))
         logits.append(output.logits.double().cpu().numpy())
         hidden.append(output.hidden.float().cpu().numpy())
@@ -41,10 +41,11 @@ def predict_candidates(
     """`predict` for candidates that share histories: each history is encoded once.
 
     Args:
-        histories: n rows, of which the sequences are read.
-        candidates: the rows to score, those of the first history first, without sequences.
-        counts: [n], the candidates of each history.
-        batch_size: candidates scored at a time, about.
+        model: the model.
+        histories: n rows; only their sequences are read.
+        candidates: the rows to score, without sequences, in the order of the histories.
+        counts: [n], number of candidates of each history.
+        batch_size: approximate number of candidates scored at a time.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -57,7 +58,7 @@ def predict_candidates(
         present = places < counts[shared, None]
         if not present.any():
             continue
-        # A model wants as many candidates for every history: short lists repeat some row.
+        # A model needs the same number of candidates for every history: short lists repeat some row.
         rows = np.where(present, first[shared, None] + places, first[shared].min()).ravel()
         history = Batch.of(histories, shared).to(device)
         state = model.encode_history(history) if model.reads_history else None
@@ -73,7 +74,7 @@ def predict_candidates(
 
 
 def _contiguous(rows: Integers) -> RowIndex:
-    """A run of rows as a slice, which copies nothing."""
+    """Consecutive rows as a slice, which copies no data."""
     if rows.size and rows[-1] - rows[0] == rows.size - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows

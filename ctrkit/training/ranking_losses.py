@@ -1,4 +1,4 @@
-"""Losses of rows against each other: they teach which of two is the likelier, not how likely it is.
+"""Ranking losses: they teach which of two rows is more likely, not how likely each is.
 
 Rows are compared within their group (the candidates of a user or of a request) or, without groups, with all
 rows of the batch. A row of weight 2 counts as two rows.
@@ -19,7 +19,10 @@ def bpr_loss(logits: Tensor, labels: Tensor, weight: Tensor, groups: Tensor | No
     where there is no pair.
 
     Args:
-        logits, labels, weight, groups: `[B]`.
+        logits: `[B]`.
+        labels: `[B]`.
+        weight: `[B]`.
+        groups: `[B]`; None to compare all rows.
     """
     positive = labels > 0.5
     pairs = weight[positive][:, None] * weight[~positive]  # [positives, negatives]
@@ -35,15 +38,19 @@ def regression_compatible_loss(
     """Listwise cross-entropy of a group's shares: - 1/n Σ y log( σ(z) / Σ_group σ(z) ), over n rows.
 
     Bai et al., "Regression Compatible Listwise Objectives for Calibrated Ranking with Binary Relevance", CIKM
-    2023, arXiv 2211.01494. A softmax of logits would be best where exp(z) is in proportion to p, log loss
-    where σ(z) is p: they pull apart. With shares of σ(z) both are best at σ(z) = p. The joint ranking and
-    calibration of Sheng et al. (KDD 2023, arXiv 2208.06164) has the same aim, and needs two logits a row.
+    2023, arXiv 2211.01494. The optimum of a softmax of logits has exp(z) proportional to p, and the optimum
+    of log loss has σ(z) = p: the two conflict. With shares of σ(z) both are optimal at σ(z) = p. The joint
+    ranking and calibration of Sheng et al. (KDD 2023, arXiv 2208.06164) has the same aim, and needs two
+    logits for each row.
 
-    The sum is divided by rows and not, group by group, by positives: so it stays of one scale with the mean
-    log loss, and its expectation is least exactly where σ(z) is in proportion to p within each group.
+    The sum is divided by the number of rows, not by the positives of each group. So it has the same scale as
+    the mean log loss, and its expectation is smallest exactly where σ(z) is proportional to p in each group.
 
     Args:
-        logits, labels, weight, groups: `[B]`.
+        logits: `[B]`.
+        labels: `[B]`.
+        weight: `[B]`.
+        groups: `[B]`; None to compare all rows.
     """
     log_p = F.logsigmoid(logits)
     if groups is None:
@@ -51,7 +58,7 @@ def regression_compatible_loss(
     else:
         known, group = groups.unique(return_inverse=True)  # type: ignore[no-untyped-call]
         count = known.numel()
-    # A logarithm of a sum of exponentials by group, from each group's largest.
+    # The log-sum-exp of each group, relative to the group's largest value.
     largest = log_p.new_full((count,), -torch.inf).scatter_reduce(0, group, log_p.detach(), "amax")
     shares = weight * (log_p - largest[group]).exp()
     sums = log_p.new_zeros(count).index_add(0, group, shares)

@@ -1,4 +1,4 @@
-"""The unknown id, which training may never meet and every new ad or user becomes."""
+"""The unknown id: every new ad or user gets it, and training may never see it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from ctrkit.nn.embedding import FeatureEmbedding
 
 
 def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> dict[str, Tensor]:
-    """How often each id stands in the rows, by their weight: column -> `[ids of its table]`.
+    """The weighted number of times that each id occurs in the rows: column -> `[ids of its table]`.
 
     Args:
-        data: the static fields, the sequences, or both.
+        feature_map: columns and tables.
+        data: the encoded static fields, sequences, or both.
+        rows: which rows to count.
     """
     weight = data.weight[rows].astype(np.float64)
     found: dict[str, Tensor] = {}
@@ -34,7 +36,7 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
 
 
 def settle_unknown(model: nn.Module, counts: Mapping[str, Tensor]) -> None:
-    """See `FeatureEmbedding.settle_unknown`, of all embeddings of a model."""
+    """Apply `FeatureEmbedding.settle_unknown` to all embeddings of a model."""
     for module in model.modules():
         if isinstance(module, FeatureEmbedding):
             module.settle_unknown(counts)

@@ -126,7 +126,7 @@ def test_low_rank_matrices_start_with_the_variance_of_full_ones() -> None:
 
 
 def test_a_rank_above_the_full_one() -> None:
-    with pytest.raises(ConfigError, match="rank 6 at most, and not 7"):
+    with pytest.raises(ConfigError, match="rank 7 is above 6"):
         LinearCross(12, 1, rank=7)
 
 

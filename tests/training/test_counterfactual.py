@@ -430,7 +430,7 @@ def test_an_objective_that_breaks_ends_its_round_and_keeps_what_was_learnt() -> 
 
     judge = snips(replace(logged(2000, 1), q=None))
     learning = FAST.model_copy(update={"epochs": 3, "patience": 3})
-    with pytest.warns(TrainingWarning, match="broke off in baseline 1 of 1, epoch 2"):
+    with pytest.warns(TrainingWarning, match="stopped in baseline 1 of 1, epoch 2"):
         found = learn(
             model,  # type: ignore[arg-type]
             rows, replace(logged(2000, 1), q=None), SelfNormalisedConfig(kl=0.0), learning,
@@ -438,4 +438,4 @@ def test_an_objective_that_breaks_ends_its_round_and_keeps_what_was_learnt() -> 
         )  # fmt: skip
     assert found.best["epoch"] == 1
     assert all(weight.isfinite().all() for weight in model.state_dict().values())
-    assert "broke off" in found.notes[0]
+    assert "Learning stopped" in found.notes[0]

@@ -119,7 +119,7 @@ def test_a_checkpoint_of_another_run_is_not_taken_and_not_lost(run: Runs, tmp_pa
     whole, _ = run(tmp_path / "whole")
     with pytest.raises(Stop):
         run(tmp_path / "broken", identity="b", stop_at=5)
-    with pytest.warns(TrainingWarning, match="of another run .run was b and is a.*moved to checkpoint-"):
+    with pytest.warns(TrainingWarning, match="of another run .run was b and is a.*renamed checkpoint-"):
         again, resumed = run(tmp_path / "broken")
     assert not resumed
     assert equal(whole, again)
@@ -187,7 +187,9 @@ def test_a_loss_that_breaks_after_a_validation_keeps_the_best_weights(run: Runs,
         return replace(output, logits=output.logits * float("nan")) if calls > 8 else output
 
     model.register_forward_hook(spoil)
-    with pytest.warns(TrainingWarning, match="stopped early, as the loss is not finite at step 1 of epoch 2"):
+    with pytest.warns(
+        TrainingWarning, match="stopped early, because the loss is not finite at step 1 of epoch 2"
+    ):
         history = fit(
             model,  # type: ignore[arg-type]
             run.data,
@@ -284,11 +286,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(run: Runs, tmp_path: Path) -> No
 
 
 def test_what_the_data_lack_is_told_before_training(run: Runs, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="validation rows are all alike"):
+    with pytest.raises(ConfigError, match="all validation rows have the same label"):
         run(tmp_path, monitor="auc", data=replace(run.data, labels=np.zeros_like(run.data.labels)))
     with pytest.raises(ConfigError, match=r"Set features\.group"):
         run(tmp_path, data=replace(run.data, groups=None), **OPTIONS["ranking"])
-    with pytest.raises(ConfigError, match="teacher of the same tasks"):
+    with pytest.raises(ConfigError, match="teacher with the same tasks"):
         run(tmp_path, teacher_logits=run.data.numeric[:, :1], **OPTIONS["distillation"])
     assert not (tmp_path / "checkpoint.pt").exists()
 
