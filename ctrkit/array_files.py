@@ -1,4 +1,4 @@
-"""Plain data and arrays as one file: a zip archive of JSON and safetensors, in which nothing can be run."""
+"""Plain data and arrays in one file: a zip archive of JSON and safetensors, which can run no code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ctrkit.tables import atomic_path
 
-# Plain data, with null in the place of every array; and the arrays, each by the JSON pointer (RFC 6901) to
-# its place.
+# Names in the archive: plain data, with null in place of every array; and the arrays, each under the JSON
+# pointer (RFC 6901) to its place.
 DATA, ARRAYS = "artifact.json", "arrays.safetensors"
 
 
 def write_arrays(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write plain data and arrays atomically; the same content gives the same bytes."""
+    """Write plain data and arrays atomically. The same content gives the same bytes."""
     from safetensors.numpy import save
 
     arrays: dict[str, NDArray[Any]] = {}
@@ -32,7 +32,7 @@ def write_arrays(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Any:
-    """What `write_arrays` wrote.
+    """Read a file that `write_arrays` wrote.
 
     Raises:
         Exception: an exception of any kind, when the file is damaged: a part is missing, has a wrong checksum
@@ -44,7 +44,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
         _once([(name, None) for name in archive.namelist()])
         content = json.loads(archive.read(DATA), object_pairs_hook=_once)
         arrays = archive.read(ARRAYS)
-    # safetensors checks sizes, and takes the last of two arrays of one name.
+    # safetensors checks sizes, but silently takes the last of two arrays with the same name.
     json.loads(arrays[8 : 8 + int.from_bytes(arrays[:8], "little")], object_pairs_hook=_once)
     for pointer, array in load(arrays).items():
         *above, last = map(_unescaped, pointer.split("/")[1:])
@@ -58,7 +58,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
 
 
 def _set_apart(value: Any, pointer: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """A copy without arrays, which go to `arrays`."""
+    """A copy without arrays; the arrays are moved to `arrays`."""
     if isinstance(value, np.ndarray):
         arrays[pointer] = np.asarray(value, order="C")
         return None
@@ -84,8 +84,8 @@ def _key(place: Any, key: str) -> Any:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping of pairs, of which no two have one key."""
+    """A mapping of pairs without duplicate keys."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name occurs twice")
     return found

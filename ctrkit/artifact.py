@@ -1,4 +1,4 @@
-"""The one file that travels the whole road: model, encoder, calibrators, posterior and policy."""
+"""The artifact, `model.pt`: one file with model, encoder, calibrators, posterior and policy."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MARK = "ctrkit artifact"
 _AGAIN = "Copy it again, or train again with `ctrkit train`"
 _OBJECTS = FileKind("a torch file that holds Python objects", RUNS_CODE, program=True)
 _OTHERS = {
-    TORCH: FileKind("a torch file of something else, such as the weights of another model", program=True),
-    ARTIFACT: FileKind("an archive of something else"),
+    TORCH: FileKind("another torch file, such as the weights of another model", program=True),
+    ARTIFACT: FileKind("another archive of data and arrays"),
 }
-# Parts that probabilities are made of.
+# Parts that determine probabilities.
 _FINITE = ("encoder", "weights", "posterior")
-# How a model of another library takes part, all the same.
+# How to use a model of another library.
 _SAYS = (
     "its probabilities in a column of the log (`--policy column:NAME`), or a Python function that gives them "
     "(`ctrkit.evaluate_policy(logs, function)`)"
@@ -37,18 +37,19 @@ _SAYS = (
 
 @dataclass
 class Artifact:
-    """Everything a command needs to know of a trained model, as plain data and arrays.
+    """Everything that commands need to know about a trained model, as plain data and arrays.
 
     Attributes:
         config: the resolved training config.
-        feature_map, encoder: how rows become batches.
-        weights: the model's state; names and types are those of the network's tensors.
+        feature_map: the fields and ids of encoded rows.
+        encoder: how rows are encoded.
+        weights: the network's tensors, by their names.
         calibrators: task -> calibrator state; empty until `ctrkit calibrate`.
         posterior: last-layer posterior of the first task, or None.
         policy: the policy's config.
-        data: fingerprint, rows and split of the training table; a profile of its training rows, and by what
-            they are known again.
-        metrics: what was measured, by command.
+        data: fingerprint, rows and split of the training table; a profile of its training rows, and a sample
+            by which they are recognised.
+        metrics: command -> its measurements.
         versions: package -> its version when the artifact was written.
     """
 
@@ -70,11 +71,11 @@ class Artifact:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Artifact:
-        """Read an artifact; a file from a stranger can not run code.
+        """Read an artifact. No code in the file can run.
 
         Raises:
-            ArtifactError: when the file is missing, damaged, of something else, or of a newer format; when a
-                part of it is missing, of another type, or holds numbers that are none.
+            ArtifactError: the file is missing, damaged, not an artifact or of a newer format, or a part is
+                missing, has another type, or holds numbers that are not finite.
         """
         file = Path(path)
         if not file.exists():
@@ -93,12 +94,12 @@ class Artifact:
         number = content.get("format")
         if isinstance(number, int) and number > FORMAT:
             raise ArtifactError(
-                f"the artifact has format {number}, this ctrkit reads up to {FORMAT}",
+                f"the artifact has format {number}, but this ctrkit reads formats up to {FORMAT}",
                 file=path,
                 hint="Install a newer ctrkit",
             )
         if type(number) is not int or number < 1:
-            raise ArtifactError(f"there is no format {number!r} of artifacts", file=path, hint=_AGAIN)
+            raise ArtifactError(f"the artifact has an unknown format, {number!r}", file=path, hint=_AGAIN)
         return cls(**{part.name: _checked(content, part.name, file) for part in fields(cls)})
 
 
@@ -113,16 +114,16 @@ def _checked(content: dict[str, Any], name: str, file: Path) -> Any:
     """A part of an artifact's file."""
     part = content.get(name)
     if name not in content or not (isinstance(part, dict) or (part is None and name == "posterior")):
-        problem = f"the part '{name}' is missing or of another type"
+        problem = f"the part '{name}' is missing or has another type"
     elif name in _FINITE and not _is_finite(part):
-        problem = f"the part '{name}' holds numbers that are none"
+        problem = f"the part '{name}' holds numbers that are not finite"
     else:
         return part
     raise ArtifactError(problem, file=file, hint=_AGAIN)
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether all numbers, wherever they are in plain data and arrays, are finite."""
+    """Whether all numbers in plain data and arrays are finite."""
     if isinstance(value, np.ndarray):
         return value.dtype.kind != "f" or bool(np.isfinite(value).all())
     if isinstance(value, float):
@@ -133,17 +134,17 @@ def _is_finite(value: Any) -> bool:
 
 
 def _another(file: Path, kind: FileKind) -> ArtifactError:
-    """What is said of a file of another kind."""
+    """The error for a file of another kind."""
     hints = [kind.hint] if kind.hint else []
     if kind.program:
-        hints += [f"Give a model of `ctrkit train`, or what this one says: {_SAYS}"]
+        hints += [f"Give a model from `ctrkit train`, or the predictions of this one: {_SAYS}"]
     elif not hints:
         hints += ["Give a file that `ctrkit train` wrote"]
-    return ArtifactError(f"this is {kind.name}, no ctrkit artifact", file=file, hint=". ".join(hints))
+    return ArtifactError(f"this is {kind.name}, not a ctrkit artifact", file=file, hint=". ".join(hints))
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the packages that determine the numbers."""
     from importlib.metadata import version
 
     names = ("ctrkit", "torch", "numpy", "polars", "scikit-learn")

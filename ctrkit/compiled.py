@@ -21,17 +21,17 @@ _MOST_SHAPES = 1024
 def kernel(
     signature: str | Callable[[], Any], shapes: str, *, reorder: bool = False, version: str = ""
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
-    """Compile for arguments of the given types on first use, from the cache where that is possible.
+    """Compile for arguments of the given types on first use, from a cache where possible.
 
-    The cache lies beside the function's file, or in the user's folder, and is taken as long as that one file
-    is the same. So a kernel is best one plain function that calls no other.
+    The cache is beside the function's file or in the user's folder. It is valid as long as that file does not
+    change. So a kernel should be one plain function that calls no functions of other files.
 
     Args:
-        signature: numba's, such as "void(f8[::1], i8)", or a function that makes one of numba's types.
-        shapes: of the arguments, as `ctrkit.shapes.Shapes` reads them, checked at every call: the loop itself
-            does not look where an array ends. "" for a kernel whose callers check.
-        reorder: let the compiler add numbers up in another order, so that it can take several at once.
-        version: of the functions of other files that the kernel calls; another one is compiled anew.
+        signature: numba's signature, such as "void(f8[::1], i8)", or a function that returns it.
+        shapes: shapes of the arguments, in the form of `ctrkit.shapes.Shapes`. They are checked at every
+            call, because the loop itself checks no bounds. "" for a kernel whose callers check them.
+        reorder: whether the compiler may change the order of sums, so that it can vectorise them.
+        version: version of the functions in other files that the kernel calls; a change compiles it again.
     """
     options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     if reorder:
@@ -50,8 +50,7 @@ def kernel(
                     if not ready:
                         ready.append(_compile(signature, function, version, options))
             if needed is not None:
-                # Most calls are of shapes that were looked at before; looking again would take longer than
-                # many a loop.
+                # Most calls have shapes that were checked before; a new check takes longer than many loops.
                 given = tuple([getattr(one, "shape", None) for one in arguments])
                 if named or given not in fitting:
                     needed.check(function.__name__, {**dict(zip(names, arguments, strict=False)), **named})
@@ -73,5 +72,5 @@ def _compile(signature: Any, function: Any, version: str, options: Any) -> Any:
         function.__qualname__ = f"{function.__name__}_{version}"
     try:
         return njit(signature, cache=True, **options)(function)
-    except Exception:  # no folder can be written, or what lies there is damaged; an error of ours comes again
+    except Exception:  # the cache cannot be written or is damaged; an error of ours is raised again
         return njit(signature, **options)(function)

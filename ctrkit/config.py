@@ -1,5 +1,4 @@
-"""Configs: strict pydantic models from objects, mappings or YAML, with settings laid over them and errors
-that help."""
+"""Configs: strict pydantic models from objects, mappings or YAML, with overrides and helpful errors."""
 
 from __future__ import annotations
 
@@ -20,7 +19,8 @@ class Config(BaseModel):
     """Base of every config: immutable, and an unknown key is an error.
 
     Attributes:
-        keyword_names: what a key is called as a keyword of a function that has an argument of the key's name.
+        keyword_names: key -> its name as a keyword argument, where a function already has an argument of the
+            key's name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -40,15 +40,16 @@ def settings_of(
     overrides: Sequence[str] = (),
     keywords: Mapping[str, Any] | None = None,
 ) -> ConfigT:
-    """The settings of a call: a config with `--set` strings over it, and keywords over both.
+    """The settings of a call: keywords override `--set` strings, which override a config.
 
     Args:
+        kind: class of the config.
         config: a config of this kind, a mapping, or the path of a YAML file; None for the defaults.
-        overrides: see `apply_overrides`.
-        keywords: values of Python, by the names that they have as keywords; see `merged`.
+        overrides: `key.path=value` strings (see `apply_overrides`).
+        keywords: values by keyword name, merged part by part (see `merged`).
 
     Raises:
-        ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
+        ConfigError: names the key and what is wrong; for an unknown key also the most similar valid key.
     """
     file = None
     if isinstance(config, kind | Mapping):
@@ -59,7 +60,7 @@ def settings_of(
         content = {}
     else:
         raise ConfigError(
-            f"the config is a {type(config).__name__}",
+            f"the config has the type {type(config).__name__}",
             hint=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
         )
     keys = {name: key for key, name in kind.keyword_names.items()}
@@ -80,18 +81,18 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"this is not YAML ({reason})", file=path, hint="Fix the line named") from error
+        raise ConfigError(f"this is not YAML ({reason})", file=path, hint="Fix that line") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(
-            "a config is a mapping of keys to values", file=path, hint="Write `key: value` lines"
+            "a config must be a mapping of keys to values", file=path, hint="Write `key: value` lines"
         )
     return content
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Plain YAML in which a key stands once: of two, YAML readers take the last without a word."""
+    """Plain YAML without duplicate keys: other YAML readers silently take the last of two."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -99,22 +100,23 @@ class _UniqueKeys(yaml.SafeLoader):
             key = key_node.value
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                    None, None, f"the key '{key}' occurs twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _load(text: str) -> Any:
-    """What a YAML text says; raises `yaml.YAMLError`."""
+    """The content of a YAML text; raises `yaml.YAMLError`."""
     return yaml.load(text, _UniqueKeys)
 
 
 def merged(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping laid over another, part by part; what is no mapping takes the place of what was there.
+    """Merge a mapping (`given`) over another (`content`), part by part. Values that are not mappings replace
+    the old value.
 
-    A part that gets another `name` becomes another kind of thing, and starts from nothing. A text over a part
-    that has a name is that name.
+    A part that gets another `name` loses its old settings. A text over a part that has a `name` is its new
+    name.
     """
     result = {**content, **given}
     for key, value in given.items():
@@ -128,7 +130,7 @@ def merged(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def _opened(part: Any) -> dict[str, Any]:
-    """The keys that a mapping or a config sets, in a new dictionary; nothing of any other value."""
+    """The keys that a mapping or a config sets, in a new dictionary; empty for any other value."""
     if isinstance(part, BaseModel):
         named = {"name"} & set(type(part).model_fields)
         return {
@@ -141,9 +143,9 @@ def _opened(part: Any) -> dict[str, Any]:
 
 
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Lay `key.path=value` strings over a mapping; values are read as YAML scalars or lists.
+    """Override keys of a mapping by `key.path=value` strings. Values are read as YAML scalars or lists.
 
-    A part that gets another `name` becomes another kind of thing, and starts from nothing.
+    A part that gets another `name` loses its old settings.
     """
     merged = {**content}
     for override in overrides:
@@ -176,17 +178,18 @@ def build(
     what: str | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> T:
-    """Validate a mapping, with overrides and then given keys laid over it, as a config or as a class that is
-    `checked`.
+    """Validate a mapping as a config or a `checked` class, after overrides and then given keys.
 
     Args:
-        file: where the mapping comes from; it is not named for a key that was laid over it.
-        overrides: see `apply_overrides`.
-        given: see `merged`.
-        what: is being set, for messages, such as `strategy 'dual'`; by default a config.
+        config: the class.
+        content: the mapping.
+        file: the file of the mapping, for messages about keys that are not overridden.
+        overrides: `key.path=value` strings (see `apply_overrides`).
+        what: what is set, for messages, such as `strategy 'dual'`; by default a config.
+        given: values merged over all (see `merged`).
 
     Raises:
-        ConfigError: names the key, what is wrong and, for an unknown key, the nearest valid one.
+        ConfigError: names the key and what is wrong; for an unknown key also the most similar valid key.
     """
     overrides, given = tuple(overrides), given or {}
     try:
@@ -202,7 +205,7 @@ def build(
         raise ConfigError(error.problem, file=file, hint=error.hint) from error
 
 
-# What a value must be, by pydantic's name of the fault.
+# pydantic's name of a fault -> what the value must be.
 _MUST_BE: Final = {
     "greater_than": "above {gt:.12g}",
     "greater_than_equal": "at least {ge:.12g}",
@@ -221,7 +224,7 @@ def told(
     file: str | os.PathLike[str] | None = None,
     what: str | None = None,
 ) -> ConfigError:
-    """The first fault that pydantic found, as it is told to people; arguments as of `build`."""
+    """The error message for the first fault that pydantic found; arguments as in `build`."""
     first = error.errors()[0]
     kind, location, given = first["type"], first["loc"], first["input"]
     key = ".".join(str(part) for part in location)
@@ -254,7 +257,7 @@ def told(
 
 
 def _shown(given: Any) -> str:
-    """A value as it was given; a text that is a number without quotes."""
+    """A value as it was given. A number is shown without quotes, even if it is a text."""
     try:
         float(given)
     except (TypeError, ValueError):
@@ -263,7 +266,7 @@ def _shown(given: Any) -> str:
 
 
 def _is_set(location: Sequence[Any], paths: Iterable[Sequence[str]]) -> bool:
-    """Whether one of the paths leads to an error's location, a part of it, or what it is part of."""
+    """Whether one of the paths is the location of an error, or contains it or is contained in it."""
     place = [str(part) for part in location]
     return any(all(one == two for one, two in zip(path, place, strict=False)) for path in paths if place)
 
@@ -276,7 +279,7 @@ def _paths(given: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def fields_of(config: type[Any]) -> dict[str, FieldInfo]:
-    """The fields of a config, or of a class that is `checked`."""
+    """The fields of a config or of a `checked` class."""
     found: dict[str, FieldInfo] = config.__pydantic_fields__
     return found
 

@@ -1,11 +1,11 @@
-"""Everything that can go wrong, by whose turn it is to act.
+"""All errors, by who has to act.
 
 CtrkitError
-├── InputError        what was given is wrong; the message names file, column, row and what to do (exit 2)
+├── InputError        the input is wrong; the message names file, column, row and what to do (exit 2)
 │   ├── ConfigError   a config file, an unknown key, a value out of range
 │   ├── DataError     a table: missing column, wrong type, value out of range, unreadable file
-│   └── ArtifactError a model file that is no ctrkit artifact, is damaged, or lacks a needed part
-└── RunError          the input was fine and the work failed (exit 1)
+│   └── ArtifactError a model file that is not a ctrkit artifact, is damaged, or lacks a needed part
+└── RunError          the input is valid, but the work failed (exit 1)
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-# What a file may be there to hold.
+# The expected content of a file.
 FileRole: TypeAlias = Literal["table", "model", "config"]
 
 
 class TableName(str):
-    """The name of a table in messages, which knows in which file each of its rows lies.
+    """The name of a table in messages, which knows the file of each row.
 
-    Given as the `file` of an error, it names the file and the row in it rather than the table.
+    As the `file` of an error, it gives the file of the row and the row index in that file.
     """
 
     files: tuple[str, ...]
@@ -34,27 +34,27 @@ class TableName(str):
 
     @classmethod
     def of(cls, name: str, files: Sequence[str], starts: Sequence[int]) -> TableName:
-        """A table's name, its files, and the number in the table of the first row of each, rising."""
+        """A table's name, its files, and the row index of each file's first row in the table, ascending."""
         made = cls(name)
         made.files, made.starts = tuple(files), tuple(starts)
         return made
 
     def place(self, row: int) -> tuple[str, int]:
-        """The file of a row of the table, and its number there."""
+        """The file of a row of the table, and its row index in that file."""
         part = bisect_right(self.starts, row) - 1
         return self.files[part], row - self.starts[part]
 
     def after(self, rows: int) -> TableName:
-        """The name for the rest of the table, from a row on: its first row is row 0 there."""
+        """The name of the table without its first `rows` rows."""
         return TableName.of(str(self), self.files, [start - rows for start in self.starts])
 
 
 class DataWarning(UserWarning):
-    """What was read is sound and unlike what a model was trained on: its predictions say little."""
+    """The data are valid, but unlike the training data of a model: its predictions are not reliable."""
 
 
 class TrainingWarning(UserWarning):
-    """Something that whoever trains should know; the result's notes say it too."""
+    """A fact about a training that its user should know; the result's notes have it too."""
 
 
 class CtrkitError(Exception):
@@ -62,15 +62,15 @@ class CtrkitError(Exception):
 
 
 class InputError(CtrkitError):
-    """What was given is wrong.
+    """The input is wrong.
 
     Args:
-        problem: one sentence on what is wrong, without a full stop.
-        file: the file that holds the fault, when there is one.
-        column: the column, when the fault is in one.
-        argument: the argument of the function that was called, when the fault is in one.
-        row: the first faulty row, counted from 0.
-        hint: what the reader should do about it, as an imperative sentence without a full stop.
+        problem: what is wrong, as one sentence without a full stop.
+        file: the file with the fault; None if there is none.
+        column: the column with the fault; None if there is none.
+        row: index of the first faulty row (the first row is 0).
+        hint: what the user should do, as an imperative sentence without a full stop.
+        argument: the argument of the called function with the fault; None if there is none.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class InputError(CtrkitError):
         super().__init__(f"{message} {hint}{end}" if hint else message)
 
     def parts(self) -> dict[str, str | int]:
-        """What is known of the fault, for machines."""
+        """The known facts about the fault, for machines."""
         known = {
             "problem": self.problem, "file": self.file, "column": self.column, "argument": self.argument,
             "row": self.row, "hint": self.hint,
@@ -144,12 +144,13 @@ def _rebuilt(
 def arguments_named(
     columns: Mapping[str, str | None], file: str | os.PathLike[str] | None = None
 ) -> Iterator[None]:
-    """Name the column of the user's table where an error names the argument of a function that got it.
+    """Replace the argument in an error's message by the column of the user's table that was passed in it.
 
-    A function seldom sees the whole table, so that its number of the row is left out where a file is named.
+    A function seldom sees the whole table, so its row index is left out if a file is given.
 
     Args:
-        columns: argument -> column; an argument that is not among them, or has no column, stays as it is.
+        columns: argument -> column. Errors about other arguments, or without a column, do not change.
+        file: name of the user's table.
     """
     try:
         yield
@@ -162,20 +163,21 @@ def arguments_named(
 
 
 class RunError(CtrkitError):
-    """The input was fine and the work failed."""
+    """The input is valid, but the work failed."""
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, for the end of a sentence: without its own full stop."""
+    """The message of an error without its full stop, for the end of a sentence."""
     return f"{error}".rstrip(".") or type(error).__name__
 
 
 def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T | None:
-    """What something secondary gives, or None after telling why there is none: nothing done is lost to it.
+    """The result of secondary work, or None after a note on the error, so that the main result is not lost.
 
     Args:
-        what: it gives, for the sentence.
-        tell: takes the sentence.
+        what: name of the result, for the note.
+        work: the work.
+        tell: receives the note.
     """
     try:
         return work()
@@ -185,14 +187,14 @@ def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T 
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name nearest to a misspelt one, as a phrase for the hint of an error."""
+    """The known name most similar to a misspelt one, as the hint of an error."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"
 
 
 def missing(kind: FileRole, file: str | os.PathLike[str]) -> InputError:
-    """The error for a file that is not there, by what it was to hold."""
+    """The error for a missing file, by its expected content."""
     if kind == "table":
         return DataError(
             "no such file", file=file, hint="Check the path, or make sample logs with `ctrkit sample-logs`"

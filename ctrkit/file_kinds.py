@@ -1,4 +1,4 @@
-"""What a file is, told by what lies inside it, whatever it is called; nothing of it is run or unpickled."""
+"""The kind of a file, from its content and not its name. Nothing in it is run or unpickled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# So much of a file is looked at, besides the names in a zip archive.
+# Number of bytes read from a file, beside the names in a zip archive.
 _HEAD = 65_536
 
 _TABLE = "It is a table: give it as the data or the log, and a model from `ctrkit train` here"
@@ -21,9 +21,9 @@ class FileKind:
     """A kind of file.
 
     Attributes:
-        name: with its article, as in "a CSV table".
-        hint: what is to be known of it by someone who gave it as a model; a sentence without a full stop.
-        program: whether it holds a model or code of another library, from which probabilities may be had.
+        name: name of the kind with its article, as in "a CSV table".
+        hint: advice for a user who gave it as a model; a sentence without a full stop.
+        program: whether it is a model or code of another library, which could give probabilities.
     """
 
     name: str
@@ -38,7 +38,7 @@ _PICKLE = FileKind("a pickle", RUNS_CODE, program=True)
 _ZIP = FileKind("a zip archive", "Unpack it first")
 _UNKNOWN = FileKind("a file of no known kind, or a damaged one")
 
-# By the first bytes; see the documents of each format for its signature.
+# Kinds by the first bytes, as documented for each format.
 _SIGNATURES = (
     (b"PAR1", FileKind("a parquet table", _TABLE)),
     (b"ARROW1", FileKind("an Arrow table", _TABLE)),
@@ -79,7 +79,7 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
 
 
 def _archive(path: str | os.PathLike[str]) -> FileKind:
-    """Of a zip archive; what torch writes is one too."""
+    """The kind of a zip archive. Files of torch are zip archives too."""
     try:
         with zipfile.ZipFile(path) as archive:
             listed = archive.namelist()
@@ -128,7 +128,7 @@ _BINARY: tuple[tuple[Callable[[bytes], bool], FileKind], ...] = (
     ),
     (
         _is_safetensors,
-        FileKind("a safetensors file: weights alone, without the model around them", program=True),
+        FileKind("a safetensors file: only weights, without the model", program=True),
     ),
     (_is_onnx, ONNX),
 )

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 Words: TypeAlias = NDArray[np.uint64]
 
-# What SplitMix64 adds between two outputs: 2^64 over the golden ratio.
+# The increment of SplitMix64 between two outputs: 2^64 over the golden ratio.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mixed(words: Words) -> Words:
-    """The finalizer of SplitMix64, one to one on 64-bit words: Steele, Lea and Flood, OOPSLA 2014."""
+    """The finalizer of SplitMix64, a bijection of 64-bit words: Steele, Lea and Flood, OOPSLA 2014."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""What people choose by name and set in a line, `NAME:key=value,key=value`: one grammar, and registries."""
+"""Objects from a name and settings in one line, `NAME:key=value,key=value`: the grammar, and registries."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 def _divides(number: float) -> float:
     if number and math.isinf(1.0 / number):
-        raise ValueError("the number is so small that nothing can be divided by it")
+        raise ValueError("the number is too small to divide by")
     return number
 
 
 def _whole(given: Any) -> Any:
-    # To pydantic a text of `1e5` is no whole number, and 1e5 is one.
+    # pydantic accepts the number 1e5 as a whole number, but not the text `1e5`.
     return float(given) if isinstance(given, str) and re.fullmatch(r"[\d.]+e\+?\d+", given) else given
 
 
@@ -43,10 +43,15 @@ Count: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 
 
 def check(kind: Any, value: Any, what: str) -> None:
-    """Raise a ConfigError for a value that is none of a kind, such as `Positive`.
+    """Check that a value is of a kind, such as `Positive`.
 
     Args:
-        what: the value is, for messages.
+        kind: the annotated type.
+        value: the value.
+        what: name of the value, for messages.
+
+    Raises:
+        ConfigError: it is not.
     """
     try:
         TypeAdapter(kind).validate_python(value)
@@ -56,10 +61,10 @@ def check(kind: Any, value: Any, what: str) -> None:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def checked(cls: type[T]) -> type[T]:
-    """Class decorator: a frozen dataclass whose fields are checked as those of a `Config` are.
+    """Class decorator: a frozen dataclass whose fields are checked like those of a `Config`.
 
-    The class says `what` it is and may have a `name`. A field under `Field(exclude=True)` is handed over by
-    code and is no setting: no line and no mapping gives it.
+    The class has `what`, its kind in messages, and may have a `name`. A field with `Field(exclude=True)` is
+    set by code only: it is not a setting of lines and mappings.
     """
     rules = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     made = pydantic_dataclass(frozen=True, config=rules)(cls)
@@ -77,13 +82,13 @@ def checked(cls: type[T]) -> type[T]:
 
 
 def title(cls: Any) -> str:
-    """What a class that is `checked` sets, for messages: `strategy 'dual'`."""
+    """Kind and name of a `checked` class, for messages: `strategy 'dual'`."""
     name = getattr(cls, "name", None)
     return f"{cls.what} '{name}'" if name else str(cls.what)
 
 
 def setting_fields(cls: type[Any]) -> dict[str, FieldInfo]:
-    """What a line or a mapping may set, by key."""
+    """The fields that a line or a mapping may set, by key."""
     return {name: field for name, field in fields_of(cls).items() if not field.exclude}
 
 
@@ -91,7 +96,7 @@ def read_line(text: str) -> tuple[str, dict[str, str]]:
     """The name and the settings in `NAME:key=value,...`, where a comma may stand for the colon.
 
     Raises:
-        ConfigError: a setting without a value, or one that is given twice.
+        ConfigError: a setting has no value or is given twice.
     """
     name, settings = re.fullmatch(r"([^:,]*)[:,]?(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
     return name.strip(), read_settings(settings, f"'{text}'")
@@ -101,10 +106,11 @@ def read_settings(text: str, what: str) -> dict[str, str]:
     """The settings in `key=value,...`.
 
     Args:
-        what: is being set, for messages.
+        text: the settings.
+        what: what is set, for messages.
 
     Raises:
-        ConfigError: a setting without a value, or one that is given twice.
+        ConfigError: a setting has no value or is given twice.
     """
     found: dict[str, str] = {}
     for setting in filter(None, (part.strip() for part in text.split(","))):
@@ -120,12 +126,12 @@ def read_settings(text: str, what: str) -> dict[str, str]:
 
 
 def content_of(made: Any) -> dict[str, Any]:
-    """The mapping of `name` and settings that gives this back."""
+    """The mapping of `name` and settings that describes this object."""
     return {"name": made.name, **{name: getattr(made, name) for name in setting_fields(type(made))}}
 
 
 def line_of(made: Any) -> str:
-    """The shortest line that gives this back, as far as a line can; that of a mapping too."""
+    """The shortest line `NAME:key=value,...` that describes this object or mapping, as far as a line can."""
     if not isinstance(made, Mapping):
         fields, content = setting_fields(type(made)), content_of(made)
         made = {key: value for key, value in content.items() if key == "name" or value != fields[key].default}
@@ -135,11 +141,13 @@ def line_of(made: Any) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """What help pages say of a setting.
+    """A setting, for help pages.
 
     Attributes:
-        kind: of its values, with their bounds, such as `number above 0`.
-        default: as a text; None where it must be given, and empty where it may be left out.
+        name: its key.
+        kind: type and bounds of its values, such as `number above 0`.
+        default: its default as a text; None for a required setting; empty where the default is None.
+        meaning: what it means.
     """
 
     name: str
@@ -150,7 +158,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Description:
-    """What help pages say of one kind of a registry; `meaning` is the first paragraph of its docstring."""
+    """One kind of a registry, for help pages. `meaning` is the first paragraph of its docstring."""
 
     name: str
     meaning: str
@@ -158,11 +166,11 @@ class Description:
 
 
 class Registry(dict[str, type[T]]):
-    """The kinds of a thing by name, one or more a file of a folder; each is registered by being there.
+    """All kinds of a thing, by name. Each class in the files of a folder is registered automatically.
 
     Args:
-        base: the class of the thing; a subclass with a `name` of its own is a kind.
-        package: the dotted name of the folder, or of the one file, in which they are looked for.
+        base: base class; a subclass with a `name` of its own is a kind.
+        package: dotted name of the folder, or of the single file, with the kinds.
     """
 
     def __init__(self, base: type[Any], package: str) -> None:
@@ -176,49 +184,49 @@ class Registry(dict[str, type[T]]):
         """The class of a name.
 
         Raises:
-            ConfigError: there is none; names the nearest.
+            ConfigError: there is none; the hint names the most similar one.
         """
         if name not in self:
             raise ConfigError(f"there is no {self.base.what} '{name}'", hint=nearest(name, self))
         return self[name]
 
     def read(self, given: str | Mapping[str, Any] | T) -> T:
-        """One of the kinds, of a line `NAME:key=value,...`, or a mapping of `name` and settings.
+        """An object from a line `NAME:key=value,...`, or from a mapping of `name` and settings.
 
         Args:
-            given: one that is made already is left as it is.
+            given: the line or the mapping; an object is returned unchanged.
 
         Raises:
-            ConfigError: an unknown name or key (the nearest is named), a key that is missing, or a value of
-                another type or out of bounds.
+            ConfigError: a name or key is unknown (the hint names the most similar one), a key is missing, or
+                a value has a wrong type or is out of bounds.
         """
         if isinstance(given, str):
             name, settings = read_line(given)
             return made_of(self.kind(name), settings)
         if isinstance(given, Mapping):
-            # A line that was laid over a mapping is its name.
+            # A line that was merged over a mapping is its name.
             name, settings = read_line(str(given.get("name", "")))
             rest = {key: value for key, value in given.items() if key != "name"}
             return made_of(self.kind(name), {**settings, **rest})
         return given
 
     def describe(self) -> tuple[Description, ...]:
-        """What help pages print."""
+        """All kinds, for help pages."""
         return tuple(describe(cls) for cls in self.values())
 
 
 def made_of(cls: type[T], settings: Mapping[str, Any]) -> T:
-    """One of a class that is `checked`, of settings alone.
+    """An object of a `checked` class, from its settings.
 
     Raises:
-        ConfigError: see `Registry.read`.
+        ConfigError: a setting is faulty (see `Registry.read`).
     """
     check_keys(settings, setting_fields(cls), title(cls))
     return build(cls, dict(settings), what=title(cls))
 
 
 def check_keys(settings: Collection[str], known: Collection[str], what: str) -> None:
-    """Raise a ConfigError for a key that is unknown; names the nearest."""
+    """Raise a ConfigError for an unknown key; its hint names the most similar one."""
     for key in settings:
         if key not in known:
             hint = nearest(key, known) if known else "It has no settings"
@@ -226,7 +234,7 @@ def check_keys(settings: Collection[str], known: Collection[str], what: str) -> 
 
 
 def describe(cls: type[Any]) -> Description:
-    """What help pages say of a class that is `checked`."""
+    """A `checked` class, for help pages."""
     settings = [
         Setting(name, values_of(field.annotation, *field.metadata), _default(field), field.description or "")
         for name, field in setting_fields(cls).items()
@@ -240,7 +248,7 @@ def meaning_of(cls: type[Any]) -> str:
 
 
 def _below(base: type[Any]) -> Iterator[Any]:
-    """All subclasses that have a name of their own."""
+    """All subclasses with a `name` of their own."""
     for cls in base.__subclasses__():
         if "name" in vars(cls):
             yield cls
@@ -260,7 +268,7 @@ _BOUNDS = {
 
 
 def values_of(kind: Any, *bounds: Any) -> str:
-    """The values of a type with bounds, such as `Positive`, in words."""
+    """The allowed values of a type with bounds, such as `Positive`, in words."""
     schema = TypeAdapter(Annotated[(kind, Field(), *bounds)]).json_schema()
     return " or ".join(_words(one) for one in schema.get("anyOf", [schema]) if one.get("type") != "null")
 

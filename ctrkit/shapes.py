@@ -1,12 +1,12 @@
-"""Sizes of arrays that compiled code takes on trust: written down once, and checked at its door.
+"""Shapes of arrays for compiled code, which checks no bounds: declared once, and checked at every call.
 
-Compiled loops do not look where an array ends. What they are given is described in one line a kernel:
+One line declares the shapes of a kernel's arguments:
 
     Shapes("x: B L D; weight: D T+1; mask: B L")
 
-Letters are sizes. The first argument that has a size says how large it is, and all others must agree. A size
-may be a number, a multiple, or a sum, as in `R+2N`; of `N|1`, either will do. What is not named
-is not looked at, and neither is an argument that is None.
+Letters are sizes. The first argument with a letter sets its size, and all others must agree. A size may be a
+number, a multiple, or a sum, as in `R+2N`; `N|1` allows both. Arguments that are not named, or are None, are
+not checked.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Shapes:
     """The shapes of a function's arguments.
 
     Args:
-        text: `NAME: SIZE SIZE ...; NAME: ...`, in the order in which letters get their sizes. A name with `?`
-            may also be an empty array, which stands for nothing.
+        text: `NAME: SIZE SIZE ...; NAME: ...`, in the order in which letters get their sizes. An argument
+            whose name ends in `?` may also be an empty array, which means no array.
     """
 
     def __init__(self, text: str) -> None:
@@ -37,7 +37,7 @@ class Shapes:
             self._of.append((name.strip().rstrip("?"), name.strip().endswith("?"), axes, sizes.strip()))
 
     def of(self, name: str, **sizes: int) -> tuple[int, ...]:
-        """The shape of an argument where letters have these sizes."""
+        """The shape of an argument, for given sizes of the letters."""
         axes = next(axes for known, _, axes, _ in self._of if known == name)
         return tuple(
             added + sum(count * sizes[letter] for count, letter in letters) for ((added, letters), *_) in axes
@@ -45,15 +45,18 @@ class Shapes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The arguments that are looked at."""
+        """Names of the arguments that are checked."""
         return tuple(name for name, *_ in self._of)
 
     def check(self, called: str, arguments: Mapping[str, Any]) -> dict[str, int]:
-        """The sizes that letters have.
+        """Check the arguments of a call.
 
         Args:
             called: the function's name, for messages.
-            arguments: by name, arrays or tensors with a `shape`.
+            arguments: name -> array or tensor.
+
+        Returns:
+            letter -> size.
 
         Raises:
             ValueError: an argument has another number of dimensions, or a size that does not fit.
@@ -88,7 +91,7 @@ def _sum(text: str) -> _Sum:
 
 
 def _fits(sums: tuple[_Sum, ...], size: int, known: dict[str, int]) -> bool:
-    """Whether a size is one of these; a letter that stands alone and is not known yet becomes known."""
+    """Whether a size is one of the allowed sizes. A single letter without a size yet gets one here."""
     for added, letters in sums:
         if len(letters) == 1 and letters[0][1] not in known:
             count, letter = letters[0]

@@ -58,10 +58,10 @@ def test_what_is_no_artifact_is_refused_and_runs_no_code(tmp_path: Path) -> None
     for name, said in {
         "none.pt": "no such model file",
         "cut.pt": "damaged or cut-off",
-        "text.pt": "this is text, no ctrkit artifact",
-        "other.pt": "a torch file of something else",
-        "arrays.pt": "an archive of something else, no ctrkit artifact",
-        "evil.pt": "holds Python objects, no ctrkit artifact",
+        "text.pt": "this is text, not a ctrkit artifact",
+        "other.pt": "another torch file",
+        "arrays.pt": "another archive of data and arrays, not a ctrkit artifact",
+        "evil.pt": "holds Python objects, not a ctrkit artifact",
     }.items():
         with pytest.raises(ArtifactError, match=said) as caught:
             ctrkit.load(tmp_path / name)

@@ -54,8 +54,8 @@ def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object
     [
         ("a: [", "not YAML"),
         ("- a", "mapping of keys"),
-        ("epochs: 1\nepochs: 2", "the key 'epochs' stands twice in .* line 2"),
-        ("several:\n- {rate: 1, rate: 2}", "the key 'rate' stands twice"),
+        ("epochs: 1\nepochs: 2", "the key 'epochs' occurs twice in .* line 2"),
+        ("several:\n- {rate: 1, rate: 2}", "the key 'rate' occurs twice"),
     ],
 )
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -83,7 +83,7 @@ KINDS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "objects.pt": (lambda: saved(RunsCode()), "a torch file that holds Python objects"),
     "module.pt": (lambda: saved(nn.Linear(1, 1)), "a torch file that holds Python objects"),
-    "weights.pt": (lambda: saved(nn.Linear(1, 1).state_dict()), "a torch file of something else"),
+    "weights.pt": (lambda: saved(nn.Linear(1, 1).state_dict()), "another torch file"),
     "safetensors": (
         lambda: len(SAFETENSORS).to_bytes(8, "little") + SAFETENSORS + b"\0\0\0\0",
         "a safetensors file",

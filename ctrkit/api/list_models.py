@@ -1,4 +1,4 @@
-"""`ctrkit models`: everything the registry has, with its size and cost on the features at hand."""
+"""`ctrkit models`: all models of the registry, with their size and cost for given features."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ctrkit.tables import TableLike
 
 TensorShape: TypeAlias = Sequence[int]
 
-# Rows that the cost is averaged over: enough for a row's share of what is computed once a batch to vanish.
+# The cost is averaged over this number of rows, so that work done once a batch hardly counts.
 _ROWS = 256
 
 
@@ -35,12 +35,13 @@ class ModelSize:
     """A model of the registry.
 
     Attributes:
-        description: one line on what it is.
-        parameters: of all but the embeddings.
-        embedding_parameters: of these.
+        name: name of the model.
+        description: what the model is, in one line.
+        parameters: number of parameters outside the embeddings.
+        embedding_parameters: number of parameters of the embeddings.
         flops: floating point operations of one row in the forward pass: matrix products, convolutions and
-            scans, a multiplication and an addition counted as two.
-        problem: why the model cannot be built for these features, where it cannot.
+            scans. A multiplication with an addition counts as two.
+        problem: why the model cannot be built for these features; None where it can.
     """
 
     name: str
@@ -53,7 +54,12 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class ModelTable(Result):
-    """All models, and what features they were built for."""
+    """All models of the registry.
+
+    Attributes:
+        features: the data whose features the models were built for.
+        models: the models, by name.
+    """
 
     features: str
     models: tuple[ModelSize, ...]
@@ -88,11 +94,14 @@ def list_models(
     overrides: Sequence[str] = (),
     **keywords: Any,
 ) -> ModelTable:
-    """What the registry has. Sizes and costs depend on the features, and so on the data they are learnt from.
+    """List all models, with their sizes and costs. These depend on the features, and so on the data.
 
     Args:
-        config, data: as in `ctrkit.train`; of the config only the features are used, and the config's own
-            model stands in the table with its own settings.
+        config: as in `ctrkit.train`. Only its features are used, and its model, which is listed with its own
+            settings; all other models have their defaults.
+        data: as in `ctrkit.train`.
+        overrides: as in `ctrkit.train`.
+        keywords: as in `ctrkit.train`.
 
     Example:
         >>> import ctrkit
@@ -135,7 +144,7 @@ def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSi
 def flops_per_row(model: CtrModel, batch: Batch) -> int:
     """Floating point operations of the forward pass, for one row on average."""
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    # Attention in the form that is made of products of matrices, which are counted.
+    # The math form of attention consists of matrix products, which are counted.
     with sdpa_kernel(SDPBackend.MATH), counter:
         model.eval()(batch)
     return round(counter.get_total_flops() / len(batch))
@@ -151,7 +160,7 @@ def _of_scan(
     *_: Any,
     **__: Any,
 ) -> int:
-    """Of a state's number: delta A, decay h, + B v, C h, two sums; and the step size of a channel."""
+    """For each entry of a state: delta A, decay h, + B v, C h, two sums; for each channel its step size."""
     rows, steps, channels = u
     return rows * steps * channels * (6 * A[1] + 2 * dt_weight[1])
 
@@ -173,7 +182,7 @@ def _of_recurrence(x: TensorShape, of_input: TensorShape, of_state: TensorShape,
 
 
 def _of_attention(target: TensorShape, base: TensorShape, events: TensorShape, *_: Any, **__: Any) -> int:
-    """Of a target: its matrix; of each of its events: the hidden layer, the score, and the sum."""
+    """For each target its matrix; for each of its events the hidden layer, the score, and the sum."""
     targets, width = target[0] * target[1], target[2]
     hidden, steps = base[2], events[1]
     return targets * 2 * (width * hidden + steps * (width * hidden + hidden + width))

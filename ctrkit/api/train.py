@@ -1,4 +1,4 @@
-"""`ctrkit train`: a table and a feature spec in, an artifact and a run folder out."""
+"""`ctrkit train`: from a table and a feature spec to an artifact and a run folder."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ from ctrkit.training import TrainingHistory
 
 @dataclass(frozen=True)
 class TrainingResult(Result):
-    """What training gave: the artifact, and metrics on the test rows before calibration.
+    """The result of training: the artifact, and metrics on the test rows before calibration.
 
     Attributes:
         model: the path of the artifact; None where it was not written.
-        found: the settings of the model that a search ended with; empty where nothing was searched.
-        notes: what else to tell of the run.
+        data: name of the training table.
+        rows: how the rows were divided.
+        metrics: task -> metric -> value on the test rows; None for an undefined metric.
+        history: the validations during training.
+        found: the settings that a search has found; empty where nothing was searched.
+        notes: notes for the user.
+        artifact: the artifact itself.
     """
 
     model: str | None
@@ -74,13 +79,13 @@ class TrainingResult(Result):
         score = "no AUC" if values.get("auc") is None else f"AUC of {first} {text(values['auc'])}"
         answer = f"{self.model or 'The model'}: {score} on the test rows."
         undefined = tuple(
-            f"{name} of {task} is undefined on the test rows: no group holds both labels."
+            f"{name} of {task} is undefined on the test rows: no group has both labels."
             for task, values in self.metrics.items()
             for name, value in values.items()
             if value is None
         )
-        resumed = ("The run went on from its last checkpoint.",) if self.history.resumed else ()
-        found = (f"The search ended with {json.dumps(self.found)}.",) if self.found else ()
+        resumed = ("The run resumed from its last checkpoint.",) if self.history.resumed else ()
+        found = (f"The search has found {json.dumps(self.found)}.",) if self.found else ()
         told = (*undefined, *resumed, *found, *self.notes)
         notes = (f"Trained on {self.data}.", _split_note(self.rows), *told)
         return Report("Training", answer, (table,), notes)
@@ -108,22 +113,25 @@ def train(
 ) -> TrainingResult:
     """Train a model.
 
-    A run with a folder that was killed goes on from its last checkpoint when it is started again with the
-    same data, run folder and config, of which only what does not decide the weights may differ: how long to
-    train, the policy, the paths. What fails after the training (a metric, the posterior) leaves a gap that
-    the notes tell of, and the artifact is made all the same.
+    A killed run with a run folder resumes from its last checkpoint when it is started again with the same
+    data, folder and config. Only settings that do not affect the weights may change: the length of training,
+    the policy, paths. If a metric or the posterior fails after training, the artifact is made without it and
+    a note says so.
 
     Args:
-        config: also the name of a config that ships with ctrkit; by default that of the sample logs, which
-            then must fit the data, unless `features` are given.
-        data: the table (path or frame), before the config's own; by default the sample log.
-        model: where the artifact goes; None for nowhere, as the result holds it.
-        out: the run folder; None for none.
-        on_step: called with (steps done, steps in all, what is going on).
+        config: the settings, also the name of a config that ships with ctrkit. By default it is the config of
+            the sample logs, which must then fit the data, unless `features` are given.
+        data: the table (path or frame), in place of the config's own; by default the sample log.
+        model: path of the artifact; None to write none (the result holds the artifact).
+        out: the run folder; None to write no folder.
+        overrides: `key.path=value` strings, laid over the config.
+        on_step: called with (steps done, number of steps, what is being done).
+        keywords: settings, laid over the config and the overrides.
 
     Raises:
-        ConfigError, DataError: a faulty config or table, or a model that cannot be written there.
-        RunError: training did not come as far as a first validation.
+        ConfigError: the config is faulty, or the artifact cannot be written to `model`.
+        DataError: the table is faulty.
+        RunError: training failed before the first validation.
 
     Example:
         >>> import ctrkit

@@ -1,4 +1,4 @@
-"""Raw tables to encoded arrays: vocabularies and standardisation are learnt on training rows only."""
+"""Raw tables to encoded arrays. Vocabularies and scales are learned from training rows only."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ctrkit.tables.cells import ids_as_text, values_of
 
 RowIndex: TypeAlias = Integers | slice
 
-# Weights are kept in single precision, in which sums of larger ones overflow.
+# Weights are stored in single precision, where sums of larger weights overflow.
 LARGEST_WEIGHT = 1e30
 
 
 @dataclass(frozen=True)
 class EncodedTable:
-    """Encoded rows as arrays in memory; `ctrkit.nn.batches.Batch.of` makes tensors of some of them.
+    """Encoded rows as arrays in memory. `ctrkit.nn.batches.Batch.of` turns some of them into tensors.
 
     Attributes:
         categorical: int32 [n, F].
@@ -43,8 +43,8 @@ class EncodedTable:
         sequences: name -> int32 [n, L], left-padded.
         labels: float32 [n, T].
         weight: float32 [n].
-        groups: int64 [n], equal where the group column is equal, or None without one. A row without a group
-            has a number of its own, below 0.
+        groups: int64 [n], equal where the group column is equal; None without a group column. A row without a
+            group has a number of its own, below 0.
     """
 
     categorical: NDArray[np.int32]
@@ -58,7 +58,7 @@ class EncodedTable:
         return int(self.categorical.shape[0])
 
     def fingerprint(self) -> str:
-        """SHA-256 over the encoded rows and labels: equal for the same rows in the same order."""
+        """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
         digest = hashlib.sha256()
         for array in (self.categorical, self.numeric, *self.sequences.values(), self.labels, self.weight):
             digest.update(str(array.shape).encode())
@@ -73,12 +73,12 @@ class Encoder:
         spec: what the columns mean.
         vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
         scales: numeric feature -> its scale on the training rows.
-        usual_unknown: categorical field or sequence -> the share of unknown ids in rows like the training's.
-        usual_missing: the same -> the share of rows without an id, or without any event.
-        notes: sentences on what was learnt.
+        usual_unknown: categorical field or sequence -> usual share of unknown ids, from the training table.
+        usual_missing: categorical field or sequence -> usual share of rows without an id or any event.
+        notes: notes for the user.
 
     Attributes:
-        known: embedding table -> its values as `ids_as_text` writes them, each once, and their ids.
+        known: embedding table -> its distinct values as `ids_as_text` writes them, and their ids.
     """
 
     def __init__(
@@ -108,16 +108,19 @@ class Encoder:
     ) -> Encoder:
         """Learn from the training rows.
 
-        Ids are ordered by falling count, then by value, so that the same rows give the same ids. A sequence
-        that shares a categorical feature's table adds no ids to it: what only histories hold is unknown.
+        Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. A
+        sequence that shares the table of a categorical feature adds no ids to it: ids that occur only in
+        histories are unknown.
 
         Args:
-            table: all rows, so that messages name them as they are numbered in their file.
+            spec: what the columns mean.
+            table: all rows, so that messages give row indices of the file.
+            file: name of the table, for messages.
             rows: the training rows; by default all.
 
         Raises:
-            DataError: a feature without a known id, a history that knows almost none of its events, a number
-                beside which all others are alike, and see `encode`.
+            DataError: a feature has no known id, almost no event of a history is known, a number is so far
+                from the others that they all become equal, or a reason that `encode` lists.
         """
         require_columns(table, spec.features, file)
         mine = np.arange(table.height) if rows is None else rows
@@ -128,11 +131,11 @@ class Encoder:
             vocabularies[feature.name] = frequent(ids, feature.min_count)
             if not vocabularies[feature.name] and ids.len() >= LEAST:
                 raise DataError(
-                    f"no id is known: none is there {feature.min_count} times in the training rows, of which "
-                    f"{ids.null_count() / ids.len():.0%} have none at all",
+                    f"no id occurs {feature.min_count} times in the training rows, and "
+                    f"{ids.null_count() / ids.len():.0%} of these rows have no id",
                     file=file,
                     column=feature.name,
-                    hint="Leave the feature out, or lower its min_count",
+                    hint="Remove the feature, or lower its min_count",
                 )
         for sequence in spec.sequences:
             lists = as_lists(training[sequence.name], sequence, file)
@@ -152,11 +155,11 @@ class Encoder:
         return cls(spec, vocabularies, scales, unknown, missing, notes)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
-        """Sentences on how rows differ from all that was learnt from; see `ctrkit.data.unlike`."""
+        """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
         return unlike(self, table)
 
     def feature_map(self) -> FeatureMap:
-        """What a model must know of the encoded rows."""
+        """What a model must know about the encoded rows."""
         spec = self.spec
         shared = {s.shares for s in spec.sequences if s.shares is not None}
         target = (
@@ -186,13 +189,15 @@ class Encoder:
         """Encode a table.
 
         Args:
-            labels: whether the label columns must be there; without them `labels` has no columns.
-            static, sequences: whether to encode the static fields, the sequences, or both; what is left out
-                has no columns.
+            table: the rows.
+            file: name of the table, for messages.
+            labels: whether to read the label columns; otherwise `EncodedTable.labels` has no columns.
+            static: whether to encode the static fields; otherwise they have no columns.
+            sequences: whether to encode the sequences; otherwise there are none.
 
         Raises:
-            DataError: for a missing column, a wrong type, a number that is not finite, a label that is not
-                0 or 1 or breaks the funnel.
+            DataError: a column is missing or has a wrong type, a number is not finite, or a label is not 0 or
+                1 or breaks the funnel.
         """
         spec = self.spec
         listed = {s.name for s in spec.sequences}
@@ -209,7 +214,7 @@ class Encoder:
             numbers = check_column(table[spec.weight], column, file).to_numpy()
             if numbers.max(initial=0.0) > LARGEST_WEIGHT:
                 raise DataError(
-                    f"a weight is beyond {LARGEST_WEIGHT:g}",
+                    f"a weight is above {LARGEST_WEIGHT:g}",
                     file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
                 )  # fmt: skip
             weight = numbers.astype(np.float32)
@@ -234,10 +239,12 @@ class Encoder:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Encoder:
-        """The inverse of `state`.
+        """An encoder from the plain data of `state`.
 
         Raises:
-            KeyError, TypeError, ValueError: the state is none that `state` gives.
+            KeyError: the plain data are damaged.
+            TypeError: the plain data are damaged.
+            ValueError: the plain data are damaged.
         """
         scales = {name: FeatureScale(*values) for name, values in state["scales"].items()}
         spec = FeatureSpec.model_validate(state["spec"])
@@ -247,16 +254,16 @@ class Encoder:
             raise ValueError("its vocabularies or scales are not those of its features")
         for name, values in vocabularies.items():
             if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
-                raise ValueError(f"the vocabulary of '{name}' holds something twice, or other than text")
+                raise ValueError(f"the vocabulary of '{name}' has a duplicate or a value that is not text")
         for name, scale in scales.items():
             finite = all(map(np.isfinite, (scale.mean, scale.deviation, scale.bound)))
             if not (finite and scale.deviation > 0 and scale.bound >= 0):
                 raise ValueError(f"the scale of '{name}' is {scale}")
-        # Artifacts of an earlier version do not have it.
+        # Artifacts of an earlier version have no usual shares.
         return cls(spec, vocabularies, scales, state.get("usual_unknown"), state.get("usual_missing"))
 
     def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
-        """Ids of flat values; what is missing or was not learnt is unknown."""
+        """Ids of flat values. Missing values and values that are not in the vocabulary are unknown."""
         known, ids = self.known[table]
         if not known.len():
             return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
@@ -267,7 +274,7 @@ class Encoder:
     def _standardised(
         self, feature: NumericFeature, values: pl.Series, file: str | None
     ) -> NDArray[np.float32]:
-        """A numeric feature, transformed, with mean 0 and deviation 1 on the training rows."""
+        """A numeric feature, transformed, with mean 0 and standard deviation 1 on the training rows."""
         return self.scales[feature.name].standardised(transformed(values, feature, file))
 
     def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
@@ -283,7 +290,7 @@ class Encoder:
     def _padded(
         self, sequence: SequenceFeature, lists: pl.Series, length: int, file: str | None
     ) -> NDArray[np.int32]:
-        """Ids of a list column as [n, length], newest last, padding in front."""
+        """Ids of a list column as [n, length], the newest last, with padding on the left."""
         newest = lists.list.tail(sequence.max_length)
         counts = newest.list.len().fill_null(0).to_numpy().astype(np.int64)
         padded = np.full((newest.len(), length), PADDING_ID, dtype=np.int32)
@@ -301,13 +308,13 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
     """The labels of a table, float32 [n, T] in funnel order, checked.
 
     Raises:
-        DataError: where a label is not 0 or 1, or is 1 where the task before it is 0.
+        DataError: a label is not 0 or 1, or is 1 where the task before it is 0.
     """
     columns, before = [], None
     for task, name in spec.labels.items():
-        advice = "Write 0 where it did not happen, and drop a row only where that is not known"
+        advice = "Write 0 where it did not happen, and remove a row only where this is not known"
         if before is not None:
-            advice = f"Write 0 where '{before}' is 0, and drop a row only where it is not known"
+            advice = f"Write 0 where '{before}' is 0, and remove a row only where the label is not known"
         before = name
         column = Column(name, "binary", f"the label of task '{task}'", missing=advice)
         columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
@@ -327,7 +334,7 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
 
 
 def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None = None) -> None:
-    """Raise a DataError that names the first missing column and the nearest one that is there."""
+    """Raise a DataError for the first missing column; its hint names the most similar column."""
     for name in names:
         if name not in table.columns:
             raise DataError(
@@ -341,9 +348,9 @@ def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:
     values = table[spec.group]
     if values.dtype.is_nested() or values.dtype == pl.Object:
         raise DataError(
-            f"groups are integers or text, not {values.dtype}", column=spec.group, hint="Cast the column"
+            f"groups must be integers or text, not {values.dtype}", column=spec.group, hint="Cast the column"
         )
-    # pandas writes a missing value of a number as NaN.
+    # pandas writes a missing number as NaN.
     known = values.fill_nan(None) if values.dtype.is_float() else values
     known = known.cast(pl.Int8) if known.dtype == pl.Boolean else known
     codes = known.rank("dense").fill_null(0).to_numpy().astype(np.int64)
@@ -353,7 +360,7 @@ def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:
 
 
 def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None) -> None:
-    """All sequences of a row describe the same events, so they are equally long."""
+    """Check that all sequences of a row have the same length, because they describe the same events."""
     names = list(sequences)
     for name in names[1:]:
         apart = np.flatnonzero(
@@ -361,9 +368,9 @@ def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None)
         )
         if apart.size:
             raise DataError(
-                f"the list is not as long as that of '{names[0]}'",
+                f"the list has another length than the list of '{names[0]}'",
                 file=file,
                 column=name,
                 row=int(apart[0]),
-                hint="Sequences are aligned event by event: give them equal lengths and one max_length",
+                hint="Sequences are aligned event by event: give them equal lengths and the same max_length",
             )

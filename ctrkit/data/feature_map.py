@@ -1,4 +1,4 @@
-"""What a model must know of encoded rows: their ids, and which fields they have."""
+"""What a model must know about encoded rows: their fields and their ids."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ FIRST_ID = 2
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What encoded rows hold, as far as a model must know it: plain data, stored in the artifact.
+    """The fields of encoded rows and their ids, as plain data that the artifact stores.
 
     Attributes:
         tables: embedding table -> number of ids in it, padding and unknown included.
         categorical: field -> its table, in the order of the columns of `EncodedTable.categorical`.
         numeric: fields in the order of the columns of `EncodedTable.numeric`.
         sequences: sequence -> its table. All sequences are aligned event by event.
-        max_length: the longest history, L.
-        target: fields that query the history.
-        profile: fields of the user. Both name static fields.
-        tasks: in funnel order.
+        max_length: L, the length of the longest history.
+        target: static fields of the target, which reads the history.
+        profile: static fields of the user.
+        tasks: names of the tasks, in funnel order.
     """
 
     tables: Mapping[str, int]
@@ -46,6 +46,6 @@ class FeatureMap:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> FeatureMap:
-        """The inverse of `to_dict`."""
+        """A feature map from the plain data of `to_dict`."""
         lists = {key: tuple(state[key]) for key in ("numeric", "target", "profile", "tasks")}
         return cls(**{**state, **lists})

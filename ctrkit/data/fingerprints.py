@@ -1,15 +1,14 @@
-"""Whether a table, or a row, was seen before: small digests and samples of hashes that travel with a model.
+"""Whether a table or a row was in the training data: small digests and samples of hashes, kept in a model.
 
-What makes a row the same row? A row is known by two keys, each of which forgets what people change:
+A row has two keys, so that it is recognised after common changes:
 
-- its content: features, histories and labels. It holds whatever is done to times and groups: rows whose
-  time stamps were shifted, or whose users were named anew, are the same rows.
-- its event: time, group, ids and labels. It holds whatever is done to numbers and histories: rows whose
-  prices were rounded, or whose histories were cut, are the same rows.
+- its content: features, histories and labels. It does not change when time stamps are shifted or users are
+  renamed.
+- its event: time, group, ids and labels. It does not change when numbers are rounded or histories are cut.
 
-Different rows may share a key by chance, and how often they do is measured beside the sample and taken off.
-A table is the one of training only where all rows, their order, labels, weights and times are the same: the
-times decide which rows were held out.
+Different rows may share a key by chance. The chance is measured beside the sample and subtracted. A table is
+the training table only if all rows, their order, labels, weights and times are the same: the times decide
+which rows were held out.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
 from ctrkit.schema import Column, FeatureSpec, check_column
 
-# Hashes of distinct rows that a model keeps, at most: a share is then known to about 1 %.
+# Largest number of hashes of distinct rows that a model keeps: a share is then known to about 1 %.
 SAMPLE_SIZE = 8192
-# Deviations by which a share must lie above what chance gives to say that rows were seen.
+# Rows count as seen if their share is above the chance share by this number of standard deviations.
 _DEVIATIONS = 4.0
 
 
 def row_hashes(data: EncodedTable) -> Words:
     """A 64-bit hash of every row: equal for equal features, histories and labels, [n].
 
-    The mixing is that of SplitMix64, column by column (see `ctrkit.hashing`).
+    Columns are mixed one by one with SplitMix64 (see `ctrkit.hashing`).
     """
     hashes = np.zeros(len(data), dtype=np.uint64)
     for array in (data.categorical, data.numeric, *data.sequences.values(), data.labels):
@@ -49,11 +48,12 @@ def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> 
     """A 64-bit hash of every row: equal for equal times, groups, ids and labels, [n].
 
     Args:
+        spec: what the columns mean.
         table: the raw rows.
-        data: the same, encoded.
+        data: the same rows, encoded.
 
     Returns:
-        None where the table lacks the times or the groups that the spec names, or they cannot be read.
+        The hashes; None if the table lacks the times or groups that the spec names, or has unreadable times.
     """
     hashes = _with(_with(np.zeros(len(data), dtype=np.uint64), data.categorical), data.labels)
     if spec.timestamp is not None:
@@ -72,7 +72,7 @@ def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> 
 
 
 def times_of(spec: FeatureSpec, table: pl.DataFrame) -> Floats | None:
-    """Time stamps in seconds, [n]; None where the spec or the table has none, or one cannot be read."""
+    """Time stamps in seconds, [n]; None if the spec or the table has none, or one cannot be read."""
     if spec.timestamp is None or spec.timestamp not in table.columns:
         return None
     try:
@@ -95,15 +95,15 @@ def seen_state(
     training: Integers,
     held_out: Integers,
 ) -> dict[str, Any]:
-    """By what the training rows are known again, as plain data: of each key a sample, and how often it is met
-    by chance.
+    """Plain data by which the training rows are recognised later: for each key a sample of hashes, and the
+    share of other rows that have the same key by chance.
 
-    Rows held out by time never share a time with training: what the event is worth is told by the training
-    rows themselves too, of which a share has the key of another.
+    Rows held out by time never share a time with training rows. So the chance share of the event key is also
+    measured among the training rows themselves.
     """
     content, event = row_hashes(data), event_hashes(spec, table, data)
     sample = sample_of(content[training])
-    # Artifacts of all formats hold it so; torch, which wrote the first, has no unsigned integers of 64 bits.
+    # Signed in all formats of artifacts: torch, which wrote the first, has no unsigned 64-bit integers.
     state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}
     if event is not None:
         _, counts = np.unique(event[training], return_counts=True)
@@ -116,11 +116,14 @@ def seen_state(
 def share_of_seen(
     state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
 ) -> float | None:
-    """The share of rows that are among the training rows, less those alike by chance, by the key that knows
-    more of them; None where neither tells anything.
+    """The share of rows that were training rows, minus the share found by chance. The larger share of the two
+    keys counts; None where neither key gives one.
 
     Args:
-        state: of `seen_state`; one without events is of an earlier version.
+        state: plain data from `seen_state`; earlier versions have no event key.
+        spec: what the columns mean.
+        table: the raw rows.
+        data: the same rows, encoded.
     """
     keys = [(row_hashes(data), state)]
     event = event_hashes(spec, table, data) if "event" in state else None
@@ -136,13 +139,18 @@ def share_of_seen(
 
 
 def beyond_chance(found: int, told: int, alike: float) -> float | None:
-    """The share of rows that were seen, from how many of those looked up were found.
+    """The share of rows that were seen, corrected for chance.
 
-    With a chance `alike` that an unseen row is found, found / told is seen + (1 - seen) · alike; where that
-    is within the noise of no row seen, the share is 0.
+    If an unseen row is found with probability `alike`, then found / told = seen + (1 - seen) · alike. Where
+    this is within the noise around no seen row, the share is 0.
+
+    Args:
+        found: number of rows found in the sample.
+        told: number of rows that were looked up.
+        alike: probability that an unseen row is found by chance.
 
     Returns:
-        None where nothing was looked up, or all rows are alike.
+        The share; None where nothing was looked up, or every row is found by chance.
     """
     chance = 0.0 if np.isnan(alike) else alike
     if not told or chance >= 1.0:
@@ -153,29 +161,28 @@ def beyond_chance(found: int, told: int, alike: float) -> float | None:
 
 
 def sample_from(state: Mapping[str, Any]) -> Words:
-    """The sample of a key, as it is in an artifact."""
+    """The sample of a key, from an artifact."""
     return np.ascontiguousarray(np.asarray(state["sample"])).view(np.uint64)
 
 
 def sample_of(hashes: Words, size: int = SAMPLE_SIZE) -> Words:
-    """The smallest distinct hashes, rising: a uniform sample of the distinct rows (Broder 1997)."""
+    """The smallest distinct hashes, ascending: a uniform sample of the distinct rows (Broder 1997)."""
     return np.unique(hashes)[:size]
 
 
 def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
-    """The share of rows that are among those that the sample is of, estimated; NaN where none can be told."""
+    """The estimated share of rows that are in the sampled table; NaN where no row can be looked up."""
     told = _told(hashes, sample, size)
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
 
 
 def _told(hashes: Words, sample: Words, size: int) -> Words:
-    """The hashes that can be looked up: those no larger than the sample's largest would be in it if they had
-    been seen."""
+    """The hashes that can be looked up: a seen row whose hash is at most the sample's largest is in it."""
     return hashes if sample.size < size else hashes[hashes <= sample[-1]]
 
 
 def _with(hashes: Words, array: NDArray[Any]) -> Words:
-    """Hashes that depend on the columns of an array too, [n, C] of 32 or 64 bits."""
+    """The hashes mixed with the columns of an array, [n, C] of 32 or 64 bits."""
     for column in np.ascontiguousarray(array).view(np.uint32).T:
         hashes = mixed((hashes ^ column.astype(np.uint64)) + GOLDEN)
     return hashes

@@ -1,4 +1,4 @@
-"""Ids and histories of training tables: as text, counted, and how many of them are known."""
+"""Ids and histories of tables: their text, their counts, and the share of known ids."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ctrkit.errors import DataError
 from ctrkit.schema import SequenceFeature
 from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
 
-# Fewer values say nothing of a share.
+# Smallest number of values for which a share is judged.
 LEAST = 10
 _EXAMPLES = 3
-# Unknown events that are looked at to tell how histories were written.
+# Number of unknown events that are searched for another separator.
 _LOOK_AT = 1000
-# A share of unknown ids so little above the usual one says nothing.
+# A share of unknown ids is judged only if it is this much above the usual share (or has this small a chance).
 _APART, _BY_CHANCE = 0.2, 1e-3
-# Below this share of known events a history is written otherwise than the ids that it is to share.
+# Below this share of known events, a history is written in another way than the ids whose table it shares.
 _KNOWN_EVENTS = 0.01
 
 
 @dataclass(frozen=True)
 class UnknownIds:
-    """How many of a column's ids are unknown.
+    """The unknown ids of a column.
 
     Attributes:
-        values: ids that are there.
-        unknown: those that are not known.
-        examples: the most frequent of these.
+        values: number of ids.
+        unknown: number of unknown ids.
+        examples: the most frequent unknown ids.
     """
 
     values: int
@@ -42,7 +42,12 @@ class UnknownIds:
 
     @classmethod
     def of(cls, ids: pl.Series, known: pl.Series) -> UnknownIds:
-        """Of ids as text, some of them missing, and the known ones."""
+        """The unknown ids among ids as text; missing ids do not count.
+
+        Args:
+            ids: the ids of a column, as text.
+            known: the known ids.
+        """
         held = ids.drop_nulls().alias("id")
         other = held.filter(~held.is_in(known.implode()))
         counts = other.value_counts(name="rows").sort("rows", "id", descending=[True, False])
@@ -50,13 +55,13 @@ class UnknownIds:
 
     @property
     def share(self) -> float:
-        """Of the ids that are there; 0 where none is."""
+        """The share of unknown ids; 0 where there are no ids."""
         return self.unknown / self.values if self.values else 0.0
 
     def far_above(self, usual: float) -> bool:
-        """Whether the share lies more than half of the way from the usual one to 1.
+        """Whether the share is nearer to 1 than to the usual share.
 
-        It must lie well above it, too, or none be known where chance would leave some.
+        It must also be well above the usual share, or all ids must be unknown where chance would leave some.
         """
         none = self.unknown == self.values and usual**self.values < _BY_CHANCE
         apart = none or self.share > usual + _APART
@@ -67,22 +72,23 @@ class UnknownIds:
         return ", ".join(f"'{one}'" for one in self.examples)
 
     def note(self, column: str, known: Sequence[str], usual: float | None) -> str:
-        """A sentence on them.
+        """A sentence about the unknown ids.
 
         Args:
+            column: name of the column.
             known: ids of the column's vocabulary.
-            usual: the share that is usual, where that is known.
+            usual: the usual share of unknown ids; None where it is not known.
         """
         before = "" if usual is None else f" (in training {usual:.0%})"
         like = f", such as '{known[0]}'" if known else ""
         return (
             f"Column '{column}': {self.share:.0%} of the ids are unknown to the model{before}, such as "
-            f"{self.named()}. It can tell nothing from them; ids must be written as in training{like}."
+            f"{self.named()}. The model knows nothing about them: write ids as in training{like}."
         )
 
 
 def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
-    """Known values as `ids_as_text` writes them, each once, and their ids."""
+    """The distinct known values, as `ids_as_text` writes them, and their ids."""
     known = ids_as_text(pl.Series(vocabulary, dtype=pl.String))
     ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
     first = known.is_first_distinct() & known.is_not_null()
@@ -90,7 +96,7 @@ def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
 
 
 def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
-    """A sequence as a list column; a missing list counts as an empty one."""
+    """A sequence as a list column. A missing list counts as empty."""
     if isinstance(values.dtype, pl.Array):
         return values.cast(pl.List(values.dtype.inner))
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -99,7 +105,7 @@ def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> 
         return values.cast(pl.List(pl.String))
     if not isinstance(values.dtype, pl.List):
         raise DataError(
-            f"a sequence is a list a row, not {values.dtype}",
+            f"a sequence needs one list for each row, not {values.dtype}",
             file=file,
             column=values.name,
             hint=f"Store it as a list column, or as text with '{sequence.separator}' between events",
@@ -108,10 +114,14 @@ def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> 
 
 
 def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | None) -> None:
-    """Refuse histories in text cells that are cut nowhere, where another sign stands in most of them."""
+    """Check that histories in text cells contain the separator, unless most contain no other sign either.
+
+    Raises:
+        DataError: no history contains the separator, and most contain another one.
+    """
     other = unsplit(cells, sequence.separator) if cells.dtype == pl.String else None
     if other is not None:
-        problem = f"no history holds the separator '{sequence.separator}' and most hold '{other}'"
+        problem = f"no history contains the separator '{sequence.separator}', and most contain '{other}'"
         raise _other_separator(problem, other, sequence, file)
 
 
@@ -124,13 +134,19 @@ def _other_separator(problem: str, sign: str, sequence: SequenceFeature, file: s
 def check_known(
     cells: pl.Series, events: pl.Series, sequence: SequenceFeature, known: Sequence[str], file: str | None
 ) -> None:
-    """Refuse a history of which almost no event is an id of the field that it shares.
+    """Check that the events of a history are ids of the field whose table it shares.
 
-    Told apart are histories whose unknown events become known ids when they are cut at another sign.
+    If unknown events become known ids when they are split at another sign, the error names that separator.
 
     Args:
         cells: the histories as they were read.
         events: all their events, as ids.
+        sequence: the sequence feature.
+        known: the known ids.
+        file: name of the table, for messages.
+
+    Raises:
+        DataError: almost no event is a known id.
     """
     vocabulary = pl.Series(known, dtype=pl.String)
     sign = _hidden_separator(events, vocabulary) if cells.dtype == pl.String else None
@@ -141,7 +157,7 @@ def check_known(
 
 
 def _hidden_separator(events: pl.Series, known: pl.Series) -> str | None:
-    """The sign at which most unknown events fall into known ids; None where there is none."""
+    """The sign that splits most unknown events into known ids; None where there is none."""
     unknown = events.drop_nulls().unique(maintain_order=True)
     unknown = unknown.filter(~unknown.is_in(known.implode())).head(_LOOK_AT)
     signs: list[str] = re.findall(r"[\W_]+", "\n".join(unknown.head(_EXAMPLES).to_list()))
@@ -160,8 +176,8 @@ def _check_share(
     if events.values >= LEAST and 1 - events.share < _KNOWN_EVENTS:
         like = f", such as '{known[0]}'" if known else ""
         raise DataError(
-            f"of the events, {1 - events.share:.1%} are ids of '{sequence.shares}', which they share; others "
-            f"are {events.named()}",
+            f"only {1 - events.share:.1%} of the events are ids of '{sequence.shares}', as they share it; "
+            f"other events are {events.named()}",
             file=file,
             column=sequence.name,
             hint=f"Write events as in '{sequence.shares}'{like}, with '{sequence.separator}' between them, "

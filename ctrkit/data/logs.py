@@ -1,6 +1,6 @@
 """The logs of a simulated market: impressions to train on, a bandit log, an auction log.
 
-The truth lies in `true_*` columns, which no feature spec may use.
+Columns `true_*` hold the truth. No feature spec may use them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ CANDIDATES = 8
 CAMPAIGN_ADS = 6
 FLOOR = 0.02
 TEMPERATURE = 0.4
-# Rows made at a time: bounds the memory of drawing candidates, which takes one number a row and ad.
+# Number of rows made at a time, which limits memory: drawing candidates needs one number for each row and ad.
 BLOCK = 20_000
 
 
 class Market:
     """A simulated ad market.
 
-    Each table is a function of the seed and its number of rows alone. Training time (days 1 to 7)
-    precedes the bandit log (days 8 and 9), which precedes the auctions (day 10).
+    Each table depends only on the seed and its number of rows. The impressions (days 1 to 7) come before the
+    bandit log (days 8 and 9), which comes before the auctions (day 10).
 
     Args:
         seed: any integer from 0.
-        users, ads, advertisers: the size of the market.
+        users: number of users.
+        ads: number of ads.
+        advertisers: number of advertisers.
     """
 
     def __init__(self, seed: int = 0, users: int = 2000, ads: int = 200, advertisers: int = 30) -> None:
@@ -59,7 +61,7 @@ class Market:
         self.campaign = np.sort(ad[np.concatenate([np.sort(first_of_category), rest])[:CAMPAIGN_ADS]])
 
     def impressions(self, rows: int) -> pl.DataFrame:
-        """One row an ad shown by the old policy, in time order, with click and conversion: to train on."""
+        """Rows to train on: one for each ad that the old policy showed, in time order, with its outcomes."""
 
         def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates, _, chosen = self._old_server(rng, at)
@@ -81,7 +83,7 @@ class Market:
         return self._table(rows, 2, first_day=0, days=7, block=block)
 
     def bandit_log(self, rows: int) -> pl.DataFrame:
-        """One row a decision of the old policy, with its probabilities of all candidates (BANDIT_LOG)."""
+        """A bandit log: one row for each decision of the old policy, with the probabilities of candidates."""
 
         def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates, probabilities, chosen = self._old_server(rng, at)
@@ -103,7 +105,7 @@ class Market:
         return self._table(rows, 3, first_day=7, days=2, block=block)
 
     def auction_log(self, rows: int) -> pl.DataFrame:
-        """One row an auction for a slot, with what would happen if each ad of the campaign won it."""
+        """An auction log: one row for each auction of a slot, with the outcomes of the campaign's ads."""
 
         def block(rng: np.random.Generator, at: Situation) -> LogColumns:
             candidates = np.broadcast_to(self.campaign, (len(at), len(self.campaign)))
@@ -131,7 +133,7 @@ class Market:
         block: Callable[[np.random.Generator, Situation], LogColumns],
     ) -> pl.DataFrame:
         if rows < 1:
-            raise DataError(f"a log of {rows} rows cannot be made", hint="Ask for at least one row")
+            raise DataError(f"a log cannot have {rows} rows", hint="Ask for at least one row")
         rng = np.random.default_rng([self.seed, stream])
         at = self.population.situations(rng, rows, first_day, days)
         parts = []
@@ -142,7 +144,7 @@ class Market:
         return pl.concat(parts).insert_column(0, event)
 
     def _old_server(self, rng: np.random.Generator, at: Situation) -> tuple[Integers, Floats, Integers]:
-        """Candidates [n, K], the old policy's probabilities of them, and the index of the one it drew."""
+        """Candidates [n, K], their probabilities under the old policy, and the index of the drawn one."""
         ads = len(self.population.ads.category)
         key = rng.random((len(at), ads), dtype=np.float32)
         candidates = np.sort(np.argpartition(key, min(CANDIDATES, ads) - 1, axis=1)[:, :CANDIDATES], axis=1)
@@ -157,7 +159,7 @@ class Market:
     def _market_price(
         self, rng: np.random.Generator, at: Situation, click_probability: Floats
     ) -> NDArray[np.float32]:
-        """The highest competing bid: log-normal, dearer in the evening and for likely clickers."""
+        """The highest competing bid: log-normal, higher in the evening and for likely clicks."""
         by_segment = np.array([-0.35, 0.0, 0.25, 0.1, 0.3, -0.15])
         log_price: Floats = (
             np.log(0.18)
@@ -171,12 +173,15 @@ class Market:
 
 
 def true_value(log: pl.DataFrame, probabilities: ArrayLike, truth: str = "true_click_probability") -> float:
-    """What a policy truly earns a row on a bandit log: the mean over rows of Σ π(a) · truth(a).
+    """The true value of a policy on a bandit log, per row: the mean over rows of Σ π(a) · truth(a).
 
     Args:
-        log: a table of `Market.bandit_log`, K candidates a row.
+        log: a table of `Market.bandit_log`, with K candidates in each row.
         probabilities: the policy's probabilities [n, K], aligned with `candidates`.
         truth: the list column with the expected reward of each candidate.
+
+    Raises:
+        DataError: the probabilities have another shape than the candidates.
     """
     policy = np.asarray(probabilities, dtype=np.float64)
     expected = np.stack(log[truth].cast(pl.List(pl.Float64)).to_list())
@@ -184,7 +189,7 @@ def true_value(log: pl.DataFrame, probabilities: ArrayLike, truth: str = "true_c
         raise DataError(
             f"the policy's probabilities have shape {policy.shape}, the candidates {expected.shape}",
             column=truth,
-            hint="Give one probability a candidate",
+            hint="Give one probability for each candidate",
         )
     return float((policy * expected).sum(axis=1).mean())
 
@@ -219,7 +224,7 @@ def _ad_columns(population: Population, ad: Integers) -> LogColumns:
 
 
 def _candidate_columns(population: Population, candidates: Integers) -> LogColumns:
-    """The same as lists a row: `candidates` for the ids, `candidate_<feature>` for the rest."""
+    """The columns of ads as lists: `candidates` for the ids, `candidate_<feature>` for the features."""
     n, k = candidates.shape
     flat = pl.DataFrame(_ad_columns(population, candidates.ravel()))
     lengths = np.full(n, k)
@@ -230,7 +235,7 @@ def _candidate_columns(population: Population, candidates: Integers) -> LogColum
 def _outcomes(
     rng: np.random.Generator, click_probability: Floats, conversion_probability: Floats
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Clicks and conversions drawn in advance for every candidate; a conversion needs a click."""
+    """Clicks and conversions, drawn in advance for every candidate. A conversion needs a click."""
     click = rng.random(click_probability.shape) < click_probability
     conversion = click & (rng.random(click.shape) < conversion_probability)
     return click.astype(np.int8), conversion.astype(np.int8)
@@ -255,6 +260,6 @@ def _lists(matrix: NDArray[Any]) -> pl.Series:
 
 
 def _ragged(values: pl.Series, length: Integers) -> pl.Series:
-    """Values laid end to end as a list column of the lengths given."""
+    """Concatenated values as a list column with the given lengths."""
     offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
     return pl.Series(pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow()))

@@ -1,4 +1,4 @@
-"""A market with known truth: its users, its ads, and the probabilities by which users click and convert."""
+"""A market with known truth: its users, its ads, and their true probabilities of click and conversion."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WARM_UP_DAYS, LOGGED_DAYS = 20, 10
 HISTORY_LENGTH = 20
 LATENT_WIDTH = 4
 NO_CLICK = -1
-# The old ad server keeps its probabilities as whole parts of this.
+# Probabilities of the old ad server are multiples of 1 over this number.
 POLICY_STEPS = 200
 
-# How strongly each cause moves the logit of a click.
+# Effect of each cause on the logit of a click.
 BASE_CLICK = -4.6
 QUALITY = 0.30
 INTEREST = 0.42
@@ -36,10 +36,10 @@ COMPLEMENT = 1.2
 FATIGUE = -1.5
 DECAY = 0.8
 PLACEMENT = np.array([0.30, -0.35, 0.0])
-# Mobile and desktop like a category at opposite times of the day: no single cause shows it.
+# Mobile and desktop users like a category at opposite times of the day: only the combination shows it.
 DEVICE_SIGN = np.array([1.0, -1.0, 0.0])
 
-# The same for a conversion after a click.
+# Effect of each cause on the logit of a conversion after a click.
 BASE_CONVERSION = -1.95
 APPEAL = 0.35
 FIT = 0.35
@@ -48,7 +48,7 @@ CONVERTING_DEVICE = np.array([-0.3, 0.45, 0.0])
 
 @dataclass(frozen=True)
 class Users:
-    """Who sees ads; arrays by user. Interests [U, D] and activity are hidden from every log."""
+    """The users, as arrays by user. No log contains their interests [U, D] and activity."""
 
     segment: Integers
     age: Integers
@@ -59,7 +59,7 @@ class Users:
 
 @dataclass(frozen=True)
 class Ads:
-    """What is shown; arrays by ad. Latent vectors [A, D], quality and appeal are hidden from every log."""
+    """The ads, as arrays by ad. No log contains their latent vectors [A, D], quality and appeal."""
 
     category: Integers
     advertiser: Integers
@@ -72,9 +72,9 @@ class Ads:
 
 @dataclass(frozen=True)
 class Clicks:
-    """The users' clicks in the feed outside these logs, ordered by user, then time: the source of histories.
+    """The users' clicks in the feed outside these logs, sorted by user, then time. Histories come from them.
 
-    They do not depend on what any logged policy shows, so no policy changes a later row's context.
+    They do not depend on any logged policy, so no policy changes the context of a later row.
     """
 
     user: Integers
@@ -84,7 +84,7 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Situation:
-    """n moments at which an ad can be shown; history [n, 20] holds ads or -1, the newest click last."""
+    """n moments at which an ad can be shown. `history` [n, 20] holds ads or -1, the newest click last."""
 
     user: Integers
     time: Integers
@@ -102,16 +102,18 @@ class Situation:
 
 
 class Population:
-    """Users, ads and the law by which they meet; everything follows from the seed.
+    """Users, ads and the laws of clicks and conversions. Everything depends only on the seed.
 
-    The logit of a click adds up: the ad's quality and the placement (which a linear model finds), the match
-    of interests and ad, category by time of day by device, and the history: recent clicks on the category
-    (newest count most), a last click on the category that this one complements, and fatigue when the last
-    click was on the same advertiser.
+    The logit of a click is a sum. Its parts are the ad's quality and the placement (which a linear model
+    finds), the match of interests and ad, category by time of day by device, and the history: recent clicks
+    on the category (the newest count most), a last click on the category that this one complements, and
+    fatigue when the last click was on the same advertiser.
 
     Args:
         seed: any integer.
-        users, ads, advertisers: how many there are.
+        users: number of users.
+        ads: number of ads.
+        advertisers: number of advertisers.
     """
 
     def __init__(self, seed: int, users: int = 2000, ads: int = 200, advertisers: int = 30) -> None:
@@ -126,13 +128,13 @@ class Population:
         self.complement[cycle] = np.roll(cycle, -1)
         self.users = _draw_users(rng, users, tastes)
         self.ads = _draw_ads(rng, ads, advertisers, centres)
-        # What the old ad server knows: a segment's mean taste, blurred for each ad.
+        # The old ad server knows only the mean taste of a segment, with noise for each ad.
         blur = rng.normal(size=(len(SEGMENTS), ads))
         self.old_score = self.ads.quality * QUALITY + INTEREST * tastes @ self.ads.latent.T + 0.4 * blur
         self.clicks = self._draw_clicks(rng)
 
     def situations(self, rng: np.random.Generator, rows: int, first_day: int, days: int) -> Situation:
-        """Moments of a span of days, in time order; evenings are busier than nights."""
+        """Moments of a span of days, in time order. Evenings have more moments than nights."""
         users = self.users
         user = rng.choice(len(users.age), size=rows, p=users.activity / users.activity.sum())
         hours = np.arange(24)
@@ -147,7 +149,7 @@ class Population:
         return Situation(user, time, device, placement, self.history(user, time))
 
     def history(self, user: Integers, time: Integers) -> Integers:
-        """The last clicks strictly before a time: [n, 20] ads, the newest last, -1 where there are fewer."""
+        """The last clicks strictly before a time: [n, 20] ads, the newest last, -1 where there is none."""
         span = START + (LOGGED_DAYS + 1) * DAY
         key = self.clicks.user * span + self.clicks.time
         end = np.searchsorted(key, user * span + time, side="left")
@@ -156,7 +158,7 @@ class Population:
         return np.where(at >= first[:, None], self.clicks.ad[np.maximum(at, 0)], NO_CLICK)
 
     def click_probability(self, at: Situation, ad: Integers) -> Floats:
-        """True p(click) of ads [n, K] in n situations, in ten-thousandths."""
+        """True p(click) of ads [n, K] in n situations, rounded to four decimals."""
         ads, category = self.ads, self.ads.category[ad]
         interest = np.einsum("nd,nkd->nk", self.users.interests[at.user], ads.latent[ad])
         by_daypart = self.category_by_daypart[category, at.hour[:, None] // 6]
@@ -177,14 +179,14 @@ class Population:
         return _probability(logit, 0.001, 0.5, decimals=4)
 
     def affinity(self, at: Situation, ad: Integers) -> Floats:
-        """Clicks of the history on the ad's category, the k-th newest weighted 0.8 to the k: [n, K]."""
+        """Number of history clicks on the ad's category, the k-th newest weighted by 0.8 to the k: [n, K]."""
         weight = DECAY ** np.arange(HISTORY_LENGTH - 1, -1, -1.0)
         category = self.ads.category[ad]
         clicked = np.where(at.history == NO_CLICK, NO_CLICK, self.ads.category[at.history])
         return np.stack([(clicked == column[:, None]) @ weight for column in category.T], axis=1)
 
     def conversion_probability(self, at: Situation, ad: Integers) -> Floats:
-        """True p(conversion | click) of ads [n, K] in n situations, in thousandths."""
+        """True p(conversion | click) of ads [n, K] in n situations, rounded to three decimals."""
         ads = self.ads
         fit = self.segment_by_category[self.users.segment[at.user][:, None], ads.category[ad]]
         logit = (
@@ -197,13 +199,13 @@ class Population:
         return _probability(logit, 0.005, 0.6, decimals=3)
 
     def old_policy(self, at: Situation, ad: Integers, floor: float, temperature: float) -> Floats:
-        """The old ad server's probabilities of candidates [n, K]: a softmax above a floor, in 200ths."""
+        """The old server's probabilities of candidates [n, K]: a softmax above a floor, in steps of 1/200."""
         score = self.old_score[self.users.segment[at.user][:, None], ad] / temperature
         softmax = np.exp(score - score.max(axis=1, keepdims=True))
         softmax /= softmax.sum(axis=1, keepdims=True)
         exact = POLICY_STEPS * (floor + (1 - floor * ad.shape[1]) * softmax)
         whole = np.floor(exact + 1e-9)
-        # The steps that rounding down left over go to the largest remainders.
+        # The remainder of rounding down goes to the largest fractions.
         left_over = POLICY_STEPS - whole.sum(axis=1, keepdims=True)
         rank = np.argsort(np.argsort(-(exact - whole), axis=1, kind="stable"), axis=1, kind="stable")
         probabilities: Floats = (whole + (rank < left_over)) / POLICY_STEPS
@@ -261,7 +263,7 @@ def _draw_ads(rng: np.random.Generator, ads: int, advertisers: int, centres: Flo
 
 
 def _choose(rng: np.random.Generator, weight: Floats) -> Integers:
-    """One column a row, drawn in proportion to the row's weights."""
+    """One column for each row, drawn in proportion to the row's weights."""
     cumulative = np.cumsum(weight, axis=1)
     point = rng.random(len(weight))[:, None] * cumulative[:, -1:]
     chosen: Integers = np.minimum((cumulative <= point).sum(axis=1), weight.shape[1] - 1)
@@ -269,6 +271,6 @@ def _choose(rng: np.random.Generator, weight: Floats) -> Integers:
 
 
 def _probability(logit: Floats, low: float, high: float, decimals: int) -> Floats:
-    """The sigmoid, rounded, so that the truth in a file is the truth that outcomes are drawn from."""
+    """The rounded sigmoid: outcomes are drawn from the same rounded truth that the file holds."""
     probability: Floats = np.clip(1 / (1 + np.exp(-logit)), low, high)
     return np.round(probability, decimals)

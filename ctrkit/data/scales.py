@@ -1,4 +1,4 @@
-"""Scales of numeric features: what a number is to a network, learnt on training rows."""
+"""Scales of numeric features, learned from training rows: they standardise the numbers for a network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, NumericFeature, check_column
 
-# A number farther from the mean than training's farthest by this factor is read as if it lay there; so much
-# room is there even where training was narrow. Farther out a network says nothing but 0 or 1, or overflows.
+# Numbers are clipped at ROOM times the largest deviation of training, and not below LEAST_BOUND deviations.
+# Farther out a network gives only 0 or 1, or overflows.
 ROOM, LEAST_BOUND = 10.0, 100.0
-# Of artifacts that were made before bounds were kept.
+# The bound in artifacts that were made before bounds were stored.
 OLD_BOUND = 1e4
-# Deviation of all but the farthest numbers, over that of all: below it they are one number in 32 bits.
+# Smallest ratio of the deviation without the farthest numbers to that of all: below it, 32 bits make the
+# other numbers equal.
 _DEAD = 1e-6
 _FARTHEST = 0.001
 
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """The mean and deviation of a feature on the training rows, after its transform.
+    """The mean and standard deviation of a feature on the training rows, after its transform.
 
     Attributes:
-        bound: how many deviations from the mean a number is read at most; 0 for a feature that was constant,
-            of whose other values training says nothing.
+        mean: mean on the training rows.
+        deviation: standard deviation on the training rows.
+        bound: numbers are clipped at this number of standard deviations from the mean. It is 0 for a feature
+            that was constant in training, because nothing is known about its other values.
     """
 
     mean: float
@@ -37,17 +40,20 @@ class FeatureScale:
 
     @classmethod
     def fit(cls, values: Floats, name: str, file: str | None, rows: Integers) -> FeatureScale:
-        """The scale of some numbers, [n].
+        """The scale of some numbers.
 
         Args:
-            name, file, rows: the column, its file and the numbers' rows [n] there, for messages.
+            values: the numbers, [n].
+            name: name of the column, for messages.
+            file: name of the file, for messages.
+            rows: row indices of the numbers in the file, [n], for messages.
 
         Raises:
-            DataError: a few numbers are so far from the others that these are all alike beside them.
+            DataError: a few numbers are so far away that all others become equal.
         """
         with np.errstate(over="ignore"):
             mean, deviation = float(values.mean()), float(values.std())
-        # What is left of a sum's rounding is no deviation.
+        # A deviation of the size of rounding errors counts as 0.
         noise = values.size * np.finfo(np.float64).eps * abs(mean)
         if np.isfinite(deviation) and deviation <= noise:
             return cls(mean, 1.0, 0.0)
@@ -57,7 +63,7 @@ class FeatureScale:
         rest = float(values[np.argpartition(distance, kept - 1)[:kept]].std()) if kept > 1 else deviation
         if not np.isfinite(deviation) or 0 < rest < _DEAD * deviation:
             raise DataError(
-                f"{values[farthest]:g} is so far from the other numbers that they are all alike beside it",
+                f"{values[farthest]:g} is so far from the other numbers that scaling makes them all equal",
                 file=file,
                 column=name,
                 row=int(rows[farthest]),
@@ -67,11 +73,11 @@ class FeatureScale:
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))
 
     def standardised(self, values: Floats) -> NDArray[np.float32]:
-        """Numbers with mean 0 and deviation 1 on the training rows, within the bound."""
+        """The numbers with mean 0 and standard deviation 1 on the training rows, clipped at the bound."""
         return np.clip(self._deviations(values), -self.bound, self.bound).astype(np.float32)
 
     def beyond(self, values: Floats) -> Booleans:
-        """Which numbers are read as if they lay at the bound."""
+        """Which numbers are clipped at the bound."""
         with np.errstate(over="ignore"):
             slack = values.size * np.finfo(np.float64).eps * abs(self.mean)
         return np.asarray(np.abs(self._deviations(values)) > self.bound + slack)
@@ -85,7 +91,7 @@ def transformed(values: pl.Series, feature: NumericFeature, file: str | None) ->
     """The numbers of a feature, checked and transformed, [n].
 
     Raises:
-        DataError: for a value that is missing, not finite, or below 0 where a logarithm is taken.
+        DataError: a value is missing, not finite, or negative where a logarithm is taken.
     """
     low = 0.0 if feature.transform == "log1p" else None
     column = Column(feature.name, "number", "a numeric feature", low=low)

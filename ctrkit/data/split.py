@@ -17,9 +17,12 @@ from ctrkit.schema import Column, FeatureSpec, check_column
 
 
 class SplitConfig(Config):
-    """How rows are divided; what is neither training nor validation is test.
+    """How rows are divided into training, validation and test rows.
 
-    `by: auto` splits by time where the spec names a time stamp, else at random.
+    Attributes:
+        by: "time", "random", or "auto": by time where the spec names a time stamp, otherwise at random.
+        train: share of training rows.
+        valid: share of validation rows; the rest are test rows.
     """
 
     by: Literal["auto", "time", "random"] = "auto"
@@ -29,17 +32,25 @@ class SplitConfig(Config):
     @model_validator(mode="after")
     def _leaves_a_test_part(self) -> SplitConfig:
         if self.train + self.valid >= 1.0:
-            raise ValueError("train + valid must stay below 1, so that test rows are left")
+            raise ValueError("train + valid must be below 1, so that there are test rows")
         return self
 
 
-# By how much the share of a part may miss what was asked for before it is told.
+# A part whose share differs from the requested share by more than this has a note.
 _APART = 0.05
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of the three parts, each int64 and in the order of the table."""
+    """Row indices of the three parts, each int64 and in the order of the table.
+
+    Attributes:
+        train: training rows.
+        valid: validation rows.
+        test: test rows.
+        by: "time" or "random".
+        boundaries: the first time stamps of validation and test; None for a random split.
+    """
 
     train: Integers
     valid: Integers
@@ -53,14 +64,14 @@ class Split:
         return {"by": self.by, **sizes, "boundaries": list(self.boundaries) if self.boundaries else None}
 
     def note(self, config: SplitConfig) -> str | None:
-        """What to tell where ties of time stamps leave parts of other sizes than were asked for."""
+        """A note where ties of time stamps give parts of other sizes than requested; otherwise None."""
         rows = self.train.size + self.valid.size + self.test.size
         got = (self.train.size / rows, self.valid.size / rows)
         if max(abs(got[0] - config.train), abs(got[1] - config.valid)) <= _APART:
             return None
         return (
             f"Many rows share a time stamp and stay together: {got[0]:.0%} of rows are for training and"
-            f" {got[1]:.0%} for validation, where {config.train:.0%} and {config.valid:.0%} were asked for."
+            f" {got[1]:.0%} for validation, not {config.train:.0%} and {config.valid:.0%} as requested."
         )
 
 
@@ -69,19 +80,28 @@ def split_rows(
 ) -> Split:
     """Divide a table's rows.
 
-    By time, the cuts fall between distinct time stamps: rows of the same moment stay on one side, as what was
-    shown together depends on one another. Where ties leave no other choice, parts are of other sizes than
-    asked for, but none is empty. At random, rows of one user lie in all parts: a model meets known users.
+    A split by time cuts between distinct time stamps: rows of the same moment stay together, because rows
+    shown together are not independent. With many ties, parts may have other sizes than requested, but none is
+    empty. In a random split, rows of one user are in all parts, so test rows have known users.
+
+    Args:
+        spec: what the columns mean.
+        config: how to divide.
+        table: the rows.
+        seed: random seed.
+        file: name of the table, for messages.
 
     Raises:
-        DataError: when a part would be empty, or the time stamp is missing.
+        DataError: a part would be empty, or the time stamp is missing.
     """
     by = config.by if config.by != "auto" else "time" if spec.timestamp else "random"
     boundaries = None
     if by == "time":
         if spec.timestamp is None:
             raise DataError(
-                "a split by time needs `timestamp` in the feature spec", file=file, hint="Name the column"
+                "a split by time needs `timestamp` in the feature spec",
+                file=file,
+                hint="Set `features.timestamp` to the name of the column",
             )
         require_columns(table, (spec.timestamp,), file)
         column = Column(spec.timestamp, "time", "the time of the row")
@@ -98,7 +118,7 @@ def split_rows(
     for name, rows in (("training", train), ("validation", valid), ("test", test)):
         if rows.size == 0:
             raise DataError(
-                f"the split leaves no {name} rows of {table.height}",
+                f"with {table.height} rows the split leaves no {name} rows",
                 file=file,
                 hint="Give more rows or other shares",
             )
@@ -110,10 +130,10 @@ def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> t
     moments = np.unique(time)
     if moments.size < 3:
         raise DataError(
-            f"three parts by time need three distinct time stamps, and there are {moments.size}",
+            f"a split by time needs at least three distinct time stamps, and there are {moments.size}",
             file=file,
             column=column,
-            hint="Give rows of more moments, or set split.by=random",
+            hint="Give rows with more time stamps, or set split.by=random",
         )
     asked = np.quantile(time, [config.train, config.train + config.valid], method="higher")
     first, second = np.searchsorted(moments, asked)

@@ -1,7 +1,7 @@
-"""A market with known truth, and the sample logs that come from it with a page that describes them.
+"""A market with known truth, and its sample logs with a page that describes their columns.
 
-`Market` makes the tables and `true_value` knows what any policy earns on them; `write_sample_logs` makes
-the files of `logs_sample/`. The same seed gives the same bytes.
+`Market` makes the tables, `true_value` gives the true value of any policy on them, and `write_sample_logs`
+writes the files of `logs_sample/`. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CANDIDATES = {
     "candidate_ad_price": "the price, in money, of what each candidate offers",
 }
 
-# Every column of every sample log and what it is; the page and a test are made from this.
+# Every column of every sample log and its meaning, for the page and a test.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "impressions": {
         **_CONTEXT,
@@ -93,9 +93,9 @@ _ABOUT = {
 
 
 def write_sample_logs(folder: str | os.PathLike[str], seed: int = 0) -> list[Path]:
-    """Write impressions, bandit and auctions as parquet, and README.md, which says what every column is.
+    """Write impressions, bandit and auctions as parquet, and README.md, which describes every column.
 
-    Each file is there whole or not at all; the same seed gives the same bytes.
+    Each file is written completely or not at all. The same seed gives the same bytes.
     """
     market = Market(seed)
     tables = {
@@ -133,7 +133,7 @@ def column_page(tables: Mapping[str, pl.DataFrame], seed: int) -> str:
 
 
 def _truth(name: str, table: pl.DataFrame) -> list[str]:
-    """What is true of the whole log, as a paragraph."""
+    """A paragraph with the true totals of the log."""
     if name == "bandit":
         truth = np.array(table["true_click_probability"].to_list())
         old = true_value(table, table["logging_probabilities"].to_list())

@@ -1,4 +1,4 @@
-"""Rows unlike those that an encoder learnt from: ids unknown or missing, numbers far outside their range."""
+"""Rows unlike the training rows: unknown or missing ids, and numbers far outside the training range."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ctrkit.tables.cells import ids_as_text, values_of
 if TYPE_CHECKING:
     from ctrkit.data.encoder import Encoder
 
-# Rows of a table that are looked at.
+# Largest number of rows that are inspected.
 LOOK_AT = 100_000
 
 
 def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
-    """Sentences on how rows differ from all that an encoder learnt from, or none.
+    """Sentences on how rows differ from the training rows of an encoder; empty where they do not.
 
-    Told are columns with far more unknown or missing ids than usual, and numbers so far outside the training
-    rows' that they are read as others. Of a log its candidates are looked at, in place of the features that
-    it lists a candidate. Columns that are not there or faulty are passed over: whoever needs them says so.
+    They name columns with far more unknown or missing ids than usual, and numbers so far outside the training
+    range that they are clipped. In a log with candidate lists, the values of all candidates are inspected.
+    Columns that are missing or faulty are skipped here, because reading them raises an error.
     """
     rows = _some(table)
     found, empty = _looked_up(encoder, rows, LEAST)
@@ -38,18 +38,24 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
 def usual_shares(
     encoder: Encoder, table: pl.DataFrame, training: Integers
 ) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
-    """By column, the share of unknown ids in the training rows or, if larger, in the others, and of rows that
-    hold nothing; and sentences on how the others are unlike those of training.
+    """The usual shares of unknown ids and of empty rows, and notes on the held-out rows.
 
     Args:
-        training: the rows that were learnt from.
+        encoder: the encoder, without usual shares.
+        table: all rows.
+        training: the training rows.
+
+    Returns:
+        Column -> share of unknown ids, the larger one of the training rows and the held-out rows.
+        Column -> share of training rows without an id or any event.
+        Sentences on how the held-out rows differ from the training rows.
     """
     mine, others = _some(table[training]), np.setdiff1d(np.arange(table.height), training)
     known, missing = _looked_up(encoder, mine)
     usual, held_out = {name: ids.share for name, ids in known.items()}, _some(table[others])
     unknown, empty = _looked_up(encoder, held_out)
     notes = (*_notes(encoder, unknown, usual), *_empty_notes(empty, missing), *_far(encoder, held_out))
-    told = tuple(f"Rows that were not learnt from: {note}" for note in notes)
+    told = tuple(f"Validation and test rows: {note}" for note in notes)
     return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
 
 
@@ -63,11 +69,13 @@ def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str
 def _looked_up(
     encoder: Encoder, table: pl.DataFrame, least: int = 0
 ) -> tuple[dict[str, UnknownIds], dict[str, float]]:
-    """By field and sequence that is there, its unknown ids, and the share of rows without an id, or without
-    any event; the latter not of few rows.
+    """For each field and sequence of the table its unknown ids, and the share of rows without an id or any
+    event. There is no such share where rows are few.
 
     Args:
-        least: columns of fewer values are passed over.
+        encoder: the encoder.
+        table: the rows.
+        least: columns with fewer values are skipped.
     """
     found, empty = {}, {}
     for feature in encoder.spec.categorical:
@@ -88,17 +96,17 @@ def _looked_up(
 
 
 def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iterator[str]:
-    """Sentences on columns in which most of what training had is missing."""
+    """Sentences on columns that are empty in far more rows than in training."""
     for name, share in found.items():
         if name in usual and share > (1 + usual[name]) / 2:
             yield (
-                f"Column '{name}': {share:.0%} of the rows hold nothing (in training {usual[name]:.0%}),"
-                " which is read as unknown or empty."
+                f"Column '{name}': {share:.0%} of the rows have no value (in training {usual[name]:.0%}), and"
+                " are read as unknown or empty."
             )
 
 
 def _far(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:
-    """Sentences on numbers that are read as others."""
+    """Sentences on numbers that are clipped."""
     for feature in encoder.spec.numeric:
         values = _column(encoder.spec, table, feature.name)
         if values is None or not values.len():
@@ -111,14 +119,14 @@ def _far(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:
         far = scale.beyond(numbers)
         if far.any():
             raw = values[int(np.argmax(far))]
-            what = "far outside the training rows' range, and are read as its far end"
+            what = "far outside the range of the training rows, and are clipped"
             if scale.bound == 0:
-                what = "other than in all training rows, which say nothing of them: they are read as those"
+                what = "not the number of all training rows, and are read as that number"
             yield f"Column '{feature.name}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
 
 
 def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | None:
-    """The values of a feature, those of all candidates where a log lists them; None where it has none."""
+    """The values of a feature, or of all candidates where a log lists them; None without such a column."""
     chosen = spec.candidate
     listed = "candidates" if chosen is not None and name == chosen.id else f"{CANDIDATE_PREFIX}{name}"
     for column in (listed, name):
@@ -129,5 +137,5 @@ def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | No
 
 
 def _some(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows from all over a table, where it has more than are looked at."""
+    """At most `LOOK_AT` rows, spread over the whole table."""
     return table.gather_every(-(-table.height // LOOK_AT)) if table.height > LOOK_AT else table

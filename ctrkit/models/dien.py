@@ -1,4 +1,4 @@
-"""DIEN: two GRUs over the events, the second steered by the target."""
+"""DIEN: two GRUs over the events, steered by the target."""
 
 from __future__ import annotations
 

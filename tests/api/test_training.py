@@ -331,7 +331,7 @@ def test_numbers_far_outside_training_among_the_held_out_rows_are_told(tmp_path:
         price=pl.when(pl.col("time") == pl.col("time").max()).then(1e9).otherwise("price")
     )
     (note,) = train(rows, tmp_path).notes
-    assert "not learnt from: Column 'price'" in note
+    assert "Validation and test rows: Column 'price'" in note
 
 
 @pytest.mark.parametrize("role", ["group", "timestamp"])

@@ -207,7 +207,7 @@ def test_an_artifact_of_something_else_is_refused(logs: Path, tmp_path: Path) ->
         ("simulate-bidding", "--budget", "5", "--model", path),
     ):
         message = complaint(*call(*arguments, cwd=tmp_path))
-        assert f"{path}: this is a torch file of something else" in message
+        assert f"{path}: this is another torch file" in message
 
 
 @pytest.mark.parametrize("budget", ["-5", "0", "nan"])

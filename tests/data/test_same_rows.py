@@ -162,7 +162,7 @@ def test_predictions_on_unlike_rows_warn_with_column_share_and_examples(model: M
     histories = TABLE.with_columns(seen=pl.col("seen").cast(pl.List(pl.String)).list.join("/"), kind=None)
     with (
         pytest.warns(DataWarning, match="'seen': .* unknown to the model"),
-        pytest.warns(DataWarning, match="'kind': 100% of the rows hold nothing"),
+        pytest.warns(DataWarning, match="'kind': 100% of the rows have no value"),
         pytest.raises(DataError),
     ):
         model.predict(histories)  # and such lists are not as long as others
@@ -203,7 +203,7 @@ def test_a_column_that_holds_nothing_where_training_had_something_is_told() -> N
     assert encoder.unlike(TABLE) == ()
     for name, usual in (("ad", "0%"), ("seen", "25%")):
         (note,) = encoder.unlike(TABLE.with_columns(pl.lit(None).alias(name)))
-        assert f"Column '{name}': 100% of the rows hold nothing (in training {usual})" in note
+        assert f"Column '{name}': 100% of the rows have no value (in training {usual})" in note
 
 
 def test_a_share_of_unknown_ids_that_was_high_in_training_is_told_only_where_it_is_another() -> None:

@@ -51,7 +51,7 @@ def test_an_empty_part_is_refused() -> None:
     with pytest.raises(DataError, match="leaves no"):
         split_rows(spec, SplitConfig(), pl.DataFrame({"x": [1, 2]}), seed=0)
     for times in ([5], [5, 5, 5], [5, 6, 6]):
-        with pytest.raises(DataError, match="column 't': three parts by time need three distinct"):
+        with pytest.raises(DataError, match="column 't': a split by time needs at least three distinct"):
             split_rows(SPEC, SplitConfig(), pl.DataFrame({"x": times, "t": times}), seed=0)
     with pytest.raises(DataError, match="column 't', row index 1"):
         split_rows(SPEC, SplitConfig(), pl.DataFrame({"x": [1, 2, 3], "t": [5, None, 6]}), seed=0)

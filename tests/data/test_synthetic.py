@@ -170,7 +170,7 @@ def test_true_value_against_a_loop_and_against_importance_weights(bandit: pl.Dat
         earned = bandit["reward"].to_numpy() * policy[taken] / bandit["propensity"].to_numpy()
         error = earned.std(ddof=1) / np.sqrt(len(earned))
         assert abs(earned.mean() - true_value(bandit, policy)) < 4 * error
-    with pytest.raises(DataError, match="one probability a candidate"):
+    with pytest.raises(DataError, match="one probability for each candidate"):
         true_value(bandit, best[:, :5])
 
 

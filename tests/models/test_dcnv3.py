@@ -82,7 +82,7 @@ def test_low_rank_form_is_smaller() -> None:
     ("content", "message"),
     [
         ({"embedding": 7}, "embedding.width must be even"),
-        ({"cross": {"rank": 57}}, "rank 56 at most"),
+        ({"cross": {"rank": 57}}, "rank 57 is above 56"),
         ({"heads": {"towers": [8]}}, "gives only logit terms"),
     ],
 )

@@ -79,7 +79,7 @@ def test_one_feature_makes_no_pair(name: str, shown: str) -> None:
 
 
 def test_wrong_configs() -> None:
-    with pytest.raises(ConfigError, match=r"heads.towers would read"):
+    with pytest.raises(ConfigError, match=r"heads.towers must read"):
         build_model(model_config({"name": "fm", "heads": {"towers": [8]}}), MAP)
     with pytest.raises(ConfigError, match="hidden"):
         model_config({"name": "deepfm", "hidden": []})

@@ -109,7 +109,7 @@ def test_no_weights_but_those_of_the_terms() -> None:
 
 
 def test_wrong_configs() -> None:
-    with pytest.raises(ConfigError, match=r"embedding.width must be 1, as LR"):
+    with pytest.raises(ConfigError, match=r"embedding.width must be 1, because LR"):
         model_config({"name": "lr", "embedding": 8})
-    with pytest.raises(ConfigError, match=r"heads.towers would read"):
+    with pytest.raises(ConfigError, match=r"heads.towers must read"):
         build_model(model_config({"name": "lr", "heads": {"towers": [8]}}), MAP)

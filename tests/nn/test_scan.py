@@ -286,7 +286,7 @@ def test_nothing_to_scan(shape: tuple[int, ...]) -> None:
 
 def test_a_state_and_padding_do_not_go_together() -> None:
     inputs = scan_inputs((2, 3, 4, 2, 1))
-    with pytest.raises(ValueError, match="no padding"):
+    with pytest.raises(ValueError, match="takes no mask"):
         selective_scan_with_state(*inputs, left_padded(2, 3), torch.zeros(2, 2, 4))
 
 

@@ -233,7 +233,7 @@ def test_what_tasks_and_features_lack_is_told(batch: Batch) -> None:
     with pytest.raises(ConfigError, match=r"Set features\.group, or training\.loss\.ranking\.within=batch"):
         Objective(config, TASKS, batch.labels, batch.weight, grouped=False, taught=False)
     config = LossConfig.model_validate({"distillation": {"teacher": "t.pt"}})
-    with pytest.raises(ConfigError, match="one of them is missing"):
+    with pytest.raises(ConfigError, match="one is missing"):
         Objective(config, TASKS, batch.labels, batch.weight, grouped=False, taught=False)
 
 

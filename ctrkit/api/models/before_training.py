@@ -1,4 +1,4 @@
-"""What is looked at before the first epoch, so that no hours go into what could be told at once."""
+"""Checks before the first epoch, so that faults are found at once and not after hours of training."""
 
 from __future__ import annotations
 
@@ -17,41 +17,44 @@ from ctrkit.schema import FeatureSpec
 
 T = TypeVar("T")
 
-# Among so many groups or more, one that has so many times the rows of any other, and this share of all, is
-# told of: it may be the sign for none.
+# A group has a note if there are at least this many groups, and it has this many times the rows of any other
+# and this share of all rows: its value may mean "no group".
 _FEW_GROUPS, _OUTSTANDING, _NOTABLE = 20, 5, 0.05
 
 
 class Notes(list[str]):
-    """What to tell of a run: on the terminal as soon as it is known, and in the result."""
+    """Notes for the user, shown as warnings at once and kept in the result."""
 
     def tell(self, note: str) -> None:
-        """Add a note, and warn."""
+        """Add a note, and show it as a warning."""
         self.append(note)
         warnings.warn(note, TrainingWarning, stacklevel=3)
 
     def attempt(self, what: str, work: Callable[[], T]) -> T | None:
-        """What something secondary gives, or None and a note: no trained model is lost to it."""
+        """The result of secondary work. If it fails, the result is None with a note, and training goes on."""
         return attempt(what, work, self.tell)
 
 
 def check_sample_columns(
     spec: FeatureSpec, sample: FeatureSpec, table: pl.DataFrame, file: str | None
 ) -> str:
-    """What to tell of a table that came without a config, and is read by that of the sample logs.
+    """A note for a table that came without a config and is read with the config of the sample logs.
 
     Args:
-        spec: that of the sample logs with what was set otherwise.
-        sample: theirs as it is.
+        spec: the feature spec of the sample logs with the user's settings.
+        sample: the feature spec of the sample logs.
+        table: the table.
+        file: name of the table, for messages.
 
     Raises:
-        DataError: the table lacks a column of the sample logs; one that was set is looked for elsewhere.
+        DataError: the table lacks a column of the sample logs. Columns that the user has set are checked
+            elsewhere.
     """
     for name in (one for one in spec.columns if one in sample.columns):
         if name not in table.columns:
             raise DataError(
-                "no config says what the columns of this table mean, and by the sample's config it lacks this"
-                " column",
+                "no config says what the columns of this table mean, and this column of the sample logs is"
+                " missing",
                 file=file,
                 column=name,
                 hint="Write a config with `features: {labels: …, categorical: …, numeric: …}` and give it as"
@@ -63,18 +66,19 @@ def check_sample_columns(
 
 
 def group_notes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> Iterator[str]:
-    """What to tell of rows that have no group, and of one that looks like a sign for none.
+    """Notes on rows without a group, and on a group whose value may mean "no group".
 
     Args:
+        spec: what the columns mean.
         table: the raw rows.
-        data: the same, encoded.
+        data: the same rows, encoded.
     """
     if spec.group is None or data.groups is None:
         return
     alone = int(np.count_nonzero(data.groups < 0))
     if alone:
         yield (
-            f"{alone:,} of {len(data):,} rows have no '{spec.group}': each counts as one of its own, "
+            f"{alone:,} of {len(data):,} rows have no '{spec.group}'. Each counts as a group of its own, "
             "and metrics within groups, such as GAUC, leave them out."
         )
     groups, counts = np.unique(data.groups[data.groups >= 0], return_counts=True)
@@ -84,17 +88,24 @@ def group_notes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> I
     if first > _OUTSTANDING * second and first > _NOTABLE * len(data):
         value = table[spec.group][int(np.argmax(data.groups == groups[counts.argmax()]))]
         yield (
-            f"'{value}' is the '{spec.group}' of {first / len(data):.0%} of the rows, and no other of more"
-            f" than {second / len(data):.1%}. If it says that none is known, leave it empty: else such rows"
-            " count as one."
+            f"'{value}' is the '{spec.group}' of {first / len(data):.0%} of the rows, and every other has at"
+            f" most {second / len(data):.1%}. If it means that the {spec.group} is unknown, leave the cell"
+            " empty: otherwise these rows count as one group."
         )
 
 
 def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Notes, file: str | None) -> None:
-    """Look for labels that teach nothing, and for features that give them away.
+    """Check that there is something to learn, and find features that leak labels.
+
+    Args:
+        spec: what the columns mean.
+        data: the encoded rows.
+        split: which rows are for training.
+        notes: receives the notes.
+        file: name of the table, for messages.
 
     Raises:
-        DataError: the rows of training and validation that count have one class of the first task.
+        DataError: all training rows with a positive weight have the same label of the first task.
     """
     rows = split.train[data.weight[split.train] > 0.0]
     labels = data.labels[rows]
@@ -104,7 +115,7 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
         if 0 < positives < possible.size:
             continue
         which = "none" if positives == 0 else "every one"
-        where = "training rows" if spec.weight is None else "training rows of a weight above 0"
+        where = "training rows" if spec.weight is None else "training rows with a weight above 0"
         where = f"{where} with {spec.tasks[index - 1]}" if index else where
         problem = f"{which} of the {possible.size:,} {where} has a {task}"
         if index == 0:
@@ -112,9 +123,9 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
                 f"{problem}, so there is nothing to learn",
                 file=file,
                 column=column,
-                hint="Check the labels, or divide the rows otherwise under split",
+                hint="Check the labels, or choose other training rows with `split`",
             )
-        notes.tell(f"{column}: {problem}, so its probabilities say little.")
+        notes.tell(f"{column}: {problem}, so its probabilities are not reliable.")
     for leaks in leaks_by_task(spec, data, rows).values():
         for leak in leaks:
             notes.tell(leak.sentence)

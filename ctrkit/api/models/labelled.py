@@ -1,4 +1,4 @@
-"""The labelled rows that a model is calibrated or evaluated on, and which of them it has seen before."""
+"""The labelled rows that a model is calibrated or evaluated on, and whether it was trained on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ctrkit.tables import TableLike
 if TYPE_CHECKING:
     from ctrkit.api.models.training_config import TrainConfig
 
-# From this share of rows that a model was trained on, what it scores on them says little.
+# Above this share of training rows among the rows, results are too optimistic and a note says so.
 SEEN = 0.05
 
 
@@ -46,14 +46,14 @@ class LabelledTable:
 
     @property
     def weight(self) -> Floats:
-        """Of each row; 1 where the spec names no column of weights."""
+        """The weight of each row; 1 where the spec names no weight column."""
         return self.encoded.weight.astype(np.float64)
 
     def counted(self, rows: Integers) -> Integers:
-        """Of some rows, those that count: a row of weight 0 is not there.
+        """The rows of `rows` with a weight above 0.
 
         Raises:
-            DataError: none of them counts.
+            DataError: there are none.
         """
         held = rows[self.encoded.weight[rows] > 0]
         if rows.size and not held.size:
@@ -67,30 +67,34 @@ class LabelledTable:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What to tell of the rows, whatever is done with them."""
+        """Notes on the rows, for any use of them."""
         group, weight = self.config.features.group, self.config.features.weight
         told = [*self.unlike]
         if weight is not None:
             left_out = int(np.count_nonzero(self.encoded.weight == 0))
             told.append(
-                f"Rows are weighted by '{weight}': a row of weight 2 counts as two copies of itself, which "
-                "are one independent row."
+                f"Rows are weighted by '{weight}': a row of weight 2 counts twice in metrics, but as one "
+                "independent row in intervals."
                 + (f" {left_out:,} rows of weight 0 are left out." if left_out else "")
             )
         if group is not None and group not in self.table.columns:
             told.append(
-                f"There is no column '{group}' here: rows count as independent of one another, so that "
-                "intervals are too short where they are not."
+                f"There is no column '{group}' here, so rows count as independent. Intervals are too short "
+                "where they are not."
             )
         told += group_notes(self.config.features, self.table, self.encoded)
         return tuple(told)
 
 
 def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
-    """Read and encode a labelled table; by default the one that the model was trained on.
+    """Read and encode a labelled table.
+
+    Args:
+        model: the model.
+        data: the table; None for the table that the model was trained on.
 
     Raises:
-        DataError: a faulty table; or none is given, and training was on a table in memory.
+        DataError: the table is faulty, or none is given and the model was trained on a table in memory.
     """
     # Here, and not above: with the configs of all models comes torch, and whoever has a model has it.
     from ctrkit.api.models.training_config import TrainConfig, read_training_table
@@ -111,12 +115,15 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
 
 
 def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> float | None:
-    """The share of rows that the model was trained on, less those that are alike by chance, where it is large
-    enough to matter; None too where that cannot be told.
+    """The share of rows that the model was trained on, minus the share expected by chance.
 
     Args:
+        model: the model.
         table: the raw rows.
-        encoded: the same, by the model's own encoder.
+        encoded: the same rows, encoded by the model's encoder.
+
+    Returns:
+        The share; None where it is too small to matter or is not known.
     """
     seen = model.artifact.data.get("seen")
     share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
@@ -124,5 +131,5 @@ def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -
 
 
 def columns_of(model: Model) -> dict[str, str | None]:
-    """The table's columns that metrics and calibrators know as `weight` and `groups`."""
+    """The table's columns for the arguments `weight` and `groups` of metrics and calibrators."""
     return {"weight": model.spec.weight, "groups": model.spec.group}

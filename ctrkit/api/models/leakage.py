@@ -1,4 +1,4 @@
-"""Which features give a label away, of encoded rows."""
+"""Which features of encoded rows leak a label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctrkit.data.feature_map import PADDING_ID
 from ctrkit.evaluation.leaks import Leak, find_leaks, only_with, telling_rows
 from ctrkit.schema import FeatureSpec
 
-# Joins the tasks of a funnel, whose product is p(all of them) on any row.
+# Joins the names of a funnel's tasks: the leaks of all tasks together, on all rows.
 BOTH = "·"
 
 
@@ -22,12 +22,14 @@ def leaks_by_task(
 ) -> dict[str, tuple[Leak, ...]]:
     """The leaks of each task where it can happen and, with several tasks, of the whole funnel on all rows.
 
-    Of a history count its length, its newest event, and whether that is the row's own id: a history that was
-    taken after the click ends with the ad that was clicked.
+    Three properties of a history are tested: its length, its newest event, and whether this event is the
+    row's own id. A history that was recorded after the click ends with the clicked ad.
 
     Args:
-        data: encoded by the spec.
-        rows: those to look at.
+        spec: what the columns mean.
+        data: the encoded rows.
+        rows: indices of the rows to test.
+        seed: random seed.
     """
     labels = data.labels[rows]
     found: dict[str, tuple[Leak, ...]] = {}
@@ -51,14 +53,14 @@ def _leaks(
     chosen = telling_rows(labels, seed)
     found = find_leaks(task, _columns(spec, data, rows[chosen]), labels[chosen], seed)
     if chosen.size < rows.size and any(leak.only for leak in found):
-        # Of the rows without a positive label only some were looked at.
+        # Only a sample of the negative rows was tested.
         every = _columns(spec, data, rows)
         found = tuple(leak for leak in found if not leak.only or only_with(every[leak.feature], labels))
     return found
 
 
 def _columns(spec: FeatureSpec, data: EncodedTable, rows: Integers) -> dict[str, NDArray[Any]]:
-    """What stands in the rows: integers for ids, floats for numbers."""
+    """The values of the rows, by feature: integers for ids, floats for numbers."""
     ids = {one.name: data.categorical[rows, at] for at, one in enumerate(spec.categorical)}
     columns: dict[str, NDArray[Any]] = {**ids}
     columns |= {one.name: data.numeric[rows, at] for at, one in enumerate(spec.numeric)}

@@ -1,4 +1,4 @@
-"""A trained model in use: raw rows in, calibrated probabilities out."""
+"""A trained model in use: from raw rows to calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike
 
-# Networks are imported where one is opened or run: what is told of a policy without one needs no torch.
+# Networks are imported only where one is opened or run: policies without a network need no torch.
 if TYPE_CHECKING:
     from ctrkit.models import CtrModel
 
 
 @dataclass(frozen=True)
 class CandidateScores:
-    """A model's view of every candidate of every row; K is the longest list, missing places are NaN.
+    """A model's scores of every candidate of every row. K is the longest list; missing candidates are NaN.
 
     Attributes:
-        probabilities: calibrated, task -> [n, K]; each task given the one before it. Of the first task,
-            candidates of a row that calibration made equal stand in the order of their logits, apart by some
-            last digits (`ctrkit.calibration.told_apart`).
-        logits: of the first task, before calibration, [n, K].
-        hidden: what the first task's last layer reads, [n, K, D], where it was asked for.
+        probabilities: task -> calibrated probabilities, [n, K], each task given the task before it. For the
+            first task, candidates of a row that calibration made equal keep the order of their logits and
+            differ in the last digits (`ctrkit.calibration.told_apart`).
+        logits: logits of the first task, before calibration, [n, K].
+        hidden: input of the first task's last layer, [n, K, D]; None unless requested.
     """
 
     probabilities: Mapping[str, Floats]
@@ -86,7 +86,7 @@ class Model:
                     raise ValueError(f"task '{task}' or field '{one.field}' is unknown")
 
     def set_calibrators(self, calibrators: Mapping[str, TaskCalibrator]) -> None:
-        """Use these calibrators from now on, a task each."""
+        """Use these calibrators (task -> calibrator) from now on."""
         self.calibrators = dict(calibrators)
         self.artifact.calibrators = {task: one.state() for task, one in calibrators.items()}
 
@@ -113,37 +113,36 @@ class Model:
         return LastLayerPosterior.from_state(self.artifact.posterior)
 
     def encode(self, frame: TableLike) -> EncodedTable:
-        """Rows as the network reads them, without their labels."""
+        """The rows encoded for the network, without labels."""
         table, file = self.spec.read(frame, may_be_empty=True)
         return self.encoder.encode(table, file, labels=False)
 
     def outputs(self, frame: TableLike) -> tuple[Floats, NDArray[np.float32]]:
-        """Uncalibrated logits [n, T], each task given the one before it, and what the first task's last
-        layer reads, [n, D]."""
+        """Uncalibrated logits [n, T], each task given the task before it, and the input of the first task's
+        last layer, [n, D]."""
         return self.outputs_of(self.encode(frame))
 
     def outputs_of(self, rows: EncodedTable) -> tuple[Floats, NDArray[np.float32]]:
-        """`outputs` of rows that are encoded."""
+        """`outputs` for encoded rows."""
         from ctrkit.training import predict
 
         return predict(self.network, rows)
 
     def predict(self, frame: TableLike) -> Any:
-        """Calibrated probabilities, one column a task, each given the task before it.
+        """Calibrated probabilities, one column for each task, given the task before it.
 
         `click` is p(click), `conversion` is p(conversion | click); multiply them for p(conversion). Before
-        `ctrkit calibrate` the probabilities are the network's own.
+        `ctrkit calibrate` the probabilities are uncalibrated.
 
         Args:
             frame: a path or a pandas, Polars or Arrow table with the feature columns.
 
         Returns:
-            A Polars DataFrame, or a pandas one with the same index where a pandas frame was given; without
-            rows where the frame has none.
+            A Polars DataFrame, or a pandas DataFrame with the same index if a pandas frame was given.
 
         Warns:
-            DataWarning: the rows are unlike those of training: of a column almost all ids are unknown, or
-                numbers lie far outside what training knew and were read as its far end.
+            DataWarning: the rows are unlike the training rows: almost all ids of a column are unknown, or
+                numbers are far outside the training range and are clipped.
         """
         table, file = self.spec.read(frame, may_be_empty=True)
         for note in self.encoder.unlike(table):
@@ -159,11 +158,11 @@ class Model:
         return pl.DataFrame(columns)
 
     def probabilities(self, logits: Floats, rows: EncodedTable) -> dict[str, Floats]:
-        """Probabilities [n] of each task, given the one before it; calibrated where the artifact is.
+        """Probabilities [n] of each task given the task before it, calibrated where there are calibrators.
 
         Args:
             logits: [n, T].
-            rows: what they are of; a calibrator may correct a field's values one by one.
+            rows: the rows of the logits; some calibrators read a field of them.
         """
         fields = tuple(self.network.feature_map.categorical)
         return calibrated(self.tasks, self.calibrators, logits, rows, fields)
@@ -177,16 +176,17 @@ class Model:
         value from the aligned list column `candidate_<feature>` (see `FeatureSpec.candidate_lists`).
 
         Args:
-            context: the rows of the log, n of them.
+            context: the n rows of the log.
             candidates: list column of action ids.
-            hidden: whether to keep the last layer's input too.
+            hidden: whether to return the input of the last layer too.
+            file: name of the log, for messages.
         """
         from ctrkit.training import predict_candidates
 
         chosen = self.spec.candidate
         if chosen is None:
             raise ArtifactError(
-                "the model's feature spec names no candidate, so it cannot score candidates",
+                "the model's feature spec has no `candidate`, so it cannot score candidates",
                 hint="Add `candidate: {id: ..., features: [...]}` to the config's features and train again",
             )
         lengths = candidates.list.len().to_numpy().astype(np.int64)
@@ -215,7 +215,7 @@ class Model:
             task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()
         }
         raw, first = spread(flat_logits[:, 0], np.float64), self.tasks[0]
-        # Step calibrators give one probability to many logits; whoever takes a row's best must not draw lots.
+        # Step calibrators give the same probability to many logits; the best candidate must still be unique.
         probabilities[first] = told_apart(probabilities[first], raw)
         return CandidateScores(
             probabilities,
@@ -228,7 +228,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     """Open a `model.pt`.
 
     Raises:
-        ArtifactError: when the file is missing, damaged, or of something else.
+        ArtifactError: the file is missing, damaged, or not an artifact.
 
     Example:
         >>> import ctrkit, polars
@@ -246,14 +246,14 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 @contextmanager
 def _part(name: str) -> Iterator[None]:
-    """Whatever goes wrong with a part of an artifact is told as what it is: damage."""
+    """Turn any error with a part of an artifact into an ArtifactError that names the part."""
     try:
         yield
     except Exception as error:  # whatever the content of a file may lead to
         reason = error.problem if isinstance(error, InputError) else str(error) or type(error).__name__
         told = reason.splitlines()[0][:200].rstrip(".:")
         raise ArtifactError(
-            f"the artifact's {name} is damaged, or of another version ({told})",
+            f"the artifact's {name} is damaged, or from another version ({told})",
             hint="Copy the file again, or train again with `ctrkit train`",
         ) from error
 
@@ -261,11 +261,11 @@ def _part(name: str) -> Iterator[None]:
 def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
     for part in ("tables", "categorical", "numeric", "sequences", "tasks"):
         if getattr(stored, part) != getattr(of_encoder, part):
-            raise ValueError(f"its {part} are not those of the encoder")
+            raise ValueError(f"its {part} differ from those of the encoder")
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
-    """What is told of the training table, as far as commands read it."""
+    """Check the description of the training table, as far as commands read it."""
     if not (data["file"] is None or isinstance(data["file"], str)) or not isinstance(
         data["fingerprint"], str
     ):

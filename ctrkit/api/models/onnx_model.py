@@ -1,8 +1,8 @@
-"""An ONNX file as a function of a table's columns: numbers for every row.
+"""An ONNX file as a function of a table's columns that gives numbers for every row.
 
-ONNX is what LightGBM, XGBoost and scikit-learn models are converted to and networks are exported to. A file
-holds a graph of known operations and no code; ONNX Runtime computes it. What a graph does not say, such as
-which columns a wide input takes, is asked for and never guessed.
+LightGBM, XGBoost and scikit-learn models can be converted to ONNX, and networks can be exported to it. A file
+holds a graph of known operations and no code; ONNX Runtime computes it. If the graph does not say which
+columns a wide input takes, the user must say so; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ctrkit.arrays import Floats
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError
 from ctrkit.tables.cells import as_ids
 
-# Rows that go through the graph together, at most.
+# Largest number of rows computed together.
 ROWS = 16_384
 INSTALL = 'pip install "ctrkit[onnx]"'
 _TEXT = "tensor(string)"
@@ -30,34 +30,34 @@ _NUMBERS: Mapping[str, type[np.generic]] = {
 }  # fmt: skip
 _MAPS = "seq(map("
 _CLASSES = ("tensor(int64)", "tensor(int32)", "tensor(string)")
-# How converters call the probabilities, where a model gives more than these.
+# Names that converters give to the output of probabilities.
 _PROBABILITIES = ("probabilities", "output_probability", "probability")
 
 
 class OnnxModel:
     """A graph whose inputs are columns of a table.
 
-    Either every input is one column, `[N]` or `[N, 1]`, and called like it; or one input takes several,
-    `[N, F]`, and `features` names them in their order. Text inputs get ids as text (`as_ids`) and "" where
-    one is missing; inputs of fractions NaN; inputs of whole numbers take no missing value.
+    Either each input is one column, `[N]` or `[N, 1]`, with the same name, or a single input takes several
+    columns, `[N, F]`, and `features` names them in their order. A missing value is "" for text inputs (ids as
+    text, `as_ids`), NaN for float inputs, and not allowed for integer inputs.
 
     Args:
-        path: of the file. Data that lies beside it in other files is read from its own folder alone.
-        features: columns of the one input; by default those in the file's metadata under `features`, a JSON
-            list or names with commas between them.
-        output: the name of the output that is read; by default the only one of numbers, or the one that is
-            called `probabilities` as converters call it.
+        path: path of the file. External data of the model are read from its own folder only.
+        features: columns of the single input. By default they come from the file's metadata `features`, a
+            JSON list or a comma-separated list of names.
+        output: name of the output to read. By default it is the only output of numbers, or the output with a
+            name that converters use, such as `probabilities`.
 
     Attributes:
         features: the columns that are read.
-        width: numbers a row; None where only rows of data can tell.
-        classes: what the numbers belong to, where the model says so itself, as scikit-learn's ZipMap does.
-        classifies: whether the model gives a class beside the numbers, as converted classifiers do.
+        width: number of values for each row; None where only rows of data can tell.
+        classes: names of the values' classes, if the model gives them (as scikit-learn's ZipMap does).
+        classifies: whether the model also gives a class, as converted classifiers do.
 
     Raises:
-        ArtifactError: the file is damaged, asks for operations that ONNX Runtime does not know or for data
-            outside its folder, or has inputs of a kind that no column has.
-        ConfigError: ONNX Runtime is not installed; and where columns or the output have to be named.
+        ArtifactError: the file is damaged, needs unknown operations or data outside its folder, or has inputs
+            that no column fits.
+        ConfigError: ONNX Runtime is not installed, or columns or the output must be named.
     """
 
     def __init__(
@@ -83,14 +83,14 @@ class OnnxModel:
         return OnnxModel, (os.path.abspath(self.file), *self._given)
 
     def is_text(self, name: str) -> bool:
-        """Whether a column goes to an input of text."""
+        """Whether the input of a column is of text."""
         return self._input(name).type == _TEXT if name in self.features else False
 
     def listed(self, key: str) -> tuple[str, ...] | None:
-        """The names that the metadata holds under a key.
+        """The list of names in the metadata under a key; None where there is none.
 
         Raises:
-            ArtifactError: they are neither a JSON list nor names with commas between them.
+            ArtifactError: the value is neither a JSON list nor a comma-separated list.
         """
         text = self.metadata.get(key)
         if text is None:
@@ -99,15 +99,15 @@ class OnnxModel:
             names = json.loads(text) if text.lstrip().startswith("[") else text.split(",")
         except ValueError as error:
             raise ArtifactError(
-                f"`{key}` of its metadata begins like a JSON list and is none", file=self.file
+                f"`{key}` of its metadata begins like a JSON list, but is not one", file=self.file
             ) from error
         return tuple(str(name).strip() for name in names)
 
     def __call__(self, table: pl.DataFrame, file: str | None = None) -> Floats:
-        """The numbers of the rows of a table with the columns `features`: [M, C].
+        """The values of the rows of a table with the columns `features`: [M, C].
 
         Raises:
-            DataError: a column cannot be what the input takes.
+            DataError: a column does not fit its input.
             RunError: the graph cannot be computed, or gives another shape.
         """
         parts = [self._run(table[start : start + ROWS], file) for start in range(0, table.height, ROWS)]
@@ -132,12 +132,12 @@ class OnnxModel:
         if numbers.shape[0] != table.height or numbers.ndim > 2:
             raise RunError(
                 f"{self.file}: output '{self.output}' has the shape {list(numbers.shape)} for {table.height}"
-                " rows, and [rows, numbers a row] is needed"
+                " rows, but needs [rows, values]"
             )
         return numbers.reshape(table.height, -1)
 
     def _look(self) -> int | None:
-        """Numbers a row, by a row of nothing."""
+        """The number of values for each row, from one empty row."""
         nothing = {name: [""] if self.is_text(name) else [0] for name in self.features}
         try:
             return int(self._run(pl.DataFrame(nothing), None).shape[1])
@@ -154,13 +154,13 @@ class OnnxModel:
             size = one.shape[0] if one.shape else None
             problem = None
             if one.type != _TEXT and one.type not in _NUMBERS:
-                problem = f"is of {one.type}, and a column is of numbers or text"
+                problem = f"has the type {one.type}, but a column holds numbers or text"
             elif len(one.shape or (0,)) > 2 or one.shape == []:
-                problem = f"has the shape {one.shape}, and a column's is [rows] or [rows, 1]"
+                problem = f"has the shape {one.shape}, but a column has [rows] or [rows, 1]"
             elif isinstance(size, int):
-                problem = f"takes {size} rows, no more and no fewer; export the model with a free batch size"
+                problem = f"takes exactly {size} rows; export the model with a dynamic batch size"
             elif len(self._inputs) > 1 and _width(one) != 1:
-                problem = "takes several columns, and only the one input of a model can"
+                problem = "takes several columns, which only a model with a single input can"
             if problem:
                 raise ArtifactError(f"input '{one.name}' {problem}", file=self.file)
         names = tuple(one.name for one in self._inputs)
@@ -168,7 +168,7 @@ class OnnxModel:
             if given is not None and sorted(given) != sorted(names):
                 raise ConfigError(
                     f"the model has an input for each column: {', '.join(names)}",
-                    hint="Leave out `features`",
+                    hint="Remove `features`",
                 )
             return names
         found, wide = tuple(given or self.listed("features") or ()), _width(self._inputs[0])
@@ -176,15 +176,15 @@ class OnnxModel:
             raise ConfigError(
                 f"{self.file}: input '{names[0]}' takes {wide or 'several'} columns, and the model does not "
                 "say which",
-                hint=f"Name them in their order, {self.file}:features=a|b|c, or in its metadata `features`",
+                hint=f"Name them in order as {self.file}:features=a|b|c, or in the metadata `features`",
             )
         if found and wide not in (None, len(found)):
             raise ConfigError(
-                f"{self.file}: input '{names[0]}' takes {wide} columns, and {len(found)} are named",
+                f"{self.file}: input '{names[0]}' takes {wide} columns, but {len(found)} are named",
                 hint="Name each column once, in the order of training",
             )
         if len(set(found)) < len(found):
-            raise ConfigError(f"{self.file}: of the columns of input '{names[0]}' one is named twice")
+            raise ConfigError(f"{self.file}: a column of input '{names[0]}' is named twice")
         return found or names
 
     def _output(self, types: Mapping[str, str], given: str | None) -> str:
@@ -212,7 +212,7 @@ def _session(file: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ConfigError(
-            f"{file} is an ONNX model, and onnxruntime, which computes it, is not installed",
+            f"{file} is an ONNX model and needs onnxruntime, which is not installed",
             hint=f"Install it: {INSTALL}",
         ) from error
     options = onnxruntime.SessionOptions()
@@ -223,20 +223,20 @@ def _session(file: str) -> Any:
         text = str(error)
         hint = "Copy or export it again"
         if "xternal data" in text:
-            hint = "Keep the data of the model in its own folder, in files and not in links"
+            hint = "Keep the data of the model in its own folder, as files and not as links"
         elif "not a registered function/op" in text:
-            hint = "Export it with operations of ONNX alone (the domains ai.onnx and ai.onnx.ml)"
+            hint = "Export it with ONNX operations only (the domains ai.onnx and ai.onnx.ml)"
         problem = f"ONNX Runtime cannot open it: {_first_line(error)}"
         raise ArtifactError(problem, file=file, hint=hint) from error
 
 
 def _first_line(error: Exception) -> str:
-    """What ONNX Runtime says, without its number of the error."""
+    """The first line of ONNX Runtime's message, without the error number."""
     return str(error).strip().partition("\n")[0].rpartition(" : ")[2].rstrip(". ")
 
 
 def _values(column: pl.Series, taken: Any, file: str | None) -> NDArray[Any]:
-    """A column as an input takes it: [M]."""
+    """A column in the type of its input: [M]."""
 
     def wrong(problem: str) -> DataError:
         return DataError(problem, file=file, column=column.name)
@@ -245,12 +245,12 @@ def _values(column: pl.Series, taken: Any, file: str | None) -> NDArray[Any]:
         return as_ids(column, file, column.name).fill_null("").to_numpy().astype(object)
     dtype = _NUMBERS[taken.type]
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
-        raise wrong(f"it is {column.dtype}, and input '{taken.name}' of the model takes numbers")
+        raise wrong(f"it is {column.dtype}, but input '{taken.name}' of the model takes numbers")
     if issubclass(dtype, np.floating):
         return column.cast(pl.Float64).to_numpy().astype(dtype)
     if column.null_count():
-        raise wrong(f"a value is missing, and input '{taken.name}' of the model takes whole numbers alone")
+        raise wrong(f"a value is missing, but input '{taken.name}' of the model takes only whole numbers")
     found = column.to_numpy()
     if not (found.astype(dtype) == found).all():
-        raise wrong(f"a number is none that input '{taken.name}' of the model takes, {taken.type}")
+        raise wrong(f"a number does not fit input '{taken.name}' of the model, {taken.type}")
     return found.astype(dtype)

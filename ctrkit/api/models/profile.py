@@ -1,4 +1,4 @@
-"""What the training rows look like, kept in the artifact so that drift can be told without them."""
+"""A profile of the training rows, kept in the artifact so that drift can be measured without them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def training_profile(spec: FeatureSpec, training: pl.DataFrame, weight: Floats) 
 
 
 def profiles_from(content: Mapping[str, Any]) -> dict[str, FeatureProfile]:
-    """The inverse of `training_profile`."""
+    """Profiles from the plain data of `training_profile`."""
     return {name: FeatureProfile.from_dict(one) for name, one in content.items()}
 
 
 def profiled_columns(spec: FeatureSpec, table: pl.DataFrame) -> pl.DataFrame:
-    """The features and labels that a table has, of types that do not depend on how the table was stored."""
+    """The features and labels of a table, with types that do not depend on the file format."""
     names = (*spec.features, *spec.labels.values())
     chosen = table.select(name for name in dict.fromkeys(names) if name in table.columns)
     labels = [name for name in dict.fromkeys(spec.labels.values()) if name in chosen.columns]

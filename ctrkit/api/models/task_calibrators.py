@@ -1,4 +1,4 @@
-"""The calibrators of a model's tasks: what each needs beside its task's logit, and how they are stored."""
+"""The calibrators of a model's tasks: their inputs beside the logit, and how they are stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_fr
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError, nearest
 
-# Beside a calibrator's state, in an artifact.
+# Key of the field beside a calibrator's state in an artifact.
 _FIELD = "field"
 
 
@@ -24,9 +24,9 @@ class TaskCalibrator:
     """A task's calibrator.
 
     Attributes:
-        calibrator: of the task's logit, or, over the entire space, of the joint logit of it and the tasks
-            before it.
-        field: the categorical feature whose ids are the calibrator's segments, where it uses any.
+        calibrator: calibrator of the task's logit or, over the entire space, of the joint logit of the task
+            and all tasks before it.
+        field: the categorical feature whose ids are the calibrator's segments; None without segments.
     """
 
     calibrator: Calibrator | EntireSpaceCalibration
@@ -34,17 +34,17 @@ class TaskCalibrator:
 
     @property
     def entire_space(self) -> bool:
-        """Whether it is of the task and all before it."""
+        """Whether the calibrator is for the joint logit of the task and all tasks before it."""
         return isinstance(self.calibrator, EntireSpaceCalibration)
 
     @property
     def of_logits(self) -> Calibrator:
-        """The calibrator of the logit, whichever it is."""
+        """The calibrator of the task's own logit or of the joint logit."""
         one = self.calibrator
         return one.calibrator if isinstance(one, EntireSpaceCalibration) else one
 
     def holding(self, calibrator: Calibrator) -> TaskCalibrator:
-        """The same with another calibrator of the logit."""
+        """A copy with another calibrator of the logit."""
         return replace(
             self, calibrator=EntireSpaceCalibration(calibrator) if self.entire_space else calibrator
         )
@@ -55,7 +55,7 @@ class TaskCalibrator:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> TaskCalibrator:
-        """What a state describes.
+        """A calibrator from the plain data of `state`.
 
         Raises:
             ArtifactError: the state is damaged.
@@ -73,15 +73,17 @@ def calibrated(
     rows: EncodedTable,
     fields: Sequence[str],
 ) -> dict[str, Floats]:
-    """Probabilities [n] of each task, given the one before it; σ(logit) where a task has no calibrator.
+    """Probabilities [n] of each task given the task before it; σ(logit) where a task has no calibrator.
 
     Args:
+        tasks: names of the tasks, in funnel order.
+        calibrators: task -> calibrator.
         logits: [n, T].
         rows: the same rows, encoded.
-        fields: names of their categorical columns.
+        fields: names of the categorical columns of the rows.
     """
     found: dict[str, Floats] = {}
-    before = np.ones(len(logits))  # calibrated p(all the tasks before)
+    before = np.ones(len(logits))  # calibrated p(all tasks before)
     for index, task in enumerate(tasks):
         one, column = calibrators.get(task), logits[:, index]
         if one is None:
@@ -93,14 +95,14 @@ def calibrated(
             else:
                 p = one.calibrator(column, segments)
         found[task] = p
-        before = np.maximum(before * p, np.finfo(np.float64).tiny)  # what is all but impossible divides too
+        before = np.maximum(before * p, np.finfo(np.float64).tiny)  # never 0, as later tasks divide by it
     return found
 
 
 def joint_of(logits: Floats, index: int) -> Floats:
-    """The logit of the uncalibrated probability that a task and all before it happen, [n] from [n, T]."""
+    """The logit of the uncalibrated probability that a task and all tasks before happen: [n, T] -> [n]."""
     log_p = -np.logaddexp(0.0, -logits[:, : index + 1]).sum(axis=1)
-    # log(p / (1 - p)), however small p is; nearest to 1, where 1 - p would vanish, the last digit is kept.
+    # log(p / (1 - p)), also for tiny p; close to 1, 1 - p is at least the last digit.
     joint: Floats = log_p - np.log(-np.expm1(np.minimum(log_p, -np.finfo(np.float64).tiny)))
     return joint
 
@@ -112,6 +114,6 @@ def segments_of(field: str, rows: EncodedTable, fields: Sequence[str]) -> NDArra
         ConfigError: there is no such feature.
     """
     if field not in fields:
-        raise ConfigError(f"'{field}' is no categorical feature of the model", hint=nearest(field, fields))
+        raise ConfigError(f"'{field}' is not a categorical feature of the model", hint=nearest(field, fields))
     ids: NDArray[np.int32] = rows.categorical[:, list(fields).index(field)]
     return ids

@@ -1,4 +1,4 @@
-"""Metrics of a network on the rows held out for tests, task by task."""
+"""Metrics of a network on the test rows, task by task."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ctrkit.training import predict
 def task_metrics(network: CtrModel, rows: TrainingRows) -> dict[str, dict[str, float | None]]:
     """Metrics of each task on the test rows where it can happen: conversions are judged on clicked rows.
 
-    Rows count by their weights, those of weight 0 not at all; `rows` and `positives` are how many they are. A
-    metric that is undefined on the rows, as GAUC is where no user has both labels, is None.
+    Rows count by their weights; rows of weight 0 are ignored. `rows` and `positives` are plain counts. A
+    metric that is undefined on the rows is None, such as GAUC where no user has both labels.
     """
     data, test = rows.encoded, rows.split.test
     logits, _ = predict(network, data, test)

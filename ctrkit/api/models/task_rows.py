@@ -1,4 +1,4 @@
-"""The rows of one task, as its calibrator reads them."""
+"""The rows of one task, for its calibrator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from ctrkit.arrays import Booleans, Floats, Integers
 
 @dataclass(frozen=True)
 class TaskRows:
-    """What a task is calibrated on, [n] each.
+    """The rows that a task is calibrated on, arrays [n].
 
     Attributes:
-        weight: at least 0.
-        possible: where the task can happen and the row counts.
-        joint: whether logits and labels are of the task and all before it.
+        logits: uncalibrated logits.
+        labels: 0 or 1.
+        weight: weights, at least 0.
+        possible: True where the task can happen and the row has a positive weight.
+        groups: group of each row; None without groups.
+        segments: segment of each row; None for a calibrator without segments.
+        joint: whether logits and labels are of the task together with all tasks before it.
     """
 
     logits: Floats
@@ -41,7 +45,7 @@ def task_rows(
     field: str | None,
     entire_space: bool,
 ) -> TaskRows:
-    """The rows of a task; over the entire space, those of the product of it and all tasks before it."""
+    """The rows of a task. Over the entire space they are of the task together with all tasks before it."""
     labels = opened.encoded.labels.astype(np.float64)
     joint = index > 0 and entire_space
     fields = tuple(model.network.feature_map.categorical)

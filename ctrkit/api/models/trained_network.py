@@ -1,4 +1,4 @@
-"""A network trained on rows, after the search for its config where there is one; and its posterior."""
+"""Training of a network, after a search for its config where there is one, and its posterior."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
 from ctrkit.training import TrainingHistory, fit, predict
 
-# In the folder of a run, until all is done: a run that goes on finds a finished search there.
+# In the run folder until all is done: a resumed run finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
 
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """How one run trains networks: each from fresh weights, each with a checkpoint of its own.
+    """The training of a run's networks, each from new weights and with a checkpoint of its own.
 
     Attributes:
-        folder: of the checkpoints; None for none.
-        teacher_logits: what the teacher of the config, where there is one, says of all rows.
-        on_step: called with (steps done, steps in all, what is going on).
+        config: the config of the run.
+        rows: the rows.
+        folder: folder of the checkpoints; None for no checkpoints.
+        notes: receives the notes.
+        on_step: called with (steps done, number of steps, what is being done).
+        teacher_logits: logits of the config's teacher for all rows; None without a teacher.
     """
 
     config: TrainConfig
@@ -43,16 +46,16 @@ class NetworkTraining:
     teacher_logits: NDArray[np.float32] | None
 
     def search(self) -> ModelConfig:
-        """The config that training a model which `searches` ends with."""
+        """The config that a search has found, for a model whose config `searches`."""
         network, _ = self._trained(self.config.model, _OF_SEARCH, "search, ")
         return network.derive()
 
     def train(self, model: ModelConfig) -> tuple[CtrModel, TrainingHistory]:
-        """A network with its best weights."""
+        """A trained network with its best weights, and its history."""
         return self._trained(model, _CHECKPOINT, "")
 
     def remove_checkpoints(self) -> None:
-        """To be called when all is written."""
+        """Delete the checkpoints, after all results are written."""
         for name in (_OF_SEARCH, _CHECKPOINT):
             if (file := self._file(name)) is not None:
                 file.unlink(missing_ok=True)
@@ -82,18 +85,18 @@ class NetworkTraining:
 
 
 def base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list[float]:
-    """The rate of each task where it can happen, from labels [n, T] and weights [n]; one half where it never
-    can."""
+    """The rate of each task where it can happen, from labels [n, T] and weights [n]; one half for a task that
+    cannot happen."""
     mass = weight.astype(np.float64)
     positives = mass @ labels
     possible = [float(mass.sum()), *positives[:-1]]
-    # One more row, half of it positive; where weights were scaled down, a row like the others.
+    # One more row, half positive and half negative, with at most the mean weight.
     row = min(1.0, float(mass[mass > 0].mean()))
     return [float((p + 0.5 * row) / (n + row)) for p, n in zip(positives, possible, strict=True)]
 
 
 def last_layer_posterior(network: CtrModel, rows: TrainingRows) -> LastLayerPosterior:
-    """The Laplace posterior of the first task's last layer on the training rows, which count by weight."""
+    """The Laplace posterior of the first task's last layer, from the weighted training rows."""
     training = rows.split.train
     _, hidden = predict(network, rows.encoded, training)
     layer = network.last_layer
@@ -102,7 +105,7 @@ def last_layer_posterior(network: CtrModel, rows: TrainingRows) -> LastLayerPost
 
 
 def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:
-    """What the teacher of the config, where there is one, says of all rows: logits [n, T]."""
+    """Logits [n, T] of the config's teacher for all rows; None without a teacher."""
     if config.training.loss.distillation is None:
         return None
     file = config.training.loss.distillation.teacher
@@ -111,7 +114,7 @@ def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float
         raise ConfigError(
             f"the teacher predicts {', '.join(teacher.tasks)}, not {', '.join(config.features.tasks)}",
             file=file,
-            hint="Name a teacher of the same tasks in training.loss.distillation",
+            hint="Name a teacher with the same tasks in training.loss.distillation",
         )
     logits, _ = teacher.outputs(table)
     return logits.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The config of a training run, and the table that it names: what training and its borrowers read first."""
+"""The config of a training run, and the table that it names."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ctrkit.training import TrainingConfig
 
 
 def _model(content: Any) -> ModelConfig:
-    """The config of the model that `name` names, so that its own keys are checked."""
+    """The config of the named model, so that its own keys are checked."""
     if not isinstance(content, ModelConfig | Mapping | str):
-        raise ValueError("a model is a mapping with a `name`")
+        raise ValueError("a model must be a name, or a mapping with a `name`")
     return config_of_model(content)
 
 
@@ -34,14 +34,14 @@ class TrainConfig(Config):
     """A training run.
 
     Attributes:
-        data: the table, or the folder of a `source`.
-        source: a public data set that `ctrkit.data.sources` reads; without it `data` is a table.
+        data: path of the table, or folder of the `source`.
+        source: a public dataset that `ctrkit.data.sources` reads; None if `data` is a table.
         features: what the columns mean.
-        split: into training, validation and test rows.
-        model: the network, by its name or with its settings; see `ctrkit models`.
-        training: how it is fitted.
-        policy: what the artifact does when it decides, for off-policy evaluation and bidding.
-        seed: of all that is drawn.
+        split: how rows are divided into training, validation and test rows.
+        model: the network, by its name or with its settings (`ctrkit models` lists the names).
+        training: how the network is trained.
+        policy: how the artifact chooses actions, in off-policy evaluation and bidding.
+        seed: random seed.
     """
 
     data: str | None = None
@@ -61,9 +61,9 @@ class TrainConfig(Config):
 def load_train_config(
     config: ConfigLike, overrides: Sequence[str] = (), keywords: Mapping[str, Any] | None = None
 ) -> TrainConfig:
-    """See `settings_of`; a config that ships with ctrkit is found by its name too.
+    """The config of a training run (see `settings_of`); `config` may also name one that ships with ctrkit.
 
-    That of the sample logs is the default, unless `features` of other logs are among the keywords.
+    The default is the config of the sample logs, unless `features` are among the keywords.
     """
     if config is None and "features" not in (keywords or {}):
         config = bundled("configs", "sample.yaml")
@@ -74,12 +74,12 @@ def load_train_config(
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
-    """The raw table of a config, and its name for messages; `data` goes before the config's own path."""
+    """The raw table, and its name for messages. `data` replaces the config's own path."""
     place = data if data is not None else config.data
     if config.source is not None:
         if place is None:
             raise ConfigError(
-                f"the source '{config.source}' needs the folder of its files", hint="Name it as DATA"
+                f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
             )
         return read_source(config.source, place), name_of(place)
     if place is None:

@@ -1,4 +1,4 @@
-"""The rows of a training run: checked, divided and encoded, with what there is to tell of them."""
+"""The rows of a training run: checked, divided and encoded, with notes for the user."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TrainingRows:
     Attributes:
         table: the raw rows.
         file: its name for messages.
+        encoder: the encoder, learned from the training rows.
         encoded: the same rows, encoded.
-        encoder: learnt from the training rows.
-        split: which rows these are.
+        split: which rows are training, validation and test rows.
     """
 
     table: pl.DataFrame
@@ -38,7 +38,7 @@ class TrainingRows:
     split: Split
 
     def describe(self, notes: Notes) -> dict[str, Any]:
-        """What an artifact keeps of them: to know the rows again, and to tell of drift without them."""
+        """What the artifact keeps of the rows, to recognise them and to measure drift without them."""
         spec, training = self.encoder.spec, self.split.train
         held_out = np.concatenate([self.split.valid, self.split.test])
         weight = self.encoded.weight[training].astype(np.float64)
@@ -49,21 +49,21 @@ class TrainingRows:
             "rows": len(self.encoded),
             "split": self.split.describe(),
             "seen": notes.attempt(
-                "sample by which the training rows are known again",
+                "sample that recognises the training rows",
                 lambda: seen_state(spec, self.table, self.encoded, training, held_out),
             ),
             "profile": notes.attempt(
-                "profile of the training rows, so that drift cannot be told without them",
+                "profile of the training rows, so drift cannot be measured without them",
                 lambda: training_profile(spec, self.table[training], weight),
             ),
         }
 
 
 def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, notes: Notes) -> TrainingRows:
-    """Divide and encode a table, and look for what would make hours of training worthless.
+    """Divide and encode a table, and check it for faults that would waste the training.
 
     Raises:
-        DataError: a faulty table, or one that teaches nothing.
+        DataError: the table is faulty, or there is nothing to learn from it.
     """
     spec = config.features
     require_columns(table, spec.columns, file)
@@ -79,10 +79,10 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
 
 
 def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:
-    """The rows without those of weight 0, which are as if they were not there.
+    """The rows with a weight other than 0; rows of weight 0 are ignored.
 
     Raises:
-        DataError: no row is left.
+        DataError: there are none.
     """
     if spec.weight is None or not table.schema[spec.weight].is_numeric():
         return rows
@@ -91,6 +91,6 @@ def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers
         raise DataError(
             f"all {rows.size:,} training rows have the weight 0",
             column=spec.weight,
-            hint="Fix the column, or divide the rows otherwise under split",
+            hint="Fix the column, or choose other training rows with `split`",
         )
     return rows[counts[rows]]

@@ -1,4 +1,4 @@
-"""Public datasets in ctrkit's terms: one file each, a function `read(folder)` that gives one table."""
+"""Public datasets, one file each with a function `read(folder)` that gives a table with ctrkit's columns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def read_source(name: str, folder: str | os.PathLike[str]) -> pl.DataFrame:
     """The training table of a dataset that a config names as its `source`.
 
     Raises:
-        ConfigError: for a name that is no source.
-        DataError: when a file of the dataset is missing or damaged.
+        ConfigError: there is no source of that name.
+        DataError: a file of the dataset is missing or damaged.
     """
     if name not in SOURCES:
-        raise ConfigError(f"'{name}' is no source of data", hint=nearest(name, SOURCES))
+        raise ConfigError(f"unknown source '{name}'", hint=nearest(name, SOURCES))
     return SOURCES[name](folder)

@@ -16,17 +16,17 @@ FEATURES = ("recency", "history", "mens", "womens", "zip_code", "newbie", "chann
 
 
 def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """One row a customer: features, `segment` (the arm, each with probability 1/3), visit, conversion, spend.
+    """One row for each customer: features, `segment` (the arm, drawn with probability 1/3), and outcomes.
 
     Args:
-        folder: holds `hillstrom.parquet` or `hillstrom.csv` with the columns of the public file.
+        folder: folder of `hillstrom.parquet` or `hillstrom.csv` with the columns of the public file.
     """
     path = Path(folder) / "hillstrom.csv"
     table = read_table(path if path.exists() else path.with_suffix(".parquet"))
     needed = (*FEATURES, "segment", "visit", "conversion", "spend")
     if missing := [name for name in needed if name not in table.columns]:
         raise DataError(
-            "the Hillstrom table needs this column", file=path, column=missing[0], hint="Take the public file"
+            "the Hillstrom table needs this column", file=path, column=missing[0], hint="Use the public file"
         )
     return table.select(needed).with_columns(pl.col(pl.Categorical).cast(pl.String))
 
@@ -34,15 +34,16 @@ def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
 def biased_log(table: pl.DataFrame, seed: int, strength: float = 1.0) -> pl.DataFrame:
     """A bandit log of a policy that was never run, with known propensities, from the randomised test.
 
-    The policy mails men's goods to those who bought them, women's goods likewise, and spares those who
-    bought long ago: π(a | x) is a softmax of such scores. A row with arm a is kept with probability
-    π(a | x) / max π, which leaves features as they were, arms drawn from π and outcomes untouched
-    (rejection sampling, Li et al. 2011, "Unbiased offline evaluation of contextual-bandit-based news
-    article recommendation algorithms").
+    The policy sends e-mail about men's or women's goods to customers who bought such goods, and no e-mail to
+    customers who bought long ago: π(a | x) is a softmax of such scores. A row with arm a is kept with
+    probability π(a | x) / max π. So arms have the distribution π, and outcomes do not change (rejection
+    sampling, Li et al. 2011, "Unbiased offline evaluation of contextual-bandit-based news article
+    recommendation algorithms").
 
     Args:
-        table: what `read` gives.
-        strength: 0 is the uniform policy; larger is more deterministic.
+        table: the table from `read`.
+        seed: random seed.
+        strength: 0 is the uniform policy; larger values are more deterministic.
 
     Returns:
         The kept rows as a bandit log: features, action, propensity, reward (the visit), conversion, spend,

@@ -16,11 +16,11 @@ def read(campaign: Literal["all", "men", "women"], policy: Literal["random", "bt
     """A log of fashion items shown at random or by Bernoulli Thompson sampling, in time order.
 
     Returns:
-        timestamp, action (the item), position (0, 1, 2: the rank of the place on the page, as obp counts),
+        timestamp, action (the item), position (0, 1, 2: rank of the position on the page, as obp counts),
         propensity, reward (the click), and user_feature_0 to user_feature_3.
 
     Raises:
-        DataError: when obp is not installed, or has no such log.
+        DataError: obp is not installed, or has no such log.
     """
     path = _package() / "dataset" / "obd" / policy / campaign / f"{campaign}.csv"
     return (
@@ -38,7 +38,7 @@ def read(campaign: Literal["all", "men", "women"], policy: Literal["random", "bt
 
 
 def _package() -> Path:
-    """Where obp lies; it is looked up and not imported, which would need its old dependencies."""
+    """The folder of obp, found without an import, which would need its old dependencies."""
     spec = find_spec("obp")
     if spec is None or spec.origin is None:
         raise DataError(

@@ -15,23 +15,23 @@ import polars as pl
 from ctrkit.tables import read_table
 
 TOUCHES = 20
-# As-of click rates start here, as if the item had been shown this often before.
+# The prior of click rates: as if each item had had this many impressions with this click rate before.
 PRIOR_CLICK_RATE, PRIOR_IMPRESSIONS = 0.04, 20
 FARTHEST = 10
 
 
 def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """One row a hotel in a list, in time order, with what was known when the list was shown.
+    """One row for each hotel in a list, in time order, with features known when the list was shown.
 
     Args:
-        folder: holds `trivago_impressions.parquet` (event_id, user_id, session_id, timestamp, step,
+        folder: folder of `trivago_impressions.parquet` (event_id, user_id, session_id, timestamp, step,
             position, item_id, price, click, platform, device) and `trivago_actions.parquet` (user_id,
             session_id, timestamp, step, action_type, reference).
 
     Returns:
         event_id, user_id, timestamp, click and the features of `configs/trivago.yaml`. The sequences
-        `touch_*` hold the user's last 20 touches, oldest first: was it this item, the kind of action, the
-        doubling time since, and how many places below the touched item this one stands.
+        `touch_*` hold the user's last 20 touches, oldest first: whether it was this item, the kind of action,
+        the time since on a logarithmic scale, and how many positions below the touched item this one is.
     """
     impressions = read_table(Path(folder) / "trivago_impressions.parquet")
     actions = read_table(Path(folder) / "trivago_actions.parquet")

@@ -112,7 +112,7 @@ def test_a_model_without_a_candidate_spec_says_so(logs: Path, tmp_path: Path, sm
         overrides=[*small, "training.epochs=1", "features.candidate=null"],
     )
     log = pl.read_parquet(logs / "bandit.parquet")[:10]
-    with pytest.raises(ArtifactError, match="names no candidate"):
+    with pytest.raises(ArtifactError, match="has no `candidate`"):
         ctrkit.load(path).score_candidates(log, log["candidates"])
 
 

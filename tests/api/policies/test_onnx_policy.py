@@ -410,7 +410,7 @@ def test_scores_that_are_no_probabilities(tmp_path: Path) -> None:
 
 def test_shapes_that_no_column_has(tmp_path: Path) -> None:
     for shape, message in (
-        ([1, 2], "input 'x' takes 1 rows, no more and no fewer"),
+        ([1, 2], "input 'x' takes exactly 1 rows"),
         (["rows", 2, 2], "input 'x' has the shape"),
     ):
         with pytest.raises(ArtifactError, match=message):
@@ -438,7 +438,7 @@ def test_whole_numbers_take_no_missing_values(tmp_path: Path) -> None:
     policy = policy_specs(path)[0].policy
     found = scorer_of(policy).probabilities(LOG, LOG["candidates"])
     np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-LOG["visits"].to_numpy())), rtol=1e-5)
-    for value, message in ((None, "a value is missing"), (0.5, "is none that input 'visits'")):
+    for value, message in ((None, "a value is missing"), (0.5, "does not fit input 'visits'")):
         log = LOG[:1].with_columns(pl.lit(value).alias("visits"))
         with pytest.raises(DataError, match=f"column 'visits'.*{message}"):
             scorer_of(policy).probabilities(log, log["candidates"])
