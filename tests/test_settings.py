@@ -86,7 +86,7 @@ def test_what_is_no_line_is_refused(line: str, says: str) -> None:
         ({"amount": 1, "amuont": 2}, "unknown key 'amuont'. Did you mean 'amount'"),
         ({"amount": 1, "cloud": 2}, "unknown key 'cloud'"),
         ({"amount": "-1"}, "amount is -1 and must be above 0. Give another value"),
-        ({"amount": 5e-324}, "amount: the number is so small"),
+        ({"amount": 5e-324}, "amount: the number is too small"),
         ({"amount": "much"}, "amount is 'much' and must be a number"),
         ({"amount": 1, "gusts": "nan"}, "gusts is nan and must be finite"),
         ({"amount": 1, "gusts": 10}, "gusts is 10 and must be at most 9. .* leave it out for 0.5"),

@@ -145,7 +145,7 @@ def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None
         (("encoder", "scales"), lambda s: {}, "not those of its features"),
         (("encoder", "vocabularies", "ad_id"), lambda v: v[:-1], "tables differ from those of the encoder"),
         (("encoder", "vocabularies", "ad_id"), lambda v: [v[0], *v[:-1]], "has a duplicate"),
-        (("encoder", "vocabularies", "ad_id"), lambda v: list(range(len(v))), "other than text"),
+        (("encoder", "vocabularies", "ad_id"), lambda v: list(range(len(v))), "not text"),
         (("encoder", "vocabularies"), lambda v: {**v, "more": ["a"]}, "not those of its features"),
         (("encoder", "spec", "labels"), lambda v: {"click": "click"}, "tasks"),
         (("feature_map", "tables", "ad_id"), lambda n: 10**12, "tables differ from those of the encoder"),

@@ -255,7 +255,7 @@ def test_an_ad_that_training_has_not_seen_is_read_as_the_mean_of_those_it_has(mo
 def test_rows_without_any_weight_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'w': all 1,800 training rows have the weight 0"):
         train(made().with_columns(w=pl.lit(0.0)), tmp_path, weight="w")
-    with pytest.raises(DataError, match=r"none of the .* training rows of a weight above 0 has a click"):
+    with pytest.raises(DataError, match=r"none of the .* training rows with a weight above 0 has a click"):
         train(made().with_columns(w=1 - pl.col("click")), tmp_path, weight="w")
 
 

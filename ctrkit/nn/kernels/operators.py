@@ -1,7 +1,7 @@
 """The compiled kernels of `ctrkit.nn.kernels` as operators of torch, with their gradients.
 
-As operators they are opaque to `torch.compile`, which keeps them whole and fuses what is around them.
-numba is imported when the first of them runs. The kernels take sizes on trust: each operator checks them.
+As operators they are opaque to `torch.compile`, which keeps them whole and fuses the operations around them.
+numba is imported when the first operator runs. The kernels check no sizes, so each operator does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from ctrkit.nn.kernels.threads import in_parallel
 from ctrkit.shapes import Shapes
 
-# Whether numba is there and its vectors come out right; None until that is tried.
+# Whether numba is installed and its vectors give correct results; None until that is tried.
 _NUMBA: bool | None = None if importlib.util.find_spec("numba") else False
-# Of each operator, by its name.
+# Operator -> its shapes.
 SHAPES: dict[str, Shapes] = {}
 _library = torch.library.Library("ctrkit", "FRAGMENT")  # type: ignore[no-untyped-call]
 
@@ -188,9 +188,10 @@ def on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, 
     """Call a kernel for all rows of a batch, by parts, on torch's threads.
 
     Args:
-        work: multiplications in all.
-        arguments: of the kernel, before the rows to work on; the first is a tensor `[B, ...]`.
-        unit: parts hold a multiple of this many rows.
+        kernel: the kernel.
+        work: total number of multiplications.
+        arguments: arguments of the kernel before the row range; the first is a tensor `[B, ...]`.
+        unit: the number of rows in a part is a multiple of this.
     """
     memory: list[Any] = [_memory(x) if isinstance(x, Tensor) else x for x in arguments]
     batch = len(memory[0])
@@ -206,12 +207,12 @@ def on_rows(kernel: Callable[..., None], work: int, *arguments: Tensor | float, 
 
 
 def _memory(x: Tensor) -> Any:
-    """The array in which a tensor lies: its channels side by side, its rows and steps perhaps apart."""
+    """The array of a tensor's memory. Its channels are contiguous; its rows and steps may have strides."""
     return (x if x.stride(-1) == 1 else x.contiguous()).detach().numpy()
 
 
 def _sums(x: Tensor, columns: int) -> tuple[Tensor, int]:
-    """Room for sums of the gradients of weights `[D, columns]`, and how many rows go into each."""
+    """Zeros for sums of the gradients of weights `[D, columns]`, and the number of rows in each sum."""
     from ctrkit.nn.kernels.lanes import LANES
 
     batch, _, channels = x.shape
@@ -291,11 +292,12 @@ def operator(
     more than a second.
 
     Args:
-        shapes: of the tensors, as `ctrkit.shapes.Shapes` reads them. All are float32, and those called `mask`
-            bool.
-        function: of annotated tensors and numbers; it changes none of them and returns none of them.
-        fake: gives tensors of the same shapes as `function`, with nothing in them.
-        gradients: backward of an `autograd.Function` that saved all inputs.
+        name: name of the operator.
+        shapes: shapes of the tensors, in the form of `ctrkit.shapes.Shapes`. Tensors are float32, or bool if
+            they are called `mask`.
+        function: the implementation, with annotated arguments. It neither changes nor returns its arguments.
+        fake: returns empty tensors with the same shapes as `function`.
+        gradients: the backward function of an `autograd.Function` that saved all inputs.
     """
     schema = torch.library.infer_schema(function, mutates_args=())
     checked = _door(name, shapes, function)
@@ -311,10 +313,10 @@ def operator(
 def _door(
     name: str, text: str, function: Callable[..., Any]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What an operator's implementations are called through: shapes and types are checked there."""
+    """A decorator of an operator's implementations, which checks shapes and types."""
     shapes, names = SHAPES.setdefault(name, Shapes(text)), tuple(inspect.signature(function).parameters)
     places = [names.index(argument) for argument in shapes.names]
-    taken: set[Any] = set()  # what was looked at before, as a look takes longer than a step of a small mixer
+    taken: set[Any] = set()  # inputs checked before, as a check takes longer than a step of a small mixer
 
     def check(inputs: Sequence[Any]) -> None:
         for place in places:
@@ -322,8 +324,7 @@ def _door(
             wanted = torch.bool if argument == "mask" else torch.float32
             if x is not None and (x.dtype != wanted or x.device.type != "cpu"):
                 raise ValueError(
-                    f"ctrkit::{name}: `{argument}` is {x.dtype} on {x.device}, and {wanted} on the CPU is "
-                    "needed"
+                    f"ctrkit::{name}: `{argument}` is {x.dtype} on {x.device}, not {wanted} on the CPU"
                 )
         shapes.check(f"ctrkit::{name}", dict(zip(names, inputs, strict=True)))
 

@@ -341,14 +341,14 @@ def test_missing_numbers_are_nan_and_certain_probabilities_have_a_score(tmp_path
     ("text", "message"),
     [
         ("", r"input 'x' takes 2 columns, and the model does not say which.*new.onnx:features=a\|b\|c"),
-        (":features=age", "input 'x' takes 2 columns, and 1 are named"),
+        (":features=age", "input 'x' takes 2 columns, but 1 are named"),
         (
             ":features=age|pric",
             "column 'pric'.*reads it, and the log has no such column. Did you mean 'price'",
         ),
         (":features=age|reward", "column 'reward'.*not known when the policy decides"),
         (":features=age|true_rate", "column 'true_rate'.*not known when"),
-        (":features=age|segment", "column 'segment': it is String, and input 'x' of the model takes numbers"),
+        (":features=age|segment", "column 'segment': it is String, but input 'x' of the model takes numbers"),
         (":featurs=age|price", "no setting 'featurs' of an ONNX model. Did you mean 'features'"),
         (":features=age|price,output=q", "the outputs of numbers are p. Say which"),
         (":features=age|price,softmx", "Did you mean 'softmax'"),
@@ -473,7 +473,7 @@ def test_operations_that_onnx_runtime_does_not_know(tmp_path: Path) -> None:
     nodes = [onnx.helper.make_node("Price", ["x"], ["p"], domain="my.own")]
     sizes = (FLOAT, ["rows", 1])
     path = written(tmp_path / "new.onnx", nodes, {"x": sizes}, {"p": sizes}, domain="my.own")
-    with pytest.raises(ArtifactError, match=r"my.own:Price.*Export it with operations of ONNX alone"):
+    with pytest.raises(ArtifactError, match=r"my.own:Price.*Export it with ONNX operations only"):
         policy_specs(path)
     whole = Path(sigmoid(tmp_path / "new.onnx")).read_bytes()
     (tmp_path / "new.onnx").write_bytes(whole[: len(whole) // 2])
