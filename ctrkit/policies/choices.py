@@ -25,7 +25,6 @@ class GreedyPolicy(ScoredPolicy):
     name: ClassVar[str] = "greedy"
 
     def choose(self, scores: Floats, mask: Booleans) -> Floats:
-        """See `ScoredPolicy`."""
         return _share(scores == scores.max(axis=1, keepdims=True))
 
 
@@ -43,7 +42,6 @@ class SoftmaxPolicy(ScoredPolicy):
         self.temperature = temperature
 
     def choose(self, scores: Floats, mask: Booleans) -> Floats:
-        """See `ScoredPolicy`."""
         odds = np.exp((scores - scores.max(axis=1, keepdims=True)) / self.temperature)
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -62,7 +60,6 @@ class EpsilonGreedyPolicy(GreedyPolicy):
         self.epsilon = epsilon
 
     def choose(self, scores: Floats, mask: Booleans) -> Floats:
-        """See `ScoredPolicy`."""
         return (1 - self.epsilon) * super().choose(scores, mask) + self.epsilon * _share(mask)
 
 
@@ -72,7 +69,6 @@ class UniformPolicy(Policy):
     name: ClassVar[str] = "uniform"
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`."""
         return _share(candidate_mask(candidates))
 
 

@@ -1,4 +1,4 @@
-"""Figures of a policy judged by a log, as SVG text: one function a question, whose title is the answer."""
+"""Figures of an off-policy evaluation as SVG text; the title of each figure states its result."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.diagnostics.segments import ColumnSegments
-from ctrkit.ope.diagnostics.timeline import RunningEstimate, TimelineResult
+from ctrkit.ope.diagnostics.timeline_results import RunningEstimate, TimelineResult
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _draw, _label
 
 _INK = "#1c2430"
-# An action whose policy share is this many times its logged share is named, where it matters.
+# An action may be named where its policy share is at least this many times its logged share.
 _POOR = 3.0
 _NAMED = 6
 _LABEL = 28
 
 
 def weight_figure(name: str, policy: str, weights: WeightSketch) -> Figure:
-    """How many rows have which weight, and what share of all weight they carry."""
+    """The share of the rows, and of all weight, by size of the weight."""
     canvas, (axes,) = _canvas(7.0, 3.3)
     if not weights.largest > 0:
         _say(axes, "All weights are 0" if weights.rows else "There are no rows")
-        return _draw(name, f"Weights of {policy}: the log holds nothing that it would have done.", canvas)
+        return _draw(name, f"Weights of {policy}: no logged action is one that it would choose.", canvas)
     bins = weights.coarse()
-    axes.stairs(bins.rows, bins.edges, fill=True, color=_GREY, alpha=0.45, label="of the rows")
-    axes.stairs(bins.weight, bins.edges, color=COLOURS[0], linewidth=1.8, label="of all weight")
+    axes.stairs(bins.rows, bins.edges, fill=True, color=_GREY, alpha=0.45, label="share of the rows")
+    axes.stairs(bins.weight, bins.edges, color=COLOURS[0], linewidth=1.8, label="share of all weight")
     low, high = min(float(bins.edges[0]), 0.5), max(float(bins.edges[-1]), 2.0)
     axes.set(xscale="log", xlim=(low, high), xlabel="weight of a row", ylabel="share in a bin")
-    axes.axvline(1, color=_INK, linewidth=1, linestyle="--", label="1, the mean of right weights")
-    axes.axvline(weights.largest, color=COLOURS[1], linewidth=1, label=f"{weights.largest:.3g}, the largest")
+    axes.axvline(1, color=_INK, linewidth=1, linestyle="--", label="1, the expected mean")
+    axes.axvline(
+        weights.largest, color=COLOURS[1], linewidth=1, label=f"{weights.largest:.3g}, the largest weight"
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -43,21 +45,21 @@ def weight_figure(name: str, policy: str, weights: WeightSketch) -> Figure:
     summary = weights.summary()
     equal = weights.largest - weights.least <= 1e-9 * weights.largest
     axes.set_title(
-        f"All rows weigh {weights.largest:.3g}"
+        f"All rows have weight {weights.largest:.3g}"
         if equal
         else f"The heaviest 1 % of the rows carry {summary.top_share:.1%} of all weight",
         fontsize=11,
     )
-    below = f" {bins.below:.1%} of the rows have weight 0 or next to it." if bins.below >= 0.0005 else ""
+    below = f" {bins.below:.1%} of the rows have weight 0 or almost 0." if bins.below >= 0.0005 else ""
     caption = (
-        f"Weights of {policy}: {summary.rows:,} rows count as {summary.effective_sample_size:,.0f} of equal "
-        f"weight.{below}"
+        f"Weights of {policy}: {summary.rows:,} rows are worth {summary.effective_sample_size:,.0f} rows of "
+        f"equal weight.{below}"
     )
     return _draw(name, caption, canvas)
 
 
 def timeline_figure(name: str, policy: str, timeline: TimelineResult, confidence: float = 0.95) -> Figure:
-    """The estimate from all rows so far, with bounds that hold at all times at once, beside the logging's."""
+    """The estimates of policy and logging policy from all rows so far, with bounds for all times together."""
     canvas, (axes,) = _canvas(7.4, 3.5)
     start = timeline.periods[0].start
     unit, length = _unit(timeline.policy.time[-1] - start)
@@ -74,21 +76,21 @@ def timeline_figure(name: str, policy: str, timeline: TimelineResult, confidence
             axes.vlines(places, low, high, color=colour, alpha=0.5)
         axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
     top, bottom = _frame(timeline)
-    axes.set(xlabel=f"{unit} since {_date(start)}", ylabel="value a row so far", ylim=(bottom, top))
+    axes.set(xlabel=f"{unit} since {_date(start)}", ylabel="value per row so far", ylim=(bottom, top))
     axes.legend(frameon=False)
     axes.set_title(_course(timeline), fontsize=11)
     caption = (
-        f"{policy} and the logging policy over {timeline.policy.rows[-1]:,.0f} rows; the bands hold at all "
-        f"times at once with {confidence:.0%} each ({timeline.policy.method})."
+        f"{policy} and the logging policy over {timeline.policy.rows[-1]:,.0f} rows. Each band holds at all "
+        f"times together with {confidence:.0%} confidence ({timeline.policy.method})."
     )
     return _draw(name, caption, canvas)
 
 
 def _course(timeline: TimelineResult) -> str:
-    """What the bands say, in words."""
+    """The result of the bands, in words."""
     policy, logging = timeline.policy, timeline.logging
     if policy.broken or logging.broken:
-        return "The bounds contradict each other: propensities or rewards are not what they are taken for"
+        return "The bounds contradict each other: propensities or the reward range are wrong"
     for word, apart in (
         ("above", policy.low > logging.high),
         ("below", policy.high < logging.low),
@@ -100,7 +102,7 @@ def _course(timeline: TimelineResult) -> str:
 
 
 def _frame(timeline: TimelineResult) -> tuple[float, float]:
-    """Top and bottom of the picture: the first bounds, which are wide, may be cut."""
+    """Top and bottom of the figure; the first bounds, which are wide, may be cut off."""
 
     def ends(running: RunningEstimate) -> Floats:
         late = slice(len(running.value) // 5, None)
@@ -116,7 +118,7 @@ def _frame(timeline: TimelineResult) -> tuple[float, float]:
 
 
 def segment_figure(name: str, policy: str, found: ColumnSegments, confidence: float = 0.95) -> Figure:
-    """The difference from the logging policy by segment, with its interval and the one for all at once."""
+    """The difference from the logging policy by segment, with single and simultaneous intervals."""
     shown = found.segments
     canvas, (axes,) = _canvas(7.2, 1.5 + 0.36 * max(len(shown), 1))
     title = _label(found.column, 40)
@@ -135,43 +137,46 @@ def segment_figure(name: str, policy: str, found: ColumnSegments, confidence: fl
     axes.plot(value, places, "o", color=_INK, markersize=4.5)
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
     axes.set_yticks(places, [f"{_label(one.label, _LABEL)}  ({one.rows:,})" for one in shown])
-    axes.set(xlabel="value a row, less the logging policy's", ylim=(-0.7, len(shown) - 0.3))
+    axes.set(xlabel="difference from the logging policy, per row", ylim=(-0.7, len(shown) - 0.3))
     axes.grid(axis="y", visible=False)
     level = 1 - confidence
     told = [one for one in shown if one.adjusted_p_value <= level]
     if found.note:
-        verdict = "not to be trusted, see below"
+        verdict = "do not trust, see below"
     elif found.heterogeneity.adjusted_p_value <= level:
-        verdict = "the difference is not the same everywhere"
+        verdict = "the difference varies between segments"
     elif told:
-        verdict = f"{len(told)} of {len(shown)} clear of none, all alike but for chance"
+        verdict = f"{len(told)} of {len(shown)} differ from 0, not from each other"
     else:
-        verdict = "nothing beyond chance"
+        verdict = "no significant difference"
     axes.set_title(f"By {title}: {verdict}", fontsize=11)
     caption = (
-        f"{policy} less the logging policy by {found.column}, rows in brackets: {confidence:.0%} intervals "
-        f"(thick), and such as hold for all segments at once (thin). {found.note}"
+        f"Difference of {policy} from the logging policy by {found.column}, rows in brackets, with "
+        f"{confidence:.0%} intervals: single (thick) and simultaneous over all segments (thin). {found.note}"
     ).strip()
     return _draw(name, caption, canvas)
 
 
 def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "action") -> Figure:
-    """The policy's share of each action against the log's.
+    """The policy's share of each action against its share of the log.
 
     Args:
-        actions: as `ActionOverlap.result` gives them.
+        name: name of the figure.
+        policy: name of the policy.
+        actions: the table of `ActionOverlap.result`.
+        unit: what an action is called in texts.
     """
     canvas, (axes,) = _canvas(5.6, 4.4)
     logged, wanted = (actions[column].to_numpy() for column in ("logged_share", "policy_share"))
     if not actions.height or not (wanted > 0).any():
-        _say(axes, "There are no rows" if not actions.height else f"The policy takes no logged {unit}")
-        return _draw(name, f"Shares of {policy} by {unit}: nothing to compare.", canvas)
+        _say(axes, "There are no rows" if not actions.height else f"The policy chooses no logged {unit}")
+        return _draw(name, f"Shares of {policy} by {unit}: there is nothing to compare.", canvas)
     held = wanted > 0
     floor = float(min(logged.min(), wanted[held].min())) / 2
     top = 1.6 * float(max(logged.max(), wanted.max()))
     axes.plot([floor, top], [floor, top], color=_GREY, linewidth=1, linestyle="--", label="as logged")
     axes.plot(logged, np.maximum(wanted, floor * 1.15), "o", color=COLOURS[0], markersize=5, alpha=0.7)
-    # Worst supported: what carries most of the policy on the fewest effective rows.
+    # The worst supported actions: a large share of the policy on few effective rows.
     risk = np.where(
         wanted >= _POOR * logged, wanted / np.sqrt(actions["effective_sample_size"].to_numpy() + 1), 0.0
     )
@@ -181,7 +186,7 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
     for place in worst:
         axes.plot(logged[place], wanted[place], "o", color=COLOURS[1], markersize=6)
         spot = np.log10([logged[place], wanted[place]]) / np.log10(top / floor)
-        # Names of neighbours would stand on each other: the worse one has the place.
+        # Names of neighbours would overlap: only the worse one is shown.
         if all(np.abs(spot - other).max() > 0.06 for other in named):
             named.append(spot)
             axes.annotate(
@@ -189,7 +194,7 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
                 ha="right", fontsize=8,
             )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(floor, top), ylim=(floor, top))
-    axes.set(xlabel="share of the log", ylabel="share of the policy, by weight")
+    axes.set(xlabel="share of the log", ylabel="share of the policy (by weight)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
         axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -198,15 +203,15 @@ def overlap_figure(name: str, policy: str, actions: pl.DataFrame, unit: str = "a
         shares = f"{wanted[worst[0]]:.1%} of the policy, {100 * logged[worst[0]]:.2g}% of the log"
         axes.set_title(f"{labels[worst[0]]}: {shares}", fontsize=11)
     else:
-        axes.set_title(f"No {unit} has {_POOR:g} times the share that the log gives it", fontsize=11)
+        axes.set_title(f"No {unit} has {_POOR:g} times its share of the log", fontsize=11)
     idle = int((~held).sum())
-    beside = f" {idle:,} that it never takes stand at the bottom." if idle else ""
-    caption = f"{actions.height:,} {unit}s: what {policy} wants of each against what was logged.{beside}"
+    beside = f" {idle:,} that it never chooses are at the bottom." if idle else ""
+    caption = f"{actions.height:,} {unit}s: share of {policy} against share of the log.{beside}"
     return _draw(name, caption, canvas)
 
 
 def _unit(seconds: float) -> tuple[str, float]:
-    """The unit of a stretch of time, and its seconds."""
+    """The unit for a length of time, and its seconds."""
     for name, length in (("seconds", 1.0), ("minutes", 60.0), ("hours", 3600.0)):
         if seconds <= 96 * length:
             return name, length

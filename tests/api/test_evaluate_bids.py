@@ -142,7 +142,7 @@ def test_truth_and_verdict(high: float, verdict: str) -> None:
     found = evaluate_policy(table, overrides=[*ENDS, "bandwidth=0.2"])
     policy = found.to_dict()["policies"][0]
     assert policy["verdict"] == verdict
-    assert "by local-dr" in policy["reason"]
+    assert "local-dr: the difference" in policy["reason"]
     assert f"bandwidth of {policy['estimates'][2]['bandwidth']:.4g}" in policy["reason"]
     for estimate in policy["estimates"]:
         assert estimate["value"] == pytest.approx(truth(table), abs=0.03)
@@ -155,7 +155,7 @@ def test_truth_and_verdict(high: float, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("change", "settings", "reason"),
     [
-        ({"q_logged": pl.lit(0.0), "q_policy": pl.lit(1.5)}, ENDS, "local-dr estimates 1."),
+        ({"q_logged": pl.lit(0.0), "q_policy": pl.lit(1.5)}, ENDS, "the estimate of local-dr, 1."),
         ({"density": pl.col("density") * 1.5}, ENDS, "the mean weight is 0.6"),
         ({"reward": (pl.int_range(pl.len()) < 5).cast(float)}, ENDS, "only 5 rows have a reward"),
         ({}, [*ENDS, "bandwidth=0.001"], "effective sample size"),

@@ -16,7 +16,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope import log_parts, read_bandit_log
 from ctrkit.ope.estimators.rows import Models, evaluated_rows
 from ctrkit.ope.structured.action_feature_log import FeatureEstimators
-from ctrkit.ope.structured.logging_policy_log import LoggerLog
+from ctrkit.ope.structured.logging_policy_log import LoggingPolicyLog
 from ctrkit.ope.structured.outcome_log import OutcomeLog
 from ctrkit.ope.structured.slate_log import SlateLog
 from ctrkit.policies import UniformPolicy
@@ -81,7 +81,7 @@ def loggers(users: bool) -> pl.DataFrame:
 
 KINDS: dict[str, Any] = {
     "Value of a page": (pages, {}),
-    "Several loggers": (loggers, {}),
+    "Several logging policies": (loggers, {}),
     "Outcomes": (lambda users: base(7, users), {"outcomes": "[click,conversion,value,cost]"}),
     "By the action's brand": (lambda users: base(8, users), {"action_feature": "brand"}),
 }
@@ -196,8 +196,8 @@ def test_they_are_those_of_the_classes() -> None:
         if title == "Value of a page":
             found = SlateLog((0.0, 1.0))
             found.update(log, uniform)
-        elif title == "Several loggers":
-            found = LoggerLog(None, (0.0, 1.0))
+        elif title == "Several logging policies":
+            found = LoggingPolicyLog(None, (0.0, 1.0))
             found.update(log, uniform)
         elif title == "Outcomes":
             found = OutcomeLog(("click", "conversion", "value", "cost"))
@@ -262,7 +262,7 @@ def test_offcem_with_a_reward_model_and_none_for_a_column() -> None:
 
 def test_loggers_with_a_reward_model() -> None:
     found = evaluate_policy(loggers(False), "uniform", overrides=["estimators=[dr]", "reward_model=logistic"])
-    names = [one["estimator"] for one in group(found, "Several loggers")["estimates"]]
+    names = [one["estimator"] for one in group(found, "Several logging policies")["estimates"]]
     assert {"balanced-ips", "naive-ips", "weighted-ips", "balanced-dr", "naive-dr", "weighted-dr"} == {*names}
 
 

@@ -101,7 +101,9 @@ def test_a_policy_that_wants_what_was_never_logged_is_told_how_much(tmp_path: Pa
     )
     found = verdict(ope(tmp_path, log, *IPS))
     assert found["verdict"] == "do not trust"
-    assert "20.0% of the policy's choices are what the logging policy never chooses" in found["reason"]
+    assert (
+        "20.0% of the policy's choices are actions that the logging policy never chooses" in found["reason"]
+    )
     assert found["diagnostics"]["unsupported_share"] == pytest.approx(0.2)
     whole = verdict(ope(tmp_path, log, *IPS, policy="action:9"))
     assert whole["reason"].startswith("100.0% of the policy's choices")
@@ -114,7 +116,7 @@ def test_a_policy_outside_the_support_shows_without_logged_probabilities_too(tmp
     found = verdict(ope(tmp_path, log, *IPS))
     assert found["verdict"] == "do not trust"
     assert re.search(
-        r"the mean weight is 0\.\d+, .* actions of the policy were never logged", found["reason"]
+        r"the mean weight is 0\.\d+, .* the log lacks actions that the policy chooses", found["reason"]
     )
 
 
@@ -153,7 +155,7 @@ def test_a_deterministic_logger_leaves_replay_or_a_model(tmp_path: Path) -> None
     found = verdict(ope(tmp_path, log, *IPS))
     assert found["verdict"] == "do not trust"
     assert "every propensity is 1" in found["reason"]
-    assert "nothing but replay or a model of rewards" in found["reason"]
+    assert "only by replay or by a reward model" in found["reason"]
     # Replay needs no propensity, and is there for who asks.
     replayed = verdict(ope(tmp_path, log, "--estimator", "replay", policy="action:2"))
     (estimate,) = replayed["estimates"]
@@ -171,7 +173,7 @@ def test_rewards_outside_the_stated_range(tmp_path: Path) -> None:
     assert "is empty" in complaint(ope(tmp_path, log, "--set", "reward_range=[1,0]"), tmp_path)
     said = ope(tmp_path, log, "--set", "reward_range=[0,7]", *IPS)
     verdict(said)
-    assert any("as rewards lie from 0 to 7" in note for note in said.content["notes"])
+    assert any("because rewards are between 0 and 7" in note for note in said.content["notes"])
 
 
 @pytest.mark.parametrize("positives", [0, 9])
@@ -195,7 +197,7 @@ def test_few_rewards_are_no_ground_for_a_verdict(positives: int, tmp_path: Path)
         (("--estimator", "dr-os:lamda=3"), "unknown key 'lamda'. Did you mean 'lambda'"),
         (("--engine", "rai"), "Did you mean 'ray'"),
         (("--segment", "shops"), "no such column to tell estimates apart by. Did you mean 'shop'"),
-        (("--segment", "candidates"), "lists are no segments"),
+        (("--segment", "candidates"), "the values are lists, which cannot be segments"),
         (("--cluster-by", "user"), "column 'user': no such column to cluster by. Did you mean 'user_id'"),
         (("--outcome", "rewards"), "Did you mean 'reward'"),
         (("--action-feature", "brand"), "candidate_brand"),
@@ -244,12 +246,12 @@ def test_a_log_without_propensities_is_said_aloud(tmp_path: Path) -> None:
 
 WHY = {
     "cressie-read": ("cressie-read", "as asked for"),
-    "normal": ("normal", "as asked for: too short where clicks are few"),
-    "clopper-pearson": ("clopper-pearson", "safe where clicks are few"),
-    "empirical-bernstein": ("empirical Bernstein", "true for every length of the log"),
-    "betting": ("betting, valid at any time", "they hold however often"),
+    "normal": ("normal", "as asked for. They are too short where clicks are few"),
+    "clopper-pearson": ("clopper-pearson", "They hold where clicks are few"),
+    "empirical-bernstein": ("empirical Bernstein", "They hold for every length of the log"),
+    "betting": ("betting, valid at any time", "They hold however often"),
     "bootstrap": ("bootstrap", "Poisson bootstrap by user"),
-    "log-smoothing": ("log smoothing", "guaranteed for every length of the log"),
+    "log-smoothing": ("log smoothing", "guaranteed bound for every length of the log"),
 }
 
 

@@ -160,17 +160,21 @@ def table(**columns: Any) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("columns", "verdict", "reason"),
     [
-        ({"user_id": np.zeros(2000, dtype=int)}, "do not trust", "as little as 1 independent units"),
+        ({"user_id": np.zeros(2000, dtype=int)}, "do not trust", "the equivalent of 1 independent units"),
         ({"user_id": np.minimum(np.arange(2000), 1)}, "do not trust", "independent units"),
-        ({"user_id": np.arange(2000) % 5}, "do not trust", "as little as 5 independent units"),
-        ({"reward": np.ones(2000)}, "cannot tell", "all rewards are one"),
-        ({"reward": np.full(2000, 2.5)}, "cannot tell", "all rewards are one"),
-        ({"reward": (np.arange(2000) > 3).astype(float)}, "do not trust", "all rewards but those of 4 rows"),
+        ({"user_id": np.arange(2000) % 5}, "do not trust", "the equivalent of 5 independent units"),
+        ({"reward": np.ones(2000)}, "cannot tell", "all rewards are equal, so"),
+        ({"reward": np.full(2000, 2.5)}, "cannot tell", "all rewards are equal, so"),
+        (
+            {"reward": (np.arange(2000) > 3).astype(float)},
+            "do not trust",
+            "all rewards are equal except in 4 independent units",
+        ),
         # Twenty rewards, all of one user.
         (
             {"user_id": np.maximum(np.arange(2000), 20), "reward": (np.arange(2000) < 20).astype(float)},
             "do not trust",
-            "all rewards but those of 1 rows, or units",
+            "all rewards are equal except in 1 independent units",
         ),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 
 from ctrkit.ope.diagnostics.overlap import ActionOverlap
 from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentSums
-from ctrkit.ope.diagnostics.timeline import Timeline, TimelineResult
+from ctrkit.ope.diagnostics.timeline import Timeline
+from ctrkit.ope.diagnostics.timeline_results import TimelineResult
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring
@@ -69,7 +70,7 @@ def test_weights() -> None:
     assert f"The heaviest 1 % of the rows carry {top_share(weights):.1%} of all weight" in text(figure)
     assert f"{weights.max():.3g}, the largest" in text(figure)
     effective = weights.sum() ** 2 / (weights**2).sum()
-    assert figure.caption == f"Weights of new: 20,000 rows count as {effective:,.0f} of equal weight."
+    assert figure.caption == f"Weights of new: 20,000 rows are worth {effective:,.0f} rows of equal weight."
 
 
 @pytest.mark.parametrize(
@@ -77,8 +78,8 @@ def test_weights() -> None:
     [
         (np.zeros(0), "There are no rows"),
         (np.zeros(9), "All weights are 0"),
-        (np.full(9, 0.9), "All rows weigh 0.9"),
-        (np.array([4.0]), "All rows weigh 4"),
+        (np.full(9, 0.9), "All rows have weight 0.9"),
+        (np.array([4.0]), "All rows have weight 4"),
         (np.r_[np.zeros(99), 100.0], "carry 100.0% of all weight"),
     ],
 )
@@ -100,7 +101,7 @@ def test_timeline(lift: float, said: str) -> None:
     figure = timeline_figure("time", "new", result)
     assert said in text(figure)
     assert "hours since 2023-11-14 22:13 UTC" in text(figure)
-    assert "6,000 rows; the bands hold at all times at once with 95% each" in figure.caption
+    assert "6,000 rows. Each band holds at all times together with 95% confidence" in figure.caption
     if lift > 0:
         first = int(np.argmax(result.policy.low > result.logging.high))
         assert f"from {result.policy.rows[first] / 6000:.0%} of the rows on" in text(figure)
@@ -127,16 +128,16 @@ def test_a_timeline_without_a_range_of_rewards() -> None:
 
 def test_segments() -> None:
     alike, uneven = (segment_figure("s", "new", segments(lift)) for lift in (0.0, 0.3))
-    assert "By device: nothing beyond chance" in text(alike)
-    assert "By device: the difference is not the same everywhere" in text(uneven)
+    assert "By device: no significant difference" in text(alike)
+    assert "By device: the difference varies between segments" in text(uneven)
     # Labels of the data are no formulas.
     assert "$tv$" in text(alike)
-    assert "less the logging policy by device, rows in brackets: 95% intervals" in alike.caption
+    assert "from the logging policy by device, rows in brackets, with 95% intervals" in alike.caption
 
 
 def test_segments_of_the_actions_are_not_to_be_trusted() -> None:
     figure = segment_figure("s", "new", segments(column="action"))
-    assert "By action: not to be trusted" in text(figure)
+    assert "By action: do not trust" in text(figure)
     assert "The mean weight is not 1 in 2 of 2 segments" in figure.caption
 
 
@@ -157,9 +158,9 @@ def test_overlap_names_the_worst_supported() -> None:
     ("shares", "said"),
     [
         ({}, "There are no rows"),
-        ({"a": (3, 0.0)}, "The policy takes no logged action"),
-        ({"a": (3, 1.0)}, "No action has 3 times the share"),
-        ({"a": (3, 1.0), "b": (3, 1.0)}, "No action has 3 times the share"),
+        ({"a": (3, 0.0)}, "The policy chooses no logged action"),
+        ({"a": (3, 1.0)}, "No action has 3 times its share"),
+        ({"a": (3, 1.0), "b": (3, 1.0)}, "No action has 3 times its share"),
         ({"a": (99, 0.0), "b": (1, 100.0)}, "b: 100.0% of the policy, 1% of the log"),
     ],
 )
@@ -169,7 +170,7 @@ def test_odd_overlap(shares: dict[str, tuple[int, float]], said: str) -> None:
 
 def test_actions_that_are_never_taken_are_counted() -> None:
     assert (
-        "1 that it never takes" in overlap_figure("o", "n", overlap({"a": (9, 0.0), "b": (9, 2.0)})).caption
+        "1 that it never chooses" in overlap_figure("o", "n", overlap({"a": (9, 0.0), "b": (9, 2.0)})).caption
     )
 
 

@@ -1,4 +1,4 @@
-"""What a person reads of an off-policy evaluation."""
+"""The report and the figures of an off-policy evaluation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
 
-# Rows of a table that tells of every action, or of every pair of action and column.
+# Most rows shown of a table with a row for every action, or for every pair of action and column.
 SHOWN = 20
 
 
 def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
-    """The tables of each policy; of several, one table of all of them first."""
+    """The tables of each policy; with several policies, one table of all of them comes first."""
     content = evaluation.to_dict()
     policies, logging = content["policies"], content["logging"]
     several = len(policies) > 1
@@ -47,7 +47,7 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
 
 
 def policy_figures(evaluation: Evaluation) -> Drawings:
-    """Those of every policy; of several, each has its number in its name."""
+    """The figures of every policy; with several policies a figure has the policy's number in its name."""
     content, drawings = evaluation.to_dict(), dict[str, Drawing]()
     policies = zip(evaluation.policies, content["policies"], strict=True)
     for number, (found, policy) in enumerate(policies, start=1):
@@ -60,7 +60,7 @@ def policy_figures(evaluation: Evaluation) -> Drawings:
 def _of_policy(
     found: PolicyEvaluation, policy: dict[str, Any], logging: dict[str, Any], confidence: float
 ) -> Iterator[tuple[str, Callable[[str], Figure]]]:
-    """Which estimates, on which weights, since when, on which actions, and where."""
+    """The figures of one policy: estimates, weights, time, actions, segments."""
     drawn, timeline = drawn_estimates(policy), found.timeline
     if drawn:
         yield "estimates", lambda name: forest_plot(name, logging, drawn, found.truth)
@@ -76,7 +76,7 @@ def _of_policy(
 
 
 def _policies(policies: Sequence[dict[str, Any]]) -> Table:
-    """One line a policy: its verdict, and the estimate that decides."""
+    """One line per policy: its verdict, and the estimate that decides."""
     rows = []
     for policy in policies:
         by_name = {estimate["estimator"]: estimate for estimate in policy["estimates"]}
@@ -85,25 +85,25 @@ def _policies(policies: Sequence[dict[str, Any]]) -> Table:
         if decisive is not None:
             told = (interval(decisive), interval(decisive["difference"]), decisive["estimator"])
         rows.append((policy["name"], policy["verdict"], *told, policy["truth"]))
-    header = ("policy", "verdict", "value of a decision", "less the logging policy's", "by", "truth")
+    header = ("policy", "verdict", "value per decision", "difference", "estimator", "true value")
     return Table("Policies", header, tuple(rows))
 
 
 def _ranked(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
-    """The policies and the logging policy, the best first, with the probability of each to be the best."""
+    """The policies and the logging policy, the best first, each with its probability of being the best."""
     if ranking is None:
         return ()
     rows = tuple((one["name"], one["value"], one["probability_best"]) for one in ranking["policies"])
-    return (Table("Ranked on the same rows", ("policy", "value", "probability to be best"), rows),)
+    return (Table("Ranked on the same rows", ("policy", "value", "probability of being best"), rows),)
 
 
 def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
-    """Every pair, with the interval that holds for all pairs together, and the p-value adjusted for them."""
+    """Every pair of policies: simultaneous interval of their difference, and adjusted p-value."""
     if ranking is None:
         return ()
     rows = tuple(
         (
-            f"{one['first']} less {one['second']}",
+            f"{one['first']} minus {one['second']}",
             one["value"],
             one["simultaneous"]["low"],
             one["simultaneous"]["high"],
@@ -112,25 +112,25 @@ def _differences(ranking: dict[str, Any] | None) -> tuple[Table, ...]:
         for one in ranking["differences"]
     )
     header = ("policies", "difference", "low", "high", "adjusted p-value")
-    return (Table("Paired differences, intervals for all of them together", header, rows),)
+    return (Table("Paired differences, with simultaneous intervals", header, rows),)
 
 
 def _estimates(policy: dict[str, Any], logging: dict[str, Any]) -> Table:
     """Every estimate of one policy."""
     truth = policy["truth"]
-    known = () if truth is None else (("truth", truth, None, None, None),)
+    known = () if truth is None else (("true value", truth, None, None, None),)
     rows = (
         ("logging policy", *_value(logging)),
         *((estimate["estimator"], *_value(estimate)) for estimate in policy["estimates"]),
         *known,
     )
     header = ("estimator", "value", "low", "high", "interval")
-    return Table(f"Value of a decision under {policy['name']}", header, rows)
+    return Table(f"Value per decision under {policy['name']}", header, rows)
 
 
 def _groups(found: PolicyEvaluation) -> Iterator[Table]:
-    """Estimates that this log allows beside the usual ones."""
-    header = ("estimator", "value", "less the logging policy's", "what it is or takes for granted")
+    """The estimates that only some logs allow."""
+    header = ("estimator", "value", "difference", "meaning or assumption")
     for group in found.groups:
         rows = []
         for estimate in plain(estimates_of(group.estimates)):
@@ -142,7 +142,7 @@ def _groups(found: PolicyEvaluation) -> Iterator[Table]:
 
 
 def diagnostics_table(policy: dict[str, Any]) -> Table:
-    """What speaks for and against the estimates, with what it should be."""
+    """What supports or weakens the estimates, with the expected values."""
     d, size, residual = policy["diagnostics"], policy["sample_size"], policy["residual"]
     tail, timeline = policy["weights"]["tail"]["shape"], policy["timeline"]
     rows: list[tuple[str, Value, str]] = [
@@ -151,9 +151,9 @@ def diagnostics_table(policy: dict[str, Any]) -> Table:
         ("effective sample size", d["effective_sample_size"], "at least 100"),
         ("mean weight", d["mean_weight"], f"1 (z = {text(d['mean_weight_z'])})"),
         ("largest weight", d["max_weight"], ""),
-        ("weight of the heaviest 1 % of rows", share(d["top_share"]), "1% where all weigh alike"),
-        ("shape of the weights' tail", tail, f"below {LARGEST_TAIL_SHAPE}"),
-        ("mass on what is never logged", share(d["unsupported_share"]), "0"),
+        ("weight of the heaviest 1 % of rows", share(d["top_share"]), "1% where all weights are equal"),
+        ("tail shape of the weights", tail, f"below {LARGEST_TAIL_SHAPE}"),
+        ("share of choices that are never logged", share(d["unsupported_share"]), "0"),
     ]
     if residual is not None:
         rows.append(("mean residual of dr", residual["mean"], f"0 (z = {text(residual['z'])})"))
@@ -161,13 +161,19 @@ def diagnostics_table(policy: dict[str, Any]) -> Table:
         drift = timeline["weight_drift"]
         rows.append(("drift of the mean weight, p-value", drift["p_value"], "not near 0"))
     if size is not None:
-        rows.append(("rows needed to tell this difference", size["rows_needed"], "at 80 % power"))
+        rows.append(
+            (
+                "rows needed to detect this difference",
+                size["rows_needed"],
+                f"{100 * size['target_power']:g} % power",
+            )
+        )
     known = tuple(row for row in rows if row[1] is not None)
     return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), known)
 
 
 def _overlap(found: PolicyEvaluation) -> Table:
-    """The actions that the policy wants most, and what the log has of them."""
+    """The actions that the policy chooses most, and their rows in the log."""
     names = ("action", "rows", "logged_share", "policy_share", "effective_sample_size", "max_weight")
     rows = tuple(
         (
@@ -177,18 +183,18 @@ def _overlap(found: PolicyEvaluation) -> Table:
         for row in plain(found.overlap.head(SHOWN).to_dicts())
     )
     header = tuple(name.replace("_", " ") for name in names)
-    return Table(f"What {found.name} wants most, and what was logged", header, rows)
+    return Table(f"The actions that {found.name} chooses most", header, rows)
 
 
 def _segments(policy: dict[str, Any]) -> Iterator[Table]:
-    """A table for each column by which estimates are told apart."""
+    """One table per column that splits the rows into segments."""
     header = (
         "segment",
         "verdict",
         "rows",
         "with a reward",
         "value",
-        "less the logging policy's",
+        "difference",
         "adjusted p-value",
     )
     for column in policy["segments"]:
@@ -200,12 +206,14 @@ def _segments(policy: dict[str, Any]) -> Iterator[Table]:
             verdict = one["verdict"]["verdict"]
             rows.append((one["label"], verdict, *counts, interval(ends), one["adjusted_p_value"]))
         p_value = column["heterogeneity"]["adjusted_p_value"]
-        title = f"{policy['name']} by {column['column']} (alike in all: p = {text(p_value)})"
+        title = (
+            f"{policy['name']} by {column['column']} (same difference in all segments: p = {text(p_value)})"
+        )
         yield Table(title, header, tuple(rows))
 
 
 def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
-    """Where the estimated propensities leave actions most out of balance."""
+    """The pairs of action and column that the estimated propensities balance worst."""
     if balance is None or not balance.height:
         return ()
     rows = tuple(
@@ -220,7 +228,7 @@ def _balance(balance: pl.DataFrame | None) -> tuple[Table, ...]:
 
 
 def drawn_estimates(policy: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a forest plot shows of a policy: the estimates that are determined."""
+    """The estimates of a policy that a forest plot shows: those with a value and an interval."""
     return [
         {"label": estimate["estimator"], **{key: estimate[key] for key in ("value", "low", "high")}}
         for estimate in policy["estimates"]

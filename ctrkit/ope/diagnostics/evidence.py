@@ -1,4 +1,4 @@
-"""What the rows of a log, or of one segment, hold for a verdict on a policy, beside its estimates."""
+"""The sums, besides estimates, that a verdict on a policy needs of a log or of a segment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumn
 
 
 class Evidence(Summary):
-    """Sums of rows from which `verdict.judge` learns whether to trust them; parts of a log merge.
+    """Sums from which `verdict.judge` decides whether to trust the rows; parts of a log merge.
 
     Args:
-        reward_range: the least and the largest possible reward, where known.
+        reward_range: the smallest and the largest possible reward, where known.
     """
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
@@ -32,11 +32,9 @@ class Evidence(Summary):
 
     @property
     def sums(self) -> Sequence[Moments]:
-        """See `Summary`."""
         return self.moments, self.rewarded
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Summary`."""
         lost = np.zeros(len(rows.rewards)) if rows.unsupported is None else rows.unsupported
         self.supported |= rows.unsupported is not None
         self.squares += float(np.square(rows.counts * rows.weights).sum())
@@ -46,13 +44,12 @@ class Evidence(Summary):
         return (rows.weights, lost, rows.rewards), (rows.weights, rewarded, missed)
 
     def join(self, other: Self) -> None:
-        """See `Summary`."""
         self.supported |= other.supported
         self.squares += other.squares
         self.largest = max(self.largest, other.largest)
 
     def diagnostics(self, deterministic: bool = False, estimated_propensities: bool = False) -> Diagnostics:
-        """What is told of the rows; of the heaviest of them nothing is."""
+        """The diagnostics of the rows, without the share of the heaviest ones."""
         moments = self.moments
         weight = float(moments.rows[0] @ WEIGHT)
         return Diagnostics(
@@ -73,7 +70,7 @@ class Evidence(Summary):
 
     @property
     def mean_weight_z(self) -> float:
-        """How many standard errors the mean weight is away from 1, the rows of a unit taken together.
+        """How many standard errors the mean weight is away from 1, with the rows of a unit taken together.
 
         Infinite where the weights are all alike and not 1; 0 for a single unit.
         """

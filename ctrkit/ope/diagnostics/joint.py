@@ -1,6 +1,6 @@
-"""What the errors of several estimates on the same rows have in common, in sums that merge.
+"""The covariance of several estimates on the same rows, from sums that merge.
 
-Of a policy's outcomes in `outcomes`, of several policies in `ranking`.
+`outcomes` uses it for several outcomes of a policy, and `ranking` for several policies.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.summaries import Summaries
 from ctrkit.ope.intervals.moments import Moments, ProductSums
 
-# A variance below this share of the second moments it is a difference of is rounding error.
+# A variance below this share of the second moments that it comes from is a rounding error.
 ROUNDING = 1e-13
 
 
 class JointEstimators:
-    """Estimators of several quantities on the same rows, and how their errors go together.
+    """Estimators of several quantities on the same rows, and the covariance of their errors.
 
-    What is kept is Σ z zᵀ over rows, and over users of their rows' sums, of z = (1, w_1, f_1, r_1, w_2, f_2,
-    r_2, ...), in which nothing stands twice (see `Summaries`). Each value is a smooth function of the mean of
-    z, and its spread that of the mean of direction · z.
+    With z = (1, w_1, f_1, r_1, w_2, f_2, r_2, ...), each array only once (see `Summaries`), Σ z zᵀ is kept
+    over rows, and over users of the sums of their rows. Each value is a smooth function of the mean of z, and
+    its variance is that of the mean of direction · z.
 
     Args:
-        estimators: new estimators by the name of what they estimate.
+        estimators: new estimators, by the name of the quantity that each estimates.
     """
 
     def __init__(self, estimators: Mapping[str, Estimator]) -> None:
@@ -36,12 +36,12 @@ class JointEstimators:
 
     @property
     def estimators(self) -> dict[str, Estimator]:
-        """By name, with all rows so far."""
+        """The estimators by name, with all rows so far."""
         return dict(zip(self.names, cast("tuple[Estimator, ...]", self._summaries.members), strict=True))
 
     @property
     def sums(self) -> ProductSums:
-        """Of z."""
+        """The sums of z."""
         return self._summaries.sums
 
     def update(self, rows: Mapping[str, LoggedRows]) -> None:
@@ -51,7 +51,7 @@ class JointEstimators:
             for kind in ("users", "counts"):
                 mine, theirs = getattr(rows[name], kind), getattr(first, kind)
                 if mine is not theirs and not np.array_equal(mine, theirs):
-                    raise ValueError(f"the {kind} of '{name}' are not those of the others")
+                    raise ValueError(f"the {kind} of '{name}' differ from those of the others")
         self._summaries.update([rows[name] for name in self.names])
 
     def merge(self, other: Self) -> None:
@@ -68,17 +68,17 @@ class JointEstimators:
         """Whether rows are taken together by user."""
         return self.sums.clustered
 
-    def place(self, name: str, four: Floats) -> Floats:
-        """Coefficients of a name's own (1, w, f, r) as coefficients of z."""
+    def coefficients(self, name: str, four: Floats) -> Floats:
+        """Coefficients of z from the coefficients of (1, w, f, r) of one estimator."""
         estimator = self.estimators[name]
         own = next(at for at, sums in enumerate(estimator.sums) if sums is estimator.moments)
         found = np.zeros(len(self.sums.rows))
-        np.add.at(found, list(self._summaries.places(self.names.index(name))[own]), four)
+        np.add.at(found, list(self._summaries.columns_of(self.names.index(name))[own]), four)
         return found
 
     def direction(self, name: str) -> Floats:
-        """Coefficients of z whose mean spreads as the name's estimate does."""
-        return self.place(name, self.estimators[name].direction())
+        """Coefficients of z whose mean has the variance of the named estimate."""
+        return self.coefficients(name, self.estimators[name].direction())
 
     def moments(self, projection: Floats) -> Moments:
         """The moments of (1, w, f, r) = projection · z; projection [4, D]."""
@@ -87,9 +87,9 @@ class JointEstimators:
     def covariance(self, directions: Floats) -> Floats:
         """Covariance of the means of directions · z; directions [M, D] -> [M, M].
 
-        Users are taken together. Where that makes a variance less than independent rows would have, it is
-        raised to theirs, as `Moments.standard_error` does, and the correlations stay as they are. Infinite
-        for a single user.
+        The rows of a user are taken together. Where a variance is then smaller than for independent rows, it
+        is raised to theirs, as in `Moments.standard_error`; the correlations do not change. Infinite for a
+        single user.
         """
         rows, users = self.sums.rows, self.sums.users
         centred = directions.copy()

@@ -6,7 +6,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats, Integers
 
-# The step of a float is told by its exponent and the first 7 bits of its mantissa.
+# The exponent of a float and the first 7 bits of its mantissa give its step.
 _SHIFT = 52 - 7
 _LOWEST, _HIGHEST = -30, 40
 _BEFORE = ((1023 + _LOWEST) << 7) - 1
@@ -16,12 +16,12 @@ GREATEST = 2.0**_HIGHEST
 
 
 def steps(values: Floats) -> Integers:
-    """The number of the step in which each value stands; values of any shape, none below 0."""
+    """The index of the step of each value; values of any shape, none below 0."""
     bits = np.ascontiguousarray(values, dtype=np.float64).view(np.int64)
     return np.asarray(np.clip((bits >> _SHIFT) - _BEFORE, 0, STEPS - 1))
 
 
 def lower_edges(numbers: Integers) -> Floats:
-    """The least value of each step; that of number `STEPS` is infinite."""
+    """The smallest value of each step; that of index `STEPS` is infinite."""
     bits = (np.asarray(numbers, dtype=np.int64) + _BEFORE) << _SHIFT
     return np.where(numbers > 0, np.where(numbers < STEPS, bits.view(np.float64), np.inf), 0.0)

@@ -1,7 +1,4 @@
-"""What verdict and report tell of the weights: tail, overlap by action, residuals, and tests of equal means.
-
-Beside `weights.Diagnostics`, whose few numbers are about all rows at once.
-"""
+"""Diagnostics of weights: tail, overlap by action, residuals, and tests of equal means."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import LoggedRows, Summary
 from ctrkit.ope.intervals.moments import TERM, MomentColumns, Moments
 
-# Above this the mean of weights is settled by rows that a log of this length need not hold (Vehtari et al.).
+# Above this shape rows that the log does not have decide the mean of the weights (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7
 LEAST_TAIL = 5
 
@@ -31,7 +28,7 @@ class TailShape:
             have a finite variance where k < 1/2; above `LARGEST_TAIL_SHAPE` no log of a practical length
             gives a mean that can be trusted. NaN where too few different weights stand out.
         threshold: the weight above which the tail starts.
-        rows: of the tail.
+        rows: the number of rows in the tail.
     """
 
     shape: float
@@ -40,12 +37,12 @@ class TailShape:
 
 
 def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
-    """The tail of a log's heaviest rows, of which one more than its `size` is given.
+    """The shape of the tail of the weights, from the `size` + 1 heaviest rows of a log.
 
     Args:
         largest: [K] weights in rising order.
-        counts: [K] how many rows have each.
-        size: rows of the tail; below `LEAST_TAIL` it has no shape.
+        counts: [K] how many rows have each weight.
+        size: the number of rows in the tail; below `LEAST_TAIL` the tail has no shape.
     """
     if size < LEAST_TAIL:
         return TailShape(np.nan, float(largest.max(initial=0.0)), 0)
@@ -59,7 +56,7 @@ def tail_shape(largest: Floats, counts: Floats, size: int) -> TailShape:
 
 
 def pareto_shape(excess: Floats, counts: Floats) -> float:
-    """k of a generalised Pareto distribution, from sorted values above 0, and how often each is there.
+    """The shape k of a generalised Pareto distribution, from sorted values above 0 and their counts.
 
     Zhang and Stephens, A New and Efficient Estimation Method for the Generalized Pareto Distribution,
     Technometrics 2009: θ = -k / σ is averaged over a grid (their b) with weights by the profile likelihood,
@@ -81,7 +78,7 @@ def pareto_shape(excess: Floats, counts: Floats) -> float:
 
 
 class ActionOverlap:
-    """For each logged action, how much the log has of it and how much the policy wants of it.
+    """For each logged action, its share of the log and its share of the policy's choices.
 
     Memory grows with the number of actions, not of rows; parts of a log merge.
     """
@@ -124,12 +121,12 @@ class ActionOverlap:
         self.table = more
 
     def result(self) -> pl.DataFrame:
-        """One row an action, the policy's favourite first.
+        """One row per action, sorted by the policy's share.
 
-        Columns: `action`; `rows` (or the decisions that they stand for); `logged_share` of the rows;
-        `policy_share`, the policy's mass on it as the weights tell (Σ w over its rows / N, which over all
-        actions adds up to the mean weight); `effective_sample_size`, (Σ c w)² / Σ (c w)² over its rows (Kish
-        1965; c is what a row stands for); `mean_weight`; `max_weight`.
+        Columns: `action`; `rows`, or the decisions that they stand for; `logged_share`, the action's share of
+        the rows; `policy_share`, its share of the policy's choices, estimated as Σ w over its rows / N, so
+        that all shares add up to the mean weight; `effective_sample_size`, (Σ c w)² / Σ (c w)² over its rows
+        (Kish 1965; c is the number of decisions of a row); `mean_weight`; `max_weight`.
         """
         if self.table is None:
             self.update(np.zeros(0), pl.Series("action", [], dtype=pl.String), np.zeros(0))
@@ -148,10 +145,12 @@ class ActionOverlap:
 
 @dataclass(frozen=True)
 class Check:
-    """A mean that should be 0, and how far it is from there in standard errors.
+    """A mean that should be 0.
 
     Attributes:
-        z: infinite where the mean is off and does not vary.
+        mean: the mean.
+        standard_error: its standard error.
+        z: mean / standard_error; infinite where the mean is not 0 and does not vary.
     """
 
     mean: float
@@ -160,7 +159,7 @@ class Check:
 
 
 class Residual(Summary):
-    """What `mean_check` needs to know of a reward model; nothing where there is none."""
+    """The sums of the reward model's residuals that `mean_check` needs; none without a reward model."""
 
     def __init__(self) -> None:
         self.moments = Moments()
@@ -168,27 +167,24 @@ class Residual(Summary):
 
     @property
     def sums(self) -> Sequence[Moments]:
-        """See `Summary`."""
         return (self.moments,) if self.known else ()
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Summary`."""
         if rows.q_logged is None:
             return ()
         self.known = True
         return ((rows.weights, rows.weights * (rows.rewards - rows.q_logged), rows.rewards),)
 
     def join(self, other: Self) -> None:
-        """See `Summary`."""
         self.known |= other.known
 
 
 def mean_check(moments: Moments) -> Check:
     """Whether the terms have mean 0.
 
-    Of the terms w (r - q), what the doubly robust method adds to the direct one, it is the reward model's
-    bias under the policy, and 0 for a model that is right there; far from 0 the direct method is wrong, and
-    the doubly robust one rests on the weights.
+    For the terms w (r - q), which the doubly robust method adds to the direct one, the mean is the reward
+    model's bias under the policy: 0 for a model that is right there. Far from 0 the direct method is wrong,
+    and the doubly robust one depends on the weights.
     """
     scale = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
     mean, error = float(moments.mean @ TERM), moments.standard_error(TERM)
@@ -200,12 +196,12 @@ def mean_check(moments: Moments) -> Check:
 
 @dataclass(frozen=True)
 class EqualMeans:
-    """A test of G means being one.
+    """A test of whether G means are equal.
 
     Attributes:
-        statistic: by how many times what chance makes of them the means lie apart; 1 in expectation.
-        degrees: of freedom of chi-square / degrees, which it is compared with.
-        p_value: of means as far apart as these; NaN for a single one.
+        statistic: the spread of the means over the spread expected by chance; 1 in expectation.
+        degrees: degrees of freedom of chi-square / degrees, the distribution of the statistic.
+        p_value: p-value of equal means; NaN for a single mean.
     """
 
     statistic: float
@@ -214,13 +210,18 @@ class EqualMeans:
 
 
 def equal_means_test(means: Floats, counts: Floats, covariance: Floats) -> EqualMeans:
-    """Whether G groups have one mean: their means [G], rows [G], and the covariance of the means [G, G].
+    """Test whether G groups have the same mean.
 
     The ANOVA-type statistic of Brunner, Dette and Munk, Box-Type Approximations in Nonparametric Factorial
     Designs, JASA 1997: Σ n (mean_g - mean)² over its expectation tr(A V), with as many degrees of freedom as
     give it its variance, tr(A V)² / tr(A V A V). Cochran's and Wald's statistics divide by each group's own
-    variance, and so take a group without a positive, or without a heavy row, for one whose mean is known:
-    at ad click rates they reject what is true about twice as often as they promise.
+    variance, so a group without a positive, or without a heavy row, seems to have a known mean: at ad click
+    rates these tests reject true hypotheses about twice as often as they promise.
+
+    Args:
+        means: [G] the means of the groups.
+        counts: [G] the numbers of their rows.
+        covariance: [G, G] covariance of the means.
     """
     if len(means) < 2:
         return EqualMeans(float("nan"), 0.0, float("nan"))

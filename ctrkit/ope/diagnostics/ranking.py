@@ -1,7 +1,7 @@
-"""Several policies on the same rows: paired differences, correction for many comparisons, chance to be best.
+"""Several policies on the same rows: paired differences, simultaneous intervals, probability of being best.
 
-All policies are judged by the same rows, so their errors go together, and a difference is often known far
-better than either value is. `JointEstimators` keeps what is needed for that, in sums that merge.
+All policies are estimated from the same rows, so their errors are correlated, and a difference is often known
+far better than either value. `JointEstimators` keeps the sums for that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, around, cr
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT
 
 LOGGING = "logging"
-# Points of the scrambled Sobol sequence, a power of 2: quantiles of a maximum come out to about 0.002.
+# Points of the scrambled Sobol sequence, a power of 2: quantiles of a maximum have an error of about 0.002.
 POINTS = 2**14
 # Points whose comparisons are in memory at a time.
 BLOCK = 2**11
@@ -33,13 +33,18 @@ BLOCK = 2**11
 
 @dataclass(frozen=True)
 class PolicyDifference:
-    """The value of one policy less that of another, from the same rows.
+    """The difference of two policies' values on the same rows.
 
     Attributes:
-        interval: for this difference alone.
-        simultaneous: one of a set that, at the confidence asked for, all contain their differences.
-        p_value: two-sided, of `interval` just reaching 0.
-        adjusted_p_value: by Holm over all the comparisons.
+        first: the name of the first policy.
+        second: the name of the policy whose value is subtracted.
+        value: the value of `first` minus that of `second`, per row.
+        standard_error: of the difference.
+        interval: interval for this difference alone.
+        simultaneous: interval that holds together with those of all other comparisons at the confidence asked
+            for.
+        p_value: two-sided p-value, at which `interval` just reaches 0.
+        adjusted_p_value: the p-value adjusted by Holm over all comparisons.
     """
 
     first: str
@@ -67,7 +72,10 @@ class Ranking:
     """Policies, the highest value first, and the comparisons between them.
 
     Attributes:
-        critical: by how many standard errors the simultaneous intervals reach.
+        policies: ordered by value.
+        differences: the comparisons between pairs of policies.
+        confidence: confidence level of all intervals.
+        critical: how many standard errors the simultaneous intervals extend to each side.
     """
 
     policies: tuple[RankedPolicy, ...]
@@ -83,18 +91,18 @@ class Ranking:
 class PolicyRanking:
     """Estimates several policies by one estimator on the same rows, and compares them.
 
-    By `DifferenceBaseline` each pair has a baseline of its own. A difference is then not just the one value
-    less the other, and by chance the policy that stands first may be the lesser by it.
+    With `DifferenceBaseline` each pair has its own baseline. The difference is then not exactly the
+    difference of the two values, and by chance its sign may disagree with their order.
 
     Args:
-        names: of the policies.
+        names: the names of the policies.
         kind: the class of the estimator, such as `SelfNormalizedInversePropensityScoring`.
-        reward_range: least and largest possible reward, where known. With it intervals are Cressie-Read's
-            for estimators that rest on weights, without it they are normal.
-        logging: whether the logging policy takes part, under the name "logging".
+        reward_range: the smallest and the largest possible reward, where known. With it estimators that use
+            weights have Cressie-Read intervals; without it intervals are normal.
+        logging: whether the logging policy is compared too, under the name "logging".
 
     Raises:
-        ConfigError: for names that repeat, or fewer than two policies in all.
+        ConfigError: a name is used twice, or there are fewer than two policies in all.
     """
 
     def __init__(
@@ -110,10 +118,10 @@ class PolicyRanking:
         everyone = [*self.names, *([LOGGING] if logging else [])]
         if len(set(everyone)) < len(everyone):
             raise ConfigError(
-                f"two policies have one name among {', '.join(everyone)}", hint="Give each its own"
+                f"two policies have the same name: {', '.join(everyone)}", hint="Give each its own name"
             )
         if len(everyone) < 2:
-            raise ConfigError("one policy alone cannot be ranked", hint="Give at least two")
+            raise ConfigError("one policy alone cannot be ranked", hint="Give at least two policies")
         estimators: dict[str, Estimator] = {name: kind(reward_range) for name in self.names}
         if logging:
             estimators[LOGGING] = OnPolicy(reward_range)
@@ -142,9 +150,9 @@ class PolicyRanking:
         found. Where the intervals are Cressie-Read's, each is taken at the confidence of that quantile.
 
         Args:
-            confidence: of the intervals, and of all simultaneous ones together.
+            confidence: confidence level of each interval, and of all simultaneous intervals together.
             against: compare only with this policy (Dunnett's comparisons); by default every pair.
-            seed: of the quasi-random draws.
+            seed: seed of the quasi-random draws.
 
         Raises:
             ConfigError: for a confidence out of bounds or an unknown policy.
@@ -199,17 +207,19 @@ class PolicyRanking:
         return Ranking(ranked, differences, confidence, critical)
 
     def _difference(self, first: str, second: str) -> tuple[float, Floats]:
-        """Value of a difference, and the coefficients of z whose mean spreads as it does.
+        """The value of a difference, and the coefficients of z whose mean has its variance.
 
-        Of Δβ-IPS by the baseline of this pair, which is that of a single policy of weight 1 + w_1 - w_2 and
-        term f_1 - f_2; of all other estimators the one value less the other.
+        Δβ-IPS uses the baseline of this pair, which is that of a single policy with weight 1 + w_1 - w_2 and
+        term f_1 - f_2. Every other estimator gives the difference of the two values.
         """
         joint = self.joint
         one, two = (joint.estimators[name] for name in (first, second))
         if not any(isinstance(each, DifferenceBaseline) for each in (one, two)):
             return one.value() - two.value(), joint.direction(first) - joint.direction(second)
-        weight, term = (joint.place(first, each) - joint.place(second, each) for each in (WEIGHT, TERM))
-        always = joint.place(first, ONE)
+        weight, term = (
+            joint.coefficients(first, each) - joint.coefficients(second, each) for each in (WEIGHT, TERM)
+        )
+        always = joint.coefficients(first, ONE)
         moments = joint.moments(np.stack([always, always + weight, term, 0 * term]))
         direction = term - optimal_baseline(moments, TERM) * weight
         return float(joint.sums.mean @ direction), direction
@@ -217,16 +227,16 @@ class PolicyRanking:
     def _interval(
         self, first: Estimate, second: Estimate, names: tuple[str, str], gap: float, error: float
     ) -> Callable[[float], ConfidenceInterval]:
-        """The interval of a difference as a function of how many standard errors it shall reach.
+        """The interval of a difference, as a function of how many standard errors it extends to each side.
 
-        Cressie-Read's, where both estimates have that of `WeightedEstimator`; estimators with an interval of
-        their own have normal ones here, as their unseen rows are not known. It knows of two weights that the
-        mean of each is 1, and makes use of their difference alone: of 1 + w_1 - w_2, whose mean is 1, which
-        goes with the difference of the terms. For the logging policy, w_2 = 1, that says all there is.
+        It is Cressie-Read's where both estimators have the interval of `WeightedEstimator`. Estimators with
+        another interval have a normal one here, because their unseen rows are not known. The mean of both
+        weights is 1; Cressie-Read's interval uses only that 1 + w_1 - w_2, which goes with the difference of
+        the terms, has mean 1. Against the logging policy, w_2 = 1, nothing is lost.
         """
         one, two = (self.joint.estimators[name] for name in names)
         methods = [each.difference_interval.method.split(", ") for each in (first, second)]
-        # What an estimator says of its interval ("without the bias of ...") goes for the difference too.
+        # Notes of an estimator on its interval ("without the bias of ...") hold for the difference too.
         notes = "".join(f", {note}" for note in dict.fromkeys(methods[0][1:] + methods[1][1:]))
 
         sums = self.joint.sums
@@ -242,14 +252,14 @@ class PolicyRanking:
             or any(type(each).interval is not WeightedEstimator.interval for each in (one, two))
         ):
             return normal_interval
-        place, (left, right) = self.joint.place, names
+        coefficients, (left, right) = self.joint.coefficients, names
         moments = self.joint.moments(
             np.stack(
                 [
-                    place(left, ONE),
-                    place(left, ONE) + place(left, WEIGHT) - place(right, WEIGHT),
-                    place(left, TERM) - place(right, TERM),
-                    place(left, REWARD),
+                    coefficients(left, ONE),
+                    coefficients(left, ONE) + coefficients(left, WEIGHT) - coefficients(right, WEIGHT),
+                    coefficients(left, TERM) - coefficients(right, TERM),
+                    coefficients(left, REWARD),
                 ]
             )
         )
@@ -305,11 +315,11 @@ def largest_normal_quantile(covariance: Floats, confidence: float, seed: int = 0
 
 
 def best_probabilities(values: Floats, covariance: Floats, seed: int = 0) -> Floats:
-    """Each policy's probability to have the highest value, [K].
+    """Each policy's probability of having the highest value, [K].
 
-    Under the normal posterior of the values with a flat prior, N(values, covariance). Exact for two, else
-    by scrambled Sobol points. Policies that cannot be told apart share; one without a value, or of unknown
-    variance, has NaN.
+    The values have the normal posterior N(values, covariance) of a flat prior. Exact for two policies, else
+    by scrambled Sobol points. Policies that are equal share their probability. A policy without a value, or
+    with an unknown variance, has NaN.
     """
     found = np.full(len(values), np.nan)
     known = np.flatnonzero(np.isfinite(values) & np.isfinite(np.diag(covariance)))
@@ -325,7 +335,7 @@ def best_probabilities(values: Floats, covariance: Floats, seed: int = 0) -> Flo
         return found
     root = _root(spread)
     draws = mean + _normal_points(max(root.shape[1], 1), seed)[:, : root.shape[1]] @ root.T
-    # A root of rounding errors is 1e-8 of the spread: policies that near are one.
+    # Rounding errors have a root of 1e-8 of the spread: policies nearer than that are equal.
     lead = draws >= draws.max(axis=1, keepdims=True) - 1e-6 * float(np.sqrt(np.diag(spread)).max())
     found[known] = (lead / lead.sum(axis=1, keepdims=True)).mean(axis=0)
     return found
@@ -344,7 +354,7 @@ def _root(covariance: Floats) -> Floats:
 
 
 def _p_value(interval: Callable[[float], ConfidenceInterval]) -> float:
-    """Two-sided: the least α at which the interval, widening with confidence 1 - α, still leaves out 0."""
+    """Two-sided p-value: the smallest α whose interval of confidence 1 - α excludes 0."""
     inside, outside = 8.0, 0.0
     narrow = interval(1e-6)
     if np.isnan(narrow.low):
@@ -367,7 +377,7 @@ def _p_value(interval: Callable[[float], ConfidenceInterval]) -> float:
 def _unseen_pair(
     one: WeightedEstimator, two: WeightedEstimator, w: float, v: float, rewards: tuple[float, float]
 ) -> Unseen:
-    """A row of weight w to the first policy and v to the second that the log might have held."""
+    """A row that the log might have held, with weight w for the first policy and v for the second."""
     ranges = [(one.unseen_terms(w, reward), two.unseen_terms(v, reward)) for reward in rewards]
     return Unseen(
         1 + w - v,

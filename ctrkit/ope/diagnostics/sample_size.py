@@ -1,4 +1,4 @@
-"""How many rows it takes to tell a difference, from the rows there are."""
+"""How many rows are needed to detect a difference, estimated from the rows of a log."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from ctrkit.errors import ConfigError
 from ctrkit.ope.estimators.base import Estimate
 
 POWER = 0.8
-# Nobody logs so many: an effect that takes more is none.
+# Nobody logs so many rows: an effect that needs more counts as none.
 MOST_ROWS = 1e15
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """What it takes to tell a difference of a given size from none.
+    """The rows needed to detect a difference of a given size.
 
     Attributes:
-        effect: the difference that is to be told, a row.
-        rows: the rows there are.
-        rows_needed: rows in all; None where no number does, for an effect of 0 or next to it, or one that is
-            no finite number.
-        rows_more: of those, what is still missing; None likewise.
-        power: the probability with which as many rows as there are would tell this effect.
-        detectable: the least effect that as many rows as there are would tell with the power asked for.
-        confidence, target_power: of the test that is planned.
+        effect: the difference to detect, per row.
+        rows: the number of rows of the log.
+        rows_needed: rows needed in all; None where no number of rows is enough, because the effect is 0,
+            almost 0 or not finite.
+        rows_more: how many of the rows needed are still missing; None as `rows_needed`.
+        power: the probability of detecting this effect with as many rows as the log has.
+        detectable: the minimum detectable difference: the smallest effect that as many rows as the log has
+            detect with the target power.
+        confidence: confidence level of the planned two-sided test.
+        target_power: power of the planned test.
     """
 
     effect: float
@@ -48,34 +50,35 @@ class SampleSize:
 def sample_size(
     effect: float, standard_error: float, rows: int, confidence: float = 0.95, power: float = POWER
 ) -> SampleSize:
-    """Rows needed until an interval leaves out 0 with the power asked for.
+    """The rows needed until an interval excludes 0 with the given power.
 
     Lachin, Introduction to Sample Size Determination and Power Analysis for Clinical Trials, Controlled
-    Clinical Trials 1981: an effect δ is told with power 1 - β by a two-sided test of
-    level α where δ = (z_{1-α/2} + z_{1-β}) σ / √n. Here σ / √n is the standard error of the difference, with
-    whatever it holds of weights and of users' rows that go together, so that n further rows of the same kind
-    of log (as many a user) shrink it by their root. The other tail, of telling an effect of the wrong sign,
-    is left out: it has less than 5e-5 where the power is at least a half and the confidence 95 %.
+    Clinical Trials 1981: a two-sided test of level α detects an effect δ with power 1 - β where
+    δ = (z_{1-α/2} + z_{1-β}) σ / √n. Here σ / √n is the standard error of the difference. It already accounts
+    for weights and for several rows of a user, so it shrinks with the square root of the rows if the longer
+    log has as many rows per user. The other tail, an effect of the wrong sign, is left out: its probability
+    is below 5e-5 where the power is at least a half and the confidence 95 %.
 
-    An observed effect is a noisy plan: it is too large whenever chance made it so, and then too few rows
-    are asked for. An effect that would matter, given beforehand, is better.
+    Planning with an observed effect is risky: where chance made the effect too large, the plan has too few
+    rows. It is better to plan with the smallest effect that would matter.
 
     Args:
-        effect: the difference to be told, of either sign.
-        standard_error: of the difference, found on `rows` rows.
-        rows: how many rows that error comes from.
-        confidence: of the two-sided interval that will be asked.
-        power: the probability to tell, from 0.5 on.
+        effect: the difference to detect, of either sign.
+        standard_error: standard error of the difference on `rows` rows.
+        rows: the number of rows that the standard error comes from.
+        confidence: confidence level of the planned two-sided interval.
+        power: the probability of detecting the effect, at least 0.5 and below 1.
 
     Raises:
-        ConfigError: for a confidence or power out of bounds, no rows, or an error that is no number above 0.
+        ConfigError: for a confidence or power out of bounds, no rows, or a standard error that is not a
+            finite number above 0.
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
     if not 0.5 <= power < 1:
-        raise ConfigError(f"a power of {power} is not from 0.5 to below 1", hint="Give 0.8, say")
+        raise ConfigError(f"a power of {power} is not at least 0.5 and below 1", hint="Give 0.8, say")
     if rows < 1:
-        raise ConfigError(f"nothing can be planned from {rows} rows", hint="Give the rows of the log")
+        raise ConfigError(f"{rows} rows are too few to plan from", hint="Give the number of rows of the log")
     if not (math.isfinite(standard_error) and standard_error > 0):
         raise ConfigError(
             f"a standard error of {standard_error} says nothing about longer logs",
@@ -109,20 +112,21 @@ def sample_size_of(
     power: float = POWER,
     effect: float | None = None,
 ) -> SampleSize:
-    """Rows needed until an estimate's difference from the logging policy is told from 0.
+    """The rows needed until the interval of an estimate's difference from the logging policy excludes 0.
 
-    The standard error is read off the interval of the difference: half its width over the normal quantile.
-    For a normal interval that is its standard error. Cressie-Read's, which need not have the estimate in the
-    middle, are wider while positives are few, and shrink faster than by the root of the rows: for them the
-    number is an upper one.
+    The standard error is half the width of that interval over the normal quantile. For a normal interval this
+    is exact. A Cressie-Read interval is wider while positives are few, and shrinks faster than with the
+    square root of the rows: for it the number of rows is an upper bound.
 
     Args:
-        estimate: with intervals of this confidence.
-        rows: the log's.
-        effect: the difference to be told; by default the one observed.
+        estimate: an estimate with intervals of this confidence.
+        rows: the number of rows of the log.
+        confidence: confidence level of the estimate's intervals and of the planned one.
+        power: the probability of detecting the effect, at least 0.5 and below 1.
+        effect: the difference to detect; by default the observed one.
 
     Raises:
-        ConfigError: see `sample_size`.
+        ConfigError: as `sample_size`.
     """
     if not 0 < confidence < 1:
         raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
@@ -132,7 +136,7 @@ def sample_size_of(
 
 
 def readable(rows: int) -> str:
-    """A number of rows to read: whole below ten thousand, else with two or three digits that matter."""
+    """A number of rows as text: exact below ten thousand, else rounded to two or three digits."""
     if rows < 10_000:
         return f"{rows:,}"
     for size, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):

@@ -1,20 +1,21 @@
-"""Estimates by segment of a log, beside what chance alone makes of so many segments."""
+"""Estimates by segment of a log, corrected for the number of segments that are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import polars as pl
 from scipy import stats
 
 from ctrkit.arrays import Integers
-from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.errors import ConfigError
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.ranking import _p_value, holm
+from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
 from ctrkit.ope.diagnostics.verdict import PolicyVerdict, judge
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.summaries import Summaries
@@ -22,106 +23,32 @@ from ctrkit.ope.intervals.interval import ConfidenceInterval
 from ctrkit.ope.intervals.moments import REWARD, WEIGHT
 
 MOST = 20
-# A column with more values than this has no segments to speak of: it names users, or moments.
+# A column with more values than this is left out: it names users, or times.
 MOST_VALUES = 2_000
-# A mean weight this unlikely, and this far from 1, is told of.
+# A segment whose mean weight is this unlikely, and this far from 1, gets a note.
 LEAST_NOTED = 1e-3
 MATERIAL = 0.01
-MISSING = "missing"
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_HOURS = tuple(f"{hour:02}:00" for hour in range(24))
-
-
-@dataclass(frozen=True)
-class SegmentColumn:
-    """What rows are told apart by: a column's values, the bins of its numbers, or a part of its times.
-
-    Attributes:
-        column: of the log.
-        edges: where bins of numbers begin and end, rising; empty: each value is a segment.
-        part: of times, datetimes or unix seconds, in UTC.
-    """
-
-    column: str
-    edges: tuple[float, ...] = ()
-    part: Literal["weekday", "hour"] | None = None
-
-    @property
-    def name(self) -> str:
-        """For a heading."""
-        return self.column if self.part is None else f"{self.part} of {self.column}"
-
-    @property
-    def order(self) -> tuple[str, ...] | None:
-        """All segments in their own order; None where the most frequent come first."""
-        if self.part is not None:
-            return (*(_DAYS if self.part == "weekday" else _HOURS), MISSING)
-        if not self.edges:
-            return None
-        inner = [f"{low:g} to below {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)]
-        return (f"below {self.edges[0]:g}", *inner, f"from {self.edges[-1]:g}", MISSING)
-
-    def groups(self, table: pl.DataFrame) -> list[tuple[str, Integers]]:
-        """The segments of a table's rows, and the numbers of the rows of each, rising.
-
-        Raises:
-            DataError: there is no such column, or it has no such values.
-        """
-        if self.column not in table.columns:
-            raise DataError("no such column", column=self.column, hint=nearest(self.column, table.columns))
-        values = table[self.column]
-        if self.order is not None:
-            kind = "times" if self.part is not None else "numbers"
-            try:
-                values = pl.Series(self._codes(values))
-            except pl.exceptions.PolarsError as error:
-                raise DataError(
-                    f"the values are no {kind}", column=self.column, hint=f"Name {kind}"
-                ) from error
-        elif values.dtype.is_nested():
-            raise DataError(
-                "lists are no segments", column=self.column, hint="Name a column of single values"
-            )
-        found = pl.DataFrame({"value": values}).with_row_index("row").group_by("value").agg("row")
-        if self.order is not None:
-            labels = [self.order[code] for code in found["value"]]
-        else:
-            labels = found["value"].cast(pl.String).fill_null(MISSING).to_list()
-        return [
-            (label, rows.to_numpy().astype(np.int64))
-            for label, rows in zip(labels, found["row"], strict=True)
-        ]
-
-    def _codes(self, values: pl.Series) -> Integers:
-        """Places in `order`, -1 where a value is missing."""
-        if self.part is not None:
-            times = values if values.dtype.is_temporal() else pl.from_epoch(values.cast(pl.Int64), "s")
-            codes = times.dt.weekday() - 1 if self.part == "weekday" else times.dt.hour()
-            return codes.cast(pl.Int64).fill_null(-1).to_numpy()
-        numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
-        found = np.searchsorted(np.asarray(self.edges), numbers, side="right")
-        return np.where(np.isnan(numbers), -1, found).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """What the rows of one segment say.
+    """The result for the rows of one segment.
 
     Attributes:
-        label: of the segment.
-        values: how many values it joins, one but for the rest.
-        rows: its rows, or the decisions that they stand for.
-        positives: those with a reward other than 0.
+        label: the name of the segment.
+        values: how many values of the column it joins; 1 except for "the rest".
+        rows: the number of its rows, or of the decisions that they stand for.
+        positives: how many of them have a reward other than 0.
         effective_sample_size: (Σ w)² / Σ w² (Kish 1965).
         mean_weight: 1 in expectation.
         estimate: the policy's value, and its difference from the logging policy, from these rows alone.
-        verdict: by the rules for the whole (`verdict.judge`), and by `simultaneous`: that any segment of any
-            column is called better or worse without cause is as rare as the confidence says.
-        logging: the logging policy's value.
-        simultaneous: for the difference; at the confidence asked for, those of all segments of all columns
-            contain their differences together (Bonferroni).
-        p_value: two-sided, of no difference; NaN where the rows are not to be trusted.
-        adjusted_p_value: by Holm over all segments of all columns.
+        verdict: by the rules of `verdict.judge`, with `simultaneous` as the interval. So a false "better" or
+            "worse" in any segment of any column is as rare as the confidence says.
+        logging: the logging policy's value on these rows.
+        simultaneous: interval of the difference. The intervals of all segments of all columns contain their
+            differences together at the confidence asked for (Bonferroni).
+        p_value: two-sided p-value of no difference; NaN where the rows are not to be trusted.
+        adjusted_p_value: the p-value adjusted by Holm over all segments of all columns.
     """
 
     label: str
@@ -143,8 +70,10 @@ class Heterogeneity:
     """Whether the difference from the logging policy is the same in all segments.
 
     Attributes:
-        statistic, degrees, p_value: see `overlap.EqualMeans`; of the segments that can be trusted.
-        adjusted_p_value: by Holm over the columns.
+        statistic: as in `overlap.EqualMeans`, over the segments that can be trusted.
+        degrees: degrees of freedom of the test, as in `overlap.EqualMeans`.
+        p_value: p-value of equal differences; NaN for fewer than two segments.
+        adjusted_p_value: the p-value adjusted by Holm over the columns.
     """
 
     statistic: float
@@ -158,8 +87,10 @@ class ColumnSegments:
     """The segments of one column.
 
     Attributes:
-        segments: the most frequent first and the rest last, or in their own order where they have one.
-        note: why there are none, or not to be trusted; else empty.
+        column: the name of the column, or of the part of its times.
+        segments: in natural order where there is one; else the most frequent first and the rest last.
+        heterogeneity: test of equal differences in all segments.
+        note: why there are no segments, or why they cannot be trusted; else empty.
     """
 
     column: str
@@ -173,7 +104,7 @@ class ColumnSegments:
 
 
 class _Tally:
-    """The rows of one segment: an estimator, and what speaks for and against it."""
+    """The sums of one segment: of an estimator, and of the evidence that a verdict needs."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._both = Summaries((estimator, Evidence(estimator.reward_range)))
@@ -196,22 +127,22 @@ class _Tally:
 class SegmentSums:
     """An estimator for each value of some columns; parts of a log merge, in any order.
 
-    A segment must be settled before the action is: by the context, the time or the user. Among the rows of
-    one action, weights do not have mean 1 and estimates mean nothing (`ActionOverlap` tells of actions); a
-    column's note says where that seems to be so.
+    A segment must be known before the action: it may be the context, the time or the user. Among the rows of
+    one action weights do not have mean 1 and estimates mean nothing (use `ActionOverlap` for actions). A
+    column's note says where that seems to be the case.
 
-    Memory grows with the number of values, and where users are known with the segments that each has rows
-    in. A column that turns out to have more than `MOST_VALUES` is left out, whole and with a note: which
-    values are frequent is then unknown before the end.
+    Memory grows with the number of values; where users are known, with the number of segments in which each
+    user has rows. A column with more than `MOST_VALUES` values is left out with a note, because its frequent
+    values are unknown until all rows are read.
 
     Args:
-        columns: a name stands for the column's values.
+        columns: names or `SegmentColumn`s; a name cuts by the column's values.
         kind: makes an estimator, such as `lambda: make_estimator("dr", (0, 1))`.
-        most: values of a column that are shown by themselves; the others make up the rest.
-        doubts: whether all propensities are 1, and whether they were estimated, see `Diagnostics`.
+        most: how many values of a column are segments of their own; all others are joined as the rest.
+        doubts: whether all propensities are 1, and whether they were estimated (see `Diagnostics`).
 
     Raises:
-        ConfigError: for no room for a segment, or columns that repeat.
+        ConfigError: `most` is below 1, or a column is named twice.
     """
 
     def __init__(
@@ -223,10 +154,10 @@ class SegmentSums:
     ) -> None:
         self.columns = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in columns)
         if most < 1:
-            raise ConfigError(f"{most} segments are none", hint="Give at least one")
+            raise ConfigError(f"most = {most} leaves no segment", hint="Give at least 1")
         names = [column.name for column in self.columns]
         if len(set(names)) < len(names):
-            raise ConfigError("a column is to be cut into segments twice", hint="Name each once")
+            raise ConfigError("a column is named twice for segments", hint="Name each column once")
         self.kind = kind
         self.most = most
         self.doubts = doubts
@@ -237,7 +168,7 @@ class SegmentSums:
         """Take in rows and their table, [B] each.
 
         Raises:
-            DataError: for a column that is not there, or not what it is taken for.
+            DataError: a column is missing, or its values cannot be cut as asked for.
         """
         for number, column in enumerate(self.columns):
             groups, tallies = column.groups(table), self.tallies[number]
@@ -254,7 +185,9 @@ class SegmentSums:
             ConfigError: where the columns differ.
         """
         if self.columns != other.columns:
-            raise ConfigError("segments of different columns do not add up", hint="Give both the same")
+            raise ConfigError(
+                "segments of different columns cannot be merged", hint="Give both the same columns"
+            )
         for number, (mine, theirs) in enumerate(zip(self.tallies, other.tallies, strict=True)):
             if mine is None or theirs is None or len({*mine, *theirs}) > MOST_VALUES:
                 self.tallies[number] = None
@@ -263,11 +196,14 @@ class SegmentSums:
                 mine.setdefault(label, _Tally(self.kind())).merge(tally)
 
     def result(self, confidence: float = 0.95) -> tuple[ColumnSegments, ...]:
-        """Estimates by segment, one entry a column, corrected for all that are looked at.
+        """Estimates by segment, one entry per column, corrected for all segments that are compared.
 
-        The test of heterogeneity (`overlap.equal_means_test`) takes segments as independent. Users with rows
-        in several make these go together: where their taste is alike in all, it finds too little, not too
-        much.
+        The test of heterogeneity (`overlap.equal_means_test`) assumes independent segments. Users with rows
+        in several segments correlate them. Where a user behaves alike in all of them, the test is
+        conservative.
+
+        Args:
+            confidence: confidence level of all intervals.
 
         Raises:
             ConfigError: for a confidence out of bounds.
@@ -309,7 +245,7 @@ class SegmentSums:
     def _segment(
         self, label: str, values: int, tally: _Tally, confidence: float, number: int
     ) -> SegmentResult:
-        """One of a number of segments, whose p-value is still to be adjusted."""
+        """The result of one of `number` segments; its p-value is not adjusted yet."""
         estimate = tally.estimator.result(confidence)
         simultaneous = tally.estimator.result(1 - (1 - confidence) / number).difference_interval
         diagnostics = tally.evidence.diagnostics(*self.doubts)
@@ -335,11 +271,11 @@ class SegmentSums:
         )
 
     def _shown(self, column: SegmentColumn, tallies: dict[str, _Tally]) -> list[tuple[str, int, _Tally]]:
-        """The segments of a column: label, number of values and rows."""
+        """The segments of a column: label, number of values and sums."""
         if column.order is not None:
             return [(label, 1, tallies[label]) for label in column.order if label in tallies]
         frequent = sorted(tallies, key=lambda label: (-tallies[label].evidence.moments.count, label))
-        # One value left over is as well shown by its own name.
+        # A rest of one value is shown under its own name.
         most = self.most if len(frequent) > self.most + 1 else len(frequent)
         found = [(label, 1, tallies[label]) for label in frequent[:most]]
         if rest := frequent[most:]:
@@ -351,7 +287,7 @@ class SegmentSums:
 
 
 def subset(rows: LoggedRows, where: Integers) -> LoggedRows:
-    """Some of the rows, by their numbers."""
+    """Some of the rows, by their indices."""
     taken: dict[str, Any] = {
         field.name: value[where]
         for field in fields(rows)
@@ -386,7 +322,7 @@ def _heterogeneity(able: Sequence[_Tally]) -> Heterogeneity:
 
 
 def _note(column: str, segments: Sequence[_Tally]) -> str:
-    """A warning where weights do not have mean 1 by segment, as they have if it was settled beforehand."""
+    """A warning where the mean weight of a segment is not 1; else empty."""
     critical = float(stats.norm.isf(LEAST_NOTED / 2 / max(len(segments), 1)))
     off = 0
     for tally in segments:
@@ -396,7 +332,7 @@ def _note(column: str, segments: Sequence[_Tally]) -> str:
     if not off:
         return ""
     return (
-        f"The mean weight is not 1 in {off} of {len(segments)} segments of {column}: either the action "
-        "decides in which one a row stands, and then estimates by it mean nothing, or propensities are "
+        f"The mean weight is not 1 in {off} of {len(segments)} segments of {column}. Either the action "
+        "decides in which segment a row is, and then these estimates mean nothing, or the propensities are "
         "wrong there."
     )

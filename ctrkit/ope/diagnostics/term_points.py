@@ -1,8 +1,7 @@
-"""The terms w s and w (1 - s) of rows by time, told by their nearness to the points of a fixed grid.
+"""The terms w s and w (1 - s) of rows by time, as masses on the points of a fixed grid.
 
-All that a `ConfidenceSequence` asks of rows are sums of log(1 + y / c), where c depends on the largest
-weight. That is often known only when a log has been read to its end, and to keep the sums for every one that
-it may turn out to be would be no smaller than this.
+A `ConfidenceSequence` needs sums of log(1 + y / c) over rows, where c depends on the largest weight. That
+weight is often known only at the end of a log. Sums for every possible c would not be smaller than this.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from ctrkit.ope.diagnostics.log_grid import GREATEST, STEPS, lower_edges, steps
 
 
 class TermPoints:
-    """Numbers y >= 0 in T bins: each stands at the two grid points around it, in parts that keep its value.
+    """Numbers y >= 0 in T bins: each is split over the two grid points around it, so that its value is kept.
 
-    So every function of y that is summed over rows is replaced by its chords between the points. Only points
-    near which there are numbers take room: some 128 for each factor of two that they span.
+    A function of y that is summed over rows is thereby replaced by its chords between the points. Only points
+    near a number take memory: about 128 for each factor of two that the numbers span.
 
     Attributes:
-        points: [P] the numbers of the grid's steps whose lower edges the points are, rising.
-        mass: [T, P] how many rows stand at each; its sum is the number of rows.
+        points: [P] rising indices of grid steps; the points are their lower edges.
+        mass: [T, P] how many rows are at each point; the sum is the number of rows.
     """
 
     def __init__(self, bins: int) -> None:
@@ -33,7 +32,7 @@ class TermPoints:
     def update(self, values: Floats, place: Integers) -> None:
         """Take in numbers [B] and their bins [B]. One above 2^40 counts as 2^40."""
         bins = len(self.mass)
-        # Most rows earn nothing: their zeros are counted and not placed.
+        # Most rows have the value 0: they are only counted.
         held = np.flatnonzero(values)
         zeros = np.bincount(place, minlength=bins) - np.bincount(place[held], minlength=bins)
         self._add(np.zeros(1, dtype=np.int64), zeros[:, None].astype(np.float64))

@@ -1,9 +1,8 @@
-"""What a policy would have earned as time went on, and whether weights and rewards stayed what they were."""
+"""A policy's value over time, and whether weights and rewards drift."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from ctrkit.hashing import Words
 from ctrkit.ope.diagnostics.log_grid import lower_edges
 from ctrkit.ope.diagnostics.overlap import equal_means_test
 from ctrkit.ope.diagnostics.term_points import TermPoints
-from ctrkit.ope.estimators.base import Estimate, LoggedRows, WeightedEstimator
+from ctrkit.ope.diagnostics.timeline_results import MeanDrift, Period, RunningEstimate, TimelineResult
+from ctrkit.ope.estimators.base import LoggedRows, WeightedEstimator
 from ctrkit.ope.estimators.importance import InversePropensityScoring, OnPolicy, logging_moments
 from ctrkit.ope.intervals.confidence_sequence import METHOD, ConfidenceSequence
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, Moments
@@ -23,103 +23,23 @@ from ctrkit.ope.intervals.unit_sums import UnitSums
 BINS = 100
 PERIODS = 10
 ASYMPTOTIC = "asymptotic, valid at any time"
-# Rows with a term other than 0 before an asymptotic sequence says anything.
+# Rows with a term other than 0 that an asymptotic sequence needs before it gives bounds.
 LEAST_TERMS = 25
 
 
-@dataclass(frozen=True)
-class RunningEstimate:
-    """An estimate from all rows so far, at the end of each time bin that has rows, with all bounds at once.
-
-    Attributes:
-        time: [P] the ends of the bins, in unix seconds.
-        rows: [P] rows so far.
-        value: [P] mean(w r) of them.
-        low, high: [P] bounds that hold at all these times together, with the confidence asked for; each is
-            cut with those before, so that they never move apart. Infinite before anything is known. Where
-            low passes high, something is wrong that was taken for granted: `broken`.
-        method: of the bounds.
-        broken: whether no value is left.
-    """
-
-    time: Floats
-    rows: Floats
-    value: Floats
-    low: Floats
-    high: Floats
-    method: str
-    broken: bool
-
-
-@dataclass(frozen=True)
-class Period:
-    """What the rows of a stretch of time say by themselves.
-
-    Attributes:
-        start, end: unix seconds.
-        rows: of the period, or the decisions that they stand for.
-        mean_weight: of its rows, and its standard_error.
-        policy, logging: by IPS and by the mean reward; NaN with less than two rows.
-    """
-
-    start: float
-    end: float
-    rows: float
-    mean_weight: float
-    standard_error: float
-    policy: Estimate
-    logging: Estimate
-
-
-@dataclass(frozen=True)
-class MeanDrift:
-    """Whether a mean is the same in all periods.
-
-    Attributes:
-        least, most: of the periods' means.
-        p_value: of means as different as these if all had the same expectation, rows of a user taken
-            together (see `equal_means_test`); NaN for a single period.
-    """
-
-    least: float
-    most: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class TimelineResult:
-    """All that a `Timeline` tells."""
-
-    policy: RunningEstimate
-    logging: RunningEstimate
-    periods: tuple[Period, ...]
-    weight_drift: MeanDrift
-    reward_drift: MeanDrift
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        plain = asdict(self)
-        for name in ("policy", "logging"):
-            plain[name] = {
-                key: value.tolist() if isinstance(value, np.ndarray) else value
-                for key, value in plain[name].items()
-            }
-        return plain
-
-
 class Timeline:
-    """Sums by time bin, from which estimates so far and by period follow when all parts are merged.
+    """Sums by time bin, from which running estimates and estimates by period follow.
 
-    In each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, of each user Σ c z in each bin that has rows of him,
-    and of a log of independent rows that each stand for themselves, with a known range of rewards, the terms
-    that a confidence sequence bets on. How large a weight can get need not be known before the end (see
-    `TermPoints`). It takes 40 bytes for each user and bin, and with a range and without users of several rows
-    1.3 MB for each two factors of two that the weights span.
+    Of each bin Σ c z zᵀ of z = (1, w, w r, r) is kept, and of each user Σ c z in each bin that has rows of
+    the user. For independent rows that each stand for one decision, with a known range of rewards, the terms
+    that a confidence sequence bets on are kept too. The largest weight need not be known before the end (see
+    `TermPoints`). Memory is 40 bytes per user and bin. With a reward range, and without users that have
+    several rows, it is 1.3 MB more for each factor of four that the weights span.
 
     Args:
-        edges: [T + 1] rising times in unix seconds; rows before the first or after the last count to the
-            first or the last bin.
-        reward_range: the least and the largest possible reward, where they are known.
+        edges: [T + 1] rising times in unix seconds. Rows before the first or after the last edge count for
+            the first or the last bin.
+        reward_range: the smallest and the largest possible reward, where known.
 
     Raises:
         ConfigError: for edges that do not rise.
@@ -127,7 +47,9 @@ class Timeline:
 
     def __init__(self, edges: Floats, reward_range: tuple[float, float] | None = None) -> None:
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
-            raise ConfigError("the edges of time bins do not rise", hint="Give at least two, in order")
+            raise ConfigError(
+                "the edges of the time bins do not rise", hint="Give at least two, in rising order"
+            )
         self.edges = np.asarray(edges, dtype=np.float64)
         self.reward_range = reward_range
         bins = len(self.edges) - 1
@@ -148,7 +70,7 @@ class Timeline:
         """Take in rows and their times [B], unix seconds.
 
         Raises:
-            DataError: for a time that is no number, or a reward outside the range.
+            DataError: a time is missing, or a reward is outside the range.
         """
         if not np.isfinite(times).all():
             row = int(np.argmin(np.isfinite(times)))
@@ -186,14 +108,15 @@ class Timeline:
             points.update(term, place)
 
     def merge(self, other: Self) -> None:
-        """Take in what another has seen, of the same bins, of these or of other users.
+        """Take in the rows of another timeline with the same bins, of the same or of other users.
 
         Raises:
             ConfigError: where bins or range differ.
         """
         if not np.array_equal(self.edges, other.edges) or self.reward_range != other.reward_range:
             raise ConfigError(
-                "timelines of different bins or ranges do not add up", hint="Give both the same"
+                "timelines of different bins or reward ranges cannot be merged",
+                hint="Give both the same ones",
             )
         self.sums += other.sums
         self.alone += other.alone
@@ -213,22 +136,24 @@ class Timeline:
         """Estimates so far and by period, of the policy and of the logging policy, and tests of drift.
 
         Args:
-            confidence: of all intervals. Those of the running estimates hold at all times at once.
-            largest_weight: what no weight can pass, seen or not, from what the policies allow and not from
-                the rows: the largest over all candidates of all rows, or one over the least probability that
-                the logging policy gives. The sequence then holds for weights up to it, or the largest seen
-                if that is larger. None: the sequence holds for weights of any size, and its upper end is the
-                higher for it (see `ConfidenceSequence`).
-            periods: at most; neighbouring bins are joined until they have about as many rows each.
+            confidence: confidence level of all intervals. Those of the running estimates hold at all times
+                together.
+            largest_weight: an upper bound of all weights, seen or not. It must follow from the policies and
+                not from the rows: the largest weight over all candidates of all rows, or 1 over the smallest
+                probability of the logging policy. The running intervals then hold for weights up to this
+                bound, or up to the largest one seen if that is larger. None: they hold for weights of any
+                size, and their upper end is higher (see `ConfidenceSequence`).
+            periods: the largest number of periods. Neighbouring bins are joined into periods of about as many
+                rows each.
 
         Raises:
-            ConfigError: for a confidence out of bounds, or without rows.
+            ConfigError: for a confidence out of bounds, or a timeline without rows.
         """
         if not 0 < confidence < 1:
             raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
         count = self.sums[:, 0, 0]
         if not count.sum() > 0:
-            raise ConfigError("a timeline without rows says nothing", hint="Give it rows")
+            raise ConfigError("the timeline has no rows", hint="Give it rows first")
         cuts = _joined(count, periods)
         between = self.between()
         rows, grouped = _grouped(self.sums, between, cuts)
@@ -250,7 +175,7 @@ class Timeline:
 
     @property
     def independent(self) -> bool:
-        """Whether bets can be placed: on rows that stand for themselves and for users of their own."""
+        """Whether a confidence sequence is valid: a row stands for one decision, and no user has two rows."""
         return self.single and not self.clustered
 
     @property
@@ -393,7 +318,7 @@ def _add_between(keys: Words, sums: Floats, found: Floats) -> None:
 
 
 def _joined(count: Floats, periods: int) -> Integers:
-    """Where bins are cut into at most so many groups of about as many rows, [G + 1], rising."""
+    """Where bins are cut into at most this many groups of about as many rows, [G + 1], rising."""
     share = np.cumsum(count) / count.sum()
     # A group ends with the bin in which its share of the rows is full.
     ends = np.searchsorted(share, np.arange(1, periods) / periods - 1e-12) + 1

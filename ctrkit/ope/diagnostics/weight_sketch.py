@@ -1,4 +1,4 @@
-"""What a report tells of the weights of any number of rows: sums, a fine histogram and the largest few."""
+"""The weights of any number of rows in fixed memory: sums, a fine histogram and the largest weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PARTS = (8, 4, 2, 1)
 
 @dataclass(frozen=True)
 class WeightSummary:
-    """The fields of `weights.Diagnostics` that the weights alone decide, under the same names.
+    """The fields of `weights.Diagnostics` that depend on the weights alone, under the same names.
 
     Attributes:
-        rows: of the log, or the decisions that they stand for.
+        rows: the number of rows, or of the decisions that they stand for.
         effective_sample_size: (Σ c w)² / Σ (c w)²: as many rows of equal weight would vary as much (Kish
-            1965); c is what a row stands for, 1 where nothing was dropped.
+            1965); c is the number of decisions of a row, 1 where nothing was dropped.
         mean_weight: 1 in expectation, where the propensities are right and no action is ruled out.
-        mean_weight_z: its distance from 1 in standard errors, of rows taken as independent.
+        mean_weight_z: the distance of the mean from 1 in standard errors of independent rows.
         max_weight: the largest weight.
         top_share: the share of all weight that the heaviest 1 % of the rows carry; 1 where all are 0.
     """
@@ -45,7 +45,7 @@ class WeightHistogram:
     """Rows and weight by size of the weight, for a figure.
 
     Attributes:
-        edges: [T + 1], each about the same factor above the one before.
+        edges: [T + 1] edges of the bins, each about the same factor above the one before.
         rows: [T] the share of the rows in each bin.
         weight: [T] the share of all weight that they carry.
         below: the share of the rows whose weight is 0, or too small for the first bin.
@@ -69,10 +69,9 @@ class WeightHistogram:
 class WeightSketch:
     """Weights of any number of rows in fixed memory, about 200 kB; parts of a log merge.
 
-    Sums and the largest `KEPT` weights are exact. Of the others the rows and the weight in each step of a
-    grid are kept (`ctrkit.ope.diagnostics.log_grid`), so that a quantile is right to 1/256 of itself, and so
-    is the weight of any number of the heaviest rows: where a step is cut, it lies between what the step's
-    mean and what its edges allow, and the middle is taken.
+    Sums and the largest `KEPT` weights are exact. Of all others the rows and the weight in each step of a
+    grid are kept (`ctrkit.ope.diagnostics.log_grid`). So a quantile has a relative error of at most 1/256,
+    and so has the weight of any number of the heaviest rows.
     """
 
     def __init__(self) -> None:
@@ -92,16 +91,16 @@ class WeightSketch:
             counts: [B] how many decisions each row stands for.
 
         Raises:
-            DataError: for a weight below 0, or one that is no finite number.
+            DataError: a weight is below 0 or not finite.
         """
         well = (weights >= 0) & (weights < np.inf)
         if not well.all():
             row = int(np.argmin(well))
             raise DataError(
-                f"{weights[row]} is no weight",
+                f"{weights[row]} is not a valid weight",
                 column="weight",
                 row=row,
-                hint="Give finite probabilities, those of the logging policy above 0",
+                hint="Give finite probabilities; the logging policy's must be above 0",
             )
         if not len(weights):
             return
@@ -133,9 +132,9 @@ class WeightSketch:
         self.top = top[:, np.argsort(-top[0], kind="stable")[:KEPT]]
 
     def heaviest(self, rows: float) -> tuple[Floats, Floats]:
-        """The heaviest rows: weights in falling order, and how many rows have each, which add up to `rows`.
+        """The heaviest `rows` rows: weights in falling order, and how many rows have each.
 
-        Exact as far as the largest weights are kept, then step by step, of which the last is cut.
+        Exact while the largest weights are kept; then step by step, of which the last one is cut.
         """
         weights, counts = self.top
         number = np.zeros(0, dtype=np.int64)
@@ -159,7 +158,7 @@ class WeightSketch:
         return weights, counts
 
     def _rest(self) -> Floats:
-        """The histogram less the largest weights that are kept."""
+        """The histogram without the largest weights, which are kept themselves."""
         weights, counts = self.top
         place = steps(weights)
         own = np.stack([np.bincount(place, part, STEPS) for part in (counts, counts * weights)])
@@ -167,13 +166,13 @@ class WeightSketch:
         return np.where(self.histogram[0] - own[0] > 1e-9 * self.histogram[0], self.histogram - own, 0.0)
 
     def _bounds(self, number: int) -> tuple[float, float]:
-        """The least and the largest weight that a row in this step, and not kept, can have."""
+        """The smallest and the largest weight of a row in this step that is not kept itself."""
         low, high = lower_edges(np.array([number, number + 1]))
         most = self.top[0, -1] if self.top.shape[1] == KEPT else self.largest
         return max(float(low), self.least), min(float(high), float(most))
 
     def quantile(self, share: float) -> float:
-        """The least weight that this share of the rows does not pass, from 0 to 1; NaN without rows."""
+        """The quantile of the weights at a share of the rows from 0 to 1; NaN without rows."""
         if not self.rows:
             return float("nan")
         # Half a row more than stand above it: no row stands for less than one.
@@ -191,9 +190,9 @@ class WeightSketch:
 
     @property
     def mean_z(self) -> float:
-        """How many standard errors the mean is away from 1; infinite where weights are all alike and not 1.
+        """How many standard errors the mean is away from 1; infinite where all weights are equal and not 1.
 
-        The variance is that of all rows, not of all but one.
+        The variance has n, not n - 1, in the denominator.
         """
         if not self.rows:
             return float("nan")
@@ -208,15 +207,15 @@ class WeightSketch:
 
     @property
     def effective_sample_size(self) -> float:
-        """(Σ c w)² / Σ (c w)², Kish's; 0 where all weights are."""
+        """Kish's (Σ c w)² / Σ (c w)²; 0 where all weights are 0."""
         ones, linear, square = self.sums[1]
         total = self.rows + float(self.sums[0, 1])
         return total**2 / float(square + 2 * linear + ones) if self.largest > 0 else 0.0
 
     def top_share(self, share: float = TOP) -> float:
-        """The share of all weight that this share of the rows, the heaviest, carries; 1 where all are 0.
+        """The share of all weight that the given share of heaviest rows carries; 1 where all weights are 0.
 
-        As `overlap.top_share`: at least one row counts as top.
+        At least one row counts as heaviest.
         """
         top = min(max(float(int(self.rows * share)), 1.0), self.rows)
         weights, counts = self.heaviest(top)
@@ -226,20 +225,20 @@ class WeightSketch:
     def tail(self) -> TailShape:
         """How heavy the upper tail is, by the rule of Pareto-smoothed importance sampling.
 
-        Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail are
-        the min(N / 5, 3 √N) heaviest rows. Weights that take few values, as those of a policy that reads no
-        context, are bounded by the policy and have no tail to speak of. Rows that are not kept stand at their
-        steps' means, so that beyond some 100,000 rows the shape is that of weights rounded to 1/128.
+        Vehtari, Simpson, Gelman, Yao and Gabry, Pareto Smoothed Importance Sampling, JMLR 2024: the tail is
+        the min(N / 5, 3 √N) heaviest rows. Weights with few different values, as those of a policy that reads
+        no context, are bounded by the policy and have no tail. Rows that are not kept have the mean weight of
+        their step, so beyond about 100,000 rows the shape is that of weights rounded to 1/128.
         """
         size = int(min(self.rows / 5, 3 * np.sqrt(self.rows)))
         weights, counts = self.heaviest(min(size + 1, self.rows))
         return tail_shape(weights[::-1], counts[::-1], size)
 
     def coarse(self, most: int = 40) -> WeightHistogram:
-        """At most about so many bins, each of one factor, over all weights that matter: for a figure."""
+        """About `most` bins of equal width on a log scale, over all weights that matter: for a figure."""
         share = self.histogram[:, :-1] / np.maximum(self.histogram.sum(axis=1, keepdims=True), 1e-300)
         share[:, -1] += 1 - share.sum(axis=1) if self.largest >= GREATEST else 0.0
-        # Light rows that together hold next to nothing are left to `below`.
+        # Light rows that together carry almost no weight go to `below`.
         held = np.flatnonzero(np.cumsum(share[:, 1:].sum(axis=0)) > 1e-4) + 1
         held = held[share[0, held] > 0]
         if not len(held):
@@ -256,7 +255,7 @@ class WeightSketch:
         return WeightHistogram(lower_edges(cuts), rows, weight, float(share[0, : cuts[0]].sum()))
 
     def summary(self) -> WeightSummary:
-        """What `weights.Diagnostics` tells of the weights."""
+        """The fields of `weights.Diagnostics` that depend on the weights alone."""
         return WeightSummary(
             round(self.rows),
             self.effective_sample_size,

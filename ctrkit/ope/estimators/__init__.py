@@ -1,1 +1,1 @@
-"""Estimators of a policy's value, each a class with mergeable sums; `registry` knows them by name."""
+"""Estimators of a policy's value: classes with mergeable sums, found by name in `registry`."""

@@ -1,4 +1,4 @@
-"""What an estimator is: terms of rows, whose moments give a value, a difference and their intervals."""
+"""The base classes of estimators: each row gives a term, whose moments give values and intervals."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ctrkit.ope.intervals.interval import (
 from ctrkit.ope.intervals.moments import REWARD, TERM, MomentColumns, Moments
 from ctrkit.ope.intervals.unit_sums import Keys
 
-# The weights and predictions of most estimators; those of a reward model fitted for the policy (MRDR); or
-# weights of a density ratio.
+# Which weights and predictions an estimator reads: "plain" ones; those of the reward model of MRDR, fitted
+# for the policy ("more robust"); or weights of a density ratio ("balanced").
 View: TypeAlias = Literal["plain", "more robust", "balanced"]
 
 
@@ -34,14 +34,16 @@ class LoggedRows:
 
     Attributes:
         weights: [B] the policy's probability of the logged action over the logging policy's.
-        rewards: [B].
-        largest_weight: the largest weight to reckon with, seen or not (see `ctrkit.ope.estimators.weights`).
+        rewards: [B] the logged rewards.
+        largest_weight: the largest weight that is possible, seen or not (see
+            `ctrkit.ope.estimators.weights`).
         q_logged: [B] the reward model's prediction for the logged action.
-        q_policy: [B] its mean under the policy, Σ π(a) q(a).
-        users: [B] keys of users, the same in whatever batch or part. None: rows are independent.
+        q_policy: [B] the mean of the predictions under the policy, Σ π(a) q(a).
+        users: [B] keys of users, the same in every batch and part. None: rows are independent.
         units: [B] keys of users or rows (see `ctrkit.ope.logs.units`), for intervals that resample them.
-        unsupported: [B] the policy's mass on candidates that are never logged, where it is known.
-        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
+        unsupported: [B] the policy's probability of candidates that the logging policy never chooses; None
+            where unknown.
+        counts: [B] how many decisions each row stands for: 1, or more where similar rows were dropped.
     """
 
     weights: Floats
@@ -58,12 +60,12 @@ class LoggedRows:
     def of_logging(
         cls, rewards: Floats, *, counts: Floats, users: Keys | None, units: Words | None
     ) -> LoggedRows:
-        """The rows as the logging policy itself sees them, to which each has weight 1."""
+        """The rows for the logging policy itself: all weights are 1."""
         return cls(np.ones(len(rewards)), rewards, 1.0, users=users, units=units, counts=counts)
 
     @cached_property
     def weighted_rewards(self) -> Floats:
-        """[B]; one array for all who ask (see `Summaries`)."""
+        """Weights times rewards, [B]; the same array at every call, so that `Summaries` keeps it once."""
         return self.weights * self.rewards
 
     def total(self, values: Floats) -> float:
@@ -73,13 +75,14 @@ class LoggedRows:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimated value a row with its interval.
+    """An estimated value per row, with its interval.
 
     Attributes:
         estimator: the estimator's name.
         value: the estimate; NaN where the rows determine none.
-        interval: for the value; contains it.
-        difference: value less the logging policy's mean reward, and its interval, from the same rows.
+        interval: the interval of the value, which it contains.
+        difference: the value minus the logging policy's mean reward on the same rows.
+        difference_interval: the interval of the difference.
     """
 
     estimator: str
@@ -90,23 +93,23 @@ class Estimate:
 
 
 class Summary(ABC):
-    """What is kept of rows: `Moments`, and what else is taken note of. Parts of a log merge."""
+    """Statistics of rows: `Moments` and other state. Parts of a log merge."""
 
     @property
     @abstractmethod
     def sums(self) -> Sequence[Moments]:
-        """All the sums that it keeps."""
+        """All its `Moments`."""
 
     @abstractmethod
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """What of the rows goes into each of the `sums`; what these do not hold is taken note of here."""
+        """The columns of the rows that go into each of the `sums`; updates all other state."""
 
     @abstractmethod
     def join(self, other: Self) -> None:
-        """Take in what another has taken note of beside its sums."""
+        """Merge all state of another besides its sums."""
 
     def settle(self) -> None:  # noqa: B027
-        """Choose anew what follows from the sums."""
+        """Update all state that follows from the sums."""
 
     def update(self, rows: LoggedRows) -> None:
         """Take in rows."""
@@ -116,7 +119,7 @@ class Summary(ABC):
         self.settle()
 
     def merge(self, other: Self) -> None:
-        """Take in what another of this class has seen, of these or of other users."""
+        """Merge the rows of another of this class, of the same or of other users."""
         self.join(other)
         for mine, theirs in zip(self.sums, other.sums, strict=True):
             mine.merge(theirs)
@@ -124,47 +127,47 @@ class Summary(ABC):
 
 
 class IntervalMethod(ABC):
-    """One way to an interval, with what it keeps of the rows beside the estimator's own sums."""
+    """A method of intervals, with the statistics that it needs besides the estimator's own sums."""
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:  # noqa: B027
-        """Take in the rows that the estimator takes in, and its terms."""
+        """Take in the rows of the estimator, and its terms [B]."""
 
     def merge(self, other: IntervalMethod) -> None:  # noqa: B027
-        """Take in what another of this class has seen."""
+        """Merge the rows of another of this class."""
 
     @abstractmethod
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `Estimator.interval`; None where the method is none for this estimator."""
+        """As `Estimator.interval`; None where this method does not apply to the estimator."""
 
 
 class Estimator(Summary):
-    """Estimates a policy's value, the expected reward a row, from the log of another policy.
+    """Estimates a policy's value, the expected reward per row, from the log of another policy.
 
-    Each row gives a term; the terms' `Moments` are all that is kept. So memory grows with the users, where
-    they are known, and not with the log, `merge` joins the parts of a log that were read apart, wherever a
-    user's rows stand, and point and interval come from the same sums.
+    Each row gives a term, and only the terms' `Moments` are kept. So memory grows with the number of users,
+    where they are known, and not with the rows. `merge` joins parts of a log that were read separately, even
+    if a user has rows in several parts. Value and interval come from the same sums.
 
     Args:
-        reward_range: the least and the largest possible reward, where they are known.
+        reward_range: the smallest and the largest possible reward, where known.
 
     Attributes:
-        method: of the intervals, in place of the estimator's own; set before the first rows.
-        known: whether the log's propensities are logged ones, and no estimates of them.
+        method: the method of the intervals; None for the estimator's own. Set it before the first rows.
+        known: whether the log's propensities are logged; False where they are estimated.
     """
 
     name: ClassVar[str]
-    # What its own intervals are with a known range of rewards.
+    # The method of its own intervals with a known range of rewards.
     own_interval: ClassVar[str] = "normal"
-    # Whether it is for policies that take one action for sure, and no others.
+    # Whether it is only for deterministic policies.
     deterministic_only: ClassVar[bool] = False
-    # Whether it has a bias that its intervals leave out and that is often larger than they are.
+    # Whether it has a bias that its intervals do not include and that is often larger than they are.
     biased: ClassVar[bool] = False
     needs_reward_model: ClassVar[bool] = False
-    # Whose weights and predictions it takes: see `ctrkit.ope.estimators.rows`.
+    # Which weights and predictions it reads (see `ctrkit.ope.estimators.rows`).
     view: ClassVar[View] = "plain"
-    # What its intervals take as it is, by whatever method they are.
+    # What its intervals take as given, whatever their method.
     given: ClassVar[str | None] = None
 
     def __init__(self, reward_range: tuple[float, float] | None = None) -> None:
@@ -175,23 +178,21 @@ class Estimator(Summary):
 
     @abstractmethod
     def terms(self, rows: LoggedRows) -> Floats:
-        """f [B], one a row; the value is their mean unless `value` says otherwise."""
+        """The terms f, [B], one per row; their mean is the value unless `value` is overridden."""
 
     def value(self) -> float:
         """The estimate from all rows so far."""
         return float(self.moments.mean @ TERM)
 
     def direction(self) -> Floats:
-        """Coefficients of z = (1, w, f, r) whose mean spreads as the value does (the delta method)."""
+        """Coefficients of z = (1, w, f, r) whose mean has the variance of the value (the delta method)."""
         return TERM
 
     @property
     def sums(self) -> Sequence[Moments]:
-        """See `Summary`."""
         return (self.moments,)
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Summary`."""
         terms = self.terms(rows)
         if self.method is not None:
             self.method.update(rows, terms)
@@ -199,57 +200,65 @@ class Estimator(Summary):
 
     @property
     def clustered(self) -> bool:
-        """Whether rows are taken together, as some user has several."""
+        """Whether some user has several rows, which are then taken together."""
         return self.moments.clustered
 
     def join(self, other: Self) -> None:
-        """See `Summary`."""
         if self.method is not None and other.method is not None:
             self.method.merge(other.method)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        """Value, and difference from the logging policy's mean reward, with two-sided intervals."""
         value = self.value()
         difference = value - float(self.moments.mean @ REWARD)
-        interval = self._around(value, self._interval(value, 0.0, confidence))
-        paired = self._around(difference, self._interval(difference, 1.0, confidence))
+        interval = self._around(value, self._interval(value, False, confidence))
+        paired = self._around(difference, self._interval(difference, True, confidence))
         if not self.known:
             logging = normal(value - difference, self.moments, REWARD, confidence)
             paired = independent_difference(value, interval, value - difference, logging, paired)
         return Estimate(self.name, value, interval, difference, paired)
 
-    def _interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
-        """By the method asked for, where it is one for this estimator; else its own."""
-        found = self.method.interval(self, value, baseline, confidence) if self.method is not None else None
-        found = self.interval(value, baseline, confidence) if found is None else found
+    def _interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
+        """The interval by `method` where that applies to this estimator; else its own interval."""
+        found = (
+            self.method.interval(self, value, of_difference, confidence) if self.method is not None else None
+        )
+        found = self.interval(value, of_difference, confidence) if found is None else found
         return found if self.given is None else replace(found, method=f"{found.method}, given {self.given}")
 
-    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
-        """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
-        return normal(value, self.moments, self.direction() - baseline * REWARD, confidence)
+    def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
+        """The estimator's own interval.
+
+        Args:
+            value: the estimate: of the value, or of the difference.
+            of_difference: whether the interval is of the policy's difference from the logging policy, and not
+                of its value.
+            confidence: confidence level, between 0 and 1.
+        """
+        return normal(value, self.moments, self.direction() - of_difference * REWARD, confidence)
 
     def _around(self, value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
-        """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
+        """The interval, widened and marked where it excludes the estimate; its method names clustering."""
         method = f"{interval.method}, clustered" if self.clustered else interval.method
         return around(value, replace(interval, method=method))
 
 
 EstimatorT = TypeVar("EstimatorT", bound=type[Estimator])
 
-# By the names that commands take and show.
+# The estimators by the names that commands take and show.
 ESTIMATORS: dict[str, type[Estimator]] = {}
 
 
 def register(estimator: EstimatorT) -> EstimatorT:
-    """Class decorator: make an estimator known by its `name`."""
+    """Class decorator: register an estimator under its `name`."""
     ESTIMATORS[estimator.name] = estimator
     return estimator
 
 
 class WeightedEstimator(Estimator):
-    """An estimator that rests on the weights, whose mean is known to be 1.
+    """An estimator that uses weights, whose mean is known to be 1.
 
-    With a range of rewards its intervals are Cressie-Read's, without one they are normal.
+    With a reward range its intervals are Cressie-Read's; without one they are normal.
     """
 
     own_interval: ClassVar[str] = "cressie-read"
@@ -260,40 +269,40 @@ class WeightedEstimator(Estimator):
 
     @abstractmethod
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """The least and the largest term of a row of this weight and reward that the log might have held."""
+        """The smallest and the largest term of an unseen row with this weight and reward."""
 
     def weight_range(self) -> tuple[float, ...]:
-        """The weights of such rows: the least, the mean and the largest.
+        """The weights of unseen rows: the smallest, the mean and the largest.
 
-        Where all rows seen have weight 1, none of another weight could be missing alone.
+        The mean is there for logs in which all rows have weight 1: a missing row of another weight alone
+        would contradict the mean.
         """
         return 0.0, 1.0, self.largest_weight
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Estimator`."""
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
         return super().observe(rows)
 
     def join(self, other: Self) -> None:
-        """See `Estimator`."""
         super().join(other)
         self.largest_weight = max(self.largest_weight, other.largest_weight)
 
-    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
-        """See `Estimator`."""
+    def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
         if self.reward_range is None:
-            return super().interval(value, baseline, confidence)
-        unseen = [self.unseen(weight, baseline, self.reward_range) for weight in self.weight_range()]
-        found = cressie_read(self.moments, TERM - baseline * REWARD, unseen, confidence)
+            return super().interval(value, of_difference, confidence)
+        unseen = [self.unseen(weight, of_difference, self.reward_range) for weight in self.weight_range()]
+        found = cressie_read(self.moments, TERM - of_difference * REWARD, unseen, confidence)
         least, most = self.reward_range
-        low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
+        low, high = np.clip(
+            [found.low, found.high], least - of_difference * most, most - of_difference * least
+        )
         return ConfidenceInterval(float(low), float(high), found.method)
 
-    def unseen(self, weight: float, baseline: float, rewards: tuple[float, float]) -> Unseen:
-        """A row of this weight, its term less `baseline` times its reward."""
+    def unseen(self, weight: float, of_difference: bool, rewards: tuple[float, float]) -> Unseen:
+        """An unseen row of this weight; its term minus its reward where the interval is of the difference."""
         ranges = [(reward, *self.unseen_terms(weight, reward)) for reward in rewards]
         return Unseen(
             weight,
-            min(low - baseline * reward for reward, low, _ in ranges),
-            max(high - baseline * reward for reward, _, high in ranges),
+            min(low - of_difference * reward for reward, low, _ in ranges),
+            max(high - of_difference * reward for reward, _, high in ranges),
         )

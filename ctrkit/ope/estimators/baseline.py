@@ -1,4 +1,4 @@
-"""Estimators that make use of the weights' mean, known to be 1, to take out variance."""
+"""Estimators that use the known mean of the weights, 1, to reduce variance."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class OptimalBaseline(InversePropensityScoring):
     """mean(w r) - β* (mean(w) - 1), with β* = cov(w, w r) / var(w).
 
     Gupta, Jeunen, Oosterhuis and de Rijke, Optimal Baseline Corrections for Off-Policy Contextual Bandits,
-    RecSys 2024, arXiv 2405.05736: of all unbiased estimators with a constant baseline β, w (r - β) + β, the
-    one of least variance. As weights have mean 1, β* is E[w (w - 1) r] / E[(w - 1)²] as well; with the
-    covariance in its place a constant added to all rewards comes back whole. β* comes from the same rows,
-    which costs a bias of O(1/n). Its Cressie-Read interval is that of IPS, which makes the same correction.
+    RecSys 2024, arXiv 2405.05736: it has the smallest variance of all unbiased estimators with a constant
+    baseline β, w (r - β) + β. As weights have mean 1, β* also equals E[w (w - 1) r] / E[(w - 1)²]; with the
+    covariance instead, a constant added to all rewards adds exactly that constant to the estimate. β* comes
+    from the same rows, which costs a bias of O(1/n). The Cressie-Read interval is that of IPS, which makes
+    the same correction.
     """
 
     name: ClassVar[str] = "beta-ips"
@@ -33,12 +34,10 @@ class OptimalBaseline(InversePropensityScoring):
         return optimal_baseline(self.moments, TERM)
 
     def value(self) -> float:
-        """See `Estimator`."""
         mean = self.moments.mean
         return float(mean @ TERM - self.baseline * (mean @ WEIGHT - 1))
 
     def direction(self) -> Floats:
-        """See `Estimator`."""
         return np.asarray(TERM - self.baseline * WEIGHT)
 
 
@@ -48,10 +47,11 @@ class DifferenceBaseline(OptimalBaseline):
 
     Gupta, Jeunen, Oosterhuis and Vasile, Δ-OPE: Off-Policy Estimation with Pairs of Policies, RecSys 2024,
     arXiv 2405.10024, whose Δβ-IPS of two policies is mean((w_1 - w_2) (r - β)). As E[w_1 - w_2] = 0, no β
-    biases it, and its variance, E[(w_1 - w_2)² (r - β)²] less a square that is free of β, is least at
+    biases it. Its variance, E[(w_1 - w_2)² (r - β)²] minus a square without β, is smallest at
     β* = E[(w_1 - w_2)² r] / E[(w_1 - w_2)²]. Here the second policy is the logging one, w_2 = 1: of all
-    estimators with a constant baseline it has the difference of least variance, where `beta-ips` has the
-    value. `PolicyRanking` takes the β* of each pair. From the same rows, by covariances, as in `beta-ips`.
+    estimators with a constant baseline this one has the difference of smallest variance, and `beta-ips` the
+    value of smallest variance. `PolicyRanking` takes the β* of each pair. β* comes from covariances on the
+    same rows, as in `beta-ips`.
     """
 
     name: ClassVar[str] = "delta-beta-ips"
@@ -63,15 +63,15 @@ class DifferenceBaseline(OptimalBaseline):
 
 
 def optimal_baseline(moments: Moments, direction: Floats) -> float:
-    """cov(w, g) / var(w) of g = direction · z: the β of the least variance of g - β w.
+    """cov(w, g) / var(w) for g = direction · z: the β for which g - β w has the smallest variance.
 
-    0 where all weights are alike, as then no baseline changes the spread.
+    0 where all weights are equal, because then no baseline changes the variance.
     """
     mean = moments.mean
-    # Both centred first, so that little cancels.
+    # Both are centred first, so that rounding errors stay small.
     weight, other = (each - (mean @ each) * ONE for each in (WEIGHT, direction))
     variance = float(weight @ moments.rows @ weight)
-    # Weights that are all alike vary by rounding errors only.
+    # Equal weights vary by rounding errors only.
     if variance <= 1e-12 * float(WEIGHT @ moments.rows @ WEIGHT):
         return 0.0
     return float(weight @ moments.rows @ other) / variance
@@ -83,8 +83,8 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
 
     Thomas and Brunskill, Data-Efficient Off-Policy Policy Evaluation, ICML 2016 (weighted doubly robust, for
     one step); Kallus and Uehara, Intrinsically Efficient, Stable, and Bounded Off-Policy Evaluation, NeurIPS
-    2019. Its Cressie-Read interval is that of DR, which makes use of the weights' mean as well; the normal
-    one holds where that mean is 1, as it is under right propensities.
+    2019. Its Cressie-Read interval is that of DR, which uses the mean of the weights too. The normal one
+    assumes that this mean is 1, as it is under right propensities.
     """
 
     name: ClassVar[str] = "sndr"
@@ -94,12 +94,10 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
         self.q_total = 0.0
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Estimator`."""
         self.q_total += rows.total(predictions(rows)[1])
         return super().observe(rows)
 
     def join(self, other: Self) -> None:
-        """See `Estimator`."""
         super().join(other)
         self.q_total += other.q_total
 
@@ -108,7 +106,6 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
         return self.q_total / self.moments.count + self._residual()
 
     def direction(self) -> Floats:
-        """See `Estimator`."""
         return np.asarray(TERM - np.nan_to_num(self._residual()) * WEIGHT)
 
     def _residual(self) -> float:

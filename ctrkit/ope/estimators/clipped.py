@@ -1,4 +1,4 @@
-"""Estimators whose weights are clipped or shrunk otherwise, each with the strength it has by default."""
+"""Estimators with clipped or otherwise shrunk weights, each with its default strength."""
 
 from __future__ import annotations
 

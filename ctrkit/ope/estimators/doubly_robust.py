@@ -1,4 +1,4 @@
-"""Estimators that use a reward model: the direct method and the doubly robust one."""
+"""Estimators that use a reward model: the direct method and the doubly robust method."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def predictions(rows: LoggedRows) -> tuple[Floats, Floats]:
 
 @register
 class DirectMethod(Estimator):
-    """mean(Σ π(a) q(a)): what the reward model expects of the policy.
+    """mean(Σ π(a) q(a)): the expected reward of the policy under the reward model.
 
-    As biased as the model is; the interval covers the spread over contexts alone, and takes the model as it
-    is.
+    It has the bias of the model. The interval covers the variance over contexts only and takes the model as
+    given.
     """
 
     name: ClassVar[str] = "dm"
@@ -32,7 +32,6 @@ class DirectMethod(Estimator):
     given: ClassVar[str | None] = "the reward model"
 
     def terms(self, rows: LoggedRows) -> Floats:
-        """See `Estimator`."""
         return predictions(rows)[1]
 
 
@@ -54,18 +53,15 @@ class DoublyRobust(WeightedEstimator):
         self.largest_q = np.full(2, -np.inf)
 
     def terms(self, rows: LoggedRows) -> Floats:
-        """See `Estimator`."""
         q_logged, q_policy = predictions(rows)
         return q_policy + rows.weights * (rows.rewards - q_logged)
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Estimator`."""
         q = np.stack(predictions(rows))
         self._widen(q.min(axis=1), q.max(axis=1))
         return super().observe(rows)
 
     def join(self, other: Self) -> None:
-        """See `Estimator`."""
         super().join(other)
         self._widen(other.least_q, other.largest_q)
 
@@ -74,7 +70,7 @@ class DoublyRobust(WeightedEstimator):
         self.largest_q = np.maximum(self.largest_q, largest)
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """See `WeightedEstimator`; any prediction may fall on any row."""
+        """The bounds over all pairs of predictions seen, because an unseen row may have any of them."""
         return (
             float(self.least_q[1] + weight * (reward - self.largest_q[0])),
             float(self.largest_q[1] + weight * (reward - self.least_q[0])),
@@ -83,7 +79,7 @@ class DoublyRobust(WeightedEstimator):
 
 @register
 class MoreRobustDoublyRobust(DoublyRobust):
-    """The doubly robust estimator with the reward model that makes its own variance least.
+    """The doubly robust estimator with the reward model that minimises its variance.
 
     Farajtabar, Chow and Ghavamzadeh, More Robust Doubly Robust Off-policy Evaluation, ICML 2018: the model is
     fitted to the log for this one policy, each row weighted by what its residual adds to the variance. See

@@ -1,4 +1,4 @@
-"""Estimators that reweight the logged rewards and need no model."""
+"""Estimators that reweight the logged rewards, without a reward model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumn
 
 @register
 class InversePropensityScoring(WeightedEstimator):
-    """mean(w r): unbiased where the propensities are right and no action of the policy was ruled out.
+    """mean(w r): unbiased where propensities are right and positive for every action of the policy.
 
     Horvitz and Thompson, A Generalization of Sampling Without Replacement From a Finite Universe, 1952.
     """
@@ -22,42 +22,39 @@ class InversePropensityScoring(WeightedEstimator):
     name: ClassVar[str] = "ips"
 
     def terms(self, rows: LoggedRows) -> Floats:
-        """See `Estimator`."""
         return rows.weighted_rewards
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """See `WeightedEstimator`."""
         return weight * reward, weight * reward
 
 
 @register
 class SelfNormalizedInversePropensityScoring(InversePropensityScoring):
-    """Σ w r / Σ w: biased by O(1/n), with less variance, and never outside the rewards' range.
+    """Σ w r / Σ w: biased by O(1/n), with less variance, and never outside the reward range.
 
     Swaminathan and Joachims, The Self-Normalized Estimator for Counterfactual Learning, NeurIPS 2015. Its
-    Cressie-Read interval is that of IPS, which makes use of the weights' mean as well.
+    Cressie-Read interval is that of IPS, which uses the mean of the weights too.
     """
 
     name: ClassVar[str] = "snips"
 
     def value(self) -> float:
-        """See `Estimator`; NaN where all weights are 0."""
+        """The estimate from all rows so far; NaN where all weights are 0."""
         mean = self.moments.mean
         return float(mean @ TERM / (mean @ WEIGHT)) if mean @ WEIGHT > 0 else np.nan
 
     def direction(self) -> Floats:
-        """See `Estimator`."""
         mean_weight = self.moments.mean @ WEIGHT
         return np.asarray((TERM - self.value() * WEIGHT) / mean_weight) if mean_weight > 0 else TERM
 
 
 @register
 class Balanced(InversePropensityScoring):
-    """mean(w r) with w from a classifier that tells the policy's choices from the logged ones.
+    """mean(w r) with w from a classifier that separates the policy's choices from the logged ones.
 
-    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020. No
-    propensity is used; as biased as the classifier is, which the interval leaves out. See
-    `ctrkit.ope.models.density_ratio`.
+    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020. It uses
+    no propensities. It has the bias of the classifier, which the interval does not include (see
+    `ctrkit.ope.models.density_ratio`).
     """
 
     name: ClassVar[str] = "balanced"
@@ -66,31 +63,27 @@ class Balanced(InversePropensityScoring):
 
 
 class OnPolicy(WeightedEstimator):
-    """mean(r): the value of the logging policy itself, to which every row has weight 1."""
+    """mean(r): the value of the logging policy itself, for which every weight is 1."""
 
     name: ClassVar[str] = "on-policy"
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Estimator`."""
         return super().observe(
             LoggedRows.of_logging(rows.rewards, counts=rows.counts, users=rows.users, units=rows.units)
         )
 
     def terms(self, rows: LoggedRows) -> Floats:
-        """See `Estimator`."""
         return rows.rewards
 
     def weight_range(self) -> tuple[float, ...]:
-        """See `WeightedEstimator`."""
         return (1.0,)
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """See `WeightedEstimator`."""
         return reward, reward
 
 
 def logging_value(estimator: Estimator, confidence: float) -> Estimate:
-    """The logging policy's own value on the rows that an estimator has seen."""
+    """The logging policy's value on the rows that an estimator has seen."""
     found = OnPolicy(estimator.reward_range)
     found.moments = logging_moments(estimator.moments)
     found.largest_weight = 1.0
@@ -98,5 +91,5 @@ def logging_value(estimator: Estimator, confidence: float) -> Estimate:
 
 
 def logging_moments(moments: Moments) -> Moments:
-    """The moments that the logging policy's own rewards have as terms, of weight 1."""
+    """The moments for the logging policy: its rewards are the terms, and all weights are 1."""
     return moments.projected(np.stack([ONE, ONE, REWARD, REWARD]))

@@ -1,4 +1,4 @@
-"""Intervals by the names of the command line, in place of the ones that estimators choose themselves."""
+"""Interval methods by name, which replace the intervals that estimators choose themselves."""
 
 from __future__ import annotations
 
@@ -26,44 +26,41 @@ from ctrkit.ope.intervals.log_smoothing import LogSmoothing
 from ctrkit.ope.intervals.moments import REWARD, TERM, Moments
 
 Range = tuple[float, float]
-# Their terms are w r, whose bounds are known; their value is their mean, or nearly so.
+# Estimators whose terms are w r, with known bounds, and whose value is exactly or almost the terms' mean.
 _WEIGHTED_REWARDS = (InversePropensityScoring, SelfNormalizedInversePropensityScoring, OnPolicy)
-# Their value is a function of the mean of z = (1, w, f, r).
+# Estimators whose value is a function of the mean of z = (1, w, f, r).
 _OF_MEANS = (*_WEIGHTED_REWARDS, DirectMethod, DoublyRobust)
 
 
 class Normal(IntervalMethod):
-    """By the delta method, in place of Cressie-Read's."""
+    """Normal intervals by the delta method, in place of Cressie-Read's."""
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator).interval is not WeightedEstimator.interval:
             return None
-        return normal(value, estimator.moments, estimator.direction() - baseline * REWARD, confidence)
+        return normal(value, estimator.moments, estimator.direction() - of_difference * REWARD, confidence)
 
 
 class CressieRead(IntervalMethod):
-    """What estimators that rest on weights take themselves, where the range of rewards is known."""
+    """Cressie-Read's intervals: what estimators with weights use by default, if the reward range is known."""
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         return None
 
 
 class ClopperPearson(IntervalMethod):
-    """See `clopper_pearson`; for weighted rewards."""
+    """Clopper-Pearson intervals for weighted rewards (see `clopper_pearson`)."""
 
     def __init__(self, reward_range: Range) -> None:
         self.reward_range = reward_range
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS:
             return None
         assert isinstance(estimator, WeightedEstimator)
@@ -71,40 +68,38 @@ class ClopperPearson(IntervalMethod):
         return _difference(
             lambda level: clopper_pearson(moments, largest, self.reward_range, level),
             lambda level: clopper_pearson(logging_moments(moments), 1.0, self.reward_range, level),
-            baseline,
+            of_difference,
             confidence,
         )
 
 
 class EmpiricalBernstein(IntervalMethod):
-    """See `empirical_bernstein`; for estimators whose terms have bounds."""
+    """Empirical Bernstein intervals for estimators with bounded terms (see `empirical_bernstein`)."""
 
     def __init__(self, reward_range: Range) -> None:
         self.reward_range = reward_range
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator) not in (*_WEIGHTED_REWARDS, DoublyRobust):
             return None
         assert isinstance(estimator, WeightedEstimator)
-        corners = [estimator.unseen(w, baseline, self.reward_range) for w in estimator.weight_range()]
+        corners = [estimator.unseen(w, of_difference, self.reward_range) for w in estimator.weight_range()]
         bounds = (min(corner.low for corner in corners), max(corner.high for corner in corners))
         if not bounds[0] < bounds[1]:
             return None
-        return empirical_bernstein(estimator.moments, TERM - baseline * REWARD, bounds, confidence)
+        return empirical_bernstein(estimator.moments, TERM - of_difference * REWARD, bounds, confidence)
 
 
 class Betting(IntervalMethod):
-    """See `ConfidenceSequence`; for weighted rewards of rows that are independent."""
+    """Betting intervals for weighted rewards of independent rows (see `ConfidenceSequence`)."""
 
     def __init__(self, reward_range: Range) -> None:
         self.policy = ConfidenceSequence(reward_range)
         self.logging = ConfidenceSequence(reward_range, 1.0)
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:
-        """See `IntervalMethod`."""
         for sequence, seen in (
             (self.policy, rows),
             (
@@ -115,73 +110,65 @@ class Betting(IntervalMethod):
             sequence.update(seen.weights, seen.rewards, seen.counts)
 
     def merge(self, other: IntervalMethod) -> None:
-        """See `IntervalMethod`."""
         assert isinstance(other, Betting)
         self.policy.merge(other.policy)
         self.logging.merge(other.logging)
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS or estimator.clustered:
             return None
-        return _difference(self.policy.interval, self.logging.interval, baseline, confidence)
+        return _difference(self.policy.interval, self.logging.interval, of_difference, confidence)
 
 
 class Guaranteed(IntervalMethod):
-    """See `LogSmoothing`; for weighted rewards."""
+    """Intervals by logarithmic smoothing for weighted rewards (see `LogSmoothing`)."""
 
     def __init__(self, reward_range: Range) -> None:
         self.policy = LogSmoothing(reward_range)
         self.logging = LogSmoothing(reward_range)
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:
-        """See `IntervalMethod`."""
         self.policy.update(rows.weights, rows.rewards, rows.counts)
         self.logging.update(np.ones(len(rows.rewards)), rows.rewards, rows.counts)
 
     def merge(self, other: IntervalMethod) -> None:
-        """See `IntervalMethod`."""
         assert isinstance(other, Guaranteed)
         self.policy.merge(other.policy)
         self.logging.merge(other.logging)
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator) not in _WEIGHTED_REWARDS:
             return None
         policy, logging = (each.interval(estimator.moments.largest) for each in (self.policy, self.logging))
-        return _difference(policy, logging, baseline, confidence)
+        return _difference(policy, logging, of_difference, confidence)
 
 
 class Bootstrap(IntervalMethod):
-    """See `PoissonBootstrap`; for estimators whose value is a function of sums over rows.
+    """Bootstrap intervals, for estimators whose value is a function of sums (see `PoissonBootstrap`).
 
     Args:
-        seed: of the replicates.
+        seed: seed of the replicates.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.bootstrap = PoissonBootstrap(seed=seed)
 
     def update(self, rows: LoggedRows, terms: Floats) -> None:
-        """See `IntervalMethod`."""
         if rows.units is None:
             raise ValueError("a bootstrap needs the keys of users or rows")
         self.bootstrap.update(rows.weights, terms, rows.rewards, rows.units, rows.counts)
 
     def merge(self, other: IntervalMethod) -> None:
-        """See `IntervalMethod`."""
         assert isinstance(other, Bootstrap)
         self.bootstrap.merge(other.bootstrap)
 
     def interval(
-        self, estimator: Estimator, value: float, baseline: float, confidence: float
+        self, estimator: Estimator, value: float, of_difference: bool, confidence: float
     ) -> ConfidenceInterval | None:
-        """See `IntervalMethod`."""
         if type(estimator) not in _OF_MEANS or not estimator.moments.degrees:
             return None
         replicate = copy(estimator)
@@ -194,19 +181,22 @@ class Bootstrap(IntervalMethod):
                 found[place] = replicate.value()
             return found
 
-        chosen = difference_to_logging(statistic) if baseline else statistic
+        chosen = difference_to_logging(statistic) if of_difference else statistic
         return self.bootstrap.interval(chosen, confidence)
 
 
 def _difference(
     policy: Callable[[float], ConfidenceInterval],
     logging: Callable[[float], ConfidenceInterval],
-    baseline: float,
+    of_difference: bool,
     confidence: float,
 ) -> ConfidenceInterval:
-    """The policy's interval, or that of its difference from the logging policy: of both intervals, each at
-    half the risk (Bonferroni), the farthest ends."""
-    if not baseline:
+    """The policy's interval, or that of its difference from the logging policy.
+
+    The interval of the difference has the farthest ends of both policies' intervals, each at half the risk
+    (Bonferroni).
+    """
+    if not of_difference:
         return policy(confidence)
     one, two = (each((1 + confidence) / 2) for each in (policy, logging))
     return ConfidenceInterval(one.low - two.high, one.high - two.low, f"{one.method}, of both")
@@ -219,7 +209,7 @@ _OF_RANGES: Mapping[str, Callable[[Range], IntervalMethod]] = {
     "betting": Betting,
     "log-smoothing": Guaranteed,
 }
-# What each calls the intervals that it makes.
+# The `ConfidenceInterval.method` of the intervals that each method makes.
 _CALLED = {
     "cressie-read": "cressie-read",
     "normal": "normal",
@@ -234,10 +224,10 @@ AUTO = "auto"
 
 
 def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -> IntervalMethod | None:
-    """The method of a name from `INTERVALS`; None for `auto`, which leaves the choice to the estimator.
+    """The method of a name from `INTERVALS`; None for `auto`, where the estimator chooses.
 
     Raises:
-        ConfigError: for an unknown name, and a method that needs the range of rewards without one.
+        ConfigError: the name is unknown, or the method needs a reward range and there is none.
     """
     if name == AUTO:
         return None
@@ -249,53 +239,55 @@ def make_interval_method(name: str, reward_range: Range | None, seed: int = 0) -
         return Bootstrap(seed)
     if reward_range is None:
         raise ConfigError(
-            f"an interval by {name} needs the least and the largest possible reward",
-            hint="Give reward_range=[0,1], say, or --interval normal",
+            f"{name} intervals need the smallest and the largest possible reward",
+            hint="Give reward_range=[0,1], for example, or --interval normal",
         )
     return _OF_RANGES[name](reward_range)
 
 
 def other_methods(name: str, estimates: Sequence[Estimate]) -> list[str]:
-    """The estimators whose intervals are not of the method that was asked for; none for `auto`."""
+    """The estimators whose intervals have another method than asked for; none for `auto`."""
     called = _CALLED.get(name, "")
     return [one.estimator for one in estimates if not one.interval.method.startswith(called)]
 
 
 def why(name: str, reward_range: Range | None) -> str:
-    """A sentence on which interval is used and why."""
+    """Which intervals are used and why, in one or two sentences."""
     if name == AUTO and reward_range is not None:
         return (
-            f"Intervals are Cressie-Read's (empirical likelihood), as rewards lie from {reward_range[0]:g} "
-            f"to {reward_range[1]:g}: they hold where clicks are few, when a normal one is too short."
+            f"Intervals are Cressie-Read's (empirical likelihood), because rewards are between "
+            f"{reward_range[0]:g} and {reward_range[1]:g}. They hold where clicks are few; normal ones are "
+            "too short there."
         )
     if name == AUTO:
         return (
-            "Intervals are normal ones, as the range of rewards is not known: too short where rewards are "
-            "skewed. With reward_range they would be Cressie-Read's."
+            "Intervals are normal, because the reward range is unknown. They are too short where rewards are "
+            "skewed. Set reward_range for Cressie-Read's intervals."
         )
     return {
         "cressie-read": "Intervals are Cressie-Read's (empirical likelihood), as asked for.",
-        "normal": "Intervals are normal ones, as asked for: too short where clicks are few.",
+        "normal": "Intervals are normal, as asked for. They are too short where clicks are few.",
         "clopper-pearson": (
-            "Intervals of weighted rewards are Clopper-Pearson's, as asked for: safe where clicks are few, "
-            "too short where most rewards are 1 and weights are large. Other estimators keep their own."
+            "Intervals of weighted rewards are Clopper-Pearson's, as asked for. They hold where clicks are "
+            "few, and are too short where most rewards are 1 and weights are large. Other estimators keep "
+            "their own intervals."
         ),
         "empirical-bernstein": (
-            "Intervals are empirical Bernstein's where terms have bounds, as asked for: true for every "
-            "length of the log, and wide."
+            "Intervals are empirical Bernstein's where terms are bounded, as asked for. They hold for every "
+            "length of the log, and are wide."
         ),
         "betting": (
-            "Intervals of weighted rewards are confidence sequences, as asked for: they hold however often "
-            "the log is looked at while it grows. Other estimators keep their own, and so do logs whose "
-            "users have several rows."
+            "Intervals of weighted rewards are confidence sequences, as asked for. They hold however often "
+            "the log is evaluated while it grows. Other estimators keep their own intervals, and so do logs "
+            "whose users have several rows."
         ),
         "log-smoothing": (
-            "Intervals of weighted rewards are by logarithmic smoothing, as asked for: each end is a bound "
-            "that is guaranteed for every length of the log and whatever the weights, the lower one to "
-            "promise a value by; the upper one is wide. Other estimators keep their own."
+            "Intervals of weighted rewards are by logarithmic smoothing, as asked for. Each end is a "
+            "guaranteed bound for every length of the log and all weights. Use the lower end to promise a "
+            "value; the upper end is far away. Other estimators keep their own intervals."
         ),
         "bootstrap": (
-            "Intervals are percentiles of a Poisson bootstrap by user, as asked for: too short where clicks "
-            "are few."
+            "Intervals are percentiles of a Poisson bootstrap by user, as asked for. They are too short "
+            "where clicks are few."
         ),
     }[name]

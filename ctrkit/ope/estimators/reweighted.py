@@ -1,4 +1,4 @@
-"""Estimators of one weight a row, put to use where the weight is not a ratio of two propensities."""
+"""Estimators with one weight per row, for rows whose weight is not a ratio of two propensities."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Rows = TypeVar("Rows")
 
 
 class Reweighted(ABC, Generic[Rows]):
-    """An `Estimator` behind another kind of rows, such as slates or bids.
+    """An `Estimator` for another kind of rows, such as slates or bids.
 
-    Each kind of row is turned into a weight, with mean 1 under the logging policy, and a reward. Sums,
-    values and intervals are then those of the estimator behind, and so are what it promises.
+    Each row is converted into a weight, with mean 1 under the logging policy, and a reward. Sums, values and
+    intervals are then those of the inner estimator.
 
     Args:
-        reward_range: the least and the largest possible reward; without it intervals are normal ones.
-        largest_weight: the largest weight to reckon with, seen or not; by default what the class says.
+        reward_range: the smallest and the largest possible reward; without it intervals are normal.
+        largest_weight: the largest weight that is possible, seen or not; the default depends on the class.
     """
 
     name: ClassVar[str]
@@ -33,18 +33,18 @@ class Reweighted(ABC, Generic[Rows]):
 
     @abstractmethod
     def convert(self, rows: Rows) -> LoggedRows:
-        """What the estimator behind sees of the rows."""
+        """The rows as the inner estimator sees them."""
 
     def update(self, rows: Rows) -> None:
         """Take in rows."""
         self.estimator.update(self.convert(rows))
 
     def merge(self, other: Self) -> None:
-        """Take in what another estimator of this class and these settings has seen, of other users."""
+        """Merge the rows of another estimator of this class and settings, of other users."""
         self.estimator.merge(other.estimator)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        """Value, and difference from the logging policy's mean reward, with two-sided intervals."""
         if self.largest_weight is not None and isinstance(self.estimator, WeightedEstimator):
             self.estimator.largest_weight = self.largest_weight
         return replace(self.estimator.result(confidence), estimator=self.name)

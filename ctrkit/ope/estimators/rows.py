@@ -1,4 +1,4 @@
-"""From a batch of a log and policies to what estimators see: a weight and predictions a row."""
+"""What estimators see of a batch of a log and policies: weights and predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import Policy, candidate_mask
 
-# Candidates whose probabilities, predictions and features are in memory at a time.
+# Candidates whose probabilities, predictions and features are in memory at the same time.
 BLOCK = 200_000
 
 
@@ -31,7 +31,7 @@ class RewardPredictor(Protocol):
     """Predicts the reward of every candidate."""
 
     def predict(self, log: BanditLog, rows: slice) -> Floats:
-        """q [B, K] of some rows' candidates, 0 at missing places."""
+        """Predictions q [B, K] for the candidates of some rows, 0 where there is no candidate."""
         ...
 
 
@@ -39,19 +39,21 @@ class WeightModel(Protocol):
     """Gives weights without propensities."""
 
     def weights(self, log: BanditLog) -> Floats:
-        """[N], for the policy that it was made for."""
+        """Weights [N] for the policy that the model was fitted for."""
         ...
 
 
 @dataclass(frozen=True)
 class Models:
-    """What was fitted on the log, or brought along, to evaluate P policies.
+    """The models, fitted or given, for the evaluation of P policies.
+
+    `more_robust` and `balanced` are empty where no estimator needs them; they have None for a policy without
+    probabilities of all candidates.
 
     Attributes:
         reward: the reward model; None where no estimator needs one.
         more_robust: by policy, the reward models of MRDR.
-        balanced: by policy, the models of the weights. Both are empty where they are not needed, and None for
-            a policy without probabilities of all candidates.
+        balanced: by policy, the models of the weights.
     """
 
     reward: RewardPredictor | None = None
@@ -64,12 +66,13 @@ class PolicyColumns:
     """One policy on B rows.
 
     Attributes:
-        weights: [B].
-        tail: of the weights of all candidates, where both policies' probabilities of them are known.
-        unsupported: [B] the policy's mass on candidates that the logging policy never chooses; None where
-            either's probabilities of the candidates are unknown.
+        weights: [B] the policy's probability of the logged action over the logging policy's.
+        tail: the tail of the weights of all candidates, where both policies' probabilities are known.
+        unsupported: [B] the policy's probability of candidates that the logging policy never chooses; None
+            where either policy's probabilities of the candidates are unknown.
         q_policy: [B] mean prediction under the policy.
-        more_robust: predictions of MRDR's model, [B] each, of the logged action and under the policy.
+        more_robust: predictions of MRDR's model, [B] each: for the logged action, and the mean under the
+            policy.
         balanced: [B] weights of the density ratio.
     """
 
@@ -83,13 +86,16 @@ class PolicyColumns:
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """B rows of a log as P policies see them.
+    """B rows of a log with the weights and predictions of P policies.
 
     Attributes:
-        units: [B] keys, see `BanditLog`.
-        counts: [B] decisions a row stands for.
-        q_logged: [B] the reward model's prediction of the logged action.
-        table: [B] the action, and what else the statistics read.
+        rewards: [B] the logged rewards.
+        units: [B] keys of users or rows (see `BanditLog`).
+        counts: [B] how many decisions each row stands for.
+        q_logged: [B] the reward model's prediction for the logged action.
+        policies: the columns of each policy.
+        truth: sums of the policies' true values.
+        table: [B] the action, and all other columns that the statistics read.
     """
 
     rewards: Floats
@@ -101,10 +107,14 @@ class EvaluatedRows:
     table: pl.DataFrame
 
     def logged(self, policy: int, view: View = "plain", *, clustered: bool = False) -> LoggedRows | None:
-        """What an estimator of a policy sees; None where the policy has no such view.
+        """The rows as an estimator of one policy sees them; None where the policy has no such view.
 
-        `clustered` says whether rows go together by their units, such as users.
-        The largest weight is that of these rows; the one to reckon with is known at the end.
+        The largest weight is that of these rows; the largest possible one is only known at the end.
+
+        Args:
+            policy: index of the policy.
+            view: which weights and predictions.
+            clustered: whether rows with the same unit, such as a user, belong together.
         """
         one = self.policies[policy]
         weights, q_logged, q_policy = one.weights, self.q_logged, one.q_policy
@@ -130,7 +140,7 @@ class EvaluatedRows:
         )
 
     def logging(self, *, clustered: bool = False) -> LoggedRows:
-        """What an estimator of the logging policy sees."""
+        """The rows as an estimator of the logging policy sees them."""
         users = self.units if clustered else None
         return LoggedRows.of_logging(self.rewards, counts=self.counts, users=users, units=self.units)
 
@@ -142,16 +152,18 @@ def evaluated_rows(
     kept: Sequence[str] = ("action",),
     on_block: OnBlock = lambda place, block, probabilities, logging, q_logged, q_policy: None,
 ) -> EvaluatedRows:
-    """Policies on a batch of a log, read once, block by block.
+    """Evaluate policies on a batch of a log, block by block.
 
     Args:
+        log: the batch.
         policies: policies, or names of columns with a policy's probability of the logged action.
-        kept: columns for `EvaluatedRows.table`, those that the log has.
-        on_block: told of each policy's probabilities of the candidates.
+        models: the models whose predictions and weights are needed.
+        kept: columns for `EvaluatedRows.table`; those that the log does not have are left out.
+        on_block: called with each policy's probabilities of the candidates.
 
     Raises:
-        DataError: for a bad column.
-        RunError: for a policy whose probabilities are no distribution.
+        DataError: a column is invalid.
+        RunError: a policy's probabilities do not sum to 1.
     """
     n = len(log)
     truth = Truth(len(policies))

@@ -60,7 +60,6 @@ class Clip(Shrinkage):
     """
 
     def __call__(self, weights: Floats) -> Floats:
-        """See `Shrinkage`."""
         return np.minimum(weights, self.strength)
 
 
@@ -71,7 +70,6 @@ class Switch(Shrinkage):
     """
 
     def __call__(self, weights: Floats) -> Floats:
-        """See `Shrinkage`."""
         return np.where(weights <= self.strength, weights, 0.0)
 
 
@@ -85,13 +83,11 @@ class Optimistic(Shrinkage):
     grid: ClassVar[tuple[float, ...]] = tuple(threshold**2 for threshold in THRESHOLDS)
 
     def __call__(self, weights: Floats) -> Floats:
-        """See `Shrinkage`."""
         # Divided through by λ, so that an infinite λ leaves the weights as they are.
         return np.asarray(weights / (1 + weights**2 / self.strength))
 
     @property
     def peak(self) -> float:
-        """See `Shrinkage`."""
         return float(np.sqrt(self.strength))
 
 
@@ -110,15 +106,12 @@ class Harmonic(Shrinkage):
     bounds: ClassVar[Any] = Annotated[float, Field(ge=0, lt=1)]
 
     def __call__(self, weights: Floats) -> Floats:
-        """See `Shrinkage`."""
         return np.asarray(weights / (1 - self.strength + self.strength * weights))
 
     @property
     def peak(self) -> float:
-        """See `Shrinkage`."""
         return np.inf
 
     @property
     def shrinks(self) -> bool:
-        """See `Shrinkage`."""
         return self.strength > 0

@@ -121,20 +121,16 @@ class ShrunkWeights(WeightedEstimator):
         return f"{self.parameter}={self.chosen.shrinkage.strength:.12g}"
 
     def terms(self, rows: LoggedRows) -> Floats:
-        """See `Estimator`."""
         return self._terms(rows, self.chosen.shrinkage)
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """See `WeightedEstimator`."""
         return self.plain.unseen_terms(float(self.chosen.shrinkage(np.asarray(weight))), reward)
 
     @property
     def sums(self) -> Sequence[Moments]:
-        """See `Estimator`."""
         return (*self.plain.sums, *(each for trial in self.trials for each in (trial.moments, trial.kept)))
 
     def observe(self, rows: LoggedRows) -> Sequence[MomentColumns]:
-        """See `Estimator`."""
         self.largest_weight = max(self.largest_weight, rows.largest_weight)
         self.max_weight = max(self.max_weight, float(rows.weights.max(initial=0.0)))
         trials = (trial.observe(rows, self._terms(rows, trial.shrinkage)) for trial in self.trials)
@@ -153,21 +149,22 @@ class ShrunkWeights(WeightedEstimator):
         self.max_weight = max(self.max_weight, other.max_weight)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """See `Estimator`."""
         return replace(super().result(confidence), estimator=self.label)
 
-    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
+    def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
         """See `Estimator`; without the bias."""
-        direction = TERM - baseline * REWARD
+        direction = TERM - of_difference * REWARD
         if self.reward_range is None:
             found = normal(value, self.moments, direction, confidence)
             low, high = found.low, found.high
         else:
-            unseen = [self.unseen(weight, baseline, self.reward_range) for weight in self.corners()]
+            unseen = [self.unseen(weight, of_difference, self.reward_range) for weight in self.corners()]
             found = cressie_read(self.moments, direction, unseen, confidence)
             least, most = self.reward_range
             lowest, highest = self.mean_range(self.reward_range)
-            low, high = np.clip([found.low, found.high], lowest - baseline * most, highest - baseline * least)
+            low, high = np.clip(
+                [found.low, found.high], lowest - of_difference * most, highest - of_difference * least
+            )
         method = found.method
         if self.chosen.shrinkage.shrinks:
             method += f", without the bias of {self.strength}"
@@ -273,11 +270,9 @@ class ShrunkInversePropensityScoring(ShrunkWeights):
     """mean(h(w) r)."""
 
     def unshrunk(self) -> WeightedEstimator:
-        """See `ShrunkWeights`."""
         return InversePropensityScoring(self.reward_range)
 
     def residual_range(self, rewards: tuple[float, float]) -> tuple[float, float]:
-        """See `ShrunkWeights`."""
         return rewards
 
     def mean_range(self, rewards: tuple[float, float]) -> tuple[float, float]:
@@ -291,7 +286,6 @@ class ShrunkDoublyRobust(ShrunkWeights):
     needs_reward_model: ClassVar[bool] = True
 
     def unshrunk(self) -> WeightedEstimator:
-        """See `ShrunkWeights`."""
         return DoublyRobust(self.reward_range)
 
     def residual_range(self, rewards: tuple[float, float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Several statistics of the same rows, in whose sums nothing stands twice."""
+"""Several statistics of the same rows, with shared sums: no array is summed twice."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 from ctrkit.ope.estimators.base import LoggedRows, Summary
 from ctrkit.ope.intervals.moments import ProductSums
 
-# Rows whose columns are in memory twice; they fit into a processor's cache.
+# Rows that are copied at a time; they fit into a processor's cache.
 BLOCK = 8_192
 
 
 class Summaries:
-    """Estimators and others, fed together; each has its sums when it is asked for by `members`.
+    """Estimators and other summaries that are updated together; `members` gives each its own sums.
 
-    An array that several of them sum up is one column of one `ProductSums`. So of a user are kept, say, a sum
-    of the weights and one of the rewards for all estimators of a policy, and a sum of terms for each.
+    An array that several of them need is one column of a shared `ProductSums`. For example, each user has one
+    sum of the weights and one of the rewards for all estimators of a policy, and a sum of terms per
+    estimator.
 
     Args:
-        members: new ones, without rows.
+        members: new summaries, without rows.
     """
 
     def __init__(self, members: Sequence[Summary]) -> None:
         self._members = tuple(members)
         self.sums = ProductSums(1)
-        # Of each `Moments` of each member: the places of its four entries among the columns.
-        self._places: tuple[tuple[tuple[int, ...], ...], ...] = ()
+        # For each `Moments` of each member: the indices of its four entries among the columns of z.
+        self._columns: tuple[tuple[tuple[int, ...], ...], ...] = ()
         self._settled = True
 
     def update(self, rows: Sequence[LoggedRows]) -> None:
@@ -54,27 +55,27 @@ class Summaries:
             self.sums.add(block, None if users is None else users[some], counts[some])
 
     def merge(self, other: Self) -> None:
-        """Take in what another of the same members has seen, of these or of other users."""
+        """Merge the rows of another with the same members, of the same or of other users."""
         for mine, theirs in zip(self._members, other._members, strict=True):
             mine.join(theirs)
-        if other._places:
-            self._start(other._places, len(other.sums.rows))
+        if other._columns:
+            self._start(other._columns, len(other.sums.rows))
             self.sums.merge(other.sums)
 
     def _start(self, places: tuple[tuple[tuple[int, ...], ...], ...], columns: int) -> None:
-        if not self._places:
-            self._places, self.sums = places, ProductSums(columns)
+        if not self._columns:
+            self._columns, self.sums = places, ProductSums(columns)
         # Members share the same arrays, whatever the rows.
-        assert self._places == places
+        assert self._columns == places
         self._settled = False
 
     @property
     def members(self) -> tuple[Summary, ...]:
-        """With all rows so far in their sums."""
+        """The summaries, with all rows so far in their sums."""
         if not self._settled:
             rows, users, carriers = self.sums.rows, self.sums.users, self.sums.carriers
             largest, clustered = self.sums.largest, self.sums.clustered
-            for member, places in zip(self._members, self._places, strict=True):
+            for member, places in zip(self._members, self._columns, strict=True):
                 for one, own in zip(member.sums, places, strict=True):
                     square = np.ix_(own, own)
                     one.set(rows[square], users[square], largest, carriers[list(own)], clustered=clustered)
@@ -82,6 +83,6 @@ class Summaries:
             self._settled = True
         return self._members
 
-    def places(self, member: int) -> tuple[tuple[int, ...], ...]:
-        """Of each of a member's `Moments`, the places of its four entries among the columns of the sums."""
-        return self._places[member]
+    def columns_of(self, member: int) -> tuple[tuple[int, ...], ...]:
+        """For each `Moments` of a member, the indices of its four entries among the columns of the sums."""
+        return self._columns[member]

@@ -34,7 +34,7 @@ Rows = TypeVar("Rows", bound=CountedRows)
 
 
 class VectorMoments(ProductSums):
-    """The sums of vectors of any length, as `Moments` are of its four columns."""
+    """The sums of vectors of any length; `Moments` are the same for four columns."""
 
     def moments(self, weight: Floats, term: Floats, reward: Floats) -> Moments:
         """The `Moments` of (1, weight · z, term · z, reward · z)."""
@@ -42,12 +42,12 @@ class VectorMoments(ProductSums):
 
 
 class VectorEstimator(ABC, Generic[Rows]):
-    """A smooth function of the mean of a vector z a row, with the delta method's interval.
+    """A smooth function of the mean of a vector z per row, with the delta method's interval.
 
-    The counterpart of `Estimator` where one term a row is not enough.
+    The counterpart of `Estimator` where one term per row is not enough.
 
     Args:
-        length: of z.
+        length: the length D of z.
     """
 
     name: ClassVar[str]
@@ -57,7 +57,7 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     @abstractmethod
     def vectors(self, rows: Rows) -> Floats:
-        """z, [D, B], its first row all 1."""
+        """The vectors z, [D, B]; the first row is all 1."""
 
     @abstractmethod
     def value(self) -> float:
@@ -65,7 +65,7 @@ class VectorEstimator(ABC, Generic[Rows]):
 
     @abstractmethod
     def direction(self) -> Floats:
-        """Coefficients [D] of z whose mean spreads as the value does (the delta method)."""
+        """Coefficients [D] of z whose mean has the variance of the value (the delta method)."""
 
     @abstractmethod
     def reward(self) -> Floats:
@@ -76,41 +76,41 @@ class VectorEstimator(ABC, Generic[Rows]):
         self.sums.add(self.vectors(rows), rows.users, rows.counts)
 
     def merge(self, other: Self) -> None:
-        """Take in what another estimator of this class and length has seen, of these or of other users."""
+        """Merge the rows of another estimator of this class and length, of the same or of other users."""
         self.sums.merge(other.sums)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """Value, and difference to the logging policy's mean reward, with two-sided intervals."""
+        """Value, and difference from the logging policy's mean reward, with two-sided intervals."""
         value = self.value()
         difference = value - float(self.sums.mean @ self.reward())
         return Estimate(
             self.name,
             value,
-            self._around(value, self.interval(value, 0.0, confidence)),
+            self._around(value, self.interval(value, False, confidence)),
             difference,
-            self._around(difference, self.interval(difference, 1.0, confidence)),
+            self._around(difference, self.interval(difference, True, confidence)),
         )
 
-    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
-        """Interval for the policy's value less `baseline` (0 or 1) times the logging policy's."""
+    def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
+        """The interval of the value, or of the difference from the logging policy (see `Estimator`)."""
         moments = self.sums.moments(0 * self.reward(), self.direction(), self.reward())
-        return normal(value, moments, TERM - baseline * REWARD, confidence)
+        return normal(value, moments, TERM - of_difference * REWARD, confidence)
 
     def _around(self, value: float, interval: ConfidenceInterval) -> ConfidenceInterval:
-        """The interval, widened where it leaves out the estimate, which is told; and told of clusters."""
+        """The interval, widened and marked where it excludes the estimate; its method names clustering."""
         method = f"{interval.method}, clustered" if self.sums.clustered else interval.method
         return around(value, replace(interval, method=method))
 
 
 def check_propensities(name: str, probabilities: Floats, where: Floats | None = None) -> None:
-    """Raise DataError unless all are finite and above 0; `where` is 0 for entries that do not count."""
+    """Raise DataError unless all entries are finite and above 0; where `where` is 0 any entry is fine."""
     well = (probabilities > 0) & np.isfinite(probabilities)
     if where is not None:
         well |= where == 0
     if not well.all():
         row = int(np.argmin(well.reshape(len(well), -1).all(axis=1)))
         raise DataError(
-            "the logging policy chose what it gives no probability",
+            "the logging policy chose an action to which it gives no probability",
             column=name,
             row=row,
             hint="Log the probability, above 0, with which each action was drawn",
@@ -120,4 +120,4 @@ def check_propensities(name: str, probabilities: Floats, where: Floats | None = 
 def check_shape(name: str, array: Floats | Integers, shape: tuple[int, ...]) -> None:
     """Raise DataError unless an array has this shape."""
     if array.shape != shape:
-        raise DataError(f"an array of shape {array.shape} stands where {shape} is needed", column=name)
+        raise DataError(f"the array has shape {array.shape}, but {shape} is needed", column=name)

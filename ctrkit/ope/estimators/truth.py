@@ -1,4 +1,4 @@
-"""What a policy truly earns, where a simulated market's log carries each candidate's expected reward."""
+"""True values of policies, for simulated logs that hold each candidate's expected reward."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctrkit.schema import TRUTH_PREFIX
 
 # The list column with each candidate's true probability of a click.
 TRUTH = f"{TRUTH_PREFIX}click_probability"
-# Rewards farther from their truth than so many standard errors are not what the column tells of.
+# If the rewards are this many standard errors from their truth, the column belongs to other rewards.
 FARTHEST = 6.0
 
 
@@ -26,8 +26,13 @@ class Truth:
         self.rewards = self.logged = self.variance = 0.0
 
     def update(self, expected: Floats, action_index: Integers, rewards: Floats, counts: Floats) -> None:
-        """Take in rows: the candidates' true rewards [B, K], the places of the logged actions [B], rewards
-        [B], and how many decisions each row stands for [B]; `expected` is added to by the caller.
+        """Take in rows; the caller adds to `self.expected` itself.
+
+        Args:
+            expected: [B, K] the candidates' true expected rewards.
+            action_index: [B] index of the logged action among the candidates.
+            rewards: [B] the logged rewards.
+            counts: [B] how many decisions each row stands for.
         """
         logged = np.take_along_axis(expected, action_index[:, None], axis=1)[:, 0]
         self.rows += float(counts.sum())
@@ -44,9 +49,10 @@ class Truth:
         self.variance += other.variance
 
     def values(self) -> tuple[float | None, ...]:
-        """Of the policies; None where no row carries a truth, or one of other rewards than the log's.
+        """The true value of each policy.
 
-        NaN in `expected` says that a policy's probabilities of the candidates are not known.
+        None where no row has true rewards, where they are those of another reward column, or where `expected`
+        is NaN because the policy's probabilities of the candidates are unknown.
         """
         other = abs(self.rewards - self.logged) > FARTHEST * np.sqrt(self.variance)
         if not self.rows or other:
@@ -55,5 +61,5 @@ class Truth:
 
 
 def true_rewards(table: pl.DataFrame) -> Floats | None:
-    """The candidates' true expected rewards [B, K], 0 at missing places; None where the log has none."""
+    """The candidates' true expected rewards [B, K], 0 where there is no candidate; None if not in the log."""
     return padded(table[TRUTH], fill=0.0) if TRUTH in table.columns else None

@@ -1,4 +1,4 @@
-"""Importance weights: their diagnostics, and the largest that a log of this length would show."""
+"""Importance weights: their diagnostics, and the largest weight to expect in a log of this length."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ctrkit.arrays import Floats
 
 
 class WeightTail:
-    """The weights of the rarest events of which a log is expected to hold one.
+    """The largest weights of which a log of this length is expected to hold one row.
 
-    Row i shows candidate a, with its weight π(a)/μ(a), with probability μ(a), in each of the decisions that
-    it stands for. Taken from the largest weight down until those probabilities add up to 1, these are the
-    weights that could just as well have been seen as not; larger ones have too little of the policy's mass to
-    matter. Their mean is what an interval must reckon with as unseen: the maximum over all candidates would
-    let one candidate that is hardly ever logged, in one row of millions, decide the width.
+    Each decision of row i logs candidate a, of weight π(a)/μ(a), with probability μ(a). The tail takes
+    weights from the largest one down until these probabilities add up to 1: in expectation the log holds
+    one row with one of them, so it may well hold none. An interval must allow for an unseen row with their
+    mean weight. The maximum over all candidates would be too large: one candidate that is almost never
+    logged, in one of millions of rows, would decide the width.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class WeightTail:
         self.counts = np.zeros(0)
 
     def update(self, policy: Floats, logging: Floats, counts: Floats) -> None:
-        """Take in rows: both policies' probabilities of all candidates, [B, K], and counts [B]."""
+        """Take in rows: both policies' probabilities of all candidates, [B, K] each, and counts [B]."""
         seen = logging > 0
         of_each = np.broadcast_to(counts[:, None], logging.shape)
         self._keep(policy[seen] / logging[seen], logging[seen], of_each[seen])
@@ -46,7 +46,7 @@ class WeightTail:
         kept = order[: np.searchsorted(reached, 1.0) + 1]
         self.weights, self.chances, self.counts = weights[kept], chances[kept], counts[kept]
         if len(kept) and reached[len(kept) - 1] > 1:
-            # Of the last row's decisions as many as it takes.
+            # The last row counts with as many of its decisions as are needed.
             before = reached[len(kept) - 1] - chances[kept[-1]] * counts[kept[-1]]
             self.counts[-1] = min(counts[kept[-1]], np.ceil((1 - before) / chances[kept[-1]] * (1 - 1e-12)))
 
@@ -59,25 +59,25 @@ class WeightTail:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Whether a log can say anything about a policy.
+    """What decides whether a log can evaluate a policy.
 
     Attributes:
-        rows: rows of the log.
-        positives: those with a reward other than 0.
+        rows: the number of rows of the log.
+        positives: how many of them have a reward other than 0.
         effective_sample_size: (Σ w)² / Σ w²: as many rows of equal weight would vary as much (Kish 1965).
-        mean_weight: 1 in expectation, where the propensities are right and no action is ruled out.
-        mean_weight_z: its distance from 1 in standard errors, units taken together.
+        mean_weight: 1 in expectation, if propensities are right and every action of the policy can be logged.
+        mean_weight_z: the distance of the mean from 1 in standard errors, with the rows of a unit together.
         max_weight: the largest weight.
         top_share: the share of all weight that the heaviest 1 % of the rows carry.
-        unsupported_share: the policy's mass on candidates which the logging policy never chooses; None where
+        unsupported_share: the share of the policy's choices that the logging policy never makes; None where
             the logging policy's probabilities of the candidates are unknown.
-        units: how many independent units, such as users, the rows make up: (Σ w)² / Σ over units of (Σ w)²,
-            as many units of equal weight would vary as much.
-        rewarded_units: units with a reward other than 0, or with one below the largest possible, whichever
-            are fewer.
-        alike: whether all rewards are one.
-        deterministic: whether every propensity is 1: the logging policy left nothing to chance.
-        estimated_propensities: whether the log had none, and they were estimated from it.
+        units: the number of independent units, such as users, of equal weight that would vary as much:
+            (Σ w)² / Σ over units of (Σ w)².
+        rewarded_units: the number of units with a reward other than 0, or of units with a reward below the
+            largest possible one, whichever is smaller.
+        alike: whether all rewards are equal.
+        deterministic: whether every propensity is 1, because the logging policy made no random choices.
+        estimated_propensities: whether the log has no propensities and they were estimated.
     """
 
     rows: int

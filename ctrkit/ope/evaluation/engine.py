@@ -45,7 +45,6 @@ class LocalEngine(Engine):
     name = "local"
 
     def map(self, work: Work[Found], parts: Sequence[LogPart], on_rows: OnRows) -> Iterator[Found]:
-        """See `Engine`."""
         before = 0
         for part in parts:
             start = before
@@ -84,7 +83,6 @@ class RayEngine(Engine):
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **(local if own else {}))
 
     def map(self, work: Work[Found], parts: Sequence[LogPart], on_rows: OnRows) -> Iterator[Found]:
-        """See `Engine`."""
         ray = self._ray
         run = ray.remote(max_retries=RETRIES, num_cpus=1)(_run)
         # As bytes: arrays in Ray's store cannot be written to, which makes them others to compiled code.

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
-from ctrkit.ope.diagnostics.segments import SegmentColumn
+from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
 from ctrkit.ope.diagnostics.timeline import BINS
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method, other_methods, why
 from ctrkit.ope.estimators.registry import make_estimator, reads_candidates

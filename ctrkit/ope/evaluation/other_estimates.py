@@ -12,10 +12,9 @@ from ctrkit.ope.estimators.rows import EvaluatedRows
 from ctrkit.ope.evaluation.plan import Plan
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.structured import action_feature_log as feature_log
-from ctrkit.ope.structured import logging_policy_log as logger_log
-from ctrkit.ope.structured import outcome_log, slate_log
+from ctrkit.ope.structured import logging_policy_log, outcome_log, slate_log
 from ctrkit.ope.structured.action_feature_log import FeatureEstimators
-from ctrkit.ope.structured.logging_policy_log import LoggerLog
+from ctrkit.ope.structured.logging_policy_log import LoggingPolicyLog
 from ctrkit.ope.structured.outcome_log import OutcomeLog
 from ctrkit.ope.structured.slate_log import SlateLog
 
@@ -52,7 +51,7 @@ class OtherEstimates:
         self.slates = SlateLog(plan.reward_range) if slates else None
         total = sum(plan.loggers.values())
         shares = {logger: count / total for logger, count in plan.loggers.items()} or None
-        self.loggers = LoggerLog(shares, plan.reward_range) if loggers else None
+        self.loggers = LoggingPolicyLog(shares, plan.reward_range) if loggers else None
         self.outcomes = OutcomeLog(plan.outcomes) if plan.outcomes else None
         by_feature = plan.action_feature is not None and plan.modelled[policy]
         self.features = (
@@ -113,7 +112,11 @@ class OtherEstimates:
             estimates = self.loggers.result(confidence)
             found.append(
                 EstimateGroup(
-                    "Several loggers", estimates, (logging,), logger_log.MEANING, self.loggers.notes
+                    "Several logging policies",
+                    estimates,
+                    (logging,),
+                    logging_policy_log.MEANING,
+                    self.loggers.notes,
                 )
             )
         if self.outcomes is not None:

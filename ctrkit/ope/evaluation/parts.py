@@ -123,7 +123,6 @@ class RowGroups(LogPart):
         return frozenset(name for name, dtype in self.header.schema.items() if isinstance(dtype, pl.List))
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
-        """See `LogPart`."""
         with pq.ParquetFile(self.file) as source:
             present = source.schema_arrow.names
             wanted = {*(columns or ()), *unit_columns(self.names, self.cluster_by, self.header_file)}

@@ -47,7 +47,6 @@ class FirstPass:
     reward_range: tuple[float, float] | None
 
     def __call__(self, part: LogPart, on_rows: OnRows) -> Survey:
-        """See `ctrkit.ope.evaluation.engine.Work`."""
         survey = Survey(self.most, self.seed, self.narrow, self.named)
         for log in part.batches(self.columns):
             if self.reward_range is not None:
@@ -72,7 +71,6 @@ class SecondPass:
     columns: Collection[str] | None
 
     def __call__(self, part: LogPart, on_rows: OnRows) -> EvaluationSums:
-        """See `ctrkit.ope.evaluation.engine.Work`."""
         sums = EvaluationSums(self.plan)
         done = 0
         for log in part.batches(self.columns):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.diagnostics.segments import SegmentColumn
+from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.estimators.base import Estimator
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method

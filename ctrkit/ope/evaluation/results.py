@@ -14,7 +14,7 @@ from ctrkit.ope.diagnostics.overlap import Check
 from ctrkit.ope.diagnostics.ranking import Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize
 from ctrkit.ope.diagnostics.segments import ColumnSegments
-from ctrkit.ope.diagnostics.timeline import TimelineResult
+from ctrkit.ope.diagnostics.timeline_results import TimelineResult
 from ctrkit.ope.diagnostics.verdict import PolicyVerdict
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import Estimate

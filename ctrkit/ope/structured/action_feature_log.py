@@ -1,4 +1,4 @@
-"""Features that actions share, told by a log's columns: MIPS and OffCEM in named estimates."""
+"""Estimates by a feature of the actions, from the columns of a log: MIPS and OffCEM."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ctrkit.ope.structured.action_features import (
 from ctrkit.policies.candidates import candidate_mask
 from ctrkit.schema import CANDIDATE_PREFIX
 
-# What each estimator takes for granted, for tables.
+# What each estimator assumes, for tables.
 MEANING: Mapping[str, str] = {
-    "mips": "the action acts on the reward through this feature alone",
+    "mips": "the action affects the reward only through this feature",
     "snmips": "as mips, self-normalised",
-    "offcem": "the reward model is right about how actions of one feature differ",
+    "offcem": "the reward model is right about differences between actions with the same feature",
 }
 
 
 class FeatureEstimators:
-    """Estimates a policy's value by the weights of a feature of the actions, such as category or advertiser.
+    """Estimates a policy's value with weights of a feature of the actions, such as category or advertiser.
 
     The log holds the feature of every candidate in the list `candidate_<feature>`.
 
     Args:
-        feature: its name, with or without `candidate_`.
-        reward_range: the least and the largest reward; without it intervals are normal ones.
+        feature: the name of the feature, with or without `candidate_`.
+        reward_range: the smallest and the largest reward; without it intervals are normal.
     """
 
     def __init__(self, feature: str, reward_range: tuple[float, float] | None = None) -> None:
@@ -56,15 +56,19 @@ class FeatureEstimators:
         q_logged: Floats | None = None,
         q_policy: Floats | None = None,
     ) -> None:
-        """Take in some rows, B, of a batch, all blocks of it in turn.
+        """Take in B rows of a batch.
 
         Args:
-            policy, logging: [B, K] both policies' probabilities of the candidates; 0 where there is none.
-            q_logged, q_policy: [B] of a reward model, for OffCEM (see `FeatureRows`).
+            log: the batch.
+            rows: which rows of the batch.
+            policy: [B, K] the policy's probabilities of the candidates; 0 where there is no candidate.
+            logging: [B, K] the logging policy's probabilities of the candidates.
+            q_logged: [B] a reward model's prediction for the logged action, for OffCEM.
+            q_policy: [B] the mean of the predictions under the policy, for OffCEM.
 
         Raises:
-            DataError: for a feature that the log does not have, or not of every candidate, and a logged
-                feature that the logging policy never shows.
+            DataError: the log does not have the feature, or not for every candidate, or a logged feature has
+                probability 0 under the logging policy.
         """
         codes = self._codes(log, rows)
         rewards, action, counts = log.reward[rows], log.action_index[rows], log.counts[rows]
@@ -72,7 +76,7 @@ class FeatureEstimators:
         made = FeatureRows.of_features(
             rewards, policy, logging, codes, action, q_logged, q_policy, users, counts=counts
         )
-        # The features' weights and their tail are those of all the estimators.
+        # All estimators share the weights of the features and their tail.
         found = self.estimators[0].convert(made)
         self.modelled &= found.q_policy is not None
         for estimator in self.estimators:
@@ -80,13 +84,13 @@ class FeatureEstimators:
                 estimator.estimator.update(found)
 
     def merge(self, other: FeatureEstimators) -> None:
-        """Take in what another with the same settings has seen, of these or of other users."""
+        """Merge the rows of another with the same settings, of the same or of other users."""
         for mine, theirs in zip(self.estimators, other.estimators, strict=True):
             mine.merge(theirs)
         self.modelled &= other.modelled
 
     def result(self, confidence: float = 0.95) -> tuple[Estimate, ...]:
-        """MIPS, its self-normalised form, and OffCEM where all rows had a model's predictions."""
+        """MIPS, self-normalised MIPS, and OffCEM if all rows had predictions of a model."""
         first = self.estimators[0]
         for estimator in self.estimators:
             estimator.tail, estimator.largest_seen = first.tail, first.largest_seen
@@ -97,7 +101,7 @@ class FeatureEstimators:
         )
 
     def _codes(self, log: BanditLog, rows: slice) -> Integers:
-        """[B, K] codes from 0 of the candidates' features, in each row its own; any where there is none."""
+        """[B, K] codes of the candidates' features, from 0 in each row; arbitrary at missing places."""
         candidates = log.candidates(rows)
         mask = candidate_mask(candidates)
         name = f"{CANDIDATE_PREFIX}{self.feature}"
@@ -118,7 +122,7 @@ class FeatureEstimators:
             )
         codes = np.full(mask.shape, -1, dtype=np.int64)
         codes[mask] = flat.rank("dense").to_numpy()
-        # Row by row, so that rows of few candidates need few places, however many values there are in all.
+        # Codes are per row, so that rows with few candidates need few codes.
         order = np.argsort(codes, axis=1)
         sorted_codes = np.take_along_axis(codes, order, axis=1)
         steps = np.diff(sorted_codes, axis=1, prepend=sorted_codes[:, :1]) != 0
@@ -128,7 +132,7 @@ class FeatureEstimators:
 
 def _missing(log: BanditLog, name: str) -> DataError:
     return DataError(
-        "the log has no such feature of the actions",
+        "the log does not have this feature of the actions",
         file=log.file,
         column=name,
         hint=nearest(name, log.table.columns),

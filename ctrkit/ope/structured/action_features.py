@@ -1,4 +1,4 @@
-"""Many actions that share features: weights of features in place of weights of actions."""
+"""Estimators for many actions: weights of shared features instead of weights of actions."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ class FeatureRows:
     """B rows of a log with K candidates each, whose features are known.
 
     Attributes:
-        rewards: [B].
-        policy: [B, K] the policy's probabilities of the candidates; 0 where there is none.
-        logging: [B, K] the logging policy's.
+        rewards: [B] the logged rewards.
+        policy: [B, K] the policy's probabilities of the candidates; 0 where there is no candidate.
+        logging: [B, K] the logging policy's probabilities of the candidates.
         likelihood: [B, K] p(e | a): the probability that candidate a shows the feature e of the logged
             action. 1 or 0 where a feature is a function of the action (see `of_features`).
         features: [B, K] codes from 0 of the candidates' features, where they are a function of the action.
         q_logged: [B] a reward model's prediction for the logged action.
-        q_policy: [B] its mean under the policy.
-        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
-        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
+        q_policy: [B] the mean of the predictions under the policy.
+        users: [B] keys of users, the same in every batch and part. None: rows are independent.
+        counts: [B] how many decisions each row stands for: 1, or more where similar rows were dropped.
 
     Raises:
-        DataError: for arrays of other shapes, and a logged feature that the logging policy never shows.
+        DataError: an array has the wrong shape, or a logged feature has probability 0 under the logging
+            policy.
     """
 
     rewards: Floats
@@ -76,8 +77,8 @@ class FeatureRows:
         """Rows whose candidates have one feature each, such as a cluster or category.
 
         Args:
-            features: [B, K] codes from 0; places without a candidate may hold any.
-            action: [B] the place of the logged action among the candidates.
+            features: [B, K] codes from 0; arbitrary where there is no candidate.
+            action: [B] index of the logged action among the candidates.
         """
         shown = np.take_along_axis(features, action[:, None], axis=1)
         likelihood = (features == shown).astype(np.float64)
@@ -90,7 +91,7 @@ class FeatureRows:
         return np.asarray(shown / (self.logging * self.likelihood).sum(axis=1))
 
     def by_feature(self) -> tuple[Floats, Floats] | None:
-        """Both policies' probabilities of every feature, [B, E] each; None where features are drawn."""
+        """Both policies' probabilities of every feature, [B, E] each; None where features are random."""
         if self.features is None:
             return None
         rows, width = len(self.rewards), int(self.features.max(initial=0)) + 1
@@ -107,14 +108,16 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
     """MIPS, mean(w(x, e) r), w(x, e) = p(e | x, π) / p(e | x, μ).
 
     Saito and Joachims, Off-Policy Evaluation for Large Action Spaces via Embeddings, ICML 2022.
-    Unbiased where the action acts on the reward through its features alone, and the logging policy shows
-    every feature that the policy shows. Otherwise biased by what actions of one feature differ in, which no
-    interval here contains; that is the price for the variance of few features in place of many actions.
+    Unbiased if the action affects the reward only through its features, and the logging policy shows every
+    feature that the policy shows. Otherwise it has a bias, from differences between actions with the same
+    features, that its intervals do not include. In return its variance is that of few features, not of many
+    actions.
 
     Args:
-        reward_range: see `Reweighted`.
-        largest_weight: the largest weight to reckon with; by default the weight tail of the features (see
-            `ctrkit.ope.estimators.weights`) where they are a function of the action, else the largest seen.
+        reward_range: the smallest and the largest possible reward; without it intervals are normal.
+        largest_weight: the largest weight that is possible. The default is the weight tail of the features
+            (see `ctrkit.ope.estimators.weights`) where they are a function of the action, else the largest
+            seen.
     """
 
     name: ClassVar[str] = "mips"
@@ -128,7 +131,7 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
         self.largest_seen = 1.0
 
     def convert(self, rows: FeatureRows) -> LoggedRows:
-        """See `Reweighted`; the largest weight is settled in `result`, when the tail is whole."""
+        """The rows as the inner estimator sees them; `result` sets the largest weight."""
         weights, by_feature = rows.weights, rows.by_feature()
         if by_feature is not None:
             self.tail.update(*by_feature, rows.counts)
@@ -139,13 +142,11 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
         )
 
     def merge(self, other: Self) -> None:
-        """See `Reweighted`."""
         super().merge(other)
         self.tail.merge(other.tail)
         self.largest_seen = max(self.largest_seen, other.largest_seen)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """See `Reweighted`."""
         if isinstance(self.estimator, WeightedEstimator):
             tail = self.tail.largest if len(self.tail.weights) else 0.0
             self.estimator.largest_weight = max(self.largest_seen, tail)
@@ -153,7 +154,7 @@ class MarginalizedInversePropensityScoring(Reweighted[FeatureRows]):
 
 
 class SelfNormalizedMarginalized(MarginalizedInversePropensityScoring):
-    """Σ w(x, e) r / Σ w(x, e). Saito and Joachims 2022, with the normalisation of SNIPS."""
+    """Σ w(x, e) r / Σ w(x, e): MIPS of Saito and Joachims 2022, normalised as SNIPS."""
 
     name: ClassVar[str] = "snmips"
     kind = SelfNormalizedInversePropensityScoring
@@ -163,13 +164,13 @@ class OffCEM(MarginalizedInversePropensityScoring):
     """mean(Σ π(a) f(x, a) + w(x, c) (r - f(x, a_logged))), c the cluster of the logged action.
 
     Saito, Ren and Joachims, Off-Policy Evaluation for Large Action Spaces via Conjunct Effect Modeling, ICML
-    2023: weights of clusters see to what clusters have in common, the model f to what actions of one cluster
-    differ in. Unbiased under local correctness: f is right up to a constant a context and cluster. So f may
-    be far off as a model of rewards; it needs the differences within a cluster only, such as from a
-    regression on the differences between rows of one cluster. f must not have seen the row's user
-    (cross-fitting).
+    2023: the weights correct the effect of the cluster, and the model f the differences between actions of
+        one
+    cluster. Unbiased under local correctness: f is right up to a constant per context and cluster. So f may
+    be a poor model of rewards; only its differences within a cluster must be right. f must not have been
+    fitted on rows of the row's user (cross-fitting).
 
-    The rows need q_logged and q_policy, f at the logged action and its mean under the policy.
+    The rows need q_logged, f at the logged action, and q_policy, the mean of f under the policy.
     """
 
     name: ClassVar[str] = "offcem"

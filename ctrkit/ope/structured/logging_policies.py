@@ -19,23 +19,23 @@ from ctrkit.ope.intervals.unit_sums import Keys
 
 
 @dataclass(frozen=True)
-class LoggerRows:
-    """B rows of a log that J logging policies wrote.
+class LoggingPolicyRows:
+    """B rows of a log of J logging policies.
 
     Attributes:
-        loggers: [B] which of them chose the row's action, from 0.
-        logging: [B, J] the probability with which each of them would have chosen it. Naive and weighted
-            estimators look at the row's own logger only; the others' may be NaN for them.
-        policy: [B] the policy's probability of it.
-        rewards: [B].
+        loggers: [B] index, from 0, of the logging policy that chose the action.
+        logging: [B, J] each logging policy's probability of the logged action. Naive and weighted estimators
+            read only that of the row's own logging policy; the others may be NaN for them.
+        policy: [B] the evaluated policy's probability of the logged action.
+        rewards: [B] the logged rewards.
         q_logged: [B] a reward model's prediction for the logged action.
-        q_policy: [B] its mean under the policy.
-        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
-        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
+        q_policy: [B] the mean of the predictions under the policy.
+        users: [B] keys of users, the same in every batch and part. None: rows are independent.
+        counts: [B] how many decisions each row stands for: 1, or more where similar rows were dropped.
 
     Raises:
-        DataError: for arrays of other shapes, an unknown logger, and an action to which its own logger gives
-            no probability.
+        DataError: an array has the wrong shape, a logging policy is unknown, or the row's own logging policy
+            gives the logged action no probability.
     """
 
     loggers: Integers
@@ -58,42 +58,42 @@ class LoggerRows:
         if not known.all():
             row = int(np.argmin(known))
             raise DataError(
-                f"logger {self.loggers[row]} is none of the {self.logging.shape[1]} loggers",
+                f"logging policy {self.loggers[row]} is not one of the {self.logging.shape[1]} of the log",
                 column="loggers",
                 row=row,
-                hint="Number the loggers from 0",
+                hint="Number the logging policies from 0",
             )
         check_propensities("logging", self.own)
 
     @property
     def own(self) -> Floats:
-        """[B] the probability with which the row's own logger chose the action."""
+        """[B] the probability with which the row's own logging policy chose the action."""
         return np.asarray(self.logging[np.arange(len(self.loggers)), self.loggers])
 
 
-def logger_shares(counts: Sequence[float] | Integers) -> Floats:
-    """Each logger's share of the decisions, [J], from their numbers, which add up over the parts of a log."""
+def logging_policy_shares(counts: Sequence[float] | Integers) -> Floats:
+    """Each logging policy's share of the decisions, [J], from its number of decisions."""
     return np.asarray(counts, dtype=np.float64) / np.sum(counts)
 
 
-class NaiveLoggers(Reweighted[LoggerRows]):
-    """mean(π / μ_own r): each row weighted by its own logger.
+class NaiveLoggingPolicies(Reweighted[LoggingPolicyRows]):
+    """mean(π / μ_own r): each row is weighted by its own logging policy.
 
     Agarwal, Basu, Schnabel and Joachims, Effective Evaluation Using Logged Bandit Feedback from Multiple
-    Loggers, KDD 2017. Unbiased where every logger supports the policy; one logger far from the
-    policy spoils the variance of all.
+    Loggers, KDD 2017. Unbiased where every logging policy supports the evaluated one. A single logging policy
+    far from the evaluated one makes the variance large.
     """
 
     name: ClassVar[str] = "naive-ips"
     kind: ClassVar[type[Estimator]] = InversePropensityScoring
 
-    def convert(self, rows: LoggerRows) -> LoggedRows:
-        """See `Reweighted`; the largest weight to reckon with is the largest seen."""
+    def convert(self, rows: LoggingPolicyRows) -> LoggedRows:
+        """The rows as the inner estimator sees them; the largest possible weight is the largest one seen."""
         return _weighted(rows, rows.policy / rows.own)
 
 
-class NaiveLoggersDoublyRobust(NaiveLoggers):
-    """The doubly robust estimator with each row weighted by its own logger.
+class NaiveLoggingPoliciesDoublyRobust(NaiveLoggingPolicies):
+    """The doubly robust estimator, with each row weighted by its own logging policy.
 
     Kallus, Saito and Uehara, Optimal Off-Policy Evaluation from Multiple Logging Policies, ICML 2021.
     """
@@ -102,20 +102,22 @@ class NaiveLoggersDoublyRobust(NaiveLoggers):
     kind = DoublyRobust
 
 
-class BalancedLoggers(Reweighted[LoggerRows]):
-    """mean(π / Σ_j ρ_j μ_j r), ρ_j the loggers' shares of the rows: as if one logger had mixed them all.
+class BalancedLoggingPolicies(Reweighted[LoggingPolicyRows]):
+    """mean(π / Σ_j ρ_j μ_j r), ρ_j the shares of the logging policies: they count as one mixture.
 
-    Agarwal et al., KDD 2017: unbiased where some logger supports the policy, and never of more
-    variance than the naive one. Kallus, Saito and Uehara, ICML 2021, show its doubly robust form to be
-    efficient. The default where all loggers' probabilities of each action are known.
+    Agarwal et al., KDD 2017: unbiased where some logging policy supports the evaluated one, and its variance
+    is never above that of the naive estimator. Kallus, Saito and Uehara, ICML 2021, show that its doubly
+    robust form is efficient. It is the default where all logging policies' probabilities of each action are
+    known.
 
     Args:
-        shares: [J] the loggers' shares of the rows of the whole log (see `logger_shares`). A log in parts
-            needs them before its first row; they may also be the shares that the traffic was split by.
-        reward_range, largest_weight: see `Reweighted`.
+        shares: [J] the logging policies' shares of the rows of the whole log (see `logging_policy_shares`). A
+            log in parts needs them before its first row; they may also be the shares of the traffic split.
+        reward_range: the smallest and the largest possible reward; without it intervals are normal.
+        largest_weight: the largest weight that is possible; by default the largest one seen.
 
     Raises:
-        ConfigError: for shares that are no distribution.
+        ConfigError: the shares do not sum to 1.
     """
 
     name: ClassVar[str] = "balanced-ips"
@@ -129,45 +131,48 @@ class BalancedLoggers(Reweighted[LoggerRows]):
     ) -> None:
         super().__init__(reward_range, largest_weight)
         if not ((shares >= 0).all() and abs(float(shares.sum()) - 1) < 1e-9):
-            raise ConfigError("the loggers' shares are no distribution", hint="Give shares that sum to 1")
+            raise ConfigError(
+                "the logging policies' shares do not sum to 1", hint="Give shares that sum to 1"
+            )
         self.shares = shares
 
-    def convert(self, rows: LoggerRows) -> LoggedRows:
-        """See `Reweighted`; the largest weight to reckon with is the largest seen."""
+    def convert(self, rows: LoggingPolicyRows) -> LoggedRows:
+        """The rows as the inner estimator sees them; the largest possible weight is the largest one seen."""
         check_shape("logging", rows.logging, (len(rows.policy), len(self.shares)))
         mixed = rows.logging @ self.shares
         check_propensities("logging", mixed)
         return _weighted(rows, rows.policy / mixed)
 
 
-class BalancedLoggersDoublyRobust(BalancedLoggers):
-    """The doubly robust estimator with the weights of `BalancedLoggers`. Kallus, Saito and Uehara 2021."""
+class BalancedLoggingPoliciesDoublyRobust(BalancedLoggingPolicies):
+    """Doubly robust, with the weights of `BalancedLoggingPolicies`. Kallus, Saito and Uehara 2021."""
 
     name: ClassVar[str] = "balanced-dr"
     kind = DoublyRobust
 
 
-def _weighted(rows: LoggerRows, weights: Floats) -> LoggedRows:
+def _weighted(rows: LoggingPolicyRows, weights: Floats) -> LoggedRows:
     largest = max(1.0, float(weights.max(initial=0.0)))
     return LoggedRows(
         weights, rows.rewards, largest, rows.q_logged, rows.q_policy, rows.users, counts=rows.counts
     )
 
 
-class WeightedLoggers(VectorEstimator[LoggerRows]):
-    """Σ_j λ_j mean_j(π / μ_j r): each logger's own estimate, in inverse proportion to its variance.
+class WeightedLoggingPolicies(VectorEstimator[LoggingPolicyRows]):
+    """Σ_j λ_j mean_j(π / μ_j r): the estimates of each logging policy, weighted by inverse variance.
 
     Agarwal et al., KDD 2017; Kallus, Saito and Uehara, ICML 2021; with variances estimated from the rows:
-    λ_j ∝ n_j / var_j, var_j the variance (over n_j) of logger j's terms. Unbiased for fixed λ. Estimated
-    ones go along with the estimates: a logger of few clicks has both a low estimate and a low variance, and
-    draws the value down. So it is for logs with many clicks a logger; NaN where a logger's terms are all
-    alike, as when none was clicked.
+    λ_j ∝ n_j / var_j, var_j the variance (over n_j) of the terms of logging policy j. Unbiased for fixed λ.
+    Estimated λ are correlated with the estimates: a logging policy with few clicks has both a low estimate
+    and a low variance, and pulls the value down. So use it for logs with many clicks per logging policy. NaN
+    where all terms of a logging policy are equal, for example without clicks.
 
-    The interval is normal, by the delta method; it takes λ as given, since a change of weights that sum
-    to 1 moves a mean of equal expectations by less than the means themselves are apart.
+    The interval is normal, by the delta method. It takes λ as given: λ sums to 1 and all means have the same
+    expectation, so a change of λ moves the value by less than the means differ.
 
     Args:
-        loggers: their number J. The rows need no probabilities but each row's own logger's.
+        loggers: the number J of logging policies. The rows need only the probabilities of their own logging
+            policy.
     """
 
     name: ClassVar[str] = "weighted-ips"
@@ -177,12 +182,11 @@ class WeightedLoggers(VectorEstimator[LoggerRows]):
         super().__init__(3 * loggers + 3)
         self.loggers = loggers
 
-    def parts(self, rows: LoggerRows) -> tuple[Floats, Floats]:
-        """The part of each row's term that is weighted by λ, and the part that is not, [B] each."""
+    def parts(self, rows: LoggingPolicyRows) -> tuple[Floats, Floats]:
+        """The parts of each row's term with and without the weight λ, [B] each."""
         return rows.policy / rows.own * rows.rewards, np.zeros(len(rows.rewards))
 
-    def vectors(self, rows: LoggerRows) -> Floats:
-        """See `VectorEstimator`."""
+    def vectors(self, rows: LoggingPolicyRows) -> Floats:
         check_shape("logging", rows.logging, (len(rows.policy), self.loggers))
         mine = np.equal.outer(np.arange(self.loggers), rows.loggers).astype(np.float64)
         weighted, plain = self.parts(rows)
@@ -191,7 +195,7 @@ class WeightedLoggers(VectorEstimator[LoggerRows]):
         return np.concatenate(z)
 
     def _blocks(self) -> tuple[Floats, Floats, Floats]:
-        """Each logger's rows n_j, its mean weighted part, and λ_j; [J] each, 0 for a logger without rows."""
+        """Each logging policy's rows n_j, mean weighted part and λ_j, [J] each; 0 without rows."""
         j = self.loggers
         whose, whole, part = (slice(1 + at * j, 1 + (at + 1) * j) for at in range(3))
         count, total = self.sums.rows[0, whose], self.sums.rows[0, whole]
@@ -199,40 +203,37 @@ class WeightedLoggers(VectorEstimator[LoggerRows]):
         there = count > 0
         rows = np.where(there, count, 1.0)
         variance = square / rows - (total / rows) ** 2
-        # What is left of terms that are all alike is rounding error.
+        # The variance of equal terms is a rounding error.
         variance[variance <= 1e-14 * square / rows] = 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             precision = np.where(there, count / variance, 0.0)
             return count, self.sums.rows[0, part] / rows, precision / precision.sum()
 
     def value(self) -> float:
-        """See `VectorEstimator`; NaN where some logger's terms are all alike."""
+        """The estimate; NaN where all terms of a logging policy are equal."""
         _, means, shares = self._blocks()
         return float(shares @ means + self.sums.mean[-2])
 
     def direction(self) -> Floats:
-        """See `VectorEstimator`."""
         count, means, shares = self._blocks()
-        # d(Σ weighted / Σ mine) of each logger; n_j / n are the means of `mine`.
+        # d(Σ weighted / Σ mine) of each logging policy; n_j / n are the means of `mine`.
         slope = shares * self.sums.rows[0, 0] / np.where(count > 0, count, 1.0)
         return np.concatenate([[0.0], -slope * means, 0 * slope, slope, [1.0, 0.0]])
 
     def reward(self) -> Floats:
-        """See `VectorEstimator`."""
         return np.asarray(np.eye(len(self.sums.rows))[-1])
 
 
-class WeightedLoggersDoublyRobust(WeightedLoggers):
+class WeightedLoggingPoliciesDoublyRobust(WeightedLoggingPolicies):
     """mean(q(π)) + Σ_j λ_j mean_j(π / μ_j (r - q)), λ_j by the variance of q(π) + π / μ_j (r - q).
 
-    Kallus, Saito and Uehara, ICML 2021, in the form in which obp has it: contexts are the same for all
-    loggers, so the model's part is averaged over all rows alike.
+    Kallus, Saito and Uehara, ICML 2021, in the form of obp: contexts have the same distribution under all
+    logging policies, so the model's part is averaged over all rows.
     """
 
     name: ClassVar[str] = "weighted-dr"
 
-    def parts(self, rows: LoggerRows) -> tuple[Floats, Floats]:
-        """See `WeightedLoggers`."""
+    def parts(self, rows: LoggingPolicyRows) -> tuple[Floats, Floats]:
         if rows.q_logged is None or rows.q_policy is None:
             raise ValueError("this estimator needs q_logged and q_policy of a reward model")
         return rows.policy / rows.own * (rows.rewards - rows.q_logged), rows.q_policy

@@ -1,4 +1,4 @@
-"""Logs that several logging policies wrote, told by their columns, in named estimates."""
+"""Estimates for logs of several logging policies, from the columns of the log."""
 
 from __future__ import annotations
 
@@ -15,49 +15,50 @@ from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, BanditLog
 from ctrkit.ope.logs.survey import LoggingPolicyId
 from ctrkit.ope.structured.logging_policies import (
-    BalancedLoggers,
-    BalancedLoggersDoublyRobust,
-    LoggerRows,
-    NaiveLoggers,
-    NaiveLoggersDoublyRobust,
-    WeightedLoggers,
-    WeightedLoggersDoublyRobust,
-    logger_shares,
+    BalancedLoggingPolicies,
+    BalancedLoggingPoliciesDoublyRobust,
+    LoggingPolicyRows,
+    NaiveLoggingPolicies,
+    NaiveLoggingPoliciesDoublyRobust,
+    WeightedLoggingPolicies,
+    WeightedLoggingPoliciesDoublyRobust,
+    logging_policy_shares,
 )
-from ctrkit.ope.structured.slate_log import places
+from ctrkit.ope.structured.slate_log import file_and_row
 from ctrkit.schema import Column, check_column
 
-LoggerEstimator: TypeAlias = NaiveLoggers | BalancedLoggers | WeightedLoggers
+LoggingPolicyEstimator: TypeAlias = NaiveLoggingPolicies | BalancedLoggingPolicies | WeightedLoggingPolicies
 
-# `propensity_<logger_id>` holds one logger's probabilities, where there is no list of all.
+# Without a list of all probabilities, `propensity_<logger_id>` holds those of one logging policy.
 PREFIX = "propensity_"
 # What each estimator does, for tables.
 MEANING: Mapping[str, str] = {
-    "balanced-ips": "as if one logger had mixed all loggers in their shares; never more variance than naive",
-    "naive-ips": "each row weighted by its own logger",
-    "weighted-ips": "each logger's own estimate, in inverse proportion to its variance; needs many clicks",
+    "balanced-ips": "treats all logging policies as one mixture; its variance is never above naive-ips",
+    "naive-ips": "each row is weighted by its own logging policy",
+    "weighted-ips": "estimates of the logging policies, weighted by inverse variance; needs many clicks",
     "balanced-dr": "as balanced-ips, with a reward model",
     "naive-dr": "as naive-ips, with a reward model",
     "weighted-dr": "as weighted-ips, with a reward model",
 }
 ALONE = (
-    "The log does not tell with which probability every logger would have chosen each action "
-    "(logger_probabilities): the balanced estimator, the best of the three, needs it."
+    "The log has no probabilities of every logging policy for each action (logger_probabilities). The "
+    "balanced estimator, the best of the three, needs them."
 )
 
 
-class LoggerLog:
-    """Estimates a policy's value from the rows of several loggers.
+class LoggingPolicyLog:
+    """Estimates a policy's value from the rows of several logging policies.
 
-    The log needs `logger_id`, and `propensity`, with which the row's own logger chose the action. The
-    balanced estimator needs every logger's probability of the logged action too: the list
-    `logger_probabilities`, in the order of the sorted ids, or a column `propensity_<id>` for each.
+    The log needs `logger_id`, the logging policy of the row, and `propensity`, with which that policy chose
+    the action. The balanced estimator also needs every logging policy's probability of the logged action: a
+    list column `logger_probabilities`, in the order of the sorted ids, or a column `propensity_<id>` for
+    each.
 
     Args:
-        shares: each logging policy's share of all decisions of the log (see `count_by_logging_policy`), by
-            its id. With them only sums are kept, else the rows, as few numbers each, until `result`: the
-            weights of the balanced estimator are no sums of anything that is known before the shares.
-        reward_range: the least and the largest reward; without it intervals are normal ones.
+        shares: each logging policy's share of all decisions of the log, by its id (see
+            `count_by_logging_policy`). With shares only sums are kept. Without them a few numbers of each row
+            are kept until `result`, because the balanced estimator needs the shares first.
+        reward_range: the smallest and the largest reward; without it intervals are normal.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class LoggerLog:
     ) -> None:
         self.shares = None if shares is None else {key: shares[key] for key in sorted(shares)}
         self.reward_range = reward_range
-        self.estimators: tuple[LoggerEstimator, ...] = ()
+        self.estimators: tuple[LoggingPolicyEstimator, ...] = ()
         self.kept: list[pl.DataFrame] = []
         self.clustered = False
         self.alone = False
@@ -79,15 +80,18 @@ class LoggerLog:
         q_logged: Floats | None = None,
         q_policy: Floats | None = None,
     ) -> None:
-        """Take in a batch; arrays [N], the predictions in all batches or in none.
+        """Take in a batch of N rows.
 
         Args:
-            policy_probability: the policy's, of the logged action.
-            q_logged, q_policy: of a reward model, for the doubly robust forms (see `LoggerRows`).
+            log: the batch.
+            policy_probability: [N] the policy's probability of the logged action.
+            q_logged: [N] a reward model's prediction for the logged action, for the doubly robust estimators;
+                given in all batches or in none.
+            q_policy: [N] the mean of the predictions under the policy; given together with `q_logged`.
 
         Raises:
-            DataError: for a logger that `shares` does not name, probabilities for another number of
-                loggers, and a logger's own that is not the propensity.
+            DataError: a logging policy is not in `shares`, a row has probabilities for another number of
+                logging policies, or the probability of the row's own logging policy is not the propensity.
         """
         if self.shares is not None:
             known = log.table["logger_id"].is_in(list(self.shares))
@@ -96,7 +100,7 @@ class LoggerLog:
                 file, at = log.locate(row)
                 logger = log.table["logger_id"][row]
                 raise DataError(
-                    f"logger {logger!r} is none of the loggers whose shares are given",
+                    f"logging policy {logger!r} is not in the given shares",
                     file=file,
                     column="logger_id",
                     row=at,
@@ -116,14 +120,14 @@ class LoggerLog:
             columns |= {"logging": logging}
         self.alone |= logging is None
         self.clustered |= log.clustered
-        table = pl.DataFrame(columns).with_columns(places(log))
+        table = pl.DataFrame(columns).with_columns(file_and_row(log))
         if self.shares is None:
             self.kept.append(table)
         else:
             self.estimators = self._updated(table, self.shares)
 
-    def merge(self, other: LoggerLog) -> None:
-        """Take in what another with the same settings has seen, of these or of other users."""
+    def merge(self, other: LoggingPolicyLog) -> None:
+        """Merge the rows of another with the same settings, of the same or of other users."""
         self.kept += other.kept
         self.clustered |= other.clustered
         self.alone |= other.alone
@@ -136,27 +140,27 @@ class LoggerLog:
                 estimator.merge(theirs[estimator.name])  # type: ignore[arg-type]
 
     def result(self, confidence: float = 0.95) -> tuple[Estimate, ...]:
-        """The estimates that the log's columns allow, the one to trust first.
+        """The estimates that the log's columns allow; the most reliable one comes first.
 
         Raises:
-            DataError: for probabilities of another number of loggers than the log has.
+            DataError: a row has probabilities for another number of logging policies than the log has.
         """
         estimators = self.estimators
         if self.kept:
             table = pl.concat(self.kept, how="vertical_relaxed")
             counts = table.group_by("logger").agg(pl.col("count").sum()).sort("logger")
-            share = logger_shares(counts["count"].to_numpy()).tolist()
+            share = logging_policy_shares(counts["count"].to_numpy()).tolist()
             shares = dict(zip(counts["logger"].to_list(), share, strict=True))
             estimators = self._updated(table, shares)
         return tuple(estimator.result(confidence) for estimator in estimators)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what the log lacks."""
+        """Notes on columns that the log lacks."""
         return (ALONE,) if self.alone else ()
 
     def _logging(self, log: BanditLog) -> pl.Series | None:
-        """Every logger's probability of each logged action, as a list column; None where unknown."""
+        """Every logging policy's probability of each logged action, as a list column; None where unknown."""
         table = log.table
         if "logger_probabilities" in table.columns:
             return table["logger_probabilities"]
@@ -168,7 +172,7 @@ class LoggerLog:
             if table.schema["logger_id"].is_integer():
                 ids = sorted(int(name) for name in called if name.isdecimal())
             else:
-                # `propensity_score` is another name of the propensity.
+                # `propensity_score` is an alias of `propensity`.
                 ids = sorted(name for name in called if name != "score")
         names = [f"{PREFIX}{logger}" for logger in ids]
         if not names or not set(names) <= set(table.columns):
@@ -179,8 +183,8 @@ class LoggerLog:
 
     def _updated(
         self, table: pl.DataFrame, shares: Mapping[LoggingPolicyId, float]
-    ) -> tuple[LoggerEstimator, ...]:
-        """The estimators with some rows more; new ones before the first."""
+    ) -> tuple[LoggingPolicyEstimator, ...]:
+        """The estimators after more rows; new ones before the first rows."""
         rows = _rows(table, list(shares), self.clustered)
         known = np.array(list(shares.values())) if "logging" in table.columns else None
         estimators = self.estimators or _estimators(
@@ -193,21 +197,24 @@ class LoggerLog:
 
 def _estimators(
     loggers: int, shares: Floats | None, modelled: bool, reward_range: tuple[float, float] | None
-) -> tuple[LoggerEstimator, ...]:
-    """New estimators; the balanced ones where all loggers' probabilities are known."""
-    found: list[LoggerEstimator] = []
+) -> tuple[LoggingPolicyEstimator, ...]:
+    """New estimators; with the balanced ones if all logging policies' probabilities are known."""
+    found: list[LoggingPolicyEstimator] = []
     if shares is not None:
-        found.append(BalancedLoggers(shares, reward_range))
-    found += [NaiveLoggers(reward_range), WeightedLoggers(loggers)]
+        found.append(BalancedLoggingPolicies(shares, reward_range))
+    found += [NaiveLoggingPolicies(reward_range), WeightedLoggingPolicies(loggers)]
     if modelled and shares is not None:
-        found.append(BalancedLoggersDoublyRobust(shares, reward_range))
+        found.append(BalancedLoggingPoliciesDoublyRobust(shares, reward_range))
     if modelled:
-        found += [NaiveLoggersDoublyRobust(reward_range), WeightedLoggersDoublyRobust(loggers)]
+        found += [
+            NaiveLoggingPoliciesDoublyRobust(reward_range),
+            WeightedLoggingPoliciesDoublyRobust(loggers),
+        ]
     return tuple(found)
 
 
-def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> LoggerRows:
-    """What the estimators see; `ids` are the sorted loggers."""
+def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> LoggingPolicyRows:
+    """The rows as the estimators see them; `ids` are the sorted ids of the logging policies."""
     loggers = table["logger"].replace_strict(ids, range(len(ids)), return_dtype=pl.Int64).to_numpy()
     propensity = table["propensity"].to_numpy()
     own = np.arange(len(loggers)), loggers
@@ -217,8 +224,8 @@ def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> L
             raise _refused(
                 table,
                 int(wrong[0]),
-                f"there are {lengths[wrong[0]]} probabilities for {len(ids)} loggers",
-                "Give one for each logger of the log, in the order of their sorted ids",
+                f"there are {lengths[wrong[0]]} probabilities for {len(ids)} logging policies",
+                "Give one for each logging policy of the log, in the order of their sorted ids",
             )
         logging = table["logging"].explode().to_numpy().reshape(len(loggers), len(ids))
         if (
@@ -228,9 +235,9 @@ def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> L
             raise _refused(
                 table,
                 at,
-                f"logger {table['logger'][at]!r} chose with probability {propensity[at]:g} by the propensity "
-                f"and {logging[own][at]:g} by this column",
-                "Log both from the same distribution, the loggers in the order of their sorted ids",
+                f"logging policy {table['logger'][at]!r} has probability {propensity[at]:g} in column "
+                f"'propensity' and {logging[own][at]:g} in this column",
+                "Log both from the same distribution, with the logging policies sorted by id",
             )
     else:
         logging = np.full((len(loggers), len(ids)), np.nan)
@@ -241,21 +248,21 @@ def _rows(table: pl.DataFrame, ids: list[LoggingPolicyId], clustered: bool) -> L
     users = table["unit"].to_numpy() if clustered else None
     policy, rewards = table["policy"].to_numpy(), table["reward"].to_numpy()
     counts = table["count"].to_numpy()
-    return LoggerRows(loggers, logging, policy, rewards, q_logged, q_policy, users, counts=counts)
+    return LoggingPolicyRows(loggers, logging, policy, rewards, q_logged, q_policy, users, counts=counts)
 
 
 def _check_probabilities(log: BanditLog, name: str) -> None:
-    """Refuse a logger's column that holds anything but probabilities."""
-    kind = Column(name, "number", "a logger's probability of the logged action", low=0.0)
+    """Refuse a logging policy's column that holds anything but probabilities."""
+    kind = Column(name, "number", "a logging policy's probability of the logged action", low=0.0)
     values = check_column(log.table[name], kind, log.file)
     if (wrong := np.flatnonzero(values.to_numpy() > 1)).size:
         file, row = log.locate(int(wrong[0]))
         raise DataError(
-            f"{values[int(wrong[0])]:g} is above 1 and no probability",
+            f"{values[int(wrong[0])]:g} is above 1, so it is not a probability",
             file=file,
             column=name,
             row=row,
-            hint="Give the probability with which this logger would have chosen the logged action",
+            hint="Give this logging policy's probability of the logged action",
         )
 
 

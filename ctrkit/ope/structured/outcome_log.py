@@ -1,4 +1,4 @@
-"""Several reward columns of a log at once: their means under a policy, and ratios such as ROAS."""
+"""Several reward columns of a log: their means under a policy, and ratios such as ROAS."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ctrkit.schema import Column, check_column
 
 # What each outcome and ratio is, for tables.
 MEANING: Mapping[str, str] = {
-    "click": "clicks a row",
-    "conversion": "conversions a row",
-    "value": "value a row",
-    "cost": "cost a row",
-    "roas": "value over cost: return on ad spend",
-    "cpa": "cost of a conversion",
-    "ecpc": "cost of a click",
-    "cvr": "conversions a click",
+    "click": "clicks per row",
+    "conversion": "conversions per row",
+    "value": "value per row",
+    "cost": "cost per row",
+    "roas": "return on ad spend: value divided by cost",
+    "cpa": "cost per conversion",
+    "ecpc": "cost per click",
+    "cvr": "conversions per click",
 }
 
 
 @dataclass(frozen=True)
 class OutcomeResult:
-    """Outcomes and ratios of a policy beside the logging policy's.
+    """Outcomes and ratios of a policy and of the logging policy.
 
     Attributes:
-        policy: an estimate an outcome and a ratio, by that name; its difference is to the logging policy.
-        logging: the same of the logging policy itself.
-        ranges: of the outcomes, as the intervals reckon with them.
+        policy: one estimate per outcome and ratio, under its name; differences are from the logging policy.
+        logging: the same estimates for the logging policy itself.
+        ranges: the smallest and the largest value of each outcome, as the intervals use them; None: unknown.
     """
 
     policy: tuple[Estimate, ...]
@@ -46,17 +46,17 @@ class OutcomeResult:
 class OutcomeLog:
     """Estimates a policy's means of reward columns, and their ratios.
 
-    `click` is the column `reward` where the log has none of its own, as logs of clicks are read.
+    The outcome `click` is the column `reward` where the log has no column `click`.
 
     Args:
         outcomes: names of columns of numbers, such as `click`, `conversion`, `value` and `cost`.
         kind: the class of the estimators; one with a reward model needs `q` in `update`.
-        ranges: an outcome's least and largest possible value; by default 0 and 1 where all values are one of
-            them, else unknown, and then its interval is a normal one.
-        ratios: see `OutcomeSums`.
+        ranges: the smallest and the largest possible value of each outcome. The default is 0 and 1 where all
+            values are 0 or 1; else the range is unknown and the interval normal.
+        ratios: name to (numerator, denominator); by default those of `RATIOS` whose outcomes are there.
 
     Raises:
-        ConfigError: for no outcomes, ranges of others, and a ratio of unknown outcomes.
+        ConfigError: there are no outcomes, or a range or ratio names an unknown outcome.
     """
 
     def __init__(
@@ -73,7 +73,8 @@ class OutcomeLog:
         for name in self.given:
             if name not in self.outcomes:
                 raise ConfigError(
-                    f"a range is given for '{name}', no outcome", hint=nearest(name, self.outcomes)
+                    f"a range is given for '{name}', which is not an outcome",
+                    hint=nearest(name, self.outcomes),
                 )
         self.binary = dict.fromkeys(self.outcomes, True)
         self.policy, self.logging = self._new(kind), self._new(OnPolicy)
@@ -88,11 +89,12 @@ class OutcomeLog:
 
         Args:
             log: the batch.
-            rows: of the policy on all its rows; the rewards are not looked at.
-            q: by outcome, a model's prediction for the logged action [N] and its mean under the policy [N].
+            rows: all rows of the batch as an estimator of the policy sees them; the rewards are not read.
+            q: by outcome, a model's predictions for the logged action [N] and their mean under the policy
+                [N].
 
         Raises:
-            DataError: for a column that is missing, holds no numbers, or values outside their range.
+            DataError: a column is missing, does not hold numbers, or holds values outside its range.
         """
         values = {name: self._values(log, name) for name in self.outcomes}
         for name, seen in values.items():
@@ -105,7 +107,7 @@ class OutcomeLog:
         self.policy.update(of_each)
 
     def merge(self, other: OutcomeLog) -> None:
-        """Take in what another with the same settings has seen, of these or of other users."""
+        """Merge the rows of another with the same settings, of the same or of other users."""
         self.policy.merge(other.policy)
         self.logging.merge(other.logging)
         for name, binary in other.binary.items():
@@ -139,7 +141,7 @@ class OutcomeLog:
                 hint=nearest(column, log.table.columns),
             )
         try:
-            kind = Column(column, "number", "an outcome of each row, 0 where there was none")
+            kind = Column(column, "number", "an outcome of each row, 0 where nothing happened")
             values = check_column(log.table[column], kind, log.file).to_numpy()
         except DataError as error:
             if error.row is None:
@@ -160,7 +162,7 @@ class OutcomeLog:
 
 
 def _flat(found: OutcomeEstimates) -> tuple[Estimate, ...]:
-    """Outcomes and ratios alike, each under its own name."""
+    """Outcomes and ratios as one tuple of estimates, each under its own name."""
     means = (replace(estimate, estimator=name) for name, estimate in found.outcomes.items())
     ratios = (
         Estimate(ratio.name, ratio.value, ratio.interval, ratio.difference, ratio.difference_interval)

@@ -1,7 +1,7 @@
-"""Several outcomes of a policy at once, click, conversion, value and cost, and the ratios ads are judged by.
+"""Several outcomes of a policy, such as click, conversion, value and cost, and their ratios.
 
-Both ways to an interval for a ratio take the means for normal: over a handful of conversions they are too
-short, the delta method's more so than Fieller's.
+Both intervals of ratios assume normal means. With only a few conversions they are too short, the delta
+method's more than Fieller's.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ RATIOS: dict[str, tuple[str, str]] = {
     "ecpc": ("cost", "click"),
     "cvr": ("conversion", "click"),
 }
-# Where z² times the denominator's squared relative error is less, the delta method's and Fieller's intervals
-# hardly differ.
+# Where z² times the squared relative error of the denominator is smaller than this, the intervals of the
+# delta method and of Fieller hardly differ.
 NEGLIGIBLE = 0.05
 
 
@@ -40,10 +40,12 @@ class RatioEstimate:
     """A ratio of two outcomes' means under a policy.
 
     Attributes:
-        value: NaN where the denominator is 0.
-        interval: an end may be infinite, where the denominator may be 0.
+        name: the name of the ratio.
+        value: the ratio; NaN where the denominator is 0.
+        interval: the interval of the ratio; an end may be infinite where the denominator may be 0.
         logging: the ratio under the logging policy.
-        difference: value less `logging`, with the delta method's interval; unbounded where `interval` is.
+        difference: `value` minus `logging`.
+        difference_interval: the delta method's interval of the difference; unbounded where `interval` is.
     """
 
     name: str
@@ -56,7 +58,7 @@ class RatioEstimate:
 
 @dataclass(frozen=True)
 class OutcomeEstimates:
-    """Each outcome's mean a row under a policy, and ratios of them."""
+    """Each outcome's mean per row under a policy, and ratios of the means."""
 
     outcomes: dict[str, Estimate]
     ratios: dict[str, RatioEstimate]
@@ -68,15 +70,15 @@ class OutcomeEstimates:
 
 
 class OutcomeSums:
-    """Estimates a policy's mean of several reward columns by one kind of estimator, and their ratios.
+    """Estimates the means of several reward columns under a policy, and their ratios.
 
     Args:
-        ranges: each outcome's name with its least and largest possible value, None where unknown.
+        ranges: the smallest and the largest possible value by outcome; None where unknown.
         kind: the class of the estimator, such as `SelfNormalizedInversePropensityScoring`.
         ratios: name to (numerator, denominator); by default those of `RATIOS` whose outcomes are there.
 
     Raises:
-        ConfigError: for a ratio of unknown outcomes.
+        ConfigError: a ratio needs an outcome that is not there.
     """
 
     def __init__(
@@ -99,20 +101,20 @@ class OutcomeSums:
         self.joint = JointEstimators({name: kind(range_) for name, range_ in ranges.items()})
 
     def update(self, rows: Mapping[str, LoggedRows]) -> None:
-        """Take in rows: for each outcome the same rows, with its rewards and its predictions."""
+        """Take in rows: the same rows for each outcome, with its own rewards and predictions."""
         self.joint.update(rows)
 
     def merge(self, other: Self) -> None:
-        """Take in what another has seen, of other users."""
+        """Merge the rows of another, of other users."""
         self.joint.merge(other.joint)
 
     def result(self, confidence: float = 0.95, method: RatioMethod = "auto") -> OutcomeEstimates:
         """Means with the estimators' own intervals, and ratios.
 
         Args:
-            confidence: of each interval.
-            method: of the ratios' intervals: `delta`, `fieller`, or `auto`, Fieller's wherever the two may
-                differ (`NEGLIGIBLE`).
+            confidence: confidence level of each interval.
+            method: the method of the ratios' intervals: `delta`, `fieller`, or `auto`, which is Fieller's
+                where the two may differ (see `NEGLIGIBLE`).
 
         Raises:
             ConfigError: for a confidence out of bounds.
@@ -139,7 +141,7 @@ class OutcomeSums:
         mean = joint.sums.mean
         top, bottom = estimates[above].value, estimates[below].value
         directions = np.stack([joint.direction(above), joint.direction(below)])
-        logged = np.stack([joint.place(above, REWARD), joint.place(below, REWARD)])
+        logged = np.stack([joint.coefficients(above, REWARD), joint.coefficients(below, REWARD)])
         logged_top, logged_bottom = logged @ mean
         signs = not any((self.ranges[part] or (-1.0, 0.0))[0] < 0 for part in (above, below))
         reach = float(stats.norm.isf((1 - confidence) / 2))
@@ -171,7 +173,7 @@ class OutcomeSums:
 
 
 def _slope(top: float, bottom: float, directions: Floats) -> Floats | None:
-    """Coefficients of z whose mean spreads as top / bottom does (the delta method); None for bottom 0.
+    """Coefficients of z whose mean has the variance of top / bottom (the delta method); None for bottom 0.
 
     Oehlert, A Note on the Delta Method, The American Statistician 1992: (δ top - ratio · δ bottom) / bottom.
     """
@@ -185,17 +187,18 @@ def _error(joint: JointEstimators, direction: Floats) -> float:
 def fieller(
     top: float, bottom: float, covariance: Floats, reach: float, nonnegative: bool = False
 ) -> tuple[float, float]:
-    """Fieller's interval for the ratio of two means that are estimated with normal errors.
+    """Fieller's interval of the ratio of two means with normal errors.
 
     Fieller, Some Problems in Interval Estimation, Journal of the Royal Statistical Society B, 1954: all
-    ratios ρ with (top - ρ bottom)² <= reach² (s_tt - 2 ρ s_tb + ρ² s_bb). Where the denominator may be 0 the
-    set is unbounded: two rays or everything; of those the smallest interval that contains them is given.
+    ratios ρ with (top - ρ bottom)² <= reach² (s_tt - 2 ρ s_tb + ρ² s_bb). Where the denominator may be 0 this
+    set is unbounded: two rays, or all numbers. Then the smallest interval that contains the set is returned.
 
     Args:
-        top, bottom: the estimated means.
-        covariance: [2, 2] of the two estimates.
-        reach: by how many standard errors, such as 1.96.
-        nonnegative: whether neither mean can be below 0, nor so their ratio.
+        top: the estimated mean in the numerator.
+        bottom: the estimated mean in the denominator.
+        covariance: [2, 2] covariance of the two estimates.
+        reach: how many standard errors the interval extends, such as 1.96.
+        nonnegative: whether neither mean can be below 0, so that the ratio cannot either.
     """
     least = 0.0 if nonnegative else -np.inf
     squared = reach**2

@@ -207,10 +207,10 @@ def _slots(log: BanditLog, policy_probability: Floats) -> pl.DataFrame:
     if "target_marginal_probability" in table.columns:
         columns["policy_marginal"] = log.target_probability("target_marginal_probability")
     columns |= {name: table[name] for name in _MODEL if set(_MODEL) <= set(table.columns)}
-    return pl.DataFrame(columns).with_columns(places(log))
+    return pl.DataFrame(columns).with_columns(file_and_row(log))
 
 
-def places(log: BanditLog) -> Iterable[pl.Series]:
+def file_and_row(log: BanditLog) -> Iterable[pl.Series]:
     """Each row's file and its number there, as columns `file` and `row`."""
     parts = log.parts or (Part(log.file, 0),)
     starts = [part.start for part in parts]

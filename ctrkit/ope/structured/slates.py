@@ -153,7 +153,6 @@ class SlateStandardIPS(Reweighted[SlateRows]):
         return np.asarray(rows.ratios().prod(axis=1))
 
     def convert(self, rows: SlateRows) -> LoggedRows:
-        """See `Reweighted`."""
         check_shape("rewards", rows.rewards, (len(rows.rewards), self.slots))
         weights = self.weights(rows)
         largest = max(1.0, float(weights.max(initial=0.0)))
@@ -217,7 +216,6 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         return np.asarray(weights * rows.slot_rewards())
 
     def vectors(self, rows: SlateRows) -> Floats:
-        """See `VectorEstimator`."""
         check_shape("rewards", rows.rewards, (len(rows.rewards), self.slots))
         weights, mask, rewards = self.weights(rows), rows.mask, rows.slot_rewards()
         terms = self.slot_terms(rows, weights)
@@ -227,7 +225,6 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         return np.concatenate([np.stack(columns), mask.T, (weights * mask).T, terms.T])
 
     def merge(self, other: Self) -> None:
-        """See `VectorEstimator`."""
         super().merge(other)
         self.largest_seen = max(self.largest_seen, other.largest_seen)
 
@@ -237,11 +234,9 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         return shown, weight, weighted
 
     def value(self) -> float:
-        """See `VectorEstimator`."""
         return float(self.by_slot()[2].sum())
 
     def direction(self) -> Floats:
-        """See `VectorEstimator`."""
         return self.terms()
 
     def terms(self) -> Floats:
@@ -249,28 +244,28 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         return np.concatenate([np.zeros(3 + 2 * self.slots), np.ones(self.slots)])
 
     def reward(self) -> Floats:
-        """See `VectorEstimator`."""
         return np.asarray(np.eye(len(self.sums.rows))[2])
 
-    def interval(self, value: float, baseline: float, confidence: float) -> ConfidenceInterval:
-        """See `VectorEstimator`."""
+    def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
         total = slate_range(self.slots, self.reward_range)
         if total is None:
-            return super().interval(value, baseline, confidence)
+            return super().interval(value, of_difference, confidence)
         moments = self.sums.moments(np.eye(len(self.sums.rows))[1], self.terms(), self.reward())
         largest = self.largest_seen if self.largest_weight is None else self.largest_weight
-        unseen = [Unseen(weight, *self._unseen_terms(weight, baseline)) for weight in (0.0, largest)]
-        found = cressie_read(moments, TERM - baseline * REWARD, unseen, confidence)
+        unseen = [Unseen(weight, *self._unseen_terms(weight, of_difference)) for weight in (0.0, largest)]
+        found = cressie_read(moments, TERM - of_difference * REWARD, unseen, confidence)
         least, most = total
-        low, high = np.clip([found.low, found.high], least - baseline * most, most - baseline * least)
+        low, high = np.clip(
+            [found.low, found.high], least - of_difference * most, most - of_difference * least
+        )
         return ConfidenceInterval(float(low), float(high), found.method)
 
     def model_range(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Least and largest of what a model adds to a slate's term: as it is, and times a slot's weight."""
         return (0.0, 0.0), (0.0, 0.0)
 
-    def _unseen_terms(self, mean_weight: float, baseline: float) -> tuple[float, float]:
-        """The least and the largest Σ_l (w_l - baseline) r_l of slots' weights w ≥ 0 with this mean.
+    def _unseen_terms(self, mean_weight: float, of_difference: bool) -> tuple[float, float]:
+        """The least and the largest Σ_l (w_l - of_difference) r_l of slots' weights w ≥ 0 with this mean.
 
         Its bounds are convex or concave in each w_l, so at their extremes one slot bears all the weight.
         """
@@ -279,7 +274,7 @@ class SlotwiseEstimator(VectorEstimator[SlateRows]):
         plain, weighted = self.model_range()
 
         def bounds(weight: float) -> tuple[float, float]:
-            terms = [(weight - baseline) * reward for reward in rewards]
+            terms = [(weight - of_difference) * reward for reward in rewards]
             return min(terms) + weight * weighted[0], max(terms) + weight * weighted[1]
 
         (low, high), (low_none, high_none) = bounds(self.slots * mean_weight), bounds(0.0)
@@ -298,7 +293,6 @@ class SlateIndependentIPS(SlotwiseEstimator):
     name: ClassVar[str] = "iips"
 
     def weights(self, rows: SlateRows) -> Floats:
-        """See `SlotwiseEstimator`."""
         return rows.marginal_ratios()
 
 
@@ -312,7 +306,6 @@ class SlateRewardInteractionIPS(SlotwiseEstimator):
     name: ClassVar[str] = "rips"
 
     def weights(self, rows: SlateRows) -> Floats:
-        """See `SlotwiseEstimator`."""
         return np.where(rows.mask > 0, rows.ratios().cumprod(axis=1), 1.0)
 
 
@@ -325,14 +318,12 @@ class _SelfNormalized(SlotwiseEstimator):
     """
 
     def value(self) -> float:
-        """See `VectorEstimator`."""
         shown, weight, weighted = self.by_slot()
         there = shown > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             return float((shown * weighted / weight)[there].sum())
 
     def direction(self) -> Floats:
-        """See `VectorEstimator`."""
         shown, weight, weighted = self.by_slot()
         weight = np.where(weight > 0, weight, np.inf)
         mean = weighted / weight

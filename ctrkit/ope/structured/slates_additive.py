@@ -17,7 +17,6 @@ class _SignedWeights(InversePropensityScoring):
     least_weight = 0.0
 
     def weight_range(self) -> tuple[float, ...]:
-        """See `WeightedEstimator`."""
         return self.least_weight, 1.0, self.largest_weight
 
 
@@ -53,13 +52,11 @@ class SlatePseudoInverse(SlateStandardIPS):
         self.widen(slots)
 
     def widen(self, slots: int) -> None:
-        """See `SlateStandardIPS`."""
         super().widen(slots)
         if isinstance(self.estimator, _SignedWeights):
             self.estimator.least_weight = 1.0 - slots
 
     def weights(self, rows: SlateRows) -> Floats:
-        """See `SlateStandardIPS`."""
         return np.asarray(1 - self.slots + rows.marginal_ratios().sum(axis=1))
 
 

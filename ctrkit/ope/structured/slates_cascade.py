@@ -35,7 +35,6 @@ class SlateCascadeDoublyRobust(SlateRewardInteractionIPS):
         self.largest_q = np.zeros(2)
 
     def slot_terms(self, rows: SlateRows, weights: Floats) -> Floats:
-        """See `SlotwiseEstimator`."""
         if rows.q_logged is None or rows.q_policy is None:
             raise ValueError("this estimator needs q_logged and q_policy of a reward model")
         mask = rows.mask > 0
@@ -48,7 +47,6 @@ class SlateCascadeDoublyRobust(SlateRewardInteractionIPS):
         return np.asarray(weights * (rows.slot_rewards() - q_logged) + above * q_policy)
 
     def merge(self, other: Self) -> None:
-        """See `VectorEstimator`."""
         super().merge(other)
         self._widen(other.least_q, other.largest_q)
 

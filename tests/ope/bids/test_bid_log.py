@@ -167,7 +167,7 @@ def test_bids_beyond_all_that_were_logged_cannot_be_judged() -> None:
     found = evaluate_bids(read_bid_log(far), bandwidth=0.3)
     assert found.policies[0].verdict.verdict == "do not trust"
     assert (
-        "of the policy's choices are what the logging policy never chooses"
+        "of the policy's choices are actions that the logging policy never chooses"
         in found.policies[0].verdict.reason
     )
 

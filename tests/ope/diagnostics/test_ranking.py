@@ -346,7 +346,11 @@ def test_cressie_read_differences_know_that_the_weights_differ_by_0_in_the_mean(
 
 @pytest.mark.parametrize(
     ("names", "logging", "message"),
-    [(["a", "a"], True, "one name"), (["logging"], True, "one name"), (["a"], False, "cannot be ranked")],
+    [
+        (["a", "a"], True, "the same name"),
+        (["logging"], True, "the same name"),
+        (["a"], False, "cannot be ranked"),
+    ],
 )
 def test_bad_names(names: list[str], logging: bool, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -101,7 +101,7 @@ def test_the_error_is_read_off_the_interval() -> None:
         ((0.1, 0.1, 10, 0.95, 0.3), "power of 0.3"),
         ((0.1, 0.0, 10), "standard error of 0.0"),
         ((0.1, float("nan"), 10), "standard error of nan"),
-        ((0.1, 0.1, 0), "from 0 rows"),
+        ((0.1, 0.1, 0), "0 rows are too few"),
     ],
 )
 def test_bad_plans(arguments: tuple[float, float, int], message: str) -> None:

@@ -12,7 +12,8 @@ from scipy import stats
 from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.diagnostics.overlap import equal_means_test
-from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentColumn, SegmentSums, subset
+from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
+from ctrkit.ope.diagnostics.segments import ColumnSegments, SegmentSums, subset
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
@@ -252,17 +253,17 @@ def test_bad_input() -> None:
     rows, table = draw()
     with pytest.raises(DataError, match="Did you mean 'device'"):
         SegmentSums(["devise"], kind).update(rows, table)
-    with pytest.raises(DataError, match="no numbers"):
+    with pytest.raises(DataError, match="not numbers"):
         SegmentSums([SegmentColumn("device", (1.0,))], kind).update(rows, table)
-    with pytest.raises(DataError, match="no times"):
+    with pytest.raises(DataError, match="not times"):
         SegmentSums([SegmentColumn("device", part="hour")], kind).update(rows, table)
     with pytest.raises(DataError, match="lists"):
         SegmentSums(["l"], kind).update(rows, pl.DataFrame({"l": [[1]] * ROWS}))
     with pytest.raises(ConfigError, match="twice"):
         SegmentSums(["a", "a"], kind)
-    with pytest.raises(ConfigError, match="0 segments"):
+    with pytest.raises(ConfigError, match="most = 0 leaves no segment"):
         SegmentSums(["a"], kind, most=0)
-    with pytest.raises(ConfigError, match="do not add up"):
+    with pytest.raises(ConfigError, match="cannot be merged"):
         SegmentSums(["a"], kind).merge(SegmentSums(["b"], kind))
     with pytest.raises(ConfigError, match="confidence"):
         SegmentSums(["a"], kind).result(1.0)

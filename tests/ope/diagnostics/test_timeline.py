@@ -296,9 +296,9 @@ def test_bad_input() -> None:
         timeline(np.array([0.0, np.nan]), rows)
     with pytest.raises(ConfigError, match="do not rise"):
         Timeline(np.array([1.0, 1.0]))
-    with pytest.raises(ConfigError, match="do not add up"):
+    with pytest.raises(ConfigError, match="cannot be merged"):
         Timeline(np.arange(3.0)).merge(Timeline(np.arange(4.0)))
-    with pytest.raises(ConfigError, match="without rows"):
+    with pytest.raises(ConfigError, match="has no rows"):
         Timeline(np.arange(3.0)).result()
     with pytest.raises(ConfigError, match="confidence"):
         Timeline(np.arange(3.0)).result(1.0)

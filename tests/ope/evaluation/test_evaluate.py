@@ -142,7 +142,7 @@ def test_rewards_of_unknown_range_get_normal_intervals(log: BanditLog) -> None:
     values = log.table.with_columns(reward=pl.col("reward") * 25.0)
     free = evaluate(read_bandit_log(values), [UniformPolicy()], ["ips"])
     assert free.policies[0].estimates[0].interval.method == "normal"
-    assert any("the range of rewards is not known" in note for note in free.notes)
+    assert any("the reward range is unknown" in note for note in free.notes)
     bounded = evaluate(read_bandit_log(values), [UniformPolicy()], ["ips"], reward_range=(0, 25))
     binary = evaluate(log, [UniformPolicy()], ["ips"])
     wide, narrow = (e.policies[0].estimates[0].interval for e in (bounded, binary))

@@ -48,13 +48,13 @@ def plan(columns: set[str], modelled: bool = True, **more: object) -> Plan:
         (plan(set()), []),
         (plan({"slate_id"}), []),
         (plan({"slate_id", "position"}), ["Value of a page"]),
-        (plan({"logger_id"}), ["Several loggers"]),
+        (plan({"logger_id"}), ["Several logging policies"]),
         (plan(set(), outcomes=("reward",)), ["Outcomes"]),
         (plan(set(), action_feature="brand"), ["By the action's brand"]),
         (plan(set(), modelled=False, action_feature="brand"), []),
         (
             plan({"slate_id", "position", "logger_id"}, outcomes=("click",), action_feature="brand"),
-            ["Value of a page", "Several loggers", "Outcomes", "By the action's brand"],
+            ["Value of a page", "Several logging policies", "Outcomes", "By the action's brand"],
         ),
     ],
 )

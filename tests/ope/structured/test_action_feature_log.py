@@ -197,7 +197,7 @@ def test_intervals_cover_the_truth() -> None:
 
 def test_what_is_missing_is_named(tmp_path: Any) -> None:
     table, policy = draw(6, 20)
-    with pytest.raises(DataError, match="no such feature") as caught:
+    with pytest.raises(DataError, match="does not have this feature") as caught:
         fed(table.drop("candidate_colour"), policy, [])
     assert caught.value.column == "candidate_colour"
     lists = table["candidate_colour"].to_list()

@@ -1,4 +1,4 @@
-"""Several loggers: against obp, against textbook formulas, and against known truths."""
+"""Several logging policies: against obp, against textbook formulas, and against known truths."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from scipy import stats
 
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.ope.structured.logging_policies import (
-    BalancedLoggers,
-    BalancedLoggersDoublyRobust,
-    LoggerRows,
-    NaiveLoggers,
-    NaiveLoggersDoublyRobust,
-    WeightedLoggers,
-    WeightedLoggersDoublyRobust,
-    logger_shares,
+    BalancedLoggingPolicies,
+    BalancedLoggingPoliciesDoublyRobust,
+    LoggingPolicyRows,
+    NaiveLoggingPolicies,
+    NaiveLoggingPoliciesDoublyRobust,
+    WeightedLoggingPolicies,
+    WeightedLoggingPoliciesDoublyRobust,
+    logging_policy_shares,
 )
 from tests.ope.estimates import once
 
 LOGGERS, ACTIONS = 3, 5
 KINDS = [
-    NaiveLoggers,
-    NaiveLoggersDoublyRobust,
-    BalancedLoggers,
-    BalancedLoggersDoublyRobust,
-    WeightedLoggers,
-    WeightedLoggersDoublyRobust,
+    NaiveLoggingPolicies,
+    NaiveLoggingPoliciesDoublyRobust,
+    BalancedLoggingPolicies,
+    BalancedLoggingPoliciesDoublyRobust,
+    WeightedLoggingPolicies,
+    WeightedLoggingPoliciesDoublyRobust,
 ]
 SHARES = np.array([0.5, 0.3, 0.2])
 
@@ -39,9 +39,9 @@ def kind(request: pytest.FixtureRequest) -> Any:
 
 
 def make(kind: Any, shares: Any = SHARES, reward_range: tuple[float, float] | None = None) -> Any:
-    if issubclass(kind, BalancedLoggers):
+    if issubclass(kind, BalancedLoggingPolicies):
         return kind(shares, reward_range)
-    return kind(LOGGERS) if issubclass(kind, WeightedLoggers) else kind(reward_range)
+    return kind(LOGGERS) if issubclass(kind, WeightedLoggingPolicies) else kind(reward_range)
 
 
 class Market:
@@ -59,13 +59,13 @@ class Market:
     def truth(self) -> float:
         return float(self.target @ self.rate)
 
-    def draw(self, seed: int, rows: int = 900, users: bool = False) -> tuple[LoggerRows, Any]:
+    def draw(self, seed: int, rows: int = 900, users: bool = False) -> tuple[LoggingPolicyRows, Any]:
         rng = np.random.default_rng(seed)
         loggers = rng.permutation(np.repeat(np.arange(LOGGERS), np.round(SHARES * rows).astype(int)))
         chances = self.logging[loggers].cumsum(axis=1)
         action = (rng.random((rows, 1)) > chances).sum(axis=1).clip(max=ACTIONS - 1)
         found = once(
-            LoggerRows,
+            LoggingPolicyRows,
             loggers,
             self.logging[:, action].T,
             self.target[action],
@@ -77,9 +77,9 @@ class Market:
         return found, action
 
 
-def part(rows: LoggerRows, where: Any) -> LoggerRows:
-    names = LoggerRows.__dataclass_fields__
-    return LoggerRows(
+def part(rows: LoggingPolicyRows, where: Any) -> LoggingPolicyRows:
+    names = LoggingPolicyRows.__dataclass_fields__
+    return LoggingPolicyRows(
         **{name: None if getattr(rows, name) is None else getattr(rows, name)[where] for name in names},
     )
 
@@ -96,7 +96,7 @@ def test_agrees_with_obp(seed: int) -> None:
     ope = pytest.importorskip("obp.ope")
     market = Market(seed)
     rows, action = market.draw(seed)
-    shares = logger_shares(np.bincount(rows.loggers))
+    shares = logging_policy_shares(np.bincount(rows.loggers))
     q = np.repeat(market.q[None, :, None], len(action), axis=0)
     common = {
         "reward": rows.rewards,
@@ -104,12 +104,12 @@ def test_agrees_with_obp(seed: int) -> None:
         "action_dist": np.repeat(market.target[None, :, None], len(action), axis=0),
     }
     peers = {
-        NaiveLoggers: ope.MultiLoggersNaiveInverseProbabilityWeighting(),
-        NaiveLoggersDoublyRobust: ope.MultiLoggersNaiveDoublyRobust(),
-        BalancedLoggers: ope.MultiLoggersBalancedInverseProbabilityWeighting(),
-        BalancedLoggersDoublyRobust: ope.MultiLoggersBalancedDoublyRobust(),
-        WeightedLoggers: ope.MultiLoggersWeightedInverseProbabilityWeighting(),
-        WeightedLoggersDoublyRobust: ope.MultiLoggersWeightedDoublyRobust(),
+        NaiveLoggingPolicies: ope.MultiLoggersNaiveInverseProbabilityWeighting(),
+        NaiveLoggingPoliciesDoublyRobust: ope.MultiLoggersNaiveDoublyRobust(),
+        BalancedLoggingPolicies: ope.MultiLoggersBalancedInverseProbabilityWeighting(),
+        BalancedLoggingPoliciesDoublyRobust: ope.MultiLoggersBalancedDoublyRobust(),
+        WeightedLoggingPolicies: ope.MultiLoggersWeightedInverseProbabilityWeighting(),
+        WeightedLoggingPoliciesDoublyRobust: ope.MultiLoggersWeightedDoublyRobust(),
     }
     for kind, peer in peers.items():
         estimator = make(kind, shares)
@@ -137,7 +137,7 @@ def test_parts_merged_are_the_whole(kind: Any, reward_range: tuple[float, float]
     np.testing.assert_allclose(numbers(first), found, rtol=1e-9, atol=1e-13)
     assert found[1] <= found[0] <= found[2]
     assert found[4] <= found[3] <= found[5]
-    method = "cressie-read" if reward_range and not issubclass(kind, WeightedLoggers) else "normal"
+    method = "cressie-read" if reward_range and not issubclass(kind, WeightedLoggingPolicies) else "normal"
     assert whole.result().interval.method == f"{method}, clustered"
 
 
@@ -152,7 +152,7 @@ def test_unbiased_and_as_sure_as_they_say(kind: Any) -> None:
         hits += found.interval.low <= market.truth <= found.interval.high
     error = np.std(values, ddof=1) / np.sqrt(draws)
     # Estimated λ draw the weighted forms a little down (their docstring): that much is let pass.
-    slack = 0.02 * market.truth if issubclass(kind, WeightedLoggers) else 0.0
+    slack = 0.02 * market.truth if issubclass(kind, WeightedLoggingPolicies) else 0.0
     assert abs(np.mean(values) - market.truth) < 3.5 * error + slack
     assert hits / draws > 0.95 - 4 * np.sqrt(0.05 * 0.95 / draws)
 
@@ -177,7 +177,7 @@ def test_balanced_and_weighted_spread_less_than_naive() -> None:
 def test_weighted_interval_is_the_textbooks_of_inverse_variances() -> None:
     """Σ λ² var / n over the loggers, λ ∝ n / var: the variance is 1 / Σ (n / var)."""
     rows, _ = Market().draw(3, rows=3000)
-    estimator = WeightedLoggers(LOGGERS)
+    estimator = WeightedLoggingPolicies(LOGGERS)
     estimator.update(rows)
     terms = rows.policy / rows.own * rows.rewards
     of_logger = [terms[rows.loggers == logger] for logger in range(LOGGERS)]
@@ -195,7 +195,7 @@ def test_weighted_interval_is_the_textbooks_of_inverse_variances() -> None:
 def test_one_logger_makes_all_the_same() -> None:
     rows, _ = Market().draw(4)
     alone = once(
-        LoggerRows,
+        LoggingPolicyRows,
         np.zeros(900, dtype=np.int64),
         rows.own[:, None],
         rows.policy,
@@ -208,9 +208,9 @@ def test_one_logger_makes_all_the_same() -> None:
         for kind in kinds:
             estimator = (
                 kind(np.ones(1))
-                if issubclass(kind, BalancedLoggers)
+                if issubclass(kind, BalancedLoggingPolicies)
                 else kind(1)
-                if issubclass(kind, WeightedLoggers)
+                if issubclass(kind, WeightedLoggingPolicies)
                 else kind()
             )
             estimator.update(alone)
@@ -224,7 +224,7 @@ def test_clusters_of_copies_tell_nothing_new(kind: Any) -> None:
     places = np.repeat(np.arange(900), 3)
     copies = part(rows, places)
     clustered = once(
-        LoggerRows,
+        LoggingPolicyRows,
         copies.loggers,
         copies.logging,
         copies.policy,
@@ -253,11 +253,11 @@ def test_memory_does_not_grow(kind: Any) -> None:
 def test_loggers_without_rows_or_clicks() -> None:
     rows, _ = Market().draw(7)
     kept = part(rows, rows.loggers != 1)
-    estimator, pair = WeightedLoggers(LOGGERS), WeightedLoggers(2)
+    estimator, pair = WeightedLoggingPolicies(LOGGERS), WeightedLoggingPolicies(2)
     estimator.update(kept)
     pair.update(
         once(
-            LoggerRows,
+            LoggingPolicyRows,
             (kept.loggers > 0).astype(np.int64),
             kept.logging[:, [0, 2]],
             kept.policy,
@@ -266,8 +266,8 @@ def test_loggers_without_rows_or_clicks() -> None:
     )
     np.testing.assert_allclose(numbers(estimator), numbers(pair), rtol=1e-9)
     rewards = np.where(rows.loggers == 1, 0.0, rows.rewards)
-    silent = WeightedLoggers(LOGGERS)
-    silent.update(once(LoggerRows, rows.loggers, rows.logging, rows.policy, rewards))
+    silent = WeightedLoggingPolicies(LOGGERS)
+    silent.update(once(LoggingPolicyRows, rows.loggers, rows.logging, rows.policy, rewards))
     assert np.isnan(silent.result().value)
 
 
@@ -275,20 +275,22 @@ def test_bad_rows_are_named() -> None:
     rows, _ = Market().draw(8)
     loggers = rows.loggers.copy()
     loggers[4] = 3
-    with pytest.raises(DataError, match=r"'loggers', row index 4.*logger 3 is none of the 3 loggers"):
-        once(LoggerRows, loggers, rows.logging, rows.policy, rows.rewards)
+    with pytest.raises(
+        DataError, match=r"'loggers', row index 4.*logging policy 3 is not one of the 3 of the log"
+    ):
+        once(LoggingPolicyRows, loggers, rows.logging, rows.policy, rows.rewards)
     logging = rows.logging.copy()
     logging[5] = 0
     with pytest.raises(DataError, match="'logging', row index 5"):
-        once(LoggerRows, rows.loggers, logging, rows.policy, rows.rewards)
+        once(LoggingPolicyRows, rows.loggers, logging, rows.policy, rows.rewards)
     missing = np.where(np.arange(LOGGERS) == rows.loggers[:, None], rows.logging, np.nan)
-    own = once(LoggerRows, rows.loggers, missing, rows.policy, rows.rewards)
-    NaiveLoggers().update(own)
+    own = once(LoggingPolicyRows, rows.loggers, missing, rows.policy, rows.rewards)
+    NaiveLoggingPolicies().update(own)
     with pytest.raises(DataError, match="'logging', row index 0"):
-        BalancedLoggers(SHARES).update(own)
-    with pytest.raises(ConfigError, match="no distribution"):
-        BalancedLoggers(np.array([0.5, 0.4]))
+        BalancedLoggingPolicies(SHARES).update(own)
+    with pytest.raises(ConfigError, match="do not sum to 1"):
+        BalancedLoggingPolicies(np.array([0.5, 0.4]))
     with pytest.raises(ValueError, match="q_logged"):
-        WeightedLoggersDoublyRobust(LOGGERS).update(
-            once(LoggerRows, rows.loggers, rows.logging, rows.policy, rows.rewards)
+        WeightedLoggingPoliciesDoublyRobust(LOGGERS).update(
+            once(LoggingPolicyRows, rows.loggers, rows.logging, rows.policy, rows.rewards)
         )

@@ -1,4 +1,4 @@
-"""Several loggers read from a log's columns: against the arrays fed by hand, obp, and a known truth."""
+"""Several logging policies, read from a log's columns: against arrays fed by hand, obp, and a known truth."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ctrkit.errors import DataError
 from ctrkit.ope.logs.bandit_log import read_bandit_log
 from ctrkit.ope.logs.survey import count_by_logging_policy
 from ctrkit.ope.structured.logging_policies import (
-    BalancedLoggers,
-    BalancedLoggersDoublyRobust,
-    LoggerRows,
-    NaiveLoggers,
-    NaiveLoggersDoublyRobust,
-    WeightedLoggers,
-    WeightedLoggersDoublyRobust,
+    BalancedLoggingPolicies,
+    BalancedLoggingPoliciesDoublyRobust,
+    LoggingPolicyRows,
+    NaiveLoggingPolicies,
+    NaiveLoggingPoliciesDoublyRobust,
+    WeightedLoggingPolicies,
+    WeightedLoggingPoliciesDoublyRobust,
 )
-from ctrkit.ope.structured.logging_policy_log import MEANING, LoggerLog
+from ctrkit.ope.structured.logging_policy_log import MEANING, LoggingPolicyLog
 from tests.ope.estimates import numbers, once
 
 IDS = [2, 10, 30]
@@ -57,8 +57,8 @@ def fed(
     shares: Any = None,
     reward_range: tuple[float, float] | None = None,
     model: bool = True,
-) -> LoggerLog:
-    found = LoggerLog(shares, reward_range)
+) -> LoggingPolicyLog:
+    found = LoggingPolicyLog(shares, reward_range)
     ends = [0, *cuts, table.height]
     for start, end in itertools.pairwise(ends):
         log = read_bandit_log(table[start:end])
@@ -67,9 +67,9 @@ def fed(
     return found
 
 
-def by_hand(table: pl.DataFrame, users: bool) -> LoggerRows:
+def by_hand(table: pl.DataFrame, users: bool) -> LoggingPolicyRows:
     return once(
-        LoggerRows,
+        LoggingPolicyRows,
         np.searchsorted(IDS, table["logger_id"].to_numpy()),
         LOGGING[:, table["action"].to_numpy()].T,
         table["target_probability"].to_numpy(),
@@ -83,12 +83,12 @@ def by_hand(table: pl.DataFrame, users: bool) -> LoggerRows:
 def expected(table: pl.DataFrame, users: bool, reward_range: Any) -> list[Any]:
     shares = np.bincount(by_hand(table, users).loggers) / table.height
     estimators: list[Any] = [
-        BalancedLoggers(shares, reward_range),
-        NaiveLoggers(reward_range),
-        WeightedLoggers(3),
-        BalancedLoggersDoublyRobust(shares, reward_range),
-        NaiveLoggersDoublyRobust(reward_range),
-        WeightedLoggersDoublyRobust(3),
+        BalancedLoggingPolicies(shares, reward_range),
+        NaiveLoggingPolicies(reward_range),
+        WeightedLoggingPolicies(3),
+        BalancedLoggingPoliciesDoublyRobust(shares, reward_range),
+        NaiveLoggingPoliciesDoublyRobust(reward_range),
+        WeightedLoggingPoliciesDoublyRobust(3),
     ]
     for estimator in estimators:
         estimator.update(by_hand(table, users))
@@ -210,7 +210,7 @@ def test_intervals_cover_the_truth() -> None:
 
 
 def read_loggers(path: Any, shares: Any) -> None:
-    found, log = LoggerLog(shares), read_bandit_log(path)
+    found, log = LoggingPolicyLog(shares), read_bandit_log(path)
     found.update(log, log.target_probability())
     found.result()
 
@@ -218,10 +218,10 @@ def read_loggers(path: Any, shares: Any) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("logger_probabilities", [0.5, 0.5], "2 probabilities for 3 loggers"),
-        ("logger_probabilities", [0.5, 0.01, 0.01], "chose with probability"),
+        ("logger_probabilities", [0.5, 0.5], "2 probabilities for 3 logging policies"),
+        ("logger_probabilities", [0.5, 0.01, 0.01], "has probability .* in column 'propensity' and"),
         ("logger_probabilities", [0.5, 0.5, 1.5], "not a probability"),
-        ("logger_id", 7, "logger 7 is none of the loggers"),
+        ("logger_id", 7, "logging policy 7 is not in the given shares"),
     ],
 )
 def test_bad_loggers_are_named(tmp_path: Any, column: str, value: Any, said: str) -> None:

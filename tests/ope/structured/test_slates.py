@@ -282,9 +282,9 @@ def test_bounds_of_what_may_be_unseen_hold() -> None:
     weights = rng.dirichlet(np.full(slots, 0.3), size=20_000) * slots * mean_weight
     rewards = rng.choice([-1.0, 2.0], size=weights.shape)
     estimator = SlateRewardInteractionIPS(slots, (-1.0, 2.0))
-    for baseline in (0.0, 1.0):
-        terms = ((weights - baseline) * rewards).sum(axis=1)
-        low, high = estimator._unseen_terms(mean_weight, baseline)
+    for of_difference in (False, True):
+        terms = ((weights - of_difference) * rewards).sum(axis=1)
+        low, high = estimator._unseen_terms(mean_weight, of_difference)
         assert low - 1e-9 <= terms.min() <= low + 0.3
         assert high - 0.3 <= terms.max() <= high + 1e-9
 
