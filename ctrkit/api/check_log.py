@@ -1,4 +1,4 @@
-"""`ctrkit check-log`: is a log fit to judge a policy by?"""
+"""`ctrkit check-log`: can a log be used to evaluate a policy?"""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ _ORDER = ("error", "warning", "fine")
 
 
 class CheckConfig(Config):
-    """How to audit.
+    """Settings of an audit.
 
     Attributes:
-        false_discovery_rate: of the actions that are called miscalibrated, the share that is so by chance.
-        bins: spans of time that are compared, at most.
-        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
+        false_discovery_rate: expected share of false positives among the actions that are reported as
+            miscalibrated.
+        bins: largest number of time bins that are compared.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out and counted in a note.
     """
 
     false_discovery_rate: float = Field(default=0.01, gt=0.0, lt=1.0)
@@ -43,7 +44,7 @@ class CheckConfig(Config):
 
 @dataclass(frozen=True)
 class LogCheck(Result):
-    """What an audit found in a log."""
+    """The audit of a log."""
 
     audit: Audit
     notes: tuple[str, ...]
@@ -72,7 +73,7 @@ class LogCheck(Result):
         return Report(
             "Audit of a log",
             _answer(audit),
-            (Table("Findings", ("what was found", "severity", "check", "columns"), rows),),
+            (Table("Findings", ("finding", "severity", "check", "columns"), rows),),
             (*audit.notes, *self.notes),
             details=(_actions(audit),) if audit.actions else (),
         )
@@ -97,17 +98,17 @@ def check_log(
     out: str | os.PathLike[str] | None = None,
     **keywords: Any,
 ) -> LogCheck:
-    """Audit a bandit log by itself.
+    """Audit a bandit log: can it be used to evaluate a policy?
 
-    Faulty rows are counted and set aside; what can be told of the others is told.
+    Faulty rows are counted and left out of the other checks.
 
     Args:
         logs: a path, a glob, a list of them, obp's `bandit_feedback` or a table; by default the sample log.
-        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
-        out: the run folder; None for none.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default recognised from each file's content.
+        out: the run folder; None: nothing is written.
 
     Raises:
-        DataError: a file cannot be read at all, or a needed column is missing or of a wrong type.
+        DataError: a file cannot be read, or a required column is missing or of a wrong type.
         ConfigError: there is no such format, or a setting is wrong.
 
     Example:
@@ -128,9 +129,9 @@ def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) 
     notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if is_bid_log(source):
         raise DataError(
-            "this is a log of bids, and the audit is of choices among candidates",
+            "this is a log of bids, and check-log audits logs of choices among candidates",
             file=name_of(source),
-            hint="Value its bidders by `ctrkit ope`, which checks it and says how far it can be trusted",
+            hint="Evaluate a new bidder with `ctrkit ope`, which also checks the log",
         )
     found = audit_source(
         source,
@@ -145,10 +146,10 @@ def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) 
 def _answer(audit: Audit) -> str:
     number = {kind: sum(f.severity == kind for f in audit.findings) for kind in _ORDER}
     if number["error"]:
-        return f"Do not judge policies by this log yet: {_counted(number['error'], 'error')}."
+        return f"Do not evaluate policies on this log yet: {_counted(number['error'], 'error')}."
     if number["warning"]:
-        return f"The log can be used, with care: {_counted(number['warning'], 'warning')}."
-    return "Nothing speaks against this log."
+        return f"The log can be used with care: {_counted(number['warning'], 'warning')}."
+    return "The audit found no problem in this log."
 
 
 def _counted(number: int, what: str) -> str:
@@ -156,10 +157,10 @@ def _counted(number: int, what: str) -> str:
 
 
 def _sentence(finding: AuditFinding) -> str:
-    """The finding, and the first rows that it is about."""
+    """The finding's sentence, with the first rows that it is about."""
     if not finding.rows:
         return finding.sentence
-    # Of many files each row is named with its own.
+    # If the rows are in several files, each row is named with its file.
     files = [os.path.basename(location.file or "") for location in finding.rows]
     same = len(set(files)) == 1
     named = zip(files, finding.rows, strict=True)
@@ -183,5 +184,5 @@ def _actions(audit: Audit) -> Table:
         for one in audit.actions[:_ACTIONS]
     )
     header = ("action", "rows", "chosen", "expected", "Σ 1/p over rows", "z", "adjusted p")
-    title = "Calibration of propensities by action, least likely first"
+    title = "Calibration of propensities by action, smallest p-value first"
     return Table(title, header, rows)

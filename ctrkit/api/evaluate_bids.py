@@ -1,4 +1,4 @@
-"""`ctrkit ope` on a log of bids: what would a new bidder have earned an impression?"""
+"""`ctrkit ope` on a log of bids: what would a new bidder have earned for each impression?"""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ from ctrkit.tables import TableLike
 
 
 class BidsConfig(Config):
-    """How to evaluate bids.
+    """Settings of an evaluation of bids.
 
     Attributes:
-        bid_range: the least and the largest bid that the logging policy draws; `[-.inf, .inf]` where its bids
-            have no ends. Without it the kernel loses mass at the ends, and intervals are normal ones.
-        kernel: of `ctrkit.ope.bids.kernels.KERNELS`.
-        bandwidth: in the bids' unit; by default from the spread and the number of the bids.
-        context_columns: what the reward model reads beside the bid: only what was known before the auction.
-        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
-        confidence: of all intervals.
-        folds: of the reward model's cross-fitting.
-        cluster_by: the column whose values are independent of one another, or `row`; by default the user.
-        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
-        seed: of all that is drawn.
+        bid_range: smallest and largest bid that the logging policy draws; `[-.inf, .inf]` if its bids have no
+            ends. Without it the kernel loses mass at the ends, and all intervals are normal intervals.
+        kernel: a name of `ctrkit.ope.bids.kernels.KERNELS`.
+        bandwidth: bandwidth of the kernel, in the bids' unit; by default from the spread and number of the
+            bids.
+        context_columns: columns that the reward model uses besides the bid; they must have been known before
+            the auction.
+        reward_range: smallest and largest possible reward; by default 0 and 1 if all rewards are 0 or 1.
+        confidence: confidence level of all intervals.
+        folds: number of folds of the reward model's cross-fitting.
+        cluster_by: column of the units that are independent of each other, or `row`; by default the user.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out and counted in a note.
+        seed: seed of all random draws.
     """
 
     bid_range: tuple[float, float] | None = None
@@ -57,7 +59,7 @@ class BidsConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _of_bids(cls, content: Any) -> Any:
-        """Settings of choices among candidates alone are refused by what they are, not as unknown."""
+        """Settings for choices among candidates are refused with a message of their own."""
         for key in content:
             if key in OpeConfig.model_fields and key not in cls.model_fields:
                 raise ConfigError(
@@ -69,7 +71,7 @@ class BidsConfig(Config):
 
 @dataclass(frozen=True)
 class BidsValue(PolicyValue):
-    """What a log of bids says about a new bidder."""
+    """The evaluation of a new bidder on a log of bids."""
 
     evaluation: BidEvaluation
 
@@ -94,8 +96,8 @@ class BidsValue(PolicyValue):
                 ),
             ),
             Table(
-                "Less the logging policy's value",
-                ("estimator", "difference", "what it is"),
+                "Difference from the logging policy's value",
+                ("estimator", "difference", "meaning"),
                 tuple((one["estimator"], interval(one["difference"]), one["meaning"]) for one in estimates),
             ),
         )
@@ -129,21 +131,24 @@ def evaluate_bids(
     """Evaluate a new bidder on a log of bids that were drawn from a density.
 
     Args:
-        logs: as `ctrkit.ope.bids.bid_log.read_bid_log` takes it.
-        policy: none: no policy that chooses among candidates makes bids.
-        target_column: the new bidder's bid in each row; by default `target_bid`.
-        config, overrides, keywords: of `BidsConfig`, see `settings_of`.
-        out: the run folder; None for none.
+        logs: the log, as `ctrkit.ope.bids.bid_log.read_bid_log` takes it.
+        policy: must be None: policies choose among candidates and make no bids.
+        target_column: column with the new bidder's bids; by default `target_bid`.
+        config: settings of `BidsConfig`, as a path, mapping or object.
+        overrides: settings as `key=value`; they override `config`.
+        keywords: settings by name; they override both.
+        out: the run folder; None: nothing is written.
 
     Raises:
-        ConfigError: for a policy, and settings that do not apply to bids.
-        DataError: see `read_bid_log` and `ctrkit.ope.bids.evaluation.evaluate_bids`.
+        ConfigError: a policy is given, or a setting does not apply to bids.
+        DataError: the log or the new bids cannot be used (see `read_bid_log` and
+            `ctrkit.ope.bids.evaluation.evaluate_bids`).
     """
     settings = settings_of(BidsConfig, config, overrides, keywords)
     if policy is not None:
         raise ConfigError(
-            "the log is one of bids, and a policy chooses among candidates",
-            hint="Name the column with the new policy's bids by --target-column",
+            "this is a log of bids, and a policy chooses among candidates",
+            hint="Give the column with the new bidder's bids as --target-column",
         )
     with run_folder(out, "ope") as run:
         log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)

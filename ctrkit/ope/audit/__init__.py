@@ -1,1 +1,1 @@
-"""Whether a log is fit to judge a policy by."""
+"""An audit of a log: can it be used to evaluate a policy?"""

@@ -1,4 +1,4 @@
-"""An audit of a log by itself: can anything be learnt from it about another policy?"""
+"""The audit of a log, without any new policy: can the log be used to evaluate one?"""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from ctrkit.tables import TableLike, name_of
 
 @dataclass(frozen=True)
 class Audit:
-    """What a log tells about itself.
+    """The result of an audit.
 
     Attributes:
-        rows: that could be read.
-        positives: those with a reward other than 0.
-        reward: least, mean and largest.
-        propensity: the same. None without rows.
-        findings: in the order of the checks.
-        actions: sorted by p-value.
-        time: None where it was not tested.
-        propensities: [rows] for a figure.
-        notes: sentences of the reader.
+        rows: number of valid rows.
+        positives: number of rows with a reward other than 0.
+        reward: smallest, mean and largest reward; None without rows.
+        propensity: smallest, mean and largest propensity; None without rows.
+        findings: the findings, in the order of the checks.
+        actions: the calibration of propensities for each action, sorted by p-value.
+        time: rewards and propensities over time; None where drift was not tested.
+        propensities: [rows] the propensities, for a figure.
+        notes: notes of the reader.
     """
 
     rows: int
@@ -61,12 +61,12 @@ class Audit:
 
     @property
     def severity(self) -> Severity:
-        """The worst of all findings."""
+        """The worst severity of all findings."""
         found = {finding.severity for finding in self.findings}
         return "error" if "error" in found else "warning" if "warning" in found else "fine"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; what is infinite is None."""
+        """Plain JSON data; infinite numbers are None."""
         time = self.time
         return {
             "severity": self.severity,
@@ -100,7 +100,15 @@ def audit_source(
     bins: int = 20,
     skip_bad_lines: bool = False,
 ) -> Audit:
-    """Audit a log that may hold faulty rows: they become findings, and the others are audited.
+    """Audit a log that may have faulty rows. They become findings, and the other rows are audited.
+
+    Args:
+        source: the log, as `ctrkit.ope.read_bandit_log` takes it.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default recognised from each file's content.
+        false_discovery_rate: expected share of false positives among the actions that are reported as
+            miscalibrated.
+        bins: largest number of time bins that are compared.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
 
     Raises:
         DataError: a file cannot be read, or a column is missing or of a wrong type.
@@ -127,8 +135,10 @@ def audit(
     """Audit a log.
 
     Args:
-        false_discovery_rate: at most this share of the actions called miscalibrated is so by chance.
-        bins: of time, at most.
+        log: a log of valid rows.
+        false_discovery_rate: expected share of false positives among the actions that are reported as
+            miscalibrated.
+        bins: largest number of time bins that are compared.
         before: findings to put first.
     """
     actions = calibrate_actions(log)

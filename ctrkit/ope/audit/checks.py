@@ -1,7 +1,7 @@
-"""The statistics behind an audit: are propensities right, and does the log stay the same over time?
+"""The statistics of an audit: are propensities right, and does the log change over time?
 
-A row that stands for c decisions counts as c in every sum, and as c² in every variance (Horvitz and Thompson,
-1952; see `ctrkit.ope.intervals.moments`): those that were dropped beside it told nothing.
+A row that stands for c decisions counts as c in every sum and as c² in every variance (Horvitz and Thompson,
+1952; see `ctrkit.ope.intervals.moments`), because the rows that were dropped give no information.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ctrkit.metrics.fields import benjamini_hochberg
 from ctrkit.ope.logs.bandit_log import BanditLog
 
 _BATCH = 65_536
-# Below so many expected choices a count is judged by the Poisson distribution, not the normal one.
+# Below this many expected choices a count is tested by the Poisson distribution, not the normal one.
 _FEW = 25.0
 
 
@@ -30,14 +30,14 @@ class ActionCalibration:
 
     Attributes:
         action: its id.
-        rows: decisions in which it was a candidate.
-        chosen: those in which it was taken.
-        expected: how often it would have been, Σ μ(a); None where only propensities are logged.
-        ratio: Σ 1(A = a) / p over `rows`, 1 in expectation.
-        z: distance from what is expected, in standard errors: of `chosen` where `expected` is known, else of
+        rows: number of decisions in which it was a candidate.
+        chosen: number of decisions in which it was chosen.
+        expected: expected number of choices, Σ μ(a); None where only propensities are logged.
+        ratio: Σ 1(A = a) / p divided by `rows`; its expectation is 1.
+        z: deviation from the expectation in standard errors, of `chosen` where `expected` is known, else of
             Σ 1(A = a) / p.
-        p_value: of a distance so large, were the propensities right; see `calibrate_actions`.
-        adjusted_p_value: the same after Benjamini & Hochberg 1995 over all actions.
+        p_value: probability of such a deviation if the propensities are right (see `calibrate_actions`).
+        adjusted_p_value: `p_value` adjusted over all actions (Benjamini and Hochberg 1995).
     """
 
     action: Any
@@ -53,19 +53,19 @@ class ActionCalibration:
 def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
     """Test each action's propensities against its choices.
 
-    Under right propensities, a row in which a is a candidate with μ(a) > 0 adds c in expectation to
-    S = Σ c 1(A = a) / p, so that E[S] is the number n of the decisions that such rows stand for.
+    If propensities are right, a row in which a is a candidate with μ(a) > 0 adds c in expectation to
+    S = Σ c 1(A = a) / p. So E[S] is the number n of decisions that such rows stand for.
 
-    Where the whole distribution is logged, the count C = Σ c 1(A = a) is tested against Σ c μ(a), with
-    variance Σ c² μ (1 - μ); below 25 expected choices by the Poisson distribution, whose tails are wider,
-    both in units of Σ c² μ (1 - μ) / Σ c μ (1 - μ), of which as many would vary as much. It is the sharper
-    test of the same thing, and candidates with μ = 0 do not count among the rows.
+    If the whole distribution is logged, the count C = Σ c 1(A = a) is tested against Σ c μ(a), with variance
+    Σ c² μ (1 - μ). Below 25 expected choices the Poisson distribution is used, whose tails are wider, on both
+    numbers divided by Σ c² μ (1 - μ) / Σ c μ (1 - μ), so that their variance fits. This test is more
+    powerful, and rows with μ = 0 do not count.
 
-    Where it is not, S is tested with the unbiased variance Σ c² 1(A = a) (1/p² - 1/p), which is too small
-    just when S is, because both lack the rare rows of large c/p. So a deficit has to stand out by
-    `deficit_p_value` too, with the largest c/p of the whole log taken for the largest that there is.
+    If only propensities are logged, S is tested with the unbiased variance Σ c² 1(A = a) (1/p² - 1/p). This
+    variance is too small exactly when S is, because both lack the rare rows of large c/p. So a deficit must
+    be significant by `deficit_p_value` too, with the largest c/p of the log as the largest possible one.
 
-    Rows are read in batches; what is held grows with the number of actions.
+    Rows are read in batches; memory grows with the number of actions.
     """
     table, numbers = _sums(log)
     rows, chosen, score = numbers["rows"], numbers["chosen"], numbers["inverse"]
@@ -73,7 +73,7 @@ def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
         if "expected" in numbers:
             expected = numbers["expected"]
             z = (chosen - expected) / np.sqrt(numbers["variance"])
-            certain = numbers["variance"] <= 1e-12  # always or never chosen, as the log itself says
+            certain = numbers["variance"] <= 1e-12  # logged probabilities of 0 or 1 only
             unit = np.where(certain, 1.0, numbers["variance"] / numbers["variance_of_one"])
             few = _poisson(chosen / unit, expected / unit)
             p_value = np.where(expected / unit < _FEW, few, 2 * ndtr(-np.abs(z)))
@@ -105,17 +105,19 @@ def calibrate_actions(log: BanditLog) -> tuple[ActionCalibration, ...]:
 def deficit_p_value(
     total: ArrayLike, squares: ArrayLike, fourths: ArrayLike, expected: ArrayLike, largest: float
 ) -> Floats:
-    """How likely a sum of weights is to fall so far below its expectation.
+    """Probability that a sum of weights falls this far below its expectation.
 
-    exp(-(expected - total)² / 2B) bounds that for independent non-negative terms whose second moments add up
-    to B at most (Maurer 2003, "A bound on the deviation probability for sums of non-negative random
-    variables"). No weight being above `largest`, B ≤ expected · largest. Taken is the lesser of that and of
-    the squares seen, plus three of their standard errors and room for four unseen ones of the largest; the
-    latter is an estimate, not a bound.
+    exp(-(expected - total)² / 2B) is an upper bound for independent non-negative terms whose second moments
+    add up to at most B (Maurer 2003, "A bound on the deviation probability for sums of non-negative random
+    variables"). If no weight is above `largest`, B ≤ expected · largest. Here B is the smaller of that and of
+    an estimate: the sum of squares, plus three of its standard errors and four unseen squares of `largest`.
 
     Args:
-        total, squares, fourths: sums of the weights, of their squares and of their fourth powers.
-        expected: of `total`.
+        total: sum of the weights.
+        squares: sum of their squares.
+        fourths: sum of their fourth powers.
+        expected: expectation of `total`.
+        largest: largest possible weight.
     """
     total, squares, fourths, expected = (
         np.asarray(one, float) for one in (total, squares, fourths, expected)
@@ -125,14 +127,14 @@ def deficit_p_value(
 
 
 def _poisson(count: Floats, expected: Floats) -> Floats:
-    """Two-sided p-value of a count, which need not be a whole number: twice the lesser tail."""
+    """Two-sided p-value of a count, which need not be a whole number: twice the smaller tail."""
     above = np.where(count > 0, pdtrc(np.maximum(np.ceil(count - 1e-9) - 1, 0), expected), 1.0)
     count = np.floor(count + 1e-9)
     return np.asarray(np.minimum(1.0, 2 * np.minimum(pdtr(count, expected), above)))
 
 
 def _sums(log: BanditLog) -> tuple[pl.DataFrame, dict[str, Floats]]:
-    """Actions, sorted, and the sums that `calibrate_actions` tests; what was never possible is left out."""
+    """The sorted actions, and the sums that `calibrate_actions` tests, without actions of probability 0."""
     weight, count = pl.col("w"), pl.col("c")
     chosen = (
         pl.DataFrame({"action": log.table["action"], "w": log.counts / log.propensity, "c": log.counts})
@@ -155,7 +157,7 @@ def _sums(log: BanditLog) -> tuple[pl.DataFrame, dict[str, Floats]]:
 
 
 def _offered(log: BanditLog) -> Iterator[pl.DataFrame]:
-    """By batch of rows: how often each action could be chosen, and what the logged distribution expects."""
+    """For each batch: how often each action was available, and how often it is expected to be chosen."""
     whole = "logging_probabilities" in log.table.columns
     for start in range(0, len(log), _BATCH):
         batch, counts = log.table[start : start + _BATCH], log.counts[start : start + _BATCH]
@@ -181,19 +183,22 @@ def _offered(log: BanditLog) -> Iterator[pl.DataFrame]:
 
 @dataclass(frozen=True)
 class TimeBins:
-    """A log in time order, cut into bins of equal rows, and whether they differ by more than chance.
+    """A log in order of time, cut into bins of equally many rows, and tests whether the bins differ.
 
-    The test is chi-square = Σ_b n_b (mean_b - mean)² / variance on bins - 1 degrees of freedom, with n_b the
-    number of decisions and the variance Σ c² (r - mean)² / Σ c, which for rewards of 0 or 1, where nothing
-    was dropped, is Pearson's test of equal rates. It takes rows as independent.
+    The test statistic is Σ_b n_b (mean_b - mean)² / variance, chi-square with bins - 1 degrees of freedom.
+    n_b is the number of decisions and the variance is Σ c² (r - mean)² / Σ c. For rewards of 0 or 1 and no
+    dropped rows this is Pearson's test of equal rates. It treats rows as independent.
 
     Attributes:
-        start, end: [B] unix seconds of the first and the last row of each bin.
-        rows: [B] decisions that its rows stand for.
-        reward, propensity: [B] means.
-        reward_p_value, propensity_p_value: of bins so different, were all alike.
-        reward_deviation: the root of the rewards' variance, as above: a mean of n decisions errs by it over
-            √n.
+        start: [B] unix seconds of the first row of each bin.
+        end: [B] unix seconds of the last row of each bin.
+        rows: [B] number of decisions that its rows stand for.
+        reward: [B] mean reward.
+        propensity: [B] mean propensity.
+        reward_p_value: p-value of the test that all bins have the same mean reward.
+        propensity_p_value: p-value of the test that all bins have the same mean propensity.
+        reward_deviation: square root of the rewards' variance above; a mean of n decisions has the standard
+            error `reward_deviation` / √n.
     """
 
     start: Floats
@@ -237,7 +242,7 @@ def by_time(log: BanditLog, most: int = 20) -> TimeBins | None:
 
 
 def _mean_and_variance(values: Floats, counts: Floats) -> tuple[float, float]:
-    """Σ c x / Σ c, and Σ c² (x - mean)² / Σ c, which over n decisions is the variance of their mean."""
+    """Mean Σ c x / Σ c and variance Σ c² (x - mean)² / Σ c, which over n is the variance of the mean."""
     mean = float(np.average(values, weights=counts))
     return mean, float(counts**2 @ (values - mean) ** 2 / counts.sum())
 
@@ -253,13 +258,14 @@ def _homogeneous(means: Floats, rows: Floats, values: Floats, counts: Floats) ->
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest rows beside all earlier ones.
+    """The newest rows compared with all earlier ones.
 
     Attributes:
-        rows: how many are the newest.
-        reward, earlier: mean reward of both.
-        z: of their difference, with the variance of the earlier rows' rewards.
-        p_value: one-sided, of a fall so large, were nothing delayed.
+        rows: number of newest rows.
+        reward: mean reward of the newest rows.
+        earlier: mean reward of the earlier rows.
+        z: their difference in standard errors, by the variance of the earlier rows' rewards.
+        p_value: one-sided p-value of the fall, if no reward is delayed.
     """
 
     rows: int
@@ -270,7 +276,7 @@ class Newest:
 
 
 def newest_rows(log: BanditLog, share: float = 0.1) -> Newest | None:
-    """Whether the newest share of the rows earned less; None where `by_time` is, or rewards are too few."""
+    """Whether the newest share of the rows earned less; None without timestamps or with too few rewards."""
     if "timestamp" not in log.table.columns:
         return None
     time = log.table["timestamp"].to_numpy()

@@ -1,4 +1,4 @@
-"""The checks of an audit, each with what it says: one function a check, findings out."""
+"""The checks of an audit and their sentences: one function for each check, which gives findings."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ctrkit.ope.logs.faults import Fault
 
 Severity = Literal["error", "warning", "fine"]
 
-# Of many rows a finding names these first ones.
+# A finding names at most this many rows.
 NAMED = 10
 FEW_POSITIVES = 10
-# A difference that is beyond chance and smaller than this share is no reason to doubt a log.
+# A significant difference below this share is too small to doubt a log.
 SMALL = 0.1
-# What differs over time, or at its end, with a p-value below this is told.
+# Differences over time, or at the end of the log, are reported at p-values below this.
 UNLIKELY = 1e-3
-# One row that carries more of Σ 1/p than this, and ten times its even share, decides estimates alone.
+# A row with more than this share of Σ 1/p, and ten times its even share, dominates estimates.
 HEAVY = 0.01
 
 
@@ -34,12 +34,13 @@ class AuditFinding:
     """What one check found.
 
     Attributes:
-        check: what was looked at.
-        severity: `error`: estimates from this log are wrong or impossible; `warning`: they may be.
-        sentence: for people.
-        columns: of the log that it is about.
-        rows: the first few rows that it is about, where it is about rows.
-        count: how many rows that are.
+        check: name of the check.
+        severity: `error`: estimates from this log are wrong or impossible; `warning`: they may be wrong;
+            `fine`: no problem.
+        sentence: the finding, for people.
+        columns: columns of the log that it is about.
+        rows: the first few rows that it is about; empty if it is not about rows.
+        count: number of rows that it is about.
     """
 
     check: str
@@ -57,10 +58,10 @@ def rewards(log: BanditLog) -> Iterator[AuditFinding]:
     columns = ("reward",)
     if least == largest:
         yield AuditFinding(
-            "rewards", "error", f"All rewards are {least:g}: no policy can be told from another.", columns
+            "rewards", "error", f"All rewards are {least:g}: policies cannot be compared.", columns
         )
     elif positives < FEW_POSITIVES:
-        yield AuditFinding("rewards", "warning", f"{told}: too few to tell policies apart.", columns)
+        yield AuditFinding("rewards", "warning", f"{told}: too few to compare policies.", columns)
     else:
         yield AuditFinding("rewards", "fine", f"{told}, {mean:.5g} on average.", columns)
 
@@ -71,7 +72,10 @@ def propensities(log: BanditLog) -> Iterator[AuditFinding]:
     choice = _candidates(log) > 1
     if not choice.any():
         yield AuditFinding(
-            "propensities", "error", "No row has a second candidate: nothing was chosen.", columns
+            "propensities",
+            "error",
+            "Every row has a single candidate: the logging policy had no choice.",
+            columns,
         )
         return
     certain = choice & (log.propensity == 1)
@@ -79,8 +83,8 @@ def propensities(log: BanditLog) -> Iterator[AuditFinding]:
         yield AuditFinding(
             "propensities",
             "error",
-            "All propensities are 1: the logger is deterministic, and nothing but replay or a model can be "
-            "used.",
+            "All propensities are 1: the logging policy is deterministic, so only replay or a reward model "
+            "can be used.",
             columns,
         )
         return
@@ -92,8 +96,8 @@ def propensities(log: BanditLog) -> Iterator[AuditFinding]:
             certain,
             "propensities",
             "warning",
-            f"{told}; {share:.2%} of the rows with a choice have a propensity of 1: no other action was "
-            "possible there.",
+            f"{told}; {share:.2%} of the rows with several candidates have a propensity of 1, so no other "
+            "action was possible there.",
             columns,
         )
     else:
@@ -106,8 +110,8 @@ def propensities(log: BanditLog) -> Iterator[AuditFinding]:
             heavy,
             "tiny propensities",
             "warning",
-            f"{_count(heavy)} of so small a propensity ({log.propensity[heavy].min():.3g} the least) that it "
-            f"alone carries over {max(HEAVY, 10 / len(log)):.0%} of all inverse propensities.",
+            f"{_count(heavy)} with a very small propensity (smallest {log.propensity[heavy].min():.3g}): "
+            f"each has over {max(HEAVY, 10 / len(log)):.0%} of the sum of all inverse propensities.",
             columns,
         )
 
@@ -118,8 +122,8 @@ def distribution(log: BanditLog, faulty: bool) -> Iterator[AuditFinding]:
         yield AuditFinding(
             "sum to one",
             "fine",
-            "Only the propensity of the chosen action is logged: whether probabilities sum to 1 cannot be "
-            "seen.",
+            "Only the propensity of the chosen action is logged, so the sum of probabilities cannot be "
+            "checked.",
         )
     elif not faulty:
         off = (log.table["logging_probabilities"].list.sum() - 1).abs().max()
@@ -138,29 +142,28 @@ def calibration(log: BanditLog, actions: Sequence[ActionCalibration], rate: floa
         yield AuditFinding(
             "calibration",
             "fine",
-            f"No one of {len(actions):,} actions was chosen more or less often than its propensities say, "
-            "beyond chance.",
+            f"All {len(actions):,} actions were chosen as often as their propensities say, up to chance.",
             columns,
         )
         return
     worst = min(odd, key=lambda action: action.p_value)
     far = [action for action in odd if abs(_of_one(action) - 1) > SMALL]
-    # Without candidates a deficit may just mean that the action could not be chosen in every row.
+    # Without a candidates column, a deficit may only mean that the action was not available in every row.
     sure = [action for action in far if log.actions is None or _of_one(action) > 1]
-    few = "" if len(odd) == 1 else f", {worst.action!r} most of all"
-    named = f"{len(odd):,} of {len(actions):,} actions" if few else f"Action {worst.action!r}"
-    unless = "" if sure or not far else " Or it was no candidate in every row: log the candidates to tell."
+    worst_of = "" if len(odd) == 1 else f". The worst is {worst.action!r}"
+    named = f"{len(odd):,} of {len(actions):,} actions" if worst_of else f"Action {worst.action!r}"
+    unless = "" if sure or not far else " Or it was not available in every row: log the candidates to check."
     yield AuditFinding(
         "calibration",
         "error" if sure else "warning",
-        f"{named} {'were' if few else 'was'} not chosen as often as the propensities say{few}: "
-        f"{_of_one(worst):.3g} times as often (z = {worst.z:.1f}).{unless}",
+        f"{named} {'were' if worst_of else 'was'} not chosen as often as the propensities say{worst_of}: "
+        f"{_of_one(worst):.3g} times as often as expected (z = {worst.z:.1f}).{unless}",
         columns,
     )
 
 
 def _of_one(action: ActionCalibration) -> float:
-    """Choices over expected ones."""
+    """Choices divided by expected choices."""
     return action.chosen / action.expected if action.expected else action.ratio
 
 
@@ -169,8 +172,8 @@ def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Au
         yield AuditFinding(
             "support",
             "warning",
-            f"The log names no candidates: each row's are taken to be all {log.actions.len():,} actions of "
-            "the log.",
+            f"The log has no candidates column: all {log.actions.len():,} actions of the log count as "
+            "candidates of every row.",
             ("candidates",),
         )
         return
@@ -188,19 +191,20 @@ def support(log: BanditLog, actions: Sequence[ActionCalibration]) -> Iterator[Au
         return
     parts = []
     if ruled_out:
-        parts.append(f"{ruled_out:,} have a logged probability of 0 throughout")
+        parts.append(f"{ruled_out:,} have a logged probability of 0 in every row")
     if never:
-        parts.append(f"{len(never):,} were never chosen, {never[0].action!r} for one")
+        parts.append(f"{len(never):,} were never chosen (for example {never[0].action!r})")
     yield AuditFinding(
         "support",
         "warning",
-        f"Of {all_candidates:,} candidates {' and '.join(parts)}: nothing tells what they would earn.",
+        f"Of {all_candidates:,} candidates {' and '.join(parts)}: the log does not show what they would "
+        "earn.",
         ("candidates", "action"),
     )
 
 
 def replay(log: BanditLog) -> Iterator[AuditFinding]:
-    """The logging policy against itself, and the uniform policy, whose weights are known to have mean 1."""
+    """Two checks of the weights: of the logging policy on its own log, and of the uniform policy."""
     columns = ("propensity",)
     if "logging_probabilities" in log.table.columns:
         own = log.table["logging_probabilities"].list.get(pl.Series(log.action_index)).to_numpy()
@@ -212,7 +216,8 @@ def replay(log: BanditLog) -> Iterator[AuditFinding]:
         yield AuditFinding(
             "replay",
             "fine" if near else "error",
-            f"The logging policy valued by its own log gives {value:.6g}; the mean reward is {mean:.6g}.",
+            f"The estimated value of the logging policy on its own log is {value:.6g}; the mean reward is "
+            f"{mean:.6g}.",
             (*columns, "logging_probabilities"),
         )
     weights = 1 / (log.propensity * _possible(log))
@@ -222,7 +227,7 @@ def replay(log: BanditLog) -> Iterator[AuditFinding]:
     z = (mean - 1) / error if error > 1e-12 * mean else 0.0 if abs(mean - 1) < 1e-9 else math.inf
     p_value = float(2 * ndtr(-abs(z)))
     if mean < 1:
-        # As for a single action, too little weight and too little variance come together.
+        # As for a single action, too small a sum comes with too small a variance.
         counted = log.counts * weights
         squares, fourths = (float((counted**power).sum()) for power in (2, 4))
         bound = deficit_p_value(counted.sum(), squares, fourths, rows, float(counted.max()))
@@ -230,14 +235,13 @@ def replay(log: BanditLog) -> Iterator[AuditFinding]:
     off = p_value < UNLIKELY and abs(mean - 1) > SMALL
     reason = ""
     if off and mean < 1:
-        reason = " Propensities are too large, or candidates could not be chosen, or rarely."
+        reason = " Propensities are too large, or some candidates could not be chosen."
     elif off:
         reason = " Propensities are too small."
     yield AuditFinding(
         "sum of weights",
         "error" if off and mean > 1 else "warning" if off else "fine",
-        f"The weights of a policy that chooses evenly have a mean of {mean:.4g}, where 1 is expected "
-        f"(z = {z:.1f}).{reason}",
+        f"The mean weight of the uniform policy is {mean:.4g}; it should be 1 (z = {z:.1f}).{reason}",
         columns,
     )
 
@@ -246,26 +250,26 @@ def drift(log: BanditLog, time: TimeBins | None) -> Iterator[AuditFinding]:
     if time is None:
         reason = "there are no timestamps"
         if "timestamp" in log.table.columns:
-            reason = "rows, rewards or different times are too few"
+            reason = "there are too few rows, rewards or different times"
         yield AuditFinding("drift", "fine", f"Drift over time was not tested: {reason}.")
         return
     for name, means, p_value, then in (
-        ("reward", time.reward, time.reward_p_value, "what a policy would earn depends on when"),
+        ("reward", time.reward, time.reward_p_value, "the value of a policy depends on the time"),
         (
             "propensity",
             time.propensity,
             time.propensity_p_value,
-            "the logging policy, or its candidates, changed; estimates stay right while each row has its own "
+            "the logging policy or its candidates changed; estimates stay right if each row has its own "
             "propensity",
         ),
     ):
-        spread = f"from {means.min():.4g} to {means.max():.4g} in {len(means)} spans of equal rows"
+        spread = f"between {means.min():.4g} and {means.max():.4g} in {len(means)} time bins of equal size"
         average = abs(float(means.mean()))
         moved = p_value < UNLIKELY and float(np.ptp(means)) > SMALL * average
         yield AuditFinding(
             f"drift of {name}",
             "warning" if moved else "fine",
-            f"The mean {name} goes {spread} (p = {p_value:.2g}){': ' + then if moved else ''}.",
+            f"The mean {name} is {spread} (p = {p_value:.2g}){': ' + then if moved else ''}.",
             (name, "timestamp"),
         )
 
@@ -281,30 +285,30 @@ def duplicates(log: BanditLog) -> Iterator[AuditFinding]:
                 twice,
                 "duplicates",
                 "error",
-                f"{_count(twice)} with the {' and '.join(key)} of another: they would count twice.",
+                f"{_count(twice)} with the same {' and '.join(key)} as another row: they would count twice.",
                 tuple(key),
             )
         else:
-            yield AuditFinding("duplicates", "fine", "Each event is there once.", tuple(key))
+            yield AuditFinding("duplicates", "fine", "No event is in the log twice.", tuple(key))
         return
     single = [name for name, dtype in log.table.schema.items() if not dtype.is_nested()]
     twice = log.table.select(single).is_duplicated().to_numpy()
     if not twice.any():
-        yield AuditFinding("duplicates", "fine", "No two rows are alike.")
+        yield AuditFinding("duplicates", "fine", "No two rows are equal.")
     elif "timestamp" in single:
         yield _of_rows(
             log,
             twice,
             "duplicates",
             "warning",
-            f"{_count(twice)} with all values of another, its timestamp included: they may be there twice.",
+            f"{_count(twice)} equal to another row, including the timestamp: they may be duplicates.",
             ("timestamp",),
         )
     else:
         yield AuditFinding(
             "duplicates",
             "fine",
-            "Without event_id or timestamp, rows that are there twice cannot be told from like ones.",
+            "Some rows are equal; without event_id or timestamp it is unknown whether they are duplicates.",
         )
 
 
@@ -313,16 +317,16 @@ def delay(log: BanditLog, newest: Newest | None) -> Iterator[AuditFinding]:
         return
     fell = newest.p_value < UNLIKELY and newest.reward < (1 - SMALL) * newest.earlier
     told = (
-        f"The newest tenth of the rows earned {newest.reward:.4g} a row, the earlier {newest.earlier:.4g} "
-        f"(z = {newest.z:.1f})"
+        f"The mean reward of the newest tenth of the rows is {newest.reward:.4g}, of the earlier rows "
+        f"{newest.earlier:.4g} (z = {newest.z:.1f})"
     )
     yield AuditFinding(
         "delayed rewards",
         "warning" if fell else "fine",
-        f"{told}: their rewards may not all have come in yet, and if so, leave them out. A trend or the time "
-        "of day looks the same."
+        f"{told}: some of their rewards may still be missing. If so, leave these rows out. A trend or the "
+        "time of day has the same effect."
         if fell
-        else f"{told}: no sign of rewards that have yet to come in.",
+        else f"{told}: no sign of delayed rewards.",
         ("reward", "timestamp"),
     )
 
@@ -338,9 +342,9 @@ def dropped(log: BanditLog) -> Iterator[AuditFinding]:
     yield AuditFinding(
         "dropped rows",
         "fine",
-        f"Rows count as 1 / (1 - p_drop) decisions each, p_drop from {drop.min():.3g} to {drop.max():.3g}: "
-        f"{len(log):,} rows for {counts.sum():,.0f} decisions. Means vary about as those of {effective:,.0f} "
-        "rows of which none were dropped.",
+        f"Each row counts as 1 / (1 - p_drop) decisions, with p_drop from {drop.min():.3g} to "
+        f"{drop.max():.3g}: {len(log):,} rows stand for {counts.sum():,.0f} decisions. Means are about as "
+        f"precise as those of {effective:,.0f} rows without any dropped.",
         ("p_drop",),
     )
 
@@ -349,7 +353,7 @@ def fault(fault: Fault) -> AuditFinding:
     return AuditFinding(
         "faulty rows",
         "error",
-        f"{fault.problem[0].upper()}{fault.problem[1:]}: {_count(fault.rows)}, set aside for what follows.",
+        f"{fault.problem[0].upper()}{fault.problem[1:]}: {_count(fault.rows)}, left out of the other checks.",
         fault.columns,
         tuple(RowLocation(fault.file, int(row)) for row in fault.rows[:NAMED]),
         int(fault.rows.size),
@@ -376,7 +380,7 @@ def _of_rows(
 
 
 def _possible(log: BanditLog) -> Floats:
-    """[N] among how many candidates each row's action was drawn: those of a logged probability above 0."""
+    """[N] number of candidates that could be chosen: those with a logged probability above 0."""
     if "logging_probabilities" not in log.table.columns:
         return _candidates(log)
     above = log.table.select((pl.col("logging_probabilities").list.eval(pl.element() > 0)).list.sum())
@@ -384,7 +388,7 @@ def _possible(log: BanditLog) -> Floats:
 
 
 def _candidates(log: BanditLog) -> Floats:
-    """[N] how many candidates each row has."""
+    """[N] number of candidates of each row."""
     if log.actions is not None:
         return np.full(len(log), float(log.actions.len()))
     return log.table["candidates"].list.len().cast(pl.Float64).to_numpy()

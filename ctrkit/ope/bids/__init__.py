@@ -1,1 +1,1 @@
-"""Logs of bids, whose actions are numbers: kernels in place of equality of actions."""
+"""Logs of bids, whose actions are numbers: kernels replace the equality of actions."""

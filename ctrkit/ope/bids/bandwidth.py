@@ -1,4 +1,4 @@
-"""The bandwidth of a kernel, fixed before any reward is looked at."""
+"""The bandwidth of a kernel, chosen without reading any reward."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import numpy as np
 from ctrkit.arrays import Floats
 from ctrkit.ope.bids.kernels import kernel_of
 
-# Of Silverman's 0.9. A density is best told where the bias is half of the standard error; an interval that
-# leaves the bias out needs it far below, and at half the bandwidth the bias is a quarter.
+# Half of Silverman's 0.9, which is best for a density: there the bias is half of the standard error. An
+# interval ignores the bias, so it needs a smaller one; half the bandwidth has a quarter of the bias.
 SCALE = 0.45
 
 
 def rule_of_thumb(actions: Floats, counts: Floats, kernel: str) -> float:
-    """0.45 min(σ, IQR / 1.349) n^(-1/5) over the kernel's deviation; 0 where half of the actions are alike.
+    """0.45 min(σ, IQR / 1.349) n^(-1/5) / (the kernel's deviation); 0 where half of the actions are equal.
 
-    Half of the bandwidth of Silverman, Density Estimation for Statistics and Data Analysis, 1986, (3.31): it
-    reads the logged actions and how many there are, and no reward, so that intervals hold as if it had been
-    given.
+    This is half of the bandwidth of Silverman, Density Estimation for Statistics and Data Analysis, 1986,
+    (3.31). It depends on the logged actions and their number, but on no reward, so intervals are as valid as
+    with a given bandwidth.
 
     Args:
-        actions: [N].
-        counts: [N] how many decisions each row stands for; n are the rows.
-        kernel: a name of `KERNELS`, which all smooth as much with this bandwidth.
+        actions: [N] the logged actions.
+        counts: [N] number of decisions that each row stands for; n is the number of rows.
+        kernel: a name of `KERNELS`. All kernels smooth equally with their bandwidths.
 
     Raises:
         ConfigError: there is no such kernel.

@@ -1,4 +1,4 @@
-"""Logs of bids, or any continuous action: told from logs of discrete choices, read and checked."""
+"""Logs of bids, or of any continuous action: recognised, read and checked."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from ctrkit.tables import (
 
 TARGET = next(column for column in BID_LOG.columns if column.name == "target_bid")
 DETERMINISTIC = (
-    "the log has no density of its bids, as those of a bidder that always bids the same in the same context: "
-    "no reweighting can tell what other bids would have earned, only a model of the market can"
+    "the log has no density of its bids, as for a bidder that always bids the same in the same context: "
+    "only a model of the market, and no reweighting, can estimate what other bids would have earned"
 )
 MODEL_OF_MARKET = (
-    "Replay the auctions with `ctrkit simulate-bidding`, or log bids that are drawn, with their density"
+    "Replay the auctions with `ctrkit simulate-bidding`, or draw bids at random and log their density"
 )
-# Lines without a decision that may stand before the first one.
+# Number of lines in which the first decision is searched.
 _LOOK_AT = 100
 
 
@@ -51,14 +51,14 @@ class BidLog:
     """A checked log of N bids.
 
     Attributes:
-        table: under the names of `ctrkit.schema.BID_LOG`.
-        file: where it came from, for messages.
-        bid: [N] in any unit.
-        density: [N] the logging policy's density at them, per that unit; above 0.
+        table: the log under the names of `ctrkit.schema.BID_LOG`.
+        file: the path, for messages; None for a table in memory.
+        bid: [N] the logged bids, in any unit.
+        density: [N] the logging policy's density at the bids, per that unit; above 0.
         reward: [N].
-        users: [N] codes from 0; None where users are unknown or each has one row.
+        users: [N] codes of the users, from 0; None where users are unknown or each has one row.
         parts: the files, in their order.
-        notes: sentences on what was changed, left out or taken for granted in reading.
+        notes: sentences on what the reader changed, left out or assumed.
     """
 
     table: pl.DataFrame
@@ -75,11 +75,11 @@ class BidLog:
 
     @cached_property
     def counts(self) -> Floats:
-        """[N] how many decisions each row stands for, see `counts_of`."""
+        """[N] number of decisions that each row stands for (see `counts_of`)."""
         return counts_of(self.table)
 
     def share(self, rows: Booleans) -> float:
-        """Of the decisions, those of some rows, [N]."""
+        """The share of decisions in some rows, given as a mask [N]."""
         return float(np.average(rows, weights=self.counts))
 
     def numbers(self, column: str) -> Floats:
@@ -96,23 +96,23 @@ class BidLog:
             raise self.refused(column, error.row, error.problem, error.hint) from None
 
     def refused(self, column: str, row: int, problem: str, hint: str | None) -> DataError:
-        """The error for a row, by its number in the log, which tells its place in its file."""
+        """The error for a row of the log, which names the row's file and its index there."""
         part = self.parts[bisect_right([part.start for part in self.parts], row) - 1]
         return DataError(problem, file=part.file, column=column, row=row - part.start, hint=hint)
 
 
 def is_bid_log(source: TableLike) -> bool:
-    """Whether a log is one of bids rather than of discrete choices, told by its first file's columns.
+    """Whether a log is of bids and not of discrete choices, by the columns of its first file.
 
-    It has a bid (or `action`), and the bid of a new policy (`target_bid`) or a density that is called one
-    (`density`, `pdf_value`) without being a discrete log besides; or it is DSJSON with `_label_ca`. Headers
-    and first lines are all that is looked at, and what cannot be read is no log of bids.
+    A log of bids has a bid (or `action`), and also the bid of a new policy (`target_bid`), or a density
+    (`density`, `pdf_value`) without the columns of a discrete log; or it is DSJSON with `_label_ca`. Only the
+    header or the first lines are read. The answer is False for a source that cannot be read.
     """
     try:
         files = files_of(source)
         names = _names_of_table(source) if files is None else _names_of_file(files[0])
     except (DataError, OSError, ValueError, pl.exceptions.PolarsError):
-        # Whoever reads the log tells what is wrong with it.
+        # The reader of the log will report what is wrong with it.
         return False
     if "_label_ca" in names:
         return True
@@ -122,13 +122,13 @@ def is_bid_log(source: TableLike) -> bool:
 
 
 def _has(schema: LogSchema, name: str, names: Collection[str]) -> bool:
-    """Whether a column is there, under its name or an alias."""
+    """Whether a column exists, under its name or an alias."""
     column = next(column for column in schema.columns if column.name == name)
     return bool({column.name, *column.aliases} & set(names))
 
 
 def _names_of_table(source: TableLike) -> Collection[str]:
-    """The columns of a table in memory; none of anything else."""
+    """The columns of a table in memory; empty for anything else."""
     if isinstance(source, dict):
         return list(source)
     if isinstance(source, pl.LazyFrame):
@@ -138,7 +138,7 @@ def _names_of_table(source: TableLike) -> Collection[str]:
 
 
 def _names_of_file(file: Path) -> Collection[str]:
-    """The columns of a file; of DSJSON the keys of its first decision."""
+    """The columns of a file; for DSJSON the keys of its first decision."""
     check_file(file)
     kind = kind_of(file)
     if kind == ".npz":
@@ -147,8 +147,8 @@ def _names_of_file(file: Path) -> Collection[str]:
         return columns_of(file)
     lines = (text for _, text in islice(lines_of(file), _LOOK_AT))
     for text in lines:
-        # A checkpoint of DSJSON begins as a list does, a reward without a decision has no label, and a broken
-        # line tells nothing.
+        # Skip checkpoints of DSJSON, which are lists, rewards without a decision, which have no label, and
+        # broken lines.
         content = parsed(text)
         if isinstance(content, dict) and ("RewardValue" not in content or {*LABELS} & {*content}):
             return list(content)
@@ -165,14 +165,16 @@ def read_bid_log(
 
     Args:
         source: a path, a glob, a list of them, or a table with the columns of `ctrkit.schema.BID_LOG`,
-            aliases accepted; of DSJSON files the lines with `_label_ca`. Many files are one log.
-        format: a name of `ctrkit.ope.formats.FORMATS`; by default each file's content tells.
-        cluster_by: see `read_bandit_log`.
+            aliases accepted; DSJSON files need lines with `_label_ca`. Many files are one log.
+        format: a name of `ctrkit.ope.formats.FORMATS`; by default recognised from each file's content.
+        cluster_by: column of the units that are independent of each other, or `row`; by default the user (see
+            `read_bandit_log`).
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
 
     Raises:
         ConfigError: there is no such format.
-        DataError: names the file, the column, the first faulty row and what to do; so for a log without
-            densities, which says nothing of other bids.
+        DataError: names the file, the column, the first faulty row and what to do. A log without densities is
+            refused, because it cannot show what other bids would earn.
     """
     tables = _read(source, format, skip_bad_lines)
     checked = [_checked(table) for table in tables]
@@ -206,7 +208,7 @@ def _read(source: TableLike, format: str | None, skip_bad_lines: bool) -> tuple[
 
 
 def _checked(source: LogTable) -> pl.DataFrame:
-    """One file's table under the schema's names, every value checked."""
+    """One file's table under the schema's names, with every value checked."""
     table, file = source.table, source.file
     if table.height == 0:
         raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
@@ -224,11 +226,11 @@ def _checked(source: LogTable) -> pl.DataFrame:
     if (wrong := np.flatnonzero(table["density"].to_numpy() <= 0)).size:
         row = int(wrong[0])
         raise DataError(
-            f"a bid was made whose density is {table['density'][row]:g}",
+            f"the density of the bid is {table['density'][row]:g}, not above 0",
             file=file,
             column=name,
             row=row,
-            hint="Log the density, above 0, with which each bid was drawn",
+            hint="Log the density with which each bid was drawn",
         )
     check_dropped(table, file)
     return table

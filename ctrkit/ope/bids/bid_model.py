@@ -1,4 +1,4 @@
-"""What a bid would earn, learnt from a log of bids: boosted trees of bid and context, cross-fitted."""
+"""A reward model of bids: cross-fitted boosted trees of bid and context."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.ope.bids.bid_log import BidLog
 from ctrkit.ope.models.learners import sample_weight
 
-# With fewer rows a reward model predicts their mean.
+# With fewer rows a reward model predicts the mean reward.
 LEAST_ROWS = 40
 
 
 class BidModel:
     """Predicts the reward of any bid in the rows of a log.
 
-    Chernozhukov et al., Double/Debiased Machine Learning, 2018: no row is predicted by trees that have seen
-    its user.
+    A row is predicted by trees that were not fitted on its user (Chernozhukov et al., Double/Debiased Machine
+    Learning, 2018).
 
     Args:
-        context: [N, C] of the rows.
-        fold: [N] of each.
-        models: by fold, fitted on all other rows; a number is predicted for every bid.
+        context: [N, C] context of the rows.
+        fold: [N] fold of each row.
+        models: for each fold, a model fitted on all other rows, or a number that it predicts for every bid.
     """
 
     def __init__(self, context: Floats, fold: Integers, models: Sequence[Any]) -> None:
@@ -38,19 +38,22 @@ class BidModel:
         """Fit to a log.
 
         Args:
-            columns: that are read beside the bid.
+            log: the log of bids.
+            columns: context columns, used besides the bid.
+            folds: number of folds, at least 2.
+            seed: seed of the folds and trees.
 
         Raises:
-            DataError: for a log of one user, and columns that are missing or hold neither numbers nor texts.
+            DataError: the log has a single user, or a column is missing or holds neither numbers nor texts.
         """
         context = np.column_stack([np.empty((len(log), 0)), *(_encoded(log, name) for name in columns)])
         unit = log.users if log.users is not None else np.arange(len(log))
         units = int(unit.max()) + 1
         if min(units, folds) < 2:
             raise DataError(
-                "a reward model is fitted on some users and used on others, and the log has one",
+                "a cross-fitted reward model needs at least two users, and the log has one",
                 file=log.file,
-                hint="Give a longer log, or columns q_logged and q_policy",
+                hint="Give a longer log, or a log with columns q_logged and q_policy",
             )
         fold = (np.random.default_rng(seed).permutation(units) % min(units, folds))[unit]
         found = cls(context, fold, [])
@@ -75,7 +78,7 @@ class BidModel:
         )
 
     def predict(self, bids: Floats) -> Floats:
-        """Predicted rewards of bids in each row, [N, ...] -> [N, ...]."""
+        """Predicted rewards of the bids of each row, [N, ...] -> [N, ...]."""
         found = np.empty(bids.shape)
         for number, model in enumerate(self.models):
             mine = self.fold == number
@@ -90,7 +93,7 @@ class BidModel:
 
 
 def _encoded(log: BidLog, name: str) -> Floats:
-    """A context column as numbers: texts by their order."""
+    """A context column as numbers; texts become their rank in sorted order."""
     if name not in log.table.columns:
         raise DataError(
             "no such context column", file=log.file, column=name, hint=nearest(name, log.table.columns)

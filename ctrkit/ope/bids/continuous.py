@@ -1,4 +1,4 @@
-"""Continuous actions, such as bids: kernels in place of the match between logged and chosen action."""
+"""Estimators for continuous actions, such as bids: kernels replace the match of logged and chosen action."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ctrkit.ope.estimators.reweighted import Reweighted
 from ctrkit.ope.estimators.sums import check_propensities, check_shape
 from ctrkit.ope.intervals.interval import ConfidenceInterval
 
-# Actions at which a model is asked: about so many in all, and at least and at most so many a row.
+# Number of actions at which a model predicts: about this many in all, and limits for each row.
 NODES = 300_000
 LEAST_AND_MOST_NODES = (9, 33)
 
@@ -30,19 +30,19 @@ class ContinuousRows:
 
     Attributes:
         actions: [B] the logged actions, such as bids, in any unit.
-        density: [B] the logging policy's probability density at them, per that unit. A logging policy that
-            always bids the same in the same context has none, and its log holds no answer here.
-        policy: [B] the actions of the policy in question.
+        density: [B] the logging policy's probability density at the actions, per that unit. A logging policy
+            that always bids the same in the same context has no density, and its log cannot be used here.
+        policy: [B] the actions of the new policy.
         rewards: [B].
-        q_logged: [B] the reward model's prediction at the logged action, for the doubly robust form.
-        q_policy: [B] its mean prediction over the actions for which the weights stand: those of the policy
-            smoothed by the kernel (`smoothed`). Its prediction at the policy's own action is another number
-            where the model bends within a bandwidth, and the estimate is then of neither policy.
-        users: [B] keys, the same of a user in all batches and parts. None: rows are independent.
-        counts: [B] how many decisions each row stands for: 1, but where others like it were dropped.
+        q_logged: [B] the reward model's prediction at the logged action, for doubly robust estimators.
+        q_policy: [B] the model's mean prediction over the actions of the policy smoothed by the kernel
+            (`smoothed`), which the weights stand for. The prediction at the policy's own action differs where
+            the model is curved within a bandwidth; with it the estimate would be of neither policy.
+        users: [B] keys; a user has the same key in all batches and parts. None: rows are independent.
+        counts: [B] number of decisions that each row stands for; 1 where no rows were dropped.
 
     Raises:
-        DataError: for arrays of other shapes, and densities that are not above 0.
+        DataError: an array has another shape, or a density is not above 0.
     """
 
     actions: Floats
@@ -65,27 +65,33 @@ class ContinuousRows:
 def kernel_weights(
     rows: ContinuousRows, kernel: str, bandwidth: float, action_range: tuple[float, float] | None
 ) -> tuple[Floats, Floats]:
-    """K((π(x) - a) / h) / (h μ(a | x)), [B], and the weights had the policy's own action been logged, [B].
+    """Weights K((π(x) - a) / h) / (h μ(a | x)), [B], and those if the policy's action were logged, [B].
 
-    Kallus and Zhou, Policy Evaluation and Optimization with Continuous Treatments, AISTATS 2018.
-    Within an `action_range` the kernel is cut at its ends and divided by its mass between them, so that the
-    weights' mean stays 1 near the ends. A bias of the order of h stays there: the kernel lies to one side.
+    Kallus and Zhou, Policy Evaluation and Optimization with Continuous Treatments, AISTATS 2018. With an
+    `action_range` the kernel is cut at its ends and divided by its mass between them, so that the weights'
+    mean stays 1 near the ends. There a bias of the order of h remains, because the kernel is one-sided.
+
+    Args:
+        rows: the rows of the log.
+        kernel: a name of `KERNELS`.
+        bandwidth: h, in the unit of the actions.
+        action_range: smallest and largest action that the logging policy draws; None: the kernel is not cut.
 
     Raises:
-        ConfigError: for an unknown kernel, a bandwidth that is not above 0, and an empty range.
+        ConfigError: the kernel is unknown, the bandwidth is not above 0, or the range is empty.
     """
     shape = kernel_of(kernel)
     if not (bandwidth > 0 and np.isfinite(bandwidth)):
-        raise ConfigError(f"a bandwidth of {bandwidth:g} is not above 0")
+        raise ConfigError(f"the bandwidth must be above 0, not {bandwidth:g}")
     density = shape.density((rows.policy - rows.actions) / bandwidth)
     scale = bandwidth * rows.density
     if action_range is not None:
         low, high = action_range
         if not low < high:
-            raise ConfigError(f"a range of actions from {low:g} to {high:g} is empty")
+            raise ConfigError(f"the range of actions from {low:g} to {high:g} is empty")
         ends = [shape.distribution((end - rows.policy) / bandwidth) for end in (low, high)]
         mass = ends[1] - ends[0]
-        # A policy far outside the range has no mass within it, and no weight on what was logged.
+        # An action far outside the range leaves no mass of the kernel in it: its weight is 0.
         scale = np.where(mass > 1e-12, scale * mass, np.inf)
     return density / scale, float(shape.density(np.zeros(1))[0]) / scale
 
@@ -97,13 +103,16 @@ def smoothed(
     bandwidth: float,
     action_range: tuple[float, float] | None,
 ) -> tuple[Floats, Floats]:
-    """A model's mean prediction over the actions that a row's weights stand for, [B] each.
+    """A model's mean predictions over the actions around the policy's, [B] each.
 
-    Of the weights of `kernel_weights`, and of those of `local_weights`.
+    The first mean has the weights of `kernel_weights`, the second those of `local_weights`.
 
     Args:
-        predict: predictions of actions [B, K] in the rows.
+        predict: gives predictions [B, K] for actions [B, K] of the rows.
         policy: [B] the policy's actions.
+        kernel: a name of `KERNELS`.
+        bandwidth: h, in the unit of the actions.
+        action_range: smallest and largest action that the logging policy draws; None: the kernel is not cut.
     """
     shape = local_kernel(kernel, policy, bandwidth, action_range)
     away = shape.nodes(int(np.clip(NODES // len(policy), *LEAST_AND_MOST_NODES)))
@@ -111,7 +120,7 @@ def smoothed(
     means = []
     for share in (kernel_of(kernel).density(away), shape(away)):
         total = share.sum(axis=1, keepdims=True)
-        # Of an action beyond the range no part of the kernel is left.
+        # For an action beyond the range no part of the kernel is left: all nodes count equally.
         left = np.abs(total) > 1e-9
         share = np.divide(share, total, out=np.full(share.shape, 1 / share.shape[1]), where=left)
         means.append(np.asarray((predicted * share).sum(axis=1)))
@@ -121,11 +130,13 @@ def smoothed(
 def local_weights(
     rows: ContinuousRows, kernel: str, bandwidth: float, action_range: tuple[float, float] | None
 ) -> tuple[Floats, Floats, Floats]:
-    """K*((a - π(x)) / h) / (h μ(a | x)), [B], see `LocalKernel`; and the least and the largest, [B] each,
-    that the row could have had.
+    """Weights K*((a - π(x)) / h) / (h μ(a | x)), [B] (see `LocalKernel`), with the smallest and the largest.
+
+    Returns:
+        The weights, and for each row the smallest and the largest weight that it could have had, [B] each.
 
     Raises:
-        ConfigError: see `kernel_weights`.
+        ConfigError: a setting is out of bounds (see `kernel_weights`).
     """
     kernel_weights(rows, kernel, bandwidth, action_range)
     shape = local_kernel(kernel, rows.policy, bandwidth, action_range)
@@ -141,23 +152,23 @@ def local_weights(
 class KernelEstimator(Reweighted[ContinuousRows]):
     """Off-policy evaluation of a deterministic policy of continuous actions.
 
-    The weights are exactly those of a policy that draws its action from the kernel around π(x). So for that
-    smoothed policy the estimates are unbiased, under a right density, and their intervals mean what they
-    say; how far the smoothed policy's value lies from the policy's own, of the order of h² away from the
-    ends of the range, no interval here contains.
+    The weights are those of a smoothed policy, which draws its action from the kernel around π(x). If the
+    density is right, the estimates are unbiased for the smoothed policy, and the intervals are valid for it.
+    The intervals do not cover the difference between the smoothed policy's value and the policy's own, which
+    is of the order of h² away from the ends of the range.
 
-    Actions of one auction take from the budget of the next: what is estimated is the reward of one
-    impression, the others left as they were.
+    The estimate is the reward of one impression, with all others unchanged. It does not cover that the
+    actions of one auction use the budget of the next.
 
     Args:
         kernel: "gaussian", "epanechnikov", "triangular" or "cosine".
-        bandwidth: h, in the actions' unit: less bias and more variance, the smaller.
-        action_range: the least and the largest action that the logging policy draws, for the correction at
-            the ends; (-inf, inf) says that there are no ends. None: no correction.
-        reward_range: see `Reweighted`. It is made use of together with `action_range` only, without which
-            the weights' mean need not be 1, as Cressie-Read intervals take it to be.
-        largest_weight: by default the largest weight which a row logged within a bandwidth of the policy's
-            action would have had, had it been that action.
+        bandwidth: h, in the actions' unit. A smaller one has less bias and more variance.
+        action_range: smallest and largest action that the logging policy draws, for the correction at the
+            ends; (-inf, inf) if there are no ends. None: no correction.
+        reward_range: smallest and largest possible reward (see `Reweighted`). It is used only together with
+            `action_range`: without that, the weights' mean may not be 1, as Cressie-Read intervals assume.
+        largest_weight: largest possible weight. By default, the largest weight that any row would have with
+            the policy's action as the logged one, over rows logged within a bandwidth of it.
     """
 
     def __init__(
@@ -172,7 +183,6 @@ class KernelEstimator(Reweighted[ContinuousRows]):
         self.kernel, self.bandwidth, self.action_range = kernel, bandwidth, action_range
 
     def convert(self, rows: ContinuousRows) -> LoggedRows:
-        """See `Reweighted`."""
         weights, peaks = kernel_weights(rows, self.kernel, self.bandwidth, self.action_range)
         near = np.abs(rows.policy - rows.actions) <= self.bandwidth
         largest = max(1.0, float(weights.max(initial=0.0)), float(peaks[near].max(initial=0.0)))
@@ -180,7 +190,7 @@ class KernelEstimator(Reweighted[ContinuousRows]):
         return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, counts=rows.counts)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """See `Reweighted`; the intervals' names say that they leave out the bias of smoothing."""
+        # The intervals' names say that they do not cover the bias of smoothing.
         found = super().result(confidence)
         return replace(
             found,
@@ -201,17 +211,17 @@ class KernelInversePropensityScoring(KernelEstimator):
 
 
 class KernelSelfNormalized(KernelEstimator):
-    """Σ w r / Σ w, which stands the loss of kernel mass at the ends of the range. Kallus and Zhou 2018."""
+    """Σ w r / Σ w, which corrects for kernel mass lost at the ends of the range. Kallus and Zhou 2018."""
 
     name: ClassVar[str] = "kernel-snips"
     kind = SelfNormalizedInversePropensityScoring
 
 
 class KernelDoublyRobust(KernelEstimator):
-    """mean(q_K(x) + w (r - q(x, a))), q_K the mean of q under the smoothed policy.
+    """mean(q_K(x) + w (r - q(x, a))), where q_K is the mean of q under the smoothed policy.
 
-    After Kallus and Zhou 2018. They take q(x, π(x)) in its place, which is another policy's than the weights
-    are: the value is then right for neither, by as much as smoothing moves the model.
+    After Kallus and Zhou 2018. They use q(x, π(x)) instead of q_K. That belongs to the policy and the weights
+    to the smoothed policy, so the value is wrong for both, by as much as smoothing changes the model.
     """
 
     name: ClassVar[str] = "kernel-dr"
@@ -219,35 +229,33 @@ class KernelDoublyRobust(KernelEstimator):
 
 
 class _SignedDoublyRobust(DoublyRobust):
-    """The doubly robust estimator with weights that may be below 0, though their mean is 1."""
+    """The doubly robust estimator with weights of mean 1, some of which may be below 0."""
 
     least_weight = 0.0
 
     def weight_range(self) -> tuple[float, ...]:
-        """See `WeightedEstimator`."""
         return self.least_weight, 1.0, self.largest_weight
 
     def unseen_terms(self, weight: float, reward: float) -> tuple[float, float]:
-        """See `WeightedEstimator`; any prediction may fall on any row."""
+        # Any prediction may occur in any row.
         residuals = [weight * (reward - float(q)) for q in (self.least_q[0], self.largest_q[0])]
         return float(self.least_q[1]) + min(residuals), float(self.largest_q[1]) + max(residuals)
 
 
 class LocalDoublyRobust(KernelEstimator):
-    """mean(q_K*(x) + w* (r - q(x, a))): of the policy itself, the smoothing taken out.
+    """mean(q_K*(x) + w* (r - q(x, a))): the policy's own value, corrected for smoothing.
 
-    The weights are those of a local quadratic fit (`LocalKernel`), which no policy has; what they leave of
-    the bias of smoothing is of the order of h⁴, or h³ at the ends of the range, for a value that is smooth in
-    the action. Colangelo and Lee, Double Debiased Machine Learning Nonparametric Inference with Continuous
-    Treatments, 2020, have this form for kernels of any order. A value that jumps within a bandwidth, as at a
-    floor price, is smoothed nonetheless.
+    The weights are those of a local quadratic fit (`LocalKernel`); no policy has such weights. If the value
+    is smooth in the action, the remaining bias is of the order of h⁴, or h³ at the ends of the range.
+    Colangelo and Lee, Double Debiased Machine Learning Nonparametric Inference with Continuous Treatments,
+    2020, have this form for kernels of any order. A value that jumps within a bandwidth, as at a floor price,
+    is still smoothed.
     """
 
     name: ClassVar[str] = "local-dr"
     kind = _SignedDoublyRobust
 
     def convert(self, rows: ContinuousRows) -> LoggedRows:
-        """See `Reweighted`."""
         weights, least, most = local_weights(rows, self.kernel, self.bandwidth, self.action_range)
         near = np.abs(rows.policy - rows.actions) <= self.bandwidth
         assert isinstance(self.estimator, _SignedDoublyRobust)
@@ -258,12 +266,10 @@ class LocalDoublyRobust(KernelEstimator):
         return LoggedRows(weights, rows.rewards, largest, q_logged, q_policy, rows.users, counts=rows.counts)
 
     def merge(self, other: Self) -> None:
-        """See `Reweighted`."""
         super().merge(other)
         assert isinstance(self.estimator, _SignedDoublyRobust)
         assert isinstance(other.estimator, _SignedDoublyRobust)
         self.estimator.least_weight = min(self.estimator.least_weight, other.estimator.least_weight)
 
     def result(self, confidence: float = 0.95) -> Estimate:
-        """See `Reweighted`."""
         return Reweighted.result(self, confidence)

@@ -1,4 +1,4 @@
-"""A new bidder's value from a log of bids, in named estimates, with a verdict."""
+"""Estimates of a new bidder's value from a log of bids, with a verdict."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ KINDS: tuple[type[KernelEstimator], ...] = (
     KernelDoublyRobust,
     LocalDoublyRobust,
 )
-# What each estimator is, for tables.
+# A description of each estimator, for tables.
 MEANING: Mapping[str, str] = {
     "kernel-ips": "logged bids near the new ones, reweighted",
     "kernel-snips": "as kernel-ips, self-normalised",
     "kernel-dr": "a model's predictions, corrected by logged bids near the new ones",
-    "local-dr": "as kernel-dr, the smoothing over nearby bids taken out",
+    "local-dr": "as kernel-dr, corrected for the smoothing over nearby bids",
 }
-# The one that decides, and what `verdict.DECISIVE` calls it.
+# The estimator that decides the verdict, and its name in `verdict.DECISIVE`.
 DECISIVE = LocalDoublyRobust.name
 DOUBLY_ROBUST = "dr"
 
 NOTES = (
-    "What is estimated is the reward of one impression, all others left as they were: that bids of one "
-    "auction take from the budget of the next is not covered.",
-    "kernel-ips, kernel-snips and kernel-dr are of a policy that draws its bid from the kernel around the "
-    "new one, and so are their intervals. local-dr, which decides, is of the new bids themselves, as far as "
-    "the reward is smooth in the bid: where it jumps within a bandwidth, as at a floor price, nothing "
-    "tells on which side they are.",
+    "The estimates are rewards of one impression, with all other impressions unchanged. They do not cover "
+    "that a bid in one auction uses the budget of the next.",
+    "kernel-ips, kernel-snips and kernel-dr, with their intervals, are for a policy that draws its bid from "
+    "the kernel around the new bid. local-dr decides the verdict and is for the new bids themselves, if the "
+    "reward is smooth in the bid. If the reward jumps within a bandwidth, as at a floor price, local-dr "
+    "smooths it too.",
 )
 OWN_MODEL = (
-    "The log's own predictions (q_logged, q_policy) are of single bids: where they bend within a bandwidth, "
-    "kernel-dr is off by as much."
+    "The log's own predictions (q_logged, q_policy) are for single bids. If they are curved within a "
+    "bandwidth, kernel-dr is biased by the difference."
 )
-PREDICTED = "Not used: context_columns, as the log has q_logged and q_policy, and no model is fitted."
+PREDICTED = "context_columns are not used: the log has q_logged and q_policy, so no model is fitted."
 NO_ENDS = (
-    "The least and the largest bid that the logging policy draws are not given: near them the kernel loses "
-    "mass, kernel-ips is too low there, and intervals are normal ones."
+    "bid_range, the smallest and the largest bid that the logging policy draws, is not given. Near these "
+    "bids the kernel loses mass and kernel-ips is too low; all intervals are normal intervals."
 )
 
 
@@ -71,11 +71,9 @@ NO_ENDS = (
 class BidEvaluation(Evaluation):
     """What a log says about a new bidder: the one policy of an `Evaluation`.
 
-    Its weights and diagnostics are those of the estimator that decides.
-
     Attributes:
-        bandwidths: by estimator, in the bids' unit.
-        effective_sample_size: of the kernel's weights, (Σ w)² / Σ w² (Kish 1965), by estimator.
+        bandwidths: bandwidth of each estimator, in the bids' unit.
+        effective_sample_size: (Σ w)² / Σ w² of each estimator's weights (Kish 1965).
     """
 
     bandwidths: Mapping[str, float] = field(default_factory=dict)
@@ -83,11 +81,11 @@ class BidEvaluation(Evaluation):
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
-        """Of the new bidder."""
+        """The estimates of the new bidder."""
         return self.policies[0].estimates
 
     def to_dict(self) -> dict[str, Any]:
-        """As of any evaluation; estimates have their bandwidth, effective sample size and meaning as well."""
+        """Plain JSON data; estimates also have their bandwidth, effective sample size and meaning."""
         content = super().to_dict()
         for estimate in content["policies"][0]["estimates"]:
             name = estimate["estimator"]
@@ -110,25 +108,32 @@ def evaluate_bids(
     folds: int = 3,
     seed: int = 0,
 ) -> BidEvaluation:
-    """Estimate what a new bidder would have earned an impression.
+    """Estimate what a new bidder would have earned for each impression.
 
     Args:
-        column: the new bidder's bid in each row.
-        context_columns: what the reward model reads beside the bid. They must have been known before the
-            auction, which of a log's columns it cannot tell itself: a market price or a win spoils the
-            estimate. Where the log has `q_logged` and `q_policy`, those are used and no model is fitted.
-        bandwidth: in the bids' unit; by default `bandwidth.rule_of_thumb`, which reads no reward.
-        kernel, bid_range: see `KernelEstimator`, whose `action_range` is the latter.
-        reward_range: see `KernelEstimator`; by default 0 and 1 where all rewards are one of them.
-        folds, seed: of the reward model's cross-fitting.
+        log: the log of bids.
+        column: column with the new bidder's bids.
+        context_columns: columns that the reward model uses besides the bid. They must have been known before
+            the auction: a market price or a win makes the estimate wrong, and ctrkit cannot recognise such
+            columns. If the log has `q_logged` and `q_policy`, those are used and no model is fitted.
+        bandwidth: bandwidth in the bids' unit; by default `bandwidth.rule_of_thumb`, which reads no reward.
+        kernel: a name of `KERNELS`.
+        bid_range: smallest and largest bid that the logging policy draws; (-inf, inf) if its bids have no
+            ends. None: no correction at the ends.
+        reward_range: smallest and largest possible reward; by default 0 and 1 if all rewards are 0 or 1.
+        confidence: confidence level of all intervals, such as 0.95.
+        folds: number of folds of the reward model's cross-fitting.
+        seed: seed of the folds and trees.
 
     Raises:
-        ConfigError: for settings out of bounds.
-        DataError: for columns that are missing or hold no numbers, bids outside `bid_range`, rewards outside
-            `reward_range`, and logged bids that are all alike.
+        ConfigError: a setting is out of bounds.
+        DataError: a column is missing or holds no numbers, a bid is outside `bid_range`, a reward is outside
+            `reward_range`, or all logged bids are equal.
     """
     if not 0 < confidence < 1:
-        raise ConfigError(f"a confidence of {confidence} is not between 0 and 1", hint="Give 0.95, say")
+        raise ConfigError(
+            f"the confidence must be between 0 and 1, not {confidence}", hint="Give for example 0.95"
+        )
     if reward_range is None and np.isin(log.reward, (0.0, 1.0)).all():
         reward_range = (0.0, 1.0)
     for name, values, allowed in (("bid", log.bid, bid_range), ("reward", log.reward, reward_range)):
@@ -137,7 +142,7 @@ def evaluate_bids(
     width = bandwidth if bandwidth is not None else rule_of_thumb(log.bid, log.counts, kernel)
     if not width > 0:
         raise DataError(DETERMINISTIC, file=log.file, column="bid", hint=MODEL_OF_MARKET)
-    # What the logging policy draws, or else has drawn: beyond it there is nothing to smooth over.
+    # The range of bids that the logging policy draws, or of those it drew; beyond it there are no rows.
     seen = bid_range or (float(log.bid.min()), float(log.bid.max()))
     own = {"q_logged", "q_policy"} <= set(log.table.columns)
     model = None if own else BidModel.fit(log, context_columns, folds, seed)
@@ -172,17 +177,17 @@ def evaluate_bids(
     sizes[DECISIVE] = _evidence(local_rows, reward_range).diagnostics().effective_sample_size
     summary = asdict(weights.summary())
     if log.users is not None:
-        del summary["mean_weight_z"]  # of rows that are independent
+        del summary["mean_weight_z"]  # it assumes independent rows
     diagnostics = replace(
         _evidence(kernel_rows, reward_range).diagnostics(),
         **summary,
-        # Where the ends of the bids are not known, bids far from all that were logged are out of sight.
+        # If the ends of the bids are unknown, bids beyond all logged ones are unsupported.
         unsupported_share=None
         if bid_range
         else log.share((policy < seen[0] - width) | (policy > seen[1] + width)),
     )
     judged = _judged(column, estimates, diagnostics, weights, width, bid_range, reward_range, confidence)
-    how = "by the spread and the number of the bids" if bandwidth is None else "as given"
+    how = "from the spread and number of the bids" if bandwidth is None else "as given"
     by_name = {estimate.estimator: estimate.value for estimate in estimates}
     return BidEvaluation(
         logging.result(confidence),
@@ -194,10 +199,9 @@ def evaluate_bids(
             *(() if bid_range else (NO_ENDS,)),
             *((OWN_MODEL,) if model is None else ()),
             *((PREDICTED,) if model is None and context_columns else ()),
-            f"Bandwidths, {how}: {', '.join(f'{name} {width:.4g}' for name in used)}.",
-            "Smoothing over the bandwidth moves the value by "
-            f"{by_name['kernel-dr'] - by_name[DECISIVE]:+.3g} an impression, as far as these rows tell "
-            f"(kernel-dr less {DECISIVE}).",
+            f"Bandwidths ({how}): {', '.join(f'{name} {width:.4g}' for name in used)}.",
+            "Smoothing over the bandwidth changes the value of an impression by about "
+            f"{by_name['kernel-dr'] - by_name[DECISIVE]:+.3g} (kernel-dr minus {DECISIVE}).",
         ),
         bandwidths=dict.fromkeys(used, width),
         effective_sample_size=sizes,
@@ -220,18 +224,18 @@ def _judged(
     reward_range: tuple[float, float] | None,
     confidence: float,
 ) -> PolicyEvaluation:
-    """The new bidder with its verdict, by the rules for discrete actions as far as they make sense."""
+    """The new bidder with its verdict, by those rules for discrete actions that apply to bids."""
     deciding = next(estimate for estimate in estimates if estimate.estimator == DECISIVE)
     interval = deciding.difference_interval
     needed = None
     if 0 < interval.high - interval.low < np.inf:
         needed = sample_size_of(deciding, diagnostics.rows, confidence)
-    # Where the ends of the bids are not known the kernel may lose mass there, and the mean need not be 1.
+    # If the ends of the bids are unknown, the kernel may lose mass there and the mean may not be 1.
     known = diagnostics if bid_range is not None else replace(diagnostics, mean_weight_z=0.0)
     found = judge({DOUBLY_ROBUST: deciding}, known, reward_range, needed)
     if found.verdict != "do not trust":
         found = PolicyVerdict(
-            found.verdict, f"{found.reason}; by logged bids within a bandwidth of {bandwidth:.4g}"
+            found.verdict, f"{found.reason}; from logged bids within a bandwidth of {bandwidth:.4g}"
         )
     return PolicyEvaluation(name, found, tuple(estimates), diagnostics, sample_size=needed, weights=weights)
 
@@ -242,7 +246,7 @@ def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, f
     low, high = allowed
     if not low < high:
         raise ConfigError(
-            f"a range of {name}s from {low:g} to {high:g} is empty", hint="Give the lesser first"
+            f"the range of {name}s from {low:g} to {high:g} is empty", hint="Give the lower end first"
         )
     if (wrong := np.flatnonzero((values < low) | (values > high))).size:
         row = int(wrong[0])

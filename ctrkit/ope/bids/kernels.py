@@ -21,8 +21,8 @@ class Kernel:
     Attributes:
         density: K(u).
         distribution: ∫ K from -∞ to u.
-        deviation: its standard deviation.
-        support: beyond ± this it is 0, or next to it.
+        deviation: standard deviation of the density.
+        support: K is 0, or nearly 0, beyond ± this value.
     """
 
     density: Callable[[Floats], Floats]

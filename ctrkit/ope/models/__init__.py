@@ -1,1 +1,1 @@
-"""What is fitted to a log by cross-fitting: reward models, density ratios, missing propensities."""
+"""Models that are fitted to a log by cross-fitting: reward models, density ratios, missing propensities."""

@@ -1,4 +1,4 @@
-"""Models that never predict for a row they have seen, in whatever batch or order the rows come."""
+"""Cross-fitting: no model predicts for a row that it was fitted on, in any batch or order of rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ctrkit.ope.models.reward_features import Features
 
 
 def fold_of(units: Words, folds: int, seed: int = 0) -> Integers:
-    """The fold [N] of each unit (see `BanditLog.units`): a hash, so that it is the same wherever it is read.
+    """The fold [N] of each unit (see `BanditLog.units`). It is a hash: a unit has one fold everywhere.
 
-    All rows of a user stand in one fold. The folds are of about the same size where units are many.
+    All rows of a user are in one fold. Folds have about the same size where units are many.
     """
-    # Hashed twice, so that the units of another seed are no shift of these.
+    # Hashed twice, so that the folds of another seed are independent of these.
     with np.errstate(over="ignore"):
         salt = mixed(np.array([seed], dtype=np.int64).view(np.uint64) + GOLDEN)
         return (mixed(units.astype(np.uint64) + salt) % np.uint64(folds)).astype(np.int64)
@@ -29,13 +29,13 @@ def fold_of(units: Words, folds: int, seed: int = 0) -> Integers:
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A learner a fold, each fitted on a sample's other folds.
+    """One learner for each fold, fitted on the other folds of a sample.
 
     Chernozhukov et al., Double/Debiased Machine Learning for Treatment and Structural Parameters, 2018.
 
     Attributes:
-        learners: that of fold f has not seen the units of fold f.
-        seed: of the folds.
+        learners: learner f was not fitted on the units of fold f.
+        seed: seed of the folds.
     """
 
     learners: tuple[Learner, ...]
@@ -46,18 +46,21 @@ class CrossFitted:
         """Fit a learner for each fold.
 
         Args:
-            fit: gives the learner of the rows of the sample that are marked, [N].
+            sample: the log to fit on.
+            folds: number of folds, at least 2.
+            seed: seed of the folds.
+            fit: takes a mask [N] of rows of the sample, and gives a learner fitted on them.
 
         Raises:
-            ConfigError: for fewer than 2 folds.
-            DataError: all rows of the sample stand in one fold, such as those of a single user.
+            ConfigError: there are fewer than 2 folds.
+            DataError: all rows of the sample are in one fold, for example those of a single user.
         """
         if folds < 2:
-            raise ConfigError(f"{folds} folds leave no row to fit on", hint="Give at least 2 folds")
+            raise ConfigError(f"cross-fitting needs at least 2 folds, not {folds}", hint="Give 2 or more")
         fold = fold_of(sample.units, folds, seed)
         if (fold == fold[0]).all():
             raise DataError(
-                "a model is fitted on some users and used on others, and all rows stand in one fold",
+                "cross-fitting needs rows in several folds, and all rows are in one (of a single user?)",
                 file=sample.file,
                 hint="Give a longer log, or leave out the estimators dm and dr",
             )
@@ -65,7 +68,7 @@ class CrossFitted:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the learners have to say, each sentence once."""
+        """The notes of all learners, without repeats."""
         return tuple(dict.fromkeys(note for learner in self.learners for note in learner.notes))
 
     def fold(self, units: Words) -> Integers:
@@ -73,10 +76,11 @@ class CrossFitted:
         return fold_of(units, len(self.learners), self.seed)
 
     def predict(self, units: Words, features: Features) -> Floats:
-        """[M] predictions for the candidates of B rows, each by the learner of the row's fold.
+        """Predictions [M] for the candidates of B rows, each by the learner of the row's fold.
 
         Args:
-            units: [B].
+            units: [B] keys of the rows' units.
+            features: the features of the M candidates.
         """
         fold = self.fold(units)
         found = np.empty(len(features))

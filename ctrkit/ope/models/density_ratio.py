@@ -1,4 +1,4 @@
-"""Weights from a classifier, where the logging policy's probabilities are not known or not trusted."""
+"""Weights from a classifier, for logs whose propensities are unknown or doubtful."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ctrkit.policies.candidates import candidate_mask
 # (log, rows) -> a policy's probabilities of the rows' candidates, [B, K].
 PolicyProbabilities: TypeAlias = Callable[[BanditLog, slice], Floats]
 
-# Candidates that a classifier is fitted on, about, but not fewer than `LEAST_LINES` a row.
+# About the number of candidates that a classifier is fitted on, but at least `LEAST_LINES` for each row.
 LINES = 2_000_000
 LEAST_LINES = 4
-# Candidates whose features are in memory before they are thinned out.
+# Number of candidates whose features are in memory at once, before thinning.
 BLOCK = 500_000
-# Probabilities nearer to 0 or 1 are as good as certain.
+# Probabilities are kept at least this far from 0 and 1.
 CERTAIN = 1e-12
 
 
@@ -36,20 +36,20 @@ CERTAIN = 1e-12
 class DensityRatio:
     """w(x, a) = π(a | x) / μ(a | x) as the odds of a classifier, fitted on a sample of a log.
 
-    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020: a
-    classifier tells pairs (x, a) with a as the policy would draw it from the pairs logged; its odds are the
-    weights. Where the paper draws an action a row, each candidate counts here with the policy's probability:
-    the same in expectation, without the draws' noise. (In large samples the improbable ones are thinned out
-    at random and what is left of them counts for all, which does not bias the fit.)
+    Sondhi, Arbour and Dimmery, Balanced Off-Policy Evaluation in General Action Spaces, AISTATS 2020. A
+    classifier learns to separate pairs (x, a) with a drawn by the policy from the logged pairs; its odds are
+    the weights. The paper draws one action for each row. Here every candidate counts with the policy's
+    probability: the same in expectation, without the noise of draws. (In large samples improbable candidates
+    are thinned at random, and the ones that are left count for the others, which does not bias the fit.)
 
-    Cross-fitted by the folds of `cross_fitting.fold_of`; scores are calibrated by Platt scaling on rows that
-    their classifier has not seen, so that the odds are odds. Reads neither propensities nor rewards, so that
-    no weight leans towards a reward. Rests on what cannot be checked: that the logging policy chose by
-    nothing but the columns given.
+    The classifier is cross-fitted by the folds of `cross_fitting.fold_of`. Its scores are calibrated by Platt
+    scaling on rows that it was not fitted on, so that they are true odds. It reads neither propensities nor
+    rewards. It assumes that the logging policy chose by the given columns alone, which no data can verify.
 
     Attributes:
-        features: what it reads.
-        calibrators: of each fold's scores, fitted without that fold.
+        features: the encoding of rows and candidates.
+        models: the cross-fitted classifiers.
+        calibrators: one for each fold's scores, fitted without that fold.
     """
 
     features: CandidateFeatures
@@ -69,17 +69,18 @@ class DensityRatio:
         """Fit a classifier for each fold.
 
         Args:
+            sample: the log to fit on.
             policy_probabilities: gives the policy's probabilities of all candidates of some rows.
             columns: context columns; by default those of `reward_features.context_columns`.
-            folds: at least 2.
-            seed: of the folds, the thinning and what the models draw.
-            kind: a name of `learners.LEARNERS`. `logistic` knows no interactions of context and action, and
-                so fits only where both policies choose alike in every context.
+            folds: number of folds, at least 2.
+            seed: seed of the folds, of the thinning and of the models.
+            kind: a name of `learners.LEARNERS`. `logistic` has no interactions of context and action, so it
+                fits only policies whose ratio of probabilities is the same in every context.
 
         Raises:
-            ConfigError: for an unknown kind or too few folds.
-            DataError: for a context column that cannot be read, probabilities of another shape than the
-                candidates, and a sample of a single user or row.
+            ConfigError: the kind is unknown, or there are too few folds.
+            DataError: a context column cannot be read, the probabilities have another shape than the
+                candidates, or the sample has a single user or row.
         """
         features = CandidateFeatures.fit(sample, columns)
         own, row, mass = _candidates(sample, features, policy_probabilities, seed)
@@ -107,8 +108,8 @@ class DensityRatio:
                 seed=seed,
             ),
         )
-        # A fold's own lines are left out of its calibration. The models of the other folds have seen them,
-        # but two numbers fitted to all the others' scores cannot remember an action.
+        # A fold's own rows are left out of its calibration. The models of the other folds were fitted on
+        # them, but a calibrator has two parameters and cannot remember single rows.
         scores = _logits(models.predict(sample.units, lines))
         fold = models.fold(sample.units)[lines.row]
         calibrators = tuple(
@@ -118,7 +119,7 @@ class DensityRatio:
         return cls(features, models, calibrators)
 
     def weights(self, log: BanditLog) -> Floats:
-        """w [N] of the logged actions of any part of the log, their mean about 1."""
+        """Weights w [N] of the logged actions of any part of the log; their mean is about 1."""
         scores = _logits(self.models.predict(log.units, self.features.of_logged_actions(log)))
         fold = self.models.fold(log.units)
         weights = np.empty(len(log))
@@ -131,10 +132,10 @@ class DensityRatio:
 def _candidates(
     sample: BanditLog, features: CandidateFeatures, policy_probabilities: PolicyProbabilities, seed: int
 ) -> tuple[Floats, Integers, Floats]:
-    """Own features [M, L] of candidates, their rows [M] and the policy's mass on each [M], a row's about 1.
+    """Features [M, L] of candidates, their rows [M] and the policy's mass on each [M], about 1 for each row.
 
-    A candidate of probability p is kept with probability min(1, p · most) and then counts for those that
-    are not.
+    A candidate of probability p is kept with probability min(1, p · most). If kept, it also counts for those
+    that are not.
     """
     rng = np.random.default_rng(seed)
     most = max(LINES // len(sample), LEAST_LINES)
@@ -146,7 +147,7 @@ def _candidates(
         given = policy_probabilities(sample, rows)
         if given.shape != mask.shape:
             raise DataError(
-                f"a policy gives probabilities of shape {given.shape} for candidates {mask.shape}",
+                f"the policy gives probabilities of shape {given.shape} for candidates of shape {mask.shape}",
                 file=sample.file,
             )
         probability = given[mask]
@@ -160,8 +161,8 @@ def _candidates(
 
 def _calibrator(scores: Floats, target: Floats, weight: Floats) -> PlattScaling:
     with warnings.catch_warnings():
-        # A slope that is not above 0 says that the classifier tells nothing, as of a policy that is the
-        # logging policy: then all odds are about 1, as they should be.
+        # A slope that is not above 0 means that the classifier found no difference, for example if the
+        # policy is the logging policy. Then all odds are about 1, as they should be.
         warnings.simplefilter("ignore", CalibrationWarning)
         calibrator = PlattScaling()
         calibrator.fit(scores, target, weight)

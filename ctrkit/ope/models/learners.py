@@ -1,4 +1,4 @@
-"""What learns a mean from features: boosted trees, and a linear model."""
+"""Learners of a mean from features: boosted trees and a linear model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ctrkit.errors import ConfigError, nearest
 from ctrkit.ope.models.reward_features import Features
 from ctrkit.ope.models.tree_scores import TreeScores
 
-# With fewer targets that differ from the commonest, all that is learnt is their mean.
+# With fewer targets that differ from the most frequent one, only their mean is learnt.
 LEAST_TARGETS = 10
 SLOW_TREES = (
-    "This version of scikit-learn keeps its trees in a way unknown to ctrkit: scikit-learn itself gives the"
-    " fitted models' predictions, the same, about ten times slower."
+    "ctrkit cannot read the trees of this version of scikit-learn, so scikit-learn makes the predictions: "
+    "they are the same, about ten times slower."
 )
-# With more features, as of long vectors, Newton's method takes longer than many passes of a plain one.
+# With more features, such as long vectors, Newton's method is slower than many passes of L-BFGS.
 MOST_NEWTON = 50
 
 
 class Learner(ABC):
-    """Learns the mean of a target given features; keeps none of the rows.
+    """Learns the mean of a target given features; no rows are kept after the fit.
 
     Args:
-        seed: of whatever is drawn.
+        seed: seed of all random draws.
 
     Attributes:
-        notes: sentences on how it came about, once it is fitted.
+        notes: sentences about the fit, for people; empty before it.
     """
 
     notes: tuple[str, ...] = ()
@@ -40,45 +40,46 @@ class Learner(ABC):
 
     @abstractmethod
     def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
-        """Fit to targets [M] with weights [M] above 0: one of weight 2 tells as much as two of weight 1.
+        """Fit to targets; a row of weight 2 counts as two rows of weight 1.
 
         Args:
-            binary: learn a probability, by the log loss, from targets 0 and 1; else a mean, by squares.
+            features: the features of M rows.
+            targets: [M].
+            weights: [M], above 0.
+            binary: whether to learn a probability from targets 0 and 1 by the log loss, or else a mean by the
+                squared error.
         """
 
     @abstractmethod
     def predict(self, features: Features) -> Floats:
-        """Means [M], or probabilities."""
+        """Predicted means or probabilities, [M]."""
 
 
 class Constant(Learner):
-    """The mean, whatever the features."""
+    """Predicts the mean target for all features."""
 
     value: float
 
     def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
-        """See `Learner`."""
         self.value = float(np.average(targets, weights=weights))
         return self
 
     def predict(self, features: Features) -> Floats:
-        """See `Learner`."""
         return np.full(len(features), self.value)
 
 
 class Trees(Learner):
     """Gradient boosting of small trees (sklearn's histogram trees; Ke et al., LightGBM, NeurIPS 2017).
 
-    Finds thresholds and interactions by itself, such as of a user's segment with the action.
+    Trees find thresholds and interactions, for example of a user's segment with the action.
     """
 
     def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
-        """See `Learner`."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         kind = HistGradientBoostingClassifier if binary else HistGradientBoostingRegressor
-        # Clicks are rare and say little of one row: trees that do no better on rows held out than those
-        # before them would only add noise to the estimates.
+        # Clicks are rare and one row says little. Trees that do not improve the loss on held-out rows
+        # would only add noise to the estimates.
         model = kind(
             max_iter=200,
             max_leaf_nodes=8,
@@ -97,7 +98,6 @@ class Trees(Learner):
         return self
 
     def predict(self, features: Features) -> Floats:
-        """See `Learner`."""
         if self.scores is not None:
             scores = self.scores(features)
             return _sigmoid(scores) if self.binary else scores
@@ -106,16 +106,15 @@ class Trees(Learner):
 
 
 class Linear(Learner):
-    """Ridge regression, logistic where targets are binary: log-odds are a sum over the features.
+    """Ridge regression; logistic regression with the same penalty where targets are binary.
 
-    Numbers are standardised, each with an indicator of the missing ones; categories have a coefficient each.
-    The penalty is half the sum of squares of the coefficients, as from a normal prior of deviation 1, which
-    holds those of rare categories. Knows no interactions: what an action does to the log-odds is the same in
-    every context.
+    Numbers are standardised, each with an indicator of missing values; each category has a coefficient. The
+    penalty is half the sum of squares of the coefficients, as from a normal prior of deviation 1, which
+    shrinks the coefficients of rare categories. There are no interactions: an action changes the log-odds by
+    the same amount in every context.
     """
 
     def fit(self, features: Features, targets: Floats, weights: Floats, binary: bool) -> Self:
-        """See `Learner`."""
         from sklearn.linear_model import LogisticRegression, Ridge
 
         matrix = features.matrix
@@ -123,8 +122,8 @@ class Linear(Learner):
         design = self._design(matrix)
         model: Any  # sklearn is untyped
         if binary:
-            # One-hot columns make a poorly shaped problem: with 80 actions lbfgs was still 1 % away from the
-            # answer after 300 passes, where six of Newton's reach it. One of those takes D² a row.
+            # One-hot columns make an ill-conditioned problem: with 80 actions lbfgs was still 1 % off after
+            # 300 passes, while Newton's method needs six. But one of its passes costs D² for each row.
             solver = "newton-cholesky" if matrix.shape[1] <= MOST_NEWTON else "lbfgs"
             model = LogisticRegression(C=1.0, solver=solver, tol=1e-6, max_iter=1000)
             model.fit(design, targets, sample_weight(weights))
@@ -136,10 +135,9 @@ class Linear(Learner):
         return self
 
     def predict(self, features: Features) -> Floats:
-        """See `Learner`."""
         width = features.context.shape[1]
         scores = self._scores(features.own, width)
-        # What the row adds is the same for all of its candidates.
+        # The context adds the same to all candidates of a row.
         scores += (self._scores(features.context, 0) + self.intercept)[features.row]
         return _sigmoid(scores) if self.binary else scores
 
@@ -152,13 +150,13 @@ class Linear(Learner):
         spread = np.sqrt(weights @ np.where(finite, matrix - self.mean, 0.0) ** 2 / total)
         self.scale = np.where(spread > 1e-12 * np.abs(self.mean), spread, 1.0)
         self.is_categorical = is_categorical
-        # The values' coefficients of each column, and after them the one of "missing".
+        # Each column has coefficients for its values, and after them one for "missing".
         highest = np.where(finite, matrix, -1.0).max(axis=0)
         self.values = np.where(is_categorical, highest.astype(np.int64) + 1, 1)
         self.start = np.concatenate([[0], np.cumsum(self.values + 1)])
 
     def _cells(self, column: Floats, index: int) -> tuple[Integers, Floats]:
-        """Which coefficient of its column each value [M] takes, and by what it is multiplied."""
+        """For each value [M]: which coefficient of its column it uses, and its factor."""
         values = self.values[index]
         if self.is_categorical[index]:
             known = column < values  # NaN is not
@@ -168,7 +166,7 @@ class Linear(Learner):
         return np.where(known, 0, 1), standard
 
     def _design(self, matrix: Floats) -> csr_matrix:
-        """One cell for each column of a row: [M, P]."""
+        """The sparse design matrix [M, P], with one cell for each column of a row."""
         rows, columns = matrix.shape
         index = np.empty((rows, columns), dtype=np.int32)
         value = np.empty((rows, columns))
@@ -179,7 +177,7 @@ class Linear(Learner):
         return csr_matrix((value.ravel(), index.ravel(), ends), shape=(rows, self.start[-1]))
 
     def _scores(self, matrix: Floats, first: int) -> Floats:
-        """The sum over some columns, of which the first has the index `first`; [M]."""
+        """The sum over the columns of a matrix, the first of which has the index `first`; [M]."""
         scores = np.zeros(len(matrix))
         for index, column in enumerate(matrix.T, start=first):
             cell, value = self._cells(column, index)
@@ -197,17 +195,24 @@ LEARNERS: dict[str, type[Learner]] = {"trees": Trees, "logistic": Linear}
 
 
 def sample_weight(weights: Floats) -> Floats | None:
-    """Weights as scikit-learn takes them: None where all are 1, which is the quicker way to the same fit."""
+    """Weights for scikit-learn: None where all are 1, which is faster and gives the same fit."""
     return None if (weights == 1).all() else weights
 
 
 def learn(
     kind: str, features: Features, targets: Floats, weights: Floats, binary: bool, seed: int
 ) -> Learner:
-    """Fit a learner of a kind to rows of any weights, those of weight 0 left out; all alike where all are 0.
+    """Fit a learner to weighted rows, without those of weight 0; if all weights are 0, rows count equally.
 
-    Where too few rows have another target than the commonest (`LEAST_TARGETS`), it is their mean. Rows are
-    counted for this as they are there: what was dropped beside them told nothing.
+    If fewer than `LEAST_TARGETS` rows have another target than the most frequent one, it predicts the mean.
+
+    Args:
+        kind: a name of `LEARNERS`.
+        features: the features of M rows.
+        targets: [M].
+        weights: [M], at least 0.
+        binary: whether to learn a probability (see `Learner.fit`).
+        seed: seed of all random draws.
 
     Raises:
         ConfigError: there is no such kind.

@@ -1,4 +1,4 @@
-"""A log without propensities, with estimated ones in their place, and a loud word on it."""
+"""Estimates propensities for a log that has none, with a prominent note about it."""
 
 from __future__ import annotations
 
@@ -20,45 +20,46 @@ PROPENSITY = next(column for column in BANDIT_LOG.columns if column.name == "pro
 _OF_ALL = ("logging_probabilities", "logging_probs")
 # A column that the weights balance has a difference of less than this many standard deviations.
 BALANCED = 0.1
-# Few rows of an action are off by chance: by so many times their noise hardly ever.
+# With few rows of an action, chance explains differences up to this many times their noise.
 CHANCE = 3.0
-# Probabilities of all actions are worked out for logs of at most so many rows times actions.
+# Probabilities of all actions are computed for logs of at most this many rows times actions.
 CELLS = 50_000_000
-# Of the factors by which actions are shared out among the rows that can choose them.
+# Prior rows and largest number of rounds in fitting the actions' factors to the rows' candidates.
 STEADY, ROUNDS = 10.0, 30
-# Columns that lower the log loss by less than this share of it tell next to nothing.
+# Columns that lower the log loss by less than this share explain almost nothing.
 LEAST_GAIN = 0.01
 TOO_LONG = (
-    "The log is too long for propensities to be shared out among each row's own candidates: every action of "
-    "the log was taken for available in every row. Give a part of it where lists of candidates differ."
+    "The log is too long to estimate propensities among each row's own candidates: every action of the log "
+    "counts as available in every row. If lists of candidates differ, give a shorter part of the log."
 )
 
 
 def lacks_propensities(tables: Sequence[pl.DataFrame]) -> bool:
-    """Whether no file of a log has any, nor the probabilities of all candidates, among which they are."""
+    """Whether no file of a log has propensities, or probabilities of all candidates instead."""
     names = {PROPENSITY.name, *PROPENSITY.aliases, *_OF_ALL}
     return not any(names & set(table.columns) for table in tables)
 
 
 def without_propensities(table: pl.DataFrame) -> pl.DataFrame:
-    """The table with a propensity that stands for none, so that its other columns can be checked."""
+    """The table with a placeholder propensity of 1, so that its other columns can be checked."""
     return table.with_columns(pl.lit(1.0).alias(PROPENSITY.name))
 
 
 def with_estimated_propensities(
     log: BanditLog, columns: Sequence[str] | None = None, excluded: Collection[str] = (), seed: int = 0
 ) -> BanditLog:
-    """The log with propensities estimated from itself; notes and `balance` tell how far they can be trusted.
+    """The log with propensities estimated from its own rows; its notes and `balance` say how good they are.
 
-    Where the log names candidates, the estimated probabilities are shared out among each row's own.
+    If the log has a candidates column, the probabilities of a row are divided among its own candidates.
 
     Args:
-        columns: that the logging policy may have chosen by; by default `context_columns`.
-        excluded: see `context_columns`.
-        seed: of folds.
+        log: a log with placeholder propensities.
+        columns: columns that the logging policy may have chosen by; by default `context_columns`.
+        excluded: columns that the default leaves out (see `context_columns`).
+        seed: seed of the folds.
 
     Raises:
-        DataError: for a column that there is not; see also `estimate_propensities`.
+        DataError: a column does not exist, or the estimate is impossible (see `estimate_propensities`).
     """
     names = tuple(columns) if columns is not None else context_columns(log, excluded)
     table = log.table
@@ -90,12 +91,12 @@ def with_estimated_propensities(
 
 
 def _of_candidates(actions: pl.Series, probabilities: Floats, log: BanditLog) -> Floats:
-    """Probabilities of all actions [N, A] as those of each row's candidates [N, K], which sum to 1.
+    """Probabilities of all actions [N, A] as probabilities of each row's candidates [N, K], which sum to 1.
 
-    What is available in few rows was chosen in few, as if it were wanted little. So each action has a factor
-    by which it is expected as often as it was chosen, given what each row could choose among (iterative
-    proportional fitting: Deming and Stephan, 1940). `STEADY` rows more, as expected, keep that of a rare
-    action near 1.
+    An action that is available in few rows was chosen in few rows, and so seems unlikely. Therefore each
+    action gets a factor such that its expected number of choices, given the rows' candidates, equals the
+    logged number (iterative proportional fitting: Deming and Stephan, 1940). `STEADY` added rows keep the
+    factor of a rare action near 1.
     """
     candidates = log.candidates(slice(0, len(log)))
     mask = candidate_mask(candidates)
@@ -122,33 +123,33 @@ def _of_candidates(actions: pl.Series, probabilities: Floats, log: BanditLog) ->
 def _loud(columns: Sequence[str]) -> str:
     read = ", ".join(columns) or "the actions' frequencies alone"
     return (
-        "THE LOG HAS NO PROPENSITIES: they were estimated from it, by "
-        f"{read}. All that follows rests on the logging policy having chosen by nothing else. "
-        "Policies and the logging policy are compared as if each were of a log of its own, as estimated "
-        "weights follow the rows that they weight; the ranking takes them as known."
+        "THE LOG HAS NO PROPENSITIES: they were estimated from the log itself, from "
+        f"{read}. All results assume that the logging policy chose by nothing else. "
+        "Each policy is compared with the logging policy as if they came from two independent logs, because "
+        "weights were estimated from the same rows; the ranking treats the propensities as known."
     )
 
 
 def _fit(found: EstimatedPropensities) -> str:
     gain = found.frequency_log_loss - found.log_loss
-    told = "the columns tell how it chose"
+    meaning = "the columns explain part of how the logging policy chose"
     if gain < LEAST_GAIN * found.frequency_log_loss:
-        told = "the columns tell little or nothing of how it chose"
+        meaning = "the columns explain little or nothing of how the logging policy chose"
     return (
-        f"The estimated propensities' log loss is {found.log_loss:.4g}, that of the actions' frequencies "
-        f"{found.frequency_log_loss:.4g}: {told}."
+        f"The log loss of the estimated propensities is {found.log_loss:.4g}, that of the actions' "
+        f"frequencies {found.frequency_log_loss:.4g}: {meaning}."
     )
 
 
 def _balance(table: pl.DataFrame) -> str:
     if not table.height:
-        return "There is no column to check the balance of."
+        return "Balance was not checked: there is no context column."
     off = table.filter(pl.col("after").abs() > pl.max_horizontal(BALANCED, CHANCE * pl.col("noise")))
     if not off.height:
-        return "Weighted by the estimated propensities, all columns are balanced, as far as chance allows."
+        return "With the estimated propensities as weights, all columns are balanced up to chance."
     worst = off.row(0, named=True)
     return (
-        f"Weighted by the estimated propensities, {off.height} of {table.height} pairs of action and column "
-        f"are out of balance; the worst is {worst['column']} of action {worst['action']}, "
+        f"With the estimated propensities as weights, {off.height} of {table.height} pairs of action and "
+        f"column are not balanced; the worst is {worst['column']} of action {worst['action']}, "
         f"{worst['after']:+.2g} standard deviations from the log's mean ({worst['before']:+.2g} unweighted)."
     )

@@ -1,6 +1,6 @@
-"""Propensities that a log lacks, estimated from the log, and the check whether they balance it.
+"""Estimates propensities that a log lacks, and checks whether they balance its columns.
 
-What the estimate rests on cannot be checked: that the logging policy chose by nothing but the columns given.
+The estimate assumes that the logging policy chose by the given columns alone, which no data can verify.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ctrkit.ope.models.learners import sample_weight
 
 PropensityMethod: TypeAlias = Literal["logistic", "trees"]
 
-# Actions with fewer rows among those a model is fitted on stand together as one.
+# Actions with fewer rows in a model's training data form one class.
 LEAST_ROWS = 20
-# Values of a text column that have a column each, the most frequent; the rest stand together.
+# Number of most frequent values of a text column that get a column each; the others have none.
 MOST_VALUES = 20
-# Cells of rows × actions that are in memory at a time, or that a calibration reads.
+# Number of cells (rows × actions) that are in memory at a time, or that a calibration reads.
 CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
 class EstimatedPropensities:
-    """Propensities of a log of N rows and K actions, each from models that have not seen the row's user.
+    """Propensities of a log of N rows and K actions, from models not fitted on the row's user.
 
     Attributes:
-        logged: [N] of the logged action, in (0, 1).
+        logged: [N] probability of the logged action, in (0, 1).
         actions: [K] the log's actions, sorted.
-        all_actions: [N, K], rows sum to 1; None unless asked for.
+        all_actions: [N, K] probability of each action, rows sum to 1; None unless requested.
         log_loss: mean of -log(logged).
-        frequency_log_loss: that of the actions' frequencies in the other folds; where `log_loss` is not
-            well below it, the columns do not tell how the logging policy chose.
-        balance: see `balance`.
+        frequency_log_loss: the same for the actions' frequencies in the other folds. If `log_loss` is not
+            well below it, the columns do not explain how the logging policy chose.
+        balance: table of standardised differences (see `balance`).
     """
 
     logged: Floats
@@ -61,37 +61,40 @@ def estimate_propensities(
 ) -> EstimatedPropensities:
     """Estimate the probability with which the logging policy chose each row's action.
 
-    A multinomial model over the context columns, cross-fitted (Chernozhukov et al., Double/Debiased Machine
-    Learning, 2018), then calibrated on rows that it has not seen by one temperature and a bias for each
-    action (Alexandari, Kundaje and Shrikumar, Maximum Likelihood with Bias-Corrected Calibration, ICML
-    2020): for fold f the calibration reads, for every other fold g, what a model without f and g says of g.
-    Last, half a row is added for each action (Krichevsky and Trofimov, The Performance of Universal
-    Encoding, 1981), so that no propensity is 0. Without context columns these are the actions' frequencies.
+    A multinomial model of the context columns is cross-fitted (Chernozhukov et al., Double/Debiased Machine
+    Learning, 2018). It is calibrated by one temperature and a bias for each action, on rows that it was not
+    fitted on (Alexandari, Kundaje and Shrikumar, Maximum Likelihood with Bias-Corrected Calibration, ICML
+    2020): for fold f, the calibration reads the predictions for every other fold g of a model without f and
+    g. Last, half a row is added for each action (Krichevsky and Trofimov, The Performance of Universal
+    Encoding, 1981), so that no propensity is 0. Without context columns the result is the actions'
+    frequencies.
 
-    Every action counts as available in every row: lists of candidates that differ are not read.
+    Every action counts as available in every row; candidates columns are not read.
 
     Args:
-        context: [N] rows of numbers, booleans and texts that were known before the choice; a missing number
+        context: [N] rows of numbers, booleans and texts that were known before the choice. A missing number
             is a value of its own.
         actions: [N] the logged actions.
-        counts: [N] how many decisions each row stands for, as which all that follows counts it.
-        users: [N] codes from 0; all rows of a user stand in one fold.
-        method: `logistic` regression, or boosted `trees`, which find interactions and cost far more where
-            actions are many.
-        folds: at least 3, so that a model can be fitted without the two folds of a calibration; fewer are
-            made where users are fewer.
-        seed: of folds and trees.
-        all_actions: whether to give [N, K].
+        counts: [N] number of decisions that each row stands for, and its weight here.
+        users: [N] codes from 0; all rows of a user are in one fold.
+        method: `logistic` regression, or boosted `trees`, which find interactions and are much slower with
+            many actions.
+        folds: number of folds, at least 3, so that a model can be fitted without the two folds of a
+            calibration. With fewer users there are fewer folds.
+        seed: seed of the folds and trees.
+        all_actions: whether to return the probabilities of all actions, [N, K].
 
     Raises:
-        ConfigError: for an unknown method or too few folds.
-        DataError: for columns that cannot be read, lengths that differ, a single action, or fewer than
+        ConfigError: the method is unknown, or there are too few folds.
+        DataError: a column cannot be read, lengths differ, there is a single action, or there are fewer than
             three users or rows.
     """
     if method not in ("logistic", "trees"):
         raise ConfigError(f"there is no method '{method}'", hint=nearest(method, ("logistic", "trees")))
     if folds < 3:
-        raise ConfigError(f"{folds} folds are too few to calibrate on rows unseen", hint="Give at least 3")
+        raise ConfigError(
+            f"calibration on held-out rows needs at least 3 folds, not {folds}", hint="Give 3 or more"
+        )
     if context.width and context.height != len(actions):
         raise DataError(f"the context has {context.height} rows and there are {len(actions)} actions")
     if actions.null_count():
@@ -100,7 +103,7 @@ def estimate_propensities(
     known = actions.unique().sort()
     if len(known) < 2:
         raise DataError(
-            "the log has a single action, which was chosen with certainty as far as it shows",
+            "the log has a single action, so propensities cannot be estimated",
             column=actions.name or "action",
             hint="Give a log of a policy that explores",
         )
@@ -150,13 +153,13 @@ def estimate_propensities(
 
 
 def encode_context(context: pl.DataFrame, counts: Floats) -> Floats:
-    """Context columns as numbers [N, D] of mean 0 and deviation 1 over the decisions that rows stand for.
+    """Context columns as numbers [N, D] of mean 0 and deviation 1, weighted by `counts` [N].
 
-    Constant columns are left out. A number with missing values has a second column that tells which are; a
-    text has one for each of its most frequent values.
+    Constant columns are left out. A column of numbers with missing values has a second column that marks
+    them. A text column has one column for each of its most frequent values.
 
     Raises:
-        DataError: for a column that holds neither numbers nor texts, or an infinite number.
+        DataError: a column holds neither numbers nor texts, or holds an infinite number.
     """
     columns = [values for _, values in _numbers(context, counts)]
     if not columns:
@@ -169,25 +172,25 @@ def encode_context(context: pl.DataFrame, counts: Floats) -> Floats:
 
 
 def balance(context: pl.DataFrame, actions: pl.Series, propensity: Floats, counts: Floats) -> pl.DataFrame:
-    """Whether weights of one over the propensity make the rows of each action alike to all rows.
+    """How far the rows of each action, weighted by 1 / propensity, differ from all rows.
 
     McCaffrey, Griffin, Almirall, Slaughter, Ramchand and Burgette, A Tutorial on Propensity Score Estimation
     for Multiple Treatments Using Generalized Boosted Models, Statistics in Medicine 2013: the population
-    standardised difference, (mean among an action's rows - mean of all rows) / deviation of all rows. A size
-    up to 0.2 is small by their rule, and 0.1 by a stricter one in use. An action of few rows has large ones
-    by chance: they scatter by `noise`.
+    standardised difference, (mean of an action's rows - mean of all rows) / deviation of all rows. An
+    absolute value up to 0.2 is small by their rule, and up to 0.1 by a stricter rule in use. An action with
+    few rows has large differences by chance, with standard deviation `noise`.
 
     Args:
         context: [N] rows of numbers, booleans and texts.
-        actions: [N] the logged ones.
-        propensity: [N] of the logged action.
-        counts: [N] how many decisions each row stands for.
+        actions: [N] the logged actions.
+        propensity: [N] probability of the logged action.
+        counts: [N] number of decisions that each row stands for.
 
     Returns:
-        One row an action and column (each frequent value of a text is one, as `column=value`), the largest
-        difference that is left first: `action`; `column`; `rows`, decisions of the action; `before`, `after`
-        the standardised difference without and with weights; `noise`, 1 / √ of the weighted rows' effective
-        number.
+        One row for each action and column (each frequent value of a text column is one, as `column=value`),
+        the largest weighted difference first: `action`; `column`; `rows`, decisions of the action; `before`
+        and `after`, the standardised difference without and with weights; `noise`, 1 / √ (effective number of
+        the weighted rows).
     """
     codes = actions.rank("dense").to_numpy().astype(np.int64) - 1
     names = actions.unique().sort()
@@ -259,15 +262,15 @@ def _folds(rows: int, users: Integers | None, folds: int, seed: int) -> Integers
     units = int(unit.max()) + 1
     if units < 3:
         raise DataError(
-            f"propensities are fitted on some users, calibrated on others and used on others again, and the "
-            f"log has {units}",
+            "propensities need at least three users (to fit, to calibrate and to predict), and the log has "
+            f"{units}",
             hint="Give a longer log",
         )
     return np.asarray((np.random.default_rng(seed).permutation(units) % min(units, folds))[unit])
 
 
 class _Classifier:
-    """A multinomial model of K actions, of which rare ones stand together and share by their frequency."""
+    """A multinomial model of K actions; rare actions form one class and share it by their frequency."""
 
     def __init__(
         self,
@@ -282,7 +285,7 @@ class _Classifier:
         self.count, self.rows = count, float(counts.sum())
         self._rare: Booleans = rows < LEAST_ROWS
         rare_rows = float(rows[self._rare].sum())
-        # A single row makes no class: its action is left to the half row that each action is given.
+        # A single row makes no class: its action gets only the half row that every action gets.
         rare_class = count if rare_rows > 1 else -1
         target = np.where(self._rare, rare_class, np.arange(count))[codes]
         kept = target >= 0
@@ -295,7 +298,7 @@ class _Classifier:
             )
 
     def log_probabilities(self, features: Floats) -> Floats:
-        """[B, K]; no action is impossible."""
+        """Log-probabilities [B, K], all finite."""
         if self._model is None:
             found = np.broadcast_to(self._frequency, (len(features), self.count))
         else:
@@ -333,10 +336,10 @@ def _calibrate(
     count: int,
     seed: int,
 ) -> tuple[float, Floats]:
-    """Temperature (as a factor) and biases [K] that make the models' unseen rows most likely.
+    """Temperature (as a factor) and biases [K] of maximum likelihood on rows that are new to the models.
 
-    At most `CELLS` / K rows are read, which is ample for K + 1 parameters. A weak prior, as of one row each,
-    holds the biases of actions that hardly occur.
+    At most `CELLS` / K rows are read, which is plenty for K + 1 parameters. A weak prior, worth one row each,
+    keeps the biases of rare actions small.
     """
     most = max(CELLS // count // len(models), 1)
     rng = np.random.default_rng(seed)
@@ -376,5 +379,5 @@ def _softmax(scores: Floats) -> Floats:
 
 
 def _smooth(probabilities: Floats, rows: float) -> Floats:
-    """Probabilities [..., K] from that many rows, as if half a row more had shown each action."""
+    """Probabilities [..., K] estimated from `rows` rows, after half a row is added for each action."""
     return np.asarray((rows * probabilities + 0.5) / (rows + 0.5 * probabilities.shape[-1]))

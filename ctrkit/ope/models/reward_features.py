@@ -1,4 +1,4 @@
-"""What a reward model reads: context, candidate features and the candidate's id, as numbers."""
+"""The features of a reward model: context, candidate features and the candidate's id, as numbers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ctrkit.errors import DataError, nearest
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX
 
-# Boosted trees take 255 categories; rarer ones stand together as "missing".
+# Boosted trees take 255 categories; rarer ones count as "missing".
 MOST_CATEGORIES = 254
-# A reward that this share of the decisions has is a common one.
+# A reward is common if at least this share of the decisions has it.
 COMMON_REWARD = 0.1
 _DECISIONS = "decisions that the row stands for"
 
@@ -24,14 +24,15 @@ _DECISIONS = "decisions that the row stands for"
 def context_columns(log: BanditLog, excluded: Collection[str] = ()) -> tuple[str, ...]:
     """The columns of a log that, as far as the log itself shows, were known before the decision.
 
-    These are the numbers and texts outside the schema, `position`, and vectors: lists of floats, all of one
-    length. Left out are `true_*`, what describes the logged action (`x` beside a list `candidate_x`, and any
-    column that the action determines), and outcomes (columns that have a single value wherever the reward
-    has one of its common values, and others elsewhere, as a conversion has where there is no click): a model
-    that reads one of those makes the estimates wrong.
+    These are columns of numbers and texts outside the schema, `position`, and vectors (lists of floats of one
+    length). Other columns would make the estimates wrong, and are left out: `true_*`; columns that describe
+    the logged action (`x` beside a list `candidate_x`, and any column that the action determines); and
+    outcomes (columns with a single value wherever the reward has one of its common values, and other values
+    elsewhere, such as a conversion, which is 0 where there is no click).
 
     Args:
-        excluded: names of columns that are known to be none, such as a policy's probabilities of the action.
+        log: the log.
+        excluded: columns that are known not to be context, such as a policy's probabilities of the action.
     """
     table = log.table
     known = {column.name for column in BANDIT_LOG.columns} - {"position"} | {*excluded}
@@ -53,7 +54,7 @@ def context_columns(log: BanditLog, excluded: Collection[str] = ()) -> tuple[str
     common = by_reward.filter(pl.col(_DECISIONS) >= COMMON_REWARD * log.counts.sum())
     of_one_reward = common.select(pl.col(names).min())
     same_reward = of_one_reward.row(0, named=True)
-    # Where no reward is common the least number of values is unknown (None), and nothing is left out for it.
+    # If no reward is common, the smallest number of values is None, and no column is left out as an outcome.
     return tuple(name for name in names if of_one_action[name] > 1 and (same_reward[name] or 2) > 1)
 
 
@@ -62,7 +63,7 @@ def _is_scalar(dtype: pl.DataType) -> bool:
 
 
 def _is_float_vector(values: pl.Series) -> bool:
-    # Lists of whole numbers are ids more often than quantities: they are read only where they are named.
+    # Lists of whole numbers are more often ids than quantities: they are read only if a user names them.
     return (
         isinstance(values.dtype, (pl.List, pl.Array))
         and values.dtype.inner in (pl.Float32, pl.Float64)
@@ -71,7 +72,7 @@ def _is_float_vector(values: pl.Series) -> bool:
 
 
 def _widths(values: pl.Series) -> list[int]:
-    """The lengths that the lists of a column have, 0 and missing ones aside."""
+    """The lengths of the lists of a column, without empty and missing lists."""
     if isinstance(values.dtype, pl.Array):
         return [values.dtype.size]
     return sorted(width for width in values.list.len().unique() if width)
@@ -79,15 +80,15 @@ def _widths(values: pl.Series) -> list[int]:
 
 @dataclass(frozen=True)
 class Features:
-    """M candidates of B rows: what is known of the row, once a row, and what is known of the candidate.
+    """Features of M candidates of B rows: context features of the rows, and the candidates' own features.
 
-    Numbers are as they are, NaN where missing; categories are codes from 0, NaN where missing or unknown.
+    Numbers are NaN where missing. Categories are codes from 0, NaN where missing or unknown.
 
     Attributes:
-        context: [B, C].
-        own: [M, L].
-        row: [M] whose candidates they are, places from 0 to B - 1.
-        is_categorical: [C + L].
+        context: [B, C] features of the rows.
+        own: [M, L] features of the candidates.
+        row: [M] index of each candidate's row, from 0 to B - 1.
+        is_categorical: [C + L] whether each feature is a category.
     """
 
     context: Floats
@@ -100,11 +101,11 @@ class Features:
 
     @cached_property
     def matrix(self) -> Floats:
-        """One line a candidate, [M, C + L]."""
+        """One row of features for each candidate, [M, C + L]."""
         return np.column_stack([self.context[self.row], self.own])
 
     def of_rows(self, chosen: Booleans) -> Features:
-        """The candidates of some rows, given as [B]."""
+        """The candidates of some rows, given as a mask [B]."""
         index = np.cumsum(chosen) - 1
         mine = chosen[self.row]
         return Features(self.context[chosen], self.own[mine], index[self.row[mine]], self.is_categorical)
@@ -115,8 +116,9 @@ class _Column:
     """How a column becomes numbers.
 
     Attributes:
-        codes: of the categories; None for numbers.
-        width: numbers a row; more than 1 for vectors, None for single values.
+        name: name of the column.
+        codes: code of each category; None for numbers.
+        width: length of the vectors; None for single values.
     """
 
     name: str
@@ -131,7 +133,7 @@ class _Column:
 
     @classmethod
     def categorical(cls, values: pl.Series, counts: Floats) -> _Column:
-        """The most frequent values of decisions, each of which is there `counts` [B] times."""
+        """The most frequent values, where row b counts `counts[b]` times."""
         table = pl.DataFrame({"value": _ids(values), "count": counts}).drop_nulls("value")
         found = table.group_by("value").agg(pl.col("count").sum())
         frequent = found.sort("count", "value", descending=[True, False])["value"].head(MOST_CATEGORIES)
@@ -152,12 +154,12 @@ class _Column:
 
 
 def _ids(values: pl.Series) -> pl.Series:
-    """Whole numbers as they are, all else as text, so that parts of a log agree."""
+    """Whole numbers as they are, other ids as text, so that the parts of a log agree."""
     return values if values.dtype.is_integer() else values.cast(pl.String)
 
 
 def _vectors(values: pl.Series, width: int) -> Floats:
-    """Lists that all have the width, or are missing, as [B, width]."""
+    """Lists that all have length `width`, or are missing, as [B, width]."""
     lists = values.cast(pl.List(pl.Float64))
     matrix = np.full((len(lists), width), np.nan)
     matrix[lists.is_not_null().to_numpy()] = lists.drop_nulls().explode().to_numpy().reshape(-1, width)
@@ -166,10 +168,10 @@ def _vectors(values: pl.Series, width: int) -> Floats:
 
 @dataclass(frozen=True)
 class CandidateFeatures:
-    """The features of candidates, for any part of a log; types and codes are those of a sample.
+    """Encodes rows and candidates of any part of a log as features; types and codes come from a sample.
 
     Attributes:
-        columns: context columns.
+        columns: the context columns.
     """
 
     columns: tuple[str, ...]
@@ -179,13 +181,14 @@ class CandidateFeatures:
 
     @classmethod
     def fit(cls, sample: BanditLog, columns: Sequence[str] | None = None) -> CandidateFeatures:
-        """Learn types and categories; with the context go every `candidate_*` list and the candidate's id.
+        """Learn types and categories of the context, of every `candidate_*` list and of the candidate's id.
 
         Args:
+            sample: the log to learn from.
             columns: context columns; by default `context_columns(sample)`.
 
         Raises:
-            DataError: for a column that is missing or holds no numbers, texts or vectors.
+            DataError: a column is missing, or holds neither numbers, texts nor vectors.
         """
         columns = tuple(columns) if columns is not None else context_columns(sample)
         table = sample.table
@@ -208,11 +211,11 @@ class CandidateFeatures:
         return tuple(flag for column in every for flag in column.is_categorical)
 
     def of_candidates(self, log: BanditLog, rows: slice) -> Features:
-        """The candidates of some rows, those of a row in their order.
+        """The features of the candidates of some rows; the candidates of a row keep their order.
 
         Raises:
-            DataError: for a column that the sample had and this part of the log has not, and for vectors of
-                another length.
+            DataError: a column of the sample is missing in this part of the log, or vectors have another
+                length.
         """
         table = log.table[rows]
         lists = [column.encode(_of(log, table, column.name).explode()) for column in self._lists]
@@ -228,7 +231,7 @@ class CandidateFeatures:
         return Features(context, np.hstack([*lists, action]), row, self.is_categorical)
 
     def of_logged_actions(self, log: BanditLog) -> Features:
-        """The logged action of each row of a log."""
+        """The features of the logged action of each row."""
         logged = pl.Series(log.action_index)
         lists = [column.encode(_of(log, log.table, column.name).list.get(logged)) for column in self._lists]
         own = np.hstack([*lists, self._action.encode(log.table["action"])])
@@ -256,7 +259,7 @@ def _of(log: BanditLog, table: pl.DataFrame, name: str) -> pl.Series:
 
 
 def _check_width(log: BanditLog, values: pl.Series, width: int, first: int) -> None:
-    """Every list has the width, or is missing; the first value is that of row `first` of the log."""
+    """Check that every list has length `width` or is missing; `first` is the row of the first value."""
     lengths = values.cast(pl.List(pl.Float64)).list.len().fill_null(width).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:

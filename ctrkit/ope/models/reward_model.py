@@ -1,4 +1,4 @@
-"""The reward model of the direct and the doubly robust method, cross-fitted."""
+"""The cross-fitted reward model of the direct and the doubly robust method."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from ctrkit.policies.candidates import candidate_mask
 class RewardModel:
     """Predicts the reward of every candidate of any part of a log, fitted on a sample of the log.
 
-    Cross-fitted: a row's predictions come from a model that has seen no row of its user. Whether a row is in
-    the sample or not makes no difference. Predicts a probability where the sample's rewards are all 0 or 1,
-    else a mean; never beyond the least and the largest reward of the sample. Holds no rows.
+    A row's predictions come from a model that was fitted on no row of its user (cross-fitting), whether the
+    row is in the sample or not. If all rewards of the sample are 0 or 1 the model predicts a probability,
+    else a mean; predictions are clipped to the range of the sample's rewards. No rows are kept.
 
     Attributes:
-        features: what it reads.
-        low, high: the sample's least and largest reward.
+        features: the encoding of rows and candidates.
+        models: the cross-fitted learners.
+        low: smallest reward of the sample.
+        high: largest reward of the sample.
     """
 
     features: CandidateFeatures
@@ -48,19 +50,19 @@ class RewardModel:
         """Fit a model for each fold.
 
         Args:
-            sample: rows of the log, all of a user's or not.
+            sample: rows of the log, with all or some rows of a user.
             columns: context columns; by default those of `reward_features.context_columns`.
-            folds: at least 2.
-            seed: of the folds and of what the models draw.
+            folds: number of folds, at least 2.
+            seed: seed of the folds and of the models.
             kind: a name of `learners.LEARNERS`.
-            row_weights: [N] of the squared residuals of a decision; 0 leaves a row out. By default all alike,
-                and binary rewards are fitted by the log loss. Either way a row weighs as many decisions as it
-                stands for.
+            row_weights: [N] weights of the squared residuals; 0 leaves a row out. By default all are equal,
+                and binary rewards are fitted by the log loss. In both cases a row also counts as the number
+                of decisions that it stands for.
 
         Raises:
-            ConfigError: for an unknown kind or too few folds.
-            DataError: for a context column that cannot be read, weights that are negative, not finite or of
-                another number, and a sample of a single user or row.
+            ConfigError: the kind is unknown, or there are too few folds.
+            DataError: a context column cannot be read; weights are negative, not finite or of another number;
+                or the sample has a single user or row.
         """
         if row_weights is not None:
             _check_weights(row_weights, sample)
@@ -84,31 +86,31 @@ class RewardModel:
         return cls(features, models, float(sample.reward.min()), float(sample.reward.max()))
 
     def predict(self, log: BanditLog, rows: slice) -> Floats:
-        """q [B, K] of the candidates of some rows of a log; 0 at missing places.
+        """Predicted rewards q [B, K] of the candidates of some rows of a log; 0 as padding.
 
         Raises:
-            DataError: for a column that the sample had and this part of the log has not.
+            DataError: a column of the sample is missing in this part of the log.
         """
         flat = self.models.predict(log.units[rows], self.features.of_candidates(log, rows))
         mask = candidate_mask(log.candidates(rows))
         q = np.zeros(mask.shape)
-        # The true mean is a mean of rewards: what a line says beyond them is nearer to it when cut off.
+        # The true mean is within the range of rewards, so clipping moves a prediction towards it.
         q[mask] = flat.clip(self.low, self.high)
         return q
 
 
 def mrdr_weights(policy_probability_of_logged: Floats, propensity: Floats) -> Floats:
-    """The weights w² (1 - μ), [N], of squared residuals with which a model makes the DR estimate vary least.
+    """Weights w² (1 - μ), [N], of the squared residuals, with which a reward model minimises DR's variance.
 
     Farajtabar, Chow and Ghavamzadeh, More Robust Doubly Robust Off-policy Evaluation, ICML 2018. With errors
-    Δ(a) = q(a) - E[r | a] the part of the variance that the model answers for is, in each context,
-    Σ_a π(a)² / μ(a) Δ(a)² - (Σ_a π(a) Δ(a))². Where the errors of different actions do not go together, that
-    is Σ_a π(a)² (1 / μ(a) - 1) Δ(a)², and each row's share of it, over μ of the logged action, is
-    (π / μ)² (1 - μ) (r - q)², up to a constant. For a policy that always takes one action this is exact, and
-    the weight in the paper: (1 - μ) / μ² where the logged action is the policy's, else 0.
+    Δ(a) = q(a) - E[r | a], the model's part of the variance is, in each context, Σ_a π(a)² / μ(a) Δ(a)² -
+    (Σ_a π(a) Δ(a))². If the errors of different actions are uncorrelated, this is Σ_a π(a)² (1 / μ(a) - 1)
+    Δ(a)², and each row's share of it, divided by μ of the logged action, is (π / μ)² (1 - μ) (r - q)², up to
+    a constant. For a deterministic policy this is exact, and it is the weight in the paper: (1 - μ) / μ²
+    where the logged action is the policy's, else 0.
 
-    Another common form has π in place of π². That is an upper bound for policies that draw: it takes them as
-    a mixture of policies that do not.
+    Another common form has π instead of π². For stochastic policies that is an upper bound: it treats them as
+    a mixture of deterministic ones.
 
     Args:
         policy_probability_of_logged: [N] π of the logged action.
@@ -118,7 +120,7 @@ def mrdr_weights(policy_probability_of_logged: Floats, propensity: Floats) -> Fl
 
 
 def _scaled(weights: Floats, counts: Floats, rows: Booleans) -> Floats:
-    """The weights of some rows, of mean 1 a decision that has any, so that their unit is no matter."""
+    """The weights of some rows, scaled to mean 1 over the decisions of weight above 0."""
     kept = rows & (weights > 0)
     return weights[rows] / np.average(weights[kept], weights=counts[kept]) if kept.any() else weights[rows]
 
@@ -129,7 +131,7 @@ def _check_weights(weights: Floats, sample: BanditLog) -> None:
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if wrong.size:
         raise DataError(
-            f"the row weight {weights[wrong[0]]:g} is no finite number from 0 up",
+            f"the row weight {weights[wrong[0]]:g} is not a finite number of at least 0",
             file=sample.file,
             row=int(wrong[0]),
         )

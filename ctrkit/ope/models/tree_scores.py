@@ -1,4 +1,4 @@
-"""Sums of boosted trees for many candidates a row, far faster than by walking the trees."""
+"""Sums of boosted trees for many candidates of a row, much faster than by walking through the trees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctrkit.ope.models.reward_features import Features
 Bytes = NDArray[np.uint8]
 
 LEAVES = 8
-# Rows for which the tables are compared with sklearn's own predictions.
+# Number of rows for which the tables are compared with sklearn's own predictions.
 CHECKED_ROWS = 500
 
 
@@ -24,7 +24,7 @@ class _Feature:
     """One feature as all trees see it.
 
     Attributes:
-        known: ascending: the numbers that values are compared with, or the codes of known categories.
+        known: the thresholds of the nodes, or the codes of known categories, ascending.
         allowed: [values + 1, T] the leaves that a value allows in each tree, a bit each. A value's
             line is the interval between known numbers that it lies in, or its category; the last line is for
             missing values.
@@ -50,17 +50,17 @@ class _Feature:
 class TreeScores:
     """Trees of up to eight leaves as tables of bits: each value of a feature says which leaves it allows.
 
-    After QuickScorer (Lucchese et al., SIGIR 2015). A value of a feature decides every node that asks for the
-    feature, and so rules out the leaves on the nodes' other sides. Of each tree exactly one leaf is allowed
-    by all features: any other leaf parts from it at some node. So a candidate's score takes one AND a feature
-    and tree, instead of a walk from node to node, and what the context allows is worked out once a row.
-    sklearn has no public way to its trees. What is read of its private parts is therefore compared with its
-    own predictions, and where a version of it keeps them otherwise there are no tables.
+    After QuickScorer (Lucchese et al., SIGIR 2015). A value of a feature decides every node that tests the
+    feature, and so rules out the leaves on the other sides of these nodes. In each tree exactly one leaf is
+    allowed by all features, because any two leaves separate at some node. So a candidate's score needs one
+    AND for each feature and tree, and the leaves that the context allows are computed once for each row.
+    sklearn has no public access to its trees. The tables are read from its private parts and compared with
+    its own predictions; where they differ, no tables are made.
 
     Attributes:
-        features: [D].
-        leaves: [T, 256] the value of the leaf of a single bit.
-        baseline: what all scores begin with.
+        features: [D] the tables of the features.
+        leaves: [T, 256] the value of the leaf that a byte with a single bit stands for.
+        baseline: the constant that starts every score.
     """
 
     features: tuple[_Feature, ...]
@@ -69,12 +69,12 @@ class TreeScores:
 
     @classmethod
     def of(cls, model: Any, fitted_on: Features) -> TreeScores | None:
-        """The trees of a fitted sklearn histogram model; None where they do not give what the model gives."""
+        """The tables of a fitted sklearn histogram model; None where they do not give its predictions."""
         few = fitted_on.of_rows(np.arange(len(fitted_on.context)) < CHECKED_ROWS)
         try:
             found = cls._read(model, fitted_on)
             scores = found(few)
-        # A part that is missing or renamed, and one of another type, shape or name of a field.
+        # A part is missing or renamed, or has another type, shape or field name.
         except (AttributeError, LookupError, TypeError, ValueError):
             return None
         expected = getattr(model, "decision_function", model.predict)(few.matrix)
@@ -85,7 +85,7 @@ class TreeScores:
         trees = [tree for (tree,) in model._predictors]
         below = [_leaves_below(tree.nodes) for tree in trees]
         every = np.array([leaves.max() for leaves in below], dtype=np.uint8)  # the root's
-        # sklearn puts the categories first.
+        # sklearn orders categorical features first.
         flags = fitted_on.is_categorical
         order = sorted(range(len(flags)), key=lambda feature_index: not flags[feature_index])
         features = []
@@ -119,10 +119,10 @@ class TreeScores:
         return cls(tuple(features), leaves, float(np.ravel(model._baseline_prediction)[0]))
 
     def __call__(self, features: Features) -> Floats:
-        """Raw scores [M]: log-odds or means."""
+        """Raw scores [M]: log-odds of a classifier, means of a regressor."""
         width = features.context.shape[1]
         context = self._allowed(features.context, self.features[:width])
-        # Features of the candidate other than its id, the last, take a line of bits a candidate.
+        # The candidate's features, except its id (the last), need a line of bits for each candidate.
         listed = features.own.shape[1] > 1
         rest = self._allowed(features.own[:, :-1], self.features[width:-1]) if listed else context[:0]
         last = self.features[-1]
@@ -132,7 +132,7 @@ class TreeScores:
         return scores
 
     def _allowed(self, matrix: Floats, features: tuple[_Feature, ...]) -> Bytes:
-        """The leaves that some features allow, [M, T]."""
+        """The leaves that all of these features allow, [M, T]."""
         allowed = np.full((len(matrix), len(self.leaves)), 255, dtype=np.uint8)
         for column, feature in zip(matrix.T, features, strict=True):
             allowed &= feature.allowed[feature.line_of(column)]
@@ -140,23 +140,23 @@ class TreeScores:
 
 
 def _goes_left(tree: Any, node: Any, known: Floats) -> Booleans:
-    """Which values that are not missing go left at a node: [values]."""
+    """Which known values go left at a node, without the missing value: [values]."""
     if node["is_categorical"]:
         bits = tree.raw_left_cat_bitsets[node["bitset_idx"]]
-        # sklearn knows a category by its rank among those seen.
+        # sklearn stores a category by its rank among the categories of the training data.
         rank = np.arange(len(known))
         return np.asarray((bits[rank // 32] >> (rank % 32).astype(np.uint32)) & 1 == 1)
     return np.asarray(np.arange(len(known) + 1) <= np.searchsorted(known, node["num_threshold"]))
 
 
 def _leaves_below(nodes: Any) -> Integers:
-    """The leaves under each node of a tree, a bit each."""
+    """The leaves below each node of a tree, one bit for each leaf."""
     below = np.zeros(len(nodes), dtype=np.int64)
     leaf = nodes["is_leaf"] == 1
     if leaf.sum() > LEAVES:
-        raise ValueError(f"a tree has {leaf.sum()} leaves, and a byte takes {LEAVES}")
+        raise ValueError(f"a tree has {leaf.sum()} leaves, more than the {LEAVES} that a byte holds")
     below[leaf] = 1 << np.arange(leaf.sum())
-    # Children stand after their parents.
+    # Children come after their parents.
     for node in reversed(np.flatnonzero(~leaf)):
         below[node] = below[nodes["left"][node]] | below[nodes["right"][node]]
     return below
@@ -172,11 +172,13 @@ def _sum_leaves(
     """Add to scores [M] the values of the leaves that all features allow.
 
     Args:
-        context: [B, T].
-        row: [M].
-        rest: [M, T], or empty: nothing more is ruled out.
-        table: [values, T] of the last feature, read by `line`.
-        leaves: [T, 256].
+        context: [B, T] leaves that the context allows.
+        row: [M] index of each candidate's row.
+        rest: [M, T] leaves that the candidates' other features allow; empty if there are none.
+        table: [values, T] leaves that the values of the last feature allow.
+        line: [M] index into `table` of each candidate.
+        leaves: [T, 256] values of the leaves.
+        scores: [M] changed in place.
     """
     more = rest.shape[0] > 0
     for m in range(scores.shape[0]):
