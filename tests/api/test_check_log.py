@@ -39,7 +39,7 @@ def test_errors_come_first_and_rows_are_named(logs: Path, tmp_path: Path) -> Non
     result = ctrkit.check_log(tmp_path / "bad.parquet", out=tmp_path / "run")
     assert result.failed
     report = result.report()
-    assert report.answer.startswith("Do not judge")
+    assert report.answer.startswith("Do not evaluate")
     sentence, severity, *_ = report.tables[0].rows[0]
     assert severity == "error"
     assert "Rows 4, 8 of bad.parquet." in " ".join(sentence.split())

@@ -175,7 +175,7 @@ def test_mass_lost_at_unknown_ends_is_no_doubt() -> None:
     found = evaluate_policy(table, overrides=["bandwidth=0.5"]).to_dict()
     assert found["policies"][0]["diagnostics"]["mean_weight"] == pytest.approx(0.5, abs=0.05)
     assert found["policies"][0]["verdict"] != "do not trust"
-    assert any("ends" in note or "least and the largest bid" in note for note in found["notes"])
+    assert any("bid_range, the smallest and the largest bid" in note for note in found["notes"])
 
 
 def test_json_is_that_of_other_logs(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_what_does_not_apply_is_refused(tmp_path: Path, options: dict[str, Any],
 
 def test_bad_logs_are_refused(tmp_path: Path) -> None:
     table = draw(8, 200)
-    with pytest.raises(DataError, match="only a model of the market can"):
+    with pytest.raises(DataError, match="only a model of the market"):
         evaluate_policy(table.drop("density"), out=tmp_path)
     with pytest.raises(DataError, match="no such column") as caught:
         evaluate_bids(table.drop("target_bid"), out=tmp_path)
@@ -283,7 +283,7 @@ def test_settings_from_a_file(tmp_path: Path) -> None:
     config = tmp_path / "ope.yaml"
     config.write_text("bandwidth: 0.3\nbid_range: [0, 2]\n")
     found = evaluate_policy(draw(9, 500), config=config, out=tmp_path / "run", overrides=["kernel=gaussian"])
-    assert "as given: kernel-ips 0.3" in " ".join(found.to_dict()["notes"])
+    assert "(as given): kernel-ips 0.3" in " ".join(found.to_dict()["notes"])
     config.write_text("interval: normal\n")
     with pytest.raises(ConfigError, match="'interval' does not apply"):
         evaluate_policy(draw(9, 500), config=config, out=tmp_path / "run")

@@ -235,7 +235,7 @@ def test_a_log_without_propensities_is_said_aloud(tmp_path: Path) -> None:
     said = ope(tmp_path, table().drop("propensity", "logging_probabilities"), *IPS)
     verdict(said)
     (loud,) = (note for note in said.content["notes"] if note.startswith("THE LOG HAS NO PROPENSITIES"))
-    assert "they were estimated from it" in loud
+    assert "they were estimated from the log itself" in loud
     assert "THE LOG HAS NO PROPENSITIES" in said.told
     assert said.content["balance"]
     assert {"action", "column", "before", "after", "noise"} <= said.content["balance"][0].keys()

@@ -224,7 +224,7 @@ def test_one_thing_wrong(case: str) -> None:
 def test_deterministic_logs_are_told_what_is_left() -> None:
     found = audited(BAD["deterministic"][0])
     told = next(f.sentence for f in found.findings if f.check == "propensities")
-    assert "nothing but replay or a model" in told
+    assert "only replay or a reward model" in told
 
 
 def test_one_row_that_carries_the_weights_is_named() -> None:

@@ -74,7 +74,7 @@ def test_columns_are_the_arrays(users: bool, tmp_path: Any) -> None:
         assert set(found.bandwidths.values()) == {0.3}
         assert found.logging.value == pytest.approx(table["reward"].to_numpy().mean())
         told = " ".join(found.notes)
-        assert "as given: kernel-ips 0.3" in told
+        assert "(as given): kernel-ips 0.3" in told
         assert "budget" in told
         assert "mass" not in told  # the ends of the bids are given
     assert len({one.value for one in should}) == len(KINDS)  # so that none stands for another
@@ -272,19 +272,19 @@ def test_a_bidder_without_densities_cannot_be_judged() -> None:
         (table.with_columns(density=pl.Series([0.5] * 12 + [None] * 18)), 12),
         (table.with_columns(density=pl.Series([0.5] * 12 + [np.inf] * 18)), 12),
     ):
-        with pytest.raises(DataError, match="only a model of the market can") as caught:
+        with pytest.raises(DataError, match="only a model of the market") as caught:
             read_bid_log(log)
         assert (caught.value.column, caught.value.row) == ("density", row)
         assert "simulate-bidding" in str(caught.value)
-    with pytest.raises(DataError, match="only a model of the market can"):
+    with pytest.raises(DataError, match="only a model of the market"):
         evaluate_bids(read_bid_log(table.with_columns(bid=pl.lit(1.0))))
 
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("density", -0.5, "a bid was made whose density is -0.5"),
-        ("density", 0.0, "a bid was made whose density is 0"),
+        ("density", -0.5, "the density of the bid is -0.5"),
+        ("density", 0.0, "the density of the bid is 0, not above 0"),
         ("reward", float("nan"), "not a finite number"),
         ("bid", None, "missing"),
         ("p_drop", 1.0, "cannot have been dropped with probability 1"),
@@ -325,7 +325,7 @@ def test_bad_settings_and_columns_are_refused(tmp_path: Any) -> None:
         evaluate_bids(fresh, context_columns=["contex"])
     with pytest.raises(ConfigError, match="no kernel"):
         evaluate_bids(fresh, kernel="box")
-    with pytest.raises(ConfigError, match="not between 0 and 1"):
+    with pytest.raises(ConfigError, match="must be between 0 and 1"):
         evaluate_bids(fresh, confidence=95)
     with pytest.raises(ConfigError, match="is empty"):
         evaluate_bids(fresh, bid_range=(2.0, 0.0))

@@ -356,7 +356,7 @@ def test_bad_settings_and_rows_are_named() -> None:
     with pytest.raises(ConfigError, match=r"'gausian'.*Did you mean 'gaussian'"):
         KernelInversePropensityScoring("gausian", 0.1).update(rows)
     for bandwidth in (0.0, -1.0, np.nan, np.inf):
-        with pytest.raises(ConfigError, match="not above 0"):
+        with pytest.raises(ConfigError, match="must be above 0"):
             KernelInversePropensityScoring("gaussian", bandwidth).update(rows)
     with pytest.raises(ConfigError, match="from 1 to 1 is empty"):
         KernelInversePropensityScoring("gaussian", 0.1, (1.0, 1.0)).update(rows)

@@ -169,5 +169,5 @@ def test_obp_gives_about_the_same_weights_and_value() -> None:
 
 def test_probabilities_of_another_shape() -> None:
     table, policy = market(60, 7)
-    with pytest.raises(DataError, match=r"shape \(60, 3\) for candidates \(60, 4\)"):
+    with pytest.raises(DataError, match=r"shape \(60, 3\) for candidates of shape \(60, 4\)"):
         DensityRatio.fit(read_bandit_log(table), given(policy[:, :3]))

@@ -114,16 +114,16 @@ def test_whole_numbers_as_actions_of_other_widths() -> None:
 def test_the_note_is_loud_and_tells_what_was_read() -> None:
     loud, fit, balance = read(draw(), excluded=["new"]).notes
     assert loud.startswith("THE LOG HAS NO PROPENSITIES")
-    assert "by x." in loud
-    assert "the columns tell how it chose" in fit
-    assert "all columns are balanced" in balance
+    assert "from x." in loud
+    assert "the columns explain part of how" in fit
+    assert "all columns are balanced up to chance" in balance
     blind = read(
         draw().with_columns(x=pl.Series(np.random.default_rng(5).normal(size=4000))), excluded=["new"]
     )
-    assert "tell little or nothing of how it chose" in blind.notes[1]
+    assert "explain little or nothing of how" in blind.notes[1]
     nothing = read(draw().drop("x"), excluded=["new"])
     assert "frequencies alone" in nothing.notes[0]
-    assert "no column" in nothing.notes[2]
+    assert "no context column" in nothing.notes[2]
     shares = draw()["action"].value_counts(normalize=True).sort("action")["proportion"].to_numpy()
     expected = shares[np.searchsorted(ADS, draw()["action"].to_numpy())]
     np.testing.assert_allclose(nothing.propensity, expected, atol=0.02)
@@ -137,12 +137,12 @@ def test_a_column_out_of_balance_is_named() -> None:
     action = np.where((np.abs(x) > 1) & (rng.random(4000) < 0.8), "a", table["action"].to_numpy())
     bent = table.select("reward", action=action, x=pl.Series(x), size=pl.Series(np.abs(x)))
     told = read(bent, context_columns=["x"]).notes
-    assert "by x." in told[0]
+    assert "from x." in told[0]
     columns = read(bent).balance
     assert columns is not None
     assert set(columns["column"]) == {"x", "size"}
     loud = read(bent.select("reward", "action", "size")).notes
-    assert "by size." in loud[0]
+    assert "from size." in loud[0]
 
 
 def test_a_policys_own_column_tells_the_action_and_is_not_read() -> None:
@@ -224,7 +224,7 @@ def test_through_the_command_from_files(tmp_path: Path, monkeypatch: pytest.Monk
         for estimate in policy["estimates"]:
             assert estimate["low"] <= truth <= estimate["high"]
     assert content["notes"][0].startswith("THE LOG HAS NO PROPENSITIES")
-    assert "by x." in content["notes"][0]  # and not by `new`
+    assert "from x." in content["notes"][0]  # and not by `new`
     assert {row["column"] for row in content["balance"]} == {"x"}
     if kind != "parquet":
         return
@@ -270,4 +270,4 @@ def test_a_policy_as_good_as_the_log_is_not_told_apart_from_it_by_estimates(seed
         assert policy.verdict.verdict == "cannot tell"
         (column,) = policy.segments
         assert {one.verdict.verdict for one in column.segments} == {"cannot tell"}
-    assert any("as if each were of a log of its own" in note for note in found.notes)
+    assert any("as if they came from two independent logs" in note for note in found.notes)

@@ -235,7 +235,7 @@ def test_bad_input() -> None:
     context, actions, _ = draw(60, 8)
     with pytest.raises(ConfigError, match=r"no method 'tree'.*Did you mean 'trees'"):
         estimate_propensities(context, actions, np.ones(len(actions)), method="tree")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="2 folds are too few"):
+    with pytest.raises(ConfigError, match="at least 3 folds, not 2"):
         estimate_propensities(context, actions, np.ones(len(actions)), folds=2)
     with pytest.raises(DataError, match="59 rows and there are 60 actions"):
         estimate_propensities(context[1:], actions, np.ones(60))
