@@ -1,7 +1,7 @@
-"""Why a model says what it says: shares of a probability by feature and past event, what the model would lose
-without a feature, how it depends on one, what it attends to, and maps of what it has learnt.
+"""Explanations of a model: shares of a probability by feature and past event, permutation importance, partial
+dependence, attention weights, and maps of embeddings.
 
-captum, shap, openTSNE and umap-learn are the extra `ctrkit[explain]`, imported where a method needs them.
+captum, shap, openTSNE and umap-learn are the extra `ctrkit[explain]`, imported when a method needs them.
 """
 
 from ctrkit.explanations.attention import attention_weights

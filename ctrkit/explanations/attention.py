@@ -1,4 +1,4 @@
-"""How a target weighs the events of a history."""
+"""The attention weights of a target over the events of a history."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from ctrkit.nn.batches import Batch
 
 @torch.no_grad()
 def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats]:
-    """The weights by which each row's target reads its past events.
+    """The attention weights of each row's target over its past events, for each pooling of the history.
 
-    Those of "target_attention" and "din" have either sign and no fixed sum; those of "augru" sum to 1. A
-    weight tells how much an event is read, not which way it moves the probability.
+    Weights of "target_attention" and "din" may be negative and have no fixed sum; weights of "augru" sum to
+    1. A weight says how much the model uses an event, not whether the event raises or lowers the probability.
 
     Args:
+        network: the network.
         data: n rows, few enough for one batch.
 
     Returns:
-        Pooling -> `[n, L]`, newest last, zero at padding; empty for a network without such a pooling.
+        Pooling -> `[n, L]`, newest event last, zero at padding; empty if the network has no such pooling.
     """
     found: dict[str, Floats] = {}
 
     def keep(name: str) -> Any:
         def hook(module: TargetAttention | AUGRU, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
-            target, events, mask = inputs  # a target a history: [n, 1, d], [n, L, d], [n, L]
+            target, events, mask = inputs  # one target per history: [n, 1, d], [n, L, d], [n, L]
             found[name] = module.weights(target, events, mask)[:, 0].double().cpu().numpy()
 
         return hook

@@ -17,13 +17,14 @@ from ctrkit.training import predict
 
 @dataclass(frozen=True)
 class Dependence:
-    """The calibrated probability as a function of one feature, G values of it over R rows.
+    """The calibrated probability as a function of one feature, for G values and R rows.
 
     Attributes:
-        values: of a numeric feature in the table's units, in rising order; of a categorical one as text, the
-            most frequent first.
-        share: `[G]` of rows that have the value; None for a numeric feature.
-        curves: `[R, G]`, the probability of each row with each of the values in place of its own.
+        feature: the feature's name.
+        values: values of a numeric feature in the table's units, rising; or of a categorical feature as text,
+            the most frequent first.
+        share: the share of rows with each value, `[G]`; None for a numeric feature.
+        curves: the probability of each row with each value in place of its own, `[R, G]`.
     """
 
     feature: str
@@ -33,12 +34,12 @@ class Dependence:
 
     @property
     def mean(self) -> Floats:
-        """`[G]`: partial dependence."""
+        """The partial dependence: the mean over rows, `[G]`."""
         means: Floats = self.curves.mean(axis=0)
         return means
 
     def quantile(self, level: float) -> Floats:
-        """`[G]`: a quantile of the single rows' probabilities."""
+        """A quantile of the single rows' probabilities, `[G]`."""
         return np.asarray(np.quantile(self.curves, level, axis=0))
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,19 +65,22 @@ def partial_dependence(
     rows: Integers | None = None,
     grid: int = 20,
 ) -> Dependence:
-    """Partial dependence of "Greedy Function Approximation: A Gradient Boosting Machine" (Friedman, Annals of
-    Statistics 2001), and the curves of single rows beneath it, "Peeking Inside the Black Box" (Goldstein et
-    al., 2015).
+    """Partial dependence of the probability on a feature, and the curves of single rows behind it.
 
-    Every row gets every value of the grid in turn. Combinations that never occur (a category of one shop with
-    the price of another) count as much as others: read it as what the model does, not as what the world does.
+    Sources: "Greedy Function Approximation: A Gradient Boosting Machine" (Friedman, Annals of Statistics
+    2001) and "Peeking Inside the Black Box" (Goldstein et al., 2015). Every row gets every value of the grid
+    in turn. Combinations that never occur (a category of one shop with the price of another) count as much as
+    others: the curve shows how the model behaves, not how the world does.
 
     Args:
-        data: the rows that the grid is taken from: for a number its quantiles from 5 to 95 %, for an id its
-            most frequent values.
-        probabilities: calibrated.
-        rows: those whose curves are computed, `[R]`; all where None.
-        grid: G, at most.
+        network: the network.
+        data: the rows that the grid comes from: a number's quantiles from 5 to 95 %, or the most frequent
+            ids.
+        probabilities: gives calibrated probabilities of logits.
+        names: the names of encoded values.
+        feature: the feature's name.
+        rows: the positions of the rows whose curves are computed, `[R]`; by default all rows.
+        grid: the largest number of values, G.
 
     Raises:
         DataError: the model has no such feature, or it is a history.

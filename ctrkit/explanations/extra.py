@@ -15,8 +15,8 @@ def require(module: str, purpose: str) -> Any:
     """A module of the extra.
 
     Args:
-        module: its dotted name, "captum.attr" for instance.
-        purpose: what needs it, as the beginning of a message.
+        module: the module's dotted name, for example "captum.attr".
+        purpose: what needs the module, as the beginning of a message.
 
     Raises:
         ConfigError: the package is not installed; the message names the extra.
@@ -24,7 +24,7 @@ def require(module: str, purpose: str) -> Any:
     package = module.split(".")[0]
     try:
         with warnings.catch_warnings():
-            # What other packages say of their own imports concerns nobody who asks for an explanation.
+            # Other packages' warnings about their own imports do not help the user.
             warnings.simplefilter("ignore")
             return import_module(module)
     except ImportError as error:

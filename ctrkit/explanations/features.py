@@ -1,7 +1,8 @@
-"""The features of encoded rows as units that are attributed, shuffled or swapped, and their values as names.
+"""The units that explanations attribute to, shuffle or swap, and the names of encoded values.
 
-The units are the static fields, categorical first and numeric after them, and the history as a whole: its
-sequences describe the same events, and one of them taken from another row would describe none.
+The units are the static fields (categorical ones, then numeric ones) and the history as a whole. The
+sequences of a history describe the same events, so one sequence taken from another row would describe no
+event.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ UNKNOWN = "(unknown)"
 
 
 def units(feature_map: FeatureMap) -> tuple[str, ...]:
-    """Names of the units: the static fields, and "past events" where there are sequences."""
+    """The names of the units: the static fields, and "past events" if there are sequences."""
     return (*feature_map.fields, *((HISTORY,) if feature_map.sequences else ()))
 
 
 def take(data: EncodedTable, rows: Integers) -> EncodedTable:
-    """The rows given, `[n]`, in their order."""
+    """The rows at the given positions, `[n]`, in this order."""
     return EncodedTable(
         data.categorical[rows],
         data.numeric[rows],
@@ -39,10 +40,11 @@ def take(data: EncodedTable, rows: Integers) -> EncodedTable:
 
 
 def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
-    """Rows put together of several: unit j of row i is that of row `index[i, j]` of the table.
+    """Rows made from several rows: unit j of new row i comes from row `index[i, j]` of the table.
 
     Args:
-        index: `[n, F]`, or `[n, F + 1]` with the rows of the histories last.
+        data: the table.
+        index: the row that each unit comes from, `[n, F]`, or `[n, F + 1]` with the history last.
     """
     categorical = data.categorical.shape[1]
     fields = categorical + data.numeric.shape[1]
@@ -76,7 +78,7 @@ def column(data: EncodedTable, position: int) -> NDArray[np.int32] | NDArray[np.
 
 
 def position_of(feature_map: FeatureMap, name: str) -> int:
-    """Where a static field stands.
+    """The position of a static field among the fields.
 
     Raises:
         DataError: there is no such field; the message names the nearest one.
@@ -92,10 +94,10 @@ def position_of(feature_map: FeatureMap, name: str) -> int:
 
 
 class Names:
-    """Encoded values as what stood in the table.
+    """The values of the table that encoded values stand for.
 
     Args:
-        encoder: that of the model.
+        encoder: the model's encoder.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -105,13 +107,13 @@ class Names:
         self._transforms = {feature.name: feature.transform for feature in encoder.spec.numeric}
 
     def id(self, table: str, value: int) -> str:
-        """The text of an id of an embedding table; "(unknown)" for what training did not see."""
+        """The text of an id of an embedding table; "(unknown)" for ids not seen in training."""
         if value < FIRST_ID:
             return "" if value == PADDING_ID else UNKNOWN
         return self._vocabularies[table][value - FIRST_ID]
 
     def number(self, feature: str, value: float) -> float:
-        """A standardised number in the units of the table, to six digits, which float32 keeps."""
+        """A standardised number in the units of the table, with six digits (the precision of float32)."""
         scale = self._scales[feature]
         mean, deviation = scale.mean, scale.deviation
         raw = float(value) * deviation + mean
@@ -125,7 +127,7 @@ class Names:
         return f"{self.number(name, value):,.6g}" if table is None else self.id(table, int(value))
 
     def event(self, ids: Mapping[str, int]) -> dict[str, str]:
-        """The parts of an event, sequence -> text; empty for padding."""
+        """The parts of an event: sequence -> text; empty for padding."""
         return {
             name: self.id(self.feature_map.sequences[name], value)
             for name, value in ids.items()
@@ -134,12 +136,12 @@ class Names:
 
 
 def sample(rows: int, most: int, seed: int) -> Integers:
-    """`most` of so many rows, drawn without replacement and in order; all where there are no more."""
+    """Positions of at most `most` of so many rows, drawn without replacement, in rising order."""
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def chunks(count: int, size: int) -> Sequence[slice]:
-    """Slices of `size` that cover so many rows."""
+    """Slices of at most `size` rows that cover `count` rows."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]

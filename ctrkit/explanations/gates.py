@@ -1,4 +1,4 @@
-"""How a fusion divides between its branches or operations."""
+"""The weights of a fusion's branches or operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class FusionShares:
-    """What the operations of a `SoftFusion` have of the mixture, the same for every row; they sum to 1."""
+    """The weights of the operations in a `SoftFusion`, the same for every row.
+
+    Attributes:
+        name: the name of the fusion's module.
+        shares: operation -> weight; the weights sum to 1.
+    """
 
     name: str
     shares: dict[str, float]
@@ -35,12 +40,14 @@ class FusionShares:
 
 @dataclass(frozen=True)
 class GateDistribution:
-    """The gate of a `ContextGate` over rows.
+    """The gate of a `ContextGate` over rows. The gate is the weight of the first of two branches.
 
     Attributes:
-        first, second: the branches; the gate is the share of the first.
-        by_row: `[n]`, the mean gate over the dimensions.
-        by_dimension: `[width]`, the mean gate over the rows.
+        name: the name of the fusion's module.
+        first: the first branch.
+        second: the second branch.
+        by_row: the mean gate over dimensions, `[n]`.
+        by_dimension: the mean gate over rows, `[width]`.
     """
 
     name: str
@@ -67,7 +74,7 @@ FusionGate = FusionShares | GateDistribution
 
 @torch.no_grad()
 def fusion_gates(network: CtrModel, data: EncodedTable) -> tuple[FusionGate, ...]:
-    """The gates of every fusion in a network, one a backbone; none for most models."""
+    """The gates of every fusion in a network, one per backbone; most models have none."""
     found: list[FusionGate] = []
     branches = _branches(network)
     gates: dict[str, list[Tensor]] = {}
@@ -99,7 +106,7 @@ def _keep(found: list[Tensor]) -> Any:
 
 
 def _branches(network: CtrModel) -> dict[str, Sequence[str]]:
-    """The branches that each context gate stands between, by the name of the gate's module."""
+    """The name of each context gate's module -> the two branches that it fuses."""
     return {
         f"{name}.fusion": tuple(module.branches)
         for name, module in network.named_modules()

@@ -1,4 +1,4 @@
-"""Attributions by gradients: integrated gradients and DeepSHAP, both by captum."""
+"""Attributions by gradients: integrated gradients and DeepSHAP, both with captum."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.training import predict
 
-# Rows times steps that go through the network at once.
+# The number of rows times steps that go through the network at once.
 _BATCH = 4096
-# The largest gap, relative to the logit difference, that DeepSHAP may leave before it is refused.
+# DeepSHAP is refused if its gap is a larger share of the logit difference than this.
 DEEPSHAP_GAP = 0.05
 
 
@@ -35,26 +35,29 @@ def integrated_gradients(
     tolerance: float = 0.01,
     most_steps: int = 1024,
 ) -> Attributions:
-    """Integrated gradients of a task's logit: "Axiomatic Attribution for Deep Networks" (Sundararajan et al.,
-    ICML 2017),
+    """Integrated gradients of a task's logit, over the embeddings of ids and events and standardised numbers.
 
-        share_i = (x_i - x'_i) ∫_0^1 ∂f(x' + a (x - x')) / ∂x_i da,
+    Source: "Axiomatic Attribution for Deep Networks" (Sundararajan et al., ICML 2017),
 
-    over the embeddings of ids and events and over the standardised numbers. The shares add up to
-    f(x) - f(x'): where after `steps` evaluations of the integral (Gauss-Legendre) a gap above the tolerance
-    is left, a row gets four times as many, and at last `most_steps`. What is left then is in
+        share_i = (x_i - x'_i) ∫_0^1 ∂f(x' + a (x - x')) / ∂x_i da.
+
+    The shares add up to f(x) - f(x'). The integral is evaluated at `steps` points (Gauss-Legendre). A row
+    whose gap is above the tolerance gets four times as many, up to `most_steps`; the remaining gap is in
     `Attributions.gap`.
 
-    The baseline x' has the mean vector of every column over the background (or that of the unknown id),
-    numbers at 0, their mean in training, and as many events as the row, each the mean event. So events tell
-    what it means that they were these, and not how much it means that there were so many.
+    The baseline x' has the mean vector of every column over the background (or the vector of the unknown id).
+    Its numbers are 0, their mean in training. It has as many events as the row, each the mean event. So the
+    shares of events show the effect of which events they are, not of how many there are.
 
     Args:
+        network: the network.
         data: n rows to explain.
-        background: rows that the mean is taken over.
-        task: of the logit; that of a later task is given the task before it.
-        baseline: see `Substituted.baseline`.
-        tolerance: largest |gap| over max(|f(x) - f(x')|, 0.1).
+        background: the rows that the mean is taken over.
+        task: the index of the task; the logit of a later task is given the task before it.
+        baseline: "mean" or "unknown" (see `Substituted.baseline`).
+        steps: the number of points of the integral.
+        tolerance: the largest |gap| / max(|f(x) - f(x')|, 0.1) before a row gets more steps.
+        most_steps: the largest number of points.
 
     Raises:
         ConfigError: captum is not installed.
@@ -91,22 +94,24 @@ def integrated_gradients(
 def deepshap(
     network: CtrModel, data: EncodedTable, background: EncodedTable, *, task: int = 0
 ) -> Attributions:
-    """DeepSHAP of a task's logit: the mean of DeepLIFT's attributions over background rows, "A Unified
-    Approach to Interpreting Model Predictions" (Lundberg and Lee, NeurIPS 2017), by captum's `DeepLiftShap`.
+    """DeepSHAP of a task's logit: the mean of DeepLIFT's attributions over background rows.
 
-    The background of fields and numbers are the background rows'; that of events is the mean event, as an
-    event of another row need not stand where this row has one.
+    Source: "A Unified Approach to Interpreting Model Predictions" (Lundberg and Lee, NeurIPS 2017), with
+    captum's `DeepLiftShap`. Fields and numbers are compared with those of the background rows. Events are
+    compared with the mean event, because a background row need not have events at the same positions.
 
-    DeepLIFT has rules for modules that work on one number at a time (ReLU, sigmoid). Through products,
-    attention, normalisation and recurrence it goes by the plain gradient, and its shares then do not add up.
-    This is measured, and where they miss the difference by more than 5 %, DeepSHAP is refused.
+    DeepLIFT has rules for modules that work on one number at a time (ReLU, sigmoid). For products, attention,
+    normalisation and recurrence it uses the plain gradient, and its shares then do not add up. If the gap is
+    above 5 % of the difference, DeepSHAP is refused.
 
     Args:
+        network: the network.
         data: n rows to explain.
-        background: some tens of rows.
+        background: the rows to compare with, a few dozen.
+        task: the index of the task.
 
     Raises:
-        ConfigError: captum is not installed, or DeepSHAP does not hold for this model.
+        ConfigError: captum is not installed, or DeepSHAP does not work for this model.
     """
     captum = require("captum.attr", "DeepSHAP")
     device = _device(network)
@@ -127,7 +132,7 @@ def deepshap(
             many = tuple(tensor.expand(len(background), *tensor.shape[1:]) for tensor in ids)
             base[row] = function(*starts, *many).double().mean().item()
         with warnings.catch_warnings():
-            # That hooks are set on activations while it works, and removed afterwards.
+            # captum warns that it sets hooks while it works and removes them afterwards.
             warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
             try:
                 shares = method.attribute(tuple(ends), tuple(starts), additional_forward_args=ids)
@@ -140,7 +145,7 @@ def deepshap(
 
 
 def _background_of(function: Substituted, others: list[Tensor], start: list[Tensor]) -> list[Tensor]:
-    """The background for one row: numbers and fields of others, mean events where the row has events."""
+    """The background for one row: others' fields and numbers, and mean events where the row has events."""
     count = len(others[0])
     mixed = [others[0]]
     for other, own, of_events in zip(others[1:], start[1:], function.of_events, strict=True):
@@ -152,20 +157,20 @@ def _check_deepshap(found: Attributions) -> None:
     worst = float(found.relative_gap.max(initial=0.0))
     if worst > DEEPSHAP_GAP:
         raise _refused(
-            f"its shares miss the logit difference by up to {worst:.0%}, as DeepLIFT has no rule for "
-            "products, attention, normalisation or recurrence"
+            f"the sum of its shares misses the logit difference by up to {worst:.0%}, as DeepLIFT has no "
+            "rule for products, attention, normalisation or recurrence"
         )
 
 
 def _refused(reason: str) -> ConfigError:
     return ConfigError(
-        f"DeepSHAP does not hold for this model: {reason}",
-        hint="Use the method ig, which holds for every model, or shap",
+        f"DeepSHAP does not work for this model: {reason}",
+        hint="Use the method ig or shap, which work for every model",
     )
 
 
 def _length(data: EncodedTable) -> int:
-    """L, the places of a history."""
+    """L, the length of a padded history."""
     return max((ids.shape[1] for ids in data.sequences.values()), default=0)
 
 

@@ -1,4 +1,4 @@
-"""Maps of embeddings: many dimensions in two."""
+"""Maps of embeddings in two dimensions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class EmbeddingMap:
     """Points in the plane.
 
     Attributes:
-        of: the field whose table is shown, or "hidden" for what the last layer reads of each row.
-        method: how they were laid out.
-        explained: the share of variance that a PCA keeps, else None.
-        points: `[n, 2]`.
-        names: of the points; rows are named by their number.
-        rows: `[n]`, how many rows each point stands for.
-        rate: `[n]`, the rate observed on these rows, or the predicted probability of a single row.
+        of: the field whose embeddings are shown, or "hidden" for the last layer's inputs of each row.
+        method: the method of the layout.
+        points: the positions of the points, `[n, 2]`.
+        names: the names of the points; a row's name is its number.
+        rows: the number of rows that each point stands for, `[n]`.
+        rate: the rate observed on these rows, or the predicted probability of a single row, `[n]`.
+        explained: the share of variance that a PCA keeps; None for other methods.
     """
 
     of: str
@@ -59,13 +59,13 @@ class EmbeddingMap:
 
 @dataclass(frozen=True)
 class TableVectors:
-    """The vectors of a field's ids that occur in some rows, the most frequent first.
+    """The embeddings of a field's ids in some rows, the most frequent id first.
 
     Attributes:
-        vectors: `[n, d]`.
-        names: of the ids.
-        rows: `[n]`, how many have each.
-        rate: `[n]`, of positives.
+        vectors: the embeddings, `[n, d]`.
+        names: the ids as text.
+        rows: the number of rows with each id, `[n]`.
+        rate: the share of positives among these rows, `[n]`.
     """
 
     vectors: Floats
@@ -87,8 +87,12 @@ def table_vectors(
     """The embedding of each value of a categorical field, with its frequency and observed rate.
 
     Args:
+        network: the network.
         data: labelled rows.
-        most: ids, at most.
+        names: the names of encoded values.
+        field: the categorical field.
+        task: the index of the task whose rate is given.
+        most: the largest number of ids.
 
     Raises:
         DataError: there is no such categorical field, or the model embeds nothing.
@@ -121,15 +125,20 @@ def table_vectors(
 def lay_out(vectors: Floats, method: MapName = "pca", *, seed: int = 0) -> tuple[Floats, float | None]:
     """Vectors `[n, d]` as points `[n, 2]`.
 
-    "pca" keeps the two directions of largest variance; "tsne" (van der Maaten and Hinton, JMLR 2008, by
-    openTSNE) and "umap" (McInnes et al., arXiv 1802.03426, by umap-learn) keep neighbours together, and
-    distances between groups mean nothing in them.
+    "pca" keeps the two directions of largest variance. "tsne" (van der Maaten and Hinton, JMLR 2008, with
+    openTSNE) and "umap" (McInnes et al., arXiv 1802.03426, with umap-learn) keep neighbours together; in
+    their maps, distances between groups have no meaning.
+
+    Args:
+        vectors: the vectors, `[n, d]`.
+        method: the method of the layout.
+        seed: seed of "tsne" and "umap".
 
     Returns:
-        The points, and the share of variance that they keep, for "pca".
+        The points, and for "pca" the share of variance that they keep.
 
     Raises:
-        DataError: there are fewer than three vectors, or five for other methods than "pca".
+        DataError: there are fewer than three vectors for "pca", or fewer than five for other methods.
         ConfigError: a package is not installed.
     """
     least = 3 if method == "pca" else 5
@@ -155,7 +164,7 @@ def lay_out(vectors: Floats, method: MapName = "pca", *, seed: int = 0) -> tuple
 def principal_components(vectors: Floats) -> tuple[Floats, float]:
     """The first two principal components, `[n, 2]`, and the share of the variance in them.
 
-    A component's sign is chosen so that its largest loading is positive, and so the same in every run.
+    The sign of a component is set so that its largest loading is positive; so it is the same in every run.
     """
     centred = vectors - vectors.mean(axis=0)
     left, sizes, right = np.linalg.svd(centred, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Permutation importance: what a model loses when a feature's values are dealt out anew."""
+"""Permutation importance: what a model loses when a feature's values are shuffled."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from ctrkit.models import CtrModel
 from ctrkit.progress import OnStep, silent
 from ctrkit.training import predict
 
-# Logits [n, T] and the rows they are of to the calibrated probabilities [n] of the task that is explained.
+# (logits [n, T], their rows) -> calibrated probabilities [n] of the task that is explained.
 Probabilities: TypeAlias = Callable[[Floats, EncodedTable], Floats]
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A mean over repeats, with the ends of its interval."""
+    """A mean over repeats with its interval.
+
+    Attributes:
+        value: the mean.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+    """
 
     value: float
     low: float
@@ -43,7 +49,13 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Importance:
-    """What is lost without one feature: the fall of AUC and the rise of log loss."""
+    """The loss when one feature is shuffled.
+
+    Attributes:
+        feature: the feature's name.
+        auc: the fall of AUC.
+        log_loss: the rise of log loss, in nats.
+    """
 
     feature: str
     auc: Repeated
@@ -65,24 +77,26 @@ def permutation_importance(
     seed: int = 0,
     on_step: OnStep = silent,
 ) -> tuple[Importance, ...]:
-    """Permutation importance of every static field and of the history: "Random Forests" (Breiman, Machine
-    Learning 2001), on rows that the model was not trained on.
+    """Permutation importance of every static field and of the history.
 
-    A feature's column is shuffled over the rows, which leaves its distribution as it is and takes away what
-    it tells; histories are shuffled as a whole, with all their sequences. Of two features that tell the same,
-    neither seems important.
+    Source: "Random Forests" (Breiman, Machine Learning 2001). A feature's column is shuffled over the rows,
+    which keeps its distribution and removes its information; a history is shuffled with all its sequences. Of
+    two features that carry the same information, neither looks important.
 
-    The intervals are over the repeats: they say how much another shuffling would change, and not what other
-    rows would.
+    The intervals cover the randomness of shuffling, not that of the rows.
 
     Args:
-        data: n labelled rows, on which the task can happen.
-        probabilities: calibrated, of the task.
-        task: whose labels are predicted.
-        repeats: shufflings of each feature, two at least.
+        network: the network.
+        data: n labelled rows where the task can happen, on which the model was not trained.
+        probabilities: gives the task's calibrated probabilities of logits.
+        task: the index of the task.
+        repeats: the number of times each feature is shuffled, at least two.
+        confidence: confidence level of the intervals.
+        seed: seed of the shuffling.
+        on_step: called with (steps done, number of steps, what is being done).
 
     Raises:
-        DataError: all rows have one label, for which there is no AUC.
+        DataError: all rows have one label, so there is no AUC.
     """
     labels = data.labels[:, task]
     if labels.min() == labels.max():

@@ -1,4 +1,4 @@
-"""Single rows told: which features and which past events made a probability."""
+"""Explanations of single rows: the contribution of each feature and past event to the probability."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Contribution:
     """One step from the base to the row's probability.
 
     Attributes:
-        feature: a static field, "past event 3" (1 is the newest), or "past events" where the method takes
-            them as one.
-        value: as in the table.
-        logit: its share of the logit.
-        probability: calibrated, after this step and those before it.
+        feature: a static field, "past event 3" (1 is the newest), or "past events" if the method treats them
+            as one unit.
+        value: the value in the table.
+        logit: the share of the logit.
+        probability: the calibrated probability after this step and all steps before it.
     """
 
     feature: str
@@ -40,11 +40,11 @@ class PastEvent:
     """One event of a row's history.
 
     Attributes:
-        age: 1 for the newest.
-        parts: sequence -> value, as in the table.
-        logit: its share of the logit, and `by_sequence` what of it each part has; None where the method takes
-            the history as one.
-        attention: pooling -> the weight by which the target reads it.
+        age: 1 for the newest event.
+        parts: sequence -> value in the table.
+        logit: the event's share of the logit; None if the method treats the history as one unit.
+        by_sequence: sequence -> the share of this part of the event; None likewise.
+        attention: pooling -> the target's attention weight on the event.
     """
 
     age: int
@@ -56,15 +56,19 @@ class PastEvent:
 
 @dataclass(frozen=True)
 class RowExplanation:
-    """Where a row's probability comes from.
+    """The contributions to one row's probability.
 
     Attributes:
-        row: its number in the table, from 0.
-        base_probability, probability: calibrated, of the baseline and of the row; `base_logit` and `logit`
-            before calibration.
-        contributions: the largest first. Their logits and `gap` add up to `logit - base_logit`.
-        events: of its history, newest first.
-        scale: (logit, calibrated probability) at even distances over all logits on the way.
+        row: the row's index in the table, from 0.
+        base_logit: the baseline's logit, before calibration.
+        base_probability: the baseline's calibrated probability.
+        logit: the row's logit, before calibration.
+        probability: the row's calibrated probability.
+        gap: the part of the logit difference that no contribution explains.
+        contributions: the contributions, the largest first. Their logits and `gap` add up to
+            `logit - base_logit`.
+        events: the events of the row's history, newest first.
+        scale: pairs (logit, calibrated probability) at equal distances, for the axes of the figure.
     """
 
     row: int
@@ -90,15 +94,16 @@ def tell_rows(
     attention: Mapping[str, Floats],
     probability_of: Callable[[int, Floats], Floats],
 ) -> tuple[RowExplanation, ...]:
-    """Attributions with the names of what they are of.
+    """The explanations of rows: their attributions with the names of features and values.
 
     Args:
-        found: of n rows.
+        found: the attributions of n rows.
         data: these rows.
-        numbers: their places in the table.
-        attention: see `ctrkit.explanations.attention_weights`.
-        probability_of: the calibrated probabilities that a row, by its place among the n, would have with
-            these logits.
+        names: the names of encoded values.
+        numbers: the indices of these rows in the table.
+        attention: pooling -> attention weights (see `ctrkit.explanations.attention_weights`).
+        probability_of: (position of a row among the n, logits) -> the calibrated probabilities that the row
+            would have with these logits.
     """
     return tuple(
         _tell(found, data, names, row, number, attention, probability_of)
@@ -177,5 +182,5 @@ def _events(
 
 
 def _short(parts: Mapping[str, str]) -> str:
-    """An event in one cell."""
+    """An event as the text of one cell."""
     return " · ".join(parts.values())

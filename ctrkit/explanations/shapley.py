@@ -1,4 +1,4 @@
-"""Shapley values of a row's features, estimated by the package shap."""
+"""Shapley values of a row's features, estimated with the package shap."""
 
 from __future__ import annotations
 
@@ -32,21 +32,25 @@ def shapley_values(
     permutations: int = 10,
     seed: int = 0,
 ) -> Attributions:
-    """Shapley values of a task's logit: "A Unified Approach to Interpreting Model Predictions" (Lundberg and
-    Lee, NeurIPS 2017).
+    """Shapley values of a task's logit.
 
-    The players are the static fields and the history as a whole. The worth of a set S of them is the mean
-    logit over the background rows b of a row that has S from the row explained and the rest from b.
+    Source: "A Unified Approach to Interpreting Model Predictions" (Lundberg and Lee, NeurIPS 2017). The
+    players are the static fields and the history as a whole. The value of a set S of players is the mean
+    logit, over the background rows b, of a row with S from the explained row and the rest from b.
 
-    "permutation" is shap's `PermutationExplainer`: orders of the players gone through forwards and backwards,
-    exact where features interact in pairs at most; its shares add up whatever the number of orders.
-    "sampling" is shap's `SamplingExplainer` (Štrumbelj and Kononenko, 2010), of which shap makes the shares
-    add up afterwards.
+    "permutation" is shap's `PermutationExplainer`: it goes through orders of the players forwards and
+    backwards, and is exact if features interact at most in pairs. Its shares add up for any number of orders.
+    "sampling" is shap's `SamplingExplainer` (Štrumbelj and Kononenko, 2010); shap then adjusts its shares
+    so that they add up.
 
     Args:
+        network: the network.
         data: n rows to explain.
-        background: some tens of rows.
-        permutations: orders of the players, for each row.
+        background: the rows to compare with, a few dozen.
+        task: the index of the task.
+        estimator: "permutation" or "sampling".
+        permutations: the number of orders of the players, for each row.
+        seed: seed of the orders.
 
     Raises:
         ConfigError: shap is not installed.
@@ -57,7 +61,7 @@ def shapley_values(
     n, others = len(data), len(background)
     both = _stacked(data, background)
 
-    # shap sees rows as numbers it never computes with: where each feature is taken from.
+    # For shap, a row is the list of the positions of the rows that its units are taken from.
     def logit(index: NDArray[Any]) -> Floats:
         return predict(network, assemble(both, np.asarray(index).astype(np.int64)))[0][:, task]
 
@@ -97,7 +101,7 @@ def _sampling(
     """`[n, players]`."""
     np.random.seed(seed)  # noqa: NPY002  shap draws from numpy's global generator
     explainer = shap.SamplingExplainer(logit, background)
-    # An order costs two evaluations a player.
+    # An order costs two evaluations per player.
     evaluations = 2 * permutations * rows.shape[1] * len(background)
     found = explainer.shap_values(rows, nsamples=evaluations, silent=True)
     return np.asarray(found, dtype=np.float64)
@@ -105,7 +109,7 @@ def _sampling(
 
 @contextmanager
 def _left_as_it_was() -> Iterator[None]:
-    """What shap changes for the whole process is put back: numpy's global generator, warnings, its log."""
+    """Restore what shap changes in the process: numpy's global generator, warnings and its log level."""
     state = np.random.get_state()  # noqa: NPY002
     log = logging.getLogger("shap")
     level = log.level

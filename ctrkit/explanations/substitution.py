@@ -1,8 +1,8 @@
-"""A network seen from behind its embedding tables: a function of vectors and numbers that has gradients.
+"""A network as a differentiable function of embedding vectors and numbers, instead of ids.
 
-Ids have no gradient, so that what is attributed is what the tables give for them: every `FeatureEmbedding` of
-a network (the common one, and those of first-order weights) reads its tables through `field_columns` and
-`sequence_columns`, and their outputs can be recorded, and replaced.
+Ids have no gradient, so attributions use their embeddings. Every `FeatureEmbedding` of a network (the common
+one, and those of first-order weights) reads its tables through `field_columns` and `sequence_columns`; the
+outputs of these modules can be recorded and replaced.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _BATCH = 2048
 
 @dataclass(frozen=True)
 class Baseline:
-    """What inputs are compared with.
+    """The inputs that rows are compared with.
 
     Attributes:
-        vectors: of each reader of tables: `[C, d]`, a vector for each of its columns.
+        vectors: for each module that reads tables, one vector per column, `[C, d]`.
     """
 
     vectors: tuple[Tensor, ...]
@@ -44,8 +44,8 @@ class Substituted(nn.Module):
 
     Attributes:
         network: the network, in evaluation mode.
-        readers: the modules whose outputs are replaced.
-        of_events: for each of them, whether it reads sequences.
+        readers: the modules that read tables, whose outputs are replaced.
+        of_events: for each of these modules, whether it reads sequences.
     """
 
     def __init__(self, network: CtrModel, task: int, example: Batch) -> None:
@@ -54,7 +54,7 @@ class Substituted(nn.Module):
         embeddings = [module for module in network.modules() if isinstance(module, FeatureEmbedding)]
         fields = [module.field_columns for module in embeddings]
         events = [module.sequence_columns for module in embeddings]
-        # Some are there and not read: the sequences of a model without a behaviour branch, say.
+        # Some modules are not used, for example the sequences of a model without a behaviour branch.
         called = [calls for calls, _ in self._recorded([*fields, *events], example)]
         known = [(module, number >= len(fields)) for number, module in enumerate([*fields, *events])]
         used = [pair for pair, calls in zip(known, called, strict=True) if calls]
@@ -63,15 +63,15 @@ class Substituted(nn.Module):
         self.names = tuple(example.sequences)
 
     def vectors(self, batch: Batch) -> list[Tensor]:
-        """What the readers give for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
+        """The outputs of `readers` for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
         return [vectors for _, vectors in self._recorded(self.readers, batch)]
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """The logit, `[B]`.
 
         Args:
-            tensors: numbers `[B, N]`, the readers' vectors, then the ids as in the batch: categorical, and
-                each sequence. Of the ids only the padding is read.
+            tensors: numbers `[B, N]`, the vectors of `readers`, then the ids as in the batch: categorical ids
+                and each sequence. Only the padding of the ids is used.
         """
         numeric, *rest = tensors
         vectors, (categorical, *sequences) = rest[: len(self.readers)], rest[len(self.readers) :]
@@ -81,15 +81,15 @@ class Substituted(nn.Module):
         )
         with self._replaced(vectors):
             logits: Tensor = self.network(batch).logits[:, self.task]
-        # Numbers that there are none of have a gradient too, captum thinks.
+        # captum needs a gradient for the numbers even if there are none.
         return logits if numeric.shape[1] else logits + numeric.sum()
 
     def baseline(self, name: BaselineName, data: EncodedTable) -> Baseline:
         """The baseline vector of every column.
 
-        "mean" is the mean of what stands in a column over the rows given (over all their events, for a
-        sequence); "unknown" is the vector of the out-of-vocabulary id. The unknown id is only as well trained
-        as unknown values are frequent in training: where each value counted, its vector is noise.
+        "mean" is the mean vector of a column over the rows given (for a sequence, over all their events).
+        "unknown" is the vector of the out-of-vocabulary id. It is well trained only if unknown values are
+        frequent in training; if every value has its own id, this vector is noise.
         """
         if name == "unknown":
             batch = Batch.of(data, slice(0, 1))
@@ -123,7 +123,7 @@ class Substituted(nn.Module):
         return Baseline(tuple(means))
 
     def _sums(self, vectors: Tensor, of_events: bool, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum of the vectors of each column, `[C, d]`, and how many there are, `[C]`."""
+        """The sum of the vectors of each column, `[C, d]`, and their number, `[C]`."""
         vectors = vectors.double()
         if not of_events:
             return vectors.sum(dim=0), vectors.new_full((vectors.shape[1],), len(vectors))
@@ -132,12 +132,15 @@ class Substituted(nn.Module):
 
     @staticmethod
     def _present(batch: Batch) -> Tensor:
-        """Where an event has a part: bool `[B, L, S]`."""
+        """Whether an event has a value in each sequence, bool `[B, L, S]`."""
         return torch.stack([ids != PADDING_ID for ids in batch.sequences.values()], dim=2)
 
     def start(self, baseline: Baseline, batch: Batch) -> list[Tensor]:
-        """The baseline of each row: numbers at 0, their mean in training; an event where the row has one, so
-        that the length of a history is not attributed to anything."""
+        """The baseline of each row.
+
+        Numbers are 0, their mean in training. There is a mean event wherever the row has an event, so that
+        the length of a history has no share.
+        """
         found = [torch.zeros_like(batch.numeric)]
         for vectors, of_events in zip(baseline.vectors, self.of_events, strict=True):
             if of_events:
@@ -147,19 +150,19 @@ class Substituted(nn.Module):
         return found
 
     def end(self, batch: Batch) -> list[Tensor]:
-        """What `forward` reads of a batch, before its ids."""
+        """The inputs of `forward` for a batch, without its ids."""
         return [batch.numeric, *self.vectors(batch)]
 
     @staticmethod
     def ids(batch: Batch) -> tuple[Tensor, ...]:
-        """What `forward` reads last."""
+        """The ids, the last inputs of `forward`."""
         return (batch.categorical, *batch.sequences.values())
 
     def by_unit(self, parts: Sequence[Tensor], fields: int, length: int) -> tuple[Floats, Floats]:
-        """Attributions of `end`'s tensors as those of fields and events.
+        """Attributions of fields and events, from those of the tensors of `end`.
 
         Returns:
-            `[B, F]` of the static fields, and `[B, L, S]` of the parts of events.
+            Attributions of the static fields, `[B, F]`, and of the parts of events, `[B, L, S]`.
         """
         numeric, *vectors = [part.detach().double().cpu().numpy() for part in parts]
         of_fields = np.zeros((len(numeric), fields))
@@ -174,12 +177,12 @@ class Substituted(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The network's device."""
         return next(self.network.parameters()).device
 
     @torch.no_grad()
     def _recorded(self, modules: Sequence[nn.Module], batch: Batch) -> list[tuple[int, Any]]:
-        """How often each module is called for a batch, and what it gave last."""
+        """The number of calls of each module for a batch, and its last output."""
         found: list[tuple[int, Any]] = [(0, None)] * len(modules)
 
         def keep(number: int) -> Any:
@@ -199,7 +202,7 @@ class Substituted(nn.Module):
 
     @contextmanager
     def _replaced(self, vectors: Sequence[Tensor]) -> Iterator[None]:
-        """The readers give these vectors, whatever ids they get."""
+        """While this is active, `readers` return these vectors for any ids."""
 
         def give(chosen: Tensor) -> Any:
             return lambda module, inputs, output: chosen

@@ -162,7 +162,7 @@ def test_without_captum_the_rest_is_there_and_what_was_asked_for_is_refused(
         ),
         ([], ["task=clik"], "no task 'clik'. Did you mean 'click'"),
         ([], ["method=igg"], "there is no 'igg'. Did you mean 'ig'"),
-        ([3], ["method=deepshap"], "DeepSHAP does not hold for this model"),
+        ([3], ["method=deepshap"], "DeepSHAP does not work for this model"),
     ],
 )
 def test_bad_input_is_named_and_nothing_written(

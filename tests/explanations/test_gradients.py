@@ -190,7 +190,9 @@ def test_deepshap_of_a_tower_adds_up() -> None:
 
 @pytest.mark.parametrize("name", ["mdaf", "fm", "transformer"])
 def test_deepshap_is_refused_where_it_does_not_hold(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"DeepSHAP does not hold for this model: .*\. Use the method ig"):
+    with pytest.raises(
+        ConfigError, match=r"DeepSHAP does not work for this model: .*\. Use the method ig or shap"
+    ):
         deepshap(make({"name": name}), rows(), rows(count=10, seed=5))
     assert 0.0 < DEEPSHAP_GAP < 0.1
 
