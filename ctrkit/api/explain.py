@@ -29,6 +29,7 @@ from ctrkit.explanations import (
     Names,
     attention_weights,
     deepshap,
+    explain_rows,
     fusion_gates,
     integrated_gradients,
     lay_out,
@@ -38,7 +39,6 @@ from ctrkit.explanations import (
     shapley_values,
     table_vectors,
     take,
-    tell_rows,
     units,
 )
 from ctrkit.explanations.features import position_of
@@ -205,13 +205,13 @@ class _Explained:
             changed[:, self.index] = passed
             return self.probabilities(changed, take(chosen, same))
 
-        told = tell_rows(found, chosen, self.names, numbers, attention, probability_of)
+        explained = explain_rows(found, chosen, self.names, numbers, attention, probability_of)
         return RowsExplanation(
             self.path,
             self.task,
             self.method,
             self._baseline(),
-            told,
+            explained,
             (*self._notes(), _gap_note(found)),
         )
 
@@ -280,9 +280,8 @@ class _Explained:
         if not chosen.size:
             raise DataError(f"there are no {what}", file=found.file, hint="Give a larger table")
         kept = chosen[sample(chosen.size, self.settings.rows, self.settings.seed)]
-        return take(
-            found.encoded, kept
-        ), f"The model is explained on {kept.size:,} of {chosen.size:,} {what}."
+        note = f"The model is explained on {kept.size:,} of {chosen.size:,} {what}."
+        return take(found.encoded, kept), note
 
     def _attributions(self, data: EncodedTable, background: EncodedTable) -> Attributions:
         settings, network = self.settings, self.network

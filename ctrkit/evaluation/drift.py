@@ -120,9 +120,9 @@ def drift(
         psi, terms = population_stability(expected, counts)
         bins = int(((expected > 0) | (counts > 0)).sum())
         noise = stability_noise(bins, training.rows, rows)
-        place = int(np.argmax(terms))
+        largest = int(np.argmax(terms))
         level: Level = "stable" if psi < max(WATCH, noise) else "drifted" if psi >= DRIFTED else "watch"
-        share = float(counts[place] / counts.sum())
-        name = training.names()[place]
-        found.append(Drift(column, psi, noise, level, name, training.shares[place], share))
+        share = float(counts[largest] / counts.sum())
+        name = training.names()[largest]
+        found.append(Drift(column, psi, noise, level, name, training.shares[largest], share))
     return tuple(sorted(found, key=lambda one: -one.psi))

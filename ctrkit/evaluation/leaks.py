@@ -110,8 +110,8 @@ def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
     It is 0 if chance explains these rows, or if there are many ids.
     """
     ids = _parts(values) if np.issubdtype(values.dtype, np.floating) else values
-    _, place = np.unique(ids, return_inverse=True)
-    counts, positives = np.bincount(place), np.bincount(place, weights=labels)
+    _, index = np.unique(ids, return_inverse=True)
+    counts, positives = np.bincount(index), np.bincount(index, weights=labels)
     if not 1 < counts.size <= _PARTS:
         return 0
     rows = int(counts[counts == positives].max(initial=0))
@@ -127,11 +127,11 @@ def _parts(numbers: NDArray[Any]) -> Integers:
 
 def _rates(ids: NDArray[Any], y: Floats, fold: Integers) -> Floats:
     """The label's rate on rows of the same id in the other folds, shrunk to the mean of these folds, [n]."""
-    _, place = np.unique(ids, return_inverse=True)
-    n = place.max() + 1
-    counts = np.bincount(fold * n + place, minlength=_FOLDS * n).reshape(_FOLDS, n)
-    positives = np.bincount(fold * n + place, weights=y, minlength=_FOLDS * n).reshape(_FOLDS, n)
+    _, index = np.unique(ids, return_inverse=True)
+    n = index.max() + 1
+    counts = np.bincount(fold * n + index, minlength=_FOLDS * n).reshape(_FOLDS, n)
+    positives = np.bincount(fold * n + index, weights=y, minlength=_FOLDS * n).reshape(_FOLDS, n)
     others, of_others = counts.sum(axis=0) - counts, positives.sum(axis=0) - positives
     mean = of_others.sum(axis=1, keepdims=True) / np.maximum(others.sum(axis=1, keepdims=True), 1)
-    rates: Floats = ((of_others + mean) / (others + 1.0))[fold, place]
+    rates: Floats = ((of_others + mean) / (others + 1.0))[fold, index]
     return rates

@@ -12,7 +12,7 @@ from ctrkit.explanations.gates import FusionGate, FusionShares, GateDistribution
 from ctrkit.explanations.gradients import deepshap, integrated_gradients
 from ctrkit.explanations.maps import HIDDEN, EmbeddingMap, lay_out, table_vectors
 from ctrkit.explanations.permutation import Importance, Probabilities, Repeated, permutation_importance
-from ctrkit.explanations.rows import Contribution, PastEvent, RowExplanation, tell_rows
+from ctrkit.explanations.rows import Contribution, PastEvent, RowExplanation, explain_rows
 from ctrkit.explanations.shapley import shapley_values
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "RowExplanation",
     "attention_weights",
     "deepshap",
+    "explain_rows",
     "fusion_gates",
     "integrated_gradients",
     "lay_out",
@@ -42,6 +43,5 @@ __all__ = [
     "shapley_values",
     "table_vectors",
     "take",
-    "tell_rows",
     "units",
 ]

@@ -86,7 +86,7 @@ class RowExplanation:
         return asdict(self)
 
 
-def tell_rows(
+def explain_rows(
     found: Attributions,
     data: EncodedTable,
     names: Names,
@@ -106,12 +106,12 @@ def tell_rows(
             would have with these logits.
     """
     return tuple(
-        _tell(found, data, names, row, number, attention, probability_of)
+        _explain(found, data, names, row, number, attention, probability_of)
         for row, number in enumerate(numbers)
     )
 
 
-def _tell(
+def _explain(
     found: Attributions,
     data: EncodedTable,
     names: Names,
@@ -166,10 +166,10 @@ def _events(
     ids = {name: sequence[row] for name, sequence in data.sequences.items()}
     present = np.flatnonzero(np.any([sequence != PADDING_ID for sequence in ids.values()], axis=0))
     length = len(next(iter(ids.values())))
-    told = []
+    events = []
     for place in present[::-1].tolist():
         shares = None if found.events is None else found.events[row, place]
-        told.append(
+        events.append(
             PastEvent(
                 length - place,
                 names.event({name: int(sequence[place]) for name, sequence in ids.items()}),
@@ -178,7 +178,7 @@ def _events(
                 {pooling: float(weights[row, place]) for pooling, weights in attention.items()},
             )
         )
-    return tuple(told)
+    return tuple(events)
 
 
 def _short(parts: Mapping[str, str]) -> str:

@@ -245,8 +245,8 @@ def reliability(
         variance = np.maximum(variance, clustered)
     share = np.bincount(of_bin, w / divisor[index])
     independent = 1 / np.maximum(np.bincount(bin_of, share**2, minlength=bins), 1e-300)
-    told = (np.bincount(bin_of, minlength=bins) > 1) & (observed > 0) & (observed < 1)
-    np.divide(observed * (1 - observed), variance, out=independent, where=told)
+    varies = (np.bincount(bin_of, minlength=bins) > 1) & (observed > 0) & (observed < 1)
+    np.divide(observed * (1 - observed), variance, out=independent, where=varies)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (observed + z**2 / (2 * independent)) / (1 + z**2 / independent)
     spread = observed * (1 - observed) / independent

@@ -118,7 +118,7 @@ def dense_codes(keys: Keys) -> tuple[Indices, int]:
     spread = int(keys.max())
     if not spread:
         return np.zeros(len(keys), np.intp), 1
-    if spread <= 4 * len(keys) + 1000:  # a table of all that lies between costs less than a sort
+    if spread <= 4 * len(keys) + 1000:  # a table of the whole range costs less than a sort
         table = np.zeros(spread + 1, bool)
         table[keys] = True
         number = np.cumsum(table)

@@ -16,7 +16,7 @@ SMALLEST = float(np.finfo(np.float64).eps)
 
 
 def log_loss(labels: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | None = None) -> float:
-    """Mean of -(y log p + (1 - y) log(1 - p)), in nats; p is held to [2.2e-16, 1 - 2.2e-16].
+    """Mean of -(y log p + (1 - y) log(1 - p)), in nats; p is clipped to [2.2e-16, 1 - 2.2e-16].
 
     Raises:
         DataError: bad values.

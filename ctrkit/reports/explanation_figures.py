@@ -27,26 +27,26 @@ _CURVES = 40
 _NAMED = 40
 
 
-def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
+def row_figure(name: str, row: RowExplanation, task: str) -> Figure:
     """A row's probability, from the base to the row's own: one signed bar per feature or past event."""
-    kept = told.contributions[:_BARS]
-    rest = told.contributions[_BARS:]
+    kept = row.contributions[:_BARS]
+    rest = row.contributions[_BARS:]
     bars = [(_label(f"{step.feature} = {step.value}"), step.logit) for step in kept]
     if rest:
         bars.append((f"{len(rest)} more", sum(step.logit for step in rest)))
     canvas, (axes,) = _canvas(8.0, 1.5 + 0.32 * len(bars))
     sizes = np.array([size for _, size in bars])
-    starts = told.base_logit + np.cumsum(sizes) - sizes
+    starts = row.base_logit + np.cumsum(sizes) - sizes
     places = np.arange(len(bars))[::-1]
     axes.barh(
         places, sizes, left=starts, height=0.7, zorder=2, color=[COLOURS[0 if s > 0 else 1] for s in sizes]
     )
     for place, start, size in zip(places, starts, sizes, strict=True):
         axes.plot([start + size] * 2, [place - 0.35, place - 1.35], color=_GREY, linewidth=0.7)
-    for logit, label, style in ((told.base_logit, "base", "--"), (told.logit, "this row", "-")):
+    for logit, label, style in ((row.base_logit, "base", "--"), (row.logit, "this row", "-")):
         axes.axvline(logit, color=_GREY, linewidth=1.0, linestyle=style, label=label)
     axes.set_yticks(places, [label for label, _ in bars])
-    low, high = told.scale[0][0], told.scale[-1][0]
+    low, high = row.scale[0][0], row.scale[-1][0]
     margin = 0.06 * max(high - low, 1e-3)
     axes.set(xlabel="logit, before calibration", xlim=(low - margin, high + margin), ylim=(-1.4, len(bars)))
     axes.grid(axis="y", visible=False)
@@ -54,11 +54,11 @@ def row_figure(name: str, told: RowExplanation, task: str) -> Figure:
     with mpl.rc_context(_SETTINGS):
         upper = axes.twiny()
     upper.set_xlim(axes.get_xlim())
-    upper.set_xticks([logit for logit, _ in told.scale], [f"{p:.2%}" for _, p in told.scale])
+    upper.set_xticks([logit for logit, _ in row.scale], [f"{p:.2%}" for _, p in row.scale])
     upper.set_xlabel("calibrated probability")
     upper.grid(visible=False)
     caption = (
-        f"Row {told.row}: p({task}) is {told.base_probability:.2%} for the base and {told.probability:.2%} "
+        f"Row {row.row}: p({task}) is {row.base_probability:.2%} for the base and {row.probability:.2%} "
         "for this row. Blue raises the probability, orange lowers it."
     )
     return _draw(name, caption, canvas)

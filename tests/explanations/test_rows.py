@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from ctrkit.data.encoder import Encoder
 from ctrkit.errors import DataError
-from ctrkit.explanations import Attributions, Names, sample, tell_rows
+from ctrkit.explanations import Attributions, Names, explain_rows, sample
 from ctrkit.explanations.features import UNKNOWN, assemble, position_of
 from ctrkit.schema import FeatureSpec
 from tests.explanations.toys import FULL, rows
@@ -66,7 +66,7 @@ def test_a_row_is_told_with_its_values_and_events() -> None:
     final = base + fields.sum(axis=1) + events.sum(axis=(1, 2)) + 0.25
     found = Attributions(fields, events.sum(axis=(1, 2)), events, base, final, "ig")
     attention = {"din": generator.normal(size=(4, 3))}
-    told = tell_rows(
+    told = explain_rows(
         found, encoded, Names(encoder), [10, 11, 12, 13], attention, lambda row, x: expit((row + 1.0) * x)
     )
     assert [one.row for one in told] == [10, 11, 12, 13]
@@ -100,7 +100,7 @@ def test_a_history_taken_as_one_is_one_step() -> None:
     encoded = encoder.encode(TABLE)
     shares = np.ones((4, 4))
     found = Attributions(shares, np.full(4, 3.0), None, np.zeros(4), np.full(4, 7.0), "shap")
-    told = tell_rows(found, encoded, Names(encoder), range(4), {}, lambda row, x: expit(x))[0]
+    told = explain_rows(found, encoded, Names(encoder), range(4), {}, lambda row, x: expit(x))[0]
     assert (told.contributions[0].feature, told.contributions[0].value) == ("past events", "2 events")
     assert [event.logit for event in told.events] == [None, None]
     assert told.gap == pytest.approx(0.0)

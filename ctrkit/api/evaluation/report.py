@@ -88,8 +88,8 @@ def _compared(found: TaskEvaluation) -> Table:
     rows: list[tuple[Value, ...]] = []
     for name, one in found.measured.intervals.items():
         difference = found.differences.get(name)
-        apart = (None, None) if difference is None else (difference.interval, difference.p_value)
-        rows.append((name, one, found.other.intervals.get(name), *apart))
+        compared = (None, None) if difference is None else (difference.interval, difference.p_value)
+        rows.append((name, one, found.other.intervals.get(name), *compared))
     first, second = (one.lift for one in found.gains)
     rows += [
         (f"lift at {part:.0%}", value, second[part], value - second[part], None)

@@ -145,49 +145,49 @@ class RowsExplanation(Result):
             "task": self.task,
             "method": self.method,
             "baseline": self.baseline,
-            "rows": [told.to_dict() for told in self.rows],
+            "rows": [explained.to_dict() for explained in self.rows],
             "notes": list(self.notes),
         }
 
     def report(self) -> Report:
         tables: list[Table] = []
-        for told in self.rows:
-            tables.append(_row_table(told, self.task))
-            if told.events:
-                tables.append(_event_table(told))
+        for explained in self.rows:
+            tables.append(_row_table(explained, self.task))
+            if explained.events:
+                tables.append(_event_table(explained))
         answer = " ".join(
-            f"Row {told.row}: p({self.task}) is {text(share(told.probability))}, and "
-            f"{text(share(told.base_probability))} for {self.baseline}."
-            for told in self.rows
+            f"Row {explained.row}: p({self.task}) is {text(share(explained.probability))}, and "
+            f"{text(share(explained.base_probability))} for {self.baseline}."
+            for explained in self.rows
         )
         title = f"Contributions to the probability of {self.task}"
         return Report(title, answer, tuple(tables), self.notes)
 
     def figures(self) -> Drawings:
-        names = {f"row_{told.row}": told for told in self.rows}
-        return {name: partial(row_figure, name, told, self.task) for name, told in names.items()}
+        names = {f"row_{explained.row}": explained for explained in self.rows}
+        return {name: partial(row_figure, name, explained, self.task) for name, explained in names.items()}
 
 
-def _row_table(told: RowExplanation, task: str) -> Table:
-    rows: list[tuple[Value, ...]] = [("base", "", told.base_logit, share(told.base_probability))]
-    kept, rest = told.contributions[:_STEPS], told.contributions[_STEPS:]
+def _row_table(explained: RowExplanation, task: str) -> Table:
+    rows: list[tuple[Value, ...]] = [("base", "", explained.base_logit, share(explained.base_probability))]
+    kept, rest = explained.contributions[:_STEPS], explained.contributions[_STEPS:]
     rows += [(c.feature, c.value, Change(c.logit), share(c.probability)) for c in kept]
     if rest:
         last = rest[-1].probability
         rows.append((f"{len(rest)} others", "", Change(sum(c.logit for c in rest)), share(last)))
-    if abs(told.gap) >= 5e-5:
-        rows.append(("not attributed", "", Change(told.gap), share(told.probability)))
-    rows.append(("this row", "", told.logit, share(told.probability)))
+    if abs(explained.gap) >= 5e-5:
+        rows.append(("not attributed", "", Change(explained.gap), share(explained.probability)))
+    rows.append(("this row", "", explained.logit, share(explained.probability)))
     return Table(
-        f"Row {told.row}: contributions to the probability of {task}",
+        f"Row {explained.row}: contributions to the probability of {task}",
         ("feature", "value", "logit", "probability so far"),
         tuple(rows),
     )
 
 
-def _event_table(told: RowExplanation) -> Table:
-    sequences = tuple(told.events[0].parts)
-    poolings = tuple(told.events[0].attention)
+def _event_table(explained: RowExplanation) -> Table:
+    sequences = tuple(explained.events[0].parts)
+    poolings = tuple(explained.events[0].attention)
     rows = tuple(
         (
             event.age,
@@ -195,10 +195,10 @@ def _event_table(told: RowExplanation) -> Table:
             None if event.logit is None else Change(event.logit),
             *(event.attention[name] for name in poolings),
         )
-        for event in told.events
+        for event in explained.events
     )
     header = ("age", *sequences, "logit", *(f"weight ({name})" for name in poolings))
-    return Table(f"Row {told.row}: past events, the newest first", header, rows)
+    return Table(f"Row {explained.row}: past events, the newest first", header, rows)
 
 
 def _gate_table(gate: FusionGate) -> Table:
