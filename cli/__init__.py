@@ -49,7 +49,7 @@ app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)
 app.command("summary")(summary.summary)
-# A command has the name of its function. Those with a shorter one have the other too.
+# Each command has the name of its Python function; two have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
 

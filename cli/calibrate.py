@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="The artifact, which gets the calibrators.")] = Path(
-        "model.pt"
-    ),
+    model: Annotated[Path, typer.Argument(help="Artifact to calibrate.")] = Path("model.pt"),
     data: Annotated[
-        Path | None, typer.Argument(help="Labelled table; else held-out rows of the training table.")
+        Path | None, typer.Argument(help="Labelled table (default: held-out rows of the training table).")
     ] = None,
     method: Annotated[
         str | None,
@@ -29,13 +27,15 @@ def calibrate(
         ),
     ] = None,
     field: Annotated[
-        str | None, typer.Option(help="Categorical feature whose values may be corrected one by one.")
+        str | None, typer.Option(help="Categorical feature whose values may each get their own correction.")
     ] = None,
     update: Annotated[
         bool, typer.Option("--update", hidden=True, help="The old name of `ctrkit recalibrate`.")
     ] = False,
-    save: Annotated[Path | None, typer.Option(help="Write the calibrated artifact here instead.")] = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/calibrate"),
+    save: Annotated[
+        Path | None, typer.Option(help="File for the calibrated artifact (default: replace the model).")
+    ] = None,
+    out: common.RunFolder = Path("runs/calibrate"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
@@ -43,7 +43,7 @@ def calibrate(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Fit calibrators on held-out rows and show calibration before and after on rows not used for it."""
+    """Fit calibrators on held-out rows, and show calibration before and after on other held-out rows."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit
@@ -57,7 +57,7 @@ def calibrate(
             return ctrkit.calibrate(model, data, **options)
         common.tell_renamed("recalibrate")
         if data is None:
-            raise ConfigError("--update needs new rows", hint="Name a labelled table as DATA")
+            raise ConfigError("--update needs new rows", hint="Give a labelled table as DATA")
         return ctrkit.recalibrate(model, data, **options)
 
     common.execute(

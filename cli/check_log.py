@@ -16,26 +16,32 @@ if TYPE_CHECKING:
 
 def check_log(
     logs: Annotated[
-        list[str] | None, typer.Argument(help="Files and globs, together one log; else the sample.")
+        list[str] | None,
+        typer.Argument(help="Files and globs that make up one log (default: the sample log)."),
     ] = None,
     named: Annotated[
-        list[str] | None, typer.Option("--logs", help="The same, by name, as in `ctrkit ope --logs`.")
+        list[str] | None, typer.Option("--logs", help="The same files, given as for `ctrkit ope --logs`.")
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="table, obp, open-bandit, dsjson or criteo; else told by the content."),
+        typer.Option(
+            help="Format: table, obp, open-bandit, dsjson or criteo (default: found from the content)."
+        ),
     ] = None,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Leave out and count broken lines of JSON lines, DSJSON.")
+        bool,
+        typer.Option(
+            "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
+        ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/check-log"),
+    out: common.RunFolder = Path("runs/check-log"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Audit a log by itself: propensities, support, drift, duplicates. Exit 1 where it is not fit for use."""
+    """Audit a bandit log: propensities, support, drift, duplicates. Exit code 1 if it is not fit for use."""
     failed = False
     files = [*(logs or ()), *(named or ())]
 

@@ -1,4 +1,4 @@
-"""What every command shares: its options, and how results, progress and errors reach the person."""
+"""What all commands share: options, and how they show results, progress and errors."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ Overrides: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of the config; repeatable."),
 ]
-Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+RunFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder for the report and the results of the run.")]
+Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")]
 Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout, nothing else there.")
+    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
 ]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Show no progress and no tables.")]
 Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @dataclass(frozen=True)
 class Output:
-    """How a command speaks."""
+    """What a command prints: JSON alone, no tables, tracebacks."""
 
     json: bool
     quiet: bool
@@ -53,7 +54,7 @@ class Output:
         from rich.console import Console
 
         # Tables piped into a file keep their columns instead of being cut at 80 characters.
-        # Names of the data are no markup: `[red]shoes` is called so.
+        # Names in the data are not markup: a campaign may be called `[red]shoes`.
         return Console(
             stderr=stderr,
             width=None if sys.stdout.isatty() else 120,
@@ -64,12 +65,12 @@ class Output:
 
 
 def tell(text: object) -> None:
-    """Say something to the person, on stderr: all that commands say beside their results."""
+    """Print a message on stderr: everything that a command prints except its result."""
     typer.echo(visible(str(text), lines=True), err=True)
 
 
 def answer(text: str) -> None:
-    """Give the one JSON object, on stdout; JSON writes what is hidden as `\\u001b`."""
+    """Print the one JSON object on stdout. JSON escapes control characters, as in `\\u001b`."""
     typer.echo(text)
 
 
@@ -79,7 +80,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def renamed(command: Callable[Parameters, None], name: str) -> Callable[Parameters, None]:
-    """A command under an old name, which tells the new one."""
+    """A command under its old name; it warns and gives the new name."""
 
     @wraps(command)
     def old(*args: Parameters.args, **keywords: Parameters.kwargs) -> None:
@@ -90,8 +91,8 @@ def renamed(command: Callable[Parameters, None], name: str) -> Callable[Paramete
 
 
 def tell_renamed(name: str) -> None:
-    """Warn that what was called is going to be known by its new name alone."""
-    tell(f"warning: this is an old name; write `ctrkit {name}`")
+    """Warn that the name is old, and give the new one."""
+    tell(f"warning: this name is old; use `ctrkit {name}`")
 
 
 def execute(
@@ -107,10 +108,11 @@ def execute(
 
     Args:
         work: takes a progress callback and returns the result.
-        where: a last line for people: what lies where.
-        tables, models, config: paths that the work reads, to tell of a missing one before the libraries are
-            loaded, which takes seconds. Globs, and names of configs that ship with ctrkit, are left to the
-            work.
+        where: the last line for people: the paths of the files that the command wrote.
+        tables: tables that the work reads. A missing one is reported here, before the libraries are loaded,
+            which takes seconds; globs are left to the work.
+        models: artifacts that the work reads, checked in the same way.
+        config: the config file, checked in the same way; names of shipped configs are left to the work.
     """
     with _errors(output):
         read: dict[FileRole, Iterable[str | Path | None]] = {
@@ -187,7 +189,7 @@ def _errors(output: Output) -> Iterator[None]:
         except KeyboardInterrupt:
             tell("stopped")
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # whoever read the output, `head` say, has seen enough: typer ends quietly
+        except BrokenPipeError:  # the reader of the output, such as `head`, has stopped: typer ends quietly
             raise
         except Exception as error:
             if output.debug:

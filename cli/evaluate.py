@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="The artifact to evaluate.")] = Path("model.pt"),
+    model: Annotated[Path, typer.Argument(help="Artifact to evaluate.")] = Path("model.pt"),
     data: Annotated[
-        Path | None, typer.Argument(help="Labelled table; else the test rows of the training table.")
+        Path | None, typer.Argument(help="Labelled table (default: the test rows of the training table).")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="A second artifact, compared with the first on the same rows.")
+        Path | None, typer.Option(help="Second artifact, compared with the first on the same rows.")
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Exit 1 where a gate of the config is broken, after the report.")
+        bool,
+        typer.Option("--gate", help="Exit with code 1, after the report, if a gate of the config is broken."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/evaluate"),
+    out: common.RunFolder = Path("runs/evaluate"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
@@ -33,7 +34,7 @@ def evaluate(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Measure a model on held-out rows, and tell whether it is fit to bid on, and where not."""
+    """Measure a model on held-out rows, and say whether it is fit to bid on, and where it is not."""
     broken: list[str] = []
 
     def work(progress: OnStep) -> Result:

@@ -15,28 +15,31 @@ if TYPE_CHECKING:
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="The artifact.")] = Path("model.pt"),
+    model: Annotated[Path, typer.Argument(help="Artifact to explain.")] = Path("model.pt"),
     data: Annotated[
-        Path | None, typer.Argument(help="A table, labelled without --row; else the training table.")
+        Path | None,
+        typer.Argument(help="Table, with labels unless --row is given (default: the training table)."),
     ] = None,
     row: Annotated[
         list[int] | None,
-        typer.Option("--row", metavar="N", help="Explain this row of the table, from 0; repeatable."),
+        typer.Option(
+            "--row", metavar="N", help="Index of a row to explain (the first row is 0); repeatable."
+        ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Of attributions: ig, deepshap or shap.", show_default="ig")
+        str | None, typer.Option(help="Attribution method: ig, deepshap or shap.", show_default="ig")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="The task to explain.", show_default="the first")] = None,
+    task: Annotated[str | None, typer.Option(help="Task to explain.", show_default="the first")] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(
             "--feature",
             metavar="NAME",
-            help="Show partial dependence on it; repeatable.",
+            help="Feature to show the partial dependence on; repeatable.",
             show_default="the most important",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/explain"),
+    out: common.RunFolder = Path("runs/explain"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
@@ -44,7 +47,7 @@ def explain(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Show what a model goes by or, with --row, which features and past events made a row's probability."""
+    """Show what a model relies on or, with --row, which features and past events made a row's probability."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

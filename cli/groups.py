@@ -1,4 +1,4 @@
-"""How groups of commands read a command line."""
+"""How groups of commands read a command line, and report errors in it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ _JSON = "ctrkit.json"
 
 
 class Commands(TyperGroup):
-    """All commands: with `--json` an error in the command line itself is one JSON object as well."""
+    """All commands. With `--json`, an error in the command line is one JSON object too."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See `TyperGroup`."""
         ctx.meta[_JSON] = "--json" in args
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """See `TyperGroup`."""
         try:
             return super().invoke(ctx)
         except Exception as error:
-            # Errors of the command line have it, be they typer's own or click's.
+            # Errors in the command line have this method, both typer's and click's.
             told = getattr(error, "format_message", None)
             if told is not None and ctx.meta[_JSON]:
                 common.answer(json.dumps({"error": told()}))
@@ -33,10 +31,9 @@ class Commands(TyperGroup):
 
 
 class LogsOrCommand(TyperGroup):
-    """A command that takes logs, with commands below it: a word that is none of them names a log."""
+    """A command that takes logs and has subcommands: a word that is not a subcommand names a log."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See `TyperGroup`."""
         if args and args[0] in self.commands:
             return super().parse_args(ctx, args)
         flags = {name for one in self.get_params(ctx) if getattr(one, "is_flag", False) for name in one.opts}

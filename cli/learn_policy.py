@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def learn_policy(
     logs: Annotated[
         list[str] | None,
-        typer.Option(help="Bandit log of any known format, or a glob; repeatable. Else the sample."),
+        typer.Option(help="Bandit log in any known format, or a glob; repeatable (default: the sample log)."),
     ] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="Artifact to start from; else a small model with fresh weights.")
+        Path | None, typer.Option(help="Artifact to start from (default: a small model with random weights).")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="What is maximised: snips, ips or dr.")] = None,
-    model: Annotated[Path, typer.Option(help="Where the artifact goes.")] = Path("policy.pt"),
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/learn-policy"),
+    objective: Annotated[str | None, typer.Option(help="Estimate to maximise: snips, ips or dr.")] = None,
+    model: Annotated[Path, typer.Option(help="File for the artifact.")] = Path("policy.pt"),
+    out: common.RunFolder = Path("runs/learn-policy"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
@@ -32,7 +32,7 @@ def learn_policy(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Learn a policy from logged decisions, and tell on held-out ones what it would have earned."""
+    """Learn a policy from logged decisions, and estimate on held-out ones what it would have earned."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

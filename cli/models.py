@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def models(
     data: Annotated[
-        Path | None, typer.Argument(help="Parquet or CSV table, or a source's folder; else the sample.")
+        Path | None,
+        typer.Argument(
+            help="Parquet or CSV table, or the folder of a data source (default: the sample log)."
+        ),
     ] = None,
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -24,7 +27,7 @@ def models(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """List every model there is, with its parameters and its cost a row on your features."""
+    """List all models, with their number of parameters and their cost per row on your features."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

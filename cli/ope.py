@@ -19,43 +19,49 @@ def ope(
     logs: Annotated[
         list[str] | None,
         typer.Option(
-            help="Bandit log of any known format, or a glob; repeatable, and the option's name may be left"
-            " out. Else the sample."
+            help="Bandit log in any known format, or a glob; repeatable. `--logs` may be left out (default:"
+            " the sample log)."
         ),
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Artifact, ONNX, uniform, logging, action:ID or column:NAME; repeatable. Else model.pt.",
+            help="New policy: an artifact, an ONNX file, uniform, logging, action:ID or column:NAME;"
+            " repeatable (default: model.pt).",
         ),
     ] = None,
     target_column: Annotated[
-        str | None, typer.Option(help="Column with the new policy's probability of the action.")
+        str | None, typer.Option(help="Column with the new policy's probability of the logged action.")
     ] = None,
     estimator: Annotated[
-        list[str] | None, typer.Option(help="An estimator such as dr or switch-dr:tau=10; repeatable.")
+        list[str] | None, typer.Option(help="Estimator, such as dr or switch-dr:tau=10; repeatable.")
     ] = None,
     interval: Annotated[
-        str | None, typer.Option(help="Kind of intervals: cressie-read, normal, betting and more.")
+        str | None, typer.Option(help="Kind of interval: cressie-read, normal, betting and others.")
     ] = None,
-    confidence: Annotated[float | None, typer.Option(help="Confidence level of all intervals; 0.95.")] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Confidence level of all intervals (default: 0.95).")
+    ] = None,
     cluster_by: Annotated[
-        str | None, typer.Option(help="Column whose values are independent, or row. Else the user.")
+        str | None, typer.Option(help="Column of the independent units, or row (default: the user column).")
     ] = None,
     segment: Annotated[
-        list[str] | None, typer.Option(help="Column to tell estimates apart by; repeatable.")
+        list[str] | None, typer.Option(help="Column to split the estimates by; repeatable.")
     ] = None,
     outcome: Annotated[
-        list[str] | None, typer.Option(help="Reward column such as value or cost; repeatable.")
+        list[str] | None, typer.Option(help="Reward column, such as value or cost; repeatable.")
     ] = None,
     action_feature: Annotated[
-        str | None, typer.Option(help="What actions share, for MIPS and OffCEM.")
+        str | None, typer.Option(help="Feature that actions share, for MIPS and OffCEM.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="local, or ray for a cluster.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where to compute: local, or ray for a cluster.")] = None,
     skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Leave out and count broken lines of JSON lines, DSJSON.")
+        bool,
+        typer.Option(
+            "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
+        ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/ope"),
+    out: common.RunFolder = Path("runs/ope"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
@@ -63,7 +69,7 @@ def ope(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Tell what a new policy would have earned on logged data, with intervals and a plain verdict."""
+    """Estimate from a log what a new policy would have earned, with intervals and a plain verdict."""
     if context.invoked_subcommand is not None:
         return
 

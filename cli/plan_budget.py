@@ -49,7 +49,7 @@ def plan_budget(
     ramp: Annotated[
         float | None, typer.Option(help="From hour to hour, change by at most this many mean hours.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/plan-budget"),
+    out: common.RunFolder = Path("runs/plan-budget"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     json: common.Json = False,

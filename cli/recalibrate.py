@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctrkit.cli import common
+from ctrkit.progress import OnStep
 
 if TYPE_CHECKING:
     from ctrkit.api.results import Result
 
 
 def recalibrate(
-    model: Annotated[Path, typer.Argument(help="The artifact, whose calibrators are moved.")],
+    model: Annotated[Path, typer.Argument(help="Artifact whose calibrators are updated.")],
     data: Annotated[Path, typer.Argument(help="Table of new labelled rows.")],
-    save: Annotated[Path | None, typer.Option(help="Write the artifact here instead.")] = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/recalibrate"),
+    save: Annotated[
+        Path | None, typer.Option(help="File for the updated artifact (default: replace the model).")
+    ] = None,
+    out: common.RunFolder = Path("runs/recalibrate"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Move the calibrators of a model with new labelled rows, where these are better told so."""
+    """Update the calibrators of a model with new labelled rows, unless that makes predictions worse."""
 
-    def work(progress: common.Progress) -> Result:
+    def work(progress: OnStep) -> Result:
         import ctrkit
 
         return ctrkit.recalibrate(model, data, config=config, overrides=overrides or (), save=save, out=out)

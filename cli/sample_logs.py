@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sample_logs(
-    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("logs_sample"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("logs_sample"),
     seed: common.Seed = None,
     json: common.Json = False,
     quiet: common.Quiet = False,

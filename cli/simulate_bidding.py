@@ -150,7 +150,7 @@ def simulate_bidding(
             "--together", help="Strategies bid against each other in one market.", rich_help_panel=_EXCHANGE
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/simulate-bidding"),
+    out: common.RunFolder = Path("runs/simulate-bidding"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
     seed: common.Seed = None,

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def summary(
-    runs: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs"),
+    runs: Annotated[Path, typer.Argument(help="Folder that holds the run folders.")] = Path("runs"),
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Put what the last runs found into one table and one report."""
+    """Put the results of the last runs into one table and one report."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

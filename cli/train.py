@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Parquet or CSV table, or a source's folder; else the sample.")
+        Path | None,
+        typer.Argument(
+            help="Parquet or CSV table, or the folder of a data source (default: the sample log)."
+        ),
     ] = None,
     config: common.ConfigFile = None,
-    model: Annotated[Path, typer.Option(help="Where the artifact goes.")] = Path("model.pt"),
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/train"),
+    model: Annotated[Path, typer.Option(help="File for the artifact.")] = Path("model.pt"),
+    out: common.RunFolder = Path("runs/train"),
     overrides: common.Overrides = None,
     seed: common.Seed = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Train a click and conversion model; a killed run goes on where it was when started again."""
+    """Train a click and conversion model. A killed run continues when it is started again."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

@@ -1,6 +1,6 @@
 """ctrkit: from ad logs to ad decisions.
 
-Everything a command does is one function here, ten lines in a notebook go the whole road:
+Every command is one function here. A few lines in a notebook go the whole road:
 
     import ctrkit
 
@@ -10,11 +10,11 @@ Everything a command does is one function here, ten lines in a notebook go the w
     ctrkit.evaluate_policy("bandit.parquet", model)       # what would it have earned
     ctrkit.simulate_bidding("auctions.parquet", model, budget=1000)
 
-Settings are keywords, as in `ctrkit.evaluate_policy(policy="uniform", estimators=["ips"])`, or stand together
-in `config`: a mapping, a config such as `ctrkit.OpeConfig`, or a YAML file. Nothing is written unless a call
-says where: `out` is the folder of a run with its report, `model` the file of an artifact.
+Settings are keywords, as in `ctrkit.evaluate_policy(policy="uniform", estimators=["ips"])`, or are given
+together as `config`: a mapping, a config such as `ctrkit.OpeConfig`, or a YAML file. A call writes files only
+where it is told to: `out` is the folder of a run and its report, and `model` is the file of an artifact.
 
-Names and the modules below are loaded when first used, so that `import ctrkit` is quick.
+Names and modules are loaded when they are first used, so that `import ctrkit` is quick.
 """
 
 from __future__ import annotations

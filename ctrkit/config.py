@@ -196,7 +196,7 @@ def build(
         return TypeAdapter(config).validate_python(merged(apply_overrides(content, overrides), given))
     except ValidationError as error:
         paths = [*(one.partition("=")[0].split(".") for one in overrides), *_paths(given)]
-        if _is_set(error.errors()[0]["loc"], paths):
+        if _is_set(_first(error)["loc"], paths):
             file = None
         raise told(error, config, file, what) from error
     except ConfigError as error:  # of a part that its own registry has read
@@ -205,6 +205,7 @@ def build(
         raise ConfigError(error.problem, file=file, hint=error.hint) from error
 
 
+_UNKNOWN_KEY: Final = ("extra_forbidden", "unexpected_keyword_argument")
 # pydantic's name of a fault -> what the value must be.
 _MUST_BE: Final = {
     "greater_than": "above {gt:.12g}",
@@ -215,6 +216,7 @@ _MUST_BE: Final = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a mapping of keys to values"),
 }
 
 
@@ -224,13 +226,13 @@ def told(
     file: str | os.PathLike[str] | None = None,
     what: str | None = None,
 ) -> ConfigError:
-    """The error message for the first fault that pydantic found; arguments as in `build`."""
-    first = error.errors()[0]
+    """The error message for the most helpful fault that pydantic found; arguments as in `build`."""
+    first = _first(error)
     kind, location, given = first["type"], first["loc"], first["input"]
     key = ".".join(str(part) for part in location)
     prefix = "" if what is None else f"{what}: "
     subject = (f"key '{key}'" if what is None else f"{what}: {key}") if key else what or "the config"
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in _UNKNOWN_KEY:
         known = _keys_at(config, location[:-1])
         hint = nearest(str(location[-1]), known) if known else None
         return ConfigError(f"{prefix}unknown key '{key}'", file=file, hint=hint)
@@ -254,6 +256,12 @@ def told(
     if isinstance(given, (str, int, float, bool)):
         message += f" (given: {given!r})"
     return ConfigError(f"{subject}: {message}", file=file)
+
+
+def _first(error: ValidationError) -> Any:
+    """An unknown key if there is one, as a misspelt key is often missing too; else the first fault."""
+    faults = error.errors()
+    return next((fault for fault in faults if fault["type"] in _UNKNOWN_KEY), faults[0])
 
 
 def _shown(given: Any) -> str:

@@ -190,7 +190,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most similar to a misspelt one, as the hint of an error."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'" if close else f"Known are: {', '.join(names)}"
+    return f"Did you mean '{close[0]}'" if close else f"Known names: {', '.join(names)}"
 
 
 def missing(kind: FileRole, file: str | os.PathLike[str]) -> InputError:

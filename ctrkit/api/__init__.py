@@ -1,1 +1,1 @@
-"""What each command does, as one function: the place where the rooms of the road are joined."""
+"""One function for each command. Only this room joins the others."""

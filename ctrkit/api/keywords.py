@@ -1,4 +1,4 @@
-"""How a function shows the settings that it takes as keywords: by name, type, default and meaning."""
+"""Show the settings that a function takes as keywords: name, type, default and meaning."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def takes_settings(
     `inspect.signature`, `help` and the completion of notebooks then know every keyword.
 
     Args:
-        kinds: the configs of which it takes settings, by its input one or the other.
+        kinds: the configs that have the settings; if there are several, the input decides which one applies.
 
     Raises:
-        ConfigError: from the function, for a keyword that is neither an argument nor a setting.
+        ConfigError: the function is called with a keyword that is neither an argument nor a setting.
     """
 
     def decorate(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
@@ -45,7 +45,9 @@ def takes_settings(
         def taking(*args: Parameters.args, **keywords: Parameters.kwargs) -> Returned:
             for name in keywords:
                 if name not in known:
-                    raise ConfigError(f"{function.__name__}() takes no '{name}'", hint=nearest(name, known))
+                    raise ConfigError(
+                        f"{function.__name__}() has no argument '{name}'", hint=nearest(name, known)
+                    )
             return function(*args, **keywords)
 
         said, example, shown = (getdoc(function) or "").partition(_EXAMPLE)
@@ -59,14 +61,14 @@ def takes_settings(
 
 
 def _parameter(name: str, field: FieldInfo) -> Parameter:
-    # Like the annotations beside it, a text; modules are left out.
+    # Text, as the other annotations are; names of modules are left out.
     kind = re.sub(r"(\w+\.)+(?=\w)", "", formatannotation(field.annotation))
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=_Shown.of(default), annotation=kind)
 
 
 class _Shown(str):
-    """A default that is shown as short as it can be written."""
+    """A default, shown in its shortest form."""
 
     __slots__ = ()
 
@@ -75,7 +77,7 @@ class _Shown(str):
 
     @classmethod
     def of(cls, default: Any) -> Any:
-        """A config as the call that makes it; any other default as it is."""
+        """A config as the call that makes it; any other default unchanged."""
         if not isinstance(default, Config):
             return default
         given = (f"{key}={getattr(default, key)!r}" for key in sorted(default.model_fields_set))
@@ -83,9 +85,9 @@ class _Shown(str):
 
 
 def _meaning(kind: type[Config]) -> str:
-    """What a config's docstring says of its keys, by their names as keywords."""
+    """What a config's docstring says about its keys, under their names as keywords."""
     bases = [base for base in kind.__mro__ if issubclass(base, Config) and base is not Config]
     keys = "\n".join((getdoc(base) or "").partition("Attributes:\n")[2].rstrip() for base in bases)
     for key, name in kind.keyword_names.items():
         keys = re.sub(rf"\b{key}\b(?=[\w, ]*:)", name, keys, count=1)
-    return f"Settings, keywords over `config` and `overrides`; those of `{kind.__name__}`:\n{keys}\n"
+    return f"Settings of `{kind.__name__}`, as keywords that override `config` and `overrides`:\n{keys}\n"

@@ -1,4 +1,4 @@
-"""What the flat functions return."""
+"""Base of the results that the functions of `ctrkit` return."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ class Result(ABC):
     """Base of all results: the same content for machines, for notebooks and for people."""
 
     def __init_subclass__(cls) -> None:
-        """A result has arrays in it: it is shown by its answer, and not by all its fields, as the line that
-        `dataclass` would write."""
+        """A result holds arrays: its `repr` shows the answer, and not all fields as `dataclass` would."""
         super().__init_subclass__()
         setattr(cls, "__repr__", Result.__repr__)  # noqa: B010 (a method, to the type checker)
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; holds all that the tables show."""
+        """Plain JSON data, with everything that the tables show."""
 
     @abstractmethod
     def report(self) -> Report:
-        """The answer, tables and notes for a person; no figure is drawn for it."""
+        """The answer, tables and notes for people; this draws no figure."""
 
     def figures(self) -> Drawings:
-        """Figures for a person, drawn one by one when they are asked for."""
+        """Figures by name; each is drawn when its function is called."""
         return {}
 
     @property
@@ -51,7 +50,7 @@ class Result(ABC):
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_pandas(self) -> pd.DataFrame:
-        """The values of the main table, see `ctrkit.reports.Table.to_pandas`."""
+        """The values of the main table (see `ctrkit.reports.Table.to_pandas`)."""
         return self.tables[0].to_pandas()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind: one run at a time writes into it, and says when it is complete."""
+"""The folder of a run: one run at a time writes into it, and marks it when it is complete."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from ctrkit.errors import ConfigError, RunError, attempt
 from ctrkit.reports.document import to_html
 from ctrkit.tables import unwritable, write_json, write_text
 
-# Written last: where it is, the run is complete.
+# Written last: if it exists, the run is complete.
 MARKER = "metrics.json"
 _LOCK = ".lock"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run under way.
+    """The folder of a run that is in progress.
 
     Attributes:
-        home: the folder; None for a run that leaves nothing, and for which nothing is written or drawn.
-        command: the name of the run.
+        home: the folder; None if the run shall write and draw nothing.
+        command: name of the command.
     """
 
     home: Path | None
     command: str
 
     def begin(self) -> Path | None:
-        """Take back that the run in the folder is complete, before anything of this one is written there."""
+        """Remove the mark of an earlier complete run, before this run writes anything."""
         if self.home is not None:
             (self.home / MARKER).unlink(missing_ok=True)
         return self.home
 
     def write(self, settings: Config | Mapping[str, Any], result: Result, **arguments: Any) -> None:
-        """Write what a run leaves: resolved config, figures, `report.html` and, last, `metrics.json`.
+        """Write the resolved config, the figures, `report.html` and, last, `metrics.json`.
 
-        Every file is written atomically. A figure that cannot be drawn is left out, and a warning and the
-        page say so: the run is not lost with it.
+        Every file is written atomically. A figure that cannot be drawn is left out; a warning and the page
+        say so.
 
         Args:
-            arguments: what else the run was called with, for the config.
+            settings: the settings of the run.
+            result: the result of the run.
+            arguments: other arguments of the run, for `config.yaml`.
         """
         if self.home is None:
             return
@@ -63,7 +65,7 @@ class RunFolder:
         config = yaml.safe_dump({**arguments, **known}, sort_keys=False, allow_unicode=True)
         write_text(config, self.home / "config.yaml")
         folder = self.home / "figures"
-        for earlier in folder.glob("*.svg"):  # of a run into the same folder, which showed more
+        for earlier in folder.glob("*.svg"):  # from an earlier run that had more figures
             earlier.unlink()
         names: dict[str, int] = {}
         for figure in figures:
@@ -77,13 +79,14 @@ class RunFolder:
 
 @contextmanager
 def run_folder(out: str | os.PathLike[str] | None, command: str) -> Iterator[RunFolder]:
-    """The folder of a run, which has it for itself; without `out` a run that leaves nothing.
+    """The folder of a run, locked for this run alone; if `out` is None, the run writes nothing.
 
-    That the folder can be written is found here, before the work. It is made where it is missing, and left as
-    it was where the work fails.
+    A missing folder is made. That it can be written is checked here, before the work starts. If the work
+    fails, the folder is left as it was.
 
     Raises:
-        ConfigError: `out` is a file. RunError: another run writes into the folder, or it cannot be written.
+        ConfigError: `out` is a file.
+        RunError: another run is writing into the folder, or it cannot be written.
     """
     if out is None:
         yield RunFolder(None, command)
@@ -94,14 +97,14 @@ def run_folder(out: str | os.PathLike[str] | None, command: str) -> Iterator[Run
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """Hold the lock of a run folder; a folder that is made and stays empty goes again."""
+    """Hold the lock of a run folder; a new folder that stays empty is removed again."""
     made = [one for one in (home, *home.parents) if not one.exists()]
     try:
         home.mkdir(parents=True, exist_ok=True)
         handle = _locked(home / _LOCK)
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(
-            "a run writes a folder, and a file is in its place",
+            "a run needs a folder, but this is a file",
             file=home,
             hint="Give another --out",
         ) from error

@@ -34,15 +34,15 @@ class SampleLogs(Result):
 
 
 def sample_logs(out: str | os.PathLike[str] | None = None, *, seed: int = 0) -> SampleLogs:
-    """The sample logs of a synthetic market with known truth: impressions, a bandit log, an auction log and
-    the page that explains their columns.
+    """The sample logs of a synthetic market with known truth: impressions, a bandit log, an auction log, and
+    a page that explains their columns.
 
     Args:
-        out: the folder to write them to, the same seed the same bytes; None for the files that ship with
-            ctrkit, which are those of seed 0.
+        out: the folder to write to; None for the files of seed 0 that ship with ctrkit.
+        seed: seed of the market; the same seed gives the same bytes.
 
     Raises:
-        ConfigError: another seed without a folder.
+        ConfigError: a seed other than 0 is given without a folder.
 
     Example:
         >>> import ctrkit

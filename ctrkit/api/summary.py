@@ -1,4 +1,4 @@
-"""`ctrkit summary`: one table over the whole road, from the run folders that the commands left."""
+"""`ctrkit summary`: one table of the results in all run folders."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _ELSEWHERE = "see its report"
 
 @dataclass(frozen=True)
 class Summary(Result):
-    """What the last run of each command found.
+    """The results of the last run of each command.
 
     Attributes:
         runs: command -> content of its `metrics.json`.
-        folders: command -> its run folder, seen from where the report is.
-        unfinished: names of run folders that were begun and have no `metrics.json`.
-        page: the report over all runs, where it was written.
+        folders: command -> path of its run folder, relative to the report.
+        unfinished: names of run folders that have no `metrics.json` yet.
+        page: path of the report on all runs; None if none was written.
     """
 
     runs: dict[str, dict[str, Any]]
@@ -44,25 +44,26 @@ class Summary(Result):
         return {**self.runs, "report": self.page}
 
     def report(self) -> Report:
-        # In the order of the road; what is not known here, of a later version say, comes last.
+        # In the order of the road; unknown commands, such as those of a later version, come last.
         commands = sorted(
             self.runs, key=lambda one: ([*_ROWS].index(one) if one in _ROWS else len(_ROWS), one)
         )
         rows = tuple(row for command in commands for row in _rows(command, self.runs[command]))
-        tables = (Table("What the last runs found", ("what", "value", "beside"), rows),)
+        tables = (Table("Results of the last runs", ("what", "value", "detail"), rows),)
         links = tuple((f"Report of ctrkit {c}", f"{self.folders[c]}/report.html") for c in commands)
-        notes = tuple(f"{name}: this run is not complete, and left out." for name in self.unfinished)
+        notes = tuple(f"{name}: this run is not complete and was left out." for name in self.unfinished)
         return Report("The road, end to end", tables=tables, links=links, notes=notes)
 
 
 def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str] | None = None) -> Summary:
-    """Gather the run folders under `runs` into one table.
+    """Gather the run folders in `runs` into one table.
 
     Args:
-        out: the folder that gets a `report.html`, which links the runs; None for none.
+        runs: the folder that holds the run folders.
+        out: the folder for a `report.html` that links the runs; None for no report.
 
     Raises:
-        DataError: when there is no run, or a file of one is damaged.
+        DataError: there is no finished run, or a file of a run is damaged.
 
     Example:
         >>> import ctrkit
@@ -80,16 +81,18 @@ def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str
             found[command], folders[command] = content, os.path.relpath(path.parent, out or home)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                "this is no run's metrics", file=path, hint="Delete the folder or run it again"
+                "these are not the metrics of a run", file=path, hint="Delete the folder or run it again"
             ) from error
     if not found and (home / MARKER).exists():
         raise DataError(
-            "this is one run, and a summary is of a folder of runs",
+            "this is the folder of one run; a summary needs the folder that holds all runs",
             file=home,
             hint=f"Give {os.fspath(home.absolute().parent)}",
         )
     if not found:
-        raise DataError("no finished run is here", file=home, hint="Run `ctrkit train` and the others first")
+        raise DataError(
+            "no finished run in this folder", file=home, hint="Run `ctrkit train` or another command first"
+        )
     begun = sorted(path.parent.name for path in home.glob("*/config.yaml"))
     unfinished = tuple(name for name in begun if not (home / name / MARKER).exists())
     page = None if out is None else Path(out) / "report.html"
@@ -100,11 +103,11 @@ def summary(runs: str | os.PathLike[str] = "runs", *, out: str | os.PathLike[str
 
 
 def _rows(command: str, content: dict[str, Any]) -> SummaryRows:
-    """What a run found; of one whose numbers this version does not know, where to read them."""
+    """The results of a run; if this version cannot read them, a reference to its report."""
     try:
         return _ROWS[command](content)
     except (KeyError, IndexError, TypeError, AttributeError):
-        return [(f"ctrkit {command}", _ELSEWHERE, "its numbers are of another version")]
+        return [(f"ctrkit {command}", _ELSEWHERE, "written by another version")]
 
 
 def _training(content: dict[str, Any]) -> SummaryRows:
@@ -139,7 +142,7 @@ def _evaluation(content: dict[str, Any]) -> SummaryRows:
     for task, found in content["tasks"].items():
         entropy = found["metrics"]["normalized_entropy"]
         beside = "" if entropy is None else f"normalised entropy {text(interval(entropy))}"
-        rows.append((f"{task}, to bid on", found["verdict"]["decision"], beside))
+        rows.append((f"bid on {task}?", found["verdict"]["decision"], beside))
     return rows
 
 
@@ -205,12 +208,12 @@ def _spent(spend: float, budget: float) -> str:
 
 
 def _sweep(table: list[dict[str, Any]]) -> SummaryRows:
-    """The least and the largest budget of each strategy."""
+    """The results of each strategy at its smallest and its largest budget."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(table, key=lambda row: row["budget"]):
         by_name.setdefault(row["strategy"], []).append(row)
     return [
-        (f"{name}: value", run["value"], f"of a budget of {text(run['budget'])}{_share(run)}")
+        (f"{name}: value", run["value"], f"from a budget of {text(run['budget'])}{_share(run)}")
         for name, runs in by_name.items()
         for run in (runs[0], runs[-1])
     ]
@@ -227,11 +230,11 @@ def _truth(policy: dict[str, Any]) -> str:
 
 
 def _measured(value: float | dict[str, Any] | None) -> Value:
-    """A number, or an interval of plain data."""
+    """A number, or an interval given as plain data."""
     return interval(value) if isinstance(value, dict) else value
 
 
-# By the command that wrote the run, in the order of the road; a new one is added here.
+# By command, in the order of the road; a new command is added here.
 _ROWS: Final[dict[str, Callable[[dict[str, Any]], SummaryRows]]] = {
     "train": _training,
     "calibrate": _calibration,

@@ -1,7 +1,7 @@
-"""What stands in the cell of a table, and the one way in which it becomes text.
+"""The values in table cells, and the one way in which a value becomes text.
 
-A value says by its type what it is: a whole number is a count, a `Share` is read as a percentage, an interval
-has ends. So the same value looks the same wherever it is printed.
+The type of a value says what it is: a whole number is a count, a `Share` is shown as a percentage, and an
+interval has two ends. So the same value looks the same wherever it is printed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, overload
 
 from ctrkit.names import visible
 
-# What is not defined, or not known.
+# A value that is not defined or not known.
 NONE = "–"
 _DIGITS, _FEWER = 4, 3
-# From here on a number of all its digits is harder to read than one with an exponent.
+# A number of at least this size is easier to read with an exponent.
 _LONG = 1e15
 
 
 class Ends(Protocol):
-    """An estimate with the ends of its interval, as rooms above make them; None is an end that is unknown."""
+    """An estimate with the ends of its interval, from any room; None is an unknown end."""
 
     @property
     def value(self) -> float: ...
@@ -39,18 +39,18 @@ class Interval(NamedTuple):
 
 
 class Share(float):
-    """A part of a whole: people read it as a percentage, and to all else it is a float."""
+    """A part of a whole: shown as a percentage, and a float everywhere else."""
 
 
 class Change(float):
-    """What is added to another number: people read it with its sign, and to all else it is a float."""
+    """A difference: shown with its sign, and a float everywhere else."""
 
 
 Value: TypeAlias = str | int | float | Ends | None
 
 
 def interval(found: Mapping[str, Any] | None) -> Interval | None:
-    """The interval in plain data with `value`, `low` and `high`; None where there is no value."""
+    """The interval of a mapping with `value`, `low` and `high`; None if there is no value."""
     if found is None or found["value"] is None:
         return None
     return Interval(found["value"], found["low"], found["high"])
@@ -65,7 +65,7 @@ def share(part: None) -> None: ...
 @overload
 def share(part: float | None) -> Share | None: ...
 def share(part: float | Ends | None) -> Share | Interval | None:
-    """The same number, or interval, as a part of a whole."""
+    """The same number or interval, as a part of a whole."""
     if part is None:
         return None
     if isinstance(part, (int, float)):
@@ -74,8 +74,8 @@ def share(part: float | Ends | None) -> Share | Interval | None:
 
 
 def cell(value: Value) -> str | int | float | Interval | None:
-    """The value as a table holds it: names of the data visible, every interval of one class, and None for
-    what is no number."""
+    """The value as a table holds it: control characters in texts made visible, every interval an `Interval`,
+    and None for a number that is not finite."""
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, str):
@@ -91,8 +91,8 @@ def cell(value: Value) -> str | int | float | Interval | None:
 def text(value: Value) -> str:
     """The text of a value.
 
-    A count has all its digits, any other number four significant ones, and from 1,000 on those before the
-    point. Percentages have three, and the ends of an interval, which are less sure than its middle.
+    A count is shown with all its digits. Other numbers have four significant digits or, from 1,000 on, no
+    decimals. Percentages and the ends of intervals have three significant digits.
     """
     value = cell(value)
     if not isinstance(value, Interval):
@@ -114,6 +114,6 @@ def _shown(value: str | float | None, digits: int) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    if 1000 <= abs(round(value, digits - 3)) < _LONG:  # as 999.96 will be
+    if 1000 <= abs(round(value, digits - 3)) < _LONG:  # 999.96 rounds to 1000
         return f"{value:,.0f}"
-    return f"{value + 0.0:,.{digits}g}"  # 0 has no sign
+    return f"{value + 0.0:,.{digits}g}"  # -0.0 becomes 0.0

@@ -1,7 +1,7 @@
 """A report as plain data, and as HTML: a page that opens offline, or a part of a notebook.
 
-Much of a report's text came with the data. Whatever is made here holds nothing that a terminal or a browser
-would follow unseen, and no name of a figure leaves its folder.
+Much of a report's text comes from the data. So control characters are made visible, HTML is escaped, and the
+name of a figure cannot point outside its folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ctrkit.reports.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as SVG text, with the sentence that says what it shows; its name is that of a file."""
+    """A picture as SVG text, with a caption of one sentence; its name is a valid file name."""
 
     name: str
     caption: str
@@ -30,20 +30,23 @@ class Figure:
         _set(self, svg=visible(self.svg, lines=True))
 
 
-# Drawing takes longer than much of what is drawn, so it waits until somebody asks for the figure.
+# Drawing is slow, so a figure is drawn only when it is needed.
 Drawing: TypeAlias = Callable[[], Figure]
-# By name, which is that of the figure or tells it apart.
+# Figures by name.
 Drawings: TypeAlias = Mapping[str, Drawing]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a run found, in reading order: the answer first, then tables, details and remarks.
+    """The results of a run, in reading order: the answer first, then tables, details and notes.
 
     Attributes:
-        answer: lines, one a subject.
-        details: tables for those who look closer; they stand on the page, not on the terminal.
-        links: (text, relative path) of pages that tell more.
+        title: heading of the page.
+        answer: the main result in words, one line for each subject.
+        tables: tables for the terminal and the page.
+        notes: remarks of one sentence or two.
+        links: (text, relative path) of other pages.
+        details: more tables, on the page only.
     """
 
     title: str
@@ -58,7 +61,7 @@ class Report:
         _set(self, notes=tuple(visible(note, lines=True) for note in self.notes))
 
 
-# Cells of more characters are sentences.
+# A longer cell is a sentence, and may wrap.
 _LINE = 60
 _STYLE = """
 .ctrkit { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7c; --line: #dde3ea;
@@ -87,7 +90,7 @@ div.ctrkit { font-size: 14px; padding: .5rem 1rem; }
 
 
 def to_html(report: Report, figures: Sequence[Figure] = ()) -> str:
-    """The report as one page; nothing in it is fetched from elsewhere."""
+    """The report as one page, which loads nothing from elsewhere."""
     parts = [*_read_first(report), *map(_figure, figures), *map(_table, report.details), *_notes(report)]
     parts += [f'<p><a href="{quote(path)}">{escape(said)}</a></p>' for said, path in report.links]
     body = "\n".join(parts)
@@ -100,7 +103,7 @@ def to_html(report: Report, figures: Sequence[Figure] = ()) -> str:
 
 
 def notebook_html(report: Report) -> str:
-    """The answer, the tables and the notes, as a part of another page."""
+    """The answer, the tables and the notes, as HTML for a notebook."""
     body = "\n".join([*_read_first(report), *_notes(report)])
     return f'<div class="ctrkit">\n<style>{_STYLE}</style>\n{body}\n</div>'
 
@@ -130,7 +133,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(value: Value) -> str:
-    """A number or a name stays on one line; a sentence does not."""
+    """A table cell: numbers and names stay on one line, sentences may wrap."""
     shown = text(value)
     kind = ' class="long"' if len(shown) > _LINE else ""
     return f"<td{kind}>{escape(shown)}</td>"

@@ -1,4 +1,4 @@
-"""Figures as SVG text: one function a question. The same numbers give the same bytes."""
+"""Figures as SVG text, one function for each. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ _SETTINGS: Any = {
 
 
 def _draw(name: str, caption: str, canvas: Canvas) -> Figure:
-    """The figure. No text of it is a formula, dollar signs or not, and letters that the font lacks are the
-    viewer's to find."""
+    """The figure. No dollar sign in a text starts a formula; the viewer finds letters that the font lacks."""
     text = io.StringIO()
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -47,7 +46,7 @@ def _draw(name: str, caption: str, canvas: Canvas) -> Figure:
 
 
 def _label(text: str, most: int = 34) -> str:
-    """A name of the data as a label: cut to fit, and not left out of legends, as what begins with `_` is."""
+    """A name from the data as a label: cut to fit, and shown in legends even if it begins with `_`."""
     shown = cut(visible(text), most) or "(no name)"
     return f"\u200b{shown}" if shown.startswith("_") else shown  # a space without width
 
@@ -59,7 +58,7 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list
     return canvas, list(axes[0])
 
 
-# What chose the best validation -> whether lower is better, and where an event has it.
+# Measure that chose the best weights -> 1 if lower is better, -1 if higher is, and its key in an event.
 _MONITORED = {
     "log_loss": (1, "validation_loss"),
     "calibrated_log_loss": (1, "calibrated_validation_loss"),
@@ -68,7 +67,7 @@ _MONITORED = {
 
 
 def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_loss") -> Figure:
-    """Training and validation loss by epoch; `monitor` is what the best validation was chosen by."""
+    """Training and validation loss by epoch; `monitor` is the measure that chose the best weights."""
     canvas, (axes,) = _canvas(6.0, 3.2)
     epochs = [event["epoch"] for event in events]
     axes.plot(epochs, [e["training_loss"] for e in events], "o-", color=_GREY, label="training", markersize=4)
@@ -85,7 +84,9 @@ def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_lo
     axes.axvline(best["epoch"], color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend(frameon=False)
-    return _draw("training_curve", "Loss over training; the weights of the best validation are kept.", canvas)
+    return _draw(
+        "training_curve", "Loss by epoch; the weights with the best validation result are kept.", canvas
+    )
 
 
 def reliability_diagram(name: str, task: str, before: Reliability, after: Reliability) -> Figure:
@@ -119,8 +120,10 @@ def forest_plot(
     """Estimates with intervals, one line each, against the logging policy's value and its interval.
 
     Args:
+        name: name of the figure.
+        logging: `value`, `low` and `high` of the logging policy.
         rows: mappings with `label`, `value`, `low` and `high`, from top to bottom.
-        truth: the policy's true value where a simulated log carries it.
+        truth: the policy's true value, if the log comes from a simulation.
     """
     canvas, (axes,) = _canvas(7.0, 1.2 + 0.42 * len(rows))
     axes.axvspan(logging["low"], logging["high"], color="#e9edf2", zorder=0)
@@ -134,10 +137,12 @@ def forest_plot(
         values, places, xerr=np.clip(spread, 0.0, None), fmt="o", color=COLOURS[0], markersize=5, capsize=3
     )
     axes.set_yticks(places, [_label(row["label"]) for row in rows])
-    axes.set(xlabel="value a decision", ylim=(-0.7, len(rows) - 0.3))
+    axes.set(xlabel="value per decision", ylim=(-0.7, len(rows) - 0.3))
     axes.grid(axis="y", visible=False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2, frameon=False)
-    return _draw(name, "Estimated value with 95 % interval; the band is the logging policy's.", canvas)
+    return _draw(
+        name, "Estimated value with 95 % interval; the band is the interval of the logging policy.", canvas
+    )
 
 
 def _colour(index: int) -> str:

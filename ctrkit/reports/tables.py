@@ -1,4 +1,4 @@
-"""Tables of values: what a report shows, and what a data frame holds."""
+"""Tables of values, for reports and data frames."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of values; how they look is up to `ctrkit.reports.cells`. The first column names the row."""
+    """Rows of values; `ctrkit.reports.cells` makes them text. The first column names the row."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
 
     def __post_init__(self) -> None:
-        # Here, once for screens and pages: much of a table came with the data.
+        # Texts may come from the data: they are made visible here, once for screens and pages.
         object.__setattr__(self, "title", visible(self.title))
         object.__setattr__(self, "header", tuple(map(visible, self.header)))
         object.__setattr__(self, "rows", tuple(tuple(map(cell, row)) for row in self.rows))
 
     def to_pandas(self) -> pd.DataFrame:
-        """The values: a column of intervals `x` becomes `x`, `x_low` and `x_high`.
+        """The values as a data frame: a column of intervals `x` becomes `x`, `x_low` and `x_high`.
 
-        Counts are int64 (Int64 where one is missing), other numbers float64 with NaN for what is not defined.
-        Shares are parts of 1.
+        Counts are int64 (Int64 if one is missing). Other numbers are float64, with NaN for undefined values.
+        Shares are fractions of 1, not percentages.
         """
         import pandas as pd
 
@@ -44,7 +44,7 @@ class Table:
                     _column(f"{name}_{end}", [pair[index] for pair in ends])
                     for index, end in enumerate(("low", "high"))
                 ]
-        return pd.concat(columns, axis=1)  # names may be given twice
+        return pd.concat(columns, axis=1)  # column names may repeat
 
 
 def _column(name: str, values: list[Value]) -> pd.Series:

@@ -227,9 +227,9 @@ def test_no_curve_brings_something_for_nothing(fit: str, seed: int, tmp_path: Pa
     [
         ({"campaign": "Campaign"}, "Did you mean 'campaign'"),
         ({"campaign": "camp"}, "Did you mean 'campaign'"),
-        ({"campaign": "advertiser"}, "Known are: campaign"),
+        ({"campaign": "advertiser"}, "Known names: campaign"),
         ({"hour": "hours"}, "Did you mean 'hour'"),
-        ({"hour": "Hour of day"}, "Known are"),
+        ({"hour": "Hour of day"}, "Known names"),
     ],
 )
 def test_a_name_that_is_not_read_is_refused(names: dict[str, str], says: str, tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ def test_settings_come_as_keywords_mapping_config_or_file_and_nothing_is_written
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"estimatorz": ["ips"]}, r"evaluate_policy\(\) takes no 'estimatorz'. Did you mean 'estimators'"),
+        (
+            {"estimatorz": ["ips"]},
+            r"evaluate_policy\(\) has no argument 'estimatorz'. Did you mean 'estimators'",
+        ),
         ({"target_colum": "p"}, "Did you mean 'target_column'"),
         ({"config": {"fold": 2}}, "unknown key 'fold'. Did you mean 'folds'"),
         ({"config": 3}, "the config has the type int. Give a OpeConfig, a mapping of its keys, or the path"),

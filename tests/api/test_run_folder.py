@@ -119,9 +119,9 @@ def test_the_marker_goes_before_anything_new_is_written(tmp_path: Path, monkeypa
 def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="a run writes a folder, and a file is in its place"):
+    with pytest.raises(ConfigError, match="a run needs a folder, but this is a file"):
         ctrkit.train(out=file, data="is not looked for")
-    with pytest.raises(ConfigError, match="a run writes a folder, and a file is in its place"):
+    with pytest.raises(ConfigError, match="a run needs a folder, but this is a file"):
         ctrkit.evaluate(out=file / "below")
     for path, said in ((tmp_path, "this is a folder"), (file / "model.pt", "on the way to it, is a file")):
         with pytest.raises(ConfigError, match=said):

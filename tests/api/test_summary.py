@@ -153,15 +153,15 @@ def test_what_is_not_defined_not_known_or_not_complete_is_no_error(tmp_path: Pat
     assert [tuple(map(text, row)) for row in result.report().tables[0].rows] == [
         ("AUC of click", "–", "0 positives of 7 test rows"),
         ("click, on 7 new rows", "kept", "less loss"),
-        ("ctrkit evaluate", "see its report", "its numbers are of another version"),
+        ("ctrkit evaluate", "see its report", "written by another version"),
         ("value of the logging policy", "0.5", ""),
-        ("ctrkit fly", "see its report", "its numbers are of another version"),
+        ("ctrkit fly", "see its report", "written by another version"),
     ]
-    assert result.report().notes == ("begun: this run is not complete, and left out.",)
+    assert result.report().notes == ("begun: this run is not complete and was left out.",)
 
 
 def test_one_run_in_place_of_a_folder_of_runs_is_told_as_such(tmp_path: Path) -> None:
     ctrkit.plan_budget(3.0, curves=pl.DataFrame({"spend": [4.0], "value": [2.0]}), out=tmp_path / "plan")
-    with pytest.raises(DataError, match="this is one run") as error:
+    with pytest.raises(DataError, match="this is the folder of one run") as error:
         ctrkit.summary(tmp_path / "plan")
     assert error.value.hint == f"Give {tmp_path}"

@@ -30,7 +30,7 @@ def call(*arguments: str | Path) -> tuple[int, str, str]:
         (("simulate-bidding",), 2, "--budget"),
         (("ope", "--polcy", "x"), 2, "--polcy"),
         (("calibrat",), 2, "No such command 'calibrat'"),
-        (("summary", "nowhere"), 2, "no finished run is here"),
+        (("summary", "nowhere"), 2, "no finished run in this folder"),
     ],
 )
 def test_json_of_an_error_is_one_object(

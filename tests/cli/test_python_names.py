@@ -53,11 +53,11 @@ def test_old_names_do_the_same_and_tell_the_new_one(trained: Path, logs: Path, t
 
     log, rows = logs / "bandit.parquet", tmp_path / "new.parquet"
     Market(seed=4, users=300, ads=40, advertisers=8).impressions(2000).write_parquet(rows)
-    assert "warning: this is an old name; write `ctrkit check-log`" in told("ope", "check", log, out="old")
+    assert "warning: this name is old; use `ctrkit check-log`" in told("ope", "check", log, out="old")
     assert told("check-log", log, out="new") == ""
     save = ("--save", tmp_path / "saved.pt")
     moved = told("calibrate", trained, rows, "--update", *save, out="moved")
-    assert "write `ctrkit recalibrate`" in moved
+    assert "use `ctrkit recalibrate`" in moved
     assert told("recalibrate", trained, rows, *save, out="again") == ""
     for one, other in (("old", "new"), ("moved", "again")):
         files = [tmp_path / folder / "metrics.json" for folder in (one, other)]

@@ -272,4 +272,6 @@ def _file_and_settings(text: str) -> tuple[str, str | None]:
             f"'{text}' is neither a policy nor a file",
             hint=f"{near}, or give the path of an artifact",
         )
-    raise ArtifactError("no such file", file=text, hint="Give the path of an artifact")
+    raise ArtifactError(
+        "no such file", file=text, hint="Train one with `ctrkit train`, or give a policy such as uniform"
+    )

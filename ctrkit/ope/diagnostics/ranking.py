@@ -162,7 +162,7 @@ class PolicyRanking:
         joint = self.joint
         names = list(joint.estimators)
         if against is not None and against not in names:
-            raise ConfigError(f"there is no policy '{against}'", hint=f"Known are: {', '.join(names)}")
+            raise ConfigError(f"there is no policy '{against}'", hint=f"Known names: {', '.join(names)}")
         estimates = {name: estimator.result(confidence) for name, estimator in joint.estimators.items()}
         values = np.array([estimates[name].value for name in names])
         directions = np.stack([joint.direction(name) for name in names])

@@ -45,14 +45,14 @@ SLOTS = Slots(np.array([[0.1, 0.2], [0.3, 0.1]]), np.array([[10.0, 4.0], [1.0, 5
     ("text", "says", "hint"),
     [
         ("duall", "there is no strategy 'duall'", "Did you mean 'dual'"),
-        ("", "there is no strategy ''", "Known are"),
+        ("", "there is no strategy ''", "Known names"),
         ("linear:base_bit=1", "strategy 'linear': unknown key 'base_bit'", "Did you mean 'base_bid'"),
         ("linear:base_bid", "not of the form key=value", "Write base_bid=VALUE"),
         ("linear:base_bid=ten", "strategy 'linear': base_bid is 'ten' and must be a number", "leave it out"),
         ("linear:base_bid=1,base_bid=2", "given twice", "Leave one out"),
         ("truthful:value_per_click=0", "must be above 0", "leave it out"),
-        ("dual:posterior=1", "unknown key 'posterior'", "Known are"),
-        ("dual:plan=1", "unknown key 'plan'", "Known are"),
+        ("dual:posterior=1", "unknown key 'posterior'", "Known names"),
+        ("dual:plan=1", "unknown key 'plan'", "Known names"),
         ("thompson", "no model with a posterior", "ctrkit train"),
     ],
 )

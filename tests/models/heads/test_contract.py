@@ -88,7 +88,7 @@ def test_configs_survive_their_dump(content: dict[str, Any]) -> None:
         ({"name": "mmo"}, "Did you mean 'mmoe'"),
         ({"name": "mmoe", "expert": 3}, "Did you mean 'experts'"),
         ({"name": "mmoe", "experts": 0}, "at least 1"),
-        ({"name": "mmoe", "bottom": "common"}, "Known are: own, shared"),
+        ({"name": "mmoe", "bottom": "common"}, "Known names: own, shared"),
         ({"name": "mmoe", "expert_widths": []}, "at least 1"),
         ({"name": "ple", "task_experts": 0, "shared_experts": 0}, "the tasks have nothing to read"),
         ({"name": "ple", "layers": 0}, "at least 1"),

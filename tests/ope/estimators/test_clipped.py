@@ -260,12 +260,12 @@ def test_specs_name_what_is_wrong() -> None:
     for spec, problem_, hint in (
         ("swich-dr:tau=1", "no estimator 'swich-dr'", "Did you mean 'switch-dr'"),
         ("switch-dr:tua=1", "estimator 'switch-dr': unknown key 'tua'", "Did you mean 'tau'"),
-        ("clipped-ips:tau=1", "unknown key 'tau'", "Known are: lambda"),
+        ("clipped-ips:tau=1", "unknown key 'tau'", "Known names: lambda"),
         ("clipped-ips:lambda=slop", "no number and no rule", "Did you mean 'slope'"),
         ("clipped-ips:lambda=-1", "lambda is -1.0 and must be above 0", "Give another value"),
         ("clipped-ips:lambda=nan", "lambda is nan and must be above 0", "Give another value"),
         ("clipped-ips:lambda", "not of the form key=value", "Write lambda=VALUE"),
-        ("clipped-ips:lambda=1,tau=2", "unknown key 'tau'", "Known are: lambda"),
+        ("clipped-ips:lambda=1,tau=2", "unknown key 'tau'", "Known names: lambda"),
         ("sg-dr:lambda=2", "estimator 'sg-dr': lambda is 2.0 and must be below 1", "Give another value"),
         ("ips:lambda=1", "estimator 'ips': unknown key 'lambda'", "It has no settings"),
     ):
