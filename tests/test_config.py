@@ -40,6 +40,7 @@ def test_a_part_that_gets_another_name_starts_from_nothing() -> None:
         ({"inner": {"rates": 2}}, "unknown key 'inner.rates'. Did you mean 'rate'"),
         ({"several": [{"rat": 2}]}, "unknown key 'several.0.rat'. Did you mean 'rate'"),
         ({"epochs": "many"}, "key 'epochs'"),
+        ({"inner": 3}, "key 'inner' is 3 and must be a mapping of keys to values"),
     ],
 )
 def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object], said: str) -> None:
@@ -47,6 +48,14 @@ def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object
         build(Outer, content, "some.yaml")
     assert said in str(caught.value)
     assert str(caught.value).startswith("some.yaml: ")
+
+
+def test_an_unknown_key_is_named_before_a_missing_one() -> None:
+    class Needs(Config):
+        epochs: int
+
+    with pytest.raises(ConfigError, match=r"unknown key 'epoch'\. Did you mean 'epochs'"):
+        build(Needs, {"epoch": 2})
 
 
 @pytest.mark.parametrize(
