@@ -116,10 +116,10 @@ def _click_rates(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_item_history(rows: pl.DataFrame, touches: pl.DataFrame) -> pl.DataFrame:
-    """What the user did with this very item, and where the item touched last stands in the list.
+    """The user's earlier touches of this item, and the list position of the item touched last.
 
-    `item_recency` falls with the touches since the last one of this item, `item_freshness` with the time;
-    both are 0 for an item never touched.
+    `item_recency` falls with the number of touches since the last one of this item, `item_freshness` with the
+    time since. Both are 0 for an item that was never touched.
     """
     of_item = touches.group_by("event_id", item_id="touched").agg(
         item_touches=pl.len().cast(pl.Int32),

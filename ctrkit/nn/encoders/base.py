@@ -19,7 +19,7 @@ class Encoded:
     """U encoded histories of up to L events.
 
     Attributes:
-        mask: bool `[U, L]`, True at events; padding stands to their left.
+        mask: bool `[U, L]`, True at events; padding is to the left of them.
         events: `[U, L, d]`, the embedding of each event.
         states: `[U, L, d]`, from the encoder; `[U, 0, d]` where no pooling reads them. Values at padding are
             meaningless, but finite.

@@ -113,8 +113,8 @@ def attend_backward(
 ):  # fmt: skip
     """Gradients of `attend`, of the histories `first` to `last` and all their targets.
 
-    Those of the weights are added up to grad_weights `[sums, 2 width + 2, blocks * LANES]`: of W_h and of
-    W_p, both transposed, of the score, and of its bias, in the first column. A sum is of `per_sum` histories.
+    The gradients of the weights are added to grad_weights `[sums, 2 width + 2, blocks * LANES]`: W_h and W_p,
+    both transposed, the score, and its bias in the first column. Each sum is over `per_sum` histories.
     """
     length, width = events.shape[1:]
     candidates = target.shape[0] // events.shape[0]

@@ -90,7 +90,7 @@ def softplus(x):
 
 @compiled
 def zeros(size):
-    """Zeros that begin where a line of the cache does: a vector that lies across two takes twice the time."""
+    """Zeros aligned to a cache line: a vector that crosses two lines takes twice the time."""
     space = np.zeros(size + LANES, np.float32)
     start = (-space.ctypes.data % 64) // 4
     return space[start : start + size]
@@ -121,7 +121,7 @@ def is_event(mask, row, t):
 
 @compiled
 def first_event(mask, row, length):
-    """How much padding stands to the left of a row. An empty mask, `[0, 0]`, hides nothing."""
+    """The amount of padding to the left of a row. An empty mask, `[0, 0]`, hides nothing."""
     t = 0
     while t < length and not is_event(mask, row, t):
         t += 1

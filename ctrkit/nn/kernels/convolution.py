@@ -46,8 +46,8 @@ def convolve(x, weight, mask, y, first, last):
 def convolve_backward(x, weight, mask, grad_y, grad_x, grad_weights, per_sum, first, last):
     """Gradients of `convolve`.
 
-    Those of the weights, `[sums, blocks, taps + 1, LANES]`, are added to what is there, those of `per_sum`
-    rows to one sum: which numbers are added in which order depends on the batch alone.
+    The gradients of the weights are added to `[sums, blocks, taps + 1, LANES]`, with `per_sum` rows in each
+    sum. So the order of additions depends only on the batch.
     """
     length, width = x.shape[1:]
     weight = blocked(weight, 1.0)

@@ -1,6 +1,6 @@
-"""The whole Mamba mixer, and what a block has around it, in one pass for where no gradient is wanted.
+"""The whole Mamba mixer, with the norms and the residual of its block, in one pass without gradients.
 
-Only the input and the output are in memory: what one projection gives and the next takes stays in cache.
+Only the input and the output are in memory: everything between the projections stays in cache.
 """
 
 # mypy: ignore-errors
@@ -92,17 +92,17 @@ def mix(
     x, into, convolution, select, low_rank, A, D, out_of, before, after, mask, window, initial,
     y, last_window, final, residual, epsilon, first, last,
 ):  # fmt: skip
-    """y = norm_after(mix(norm_before(x)) + x), for rows of x `[B, L, d_model]`, where no more is asked for.
+    """y = norm_after(mix(norm_before(x)) + x), for rows of x `[B, L, d_model]`.
 
     into `[2 D, d_model]`, select `[R + 2 N, D]`, out_of `[d_model, D]`: the projections. convolution
     `[D, d_conv + 1]`, low_rank `[D, R + 1]` and D `[D, 1]` as in the kernels for each pass.
 
-    before, after: of the normalisations, weight and bias `[2, d_model]`. residual: whether x is added.
+    before and after `[2, d_model]`: weight and bias of the normalisations. residual: whether x is added.
 
-    window `[B, d_conv - 1, D]` and initial `[B, N, D]`: the state to begin with. last_window and final: the
-    same for the state at the end.
+    window `[B, d_conv - 1, D]` and initial `[B, N, D]`: the initial state. last_window and final: the state
+    at the end, with the same shapes.
 
-    Empty arrays stand for normalisations and states that are not wanted, and for states of zero.
+    An empty array means no normalisation, an initial state of zero, or a final state that is not needed.
     """
     length, width = x.shape[1:]
     inner, past = A.shape[0], convolution.shape[1] - 2

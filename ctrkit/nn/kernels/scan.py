@@ -37,7 +37,7 @@ from ctrkit.nn.kernels.lanes import (
 
 @compiled
 def step_size(selection, low_rank, t, block):
-    """What softplus makes the step size of.
+    """The input of softplus, which gives the step size.
 
     selection `[L, R + 2 N]` is of one row; low_rank `[blocks, R + 1, LANES]` has the bias last.
     """
@@ -50,7 +50,7 @@ def step_size(selection, low_rank, t, block):
 
 @compiled
 def advance(h, rates, selection, rank, t, block, delta, entering):
-    """Take the state of a block of channels one step on, and read it: C h."""
+    """Advance the state of a block of channels by one step, and read it: C h."""
     states = rates.shape[1]
     out = spread(0.0)
     for n in range(states):
@@ -68,20 +68,20 @@ def retreat(
     history, decays, i, rates, selection, rank, t, block, delta, entering, grad_out,
     grad_h, grad_rates, grad_selection,
 ):  # fmt: skip
-    """The way back through `advance`, step i of what `replay` remembers, given the gradient of what it read.
+    """The backward pass of `advance` for step i of `replay`, given the gradient of its output.
 
-    Takes grad_h one step back, and adds to the gradients of the rates and, lane by lane, of the selection.
+    It takes grad_h one step back, and adds to the gradients of the rates and, lane by lane, of the selection.
 
     Returns:
-        what was read, the gradient of `entering`, and that of delta log2(e) in the decays.
+        The output of `advance`, the gradient of `entering`, and the gradient of delta log2(e) in the decays.
     """
     states = rates.shape[1]
     out, grad_entering, grad_exponent = spread(0.0), spread(0.0), spread(0.0)
     for n in range(states):
         b = load_repeated(selection, (t, rank + n))
         c = load_repeated(selection, (t, rank + states + n))
-        # All that is read comes before all that is written: the processor would take one for the other
-        # where both stand at the same place of a page.
+        # All loads come before all stores: the processor would mistake one for the other where both have the
+        # same offset in a page.
         before, after = load(history, (i, block, n, 0)), load(history, (i + 1, block, n, 0))
         decay, rate = load(decays, (i, block, n, 0)), load(rates, (block, n, 0))
         grad_b, grad_c = load(grad_selection, (rank + n, 0)), load(grad_selection, (rank + states + n, 0))
@@ -101,7 +101,7 @@ def retreat(
 
 @compiled
 def replay(u, selection, low_rank, rates, row, begin, end, history, decays, steps):
-    """The scan of a row from step `begin` to `end`, from the state history[0] on, remembering everything.
+    """The scan of a row from step `begin` to `end`, starting at the state history[0], with all states stored.
 
     history[i + 1] is the state after step begin + i, decays[i] its decays, and steps[i] the size of the step
     and its slope over what softplus was taken of.
@@ -128,7 +128,7 @@ _SCAN_INPUTS = "f4[:,:,::1], f4[:,:,::1], f4[:,:,:], f4[:,:], f4[:,:], f4[:,:], 
 
 @kernel(f"void({_SCAN_INPUTS}, f4[:,:,::1], f4[:,:,::1], i8, i8)")
 def scan(u, selection, z, low_rank, A, D, mask, initial, y, final, first, last):
-    """The selective scan with its step size, skip and gate; see `ctrkit.nn.scan.selective_scan`.
+    """The selective scan with its step size, skip and gate (see `ctrkit.nn.scan.selective_scan`).
 
     low_rank `[D, R + 1]` and D `[D, 1]`: weights and bias of the step size, and of the skip.
     """
@@ -168,7 +168,7 @@ def scan_backward(
 ):  # fmt: skip
     """Gradients of `scan`.
 
-    Those of the weights, `[sums, blocks, N + R + 2, LANES]`, of A, of `low_rank` and of D, are added up as in
+    The gradients of the weights A, `low_rank` and D, `[sums, blocks, N + R + 2, LANES]`, are summed as in
     `convolve_backward`. The states of at most `chunk` steps are kept at a time.
     """
     length, width = u.shape[1:]
@@ -176,8 +176,8 @@ def scan_backward(
     rates, low_rank, skip = blocked(A, LOG2_E), blocked(low_rank, 1.0), blocked(D, 1.0)
     blocks = rates.shape[0]
 
-    # The way back needs the states of the way there. They are computed again, in chunks of steps whose
-    # history fits the cache: the state before each chunk is kept from a first way through the row.
+    # The backward pass needs the states of the forward pass. They are computed again, in chunks of steps
+    # whose history fits the cache. A first pass through the row keeps the state before each chunk.
     chunk = max(1, min(chunk, length))
     before = zeros((length // chunk + 1) * rates.size).reshape(length // chunk + 1, *rates.shape)
     history = zeros((chunk + 1) * rates.size).reshape(chunk + 1, *rates.shape)

@@ -1,9 +1,9 @@
 """Parts of a job on torch's own threads.
 
-After each parallel operation OpenMP's threads spin for some milliseconds, in the hope of more. A second pool,
-be it Python's or numba's, would share the cores with them whenever a kernel runs between two matrix products.
-So kernels run on OpenMP's threads too. `GOMP_parallel` is what a compiler makes of `#pragma omp parallel`; it
-is looked up in the runtime that torch itself is linked with. Where there is none, ordinary threads do.
+After each parallel operation OpenMP's threads spin for some milliseconds and wait for more work. A second
+pool of threads (Python's or numba's) would compete with them for the cores whenever a kernel runs between two
+matrix products. So kernels run on OpenMP's threads too. Compilers turn `#pragma omp parallel` into calls of
+`GOMP_parallel`, which is looked up in torch's own runtime. Without it, ordinary threads are used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ _Team = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def in_parallel(work: Callable[[int], None], parts: int) -> None:
     """Call `work(part)` once for each part, on at most `torch.get_num_threads()` threads.
 
-    Threads take parts as they come, so that which thread does what is left to chance: parts must not
-    write to the same place. `work` should release the GIL.
+    Any thread may take any part, so parts must not write to the same memory. `work` should release the GIL.
 
     Raises:
-        whatever `work` raises, after the other threads have come to an end.
+        BaseException: an error of `work`, after the other threads have ended.
     """
     threads = min(parts, torch.get_num_threads())
     waiting = iter(range(parts))  # shared; the GIL sees to it that each part is taken once
