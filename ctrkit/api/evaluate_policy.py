@@ -85,7 +85,7 @@ def evaluate_policy(
     settings = settings_of(OpeConfig, config, overrides, keywords)
     if policy is not None and target_column is not None:
         raise ConfigError(
-            "a policy and a target column are given", hint="Give one of --policy and --target-column"
+            "both a policy and a target column are given", hint="Give one of --policy and --target-column"
         )
     with run_folder(out, "ope") as run:
         result = _evaluated(logs, policy, target_column, settings, on_step)
@@ -188,7 +188,7 @@ def _reward_model(named: str, specs: Sequence[Spec]) -> str | RewardPredictor:
     scorer = next((spec.scorer for spec in specs if spec.scorer is not None), None)
     if scorer is None:
         raise ConfigError(
-            "the reward model is to be an artifact's, and no policy is an artifact",
+            "reward_model is 'artifact', but no policy is an artifact",
             hint="Give reward_model the path of an artifact, or trees",
         )
     return ArtifactRewards(scorer)

@@ -71,12 +71,12 @@ class LearnPolicyConfig(Config):
         features: what the columns of the log mean, with the `candidate` to choose; by default every column
             that the reward model of `ctrkit ope` would read.
         model: scores the candidates; by default a small DeepFM.
-        temperature: of the softmax over the scores.
-        objective: what is maximised on the training rows, by its name or with its settings.
+        temperature: temperature of the softmax over the scores.
+        objective: what is maximised on the training rows: a name, or a name with settings.
         learning: how, and for how long.
         split: what is neither training nor validation is held out. By time where the log has time stamps;
             `by: random`, and logs without them, have all rows of a user on one side.
-        seed: of all that is drawn.
+        seed: seed of all random draws.
     """
 
     features: FeatureSpec | None = None

@@ -103,7 +103,7 @@ class ScoredPolicy(Policy):
         """Probabilities [B, K] from finite scores [B, K], which are -inf where `mask` is False."""
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             RunError: when the scorer gives the wrong shape, or a candidate without a finite score.

@@ -21,7 +21,7 @@ class LoggingPolicy(Policy):
     name: ClassVar[str] = "logging"
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             DataError: the log does not hold the logging policy's probabilities of all candidates.
@@ -50,7 +50,7 @@ class FixedPolicy(Policy):
         self.action = action
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             DataError: a row does not have the action among its candidates.

@@ -49,7 +49,7 @@ class ThompsonPolicy(Policy):
         self.weights = posterior.sample(np.random.default_rng(seed), draws)
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             RunError: when the reader gives the wrong shape, or a candidate a value that is not finite.

@@ -196,7 +196,7 @@ def test_few_rewards_are_no_ground_for_a_verdict(positives: int, tmp_path: Path)
         (("--estimator", "snip"), "there is no estimator 'snip'. Did you mean 'snips'"),
         (("--estimator", "dr-os:lamda=3"), "unknown key 'lamda'. Did you mean 'lambda'"),
         (("--engine", "rai"), "Did you mean 'ray'"),
-        (("--segment", "shops"), "no such column to tell estimates apart by. Did you mean 'shop'"),
+        (("--segment", "shops"), "no such column for segments. Did you mean 'shop'"),
         (("--segment", "candidates"), "the values are lists, which cannot be segments"),
         (("--cluster-by", "user"), "column 'user': no such column to cluster by. Did you mean 'user_id'"),
         (("--outcome", "rewards"), "Did you mean 'reward'"),

@@ -25,23 +25,24 @@ class OpeConfig(Config):
     """How to evaluate policies.
 
     Attributes:
-        policy: in place of the artifacts' own, which score the candidates either way.
+        policy: the policy over the scores of artifacts, in place of their own policy.
         estimators: `NAME` or `NAME:key=value`, or mappings of `name` and its setting; by default those of
-            `ctrkit.ope.DEFAULT_ESTIMATORS` that some policy can have.
-        interval: of `ctrkit.ope.estimators.interval_methods.INTERVALS`; by `auto` the estimator chooses.
-        confidence: of all intervals.
-        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of them.
-        reward_model: of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, that of the policy;
-            or the path of one.
-        context_columns: what fitted models read; by default every column that says something about the row.
-        folds: of their cross-fitting.
+            `ctrkit.ope.DEFAULT_ESTIMATORS` that are possible for some policy.
+        interval: a method of `ctrkit.ope.estimators.interval_methods.INTERVALS`; `auto`: the estimator
+            chooses.
+        confidence: confidence level of all intervals.
+        reward_range: smallest and largest possible reward; by default 0 and 1 where all rewards are 0 or 1.
+        reward_model: the reward model of DM and DR: `trees` or `logistic`, fitted on the log; `artifact`, the
+            artifact of the policy; or the path of an artifact.
+        context_columns: columns that fitted models read; by default all columns known before the decision.
+        folds: number of folds of the cross-fitting.
         cluster_by: the column whose values are independent of one another, or `row`; by default the user.
-        segments: columns by whose values estimates are told apart.
+        segments: columns whose values split the rows into segments with estimates of their own.
         outcomes: reward columns such as click, conversion, value and cost, to estimate with their ratios.
-        action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
-        engine: `local`, or `ray` for a cluster.
+        action_feature: a feature of actions for MIPS and OffCEM, listed in column `candidate_<feature>`.
+        engine: `local` for this process, or `ray` for a cluster.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
-        seed: of all that is drawn.
+        seed: seed of all random draws.
     """
 
     policy: PolicySetting | None = None

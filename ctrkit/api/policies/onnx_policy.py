@@ -32,9 +32,10 @@ class OnnxSettings(Config):
     """What a graph may leave open; by default its metadata say it, or there is no need to.
 
     Attributes:
-        features, output: see `OnnxModel`.
-        actions: whose probabilities the model gives, in their order: it is a policy, and no scorer.
-        positive: the column, 0 or 1, of the probability of a reward; the second by default of a classifier.
+        features: the names of the columns of a single input, in order.
+        output: the name of the output to read.
+        actions: the actions of a policy, in the order of its output; not for a scorer.
+        positive: the index, 0 or 1, of the probability of a reward; by default 1 for a classifier.
         candidate: the feature that is the action's id, for a model that was trained under another name; by
             default `candidate` of the metadata, or `action`.
     """
@@ -148,7 +149,7 @@ class OnnxPolicy(Policy):
         self.model, self.actions = model, tuple(actions)
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             DataError: a column is missing, or no candidate of a row is among the actions.

@@ -74,7 +74,7 @@ class ListPolicy(Policy):
         self.column = column
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`; sums of 1 to within rounding are made to be 1.
+        """The probabilities in the lists, [B, K], divided by their sum.
 
         Raises:
             DataError: for lists of other lengths, and lists that are no distribution; names the row.
@@ -118,7 +118,7 @@ class FunctionPolicy(Policy):
         self.called = getattr(function, "__name__", type(function).__name__)
 
     def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """See `Policy`.
+        """The probability of choosing each candidate, [B, K] (see `Policy`).
 
         Raises:
             RunError: the function gives the wrong shape, or rows that are no distributions.

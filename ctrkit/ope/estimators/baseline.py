@@ -102,7 +102,7 @@ class SelfNormalizedDoublyRobust(DoublyRobust):
         self.q_total += other.q_total
 
     def value(self) -> float:
-        """See `Estimator`; NaN where all weights are 0."""
+        """The estimate from all rows so far; NaN where all weights are 0."""
         return self.q_total / self.moments.count + self._residual()
 
     def direction(self) -> Floats:

@@ -1,4 +1,4 @@
-"""What estimators with shrunk weights share: less variance for a bias, which is bounded and told."""
+"""The base of estimators with shrunk weights: less variance in exchange for a bias, which is bounded."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class ShrunkWeights(WeightedEstimator):
         return (*self.plain.observe(rows), *chain.from_iterable(trials))
 
     def join(self, other: Self) -> None:
-        """See `Estimator`.
+        """Merge all state besides the sums.
 
         Raises:
             ValueError: for another strength.
@@ -152,7 +152,7 @@ class ShrunkWeights(WeightedEstimator):
         return replace(super().result(confidence), estimator=self.label)
 
     def interval(self, value: float, of_difference: bool, confidence: float) -> ConfidenceInterval:
-        """See `Estimator`; without the bias."""
+        """The estimator's own interval, without the bias."""
         direction = TERM - of_difference * REWARD
         if self.reward_range is None:
             found = normal(value, self.moments, direction, confidence)
@@ -202,17 +202,19 @@ class ShrunkWeights(WeightedEstimator):
         if self.chosen.shrinkage.shrinks:
             bias = self.bias(confidence)
             size = (
-                f"between {bias.low:+.3g} and {bias.high:+.3g} a row"
+                f"between {bias.low:+.3g} and {bias.high:+.3g} per row"
                 if bias is not None
                 else "which nothing bounds without a range of rewards or from a single unit"
             )
             notes.append(f"{self.label}: the interval leaves out the bias of {self.strength}, {size}.")
         if self.rule is not None:
-            notes.append(f"{self.label}: {self.strength} was chosen by the rows that it is applied to.")
+            notes.append(
+                f"{self.label}: {self.strength} was chosen from the same rows that it is applied to."
+            )
         if self.rule == "slope":
             notes.append(
-                f"{self.label}: where clicks are few SLOPE takes all estimates to agree and chooses the most "
-                "biased; do not decide by it at the click rates of ads."
+                f"{self.label}: where clicks are few all estimates seem to agree, and SLOPE chooses the most "
+                "biased one. Do not decide by it at the click rates of ads."
             )
         return tuple(notes)
 
@@ -246,7 +248,7 @@ class ShrunkWeights(WeightedEstimator):
         return sorted({0.0, 1.0, min(self.chosen.shrinkage.peak, self.largest_weight), self.largest_weight})
 
     def settle(self) -> None:
-        """See `Estimator`: a strength by all rows so far; the first before there are two."""
+        """Choose the strength from all rows so far; the first one before there are two rows."""
         place = 0
         rows = self.trials[0].moments.count
         if self.rule is not None and rows > 1:
@@ -276,7 +278,7 @@ class ShrunkInversePropensityScoring(ShrunkWeights):
         return rewards
 
     def mean_range(self, rewards: tuple[float, float]) -> tuple[float, float]:
-        """See `ShrunkWeights`; with the weights the estimate shrinks towards 0."""
+        """The reward range with 0, because the estimate shrinks towards 0 with the weights."""
         return min(rewards[0], 0.0), max(rewards[1], 0.0)
 
 
@@ -289,6 +291,6 @@ class ShrunkDoublyRobust(ShrunkWeights):
         return DoublyRobust(self.reward_range)
 
     def residual_range(self, rewards: tuple[float, float]) -> tuple[float, float]:
-        """See `ShrunkWeights`; any prediction may meet any reward."""
+        """The range of r - q over all pairs of reward and prediction."""
         model = cast("DoublyRobust", self.plain)
         return rewards[0] - float(model.largest_q[0]), rewards[1] - float(model.least_q[0])

@@ -62,20 +62,20 @@ def evaluate(
             those of `DEFAULT_ESTIMATORS` that some policy can have.
         interval: a name of `interval_methods.INTERVALS`; `auto` leaves the choice to the estimator. Notes
             tell of estimators for which there is no such interval.
-        confidence: of the two-sided intervals.
-        reward_range: least and largest possible reward; by default 0 and 1 where all rewards are one of
-            them, else unknown, and then intervals are normal ones.
+        confidence: confidence level of the two-sided intervals.
+        reward_range: the smallest and the largest possible reward; by default 0 and 1 where all rewards are 0
+            or 1. Else the range is unknown and intervals are normal.
         reward_model: a name of `learners.LEARNERS`, fitted on the log with cross-fitting, or a model.
         context_columns: what fitted models read; by default see `reward_features.context_columns`.
-        folds: of the cross-fitting.
-        segments: columns by whose values estimates are told apart.
+        folds: number of folds of the cross-fitting.
+        segments: columns by whose values estimates are split.
         outcomes: reward columns such as `click`, `conversion`, `value` and `cost`, to estimate with their
             ratios beside the reward itself.
         action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
-        seed: of folds, draws and what models draw.
-        names: what to call the policies; by default what they are called themselves.
-        engine: where the parts are worked on; by default one after another in this process.
-        on_step: told of progress.
+        seed: seed of folds, draws and models.
+        names: names of the policies in the result; by default their own names.
+        engine: where the parts are evaluated; by default one after another in this process.
+        on_step: called with the progress.
 
     Raises:
         ConfigError: for an unknown estimator or interval, a confidence or range out of bounds, and an
@@ -97,7 +97,7 @@ def evaluate(
     for one in cut:
         if one.column not in parts[0].names:
             raise DataError(
-                "no such column to tell estimates apart by",
+                "no such column for segments",
                 column=one.column,
                 hint=nearest(one.column, parts[0].names),
             )
@@ -105,7 +105,7 @@ def evaluate(
     called = names or [policy.name if isinstance(policy, Policy) else policy for policy in policies]
     if len(set(called)) < len(called):
         raise ConfigError(
-            f"two policies have one name among {', '.join(called)}", hint="Give each its own with names=[...]"
+            f"two policies have the same name: {', '.join(called)}", hint="Give each its own with names=[...]"
         )
 
     survey = Survey()
@@ -170,8 +170,8 @@ def _able(estimators: Sequence[str] | None, modelled: bool) -> tuple[str, ...]:
     for spec in estimators:
         if reads_candidates(spec) and not modelled:
             raise ConfigError(
-                f"estimator {spec} needs a policy's probabilities of all candidates, and a column has those "
-                "of the logged action alone",
+                f"estimator {spec} needs a policy's probabilities of all candidates; a column has only those "
+                "of the logged action",
                 hint=f"Give the policy itself, or leave out {spec}",
             )
     return tuple(estimators)
@@ -181,8 +181,8 @@ def _check_feature(feature: str, modelled: bool, part: LogPart) -> None:
     """Refuse what MIPS and OffCEM cannot be worked out from."""
     if not modelled:
         raise ConfigError(
-            f"the weights of '{feature}' need a policy's probabilities of all candidates, and a column has "
-            "those of the logged action alone",
+            f"the weights of '{feature}' need a policy's probabilities of all candidates; a column has "
+            "only those of the logged action",
             hint="Give the policy itself, or leave out action_feature",
         )
     if "logging_probabilities" not in part.names:
@@ -214,14 +214,14 @@ def _check(interval: str, confidence: float, reward_range: tuple[float, float] |
     if reward_range is not None and not reward_range[0] < reward_range[1]:
         raise ConfigError(
             f"a reward range from {reward_range[0]:g} to {reward_range[1]:g} is empty",
-            hint="Give the lesser reward first",
+            hint="Give the smaller reward first",
         )
 
 
 def _notes(facts: LogFacts, plan: Plan, models: Models, sampled: bool) -> Iterator[str]:
     yield from facts.notes
     if facts.actions is not None and "candidates" not in plan.log_columns:
-        yield f"The log names no candidates: each row's are all {facts.actions.len()} actions of the log."
+        yield f"The log names no candidates: each row has all {facts.actions.len()} actions of the log."
     yield why(plan.interval, plan.reward_range)
     if isinstance(models.reward, RewardModel):
         columns = models.reward.features.columns
@@ -243,16 +243,16 @@ def _left_out(plan: Plan, policies: Sequence[PolicyEvaluation]) -> Iterator[str]
         missing.append(f"those by {plan.action_feature}")
     if columns and missing:
         yield (
-            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}: those with a reward "
-            "model need a policy's probabilities of all candidates, as do modelled weights, and a column of "
-            "probabilities has none."
+            f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}. Estimators with a "
+            "reward model or modelled weights need a policy's probabilities of all candidates; a column has "
+            "only those of the logged action."
         )
     if plan.interval == AUTO:
         return
     others = dict.fromkeys(found for one in policies for found in other_methods(plan.interval, one.estimates))
     if others:
-        yield f"There is no {plan.interval} interval of {', '.join(others)}: they have their own."
+        yield f"There is no {plan.interval} interval for {', '.join(others)}: they keep their own intervals."
     yield (
-        f"Intervals by {plan.interval} are those of the estimates and of the logging policy: rankings, "
-        "segments, periods and all else have their own, each named."
+        f"Only the estimates and the logging policy's value have {plan.interval} intervals. Rankings, "
+        "segments and periods have other methods, which are named there."
     )

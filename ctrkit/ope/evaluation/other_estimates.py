@@ -1,4 +1,4 @@
-"""Estimates that only some logs allow: of pages, of several loggers, of outcomes, by action feature."""
+"""Estimates that only some logs allow: pages, several logging policies, outcomes, action features."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EstimateGroup:
         title: what they are of.
         estimates: of the policy.
         logging: the logging policy's own value, or its value by each estimate's name.
-        meaning: by estimator, what it is or takes for granted.
-        notes: sentences on what was taken for granted.
+        meaning: by estimator, its meaning or assumption.
+        notes: sentences on assumptions.
     """
 
     title: str

@@ -84,7 +84,7 @@ class WholeLog(LogPart):
         return frozenset(name for name, dtype in self.log.table.schema.items() if isinstance(dtype, pl.List))
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
-        """See `LogPart`: the whole log at once, with all its columns."""
+        """The whole log as one batch, with all its columns."""
         yield self.log
 
 
@@ -149,10 +149,13 @@ def log_parts(
     A log without propensities is read whole too, and gets estimated ones; and one of lists in text cells.
 
     Args:
-        source, format, cluster_by: see `read_bandit_log`.
-        context_columns, excluded: by which missing propensities are estimated; see
-            `with_estimated_propensities`.
-        skip_bad_lines, also_text: see `ctrkit.ope.formats.read_log`.
+        source: the log, as for `read_bandit_log`.
+        format: the name of the format; by default it is detected.
+        cluster_by: the column whose values are independent of one another (see `read_bandit_log`).
+        context_columns: the columns that missing propensities are estimated from.
+        excluded: columns that they are not estimated from, unless `context_columns` names them.
+        skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out.
+        also_text: which further columns hold ids as text (see `ctrkit.ope.formats.read_log`).
 
     Raises:
         ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.

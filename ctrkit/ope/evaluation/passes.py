@@ -96,7 +96,8 @@ class ModelSettings:
         reward: a name of `learners.LEARNERS`, or a model that needs no fitting.
         columns: what they read; None: see `reward_features.context_columns`.
         excluded: columns that they do not read unless `columns` names them.
-        folds, seed: of the cross-fitting.
+        folds: number of folds of the cross-fitting.
+        seed: seed of the folds and of what models draw.
     """
 
     reward: str | RewardPredictor = "trees"

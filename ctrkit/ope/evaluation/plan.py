@@ -29,7 +29,7 @@ class Plan:
         seed: of what is drawn.
         reward_range: least and largest possible reward, where known.
         edges: of time bins, where the log has times.
-        segments: what estimates are told apart by.
+        segments: the columns that cut rows into segments.
         outcomes: reward columns to estimate beside the reward itself.
         action_feature: of which `candidate_<feature>` tells, for MIPS and OffCEM.
         log_columns: all that the log has.

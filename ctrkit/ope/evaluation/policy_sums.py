@@ -144,9 +144,9 @@ def _missed(estimate: Estimate) -> Iterator[str]:
     ):
         if interval.missed:
             yield (
-                f"{estimate.estimator}: the {of}, {value:.4g}, lies outside of its interval "
-                f"({interval.method}), which was widened to it. What the interval takes for granted, weights "
-                "of mean 1 and rewards within their range, is not so in these rows: trust neither alone."
+                f"{estimate.estimator}: the {of}, {value:.4g}, was outside its interval ({interval.method}), "
+                "which was widened to include it. An assumption of the interval, weights of mean 1 or "
+                "rewards within their range, is wrong for these rows: trust neither of them."
             )
 
 

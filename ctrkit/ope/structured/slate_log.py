@@ -41,11 +41,11 @@ KINDS: tuple[type[SlateEstimator], ...] = (
     SelfNormalizedSlatePseudoInverse,
     SlateCascadeDoublyRobust,
 )
-# What each estimator takes for granted, for tables.
+# What each estimator assumes, for tables.
 MEANING: Mapping[str, str] = {
-    "sips": "nothing about how slots act on one another; its variance grows exponentially with their number",
+    "sips": "no assumption about slots; its variance grows exponentially with their number",
     "snsips": "as sips, self-normalised",
-    "iips": "a slot's reward depends on its own action only",
+    "iips": "a slot's reward depends only on its own action",
     "sniips": "as iips, self-normalised",
     "rips": "a slot's reward depends on its action and those above it (the page is read from the top)",
     "snrips": "as rips, self-normalised",

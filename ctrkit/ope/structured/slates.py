@@ -26,8 +26,9 @@ class SlateRows:
         rewards: [B, L].
         policy: [B, L] the policy's probability of each slot's action, given the actions above it.
         logging: [B, L] the logging policy's.
-        policy_marginal, logging_marginal: [B, L] the probabilities of each slot's action whatever stands
-            above it. None: slots are filled independently, so they are `policy` and `logging`.
+        policy_marginal: [B, L] the policy's marginal probability of each slot's action, over all actions
+            above it. None: slots are filled independently, and it is `policy`.
+        logging_marginal: [B, L] the logging policy's marginal probability. None: it is `logging`.
         shown: [B, L] 1 where the slate has the slot, 0 where it is shorter. None: all are full.
         q_logged: [B, L] a model's prediction of the rewards from slot l on, at the logged actions.
         q_policy: [B, L] its mean over the policy's choice for slot l, given the logged actions above it.

@@ -55,7 +55,7 @@ class SlateCascadeDoublyRobust(SlateRewardInteractionIPS):
         self.largest_q = np.maximum(self.largest_q, largest)
 
     def model_range(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """See `SlotwiseEstimator`: q_policy of the top slot; w_l times q_policy of the next less q_logged."""
+        """The ranges of q_policy of the top slot, and of q_policy of the next slot minus q_logged."""
         (least_logged, least_policy), (largest_logged, largest_policy) = self.least_q, self.largest_q
         return (
             (float(least_policy), float(largest_policy)),

@@ -64,8 +64,8 @@ def test_slope_at_ad_click_rates_shrinks_most_and_says_so(campaign: str) -> None
     estimator = fed(make_estimator("clipped-ips:lambda=slope", (0.0, 1.0)), open_bandit_rows(campaign))
     assert estimator.chosen.shrinkage.strength == min(estimator.shrinkage.grid)
     notes = " ".join(estimator.notes())
-    assert "lambda=1 was chosen by the rows" in notes
-    assert "do not decide by it at the click rates of ads" in notes
+    assert "lambda=1 was chosen from the same rows" in notes
+    assert "Do not decide by it at the click rates of ads" in notes
     # More than half of the weight is clipped away, and the bound of the bias says so.
     assert estimator.bias().low < -0.4
 

@@ -95,7 +95,7 @@ def test_a_policy_and_its_column_agree(log: BanditLog) -> None:
     found = evaluate(with_column, ["target_probability", policy])
     by_column, by_policy = found.policies
     assert [e.estimator for e in by_column.estimates] == ["ips", "snips"]
-    assert any("with a reward model need" in note for note in found.notes)
+    assert any("need a policy's probabilities of all candidates" in note for note in found.notes)
     for one, other in zip(by_column.estimates, by_policy.estimates, strict=False):
         assert one.value == pytest.approx(other.value, rel=1e-12)
 
