@@ -60,7 +60,7 @@ def test_a_missing_column_names_its_aliases() -> None:
     [
         ([[1], []], "the list is empty", 1),
         ([[1], [2, None]], "the list holds a missing value", 1),
-        ([1, 2], "a list a row is needed", None),
+        ([1, 2], "one list in each row", None),
     ],
 )
 def test_lists_are_checked(values: list[object], said: str, row: int | None) -> None:

@@ -56,7 +56,7 @@ def test_text_tables_of_every_kind_are_read(tmp_path: Path, name: str, content: 
         ("t.csv", b"a,b\n1,2\n3\n", "has 1 values and the header has 2 names", None, 1),
         ("t.json", b'{\n"a": [1, 2]\n}\n', "one JSON object over several lines", None, None),
         ("t.jsonl", b'{"a": 1}\n{"a": \n{"a": 3}\n', "line 2 holds no JSON object", None, None),
-        ("t.json", b"[1, 2]", "other things than objects", None, None),
+        ("t.json", b"[1, 2]", "values that are not objects", None, None),
     ],
 )  # fmt: skip
 def test_what_is_no_table_is_called_what_it_is(

@@ -81,9 +81,9 @@ def test_dates_in_digits_and_seconds_since_a_start_are_told_apart(
     [
         (["2024-03-10", "10/03/2023"], "'10/03/2023' is not a time.*not guessed", 1),
         (["2024-02-30"], "not a time", 0),
-        ([1_700_000_000, 1_700_000_000_000], "not of the kind of time", 1),
-        ([1_700_000_000, 0], "a missing time is left empty, not 0", 1),
-        ([10**10], "no time of 1990 to 2100 in any unit", 0),
+        ([1_700_000_000, 1_700_000_000_000], "not the same kind of time", 1),
+        ([1_700_000_000, 0], "leave missing times empty, not 0", 1),
+        ([10**10], "not a time from 1990 to 2100 in any unit", 0),
         ([20111011, 20111012], "several forms", 0),
         ([1.0, float("nan")], "not a finite number", 1),
         ([True], "not Boolean", None),

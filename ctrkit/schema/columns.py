@@ -16,9 +16,9 @@ from ctrkit.tables.cells import as_ids, as_integers, inferred, lists_of, values_
 Kind = Literal["id", "integer", "number", "binary", "probability", "time", "ids", "numbers", "probabilities"]
 LISTS = ("ids", "numbers", "probabilities")
 
-# In a text file the values of a list stand with it between them.
+# Separates the values of a list in a text file.
 SEPARATOR = "|"
-# A 32-bit float may lie so far beside a bound that it was meant to meet.
+# A 32-bit float may exceed by this much a bound that it was meant to equal.
 TOLERANCE = 1e-6
 _TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
 
@@ -27,10 +27,19 @@ _TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "F
 class Column:
     """One column of a log: its name, what it may hold and what it is called elsewhere.
 
-    Kinds: `id` any integer or text; `integer`; `number` finite; `binary` 0 or 1; `probability` in (0, 1];
-    `time` as `ctrkit.schema.times` tells it; `ids`, `numbers`, `probabilities` the same as lists a row (the
-    probabilities of a list may be 0). Where it is `nullable`, an id may be missing. `missing` says what to do
-    about a missing value, where filling it in or dropping the row would be wrong.
+    Kinds: `id`, an integer or text; `integer`; `number`, finite; `binary`, 0 or 1; `probability`, in (0, 1];
+    `time`, as in `ctrkit.schema.times`; `ids`, `numbers` and `probabilities`, one list in each row (a
+    probability in a list may be 0).
+
+    Attributes:
+        name: name of the column.
+        kind: what its values are.
+        meaning: what it holds, for messages.
+        aliases: other names under which it is read.
+        required: whether every log must have it.
+        low: smallest allowed number; None: no bound.
+        nullable: whether an id may be missing.
+        missing: hint about a missing value, if filling it in or dropping the row would be wrong.
     """
 
     name: str
@@ -48,8 +57,10 @@ class LogSchema:
     """The columns of one kind of log. Columns outside the schema pass through untouched.
 
     Attributes:
-        listed: how names of columns outside the schema begin that list a value for each of `candidates`.
-        same_ids: columns whose ids are of the same things, so that they are written alike.
+        name: name of the kind of log, for messages.
+        columns: the columns.
+        listed: prefix of columns outside the schema that list a value for each of `candidates`.
+        same_ids: columns that share their ids, so that they have one type.
     """
 
     name: str
@@ -58,7 +69,7 @@ class LogSchema:
     same_ids: tuple[str, ...] = ()
 
     def renames(self, names: Sequence[str]) -> dict[str, str]:
-        """Of a table's columns, those that are an alias of a column that is not there: alias -> name."""
+        """Alias -> name, for those of a table's columns that are an alias of a column it lacks."""
         found: dict[str, str] = {}
         for column in self.columns:
             alias = next((alias for alias in column.aliases if alias in names), None)
@@ -74,7 +85,7 @@ class LogSchema:
         return column is not None and column.kind in ("id", *LISTS)
 
     def text(self, also: IsText | None = None) -> IsText:
-        """Which columns are text in a text file: those of `is_text`, and others of which `also` says so."""
+        """A function that says which columns are text in a text file: by `is_text` or by `also`."""
         return self.is_text if also is None else lambda name: self.is_text(name) or also(name)
 
     def _column(self, name: str) -> Column | None:
@@ -85,27 +96,29 @@ class LogSchema:
     def read(
         self, source: TableLike, also_text: IsText | None = None, zone: str | None = None
     ) -> tuple[pl.DataFrame, str | None]:
-        """A table under the schema's names, every value checked, and its name for messages.
+        """A table under the schema's names, with every value checked, and its name for messages.
 
         Args:
-            also_text: which other columns hold ids, such as `FeatureSpec.is_text` tells.
-            zone: see `apply`.
+            source: a path, a glob, a list of them or a table in memory.
+            also_text: says which other columns hold ids, for example `FeatureSpec.is_text`.
+            zone: the time zone; by default that of the time column, else UTC.
 
         Raises:
-            DataError: see `ctrkit.tables.read_table` and `apply`.
+            DataError: the source cannot be read (see `ctrkit.tables.read_table`), or a value is refused.
         """
         table, file = read_named(source, self.text(also_text))
         (typed,) = self.typed((ReadTable(table, file, from_text=True),), also_text)
         return self.apply(typed.table, file, zone), file
 
     def typed(self, tables: Sequence[ReadTable], ids: IsText | None = None) -> tuple[ReadTable, ...]:
-        """Tables of one log with ids and lists in the types of all of them together.
+        """Tables of one log, where a column of ids or lists has one type in all of them.
 
-        Lists in text cells become lists. Ids of text files are integers where every one of all files is a
-        whole number in its plain form, else text.
+        Lists in text cells become lists. Ids of text files are integers if all ids of all files are whole
+        numbers in plain form, else text.
 
         Args:
-            ids: which columns outside the schema hold ids; of those, lists a candidate are read by it.
+            tables: the tables.
+            ids: says which columns outside the schema hold ids, or lists of ids.
         """
         changed: list[dict[str, pl.Series]] = [{} for _ in tables]
         for names in self._together([name for one in tables for name in one.table.columns]):
@@ -127,7 +140,7 @@ class LogSchema:
         )
 
     def _together(self, names: Sequence[str]) -> list[list[str]]:
-        """The text columns among these, those with the same ids in one group."""
+        """The text columns among these names, in groups that share their ids."""
         groups: dict[str, list[str]] = {}
         for name in dict.fromkeys(names):
             if self.is_text(name):
@@ -141,13 +154,13 @@ class LogSchema:
         return column is not None and column.kind in ("id", "ids")
 
     def _as_lists(self, table: pl.DataFrame, name: str) -> pl.Series:
-        """A column of the table, as lists where it holds some as text."""
+        """A column of the table; lists in text cells become lists."""
         values = table[name]
         lists = self.holds_lists(name, table.columns) and values.dtype == pl.String
         return lists_of(values, SEPARATOR) if lists else values
 
     def holds_lists(self, name: str, columns: Sequence[str]) -> bool:
-        """Whether a column of this name holds a list a row, in a table of these columns."""
+        """Whether a column of this name holds one list in each row, in a table of these columns."""
         column = self._column(name)
         if column is not None:
             return column.kind in LISTS
@@ -156,11 +169,13 @@ class LogSchema:
     def apply(self, table: pl.DataFrame, file: str | None = None, zone: str | None = None) -> pl.DataFrame:
         """The table with aliases renamed, types cast and every value checked.
 
-        Times become seconds on the clock of their zone (`ctrkit.schema.times.clock_seconds`), so that the
-        days and hours of a log are those of its people.
+        Times become seconds on the clock of their zone (`ctrkit.schema.times.clock_seconds`), so that days
+        and hours are local ones.
 
         Args:
-            zone: the time zone; by default that of the column, else UTC.
+            table: the table.
+            file: its name, for messages.
+            zone: the time zone; by default that of the time column, else UTC.
 
         Raises:
             DataError: names the file, the column, the first faulty row and what to do.
@@ -190,17 +205,18 @@ class LogSchema:
 
 
 def _clock(values: pl.Series, column: Column, file: str | None, called: str, zone: str | None) -> pl.Series:
-    """Times on the clock of their zone, checked."""
+    """Checked times on the clock of their zone."""
     check_column(values, column, file, called)
     return clock_seconds(values, zone, file, called)
 
 
 def _typed(columns: Sequence[pl.Series], loose: Sequence[bool], *, ids: bool) -> list[pl.Series]:
-    """Columns of the same things in one type.
+    """Columns that share their values, in one type.
 
     Args:
-        columns: of single values or of lists.
-        loose: which of them were text cells, whose type is to be told.
+        columns: columns of single values or of lists.
+        loose: whether each column was text cells, whose type is inferred.
+        ids: whether the columns hold ids.
     """
     flat = [values_of(one) if isinstance(one.dtype, pl.List) else one for one in columns]
     if ids:
@@ -233,13 +249,16 @@ def _typed(columns: Sequence[pl.Series], loose: Sequence[bool], *, ids: bool) ->
 def check_column(
     values: pl.Series, column: Column, file: str | None = None, called: str | None = None
 ) -> pl.Series:
-    """One column cast to the type of its kind, after checking every value.
+    """One column, cast to the type of its kind, with every value checked.
 
     Args:
-        called: the column's name in the file, where an alias was used.
+        values: the values.
+        column: the column of the schema.
+        file: the file, for messages.
+        called: the column's name in the file, if it is an alias.
 
     Raises:
-        DataError: for a null, a wrong type, a NaN or a value out of range, naming the first such row.
+        DataError: a value is null, NaN, out of range or of a wrong type; the error names the first such row.
     """
     name = called or column.name
 
@@ -273,7 +292,7 @@ def _ids(values: pl.Series, file: str | None, name: str) -> pl.Series:
 
 
 def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
-    """Numbers as Float64, also from text."""
+    """Numbers, or text that holds numbers, as Float64."""
     if values.dtype == pl.Boolean or not values.len():
         values = values.cast(pl.Int8, strict=False)
     if values.dtype.is_numeric():
@@ -289,7 +308,7 @@ def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
         raise refuse(f"numbers are needed, not {values.dtype}", None, "Cast the column to numbers")
     hint = "Cast the column to numbers"
     if isinstance(values[row], str) and "," in values[row]:
-        hint = "Write numbers with a decimal point, without separators of thousands"
+        hint = "Write numbers with a decimal point and without thousands separators"
     raise refuse(f"{values[row]!r} is not a number (the column is {values.dtype})", row, hint)
 
 
@@ -321,7 +340,7 @@ def _check_numbers(numbers: pl.Series, column: Column, refuse: _Refuse) -> None:
 
 
 def shown(number: float) -> str:
-    """A number in a message, with digits enough to tell it from the bound that it breaks."""
+    """A number in a message, with enough digits to differ from the bound that it breaks."""
     return f"{number:.9g}"
 
 
@@ -334,7 +353,7 @@ def _check_list(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series
     dtype = values.dtype
     if not isinstance(dtype, (pl.List, pl.Array)):
         raise refuse(
-            f"a list a row is needed, not {dtype}",
+            f"the column needs one list in each row, not {dtype}",
             None,
             "Store it as a list column, or as text such as 3|7|9 or [3, 7, 9]",
         )

@@ -33,11 +33,11 @@ class CategoricalFeature(Config):
 
 
 class SequenceFeature(Config):
-    """A list column, oldest event first; of longer lists the newest `max_length` events are kept.
+    """A list column of events, oldest first; only the newest `max_length` events are used.
 
     Sequences of one spec are aligned: position i of each describes the same event. `shares` names the
     categorical feature whose ids, and embedding, the sequence uses. In a text column, as in a CSV, the
-    events stand with `separator` between them, or in brackets (see `ctrkit.tables.cells.lists_of`).
+    events are separated by `separator`, or are in brackets (see `ctrkit.tables.cells.lists_of`).
     """
 
     name: str
@@ -48,7 +48,7 @@ class SequenceFeature(Config):
 
 
 class CandidateSpec(Config):
-    """What a policy chooses among: the column of the action's id, and the features that go with it."""
+    """What a policy chooses among: the column of the action's id, and the features of the action."""
 
     id: str
     features: tuple[str, ...] = ()
@@ -58,13 +58,16 @@ class FeatureSpec(Config):
     """What the columns of a training table mean.
 
     Attributes:
+        numeric: features that are numbers.
+        categorical: features that are ids.
+        sequences: histories of events.
         labels: task -> column, in funnel order: each label can be 1 only where the one before is.
         group: column by which GAUC and clustered intervals group rows, usually the user.
-        timestamp: column to split by time with; see `ctrkit.schema.times`.
+        timestamp: column of times, to split by time (formats: `ctrkit.schema.times`).
         weight: column of row weights.
         target: features that query the behaviour sequence (the ad in question); by default those whose
             ids a sequence shares, else all.
-        profile: features of the user, for the context gate; by default all that are not the target.
+        profile: features of the user, for the context gate; by default all features that are not in `target`.
         candidate: the action of a policy, needed to score the candidates of a bandit or auction log.
     """
 
@@ -93,12 +96,12 @@ class FeatureSpec(Config):
     def read(self, source: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
         """A table of these columns, and its name for messages.
 
-        Whatever the table was stored as, its columns hold what the spec says: ids as whole numbers or as
-        text, missing ones as nulls, and numbers in text cells as numbers. Whoever counts, groups or sorts by
-        them sees the same.
+        Columns have the types of the spec in any file format: ids are whole numbers or text, missing ids are
+        null, and numbers in text cells are numbers. So counts, groups and orders are the same.
 
         Raises:
-            DataError: see `ctrkit.tables.read_table` and `ctrkit.tables.cells.as_ids`.
+            DataError: the table cannot be read (see `ctrkit.tables.read_table`), or a column of ids holds
+                other values (see `ctrkit.tables.cells.as_ids`).
         """
         table, file = read_named(source, self.is_text, may_be_empty=may_be_empty)
         columns = []
@@ -138,10 +141,10 @@ class FeatureSpec(Config):
         return (*self.features, *self.labels.values(), *(name for name in roles if name is not None))
 
     def candidate_lists(self, columns: Collection[str]) -> dict[str, str]:
-        """Features of a candidate, its id apart -> the list column of a log that gives one value a candidate.
+        """Feature of a candidate, except its id -> list column of a log with one value for each candidate.
 
-        They are those of `candidate.features`, and every other feature that a log of these columns lists a
-        candidate: the row's own value would be that of the ad that was shown.
+        These are `candidate.features` and every other feature that the log lists for each candidate: the
+        row's own value belongs to the ad that was shown.
         """
         if self.candidate is None:
             return {}

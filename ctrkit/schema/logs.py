@@ -41,19 +41,19 @@ BANDIT_LOG = LogSchema(
         Column(
             "marginal_propensity",
             "probability",
-            "the logging policy's probability of the slot's action, whatever stands in the slots above it",
+            "the logging policy's probability of the slot's action, over all contents of the slots above it",
         ),
         Column(
             "target_marginal_probability",
             "number",
-            "the new policy's probability of the slot's action, whatever stands in the slots above it",
+            "the new policy's probability of the slot's action, over all contents of the slots above it",
             low=0.0,
         ),
         Column("logger_id", "id", "which logging policy chose, where there were several"),
         Column(
             "logger_probabilities",
             "probabilities",
-            "every logger's probability of the logged action, in the order of their sorted ids",
+            "every logging policy's probability of the logged action, in the order of their sorted ids",
         ),
         Column("q_logged", "number", "a model's prediction of the reward of the logged action"),
         Column("q_policy", "number", "the mean of that model's predictions under the new policy"),
@@ -109,30 +109,30 @@ AUCTION_LOG = LogSchema(
             ("payprice", "winning_price"),
             required=True,
             low=0.0,
-            missing="The price of a lost auction is not seen, and neither a made-up price nor a log without "
-            "the lost auctions is the market: give the exchange's minimum bid to win, or replay the won ones "
-            "alone and read the result as one of that part of the market",
+            missing="The price of a lost auction is unknown, and neither a simulated price nor a log without "
+            "the lost auctions shows the market: give the exchange's minimum bid to win, or replay only the "
+            "won auctions and read the result as one for that part of the market",
         ),
         Column(
             "click",
             "binary",
             "whether the impression was clicked",
             ("clicked",),
-            missing="Of a lost auction nobody knows whether its impression would have been clicked: replay "
-            "won auctions alone, or leave the column out",
+            missing="It is unknown whether the impression of a lost auction would have been clicked: replay "
+            "only won auctions, or leave the column out",
         ),
         Column(
             "conversion",
             "binary",
             "whether the click converted",
-            missing="Write 0 where there was no click: nothing converted there",
+            missing="Write 0 where there was no click, because nothing converted there",
         ),
         Column(
             "value",
             "number",
             "the value of a conversion",
             low=0.0,
-            missing="Write 0 where there was no conversion, or the value that one would have had",
+            missing="Write 0 where there was no conversion, or the value that a conversion would have had",
         ),
         Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
         Column(
@@ -144,12 +144,16 @@ AUCTION_LOG = LogSchema(
         ),
         Column("candidates", "ids", "the ads that could fill the slot"),
         Column(
-            "user_id", "id", "who sees the impression, for frequency caps", ("cluster_id",), nullable=True
+            "user_id",
+            "id",
+            "the user who sees the impression, for frequency caps",
+            ("cluster_id",),
+            nullable=True,
         ),
         Column(
             "slot_prices",
             "numbers",
-            "the bids to be beaten for each slot of the page, dearest first; the first is market_price",
+            "the bid to beat for each slot of the page, highest first; the first is market_price",
         ),
     ),
     listed=CANDIDATE_PREFIX,

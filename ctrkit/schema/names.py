@@ -1,4 +1,4 @@
-"""Names next to that of a known column: an optional column that is misspelt must not pass as absent."""
+"""Finds misspelt column names, so that a misspelt optional column does not count as absent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import polars as pl
 from ctrkit.errors import DataError, nearest
 from ctrkit.schema.columns import Column, LogSchema
 
-# Names this alike, but for case and signs, are taken for one another's misspelling.
+# Names with at least this similarity, without case and signs, count as misspellings of each other.
 _NEXT_TO = 0.85
 
 
 @dataclass(frozen=True)
 class ClosedSchema(LogSchema):
-    """The columns of a table that nothing else reads, so that any other column is an error."""
+    """A schema in which any other column is an error, because nothing else reads the table."""
 
     def apply(self, table: pl.DataFrame, file: str | None = None, zone: str | None = None) -> pl.DataFrame:
-        """As `LogSchema.apply`.
+        """The table with aliases renamed, types cast and every value checked (see `LogSchema.apply`).
 
         Raises:
-            DataError: also for a column outside the schema, or one that is there under two names.
+            DataError: also if a column is outside the schema, or is there under two names.
         """
         known = _names(self)
         if unknown := [name for name in table.columns if name not in known]:
@@ -36,7 +36,7 @@ class ClosedSchema(LogSchema):
         for column in self.columns:
             if len(twice := [name for name in (column.name, *column.aliases) if name in table.columns]) > 1:
                 raise DataError(
-                    f"'{twice[1]}' is the same, so that one of both would not be read",
+                    f"'{twice[1]}' is another name of this column, so only one of the two would be read",
                     file=file,
                     column=twice[0],
                     hint="Leave one of them out",
@@ -45,9 +45,9 @@ class ClosedSchema(LogSchema):
 
 
 def near_misses(schema: LogSchema, names: Sequence[str]) -> dict[str, Column]:
-    """Of a table's columns, those outside the schema that are next to a column which the table lacks.
+    """A table's columns outside the schema whose names are similar to a column that the table lacks.
 
-    In an open log a column of any name may be a model's feature, so that these are told of and not refused.
+    In an open log any column may be a feature of a model, so such columns are reported and not refused.
     """
     known, present = _names(schema), {*names}
     lacking = {

@@ -1,15 +1,15 @@
-"""Times of every kind as unix seconds, told by their magnitude, and the clock of a time zone.
+"""Times of every kind as unix seconds, recognised by their magnitude, and the clock of a time zone.
 
 Numbers are, in this order,
 
-- digits of a date, where every value is one between 1990 and 2099: `20240310`, `24031012` (a day and an
-  hour, as Avazu's log has them), `2024031012`, `202403101200`, `20240310120000`, and
-  `20240310120000123` as in iPinYou's;
-- seconds since the start of something, below 10^8 (three years), whose days are counted from there;
+- digits of a date, if every value is a date between 1990 and 2099: `20240310`, `24031012` (a day and an hour,
+  as in Avazu's log), `2024031012`, `202403101200`, `20240310120000`, and `20240310120000123` (as in
+  iPinYou's);
+- seconds since some start, below 10^8 (three years), whose days are counted from that start;
 - unix time of 1990 to 2100: in seconds (10 digits), milliseconds (13), microseconds (16), nanoseconds (19).
 
-Any other number, and a column in which these are mixed, is refused. Text is ISO 8601 with the year first; the
-order of day and month is never guessed. A time without a zone is one of UTC.
+Any other number, or a column that mixes these kinds, is refused. Text is ISO 8601 with the year first; the
+order of day and month is never guessed. A time without a zone is in UTC.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import polars as pl
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError
 
-# Numbers below it are seconds since the start of something.
+# Numbers below it are seconds since some start.
 CLOCK = 1e8
 _FIRST, _LAST = 631_152_000, 4_102_444_800  # 1990 and 2100
 _UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
@@ -40,10 +40,10 @@ _KNOWN = (
 
 
 def unix_seconds(values: pl.Series, file: str | None = None, column: str | None = None) -> pl.Series:
-    """Times as unix seconds, Float64; a missing one stays missing.
+    """Times as unix seconds, Float64; missing times stay missing.
 
     Raises:
-        DataError: names the first value that is no time, or not of the kind that the others are.
+        DataError: a value is not a time, or not of the same kind as the first; the error names its row.
     """
     return _times(values, file, column or values.name)[0].alias(values.name)
 
@@ -51,18 +51,21 @@ def unix_seconds(values: pl.Series, file: str | None = None, column: str | None 
 def clock_seconds(
     values: pl.Series, zone: str | None = None, file: str | None = None, column: str | None = None
 ) -> pl.Series:
-    """Times in seconds on the clock of a zone, so that days and hours are those of people there.
+    """Times in seconds on the clock of a zone, so that days and hours are local ones.
 
-    Where clocks are set back, an hour comes twice: the second time the clock stands still, so that a log in
-    order of time stays in order.
+    If the clock is set back, an hour occurs twice. The second time the clock stands still here, so that a log
+    in order of time stays in order.
 
     Args:
-        zone: such as `Europe/Berlin`; None: the zone that the times tell of, by the type of the column or the
-            offset of every text, else UTC.
+        values: the times.
+        zone: a zone such as `Europe/Berlin`; None: the zone of the column's type or the offsets of the texts,
+            else UTC.
+        file: the file, for messages.
+        column: the column's name in the file, for messages.
 
     Raises:
         ConfigError: there is no such zone.
-        DataError: see `unix_seconds`.
+        DataError: a value is not a time (see `unix_seconds`).
     """
     seconds, own = _times(values, file, column or values.name)
     zone = zone or getattr(values.dtype, "time_zone", None)
@@ -89,7 +92,7 @@ def offsets(seconds: pl.Series, zone: str) -> pl.Series:
 
 
 def check_zone(zone: str) -> None:
-    """Refuse what is no time zone.
+    """Refuse a name that is not a time zone.
 
     Raises:
         ConfigError: there is no such zone.
@@ -98,12 +101,13 @@ def check_zone(zone: str) -> None:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigError(
-            f"there is no time zone '{zone}'", hint="Name one as in Europe/Berlin, America/New_York or UTC"
+            f"there is no time zone '{zone}'",
+            hint="Give a name such as Europe/Berlin, America/New_York or UTC",
         ) from None
 
 
 def _times(values: pl.Series, file: str | None, column: str) -> tuple[pl.Series, pl.Series | None]:
-    """Unix seconds, and how far ahead of UTC the clock that wrote them was, where the text tells that."""
+    """Unix seconds, and the offsets from UTC of texts; None for other types."""
 
     def refuse(problem: str, row: int | None, hint: str = _KNOWN) -> DataError:
         return DataError(problem, file=file, column=column, row=row, hint=hint)
@@ -169,13 +173,13 @@ def _from_numbers(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Ser
         kinds[(size >= _FIRST * unit) & (size < _LAST * unit)] = kind
     if (kinds == -1).any():
         row = int(np.argmax(kinds == -1))
-        raise refuse(f"{_shown(values, row)} is no time of 1990 to 2100 in any unit", row)
+        raise refuse(f"{_shown(values, row)} is not a time from 1990 to 2100 in any unit", row)
     if (kinds != kinds[0]).any():
         row = int(np.argmax(kinds != kinds[0]))
         raise refuse(
-            f"{_shown(values, row)} is not of the kind of time that the first row's {_shown(values, 0)} is",
+            f"{_shown(values, row)} is not the same kind of time as {_shown(values, 0)} in the first row",
             row,
-            "Give all times of the column in one unit; a missing time is left empty, not 0",
+            "Give all times of the column in one unit; leave missing times empty, not 0",
         )
     unit = 1 if kinds[0] == len(_UNITS) else _UNITS[kinds[0]][1]
     if unit > 1 and values.dtype.is_integer():
@@ -186,7 +190,7 @@ def _from_numbers(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Ser
 
 
 def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Series | None:
-    """The digits of dates; None where some value is none."""
+    """Unix seconds of digits of dates; None if some value is not a date."""
     known = values.drop_nulls()
     if known.dtype.is_float() and not bool((known == known.round()).all()):
         return None
@@ -200,7 +204,7 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
     if len(read) > 1:
         row = int(values.is_not_null().arg_max() or 0)
         raise refuse(
-            f"{_shown(values, row)} may be a time of several forms ({', '.join(read)})",
+            f"{_shown(values, row)} can be read in several forms ({', '.join(read)})",
             row,
             "Write times as 2024-03-10T12:00:00 or as unix seconds",
         )
@@ -208,7 +212,7 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
 
 
 def _calendar(digits: pl.Series, form: str) -> pl.Series | None:
-    """Digits of the given form as unix seconds; None where some are no date of 1990 to 2099."""
+    """Digits of the given form as unix seconds; None if some are not a date from 1990 to 2099."""
     parts: dict[str, Floats] = {}
     for sign in "yMdHmsS":
         if (width := form.count(sign)) > 0:

@@ -1,4 +1,4 @@
-"""What the cells of a table hold: ids, numbers and lists, read alike whatever format they come from."""
+"""The cells of a table: ids, numbers and lists, with the same rules for every format."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ctrkit.errors import DataError
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
-# As programs write a missing value into a text cell. `NA` and `None` are left alone: they are names too.
+# Missing values as programs write them into text cells. `NA` and `None` are kept: they can be names.
 _MISSING = ("", "nan", "NaN", "NAN", "<NA>", "null", "NULL")
 
-# Beyond it neighbouring whole numbers are one number of 64 bits (IEEE 754).
+# Above it 64-bit floats cannot hold every whole number (IEEE 754).
 _EXACT = 2.0**53
 # As pandas and spreadsheets write whole numbers that they have rounded; no hexadecimal id has a point.
 _ROUNDED = r"^[+-]?\d\.\d+[eE]\+\d+$"
@@ -46,13 +46,12 @@ def as_ids(
 ) -> pl.Series:
     """Ids as text, the same for the same id in every format.
 
-    7, "7", 7.0 and "7.0" are one id, true and 1 are, and so are texts that differ in blanks around them or in
-    how Unicode composes their letters (NFC, Unicode Standard Annex 15). "007" is another id than "7". NaN
-    and empty text are missing.
+    7, "7", 7.0 and "7.0" are the same id, and so are true and 1. Texts that differ only in surrounding
+    blanks, or in how Unicode composes their letters (NFC, Unicode Standard Annex 15), are the same id. "007"
+    and "7" are different ids. NaN and empty text are missing.
 
     Raises:
-        DataError: for numbers that are not whole, ids whose last digits were rounded away so that many are
-            one, lists, and what else is no id.
+        DataError: values are numbers that are not whole, ids rounded to floats, lists or other types.
     """
     dtype = values.dtype
     if dtype == pl.Boolean:
@@ -92,11 +91,11 @@ def _rounded_ids(
 ) -> DataError:
     row = int(rounded.fill_null(False).arg_max() or 0)
     return DataError(
-        f"{values[row]} is an id that was rounded to a number with a point, as which others are the same",
+        f"{values[row]} is an id that was rounded to a floating-point number, so different ids may be equal",
         file=file,
         column=column,
         row=row,
-        hint="Write the ids again as whole numbers or text; in pandas, dtype 'Int64' keeps both them and "
+        hint="Write the ids as whole numbers or text; in pandas, dtype 'Int64' keeps whole numbers and "
         "missing values",
     )
 
@@ -107,9 +106,9 @@ def ids_as_text(values: pl.Series, file: str | os.PathLike[str] | None = None) -
 
 
 def as_integers(ids: pl.Series) -> pl.Series | None:
-    """Text ids as integers, or None where that would lose something of one of them.
+    """Text ids as integers, or None if that would change one of them.
 
-    A leading zero or plus is lost in a number, and so would be an id of 20 digits.
+    An integer loses a leading zero or plus, and cannot hold 20 digits.
     """
     whole = ids.cast(pl.Int64, strict=False)
     return (
@@ -120,10 +119,10 @@ def as_integers(ids: pl.Series) -> pl.Series | None:
 
 
 def inferred(cells: pl.Series) -> pl.Series:
-    """Text cells as whole numbers, numbers or truth values, where all of them are; else as they stand.
+    """Text cells as whole numbers, numbers or truth values if all cells are; else unchanged.
 
-    Every cell is looked at. `007` is text, since a number would lose its zeros, and so are more digits than a
-    number holds.
+    All cells are read. `007` stays text, because a number would lose its zeros, and so do more digits than a
+    number can hold.
     """
     text = cells.str.strip_chars()
     empty = text == ""
@@ -144,9 +143,9 @@ def lists_of(cells: pl.Series, separator: str) -> pl.Series:
     """Text cells as lists of text; a missing or empty cell is a missing list.
 
     A list in brackets is JSON, or what Python, NumPy, pandas or Postgres print: `[3, 7]`, `['hat', 'sock']`,
-    `[3 7]`, `[np.float64(0.4), np.float64(0.6)]`, `{3,7}`; it is parsed, never run. Else the separator stands
-    between the values. A cell without it that is nothing but numbers between commas, semicolons or blanks is
-    a list too.
+    `[3 7]`, `[np.float64(0.4), np.float64(0.6)]`, `{3,7}`. It is parsed and never run. In other cells the
+    separator separates the values. A cell without the separator that holds only numbers between commas,
+    semicolons or blanks is a list too.
     """
     text = cells.cast(pl.String).str.strip_chars()
     empty = text.is_in(_MISSING)
@@ -167,29 +166,29 @@ def lists_of(cells: pl.Series, separator: str) -> pl.Series:
             found[row] = known[cell]
         parts = pl.Series(found, dtype=pl.List(pl.String))
     trimmed = parts.list.eval(pl.element().str.strip_chars())
-    # `a||b` has a missing value in the middle: lists that go together stay aligned.
+    # `a||b` has a missing value in the middle, so that aligned lists stay aligned.
     return trimmed.list.eval(pl.element().replace("", None)).alias(cells.name)
 
 
 def unsplit(cells: pl.Series, separator: str) -> str | None:
-    """The sign that stands in most cells of a text column, where the separator stands in none; else None.
+    """The sign that most cells of a text column contain, if none contains the separator; else None.
 
-    Lists in brackets and of numbers are lists whatever the separator is. A blank stands in names too: it
-    counts where cells are hardly ever the same.
+    Lists in brackets and lists of numbers need no separator. Names contain blanks too, so a blank counts only
+    if cells hardly repeat.
     """
     held = cells.drop_nulls()
     held = held.filter(~held.str.contains(r"^\s*[\[({]") & ~held.str.contains(_NUMBERS))
     if not held.len() or bool(held.str.contains(separator, literal=True).any()):
         return None
     for sign in (",", ";", "|", "\t", " "):
-        among = held.filter(held.str.contains(sign, literal=True))
-        if sign != separator and 2 * among.len() > held.len():
-            return sign if sign != " " or 2 * among.n_unique() > among.len() else None
+        with_sign = held.filter(held.str.contains(sign, literal=True))
+        if sign != separator and 2 * with_sign.len() > held.len():
+            return sign if sign != " " or 2 * with_sign.n_unique() > with_sign.len() else None
     return None
 
 
 def _parsed(cell: str) -> list[str | None]:
-    """A list in brackets as text; a cell that is no such list is a list of that one text."""
+    """A list in brackets as texts; any other cell is a list of one text."""
     try:
         content = json.loads(cell)
     except ValueError:
@@ -208,7 +207,7 @@ def _word(value: object) -> str | None:
 
 
 def _printed(cell: str) -> list[str | None] | None:
-    """A list as Python, NumPy or pandas print it; None where the cell is none."""
+    """A list as Python, NumPy or pandas print it; None if the cell is not such a list."""
     inner = re.sub(
         r"^(?:np\.|numpy\.)?array\((.*?)(?:,\s*dtype=[^)]*)?\)$", r"\1", cell, flags=re.DOTALL
     ).strip()
@@ -248,10 +247,11 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def with_values(lists: pl.Series, flat: pl.Series) -> pl.Series:
-    """Lists, none of them missing, with other values in their places.
+    """Lists with their values replaced.
 
     Args:
-        flat: the values of all lists, one list after another.
+        lists: lists, none of them missing.
+        flat: the new values of all lists, one list after another.
     """
     offsets = lists.list.len().cum_sum().to_numpy()
     array = pa.LargeListArray.from_arrays(pa.array([0, *offsets], pa.int64()), flat.to_arrow())
@@ -272,7 +272,7 @@ def alike(columns: Sequence[pl.Series], files: Sequence[str | os.PathLike[str] |
     if len(types) < 2 or all(dtype.is_integer() for dtype in types):
         return list(columns)
     if all(isinstance(dtype, pl.List) and dtype.inner.is_numeric() for dtype in types):
-        # Numbers of other widths, which meet in the wider; a list of ids is checked by who reads it.
+        # Numbers of different widths are joined in the wider type; the reader of ids checks them later.
         return list(columns)
     if not any(isinstance(dtype, pl.List) for dtype in types):
         return [as_ids(column, file) for column, file in zip(columns, files, strict=True)]

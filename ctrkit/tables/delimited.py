@@ -1,4 +1,4 @@
-"""Tables of delimited values: where the header is, what cuts the lines, and every cell as text."""
+"""Tables of delimited values: finds the header and the delimiter, and reads every cell as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ctrkit.errors import DataError
 from ctrkit.tables.text import check_unicode
 
 _DELIMITERS = (",", "\t", ";", "|")
-# Lines by which the delimiter is told.
+# Number of lines from which the delimiter is recognised.
 _LOOK_AT = 20
 
 
@@ -38,12 +38,12 @@ def names_of_delimited(content: bytes, path: Path) -> tuple[str, ...]:
 def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
     """A delimited file with every cell as text, empty ones missing.
 
-    The delimiter is a comma, tab, semicolon or bar, told by the first lines. Comment lines, which begin with
-    `#`, may stand above the header.
+    The delimiter is a comma, tab, semicolon or bar, recognised from the first lines. Comment lines, which
+    begin with `#`, may come before the header.
 
     Raises:
-        DataError: no header, a name that stands twice, lines of another length than the header, or text that
-            is not UTF-8.
+        DataError: there is no header, a name occurs twice, a line has another number of values than the
+            header, or the text is not UTF-8.
     """
     check_unicode(content, path)
     if b"\r" in content and b"\n" not in content:
@@ -67,9 +67,9 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
 
 
 def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
-    """Refuse rows that are cut short, whose last values would pass for missing ones."""
+    """Refuse short rows, whose last values would be read as missing."""
     if _may_be_short(content, layout):
-        hint = "Write the row whole; a missing value is left empty between its delimiters"
+        hint = "Write all values of the row; leave a missing value empty between its delimiters"
         odd = _uneven(content, layout, path, lambda values, names: values < names, hint)
         if odd is not None:
             raise odd
@@ -87,14 +87,14 @@ def _uneven(
                 problem = f"the row has {len(values)} values and the header has {len(layout.names)} names"
                 return DataError(problem, file=path, row=max(row, 0), hint=hint)
     except csv.Error:
-        pass  # what is damaged is told by the reader of the table
+        pass  # the reader of the table reports the damage
     return None
 
 
 def _may_be_short(content: bytes, layout: _Layout) -> bool:
-    """Whether some line has fewer delimiters than the header, told fast.
+    """Whether some line seems to have fewer delimiters than the header, by a fast check.
 
-    What stands between quotes counts as text; a quote within a value may be taken for the start of such.
+    Text between quotes is skipped; a single quote within a value may be mistaken for the start of such text.
     """
     signs = np.frombuffer(content, dtype=np.uint8)
     ends, delimiters = signs == ord("\n"), signs == ord(layout.delimiter)
@@ -110,7 +110,7 @@ def _may_be_short(content: bytes, layout: _Layout) -> bool:
 
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:
-    """What is wrong with a file that cannot be cut into columns."""
+    """The error for a file that cannot be split into columns."""
     hint = "Quote values that hold the delimiter, or give the header all its names"
     odd = _uneven(content, layout, path, lambda values, names: values > names, hint)
     if odd is not None:
@@ -144,7 +144,7 @@ def _layout(content: bytes, path: Path) -> _Layout:
 
 def _no_header(names: Sequence[str], path: Path) -> DataError:
     return DataError(
-        f"the first line holds values ({', '.join(names[:3])}), where names of columns belong",
+        f"the first line holds values ({', '.join(names[:3])}) instead of column names",
         file=path,
         hint="Add a header line with a name for each column",
     )
@@ -164,7 +164,7 @@ def _checked(names: Sequence[str], path: Path) -> tuple[str, ...]:
 
 
 def _delimiter(lines: Sequence[str], path: Path) -> str:
-    """The delimiter that cuts the first lines into the same number of columns, more than one."""
+    """The delimiter that splits the first lines into the same number of columns, more than one."""
     if path.name.lower().removesuffix(".gz").endswith(".tsv"):
         return "\t"
     header = lines[0]

@@ -16,7 +16,12 @@ from ctrkit.tables.text import check_unicode
 
 @dataclass(frozen=True)
 class BadLines:
-    """Lines of a file that could not be read and were left out: how many, and the first, from 0."""
+    """Lines of a file that could not be read and were left out.
+
+    Attributes:
+        count: number of lines.
+        first: index of the first of them, from 0.
+    """
 
     count: int
     first: int
@@ -34,7 +39,7 @@ def is_json(content: bytes) -> bool:
 def read_json_lines(
     content: bytes, path: Path, *, skip_bad_lines: bool = False
 ) -> tuple[pl.DataFrame, BadLines | None]:
-    """JSON lines, one object a row, or one JSON array of such objects; types are those of all rows.
+    """JSON lines (one object for each row) or one JSON array of objects; types fit all rows.
 
     Args:
         skip_bad_lines: whether to leave out lines that hold no JSON object, rather than to refuse the file.
@@ -43,7 +48,7 @@ def read_json_lines(
         The table, and which lines were left out.
 
     Raises:
-        DataError: names the first line that is no JSON object.
+        DataError: a line is not a JSON object; the error names the first such line.
     """
     check_unicode(content, path)
     if content.lstrip()[:1] == b"[" and not skip_bad_lines:
@@ -80,7 +85,7 @@ def read_json_lines(
 
 
 def _is_by_columns(content: bytes) -> bool:
-    """Whether this is one object of columns, as pandas writes it unless told otherwise."""
+    """Whether this is one object of columns, as pandas writes it by default."""
     if b"\n" in content.strip():
         return False
     try:
@@ -118,7 +123,7 @@ def _array(content: bytes, path: Path) -> list[dict[str, Any]]:
         raise DataError(f"the JSON array is damaged ({error})", file=path, hint="Copy it again") from error
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(
-            "the JSON array holds other things than objects", file=path, hint="Write one object a row"
+            "the JSON array holds values that are not objects", file=path, hint="Write one object a row"
         )
     return records
 
@@ -129,7 +134,7 @@ def _of_records(records: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def column_of(name: str, values: Sequence[Any]) -> pl.Series:
-    """Values of any types as a column: of numbers, truth values or lists where all are, else as text."""
+    """Values of any types as a column: numbers, truth values or lists if all values are, else text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float, bool} and len(kinds) > 1:
         values = [

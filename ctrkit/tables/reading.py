@@ -1,8 +1,8 @@
 """Tables in: one reader for every format that ctrkit takes.
 
-What a spec or a schema declares as ids, or as lists of them, is read as text in every file (`text`), so that
-`0007` keeps its zeros and a file that happens to hold digits alone reads as its neighbours do. The types of
-all other columns of text files are those of all their rows in all files together.
+Columns that a spec or schema declares as ids, or lists of ids, are read as text in every file (`text`). So
+`0007` keeps its zeros, and a file whose ids happen to be digits reads like the other files. The types of all
+other columns of text files fit all rows of all files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ctrkit.tables.delimited import names_of_delimited, read_delimited
 from ctrkit.tables.json_lines import column_of, is_json, read_json_lines
 from ctrkit.tables.text import content_of
 
-# A table as a user may hand it over: a path, a glob, a list of them, or a pandas, Polars or Arrow frame.
+# A table as users give it: a path, a glob, a list of them, or a pandas, Polars or Arrow frame.
 TableLike: TypeAlias = Any
 # Whether a column of this name holds ids, or lists of them.
 IsText: TypeAlias = Callable[[str], bool]
@@ -30,21 +30,21 @@ IsText: TypeAlias = Callable[[str], bool]
 PARQUET = (".parquet", ".pq")
 DELIMITED = (".csv", ".tsv")
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-# By their content either of the two.
+# Either of the two, by content.
 PLAIN = (".txt", ".log", "")
-# Bytes in which a header and the first lines lie.
+# Number of bytes that contain the header and the first lines.
 _HEAD = 1 << 20
 
 
 @dataclass(frozen=True)
 class ReadTable:
-    """One file's rows, or those of a table in memory.
+    """The rows of one file, or of a table in memory.
 
     Attributes:
         table: the rows.
-        file: their file, None in memory.
-        from_text: whether every cell was text, so that the types of columns were told by what they hold.
-        notes: on lines that were left out.
+        file: their file; None in memory.
+        from_text: whether every cell was text, so that column types are inferred from the values.
+        notes: notes on lines that were left out.
     """
 
     table: pl.DataFrame
@@ -63,15 +63,15 @@ def read_table(source: TableLike, text: IsText = _nothing, *, may_be_empty: bool
     Prefer `FeatureSpec.read` and `LogSchema.read`, which know what columns mean.
 
     Args:
-        source: a `.parquet`, `.csv`, `.tsv`, `.jsonl` or `.txt` path, packed by gzip or not, a glob of such,
-            a list of paths and globs, or a Polars, pandas or Arrow table. Many files are read as one table,
-            in the order of their names within a glob.
-        text: which columns hold ids or lists of ids.
-        may_be_empty: whether a table without rows is one.
+        source: a `.parquet`, `.csv`, `.tsv`, `.jsonl` or `.txt` path, gzip-compressed or not; a glob; a list
+            of paths and globs; or a Polars, pandas or Arrow table. Many files are read as one table; files of
+            a glob come in the order of their names.
+        text: says which columns hold ids or lists of ids.
+        may_be_empty: whether a table without rows is allowed.
 
     Raises:
-        DataError: when a file is missing, empty, damaged or of an unknown kind, or has no rows, no file
-            matches a glob, or the files do not have the same columns.
+        DataError: a file is missing, empty, damaged, of an unknown kind or without rows; no file matches a
+            glob; or the files do not have the same columns.
     """
     tables = read_tables(source, text, may_be_empty=may_be_empty)
     return join_tables([one.table for one in tables], [one.file for one in tables])
@@ -80,7 +80,7 @@ def read_table(source: TableLike, text: IsText = _nothing, *, may_be_empty: bool
 def read_named(
     source: TableLike, text: IsText = _nothing, *, may_be_empty: bool = False
 ) -> tuple[pl.DataFrame, str | None]:
-    """A table, and its name for messages, which names the file of each row; see `read_table`."""
+    """A table, as `read_table` reads it, and its name for messages, which knows the file of each row."""
     tables = read_tables(source, text, may_be_empty=may_be_empty)
     files = [one.file for one in tables]
     table, name = join_tables([one.table for one in tables], files), name_of(source)
@@ -99,10 +99,13 @@ def read_tables(
     may_be_empty: bool = False,
     skip_bad_lines: bool = False,
 ) -> tuple[ReadTable, ...]:
-    """The tables of a source, one a file, whose columns have the same types; see `read_table`.
+    """The tables of a source, one for each file; a column has the same type in all of them.
 
     Args:
-        skip_bad_lines: whether broken lines of JSON lines are left out, and told of in the notes.
+        source: the source, as `read_table` takes it.
+        text: says which columns hold ids or lists of ids.
+        may_be_empty: whether a table without rows is allowed.
+        skip_bad_lines: whether broken lines of JSON lines are left out, with a note.
     """
     files = files_of(source)
     if files is None:
@@ -116,7 +119,7 @@ def read_tables(
 
 
 def of_one_type(tables: tuple[ReadTable, ...], text: IsText) -> tuple[ReadTable, ...]:
-    """The same columns with the types that they have in all tables together."""
+    """Tables in which a column has one type, which fits the values of all tables."""
     changed: list[dict[str, pl.Series]] = [{} for _ in tables]
     for name in dict.fromkeys(name for one in tables for name in one.table.columns):
         having = [index for index, one in enumerate(tables) if name in one.table.columns]
@@ -156,7 +159,7 @@ def _in_memory(source: TableLike, text: IsText) -> pl.DataFrame:
     try:
         return pl.DataFrame(source) if isinstance(source, dict) else _from_foreign(source)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-        # Some column holds values of several types, or none that Polars knows.
+        # Some column holds values of several types, or of a type that Polars does not know.
         columns = _columns_in_memory(source, names)
         return pl.DataFrame([_column(name, values, text(name)) for name, values in columns])
 
@@ -223,9 +226,9 @@ def _column(name: str, values: list[Any], ids: bool) -> pl.Series:
 
 
 def name_of(source: TableLike) -> str | None:
-    """The path of a table given as a path, for messages; None for a frame in memory.
+    """The path of a table, for messages; None for a table in memory.
 
-    Of many files it names the first and tells how many more there are.
+    For many files it gives the first, and the number of the others.
     """
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
@@ -236,12 +239,12 @@ def name_of(source: TableLike) -> str | None:
 
 
 def files_of(source: TableLike) -> list[Path] | None:
-    """The files of a path, a glob (`**` goes into folders) or a list of them; None for a table in memory.
+    """The files of a path, a glob (`**` includes folders) or a list of them; None for a table in memory.
 
-    A path that exists is taken as it stands, whatever characters are in it.
+    A path that exists is not a glob, whatever characters it contains.
 
     Raises:
-        DataError: when no file matches a glob.
+        DataError: no file matches a glob.
     """
     if _is_paths(source):
         return [file for one in source for file in files_of(one) or []]
@@ -265,9 +268,9 @@ def _is_paths(source: TableLike) -> bool:
 def join_tables(
     tables: Sequence[pl.DataFrame], files: Sequence[str | os.PathLike[str] | None]
 ) -> pl.DataFrame:
-    """Tables below one another: at least one, each with the columns of the first, in any order.
+    """The rows of all tables in one. Each table must have the columns of the first, in any order.
 
-    Numbers of different widths meet in the wider; numbers and text do not meet.
+    Numbers of different widths are joined in the wider type; numbers and text cannot be joined.
 
     Raises:
         DataError: names the file and the column that does not fit the first file.
@@ -275,17 +278,17 @@ def join_tables(
     first = tables[0]
     for table, file in zip(tables[1:], files[1:], strict=True):
         for odd in sorted({*first.columns} ^ {*table.columns}):
-            problem = "a column that the first of the files has is not here"
+            problem = "the file lacks this column, which the first file has"
             if odd in table.columns:
-                problem = "the first of the files has no such column"
+                problem = "the first file does not have this column"
             raise DataError(problem, file=file, column=odd, hint="Give files with the same columns")
         for name, dtype in first.schema.items():
             if not _meet(dtype, table.schema[name]):
                 raise DataError(
-                    f"the column is {table.schema[name]}, and {dtype} in the first of the files",
+                    f"the column is {table.schema[name]} here and {dtype} in the first file",
                     file=file,
                     column=name,
-                    hint="Store it alike in all files",
+                    hint="Store it as one type in all files",
                 )
     if len(tables) == 1:
         return first
@@ -293,7 +296,7 @@ def join_tables(
 
 
 def _meet(one: pl.DataType, other: pl.DataType) -> bool:
-    """Whether columns of these types can stand below one another without changing what they hold."""
+    """Whether columns of these types can be joined without changing their values."""
     if one == other or pl.Null in (one, other):
         return True
     if isinstance(one, pl.List) and isinstance(other, pl.List):
@@ -310,7 +313,7 @@ def _meet(one: pl.DataType, other: pl.DataType) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """The ending of a file's name in lower case, that of a packed file before its `.gz`."""
+    """The ending of a file's name in lower case, without `.gz`."""
     endings = [ending.lower() for ending in path.suffixes]
     if endings[-1:] == [".gz"]:
         endings.pop()
@@ -321,7 +324,7 @@ def columns_of(path: Path) -> list[str]:
     """The columns of a file of delimited values or parquet, from its header alone.
 
     Raises:
-        DataError: there is no header, or a column stands in it twice.
+        DataError: there is no header, or it has a column twice.
         OSError: the file cannot be read.
     """
     if kind_of(path) in PARQUET:
@@ -346,7 +349,7 @@ def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:
         raise DataError(
             f"tables of kind '{kind}' are not read",
             file=path,
-            hint="Use .parquet, .csv, .tsv, .jsonl or .txt, packed by gzip or not",
+            hint="Use .parquet, .csv, .tsv, .jsonl or .txt, gzip-compressed or not",
         )
     content = content_of(path)
     if kind in JSON_LINES or (kind in PLAIN and is_json(content)):

@@ -1,4 +1,4 @@
-"""Text files, packed by gzip or not, as Unicode."""
+"""Text files, gzip-compressed or not, as Unicode."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ctrkit.errors import DataError
 from ctrkit.file_kinds import file_kind
 
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
-_RESAVE = "Save it as UTF-8: `iconv -f LATIN1 -t UTF-8 OLD > NEW`, say, if it is Latin-1"
+_RESAVE = "Save it as UTF-8; if it is Latin-1, use `iconv -f LATIN1 -t UTF-8 OLD > NEW`"
 
 
 def content_of(path: Path, most: int = -1) -> bytes:
-    """A text file as UTF-8, unpacked and without a byte order mark.
+    """A text file as UTF-8, decompressed and without a byte order mark.
 
     Args:
-        most: bytes to read; -1: all.
+        path: the file.
+        most: number of bytes to read; -1: all.
 
     Raises:
-        DataError: the archive is damaged, or the text is in an encoding that does not tell which it is.
+        DataError: the archive is damaged, or the encoding of the text is not recognised.
     """
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
@@ -39,12 +40,12 @@ def content_of(path: Path, most: int = -1) -> bytes:
         encoding = _wide(content[:1000])
     if encoding is None and b"\0" in content[:1000]:
         raise DataError(
-            f"the file is no table of text: it is {file_kind(path).name}",
+            f"the file is not a text table: it is {file_kind(path).name}",
             file=path,
             hint="Give a parquet file the ending .parquet, or save the table as CSV",
         )
     try:
-        # What is cut off may end within a letter.
+        # The last letter may be cut off.
         errors = "strict" if most < 0 else "ignore"
         return content if encoding is None else content.decode(encoding, errors).encode()
     except UnicodeDecodeError as error:
@@ -61,10 +62,10 @@ def _wide(head: bytes) -> str | None:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file, with their numbers from 0; blank ones are left out.
+    """The lines of a text file with their indices, from 0; blank lines are left out.
 
     Raises:
-        DataError: see `content_of`; or the text is not UTF-8.
+        DataError: the file cannot be read (see `content_of`), or the text is not UTF-8.
     """
     content = content_of(path)
     check_unicode(content, path)
@@ -74,15 +75,15 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_unicode(content: bytes, path: Path) -> None:
-    """Refuse text of an 8-bit encoding: which letters its bytes are cannot be told."""
+    """Refuse text in an 8-bit encoding, because it is unknown which letters its bytes are."""
     try:
         if not content.isascii():
             content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"the file is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02X}, as text "
-            "in Latin-1 or another 8-bit encoding does",
+            f"the file is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02X}, as in "
+            "Latin-1 or another 8-bit encoding",
             file=path,
             hint=_RESAVE,
         ) from error

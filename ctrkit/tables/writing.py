@@ -1,4 +1,4 @@
-"""Files out: whole or not at all."""
+"""Writes files atomically: a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PART = ".part"
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file so that it is there whole or not at all.
+    """Write a file atomically, so that it is complete or does not exist.
 
-    Yields a temporary path in the same folder; when the block ends well, the file is flushed to disk and
-    renamed over `path`, and when it raises, the temporary file is removed and `path` is untouched. What
-    killed writes of the same file left behind is removed first.
+    Yields a temporary path in the same folder. If the block ends normally, the file is flushed to disk and
+    renamed to `path`. If it raises, the temporary file is removed and `path` is unchanged. Temporary files of
+    earlier writes of `path` that were killed are removed first.
 
     Raises:
-        RunError: the operating system refuses: no room, no permission, a folder in the file's place.
+        RunError: the operating system refuses: no room, no permission, or `path` is a folder.
     """
     target = Path(path)
     try:
@@ -55,7 +55,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except CtrkitError:
         raise
     except Exception as error:
-        # Libraries that write files have errors of their own for a full disk: the disk itself is asked.
+        # Libraries raise their own errors on a full disk, so we test whether the disk is full.
         refusal = error if isinstance(error, OSError) else _refusal(handle)
         if refusal is None:
             raise
@@ -66,26 +66,31 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> RunError:
-    """The error for a file that the operating system does not let be written."""
+    """The error for a file that the operating system refuses to write."""
     reason = (error.strerror or str(error)).lower()
     return RunError(f"{os.fspath(path)} cannot be written: {reason}. Make room there, or give another path.")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise where a file cannot be written at a path: asked before the work, not found after it.
+    """Raise an error if a file cannot be written at a path, before any work is done.
 
     Raises:
-        ConfigError: the path is a folder, or leads through a file. RunError: no permission.
+        ConfigError: the path is a folder, or a parent of it is a file.
+        RunError: there is no permission.
     """
     file = Path(path)
     if file.is_dir():
         raise ConfigError(
-            "this is a folder, and a file is to be written", file=path, hint="Name a file, in it say"
+            "this is a folder, not a file",
+            file=path,
+            hint="Give the path of a file, for example in this folder",
         )
-    # The nearest folder that is there: those below it are made when the file is written.
+    # The nearest parent that exists; folders below it are made when the file is written.
     folder = next(one for one in file.absolute().parents if one.exists())
     if not folder.is_dir():
-        raise ConfigError(f"'{folder}', on the way to it, is a file", file=path, hint="Give another path")
+        raise ConfigError(
+            f"'{folder}', a parent of this path, is a file", file=path, hint="Give another path"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RunError(f"{file} cannot be written: no permission for {folder}. Give another path.")
 
@@ -93,18 +98,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def _new_part(target: Path) -> tuple[int, Path]:
     """A new temporary file beside a file, open and locked.
 
-    The lock tells that its writer is alive; it ends with the process, however that ends.
+    The lock shows that its writer is alive; it ends with the process.
     """
     while True:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PART)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if os.path.exists(name):
             return handle, Path(name)
-        os.close(handle)  # taken for a leftover before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 def _refusal(handle: int) -> OSError | None:
-    """What the operating system says when an open file, soon to be removed, is made larger."""
+    """The error of the operating system when an open temporary file is made larger; None if there is none."""
     try:
         os.lseek(handle, 0, os.SEEK_END)
         for _ in range(16):

@@ -239,7 +239,7 @@ def test_a_name_that_is_not_read_is_refused(names: dict[str, str], says: str, tm
 
 
 def test_two_names_of_one_column_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'cost' is the same, so that one of both would not be read"):
+    with pytest.raises(DataError, match="'cost' is another name of this column"):
         ctrkit.plan_budget(5.0, curves=curves(cost=[1.0] * 5), out=tmp_path)
 
 
@@ -301,7 +301,7 @@ def test_a_column_that_may_be_meant_for_campaigns_is_told(tmp_path: Path) -> Non
         ({"overrides": ["minimum={c: 2}"]}, ConfigError, "no campaign 'c'"),
         ({"overrides": ["minimums={c: 2}"]}, ConfigError, "Did you mean 'minimum'"),
         ({"curves": curves().drop("value")}, DataError, "column 'value'"),
-        ({"curves": curves(value=[4.0, -6.0, 7.0, 3.0, 5.0])}, DataError, "row 1"),
+        ({"curves": curves(value=[4.0, -6.0, 7.0, 3.0, 5.0])}, DataError, "row index 1"),
         ({"curves": curves(spend=[1.0, 1, 2, 2, 4]), "overrides": ["fit=none"]}, DataError, "must rise"),
         ({"auctions": log()}, ConfigError, "both are given"),
         ({"curves": None, "auctions": log().drop("pctr")}, ArtifactError, "model.pt"),

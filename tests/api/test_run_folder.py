@@ -123,7 +123,10 @@ def test_what_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
         ctrkit.train(out=file, data="is not looked for")
     with pytest.raises(ConfigError, match="a run needs a folder, but this is a file"):
         ctrkit.evaluate(out=file / "below")
-    for path, said in ((tmp_path, "this is a folder"), (file / "model.pt", "on the way to it, is a file")):
+    for path, said in (
+        (tmp_path, "this is a folder"),
+        (file / "model.pt", "a parent of this path, is a file"),
+    ):
         with pytest.raises(ConfigError, match=said):
             ctrkit.train(model=path, out=tmp_path / "run", data="is not looked for")
     with pytest.raises(RunError, match="cannot be written"):
