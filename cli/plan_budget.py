@@ -15,39 +15,52 @@ if TYPE_CHECKING:
 
 
 def plan_budget(
-    budget: Annotated[float, typer.Option(help="Money for one day, in the unit of the prices or curves.")],
+    budget: Annotated[float, typer.Option(help="Budget of one day, in the unit of the prices or curves.")],
     curves: Annotated[
         Path | None, typer.Option(help="Table of response curves: campaign, hour, spend, value.")
     ] = None,
     auctions: Annotated[
-        list[str] | None, typer.Option(help="Auction log or glob of logs; repeatable; else the sample.")
+        list[str] | None,
+        typer.Option(help="Auction log or glob of logs; repeatable (default: the sample log)."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Artifact that scores the ads; else the log's pctr, or model.pt.")
+        Path | None,
+        typer.Option(help="Artifact that scores the ads (default: the log's pctr, else model.pt)."),
     ] = None,
     campaign: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The log's column that tells campaigns apart.")
+        str | None, typer.Option(metavar="COLUMN", help="The log's column that names the campaign.")
     ] = None,
     time_zone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Whose hours, such as Europe/Berlin; else the log's own, or UTC."),
+        typer.Option(
+            metavar="ZONE",
+            help="Time zone of the hours, such as Europe/Berlin (default: the log's, else UTC).",
+        ),
     ] = None,
     minimum: Annotated[
-        list[str] | None, typer.Option(metavar="CAMPAIGN=AMOUNT", help="Spend at least this; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="CAMPAIGN=AMOUNT", help="Smallest spend of a campaign; repeatable."),
     ] = None,
     maximum: Annotated[
-        list[str] | None, typer.Option(metavar="CAMPAIGN=AMOUNT", help="Spend at most this; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="CAMPAIGN=AMOUNT", help="Largest spend of a campaign; repeatable."),
     ] = None,
     minimum_share: Annotated[
         list[str] | None,
-        typer.Option(metavar="CAMPAIGN=PART", help="Least part of all that is spent; repeatable."),
+        typer.Option(
+            metavar="CAMPAIGN=SHARE", help="Smallest share of a campaign in the total spend; repeatable."
+        ),
     ] = None,
-    hour_maximum: Annotated[float | None, typer.Option(help="No hour spends more than this.")] = None,
+    hour_maximum: Annotated[float | None, typer.Option(help="Largest spend of each hour.")] = None,
     evenness: Annotated[
-        float | None, typer.Option(help="Every hour within (1 ± this) times the mean hour.")
+        float | None,
+        typer.Option(help="The spend of each hour stays within (1 ± this) times the mean spend of an hour."),
     ] = None,
     ramp: Annotated[
-        float | None, typer.Option(help="From hour to hour, change by at most this many mean hours.")
+        float | None,
+        typer.Option(
+            help="Largest change of spend from hour to hour, in multiples of the mean spend of an hour."
+        ),
     ] = None,
     out: common.RunFolder = Path("runs/plan-budget"),
     config: common.ConfigFile = None,

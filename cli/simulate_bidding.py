@@ -28,28 +28,30 @@ def simulate_bidding(
         list[str] | None, typer.Option(metavar="NAME[:KEY=VALUE,...]", help="A bidding strategy; repeatable.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Intervals over so many resamples of the log, or markets.")
+        int | None,
+        typer.Option(help="Number of resamples of the log, or of simulated markets, for intervals."),
     ] = None,
     auctions: Annotated[
         Path | None,
         typer.Option(
             "--auctions",
             "--replay",
-            help="Auction log, parquet or CSV; else the sample.",
+            help="Auction log, parquet or CSV (default: the sample log).",
             rich_help_panel=_SUPPLY,
         ),
     ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Artifact that scores the ads; else the log's pctr, or model.pt.", rich_help_panel=_SUPPLY
+            help="Artifact that scores the ads (default: the log's pctr, else model.pt).",
+            rich_help_panel=_SUPPLY,
         ),
     ] = None,
     market: Annotated[
         str | None,
         typer.Option(
             metavar="KEY=VALUE,...",
-            help="A made-up market in place of a log, such as auctions=100000,ads=12.",
+            help="A simulated market in place of a log, such as auctions=100000,ads=12.",
             rich_help_panel=_SUPPLY,
         ),
     ] = None,
@@ -57,47 +59,56 @@ def simulate_bidding(
         list[str] | None,
         typer.Option(
             metavar="KIND:KEY=VALUE,...",
-            help="What changes untold, such as price:factor=2,start=0.5; repeatable.",
+            help="Market change that bidders are not told of, such as price:factor=2,start=0.5; repeatable.",
             rich_help_panel=_SUPPLY,
         ),
     ] = None,
     miscalibration: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Bidders see expit(A · logit(pCTR) + B).", rich_help_panel=_SUPPLY),
+        typer.Option(
+            metavar="A,B",
+            help="Bidders see the distorted pCTR expit(A · logit(pCTR) + B).",
+            rich_help_panel=_SUPPLY,
+        ),
     ] = None,
     history: Annotated[
         str | None,
         typer.Option(
-            metavar="LOG", help="An earlier log to tune the strategies on.", rich_help_panel=_SUPPLY
+            metavar="LOG",
+            help="An earlier log to tune the strategies on; with --market, a number of auctions.",
+            rich_help_panel=_SUPPLY,
         ),
     ] = None,
     daily_budget: Annotated[
-        float | None, typer.Option(help="Most that a day may cost.", rich_help_panel=_CAMPAIGN)
+        float | None,
+        typer.Option(help="Largest spend of a day; pacing restarts each day.", rich_help_panel=_CAMPAIGN),
     ] = None,
     time_zone: Annotated[
         str | None,
         typer.Option(
             metavar="ZONE",
-            help="Whose days and hours, such as Europe/Berlin; else the log's own, or UTC.",
+            help="Time zone of days and hours, such as Europe/Berlin (default: the log's, else UTC).",
             rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
     episode_length: Annotated[
         int | None,
         typer.Option(
-            help="Auctions an episode; the budget is then each episode's.", rich_help_panel=_CAMPAIGN
+            help="Auctions per episode; --budget is then the budget of each episode.",
+            rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
     pacing: Annotated[
         str | None,
         typer.Option(
             metavar="even|asap|PLAN",
-            help="How the budget is spread, or the plan.parquet of plan-budget.",
+            help="Spend evenly (default), as soon as possible, or by the plan.parquet of plan-budget.",
             rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
     max_bid: Annotated[
-        float | None, typer.Option(help="No bid goes above this.", rich_help_panel=_CAMPAIGN)
+        float | None,
+        typer.Option(help="Largest bid; higher bids are lowered to it.", rich_help_panel=_CAMPAIGN),
     ] = None,
     integer_bids: Annotated[
         bool | None,
@@ -108,40 +119,49 @@ def simulate_bidding(
     frequency_cap: Annotated[
         str | None,
         typer.Option(
-            metavar="N[/hour|day|week]", help="Impressions that a user may have.", rich_help_panel=_CAMPAIGN
+            metavar="N[/hour|day|week]",
+            help="Largest number of impressions per user.",
+            rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
     bid_value: Annotated[
         str | None,
         typer.Option(
-            help="What exploring strategies bid on: slot, mean, sample or ucb.", rich_help_panel=_CAMPAIGN
+            help="Value that exploring strategies bid: slot, mean, sample or ucb.",
+            rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
     feedback_delay: Annotated[
         float | None,
-        typer.Option(help="Seconds until it is known who clicked.", rich_help_panel=_CAMPAIGN),
+        typer.Option(help="Seconds until a click is known (default 0).", rich_help_panel=_CAMPAIGN),
     ] = None,
     auction: Annotated[
-        str | None, typer.Option(help="second (default), first or gsp.", rich_help_panel=_EXCHANGE)
+        str | None,
+        typer.Option(help="Price rule: second (default), first or gsp.", rich_help_panel=_EXCHANGE),
     ] = None,
     hard_floor: Annotated[
-        float | None, typer.Option(help="No bid below it is taken.", rich_help_panel=_EXCHANGE)
+        float | None, typer.Option(help="A bid below it is refused.", rich_help_panel=_EXCHANGE)
     ] = None,
     soft_floor: Annotated[
-        float | None, typer.Option(help="A winning bid below it pays itself.", rich_help_panel=_EXCHANGE)
+        float | None,
+        typer.Option(
+            help="A winning bid below it pays its own bid (first price).", rich_help_panel=_EXCHANGE
+        ),
     ] = None,
     slot_effects: Annotated[
         str | None,
         typer.Option(
             metavar="1,E,...",
-            help="For gsp: how many look as far as each slot, best first.",
+            help="For gsp: share of users who look as far as each slot, best slot first.",
             rich_help_panel=_EXCHANGE,
         ),
     ] = None,
     tells_minimum_bid: Annotated[
         bool | None,
         typer.Option(
-            "--tells-minimum-bid", help="All bidders learn the bid to win.", rich_help_panel=_EXCHANGE
+            "--tells-minimum-bid",
+            help="The exchange tells every bidder the minimum bid to win.",
+            rich_help_panel=_EXCHANGE,
         ),
     ] = None,
     together: Annotated[
@@ -158,7 +178,7 @@ def simulate_bidding(
     quiet: common.Quiet = False,
     debug: common.Debug = False,
 ) -> None:
-    """Bid under a budget: Thompson sampling and Lagrangian pacing beside the baselines."""
+    """Simulate bidding under a budget: Thompson sampling and Lagrangian pacing next to the baselines."""
 
     def work(progress: OnStep) -> Result:
         import ctrkit

@@ -1,4 +1,4 @@
-"""`ctrkit simulate-bidding`: bid on a log or a made-up market under a budget, strategies side by side."""
+"""`ctrkit simulate-bidding`: compare strategies that bid under a budget, on a log or a simulated market."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ctrkit.reports import Drawings, Report
 from ctrkit.reports.bidding_figures import value_by_budget_figure
 from ctrkit.tables import TableLike, write_table
 
-# A calibration of fewer clicks, or misses, says nothing.
+# With fewer clicks, or fewer impressions without one, a recalibration says nothing.
 _FEWEST_CLICKS = 20
 _RECALIBRATED = "the model, recalibrated in hindsight"
 
@@ -44,10 +44,11 @@ class BiddingResult(Result):
     """What every strategy bought, beside the hindsight optimum.
 
     Attributes:
-        repeats: the same over seeds, where there are several.
-        models: what bidding with another model would have bought.
-        plan: of the spend, None where it is even.
-        notes: of the supply; those of the simulation come first.
+        simulation: the run on the auctions themselves.
+        repeats: means, intervals and differences over seeds; None with one seed.
+        models: what strategies would have bought with another model.
+        plan: the plan of the spend; None for even pacing.
+        notes: notes on the auctions; the report shows the simulation's own notes before them.
     """
 
     simulation: SimulationResult
@@ -78,7 +79,12 @@ class BiddingResult(Result):
 
 @dataclass(frozen=True)
 class BudgetSweepResult(Result):
-    """What every strategy bought with every budget, see `ctrkit.bidding.simulation.sweep.sweep_table`."""
+    """What every strategy bought with every budget.
+
+    Attributes:
+        table: a row per strategy and budget (see `ctrkit.bidding.simulation.sweep.sweep_table`).
+        notes: notes on the auctions and the runs.
+    """
 
     table: pl.DataFrame
     notes: tuple[str, ...]
@@ -106,22 +112,22 @@ def simulate_bidding(
     on_step: OnStep = silent,
     **keywords: Any,
 ) -> BiddingResult | BudgetSweepResult:
-    """Bid on auctions under a budget.
+    """Simulate strategies that bid on auctions under a budget.
 
-    A run folder holds every bid in `events.parquet`, and under `logs/` what each strategy won: as training
-    data for `ctrkit train`, and where it drew its ads as a bandit log for `ctrkit ope`. Of a sweep it holds
-    `sweep.parquet`.
+    The run folder holds every bid in `events.parquet`. Under `logs/` it holds what each strategy won, as
+    training data for `ctrkit train`, and as a bandit log for `ctrkit ope` if the strategy draws its ads at
+    random. A sweep writes `sweep.parquet` instead.
 
     Args:
         auctions: an auction log (see `ctrkit.schema.AUCTION_LOG`); None for the sample log.
-        model: an artifact or a path to one, which scores the ads. With None the log's `pctr` column does,
-            and where the log has none, `model.pt`.
-        budget: above 0, in the unit of the market prices; with `episode_length` that of each episode. A text
-            `FROM:TO:COUNT` runs budgets from one to the other.
-        market: in place of a log and a model, settings of a made-up market, such as `auctions=100000,ads=12`
-            (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text for all defaults.
-        out: the run folder; None for none.
-        on_step: called with the auctions done.
+        model: the artifact that scores the ads, or a path to it. With None the log's `pctr` column gives the
+            scores; a log without that column is scored by `model.pt`.
+        budget: above 0, in the unit of the market prices; with `episode_length`, the budget of each episode.
+            A text `FROM:TO:COUNT` is a sweep of COUNT budgets.
+        market: settings of a simulated market, such as `auctions=100000,ads=12`, in place of a log and a
+            model (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text takes all defaults.
+        out: the run folder; with None nothing is written.
+        on_step: called with (steps done, steps in all, what is going on).
 
     Raises:
         ConfigError: a setting out of range, or settings that contradict each other.
@@ -135,9 +141,11 @@ def simulate_bidding(
     """
     settings = settings_of(BiddingConfig, config, overrides, keywords)
     amounts = budgets(budget)
-    settings.terms(amounts[0])  # so that a wrong one is told before the log is read
+    settings.terms(amounts[0])  # wrong ones are an error before the log is read
     if len(amounts) > 1 and settings.seeds > 1:
-        raise ConfigError("a sweep of budgets runs one seed", hint="Leave out the seeds, or give one budget")
+        raise ConfigError(
+            "a sweep of budgets runs with one seed", hint="Leave out the seeds, or give one budget"
+        )
     with run_folder(out, "simulate-bidding") as run:
         supply = open_supply(auctions, model, market, settings, on_step)
         asked = _Simulations(supply, settings, on_step)
@@ -155,7 +163,7 @@ def simulate_bidding(
 
 
 def _with_events(result: BiddingResult, supply: Supply, settings: BiddingConfig, home: Path) -> BiddingResult:
-    """The result, after every bid and what each strategy won is written; it tells of what could not be."""
+    """Write every bid and what each strategy won; the result gains a note on what could not be written."""
     events = result.simulation.events
     write_table(events, home / "events.parquet")
     if supply.table is None or settings.shocks:
@@ -179,7 +187,7 @@ class _Simulations:
         self.notes = days_in_part(self._plain, settings)
 
     def whole(self, budget: float) -> BiddingResult:
-        """All that is asked of one budget."""
+        """The whole result of one budget."""
         simulation = self.of(budget, seen(self._world, self.settings), self._expected)
         notes, repeats, models = [*self.notes, *self.supply.notes], None, None
         if self.settings.seeds > 1:
@@ -192,7 +200,7 @@ class _Simulations:
         return BiddingResult(simulation, repeats, models, self.plan, tuple(notes))
 
     def repeats(self, budget: float) -> Repeats:
-        """The same over seeds."""
+        """The same simulation over seeds."""
         runs = []
         for seed in range(1, self.settings.seeds + 1):
             drawn = self.supply.drawn(seed)
@@ -230,9 +238,9 @@ class _Simulations:
         """One simulation.
 
         Args:
-            expected: so many auctions the bidders expect; no shock is told to them.
-            seed: of what was drawn, None for the plain auctions.
-            strategies: by default those asked for.
+            expected: the number of auctions that bidders expect; they are not told of shocks.
+            seed: the seed of a resample or market; None for the plain auctions.
+            strategies: by default the strategies of the settings.
         """
         settings, terms = self.settings, self.settings.terms(budget)
         posterior = self.supply.posterior(seed)
@@ -262,7 +270,7 @@ class _Simulations:
         )
 
     def models(self, budget: float) -> tuple[ModelRow, ...]:
-        """The same auctions bid on with other models."""
+        """What the same auctions bring to bidders with other models."""
         stream = [replace(chunk, hidden=None) for chunk in self._world]
         asked: dict[str, AuctionStream] = {"the model": stream}
         if self.settings.miscalibration is not None:
@@ -277,7 +285,8 @@ class _Simulations:
             asked["the true click probabilities"] = list(truthful_sight(stream))
         if len(asked) < 2:
             return ()
-        # One that paces, which no common bias can harm, and one that bids what it believes, if that is money.
+        # A strategy that paces, which a common bias cannot harm; and one that bids its value, if that is
+        # money.
         truthful = [one for one in self.settings.strategies or () if one.name == TruthfulBidding.name]
         judges: list[StrategyLike] = ["dual", *truthful[:1]]
         if len(judges) < 2 and world.earned is not None:
@@ -298,10 +307,12 @@ class _Simulations:
 
 
 def _cost(models: Sequence[ModelRow]) -> tuple[str, ...]:
-    """What it costs that the model is not calibrated, where the log tells."""
+    """What the missing calibration costs, where the log can tell."""
     better = next((row for row in models if row.seen == _RECALIBRATED), None)
     if better is None:
         return ()
     pairs = zip(models[0].strategies, better.strategies, strict=True)
-    told = " and ".join(f"{now.name} {now.clicks:,.0f} clicks for {then.clicks:,.0f}" for now, then in pairs)
-    return (f"What that costs, beside the model recalibrated in hindsight: {told}.",)
+    told = " and ".join(
+        f"{now.name} wins {now.clicks:,.0f} clicks instead of {then.clicks:,.0f}" for now, then in pairs
+    )
+    return (f"Compared with the model recalibrated in hindsight, {told}.",)

@@ -22,12 +22,13 @@ from ctrkit.reports.figures import _GREY, COLOURS, _canvas, _colour, _draw, _lab
 
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
 _LABEL = 30
-# Equal parts of the stream, where there are no hours to go by.
+# Equal parts of the stream, for auctions without times.
 _PIECES = 24
 _BINS = 60
-# A bin of bids this many times higher than the highest of prices above 0 is cut: some always bid the same.
+# A bin of bids this many times higher than the highest bin of prices is cut, since some strategies always
+# bid the same.
 _CUT = 2.5
-# What all strategies are measured by; over their lines, so that many do not hide it.
+# The line that all strategies are compared with; drawn over theirs, so that many do not hide it.
 _MEASURE: dict[str, Any] = {"color": "#1c2430", "linewidth": 1.2, "linestyle": "--", "zorder": 3}
 # Inches of a row of a legend.
 _LEGEND_ROW = 0.215
@@ -46,7 +47,7 @@ def spend_curves(curves: Mapping[str, Floats], budget: float, plan: Floats | Non
 
     Args:
         curves: strategy -> spend since the start at the end of each of its ticks, in units of money.
-        plan: what part of the budget each of m equal parts of the auctions is to spend, [m], as
+        plan: [m], the share of the budget that each of m equal parts of the auctions is to spend, as in
             `SpendPlan.share`; by default an even line.
     """
     canvas, (axes,) = _lines_canvas(len(curves), 7.8, 3.6)
@@ -59,16 +60,17 @@ def spend_curves(curves: Mapping[str, Floats], budget: float, plan: Floats | Non
     axes.set(xlabel="share of auctions", ylabel="money spent", xlim=(0, 1), ylim=(0, 1.05 * budget))
     _legend(axes)
     against = "even line" if plan is None else "plan"
-    return _draw("spend", f"Spend against the {against}; none passes the budget.", canvas)
+    return _draw("spend", f"Spend compared with the {against}; no strategy exceeds the budget.", canvas)
 
 
 def multiplier_paths(paths: Mapping[str, Floats], optimum: float | None) -> Figure:
-    """The Lagrange multiplier μ over time against the hindsight optimum's.
+    """The Lagrange multiplier μ over time, compared with that of the hindsight optimum.
 
     Args:
-        paths: a path a strategy, empty where it has none: so a strategy keeps its colour in every figure.
+        paths: strategy -> its path; empty for a strategy without μ, which so keeps its colour everywhere.
+        optimum: μ of the hindsight optimum; None draws no line for it.
     """
-    caption = "Path of the budget's multiplier μ: a bid is the value over μ."
+    caption = "Path of the budget's multiplier μ: a bid is the value divided by μ."
     if not any(path.size for path in paths.values()):
         return _nothing("multiplier", caption, "No strategy paces")
     canvas, (axes,) = _lines_canvas(len(paths), 7.8, 3.2)
@@ -83,7 +85,7 @@ def multiplier_paths(paths: Mapping[str, Floats], optimum: float | None) -> Figu
             )
     if optimum is not None:
         axes.axhline(optimum, label=OPTIMUM, **_MEASURE)
-    axes.set(xlabel="share of auctions", ylabel="μ, value for a unit of money", xlim=(0, 1))
+    axes.set(xlabel="share of auctions", ylabel="μ, value per unit of money", xlim=(0, 1))
     if any((path > 0).any() for path in paths.values()):
         axes.set_yscale("log")
         _label_decades(axes.yaxis, *axes.get_ylim())
@@ -95,8 +97,8 @@ def win_rate_figure(events: pl.DataFrame) -> Figure:
     """The share of auctions won by hour of the day (UTC), or by part of the stream without times.
 
     Args:
-        events: strategy, auction, won and, where known, timestamp in unix seconds; a time that spans less
-            than two hours tells no hours.
+        events: `strategy`, `auction`, `won` and, where known, `timestamp` in unix seconds; times that span
+            less than two hours are not used.
     """
     names = _strategies(events)
     canvas, (axes,) = _lines_canvas(len(names), 7.8, 3.3)
@@ -106,7 +108,7 @@ def win_rate_figure(events: pl.DataFrame) -> Figure:
     for index, name in enumerate(names):
         of_name = rates.filter(strategy=name).sort("place")
         where, rate = of_name["place"].to_numpy().astype(np.float64), of_name["won"].to_numpy()
-        if has_hours:  # what no auction was held in is no line
+        if has_hours:  # an hour without auctions is a gap in the line
             where, rate = np.arange(24.0), _at(where, rate, 24)
         else:
             where = (where + 0.5) / _PIECES
@@ -123,10 +125,10 @@ def win_rate_figure(events: pl.DataFrame) -> Figure:
 
 
 def landscape_figure(events: pl.DataFrame) -> Figure:
-    """What the market asks beside what was bid (left) and what was paid (right), in bins of a log axis.
+    """Market prices with bids (left) and with prices paid (right), in bins of a log axis.
 
     Args:
-        events: strategy, market_price, bid, won, spend.
+        events: `strategy`, `market_price`, `bid`, `won`, `spend`.
     """
     names = _strategies(events)
     market = events.filter(strategy=names[0])["market_price"].to_numpy()
@@ -141,7 +143,7 @@ def landscape_figure(events: pl.DataFrame) -> Figure:
     if not drawn.size:
         return _nothing("landscape", "Market prices and bids.", "All prices are 0")
     canvas, panels = _lines_canvas(len(names), 9.4, 3.4, columns=2)
-    # Far tails, and bids beyond all prices, would leave no room for the rest: they go to the outermost bins.
+    # Far tails, and bids above all prices, would leave no room for the rest: the outermost bins hold them.
     low, high = np.quantile(drawn, [0.001, 0.999])
     # One price alone has neighbours to be seen by.
     middle = np.sqrt(low) * np.sqrt(high)
@@ -166,25 +168,23 @@ def landscape_figure(events: pl.DataFrame) -> Figure:
             axes.set(ylim=(0, min(axes.get_ylim()[1], _CUT * highest)))
     _legend(panels[1])
     free = float((market <= 0).mean())
-    beside = f" {free:.1%} of the market prices are 0 and not drawn." if free >= 0.0005 else ""
-    return _draw(
-        "landscape", f"Market prices beside the bids above 0, and beside what wins cost.{beside}", canvas
-    )
+    note = f" {free:.1%} of the market prices are 0 and not drawn." if free >= 0.0005 else ""
+    return _draw("landscape", f"Market prices with bids above 0, and with prices paid.{note}", canvas)
 
 
 def exploration_figure(events: pl.DataFrame) -> Figure:
-    """The share of wins whose ad was chosen to learn of it, over the stream.
+    """The share of wins whose ad was chosen to explore, over the stream.
 
     Args:
-        events: strategy, auction, won, spend, and explored: whether another ad than that of the best
-            posterior mean was chosen; null for strategies that do not explore.
+        events: `strategy`, `auction`, `won`, `spend` and `explored`: whether the ad is another than the one
+            of the best posterior mean; null for strategies that do not explore.
     """
     names = _strategies(events)
-    # Pieces are those of the whole stream, so they are told before the lost auctions go.
+    # Pieces are those of the whole stream, so they are found before the lost auctions are dropped.
     won = events.with_columns(place=_piece(_PIECES)).filter(pl.col("won") & pl.col("explored").is_not_null())
-    caption = "Share of wins with another ad than the one of the best estimate."
+    caption = "Share of wins with another ad than the one of the highest estimate."
     if not won.height:
-        return _nothing("exploration", caption, "No strategy that explores has won")
+        return _nothing("exploration", caption, "No strategy that explores won an auction")
     canvas, (axes,) = _lines_canvas(won["strategy"].n_unique(), 7.8, 3.2)
     told: list[str] = []
     for index, name in enumerate(names):
@@ -201,19 +201,19 @@ def exploration_figure(events: pl.DataFrame) -> Figure:
     axes.set(xlabel="share of auctions", ylabel="wins that explore", xlim=(0, 1), ylim=(0, None))
     axes.yaxis.set_major_formatter(_PERCENT)
     _legend(axes)
-    money = f" Of all money spent: {', '.join(told)}." if told else ""
+    money = f" Share of the spend: {', '.join(told)}." if told else ""
     return _draw("exploration", f"{caption}{money}", canvas)
 
 
 def value_by_budget_figure(table: pl.DataFrame) -> Figure:
-    """What each budget buys, and what a unit of money more has bought at it.
+    """What each budget buys, and what one more unit of money buys.
 
     Args:
         table: as `ctrkit.bidding.simulation.sweep.sweep_table` gives it.
     """
-    caption = "Value against the budget, and its slope between budgets."
+    caption = "Value by budget (left), and its slope between budgets (right)."
     if table["budget"].n_unique() < 2:
-        return _nothing("value_by_budget", caption, "A curve takes two budgets")
+        return _nothing("value_by_budget", caption, "A curve needs two budgets")
     names = [name for name in _strategies(table) if name != OPTIMUM]
     budgets = table["budget"].to_numpy()
     canvas, (left, right) = _lines_canvas(len(names), 9.4, 3.5, columns=2)
@@ -222,7 +222,7 @@ def value_by_budget_figure(table: pl.DataFrame) -> Figure:
         budget, value, slope = (rows[c].to_numpy() for c in ("budget", "value", "marginal_value"))
         style = {"linewidth": 1.6, **(_line(index, name) if index >= 0 else {**_MEASURE, "label": name})}
         left.plot(budget, value, marker="o", markersize=3.5, **style)
-        # A slope belongs to all between two budgets; below the first there is none to be drawn from.
+        # A slope belongs to the range between two budgets; below the first there is none.
         right.stairs(slope[1:], budget, baseline=None, **style)
     for axes in (left, right):
         axes.set(xlabel="budget", ylim=(0, None))
@@ -233,7 +233,7 @@ def value_by_budget_figure(table: pl.DataFrame) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(_NUMBER)
     left.set(ylabel="value bought")
-    right.set(ylabel="value for a unit of money more")
+    right.set(ylabel="value of one more unit of money")
     _legend(right)
     return _draw("value_by_budget", caption, canvas)
 
@@ -242,6 +242,7 @@ def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
     """What each strategy lost against the hindsight optimum, and why, as stacked bars.
 
     Args:
+        splits: strategy -> its regret by cause.
         optimum: value of the hindsight optimum, above 0; losses are drawn as shares of it.
     """
     canvas, (axes,) = _canvas(7.8, 1.5 + 0.42 * len(splits))
@@ -252,7 +253,7 @@ def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
     left, right = np.zeros(len(splits)), np.zeros(len(splits))
     for part in drawn:
         lost = np.array([getattr(one, part) for one in splits.values()]) / optimum
-        # What is below 0 stands to the left of it; of all parts that can be one alone.
+        # A part below 0 is drawn to the left of 0; only one part can be below 0.
         axes.barh(
             places, lost, 0.6, left=np.where(lost > 0, right, 0.0), color=_REGRET_COLOURS[part], label=part
         )
@@ -276,25 +277,26 @@ def regret_figure(splits: Mapping[str, RegretSplit], optimum: float) -> Figure:
 
 
 def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
-    """KPIs with their intervals over seeds, a panel a KPI and a row a strategy.
+    """KPIs with their intervals over seeds, one panel per KPI and one row per strategy.
 
-    Intervals of two strategies may overlap though one is better seed by seed, so the mark tells that: it is
-    filled where the paired difference from the reference is clear of chance.
+    Intervals of two strategies may overlap though one is better seed by seed. So the mark is filled where
+    the paired difference from the reference is significant.
 
     Args:
-        kpis: those to be drawn. One that no strategy has gets no panel, and a strategy without one no mark.
+        repeats: the results over seeds.
+        kpis: the KPIs to draw. A KPI that no strategy has gets no panel; a strategy without it gets no mark.
     """
-    over = "markets, one a seed" if repeats.kind == "markets" else "resamples of one log"
+    over = "simulated markets" if repeats.kind == "markets" else "resamples of one log"
     caption = f"KPIs with {repeats.confidence:.0%} intervals over {repeats.seeds} {over}."
     if repeats.differences:
-        caption += f" Hollow marks: not to be told from {repeats.reference}, seed by seed."
+        caption += f" Hollow marks: no significant difference from {repeats.reference}, seed by seed."
     kpis = [kpi for kpi in kpis if any(kpi in means for means in repeats.means.values())]
     if not kpis:
         return _nothing("kpis", caption, "No strategy has any of these KPIs")
     canvas, panels = _canvas(2.2 + 2.4 * len(kpis), 1.2 + 0.36 * len(repeats.means), columns=len(kpis))
     places = np.arange(len(repeats.means))[::-1]
     level = 1 - repeats.confidence
-    apart = {
+    significant = {
         (one.strategy, one.kpi)
         for one in repeats.differences
         if one.adjusted_p_value is not None and one.adjusted_p_value <= level
@@ -306,7 +308,7 @@ def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
             colour = _colour(index)
             if mean.low is not None and mean.high is not None:
                 axes.plot([mean.low, mean.high], [place, place], color=colour, linewidth=2.2)
-            filled = name == repeats.reference or (name, kpi) in apart
+            filled = name == repeats.reference or (name, kpi) in significant
             face = colour if filled else "white"
             axes.plot(mean.value, place, "o", color=colour, markerfacecolor=face, markersize=6)
         labels = [_label(name, _LABEL) for name in repeats.means] if not column else [""] * len(places)
@@ -321,7 +323,7 @@ def kpi_figure(repeats: Repeats, kpis: Sequence[str]) -> Figure:
 
 
 def _label_decades(axis: Axis, low: float, high: float) -> None:
-    """Numbers on a logarithmic axis: several a decade where it has few of them."""
+    """Number the ticks of a logarithmic axis: several per decade where it spans few decades."""
     decades = np.log10(high / low)
     parts = (1.0, 2.0, 5.0) if decades < 2 else (1.0, 3.0) if decades < 4 else (1.0,)
     axis.set_major_locator(LogLocator(subs=parts))
@@ -330,12 +332,12 @@ def _label_decades(axis: Axis, low: float, high: float) -> None:
 
 
 def _lines_canvas(lines: int, width: float, height: float, columns: int = 1) -> tuple[Canvas, list[Axes]]:
-    """High enough for a legend of so many lines and one more."""
+    """A canvas that is high enough for a legend of these lines and one more."""
     return _canvas(width, max(height, 1.0 + _LEGEND_ROW * (lines + 1)), columns)
 
 
 def _nothing(name: str, caption: str, says: str) -> Figure:
-    """Why there is no picture, in its place."""
+    """A figure that only says why there is nothing to draw."""
     canvas, (axes,) = _canvas(7.8, 0.6)
     axes.set_axis_off()
     axes.text(0.0, 0.5, says, va="center", transform=axes.transAxes)
@@ -343,13 +345,13 @@ def _nothing(name: str, caption: str, says: str) -> Figure:
 
 
 def _line(index: int, name: str) -> dict[str, Any]:
-    """Colour and label of a strategy's line; dashes tell those apart that have a colour in common."""
+    """Colour, dashes and label of a strategy's line; lines of the same colour differ in their dashes."""
     dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
     return {"color": _colour(index), "linestyle": dashes, "label": _label(name, _LABEL)}
 
 
 def _legend(axes: Axes) -> None:
-    """Beside the picture, where it covers no line."""
+    """A legend next to the picture, where it covers no line."""
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -358,13 +360,13 @@ def _strategies(table: pl.DataFrame) -> list[str]:
 
 
 def _span(column: pl.Series) -> float:
-    """From least to largest; 0 of no rows."""
+    """The largest value less the smallest; 0 without rows."""
     values = column.to_numpy()
     return float(np.ptp(values)) if values.size else 0.0
 
 
 def _piece(pieces: int) -> pl.Expr:
-    """In which of so many equal parts of the stream an auction is, from 0."""
+    """The index of the equal part of the stream that an auction is in, from 0."""
     auction = pl.col("auction").cast(pl.Int64)
     return auction * pieces // (auction.max() + 1)
 

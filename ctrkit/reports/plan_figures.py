@@ -12,13 +12,17 @@ from ctrkit.bidding.pacing.response import ResponseCurve
 from ctrkit.reports.document import Figure
 from ctrkit.reports.figures import _GREY, _canvas, _colour, _draw, _label
 
-# More campaigns than colours are told apart are drawn as one.
+# The campaigns beyond these are drawn as one, since more colours could not be distinguished.
 DRAWN = 6
 _OTHERS = "others"
 
 
 def allocation_figure(campaigns: pl.DataFrame) -> Figure:
-    """Each campaign's part of the spend beside its part of the value; `campaign`, `spend`, `value`."""
+    """Each campaign's share of the spend and of the value.
+
+    Args:
+        campaigns: `campaign`, `spend`, `value`.
+    """
     canvas, (axes,) = _canvas(7.0, 1.3 + 0.45 * campaigns.height)
     places = np.arange(campaigns.height)[::-1]
     for shift, name, colour in ((0.19, "spend", _GREY), (-0.19, "value", _colour(0))):
@@ -26,11 +30,11 @@ def allocation_figure(campaigns: pl.DataFrame) -> Figure:
         axes.barh(places + shift, amounts / (amounts.sum() or 1.0), 0.36, color=colour, label=name)
     axes.set_yticks(places, [_label(name) for name in campaigns["campaign"]])
     axes.xaxis.set_major_formatter(lambda part, _: f"{part:.0%}")
-    axes.set(xlabel="part of the whole plan")
+    axes.set(xlabel="share of the plan")
     axes.set_axisbelow(True)
     axes.grid(axis="y", visible=False)
     axes.legend(frameon=False)
-    return _draw("allocation", "What each campaign spends, and what it brings, as parts of the plan.", canvas)
+    return _draw("allocation", "Each campaign's share of the planned spend and value.", canvas)
 
 
 def response_figure(curves: Mapping[str, ResponseCurve], campaigns: pl.DataFrame) -> Figure:
@@ -49,8 +53,8 @@ def response_figure(curves: Mapping[str, ResponseCurve], campaigns: pl.DataFrame
         axes.plot(*chosen[name], "o", color=_colour(index), markersize=6)
     axes.set(xlabel="spend", ylabel="expected value", xlim=(0, None), ylim=(0, None))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    more = f" The {DRAWN} that spend the most." if len(curves) > DRAWN else ""
-    return _draw("curves", f"What each campaign can buy; the points are the plan's.{more}", canvas)
+    more = f" Shown are the {DRAWN} campaigns that spend the most." if len(curves) > DRAWN else ""
+    return _draw("curves", f"Expected value by spend of each campaign; points mark the plan.{more}", canvas)
 
 
 def day_figure(lines: pl.DataFrame, campaigns: list[str]) -> Figure:
@@ -58,7 +62,7 @@ def day_figure(lines: pl.DataFrame, campaigns: list[str]) -> Figure:
 
     Args:
         lines: `campaign`, `hour`, `spend`.
-        campaigns: in the order of colours.
+        campaigns: their names, in the order of colours.
     """
     canvas, (axes,) = _canvas(7.0, 3.4)
     hours = np.unique(lines["hour"].to_numpy())
@@ -78,4 +82,4 @@ def day_figure(lines: pl.DataFrame, campaigns: list[str]) -> Figure:
     axes.grid(axis="x", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _draw("day", "The plan over the day: spend by hour and campaign.", canvas)
+    return _draw("day", "Planned spend by hour and campaign.", canvas)

@@ -1,1 +1,1 @@
-"""What `simulate-bidding` reads, runs and reports."""
+"""What `simulate-bidding` and `plan-budget` read, run and report."""

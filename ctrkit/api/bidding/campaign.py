@@ -1,4 +1,4 @@
-"""What a campaign is, of its settings: strategies, episodes and the plan of its spend."""
+"""A campaign from its settings: strategies, episodes and the plan of its spend."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ctrkit.schema import ClosedSchema, Column
 
 _WITH_MODEL = ("truthful", "linear", "dual", "thompson")
 _WITHOUT_MODEL = ("truthful", "linear", "dual")
-# Hours: a log that begins a little after midnight still covers the day.
+# In hours: a log that begins a little after midnight still covers the day.
 _WHOLE_DAY = 22.0
 PLAN = ClosedSchema(
     "spend plan",
     (
         Column("hour", "integer", "the hour of the day", required=True, low=0.0),
         Column("share", "number", "its share of the budget", required=True, low=0.0),
-        Column("spend", "number", "that share in units of money, which is not read"),
-        Column("value", "number", "what it is expected to bring, which is not read"),
+        Column("spend", "number", "its share in units of money (not read)"),
+        Column("value", "number", "its expected value (not read)"),
     ),
 )
 
 
 def episodes(stream: AuctionStream, settings: BiddingConfig) -> int | list[int] | None:
-    """The auctions of each episode: those of each day (UTC) with a daily budget.
+    """The number of auctions of each episode; with a daily budget an episode is a day (UTC).
 
     Raises:
-        DataError: a daily budget, and auctions without times.
+        DataError: a daily budget for auctions without times.
     """
     if settings.daily_budget is None:
         return settings.episode_length
@@ -46,7 +46,7 @@ def episodes(stream: AuctionStream, settings: BiddingConfig) -> int | list[int] 
 
 
 def days_in_part(stream: AuctionStream, settings: BiddingConfig) -> tuple[str, ...]:
-    """That some days of a daily budget are not whole, and what is in the gaps of the log."""
+    """Notes on days that the log covers only in part, and on gaps of the log, for a daily budget."""
     if settings.daily_budget is None:
         return ()
     coverage = Coverage.of(_timestamp(stream, "a daily budget", "give an episode_length"))
@@ -54,16 +54,16 @@ def days_in_part(stream: AuctionStream, settings: BiddingConfig) -> tuple[str, .
     short = hours[(hours > 0) & (hours < _WHOLE_DAY)]
     if not len(short):
         return coverage.notes()
-    days = f"{len(short)} of {(hours > 0).sum()} days"
-    part = f"{days} are covered in part (the least for {short.min():.1f} hours)"
-    return (*coverage.notes(), f"{part}, and each has the budget of a whole day.")
+    part = f"The log covers {len(short)} of {(hours > 0).sum()} days only in part"
+    least = f"(one of them for {short.min():.1f} hours)"
+    return (*coverage.notes(), f"{part} {least}; each of them has the budget of a whole day.")
 
 
 def _timestamp(stream: AuctionStream, what: str, instead: str) -> Floats:
     pieces = [chunk.timestamp for chunk in stream if chunk.timestamp is not None]
     if len(pieces) < len(stream):
         raise DataError(
-            f"{what} needs the time of each auction", column="timestamp", hint=f"Add it, or {instead}"
+            f"{what} needs the time of each auction", column="timestamp", hint=f"Add the column, or {instead}"
         )
     return np.concatenate(pieces)
 
@@ -71,10 +71,10 @@ def _timestamp(stream: AuctionStream, what: str, instead: str) -> Floats:
 def strategies_of(
     settings: BiddingConfig, posterior: LastLayerPosterior | None, plan: SpendPlan | None
 ) -> list[BidStrategy[Any]]:
-    """The strategies that were asked for, pacing along the plan where they pace.
+    """The strategies of the settings; those that pace follow the plan.
 
     Raises:
-        ConfigError: an unknown strategy, or a plan or bid value for which there is none.
+        ConfigError: an unknown strategy, or a plan or bid value that no strategy uses.
     """
     chosen = settings.strategies or (_WITHOUT_MODEL if posterior is None else _WITH_MODEL)
     found = [parse_strategy(one, posterior) for one in chosen]
@@ -86,20 +86,20 @@ def strategies_of(
 
 
 def _with(strategies: list[BidStrategy[Any]], name: str, value: Any, setting: str) -> list[BidStrategy[Any]]:
-    """Those that have the field, with this value; the others as they are."""
+    """The strategies with this value where they have the field; the others as they are."""
     has = [name in fields_of(type(one)) for one in strategies]
     if not any(has):
         raise ConfigError(
-            f"{setting}: no strategy given heeds it", hint="Add dual or thompson, or leave it out"
+            f"{setting}: none of the strategies uses it", hint="Add dual or thompson, or leave it out"
         )
     return [replace(one, **{name: value}) if had else one for one, had in zip(strategies, has, strict=True)]  # type: ignore[type-var]
 
 
 def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | None:
-    """The plan along which the budget is spent; None where that is even.
+    """The plan by which the budget is spent; None for even pacing.
 
     Raises:
-        ConfigError: a plan by hour with episodes that are no days.
+        ConfigError: a plan by hour with episodes of a fixed length.
         DataError: a plan that cannot be read, or auctions without times.
     """
     if settings.pacing == "even":
@@ -108,7 +108,8 @@ def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | No
         return SpendPlan.asap()
     if settings.episode_length is not None:
         raise ConfigError(
-            "a plan by hour is for days, and episodes are of a fixed length", hint="Leave episode_length out"
+            "a plan by hour needs episodes that are days, but episodes have a fixed length",
+            hint="Leave episode_length out",
         )
     table, _ = PLAN.read(settings.pacing)
     if (again := table["hour"].is_duplicated()).any():
@@ -117,7 +118,7 @@ def spend_plan(settings: BiddingConfig, stream: AuctionStream) -> SpendPlan | No
             file=settings.pacing,
             column="hour",
             row=int(again.arg_max() or 0),
-            hint="Give one row an hour, as in the plan.parquet of plan-budget",
+            hint="Give one row per hour, as in the plan.parquet of plan-budget",
         )
     shares = dict(zip(table["hour"].to_list(), table["share"].to_list(), strict=True))
     timestamp = _timestamp(stream, "a plan by hour", "pace evenly")

@@ -1,4 +1,4 @@
-"""What a person reads of a bidding simulation: who bought most, at what cost, and where value was lost."""
+"""The report of a bidding simulation: who bought most, at what cost, and where value was lost."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _PLAN_POINTS = 200
 
 @dataclass(frozen=True)
 class ModelRow:
-    """What one way of seeing the same auctions would be worth.
+    """What the same auctions bring to bidders with one model.
 
     Attributes:
-        seen: as which model.
-        strategies: those that bid with it.
-        kpis: by which to compare; value only where the truth is known, since else each model is taken at its
-            own word.
+        seen: the model, in words.
+        strategies: the results of the strategies that bid with it.
+        kpis: the KPIs to compare; value is among them only where the truth is known, since otherwise each
+            model would be judged by its own predictions.
     """
 
     seen: str
@@ -84,7 +84,7 @@ def bidding_report(
     answer = _best(best.name, best.value)
     if best.value > 0 and best.share_of_optimum is not None:
         part = text(share(best.share_of_optimum))
-        answer += f", {part} of what a bidder who knew all prices could have had"
+        answer += f", {part} of what a bidder who knew all prices could have bought"
     return Report(
         f"Bidding with a budget of {simulation.budget:,g}",
         f"{answer}.",
@@ -95,7 +95,12 @@ def bidding_report(
 
 
 def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
-    """Value by budget; `table` is that of `ctrkit.bidding.simulation.sweep.sweep_table`."""
+    """Value by budget.
+
+    Args:
+        table: as `ctrkit.bidding.simulation.sweep.sweep_table` gives it.
+        notes: shown below the tables.
+    """
     names = table["strategy"].unique(maintain_order=True).to_list()
     budgets = table.filter(strategy=names[0])["budget"].to_list()
 
@@ -109,15 +114,15 @@ def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
     answer = f"At {budgets[-1]:,g} {_best(best['strategy'][0], best['value'][0])}."
     if most["share_of_optimum"][-1] is not None:
         answer += (
-            f" Over all {len(budgets)} budgets {most['strategy'][-1]} is the nearest to the optimum:"
-            f" {text(share(most['share_of_optimum'][-1]))} of it on average."
+            f" Over all {len(budgets)} budgets {most['strategy'][-1]} is closest to the hindsight optimum:"
+            f" it buys {text(share(most['share_of_optimum'][-1]))} of its value on average."
         )
     return Report(
         f"Budgets from {budgets[0]:,g} to {budgets[-1]:,g}",
         answer,
         (
             by_budget("Value by budget", "value"),
-            by_budget("Value for a unit of money more", "marginal_value"),
+            by_budget("Value of one more unit of money", "marginal_value"),
         ),
         tuple(notes),
     )
@@ -180,8 +185,8 @@ def _differences(repeats: Repeats) -> Table:
         for strategy, found in by_strategy.items()
     ]
     return Table(
-        f"Beside {repeats.reference}, seed by seed",
-        ("strategy", "value", "clicks", "p of no difference in value"),
+        f"Difference from {repeats.reference}, seed by seed",
+        ("strategy", "value", "clicks", "p-value (value)"),
         tuple(rows),
     )
 
@@ -196,10 +201,10 @@ def _models(models: Sequence[ModelRow]) -> Table:
 def bidding_figures(
     simulation: SimulationResult, repeats: Repeats | None, plan: SpendPlan | None
 ) -> Drawings:
-    """Those that the auctions and the strategies give something to draw for."""
+    """The figures for which the auctions and strategies give something to draw."""
     events, path = simulation.events, simulation.trajectory
     drawn: dict[str, Drawing] = {}
-    if simulation.episodes == 1:  # a curve an episode says nothing
+    if simulation.episodes == 1:  # one curve per episode would say nothing
         runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
         curves = {name: run["spend"].to_numpy() for name, run in runs.items()}
         paths = {name: run["multiplier"].drop_nulls().to_numpy() for name, run in runs.items()}

@@ -32,13 +32,13 @@ def opened_auctions(
     model: str | os.PathLike[str] | Model | None,
     time_zone: str | None = None,
 ) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
-    """The log of auctions and its name, the model that scores them, and what is to be said of both.
+    """The log of auctions and its name, the model that scores them, and notes on both.
 
     Args:
         auctions: an auction log; None for the sample log.
-        model: an artifact or a path to one. With None the log's `pctr` column scores, and where the log has
-            none, `model.pt`.
-        time_zone: see `open_auction_log`.
+        model: an artifact or a path to one. With None the log's `pctr` column gives the scores; a log without
+            that column is scored by `model.pt`.
+        time_zone: as in `open_auction_log`.
     """
     source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
     scorer = model if isinstance(model, Model) or model is None else load(model)
@@ -52,8 +52,8 @@ def opened_auctions(
         scorer = load("model.pt")
         table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
     notes = tuple(
-        f"The log has no column '{column.name}' ({column.meaning}), but one '{name}', which is not read as "
-        "such: rename it if it is meant."
+        f"The log has no column '{column.name}' ({column.meaning}). Its column '{name}' is not read as that; "
+        "rename it if it is."
         for name, column in near_misses(AUCTION_LOG, table.columns).items()
     )
     if auctions is None:
@@ -61,9 +61,11 @@ def opened_auctions(
     if scorer is None and "candidates" in table.columns:
         listed = [name for name in table.columns if name.startswith((CANDIDATE_PREFIX, TRUTH_PREFIX))]
         table = table.drop("candidates", *listed)
-        notes += ("Without a model the candidates have no scores: only the ad of the log's pctr is bid on.",)
+        notes += (
+            "Without a model the candidates have no scores: only the ad of the log's pctr can be bid on.",
+        )
     if scorer is not None and not scorer.calibrators:
-        notes += ("The model is not calibrated, and bids are only as good as it is: run `ctrkit calibrate`.",)
+        notes += ("The model is not calibrated, which makes bids worse: run `ctrkit calibrate`.",)
     if scorer is not None:
         notes += scorer.encoder.unlike(table)
     if time_zone is not None and "timestamp" in table.columns:
@@ -83,22 +85,25 @@ def scored_auctions(
     """The log as auctions, scored chunk by chunk.
 
     Args:
-        value_per_click: worth of a click. By default a click is worth p(conversion | click) times the value
-            of a conversion where both are known, the first from the model or the log's `pcvr`; else it
-            counts 1.
-        users: whether the auctions are to know who sees them.
+        table: the auction log.
+        model: the model that scores the ads; None for the log's `pctr`.
+        value_per_click: value of a click. By default it is p(conversion | click), from the model or the
+            log's `pcvr`, times the value of a conversion; where one of both is unknown, it is 1.
+        file: the name of the log for messages.
+        on_step: called after each chunk.
+        users: whether the auctions hold the users.
 
     Raises:
-        DataError: users are asked for, and the log does not have them.
+        DataError: users are needed, and the log has none.
     """
     if users and "user_id" not in table.columns:
         raise DataError(
-            "a frequency cap counts by user, and the log does not know them",
+            "a frequency cap counts impressions per user, but the log has no users",
             file=file, column="user_id", hint="Add the column, or leave the cap out",
         )  # fmt: skip
     codes = user_codes(table["user_id"]) if users else None
     slots = _slot_prices(table["slot_prices"], file) if "slot_prices" in table.columns else None
-    # As many places for ads in every chunk, however long its own lists are.
+    # Every chunk has room for the same number of ads, however long its own lists are.
     places = int(table["candidates"].list.len().max() or 0) if "candidates" in table.columns else 1  # type: ignore[arg-type]
     for start in range(0, table.height, _CHUNK):
         rows = table[start : start + _CHUNK]
@@ -132,10 +137,13 @@ def unused_columns(
     value_per_click: float | None,
     others: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """What is to be said of columns of an auction log that no result hangs on, and why none does.
+    """Notes on columns of an auction log that no result depends on, and why.
 
     Args:
-        others: column -> why what reads the auctions does not use it.
+        table: the auction log.
+        model: the model that scores the ads; None for the log's `pctr`.
+        value_per_click: the given value of a click; None where the log's columns give it.
+        others: further columns that are not used -> why.
     """
     names = {*table.columns}
     # An alias is renamed unless the column is there under its own name too.
@@ -143,35 +151,39 @@ def unused_columns(
     if model is not None:
         why["pctr"] = "the model scores"
     if model is not None and "candidates" in names:
-        of_each = "outcomes are those of each candidate"
-        why |= {"click": of_each, "conversion": of_each, "value": f"{CANDIDATE_PREFIX}value tells each one's"}
+        of_each = "each candidate has its own outcome"
+        why |= {
+            "click": of_each,
+            "conversion": of_each,
+            "value": f"{CANDIDATE_PREFIX}value has each ad's value",
+        }
         why["pcvr"] = "the model scores"
     elif value_per_click is not None:
-        why |= dict.fromkeys(("value", "pcvr"), "value_per_click says what a click is worth")
+        why |= dict.fromkeys(("value", "pcvr"), "value_per_click gives the value of a click")
     elif model is not None and len(model.tasks) > 1:
         why["pcvr"] = "the model scores"
     else:
-        why |= {} if "pcvr" in names else {"value": "without pcvr nothing tells how often a click brings it"}
-        why |= {} if "value" in names else {"pcvr": "without value nothing tells what a conversion is worth"}
+        why |= {} if "pcvr" in names else {"value": "without pcvr the rate of conversions is unknown"}
+        why |= {} if "value" in names else {"pcvr": "without value the value of a conversion is unknown"}
     why |= others or {}
     if model is not None:
         why = {name: reason for name, reason in why.items() if name not in model.spec.features}
     notes: tuple[str, ...] = ()
     if {"conversion", "value"} <= names and "value" in why and "conversion" not in why:
-        notes = (f"The log's value counts in what was earned, but not in bids: {why.pop('value')}.",)
+        notes = (f"The log's value counts in earned money, but not in bids: {why.pop('value')}.",)
     if said := [f"{name} ({why[name]})" for name in table.columns if name in why]:
         notes = (f"Columns of the log that are not used: {', '.join(said)}.", *notes)
     return notes
 
 
 def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
-    """[n, S], where every page has S slots."""
+    """The prices as an array [n, S]; every page has S slots."""
     lengths = prices.list.len()
     if (other := lengths != lengths[0]).any():
         row = int(other.arg_max() or 0)
         raise DataError(
-            f"a page has {lengths[row]} slots, and the first has {lengths[0]}",
-            file=file, column="slot_prices", row=row, hint="Give as many prices for every page",
+            f"this page has {lengths[row]} slots, but the first has {lengths[0]}",
+            file=file, column="slot_prices", row=row, hint="Give the same number of prices for every page",
         )  # fmt: skip
     return padded(prices)
 
@@ -190,10 +202,10 @@ def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | No
 def _of_candidates(
     rows: pl.DataFrame, model: Model, value_per_click: float | None, file: str | None, places: int
 ) -> Auctions:
-    """Auctions in which the bidder also chooses the ad; what was not logged of an ad comes from the truth.
+    """Auctions in which the bidder also chooses the ad; outcomes that were not logged come from the truth.
 
     Args:
-        places: K, for so many ads there is room; those without a candidate are worth nothing.
+        places: K, the number of places for ads; a place without a candidate is worth 0.
     """
     scores = model.score_candidates(rows, rows["candidates"], hidden=True, file=file)
     lengths = rows["candidates"].list.len()
@@ -209,7 +221,7 @@ def _of_candidates(
             return None
         if (other := rows[name].list.len() != lengths).any():
             raise DataError(
-                "the list is not as long as the list of candidates",
+                "the list and the list of candidates have different lengths",
                 file=file,
                 column=name,
                 row=int(other.arg_max() or 0),
@@ -222,7 +234,7 @@ def _of_candidates(
     click = listed("true_click")
     if click is None:
         raise DataError(
-            "a log with several candidates an auction needs the outcome of each",
+            "a log with several candidates per auction needs the outcome of each candidate",
             file=file,
             column="true_click",
             hint="To replay the ad that was shown, drop 'candidates' and give its features as columns",

@@ -1,4 +1,4 @@
-"""Bid landscapes: the chance that a bid wins, learnt from what auctions tell. One kind a class."""
+"""Bid landscapes: the probability that a bid wins, learnt from auctions. One class per kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.bidding.landscapes.histogram import Histogram
 from ctrkit.bidding.landscapes.parametric import Gamma, LogLogistic, LogNormal, SmoothLandscape
 
-# A new landscape is added here, and with that to the shared tests.
+# A new landscape is added here; the shared tests then cover it.
 LANDSCAPES: Final[dict[str, type[Landscape]]] = {
     kind.name: kind for kind in (LogNormal, LogLogistic, Gamma, Histogram)
 }

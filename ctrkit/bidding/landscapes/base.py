@@ -1,4 +1,4 @@
-"""What a bid landscape is: the distribution of the market price, which gives a bid's chance to win."""
+"""What a bid landscape is: the distribution of the market price, which gives a bid's win probability."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ctrkit.bidding.landscapes.bounds import PriceBounds
 
 
 class Landscape(ABC):
-    """The distribution of the market price z, the highest competing bid, in units of money an impression.
+    """The distribution of the market price z, the highest competing bid, in units of money per impression.
 
     A bid wins at or above the market price, as everywhere in ctrkit: F(b) = P(z ≤ b), ties included. Prices
-    are at least 0; one may be infinite with some probability where the data do not reach that far.
+    are at least 0. A price may be infinite with some probability if the data do not reach that far.
 
     Attributes:
-        name: of the kind, in `ctrkit.bidding.landscapes.LANDSCAPES`.
+        name: the name of the kind in `ctrkit.bidding.landscapes.LANDSCAPES`.
     """
 
     name: ClassVar[str]
@@ -27,10 +27,10 @@ class Landscape(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, bounds: PriceBounds) -> Self:
-        """The landscape of most likelihood.
+        """The landscape of maximum likelihood.
 
         Raises:
-            DataError: when the rows do not determine one.
+            DataError: the rows do not determine a landscape.
         """
 
     @abstractmethod
@@ -39,11 +39,11 @@ class Landscape(ABC):
 
     @abstractmethod
     def quantile(self, probability: ArrayLike) -> Floats:
-        """The lowest price z with F(z) ≥ probability, of the same shape; infinite where there is none."""
+        """The lowest price z with F(z) ≥ probability, of the same shape; infinite if there is none."""
 
     @abstractmethod
     def log_likelihood(self, bounds: PriceBounds) -> float:
-        """Σ weight · log P(what is known of the price); a smooth landscape takes the density of a price."""
+        """Σ weight · log P(what is known of the price); of a known price, smooth landscapes take the density."""
 
     def sample(self, rng: np.random.Generator, size: int) -> Floats:
         """Market prices [size], one drawn for each auction."""

@@ -1,4 +1,4 @@
-"""What auctions tell about the market price: the price itself, or a bound on either side."""
+"""What is known of the market price of auctions: the price itself, or a bound on either side."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ctrkit.metrics.checks import as_column
 class PriceBounds:
     """For each of n auctions: low < z ≤ high, or z = low = high where the price is known.
 
-    The bounds lie so because a bid wins at or above the market price: won says z ≤ bid, lost says z > bid.
-    Make one by the class methods, each of which is a kind of feedback.
+    A bid wins at or above the market price, so won means z ≤ bid, and lost means z > bid. Each class method
+    makes bounds from one kind of feedback.
 
     Attributes:
-        low: [n], -inf where nothing is known from below (a price of 0 is then possible).
-        high: [n], inf where nothing is known from above.
-        weight: [n], how many auctions the row stands for.
+        low: [n], -inf without a lower bound (a price of 0 is then possible).
+        high: [n], inf without an upper bound.
+        weight: [n], the number of auctions that the row stands for.
     """
 
     low: Floats
@@ -35,7 +35,7 @@ class PriceBounds:
 
     @property
     def known(self) -> Booleans:
-        """Where the price itself is known, [n]."""
+        """[n], whether the price itself is known."""
         return np.equal(self.low, self.high)
 
     @classmethod
@@ -45,11 +45,12 @@ class PriceBounds:
         Args:
             price: [n], at least 0.
             weight: [n], for example the counts of a histogram; 1 by default.
-            unit: where prices are whole multiples of a unit, a price z stands for z - unit < z ≤ z, so that
-                a smooth landscape meets the F of the whole prices; 0 takes prices as they are.
+            unit: the unit of which all prices are whole multiples. A price p then stands for
+                p - unit < z ≤ p, so that a smooth landscape has the right F at whole prices. 0 takes prices
+                as they are.
         """
         if not (np.isfinite(unit) and unit >= 0):
-            raise ConfigError(f"unit is {unit:g} and must be at least 0")
+            raise ConfigError(f"unit is {unit:g} but must be at least 0")
         z = _money(price, "market_price")
         return cls(z - unit, z, _weights(weight, len(z)))
 
@@ -57,23 +58,32 @@ class PriceBounds:
     def second_price(
         cls, bid: ArrayLike, won: ArrayLike, paid: ArrayLike, weight: ArrayLike | None = None
     ) -> Self:
-        """Second price: the price is what was paid where won, and above the bid where lost.
+        """Second price: a won auction shows the price, which is what was paid; a lost one had a higher price.
 
         Args:
-            bid, won, paid: [n], as submitted, 0 or 1, and the market price where won (not read where lost).
+            bid: [n], as submitted.
+            won: [n], 0 or 1.
+            paid: [n], the market price where won; not read where lost.
+            weight: [n], the number of auctions that each row stands for; 1 by default.
         """
         return cls.minimum_to_win(bid, won, np.where(np.asarray(won, bool), paid, np.nan), weight)
 
     @classmethod
     def win_notice(cls, bid: ArrayLike, won: ArrayLike, weight: ArrayLike | None = None) -> Self:
-        """First price with nothing but won or lost, 0 or 1: the price is at most the bid, or above it."""
+        """First price where only won or lost, 1 or 0, is known: the price is at most the bid, or above it."""
         return cls.minimum_to_win(bid, won, np.full(np.shape(bid), np.nan), weight)
 
     @classmethod
     def minimum_to_win(
         cls, bid: ArrayLike, won: ArrayLike, minimum: ArrayLike, weight: ArrayLike | None = None
     ) -> Self:
-        """First price where the exchange tells the minimum bid to win, NaN where it does not.
+        """First price where the exchange tells the minimum bid to win.
+
+        Args:
+            bid: [n], as submitted.
+            won: [n], 0 or 1.
+            minimum: [n], the minimum bid to win; NaN where it is unknown.
+            weight: [n], the number of auctions that each row stands for; 1 by default.
 
         Raises:
             DataError: lengths differ, a bid or price below 0, or a price that contradicts the outcome.
@@ -82,7 +92,7 @@ class PriceBounds:
         told = np.asarray(minimum, np.float64)
         for name, column in (("won", is_won), ("market_price", told)):
             if column.shape != b.shape:
-                raise DataError(f"bid has the shape {b.shape} and this {column.shape}", column=name)
+                raise DataError(f"the shape is {column.shape}, but that of bid is {b.shape}", column=name)
         known = ~np.isnan(told)
         _money(np.where(known, told, 0.0), "market_price")
         wrong = known & ((told <= b) != is_won)
@@ -93,14 +103,15 @@ class PriceBounds:
                 f"a bid of {b[row]:g} has {said} at a market price of {told[row]:g}",
                 column="market_price",
                 row=row,
-                hint="A bid wins at or above the market price; give both as of the same auction and unit",
+                hint="A bid wins at or above the market price; both must be of one auction, in one unit",
             )
         low = np.where(known, told, np.where(is_won, -np.inf, b))
         high = np.where(known, told, np.where(is_won, b, np.inf))
         return cls(low, high, _weights(weight, len(b)))
 
     def merged(self) -> PriceBounds:
-        """Rows with equal bounds as one of their whole weight, sorted; without rows that tell nothing."""
+        """Rows with equal bounds joined into one with the sum of their weights, sorted; rows without
+        information are dropped."""
         says = (self.weight > 0) & ((self.low >= 0) | (self.high < np.inf))
         # As complex numbers, pairs sort several times faster than as columns.
         pairs = np.column_stack([self.low[says], self.high[says]]).view(np.complex128).ravel()
@@ -110,12 +121,12 @@ class PriceBounds:
         return PriceBounds(distinct.real, distinct.imag, weight)
 
     def need_spread(self) -> None:
-        """Raise a DataError where one single price would explain every row, so that none has a spread."""
+        """Raise a DataError if one single price would explain every row, so that no spread can be found."""
         low = np.where(self.known, np.nextafter(self.low, -np.inf), self.low)
         if not len(self) or low.max() < self.high.min():
             raise DataError(
-                "one single market price would explain every auction, so their spread cannot be known",
-                hint="Give more auctions, with bids that sometimes win and sometimes lose at like heights",
+                "one single market price would explain every auction, so the spread of prices is unknown",
+                hint="Give more auctions, with similar bids of which some win and some lose",
             )
 
 
@@ -132,5 +143,5 @@ def _weights(weight: ArrayLike | None, n: int) -> Floats:
         return np.ones(n)
     mass = _money(weight, "weight")
     if len(mass) != n or not mass.any():
-        raise DataError(f"{n} weights are needed, not all 0", column="weight")
+        raise DataError(f"there must be {n} weights, not all 0", column="weight")
     return mass

@@ -1,4 +1,4 @@
-"""The landscape of steps: the empirical distribution of prices."""
+"""The histogram landscape: the empirical distribution of prices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ctrkit.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Histogram(Landscape):
-    """Prices that occur and how probable they are; `fit` takes the shares among observed prices.
+    """Prices and their probabilities; `fit` takes their shares among the observed prices.
 
     Attributes:
         price: [K], rising, at least 0.
-        cumulative: F at these prices, [K], rising, above 0 and at most 1. What is missing to 1 in the end is
-            the probability of a price above all that the data reach; `quantile` calls such a price infinite.
+        cumulative: F at these prices, [K], rising, above 0 and at most 1. If the last is below 1, the rest is
+            the probability of a price above the data; `quantile` gives infinity for it.
     """
 
     price: Floats
@@ -32,12 +32,14 @@ class Histogram(Landscape):
     def __post_init__(self) -> None:
         price, share = self.price, self.cumulative
         if price.ndim != 1 or not len(price) or price.shape != share.shape:
-            raise ConfigError("a histogram needs prices and as many cumulative probabilities, at least one")
+            raise ConfigError(
+                "a histogram needs at least one price, and one cumulative probability per price"
+            )
         # Written so that NaN fails.
         rises = price[0] >= 0 and share[0] > 0 and (np.diff(price) > 0).all() and (np.diff(share) > 0).all()
         if not (rises and share[-1] <= 1 and price[-1] < np.inf):
             raise ConfigError(
-                "the prices and probabilities of a histogram rise, from 0 on and up to at most 1"
+                "the prices of a histogram must rise from at least 0, and its probabilities up to at most 1"
             )
 
     @classmethod
@@ -45,15 +47,15 @@ class Histogram(Landscape):
         rows = bounds.merged()
         if not len(rows) or not rows.known.all():
             raise DataError(
-                "a histogram is made of known prices, and some auctions tell only bounds",
-                hint="Fit a smooth kind",
+                "a histogram needs known prices, but of some auctions only bounds are known",
+                hint="Fit a smooth landscape",
             )
         running = np.cumsum(rows.weight)
         return cls(rows.low, running / running[-1])
 
     @property
     def probability(self) -> Floats:
-        """Of each price, [K]."""
+        """The probability of each price, [K]."""
         return np.diff(self.cumulative, prepend=0.0)
 
     def win_probability(self, bid: ArrayLike) -> Floats:

@@ -15,17 +15,17 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.errors import DataError
 
-# Of log_shape and logit(zero): what lies outside is no market.
+# Bounds of log_shape and logit(zero): no market lies outside.
 LARGEST_LOG_SHAPE, LARGEST_LOGIT = 8.0, 25.0
 # Central differences of a gradient: the error is about the square.
 HESSIAN_STEP = 1e-5
-# A curvature below this is lost in the error of the differences: the likelihood has no clear top.
+# A curvature below this is lost in the error of the differences: the likelihood has no clear maximum.
 FLAT = 1e-8
 NEWTON_STEPS = 4
 
 
 class LogTerms(NamedTuple):
-    """Of the distribution of y = log z: log G(y), log(1 - G(y)), log g(y), and d log g / dy."""
+    """For the distribution of y = log z: log G(y), log(1 - G(y)), log g(y), and d log g / dy."""
 
     log_cdf: Floats
     log_sf: Floats
@@ -41,7 +41,7 @@ class Family(ABC):
     @staticmethod
     @abstractmethod
     def log_terms(y: Floats, location: float, log_shape: float) -> LogTerms:
-        """At finite y = log z; all arrays of one shape."""
+        """The terms at finite y = log z; all arrays have one shape."""
 
     @staticmethod
     @abstractmethod
@@ -74,7 +74,11 @@ def row_likelihood(
     """The log-likelihood of each row: a density where the price is known and above 0, else a probability.
 
     Args:
-        zero_logit: of the share of prices at 0; None for none.
+        family: the family of distributions.
+        bounds: what is known of the prices.
+        location: the location of y.
+        log_shape: the log of the shape.
+        zero_logit: the logit of the share of prices at 0; None if no price is 0.
     """
     share = 0.0 if zero_logit is None else float(expit(zero_logit))
     log_zero = -np.inf if zero_logit is None else float(-np.logaddexp(0.0, -zero_logit))
@@ -100,7 +104,7 @@ def row_likelihood(
     from_zero = ((bounds.low[rows] < 0) | bounds.known[rows]) & (bounds.high[rows] >= 0)
     value[rows] = total = np.logaddexp(np.where(from_zero, log_zero, -np.inf), log_above + inside)
     with np.errstate(over="ignore", invalid="ignore"):
-        # Of a row that cannot be, the value of -inf says all.
+        # For an impossible row the value is -inf, and its derivatives do not matter.
         of_low, of_high = (np.exp(log_above + end.log_pdf - total) for end in (low, high))
         by_location[rows] = of_low - of_high
         by_shape[rows] = of_high * high.shape_slope - of_low * low.shape_slope
@@ -110,7 +114,7 @@ def row_likelihood(
 
 @dataclass(frozen=True)
 class _End:
-    """One end of the bounds, [n], also where it is no price above 0 or infinite."""
+    """One end of the bounds, [n], which may also be at most 0 or infinite."""
 
     log_cdf: Floats
     log_sf: Floats
@@ -136,7 +140,7 @@ def has_zeros(bounds: PriceBounds) -> bool:
 
 
 def log_prices(bounds: PriceBounds) -> Floats:
-    """A rough log of the price by row, [n], to start a fit from; NaN where it is 0 or quite unknown."""
+    """A rough log of the price by row, [n], to start a fit from; NaN where it is 0 or unknown."""
     low, high = bounds.low, bounds.high
     rough = np.where(high < np.inf, np.where(low > 0, (low + high) / 2, high), low)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -144,10 +148,10 @@ def log_prices(bounds: PriceBounds) -> Floats:
 
 
 def fit_market(family: type[Family], bounds: PriceBounds) -> tuple[float, float, float, Floats]:
-    """Location, log_shape, zero and their covariance of most likelihood, by L-BFGS and then Newton's method.
+    """The maximum-likelihood location, log_shape, zero and their covariance, by L-BFGS and Newton's method.
 
     Raises:
-        DataError: where one price explains every row, or the rows leave location or shape open.
+        DataError: one price explains every row, or the rows do not determine location and shape.
     """
     rows = bounds.merged()
     zeros = has_zeros(rows)
@@ -198,6 +202,6 @@ def _curvature(loss: Callable[[Floats], tuple[float, Floats]], theta: Floats, na
 
 def _left_open(name: str) -> DataError:
     return DataError(
-        f"the auctions leave the {name} landscape open: many of them are about as likely",
+        f"the auctions do not determine the {name} landscape: many landscapes are about as likely",
         hint="Give more auctions, with bids over a wider range",
     )

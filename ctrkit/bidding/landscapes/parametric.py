@@ -16,7 +16,7 @@ from ctrkit.bidding.landscapes.bounds import PriceBounds
 from ctrkit.bidding.landscapes.likelihood import Family, LogTerms, fit_market, row_likelihood
 from ctrkit.errors import ConfigError
 
-# Of log k, for the five-point difference: its error and the rounding are then both below 1e-10.
+# Step of log k in the five-point difference: its error and the rounding are then both below 1e-10.
 SHAPE_STEP = 2e-3
 
 
@@ -28,8 +28,8 @@ class SmoothLandscape(Family, Landscape):
         location: log of the median of the prices above 0; for gamma, log of their mean.
         log_shape: log of σ (log-normal), of the logistic's scale s (log-logistic), or of k (gamma).
         zero: the share of prices that are 0.
-        covariance: after `fit`, of (location, log_shape) and, where zero is above 0, logit(zero): the inverse
-            of the observed information, in which a weight counts as that many auctions.
+        covariance: after `fit`, the covariance of (location, log_shape) and, if zero is above 0, logit(zero):
+            the inverse of the observed information, in which a weight counts as that many auctions.
     """
 
     location: float
@@ -41,25 +41,25 @@ class SmoothLandscape(Family, Landscape):
         if not (np.isfinite(self.location) and np.isfinite(self.log_shape)):
             raise ConfigError(f"a {self.name} landscape needs a finite location and shape")
         if not 0 <= self.zero < 1:
-            raise ConfigError(f"the share of prices at 0 is {self.zero:g} and must be in [0, 1)")
+            raise ConfigError(f"the share of prices at 0 is {self.zero:g} but must be in [0, 1)")
 
     @classmethod
     def of(cls, scale: float, shape: float, zero: float = 0.0) -> Self:
-        """From exp(location), in units of money, and exp(log_shape), both above 0."""
+        """A landscape from exp(location), in units of money, and exp(log_shape), both above 0."""
         if not (scale > 0 and shape > 0):
             raise ConfigError(
-                f"scale and shape of a {cls.name} landscape are above 0, not {scale:g}, {shape:g}"
+                f"scale and shape of a {cls.name} landscape must be above 0, but are {scale:g} and {shape:g}"
             )
         return cls(float(np.log(scale)), float(np.log(shape)), zero)
 
     @classmethod
     def fit(cls, bounds: PriceBounds) -> Self:
-        """By maximum likelihood from whatever is known of the prices.
+        """The landscape of maximum likelihood from what is known of the prices.
 
-        A share at 0 is fitted where there are prices of 0 or bids of 0 that won.
+        A share of prices at 0 is fitted if there are prices of 0, or bids of 0 that won.
 
         Raises:
-            DataError: where one price explains every row, or the rows leave location or shape open.
+            DataError: one price explains every row, or the rows do not determine location and shape.
         """
         return cls(*fit_market(cls, bounds))
 
@@ -92,7 +92,7 @@ class SmoothLandscape(Family, Landscape):
         return np.where(share <= self.zero, 0.0, np.exp(self._log_quantile(above)))
 
     def worth_of(self, bid: ArrayLike) -> Floats:
-        """The worth b + F(b) / f(b) at which a bid b above 0 meets the first-order condition of the best."""
+        """The worth b + F(b) / f(b) for which a bid b above 0 meets the best bid's first-order condition."""
         y = np.log(np.asarray(bid, np.float64))
         terms = self.log_terms(y, self.location, self.log_shape)
         log_ratio = terms.log_cdf - terms.log_pdf

@@ -25,10 +25,10 @@ class Slots:
 
     Attributes:
         click_probability: [n, K], the calibrated pCTR of each ad; 0 where there is no such candidate.
-        value_of_click: [n, K], what a click is expected to bring: the value of a click, or pCVR times the
-            value of a conversion, in units of money; all 1 where unknown, so that values count clicks.
-        hidden: [n, K, D], what the model's last layer reads, where a last-layer posterior is to be used.
-        timestamp: [n], seconds since 1970, where the time is known.
+        value_of_click: [n, K], the expected value of a click in units of money: the value of a click, or pCVR
+            times the value of a conversion; all 1 where it is unknown, so that values count clicks.
+        hidden: [n, K, D], the inputs of the model's last layer; None without a last-layer posterior.
+        timestamp: [n], seconds since 1970; None where the time is unknown.
     """
 
     click_probability: Floats
@@ -53,20 +53,23 @@ class Slots:
 
 @dataclass(frozen=True)
 class Auctions:
-    """A chunk of n auctions in order of time. Only `slots` is shown to bidders.
+    """A chunk of n auctions in order of time. Bidders see only `slots`.
 
     Outcomes are potential ones: what would happen if the auction were won with ad k. They are fixed before
     anyone bids, so that strategies in one run are compared under the same luck.
 
     Attributes:
-        market_price: [n], the highest competing bid, in units of money an impression.
-        click_probability, value_of_click, hidden: see `Slots`.
-        timestamp: [n], unix seconds; of another zone than UTC, seconds on its clock.
-        click, conversion: [n, K], 0 or 1.
-        earned: [n, K], the money that showing the ad would bring in.
+        market_price: [n], the highest competing bid, in units of money per impression.
+        click_probability: [n, K], as in `Slots`.
+        value_of_click: [n, K], as in `Slots`.
+        hidden: [n, K, D], as in `Slots`.
+        timestamp: [n], unix seconds; in another time zone than UTC, seconds on its clock.
+        click: [n, K], 0 or 1.
+        conversion: [n, K], 0 or 1.
+        earned: [n, K], the money that showing the ad would earn.
         true_click_probability: [n, K], where the truth is known.
         true_value: [n, K], the true expected value of showing the ad, where known.
-        user: [n], who sees the impression, as a code from 0, see `user_codes`; for frequency caps.
+        user: [n], the user who sees the impression, as a code from 0 (see `user_codes`); for frequency caps.
         slot_price: [n, S], the bids that must be beaten for each of the S slots of the page, best slot
             first, so in descending order; the first is the market price.
     """
@@ -88,7 +91,7 @@ class Auctions:
         return len(self.market_price)
 
     def __getitem__(self, rows: slice | Indices) -> Auctions:
-        """Some of the auctions; of a slice without a copy."""
+        """Some of the auctions; a slice makes no copy."""
         columns: list[Any] = [getattr(self, name) for name in _FIELDS]
         columns = [None if column is None else column[rows] for column in columns]
         return Auctions(*columns)
@@ -100,16 +103,16 @@ class Auctions:
 
     @property
     def worth_bidding(self) -> Booleans:
-        """[n], whether any ad is worth something to who shows it. In the others nobody bids, and neither
-        schedules nor searches count them."""
+        """[n], whether any ad has a value above 0. Nobody bids in the other auctions, and schedules and
+        searches do not count them."""
         return np.asarray((self.slots.value > 0).any(axis=1))
 
     @property
     def expected_value(self) -> Floats:
-        """By what strategies are judged, [n, K]: the best knowledge of the expected value of each ad.
+        """The value by which strategies are judged, [n, K]: the best known expected value of each ad.
 
-        The true value where it is known; else true click probability times the value of a click; else
-        pCTR times the value of a click, which takes the log's own prediction for the truth.
+        It is the true value where that is known; else the true click probability times the value of a click;
+        else pCTR times the value of a click, which takes the log's own prediction as the truth.
         """
         if self.true_value is not None:
             return self.true_value
@@ -119,8 +122,11 @@ class Auctions:
     def check(self, first_row: int = 0) -> None:
         """Check shapes and values once, before any bidding.
 
+        Args:
+            first_row: the index in the stream of the first of these auctions.
+
         Raises:
-            DataError: names the column and the first faulty row, counted from `first_row`.
+            DataError: a wrong shape or value; names the column and the index of the first such row.
         """
         rows, ads = len(self), self.click_probability.shape[-1]
         for name in _FIELDS:
@@ -130,7 +136,7 @@ class Auctions:
             shape = (rows,) if name in _ONE_AN_AUCTION else (rows, ads)
             if values.shape[: len(shape)] != shape or values.ndim != len(shape) + (name in _DEEPER):
                 needed = f"{shape}" + (" and one axis more" if name in _DEEPER else "")
-                raise DataError(f"the shape is {values.shape}, and {needed} is needed", column=name)
+                raise DataError(f"the shape is {values.shape}, but must be {needed}", column=name)
             high = 1.0 if name in _PROBABILITIES else _LARGEST if name in _MONEY else np.inf
             low = -np.inf if name in _ANY_SIGN else 0.0
             _check_range(values, name, low, high, first_row)
@@ -142,7 +148,7 @@ class Auctions:
 
 _FIELDS = tuple(field.name for field in fields(Auctions))
 _MONEY = ("market_price", "value_of_click", "earned", "true_value", "slot_price")
-# Of larger amounts sums, squares and ratios would be infinite.
+# Sums, squares and ratios of larger amounts would be infinite.
 _LARGEST = 1e150
 _PROBABILITIES = ("click_probability", "true_click_probability", "click", "conversion")
 _ONE_AN_AUCTION = ("market_price", "timestamp", "user", "slot_price")
@@ -152,10 +158,10 @@ _MOST_USERS = 1 << 31
 
 
 def joined(parts: Sequence[Auctions]) -> Auctions:
-    """Chunks as one, in their order; a single one is not copied.
+    """The chunks as one, in their order; a single chunk is not copied.
 
     Raises:
-        DataError: when some know a column that others do not.
+        DataError: a column that some chunks have and others have not.
     """
     if len(parts) == 1:
         return parts[0]
@@ -164,13 +170,13 @@ def joined(parts: Sequence[Auctions]) -> Auctions:
         pieces = [getattr(part, name) for part in parts]
         known = [piece for piece in pieces if piece is not None]
         if known and len(known) < len(pieces):
-            raise DataError("some chunks of auctions have it and some have not", column=name)
+            raise DataError("some chunks of auctions have this column and others have not", column=name)
         columns.append(np.concatenate(known) if known else None)
     return Auctions(*columns)
 
 
 def read_auction_log(source: TableLike) -> pl.DataFrame:
-    """The table of `open_auction_log`."""
+    """Read and check an auction log (see `open_auction_log`)."""
     return open_auction_log(source)[0]
 
 
@@ -180,9 +186,9 @@ def open_auction_log(
     """Read and check an auction log: columns as in `ctrkit.schema.AUCTION_LOG`, rows in order of time.
 
     Args:
-        time_zone: on whose clock timestamps are, so that days and hours are those of its people; by default
-            that of the column, else UTC.
-        is_text: which columns outside the schema hold ids; see `FeatureSpec.is_text`.
+        source: a table, or a path to one.
+        time_zone: the time zone of days and hours; by default that of the timestamps, else UTC.
+        is_text: which columns outside the schema hold ids (see `FeatureSpec.is_text`).
 
     Returns:
         The table, and its name for messages.
@@ -190,7 +196,8 @@ def open_auction_log(
     Raises:
         ConfigError: there is no such time zone.
         DataError: an unreadable or empty table, a missing column, a price below 0, a pCTR above 1, a
-            conversion without a click, or a time that goes back; names file, column, row and what to do.
+            conversion without a click, or a time before that of the row above; names file, column, row and
+            a fix.
     """
     if time_zone is not None:
         check_zone(time_zone)
@@ -199,7 +206,7 @@ def open_auction_log(
         if name in table.columns and (table[name] > 1).any():
             row = int(np.argmax(table[name].to_numpy() > 1))
             raise DataError(
-                f"{table[name][row]:.9g} is above 1 and no probability",
+                f"{table[name][row]:.9g} is above 1, so it is not a probability",
                 file=file,
                 column=name,
                 row=row,
@@ -207,7 +214,7 @@ def open_auction_log(
             )
     if "timestamp" in table.columns and (back := np.diff(table["timestamp"].to_numpy()) < 0).any():
         raise DataError(
-            "the time goes back",
+            "the time is before that of the row above",
             file=file,
             column="timestamp",
             row=int(np.argmax(back)) + 1,
@@ -216,11 +223,11 @@ def open_auction_log(
     if {"click", "conversion"} <= set(table.columns) and (table["conversion"] > table["click"]).any():
         row = int(np.argmax((table["conversion"] > table["click"]).to_numpy()))
         raise DataError(
-            "a conversion without a click",
+            "this row has a conversion but no click",
             file=file,
             column="conversion",
             row=row,
-            hint="Fix the click or drop such rows",
+            hint="Fix the click, or drop such rows",
         )
     return table, file
 
@@ -230,21 +237,22 @@ def auctions_from_log(
     click_probability: Floats | None = None,
     value_of_click: float | Floats | None = None,
 ) -> Auctions:
-    """A plain replay, one ad an auction (K = 1), of a log that `read_auction_log` checked.
+    """A plain replay with one ad per auction (K = 1) of a log.
 
     Args:
+        table: an auction log as `read_auction_log` gives it.
         click_probability: [n], a model's calibrated pCTR; by default the log's `pctr`.
-        value_of_click: what a click brings, for all rows or [n]; by default the log's `pcvr` times its
-            `value` where it has both, else 1, which counts clicks.
+        value_of_click: the expected value of a click, one number or [n]; by default the log's `pcvr` times
+            its `value` where it has both, else 1, which counts clicks.
 
     Raises:
-        DataError: when there is neither a `pctr` column nor a model's prediction.
+        DataError: neither a `pctr` column nor a model's prediction.
     """
     if click_probability is None and "pctr" not in table.columns:
         raise DataError(
             "without a model, a replay takes the click probability from this column",
             column="pctr",
-            hint="Add it, or give a model whose features the log holds",
+            hint="Add the column, or give a model whose features the log has",
         )
 
     def column(name: str) -> Floats | None:
@@ -269,9 +277,9 @@ def auctions_from_log(
 
 
 def user_codes(ids: pl.Series) -> Integers:
-    """Codes from 0, [n], one for each different id; of a whole log, since each call counts anew.
+    """Codes from 0, [n], one for each different id; each missing id gets a code of its own.
 
-    Who is not known is nobody else: each missing id has a code of its own.
+    Give the ids of a whole log: each call starts again from 0.
     """
     codes = (ids.rank("dense") - 1).to_numpy().astype(np.float64)
     unknown = np.isnan(codes)
@@ -283,9 +291,9 @@ def _check_user(user: NDArray[Any], first_row: int) -> None:
     hint = "Give codes from 0, as user_codes makes them"
     if not np.issubdtype(user.dtype, np.integer):
         raise DataError(
-            f"the type is {user.dtype}, and users are counted by whole numbers", column="user", hint=hint
+            f"the type is {user.dtype}, but user codes must be whole numbers", column="user", hint=hint
         )
-    # A count is kept for each code, so that a hash is none; what counts does not look where they end.
+    # A count is kept for every code up to the largest, so a hash cannot be a code.
     if (wrong := (user < 0) | (user >= _MOST_USERS)).any():
         row = int(np.argmax(wrong))
         problem = f"{user[row]} is {'below 0' if user[row] < 0 else 'too large'} for a code"
@@ -298,8 +306,8 @@ def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) 
     other = slot_price[:, 0] != market_price
     rising = (np.diff(slot_price, axis=1) > 0).any(axis=1)
     for wrong, says in (
-        (other, "the best slot's is not the market price"),
-        (rising, "a worse slot is dearer"),
+        (other, "the price of the best slot is not the market price"),
+        (rising, "a worse slot has a higher price"),
     ):
         if wrong.any():
             raise DataError(
@@ -311,7 +319,7 @@ def _check_slot_price(slot_price: Floats, market_price: Floats, first_row: int) 
 
 
 def _check_range(values: NDArray[Any], name: str, low: float, high: float, first_row: int) -> None:
-    # Of what is no number both are none, and so within nothing.
+    # If any value is NaN, both are NaN, which lies in no range.
     least, most = values.min(initial=0), values.max(initial=0)
     if not (low <= least and most <= high and np.isfinite(least) and np.isfinite(most)):
         good = np.isfinite(values) & (values >= low) & (values <= high)

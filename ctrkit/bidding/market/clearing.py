@@ -1,4 +1,4 @@
-"""Clearing of a tick of auctions under a budget: one after another, each with what is left by then."""
+"""Clearing of a tick of auctions under a budget: one after another, each with the money that is left."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Cleared:
     """What became of n bids.
 
     Attributes:
-        bid: [n], as submitted: capped by the largest bid and by what was left, rounded down where asked; 0
-            where the user has been shown enough.
+        bid: [n], as submitted: capped by the largest bid and by the money left, rounded down where the terms
+            say so; 0 where the user has reached the frequency cap.
         won: [n], bool.
         paid: [n], the price where won, else 0.
         spent: the episode's spend after the last auction.
-        slot: [n], which slot was won, from 0, and −1 where none was; None where a page has one slot.
+        slot: [n], the slot that was won, from 0, −1 where none was; None where a page has one slot.
     """
 
     bid: Floats
@@ -50,21 +50,24 @@ def clear(
 ) -> Cleared:
     """Clear auctions in their order.
 
-    A bid is capped by what is left of the budget, so the spend never exceeds it: an auction too dear for
-    the remainder is lost, and a cheaper one after it can still be won. A bid of 0 is none: it wins nothing,
-    not even what is free. Of several slots a bid gets the best one whose price it reaches.
+    A bid is capped by what is left of the budget, so the spend never exceeds it. An auction that costs more
+    than that is lost, and a cheaper one after it can still be won. A bid of 0 never wins, not even a free
+    impression. On a page with several slots, a bid gets the best slot whose price it reaches.
 
     Args:
         amount: [n], what the strategy wants to bid, in units of money.
         market_price: [n], the highest competing bid.
-        budget, spent: of the episode, before the first of these auctions.
-        rule: of the exchange.
-        slot_price: [n, S], the bid to be beaten for each slot, in descending order; needed by rules with
-            several slots, and unused by others.
-        audience: with a frequency cap, who sees the auctions; its counts are brought up to date.
+        budget: the budget of the episode, in units of money.
+        spent: the spend of the episode before the first of these auctions.
+        max_bid: the largest bid, in units of money.
+        integer_bids: whether bids are rounded down to whole units of money.
+        rule: the rule of the exchange.
+        slot_price: [n, S], the bid to be beaten for each slot, in descending order; only read by rules with
+            several slots.
+        audience: with a frequency cap, who sees the auctions; its counts are updated in place.
 
     Raises:
-        DataError: when the price of a slot is unknown.
+        DataError: the price of a slot is unknown.
     """
     n, page, capped = len(amount), rule.slots > 1, audience is not None
     bid, won, paid = np.empty(n), np.empty(n, np.bool_), np.empty(n)
@@ -130,9 +133,9 @@ def _clear(
     paid: Floats,
     slot: Integers | None,
 ) -> float:
-    """Fill `bid`, `won`, `paid` and `slot`; gives the spend after the last auction. As it reads, one by one.
+    """Fill `bid`, `won`, `paid` and `slot`, one auction after another; gives the spend after the last one.
 
-    What is asked of an argument that is None falls away when it is compiled, and costs nothing.
+    Branches on an argument that is None are removed at compile time, and cost nothing.
     """
     for i in range(amount.shape[0]):
         own = min(amount[i], max_bid, budget - spent)
@@ -157,7 +160,7 @@ def _clear(
             cost = own if first_price or own < soft_floor else max(other, hard_floor, soft_floor)
             if effect is not None:
                 cost *= effect[place]
-            # What is left was rounded, and so is the sum: not a unit in the last place above the budget.
+            # The money left and the sum are rounded: the spend must not exceed the budget even by rounding.
             if spent + cost > budget:
                 wins, cost = False, 0.0
         bid[i], won[i], paid[i] = own, wins, cost
@@ -173,7 +176,7 @@ _SHAPES = (
     "amount: N; price: N S; effect: S; user: N; period: N; count: U; counted: U; bid: N; won: N; paid: N; "
     "slot: N"
 )
-# One for each of what is asked: several slots, and a frequency cap.
+# One for each combination of several slots and a frequency cap.
 _COMPILED = {
     (page, capped): kernel(partial(_types, page, capped), _SHAPES)(_clear)
     for page in (False, True)

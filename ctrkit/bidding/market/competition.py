@@ -1,4 +1,4 @@
-"""Several agents with budgets of their own in one market, auction by auction."""
+"""Several agents in one market, each with its own budget, auction by auction."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Contest:
     """What became of the bids of A agents in n auctions.
 
     Attributes:
-        cleared: of each agent.
-        met: [A, n], the highest competing bid that each agent met: of the other agents, as submitted, or of
-            the outside. To an agent it is what the market price is to one that bids alone; but whoever
-            equals another agent's bid wins only in its turn.
+        cleared: what each agent won and paid.
+        met: [A, n], the highest competing bid that each agent met: that of another agent, as submitted, or of
+            the outside. It is to an agent what the market price is to a bidder alone, except that agents
+            with equal bids win in turn.
     """
 
     cleared: list[Cleared]
@@ -42,27 +42,30 @@ def clear_together(
 ) -> Contest:
     """Clear auctions in their order, each sold to the highest of all bids; with one agent, as `clear` does.
 
-    Each bid is capped by the agent's own largest bid and by what is left of its own budget. The highest wins
-    where it also beats the outside and reaches the hard floor. At second prices it pays the highest competing
-    bid, of agents or outside, or a floor above that; at first prices itself. Of T agents that tie for the
-    highest bid, in their order, number i mod T wins auction i, so that ties are shared equally; whether a tie
-    with the outside is won is the rule's. What the winner cannot pay, for rounding, goes to the outside.
+    Each bid is capped by the agent's own largest bid and by what is left of its own budget. The highest bid
+    wins if it also beats the outside and reaches the hard floor. At second prices the winner pays the highest
+    competing bid, of agents or the outside, or a floor above that; at first prices it pays its own bid. If T
+    agents tie for the highest bid, agent number i mod T of them wins auction i, so that ties are shared
+    equally. The rule says whether a tie with the outside is won. An auction that the winner cannot pay,
+    because of rounding, goes to the outside.
 
     Args:
         amounts: [A, n], what the agents want to bid, in units of money.
-        market_price: [n], the highest bid of the outside, that is of all who are no agents.
-        budgets, spent: [A] or one number for all; of the episode, before the first of these auctions.
-        max_bid: [A] or one number for all.
-        rule: of the exchange, with one slot.
-        first: i of the first of these auctions, so that chunks of a stream give what the whole gives.
+        market_price: [n], the highest bid of the outside, that is of all bidders who are not agents.
+        budgets: [A] or one number for all; the budget of the episode.
+        spent: [A] or one number for all; the spend of the episode before the first of these auctions.
+        max_bid: [A] or one number for all; the largest bid.
+        integer_bids: whether bids are rounded down to whole units of money.
+        rule: the rule of the exchange, with one slot.
+        first: i of the first of these auctions, so that chunks of a stream give the same as the whole.
 
     Raises:
-        ConfigError: for a rule with several slots.
+        ConfigError: a rule with several slots.
     """
     if rule.slots > 1:
         raise ConfigError(
-            f"several agents compete for one slot a page, and the rule has {rule.slots}",
-            hint="Give one slot effect, or let the agents bid each alone",
+            f"several agents compete for one slot per page, but the rule has {rule.slots}",
+            hint="Give one slot effect, or let each agent bid alone",
         )
     agents, n = amounts.shape
     budget, largest = (np.broadcast_to(np.asarray(x, np.float64), agents).copy() for x in (budgets, max_bid))
@@ -121,7 +124,7 @@ def _clear_together(
     paid: Floats,
     met: Floats,
 ) -> None:
-    """Fill `bid`, `won`, `paid` and `met`, and bring `spent` up to date. As it reads, one by one."""
+    """Fill `bid`, `won`, `paid` and `met`, and update `spent`, one auction after another."""
     agents, n = amount.shape
     for i in range(n):
         highest = second = -np.inf
@@ -149,7 +152,7 @@ def _clear_together(
                 continue
             if turn == 0:
                 cost = own if first_price or own < soft_floor else max(other, hard_floor, soft_floor)
-                # What is left was rounded, and so is the sum: not a unit in the last place above the budget.
+                # The money left and the sum are rounded: never above the budget, even by rounding.
                 if spent[a] + cost <= budget[a]:
                     won[a, i], paid[a, i] = True, cost
                     spent[a] += cost

@@ -1,4 +1,4 @@
-"""Which hours a log covers: the first and the last in part, and gaps not at all."""
+"""Which hours a log covers: the first and last hour only in part, and gaps not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.bidding.market.auctions import DAY, HOUR
 
 HOURS = DAY // HOUR
-# Where this many auctions are usual, chance leaves none in 5 of 100,000 cases (Poisson): there is a gap.
+# Where this many auctions are usual, an hour has none by chance in only 5 of 100,000 cases (Poisson).
 _USUAL = 10.0
 
 
@@ -21,10 +21,10 @@ class Coverage:
     """The hours of a log, from that of its first auction to that of its last.
 
     Attributes:
-        hour: [H], since 1970.
+        hour: [H], hours since 1970.
         share: [H], how much of each hour the log covers, from 0 to 1.
-        auctions: [H], in each hour.
-        gaps: [H], bool: without auctions, where so many are usual that the log must have a gap.
+        auctions: [H], the number of auctions in each hour.
+        gaps: [H], bool, whether an hour has no auctions where 10 or more are usual.
     """
 
     hour: Integers
@@ -34,11 +34,11 @@ class Coverage:
 
     @classmethod
     def of(cls, timestamps: Floats) -> Self:
-        """That of auctions at these moments.
+        """The coverage of a log with auctions at these moments.
 
-        The log is taken to begin and end half a mean time between auctions before its first and after its
-        last one. A day without auctions is a gap where the other days have 10 or more on average, and so is
-        an hour where that hour of the other days has.
+        The log is assumed to begin half a mean time between auctions before its first auction, and to end as
+        much after its last. A day without auctions is a gap if the other days have 10 or more on average. An
+        hour without auctions is a gap if the same hour of the other days has 10 or more on average.
 
         Args:
             timestamps: [n], seconds since 1970, in any order, at least one.
@@ -59,26 +59,27 @@ class Coverage:
         return int((self.hours_by_day() > 0).sum())
 
     def hours_by_day(self) -> Floats:
-        """How many hours the log covers of each day from its first to its last, [days]."""
+        """The number of hours that the log covers of each day, from its first to its last, [days]."""
         return np.bincount(_day(self.hour), self.share).astype(np.float64)
 
     def times(self, place: Integers, size: int) -> Floats:
         """How often the log covers each place of a period, [size], such as the hours of a day.
 
         Args:
-            place: [H], of each of the log's hours.
+            place: [H], the place of each of the log's hours in the period.
+            size: the number of places of the period.
         """
         return np.bincount(place, self.share, minlength=size).astype(np.float64)
 
     def notes(self) -> tuple[str, ...]:
-        """What whoever divides by days or hours should know."""
+        """Notes on gaps, for results by day or by hour."""
         covered = np.bincount(_day(self.hour), ~self.gaps) > 0
         said = []
         if not covered.all():
             days = f"{(~covered).sum()} of {len(covered)} days"
-            said.append(f"{days} have no auctions and are taken for gaps in the log.")
+            said.append(f"{days} have no auctions and count as gaps in the log.")
         if hours := int(self.gaps[covered[_day(self.hour)]].sum()):
-            said.append(f"{hours} hours without auctions, on days with many, are taken for gaps in the log.")
+            said.append(f"{hours} hours have no auctions, on days with many, and count as gaps in the log.")
         return tuple(said)
 
 
@@ -88,7 +89,7 @@ def _day(hour: Integers) -> Integers:
 
 
 def _unusual(count: NDArray[Any], kind: Integers) -> Booleans:
-    """Which counts [m] are 0 where those of their kind [m] that are not 0 are many."""
+    """Which counts [m] are 0 although the other counts of their kind [m] are large on average."""
     some = np.bincount(kind, count > 0)
     usual = np.bincount(kind, count) / np.maximum(some, 1)
     return np.asarray((count == 0) & (usual[kind] >= _USUAL))

@@ -14,15 +14,15 @@ from ctrkit.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class FrequencyCap:
-    """At most so many impressions a user.
+    """A largest number of impressions per user.
 
     Attributes:
-        impressions: at least 1.
-        period: seconds after which counting starts afresh, such as `DAY`, whose days are those of UTC;
-            None for the whole run.
+        impressions: the largest number of impressions per user and period, at least 1.
+        period: the length of a period in seconds, such as `DAY`; periods are counted from 1970 (UTC). None
+            is one period for the whole run.
 
     Raises:
-        ConfigError: impressions that are no whole number of at least 1, or a period that is not above 0.
+        ConfigError: `impressions` is not a whole number of at least 1, or `period` is not above 0.
     """
 
     impressions: int
@@ -31,36 +31,44 @@ class FrequencyCap:
     def __post_init__(self) -> None:
         if not (self.impressions >= 1 and self.impressions % 1 == 0):
             raise ConfigError(
-                f"a frequency cap of {self.impressions:g} impressions a user is none",
+                f"the frequency cap is {self.impressions:g} impressions per user, but must be at least 1",
                 hint="Give a whole number of at least 1",
             )
         if self.period is not None and not (np.isfinite(self.period) and self.period > 0):
             raise ConfigError(
-                f"the period of the frequency cap is {self.period:g} and must be above 0",
-                hint="Give seconds, 86400 for a day, or none for the whole run",
+                f"the period of the frequency cap is {self.period:g} but must be above 0",
+                hint="Give seconds (86400 for a day), or no period for the whole run",
             )
 
     def periods(self, auctions: int, timestamp: Floats | None) -> Integers:
-        """The number of the period that each auction falls into, [n].
+        """The number of the period of each auction, [n].
+
+        Args:
+            auctions: n.
+            timestamp: [n], seconds since 1970; only read where the cap has a period.
 
         Raises:
-            DataError: with a period, for auctions without a time.
+            DataError: the cap has a period, and the auctions have no time.
         """
         if self.period is None:
             return np.zeros(auctions, np.int64)
         if timestamp is None:
             raise DataError(
-                "a frequency cap by time needs the time of each auction",
+                "a frequency cap with a period needs the time of each auction",
                 column="timestamp",
-                hint="Add it, or cap the impressions of the whole run",
+                hint="Add the column, or cap the impressions of the whole run",
             )
         return np.asarray(np.floor(timestamp / self.period), np.int64)
 
     def groups(self, user: NDArray[np.integer[Any]] | None, timestamp: Floats | None = None) -> Integers:
-        """Codes from 0 of the auctions that count together, [n]: of one user in one period.
+        """Codes from 0, [n]: auctions of one user in one period have the same code.
+
+        Args:
+            user: [n], codes of users from 0.
+            timestamp: [n], seconds since 1970; only read where the cap has a period.
 
         Raises:
-            DataError: for auctions without users or, where it is needed, without a time.
+            DataError: auctions without users or, for a cap with a period, without a time.
         """
         user = _known(user)
         _, period = np.unique(self.periods(len(user), timestamp), return_inverse=True)
@@ -73,10 +81,11 @@ class Audience:
     """Who sees n auctions, and how often they were shown the bidder's ads before.
 
     Attributes:
-        user: [n], codes from 0.
-        period: [n], of each auction.
-        limit: how many impressions a user may have in a period.
-        count: [U], impressions by user in the period `counted` [U]; both are updated by `clear`.
+        user: [n], codes of users from 0.
+        period: [n], the number of the period of each auction.
+        limit: the largest number of impressions per user and period.
+        count: [U], impressions of each user in its period `counted`; `clear` updates it.
+        counted: [U], the period that `count` is about; `clear` updates it.
     """
 
     user: Integers
@@ -87,17 +96,25 @@ class Audience:
 
 
 class TimesShown:
-    """How often each user was shown one bidder's ads; it grows with the highest user code it meets."""
+    """How often each user was shown one bidder's ads; it grows with the highest user code so far.
+
+    Args:
+        cap: the frequency cap.
+    """
 
     def __init__(self, cap: FrequencyCap) -> None:
         self.cap = cap
         self._count, self._counted = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def meet(self, user: NDArray[np.integer[Any]] | None, timestamp: Floats | None = None) -> Audience:
-        """The audience of n auctions to come, for `clear`.
+        """The audience of the next n auctions, for `clear`.
+
+        Args:
+            user: [n], codes of users from 0.
+            timestamp: [n], seconds since 1970; only read where the cap has a period.
 
         Raises:
-            DataError: for auctions without users or, where it is needed, without a time.
+            DataError: auctions without users or, for a cap with a period, without a time.
         """
         user = _known(user)
         short = int(user.max(initial=-1)) + 1 - len(self._count)
@@ -109,11 +126,15 @@ class TimesShown:
 
 
 def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, most: int) -> Indices:
-    """The places, ascending, of the largest `most` values of each group; of equals the cheaper, then earlier.
+    """The indices, ascending, of the `most` largest values of each group.
+
+    Among equal values the cheaper one comes first, then the earlier one.
 
     Args:
         group: [n], codes from 0.
-        value, cost: [n].
+        value: [n].
+        cost: [n].
+        most: the largest number per group.
     """
     crowded = np.bincount(group)[group] > most
     rows = np.flatnonzero(crowded)
@@ -128,7 +149,7 @@ def best_of_each(group: NDArray[np.integer[Any]], value: Floats, cost: Floats, m
 def _known(user: NDArray[np.integer[Any]] | None) -> Integers:
     if user is None:
         raise DataError(
-            "a frequency cap needs to know who sees each auction",
+            "a frequency cap needs the user of each auction",
             column="user",
             hint="Add a column of users, or leave the cap out",
         )

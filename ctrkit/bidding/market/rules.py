@@ -17,19 +17,19 @@ class AuctionRule:
     """The rule of an exchange.
 
     Attributes:
-        price: `second`: the winner pays the highest competing bid; `first`: its own bid; `gsp`: the slots of
-            a page go to the highest bids in their order, and each pays the next bid below its own.
-        hard_floor: no bid below it is taken, and no price is below it.
-        soft_floor: a winning bid below it pays itself, one above it pays at least the soft floor; with first
-            prices it changes nothing.
-        wins_ties: whether a bid that equals the highest competing one wins.
-        slot_effects: for `gsp`, the chance that a user looks as far as each slot, best slot first, relative
-            to the best one. A bid is for an impression in the best slot; in a worse one, the chance of a
-            click and what is paid are so many times as much.
+        price: `second`: the winner pays the highest competing bid. `first`: the winner pays its own bid.
+            `gsp`: the slots of a page go to the highest bids in order, and each pays the next lower bid.
+        hard_floor: a bid below it is refused, and no price is below it.
+        soft_floor: a winning bid below it pays its own bid (first price), and a higher bid pays at least the
+            soft floor; it has no effect with first prices.
+        wins_ties: whether a bid that equals the highest competing bid wins.
+        slot_effects: for `gsp`, the probability that a user looks as far as each slot, relative to the best
+            slot and with the best slot first. A bid is for an impression in the best slot; in another slot,
+            the click probability and the payment are multiplied by the slot's effect.
 
     Raises:
-        ConfigError: for an unknown price, a floor below 0, a soft floor below the hard one, several slots
-            without `gsp`, or effects that do not begin with 1 and fall to above 0.
+        ConfigError: an unknown price, a floor below 0, a soft floor below the hard one, several slots
+            without `gsp`, or effects that do not start at 1 and fall, staying above 0.
 
     Source of `gsp`: B. Edelman, M. Ostrovsky, M. Schwarz, Internet advertising and the generalized
     second-price auction, American Economic Review 97 (2007); H. R. Varian, Position auctions, International
@@ -49,8 +49,8 @@ class AuctionRule:
             )
         if not 0 <= self.hard_floor < float("inf") or not 0 <= self.soft_floor < float("inf"):
             raise ConfigError(
-                f"floors of {self.hard_floor:g} and {self.soft_floor:g} are not finite and at least 0",
-                hint="Give floors in units of money an impression",
+                f"floors of {self.hard_floor:g} and {self.soft_floor:g} are not both finite and at least 0",
+                hint="Give floors in units of money per impression",
             )
         if 0 < self.soft_floor < self.hard_floor:
             raise ConfigError(
@@ -62,7 +62,7 @@ class AuctionRule:
         falling = all(0 < worse <= better for better, worse in pairwise(effects))
         if effects[:1] != (1.0,) or not falling:
             raise ConfigError(
-                f"slot effects of {', '.join(f'{e:g}' for e in effects)} do not fall from 1 to above 0",
+                f"slot effects of {', '.join(f'{e:g}' for e in effects)} do not start at 1 and fall, above 0",
                 hint="Give the best slot first, for example 1, 0.7, 0.5",
             )
         if self.slots > 1 and self.price != "gsp":
@@ -72,5 +72,5 @@ class AuctionRule:
 
     @property
     def slots(self) -> int:
-        """How many slots a page has."""
+        """The number of slots of a page."""
         return len(self.slot_effects)

@@ -1,4 +1,4 @@
-"""On what terms a campaign bids, the same for every strategy."""
+"""The terms on which a campaign bids, the same for every strategy."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ctrkit.errors import ConfigError
 
 @dataclass(frozen=True)
 class CampaignTerms:
-    """Money, limits and the exchange.
+    """The money and limits of a campaign, and the rule of the exchange.
 
     Attributes:
-        budget: of each episode, in units of money, above 0.
-        lifetime_budget: of all episodes together; None where only each episode's counts. An episode is then
-            given its part, by auctions, of what is left, and never more than `budget`.
-        max_bid: the largest bid, in units of money.
-        integer_bids: round bids down to whole units of money.
-        frequency_cap: how often one user may be shown the ads.
-        feedback_delay: how long it takes until the outcome of an impression is known, in seconds where
-            auctions have timestamps, else in auctions.
-        tells_minimum_bid: whether the exchange tells all who bid by what bid they would have won.
-        rule: who wins and what is paid; by default second price, won at or above the market price.
+        budget: the budget of each episode, in units of money, above 0.
+        lifetime_budget: the budget of all episodes together; None sets no such limit. An episode then gets a
+            part of the money left, in proportion to its auctions, and never more than `budget`.
+        max_bid: the largest bid, in units of money; None sets no limit.
+        integer_bids: whether bids are rounded down to whole units of money.
+        frequency_cap: the largest number of impressions per user; None sets no limit.
+        feedback_delay: the time until the outcome of an impression is known, in seconds where auctions have
+            timestamps, else in auctions.
+        tells_minimum_bid: whether the exchange tells every bidder the minimum bid to win.
+        rule: who wins and what is paid; by default second price, and a bid wins at the market price.
 
     Raises:
-        ConfigError: for a number out of range.
+        ConfigError: a number out of range.
     """
 
     budget: float
@@ -54,22 +54,22 @@ class CampaignTerms:
 
     @property
     def largest_bid(self) -> float:
-        """In units of money, infinite where there is no limit; a whole one where bids are."""
+        """The largest possible bid in units of money; infinite without a limit, whole if bids are whole."""
         most = np.inf if self.max_bid is None else self.max_bid
         return float(np.floor(most)) if self.integer_bids else most
 
     def budget_of(self, part: float, spent: float) -> float:
-        """What an episode may spend.
+        """The money that an episode may spend.
 
         Args:
-            part: its auctions as a part of all that are left, itself among them.
-            spent: in all episodes before.
+            part: the episode's share of all auctions that are left, its own included.
+            spent: the spend of all episodes before.
         """
         if self.lifetime_budget is None:
             return self.budget
         return min(self.budget, max(self.lifetime_budget - spent, 0.0) * part)
 
     def total(self, episodes: int) -> float:
-        """What all episodes together may spend."""
+        """The money that all episodes together may spend."""
         whole = self.budget * episodes
         return whole if self.lifetime_budget is None else min(whole, self.lifetime_budget)

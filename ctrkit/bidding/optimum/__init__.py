@@ -1,1 +1,1 @@
-"""The best that was possible in hindsight."""
+"""The best purchase that was possible in hindsight."""

@@ -1,4 +1,4 @@
-"""The hindsight optimum: the most value that any bidder could have bought, had it known all prices."""
+"""The hindsight optimum: the most value that a bidder who knew all prices could have bought."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from ctrkit.arrays import Floats, Indices
 from ctrkit.bidding.market.frequency import best_of_each
 from ctrkit.errors import RunError
 
-# So few are sorted outright; a sample this large, with pivots this far from its estimate, rarely misses.
+# This many are sorted at once; a sample this large, with pivots this far from its estimate, rarely misses.
 _SORTED = 8192
 _SAMPLE = 2048
 _MARGIN = 64
-# Lines of the dual function meet within so much of its value, or of what sums are rounded by; it takes some
-# twenty of them to get there.
+# The search stops when lines of the dual function meet within this share of its value, or of the rounding of
+# sums; that takes about twenty lines.
 _MET, _ROUNDING = 1e-12, 1e-14
 _LINES = 200
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Solution of  max v·x  subject to  c·x ≤ B,  0 ≤ x ≤ 1, and to slots and caps where there are any.
+    """The solution of  max v·x  subject to  c·x ≤ B,  0 ≤ x ≤ 1, and to slots and caps where there are any.
 
     Attributes:
-        share: x [n], the part of each auction that is bought; in the plain case at most one is a fraction.
+        share: x [n], the share of each auction that is bought; without slots and caps at most one is a
+            fraction.
         value: v·x.
         spend: c·x, in units of money.
-        multiplier: value a unit of money of the marginal auction, the budget's dual variable: in the plain
-            case, bidding value / multiplier buys the optimum. 0 where the budget does not bind.
-        slot_share: [n, S], the part of each slot that is bought, with several slots; `share` is their sum.
+        multiplier: the dual variable of the budget: value per unit of money of the marginal auction. Without
+            slots and caps, bids of value / multiplier buy the optimum. 0 where the budget does not bind.
+        slot_share: [n, S], with several slots the share of each slot that is bought; `share` is their sum.
     """
 
     share: Floats
@@ -44,15 +45,15 @@ class Optimum:
 
 
 def hindsight_optimum(value: Floats, price: Floats, budget: float) -> Optimum:
-    """The fractional knapsack in closed form: buy by value a unit of money until the budget is spent.
+    """The fractional knapsack in closed form: buy by value per unit of money until the budget is spent.
 
-    It is the same for first and second prices, since who knows the price can bid just that. The marginal
-    ratio is found by selection, so time grows as n and not as n log n. Among auctions of that very ratio any
-    split is optimal; they are bought in their order.
+    It is the same for first and second prices, since a bidder who knows the price can bid exactly that. The
+    marginal ratio is found by selection, so time grows as n and not as n log n. Among auctions of exactly
+    that ratio any split is optimal; they are bought in their order.
 
     Args:
-        value: [n]; what is worth nothing, or less, is not bought.
-        price: [n], at least 0; what is free is bought first.
+        value: [n]; auctions with a value of 0 or below are not bought.
+        price: [n], at least 0; free auctions are bought first.
         budget: at least 0.
 
     Source: G. B. Dantzig, Discrete-variable extremum problems, Operations Research 5 (1957).
@@ -88,14 +89,16 @@ def _bought(value: Floats, price: Floats, budget: float) -> tuple[Floats, float,
 
 
 def marginal_ratio(ratio: Floats, price: Floats, budget: float) -> float:
-    """The ratio at which the budget runs out: all above it fit, and with those at it they no longer do.
+    """The ratio at which the budget runs out: it pays for all auctions above, but not also for those at it.
 
-    Selection with two pivots from a sample: all but a few of the auctions are told to lie above or below
-    by two comparisons, and the few between are looked at again. The sample is every so-manieth auction, so
-    the answer and its time are the same each time.
+    Selection with two pivots from a sample: two comparisons find most auctions to lie above or below, and
+    only the few between are looked at again. The sample takes auctions at a fixed stride, so the answer and
+    its time are the same each time.
 
     Args:
-        ratio, price: [n], with Σ price above the budget.
+        ratio: [n], value per unit of money of each auction.
+        price: [n], with Σ price above the budget.
+        budget: at least 0.
 
     Source: R. W. Floyd, R. L. Rivest, Expected time bounds for selection, Communications of the ACM 18
     (1975), here with prices for weights.
@@ -140,22 +143,24 @@ def hindsight_optimum_shown(
 
         max Σ e_s v_i x_is   subject to   Σ e_s z_is x_is ≤ B,   Σ_s x_is ≤ 1,   Σ_{i in g, s} x_is ≤ N
 
-    For a multiplier μ each auction takes the slot of the largest e_s (v_i − μ z_is) above 0, and each group
-    its N auctions of the largest such. That is the dual function, convex and piecewise linear in μ: between a
-    purchase above the budget and one within it, the next μ is where their two lines meet, until no purchase
-    lies above that point. Mixed so that the budget is just spent, the last two purchases are optimal.
+    For a multiplier μ each auction takes the slot with the largest e_s (v_i − μ z_is) above 0, and each group
+    its N auctions where this is largest. This gives the dual function, which is convex and piecewise linear
+    in μ. The search holds one purchase above the budget and one within it. The next μ is where their two
+    lines meet, until no purchase lies above that point. A mix of the last two purchases that just spends the
+    budget is optimal.
 
     Args:
-        value: v [n], of an impression in the best slot; what is worth nothing, or less, is not bought.
-        price: z [n, S] or, with one slot, [n], what an impression in the best slot costs whoever gets slot
-            s; it is paid e_s times. At least 0, infinite where it cannot be had.
+        value: v [n], the value of an impression in the best slot; auctions with a value of 0 or below are not
+            bought.
+        price: z [n, S] or, with one slot, [n], the price of slot s for an impression in the best slot, of
+            which e_s times is paid. At least 0; infinite for a slot that cannot be bought.
         budget: B, at least 0.
-        slot_effects: e [S], from 1 downwards.
-        group: [n], the auctions that count together, see `FrequencyCap.groups`; None without a cap.
-        most: N, how many auctions of a group can be bought.
+        slot_effects: e [S], falling from 1.
+        group: [n], the auctions that count together (see `FrequencyCap.groups`); None without a cap.
+        most: N, the largest number of auctions of a group.
 
     Raises:
-        RunError: the search does not end, which rounding alone could bring about.
+        RunError: the search does not end, which only rounding could cause.
 
     Source: the dual of the multiple-choice knapsack, P. Sinha, A. A. Zoltners, Operations Research 27 (1979);
     the search, G. Y. Handler, I. Zang, Networks 10 (1980).
@@ -167,7 +172,7 @@ def hindsight_optimum_shown(
     cost = np.where(cost < 1e-200 * gain, 0.0, cost)  # next to free is free, so that no multiplier overflows
 
     def bought(multiplier: float) -> _Purchase:
-        """The best purchase where a unit of money is worth so much value; of what is free, where infinite."""
+        """The best purchase at a multiplier; with an infinite one, the best purchase of free slots."""
         net = np.where(cost == 0, gain, 0.0) if multiplier == np.inf else gain - multiplier * cost
         slot = net.shape[1] - 1 - net[:, ::-1].argmax(axis=1)  # of equals the last one, which costs no more
         best = np.take_along_axis(net, slot[:, None], 1)[:, 0]
@@ -200,7 +205,7 @@ def hindsight_optimum_shown(
 
 @dataclass(frozen=True)
 class _Purchase:
-    """Whole auctions: their rows and slots, and what they are worth and cost in all."""
+    """A purchase of whole auctions: their rows and slots, and their total value and spend."""
 
     rows: Indices
     slot: Indices

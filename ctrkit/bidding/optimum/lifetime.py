@@ -1,4 +1,4 @@
-"""One budget over many episodes, each with a limit of its own: how the best bidder would divide it."""
+"""One budget over many episodes, each with its own limit: how the best bidder would divide it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ctrkit.arrays import Floats
 def lifetime_budgets(
     episodes: Sequence[tuple[Floats, Floats]], budget: float, lifetime_budget: float
 ) -> list[float]:
-    """What the hindsight optimum of all episodes together may spend in each, `budget` where all can.
+    """The budget that the hindsight optimum of all episodes together has in each.
 
-    It maximises  Σ v x  subject to  Σ p x ≤ budget  in each episode,  ≤ lifetime_budget  in all, and
-    0 ≤ x ≤ 1. The limits on money are nested, so their polytope is a polymatroid, and buying by value a unit
-    of money, wherever both limits leave room, is optimal.
+    It is `budget` in every episode if the lifetime budget does not bind. The optimum maximises  Σ v x
+    subject to  Σ p x ≤ budget  in each episode,  ≤ lifetime_budget  in total, and  0 ≤ x ≤ 1. The limits are
+    nested, so their polytope is a polymatroid, and it is optimal to buy by value per unit of money as long
+    as both limits leave room.
 
     Args:
-        episodes: values [n] and prices [n] of the auctions of each.
-        budget: of an episode.
-        lifetime_budget: of all. Both in units of money.
+        episodes: values [n] and prices [n] of the auctions of each episode.
+        budget: the budget of each episode, in units of money.
+        lifetime_budget: the budget of all episodes together, in units of money.
 
     Source: J. Edmonds, Submodular functions, matroids, and certain polyhedra, 1970 (the greedy algorithm).
     """

@@ -2,10 +2,10 @@
 
     max v·x   subject to   c·x ≤ B,   w·x ≥ τ c·x,   Σ_{i in g} c_i x_i ≤ B_g,   0 ≤ x ≤ 1
 
-v is the value of an auction, c its price, w the outcome that the target counts: the value itself for a
-return on spend τ, conversions for a cost per conversion of at most 1/τ. A group is a campaign that shares
-the budget, or an hour with a cap. With multipliers μ of the budget, λ of the target and ν_g of the groups,
-an auction is bought where  v + λ w > (μ + ν_g + λ τ) c.
+v is the value of an auction, c its price, and w the outcome that the target counts: the value itself for a
+return on spend of at least τ, conversions for a cost per conversion of at most 1/τ. A group is a campaign
+that shares the budget, or an hour with its own budget. With multipliers μ of the budget, λ of the target and
+ν_g of the groups, an auction is bought where  v + λ w > (μ + ν_g + λ τ) c.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding.optimum.hindsight import hindsight_optimum
 from ctrkit.errors import ConfigError, RunError
 
-# Lines of the dual function meet within so much of its value; and it takes about ten of them to get there.
+# The search stops when lines of the dual function meet within this share of its value, after about ten lines.
 _MET = 1e-12
 _LINES = 200
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a purchase of n auctions must keep to.
+    """The limits of a purchase of n auctions.
 
     Attributes:
         budget: B, at least 0, in units of money.
-        target: τ above 0, the least outcome a unit of money; for a cost per conversion of at most C it is
-            1/C. None where there is no target.
+        target: τ above 0, the least outcome per unit of money; for a cost per conversion of at most C it is
+            1/C. None sets no target.
         outcome: w [n], at least 0, what the target counts; None for the value itself.
         group: [n], the group of each auction, from 0; None where there are none.
         group_budget: B_g [G], at least 0; infinite where a group has no limit of its own.
@@ -53,30 +53,31 @@ class Limits:
         if self.target is not None and not (np.isfinite(self.target) and self.target > 0):
             raise ConfigError(
                 f"the target return is {self.target:g} and must be above 0",
-                hint="Give the least outcome a unit of money, or leave the target out",
+                hint="Give the least outcome per unit of money, or leave the target out",
             )
         if (self.group is None) != (self.group_budget is None):
-            raise ConfigError("groups and their budgets go together", hint="Give both or neither")
+            raise ConfigError("groups need budgets, and budgets need groups", hint="Give both or neither")
         if self.group is not None and self.group_budget is not None and len(self.group):
             outside = self.group.min() < 0 or self.group.max() >= len(self.group_budget)
             if outside or not (self.group_budget >= 0).all():
                 raise ConfigError(
-                    "a group has no budget of at least 0", hint="Give one for each group, or infinity"
+                    "a group lacks a budget of at least 0",
+                    hint="Give each group a budget, which may be infinite",
                 )
 
 
 @dataclass(frozen=True)
 class Purchase:
-    """A solution, and what its limits cost.
+    """A solution, and the multipliers of its limits.
 
     Attributes:
         share: x [n].
         value: v·x.
         spend: c·x.
-        outcome: w·x; equal to `value` where the target counts value, or there is none.
+        outcome: w·x; equal to `value` if the target counts value, or without a target.
         budget_multiplier: μ, the value of one more unit of money.
-        target_multiplier: λ, the value of one unit of outcome forgiven.
-        group_multiplier: ν_g [G], the value of one more unit of money for the group, beside μ.
+        target_multiplier: λ, the value of lowering the target's outcome by one unit.
+        group_multiplier: ν_g [G], the value of one more unit of money for the group, in addition to μ.
     """
 
     share: Floats
@@ -91,17 +92,18 @@ class Purchase:
 def constrained_optimum(value: Floats, price: Floats, limits: Limits) -> Purchase:
     """The optimum by dual search: one dimension for λ, and a knapsack in closed form within.
 
-    For a given λ what is left is a knapsack with the values v + λ(w − τc). In λ the dual function is convex
-    and piecewise linear: between a purchase that misses the target and one that keeps it, the next λ is
-    where their two lines meet, until no purchase lies below that point. Mixed so that the target is just
-    met, the last two purchases are optimal.
+    For a given λ a knapsack with the values v + λ(w − τc) is left. The dual function is convex and piecewise
+    linear in λ. The search holds one purchase that misses the target and one that keeps it. The next λ is
+    where their two lines meet, until no purchase lies below that point. A mix of the last two purchases that
+    just meets the target is optimal.
 
     Args:
         value: [n], at least 0.
         price: [n], at least 0.
+        limits: the budget, target and group budgets.
 
     Raises:
-        RunError: the search does not end, which rounding alone could bring about.
+        RunError: the search does not end, which only rounding could cause.
 
     Source: G. Y. Handler, I. Zang, A dual algorithm for the constrained shortest path problem, Networks 10
     (1980), whose search for the multiplier of one hard constraint this is.
@@ -137,15 +139,21 @@ def min_rule(
     target: float,
     outcome: Floats | None = None,
 ) -> Floats:
-    """Bids [n] of two pacers, one for the budget and one for the target, that know nothing of each other:
+    """Bids [n] of two pacers, one for the budget and one for the target, each as if the other were not there:
 
         b = min( v/μ,  (v + λ w)/(λ τ) ),   which is  v · min( 1/μ,  (1 + λ)/(λ τ) )  where w = v.
 
-    Each multiplier is that of its own limit, as if the other were not there. Where the target counts value
-    it is optimal for the right multipliers: both limits ask for the best ratios v/c, and the stricter of
-    the two decides. Where it counts another outcome they ask for different auctions, and the rule buys less
-    than `joint_rule` and can miss the target. A multiplier of 0 asks for nothing; where both are 0, bids are
-    infinite.
+    If the target counts value, the rule is optimal for the right multipliers: both limits prefer the best
+    ratios v/c, and the stricter limit decides. If it counts another outcome, the limits prefer different
+    auctions; then the rule buys less than `joint_rule` and can miss the target. A multiplier of 0 sets no
+    limit; with both 0, bids are infinite.
+
+    Args:
+        value: v [n].
+        budget_multiplier: μ.
+        target_multiplier: λ.
+        target: τ.
+        outcome: w [n]; None for the value itself.
 
     Source: S. Balseiro, K. Bhawalkar, Z. Feng, H. Lu, V. Mirrokni, B. Sivan, D. Wang, A field guide for
     pacing budget and ROS constraints, arXiv 2302.08530, for τ = 1; in general from the Lagrangian of the
@@ -165,8 +173,18 @@ def joint_rule(
     target: float,
     outcome: Floats | None = None,
 ) -> Floats:
-    """Bids [n] by both multipliers of one program,  b = (v + λ w)/(μ + λ τ): it buys the optimum in
-    second-price auctions, of which the Lagrangian has the factor (v + λ w) − (μ + λ τ) c."""
+    """Bids [n] by both multipliers of one program,  b = (v + λ w)/(μ + λ τ).
+
+    They buy the optimum in second-price auctions, where the Lagrangian has the factor
+    (v + λ w) − (μ + λ τ) c.
+
+    Args:
+        value: v [n].
+        budget_multiplier: μ.
+        target_multiplier: λ.
+        target: τ.
+        outcome: w [n]; None for the value itself.
+    """
     counted = value if outcome is None else outcome
     return _ratio(value + target_multiplier * counted, budget_multiplier + target_multiplier * target)
 
@@ -182,10 +200,10 @@ def _outcome(value: Floats, limits: Limits) -> Floats:
 
 
 def _capped_knapsack(value: Floats, price: Floats, limits: Limits) -> tuple[Floats, float, Floats]:
-    """Share, μ and ν_g of the knapsack with a budget, and budgets of groups under it.
+    """Share, μ and ν_g of the knapsack with a budget, and group budgets within it.
 
-    Limits of which one lies within the other make a polymatroid, on which buying by the best ratio is
-    optimal: what a group would buy with its own budget alone, and of that the best for the whole budget.
+    Nested limits make a polymatroid, on which it is optimal to buy by the best ratio: first what each group
+    would buy with its own budget, then the best of that for the whole budget.
     """
     if limits.group is None or limits.group_budget is None:
         whole = hindsight_optimum(value, price, limits.budget)

@@ -1,1 +1,1 @@
-"""Budgets over time: spend plans, multipliers, and how spend responds to them."""
+"""Budgets over time: pacing, spend plans, budget plans, response curves and bid shading."""

@@ -3,8 +3,8 @@
     max Σ f_ch(s_ch)   subject to   Σ s_ch ≤ B   and the limits of `PlanLimits`
 
 The curves f are concave and piecewise linear, so this is a linear program: each piece of a curve is a good
-with a price, a size and a value a unit of money, and of one curve the better pieces are bought first by
-themselves. The dual variable of the budget is what one more unit of money would be worth.
+with a cost and a value per unit of money. The optimum buys the better pieces of a curve first without being
+told to. The dual variable of the budget is the value of one more unit of money.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding.pacing.response import ResponseCurve
 from ctrkit.errors import ConfigError, RunError, nearest
 
-# So near to an end of a piece, as a part of it, the solver means the end.
+# A solution this close to an end of a piece, as a share of the piece, is at that end.
 _SNAP = 1e-7
-# A limit binds where loosening it by a unit of money is worth this part of the best piece's value.
+# A limit binds if loosening it by a unit of money is worth more than this share of the best piece's value.
 _BINDS = 1e-7
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One line of a plan: a campaign in an hour, and what it buys there."""
+    """One line of a plan: a campaign in an hour, and the value that it buys there by spend."""
 
     campaign: str
     hour: int
@@ -39,15 +39,16 @@ class PlanLine:
 
 @dataclass(frozen=True)
 class PlanLimits:
-    """What a plan must keep to. Money is in the unit of the curves' spends.
+    """The limits of a plan. Money is in the unit of the curves' spends.
 
     Attributes:
-        budget: above 0, of the whole plan.
-        minimum, maximum: of campaigns, by name.
-        minimum_share: of campaigns, the least part of all that is spent.
-        hour_maximum: of hours; a single number is each hour's.
-        evenness: every hour's spend lies within (1 ± evenness) times the mean spend of an hour.
-        ramp: from one hour to the next, spend changes by at most this many times the mean spend of an hour.
+        budget: the budget of the whole plan, above 0.
+        minimum: campaign -> its smallest spend.
+        maximum: campaign -> its largest spend.
+        minimum_share: campaign -> its smallest share of the total spend.
+        hour_maximum: hour -> its largest spend; a single number is the largest spend of every hour.
+        evenness: the spend of each hour stays within (1 ± evenness) times the mean spend of an hour.
+        ramp: largest change of spend from one hour to the next, in multiples of the mean spend of an hour.
 
     Raises:
         ConfigError: a number out of range.
@@ -87,11 +88,11 @@ class PlanLimits:
 
 @dataclass(frozen=True)
 class Binding:
-    """A limit that holds the plan back.
+    """A limit that binds.
 
     Attributes:
-        limit: in words, for example `maximum of shoes (500)`.
-        price: what loosening it by one unit of money would add to the value.
+        limit: the limit in words, for example `maximum of shoes (500)`.
+        price: the value that loosening it by one unit of money would add.
     """
 
     limit: str
@@ -100,14 +101,14 @@ class Binding:
 
 @dataclass(frozen=True)
 class BudgetPlan:
-    """The best division.
+    """The best division of a budget.
 
     Attributes:
         lines: `campaign`, `hour`, `spend`, `value` and `marginal_value`, the value of the line's next unit
             of money, in the order of the given lines.
-        budget: what could be spent.
-        budget_price: what one more unit of budget would be worth; 0 where the budget does not bind.
-        bindings: the limits that hold the plan back, the dearest first.
+        budget: the money that may be spent.
+        budget_price: the value of one more unit of budget; 0 where the budget does not bind.
+        bindings: the limits that bind, the most valuable to loosen first.
     """
 
     lines: pl.DataFrame
@@ -124,7 +125,7 @@ class BudgetPlan:
         return float(self.lines["value"].sum())
 
     def by_campaign(self) -> pl.DataFrame:
-        """`campaign`, `spend`, `value`, and `marginal_value`: of its next unit of money, where it is best."""
+        """`campaign`, `spend`, `value`, and `marginal_value`: of the next unit of money in its best hour."""
         sums = (pl.col("spend").sum(), pl.col("value").sum(), pl.col("marginal_value").max())
         return self.lines.group_by("campaign", maintain_order=True).agg(*sums)
 
@@ -136,20 +137,23 @@ class BudgetPlan:
 
 
 def plan_budget(lines: Sequence[PlanLine], limits: PlanLimits) -> BudgetPlan:
-    """Divide the budget.
+    """Divide a budget so that it buys the most value within the limits.
 
     Args:
-        lines: each campaign and hour once.
+        lines: the curve of each campaign in each hour; every pair once.
+        limits: the budget and the other limits.
 
     Raises:
         ConfigError: no lines, a limit on a campaign or hour that no line has, or limits that contradict each
-            other: the message names a smallest set that does.
+            other; the message names a smallest set of limits that cannot hold together.
         RunError: the solver finds no optimum for another reason.
     """
     if not lines:
         raise ConfigError("there are no curves to plan with", hint="Give at least one campaign")
     if len({(line.campaign, line.hour) for line in lines}) < len(lines):
-        raise ConfigError("a campaign has two curves for one hour", hint="Join them, or name them apart")
+        raise ConfigError(
+            "a campaign has two curves for one hour", hint="Join them, or give them different names"
+        )
     rows = _rows(lines, limits)
     program = _Program([line.curve for line in lines])
     found = program.best(rows)
@@ -185,7 +189,7 @@ def plan_budget(lines: Sequence[PlanLine], limits: PlanLimits) -> BudgetPlan:
 
 @dataclass(frozen=True)
 class _Row:
-    """One linear limit on the lines' spends: weights·s ≤ bound. Rows of one `limit` stand together."""
+    """One linear limit on the lines' spends: weights·s ≤ bound. Rows of one `limit` belong together."""
 
     limit: str
     weights: Floats
@@ -246,7 +250,7 @@ class _Program:
         self.worth = np.concatenate([np.diff(curve.value) for curve in curves])
 
     def best(self, rows: Sequence[_Row]) -> tuple[Floats, list[float]] | None:
-        """Spend of each line, and each row's price, at the greatest value; None where no plan is possible."""
+        """Each line's spend and each row's price at the largest value; None where no plan is possible."""
         return self._solve(rows, self.worth)
 
     def possible(self, rows: Sequence[_Row]) -> bool:
@@ -258,12 +262,12 @@ class _Program:
         return float(found[0].sum()) if found is not None else np.inf
 
     def _solve(self, rows: Sequence[_Row], gain: Floats) -> tuple[Floats, list[float]] | None:
-        import cvxpy as cp  # slow to import, and needed here alone
+        import cvxpy as cp  # slow to import, and only needed here
 
         if not len(self.cost):
             fits = all(row.bound >= 0 for row in rows)
             return (np.zeros(self.lines), [0.0] * len(rows)) if fits else None
-        # The solver's tolerances are absolute in part: it is given numbers around 1.
+        # The solver's tolerances are partly absolute, so all numbers are scaled to around 1.
         money = max(float(self.cost.max()), *(abs(row.bound) for row in rows))
         unit = float(np.abs(gain).max()) or 1.0
         part = cp.Variable(len(self.cost), bounds=[0, 1])
@@ -283,7 +287,9 @@ class _Program:
 
 
 def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[PlanLine]) -> ConfigError:
-    """A smallest set of limits that no plan keeps: each is left out in turn, and stays out if it was idle.
+    """The error for a smallest set of limits that no plan keeps.
+
+    Each limit is left out in turn, and stays out if the rest still contradict each other.
 
     Source: J. W. Chinneck, Feasibility and infeasibility in optimization, Springer 2008, deletion filter.
     """
@@ -300,9 +306,7 @@ def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[Plan
     if len(core) == 1:
         within = kept(core)[0].weights != 0
         most = sum(line.curve.largest_spend for line, here in zip(lines, within, strict=True) if here)
-        return ConfigError(
-            f"the {core[0]} cannot be met: there is only {most:g} to spend there", hint="Lower it"
-        )
+        return ConfigError(f"the {core[0]} cannot be met: only {most:g} can be spent there", hint="Lower it")
     budget, hint = rows[0].limit, "Loosen one of them"
     if budget in core:
         least = program.cheapest(kept([name for name in names if name != budget]))
@@ -312,6 +316,6 @@ def _contradiction(program: _Program, rows: Sequence[_Row], lines: Sequence[Plan
 
 
 def _rounded_up(amount: float) -> str:
-    """Six digits, and not less than the amount."""
+    """The amount with six digits, rounded up."""
     text = f"{amount:.6g}"
     return text if float(text) >= amount * (1 - 1e-9) else f"{amount * (1 + 1e-5):.6g}"

@@ -1,4 +1,4 @@
-"""Budget pacing: how much value a unit of money must buy, learnt while the budget is being spent."""
+"""Budget pacing: the value that a unit of money must buy, learnt while the budget is being spent."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ctrkit.errors import ConfigError
 
 # Ticks of fewer auctions than this take shorter steps.
 SHORT_TICK = 20
-# Ticks that a multiplier counts for which an earlier episode or a history has taught.
+# The weight, in ticks, of a multiplier that was learnt from an earlier episode or a history.
 KNOWN = 50.0
-# How far off log μ is taken to be where the log of the money an auction is another by one. Over made-up days
-# of very different length 0.14 to 0.22 gained the most: 0 is slow to leave a wrong μ, 1 forgets a good one.
+# The assumed error of log μ when the log of the budget per auction has changed by one. On simulated days of
+# very different length 0.14 to 0.22 gained the most: 0 is slow to leave a wrong μ, 1 forgets a good one.
 OFF = 0.2
-# Multipliers stay between these, and bids at or below this, so that neither is ever 0, infinite or no number.
+# Multipliers stay between these numbers, and bids at or below the larger, so that none is 0, infinite or NaN.
 LEAST, MOST = 2.0**-1000, 2.0**1000
 _PLAIN = 2.0**-400
 
 
 def within(multiplier: float) -> float:
-    """The multiplier, or the nearest one that bids can be divided by."""
+    """The multiplier, or the nearest number by which values can be divided."""
     return min(max(multiplier, LEAST), MOST)
 
 
@@ -38,7 +38,7 @@ def bids_of(value: Floats, multiplier: float) -> Floats:
 
 
 def _trusted(prior: float, then: float, now: float) -> float:
-    """What is left of k₀ ticks for a multiplier of another budget an auction, see `DualPacer`."""
+    """The weight k₀ of a multiplier after the budget per auction has changed (see `DualPacer`)."""
     if not (prior > 0 and then > 0 and now > 0):
         return 0.0
     return 1.0 / (1.0 / prior + (OFF * log(now / then)) ** 2)
@@ -49,17 +49,17 @@ class Pace:
     """State of a pacer within one episode.
 
     Attributes:
-        remaining: of the budget, in units of money.
-        auctions_left: of those expected in the episode.
-        multiplier: μ, the value that a unit of money has to buy; None before any value was seen.
-        ticks: updates so far.
-        flat: the budget an auction at the start, ρ of a plan that is never revised.
+        remaining: the part of the budget that is left, in units of money.
+        auctions_left: expected auctions that are left in the episode.
+        multiplier: μ, the value that a unit of money must buy; None before any value was seen.
+        ticks: number of updates so far.
+        flat: ρ, the budget per auction at the start of the episode.
         first: the first multiplier.
-        auctions: expected in the whole episode, by which a plan knows how far it is.
-        prior: ticks that what was known beforehand counts for.
-        seen: of the part of a plan that goes by the clock.
-        log_sum, counted: Σ log μ over the auctions of the episode's second half that μ was learnt from, and
-            their number.
+        auctions: expected auctions of the whole episode, by which a plan knows how far it is.
+        prior: k₀, the weight in ticks of what was known before the episode.
+        seen: what was seen of the current part of a plan that goes by the clock.
+        log_sum: Σ log μ over the auctions of the episode's second half from which μ was learnt.
+        counted: the number of these auctions.
     """
 
     remaining: float
@@ -90,44 +90,44 @@ class DualPacer:
     """Multiplicative Lagrangian pacing of  max Σ v  subject to  Σ payment ≤ B,  by ticks.
 
     In second-price auctions the bid v/μ is optimal for the right multiplier μ of the budget. Mirror descent
-    with the entropic mirror map moves it by how the spend of a tick compares with the plan ρ_t:
+    with the entropic mirror map moves μ by the ratio of a tick's spend to the plan ρ_t:
 
-        μ ← μ · exp(η_k · (spend a auction / ρ_t − 1)),   ρ_t = remaining budget / remaining auctions.
+        μ ← μ · exp(η_k · (spend per auction / ρ_t − 1)),   ρ_t = remaining budget / remaining auctions.
 
-    It is free of the units of money and of value, and as ρ_t is taken from what remains, earlier errors
-    are made up for. The step of the k-th tick is η_k = step/√k, the rate of the O(√T) regret bound; the
-    first, long steps find the order of magnitude, and an exponent above 1 is cut to 1, so that one dear
-    tick cannot silence the bidder for long.
+    The update does not depend on the units of money and value. Since ρ_t is computed from what remains,
+    later ticks make up for earlier errors. The step of the k-th tick is η_k = step/√k, the rate of the O(√T)
+    regret bound. The first, long steps find the order of magnitude. An exponent above 1 is cut to 1, so that
+    one expensive tick cannot stop the bidder for long.
 
-    Of ticks of n < 20 auctions the step is √(n/20) of that. When t auctions are over, k = t/n, and μ moves
-    with step/√(n t) an auction: shorter ticks would move it faster, by single wins and by chance. So it moves
-    with step/√(20 t), as by ticks of twenty. (Longer ones could keep up only by steps above 1.)
+    For ticks of n < 20 auctions the step is multiplied by √(n/20). When t auctions are over, k = t/n, so μ
+    would move by step/√(n t) per auction: shorter ticks would move it faster, by single wins and by chance.
+    With the factor it moves by step/√(20 t), as with ticks of twenty. (Longer ticks could move it as fast
+    only with steps above 1.)
 
-    k counts what can be learnt from. Where all is worth 0, or the plan gives nothing, or no money is left,
-    nothing is: neither k nor μ changes, and n counts only auctions that are worth something and that the plan
-    gives something.
+    k counts only ticks that teach something. If all values are 0, the plan gives nothing, or no money is
+    left, neither k nor μ changes. n counts only auctions with a value above 0 and a share of the plan.
 
-    The first multiplier is the mean value of the first tick divided by ρ: even if every bid won and paid
-    itself in full, the tick would cost no more than planned. Where an episode went before, it is the
-    geometric mean of μ over the second half of that, and k begins at k₀ = 50 ticks of twenty auctions or
-    more, for there is less to learn: η_k = step/√(k + k₀). (`benchmarks/pacing.py` shows what that gains.)
-    That is the μ of the money an auction that there was, ρ. Where it is another now, ρ', it tells less
-    and counts for less: 1/k₀ = 1/50 + (0.2 log(ρ'/ρ))². So a day whose budget was short does not hold back
-    the next. The same goes for the multiplier of a history.
+    The first multiplier is the mean value of the first tick divided by ρ: even if every bid won and paid its
+    own bid, the tick would cost no more than planned. After an earlier episode, the first multiplier is the
+    geometric mean of μ over the second half of that episode. Then less is left to learn, so k starts at
+    k₀ = 50 ticks of twenty auctions or more: η_k = step/√(k + k₀). (`benchmarks/pacing.py` measures the
+    gain.) That μ was right for the budget per auction ρ of that episode. If it has changed to ρ', the old μ
+    has less weight: 1/k₀ = 1/50 + (0.2 log(ρ'/ρ))². So a day with a small budget does not hold back the
+    next. The same holds for the multiplier of a history.
 
     Source: S. Balseiro, H. Lu, V. Mirrokni, The best of many worlds: dual mirror descent for online
     allocation problems, Operations Research 71 (2023), arXiv 2011.10124.
 
-    With a plan of the episode, ρ_t is what remains of the budget by the plan's shape: to a tick that the plan
-    gives a share s of all it has left goes that share s of all that is left. What it gives nothing is not bid
-    on. As soon as possible, s is 1: μ falls until all is won that may be, or the money is gone.
+    With a spend plan, ρ_t follows its shape: a tick with a share s of what the plan has left gets the share s
+    of the money left. Auctions to which the plan gives nothing get no bid. With `SpendPlan.asap`, s is 1: μ
+    falls until everything that can be won is won, or the money is gone.
 
     Attributes:
         step: η of the first tick of 20 auctions or more, above 0.
         initial_multiplier: the first μ, for example `hindsight_optimum(...).multiplier` of an older log.
-        plan: of the spend over the episode; even by default.
-        prior: k₀ of the first episode, above 0 where the initial multiplier is not just a guess.
-        prior_flat: the money an auction at which that multiplier was right; None where it is no other.
+        plan: how the spend is spread over the episode; evenly by default.
+        prior: k₀ of the first episode, above 0 where the initial multiplier is more than a guess.
+        prior_flat: the budget per auction for which that multiplier was right; None if it is the same.
     """
 
     step: float = 1.0
@@ -139,10 +139,10 @@ class DualPacer:
     def __post_init__(self) -> None:
         for name, value in (("step", self.step), ("initial_multiplier", self.initial_multiplier)):
             if value is not None and not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value:g}, and a pacer needs one above 0")
+                raise ConfigError(f"{name} is {value:g} but must be above 0")
 
     def start(self, budget: float, auctions: int) -> Pace:
-        """The state before the first of `auctions` expected auctions."""
+        """The state before an episode of `auctions` expected auctions with `budget` to spend."""
         flat = budget / max(auctions, 1)
         prior = self.prior if self.prior_flat is None else _trusted(self.prior, self.prior_flat, flat)
         return Pace(
@@ -150,18 +150,20 @@ class DualPacer:
         )  # fmt: skip
 
     def restart(self, pace: Pace, budget: float, auctions: int) -> Pace:
-        """The state before the next episode, which begins with what the one before has taught."""
+        """The state before the next episode, which starts with what was learnt in the one before."""
         start = self.start(budget, auctions)
         if (known := pace.typical) is None:
             return start
         return replace(start, multiplier=known, prior=_trusted(KNOWN, pace.flat, start.flat))
 
     def multiplier(self, pace: Pace, value: Floats, time: Floats | None = None) -> float | None:
-        """μ for slots of expected value [n]; None, for no bids, as long as every value was 0, and where the
-        plan gives these slots nothing.
+        """μ for the next slots; None, which means no bids, while every value was 0, or where the plan gives
+        these slots nothing.
 
         Args:
-            time: [n], of the slots, in seconds since 1970; heeded by plans that have a clock.
+            pace: the state.
+            value: [n], the expected value of each slot.
+            time: [n], the time of each slot in seconds since 1970; used by plans that have a clock.
         """
         return self._multiplier(pace, value, self._given(pace, len(value), time))
 
@@ -175,7 +177,7 @@ class DualPacer:
         return bids if given is None else np.where(given > 0, bids, 0.0)
 
     def update(self, pace: Pace, value: Floats, spend: float, time: Floats | None = None) -> Pace:
-        """The state after a tick whose slots had the expected value [n] and cost `spend` in all."""
+        """The state after a tick whose slots had the expected values [n] and cost `spend` together."""
         n = len(value)
         given = self._given(pace, n, time)
         multiplier, planned = self._multiplier(pace, value, given), self._planned(pace, n, given)
@@ -190,7 +192,7 @@ class DualPacer:
         if multiplier is None or planned <= 0 or not count:
             return replace(pace, **changes)
         moved = self._moved(multiplier, pace, count, self._over(pace, n, spend, planned))
-        # Below this, every bid is above all that is left: going lower wins nothing and takes long to undo.
+        # Below this μ every bid exceeds the money left: a lower μ wins nothing more and takes long to undo.
         if moved < multiplier and changes["remaining"] > 0:
             least = float(np.min(value, where=worth, initial=np.inf))
             moved = max(moved, min(multiplier, least / changes["remaining"]))
@@ -202,7 +204,7 @@ class DualPacer:
         return replace(pace, **changes, log_sum=log_sum, counted=counted)
 
     def offered(self, pace: Pace, n: int, time: Floats | None = None) -> Booleans:
-        """Which of the next n auctions the plan gives something, [n]."""
+        """Whether the plan gives money to each of the next n auctions, [n]."""
         given = self._given(pace, n, time)
         return np.ones(n, np.bool_) if given is None else given > 0
 
@@ -211,17 +213,17 @@ class DualPacer:
         return self.step * min(1.0, sqrt(n / SHORT_TICK))
 
     def _over(self, pace: Pace, n: int, spend: float, planned: float) -> float:
-        """The spend of n auctions over what is planned for them."""
+        """The spend of n auctions divided by their planned spend."""
         return spend / planned
 
     def _moved(self, multiplier: float, pace: Pace, n: int, over: float) -> float:
-        """μ after a tick of n auctions whose spend was so many times the planned one."""
+        """μ after a tick of n auctions whose spend was `over` times the planned spend."""
         k = pace.ticks + 1 + pace.prior * max(1.0, SHORT_TICK / n)
         exponent = self.first_step(n) / sqrt(k) * (over - 1.0)
         return multiplier * exp(min(max(exponent, -1.0), 1.0))
 
     def _given(self, pace: Pace, n: int, time: Floats | None) -> Floats | None:
-        """What part of all that is left each of the next n auctions gets, [n]; None where that is even."""
+        """The share of the money left that each of the next n auctions gets, [n]; None for even pacing."""
         if self.plan is None:
             return None
         return self.plan.given(pace.auctions - pace.auctions_left, n, pace.auctions, time, pace.seen)
@@ -246,12 +248,12 @@ class DualPacer:
 class AdditivePacer(DualPacer):
     """Additive Lagrangian pacing: dual descent with the Euclidean mirror map.
 
-        μ ← max(μ + η·μ₀·(spend a auction / ρ − 1), μ/2),   ρ = budget / auctions.
+        μ ← max(μ + η·μ₀·(spend per auction / ρ − 1), μ/2),   ρ = budget / auctions.
 
-    Step and plan stay what they are, so the sum telescopes: after K ticks of n auctions that never met the
-    bound of μ/2, μ_K = μ₀ + η·μ₀·(spend/(ρ·n) − K). The last μ then tells what was spent and nothing of the
-    market; look at its path. Scaled by μ₀ it is free of units, but how fast it moves hangs on μ₀: where that
-    is far from the right multiplier, the multiplicative form is much quicker.
+    Step and plan are fixed, so the sum telescopes: after K ticks of n auctions that never reached the bound
+    μ/2, μ_K = μ₀ + η·μ₀·(spend/(ρ·n) − K). The last μ then only shows how much was spent; for the market,
+    look at the path of μ. The factor μ₀ makes the update independent of units, but its speed depends on μ₀:
+    if μ₀ is far from the right multiplier, the multiplicative form is much faster.
 
     Source: S. Balseiro, Y. Gur, Learning in repeated auctions with budgets, Management Science 65 (2019).
 
@@ -259,7 +261,7 @@ class AdditivePacer(DualPacer):
         step: η of every tick.
 
     Raises:
-        ConfigError: with a plan; it spends evenly.
+        ConfigError: a plan is given; additive pacing spends evenly.
     """
 
     step: float = 0.05

@@ -1,8 +1,9 @@
-"""Response curves: what a campaign would be worth in an hour, by what it may spend there.
+"""Response curves: the value that a campaign would buy in an hour, by its spend there.
 
-All are concave and piecewise linear. In second-price auctions that is no assumption: whoever buys the best
-value a unit of money first meets ever worse offers. The curve of logged auctions is that of the fractional
-knapsack, and its slope at a spend is the multiplier of `ctrkit.bidding.optimum.hindsight` for that budget.
+All curves are concave and piecewise linear. In second-price auctions that is no assumption: a bidder who buys
+the best value per unit of money first meets ever worse offers. The curve of logged auctions is that of the
+fractional knapsack; its slope at a spend is the multiplier of `ctrkit.bidding.optimum.hindsight` for that
+budget.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from ctrkit.errors import DataError
 
 CurveShape: TypeAlias = Literal["concave", "log", "hill"]
 
-# Slopes may rise by so much of the largest, by rounding, before a curve counts as not concave.
+# Slopes may rise by this share of the largest slope, by rounding, before a curve counts as not concave.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class ResponseCurve:
-    """Spend to expected value: straight between its knots, and level after the last, where all is bought.
+    """Expected value by spend: straight between knots, and constant after the last, where all is bought.
 
     Attributes:
-        spend: [K], rising from 0, in units of money.
-        value: [K], concave and not falling.
+        spend: [K], spends of the knots, rising from 0, in units of money.
+        value: [K], values of the knots, concave and not falling.
 
     Raises:
-        DataError: no knot at spend 0, spends that do not rise, values that fall, or a slope that rises.
+        DataError: no knot at spend 0, spends that do not rise, values that fall, or slopes that rise.
     """
 
     spend: Floats
@@ -43,18 +44,20 @@ class ResponseCurve:
         if spend.shape != value.shape or spend.ndim != 1 or not len(spend):
             raise DataError("a curve needs as many values as spends, and at least one")
         if not (np.isfinite(spend).all() and np.isfinite(value).all()):
-            raise DataError("a curve has a spend or value that is no finite number", hint="Drop such rows")
+            raise DataError("a spend or value of the curve is not finite", hint="Drop such rows")
         if spend[0] != 0 or (np.diff(spend) <= 0).any():
-            raise DataError("the spends of a curve must rise, from 0", hint="Sort them and drop doubles")
+            raise DataError(
+                "the spends of a curve must start at 0 and rise", hint="Sort them and drop duplicates"
+            )
         slopes = self.slopes
         slack = _ROUNDING * float(np.abs(slopes).max(initial=0.0))
         if (slopes < -slack).any():
-            raise DataError("the curve falls: more spend brings less value", hint="Fit it: see `fit_curve`")
+            raise DataError("the curve falls: more spend brings less value", hint="Fit it with `fit_curve`")
         if (np.diff(slopes) > slack).any():
             at = int(np.argmax(np.diff(slopes) > slack)) + 1
             raise DataError(
-                f"the curve is not concave: after spend {spend[at]:g} money brings more than before",
-                hint="Fit it: see `fit_curve`",
+                f"the curve is not concave: after a spend of {spend[at]:g}, money brings more than before",
+                hint="Fit it with `fit_curve`",
             )
 
     def __call__(self, spend: Floats | float) -> Floats:
@@ -63,12 +66,12 @@ class ResponseCurve:
 
     @property
     def slopes(self) -> Floats:
-        """Value a unit of money on each of the K − 1 pieces."""
+        """Value per unit of money on each of the K − 1 pieces."""
         return np.diff(self.value) / np.diff(self.spend)
 
     @property
     def largest_spend(self) -> float:
-        """All that can be spent."""
+        """The largest amount that can be spent."""
         return float(self.spend[-1])
 
     def marginal(self, spend: float) -> float:
@@ -77,19 +80,20 @@ class ResponseCurve:
         return float(self.slopes[piece]) if piece < len(self.spend) - 1 else 0.0
 
     def scaled(self, factor: float) -> ResponseCurve:
-        """The curve of `factor` times as many such auctions, for example a day of several: 1/days."""
+        """The curve of `factor` times as many auctions; 1/days for an average day of several."""
         return ResponseCurve(self.spend * factor, self.value * factor)
 
 
 def auction_curve(value: Floats, price: Floats, knots: int = 20) -> ResponseCurve:
-    """The curve of n auctions: the most value that each spend can buy of them.
+    """The curve of n auctions: the largest value that each spend can buy.
 
-    Of the n + 1 knots of the exact curve those are kept that matter most: the one furthest above the chords
-    so far is added until there are `knots`. The curve is never above the exact one.
+    The exact curve has up to n + 1 knots. The knot furthest above the curve so far is added until there are
+    `knots` of them. The result is never above the exact curve.
 
     Args:
-        value: [n], at least 0; what is worth nothing is not bought.
-        price: [n], at least 0; what is free has been bought at spend 0.
+        value: [n], at least 0; an auction of value 0 is not bought.
+        price: [n], at least 0; free auctions are bought at spend 0.
+        knots: largest number of knots of the result.
     """
     worth = value > 0
     value, price = value[worth], price[worth]
@@ -105,7 +109,7 @@ def auction_curve(value: Floats, price: Floats, knots: int = 20) -> ResponseCurv
 
 
 def joined_curve(curves: Sequence[ResponseCurve], knots: int = 100) -> ResponseCurve:
-    """What several curves bring together, when each spend is divided among them in the best way."""
+    """The curve of several curves together, when each spend is divided among them in the best way."""
     cost = np.concatenate([np.diff(curve.spend) for curve in curves])
     worth = np.concatenate([np.diff(curve.value) for curve in curves])
     joined = auction_curve(worth, cost, knots)
@@ -113,23 +117,26 @@ def joined_curve(curves: Sequence[ResponseCurve], knots: int = 100) -> ResponseC
 
 
 def fit_curve(spend: Floats, value: Floats, shape: CurveShape = "concave", knots: int = 20) -> ResponseCurve:
-    """The curve nearest to n observed points by least squares, up to the largest spend seen.
+    """The curve nearest to n observed points by least squares, up to the largest observed spend.
 
-    Where no point is at a spend of 0, nothing is taken to be had for nothing: f(0) = 0.
+    If no point is at a spend of 0, f(0) = 0 is assumed.
 
-    - `concave`: of all concave curves that do not fall, f(s) = a + Σ_j b_j min(s, s_j) with a, b ≥ 0 and
-      the observed spends for knots; points that already lie on such a curve stay where they are.
+    - `concave`: any concave curve that does not fall, f(s) = a + Σ_j b_j min(s, s_j) with a, b ≥ 0 and knots
+      at the observed spends s_j; points that already lie on such a curve stay where they are.
     - `log`: a · log(1 + s/b).
-    - `hill`: a · s^h / (s^h + k^h) with h ≤ 1, above which it would not be concave.
+    - `hill`: a · s^h / (s^h + k^h) with h ≤ 1; with h above 1 it would not be concave.
 
-    The last two are cut into straight pieces, whose ends lie on the curve, with one from 0 to the least spend
-    seen.
+    The last two become straight pieces between points of the curve; the first piece goes from 0 to the least
+    observed spend.
 
     Args:
-        spend, value: [n], at least 0, in any order; a spend may be there more than once.
+        spend: [n], at least 0, in any order; a spend may occur more than once.
+        value: [n], at least 0.
+        shape: the form of the curve.
+        knots: largest number of knots for `log` and `hill`.
 
     Raises:
-        DataError: no points, or one below 0.
+        DataError: no points, or a spend or value below 0.
     """
     if spend.shape != value.shape or not (np.isfinite(spend) & np.isfinite(value)).all():
         raise DataError("spends and values of a curve must be finite numbers", hint="Drop such rows")
@@ -151,8 +158,8 @@ def fit_curve(spend: Floats, value: Floats, shape: CurveShape = "concave", knots
         bends = np.concatenate(([True], weights[1:-1] > 0, [True]))
         return ResponseCurve(at[bends] * largest, fitted[bends] * highest)
     form = _parametric(x, y, shape)
-    # Equal steps of a power: the pieces are short where these curves bend most, near 0. Below the least
-    # spend seen the data do not tell a steep curve from a step, which would bring something for nothing.
+    # Equal steps of a power: the pieces are short near 0, where these curves bend most. Below the least
+    # observed spend the data cannot distinguish a steep curve from a step, which would give free value.
     least = float(x[x > 0].min())
     at = np.concatenate(([0.0], least + (1.0 - least) * np.linspace(0.0, 1.0, 1000) ** 4))
     at = np.unique(at)
@@ -160,7 +167,7 @@ def fit_curve(spend: Floats, value: Floats, shape: CurveShape = "concave", knots
 
 
 def _parametric(x: Floats, y: Floats, shape: CurveShape) -> Callable[[Floats], Floats]:
-    """The fitted log or Hill curve of points in [0, 1]; its parameters are searched as logarithms."""
+    """The fitted log or Hill curve of points in [0, 1]; the search is over the logs of its parameters."""
 
     def log(parameters: Floats, x: Floats) -> Floats:
         return np.asarray(np.exp(parameters[0]) * np.log1p(x * np.exp(-parameters[1])))
@@ -185,7 +192,7 @@ def _parametric(x: Floats, y: Floats, shape: CurveShape) -> Callable[[Floats], F
 
 
 def _thinned(spend: Floats, value: Floats, knots: int) -> ResponseCurve:
-    """A concave curve with at most `knots` of its knots, at least 2: each time the worst gap is closed."""
+    """A concave curve with at most `knots` of its knots, at least 2; each step closes the largest gap."""
     kept = np.unique([0, len(spend) - 1])
     while len(kept) < min(knots, len(spend)):
         gap = value - np.interp(spend, spend[kept], value[kept])

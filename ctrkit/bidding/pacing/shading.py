@@ -1,4 +1,4 @@
-"""First-price bid shading: how far below its worth to bid, where the winner pays its bid."""
+"""First-price bid shading: how far below the value to bid where the winner pays its own bid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ctrkit.arrays import Floats
 from ctrkit.bidding.landscapes import SmoothLandscape
 from ctrkit.errors import ConfigError
 
-# A table tells bids apart that win all auctions but this share, and down to bids that win only this share.
+# A table covers the bids that win more than this share of the auctions and lose more than this share.
 NEGLIGIBLE = 1e-9
 KNOTS = 2048
 _MOST = 1e300
@@ -21,22 +21,23 @@ _MOST = 1e300
 
 @dataclass(frozen=True)
 class ShadingTable:
-    """argmax over b of (v - multiplier · b) F(b) at rising worths v / multiplier, for millions of auctions.
+    """A table of argmax over b of (v - multiplier · b) F(b) by the worth v / multiplier.
 
-    The multiplier is 1 without a budget, 1 + λ for one who maximises value less payment under a budget whose
-    dual variable is λ, and μ for one who maximises value alone. The bid is at most the worth, rises with the
-    value and falls with the multiplier.
+    The multiplier is 1 without a budget. For a bidder who maximises value less payment under a budget it is
+    1 + λ, with the dual variable λ of the budget; for a bidder who maximises value alone it is μ. The bid is
+    at most the worth, rises with the value and falls with the multiplier.
 
-    Between two knots the log of the bid is linear in the log of the worth; the knots themselves are exact.
+    Between two knots the log of the bid is linear in the log of the worth; the knots are exact.
 
     Source: T. Zhou et al., An efficient deep distribution network for bid shading in first-price auctions,
     KDD 2021 (arXiv 2107.06650); under a budget Q. Wang et al., Learning to bid in repeated first-price
     auctions with budgets, ICML 2023 (arXiv 2304.13477).
 
     Attributes:
-        log_worth, log_bid: [K], rising. Above the last worth nearly every auction is won, and the bid stays.
-        share: below the first worth the bid is this share of the worth: 0 where a bid of 0 is best, and else
-            that of the first knot, where next to nothing is won.
+        log_worth: [K], rising. Above the last worth nearly every auction is won, and the bid stays constant.
+        log_bid: [K], rising.
+        share: the bid as a share of the worth below the first knot: 0 where a bid of 0 is best, else the
+            share of the first knot, where almost nothing is won.
     """
 
     log_worth: Floats
@@ -45,7 +46,7 @@ class ShadingTable:
 
     @classmethod
     def of(cls, landscape: SmoothLandscape, knots: int = KNOTS) -> Self:
-        """A table of so many knots, or fewer with a share of prices at 0, over all bids that matter.
+        """A table of `knots` knots over all bids that matter; fewer if some prices are 0.
 
         Raises:
             ConfigError: fewer than 2 knots.
@@ -57,7 +58,7 @@ class ShadingTable:
             lowest, highest = np.clip(landscape.quantile(ends), 1.0 / _MOST, _MOST)
         bid = np.geomspace(lowest, highest, knots)
         if landscape.zero:
-            # There the condition also holds where a bid earns least, or less than a bid of 0.
+            # With prices at 0 the condition also holds at a minimum, or where a bid of 0 earns more.
             first = int(np.argmax(_gain(landscape, bid) > 0))
             if first:
                 least = brentq(
@@ -71,8 +72,8 @@ class ShadingTable:
         """The best bids, of any shape.
 
         Args:
-            value: of winning, in units of value.
-            multiplier: above 0, in units of value a unit of money; broadcast with `value`.
+            value: the value of winning.
+            multiplier: above 0, in units of value per unit of money; broadcast with `value`.
         """
         worth = np.maximum(_worth(value, multiplier), 0.0)
         with np.errstate(divide="ignore"):
@@ -82,12 +83,12 @@ class ShadingTable:
 
 
 def _gain(landscape: SmoothLandscape, bid: Floats) -> Floats:
-    """What a bid earns more than a bid of 0, at the worth that the first-order condition gives it."""
+    """How much more a bid earns than a bid of 0, at the worth where it meets the first-order condition."""
     worth = landscape.worth_of(bid)
     return (worth - bid) * landscape.win_probability(bid) - worth * landscape.zero
 
 
 def _worth(value: ArrayLike, multiplier: ArrayLike) -> Floats:
     if not (np.asarray(multiplier) > 0).all():
-        raise ConfigError("a multiplier of the budget is above 0", hint="Give 1 where no budget binds")
+        raise ConfigError("a multiplier of the budget must be above 0", hint="Give 1 where no budget binds")
     return np.asarray(value, np.float64) / np.asarray(multiplier, np.float64)

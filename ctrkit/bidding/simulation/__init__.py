@@ -1,1 +1,1 @@
-"""The simulator: strategies on terms, tick by tick, and what it writes down."""
+"""The simulator: strategies that bid tick by tick, and the records of what they did."""

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 
 class GrowingColumns:
-    """Columns that grow by a piece at a time; one that is never known stays away."""
+    """Columns that grow by a piece at a time; a column whose pieces are all None does not exist."""
 
     def __init__(self) -> None:
         self._pieces: defaultdict[str, list[NDArray[Any]]] = defaultdict(list)
 
     def append(self, **pieces: NDArray[Any] | None) -> None:
-        """Write down a piece of each column; None for what is not known."""
+        """Add a piece to each column; None adds nothing."""
         for name, piece in pieces.items():
             if piece is not None:
                 self._pieces[name].append(piece)
@@ -31,11 +31,11 @@ class GrowingColumns:
         return self._pieces[name][0]
 
     def get(self, name: str) -> NDArray[Any] | None:
-        """A column in one piece, None where it is not known."""
+        """A column in one piece; None if it does not exist."""
         return self[name] if name in self._pieces else None
 
     def take(self, name: str) -> NDArray[Any]:
-        """A column in one piece, which is let go."""
+        """A column in one piece, which is removed from here."""
         column = self[name]
         del self._pieces[name]
         return column

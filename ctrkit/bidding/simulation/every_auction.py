@@ -29,12 +29,12 @@ class PacedReplay:
     """What a paced bidder did in n auctions.
 
     Attributes:
-        pace: after the last of them.
-        wins: how many were won.
-        value: of them, as the bidder took it.
-        spend: for them.
-        cleared: auction by auction, where it was asked for.
-        multiplier: [n] with which each was bid, NaN where none was, see `DualPacer.multiplier`; likewise.
+        pace: the state after the last auction.
+        wins: the number of auctions won.
+        value: the value of the wins, by the bidder's own estimate.
+        spend: the spend on these auctions.
+        cleared: what became of each auction; None without `keep`.
+        multiplier: [n], μ of each bid, NaN where there was no bid; None without `keep`.
     """
 
     pace: Pace
@@ -61,23 +61,27 @@ def replay_paced(
 ) -> PacedReplay:
     """Bid value / μ in each auction and move μ after it: `DualPacer` and `clear` by ticks of one auction.
 
-    It is the same up to rounding: a bid may differ from theirs in its last places, and so fall on the other
-    side of an exact tie or of a whole unit.
+    The result is the same up to rounding: a bid may differ in its last digits, and so fall on the other side
+    of an exact tie or of a whole unit.
 
     Args:
-        value: [n], what the bidder takes each impression to be worth, at least 0.
+        value: [n], the bidder's estimate of the value of each impression, at least 0.
         market_price: [n], the highest competing bid.
-        pacer: a `DualPacer`, not one of another rule.
-        pace: before the first of these auctions.
-        time: [n], of the auctions, in seconds since 1970; heeded by plans that have a clock.
-        budget, spent: of the episode, as for `clear`; by default what the pace has left.
-        keep: whether to give what happened in each auction; without it a third of the memory is touched.
+        pacer: a `DualPacer`; no subclass of it.
+        pace: the state before the first of these auctions.
+        time: [n], the time of each auction in seconds since 1970; used by plans that have a clock.
+        budget: the budget of the episode; by default the money that `pace` has left, plus `spent`.
+        spent: the spend of the episode before the first of these auctions.
+        max_bid: the largest bid, in units of money.
+        integer_bids: whether bids are rounded down to whole units of money.
+        rule: the rule of the exchange.
+        keep: whether to return what happened in each auction; without it the loop uses a third of the memory.
 
     Raises:
-        ConfigError: for a pacer whose rule is another than the multiplicative one.
+        ConfigError: a pacer other than `DualPacer` itself.
     """
     if type(pacer) is not DualPacer:
-        raise ConfigError(f"a replay at every auction is not made for a {type(pacer).__name__}")
+        raise ConfigError(f"a replay with an update at every auction does not support {type(pacer).__name__}")
     n = len(value)
     kept = n if keep else 0
     bid, won, paid, multiplier = np.empty(kept), np.empty(kept, np.bool_), np.empty(kept), np.empty(kept)
@@ -97,7 +101,7 @@ def replay_paced(
     for start, end, left in _parts(pacer, pace, n, clock is not None):
         rows = slice(start, end)
         state[LEFT] = left
-        idle = left == np.inf  # what the plan gives nothing: no bid, and no step
+        idle = left == np.inf  # the plan gives these auctions nothing: no bid, and no step
         _COMPILED[clock is not None](
             value[rows],
             market_price[rows],
@@ -143,7 +147,7 @@ def replay_paced(
 def _parts(pacer: DualPacer, pace: Pace, n: int, by_clock: bool) -> Iterator[tuple[int, int, float]]:
     """Runs of auctions within which the plan is even: start, end, and the auctions left at its pace.
 
-    An auction that the plan cuts in two is a run of its own. At half of the episode a run ends too.
+    An auction that an edge of the plan cuts in two is its own run. A run also ends at half of the episode.
     """
     gone, plan = pace.auctions - pace.auctions_left, pacer.plan
     cuts = np.array([pace.auctions // 2 + 1.0 - gone])
@@ -161,8 +165,8 @@ def _parts(pacer: DualPacer, pace: Pace, n: int, by_clock: bool) -> Iterator[tup
 
 
 def _left(plan: SpendPlan, time: Floats, seen: Seen) -> tuple[Floats, Seen]:
-    """The auctions left at the plan's pace at each moment [n], at least 1, infinite where it gives none; and
-    what is seen when they are over."""
+    """The auctions left at the plan's pace at each moment [n], at least 1, infinite where the plan gives
+    nothing; and what was seen by the end."""
     left, each, seen = plan.by_clock(time, seen)
     ahead: Floats = np.full(len(time), np.inf)
     return np.divide(np.maximum(left, each), each, out=ahead, where=each > 0), seen
@@ -201,9 +205,9 @@ def _replay(
 ) -> None:
     """The loop of `replay_paced`; `state` holds the pace and the sums, before and after.
 
-    What each auction waits for is the multiplier of the one before. So the loop keeps 1/μ, by which a bid is
-    a product, divides where nothing waits, and takes e^x of the small steps from its series. What is asked
-    of a `left_at` that is None falls away when it is compiled.
+    Each auction waits for the multiplier of the one before. So the loop keeps 1/μ, with which a bid is a
+    product, divides only where nothing waits, and computes e^x of small steps from its series. Branches on a
+    `left_at` that is None are removed at compile time.
     """
     remaining, left, ticks, spent = state[0], state[1], state[3], state[4]
     rate = 1.0 / state[2] if state[2] > 0.0 else 0.0
@@ -258,7 +262,7 @@ def _replay(
                 x = max(min(x, 1.0), -1.0)
                 e = np.exp(x)
             moved = rate * e
-            # Above this, the bid is above all that is left.
+            # Above this, the bid exceeds the money left.
             if moved * v > remaining and remaining > 0.0:
                 moved = min(moved, max(rate, remaining / v), MOST)
                 x = np.log(moved / rate)
@@ -275,6 +279,6 @@ def _replay(
     state[4], state[6], state[7] = spent, wins, bought
 
 
-# One for each of what is asked: plans that have a clock.
+# One for plans with a clock, and one for others.
 _SHAPES = "value: N; market_price: N; state: 10; left_at: N; bid: N|0; won: N|0; paid: N|0; multiplier: N|0"
 _COMPILED = {by_clock: kernel(partial(_types, by_clock), _SHAPES)(_replay) for by_clock in (False, True)}

@@ -14,12 +14,11 @@ from ctrkit.bidding.strategies.base import ImpressionOutcomes
 class FeedbackQueue:
     """Impressions that were won and whose outcomes are not known yet.
 
-    A click is known when the time that one waits for it is over, and so is that there was none. Were clicks
-    told as they come and their absence at the end of that time, a bidder would learn from too many clicks
-    at first.
+    Both a click and its absence become known when the waiting time is over. If clicks were told at once and
+    their absence only later, a bidder would at first learn from too many clicks.
 
     Args:
-        delay: how long one waits, in the unit of the moments; 0 where outcomes are known at once.
+        delay: the waiting time in the unit of the moments; 0 if outcomes are known at once.
     """
 
     def __init__(self, delay: float) -> None:
@@ -27,12 +26,12 @@ class FeedbackQueue:
         self._waiting: deque[tuple[Floats, ImpressionOutcomes]] = deque()
 
     def add(self, moment: Floats, outcomes: ImpressionOutcomes) -> None:
-        """Impressions of these moments [m], none of which is before one that was added earlier."""
+        """Add impressions at these moments [m], none of which is before a moment that was added earlier."""
         if len(moment):
             self._waiting.append((moment + self._delay, outcomes))
 
     def known(self, now: float) -> ImpressionOutcomes | None:
-        """The outcomes that have become known by now, once; None where there are none."""
+        """The outcomes that became known since the last call; None if there are none."""
         found = []
         while self._waiting and self._waiting[0][0][0] <= now:
             due, outcomes = self._waiting.popleft()

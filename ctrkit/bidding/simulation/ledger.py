@@ -1,4 +1,4 @@
-"""What each strategy writes down while auctions are played."""
+"""The records of each strategy while auctions are played."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ from ctrkit.bidding.strategies.base import Bids, ImpressionOutcomes, of_ad
 
 
 class StrategyLedger:
-    """Plays one strategy, and writes down what it did.
+    """Plays one strategy, and records what it did.
 
     Args:
-        name: under which it is reported.
-        seed: of its draws; strategies of the same seed draw the same numbers.
-        tick: auctions between two updates.
+        name: the strategy's name in results.
+        strategy: the strategy.
+        terms: the terms on which it bids.
+        seed: the seed of its draws; strategies with the same seed draw the same numbers.
+        tick: the number of auctions between two updates.
         alone: whether no other strategy bids in the same market.
     """
 
@@ -48,14 +50,14 @@ class StrategyLedger:
     ) -> None:
         self.name, self.strategy, self.terms, self.tick, self._alone = name, strategy, terms, tick, alone
         self._rng = np.random.default_rng(seed)
-        # Who looks as far as which slot is the same for all, whatever they draw.
+        # How far users look is the same for all strategies, whatever they draw.
         self._luck = np.random.default_rng([seed, 1])
         self._state: Any = None
-        self.spent = self._spent_before = 0.0  # in this episode, and in those before
+        self.spent = self._spent_before = 0.0  # the spend in this episode, and in the episodes before
         self._budgets: list[float] = []
-        # As long as nothing was bid on in an episode: its auctions so far, and those expected.
+        # Until the first bids of an episode: its auctions so far, and those expected.
         self._unopened: tuple[int, int] | None = None
-        self._auctions = self.met = 0  # so far, and those of them that the bidder was shown
+        self._auctions = self.met = 0  # all so far, and those of them that the bidder saw
         self._queue = FeedbackQueue(terms.feedback_delay)
         self._shown = None if terms.frequency_cap is None else Impressions(terms.frequency_cap)
         self._notes: list[str] = []
@@ -63,16 +65,16 @@ class StrategyLedger:
         self._columns = GrowingColumns()
 
     def begin_episode(self, auctions: int, part: float) -> None:
-        """Start pacing afresh; what was learnt stays.
+        """Start an episode: pacing restarts, and what was learnt stays.
 
         Args:
-            auctions: that are expected in it.
-            part: they are of all that are expected still.
+            auctions: the expected auctions of the episode.
+            part: their share of all auctions that are still expected.
         """
         self._end_episode()
         self._unopened = 0, auctions
         self._budgets.append(self.terms.budget_of(part, self._spent_before))
-        if self.budget <= 0:  # nothing is left for it, and nothing is bid
+        if self.budget <= 0:  # no money is left, so there are no bids
             return
         if self._state is None:
             self._state = self.strategy.start(self.budget, auctions)
@@ -87,7 +89,7 @@ class StrategyLedger:
 
     @property
     def budget(self) -> float:
-        """Of this episode."""
+        """The budget of this episode."""
         return self._budgets[-1]
 
     def play(self, piece: Tick) -> None:
@@ -106,8 +108,8 @@ class StrategyLedger:
             self.settle(shown, bids, cleared)
 
     def _opening(self, auctions: Auctions) -> int | None:
-        """The place of the first auction of the episode that the strategy's plan gives something; None where
-        it is not among these."""
+        """The index of the first auction of the episode to which the strategy's plan gives money; None if it
+        is not among these."""
         if not self._unopened or not len(auctions):
             return None
         begun, expected = self._unopened
@@ -130,10 +132,13 @@ class StrategyLedger:
         return Bids(np.zeros(len(now), np.intp), nothing, nothing)
 
     def settle(self, shown: ShownAuctions, bids: Bids, cleared: Cleared, price: Floats | None = None) -> None:
-        """Write down what became of the bids of a tick, and learn from it.
+        """Record what became of the bids of a tick, and learn from it.
 
         Args:
-            price: [n], the highest competing bids, where they are others than the market's.
+            shown: the auctions of the tick.
+            bids: the strategy's bids.
+            cleared: what became of them.
+            price: [n], the highest competing bids; by default the market prices.
         """
         click, now = self._record(shown, bids, cleared), shown.auctions
         if self.budget <= 0 or not len(now):
@@ -149,8 +154,8 @@ class StrategyLedger:
             self._learn(now, bids.ad, cleared.won, click)
 
     def _replayed(self, shown: ShownAuctions) -> bool:
-        """Play with a step at every auction as one compiled loop, where that is the same."""
-        # By type, for a strategy that derives from this one bids in another way.
+        """Play with an update at every auction as one compiled loop, if that gives the same; say whether."""
+        # By type, since a subclass may bid in another way.
         strategy, terms = self.strategy, self.terms
         several = shown.whole.click_probability.shape[1] > 1 or terms.rule.slots > 1
         plain = self.tick == 1 and not several and self._shown is None and self.budget > 0
@@ -172,7 +177,7 @@ class StrategyLedger:
         return True
 
     def _learn(self, now: Auctions, ad: Indices, won: Booleans, click: Floats) -> None:
-        """Hand over the outcomes that have become known when the tick is over."""
+        """Give the strategy the outcomes that are known at the end of the tick."""
         n = len(now)
         moment = np.arange(self.met - n, self.met) if now.timestamp is None else now.timestamp
         if won.any():
@@ -185,9 +190,10 @@ class StrategyLedger:
     def _record(
         self, shown: ShownAuctions, bids: Bids, cleared: Cleared, multiplier: Floats | None = None
     ) -> Floats | None:
-        """Write down what became of bids; `multiplier` [n] where it moved within the tick.
+        """Record what became of bids; `multiplier` is [n] where it moved within the tick.
 
-        Gives the clicks on what was won, [n], where the log knows them.
+        Returns:
+            The clicks on what was won, [n]; None if the log has no clicks.
         """
         auctions, whole = shown.auctions, shown.spread
         n, won, ad, rule = len(auctions), cleared.won, bids.ad, self.terms.rule
@@ -232,7 +238,7 @@ class StrategyLedger:
         return click
 
     def events(self, market: pl.DataFrame) -> pl.DataFrame:
-        """One row an auction, beside the market's columns; they are let go, so this comes last."""
+        """One row per auction, with the market's columns. It frees the records, so call it last."""
         left_out = () if self._explores else ("explored",)
         names = [name for name in _EVENT_COLUMNS if name in self._columns and name not in left_out]
         events = market.with_columns(pl.Series(name, self._columns.take(name)) for name in names)
@@ -248,20 +254,22 @@ class StrategyLedger:
         )
 
     def notes(self) -> Sequence[str]:
-        """What the strategy has to say of its episodes, when all are over; the first, where it is much."""
+        """The strategy's notes on its episodes, after all of them; of many notes only the first."""
         self._end_episode()
         said = [f"{self.name}: {note}" for note in dict.fromkeys(self._notes)]
         if len(said) > 1 and len(self._budgets) > 1:
-            return [f"{said[0]} Likewise of {len(said) - 1} more of {len(self._budgets)} episodes."]
+            return [
+                f"{said[0]} Similar notes apply to {len(said) - 1} more of {len(self._budgets)} episodes."
+            ]
         return said
 
     @property
     def highest_bid(self) -> float:
-        """Of all that were submitted so far."""
+        """The highest bid that was submitted so far."""
         return float(self._columns["bid"].max())
 
     def result(self, market: MarketLedger, best: Hindsight) -> StrategyResult:
-        """The sums, beside the hindsight optimum."""
+        """The sums, compared with the hindsight optimum."""
 
         def sum_of(name: str) -> float | None:
             return float(self._columns[name].sum()) if name in self._columns else None
@@ -332,7 +340,7 @@ def play_together(ledgers: Sequence[StrategyLedger], piece: Tick) -> None:
 
 
 def trajectory(events: pl.DataFrame) -> pl.DataFrame:
-    """The sums since the start of the episode, at the end of every tick, of one strategy's events."""
+    """One strategy's sums since the start of the episode, at the end of every tick."""
     tick, multiplier = events["tick"].to_numpy(), events["multiplier"].fill_null(np.nan).to_numpy()
     starts = np.flatnonzero(np.diff(tick, prepend=-1))
     last = np.append(starts[1:], len(tick)) - 1
@@ -346,6 +354,6 @@ def trajectory(events: pl.DataFrame) -> pl.DataFrame:
     }
     return by_tick.with_columns(
         *(pl.Series(name, each).alias(name) for name, each in sums.items()),
-        # The same in all of a tick, and unknown of auctions that nobody was shown.
+        # The same within a tick, and unknown for auctions that no bidder saw.
         pl.Series("multiplier", np.fmax.reduceat(multiplier, starts)).fill_nan(None),
     ).with_columns(pl.col(name).cum_sum().over("episode") for name in sums)

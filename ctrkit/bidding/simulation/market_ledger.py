@@ -1,4 +1,4 @@
-"""What the market writes down while auctions are played: prices, and the best that could have been bought."""
+"""The records of the market while auctions are played: prices, and the best purchase in hindsight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ctrkit.bidding.simulation.result import OptimumResult
 from ctrkit.bidding.simulation.ticks import Tick
 from ctrkit.bidding.strategies.base import best_ad, of_ad
 
-# A sum of spends or shares passes its limit by no more than this part of it.
+# Rounding lets a sum of spends or shares exceed its limit by at most this share of it.
 _ROUNDING = 1e-9
 
 
@@ -27,9 +27,9 @@ class Hindsight:
     """What a bidder who knew all prices would have bought.
 
     Attributes:
-        bought: of each episode, or of all of them together.
-        budgets: of the optimum in each episode.
-        upper_bound: whether no bidder can reach it, since it forgets a limit.
+        bought: the optimum of each episode, or one of all episodes together.
+        budgets: the optimum's budget in each episode.
+        upper_bound: whether it ignores a limit, so that bidders may not be able to reach it.
     """
 
     bought: Sequence[Optimum]
@@ -42,21 +42,21 @@ class Hindsight:
 
 
 class MarketLedger:
-    """What is the same for every strategy.
+    """The records that are the same for every strategy.
 
     Args:
-        terms: on which all bid; what is dearer than the largest bid cannot be bought, by the optimum either.
-        tick: auctions between two updates of the strategies.
+        terms: the terms on which all bid; the optimum cannot buy above the largest bid either.
+        tick: the number of auctions between two updates of the strategies.
     """
 
     def __init__(self, terms: CampaignTerms, tick: int) -> None:
         self.terms, self.tick = terms, tick
-        # Of the auctions some are worth bidding, and of these some cost no more than the largest bid.
+        # All auctions, those worth bidding, and those of them that cost at most the largest bid.
         self.auctions = self.worth = self.within_reach = self.ticks = self.episodes = 0
         self._columns = GrowingColumns()
 
     def record(self, piece: Tick) -> None:
-        """Write down a piece of the stream, that begins with a tick."""
+        """Record a piece of the stream that begins with a tick."""
         auctions, n = piece.auctions, len(piece.auctions)
         best, value = best_ad(auctions.expected_value)
         worth = np.zeros(n, np.intp)
@@ -82,7 +82,7 @@ class MarketLedger:
         )
 
     def cheapest(self) -> float:
-        """The least price at which something of value could be had; infinite where nothing could."""
+        """The least price of an impression with a value above 0; infinite if none could be bought."""
         price = self._columns["least_price"].min(axis=1)
         return float(price[self._columns["best_value"] > 0].min(initial=np.inf))
 
@@ -97,8 +97,8 @@ class MarketLedger:
         return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], self.auctions], strict=True)]
 
     def bound(self) -> Hindsight:
-        """An upper bound of the hindsight optimum in closed form, where that cannot be found: of each auction
-        the best slot at the price of the cheapest one, without caps and episodes."""
+        """An upper bound of the hindsight optimum in closed form, for when the search for it fails: the best
+        slot of each auction at the price of the cheapest, without caps and episodes."""
         effects = np.asarray(self.terms.rule.slot_effects)
         price = self._columns["least_price"][:, : len(effects)]
         cost = np.where(np.isfinite(price), price * effects, np.inf).min(axis=1)
@@ -110,11 +110,15 @@ class MarketLedger:
     def best(self) -> Hindsight:
         """The hindsight optimum.
 
-        With one slot and no frequency cap it is exact, under a lifetime budget too, see `lifetime_budgets`.
-        Else there are three programs that each forget a limit: every episode by itself forgets that caps
-        reach over episodes, and the lifetime budget; all episodes as one forget the budget of each; and the
-        division of a lifetime budget forgets the cap. Each is worth at least the optimum, so that a purchase
-        which keeps all limits even so is the optimum; where none does, the least bounds it from above.
+        With one slot and no frequency cap it is exact, also under a lifetime budget (see `lifetime_budgets`).
+        Otherwise there are three programs, each of which ignores a limit:
+
+        - each episode alone ignores caps that last over episodes, and the lifetime budget;
+        - all episodes as one ignore the budget of each;
+        - the division of a lifetime budget ignores the cap.
+
+        Each is worth at least the optimum. So a solution that keeps all limits is the optimum; if none does,
+        the least of them is an upper bound.
         """
         terms, cap, episodes = self.terms, self.terms.frequency_cap, self.bounds()
         one_slot, budgets, plain = terms.rule.slots == 1, [terms.budget] * len(episodes), []
@@ -139,7 +143,7 @@ class MarketLedger:
         return Hindsight(least, budgets, upper_bound=not kept)
 
     def _shown(self, rows: slice, budget: float, group: Integers | None) -> Optimum:
-        """The optimum of some auctions with slots and a cap."""
+        """The optimum of some auctions, with slots and a cap."""
         cap = self.terms.frequency_cap
         return hindsight_optimum_shown(
             self._columns["best_value"][rows],
@@ -151,14 +155,14 @@ class MarketLedger:
         )
 
     def plain(self, rows: slice) -> tuple[Floats, Floats]:
-        """Values of the best ads, and prices at which the best slots could be had: by a bid of just so much,
-        whatever the rule. What cannot be had is worth nothing."""
+        """The values of the best ads, and the least prices of the best slots, under any rule. What cannot be
+        bought has value 0."""
         value, price = self._columns["best_value"][rows], self._columns["least_price"][rows, 0]
         had = np.isfinite(price)
         return np.where(had, value, 0.0), np.where(had, price, 0.0)
 
     def _keeps(self, bought: Sequence[Optimum], group: Integers | None) -> bool:
-        """Whether a purchase keeps the cap, the budget of every episode and that of all."""
+        """Whether a purchase keeps the cap, the budget of every episode and the lifetime budget."""
         terms, effects = self.terms, np.asarray(self.terms.rule.slot_effects)
         share = np.concatenate([one.share if one.slot_share is None else one.slot_share for one in bought])
         share = share.reshape(self.auctions, -1)

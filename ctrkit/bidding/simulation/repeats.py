@@ -1,4 +1,4 @@
-"""How sure a simulation is: the same run over many seeds, with intervals and paired differences."""
+"""The uncertainty of a simulation: the same run over many seeds, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ RepeatKind: TypeAlias = Literal["markets", "resamples"]
 
 @dataclass(frozen=True)
 class Mean:
-    """A KPI over seeds.
+    """The mean of a KPI over seeds.
 
     Attributes:
-        low, high: interval of what the KPI is in expectation; None with fewer than two seeds.
-        deviation: of one seed from the next, None likewise.
-        seeds: in which the KPI is defined.
+        value: the mean.
+        low: lower end of the interval of the expected KPI; None with fewer than two seeds.
+        high: upper end of the interval; None with fewer than two seeds.
+        deviation: standard deviation over seeds; None with fewer than two seeds.
+        seeds: number of seeds in which the KPI is defined.
     """
 
     value: float
@@ -34,13 +36,17 @@ class Mean:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A KPI of a strategy less that of the reference, seed by seed.
+    """A KPI of a strategy less the KPI of the reference, seed by seed.
 
     Attributes:
-        low, high: interval of the expected difference; None, as the p-values, with fewer than two seeds.
-        p_value: of the two-sided t-test that there is none.
-        adjusted_p_value: by Holm over all strategies that this KPI was compared for.
-        seeds: in which both have the KPI.
+        strategy: name of the strategy.
+        kpi: name of the KPI.
+        value: the mean difference.
+        low: lower end of the interval of the expected difference; None with fewer than two seeds.
+        high: upper end of the interval; None with fewer than two seeds.
+        p_value: p-value of the two-sided t-test of no difference; None with fewer than two seeds.
+        adjusted_p_value: the p-value with Holm's correction over all strategies compared by this KPI.
+        seeds: number of seeds in which both have the KPI.
     """
 
     strategy: str
@@ -55,11 +61,15 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What many seeds say together.
+    """The results of many seeds together.
 
     Attributes:
+        kind: what a seed is: `markets` or `resamples`.
+        seeds: number of seeds.
+        confidence: confidence level of all intervals.
+        reference: the strategy that all others are compared with.
         means: strategy -> KPI -> mean over seeds; a KPI that no seed defines is left out.
-        differences: of each strategy but the reference, by strategy, then KPI.
+        differences: the differences of each other strategy from the reference, by strategy, then KPI.
     """
 
     kind: RepeatKind
@@ -84,20 +94,21 @@ def over_seeds(
 
     All intervals are Student's, mean ± t(S − 1)·c·s, with the deviation s over seeds:
 
-    - `markets`: each seed draws a market of its own. The mean's error is that of S draws, c = √(1/S), and
-      more seeds narrow the interval as far as one likes.
-    - `resamples`: each seed resamples one log, as in the bootstrap. A resample is off from the log as the
-      log is off from its market, so s estimates the log's own sampling error, and the mean over resamples
-      adds its part: c = √(1 + 1/S). More seeds find s better and leave that error as it is.
+    - `markets`: each seed draws its own market. The mean of S draws has the error c = √(1/S), so more seeds
+      make the interval narrower without limit.
+    - `resamples`: each seed resamples one log, as in the bootstrap. A resample differs from the log as the
+      log differs from its market, so s estimates the log's own sampling error. The mean over resamples adds
+      its own error: c = √(1 + 1/S). More seeds estimate s better and do not reduce the log's error.
 
-    Within a seed all strategies meet the same auctions, outcomes and random numbers, so their difference is
-    taken seed by seed, and what moves both is gone from it.
+    Within a seed all strategies meet the same auctions, outcomes and random numbers. So differences are
+    taken seed by seed, which removes what affects both strategies.
 
     Args:
-        runs: a seed each, strategy -> KPI -> value; None where it is undefined. A KPI's mean is over the
-            seeds that define it, and a difference over those that define both.
-        reference: with what all others are compared; by default the first strategy.
-        confidence: of each interval alone.
+        runs: one entry per seed, strategy -> KPI -> value; None where it is undefined. A KPI's mean is over
+            the seeds that define it, and a difference over the seeds that define both.
+        reference: the strategy that all others are compared with; by default the first.
+        kind: what a seed is: `markets` or `resamples`.
+        confidence: confidence level of each interval.
 
     Raises:
         ConfigError: fewer than two seeds, an unknown reference or kind, or a confidence out of range.
@@ -106,16 +117,21 @@ def over_seeds(
     Source: A. M. Law, Simulation Modeling and Analysis, section 10.2 (paired t, common random numbers).
     """
     if len(runs) < 2:
-        raise ConfigError(f"{len(runs)} seed tells no spread", hint="Give at least two seeds")
+        raise ConfigError(
+            f"intervals need at least two seeds, but there is {len(runs)}", hint="Give more seeds"
+        )
     if kind not in get_args(RepeatKind):
         raise ConfigError(f"there are no seeds of kind '{kind}'", hint=nearest(kind, get_args(RepeatKind)))
     if not 0 < confidence < 1:
-        raise ConfigError(f"confidence is {confidence:g} and must be in (0, 1)", hint="Give for example 0.95")
+        raise ConfigError(
+            f"confidence is {confidence:g} but must be between 0 and 1", hint="Give for example 0.95"
+        )
     shape = [(strategy, tuple(kpis)) for strategy, kpis in runs[0].items()]
     for seed, run in enumerate(runs):
         if [(strategy, tuple(kpis)) for strategy, kpis in run.items()] != shape:
             raise DataError(
-                f"seed {seed} has other strategies or KPIs than the first", hint="Run all seeds alike"
+                f"seed {seed} has other strategies or KPIs than the first",
+                hint="Run all seeds with the same strategies",
             )
     strategies = [strategy for strategy, _ in shape]
     base = strategies[0] if reference is None else reference
@@ -139,7 +155,7 @@ def over_seeds(
 
 
 def _mean(values: Floats, kind: RepeatKind, confidence: float) -> Mean | None:
-    """The mean of what is not NaN, with its interval."""
+    """The mean of the values that are not NaN, with its interval."""
     known = values[~np.isnan(values)]
     n = len(known)
     if not n:
@@ -153,20 +169,20 @@ def _mean(values: Floats, kind: RepeatKind, confidence: float) -> Mean | None:
 
 
 def _factor(n: int, kind: RepeatKind) -> float:
-    """Standard error over deviation, see `over_seeds`."""
+    """The standard error divided by the standard deviation (see `over_seeds`)."""
     return float(np.sqrt(1.0 / n if kind == "markets" else 1.0 + 1.0 / n))
 
 
 def _difference(
     strategy: str, kpi: str, values: Floats, kind: RepeatKind, confidence: float
 ) -> list[PairedDifference]:
-    """The difference, not yet corrected; none where no seed has both."""
+    """The difference, with an uncorrected p-value; empty if no seed has both KPIs."""
     if (mean := _mean(values, kind, confidence)) is None:
         return []
     p_value = None
     if mean.deviation is not None:
         error = mean.deviation * _factor(mean.seeds, kind)
-        # Without any spread, what is not 0 is not 0 for sure.
+        # Without any spread, a mean that is not 0 is surely not 0.
         far = abs(mean.value) / error if error > 0 else np.inf if mean.value else 0.0
         p_value = 2 * float(stdtr(mean.seeds - 1, -far))
     return [PairedDifference(strategy, kpi, mean.value, mean.low, mean.high, p_value, None, mean.seeds)]

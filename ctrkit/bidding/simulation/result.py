@@ -1,4 +1,4 @@
-"""What a simulation found: a row a strategy, the hindsight optimum, and the events behind them."""
+"""The result of a simulation: strategies, the hindsight optimum, and all events."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StrategyResult(Kpis):
-    """What one strategy did; its value is by the truth where the log holds it, else by pCTR times the value
-    of a click, and has no luck in it, unlike clicks.
+    """What one strategy did.
+
+    Its value is the true expected value where the log has it, else pCTR times the value of a click. Unlike
+    clicks, the value does not depend on luck.
 
     Attributes:
-        name: of the strategy, with its parameters where two of one kind ran.
-        regret_split: where the regret comes from; None with several slots or a frequency cap, under which
-            the auctions cannot be told apart one by one, and where strategies bid against each other.
-        exploration_spend: what the impressions cost whose ad was another than the one thought the best; None
-            for strategies that never explore.
+        name: the name of the strategy, with its settings where two of one kind ran.
+        regret_split: the regret by cause; None with several slots or a frequency cap, where a regret cannot
+            be split by auction, and where strategies bid against each other.
+        exploration_spend: spend on impressions whose ad was another than the best by estimate; None for
+            strategies that never explore.
     """
 
     name: str
@@ -37,7 +39,7 @@ class StrategyResult(Kpis):
 
     @property
     def kpis(self) -> dict[str, float | None]:
-        """All but the name and the split."""
+        """The KPIs alone, without the name and the split."""
         return {field.name: getattr(self, field.name) for field in fields(Kpis)}
 
 
@@ -46,12 +48,14 @@ class OptimumResult:
     """What a bidder who knew all prices would have bought under the same budget and largest bid.
 
     Attributes:
-        wins: auctions bought; one an episode may be bought in part.
-        clicks: of them, None where the log does not know.
+        wins: number of auctions bought; one per episode may be bought in part.
+        clicks: number of clicks on them; None if the log has no clicks.
+        spend: money paid.
+        value: expected value of the auctions bought.
         multiplier: value that a unit of money buys at the margin; None with several episodes.
-        budget_binds: False where the budget pays for everything of value in every episode.
-        upper_bound: whether it forgets a limit, so that the best bidder may have bought less: shares of it
-            are then too low. See `ctrkit.bidding.simulation.market_ledger.MarketLedger.best`.
+        budget_binds: False if the budget pays for everything of value in every episode.
+        upper_bound: whether it ignores a limit, so that the best bidder may have bought less; shares of it
+            are then too low (see `ctrkit.bidding.simulation.market_ledger.MarketLedger.best`).
     """
 
     wins: float
@@ -68,19 +72,21 @@ class SimulationResult:
     """The outcome of `simulate`.
 
     Attributes:
-        strategies: in the order given.
-        budget: of all episodes together, in units of money.
+        strategies: the result of each strategy, in the order given.
+        optimum: the hindsight optimum.
+        budget: the budget of all episodes together, in units of money.
+        episodes: number of episodes.
         notes: sentences that a reader of the numbers should know.
-        events: one row an auction and strategy: strategy, auction (from 0), episode, tick, market_price,
+        events: one row per strategy and auction: strategy, auction (from 0), episode, tick, market_price,
             timestamp, ad, bid (as submitted, after all caps), won, slot (from 0, −1 where lost), click,
-            conversion, earned, value (expected), spend, estimate (what the bidder took the slot to be worth),
-            explored, multiplier, chances (with which each candidate would have been chosen, of won auctions,
-            where the bid does not hang on the choice). What is won only is 0 where lost; slot is there where
-            pages have several, timestamp, click, conversion and earned where the log knows them, and explored
-            and chances where a strategy explores.
-        trajectory: one row a tick and strategy, as of the tick's end: strategy, episode, tick, timestamp
-            (where known), auctions, wins, spend and value since the episode's start, and the multiplier that
-            the tick was bid with (null for strategies that do not pace).
+            conversion, earned, value (expected), spend, estimate (the bidder's own value of the slot),
+            explored, multiplier, chances (the probability of each candidate; only of won auctions, and only
+            if the bid does not depend on the choice). Outcomes and spend are 0 where lost. The column slot is
+            there if pages have several slots; timestamp, click, conversion and earned if the log has them;
+            explored and chances if a strategy explores.
+        trajectory: one row per strategy and tick, at the tick's end: strategy, episode, tick, timestamp
+            (where known), auctions, wins, spend and value since the start of the episode, and the multiplier
+            of the tick's bids (null for strategies that do not pace).
     """
 
     strategies: tuple[StrategyResult, ...]
@@ -100,7 +106,7 @@ class SimulationResult:
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row a strategy."""
+        """One row per strategy."""
         import pandas as pd
 
         return pd.DataFrame([{"name": one.name, **one.kpis} for one in self.strategies])

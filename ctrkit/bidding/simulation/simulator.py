@@ -21,7 +21,7 @@ from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError, reason
 TICKS_AN_EPISODE = 200
 SHORTEST_TICK, LONGEST_TICK = 10, 1000
 FEWEST_UPDATES = 20
-# Auctions that are played and written down at once, in whole ticks.
+# Auctions that are played and recorded at once, in whole ticks.
 PIECE = 4096
 
 
@@ -38,31 +38,31 @@ def simulate(
     together: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> SimulationResult:
-    """Replay auctions for each strategy by itself.
+    """Replay auctions for each strategy.
 
     The bids of a tick are decided together, and its auctions are cleared exactly as if they came one by
     one. Every strategy meets the same prices, outcomes and random numbers, however the stream is chunked.
-    Auctions that are worth nothing to the bidder are written down and shown to no strategy, so that nobody
-    bids in them and no schedule or search counts them: what they are among changes nothing.
-    Dual pacing by ticks of one auction, with one ad an auction, runs as a compiled loop, see `replay_paced`.
+    Strategies do not see auctions that are worth nothing to the bidder. So nobody bids in them, and no
+    schedule or search counts them: results are the same without them. Dual pacing by ticks of one auction,
+    with one ad per auction, runs as a compiled loop (see `replay_paced`).
 
     Args:
-        chunks: auctions in order of time, in one piece or many; a chunk is let go after it was used.
-        strategies: each as `parse_strategy` understands it.
-        terms: on which they bid; a number is the budget of a plain second-price market.
-        episode_length: auctions an episode, or those of each; pacing starts afresh with each, what was
+        chunks: auctions in order of time, in one chunk or many; a chunk is freed after it was used.
+        strategies: the strategies, each as `parse_strategy` reads it.
+        terms: the terms on which they bid; a number is the budget of a plain second-price market.
+        episode_length: number of auctions of every episode, or of each; pacing restarts in each, and what was
             learnt stays. By default all auctions are one episode.
-        tick: auctions between two updates; by default a 200th of an episode, within 10 and 1000. The first of
-            an episode is divided, see `ticks.edges`.
-        seed: of the strategies' own draws.
-        auctions_expected: of the whole stream, of those that are worth bidding (`Auctions.worth_bidding`); by
-            default just so many as there are, and needed where `chunks` is an iterator.
-        history: auctions of the past, on which the strategies are tuned before they begin, on these very
-            terms and for such episodes; a note tells of each that cannot be.
-        together: whether the strategies bid against each other, each with a budget of its own, in one market
-            of one slot and without frequency caps; else each has the market to itself. The hindsight optimum
-            is that of one bidder alone.
-        progress: called now and then with the number of auctions played since.
+        tick: number of auctions between two updates; by default a 200th of an episode, between 10 and 1000.
+            The first tick of an episode is divided (see `ticks.edges`).
+        seed: the seed of the strategies' own draws.
+        auctions_expected: expected number of auctions that are worth bidding (`Auctions.worth_bidding`); by
+            default their true number. Needed if `chunks` is an iterator.
+        history: auctions of the past on which the strategies are tuned before the run, on the same terms and
+            for the same episodes; a note names each strategy that cannot be tuned.
+        together: whether the strategies bid against each other, each with its own budget, in one market with
+            one slot and no frequency cap; else each has the market alone. The hindsight optimum is that of
+            one bidder alone.
+        progress: called from time to time with the number of auctions played since the last call.
 
     Raises:
         ConfigError: a budget, length or cap out of range, no strategy, or an unknown one.
@@ -72,11 +72,11 @@ def simulate(
     lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
     for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
         if setting is not None and not setting > 0:
-            raise ConfigError(f"{name} is {setting:g} and must be above 0", hint=f"Give a {name} above 0")
+            raise ConfigError(f"{name} is {setting:g} but must be above 0", hint=f"Give a {name} above 0")
     if not strategies:
-        raise ConfigError("there is no strategy to simulate", hint="Name at least one, for example dual")
+        raise ConfigError("there is no strategy to simulate", hint="Give at least one, for example dual")
     stream = [chunks] if isinstance(chunks, Auctions) else chunks
-    # Of all auctions of each episode, or of those that are worth bidding, where that is known.
+    # The number of auctions worth bidding in each episode, where it is known.
     counted = _worth_bidding(stream, lengths) if isinstance(stream, Sequence) else None
     if auctions_expected is None:
         if counted is None:
@@ -84,7 +84,8 @@ def simulate(
         auctions_expected = sum(counted)
     if together and terms.frequency_cap is not None:
         raise ConfigError(
-            "strategies that bid against each other know no frequency cap", hint="Leave one of both out"
+            "strategies that bid against each other cannot have a frequency cap",
+            hint="Leave out the cap, or together",
         )
     longest = max((lengths if counted is None else counted) if lengths else [auctions_expected, 1])
     size = tick or int(np.clip(longest // TICKS_AN_EPISODE, SHORTEST_TICK, LONGEST_TICK))
@@ -124,7 +125,7 @@ def simulate(
     total = terms.total(market.episodes)
     try:
         best = market.best()
-    except RunError as error:  # what was bid and won stands all the same
+    except RunError as error:  # what was bid and won is valid all the same
         best = market.bound()
         untuned.append(f"The hindsight optimum is an upper bound in closed form: {reason(error)}.")
     optimum, shared = market.optimum(best), market.frame()
@@ -146,7 +147,7 @@ def simulate(
 
 
 def _worth_bidding(stream: Sequence[Auctions], lengths: Sequence[int]) -> list[int]:
-    """How many auctions are worth bidding in each episode; in all, where there are no episodes."""
+    """The number of auctions worth bidding in each episode; without episodes, in total."""
     for chunk in stream:
         if chunk.click_probability.shape != chunk.value_of_click.shape:
             chunk.check()
@@ -159,7 +160,7 @@ def _worth_bidding(stream: Sequence[Auctions], lengths: Sequence[int]) -> list[i
 
 
 def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
-    """The strategies' names, with their parameters where a name alone does not tell one from the others."""
+    """The strategies' names, with their settings where two have the same name."""
     names = [one.name for one in strategies]
     labels = [one.name if names.count(one.name) == 1 else one.label for one in strategies]
     if twice := {label for label in labels if labels.count(label) > 1}:
@@ -168,13 +169,14 @@ def _labels(strategies: Sequence[BidStrategy[Any]]) -> list[str]:
 
 
 def _typical(terms: CampaignTerms, lengths: Sequence[int], auctions: int) -> tuple[CampaignTerms, int]:
-    """The terms of the episode that an average auction lies in, with its budget, and the auctions of it.
+    """The terms, with the budget, and the number of auctions of the episode of an average auction.
 
-    So a short last episode counts for its few auctions, and not as much as a whole one.
+    So a short last episode counts by its few auctions, and not as much as a whole one.
 
     Args:
-        lengths: of each episode, of all where there is one, or none where they are all one.
-        auctions: expected in all.
+        terms: the terms of the run.
+        lengths: the auctions of each episode; one number for all episodes; or empty if all are one episode.
+        auctions: expected auctions of all episodes.
     """
     if len(lengths) == 1:
         lengths = [lengths[0]] * max(auctions // max(lengths[0], 1), 1)
@@ -195,7 +197,7 @@ def _tuned(
     terms: CampaignTerms,
     auctions: int,
 ) -> tuple[list[BidStrategy[Any]], list[str]]:
-    """The strategies with what a history teaches them, and what is to be said of those it cannot teach."""
+    """The strategies tuned on a history, and notes on those that it cannot tune."""
     history.check()
     past, found, notes, same = (
         AuctionHistory.from_auctions(history),
@@ -208,17 +210,20 @@ def _tuned(
             found.append(one.tuned(past, terms, auctions))
         except (CtrkitError, ArithmeticError, ValueError) as error:
             found.append(one)
-            notes.append(f"{label} could not be tuned on the history and runs as it is: {reason(error)}.")
+            notes.append(
+                f"{label} could not be tuned on the history and runs with the given settings: "
+                f"{reason(error)}."
+            )
             continue
         if found[-1] is one:
             same.append(label)
     if same:
-        notes.append(f"Nothing was taken from the history for {', '.join(same)}.")
+        notes.append(f"The history changed nothing for {', '.join(same)}.")
     return found, notes
 
 
 def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedger) -> tuple[str, ...]:
-    """That a strategy has bid and won nothing, where the market had something to sell."""
+    """A note on a strategy that bid and won nothing although the market had something to sell."""
     cheapest = market.cheapest()
     if result.wins or not np.isfinite(cheapest):
         return ()
@@ -226,8 +231,8 @@ def _without(result: StrategyResult, ledger: StrategyLedger, market: MarketLedge
         return ()
     if not result.bids:
         return (
-            f"{result.name} never bid: rounded down to whole units of money, all its bids are 0. Are values "
-            "and prices in the same unit?",
+            f"{result.name} never bid: all its bids are 0 after rounding down to whole units of money. Are "
+            "values and prices in the same unit?",
         )
     return (
         f"{result.name} won nothing: its highest bid was {ledger.highest_bid:.4g}, and the cheapest "
@@ -247,39 +252,39 @@ def _notes(
     notes, updates = [], -(-longest // size)
     if worthless := market.auctions - market.worth:
         notes.append(
-            f"{worthless:,} of {market.auctions:,} auctions are worth nothing to the bidder; nobody bids in "
+            f"{worthless:,} of {market.auctions:,} auctions have no ad with a value above 0: nobody bids in "
             "them, and schedules do not count them"
         )
     if market.within_reach < market.worth:
         dear = "all" if not market.within_reach else f"{market.worth - market.within_reach:,}"
         floor = " or the hard floor" if terms.rule.hard_floor else ""
         notes.append(
-            f"The largest bid of {terms.largest_bid:g} is below the price{floor} of {dear} of the "
-            f"{market.worth:,} auctions that are worth something, and cannot win them"
+            f"The largest bid of {terms.largest_bid:g} cannot win {dear} of the {market.worth:,} auctions "
+            f"with a value above 0, because it is below their price{floor}"
         )
     if optimum.value > 0 and not optimum.budget_binds:
         each = " of an episode" if market.episodes > 1 and terms.lifetime_budget is None else ""
         budget = terms.lifetime_budget or terms.budget
-        what = "all that is of value" if market.within_reach == market.worth else "all that can be won"
+        what = "everything of value" if market.within_reach == market.worth else "everything that can be won"
         cost = f"{optimum.spend:g}" + (f" in all {market.episodes:,} of them" if each else "")
         notes.append(
-            f"The budget of {budget:g}{each} does not bind: {what} costs {cost}, so whoever bids "
-            "high enough wins it all"
+            f"The budget of {budget:g}{each} does not bind: {what} costs {cost}, so a bidder who bids high "
+            "enough wins all of it"
         )
     if together:
         notes.append(
-            "The strategies bid against each other, so they drive prices up and share what there is; the "
+            "The strategies bid against each other, so they raise prices and share the auctions; the "
             "hindsight optimum is that of one bidder alone"
         )
     if optimum.upper_bound:
         limit = "frequency cap or budget" if terms.frequency_cap is not None else "budget"
         notes.append(
-            f"The hindsight optimum is an upper bound: a {limit} reaches over episodes, and the best of each "
-            "episode together would break it. Shares of the optimum are at least as large as shown"
+            f"The hindsight optimum is an upper bound: a {limit} lasts over several episodes, and the best "
+            "purchase of each episode would break it. True shares of the optimum are at least those shown"
         )
     if market.worth and updates < FEWEST_UPDATES:
         times = "once" if updates == 1 else f"{updates} times"
         auctions = "one auction" if longest == 1 else f"{longest} auctions"
-        why = "; give a smaller tick" if longest >= FEWEST_UPDATES else f": it has only {auctions}"
-        notes.append(f"The strategies learn only {times} an episode, too few to pace well{why}")
+        why = ". Give a smaller tick" if longest >= FEWEST_UPDATES else f": it has only {auctions}"
+        notes.append(f"The strategies learn only {times} per episode, which is too few to pace well{why}")
     return tuple(f"{note}." for note in notes)

@@ -1,4 +1,4 @@
-"""The same simulation at several budgets: what more money buys, and what the best bidder would make of it."""
+"""The same simulation at several budgets: what more money buys, for strategies and for the best bidder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BudgetRun:
 
     Attributes:
         budget: in units of money.
-        strategies: strategy -> its KPIs, `value` among them; None where undefined.
+        strategies: strategy -> KPI -> its value, None where undefined; one KPI is `value`.
         optimum: the value of the hindsight optimum.
     """
 
@@ -28,30 +28,32 @@ class BudgetRun:
 
 
 def sweep_table(runs: Sequence[BudgetRun], kpis: Sequence[str] = ("spend", "clicks")) -> pl.DataFrame:
-    """Value by budget, a row a strategy and budget, and then those of the hindsight optimum.
+    """Value by budget: one row per strategy and budget, then the rows of the hindsight optimum.
 
-    The columns are strategy, budget, value, share_of_optimum (null where that is worth nothing),
+    The columns are strategy, budget, value, share_of_optimum (null where the optimum is worth 0),
     marginal_value, and the `kpis` (null for the optimum). The marginal value is the slope
-    (V_k − V_{k−1}) / (B_k − B_{k−1}) from the next lower budget, what a unit of money more has bought; null
-    at the lowest. That of the optimum falls with the budget, V*(B) being the concave value function of a
-    linear program, and lies between its multipliers μ at the two budgets. A strategy's may do as it likes.
+    (V_k − V_{k−1}) / (B_k − B_{k−1}) from the next lower budget: the value of one more unit of money. It is
+    null at the lowest budget. For the optimum it falls with the budget, since V*(B) is the concave value
+    function of a linear program, and it lies between the multipliers μ at the two budgets. For a strategy it
+    may rise or fall.
 
     Args:
-        runs: in any order, all of the same auctions.
+        runs: the runs in any order, all on the same auctions.
+        kpis: the KPIs to show besides value.
 
     Raises:
-        ConfigError: no run, a budget twice, or one not above 0.
+        ConfigError: no run, a repeated budget, or a budget not above 0.
         DataError: runs that differ in strategies.
     """
     ordered = sorted(runs, key=lambda run: run.budget)
     budgets = [run.budget for run in ordered]
     if not budgets or not budgets[0] > 0 or len(set(budgets)) < len(budgets):
-        raise ConfigError(
-            "a sweep needs budgets above 0, each once", hint="Give for example 100, 200 and 400"
-        )
+        raise ConfigError("a sweep needs different budgets above 0", hint="Give for example 100, 200 and 400")
     names = list(ordered[0].strategies)
     if any(list(run.strategies) != names for run in ordered):
-        raise DataError("the budgets were not run with the same strategies", hint="Run all budgets alike")
+        raise DataError(
+            "the budgets were not run with the same strategies", hint="Run all budgets with the same ones"
+        )
     bought = [(name, run, run.strategies[name]) for name in names for run in ordered]
     best = [(OPTIMUM, run, {"value": run.optimum}) for run in ordered]
     table = pl.DataFrame(

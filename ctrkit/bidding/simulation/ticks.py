@@ -18,11 +18,11 @@ from ctrkit.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class ShownAuctions:
-    """Consecutive auctions, and those among them that bidders are shown: the ones that are worth bidding.
+    """Consecutive auctions, and those of them that bidders see: the ones that are worth bidding.
 
     Attributes:
-        whole: all of them.
-        rows: [m], the places of those shown; None where all are.
+        whole: all the auctions.
+        rows: [m], the indices of the auctions that bidders see; None if they see all.
     """
 
     whole: Auctions
@@ -30,11 +30,11 @@ class ShownAuctions:
 
     @property
     def auctions(self) -> Auctions:
-        """Those that bidders are shown."""
+        """The auctions that bidders see."""
         return self.whole if self.rows is None else self.whole[self.rows]
 
     def spread(self, column: NDArray[Any], elsewhere: float = 0) -> NDArray[Any]:
-        """A column [m, ...] of those shown as one of all, with a value for the others."""
+        """A column [m, ...] of the auctions that bidders see, spread over all; `elsewhere` in the others."""
         if self.rows is None:
             return column
         whole = np.full((len(self.whole), *column.shape[1:]), elsewhere, column.dtype)
@@ -47,11 +47,12 @@ class Tick:
     """Consecutive auctions of one episode, between two updates of the strategies.
 
     Attributes:
-        index: of the tick in the stream.
-        episode: both from 0.
-        opens_episode: whether it is the first of its episode.
-        worth: [m], the places of the auctions that are worth bidding. Only they are shown to bidders and make
-            up the size of a tick, so that the others, of whatever number, change nothing but the money left.
+        auctions: the auctions.
+        index: index of the tick in the stream, from 0.
+        episode: index of the episode, from 0.
+        opens_episode: whether it is the first tick of its episode.
+        worth: [m], the indices of the auctions that are worth bidding. Bidders see only these, and only these
+            count in the size of a tick, so the number of the others changes no result.
     """
 
     auctions: Auctions
@@ -61,7 +62,7 @@ class Tick:
     worth: Indices
 
     def shown(self, start: int = 0, end: int | None = None) -> ShownAuctions:
-        """From one place among those worth bidding to before another, and all that lie between."""
+        """The auctions from place `start` to before place `end`, counted among those worth bidding."""
         m, n = len(self.worth), len(self.auctions)
         end = m if end is None else end
         first, last = (
@@ -72,7 +73,7 @@ class Tick:
         return ShownAuctions(self.auctions[first:last], self.worth[start:end] - first)
 
     def divided(self, size: int, opening: int | None) -> Iterator[ShownAuctions]:
-        """The ticks of `size` auctions worth bidding in a larger piece, see `edges`."""
+        """The ticks of `size` auctions worth bidding in a larger piece (see `edges`)."""
         if not len(self.worth):
             yield ShownAuctions(self.auctions, self.worth)
             return
@@ -87,12 +88,15 @@ FIRST = 10
 def edges(n: int, size: int, opening: int | None) -> list[int]:
     """Where the ticks of n auctions begin, and where the last one ends.
 
-    The first `size` auctions that a bidder bids in in an episode are bid in ticks of 10, 20, 40 and so on, so
-    that multipliers are found before much is spent: with a first one that is far too low, a whole tick would
-    cost dear.
+    The first `size` auctions of an episode in which a bidder bids are divided into ticks of 10, 20, 40 and so
+    on. So multipliers are found before much is spent: with a first multiplier far too low, a whole tick would
+    cost too much.
 
     Args:
-        opening: the place of the first of them; None where it is in none, or in an earlier piece.
+        n: number of auctions.
+        size: number of auctions of a tick.
+        opening: index of the first auction in which the bidder bids in its episode; None if it is not among
+            these.
     """
     if opening is None:
         return sorted({*range(0, n, size), n})
@@ -104,19 +108,21 @@ def edges(n: int, size: int, opening: int | None) -> list[int]:
 def cut(
     chunks: Iterable[Auctions], size: int, episode_length: int | Sequence[int] | None = None
 ) -> Iterator[Tick]:
-    """Ticks of `size` auctions worth bidding, the last one of an episode shorter where it must be.
+    """Ticks of `size` auctions worth bidding; the last tick of an episode may be shorter.
 
-    The ticks are the same however the stream is chunked, and a chunk is let go after it was used. Auctions
-    that are worth nothing belong to the tick of the one before them.
+    The ticks are the same however the stream is chunked, and a chunk is freed after it was used. Auctions
+    that are worth nothing belong to the tick of the auction before them.
 
     Args:
-        episode_length: auctions of every episode, or of each; by default all are one.
+        chunks: auctions in order of time.
+        size: number of auctions worth bidding in a tick.
+        episode_length: number of auctions of every episode, or of each; by default all are one episode.
 
     Raises:
         ConfigError: more auctions than the episodes have.
-        DataError: an auction with a value out of range, with its row in the stream.
+        DataError: an auction with a value out of range, with its index in the stream.
     """
-    # Where no length is known, an episode has no end.
+    # Without a length, the one episode has no end.
     given = repeat(episode_length) if isinstance(episode_length, int) else iter(episode_length or (1 << 62,))
     waiting: deque[Auctions] = deque()
     worth = np.empty(0, np.intp)  # places in the stream
@@ -125,7 +131,7 @@ def cut(
     episode, opens = -1, False
 
     def take(n: int) -> Tick:
-        """The next n auctions; of chunks only what they share a tick with is copied."""
+        """The next n auctions; a chunk is copied only where a tick spans several."""
         nonlocal index, gone, left, opens, met
         parts, missing = [], n
         while missing:
@@ -144,9 +150,9 @@ def cut(
         ads = chunk.click_probability.shape[1] if ads is None else ads
         if chunk.click_probability.shape[1] != ads:
             raise DataError(
-                f"one chunk has places for {ads} ads, and another for {chunk.click_probability.shape[1]}",
+                f"one chunk has {ads} ads per auction, and another has {chunk.click_probability.shape[1]}",
                 column="click_probability",
-                hint="Fill up the shorter lists with ads of probability 0",
+                hint="Fill the shorter lists with ads of probability 0",
             )
         worth, met = np.concatenate([worth[met:], received + np.flatnonzero(chunk.worth_bidding)]), 0
         received += len(chunk)
@@ -157,7 +163,7 @@ def cut(
                 left, episode, opens = next(given, 0), episode + 1, True
                 if not left:
                     raise ConfigError(
-                        f"there are more auctions than the {episode} episodes have",
+                        f"there are more auctions than the {episode} episodes have together",
                         hint="Give the length of every episode",
                     )
             # A tick ends before the next one that is worth bidding, or with its episode.
