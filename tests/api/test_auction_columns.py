@@ -144,9 +144,9 @@ def test_a_name_next_to_a_known_one_is_told(tmp_path: Path) -> None:
     result = ctrkit.simulate_bidding(
         table, budget=4.0, overrides=["strategies=[dual]", "compare_models=false"]
     )
-    said = [note for note in result.to_dict()["notes"] if "which is not read as such" in note]
+    said = [note for note in result.to_dict()["notes"] if "is not read as that" in note]
     assert len(said) == 2
-    assert "no column 'click' (whether the impression was clicked), but one 'Clicks'" in said[0]
+    assert "no column 'click' (whether the impression was clicked). Its column 'Clicks'" in said[0]
     past = tmp_path / "past.parquet"
     log().rename({"value": "Value"}).write_parquet(past)
     tuned = ctrkit.simulate_bidding(
@@ -220,7 +220,7 @@ def test_auctions_without_a_user_are_of_users_of_their_own() -> None:
     )
     table = log().with_columns(unknown)
     notes = said(table, "frequency_cap=1")
-    assert "100 auctions without a user are each taken for one of another user." in notes
+    assert "100 auctions have no user; each of them counts as a new user." in notes
     named = table.with_columns(pl.col("user_id").fill_null(1000 + pl.int_range(pl.len())))
     found = [
         ctrkit.simulate_bidding(
@@ -235,14 +235,12 @@ def test_auctions_without_a_user_are_of_users_of_their_own() -> None:
 
 def test_a_day_that_is_not_whole_has_a_whole_day_s_budget_and_says_so() -> None:
     notes = said(log(), "daily_budget=2")
-    part = (
-        "1 of 2 days are covered in part (the least for 20.4 hours), and each has the budget of a whole day."
-    )
-    assert part in notes
+    part = "The log covers 1 of 2 days only in part (one of them for 20.4 hours); each of them has the budget"
+    assert f"{part} of a whole day." in notes
     later = pl.col("timestamp") + pl.when(pl.int_range(pl.len()) < 216).then(0).otherwise(3 * 86400)
     gap = said(log().with_columns(later.alias("timestamp")), "daily_budget=2")
-    assert "3 of 5 days have no auctions and are taken for gaps in the log." in gap
-    assert not any("covered in part" in note for note in said(log().head(216), "daily_budget=2"))
+    assert "3 of 5 days have no auctions and count as gaps in the log." in gap
+    assert not any("only in part" in note for note in said(log().head(216), "daily_budget=2"))
 
 
 @pytest.mark.parametrize(
@@ -259,11 +257,11 @@ def test_who_won_nothing_is_told_what_it_bid_and_what_was_asked(
 
 def test_a_resample_of_too_few_auctions_is_told() -> None:
     notes = said(log().head(1), "seeds=9")
-    assert any("a resample of the log's 1 auctions holds none of them" in note for note in notes)
+    assert any("a resample of the log's 1 auctions has no auctions" in note for note in notes)
 
 
 def test_a_count_under_another_name_is_not_left_out(tmp_path: Path) -> None:
     file = tmp_path / "prices.parquet"
     pl.DataFrame({"market_price": [1.0, 2.0], "Count": [9, 1]}).write_parquet(file)
-    with pytest.raises(DataError, match="Call it count if it holds how often it occurred"):
+    with pytest.raises(DataError, match="Call it count if it is how often it occurred"):
         price_model(f"histogram:file={file}")

@@ -1,4 +1,4 @@
-"""What `ctrkit simulate-bidding` can be asked for, on made-up markets and small logs."""
+"""What `ctrkit simulate-bidding` can be asked for, on simulated markets and small logs."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_frequency_cap_counts_users(tmp_path: Path, log: pl.DataFrame) -> None
     events = pl.read_parquet(tmp_path / "run" / "events.parquet")
     shown = log.with_columns(won=events["won"]).group_by("user_id").agg(pl.col("won").sum())["won"]
     assert shown.max() == 2
-    with pytest.raises(DataError, match="counts by user"):
+    with pytest.raises(DataError, match="counts impressions per user"):
         run(tmp_path, "frequency_cap=2", market=None, auctions=log.drop("user_id"))
 
 
@@ -267,11 +267,11 @@ def test_pages_of_several_slots(tmp_path: Path, log: pl.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("overrides", "given", "says"),
     [
-        (("frequency_cap=3/month",), {}, "frequency cap is '3/month'"),
-        (("frequency_cap=0",), {}, "cap of 0"),
-        (("daily_budget=2", "episode_length=100"), {}, "days with a daily budget"),
-        (("bid_value=mean", "strategies=[dual]"), {}, "no strategy given heeds it"),
-        (("pacing=asap", "strategies=[truthful]"), {}, "no strategy given heeds it"),
+        (("frequency_cap=3/month",), {}, "frequency cap '3/month'"),
+        (("frequency_cap=0",), {}, "cap is 0"),
+        (("daily_budget=2", "episode_length=100"), {}, "with a daily_budget an episode is a day"),
+        (("bid_value=mean", "strategies=[dual]"), {}, "none of the strategies uses it"),
+        (("pacing=asap", "strategies=[truthful]"), {}, "none of the strategies uses it"),
         (("pacing=nowhere.parquet",), {}, "nowhere.parquet"),
         (("shocks=['prize:factor=2']",), {}, "Did you mean 'price'"),
         (("shocks=['traffic:factor=0']",), {}, "leave no auctions"),
@@ -308,7 +308,7 @@ def test_an_uncalibrated_model_is_told_what_it_costs(trained: Path, logs: Path, 
     warning, cost = content["notes"][-2:]
     assert "not calibrated" in warning
     dual = [row["strategies"][0]["clicks"] for row in content["models"][:2]]
-    assert f"dual {dual[0]:,.0f} clicks for {dual[1]:,.0f}" in cost
+    assert f"dual wins {dual[0]:,.0f} clicks instead of {dual[1]:,.0f}" in cost
 
 
 @pytest.mark.parametrize("length", [0, None])
@@ -343,7 +343,7 @@ def test_days_are_those_of_the_zone_in_whatever_unit_the_log_counts(tmp_path: Pa
     assert auctions_of_days(zoned) == [360, 360]
     with pytest.raises(CtrkitError, match="no time zone 'Berlin'"):
         auctions_of_days(seconds, "time_zone=Berlin")
-    with pytest.raises(CtrkitError, match="a clock of its own"):
+    with pytest.raises(CtrkitError, match="its own clock"):
         run(tmp_path, "time_zone=Europe/Berlin")
 
 
@@ -415,12 +415,13 @@ def test_a_largest_bid_that_wins_nothing_is_told_as_such(tmp_path: Path, log: pl
 
     least, middle = float(log["market_price"].min()), float(log["market_price"].median())  # type: ignore[arg-type]
     none = notes(f"max_bid={least / 2}")
-    assert "is below the price of all of the 5,000 auctions" in none
+    assert "cannot win all of the 5,000 auctions" in none
     assert "does not bind" not in none
     some = notes(f"max_bid={middle}")
-    assert "is below the price of 2,500 of the 5,000 auctions" in some
+    assert "cannot win 2,500 of the 5,000 auctions" in some
     floor = notes(f"max_bid={middle}", f"auction.hard_floor={2 * middle}")
-    assert "is below the price or the hard floor of all of the 5,000 auctions" in floor
+    assert "cannot win all of the 5,000 auctions" in floor
+    assert "below their price or the hard floor" in floor
 
 
 def test_clicks_of_auctions_that_are_worth_nothing_calibrate_nothing(

@@ -91,8 +91,8 @@ def test_without_times_and_campaigns_it_says_so(tmp_path: Path) -> None:
     table = log().drop("timestamp", "advertiser")
     result = ctrkit.plan_budget(100.0, auctions=table, out=tmp_path)
     assert result.plan.lines.select("campaign", "hour").rows() == [("all", 0)]
-    assert any("no times" in note for note in result.notes)
-    assert any("no campaigns apart" in note for note in result.notes)
+    assert any("no timestamps" in note for note in result.notes)
+    assert any("no column of campaigns" in note for note in result.notes)
     named = ctrkit.plan_budget(100.0, auctions=log(), out=tmp_path, overrides=["campaign=advertiser"])
     assert named.plan.by_campaign().height == 2
 
@@ -109,7 +109,8 @@ def test_a_model_scores_the_candidates_and_their_advertiser_is_the_campaign(
 
 
 NOTHING_FOR_NOTHING = (
-    "2 of 2 curves have no point at a spend of 0 and are taken to bring nothing there (campaign a, hour 0)."
+    "2 of 2 curves have no point at a spend of 0; their value there is taken as 0 (the first: campaign a, "
+    "hour 0)."
 )
 
 
@@ -141,9 +142,9 @@ def test_given_curves(tmp_path: Path) -> None:
 def test_curves_that_are_not_concave_are_made_so_and_told_or_refused(tmp_path: Path) -> None:
     bent = curves(value=[1.0, 6.0, 7.0, 3.0, 5.0])
     result = ctrkit.plan_budget(3.0, curves=bent, out=tmp_path)
-    assert "1 of 2 curves were not concave and were made so" in result.notes[0]
+    assert "1 of 2 curves were not concave and were made concave" in result.notes[0]
     assert "campaign a" in result.notes[0]
-    with pytest.raises(DataError, match="campaign a, hour 0: the curve is not concave: after spend 1"):
+    with pytest.raises(DataError, match="campaign a, hour 0: the curve is not concave: after a spend of 1"):
         ctrkit.plan_budget(3.0, curves=bent, out=tmp_path, overrides=["fit=none"])
     unbent = ctrkit.plan_budget(3.0, curves=curves(), out=tmp_path, overrides=["fit=none"])
     assert unbent.notes == (NOTHING_FOR_NOTHING,)
@@ -160,7 +161,7 @@ def test_a_budget_above_everything_says_that_it_does_not_bind(tmp_path: Path) ->
     table = log()
     result = ctrkit.plan_budget(1e6, auctions=table, out=tmp_path)
     assert (
-        f"The budget does not bind: all there is to buy costs {table['market_price'].sum():g}."
+        f"The budget does not bind: everything there is to buy costs {table['market_price'].sum():g}."
         in result.notes
     )
     assert "More budget would be worth nothing" in result.report().answer
@@ -182,7 +183,7 @@ def test_numbers_that_tell_campaigns_apart_are_ids(tmp_path: Path) -> None:
 def test_hours_of_the_day_without_auctions_are_told(tmp_path: Path) -> None:
     half = log().filter(pl.col("timestamp") < DAY // 2)
     result = ctrkit.plan_budget(20.0, auctions=half, out=tmp_path)
-    assert "The log has no auctions in 12 of the 24 hours of a day: they get nothing." in result.notes
+    assert "The log has no auctions in 12 of the 24 hours of a day: they get no budget." in result.notes
     assert not any(
         "no auctions" in note for note in ctrkit.plan_budget(2.0, auctions=log(), out=tmp_path).notes
     )
@@ -192,10 +193,10 @@ def test_beyond_the_last_point_nothing_is_known(tmp_path: Path) -> None:
     result = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path)
     assert result.plan.spend == pytest.approx(7.0)
     assert (
-        "2 of 2 curves are planned at the largest spend that was given (campaign a, hour 0)"
+        "2 of 2 curves are planned at their largest given spend (the first: campaign a, hour 0)"
         in result.notes[1]
     )
-    assert "What more budget would be worth is unknown" in result.report().answer
+    assert "The value of more budget is unknown" in result.report().answer
     short = ctrkit.plan_budget(4.0, curves=curves(), out=tmp_path)
     assert short.notes == (NOTHING_FOR_NOTHING,)
 
@@ -271,8 +272,8 @@ def test_a_log_with_gaps_and_an_incomplete_day_is_planned_by_what_it_covers(tmp_
         assert by_hour["hour"].to_list() == sorted({h % 24 for h in hours})
         np.testing.assert_allclose(by_hour["spend"], 20.0, rtol=1e-12)
         np.testing.assert_allclose(by_hour["value"], 0.4, rtol=1e-12)
-    assert "19 of 21 days have no auctions and are taken for gaps in the log." in result.notes
-    assert "The log is of 2 days; the plan is for the average one." in result.notes
+    assert "19 of 21 days have no auctions and count as gaps in the log." in result.notes
+    assert "The log covers 2 days; the plan is for an average day." in result.notes
 
 
 def test_many_campaigns_are_shown_in_part_and_planned_in_whole(tmp_path: Path) -> None:
@@ -280,7 +281,7 @@ def test_many_campaigns_are_shown_in_part_and_planned_in_whole(tmp_path: Path) -
     points = pl.DataFrame({"campaign": names, "spend": np.arange(1.0, 1001.0), "value": 1.0})
     result = ctrkit.plan_budget(2e6, curves=points, out=tmp_path)
     table = result.report().tables[0]
-    assert table.title == "Campaigns, the 20 of 1,000 that spend the most; all are in allocation.csv"
+    assert table.title == "Campaigns: the 20 of 1,000 that spend the most; allocation.csv has all"
     spends = [row[1] for row in table.rows]
     assert len(spends) == 20
     assert spends == sorted(spends, reverse=True)
@@ -290,7 +291,7 @@ def test_many_campaigns_are_shown_in_part_and_planned_in_whole(tmp_path: Path) -
 
 def test_a_column_that_may_be_meant_for_campaigns_is_told(tmp_path: Path) -> None:
     result = ctrkit.plan_budget(100.0, auctions=log().rename({"advertiser": "Campaign"}), out=tmp_path)
-    assert any("If column 'Campaign' does, give --campaign Campaign." in note for note in result.notes)
+    assert any("If column 'Campaign' names it, give --campaign Campaign." in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

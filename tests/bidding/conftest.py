@@ -1,4 +1,4 @@
-"""Made-up markets for the tests of bidding."""
+"""Simulated markets for the tests of bidding."""
 
 from __future__ import annotations
 

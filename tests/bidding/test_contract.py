@@ -202,7 +202,7 @@ def test_auctions_that_are_worth_nothing_change_nothing(made: Made, terms: dict[
     assert found.strategies[0].spend == plain.strategies[0].spend
     assert found.strategies[0].auctions == len(more)
     assert np.delete(found.events["bid"].to_numpy(), rows).max() == 0
-    assert any("4,500 of 5,100 auctions are worth nothing" in note for note in found.notes)
+    assert any("4,500 of 5,100 auctions have no ad with a value above 0" in note for note in found.notes)
 
 
 def test_worthless_auctions_are_absent_from_episodes_and_chunks_too(made: Made) -> None:

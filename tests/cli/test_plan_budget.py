@@ -32,7 +32,7 @@ def test_what_people_read_and_what_machines_read(curves: Path, tmp_path: Path) -
     arguments = ("plan-budget", "--budget", "4", "--curves", curves, "--out", tmp_path / "run")
     code, table, _ = call(*arguments)
     assert code == 0
-    for words in ("Campaigns", "Plan by hour", "What holds the plan back", "budget (4)", "plan.csv"):
+    for words in ("Campaigns", "Plan by hour", "Binding limits", "budget (4)", "plan.csv"):
         assert words in table
     code, out, err = call(*arguments, "--json")
     assert code == 0

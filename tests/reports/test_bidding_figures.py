@@ -171,7 +171,7 @@ def test_no_two_labels_of_many_strategies_touch(figure: str) -> None:
 def test_spend_against_what_was_planned(plan: list[float] | None, share: list[float], says: str) -> None:
     spent = np.array([1.0, 4.0])
     figure = spend_curves({"dual": spent}, 8.0, None if plan is None else np.array(plan))
-    assert figure.caption == f"Spend against the {says}; none passes the budget."
+    assert figure.caption == f"Spend compared with the {says}; no strategy exceeds the budget."
     assert ("plan" if plan else "even pacing") in words(figure)
     planned, curve = line(figure, INK), line(figure, COLOURS[0])
     left, bottom = curve[0]
@@ -239,7 +239,7 @@ def test_hours_without_auctions_are_no_line() -> None:
 
 def test_landscape() -> None:
     figure = landscape_figure(events(["dual"]))
-    assert figure.caption == "Market prices beside the bids above 0, and beside what wins cost."
+    assert figure.caption == "Market prices with bids above 0, and with prices paid."
     assert {"bids", "prices paid", "market price", "dual"} <= set(words(figure))
 
 
@@ -265,13 +265,13 @@ def test_nothing_is_won_or_bid() -> None:
     lost = events(["dual"]).with_columns(won=pl.lit(False), bid=pl.lit(0.0), spend=pl.lit(0.0))
     assert "dual" in words(landscape_figure(lost))
     assert "dual" in words(win_rate_figure(lost))
-    assert words(exploration_figure(lost)) == ["No strategy that explores has won"]
+    assert words(exploration_figure(lost)) == ["No strategy that explores won an auction"]
 
 
 def test_all_prices_are_0() -> None:
     free = events(["dual"]).with_columns(market_price=pl.lit(0.0), spend=pl.lit(0.0))
     assert words(landscape_figure(free)) == ["All prices are 0"]
-    assert exploration_figure(free).caption.endswith("of the best estimate.")
+    assert exploration_figure(free).caption.endswith("of the highest estimate.")
 
 
 def test_exploration_s_share_of_the_money() -> None:
@@ -280,25 +280,27 @@ def test_exploration_s_share_of_the_money() -> None:
     won = table.filter(pl.col("won"), strategy="thompson")
     share = won.filter("explored")["spend"].sum() / won["spend"].sum()
     assert figure.caption == (
-        "Share of wins with another ad than the one of the best estimate. Of all money spent: "
+        "Share of wins with another ad than the one of the highest estimate. Share of the spend: "
         f"thompson {share:.1%}."
     )
     assert "dual" not in words(figure)
 
 
 def test_no_strategy_explores() -> None:
-    assert words(exploration_figure(events(["dual"], explore=False))) == ["No strategy that explores has won"]
+    assert words(exploration_figure(events(["dual"], explore=False))) == [
+        "No strategy that explores won an auction"
+    ]
 
 
 @pytest.mark.parametrize("budgets", [(100.0, 300.0, 4000.0), (1000.0, 2000.0), (0.5, 2e4, 1e7)])
 def test_value_by_budget(budgets: Sequence[float]) -> None:
     figure = value_by_budget_figure(sweep(["dual"], budgets))
-    assert figure.caption == "Value against the budget, and its slope between budgets."
-    assert {"dual", OPTIMUM, "value bought", "value for a unit of money more"} <= set(words(figure))
+    assert figure.caption == "Value by budget (left), and its slope between budgets (right)."
+    assert {"dual", OPTIMUM, "value bought", "value of one more unit of money"} <= set(words(figure))
 
 
 def test_one_budget_is_no_curve() -> None:
-    assert words(value_by_budget_figure(sweep(["dual"], [100.0]))) == ["A curve takes two budgets"]
+    assert words(value_by_budget_figure(sweep(["dual"], [100.0]))) == ["A curve needs two budgets"]
 
 
 def test_regret_by_cause() -> None:
@@ -322,8 +324,8 @@ def test_kpis_over_seeds() -> None:
     found = repeats(["dual", "pid", "rlb"])
     figure = kpi_figure(found, ("value", "clicks", "unheard_of"))
     assert figure.caption == (
-        "KPIs with 95% intervals over 8 markets, one a seed. Hollow marks: not to be told from dual, seed by "
-        "seed."
+        "KPIs with 95% intervals over 8 simulated markets. Hollow marks: no significant difference from "
+        "dual, seed by seed."
     )
     # Clicks are known of none.
     assert {"value", "dual", "pid", "rlb"} <= set(words(figure))
@@ -338,7 +340,7 @@ def test_kpis_over_seeds() -> None:
 
 def test_odd_kpis() -> None:
     alone = kpi_figure(repeats(["dual"]), ("value",))
-    assert alone.caption == "KPIs with 95% intervals over 8 markets, one a seed."
+    assert alone.caption == "KPIs with 95% intervals over 8 simulated markets."
     assert words(kpi_figure(repeats(["dual"]), ("clicks",))) == ["No strategy has any of these KPIs"]
     runs = [
         {"dual": {"value": 1.0, "cpa": 3.0 if seed else None}, "pid": {"value": 1.0, "cpa": None}}

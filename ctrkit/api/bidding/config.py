@@ -1,4 +1,4 @@
-"""How `ctrkit simulate-bidding` is set: the campaign, the exchange, and what is done to the market."""
+"""The settings of `ctrkit simulate-bidding`: the campaign, the exchange, and changes of the market."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctrkit.config import Config
 from ctrkit.errors import ConfigError
 from ctrkit.settings import line_of
 
-# Given as `Registry.read` takes it, and written down as a line.
+# Given in any form that `Registry.read` takes, and written to files as a line.
 StrategySetting: TypeAlias = Annotated[
     InstanceOf[BidStrategy[Any]], BeforeValidator(STRATEGIES.read), PlainSerializer(line_of)
 ]
@@ -29,7 +29,15 @@ def _split(value: Any) -> Any:
 
 
 class AuctionConfig(Config):
-    """The rule of the exchange, see `ctrkit.bidding.AuctionRule`."""
+    """The rule of the exchange.
+
+    Attributes:
+        price: price rule: `second`, `first` or `gsp`.
+        hard_floor: a bid below it is refused.
+        soft_floor: a winning bid below it pays its own bid (first price).
+        wins_ties: whether a bid at the market price wins.
+        slot_effects: for `gsp`, the share of users who look as far as each slot, best slot first.
+    """
 
     price: Literal["second", "first", "gsp"] = "second"
     hard_floor: float = 0.0
@@ -39,36 +47,39 @@ class AuctionConfig(Config):
 
 
 class BiddingConfig(Config):
-    """How to bid.
+    """Settings of a simulation of bidding.
 
     Attributes:
-        strategies: `NAME` or `NAME:key=value,...`, or mappings of `name` and settings; by default the
-            baselines, dual pacing and, with a model, Thompson sampling.
-        value_per_click: worth of a click. By default a click is worth p(conversion | click), of the model or
-            the log's `pcvr`, times the log's `value` of a conversion where both are known, else it counts 1.
-        bid_value: what strategies that explore bid on, see `ctrkit.bidding.strategies.ExploringBidding`.
-        daily_budget: most that may be spent on a day; pacing starts afresh with each.
-        time_zone: whose days and hours are meant, such as `Europe/Berlin`; by default those of the log's
-            timestamps, which are UTC where they do not tell.
-        episode_length: auctions an episode; the budget is then each episode's.
-        max_bid: no bid goes above it.
+        strategies: each a line `NAME` or `NAME:key=value,...`, or a mapping of `name` and settings; by
+            default the baselines, dual pacing and, with a model, Thompson sampling.
+        value_per_click: value of a click. By default it is p(conversion | click), from the model or the log's
+            `pcvr`, times the log's `value` of a conversion; where one of both is unknown, it is 1.
+        bid_value: value that exploring strategies bid: `slot`, `mean`, `sample` or `ucb` (see
+            `ctrkit.bidding.strategies.ExploringBidding`).
+        daily_budget: largest spend of a day; pacing restarts each day.
+        time_zone: time zone of days and hours, such as `Europe/Berlin`; by default that of the log's
+            timestamps, else UTC.
+        episode_length: number of auctions of an episode; the budget is then the budget of each episode.
+        max_bid: largest bid; higher bids are lowered to it.
         integer_bids: whether bids are rounded down to whole units of money.
-        frequency_cap: how often one user may be shown the ads: `3` in all, or `3/hour`, `3/day`, `3/week`.
+        frequency_cap: largest number of impressions per user: `3` in total, or `3/hour`, `3/day`, `3/week`.
         pacing: `even`, `asap` (as soon as possible), or a table with the share of the budget by hour, such as
             the `plan.parquet` of `ctrkit plan-budget`.
-        history: an earlier log to tune the strategies on; of a made-up market, a number of auctions.
-        feedback_delay: how long until it is known whether an impression was clicked, in seconds, or in
-            auctions where the log has no timestamps.
-        tells_minimum_bid: whether the exchange tells all who bid by what bid they would have won.
-        tick: auctions between two updates of the strategies.
+        history: an earlier log on which the strategies are tuned; for a simulated market, a number of
+            auctions.
+        feedback_delay: time until it is known whether an impression was clicked, in seconds; in auctions if
+            the log has no timestamps.
+        tells_minimum_bid: whether the exchange tells every bidder the minimum bid to win.
+        tick: number of auctions between two updates of the strategies; by default a 200th of an episode.
         auction: the rule of the exchange.
-        together: whether the strategies bid against each other in one market; else each has it to itself.
-        shocks: `NAME:key=value,...` or mappings, see `ctrkit.bidding.supply.shocks`.
-        miscalibration: a, b: what is seen is expit(a · logit(pCTR) + b).
-        compare_models: whether to bid also with the model recalibrated, and with the truth where it is known.
-        seeds: of so many resamples of the log, or made-up markets, intervals are made.
-        confidence: of these.
-        seed: of all that is drawn.
+        together: whether the strategies bid against each other in one market; else each has the market alone.
+        shocks: market changes that bidders are not told of, each a line `NAME:key=value,...` or a mapping
+            (see `ctrkit.bidding.supply.shocks`).
+        miscalibration: a and b; bidders see the distorted pCTR expit(a · logit(pCTR) + b).
+        compare_models: whether to bid also with the recalibrated model, and with the truth where it is known.
+        seeds: number of resamples of the log, or of simulated markets, for intervals; 1 makes none.
+        confidence: confidence level of all intervals.
+        seed: seed of all random draws.
     """
 
     strategies: tuple[StrategySetting, ...] | None = None
@@ -102,7 +113,7 @@ class BiddingConfig(Config):
         """
         if self.daily_budget is not None and self.episode_length is not None:
             raise ConfigError(
-                "episodes are days with a daily budget, and an episode_length is given too",
+                "with a daily_budget an episode is a day, but an episode_length is given too",
                 hint="Leave one out",
             )
         return CampaignTerms(
@@ -118,28 +129,28 @@ class BiddingConfig(Config):
 
 
 def frequency_cap(text: str | int | None) -> FrequencyCap | None:
-    """`3` or `3/day` as a cap.
+    """The frequency cap of a text such as `3` or `3/day`.
 
     Raises:
-        ConfigError: another text.
+        ConfigError: a text of another form.
     """
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)(?:/(hour|day|week))?", str(text).replace(" ", ""))
     if found is None:
         raise ConfigError(
-            f"the frequency cap is '{text}'",
-            hint="Write impressions a user, such as 3, 3/hour, 3/day or 3/week",
+            f"the frequency cap '{text}' has the wrong form",
+            hint="Write impressions per user, such as 3, 3/hour, 3/day or 3/week",
         )
     impressions, period = found.groups()
     return FrequencyCap(int(impressions), _SECONDS.get(period))
 
 
 def budgets(given: float | str) -> list[float]:
-    """One budget, or those of a sweep `FROM:TO:COUNT`, each as many times the one before.
+    """One budget, or the budgets of a sweep `FROM:TO:COUNT`, with equal ratios between neighbours.
 
     Raises:
-        ConfigError: not of that form, or not above 0.
+        ConfigError: a text of another form, or a budget not above 0.
     """
     parts = str(given).split(":")
     try:
@@ -154,7 +165,8 @@ def budgets(given: float | str) -> list[float]:
         )
     if len(numbers) != 3 or not 0 < numbers[0] < numbers[1] < np.inf or numbers[2] not in range(2, 1001):
         raise ConfigError(
-            f"the budget is '{given}'", hint="Give a number, or a sweep FROM:TO:COUNT such as 100:10000:12"
+            f"the budget '{given}' has the wrong form",
+            hint="Give a number, or a sweep FROM:TO:COUNT such as 100:10000:12",
         )
     low, high, count = numbers
     return [float(one) for one in np.geomspace(low, high, int(count))]

@@ -1,4 +1,4 @@
-"""The auctions that are bid on: of a log or a made-up market, resampled, shocked and seen askew."""
+"""The auctions to bid on: of a log or a simulated market, resampled, shocked or miscalibrated."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Supply(ABC):
     """Where auctions come from.
 
     Attributes:
-        kind: what another seed is: another market, or another sample of the same log.
-        notes: what is to be said of it.
-        table: the log as read, None where there is none; its rows are the auctions of `plain`.
-        calibrated: whether the model that scores is; also where the log's own pCTR does.
-        ad_column: under which a model reads the ad.
+        kind: what another seed gives: another market, or another resample of the same log.
+        notes: notes on the auctions.
+        table: the log as read, None without a log; its rows are the auctions of `plain`.
+        calibrated: whether the model that scores is calibrated; True for the log's own pCTR.
+        ad_column: the column in which a model reads the ad.
     """
 
     kind: ClassVar[RepeatKind]
@@ -53,23 +53,29 @@ class Supply(ABC):
 
     @abstractmethod
     def drawn(self, seed: int) -> AuctionStream:
-        """Those of another seed."""
+        """The auctions of another seed."""
 
     @abstractmethod
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
-        """What is known of the model's last layer before a run of this seed, None for the plain one."""
+        """The posterior of the model's last layer before a run of this seed (None: the plain run)."""
 
     @abstractmethod
     def history(self, given: str | int) -> Auctions:
-        """Auctions of an earlier time."""
+        """Auctions of an earlier time.
+
+        Args:
+            given: the setting `history`.
+        """
 
 
 class LogSupply(Supply):
-    """A replay; other seeds are resamples of the log.
+    """A replay of a log; other seeds are resamples of the log.
 
     Args:
-        auctions: an auction log, None for the sample log.
-        model: see `opened_auctions`.
+        auctions: an auction log; None for the sample log.
+        model: an artifact or a path to one (see `opened_auctions`).
+        settings: the settings of the simulation.
+        on_step: called after each chunk that is scored.
     """
 
     kind = "resamples"
@@ -89,12 +95,12 @@ class LogSupply(Supply):
         unused = unused_columns(self.table, self.model, settings.value_per_click, _unused_by(settings))
         self.notes = (*unused, *self.notes)
         _check_slots(self.table, len(settings.auction.slot_effects), file)
-        # Resamples are of whole users where they are known: their auctions go together.
+        # Where users are known, whole users are resampled: their auctions belong together.
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
         users = sampled or settings.frequency_cap is not None
         self._plain = self._scored(self.table, file, users=users)
         if users and (unknown := self.table["user_id"].null_count()):
-            self.notes += (f"{unknown:,} auctions without a user are each taken for one of another user.",)
+            self.notes += (f"{unknown:,} auctions have no user; each of them counts as a new user.",)
 
     def plain(self) -> AuctionStream:
         return self._plain
@@ -103,7 +109,7 @@ class LogSupply(Supply):
         found = list(resampled(self._plain, self._settings.seed + seed))
         if not found:
             raise DataError(
-                f"a resample of the log's {length(self._plain)} auctions holds none of them",
+                f"a resample of the log's {length(self._plain)} auctions has no auctions",
                 hint="Give a longer log, or leave out the seeds",
             )
         return found
@@ -123,12 +129,12 @@ class LogSupply(Supply):
 
 
 def _check_slots(table: pl.DataFrame, slots: int, file: str | None) -> None:
-    """Raise a DataError for a log without the prices of so many slots a page."""
+    """Raise a DataError for a log without the prices of this number of slots per page."""
     known = int(table["slot_prices"].list.len()[0] or 0) if "slot_prices" in table.columns else None
     if slots > 1 and (known or 0) < slots:
-        what = "the log does not have it" if known is None else f"there are {known}"
+        what = "the log has no such column" if known is None else f"there are {known}"
         raise DataError(
-            f"pages of {slots} slots need {slots} prices an auction, and {what}",
+            f"pages of {slots} slots need {slots} prices per auction, but {what}",
             file=file,
             column="slot_prices",
             hint="Give the highest competing bids of each auction, or fewer slot effects",
@@ -136,12 +142,12 @@ def _check_slots(table: pl.DataFrame, slots: int, file: str | None) -> None:
 
 
 def _unused_by(settings: BiddingConfig) -> dict[str, str]:
-    """Columns of an auction log on which nothing hangs under these settings, and why."""
+    """Columns of an auction log that these settings do not use, and why."""
     why = {}
     if settings.daily_budget is None and settings.episode_length is None:
         why["episode"] = "the budget is for all auctions; for episodes give episode_length or daily_budget"
     else:
-        why["episode"] = "episodes are those of the settings"
+        why["episode"] = "the settings define the episodes"
     if settings.frequency_cap is None and settings.seeds == 1:
         why["user_id"] = "there is no frequency cap, and one seed"
     if len(settings.auction.slot_effects) == 1:
@@ -151,7 +157,7 @@ def _unused_by(settings: BiddingConfig) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class MarketSupply(Supply):
-    """A made-up market; other seeds are other markets of the same kind."""
+    """A simulated market; other seeds are other markets with the same settings."""
 
     market: SyntheticMarket
 
@@ -172,7 +178,7 @@ class MarketSupply(Supply):
     def history(self, given: str | int) -> Auctions:
         if not str(given).isdigit() or int(given) < 1:
             raise ConfigError(
-                f"the history of a made-up market is a number of auctions, and not '{given}'",
+                f"the history of a simulated market must be a number of auctions, not '{given}'",
                 hint="Give for example --history 100000",
             )
         return self.market.history(int(given))
@@ -185,54 +191,55 @@ def open_supply(
     settings: BiddingConfig,
     on_step: OnStep,
 ) -> Supply:
-    """The log, scored, or the market of a text.
+    """The scored log, or the simulated market of a text.
 
     Raises:
-        ConfigError: a market beside a log, a model or a value of clicks, or a text that is none.
+        ConfigError: a market together with a log, a model or a value of clicks, or a text that is no market.
         DataError: a log that cannot be read.
     """
     if market is None:
         return LogSupply(auctions, model, settings, on_step)
     if auctions is not None or model is not None:
         raise ConfigError(
-            "a made-up market has auctions and a model of its own, and a log or a model is given too",
+            "a simulated market has its own auctions and model, but a log or a model is given too",
             hint="Leave out --market, or --replay and --model",
         )
     if settings.value_per_click is not None:
         raise ConfigError(
-            "what a click is worth is set by the made-up market itself, and value_per_click is given too",
+            "a simulated market has its own value of a click, but value_per_click is given too",
             hint=f"Give --market value={settings.value_per_click:g}",
         )
     if settings.time_zone is not None:
         raise ConfigError(
-            "a made-up market has a clock of its own, and a time_zone is given too", hint="Leave it out"
+            "a simulated market has its own clock, but a time_zone is given too",
+            hint="Leave the time_zone out",
         )
-    made_up = parse_market(market)
-    return MarketSupply(replace(made_up, seed=made_up.seed + settings.seed))
+    simulated = parse_market(market)
+    return MarketSupply(replace(simulated, seed=simulated.seed + settings.seed))
 
 
 def length(stream: AuctionStream) -> int:
-    """How many auctions there are."""
+    """The number of auctions."""
     return sum(map(len, stream))
 
 
 def worth_bidding(stream: AuctionStream) -> int:
-    """How many auctions are worth bidding."""
+    """The number of auctions that are worth bidding."""
     return sum(int(chunk.worth_bidding.sum()) for chunk in stream)
 
 
 def changed(stream: AuctionStream, settings: BiddingConfig, seed: int) -> AuctionStream:
-    """The auctions under the shocks that were asked for."""
+    """The auctions under the shocks of the settings."""
     if not settings.shocks:
         return stream
     found = list(shocked(stream, settings.shocks, length(stream), seed))
     if not found:
-        raise DataError("the shocks leave no auctions", hint="Give a factor of traffic above 0")
+        raise DataError("the shocks leave no auctions", hint="Give traffic a factor above 0")
     return found
 
 
 def seen(stream: AuctionStream, settings: BiddingConfig) -> AuctionStream:
-    """The auctions with the miscalibration that was asked for."""
+    """The auctions with the miscalibration of the settings."""
     return (
         stream if settings.miscalibration is None else list(miscalibrated(stream, *settings.miscalibration))
     )

@@ -43,7 +43,7 @@ class Landscape(ABC):
 
     @abstractmethod
     def log_likelihood(self, bounds: PriceBounds) -> float:
-        """Σ weight · log P(what is known of the price); of a known price, smooth landscapes take the density."""
+        """Σ weight · log P(what is known of the price); smooth landscapes take densities of known prices."""
 
     def sample(self, rng: np.random.Generator, size: int) -> Floats:
         """Market prices [size], one drawn for each auction."""

@@ -50,7 +50,7 @@ class PriceBounds:
                 as they are.
         """
         if not (np.isfinite(unit) and unit >= 0):
-            raise ConfigError(f"unit is {unit:g} but must be at least 0")
+            raise ConfigError(f"unit is {unit:g} and must be at least 0")
         z = _money(price, "market_price")
         return cls(z - unit, z, _weights(weight, len(z)))
 

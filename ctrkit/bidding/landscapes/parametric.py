@@ -41,7 +41,7 @@ class SmoothLandscape(Family, Landscape):
         if not (np.isfinite(self.location) and np.isfinite(self.log_shape)):
             raise ConfigError(f"a {self.name} landscape needs a finite location and shape")
         if not 0 <= self.zero < 1:
-            raise ConfigError(f"the share of prices at 0 is {self.zero:g} but must be in [0, 1)")
+            raise ConfigError(f"the share of prices at 0 is {self.zero:g} and must be in [0, 1)")
 
     @classmethod
     def of(cls, scale: float, shape: float, zero: float = 0.0) -> Self:

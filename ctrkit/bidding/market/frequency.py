@@ -36,7 +36,7 @@ class FrequencyCap:
             )
         if self.period is not None and not (np.isfinite(self.period) and self.period > 0):
             raise ConfigError(
-                f"the period of the frequency cap is {self.period:g} but must be above 0",
+                f"the period of the frequency cap is {self.period:g} and must be above 0",
                 hint="Give seconds (86400 for a day), or no period for the whole run",
             )
 

@@ -139,7 +139,7 @@ class DualPacer:
     def __post_init__(self) -> None:
         for name, value in (("step", self.step), ("initial_multiplier", self.initial_multiplier)):
             if value is not None and not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value:g} but must be above 0")
+                raise ConfigError(f"{name} is {value:g} and must be above 0")
 
     def start(self, budget: float, auctions: int) -> Pace:
         """The state before an episode of `auctions` expected auctions with `budget` to spend."""

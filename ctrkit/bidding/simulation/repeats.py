@@ -124,7 +124,7 @@ def over_seeds(
         raise ConfigError(f"there are no seeds of kind '{kind}'", hint=nearest(kind, get_args(RepeatKind)))
     if not 0 < confidence < 1:
         raise ConfigError(
-            f"confidence is {confidence:g} but must be between 0 and 1", hint="Give for example 0.95"
+            f"confidence is {confidence:g} and must be between 0 and 1", hint="Give for example 0.95"
         )
     shape = [(strategy, tuple(kpis)) for strategy, kpis in runs[0].items()]
     for seed, run in enumerate(runs):

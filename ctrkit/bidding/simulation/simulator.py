@@ -72,7 +72,7 @@ def simulate(
     lengths = [] if episode_length is None else np.atleast_1d(episode_length).tolist()
     for name, setting in (*(("episode_length", one) for one in lengths), ("tick", tick)):
         if setting is not None and not setting > 0:
-            raise ConfigError(f"{name} is {setting:g} but must be above 0", hint=f"Give a {name} above 0")
+            raise ConfigError(f"{name} is {setting:g} and must be above 0", hint=f"Give a {name} above 0")
     if not strategies:
         raise ConfigError("there is no strategy to simulate", hint="Give at least one, for example dual")
     stream = [chunks] if isinstance(chunks, Auctions) else chunks

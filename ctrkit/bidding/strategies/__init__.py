@@ -1,4 +1,4 @@
-"""Bid strategies, one a file: each of this folder is known to commands and tests by being there."""
+"""Bid strategies, one per file: commands and tests know every strategy in this folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import Registry
 
 STRATEGIES: Final = Registry[BidStrategy[Any]](BidStrategy, __name__)
-# As a strategy may be given: a line `NAME:key=value,...`, a mapping of `name` and settings, or one made.
+# Ways to give a strategy: a line `NAME:key=value,...`, a mapping of `name` and settings, or a `BidStrategy`.
 StrategyLike: TypeAlias = str | Mapping[str, Any] | BidStrategy[Any]
 
 __all__ = [
@@ -74,11 +74,12 @@ def parse_strategy(given: StrategyLike, posterior: LastLayerPosterior | None = N
     """A strategy from `NAME` or `NAME:key=value,...`, for example `linear:base_bid=10,average_ctr=0.004`.
 
     Args:
-        given: or a mapping such as `{"name": "linear", "base_bid": 10}`, or a strategy.
-        posterior: of a model's last layer, for the strategies that draw from it or heed how sure it is.
+        given: a line, a mapping such as `{"name": "linear", "base_bid": 10}`, or a strategy.
+        posterior: the posterior of a model's last layer, for strategies that draw from it or use its
+            uncertainty.
 
     Raises:
-        ConfigError: unknown name or key (the nearest known one is named), a value of another type or out of
-            bounds, or a posterior that is needed and not given.
+        ConfigError: an unknown name or key (the error names the nearest), a value of another type or out of
+            bounds, or no posterior for a strategy that needs one.
     """
     return STRATEGIES.read(given).knowing(posterior)

@@ -1,4 +1,4 @@
-"""What a bid strategy is: pure functions of its state, driven by the simulator tick by tick."""
+"""What a bid strategy is: pure functions of its state, called by the simulator tick by tick."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True)
 class Bids:
-    """Answer to n slots.
+    """A strategy's bids for n slots.
 
     Attributes:
         ad: [n], the candidate that fills the slot if the auction is won.
-        amount: [n], at least 0, in units of money, before any cap by budget or largest bid.
-        value: [n], what the bidder takes the slot to be worth.
-        multiplier: the value that a unit of money had to buy, for strategies that pace.
-        chances: gives, for some rows [m] of the slots, with what probability each candidate would have been
-            chosen [m, K], given all that was known before; None where the choice has no chance in it, or
-            where the bid hangs on it, so that they are not those of the impressions won.
-        explored: [n], bool, whether the ad is another than the one that is thought the best; None where it
-            never is.
+        amount: [n], the bid in units of money, at least 0, before any cap by budget or largest bid.
+        value: [n], the bidder's estimate of the value of the slot.
+        multiplier: μ, the value that a unit of money must buy; None for strategies that do not pace.
+        chances: a function from rows [m] of the slots to the probability with which each candidate would be
+            chosen, [m, K], given what was known before. None if the choice is not random, or if the bid
+            depends on it, so that these are not the probabilities among impressions won.
+        explored: [n], bool, whether the ad is another than the best by estimate; None for strategies that
+            never explore.
     """
 
     ad: Indices
@@ -50,10 +50,12 @@ class TickResult:
     """What a bidder learns from the exchange as soon as a tick is over.
 
     Attributes:
+        slots: the slots of the tick.
+        bids: the strategy's bids for them.
         won: [n], bool.
-        paid: [n], 0 where lost.
-        minimum_bid: [n], the least bid that wins, where the exchange tells it to all who bid; None where
-            there are win notices alone.
+        paid: [n], the price where won, else 0.
+        minimum_bid: [n], the minimum bid to win, if the exchange tells it to every bidder; None if bidders
+            only learn whether they won.
     """
 
     slots: Slots
@@ -68,7 +70,7 @@ class ImpressionOutcomes:
     """What became of m impressions that were won, some at once and some long ago.
 
     Attributes:
-        slots: what was shown of them before the bids.
+        slots: what the bidder saw of them before its bids.
         ad: [m], the candidate that was shown.
         click: [m], 0 or 1.
     """
@@ -78,7 +80,7 @@ class ImpressionOutcomes:
     click: Floats
 
     def __getitem__(self, rows: slice) -> ImpressionOutcomes:
-        """Some of them."""
+        """Some of the outcomes."""
         return ImpressionOutcomes(self.slots[rows], self.ad[rows], self.click[rows])
 
 
@@ -87,12 +89,13 @@ class AuctionHistory:
     """Auctions of the past, from which a strategy can be tuned.
 
     Attributes:
-        market_price: [n], in units of money; for a lost auction whose price never became known, the bid
-            that was below it.
+        market_price: [n], in units of money; where the price never became known, the bid that lost.
         click_probability: [n], of the ad that was, or would have been, shown.
-        value: [n], what that was worth in expectation.
-        won: [n], bool, whether the price is known; None where all are.
-        slot_price, user, timestamp: as of `Auctions`, where several slots or a frequency cap need them.
+        value: [n], the expected value of showing that ad.
+        won: [n], bool, whether the price is known; None if all prices are known.
+        slot_price: [n, S], as in `Auctions`; needed for several slots.
+        user: [n], as in `Auctions`; needed for a frequency cap.
+        timestamp: [n], as in `Auctions`; needed for a frequency cap with a period.
     """
 
     market_price: Floats
@@ -114,8 +117,7 @@ class AuctionHistory:
 
     @classmethod
     def from_auctions(cls, auctions: Auctions) -> Self:
-        """The history of one who learnt all prices, with the most valuable ad of each auction that is worth
-        bidding."""
+        """The history of a bidder who learnt all prices, with the best ad of each auction worth bidding."""
         if not (worth := auctions.worth_bidding).all():
             auctions = auctions[np.flatnonzero(worth)]
         ad, value = best_ad(auctions.slots.value)
@@ -126,7 +128,7 @@ class AuctionHistory:
 
     @classmethod
     def from_tick(cls, result: TickResult) -> Self:
-        """What the bidder itself learns: the price where it won, else that the price was above its bid."""
+        """What the bidder itself learns in a tick: the price where it won, else that it was above the bid."""
         ctr, bids = of_ad(result.slots.click_probability, result.bids.ad), result.bids
         return cls(np.where(result.won, result.paid, bids.amount), ctr, bids.value, result.won)
 
@@ -141,7 +143,7 @@ class AuctionHistory:
         )
 
     def under(self, terms: CampaignTerms) -> AuctionHistory:
-        """With the least bids that win, and are paid at least, on these terms in place of the prices."""
+        """The history with the least winning bids on these terms in place of the prices."""
         page = page_prices(self.market_price, self.slot_price, terms.rule)
         return replace(self, market_price=np.maximum(page[:, -1], terms.rule.hard_floor))
 
@@ -152,14 +154,18 @@ class AuctionHistory:
 
 
 class BidStrategy(ABC, Generic[StateT]):
-    """A bidder. Subclasses are `checked` (see `ctrkit.settings`); their fields are what a line such as
-    `linear:base_bid=10` sets. State is immutable and lives with the caller; there is no I/O.
+    """A bidder.
+
+    Subclasses are `checked` (see `ctrkit.settings`); a line such as `linear:base_bid=10` sets their fields.
+    The caller keeps the state, which is immutable; there is no I/O.
 
     Attributes:
-        by_chance: whether its bids or ads are drawn.
-        knows_rules: whether its bids heed the rule of the exchange; if not they are best in auctions of the
-            second price without floors.
-        needs_multiplier: whether it paces well from a good first multiplier alone.
+        what: the kind, for messages.
+        name: the name of the strategy.
+        by_chance: whether its bids or ads are random.
+        knows_rules: whether its bids adapt to the rule of the exchange; if not, they are best in second-price
+            auctions without floors.
+        needs_multiplier: whether it paces well only from a good first multiplier.
     """
 
     what: ClassVar[str] = "strategy"
@@ -173,7 +179,7 @@ class BidStrategy(ABC, Generic[StateT]):
         """The state before an episode of `auctions` expected auctions with `budget` to spend."""
 
     def restart(self, state: StateT, budget: float, auctions: int) -> StateT:
-        """The state before the next episode; pacing starts afresh, and what was learnt may stay."""
+        """The state before the next episode; pacing restarts, and what was learnt may stay."""
         return self.start(budget, auctions)
 
     @abstractmethod
@@ -185,79 +191,81 @@ class BidStrategy(ABC, Generic[StateT]):
         return state
 
     def learn(self, state: StateT, outcomes: ImpressionOutcomes) -> StateT:
-        """The state once outcomes have become known, of this tick or of earlier ones."""
+        """The state after outcomes became known, of this tick or of earlier ones."""
         return state
 
     def notes(self, state: StateT) -> tuple[str, ...]:
-        """What a reader of the numbers should know of an episode that ended in this state."""
+        """Notes for readers of the results on an episode that ended in this state."""
         return ()
 
     def knowing(self, posterior: LastLayerPosterior | None) -> BidStrategy[StateT]:
-        """This strategy, told what is known of a model's last layer, if it heeds that and does not know yet.
+        """This strategy with the posterior of a model's last layer, if it uses one and has none yet.
 
         Raises:
-            ConfigError: it needs to know, and there is nothing.
+            ConfigError: the strategy needs a posterior, and there is none.
         """
         return self
 
     def expecting(self, auctions: int) -> BidStrategy[StateT]:
-        """This strategy, told how many auctions all episodes have together."""
+        """This strategy with the expected number of auctions of all episodes together."""
         return self
 
     def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> BidStrategy[StateT]:
-        """This strategy with what it can learn from the past before it bids; the same where that is nothing.
+        """This strategy after learning from the past; the same object if it learns nothing.
 
         Args:
             history: auctions like those to come.
-            terms: on which it will bid, with the budget of an episode.
-            auctions: of an episode.
+            terms: the terms on which it will bid, with the budget of an episode.
+            auctions: number of auctions of an episode.
 
         Raises:
-            DataError: an empty history, or one without the prices, or what else this strategy or the terms
+            DataError: an empty history, or one without prices or other columns that the strategy or the terms
                 need.
         """
         return self
 
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
-        """Names that `NAME:key=value,...` may set."""
+        """The keys that `NAME:key=value,...` may set."""
         return tuple(setting_fields(cls))
 
     @property
     def label(self) -> str:
-        """The text that gives this strategy back, as far as text can."""
+        """The line that gives this strategy, as far as a line can."""
         values = {name: getattr(self, name) for name in self.parameters()}
         given = ",".join(f"{name}={value}" for name, value in values.items() if value is not None)
         return f"{self.name}:{given}" if given else self.name
 
 
 def best_ad(value: Floats) -> tuple[Indices, Floats]:
-    """The candidate of the highest value [n, K] by slot, and its value [n]."""
+    """The candidate with the highest value of each slot, [n], and its value [n], from values [n, K]."""
     ad = value.argmax(axis=1)
     return ad, of_ad(value, ad)
 
 
 def of_ad(values: NDArray[Any], ad: Indices) -> NDArray[Any]:
-    """From [n, K, ...] the entries of the chosen ads, [n, ...]."""
+    """The entries of the chosen ads, [n, ...], from values [n, K, ...]."""
     return values[np.arange(len(ad)), ad]
 
 
 def check_history(strategy: str, history: AuctionHistory, all_prices: bool = False) -> None:
-    """Raise a DataError for a history of nothing worth bidding, or without the prices that are needed.
+    """Raise a DataError for a history without auctions worth bidding, or without the prices that are needed.
 
     Args:
+        strategy: name of the strategy, for the message.
+        history: the history.
         all_prices: whether the prices of lost auctions are needed too.
     """
     if not len(history):
         raise DataError(
-            "no auction of the history is worth anything to the bidder",
-            hint="Give a log with click probabilities, and values of a click, above 0",
+            "no auction of the history has a value above 0 for the bidder",
+            hint="Give a log with click probabilities and values of a click above 0",
         )
     known = history.known
     if not known.any() or (all_prices and not known.all()):
         needed = "the market price of every auction" if all_prices else "at least one known market price"
         raise DataError(
-            f"strategy '{strategy}' is tuned on a history with {needed}",
+            f"tuning strategy '{strategy}' needs a history with {needed}",
             column="market_price",
-            hint="Give a log that holds the market prices of lost auctions too",
+            hint="Give a log that also has the market prices of lost auctions",
         )

@@ -1,4 +1,4 @@
-"""Bootstrapped exploration: an ensemble whose members each saw the clicks in other amounts."""
+"""Bootstrapped exploration: an ensemble whose members each learn from their own resample of the clicks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from ctrkit.settings import Whole, checked
 
 @dataclass(frozen=True)
 class Ensemble:
-    """B weight vectors that stand for a posterior.
+    """B weight vectors that represent a posterior.
 
     Attributes:
-        members: each learns by itself; of its posterior only the mean is used.
-        updates: so far; the seed of the next update's weights, so that an update is a function of its state.
+        members: each learns alone; only the mean of its posterior is used.
+        updates: number of updates so far, and the seed of the next one, so that an update is a function of
+            the state.
     """
 
     members: tuple[LastLayerPosterior, ...]
@@ -31,7 +32,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, prior: LastLayerPosterior, members: int, seed: int = 0) -> Ensemble:
-        """Members drawn from the prior, moved so that their mean is the prior's and their spread unbiased."""
+        """Members drawn from the prior, shifted to the prior's mean and with an unbiased spread."""
         drawn = prior.sample(np.random.default_rng(seed), members)
         around = (drawn - drawn.mean(axis=0)) * np.sqrt(members / (members - 1))
         return cls(tuple(replace(prior, mean=prior.mean + one) for one in around))
@@ -47,11 +48,11 @@ class Ensemble:
         return np.asarray(self.weights.mean(axis=0))
 
     def deviation(self, features: Floats) -> Floats:
-        """Of the members' scores of features [..., D + 1], [...]."""
+        """The standard deviation of the members' scores, [...], for features [..., D + 1]."""
         return np.asarray((features @ self.weights.T).std(axis=-1))
 
     def update(self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None) -> Ensemble:
-        """Each member after every impression was repeated Poisson(1) times for it."""
+        """The ensemble after each member learnt from every impression Poisson(1) times."""
         x, y = np.asarray(hidden, np.float64), np.asarray(clicks, np.float64)
         fixed = np.zeros(len(y)) if offset is None else np.asarray(offset, np.float64)
         times = np.random.default_rng(self.updates + 1).poisson(1.0, (len(self.members), len(y)))
@@ -64,10 +65,10 @@ class Ensemble:
 
 @checked
 class BootstrappedBidding(PooledBidding):
-    """For every slot one member of an ensemble is taken, and the ad that it holds for the best is chosen.
+    """For every slot one member of an ensemble is drawn, and it chooses the ad that it finds best.
 
-    The members begin as draws from the prior, so that they disagree before there are clicks; each then
-    learns from every impression won Poisson(1) times, the online form of the bootstrap.
+    The members start as draws from the prior, so that they disagree before there are clicks. Each then learns
+    from every impression won Poisson(1) times, which is the online form of the bootstrap.
 
     Source: I. Osband, C. Blundell, A. Pritzel, B. Van Roy, Deep exploration via bootstrapped DQN, NeurIPS
     2016; N. Oza, S. Russell, Online bagging and boosting, AISTATS 2001.
@@ -75,7 +76,7 @@ class BootstrappedBidding(PooledBidding):
 
     name = "bootstrapped"
     members: Whole = Field(
-        default=10, ge=2, description="B, the size of the ensemble; time and memory grow with it"
+        default=10, ge=2, description="B, the size of the ensemble; time and memory are proportional to it"
     )
 
     def prior(self) -> Posterior:

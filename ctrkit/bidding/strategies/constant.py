@@ -15,7 +15,7 @@ from ctrkit.settings import Positive, checked
 
 @checked
 class ConstantBidding(ScaledBidding[ScaledState]):
-    """b = c: what knowing nothing of the impression is worth."""
+    """b = c, the same for every impression."""
 
     name = "constant"
     bid_amount: Positive | None = Field(

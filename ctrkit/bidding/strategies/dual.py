@@ -1,4 +1,4 @@
-"""Dual pacing: bid the value divided by the budget's multiplier, which is learnt on the way."""
+"""Dual pacing: bid the value divided by the budget's multiplier, which is learnt during the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ctrkit.settings import Positive, checked
 class DualBidding(PacedBidding[Pace]):
     """b = v/μ with the multiplicative Lagrangian pacing of `ctrkit.bidding.pacing.dual.DualPacer`.
 
-    On a history, by `tuned`, the first μ is the one at which its bids spend just the budget.
+    With a history, `tuned` sets the first μ to the one at which the bids spend exactly the budget.
     """
 
     name = "dual"
@@ -35,7 +35,7 @@ class DualBidding(PacedBidding[Pace]):
         return self.pacer.restart(state, budget, auctions)
 
     def paced(self, state: Pace, slots: Slots, value: Floats) -> Bids:
-        """Bids on the candidates that are worth most [n, K], which may be below 0, and then is no bid."""
+        """Bids on the candidates with the highest value [n, K]; a value below 0 gives no bid."""
         ad, value = best_ad(np.where(slots.click_probability > 0, value, -np.inf))
         value = np.maximum(value, 0.0)
         amount = self.pacer.bid(state, value, slots.timestamp)
@@ -49,13 +49,13 @@ class DualBidding(PacedBidding[Pace]):
         return self.pacer.update(state, result.bids.value, spend, time)
 
     def worth(self, history: AuctionHistory) -> Floats | None:
-        """What it divides by μ in the auctions of a history, [n]; None where a history does not tell."""
+        """The value that it divides by μ in the auctions of a history, [n]; None if a history cannot tell."""
         return history.value
 
     def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
         worth = self.worth(history)
         multiplier = budget_multiplier(self.name, history, terms, auctions, worth)
-        if worth is None:  # near enough to begin with, and not to be trusted
+        if worth is None:  # close enough to start from, but with no weight
             return replace(self, initial_multiplier=multiplier or self.initial_multiplier)
         return self.beginning_with(multiplier, terms.budget / auctions)
 
@@ -69,7 +69,7 @@ class AdditiveDualBidding(DualBidding):
     step: Positive = Field(
         default=0.05,
         kw_only=True,
-        description="of every update, as a share of the first multiplier; give a good first one",
+        description="step size of every update, as a share of the first multiplier; needs a good first one",
     )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Epsilon-greedy: a random ad now and then, else that of the highest posterior mean."""
+"""Epsilon-greedy: a random ad with a small probability, else the ad of the highest posterior mean."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ctrkit.settings import UnitInterval, checked
 
 @checked
 class EpsilonGreedyBidding(ExploringBidding):
-    """With probability ε any of the slot's candidates, else the one of the highest posterior mean value.
+    """With probability ε a random candidate of the slot, else the one with the highest posterior mean value.
 
-    Of K candidates the best is so chosen with probability 1 − ε + ε/K and each other one with ε/K.
+    So of K candidates the best is chosen with probability 1 − ε + ε/K, and each other one with ε/K.
     """
 
     name = "epsilon-greedy"
@@ -23,7 +23,7 @@ class EpsilonGreedyBidding(ExploringBidding):
     def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         best, _ = found = belief.best()
         real = belief.calibrated > -np.inf
-        real[~real.any(axis=1), 0] = True  # a slot without candidates has a place to fill all the same
+        real[~real.any(axis=1), 0] = True  # a slot without candidates still needs a choice
         lots = np.where(real, rng.random(real.shape), -1.0)
         ad = np.where(rng.random(len(best)) < self.epsilon, lots.argmax(axis=1), best)
 

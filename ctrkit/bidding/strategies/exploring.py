@@ -1,4 +1,4 @@
-"""What the strategies that learn from clicks share: a posterior, dual pacing, and the cost of exploring."""
+"""The common part of strategies that learn from clicks: a posterior, dual pacing, the cost of exploring."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ BidValue: TypeAlias = Literal["slot", "mean", "sample", "ucb"]
 
 
 class Posterior(Protocol):
-    """What the strategies ask of a posterior of the D + 1 last-layer weights, the bias last."""
+    """What the strategies need of a posterior of the D + 1 last-layer weights, the bias last."""
 
     @property
     def mean(self) -> Floats:
-        """[D + 1]."""
+        """The mean of the weights, [D + 1]."""
         ...
 
     def deviation(self, features: Floats) -> Floats:
-        """Of features · w, [...], for features [..., D + 1]."""
+        """The standard deviation of features · w, [...], for features [..., D + 1]."""
         ...
 
     def update(self, hidden: ArrayLike, clicks: ArrayLike, offset: ArrayLike | None = None) -> Posterior:
@@ -45,13 +45,14 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True)
 class ExploringState:
-    """Pace of the episode, what was learnt in it and before, and what that cost in the episode.
+    """The pace of the episode, what was learnt so far, and the cost of exploring in the episode.
 
     Attributes:
-        posterior: of how far the last layer is from the calibrated model.
-        auctions: expected in the episode.
-        explored: money lost by exploring in this episode, counted where it is limited: on the impressions
-            won, the posterior mean value of the best ad less that of the ad shown, divided by μ.
+        pace: the state of the pacer.
+        posterior: the posterior of the deviation of the last-layer weights from the calibrated model.
+        auctions: expected auctions of the episode.
+        explored: money lost by exploring in this episode: on impressions won, the posterior mean value of the
+            best ad less that of the ad shown, divided by μ. It is only counted with an exploration budget.
     """
 
     pace: Pace
@@ -62,12 +63,12 @@ class ExploringState:
 
 @dataclass(frozen=True)
 class PosteriorScores:
-    """What a posterior says of the K candidates of n slots.
+    """The scores of the K candidates of n slots under a posterior.
 
     Attributes:
-        posterior: as it was before the tick.
+        posterior: the posterior before the tick.
         calibrated: [n, K], logit of the calibrated pCTR; −∞ where there is no candidate.
-        hidden: [n, K, D], what the last layer reads.
+        hidden: [n, K, D], the inputs of the last layer.
         worth: [n, K], the value of a click.
     """
 
@@ -78,15 +79,15 @@ class PosteriorScores:
 
     @classmethod
     def of(cls, strategy: str, posterior: Posterior, slots: Slots) -> PosteriorScores:
-        """The belief about slots.
+        """The scores of slots.
 
         Raises:
-            DataError: slots without hidden values.
+            DataError: slots without the inputs of the last layer.
         """
         if slots.hidden is None:
             raise DataError(
-                f"strategy '{strategy}' needs what the model's last layer reads, "
-                "and these auctions hold only pCTR",
+                f"strategy '{strategy}' needs the inputs of the model's last layer, "
+                "but these auctions have only pCTR",
                 hint="Give a model, or use the strategy 'dual'",
             )
         hidden = slots.hidden
@@ -95,12 +96,12 @@ class PosteriorScores:
         return cls(posterior, calibrated_logit(slots.click_probability), hidden, slots.value_of_click)
 
     def of_ads(self, ad: Indices) -> PosteriorScores:
-        """The belief about the candidates [n] alone, one a slot."""
+        """The scores of one candidate per slot, [n]."""
         parts = (of_ad(part, ad)[:, None] for part in (self.calibrated, self.hidden, self.worth))
         return PosteriorScores(self.posterior, *parts)
 
     def logit(self, deviations: float = 0.0) -> Floats:
-        """[n, K], of a click at the posterior mean, or so many standard deviations above it."""
+        """The logit of a click, [n, K], at the posterior mean, or `deviations` deviations above it."""
         mean = self.posterior.mean
         found = self.calibrated + (self.hidden @ mean[:-1] + mean[-1])
         if deviations:
@@ -108,26 +109,27 @@ class PosteriorScores:
         return np.asarray(found)
 
     def value(self, deviations: float = 0.0) -> Floats:
-        """[n, K], at the posterior mean of the logit, or so many standard deviations above it."""
+        """The value, [n, K], at the posterior mean of the logit, or `deviations` deviations above it."""
         return np.asarray(expit(self.logit(deviations)) * self.worth)
 
     def best(self) -> Best:
-        """The candidate of the highest value at the posterior mean, and that value."""
+        """The candidates with the highest value at the posterior mean, and that value."""
         ad, value = self.best_under(self.posterior.mean[None], np.zeros((len(self.worth), 1), np.intp))
         return Best(ad[:, 0], value[:, 0])
 
     def best_under(self, weights: Floats, draws: Indices) -> tuple[Indices, Floats]:
-        """The candidates of the highest value under some of the weights [R, D + 1], see `scoring.best_under`.
+        """The candidates with the highest value under L weight vectors per slot (see `scoring.best_under`).
 
         Args:
-            draws: [n, L], which of the weights.
+            weights: [R, D + 1], the weight vectors.
+            draws: [n, L], the indices of the weight vectors of each slot.
         """
         rows = np.arange(len(self.worth))
         return best_under(self.calibrated, self.hidden, self.worth, weights, rows, draws)
 
 
 class Best(NamedTuple):
-    """The ads of the highest value at the posterior mean, [n], and that value, [n]."""
+    """The ads with the highest value at the posterior mean, [n], and that value, [n]."""
 
     ad: Indices
     value: Floats
@@ -135,13 +137,13 @@ class Best(NamedTuple):
 
 @dataclass(frozen=True)
 class SlotChoice:
-    """What a strategy would show in n slots.
+    """The ads that a strategy chooses for n slots.
 
     Attributes:
-        ad: [n].
-        value: [n], by which the ad was chosen.
-        best: what would be shown without exploring.
-        chances: see `Bids`.
+        ad: [n], the chosen candidates.
+        value: [n], the value by which the ad was chosen.
+        best: the choice without exploring.
+        chances: as in `Bids`.
     """
 
     ad: Indices
@@ -151,69 +153,70 @@ class SlotChoice:
 
 
 def calibrated_logit(click_probability: Floats) -> Floats:
-    """The logit of calibrated probabilities of any shape; −∞ of 0, and finite of 1."""
+    """The logit of calibrated probabilities of any shape; −∞ for 0, and finite for 1."""
     odds = np.minimum(click_probability, 1.0 - 1e-12)
-    # In place, since fresh memory costs as much as the sums.
+    # In place, since new memory costs as much time as the sums.
     np.divide(odds, 1.0 - odds, out=odds)
     with np.errstate(divide="ignore"):
         return np.log(odds, out=odds)
 
 
 def certain(ad: Indices, ads: int) -> Floats:
-    """Probabilities [n, K] of a choice without chance."""
+    """The probabilities [n, K] of a choice that is not random."""
     return np.asarray(ad[:, None] == np.arange(ads), np.float64)
 
 
 @checked
 class ExploringBidding(PacedBidding[ExploringState]):
-    """A posterior chooses the ad, dual pacing the bid, and the clicks that are won teach the posterior.
+    """A posterior chooses the ad, dual pacing sets the bid, and clicks that are won update the posterior.
 
-    The logit of a click is that of the calibrated pCTR plus φ·δ, where φ is what the last layer reads and δ
-    is the deviation of its weights, a priori N(0, posterior covariance). So bids begin at the calibrated
-    probabilities whatever the calibrator was, and the clicks that the bidder pays for correct them. Within
-    a tick the posterior stays as it is.
+    The logit of a click is that of the calibrated pCTR plus φ·δ. φ is the input of the last layer, and δ is
+    the deviation of its weights, with the prior N(0, posterior covariance). So bids start at the calibrated
+    probabilities with any calibrator, and the clicks that the bidder pays for correct them. Within a tick the
+    posterior does not change.
 
-    With slots' values bid, whether an auction is won does not hang on the ad chosen for it, so the chances of
-    the choice are also those of the ad among the impressions won, the propensities of a bandit log. With the
-    other values, `bid_depends_on_choice`, an ad of a low bid is rarer among the impressions than among the
+    If a bid is the slot's value, winning does not depend on the ad chosen. Then the probabilities of the
+    choice are also those of the ad among impressions won, which are the propensities of a bandit log. With
+    the other values (`bid_depends_on_choice`) an ad with a low bid is rarer among impressions than among
     choices.
 
-    What is bid on, the `bid_value`:
-    - `slot`, the highest posterior mean value of the candidates. Were the bid the mean of the ad that is
-      explored, a low mean would lose the auction and never be corrected.
-    - `mean`, that of the ad chosen.
-    - `sample`, the value by which the ad was chosen; of the highest of K noisy values, too high.
-    - `ucb`, the value of the ad chosen at its upper confidence bound.
+    `bid_value` is the value that is divided by μ:
 
-    Once `explored` is above the `exploration_budget`'s share of the budget planned by then, the best
-    posterior mean is chosen until it is below again.
+    - `slot`: the highest posterior mean value of the candidates. A bid of the mean of an explored ad would
+      lose with a low mean, which would then never be corrected.
+    - `mean`: the posterior mean value of the ad chosen.
+    - `sample`: the value by which the ad was chosen; it is too high, as the highest of K noisy values.
+    - `ucb`: the value of the ad chosen at its upper confidence bound.
+
+    When `explored` exceeds the share `exploration_budget` of the budget planned so far, the best posterior
+    mean is chosen until it is below again.
 
     Attributes:
-        posterior: of the model's last layer for clicks; the episodes that follow keep what was learnt.
+        posterior: the posterior of the model's last layer for clicks; later episodes keep what was learnt.
     """
 
     by_chance = True
     bid_value: BidValue = Field(
-        default="slot", description="what is divided by μ, the value that a unit of money has to buy"
+        default="slot", description="the value that is divided by μ: of the slot, or of the ad chosen"
     )
     posterior_form: Literal["full", "diagonal"] = Field(
         default="full",
-        description="the posterior as it is given, or with weights that are independent, of which only the "
-        "diagonal of the precision is kept",
+        description="form of the posterior: full as given, or diagonal with independent weights, which keeps "
+        "only the diagonal of the precision",
     )
     exploration_budget: Positive | None = Field(
-        default=None, description="share of the budget that exploring may lose; by default any"
+        default=None, description="share of the budget that exploring may lose; by default no limit"
     )
     posterior: LastLayerPosterior | None = Field(default=None, kw_only=True, exclude=True)
 
     @property
     def width(self) -> float:
-        """How many standard deviations the upper confidence bound is above the mean."""
+        """The number of standard deviations from the mean to the upper confidence bound."""
         return 1.0
 
     @property
     def bid_depends_on_choice(self) -> bool:
-        """Whether the bid, and with it winning, hangs on the ad that was chosen."""
+        """Whether the bid, and so winning, depends on the ad that was chosen."""
         return self.bid_value != "slot"
 
     @abstractmethod
@@ -224,14 +227,14 @@ class ExploringBidding(PacedBidding[ExploringState]):
         known = posterior if self.posterior is None else self.posterior
         if known is None:
             raise ConfigError(
-                f"strategy '{self.name}' draws from a model's last layer, and there is no model with a "
-                "posterior",
+                f"strategy '{self.name}' needs the posterior of a model's last layer, but there is no model "
+                "with one",
                 hint="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
             )
         return replace(self, posterior=known)
 
     def prior(self) -> Posterior:
-        """What is believed of the deviation before the first auction."""
+        """The posterior of the deviation before the first auction."""
         assert self.posterior is not None, "see `knowing`"
         centred = self.posterior.centred()
         return centred if self.posterior_form == "full" else DiagonalPosterior.of(centred)
@@ -243,7 +246,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
         return ExploringState(self.pacer.restart(state.pace, budget, auctions), state.posterior, auctions)
 
     def may_explore(self, state: ExploringState) -> bool:
-        """Whether exploring has cost no more than it may have by now."""
+        """Whether the cost of exploring is within its budget so far."""
         planned = state.pace.flat * (state.auctions - state.pace.auctions_left)
         return self.exploration_budget is None or state.explored <= self.exploration_budget * planned
 

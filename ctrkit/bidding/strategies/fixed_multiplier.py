@@ -1,4 +1,4 @@
-"""A fixed multiplier: with the right one, which only hindsight knows, the best that pacing can do."""
+"""A fixed multiplier: the best possible pacing, if it is the right one, which only hindsight knows."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ctrkit.settings import Positive, checked
 class FixedMultiplierBidding(ScaledBidding[ScaledState]):
     """b = v/μ with one μ for all auctions.
 
-    With μ = `hindsight_optimum(...).multiplier` of the auctions themselves this is the oracle: it buys the
-    hindsight optimum but for the one auction at the margin. On a history, `tuned` takes the one at which bids
-    spend just the budget.
+    With μ = `hindsight_optimum(...).multiplier` of the same auctions this is the oracle: it buys the
+    hindsight optimum except for the one auction at the margin. With a history, `tuned` takes the μ at which
+    bids spend exactly the budget.
     """
 
     name = "fixed-multiplier"
     multiplier: Positive | None = Field(
         default=None,
-        description="μ, the value that a unit of money has to buy; by default found in the first tenth of "
-        "the auctions",
+        description="μ, the value that a unit of money must buy; by default found in the first tenth of the "
+        "auctions",
     )
 
     def start(self, budget: float, auctions: int) -> ScaledState:

@@ -1,4 +1,4 @@
-"""The ad of the highest posterior mean: it learns, and does not explore."""
+"""Greedy: the ad with the highest posterior mean; it learns, but does not explore."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ctrkit.settings import checked
 
 @checked
 class GreedyBidding(ExploringBidding):
-    """The ad of the highest posterior mean value.
+    """The ad with the highest posterior mean value.
 
-    It is hard to beat with a calibrated model, and from a cold start where the ads share their weights, for
-    then the variety of slots explores. Where ads have weights of their own, one that was unlucky at first is
-    never shown again.
+    It is hard to beat with a calibrated model, and also from a cold start if ads share their weights: then
+    the variety of slots explores. If each ad has its own weights, an ad that was unlucky at first is never
+    shown again.
     """
 
     name = "greedy"

@@ -17,16 +17,17 @@ from ctrkit.settings import NotNegative, checked
 
 @checked
 class LiftBidding(DualBidding):
-    """b = (p − p₀)·w/μ: the rise of the probability by the ad, times the worth of the event, paced.
+    """b = (p − p₀)·w/μ: the increase of the probability by the ad, times the value of the event, paced.
 
-    A bidder of p·w buys users who would act anyway, for their p is high; one of the rise buys more actions
-    for the same money. Where the ad does no good the bid is 0. The event may be any that can happen without
-    the ad, for example a conversion, whose probabilities then stand in the slots in place of a click's.
+    A bidder who bids p·w buys users who would act anyway, since their p is high. A bid on the increase buys
+    more additional actions for the same money. If the ad has no effect, the bid is 0. The event may be any
+    that can happen without the ad, for example a conversion; then the slots hold its probability in place of
+    the click probability.
 
     Source: J. Xu, X. Shao, J. Ma, K. Lee, H. Qi, Q. Lu, Lift-based bidding in ad selection, AAAI 2016.
 
     Attributes:
-        organic: p₀ by a model, [n, K] from slots; takes the place of the number.
+        organic: p₀ by a model, a function from slots to [n, K]; it replaces `organic_probability`.
     """
 
     name = "lift"

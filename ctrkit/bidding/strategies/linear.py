@@ -1,4 +1,4 @@
-"""Linear bidding (LIN): a base bid, scaled by how the click probability compares with its average."""
+"""Linear bidding (LIN): a base bid times the click probability divided by its average."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctrkit.settings import Positive, checked
 
 @checked
 class LinearBidding(ScaledBidding[ScaledState]):
-    """b = base_bid · pCTR / average_ctr, with a base bid that stays as it is, whatever the market does.
+    """b = base_bid · pCTR / average_ctr, with a base bid that stays fixed whatever the market does.
 
     Source: C. Perlich et al., Bid optimizing and inventory scoring in targeted online advertising, KDD 2012.
     """
@@ -23,11 +23,12 @@ class LinearBidding(ScaledBidding[ScaledState]):
     name = "linear"
     base_bid: Positive | None = Field(
         default=None,
-        description="the bid for an average impression, in units of money; by default found in the first "
-        "tenth of the auctions, where bids are paced to spend evenly, and then kept",
+        description="bid for an average impression, in units of money; by default found in the first tenth "
+        "of the auctions, where bids are paced evenly, and then kept",
     )
     average_ctr: Positive | None = Field(
-        default=None, description="by default the mean of the click probabilities seen so far"
+        default=None,
+        description="average click probability; by default the mean of those seen so far",
     )
 
     def start(self, budget: float, auctions: int) -> ScaledState:

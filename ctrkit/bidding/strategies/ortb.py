@@ -1,4 +1,4 @@
-"""Optimal real-time bidding (ORTB): non-linear bids from a simple model of how bids win."""
+"""Optimal real-time bidding (ORTB): non-linear bids from a simple model of the win rate."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ctrkit.settings import Positive, checked
 
 @dataclass(frozen=True)
 class OrtbState(ScaledState):
-    """The search for λ, and what the market taught on the way.
+    """The search for λ, and what was learnt about prices.
 
     Attributes:
-        median_price: c, as far as it is known.
-        seen: ticks of the search, from which c is estimated.
+        median_price: c; None while it is unknown.
+        seen: the ticks of the search, from which c is estimated.
     """
 
     median_price: float | None = None
@@ -35,19 +35,20 @@ class OrtbState(ScaledState):
 class OrtbBidding(ScaledBidding[OrtbState]):
     """The bids that maximise  Σ v·F(b)  subject to  Σ b·F(b) ≤ B,  for a win rate F of one parameter c.
 
-    The cost is bounded as if a bid were paid in full, which holds for first price and is safe for second.
-    The stationary point in b of  v·F(b) − λ·b·F(b)  gives b from v/λ and c alone. λ spends the budget, so
-    it is found as the scale of linear bids is: in the first tenth of the auctions, or on a history.
+    The cost is bounded as if bids were paid in full, which is exact for first prices and safe for second
+    prices. The stationary point in b of  v·F(b) − λ·b·F(b)  gives b from v/λ and c alone. λ is the multiplier
+    that spends the budget. It is found like the scale of linear bids: in the first tenth of the auctions, or
+    on a history.
 
-    Both win rates are log-logistic distributions of the market price, whose median is c; c is estimated
-    with maximum likelihood, from known prices and from bids that lost.
+    Both win rates are log-logistic distributions of the market price with median c. c is estimated by maximum
+    likelihood from known prices and from bids that lost.
 
     Source: W. Zhang, S. Yuan, J. Wang, Optimal real-time bidding for display advertising, KDD 2014.
     """
 
     multiplier: Positive | None = Field(
         default=None,
-        description="λ, in units of value a unit of money; by default found in the first tenth of the "
+        description="λ, in units of value per unit of money; by default found in the first tenth of the "
         "auctions",
     )
     median_price: Positive | None = Field(
@@ -64,7 +65,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
 
     @abstractmethod
     def best_bid(self, worth: Floats, median_price: float) -> Floats:
-        """The optimal bids for v/λ [n], in units of money."""
+        """The optimal bids, [n], in units of money, for v/λ [n]."""
 
     def start(self, budget: float, auctions: int) -> OrtbState:
         return OrtbState(Search.of(budget, auctions, self.in_all), median_price=self.median_price)
@@ -77,7 +78,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
 
     def amount(self, state: OrtbState | None, scaled: Floats, rng: np.random.Generator) -> Floats:
         median_price = self.median_price if state is None else state.median_price
-        # Before anything is known of the market, bids are linear.
+        # Before prices are known, bids are linear.
         return scaled if median_price is None else self.best_bid(scaled, median_price)
 
     def update(self, state: OrtbState, result: TickResult) -> OrtbState:
@@ -86,7 +87,7 @@ class OrtbBidding(ScaledBidding[OrtbState]):
             return after
         seen = (*state.seen, AuctionHistory.from_tick(result))
         after = replace(after, seen=seen)
-        # At every doubling of what is known and at the end, so that the work grows no faster than the log.
+        # Fit at every doubling of the ticks seen, and at the end, so that the work grows as the log of them.
         if len(seen) & (len(seen) - 1) and after.search.going_on:
             return after
         history = AuctionHistory.joined(seen)
@@ -128,12 +129,13 @@ class Ortb2Bidding(OrtbBidding):
 
 
 def fit_median_price(history: AuctionHistory, power: int) -> float:
-    """c of F(p) = p^k/(c^k + p^k), with maximum likelihood.
+    """The maximum-likelihood c of F(p) = p^k/(c^k + p^k).
 
-    With F of the price where it is known, and of the bid that lost where not, the score in log c is 0 at
-    Σ_known (2F − 1) + Σ_lost F = 0, and falls with c.
+    With F at the price if it is known, else at the bid that lost, the score in log c is 0 where
+    Σ_known (2F − 1) + Σ_lost F = 0, and it falls with c.
 
     Args:
+        history: known prices, and bids that lost.
         power: k, 1 or 2.
     """
     known = history.known

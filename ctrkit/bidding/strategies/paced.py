@@ -1,4 +1,4 @@
-"""What the strategies share that pace a budget with the multiplicative dual pacer."""
+"""The common part of strategies that pace a budget with the multiplicative dual pacer."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from ctrkit.settings import Positive, checked
 
 @checked
 class PacedBidding(BidStrategy[StateT]):
-    """A bidder whose spend is held to a plan by `ctrkit.bidding.pacing.dual.DualPacer`.
+    """A bidder whose spend follows a plan by `ctrkit.bidding.pacing.dual.DualPacer`.
 
     Attributes:
         plan: how the budget is spread over the episode, for example `SpendPlan.asap()`; by default evenly.
-        known_for: ticks that the first multiplier counts for; set by `tuned`.
-        known_flat: the money an auction at which that multiplier was right; set by `tuned`.
+        known_for: weight of the first multiplier in ticks; set by `tuned`.
+        known_flat: budget per auction for which that multiplier was right; set by `tuned`.
     """
 
-    step: Positive = Field(default=1.0, kw_only=True, description="of the multiplier's first update")
+    step: Positive = Field(
+        default=1.0, kw_only=True, description="step size of the multiplier's first update"
+    )
     initial_multiplier: Positive | None = Field(
         default=None,
         kw_only=True,
-        description="the first μ, in units of value a unit of money; by default from the first tick",
+        description="the first μ, in units of value per unit of money; by default from the first tick",
     )
     plan: SpendPlan | None = Field(default=None, kw_only=True, exclude=True)
     known_for: float = Field(default=0.0, kw_only=True, exclude=True)
     known_flat: float | None = Field(default=None, kw_only=True, exclude=True)
 
     def beginning_with(self, multiplier: float, flat: float) -> Self:
-        """The same with a first μ that a history has taught; 0 where it taught none.
+        """This strategy with a first μ that was learnt from a history.
 
         Args:
-            flat: the money an auction at which it is right.
+            multiplier: μ; 0 changes nothing.
+            flat: the budget per auction for which it is right.
         """
         if not multiplier:
             return self

@@ -1,4 +1,4 @@
-"""PID control of the spend: the bid answers to how far the last tick was from its plan."""
+"""PID control of the spend: bids react to the difference between spend and plan in the last ticks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from ctrkit.bidding.strategies.base import AuctionHistory, Bids, BidStrategy, Ti
 from ctrkit.bidding.strategies.tuning import budget_multiplier
 from ctrkit.settings import NotNegative, Positive, checked
 
-# exp of it is the most that control may raise or lower a bid.
+# Control raises or lowers a bid by at most exp of this.
 _LIMIT = 10.0
 
 
 @dataclass(frozen=True)
 class PidState:
-    """What the controller remembers of the episode.
+    """The state of the controller in an episode.
 
     Attributes:
-        remaining, auctions_left, auctions: budget, and expected auctions to come and in all.
-        multiplier: the first μ, value a unit of money; None before any value was seen.
+        remaining: the part of the budget that is left.
+        auctions_left: expected auctions that are left.
+        auctions: expected auctions of the episode.
+        multiplier: the first μ, in units of value per unit of money; None before any value was seen.
         signal: φ, the logarithm of the factor on bids.
-        error, error_sum: of the last tick, and of all so far.
+        error: the error of the last tick.
+        error_sum: the sum of all errors so far.
     """
 
     remaining: float
@@ -44,9 +47,9 @@ class PidState:
 class PidBidding(BidStrategy[PidState]):
     """b = v/μ₀ · exp(φ_k),  φ_k = P·e_k + I·Σ_{j ≤ k} e_j + D·(e_k − e_{k−1}).
 
-    The error of tick k is e_k = 1 − spend/planned, at least −1, where the plan spreads what remains of the
-    budget evenly over the auctions that remain. The first multiplier μ₀ is, as of dual pacing, the mean
-    value of the first tick over its planned spend, a bid that cannot overspend.
+    The error of tick k is e_k = 1 − spend/planned, at least −1. The plan spreads the money left evenly over
+    the auctions left. As in dual pacing, the first multiplier μ₀ is the mean value of the first tick divided
+    by its planned spend per auction, with which bids cannot overspend.
 
     Source: W. Zhang, Y. Rong, J. Wang, T. Zhu, X. Wang, Feedback control of real-time display advertising,
     WSDM 2016, whose actuator is the exponential; the reference here is the spend.
@@ -57,18 +60,19 @@ class PidBidding(BidStrategy[PidState]):
     integral: NotNegative = Field(default=0.15, description="I, the gain of the sum of all errors")
     derivative: NotNegative = Field(default=0.02, description="D, the gain of the error's change")
     initial_multiplier: Positive | None = Field(
-        default=None, description="μ₀; by default from the first tick, and on a history that of its budget"
+        default=None,
+        description="μ₀; by default from the first tick, or the one that spends a history's budget",
     )
 
     def start(self, budget: float, auctions: int) -> PidState:
         return PidState(budget, auctions, auctions, self.initial_multiplier)
 
     def given(self, state: PidState, n: int, time: Floats | None) -> Floats:
-        """Of all that remains, the part that each of the next n auctions gets, [n], at these moments [n]."""
+        """The share of the money left that each of the next n auctions gets, [n], at these moments [n]."""
         return np.full(n, 1.0 / max(state.auctions_left, n))
 
     def error(self, spend: float, planned: float) -> float:
-        """How far a tick was below its plan, above 0."""
+        """The error of a tick: above 0 where it spent less than planned."""
         return max(1.0 - spend / planned, -1.0)
 
     def bid(self, state: PidState, slots: Slots, rng: np.random.Generator) -> Bids:
@@ -92,7 +96,7 @@ class PidBidding(BidStrategy[PidState]):
         if first is None or planned <= 0 or not value.any():  # no bid, and no error
             return after
         error = self.error(spend, planned)
-        # The sum stops where it alone would take the signal to its limit, so that it can come back soon.
+        # The sum is capped where it alone would take the signal to its limit, so that it can recover soon.
         bound = _LIMIT / self.integral if self.integral else np.inf
         error_sum = float(np.clip(state.error_sum + error, -bound, bound))
         signal = (
@@ -114,5 +118,5 @@ class PidBidding(BidStrategy[PidState]):
 
 
 def _planned(state: PidState, given: Floats) -> float:
-    """The spend that is planned for auctions that get these parts of what remains."""
+    """The planned spend of auctions that get these shares of the money left."""
     return state.remaining * min(float(given.sum()), 1.0)

@@ -1,4 +1,4 @@
-"""Risk-aware bidding: less for an impression whose click probability is not well known."""
+"""Risk-aware bidding: lower bids on impressions with an uncertain click probability."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from ctrkit.settings import NotNegative, Positive, checked
 
 @checked
 class RiskAwareBidding(DualBidding):
-    """b = (E[y] − α·Std[y])·w/μ, where y is the click probability, taken for uncertain.
+    """b = (E[y] − α·Std[y])·w/μ, where y is the uncertain click probability.
 
-    With that bid, an auction is won at just those prices z at which buying has E[profit] ≥ α·Std[profit] at
-    the value of money μ, profit = y·w/μ − z; where even a free impression has not, the bid is 0.
+    This bid wins exactly at the prices z with E[profit] ≥ α·Std[profit], where profit = y·w/μ − z. If even a
+    free impression does not meet that, the bid is 0.
 
     Source: H. Zhang, W. Zhang, Y. Rong, K. Ren, W. Li, J. Wang, Managing risk of bidding in display
     advertising, WSDM 2017, arXiv 1701.02433, with the uncertainty of the click probability alone.
 
     Attributes:
-        posterior: of the model's last layer, whose deviations then take the place of `evidence`.
+        posterior: the posterior of the model's last layer; its standard deviations replace `evidence`.
     """
 
     name = "risk-aware"
     risk_aversion: NotNegative = Field(default=1.0, description="α; 0 is dual pacing")
     evidence: Positive = Field(
         default=1000.0,
-        description="of how many impressions a pCTR is worth the knowledge, y ~ Beta(pCTR·n, (1 − pCTR)·n), "
-        "as long as there is no model with a posterior",
+        description="n, the number of impressions that a pCTR counts for: y ~ Beta(pCTR·n, (1 − pCTR)·n); "
+        "not used with a model that has a posterior",
     )
     posterior: LastLayerPosterior | None = Field(default=None, exclude=True)
 

@@ -1,4 +1,4 @@
-"""Bidding as a Markov decision process (RLB): the table of what money and time are still worth."""
+"""Bidding as a Markov decision process (RLB): bids from a table of the value of money and time left."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ def fill(table: Floats, chance: Floats, value: float) -> None:
     """Fill V [R + 1, C + 1] from its row and column 0.
 
     Args:
-        chance: [levels + 1], of a market price of δ units.
-        value: of every impression.
+        table: V.
+        chance: [levels + 1], the probability of a market price of δ units.
+        value: v̄, the mean value of an impression.
     """
     highest = chance.shape[0] - 1
     for t in range(1, table.shape[0]):
-        least = 0  # the least money that may be left: it grows with the money there is, as V does
+        least = 0  # the least money that may be left; it grows with b, as V does
         for b in range(1, table.shape[1]):
             here = table[t - 1, b]
             while value + table[t - 1, least] - here < 0.0:
                 least += 1
-            # What is won less what the money would still have brought.
+            # The value won less the value that the money would have brought later.
             gain = 0.0
             for price in range(min(b - least, highest) + 1):
                 gain += chance[price] * (value + table[t - 1, b - price] - here)
@@ -55,7 +56,7 @@ def fill(table: Floats, chance: Floats, value: float) -> None:
     "table: R+1 C+1; row: N; column: N; value: N; bids: N",
 )
 def search(table: Floats, row: Indices, column: Indices, value: Floats, levels: int, bids: Floats) -> None:
-    """Fill bids [n] with the largest δ ≤ levels for which v + V(t, b − δ) − V(t, b) ≥ 0, by halving."""
+    """Fill bids [n] with the largest δ ≤ levels for which v + V(t, b − δ) − V(t, b) ≥ 0, by bisection."""
     for i in range(bids.shape[0]):
         t, b = row[i], column[i]
         here = table[t, b]
@@ -71,19 +72,20 @@ def search(table: Floats, row: Indices, column: Indices, value: Floats, levels: 
 
 @dataclass(frozen=True, eq=False)
 class ValueTable:
-    """V(t, b): the value that t more auctions are expected to bring to a bidder with b units of money.
+    """V(t, b): the expected value of t more auctions to a bidder with b units of money.
 
         V(t, b) = V(t − 1, b) + Σ_δ m(δ) · max(v̄ + V(t − 1, b − δ) − V(t − 1, b), 0)
 
     over the market prices δ ≤ b, with m their distribution and v̄ the mean value of an impression.
 
-    A table has room for R auctions and C units. A state of more auctions is taken for one of R with as much
-    money an auction, the coarse mapping of the paper; one of more money, for one of C.
+    A table has room for R auctions and C units. A state with more auctions counts as one of R auctions with
+    the same money per auction, which is the coarse mapping of the paper. A state with more money counts as
+    one of C units.
 
     Attributes:
-        value: [R + 1, C + 1].
-        unit: of money of the table's steps, in units of money of the caller.
-        levels: the highest bid, in the table's steps.
+        value: V, [R + 1, C + 1].
+        unit: the size of the table's steps of money, in the caller's units of money.
+        levels: the highest bid, in steps.
         mean: v̄.
     """
 
@@ -99,32 +101,34 @@ class ValueTable:
         """The table of an episode.
 
         Args:
-            history: of prices and values.
-            unit, highest: the steps of money and the highest bid; by default 300 steps up to a bid above
-                all but 1 in 200 of the prices.
+            history: past prices and values.
+            budget: the budget of the episode.
+            auctions: the number of auctions of the episode.
+            unit: the size of a step of money; by default a 300th of the highest bid.
+            highest: the highest bid; by default above all but 1 in 200 of the known prices.
         """
         if highest is None:
             highest = _above_nearly_all(history)
-        # All prices 0: any unit does.
+        # If all prices are 0, any unit works.
         unit = unit or highest / _LEVELS or 1.0
         levels = max(int(highest / unit + 1e-9), 1)
         money = max(int(min(budget / unit + 1e-9, 2.0**52)), 1)
         rows = min(auctions, max(_MOST_CELLS // money, int(np.sqrt(_MOST_CELLS / levels)), 1))
         table = np.zeros((rows + 1, min(money, rows * levels) + 1))
         mean = float(history.value.mean())
-        # Without money only what is free can be won; smoothing makes no free auctions where none were seen.
+        # Without money only free auctions can be won; smoothing must not add any where none were seen.
         free = float((history.known & (history.market_price == 0)).mean())
         table[:, 0] = np.arange(rows + 1) * free * mean
         fill(table, price_chances(history, unit, levels), mean)
         return cls(table, unit, levels, mean)
 
     def bids(self, auctions_left: Floats, budget: float, value: Floats) -> Floats:
-        """The highest prices, in units of money, at which slots are worth their money.
+        """The highest prices, in units of money, at which each slot is worth buying, [n].
 
         Args:
-            auctions_left: [n], after each slot.
-            budget: before all of them, in units of money.
-            value: [n].
+            auctions_left: [n], the auctions left after each slot.
+            budget: the money left before all of them.
+            value: [n], the value of each slot.
         """
         rows, columns = self.value.shape[0] - 1, self.value.shape[1] - 1
         row = np.minimum(auctions_left, rows).astype(np.intp)
@@ -142,10 +146,10 @@ def _above_nearly_all(history: AuctionHistory) -> float:
 
 
 def price_chances(history: AuctionHistory, unit: float, levels: int) -> Floats:
-    """The distribution of market prices [levels + 1] over whole units, rounded up; prices above count too.
+    """The distribution of market prices [levels + 1] over whole units, rounded up; higher prices count too.
 
-    By the estimator of Kaplan and Meier, for which a lost bid says that the price was higher; where all
-    prices are known, these are their frequencies. One more of each level is added (Laplace), as in the
+    It is the estimator of Kaplan and Meier, in which a lost bid says that the price was higher. If all prices
+    are known, it gives their frequencies. One observation of each level is added (Laplace), as in the
     published experiments.
 
     Source: E. Kaplan, P. Meier, Nonparametric estimation from incomplete observations, JASA 53 (1958).
@@ -157,7 +161,7 @@ def price_chances(history: AuctionHistory, unit: float, levels: int) -> Floats:
     lost = np.floor(steps[~known] + 1e-9).clip(0, levels + 1).astype(np.intp)
     bought = np.bincount(price, minlength=levels + 2)
     beaten = np.bincount(lost, minlength=levels + 2)
-    # Whoever lost at this level has shown that the price is not at it, and is gone from the next.
+    # A bid that lost at this level shows that the price is above it, and does not count at the next level.
     at_risk = n - np.concatenate(([0], np.cumsum(bought + beaten)[:-1]))
     hazard = np.divide(bought, at_risk, out=np.zeros(levels + 2), where=at_risk > 0)
     survival = np.concatenate(([1.0], np.cumprod(1.0 - hazard)))
@@ -167,12 +171,14 @@ def price_chances(history: AuctionHistory, unit: float, levels: int) -> Floats:
 
 @dataclass(frozen=True)
 class RlbState:
-    """Budget and time that are left, and what is known of the market.
+    """The budget and time that are left, and what is known of the market.
 
     Attributes:
-        search: its pace is that of the episode, and its multiplier rules the search alone.
-        seen: ticks of the search.
-        history: what the table was made from; None while it is searched for.
+        search: the search of the first tenth; its pace is that of the episode also afterwards, while its
+            multiplier is only used in the search.
+        seen: the ticks of the search.
+        history: the history from which the table was made; None before the table.
+        table: the table; None during the search.
     """
 
     search: Search
@@ -183,29 +189,31 @@ class RlbState:
 
 @checked
 class RlbBidding(BidStrategy[RlbState]):
-    """The optimal bid by dynamic programming, for market prices that are drawn alike and independently:
+    """The optimal bid by dynamic programming, for independent and identically distributed market prices:
 
         b = max{δ : v + V(t − 1, B − δ) − V(t − 1, B) ≥ 0}
 
-    with the impression's own value v; see `ValueTable`. Inside a tick time runs on, and the budget is that
-    of its start.
+    with the impression's own value v (see `ValueTable`). Within a tick t counts on, and B is the money left
+    at the start of the tick.
 
     Source: H. Cai, K. Ren, W. Zhang, K. Malialis, J. Wang, Y. Yu, D. Guo, Real-time bidding by reinforcement
     learning in display advertising, WSDM 2017, arXiv 1701.02490.
 
     Attributes:
-        history: of market prices and values, see `tuned`. By default it is what the first tenth of the
-            auctions teaches, where bids are paced to spend evenly.
-        in_all: auctions of all episodes together; by default the first episode has them all.
+        history: past market prices and values (see `tuned`). By default those of the first tenth of the
+            auctions, where bids are paced evenly.
+        in_all: number of auctions of all episodes together; by default the first episode has them all.
     """
 
     name = "rlb"
     knows_rules = False
     unit: Positive | None = Field(
-        default=None, description="of the money of the table; by default a 300th of the highest bid"
+        default=None,
+        description="size of the table's steps of money; by default a 300th of the highest bid",
     )
     highest_bid: Positive | None = Field(
-        default=None, description="by default above all but 1 in 200 of the known prices"
+        default=None,
+        description="the highest bid, in units of money; by default above all but 1 in 200 known prices",
     )
     history: AuctionHistory | None = Field(default=None, exclude=True)
     in_all: int | None = Field(default=None, kw_only=True, exclude=True)
@@ -256,7 +264,7 @@ class RlbBidding(BidStrategy[RlbState]):
         return replace(self, history=past, highest_bid=highest or self.highest_bid)
 
     def _solved(self, state: RlbState, history: AuctionHistory) -> RlbState:
-        # Of a whole episode, so that it serves the next ones too.
+        # The table of a whole episode also serves the next ones.
         pace = state.search.pace
         budget, auctions = pace.flat * pace.auctions, max(pace.auctions, 1)
         table = ValueTable.solve(history, budget, auctions, self.unit, self.highest_bid)
@@ -265,7 +273,7 @@ class RlbBidding(BidStrategy[RlbState]):
 
 @checked
 class SsMdpBidding(RlbBidding):
-    """The same with the mean value in place of the impression's own: what the table alone is worth.
+    """`rlb` with the mean value in place of the impression's own value.
 
     Source: J. Amin, M. Kearns, P. Key, A. Schwaighofer, Budget optimization for sponsored search: censored
     learning in MDPs, UAI 2012.

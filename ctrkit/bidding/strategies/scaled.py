@@ -1,4 +1,4 @@
-"""Bids of a fixed shape and one number, their scale, that is found once and then kept."""
+"""Bids of a fixed shape times one number, the scale, which is found once and then kept."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ PACER = DualPacer()
 
 @dataclass(frozen=True)
 class Search:
-    """The first tenth of all auctions, in which bids are paced to spend evenly, whatever the episodes.
+    """The search for a scale in the first tenth of all auctions, where bids are paced evenly.
 
     Attributes:
-        pace: of the episode; its multiplier is 1 over the scale, and when the search is over the geometric
-            mean over the second half of it.
-        left: auctions of the search still to come.
-        half: with so many left the second half begins.
-        log_sum, counted: Σ log μ over the auctions of the second half so far, and their number.
+        pace: the state of the pacer; its multiplier is 1 / scale, and after the search the geometric mean
+            over its second half.
+        left: auctions of the search that are left.
+        half: the number of auctions left at which the second half begins.
+        log_sum: Σ log μ over the auctions of the second half so far.
+        counted: the number of these auctions.
     """
 
     pace: Pace
@@ -50,7 +51,7 @@ class Search:
 
     @classmethod
     def of(cls, budget: float, auctions: int, in_all: int | None) -> Self:
-        """Before the first auction of an episode of so many; of `in_all` expected in all episodes."""
+        """The search before an episode of `auctions` auctions, of `in_all` in all episodes."""
         left = auctions - int(auctions * (1 - SEARCH_SHARE))
         if in_all is not None:
             left = in_all - int(in_all * (1 - SEARCH_SHARE))
@@ -61,12 +62,12 @@ class Search:
         return self.left > 0
 
     def restart(self, budget: float, auctions: int) -> Self:
-        """In the next episode."""
+        """The search in the next episode."""
         pace = PACER.restart(self.pace, budget, auctions) if self.going_on else self.pace
         return replace(self, pace=pace)
 
     def after(self, shape: Floats, spend: float) -> Self:
-        """After a tick of auctions of this shape [n]."""
+        """The search after a tick with this shape [n] and spend."""
         if not self.going_on:
             return self
         n, before = len(shape), self.left
@@ -82,10 +83,12 @@ class Search:
 
 @dataclass(frozen=True)
 class ScaledState:
-    """The search for a scale.
+    """The state of a strategy with a scale.
 
     Attributes:
-        shape_sum, shape_count: sum and number of the shapes that were bid on.
+        search: the search for the scale.
+        shape_sum: the sum of the shapes that were bid on.
+        shape_count: their number.
     """
 
     search: Search
@@ -98,14 +101,14 @@ ScaledT = TypeVar("ScaledT", bound=ScaledState)
 
 @checked
 class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
-    """b = scale · shape, with a scale that stays as it is, whatever the market does.
+    """b = scale · shape, with a scale that stays fixed whatever the market does.
 
     A scale that is not given is found in the first tenth of the auctions of all episodes, where bids are
-    paced to spend evenly, as the geometric mean over the second half of that; or before that on a history,
-    by `tuned`.
+    paced evenly: it is the geometric mean over the second half of that tenth. With a history, `tuned` finds
+    it before the run.
 
     Attributes:
-        in_all: auctions of all episodes together; by default the first episode has them all.
+        in_all: number of auctions of all episodes together; by default the first episode has them all.
     """
 
     in_all: int | None = Field(default=None, kw_only=True, exclude=True)
@@ -115,18 +118,18 @@ class ScaledBidding(BidStrategy[ScaledT], Generic[ScaledT]):
 
     @abstractmethod
     def shape(self, click_probability: Floats, value: Floats) -> Floats:
-        """What is scaled, [n], of slots with these click probabilities and values [n]."""
+        """The shape [n] that is scaled, of slots with these click probabilities and values [n]."""
 
     @abstractmethod
     def scale(self, state: ScaledT, shape: Floats) -> float | None:
-        """The scale of bids on slots of this shape; None while it is searched for."""
+        """The scale of bids on slots of this shape; None during the search."""
 
     @abstractmethod
     def with_scale(self, scale: float, history: AuctionHistory) -> Self:
         """This strategy with a scale that was found on a history."""
 
     def amount(self, state: ScaledT | None, scaled: Floats, rng: np.random.Generator) -> Floats:
-        """The bids, from scale · shape [n]; without a state, by what the strategy's own parameters say."""
+        """The bids, [n], from scale · shape [n]; with no state, by the strategy's settings alone."""
         return scaled
 
     def restart(self, state: ScaledT, budget: float, auctions: int) -> ScaledT:

@@ -15,9 +15,9 @@ Hidden: TypeAlias = NDArray[np.floating[Any]]
 
 
 def best_of(logit: Floats, worth: Floats) -> tuple[Indices, Floats]:
-    """The candidate of the highest value expit(logit) · worth by slot, and that value, each [n].
+    """The candidate with the highest value expit(logit) · worth of each slot, and that value, each [n].
 
-    Of candidates of the same value it is the likeliest, and of those the first.
+    Among candidates with the same value it is the one with the highest logit, and among those the first.
 
     Args:
         logit: [n, K], −∞ where there is no candidate, which is never the best of a slot that has one.
@@ -34,16 +34,16 @@ def best_under(
 ) -> tuple[Indices, Floats]:
     """The best candidate of slot rows[j] under the weights draws[j, l], and its value, each [m, L].
 
-    The logit of a candidate is calibrated + hidden · w + bias. Next to the likeliest one, only candidates
-    whose click is worth more can be the best, which saves most of the exponentials.
+    The logit of a candidate is calibrated + hidden · w + bias. Besides the candidate with the highest logit,
+    only candidates with a higher value of a click can be the best, which saves most of the exponentials.
 
     Args:
         calibrated: [n, K], the known part of the logit, −∞ where there is no candidate.
-        hidden: [n, K, D], in single or double precision.
+        hidden: [n, K, D], the inputs of the last layer, in single or double precision.
         worth: [n, K], the value of a click.
-        weights: [R, D + 1], the bias last.
-        rows: [m].
-        draws: [m, L].
+        weights: [R, D + 1], weight vectors, the bias last.
+        rows: [m], indices of slots.
+        draws: [m, L], indices of weight vectors.
     """
     ad, value = np.empty(draws.shape, np.intp), np.empty(draws.shape)
     _best_under(
@@ -62,7 +62,12 @@ def best_under(
 def shares(calibrated: Floats, hidden: Hidden, worth: Floats, weights: Floats, rows: Indices) -> Floats:
     """The share of the R weight vectors under which each candidate is the best of its slot, [m, K].
 
-    Args: as of `best_under`.
+    Args:
+        calibrated: as in `best_under`.
+        hidden: as in `best_under`.
+        worth: as in `best_under`.
+        weights: as in `best_under`.
+        rows: as in `best_under`.
     """
     found = np.zeros((len(rows), calibrated.shape[1]))
     _shares(
@@ -131,7 +136,7 @@ def _best_under(
                 logit[k] = score = calibrated[i, k] + (score + weight[width])
                 best, top = (k, score) if score > top else (best, top)
             most = worth[i, best] / (1.0 + np.exp(-top))
-            # Only a click that is worth more can make up for being less likely.
+            # Only a higher value of a click can compensate for a lower probability.
             least = worth[i, best]
             for k in range(ads):
                 if worth[i, k] > least and logit[k] > -np.inf:
@@ -182,7 +187,7 @@ def _shares(
             best = likeliest[r]
             if not alike:
                 most = worth[i, best] / (1.0 + np.exp(-top[r]))
-                # Only a click that is worth more can make up for being less likely.
+                # Only a higher value of a click can compensate for a lower probability.
                 least = worth[i, best]
                 for k in range(ads):
                     if worth[i, k] > least and logit[k, r] > -np.inf:

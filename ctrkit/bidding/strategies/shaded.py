@@ -1,4 +1,4 @@
-"""First-price bid shading under a budget: bids between what wins and what a win is worth."""
+"""First-price bid shading under a budget: bids below the value, by the learnt distribution of prices."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ from ctrkit.errors import DataError
 from ctrkit.settings import UnitInterval, checked
 
 FAMILIES: Final[tuple[type[SmoothLandscape], ...]] = (LogNormal, LogLogistic)
-# The first fit is tried after so many auctions, and the next after so many times those seen by then,
+# The first fit is tried after FIRST_FIT auctions, and the next when the auctions seen have grown by GROWTH,
 FIRST_FIT, GROWTH = 100, 1.5
-# but at the latest when half of the auctions that a fit looks at are new.
+# but at the latest when half of the WINDOW auctions that a fit uses are new.
 WINDOW = 50_000
 # A fit is used once the standard errors of its location (in log price) and log shape are below this.
 LARGEST_ERROR = 0.5
-# Bids and prices go into a fit rounded to this many levels an octave, 0.3 % at most, so that many are equal.
+# A fit rounds bids and prices to this many levels per octave (0.3 % at most), so that many are equal.
 LEVELS = 128
-# Explored bids spread over a factor of this.
+# Explored bids spread over this factor.
 SPREAD = 4.0
-# Quantiles of the values from which a first multiplier is found.
+# Number of quantiles of the values from which a first multiplier is found.
 SAMPLE = 4096
-# Fractions of its multiples fill [0, 1) evenly: the golden section.
+# The golden section: the fractional parts of its multiples fill [0, 1) evenly.
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True)
 class ShadedState:
-    """Pace of the episode, and what is known of the market.
+    """The pace of the episode, and what is known of the market.
 
     Attributes:
-        table: bids by worth of the landscape; None before the first fit.
-        notices: what was learnt of prices by tick, the latest that a fit looks at.
-        seen: auctions so far, over all episodes.
-        fit_at: with so many a fit is tried.
-        wins: so far, and own_price of them that paid just what was bid.
+        pace: the state of the pacer.
+        table: the best bid by worth; None before the first fit.
+        notices: what was learnt of prices, by tick; only the latest ticks that a fit uses.
+        seen: number of auctions so far, over all episodes.
+        fit_at: number of auctions at which the next fit is tried.
+        wins: number of wins so far.
+        own_price: number of wins that paid exactly their bid.
     """
 
     pace: Pace
@@ -59,40 +61,40 @@ class ShadedState:
 
     @property
     def first_price(self) -> bool:
-        """Whether, as far as is known, winners pay their bids."""
+        """Whether winners seem to pay their own bids."""
         return 2 * self.own_price >= self.wins
 
     @property
     def told(self) -> bool:
-        """Whether, as far as is known, the exchange tells the prices of all auctions."""
+        """Whether the exchange seems to tell the prices of all auctions."""
         return bool(self.notices and len(self.notices[-1]) and self.notices[-1].known.all())
 
 
 @checked
 class ShadedBidding(PacedBidding[ShadedState]):
-    """b = argmax (v − μ·b) F(b), with the landscape F and the budget's multiplier μ both learnt on the way.
+    """b = argmax (v − μ·b) F(b) for first-price auctions; the landscape F and the multiplier μ are learnt.
 
-    For first-price auctions. μ is paced as by `dual`. F is the likelier of a log-normal and a log-logistic
-    landscape, fitted to what the bidder itself learns: at a win that the price was at most its bid, at a
-    loss that it was above; or the price itself, where the exchange tells the least bid that wins (then F may
-    be gamma too). It is fitted anew whenever the auctions seen have grown by half, so that the work grows as
-    the log does.
+    μ is paced as in `dual`. F is the log-normal or the log-logistic landscape, whichever has the higher
+    likelihood. It is fitted to what the bidder itself learns: after a win that the price was at most its bid,
+    after a loss that it was above; or the price itself, if the exchange tells the minimum bid to win (then F
+    may also be gamma). A new fit is made whenever the auctions seen have grown by half, so that the work is
+    proportional to the log of auctions.
 
-    Before the first fit, bids are those of `dual`, v/μ, of which the share `exploration` is scaled down by
-    factors of up to 4, so that wins and losses lie side by side and determine F. Afterwards the share falls
-    with the square root of the ticks, and an explored bid is between half and twice the best one, and at
-    most v/μ. Which bids explore is fixed by the place of the auction (multiples of the golden section), and
-    no matter of luck. Where the exchange tells the prices, no bid needs to explore after the first tick.
+    Before the first fit, bids are v/μ as in `dual`, and the share `exploration` of them is scaled down by
+    factors of up to 4, so that similar bids both win and lose, which determines F. Later that share falls
+    with the square root of the ticks, and an explored bid is between half and twice the best bid, and at most
+    v/μ. The index of an auction decides whether its bid explores (multiples of the golden section), not luck.
+    If the exchange tells the prices, no bid explores after the first tick.
 
-    Where most wins pay less than was bid the auction is no first-price one. There is nothing to shade then,
-    and the bids are those of `dual`. (Bids rounded down to whole units pay themselves; a largest bid that
-    cuts most bids off looks like a second price, and leaves little to shade.)
+    If most wins pay less than their bid, the auction is not a first-price one. Then there is nothing to
+    shade, and bids are those of `dual`. (A bid rounded down to whole units counts as paid in full. If the
+    largest bid caps most bids, the auction looks like a second-price one, and there is little to shade.)
 
     Source: Q. Wang et al., Learning to bid in repeated first-price auctions with budgets, ICML 2023 (arXiv
     2304.13477), for the two-fold learning, with a parametric F in place of the empirical one.
 
     Attributes:
-        landscape: F, known beforehand or by `tuned`; bids are shaded from the start, and it is still fitted.
+        landscape: F, given or found by `tuned`; then bids are shaded from the start, and F is still updated.
     """
 
     name = "shaded"
@@ -121,14 +123,14 @@ class ShadedBidding(PacedBidding[ShadedState]):
             share = 0.0
         place = np.mod((state.seen + 1 + np.arange(len(worth))) * GOLDEN, 1.0)
         explored = np.minimum(best * highest * SPREAD ** -(place / max(share, GOLDEN / 1e9)), worth)
-        # More than what is left cannot be bid, and a loss then says no more than that.
+        # A bid cannot exceed the money left, and a loss only shows that the price was above that.
         return np.minimum(np.where(place < share, explored, best), max(state.pace.remaining, 0.0))
 
     def update(self, state: ShadedState, result: TickResult) -> ShadedState:
         bids, won, paid = result.bids.amount, result.won, result.paid
         own = won & ((paid == bids) | (paid == np.floor(bids)))
         pace = self.pacer.update(state.pace, result.bids.value, float(paid.sum()), result.slots.timestamp)
-        if not bids.any():  # and so nothing is learnt
+        if not bids.any():  # without bids nothing is learnt
             return replace(state, pace=pace)
         after = replace(
             state,
@@ -139,7 +141,7 @@ class ShadedBidding(PacedBidding[ShadedState]):
         )
         if not after.first_price:
             return replace(after, notices=(), table=None)
-        # A win below its bid was cut off, by a largest bid or the budget, and so may have been what lost.
+        # A win that paid less than its bid was capped by the largest bid or budget; losses may be as well.
         cut = float(paid[won & ~own].min(initial=np.inf))
         notices = (
             *state.notices,
@@ -155,11 +157,11 @@ class ShadedBidding(PacedBidding[ShadedState]):
         return replace(after, table=_fitted(notices) or after.table, fit_at=next_fit)
 
     def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
-        """With the landscape of the least bids that win in the history, and the multiplier that just spends
-        in it; where the price is not the first, with the multiplier of `dual`.
+        """This strategy with the landscape of the least winning bids of the history, and the multiplier that
+        spends exactly the budget on it; without first prices, with the multiplier of `dual`.
 
-        A history of one's own first-price wins does not know these prices: fit a landscape to
-        `PriceBounds.win_notice` and give it as `landscape`.
+        A history of a bidder's own first-price auctions does not hold these prices. For such a history, fit a
+        landscape to `PriceBounds.win_notice` and give it as `landscape`.
         """
         check_history(self.name, history)
         if terms.rule.price != "first":
@@ -175,14 +177,16 @@ class ShadedBidding(PacedBidding[ShadedState]):
 def spending_multiplier(
     landscape: SmoothLandscape, value: Floats, budget_per_auction: float, terms: CampaignTerms | None = None
 ) -> float:
-    """The μ at which shaded first-price bids are expected to spend just the budget.
+    """The μ at which shaded first-price bids are expected to spend exactly the budget.
 
-    It is the best one: with it the bids solve  max Σ v F(b)  subject to  Σ b F(b) ≤ B  in expectation. Where
-    the budget does not bind, the highest μ at which bids no longer rise.
+    It is the best μ: with it the bids solve  max Σ v F(b)  subject to  Σ b F(b) ≤ B  in expectation. If the
+    budget does not bind, it is the highest μ below which bids no longer rise.
 
     Args:
-        value: [n], of auctions like those to come; many are represented by their quantiles.
-        terms: with a largest bid, bids in whole units, or a floor.
+        landscape: F.
+        value: [n], values of auctions like those to come; many values are represented by their quantiles.
+        budget_per_auction: B / n, in units of money.
+        terms: the terms, for a largest bid, bids in whole units, or a floor.
     """
     some = value if len(value) <= SAMPLE else np.quantile(value, (np.arange(SAMPLE) + 0.5) / SAMPLE)
     table = ShadingTable.of(landscape)
@@ -200,10 +204,10 @@ def spending_multiplier(
 
 
 def _likelier(bounds: PriceBounds) -> SmoothLandscape:
-    """The likelier of the families' fits.
+    """The fit with the highest likelihood of all families.
 
     Raises:
-        DataError: where no family can be fitted, with the last one's reason.
+        DataError: no family can be fitted; the reason is that of the last one.
     """
     families: tuple[type[SmoothLandscape], ...] = FAMILIES
     if bounds.known.all():
@@ -221,7 +225,7 @@ def _likelier(bounds: PriceBounds) -> SmoothLandscape:
 
 
 def _learnt(bid: Floats, won: Booleans, minimum: Floats | None) -> PriceBounds:
-    """What bids [n] tell of the prices, rounded to levels; less where they are 0 and nothing is told."""
+    """What bids [n] show about prices, rounded to levels; bids of 0 without a known price are left out."""
     told = np.full(len(bid), np.nan) if minimum is None else minimum
     known = np.isfinite(told)
     low = np.where(known, told, np.where(won, -np.inf, bid))
@@ -231,7 +235,7 @@ def _learnt(bid: Floats, won: Booleans, minimum: Floats | None) -> PriceBounds:
 
 
 def _level(price: Floats) -> Floats:
-    """The nearest of the levels; what is 0 or infinite stays so."""
+    """The nearest level of each price; 0 and infinity stay the same."""
     level = price.copy()
     inside = (price > 0) & (price < np.inf)
     level[inside] = np.exp2(np.round(np.log2(price[inside]) * LEVELS) / LEVELS)
@@ -239,7 +243,7 @@ def _level(price: Floats) -> Floats:
 
 
 def _fitted(notices: tuple[PriceBounds, ...]) -> ShadingTable | None:
-    """The table of a landscape of these notices; None where they do not yet determine it."""
+    """The table of the landscape of these notices; None if they do not yet determine it."""
     low, high, weight = (
         np.concatenate([getattr(one, k) for one in notices]) for k in ("low", "high", "weight")
     )

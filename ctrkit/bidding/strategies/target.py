@@ -1,4 +1,4 @@
-"""A budget and a target return at once: a multiplier for each limit, learnt on the way."""
+"""A budget and a target return at once: one multiplier for each limit, learnt during the run."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ctrkit.bidding.strategies.base import AuctionHistory, Bids, TickResult, bes
 from ctrkit.bidding.strategies.paced import PacedBidding
 from ctrkit.settings import Positive, checked
 
-# The first λ, in mean value an outcome; on a return alone, bids then are 4/3 of those that never miss it.
+# The first λ, in mean values per outcome. For a return alone, bids are then 4/3 of those that never miss it.
 FIRST = 3.0
-# A target's steps shrink no further than to this: what is missing is made up for in the ticks that are left.
+# The steps of a target do not shrink below this, so that the ticks left can make up for what is missing.
 LEAST_STEP = 0.3
-# λ is at most so many times the mean value an outcome: bids then are w/τ but for a part in a thousand.
+# λ is at most this many times the mean value per outcome; bids are then w/τ up to a thousandth.
 MOST = 1e3
-# An idle multiplier stays at this share of what is felt beside the other's, so that it soon is felt when it
-# must be; under the min rule, of which the smaller bid counts, and under the joint rule. Bids for the minimum
-# spend stay at the first share of the others.
+# A multiplier that does not bind stays at this share of the size at which it would matter next to the other,
+# so that it can react soon: first for the min rule, where the smaller bid counts, then for the joint rule.
+# Bids for the minimum spend are at least the first share of the other bids.
 IDLE_MIN, IDLE_JOINT = 0.5, 0.01
-# A target is missed below this part of it.
+# A target counts as missed below this share of it.
 MISSED = 0.98
 
 
 class _Words(NamedTuple):
-    """How a target, and what became of it, is said to those who know it."""
+    """The words for a target and for what became of it."""
 
     asked: Callable[[float], str]
     did: Callable[[float], str]
@@ -43,19 +43,20 @@ class _Words(NamedTuple):
 
 _RETURN = _Words(lambda w: f"a return of {w:.3g}", lambda w: f"returned {w:.3g}", "best")
 _COST = _Words(
-    lambda w: f"a cost of {1 / w:.3g} an action", lambda w: f"cost {1 / w:.3g} an action", "cheapest"
+    lambda w: f"a cost of {1 / w:.3g} per action", lambda w: f"cost {1 / w:.3g} per action", "cheapest"
 )
 
 
 @dataclass(frozen=True)
 class TargetPace:
-    """State of a target τ, the least outcome a unit of money.
+    """The state of a target τ, the least outcome per unit of money.
 
     Attributes:
-        multiplier: λ, in units of value an outcome; None before any outcome was seen.
-        outcome, spend: what was bought in this episode, and for how much.
-        auctions: of this episode, so far.
-        best: the most outcome a unit of money of a single impression whose price became known.
+        multiplier: λ, in units of value per outcome; None before any outcome was seen.
+        outcome: the outcome bought in this episode.
+        spend: the spend of this episode.
+        auctions: number of auctions of this episode so far.
+        best: the highest outcome per unit of money of a single impression with a known price.
     """
 
     multiplier: float | None = None
@@ -67,10 +68,15 @@ class TargetPace:
 
 @dataclass(frozen=True)
 class TargetState:
-    """The paces of the budget, of the return on spend, of the cost an action, and of the minimum spend.
+    """The states of the budget, the targets and the minimum spend.
 
     Attributes:
-        worth, made: the values of this episode's auctions and the bids of targets and budget on them, summed.
+        budget: the pace of the budget.
+        roas: the state of the target return on spend.
+        cpa: the state of the target cost per action.
+        minimum: the pace of the minimum spend; None without one.
+        worth: the sum of the values of this episode's auctions.
+        made: the sum of the bids on them by targets and budget.
     """
 
     budget: Pace
@@ -83,47 +89,48 @@ class TargetState:
 
 @checked
 class TargetBidding(PacedBidding[TargetState]):
-    """The most value within a budget that returns `target_roas` a unit of money, or costs at most
-    `target_cpa` an action, in second-price auctions.
+    """The most value within a budget at a return of at least `target_roas` per unit of money, or a cost of at
+    most `target_cpa` per action, in second-price auctions.
 
-    A target asks for  Σ w ≥ τ Σ c  over what is bought: for a return on spend w is the value and τ is
-    `target_roas`; for a cost an action w is the click probability and τ is 1/`target_cpa`. An action is a
-    click, of which the expected number counts: what a bidder sees as the value of a click does not tell a
-    conversion's probability from its value. To limit the cost a conversion, let the value be the
-    conversion's probability and give its reciprocal as `target_roas`.
+    A target demands  Σ w ≥ τ Σ c  over all that is bought. For a return on spend, w is the value and τ is
+    `target_roas`. For a cost per action, w is the click probability and τ is 1/`target_cpa`. An action is a
+    click, and the expected number of clicks counts: the value of a click that bidders see does not separate
+    the probability of a conversion from its value. To limit the cost per conversion, let the value be the
+    probability of a conversion, and give the reciprocal of that cost as `target_roas`.
 
     The budget's multiplier μ is that of `dual`. A target's λ moves with its own slack,
 
-        λ ← λ · exp(−η_k · (s_t + S·n/m) / (n·a)),   η_k = step · max(1/√k, 0.3),   s = w − τ c:
+        λ ← λ · exp(−η_k · (s_t + S·n/m) / (n·a)),   η_k = step · max(1/√k, 0.3),   s = w − τ c.
 
-    of the n auctions of a tick, s_t is the slack, S that of all before it, which the m auctions that are left
-    share, and a is the mean of w + τ c an auction so far. So, as with the budget, the step is free of the
-    units of money and value, earlier errors are made up for, and an exponent beyond 1 is cut to it.
+    Here s_t is the slack of the n auctions of a tick, S is the slack of all before, to be made up for in the
+    m auctions left, and a is the mean of w + τ c per auction so far. As with the budget, the step does not
+    depend on the units of money and value, earlier errors are made up for, and an exponent above 1 is cut to
+    1.
 
     With a return alone, bids follow the min rule of `ctrkit.bidding.optimum.lp`, where each limit learns as
-    if the other were not there; with a cost an action, the joint rule. Both targets at once are kept too.
-    Without any, it is `dual`. As λ grows, bids approach w/τ, which never misses the target: where it cannot
-    be met, next to nothing is bought. As long as nothing at all was bought, the slack tells nothing, and the
-    exponent is taken for −η_k: bids rise until the market answers, and `notes` can say what it sells.
+    if the other were not there. With a cost per action, or both targets, they follow the joint rule. Without
+    a target, bids are those of `dual`. As λ grows, bids approach w/τ, which never misses the target; if the
+    target cannot be met, almost nothing is bought. Until something was bought, the slack is unknown and the
+    exponent is −η_k: bids rise until the market sells something, and `notes` can name its price.
 
-    With a `minimum_spend`, a second pacer of value alone spends that part of the budget, and the larger of
-    both bids counts until it is spent. Where the targets let more be spent, nothing changes.
+    With a `minimum_spend`, a second pacer, for value alone, spends that share of the budget. The larger of
+    both bids counts until it is spent. If the targets allow more spend, it changes nothing.
 
     Source: S. Balseiro, K. Bhawalkar, Z. Feng, H. Lu, V. Mirrokni, B. Sivan, D. Wang, A field guide for
     pacing budget and ROS constraints, arXiv 2302.08530.
 
     Attributes:
-        initial_target: the first λ, where there is just one target; `tuned` finds both.
+        initial_target: the first λ if there is just one target; `tuned` finds it.
     """
 
     name = "target"
-    target_roas: Positive | None = Field(default=None, description="least value a unit of money")
+    target_roas: Positive | None = Field(default=None, description="least value per unit of money spent")
     target_cpa: Positive | None = Field(
         default=None, description="largest cost of an expected click, in units of money"
     )
     minimum_spend: Annotated[Positive, Field(le=1)] | None = Field(
         default=None,
-        description="share of the budget that is to be spent even where a target is then missed",
+        description="share of the budget that is spent even if a target is then missed",
     )
     initial_target: Positive | None = Field(default=None, exclude=True)
 
@@ -136,9 +143,7 @@ class TargetBidding(PacedBidding[TargetState]):
 
     def restart(self, state: TargetState, budget: float, auctions: int) -> TargetState:
         start = self.start(budget, auctions)
-        if (
-            self.target_cpa is not None
-        ):  # of two multipliers that stand for each other, one alone tells little
+        if self.target_cpa is not None:  # two multipliers that can replace each other; one alone says little
             return start
         return replace(start, budget=self.pacer.restart(state.budget, budget, auctions))
 
@@ -152,7 +157,8 @@ class TargetBidding(PacedBidding[TargetState]):
     def _bids(
         self, state: TargetState, ad: Indices, value: Floats, clicks: Floats, time: Floats | None
     ) -> tuple[Bids, Floats]:
-        """The bids by targets and budget, and [n] what μ relates to money: jointly v + λ w, else v."""
+        """The bids by targets and budget, and the value [n] that μ compares with money: v + λ w with the
+        joint rule, else v."""
         roas, cpa = self._multipliers(state, value, clicks)
         worth = value if self.target_cpa is None else value * (1.0 + roas) + cpa * clicks
         budget = self.pacer.multiplier(state.budget, worth, time)
@@ -169,7 +175,7 @@ class TargetBidding(PacedBidding[TargetState]):
         return Bids(ad, np.where(offered, np.minimum(amount, MOST_BID), 0.0), value, budget), worth
 
     def _multipliers(self, state: TargetState, value: Floats, clicks: Floats) -> tuple[float, float]:
-        """λ of the return and of the cost an action; 0 where there is no such target."""
+        """λ of the return and of the cost per action; 0 without such a target."""
         roas = cpa = 0.0
         if self.target_roas is not None:
             roas = FIRST if state.roas.multiplier is None else state.roas.multiplier
@@ -234,7 +240,7 @@ class TargetBidding(PacedBidding[TargetState]):
         return tuple(note for note in found if note)
 
     def _missed(self, pace: TargetPace, target: float, words: _Words) -> str | None:
-        """How far a target was missed, and what could be had; None where it was kept."""
+        """A note on a missed target and on what was possible; None if the target was met."""
         if pace.outcome > 0 and pace.outcome >= MISSED * target * pace.spend:
             return None
         bought = "nothing was bought"
@@ -242,10 +248,10 @@ class TargetBidding(PacedBidding[TargetState]):
             bought = f"what was bought {words.did(pace.outcome / pace.spend)}"
         asked = words.asked(target)
         if pace.best <= 0:
-            return f"{asked}: {bought}, so whether it can be met is not known."
-        seen = f"the {words.best} impression of known price {words.did(pace.best)}"
+            return f"{asked}: {bought}, so it is unknown whether the target can be met."
+        seen = f"the {words.best} impression with a known price {words.did(pace.best)}"
         if pace.best < target:
-            return f"{asked} cannot be met here: {bought}, and {seen}."
+            return f"{asked} cannot be met in this market: {bought}, and {seen}."
         why = "" if self.minimum_spend is None else f" for minimum_spend={self.minimum_spend:g}"
         return f"{asked} was missed{why}: {bought}, and {seen}."
 
@@ -254,14 +260,14 @@ class TargetBidding(PacedBidding[TargetState]):
         return IDLE_MIN if self.target_cpa is None else IDLE_JOINT
 
     def _felt(self, roas: float, cpa: float) -> float:
-        """What the targets' multipliers are beside μ."""
+        """The size of the targets' multipliers in units of μ."""
         if self.target_cpa is not None:
             return roas * (self.target_roas or 0.0) + cpa / self.target_cpa
         return 0.0 if self.target_roas is None else roas * self.target_roas / (1.0 + roas)
 
     def tuned(self, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> Self:
-        """With the multipliers of the history's optimum: under the min rule each of its limit alone, under
-        the joint rule both at once. With both targets, only the budget's is taken from it.
+        """This strategy with the multipliers of the history's optimum: under the min rule each with its own
+        limit alone, under the joint rule both at once. With both targets, only the budget's is used.
         """
         check_history(self.name, history, all_prices=True)
         price = history.under(terms).market_price
@@ -283,9 +289,10 @@ class TargetBidding(PacedBidding[TargetState]):
 
 
 def _within_sight(state: TargetState) -> Pace | None:
-    """The pace of the minimum spend, whose bids are at least a share of those of targets and budget.
+    """The pace of the minimum spend, whose bids are at least a share of the bids by targets and budget.
 
-    On average over the episode, for in a single tick values may be next to nothing and bids on clicks not.
+    The share holds on average over the episode, since in a single tick values may be almost 0 while bids on
+    clicks are not.
     """
     pace = state.minimum
     if pace is None or pace.multiplier is None or state.made <= 0 or state.worth <= 0:
@@ -296,14 +303,15 @@ def _within_sight(state: TargetState) -> Pace | None:
 
 
 def _best(outcome: Floats, result: TickResult) -> float:
-    """The most outcome a unit of money of an impression whose price is known: if told of all, else if won."""
+    """The highest outcome per unit of money of an impression with a known price: of all if the exchange tells
+    them, else of those won."""
     price = np.where(result.won, result.paid, np.nan) if result.minimum_bid is None else result.minimum_bid
     wanted = outcome > 0
-    with np.errstate(divide="ignore", over="ignore"):  # what is free returns without end
+    with np.errstate(divide="ignore", over="ignore"):  # the return of a free impression is infinite
         return float(np.fmax.reduce(outcome[wanted] / price[wanted], initial=0.0))
 
 
 def _ratio(value: Floats, outcome: Floats) -> float:
-    """Mean value an outcome; 0 where there is no outcome."""
+    """The mean value per outcome; 0 without outcomes."""
     whole = float(outcome.sum())
     return min(float(value.sum()) / whole, MOST_BID) if whole > 0 else 0.0

@@ -17,15 +17,15 @@ from ctrkit.settings import Count, NotNegative, checked
 
 @checked
 class PooledBidding(ExploringBidding):
-    """For every slot one weight vector of the tick's pool is taken, and the ad that is best under it chosen.
+    """For every slot one weight vector is drawn from the tick's pool, and the best ad under it is chosen.
 
-    Given the pool, the probability of a choice is exact: the share of the pool under which it is the best.
+    Given the pool, the probability of a choice is exact: the share of the pool under which the ad is best.
     """
 
     exploration: NotNegative = Field(
         default=1.0,
-        description="factor on the pool's distance from the posterior mean; below 1 explores less, 0 is "
-        "greedy",
+        description="factor on the deviation of the pool from the posterior mean; below 1 explores less, "
+        "0 is greedy",
     )
 
     @property
@@ -39,7 +39,7 @@ class PooledBidding(ExploringBidding):
     def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:
         mean = belief.posterior.mean
         pool = mean + self.exploration * (self.pool(belief.posterior, rng) - mean)
-        # Of each slot the best at the mean and under its draw, in one pass through the memory.
+        # The best ad of each slot at the mean and under its draw, in one pass through memory.
         draws = np.zeros((len(belief.worth), 2), np.intp)
         draws[:, 1] = rng.integers(1, len(pool) + 1, len(draws))
         ad, value = belief.best_under(np.vstack([mean, pool]), draws)
@@ -52,19 +52,19 @@ class PooledBidding(ExploringBidding):
 
 @checked
 class ThompsonBidding(PooledBidding):
-    """For every slot the ad that is best under a draw from the posterior, of a pool that is drawn every tick.
+    """For every slot the best ad under a draw from the posterior; a pool of draws is made every tick.
 
-    The candidates share the weights, so one draw scores them all. Over the ticks each ad is chosen as often
-    as it is the best under the posterior, which `ctrkit.policies.ThompsonPolicy` gives as probabilities.
-    Within a tick it is chosen as often as it is the best under the tick's pool: an ad that is rarely the best
-    has the probability 0 in many ticks, and a higher one in the others.
+    The candidates share the weights, so one draw scores them all. Over all ticks each ad is chosen as often
+    as it is the best under the posterior (`ctrkit.policies.ThompsonPolicy` gives these probabilities). Within
+    a tick it is chosen as often as it is the best under the tick's pool. So an ad that is rarely the best has
+    probability 0 in many ticks, and a higher one in the others.
 
     Source: O. Chapelle, L. Li, An empirical evaluation of Thompson sampling, NeurIPS 2011; C. Riquelme,
     G. Tucker, J. Snoek, Deep Bayesian bandits showdown, ICLR 2018.
     """
 
     name = "thompson"
-    draws: Count = Field(default=128, description="R, the size of the pool")
+    draws: Count = Field(default=128, description="R, the number of draws in the pool of a tick")
 
     def pool(self, posterior: Posterior, rng: np.random.Generator) -> Floats:
         return cast(LastLayerPosterior, posterior).sample(rng, self.draws)

@@ -1,4 +1,4 @@
-"""Probabilistic throttling: the bid stays as it is, and the budget is kept by sitting auctions out."""
+"""Probabilistic throttling: bids are not changed, and the budget is kept by skipping auctions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from ctrkit.settings import Positive, checked
 
 @dataclass(frozen=True)
 class ThrottlingState:
-    """Spend and traffic of the episode so far.
+    """The spend and traffic of the episode so far.
 
     Attributes:
-        budget, auctions: of the episode.
-        rate: the probability with which the bidder takes part.
-        spent, passed: money and auctions.
+        budget: the budget of the episode.
+        auctions: expected auctions of the episode.
+        rate: the probability with which the bidder bids.
+        spent: money spent so far.
+        passed: auctions so far.
     """
 
     budget: float
@@ -33,9 +35,9 @@ class ThrottlingState:
 class ThrottlingBidding(BidStrategy[ThrottlingState]):
     """b = v with probability PTR, the pass-through rate, and no bid otherwise.
 
-    After every tick PTR ← PTR·(1 + R) where the share of the budget that is spent lags behind the share of
-    the expected traffic that has passed, and PTR·(1 − R) where it is ahead, never above 1. Even so it buys
-    dear and cheap slots alike, which costs value; it leaves prices and the ranking of ads alone.
+    After every tick, PTR ← PTR·(1 + R) if the share of the budget spent is at most the share of the expected
+    traffic that is over, else PTR·(1 − R); PTR is at most 1. It buys expensive and cheap slots alike, which
+    costs value; but it does not change bids or the ranking of ads.
 
     Source: D. Agarwal, S. Ghosh, K. Wei, S. You, Budget pacing for targeted online advertisements at
     LinkedIn, KDD 2014.
@@ -45,11 +47,13 @@ class ThrottlingBidding(BidStrategy[ThrottlingState]):
     by_chance = True
     value_per_click: Positive | None = Field(
         default=None,
-        description="b = pCTR · value_per_click, in units of money; by default the slots' own value of a "
-        "click, as of truthful bidding",
+        description="value of a click in units of money, for b = pCTR · value_per_click; by default the "
+        "slot's own value of a click",
     )
-    step: Positive = Field(default=0.1, le=1, description="R")
-    initial_rate: Positive = Field(default=0.1, le=1, description="the first PTR; a low one starts slowly")
+    step: Positive = Field(default=0.1, le=1, description="R, the relative change of the rate after a tick")
+    initial_rate: Positive = Field(
+        default=0.1, le=1, description="the first pass-through rate; a low one starts slowly"
+    )
 
     def start(self, budget: float, auctions: int) -> ThrottlingState:
         return ThrottlingState(budget, auctions, self.initial_rate)

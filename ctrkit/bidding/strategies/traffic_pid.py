@@ -1,4 +1,4 @@
-"""Traffic-aware PID: control of the spend against a plan of the episode's traffic."""
+"""Traffic-aware PID: control of the spend by a plan that follows the episode's traffic."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ _MOST_BINS_UP, _MOST_BINS_DOWN = 4.0, 7.0
 
 @checked
 class TrafficPidBidding(PidBidding):
-    """PID control that spends by a plan, and reads its error as a ratio: in steps of 20 %.
+    """PID control that spends by a plan, with the log of a ratio as its error.
 
-    The plan says what part of the budget each part of the episode deserves, for example by what an hour's
-    traffic was worth yesterday: of all that remains, the next tick gets the part that `SpendPlan.given` says.
-    The error is
-    log(planned/spend), at most 4 steps of log 1.2 up and 7 down: it tells a spend of a hundredth of the
-    plan from one of a half, and shies from dear ticks more than it chases cheap ones.
+    The plan gives each part of the episode its share of the budget, for example by the value of each hour's
+    traffic yesterday. `SpendPlan.given` says which share of the money left the next tick gets. The error is
+    log(planned/spend), at most 4 steps of log 1.2 up and 7 down. So it reacts more strongly to ticks that
+    cost too much than to ticks that cost too little.
 
     Source: the bidder TA-PID of github.com/avito-tech/bat-autobidding-benchmark.
 

@@ -1,4 +1,4 @@
-"""Truthful bidding: what the impression is worth."""
+"""Truthful bidding: bid the value of the impression."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TruthfulBidding(BidStrategy[None]):
     name = "truthful"
     value_per_click: Positive | None = Field(
         default=None,
-        description="b = pCTR · value_per_click, in units of money; by default the slots' own value of a "
-        "click: give it where that is unknown, for a bid of pCTR · 1 wins little",
+        description="value of a click in units of money, for b = pCTR · value_per_click; by default the "
+        "slot's own value of a click; give it if that is unknown, since a bid of pCTR · 1 wins little",
     )
 
     def start(self, budget: float, auctions: int) -> None:

@@ -1,4 +1,4 @@
-"""A history replayed on the terms of a run: what bids would have bought and paid, and their best scale."""
+"""A history replayed on the terms of a run: what bids would have bought and paid, and the best scale."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ctrkit.bidding.market.terms import CampaignTerms
 from ctrkit.bidding.strategies.base import AuctionHistory, check_history
 from ctrkit.errors import DataError
 
-# Bids [n] of a scale, which grow with it.
+# Gives the bids [n] of a scale; they rise with it.
 Amount: TypeAlias = Callable[[float], Floats]
 
-# Of the scale that spends the budget without a cut-off: what episodes and their chances make of it.
+# Tried multiples of the scale that spends the budget if episodes never run out of money.
 _TRIED = np.geomspace(0.5, 4.0, 31)
 HUGE = 2.0**200
 
@@ -26,14 +26,17 @@ HUGE = 2.0**200
 def replayed(
     bids: Floats, history: AuctionHistory, terms: CampaignTerms, budget: float, auctions: int
 ) -> tuple[float, float]:
-    """The expected value of what bids [n] win of a history, and what they pay, on the terms of a run.
+    """The expected value of what bids [n] win in a history, and what they pay, on the terms of a run.
 
     Args:
-        budget: of an episode.
-        auctions: of one; the last may be shorter, and its budget is so too.
+        bids: [n].
+        history: n auctions.
+        terms: the terms of the run.
+        budget: the budget of an episode.
+        auctions: number of auctions of an episode; a shorter last episode has a smaller budget.
 
     Raises:
-        DataError: a history that lacks what the terms need: prices of all slots, or users for a cap.
+        DataError: a history without what the terms need: prices of all slots, or users for a cap.
     """
     shown = None if terms.frequency_cap is None else TimesShown(terms.frequency_cap)
     value = spend = 0.0
@@ -51,7 +54,7 @@ def replayed(
 
 
 def _effect(cleared: Cleared, terms: CampaignTerms) -> Floats:
-    """Of the slots that were won, [wins]."""
+    """The effects of the slots that were won, [wins]."""
     if cleared.slot is None:
         return np.ones(int(cleared.won.sum()))
     return effect_of(cleared.slot[cleared.won], terms.rule)
@@ -60,8 +63,8 @@ def _effect(cleared: Cleared, terms: CampaignTerms) -> Floats:
 def spending_scale(
     amount: Amount, history: AuctionHistory, terms: CampaignTerms, auctions: int
 ) -> tuple[float, bool]:
-    """The highest scale whose bids spend no more than the budget if none is ever cut off; and whether that
-    binds. Where it does not, it is the scale at which the last auction is about to be won.
+    """The highest scale whose bids would spend at most the budget if no bid were ever capped by it, and
+    whether the budget binds. If it does not, it is the scale just below that of winning everything.
 
     Raises:
         DataError: a history in which no bid pays anything.
@@ -73,9 +76,9 @@ def spending_scale(
     most, budget = spend(HUGE), terms.budget * len(history) / auctions
     if most <= 0:
         raise DataError(
-            "no bid on the history pays anything, so that none is too high",
+            "no bid on the history pays anything, so no bid is too high",
             column="market_price",
-            hint="Give a log with prices above 0, some of them within the largest bid",
+            hint="Give a log with prices above 0, some of them at most the largest bid",
         )
     return highest_within(spend, min(budget, float(np.nextafter(most, 0.0)))), most > budget
 
@@ -83,13 +86,14 @@ def spending_scale(
 def best_scale(amount: Amount, history: AuctionHistory, terms: CampaignTerms, auctions: int) -> float:
     """The scale whose bids buy the most expected value of a history on the terms of the run.
 
-    First the one that would just spend the budget if no bid were ever cut off, by bisection; then the best
-    of a grid around it, each replayed episode by episode. Of equals the lowest is taken.
+    Bisection finds the scale that would spend exactly the budget if no bid were ever capped by it. Then a
+    grid around it is replayed episode by episode, and the best is taken; the lowest among equals.
 
     Args:
-        history: with all prices.
-        terms: of an episode.
-        auctions: of one.
+        amount: gives the bids of a scale.
+        history: the history, with all prices.
+        terms: the terms of an episode.
+        auctions: number of auctions of an episode.
     """
     tried = spending_scale(amount, history, terms, auctions)[0] * _TRIED
     values = [replayed(amount(scale), history, terms, terms.budget, auctions)[0] for scale in tried]
@@ -99,11 +103,15 @@ def best_scale(amount: Amount, history: AuctionHistory, terms: CampaignTerms, au
 def budget_multiplier(
     strategy: str, history: AuctionHistory, terms: CampaignTerms, auctions: int, worth: Floats | None = None
 ) -> float:
-    """The μ at which bids v/μ just spend the budget of a history; 0 where that does not bind.
+    """The μ at which bids v/μ spend exactly the budget of a history; 0 if the budget does not bind.
 
     In second-price auctions it is the multiplier of the history's hindsight optimum.
 
     Args:
+        strategy: name of the strategy, for messages.
+        history: the history, with all prices.
+        terms: the terms of an episode.
+        auctions: number of auctions of an episode.
         worth: v [n], by default the values of the history.
 
     Raises:
@@ -116,9 +124,9 @@ def budget_multiplier(
 
 
 def highest_within(increasing: Callable[[float], float], target: float) -> float:
-    """The highest x whose value is at most a target that is passed somewhere, to 50 bits.
+    """The highest x whose value is at most a target, to 50 bits; some x must exceed the target.
 
-    All bounds are 1 times powers of two, so that such a change of units changes nothing but the unit.
+    All bounds are powers of two, so that a change of units by a power of two only changes the unit.
     """
     high = 1.0
     while increasing(high) <= target and high < HUGE:

@@ -1,4 +1,4 @@
-"""Upper confidence bounds: the ad that could be the best."""
+"""Upper confidence bounds: the ad with the highest value that is still plausible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctrkit.settings import NotNegative, checked
 
 @checked
 class UcbBidding(ExploringBidding):
-    """The ad of the highest value at its upper bound, the mean of the logit plus `width` deviations.
+    """The ad with the highest value at the upper bound of its logit, the mean plus `width` deviations.
 
     Source: L. Li, W. Chu, J. Langford, R. Schapire, A contextual-bandit approach to personalized news
     article recommendation, WWW 2010 (LinUCB), with the logistic model's Laplace posterior.
@@ -21,7 +21,8 @@ class UcbBidding(ExploringBidding):
     name = "ucb"
     by_chance = False
     width: NotNegative = Field(
-        default=1.0, description="standard deviations of the logit above its mean; 0 is greedy"
+        default=1.0,
+        description="number of standard deviations of the logit above its mean; 0 is greedy",
     )
 
     def choose(self, belief: PosteriorScores, rng: np.random.Generator) -> SlotChoice:

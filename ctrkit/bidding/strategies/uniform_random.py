@@ -1,4 +1,4 @@
-"""Random bidding: uniform between nothing and a highest bid."""
+"""Random bidding: uniform between 0 and a highest bid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctrkit.settings import Positive, checked
 
 @checked
 class UniformRandomBidding(ScaledBidding[ScaledState]):
-    """b ~ U(0, c)."""
+    """b ~ U(0, c): a random bid, the same distribution for every impression."""
 
     name = "random"
     by_chance = True

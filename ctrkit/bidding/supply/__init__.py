@@ -1,4 +1,4 @@
-"""Where auctions come from: a made-up market of known truth; logs under shocks, other luck, another model."""
+"""Where auctions come from: a simulated market with known truth; logs resampled, shocked or miscalibrated."""
 
 from __future__ import annotations
 

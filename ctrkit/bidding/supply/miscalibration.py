@@ -1,4 +1,4 @@
-"""What a worse, a perfect or a recalibrated model would be worth: the same auctions seen in another way."""
+"""The same auctions as a worse, a perfect or a recalibrated model would show them to bidders."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ctrkit.bidding.supply.outcomes import clicks_of
 from ctrkit.calibration import PlattScaling
 from ctrkit.settings import Number, Positive, check
 
-# logit is finite from there on; a pCTR of 1 is none that a model gives.
+# Up to here logit is finite; no model gives a pCTR of exactly 1.
 _HIGHEST = 1.0 - 1e-12
 
 
 def miscalibrated(chunks: Iterable[Auctions], scale: float = 1.0, shift: float = 0.0) -> Iterator[Auctions]:
-    """Bidders see expit(scale · logit(pCTR) + shift), and nothing else moves; 0 and 1 stay what they are.
+    """Bidders see expit(scale · logit(pCTR) + shift), and nothing else changes; 0 and 1 stay the same.
 
-    A shift alone multiplies all odds: bidding that learns its multiplier makes up for it, truthful bidding
-    does not. A scale above 1 is overconfidence, below 1 underconfidence, and which slots are worth more
-    money then is wrong by different factors, for which no multiplier makes up.
+    A shift alone multiplies all odds: bidding that learns its multiplier compensates for it, truthful bidding
+    does not. A scale above 1 is overconfidence, below 1 underconfidence. Then the values of slots are wrong
+    by different factors, which no multiplier can compensate.
 
-    Where neither the true click probability nor the true value is known, the pCTR that was goes for the
-    truth, so that strategies are still judged by the best knowledge. Whatever draws clicks anew from the
-    truth, such as `resampled`, stands before this in a chain.
+    If neither the true click probability nor the true value is known, the undistorted pCTR becomes the truth,
+    so that strategies are still judged by the best knowledge. A step that draws new clicks from the truth,
+    such as `resampled`, must come before this one.
 
     Args:
         scale: above 0.
@@ -41,7 +41,7 @@ def miscalibrated(chunks: Iterable[Auctions], scale: float = 1.0, shift: float =
 
 
 def truthful_sight(chunks: Iterable[Auctions]) -> Iterator[Auctions]:
-    """Bidders see the true click probabilities, where they are known: what a perfect model would be worth."""
+    """Bidders see the true click probabilities where they are known, as of a perfect model."""
     for chunk in chunks:
         truth = chunk.true_click_probability
         yield chunk if truth is None else replace(chunk, click_probability=truth)
@@ -50,13 +50,13 @@ def truthful_sight(chunks: Iterable[Auctions]) -> Iterator[Auctions]:
 def recalibrated_in_hindsight(auctions: Auctions) -> Auctions:
     """Bidders see expit(a · logit(pCTR) + b) with the a and b that fit the log's own potential clicks best.
 
-    So it undoes `miscalibrated`. It is an optimistic bound on what such a calibration of the same model is
-    worth, as it is fitted to the very clicks that are to be won; and it keeps the order of all slots, which
-    the steps of an isotonic curve would not. Where the truth is unknown, strategies are now judged by the
-    recalibrated pCTR, so compare clicks with those of the log as it was, not values. A pCTR of 0 stays 0.
+    So it undoes `miscalibrated`. It is an optimistic bound on the value of calibrating the same model, since
+    it is fitted to the same clicks that bidders then win. It keeps the order of all slots, which the steps of
+    an isotonic curve would not. If the truth is unknown, strategies are judged by the recalibrated pCTR; then
+    compare clicks with those of the original log, not values. A pCTR of 0 stays 0.
 
     Raises:
-        DataError: a log without potential clicks, or in which nothing or everything was clicked.
+        DataError: a log without potential clicks, or one where nothing or everything was clicked.
     """
     pctr, click = auctions.click_probability, clicks_of(auctions)
     candidate = pctr > 0

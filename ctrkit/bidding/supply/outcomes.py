@@ -1,4 +1,4 @@
-"""Potential outcomes of other luck: who clicks is drawn anew, and what follows from a click goes along."""
+"""Potential outcomes with new luck: clicks are drawn again, with the conversion and money that follow."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Flags: TypeAlias = Booleans
 
 
 class Aftermath:
-    """What follows from a click, its conversion and its money, for clicks that were not there before.
+    """The conversions and earned money of clicks that are drawn again.
 
-    A click that stays keeps what followed from it, and where there is none any more nothing follows. What
-    follows from a new click is what followed from the latest click on the same ad in the stream so far;
-    before the first one, no conversion, and the expected value of a click. So over a long stream new clicks
-    convert and earn as the old ones did.
+    A click that stays keeps its conversion and money; a click that goes loses them. A new click gets those of
+    the latest click on the same ad in the stream so far; before the first click on an ad, it gets no
+    conversion and the expected value of a click. So over a long stream new clicks convert and earn as the old
+    ones did.
 
-    One object sees a whole stream, chunk by chunk.
+    One object handles one whole stream, chunk by chunk.
     """
 
     def __init__(self) -> None:
-        # Of the latest click on each ad: [K], nan before there was one.
+        # Column -> its value at the latest click on each ad: [K], NaN before the first click.
         self._latest: dict[str, Floats] = {}
 
     def with_clicks(self, auctions: Auctions, click: Flags) -> Auctions:
-        """The next chunk of the stream with other clicks [n, K], and with what follows from them.
+        """The next chunk of the stream with other clicks [n, K], and with their conversions and money.
 
         Raises:
             DataError: a stream without clicks.
@@ -52,11 +52,11 @@ class Aftermath:
 
 
 def clicks_of(auctions: Auctions) -> Flags:
-    """[n, K]; raises a DataError where the stream does not hold the potential clicks."""
+    """The potential clicks, [n, K]; raises a DataError if the stream has none."""
     if auctions.click is None:
         raise DataError(
-            "the potential clicks are unknown, so they cannot be drawn anew",
+            "the potential clicks are unknown, so they cannot be drawn again",
             column="click",
-            hint="Give auctions that tell who would have clicked",
+            hint="Give auctions with potential clicks",
         )
     return auctions.click.astype(np.bool_)

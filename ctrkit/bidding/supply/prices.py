@@ -1,4 +1,4 @@
-"""Where the market prices of made-up auctions come from: a distribution, fitted or given."""
+"""Where the market prices of simulated auctions come from: a distribution, fitted or given."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ctrkit.settings import (
     title,
 )
 
-# The largest number below 1, above which no uniform lies.
+# The largest number below 1; uniform draws are never above it.
 _HIGHEST = np.nextafter(1.0, 0.0)
 
 
@@ -59,19 +59,19 @@ class PriceModel:
         check(NotNegative, self.unit, "price model: unit")
         if not np.isfinite(self.landscape.quantile(_HIGHEST)).all():
             raise ConfigError(
-                f"this {self.landscape.name} landscape leaves the highest prices open, so none can be drawn",
-                hint="Fit one to known prices, or a smooth one",
+                f"this {self.landscape.name} landscape lacks the highest prices, so none can be drawn",
+                hint="Fit it to known prices, or fit a smooth landscape",
             )
 
     @classmethod
     def fit(cls, kind: str, price: ArrayLike, count: ArrayLike | None = None, unit: float = 0.0) -> Self:
-        """Fitted to known market prices by maximum likelihood.
+        """The price model of maximum likelihood for known market prices.
 
         Args:
-            kind: of `ctrkit.bidding.landscapes.LANDSCAPES`: histogram, log-normal, gamma, log-logistic.
+            kind: one of `ctrkit.bidding.landscapes.LANDSCAPES`: histogram, log-normal, gamma, log-logistic.
             price: [n], at least 0.
-            count: [n], how often each occurred, 1 by default.
-            unit: of which all prices are whole multiples; 0 where they are not.
+            count: [n], how often each price occurred, 1 by default.
+            unit: the unit of which all prices are whole multiples; 0 if there is none.
 
         Raises:
             ConfigError: an unknown kind.
@@ -84,10 +84,12 @@ class PriceModel:
         return cls(LANDSCAPES[kind].fit(bounds), unit)
 
     def draw(self, rng: np.random.Generator, n: int, quality: Floats | None = None) -> Floats:
-        """Market prices [n].
+        """Draw market prices, [n].
 
         Args:
-            quality: [n], by which each price is multiplied; of mean 1 it leaves the mean price what it is.
+            rng: the source of random numbers.
+            n: number of auctions.
+            quality: [n], a factor on each price; with mean 1 it does not change the mean price.
         """
         return self._finish(self.landscape.sample(rng, n), quality)
 
@@ -103,7 +105,14 @@ class PriceModel:
 
         Each competitor bids by F^(1/m), so that the highest bid has the landscape's distribution F. With U
         independent and uniform, the j-th highest of m uniform bids is V_j = V_(j-1) U_j^(1/(m - j + 1)), from
-        V_0 = 1, and its price is at V_j^m of F. So column 0 is distributed as what `draw` gives.
+        V_0 = 1, and its price is at V_j^m of F. So column 0 has the distribution of `draw`.
+
+        Args:
+            rng: the source of random numbers.
+            n: number of auctions.
+            slots: number of slots of a page.
+            competitors: m.
+            quality: [n], a factor on the prices of each auction.
 
         Raises:
             ConfigError: fewer competitors than slots.
@@ -139,20 +148,24 @@ TABLE: Final = LogSchema(
 
 @checked
 class Prices(ABC):
-    """What prices are drawn from: a landscape of given parameters, or one that is fitted to known prices.
+    """The distribution of prices: a landscape with given parameters, or one that is fitted to known prices.
 
     Raises:
-        ConfigError: parameters and a file at once, or neither.
+        ConfigError: both parameters and a file, or neither.
     """
 
     what: ClassVar[str] = "price model"
     name: ClassVar[str]
     file: str | None = Field(
-        default=None, kw_only=True, description="a table of prices or an auction log that it is fitted to"
+        default=None,
+        kw_only=True,
+        description="a table of prices, or an auction log, to which the distribution is fitted",
     )
     zero: float = Field(default=0.0, ge=0, lt=1, kw_only=True, description="the share of prices at 0")
     unit: NotNegative = Field(
-        default=0.0, kw_only=True, description="of which prices are whole multiples; 0 where they are not"
+        default=0.0,
+        kw_only=True,
+        description="the unit of which prices are whole multiples; 0 if there is none",
     )
 
     def __post_init__(self) -> None:
@@ -160,7 +173,7 @@ class Prices(ABC):
         given = [name for name in (*own, "zero") if getattr(self, name)]
         if self.file is not None and given:
             raise ConfigError(
-                f"{title(self)} is fitted to a file, and {given[0]} is given too", hint="Leave one out"
+                f"{title(self)} is fitted to a file, but {given[0]} is given too", hint="Leave one out"
             )
         lacking = [name for name in own or ("file",) if getattr(self, name) is None]
         if self.file is None and lacking:
@@ -168,10 +181,10 @@ class Prices(ABC):
 
     @abstractmethod
     def landscape(self) -> Landscape:
-        """That of the parameters."""
+        """The landscape with the given parameters."""
 
     def model(self) -> PriceModel:
-        """The distribution.
+        """The price model.
 
         Raises:
             DataError: a table of prices that cannot be read, or to which the landscape cannot be fitted.
@@ -181,10 +194,10 @@ class Prices(ABC):
         table, _ = TABLE.read(self.file)
         for near, column in near_misses(TABLE, table.columns).items():
             raise DataError(
-                "this name is next to that of a column that is read, and is not read itself",
+                f"this column is not read, but its name is close to '{column.name}', which is",
                 file=self.file,
                 column=near,
-                hint=f"Call it {column.name} if it holds {column.meaning}, else something else",
+                hint=f"Call it {column.name} if it is {column.meaning}, else give it another name",
             )
         count = table["count"].to_numpy() if "count" in table.columns else None
         return PriceModel.fit(self.name, table["market_price"].to_numpy(), count, self.unit)
@@ -192,7 +205,7 @@ class Prices(ABC):
 
 @checked
 class HistogramPrices(Prices):
-    """The known prices of a file, as often as they occurred."""
+    """The known prices of a file, with their frequencies."""
 
     name = "histogram"
 
@@ -205,8 +218,8 @@ class LogNormalPrices(Prices):
     """The log of a price is normal."""
 
     name = "log-normal"
-    mean: Number | None = Field(default=None, description="of the log price")
-    deviation: Positive | None = Field(default=None, description="of the log price")
+    mean: Number | None = Field(default=None, description="mean of the log price")
+    deviation: Positive | None = Field(default=None, description="standard deviation of the log price")
 
     def landscape(self) -> Landscape:
         return LogNormal(cast(float, self.mean), _log(self.deviation), self.zero)
@@ -217,8 +230,8 @@ class LogLogisticPrices(Prices):
     """The log of a price is logistic."""
 
     name = "log-logistic"
-    median: Positive | None = Field(default=None, description="of the prices")
-    scale: Positive | None = Field(default=None, description="of the log price")
+    median: Positive | None = Field(default=None, description="median of the prices")
+    scale: Positive | None = Field(default=None, description="scale of the log price")
 
     def landscape(self) -> Landscape:
         return LogLogistic(_log(self.median), _log(self.scale), self.zero)
@@ -229,8 +242,10 @@ class GammaPrices(Prices):
     """Prices are gamma distributed."""
 
     name = "gamma"
-    mean: Positive | None = Field(default=None, description="of the prices")
-    shape: Positive | None = Field(default=None, description="of the gamma distribution; 1 is exponential")
+    mean: Positive | None = Field(default=None, description="mean of the prices")
+    shape: Positive | None = Field(
+        default=None, description="shape of the gamma distribution; 1 is exponential"
+    )
 
     def landscape(self) -> Landscape:
         return Gamma(_log(self.mean), _log(self.shape), self.zero)
@@ -244,25 +259,26 @@ PRICES: Final = Registry[Prices](Prices, __name__)
 
 
 def price_model(given: str | Mapping[str, Any] | Prices | PriceModel) -> PriceModel:
-    """A price model from a line.
+    """A price model from a line such as `gamma:mean=50,shape=2`.
 
-    `log-normal:mean=3.5,deviation=1` (of the log price), `gamma:mean=50,shape=2`,
-    `log-logistic:median=50,scale=0.5`; each also takes `zero`, the share of prices at 0, and `unit`. Or
-    fitted to the market prices of a table or auction log, by each of these and a histogram:
-    `histogram:file=auctions.parquet`. Semicolons may stand for commas, where the line is part of another.
+    The distributions are `log-normal:mean=3.5,deviation=1` (of the log price), `gamma:mean=50,shape=2` and
+    `log-logistic:median=50,scale=0.5`; each also takes `zero`, the share of prices at 0, and `unit`. With
+    `file`, each of them and `histogram:file=auctions.parquet` is fitted to the market prices of a table or
+    auction log. Inside another line, semicolons replace the commas.
 
     Args:
-        given: or a mapping of `name` and settings; a price model is left as it is.
+        given: a line, a mapping of `name` and settings, or a price model, which is returned unchanged.
 
     Raises:
-        ConfigError: an unknown model or parameter (names the nearest), one that is missing or out of range.
+        ConfigError: an unknown model or parameter (the error names the nearest), or a parameter that is
+            missing or out of range.
         DataError: a table of prices that cannot be read, or to which the model cannot be fitted.
     """
     if isinstance(given, PriceModel):
         return given
     if isinstance(given, str):
         name, colon, rest = given.partition(":")
-        # Both spellings are common.
+        # Both spellings, with and without hyphens, are common.
         plain = name.strip().lower().replace("-", "").replace("_", "")
         name = next((known for known in PRICES if known.replace("-", "") == plain), name)
         given = name + colon + rest.replace(";", ",")

@@ -1,4 +1,4 @@
-"""Chunks of auctions cut anew, and auctions picked by row."""
+"""Auctions picked by row, and a stream cut into chunks of another size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _NAMES = tuple(field.name for field in fields(Auctions))
 
 
 def picked(auctions: Auctions, rows: Indices) -> Auctions:
-    """These rows, in this order; a row may come more than once."""
+    """The auctions of these rows, in this order; a row may occur more than once."""
     columns: list[Any] = [getattr(auctions, name) for name in _NAMES]
     columns = [None if column is None else column[rows] for column in columns]
     return Auctions(*columns)
 
 
 def recut(chunks: Iterator[Auctions], size: int) -> Iterator[Auctions]:
-    """The same auctions in chunks of another size, the last one shorter where it must be.
+    """The same auctions in chunks of another size; the last chunk may be shorter.
 
-    The chunks all know the same columns.
+    All chunks must have the same columns.
     """
     waiting: list[Auctions] = []
     held = 0

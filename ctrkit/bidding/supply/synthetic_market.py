@@ -1,4 +1,4 @@
-"""A made-up market of any size, whose truth is known: slots, ads, users, competing bids and outcomes."""
+"""A simulated market of any size with known truth: slots, ads, users, competing bids and outcomes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from ctrkit.settings import (
     read_settings,
 )
 
-# Auctions that are made at once, whatever the size of the chunks, so that no rounding hangs on that size.
+# Auctions that are made at once, whatever the size of the chunks, so that rounding does not depend on it.
 BLOCK = 8192
-# Slots by whose average rates and prices are set.
+# Slots over which rates and prices are averaged to set their level.
 SAMPLE = 4096
 # 2024-03-04, a Monday, 00:00 UTC.
 MONDAY = 1_709_510_400.0
-# About what the better slots are worth where a click in a hundred impressions brings 1.
+# About the value of the better slots, if one click in a hundred impressions brings 1.
 USUAL_PRICES: Final = price_model("log-normal:mean=-4,deviation=1")
 
 # Streams of random numbers: what is drawn once, the slots behind averages, and the auctions of each phase.
@@ -47,96 +47,109 @@ _WORLD, _AVERAGES, _HISTORY, _AUCTIONS = range(4)
 
 
 def _traffic(given: Any) -> Any:
-    """The shape of a name."""
+    """The traffic shape of a name."""
     if isinstance(given, str) and given not in TRAFFIC:
-        raise ConfigError(f"there is no traffic '{given}'", hint=nearest(given, TRAFFIC))
+        raise ConfigError(f"there is no traffic shape '{given}'", hint=nearest(given, TRAFFIC))
     return TRAFFIC[given] if isinstance(given, str) else given
 
 
 @checked
 class SyntheticMarket:
-    """A stationary market: the same slots, prices and truth in law at every moment, more or fewer an hour.
+    """A stationary simulated market: slots, prices and truth have the same distribution at every moment; only
+    the number of auctions per hour varies.
 
-    A slot has a context u [D], each of K ads two vectors a and b [D], all standard normal, and the model's
-    last layer reads h = (u + a + u∘b) / √3, told in single precision, as by a network. A click has the logit
-    φ·w with φ = (h, 1).
+    A slot has a context u [D], and each of K ads has two vectors a and b [D], all standard normal. The
+    model's last layer reads h = (u + a + u∘b) / √3, in single precision, as from a network. A click has the
+    logit φ·w with φ = (h, 1).
 
-    What the model knows is a posterior N(m, Λ⁻¹) of w, that of `training` impressions after the prior of
-    a `CampaignPrior`; the truth is w = m + model_error · (a draw from N(0, Λ⁻¹)). So for a model_error of 1
-    the truth is a draw from what the bidder believes. Both biases are then moved by one and the same number,
-    so that the true click probability is `click_rate` on average over slots and ads. The pCTR is that of the
-    posterior mean, as of a network, so the fewer impressions it has learnt from the lower it lies.
+    The model's knowledge is a posterior N(m, Λ⁻¹) of w: the prior of a `CampaignPrior`, updated with
+    `training` impressions. The truth is w = m + model_error · (a draw from N(0, Λ⁻¹)). So with a model_error
+    of 1 the truth is a draw from the bidder's belief. Both biases are then moved by the same number, so that
+    the true click probability is `click_rate` on average over slots and ads. The pCTR is that of the
+    posterior mean, as from a network, so it is lower after fewer training impressions.
 
-    Everything follows from the seed, and nothing from how the stream is chunked.
+    The seed determines everything; the result is the same however the stream is chunked.
 
     Raises:
         ConfigError: a number out of range.
     """
 
     what: ClassVar[str] = "the synthetic market"
-    auctions: Count = Field(default=100_000, description="how many")
-    ads: Count = Field(default=12, description="K, how many there are to choose from")
-    dimensions: Count = Field(default=16, description="D, of what the last layer reads")
+    auctions: Count = Field(default=100_000, description="number of auctions")
+    ads: Count = Field(default=12, description="K, the number of ads to choose from")
+    dimensions: Count = Field(default=16, description="D, the number of inputs of the model's last layer")
     click_rate: float = Field(default=0.01, gt=0, lt=1, description="mean true click probability of an ad")
     signal: Positive = Field(
-        default=0.8, description="deviation of the logit that the prior expects of the weights"
+        default=0.8, description="standard deviation of the logit under the prior of the weights"
     )
     training: Whole = Field(
-        default=100_000, ge=0, description="impressions that the model has learnt from; 0 is a cold start"
+        default=100_000,
+        ge=0,
+        description="number of impressions that the model has learnt from; 0 is a cold start",
     )
     model_error: NotNegative = Field(
-        default=1.0, description="how far the truth is from the model, in deviations of its posterior"
+        default=1.0,
+        description="distance of the truth from the model, in standard deviations of its posterior",
     )
     prices: Annotated[
         InstanceOf[PriceModel], BeforeValidator(price_model), WithJsonSchema({"type": "price model"})
-    ] = Field(default=USUAL_PRICES, description="of the highest competing bid, such as gamma:mean=50;shape=2")
+    ] = Field(
+        default=USUAL_PRICES,
+        description="distribution of the highest competing bid, such as gamma:mean=50;shape=2",
+    )
     price_elasticity: NotNegative = Field(
         default=0.5,
         le=10,
-        description="prices go with this power of the slot's best true value, scaled so that the mean price "
+        description="prices are proportional to this power of the slot's best true value; the mean price "
         "stays that of `prices`",
     )
-    value: Positive = Field(default=1.0, description="what a click brings in the mean, by ad")
+    value: Positive = Field(default=1.0, description="mean value of a click over ads")
     value_spread: NotNegative = Field(
         default=0.0,
-        description="s: a click brings value · exp(s·z − s²/2), z standard normal by ad; 0 for all alike",
+        description="s; the value of a click on an ad is value · exp(s·z − s²/2) with z standard normal, "
+        "drawn per ad; with 0 all ads have the same value",
     )
     conversion_rate: UnitInterval = Field(
         default=0.0,
-        description="chance that a click converts, which then brings the value of a click divided by this "
-        "rate; 0 leaves conversions away, and the click brings its value",
+        description="probability that a click converts; a conversion then brings the value of a click "
+        "divided by this rate; with 0 there are no conversions, and the click brings its value",
     )
     users: Whole = Field(
         default=20_000,
         ge=0,
-        description="how many there are, 0 leaves them away; the most active k of them have √(k / users) of "
-        "the traffic, so that visits by user have the tail of a power law",
+        description="number of users, 0 for unknown users; the k most active users have the share "
+        "√(k / users) of the traffic, so that visits per user follow a power law",
     )
-    slots: Count = Field(default=1, description="to be won in an auction")
+    slots: Count = Field(default=1, description="number of slots of a page")
     competitors: Count = Field(
         default=10,
-        description="with more than one slot, prices are the highest bids of so many independent ones",
+        description="number of independent competitors whose highest bids are the prices of several slots",
     )
     traffic: Annotated[
         InstanceOf[TrafficShape], BeforeValidator(_traffic), WithJsonSchema({"enum": [*TRAFFIC]})
-    ] = Field(default=TRAFFIC["day"], description="the shape of the Poisson process by which auctions come")
-    days: Positive = Field(default=1.0, description="over how many they come")
-    start: NotNegative = Field(default=MONDAY, description="of the first day, in unix seconds")
-    seed: Whole = Field(default=0, ge=0, description="of all that is drawn")
+    ] = Field(
+        default=TRAFFIC["day"], description="how traffic varies with the hour; auctions are a Poisson process"
+    )
+    days: Positive = Field(default=1.0, description="number of days over which the auctions come")
+    start: NotNegative = Field(default=MONDAY, description="start of the first day, in unix seconds")
+    seed: Whole = Field(default=0, ge=0, description="seed of all random draws")
 
     def __post_init__(self) -> None:
         if self.slots > 1:
             check(Annotated[int, Field(ge=self.slots)], self.competitors, f"{self.what}: competitors")
 
     def chunks(self, size: int = BLOCK) -> Iterator[Auctions]:
-        """The auctions in order of time, in chunks of `size`, the last one shorter where it must be."""
+        """The auctions in order of time, in chunks of `size`; the last chunk may be shorter."""
         check(Count, size, f"{self.what}: size of a chunk")
         return recut(self._blocks(_AUCTIONS, self.auctions, self.start), size)
 
     def history(self, auctions: int) -> Auctions:
-        """As many auctions of the time before: same market, other slots, prices and luck.
+        """Auctions of the time before: the same market with other slots, prices and luck.
 
-        They come at the same hours as the auctions do, as many whole days earlier as those take, rounded up.
+        They are spread over the same hours, earlier by the number of days of the market, rounded up.
+
+        Args:
+            auctions: number of auctions.
         """
         check(Count, auctions, f"{self.what}: auctions of the history")
         before = self.start - np.ceil(self.days) * DAY
@@ -144,7 +157,7 @@ class SyntheticMarket:
 
     @property
     def posterior(self) -> LastLayerPosterior:
-        """What the bidder knows of the last layer before its first impression."""
+        """What the bidder knows of the last-layer weights before its first impression."""
         return self._world.posterior
 
     @property
@@ -202,11 +215,12 @@ class SyntheticMarket:
 
 @dataclass(frozen=True)
 class _World:
-    """What is drawn once: ads, truth and belief.
+    """What is drawn once for a market: ads, truth and belief.
 
     Attributes:
-        shift, stretch: [K, D], of h = (shift + u ∘ stretch) / √3.
-        value_of_click: [K].
+        shift: [K, D], of h = (shift + u ∘ stretch) / √3.
+        stretch: [K, D].
+        value_of_click: [K], the mean value of a click on each ad.
         usual_quality: mean of the slots' best true value to the power of the elasticity.
     """
 
@@ -230,9 +244,9 @@ class _World:
         hidden = _hidden(shift, stretch, sample, SAMPLE)
         features = with_bias(hidden.reshape(-1, market.dimensions))
 
-        # The model is drawn with what training takes away of the prior's covariance, and its error with what
-        # training leaves, so that together they have the prior's: a cold model knows nothing, and a well
-        # trained one differs from ad to ad and slot to slot as much as the truth.
+        # The model's weights are drawn with the covariance that training takes from the prior, and its error
+        # with the covariance that training leaves. Together they have the prior's covariance: a cold model
+        # knows nothing, and a well trained one varies over ads and slots as much as the truth.
         learnt = market.training * rate * (1 - rate) / len(features) * (features.T @ features)
         closed = np.linalg.inv(prior.precision) - np.linalg.inv(prior.precision + learnt)
         size, direction = eigh(closed)
@@ -250,7 +264,7 @@ class _World:
         return cls(shift, stretch, value, posterior, right, usual)
 
     def hidden(self, rng: np.random.Generator, n: int) -> Floats:
-        """What the last layer reads for n slots, [n, K, D]."""
+        """The inputs of the last layer for n slots, [n, K, D]."""
         return _hidden(self.shift, self.stretch, rng, n)
 
 
@@ -262,7 +276,7 @@ def _hidden(shift: Floats, stretch: Floats, rng: np.random.Generator, n: int) ->
 
 
 def _with_rate(weights: Floats, features: Floats, rate: float) -> Floats:
-    """The weights with the bias for which the mean click probability is the rate."""
+    """The weights with the bias at which the mean click probability is the rate."""
     part, usual = features[:, :-1] @ weights[:-1], float(logit(rate))
 
     def excess(bias: float) -> float:
@@ -275,9 +289,9 @@ def _with_rate(weights: Floats, features: Floats, rate: float) -> Floats:
 def parse_market(text: str) -> SyntheticMarket:
     """A market from a text such as `auctions=100000,ads=12,traffic=week,days=7`.
 
-    Within a price model the settings are parted by semicolons: `prices=gamma:mean=50;shape=2,slots=3`.
+    Semicolons separate the settings of a price model: `prices=gamma:mean=50;shape=2,slots=3`.
 
     Raises:
-        ConfigError: an unknown setting (the nearest is named), or a value out of range.
+        ConfigError: an unknown setting (the error names the nearest), or a value out of range.
     """
     return made_of(SyntheticMarket, read_settings(text, SyntheticMarket.what))

@@ -1,4 +1,4 @@
-"""How traffic comes and goes with the hour of the day or of the week."""
+"""How traffic varies with the hour of the day or of the week."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MONDAY = -_THURSDAY * HOUR
 
 @dataclass(frozen=True, eq=False)
 class TrafficShape:
-    """Auctions an hour, up to a factor: by hour of the day (UTC) or of the week (from Monday 00:00 UTC).
+    """Relative traffic by hour of the day (UTC) or of the week (from Monday 00:00 UTC).
 
-    Within an hour traffic is even. Moments are unix seconds.
+    Traffic is even within an hour. Moments are unix seconds.
 
     Attributes:
-        weight: [24] or [168], at least 0 and not all 0.
+        weight: [24] or [168], the relative number of auctions in each hour, at least 0 and not all 0.
 
     Raises:
-        ConfigError: another number of weights, or one that is negative or not finite.
+        ConfigError: another number of weights, or a weight that is negative or not finite.
     """
 
     weight: Floats
@@ -38,20 +38,20 @@ class TrafficShape:
         weight = np.array(self.weight, np.float64)
         if weight.shape not in ((24,), (168,)):
             raise ConfigError(
-                f"a traffic shape has the weights {weight.shape}",
-                hint="Give 24 weights for the hours of a day, or 168 for those of a week from Monday on",
+                f"the weights of a traffic shape have shape {weight.shape}",
+                hint="Give 24 weights for the hours of a day, or 168 for those of a week from Monday",
             )
         if not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
-            raise ConfigError("the weights of a traffic shape are finite, at least 0, and not all 0")
+            raise ConfigError("the weights of a traffic shape must be finite, at least 0, and not all 0")
         object.__setattr__(self, "weight", weight)
 
     @classmethod
     def flat(cls) -> Self:
-        """As much traffic in every hour."""
+        """The same traffic in every hour."""
         return cls(np.ones(24))
 
     def moments(self, share: ArrayLike, start: float, days: float = 1.0) -> Floats:
-        """When these shares of the traffic of a span have passed, of any shape.
+        """The moments when these shares of the traffic of a span have passed; an array of the same shape.
 
         Args:
             share: in [0, 1].
@@ -59,7 +59,7 @@ class TrafficShape:
             days: how long the span is.
 
         Raises:
-            ConfigError: when the span has no traffic at all.
+            ConfigError: the span has no traffic at all.
         """
         first, last = self._before(start), self._before(start + days * DAY)
         if not last > first:
@@ -81,14 +81,14 @@ class TrafficShape:
 
     @cached_property
     def _rising(self) -> tuple[Floats, Floats]:
-        """Shares of a period's traffic and the hours by which they have passed; hours without are jumped."""
+        """Shares of a period's traffic, and the hours by which they have passed; empty hours are skipped."""
         share = self._cumulative
         # An hour without traffic makes two corners of one share; of a run, the first and last are enough.
         corner = np.r_[True, np.diff(share) > 0] | np.r_[np.diff(share) > 0, True]
         return share[corner], np.flatnonzero(corner).astype(np.float64)
 
     def _before(self, moment: float) -> float:
-        """Periods of traffic between an early Monday and a moment."""
+        """The number of periods of traffic between an early Monday and a moment."""
         hours = len(self.weight)
         periods, inside = divmod((moment - _MONDAY) / HOUR, hours)
         return float(periods + np.interp(inside, np.arange(hours + 1), self._cumulative))
@@ -101,7 +101,7 @@ def _typical_day() -> Floats:
 
 
 _WEEKEND = np.repeat([1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.85], 24)
-# Made-up shapes by name: even, a day with a busy evening, and a week of such days with a quieter end.
+# Shapes by name: even, a day with a busy evening, and a week of such days with a quieter weekend.
 TRAFFIC: Final[dict[str, TrafficShape]] = {
     "flat": TrafficShape.flat(),
     "day": TrafficShape(_typical_day()),

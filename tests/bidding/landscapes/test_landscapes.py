@@ -285,7 +285,7 @@ def test_fits_the_ipinyou_prices(campaign: int) -> None:
         (lambda: PriceBounds.win_notice([1.0, 2.0], [1, 1]), "one single market price"),
         (lambda: PriceBounds.win_notice([1.0, 2.0], [0, 0]), "one single market price"),
         (lambda: PriceBounds.win_notice([1.0, 2.0], [0, 1]), "one single market price"),
-        (lambda: PriceBounds.win_notice([1.0, 2.0], [1, 0]), "leave the .* landscape open"),
+        (lambda: PriceBounds.win_notice([1.0, 2.0], [1, 0]), "do not determine the .* landscape"),
         (lambda: PriceBounds.observed([3.0, 3.0]), "one single market price"),
         (lambda: PriceBounds.observed([0.0, 0.0]), "one single market price"),
     ],

@@ -31,8 +31,8 @@ LOG = {
         ("pctr", [0.1, 0.2, 1.5], 2, "above 1"),
         ("pctr", [0.1, -0.2, 0.5], 1, "below 0"),
         ("click", [0, 1, 2], 2, "neither 0 nor 1"),
-        ("conversion", [1, 0, 0], 0, "without a click"),
-        ("timestamp", [5, 6, 4], 2, "goes back"),
+        ("conversion", [1, 0, 0], 0, "conversion but no click"),
+        ("timestamp", [5, 6, 4], 2, "before that of the row above"),
     ],
 )
 def test_a_faulty_value_is_named(tmp_path: Path, column: str, values: list[Any], row: int, says: str) -> None:
@@ -155,7 +155,7 @@ def test_who_is_not_known_is_nobody_else() -> None:
 
 def test_chunks_with_places_for_other_numbers_of_ads_are_refused() -> None:
     chunks = [Auctions(np.ones(30), np.full((30, ads), 0.5), np.ones((30, ads))) for ads in (2, 3)]
-    with pytest.raises(DataError, match="one chunk has places for 2 ads, and another for 3"):
+    with pytest.raises(DataError, match="one chunk has 2 ads per auction, and another has 3"):
         simulate(chunks, ["dual"], 5.0)
 
 

@@ -176,7 +176,7 @@ def test_what_rounding_would_put_above_the_budget_goes_to_the_outside() -> None:
 
 def test_several_slots_are_refused_and_budgets_must_fit_the_agents() -> None:
     rule = AuctionRule("gsp", slot_effects=(1.0, 0.5))
-    with pytest.raises(ConfigError, match="one slot a page, and the rule has 2"):
+    with pytest.raises(ConfigError, match="one slot per page, but the rule has 2"):
         clear_together(np.ones((2, 1)), np.ones(1), 1.0, 0.0, rule=rule)
     clear_together(np.ones((2, 1)), np.ones(1), 1.0, 0.0, rule=replace(rule, slot_effects=(1.0,)))
     with pytest.raises(ValueError, match="broadcast"):

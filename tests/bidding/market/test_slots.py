@@ -167,7 +167,7 @@ def test_a_page_needs_the_price_of_each_of_its_slots() -> None:
     np.testing.assert_array_equal(page_prices(price[:, 0], price, rule), [[5.0, 4.0, 3.0]])
     np.testing.assert_array_equal(page_prices(price[:, 0], price, AuctionRule("gsp")), [[5.0]])
     for known, says in ((None, "there is 1"), (price[:, :1], "there is 1"), (price[:, :2], "there are 2")):
-        with pytest.raises(DataError, match=f"3 slots need 3 prices an auction, and {says}") as error:
+        with pytest.raises(DataError, match=f"3 slots need 3 prices per auction, but {says}") as error:
             clear(np.ones(1), price[:, 0], 1.0, 0.0, rule=rule, slot_price=known)
         assert error.value.column == "slot_price"
         assert error.value.hint

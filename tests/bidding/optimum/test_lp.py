@@ -155,8 +155,8 @@ def test_the_rules_in_numbers() -> None:
     [
         ({"budget": -1.0}, "budget is -1"),
         ({"target": 0.0}, "target return is 0"),
-        ({"group": np.zeros(2, int)}, "go together"),
-        ({"group": np.ones(2, int), "group_budget": np.ones(1)}, "a group has no budget"),
+        ({"group": np.zeros(2, int)}, "groups need budgets"),
+        ({"group": np.ones(2, int), "group_budget": np.ones(1)}, "a group lacks a budget"),
     ],
 )
 def test_limits_that_make_no_sense(limits: dict[str, object], said: str) -> None:

@@ -211,7 +211,7 @@ def test_campaigns_with_nothing_to_buy() -> None:
     nothing = ResponseCurve(np.zeros(1), np.zeros(1))
     plan = plan_budget([PlanLine("a", 0, nothing)], PlanLimits(5.0))
     assert (plan.spend, plan.value) == (0.0, 0.0)
-    with pytest.raises(ConfigError, match="only 0 to spend there"):
+    with pytest.raises(ConfigError, match="only 0 can be spent there"):
         plan_budget([PlanLine("a", 0, nothing)], PlanLimits(5.0, minimum={"a": 1.0}))
 
 

@@ -134,12 +134,12 @@ def test_scaled() -> None:
 @pytest.mark.parametrize(
     ("spend", "value", "said"),
     [
-        ([0, 1, 2], [0, 1, 3], "not concave: after spend 1"),
+        ([0, 1, 2], [0, 1, 3], "not concave: after a spend of 1"),
         ([0, 1, 2], [0, 2, 1], "the curve falls"),
-        ([1, 2], [0, 1], "must rise, from 0"),
-        ([0, 1, 1], [0, 1, 2], "must rise, from 0"),
+        ([1, 2], [0, 1], "must start at 0 and rise"),
+        ([0, 1, 1], [0, 1, 2], "must start at 0 and rise"),
         ([0, 1], [0], "as many values as spends"),
-        ([0, 1], [0, np.nan], "no finite number"),
+        ([0, 1], [0, np.nan], "is not finite"),
     ],
 )
 def test_what_is_no_curve(spend: list[float], value: list[float], said: str) -> None:

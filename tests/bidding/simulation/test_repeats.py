@@ -194,11 +194,11 @@ def test_plain_data() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"runs": runs_of(a=[1.0])}, "1 seed tells no spread"),
+        ({"runs": runs_of(a=[1.0])}, "at least two seeds, but there is 1"),
         ({"reference": "dua"}, "no strategy 'dua' to compare with. Did you mean 'dual'"),
         ({"kind": "resample"}, "Did you mean 'resamples'"),
-        ({"confidence": 95.0}, r"confidence is 95 and must be in \(0, 1\)"),
-        ({"confidence": float("nan")}, "must be in"),
+        ({"confidence": 95.0}, r"confidence is 95 and must be between 0 and 1"),
+        ({"confidence": float("nan")}, "must be between"),
     ],
 )
 def test_wrong_settings(changes: dict, says: str) -> None:

@@ -77,7 +77,7 @@ def test_kpis_that_a_log_does_not_know_are_null() -> None:
 
 @pytest.mark.parametrize("budgets", [(), (0.0, 1.0), (-1.0,), (5.0, 1.0, 5.0), (float("nan"),)])
 def test_budgets_that_make_no_sweep(budgets: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match="budgets above 0, each once"):
+    with pytest.raises(ConfigError, match="different budgets above 0"):
         sweep_table([BudgetRun(budget, {"dual": {"value": 1.0}}, 2.0) for budget in budgets])
 
 

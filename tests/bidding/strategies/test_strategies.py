@@ -243,7 +243,7 @@ def test_a_history_is_replayed_with_its_slots_and_users() -> None:
         ]
         assert found.value >= 0.97 * max(tried)
     without = replace(auctions, user=None)
-    with pytest.raises(DataError, match="who sees"):
+    with pytest.raises(DataError, match="needs the user of each auction"):
         ConstantBidding().tuned(
             AuctionHistory.from_auctions(without), CampaignTerms(300.0, frequency_cap=cap), 400
         )
@@ -285,7 +285,7 @@ def test_a_strategy_that_cannot_be_tuned_is_told_and_runs_as_it_is(market: Calla
     assert found.events.filter(strategy="dual").equals(cold.events.filter(strategy="dual"))
     assert not found.events.filter(strategy="rlb").equals(cold.events.filter(strategy="rlb"))
     (note,) = (note for note in found.notes if "tuned" in note)
-    assert note.startswith("dual could not be tuned on the history and runs as it is")
+    assert note.startswith("dual could not be tuned on the history and runs with the given settings")
 
 
 def test_a_budget_that_does_not_bind_is_tuned_to_win_everything(market: Callable[..., Auctions]) -> None:
@@ -417,7 +417,7 @@ def test_dual_starts_from_the_multiplier_of_a_history(market: Callable[..., Auct
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"click_probability": 0.0}, "no auction of the history is worth anything to the bidder"),
+        ({"click_probability": 0.0}, "no auction of the history has a value above 0"),
         ({"market_price": 0.0}, "column 'market_price': no bid on the history pays anything"),
     ],
 )
@@ -431,7 +431,9 @@ def test_a_history_that_teaches_nothing_is_told_as_what_it_is(
     result = simulate(auctions, ["linear", "dual"], 20.0, history=past)
     for strategy in ("linear", "dual"):
         (note,) = (one for one in result.notes if one.startswith(f"{strategy} could"))
-        assert note.startswith(f"{strategy} could not be tuned on the history and runs as it is: {says}")
+        assert note.startswith(
+            f"{strategy} could not be tuned on the history and runs with the given settings: {says}"
+        )
         assert note.endswith(".")
         assert ".." not in note
     assert [one.value for one in result.strategies] == [one.value for one in untuned.strategies]
@@ -440,7 +442,7 @@ def test_a_history_that_teaches_nothing_is_told_as_what_it_is(
 def test_who_takes_nothing_from_a_history_is_told(market: Callable[..., Auctions]) -> None:
     auctions = market(500)
     notes = simulate(auctions, ["dual", "truthful", "throttling"], 20.0, history=auctions).notes
-    assert "Nothing was taken from the history for truthful, throttling." in notes
+    assert "The history changed nothing for truthful, throttling." in notes
     assert not any(
         "the history" in note for note in simulate(auctions, ["dual"], 20.0, history=auctions).notes
     )
@@ -449,14 +451,16 @@ def test_who_takes_nothing_from_a_history_is_told(market: Callable[..., Auctions
 def test_bids_that_are_rounded_down_to_nothing_are_told(market: Callable[..., Auctions]) -> None:
     result = simulate(market(500), ["truthful:value_per_click=1e-3"], CampaignTerms(50.0, integer_bids=True))
     assert result.strategies[0].bids == 0
-    assert "truthful never bid: rounded down to whole units of money, all its bids are 0" in result.notes[-1]
+    assert (
+        "truthful never bid: all its bids are 0 after rounding down to whole units of money"
+        in result.notes[-1]
+    )
 
 
 def test_nobody_is_asked_for_smaller_ticks_of_what_is_worth_nothing(market: Callable[..., Auctions]) -> None:
     few = market(12)
     (note,) = simulate(few, ["dual"], float(few.market_price.sum()) / 2).notes
-    assert (
-        note == "The strategies learn only 2 times an episode, too few to pace well: it has only 12 auctions."
-    )
+    said = "The strategies learn only 2 times per episode, which is too few to pace well"
+    assert note == f"{said}: it has only 12 auctions."
     nothing = replace(few, click_probability=np.zeros_like(few.click_probability))
     assert not any("tick" in note for note in simulate(nothing, ["dual"], 1.0).notes)

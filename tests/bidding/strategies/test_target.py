@@ -223,15 +223,15 @@ def test_a_cost_out_of_reach_is_told_with_the_one_that_can_be_reached(
     cost: float, asked: float, tells: bool
 ) -> None:
     note = said(TargetBidding(target_cpa=asked), constant_market(cost), tells_minimum_bid=tells)
-    assert f"a cost of {asked:g} an action cannot be met here" in note
-    assert f"the cheapest impression of known price cost {cost:g} an action" in note
+    assert f"a cost of {asked:g} per action cannot be met in this market" in note
+    assert f"the cheapest impression with a known price cost {cost:g} per action" in note
 
 
 @pytest.mark.parametrize("tells", [False, True])
 def test_a_return_out_of_reach_is_told_with_the_one_that_can_be_reached(tells: bool) -> None:
     note = said(TargetBidding(target_roas=0.1), constant_market(50.0), tells_minimum_bid=tells)
-    assert "a return of 0.1 cannot be met here" in note
-    assert "the best impression of known price returned 0.02." in note
+    assert "a return of 0.1 cannot be met in this market" in note
+    assert "the best impression with a known price returned 0.02." in note
 
 
 def test_the_cheapest_of_a_varied_market_is_named_where_prices_are_told() -> None:
@@ -239,7 +239,7 @@ def test_the_cheapest_of_a_varied_market_is_named_where_prices_are_told() -> Non
     _, price, clicks = columns(auctions, "target_cpa")
     cheapest = float((price / clicks).min())
     note = said(TargetBidding(target_cpa=cheapest / 2), auctions, tells_minimum_bid=True)
-    assert f"the cheapest impression of known price cost {cheapest:.3g} an action" in note
+    assert f"the cheapest impression with a known price cost {cheapest:.3g} per action" in note
 
 
 @both_kinds
@@ -258,7 +258,7 @@ def test_what_costs_just_what_is_asked_can_be_met() -> None:
 
 def test_where_nothing_is_ever_won_there_is_nothing_to_name() -> None:
     note = said(TargetBidding(target_cpa=20.0), constant_market(50.0), max_bid=1e-6)
-    assert "nothing was bought, so whether it can be met is not known." in note
+    assert "nothing was bought, so it is unknown whether the target can be met." in note
 
 
 @both_kinds
@@ -274,7 +274,7 @@ def test_the_minimum_is_spent_where_the_target_cannot_be_met(kind: str, least: f
     # And it buys what so much money can.
     assert bought >= 0.95 * constrained_optimum(value, price, Limits(spend)).value
     note = said(strategy, auctions)
-    assert "cannot be met here" in note
+    assert "cannot be met in this market" in note
 
 
 @both_kinds

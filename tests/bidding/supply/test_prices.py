@@ -144,7 +144,7 @@ def test_reads_both_spellings() -> None:
 
 
 def test_refuses_what_cannot_be_drawn() -> None:
-    with pytest.raises(ConfigError, match="leaves the highest prices open"):
+    with pytest.raises(ConfigError, match="lacks the highest prices"):
         PriceModel(Histogram(np.array([0.5, 1.5]), np.array([0.3, 0.6])))
     with pytest.raises(ConfigError, match="Did you mean 'gamma'"):
         PriceModel.fit("gama", [1.0, 2.0])
@@ -164,7 +164,7 @@ def test_a_text_fits_a_model_to_a_file(kind: str, tmp_path: Path) -> None:
     fitted = PriceModel.fit(kind, price, unit=0.01)
     draws = [one.draw(np.random.default_rng(1), 2000) for one in (model, fitted)]
     np.testing.assert_allclose(draws[0], draws[1], rtol=1e-6)
-    with pytest.raises(ConfigError, match="fitted to a file, and zero"):
+    with pytest.raises(ConfigError, match="fitted to a file, but zero"):
         price_model(f"gamma:file={file},zero=0.1")
     with pytest.raises(ConfigError, match="lacks file"):
         price_model("histogram")

@@ -188,7 +188,7 @@ def test_spend_stays_within_the_budget(full_log: Log, run: Run, shock: str) -> N
         ("price:factor=2,start=0.5,end=0.4", "Give a start before the end"),
         ("price:factor=2,start=1", "Give a start before the end"),
         ("price:factor=2,start=24h,end=0h", "Give a start before the end"),
-        ("price:factor=2,start=12h,end=0.9", "Write an h behind both"),
+        ("price:factor=2,start=12h,end=0.9", "Write an h after both"),
         ("price:factor=2,start=noon", "start"),
         ("price:factor=2,drift=so", "drift is 'so' and must be true or false"),
     ],

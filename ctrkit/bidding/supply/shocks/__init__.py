@@ -1,4 +1,4 @@
-"""Shocks, one a file: prices, values, click rates and traffic that change while bidders do not know of it."""
+"""Shocks, one per file: changes of prices, values, click rates and traffic that bidders are not told of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ctrkit.bidding.supply.shocks.value import ValueShock
 from ctrkit.settings import Registry
 
 SHOCKS: Final = Registry[Shock](Shock, __name__)
-# As a shock may be given: a line `price:factor=2,start=12h`, a mapping of `name` and settings, or one made.
+# Ways to give a shock: a line `price:factor=2,start=12h`, a mapping of `name` and settings, or a `Shock`.
 ShockLike: TypeAlias = str | Mapping[str, Any] | Shock
 
 __all__ = [
@@ -34,16 +34,17 @@ __all__ = [
 def shocked(
     chunks: Iterable[Auctions], shocks: Sequence[ShockLike], auctions: int, seed: int = 0
 ) -> Iterator[Auctions]:
-    """The stream under shocks, which multiply where they meet.
+    """The stream under shocks; the factors of shocks that overlap are multiplied.
 
     Args:
-        shocks: each as `SHOCKS.read` takes it: `traffic:factor=0.5,start=0.5,end=0.75`.
-        auctions: of the whole stream as it comes in, by which shares are reckoned.
-        seed: of what is drawn; the same however the stream is chunked.
+        chunks: the auctions in order of time.
+        shocks: each as `SHOCKS.read` takes it, such as `traffic:factor=0.5,start=0.5,end=0.75`.
+        auctions: number of auctions of the whole stream before shocks, for start and end given as shares.
+        seed: seed of random draws; the result is the same however the stream is chunked.
 
     Raises:
-        ConfigError: a shock that there is not, or settings that it cannot have.
-        DataError: a shock by hours without timestamps.
+        ConfigError: an unknown shock, or wrong settings.
+        DataError: a shock by hours for auctions without timestamps.
     """
     read = [SHOCKS.read(one) for one in shocks]
     kinds = sorted({type(one) for one in read}, key=lambda kind: kind.order)

@@ -1,4 +1,4 @@
-"""What a shock is: something of the market times a factor for some of the time."""
+"""What a shock is: one quantity of the market is multiplied by a factor for some time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ctrkit.bidding.market.auctions import HOUR, Auctions
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.settings import NotNegative, checked, title
 
-# The next chunk under factors [n], and which rows of the chunk it is made of.
+# Gives the next chunk under factors [n], and the rows of the chunk that it is made from.
 Action: TypeAlias = Callable[[Auctions, Floats], tuple[Auctions, Indices]]
 
 
@@ -36,72 +36,74 @@ def _at(edge: float | str) -> float:
 
 @checked
 class Shock(ABC):
-    """One thing of the market times a factor for some of the time; outside of it all is as before.
+    """One quantity of the market is multiplied by a factor from start to end, and unchanged at other times.
 
-    Start and end are shares of the stream's auctions, or with an `h` behind them hours of the day (UTC),
-    where a start after the end goes over midnight; the end does not belong to the shock.
+    Start and end are shares of the stream's auctions, or hours of the day (UTC) if an `h` follows the number.
+    A start hour after the end hour goes over midnight. The end itself is not a part of the shock.
 
     Attributes:
-        order: shocks of a lower one act before, so that a new click brings what it would at its own moment.
+        order: shocks with a lower order act first, so that a new click has the value of its own moment.
 
     Raises:
-        ConfigError: a number out of range, an end that is not after the start, or one of both in hours.
+        ConfigError: a number out of range, an end that is not after the start, or only one of both in hours.
     """
 
     what: ClassVar[str] = "shock"
     name: ClassVar[str]
     order: ClassVar[int]
-    factor: NotNegative = Field(description="by which it is multiplied")
-    start: Edge = Field(default=0.0, description="a share of the auctions, or an hour of the day such as 12h")
+    factor: NotNegative = Field(description="the factor by which the quantity is multiplied")
+    start: Edge = Field(
+        default=0.0, description="start, a share of the auctions, or an hour of the day (UTC) such as 12h"
+    )
     end: Edge | None = Field(
-        default=None, description="likewise; by default the end of all auctions or of the day"
+        default=None, description="end, like the start; by default the end of all auctions or of the day"
     )
     drift: bool = Field(
         default=False,
-        description="whether the factor goes from 1 at the start to its full size at the end in a straight "
-        "line, rather than at a step",
+        description="whether the factor changes gradually, in a straight line from 1 at the start to its "
+        "full size at the end",
     )
 
     def __post_init__(self) -> None:
         edges = [edge for edge in (self.start, self.end) if edge not in (None, 0)]
         if len({type(edge) for edge in edges}) > 1:
             raise ConfigError(
-                f"{title(self)}: one of start and end is an hour and the other a share",
-                hint="Write an h behind both",
+                f"{title(self)}: one of start and end is an hour, and the other is a share",
+                hint="Write an h after both numbers, or after none",
             )
         start, end = self._from, self._to
         if (start > end and not self.hours) or start in (end, self._whole):
             raise ConfigError(
-                f"{title(self)}: it ends at {end:g}, and starts only at {start:g}",
+                f"{title(self)}: the end {end:g} is not after the start {start:g}",
                 hint="Give a start before the end",
             )
 
     @classmethod
     @abstractmethod
     def action(cls, seed: int) -> Action:
-        """What all shocks of this kind do together to a stream, chunk by chunk.
+        """The change that all shocks of this kind together make to a stream, chunk by chunk.
 
         Args:
-            seed: of what is drawn; the same however the stream is chunked.
+            seed: seed of random draws; the result is the same however the stream is chunked.
         """
 
     def factors(self, row: Floats, auctions: int, timestamp: Floats | None) -> Floats:
         """The factor of each of n auctions, [n].
 
         Args:
-            row: [n], in the stream, from 0.
-            auctions: of the whole stream.
-            timestamp: [n].
+            row: [n], the index of each auction in the stream, from 0.
+            auctions: number of auctions of the whole stream.
+            timestamp: [n], seconds since 1970; only read for hours.
 
         Raises:
-            DataError: hours without timestamps.
+            DataError: a shock by hours for auctions without timestamps.
         """
         length = self._to - self._from
         if not self.hours:
             since = row / max(auctions, 1) - self._from
         elif timestamp is None:
             raise DataError(
-                f"{title(self)} comes by the hour, and these auctions have no time",
+                f"{title(self)} has hours, but the auctions have no timestamps",
                 column="timestamp",
                 hint="Give start and end as shares of the stream, such as 0.5",
             )
@@ -112,7 +114,7 @@ class Shock(ABC):
 
     @property
     def hours(self) -> bool:
-        """Whether it comes by the hour, which needs timestamps."""
+        """Whether start or end is an hour, which needs timestamps."""
         return isinstance(self.start, str) or isinstance(self.end, str)
 
     @property
@@ -129,10 +131,10 @@ class Shock(ABC):
 
 
 def every_row(change: Callable[[Auctions, Floats], Auctions]) -> Action:
-    """The action of a change that leaves the rows where they are."""
+    """The action of a change that keeps all rows in their place."""
     return lambda chunk, factor: (change(chunk, factor), np.arange(len(chunk)))
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """Luck of a stream of its own: no two of the shocks share one."""
+    """A generator of random numbers that no other kind of shock shares."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream,)))

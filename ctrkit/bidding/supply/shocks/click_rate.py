@@ -1,4 +1,4 @@
-"""Click rates that change, untold."""
+"""A change of the click rate that bidders are not told of."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ctrkit.settings import checked
 
 @checked
 class ClickRateShock(Shock):
-    """The true click probability, and not the one that bidders see.
+    """The true click probability changes; the pCTR that bidders see does not.
 
-    Where the truth is unknown, the pCTR is taken for what it was. Below 1 clicks are thinned; above 1 clicks
-    stay and others come, so that the new rate is met exactly in expectation; probabilities end at 1.
+    If the truth is unknown, the pCTR counts as the truth before the shock. A factor below 1 removes clicks at
+    random. A factor above 1 keeps all clicks and adds others, so that the new rate holds exactly in
+    expectation. Probabilities are capped at 1.
     """
 
     name = "click-rate"

@@ -1,4 +1,4 @@
-"""Prices that change."""
+"""A change of market prices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctrkit.settings import checked
 
 @checked
 class PriceShock(Shock):
-    """Market prices, of all slots."""
+    """Market prices change, those of all slots."""
 
     name = "price"
     order = 3

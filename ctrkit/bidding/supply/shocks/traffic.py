@@ -14,11 +14,11 @@ from ctrkit.settings import checked
 
 @checked
 class TrafficShock(Shock):
-    """The number of auctions.
+    """The number of auctions changes.
 
-    Below 1 auctions are left out at random; above 1 they come more than once, at the same moment, by the
-    whole part of the factor and at random by the rest. Clicks of the repeats are drawn anew where the truth
-    is known.
+    A factor below 1 leaves out auctions at random. A factor above 1 repeats auctions at the same moment: as
+    often as its whole part says, and once more at random by the rest. If the truth is known, clicks of the
+    repeats are drawn again.
     """
 
     name = "traffic"

@@ -1,4 +1,4 @@
-"""Values of a click that change."""
+"""A change of the value of a click."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ctrkit.settings import checked
 
 @checked
 class ValueShock(Shock):
-    """The value of a click, the true value and the money earned; bidders know their own values."""
+    """The value of a click changes, with the true value and the money earned; bidders see the new values."""
 
     name = "value"
     order = 2
