@@ -164,13 +164,13 @@ def test_a_budget_above_everything_says_that_it_does_not_bind(tmp_path: Path) ->
         f"The budget does not bind: everything there is to buy costs {table['market_price'].sum():g}."
         in result.notes
     )
-    assert "More budget would be worth nothing" in result.report().answer
+    assert "More budget would add no value" in result.report().answer
 
 
 def test_where_limits_hold_the_plan_back_more_budget_is_known_to_be_worth_nothing(tmp_path: Path) -> None:
     given = ctrkit.plan_budget(100.0, curves=curves(), out=tmp_path, overrides=["hour_maximum=1.5"])
     assert given.plan.spend < 7.0
-    assert "More budget would be worth nothing." in given.report().answer
+    assert "More budget would add no value." in given.report().answer
 
 
 def test_numbers_that_tell_campaigns_apart_are_ids(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_column_that_may_be_meant_for_campaigns_is_told(tmp_path: Path) -> Non
         ({"overrides": ["minimums={c: 2}"]}, ConfigError, "Did you mean 'minimum'"),
         ({"curves": curves().drop("value")}, DataError, "column 'value'"),
         ({"curves": curves(value=[4.0, -6.0, 7.0, 3.0, 5.0])}, DataError, "row index 1"),
-        ({"curves": curves(spend=[1.0, 1, 2, 2, 4]), "overrides": ["fit=none"]}, DataError, "must rise"),
+        ({"curves": curves(spend=[1.0, 1, 2, 2, 4]), "overrides": ["fit=none"]}, DataError, "0 and rise"),
         ({"auctions": log()}, ConfigError, "both are given"),
         ({"curves": None, "auctions": log().drop("pctr")}, ArtifactError, "model.pt"),
         ({"curves": None, "auctions": log(), "overrides": ["campaign=advertizer"]}, DataError, "Did you"),

@@ -227,8 +227,8 @@ class ExploringBidding(PacedBidding[ExploringState]):
         known = posterior if self.posterior is None else self.posterior
         if known is None:
             raise ConfigError(
-                f"strategy '{self.name}' needs the posterior of a model's last layer, but there is no model "
-                "with one",
+                f"strategy '{self.name}' needs the posterior of a model's last layer, but there is "
+                "no model with a posterior",
                 hint="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
             )
         return replace(self, posterior=known)

@@ -215,7 +215,7 @@ def test_texts_are_taken_and_given_back(name: str) -> None:
     with pytest.raises(ConfigError, match="no model with a posterior"):
         parse_strategy(name)
     slots = Slots(np.full((2, 3), 0.1), np.ones((2, 3)))
-    with pytest.raises(DataError, match=f"{name}.*last layer reads"):
+    with pytest.raises(DataError, match=f"{name}.*last layer"):
         strategy.bid(strategy.start(1.0, 2), slots, np.random.default_rng(0))
 
 

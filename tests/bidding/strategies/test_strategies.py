@@ -107,7 +107,7 @@ def test_linear_takes_the_mean_click_probability_seen_so_far() -> None:
 def test_thompson_needs_what_the_last_layer_reads() -> None:
     posterior = LastLayerPosterior(np.zeros(3), np.eye(3))
     auctions = Auctions(np.ones(2), SLOTS.click_probability, SLOTS.value_of_click)
-    with pytest.raises(DataError, match="last layer reads"):
+    with pytest.raises(DataError, match="last layer"):
         simulate(auctions, [parse_strategy("thompson", posterior)], 1.0)
 
 
