@@ -165,7 +165,7 @@ def budgets(given: float | str) -> list[float]:
         )
     if len(numbers) != 3 or not 0 < numbers[0] < numbers[1] < np.inf or numbers[2] not in range(2, 1001):
         raise ConfigError(
-            f"the budget '{given}' has the wrong form",
+            f"the budget is '{given}', which has the wrong form",
             hint="Give a number, or a sweep FROM:TO:COUNT such as 100:10000:12",
         )
     low, high, count = numbers

@@ -221,7 +221,7 @@ def _of_candidates(
             return None
         if (other := rows[name].list.len() != lengths).any():
             raise DataError(
-                "the list and the list of candidates have different lengths",
+                "the list is not as long as the list of candidates",
                 file=file,
                 column=name,
                 row=int(other.arg_max() or 0),
