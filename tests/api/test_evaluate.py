@@ -156,7 +156,7 @@ def test_another_table_is_evaluated_whole_and_without_training_rows_drift_is_sti
     assert {one.column for one in result.drifts or ()} >= {"ad_id", "click"}
     assert list(result.tasks["click"].slices) == ["item popularity"]
     assert result.tasks["click"].measured.intervals["gauc"] is None  # users are not known
-    assert any("no column 'user_id' here: rows count as independent" in note for note in result.notes)
+    assert any("no column 'user_id' here, so rows count as independent" in note for note in result.notes)
     model.artifact.data = {key: value for key, value in model.artifact.data.items() if key != "profile"}
     unknown = ctrkit.evaluate(model, table, out=tmp_path / "u", overrides=FAST)
     assert unknown.drifts is None
