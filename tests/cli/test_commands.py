@@ -128,15 +128,26 @@ class Spoilt:
 BAD_TABLES = {
     "missing column": Spoilt("train", "impressions", "column 'device'", lambda t: t.drop("device")),
     "wrong type": Spoilt(
-        "train", "impressions", "'user_age', row index 0", lambda t: t.with_columns(user_age=pl.lit("old"))
+        "train",
+        "impressions",
+        "column 'user_age', row index 0",
+        lambda t: t.with_columns(user_age=pl.lit("old")),
     ),
-    "NaN": Spoilt("train", "impressions", "'ad_price', row index 7", change(7, "ad_price", float("nan"))),
-    "label": Spoilt("train", "impressions", "'click', row index 5", change(5, "click", 2)),
-    "propensity 0": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", 0.0)),
-    "propensity above 1": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", 1.1)),
-    "propensity missing": Spoilt("ope", "bandit", "'propensity', row index 4", change(4, "propensity", None)),
+    "NaN": Spoilt(
+        "train", "impressions", "column 'ad_price', row index 7", change(7, "ad_price", float("nan"))
+    ),
+    "label": Spoilt("train", "impressions", "column 'click', row index 5", change(5, "click", 2)),
+    "propensity 0": Spoilt("ope", "bandit", "column 'propensity', row index 4", change(4, "propensity", 0.0)),
+    "propensity above 1": Spoilt(
+        "ope", "bandit", "column 'propensity', row index 4", change(4, "propensity", 1.1)
+    ),
+    "propensity missing": Spoilt(
+        "ope", "bandit", "column 'propensity', row index 4", change(4, "propensity", None)
+    ),
     "no propensity": Spoilt("ope", "bandit", "column 'propensity'", lambda t: t.drop("propensity")),
-    "action no candidate": Spoilt("ope", "bandit", "'action', row index 9", change(9, "action", 12345)),
+    "action no candidate": Spoilt(
+        "ope", "bandit", "column 'action', row index 9", change(9, "action", 12345)
+    ),
     "negative price": Spoilt(
         "simulate-bidding", "auctions", "column 'market_price', row index 3", change(3, "market_price", -1.0)
     ),
