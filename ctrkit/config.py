@@ -250,7 +250,7 @@ def told(
         must_be = _MUST_BE[kind].format(**first.get("ctx", {}))
         hint = "Give another value"
         if field is not None and not field.is_required():
-            hint += ", or leave it out" + ("" if field.default is None else f" for {field.default}")
+            hint += ", or leave it out" + (f" for {field.default}" if _is_short(field.default) else "")
         return ConfigError(f"{subject} is {_shown(given)} and must be {must_be}", file=file, hint=hint)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if isinstance(given, (str, int, float, bool)):
@@ -262,6 +262,11 @@ def _first(error: ValidationError) -> Any:
     """An unknown key if there is one, as a misspelt key is often missing too; else the first fault."""
     faults = error.errors()
     return next((fault for fault in faults if fault["type"] in _UNKNOWN_KEY), faults[0])
+
+
+def _is_short(default: Any) -> bool:
+    """Whether a default can be shown in a message: not None, and not a config of many keys."""
+    return default is not None and not isinstance(default, BaseModel)
 
 
 def _shown(given: Any) -> str:

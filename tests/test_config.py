@@ -40,7 +40,10 @@ def test_a_part_that_gets_another_name_starts_from_nothing() -> None:
         ({"inner": {"rates": 2}}, "unknown key 'inner.rates'. Did you mean 'rate'"),
         ({"several": [{"rat": 2}]}, "unknown key 'several.0.rat'. Did you mean 'rate'"),
         ({"epochs": "many"}, "key 'epochs'"),
-        ({"inner": 3}, "key 'inner' is 3 and must be a mapping of keys to values"),
+        (
+            {"inner": 3},
+            "key 'inner' is 3 and must be a mapping of keys to values. Give another value, or leave it out.",
+        ),
     ],
 )
 def test_errors_name_the_key_and_the_nearest_valid_one(content: dict[str, object], said: str) -> None:
