@@ -125,7 +125,7 @@ def test_a_user_is_shown_no_more_than_the_cap(auctions: Auctions) -> None:
     assert shown[1].max() == 3
     assert 0 < (capped.strategies[0].share_of_optimum or 0) <= 1 + 1e-9
     assert capped.strategies[0].regret_split is None
-    with pytest.raises(DataError, match="who sees"):
+    with pytest.raises(DataError, match="needs the user of each auction"):
         simulate(replace(auctions, user=None), ["dual"], CampaignTerms(1.0, frequency_cap=FrequencyCap(3)))
 
 
