@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -167,3 +168,11 @@ def test_light_rooms_load_no_torch() -> None:
     loads = "import sys; from importlib import import_module; [import_module(m) for m in sys.argv[1:]]"
     says = "sys.exit('torch' in sys.modules and 'torch was loaded')"
     subprocess.run([sys.executable, "-c", f"{loads}; {says}", *modules], check=True, cwd=ROOT)
+
+
+def test_every_folder_of_the_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(settings["tool"]["setuptools"]["packages"])
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "ctrkit").rglob("*.py")}
+    outside = set(settings["tool"]["setuptools"]["package-dir"])
+    assert listed == folders | outside, "packages of pyproject.toml are not the folders of ctrkit/"
