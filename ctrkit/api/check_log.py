@@ -19,7 +19,7 @@ from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
 from ctrkit.ope.audit.findings import AuditFinding
 from ctrkit.ope.bids.bid_log import is_bid_log
-from ctrkit.reports import Drawing, Drawings, Report, Table
+from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.audit_figures import propensity_figure, time_figure
 from ctrkit.tables import TableLike, name_of
 
@@ -80,7 +80,7 @@ class LogCheck(Result):
 
     def figures(self) -> Drawings:
         audit = self.audit
-        drawings: dict[str, Drawing] = {}
+        drawings: dict[str, DrawFigure] = {}
         if audit.rows:
             drawings["propensities"] = partial(propensity_figure, audit.propensities)
         if audit.time is not None:

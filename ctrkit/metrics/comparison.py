@@ -18,8 +18,8 @@ from ctrkit.metrics.checks import need_confidence
 from ctrkit.metrics.influence import Contributions, Metric, contributions, is_linearised
 from ctrkit.metrics.resampling import Resampler, faults_named, unwrap
 from ctrkit.metrics.significance import (
-    IntervalMethod,
     MetricInterval,
+    MetricIntervalMethod,
     interval_of,
     interval_of_draws,
     need_draws,
@@ -45,7 +45,7 @@ class Comparison:
     second: MetricInterval
     difference: MetricInterval
     p_value: float
-    method: IntervalMethod
+    method: MetricIntervalMethod
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

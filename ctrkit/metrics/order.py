@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ctrkit.arrays import Floats, Indices
 
-Keys: TypeAlias = NDArray[np.uint64]
+SortKeys: TypeAlias = NDArray[np.uint64]
 
 _SIGN = np.uint64(1 << 63)
 # With fewer bits left for the score than this, too many rows would have to be sorted afterwards.
@@ -35,10 +35,10 @@ class Grouped(NamedTuple):
 
     order: Indices
     group: Indices
-    keys: Keys
+    keys: SortKeys
 
 
-def sort_keys(values: NDArray[np.generic]) -> Keys:
+def sort_keys(values: NDArray[np.generic]) -> SortKeys:
     """Unsigned whole numbers in the order of the values; equal values have equal keys.
 
     Args:
@@ -59,7 +59,7 @@ def sort_keys(values: NDArray[np.generic]) -> Keys:
     return keys
 
 
-def stable_order(keys: Keys) -> Indices:
+def stable_order(keys: SortKeys) -> Indices:
     """The positions of the keys by rising key; equal keys keep their order. int [N]."""
     return _sorted(keys)[0]
 
@@ -109,7 +109,7 @@ def weight_sums(index: Indices, weight: NDArray[Any], number: int = 0) -> Floats
     return np.bincount(index, weight, minlength=number).astype(np.float64, copy=False)
 
 
-def dense_codes(keys: Keys) -> tuple[Indices, int]:
+def dense_codes(keys: SortKeys) -> tuple[Indices, int]:
     """The rank of each key among the distinct keys, from 0, int [N], and the number of distinct keys.
 
     The keys are overwritten.
@@ -159,7 +159,7 @@ def _bits(number: int) -> int:
     return number.bit_length()
 
 
-def _sorted(keys: Keys) -> tuple[Indices, Keys]:
+def _sorted(keys: SortKeys) -> tuple[Indices, SortKeys]:
     """`stable_order` and the keys in that order."""
     if (keys[1:] >= keys[:-1]).all():
         return np.arange(len(keys)), keys
@@ -177,7 +177,7 @@ def _sorted(keys: Keys) -> tuple[Indices, Keys]:
     return order, found
 
 
-def _positions(keys: Keys, low: int) -> tuple[Indices, Keys]:
+def _positions(keys: SortKeys, low: int) -> tuple[Indices, SortKeys]:
     """The stable order of keys that leave `low` bits free for the position, and the keys in it; in place."""
     keys <<= np.uint64(low)
     keys |= np.arange(len(keys), dtype=np.uint64)
@@ -187,7 +187,7 @@ def _positions(keys: Keys, low: int) -> tuple[Indices, Keys]:
     return order, keys
 
 
-def _broken_runs(top: Keys, found: Keys) -> tuple[Indices, Indices]:
+def _broken_runs(top: SortKeys, found: SortKeys) -> tuple[Indices, Indices]:
     """The rows of runs of equal `top` in which `found` is not sorted, and the number of each row's run."""
     falls = found[1:] < found[:-1]
     falls &= top[1:] == top[:-1]
@@ -199,7 +199,7 @@ def _broken_runs(top: Keys, found: Keys) -> tuple[Indices, Indices]:
     return np.arange(len(run)) + (first - np.cumsum(size) + size)[run], run
 
 
-def _in_two_steps(group: Indices, keys: Keys) -> Indices:
+def _in_two_steps(group: Indices, keys: SortKeys) -> Indices:
     """The order by group and key: a sort by key, then a stable sort by group."""
     by_key = stable_order(keys)
     return by_key[stable_order(group[by_key].view(np.uint64))]

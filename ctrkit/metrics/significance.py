@@ -29,7 +29,9 @@ MANY_UNITS = 50.0
 # A standard error below this share of a value is rounding.
 _ROUNDING = 1e-12
 
-IntervalMethod: TypeAlias = Literal["linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound"]
+MetricIntervalMethod: TypeAlias = Literal[
+    "linearised", "quadratic form", "bootstrap", "scaled Poisson", "bound"
+]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class MetricInterval:
     low: float
     high: float
     confidence: float
-    method: IntervalMethod
+    method: MetricIntervalMethod
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

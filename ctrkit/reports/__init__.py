@@ -1,6 +1,6 @@
 """What a person reads of a run: tables, figures and one self-contained HTML page."""
 
-from ctrkit.reports.document import Drawing, Drawings, Figure, Report
+from ctrkit.reports.document import DrawFigure, Drawings, Figure, Report
 from ctrkit.reports.tables import Table
 
-__all__ = ["Drawing", "Drawings", "Figure", "Report", "Table"]
+__all__ = ["DrawFigure", "Drawings", "Figure", "Report", "Table"]

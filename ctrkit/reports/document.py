@@ -31,9 +31,9 @@ class Figure:
 
 
 # Drawing is slow, so a figure is drawn only when it is needed.
-Drawing: TypeAlias = Callable[[], Figure]
+DrawFigure: TypeAlias = Callable[[], Figure]
 # Figures by name.
-Drawings: TypeAlias = Mapping[str, Drawing]
+Drawings: TypeAlias = Mapping[str, DrawFigure]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.simulation.regret import PARTS
 from ctrkit.bidding.simulation.repeats import PairedDifference, Repeats
 from ctrkit.bidding.simulation.sweep import OPTIMUM
-from ctrkit.reports import Drawing, Drawings, Report, Table
+from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.bidding_figures import (
     exploration_figure,
     kpi_figure,
@@ -203,7 +203,7 @@ def bidding_figures(
 ) -> Drawings:
     """The figures for which the auctions and strategies give something to draw."""
     events, path = simulation.events, simulation.trajectory
-    drawn: dict[str, Drawing] = {}
+    drawn: dict[str, DrawFigure] = {}
     if simulation.episodes == 1:  # one curve per episode would say nothing
         runs = {name: path.filter(strategy=name) for name in path["strategy"].unique(maintain_order=True)}
         curves = {name: run["spend"].to_numpy() for name, run in runs.items()}

@@ -10,7 +10,7 @@ from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation
-from ctrkit.reports import Drawing, Drawings, Report, Table
+from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.cells import Value, share
 from ctrkit.reports.evaluation_figures import (
     difference_figure,
@@ -157,12 +157,12 @@ def evaluation_figures(
     return {**drawings, "drift": partial(drift_figure, drifts)} if drifts else drawings
 
 
-def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, Drawing]:
+def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, DrawFigure]:
     task = found.task
     part = task.replace(BOTH, "_")  # of a file's name
     diagrams = dict(zip(names, found.diagrams, strict=True))
     gains = dict(zip(names, found.gains, strict=True))
-    drawings: dict[str, Drawing] = {
+    drawings: dict[str, DrawFigure] = {
         f"reliability of {task}": partial(reliability_figure, f"reliability_{part}", task, diagrams),
         f"gain of {task}": partial(gain_figure, f"gain_{part}", task, gains),
         f"scores of {task}": partial(score_figure, f"scores_{part}", task, found.scores),

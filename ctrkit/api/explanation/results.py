@@ -15,7 +15,7 @@ from ctrkit.explanations import (
     Importance,
     RowExplanation,
 )
-from ctrkit.reports import Drawing, Drawings, Report, Table
+from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.cells import Change, Value, share, text
 from ctrkit.reports.explanation_figures import (
     dependence_figure,
@@ -85,7 +85,7 @@ class ModelExplanation(Result):
         )
 
     def figures(self) -> Drawings:
-        drawings: dict[str, Drawing] = {
+        drawings: dict[str, DrawFigure] = {
             "importance": partial(importance_figure, self.importance, self.shares)
         }
         if self.gates:

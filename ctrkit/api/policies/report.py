@@ -12,7 +12,7 @@ from ctrkit.ope import Evaluation, PolicyEvaluation
 from ctrkit.ope.diagnostics.overlap import LARGEST_TAIL_SHAPE
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.evaluation.results import estimates_of, plain
-from ctrkit.reports import Drawing, Drawings, Figure, Report, Table
+from ctrkit.reports import DrawFigure, Drawings, Figure, Report, Table
 from ctrkit.reports.cells import Value, interval, share, text
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import overlap_figure, segment_figure, timeline_figure, weight_figure
@@ -48,7 +48,7 @@ def policy_report(evaluation: Evaluation, notes: Sequence[str]) -> Report:
 
 def policy_figures(evaluation: Evaluation) -> Drawings:
     """The figures of every policy; with several policies a figure has the policy's number in its name."""
-    content, drawings = evaluation.to_dict(), dict[str, Drawing]()
+    content, drawings = evaluation.to_dict(), dict[str, DrawFigure]()
     policies = zip(evaluation.policies, content["policies"], strict=True)
     for number, (found, policy) in enumerate(policies, start=1):
         suffix = f"_{number}" if len(evaluation.policies) > 1 else ""

@@ -8,12 +8,12 @@ from typing import Self
 import numpy as np
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import LoggedRows, Summary
+from ctrkit.ope.estimators.base import EstimatorSums, LoggedRows
 from ctrkit.ope.estimators.weights import Diagnostics
 from ctrkit.ope.intervals.moments import ONE, REWARD, TERM, WEIGHT, MomentColumns, Moments, effective_units
 
 
-class Evidence(Summary):
+class Evidence(EstimatorSums):
     """Sums from which `verdict.judge` decides whether to trust the rows; parts of a log merge.
 
     Args:

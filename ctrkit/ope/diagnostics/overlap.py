@@ -11,7 +11,7 @@ import polars as pl
 from scipy import stats
 
 from ctrkit.arrays import Floats
-from ctrkit.ope.estimators.base import LoggedRows, Summary
+from ctrkit.ope.estimators.base import EstimatorSums, LoggedRows
 from ctrkit.ope.intervals.moments import TERM, MomentColumns, Moments
 
 # Above this shape rows that the log does not have decide the mean of the weights (Vehtari et al.).
@@ -158,7 +158,7 @@ class Check:
     z: float
 
 
-class Residual(Summary):
+class Residual(EstimatorSums):
     """The sums of the reward model's residuals that `mean_check` needs; none without a reward model."""
 
     def __init__(self) -> None:

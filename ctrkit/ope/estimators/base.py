@@ -92,7 +92,7 @@ class Estimate:
     difference_interval: ConfidenceInterval
 
 
-class Summary(ABC):
+class EstimatorSums(ABC):
     """Statistics of rows: `Moments` and other state. Parts of a log merge."""
 
     @property
@@ -142,7 +142,7 @@ class IntervalMethod(ABC):
         """As `Estimator.interval`; None where this method does not apply to the estimator."""
 
 
-class Estimator(Summary):
+class Estimator(EstimatorSums):
     """Estimates a policy's value, the expected reward per row, from the log of another policy.
 
     Each row gives a term, and only the terms' `Moments` are kept. So memory grows with the number of users,

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from ctrkit.ope.estimators.base import LoggedRows, Summary
+from ctrkit.ope.estimators.base import EstimatorSums, LoggedRows
 from ctrkit.ope.intervals.moments import ProductSums
 
 # Rows that are copied at a time; they fit into a processor's cache.
@@ -25,7 +25,7 @@ class Summaries:
         members: new summaries, without rows.
     """
 
-    def __init__(self, members: Sequence[Summary]) -> None:
+    def __init__(self, members: Sequence[EstimatorSums]) -> None:
         self._members = tuple(members)
         self.sums = ProductSums(1)
         # For each `Moments` of each member: the indices of its four entries among the columns of z.
@@ -70,7 +70,7 @@ class Summaries:
         self._settled = False
 
     @property
-    def members(self) -> tuple[Summary, ...]:
+    def members(self) -> tuple[EstimatorSums, ...]:
         """The summaries, with all rows so far in their sums."""
         if not self._settled:
             rows, users, carriers = self.sums.rows, self.sums.users, self.sums.carriers
