@@ -28,12 +28,7 @@ def check_log(
             help="Format: table, obp, open-bandit, dsjson or criteo (default: found from the content)."
         ),
     ] = None,
-    skip_bad_lines: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
-        ),
-    ] = False,
+    skip_bad_lines: common.SkipBadLines = False,
     out: common.RunFolder = Path("runs/check-log"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,

@@ -34,6 +34,12 @@ Overrides: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of the config; repeatable."),
 ]
 RunFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder for the report and the results of the run.")]
+SkipBadLines: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
+    ),
+]
 Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")

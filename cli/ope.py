@@ -55,12 +55,7 @@ def ope(
         str | None, typer.Option(help="Feature that actions share, for MIPS and OffCEM.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Where to compute: local, or ray for a cluster.")] = None,
-    skip_bad_lines: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
-        ),
-    ] = False,
+    skip_bad_lines: common.SkipBadLines = False,
     out: common.RunFolder = Path("runs/ope"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,

@@ -16,7 +16,7 @@ from ctrkit.ope.estimators.base import Estimate, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
-from ctrkit.ope.estimators.sums import check_propensities, check_shape
+from ctrkit.ope.estimators.sums import check_propensities, check_row_shapes
 from ctrkit.ope.intervals.interval import ConfidenceInterval
 
 # Number of actions at which a model predicts: about this many in all, and limits for each row.
@@ -55,10 +55,8 @@ class ContinuousRows:
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("density", "policy", "rewards", "q_logged", "q_policy", "users", "counts"):
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, self.actions.shape)
+        names = ("density", "policy", "rewards", "q_logged", "q_policy", "users", "counts")
+        check_row_shapes(self, names, self.actions.shape)
         check_propensities("density", self.density)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -115,6 +116,14 @@ def check_propensities(name: str, probabilities: Floats, where: Floats | None = 
             row=row,
             hint="Log the probability, above 0, with which each action was drawn",
         )
+
+
+def check_row_shapes(rows: object, names: Iterable[str], shape: tuple[int, ...]) -> None:
+    """Raise DataError unless each of these arrays of the rows has this shape, or is None."""
+    for name in names:
+        array = getattr(rows, name)
+        if array is not None:
+            check_shape(name, array, shape)
 
 
 def check_shape(name: str, array: Floats | Integers, shape: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, Weighted
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
-from ctrkit.ope.estimators.sums import check_propensities, check_shape
+from ctrkit.ope.estimators.sums import check_propensities, check_row_shapes
 from ctrkit.ope.estimators.weights import WeightTail
 from ctrkit.ope.intervals.unit_sums import Keys
 
@@ -49,15 +49,8 @@ class FeatureRows:
     counts: Floats = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        rows = len(self.rewards)
-        for name in ("logging", "likelihood", "features"):
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, self.policy.shape)
-        for name in ("q_logged", "q_policy", "users", "counts"):
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, (rows,))
+        check_row_shapes(self, ("logging", "likelihood", "features"), self.policy.shape)
+        check_row_shapes(self, ("q_logged", "q_policy", "users", "counts"), (len(self.rewards),))
         check_propensities("logging", (self.logging * self.likelihood).sum(axis=1))
 
     @classmethod

@@ -14,7 +14,7 @@ from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.doubly_robust import DoublyRobust
 from ctrkit.ope.estimators.importance import InversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
-from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
+from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_row_shapes, check_shape
 from ctrkit.ope.intervals.unit_sums import Keys
 
 
@@ -50,10 +50,7 @@ class LoggingPolicyRows:
     def __post_init__(self) -> None:
         rows = len(self.loggers)
         check_shape("logging", self.logging, (rows, self.logging.shape[-1]))
-        for name in ("policy", "rewards", "q_logged", "q_policy", "users", "counts"):
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, (rows,))
+        check_row_shapes(self, ("policy", "rewards", "q_logged", "q_policy", "users", "counts"), (rows,))
         known = (self.loggers >= 0) & (self.loggers < self.logging.shape[1])
         if not known.all():
             row = int(np.argmin(known))

@@ -12,7 +12,7 @@ from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimator, LoggedRows
 from ctrkit.ope.estimators.importance import InversePropensityScoring, SelfNormalizedInversePropensityScoring
 from ctrkit.ope.estimators.reweighted import Reweighted
-from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_shape
+from ctrkit.ope.estimators.sums import VectorEstimator, check_propensities, check_row_shapes, check_shape
 from ctrkit.ope.intervals.interval import ConfidenceInterval, Unseen, cressie_read
 from ctrkit.ope.intervals.moments import REWARD, TERM
 from ctrkit.ope.intervals.unit_sums import Keys
@@ -52,14 +52,8 @@ class SlateRows:
 
     def __post_init__(self) -> None:
         names = ("policy", "logging", "policy_marginal", "logging_marginal", "shown", "q_logged", "q_policy")
-        for name in names:
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, self.rewards.shape)
-        for name in ("users", "counts"):
-            array = getattr(self, name)
-            if array is not None:
-                check_shape(name, array, (len(self.rewards),))
+        check_row_shapes(self, names, self.rewards.shape)
+        check_row_shapes(self, ("users", "counts"), (len(self.rewards),))
         check_propensities("logging", self.logging, self.shown)
         if self.logging_marginal is not None:
             check_propensities("logging_marginal", self.logging_marginal, self.shown)
