@@ -22,17 +22,26 @@ class FieldNorm(nn.Module):
 
     def __init__(self, vectors: int, width: int) -> None:
         super().__init__()
-        if width < 2:
-            raise ConfigError(
-                "layer normalisation makes all embeddings of width 1 equal",
-                hint="Set `embedding` to 2 or more",
-            )
+        check_normalised(width)
         self.gain = nn.Parameter(torch.ones(vectors, width))
         self.shift = nn.Parameter(torch.zeros(vectors, width))
 
     def forward(self, vectors: Tensor) -> Tensor:
         """`[B, N, d] -> [B, N, d]`."""
         return F.layer_norm(vectors, vectors.shape[-1:]) * self.gain + self.shift
+
+
+def check_normalised(width: int) -> None:
+    """Check that embeddings of a width can be normalised by themselves.
+
+    Raises:
+        ConfigError: the width is 1, where normalisation removes all information.
+    """
+    if width < 2:
+        raise ConfigError(
+            "layer normalisation makes all embeddings of width 1 equal",
+            hint="Set `embedding` to 2 or more",
+        )
 
 
 class MaskBlock(nn.Module):

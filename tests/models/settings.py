@@ -73,5 +73,6 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         ),
     ],
     "sasrec": [{}, {"history": {"encoder": {"heads": 2}, "readouts": ["target_state"]}}],
+    "wukong": [{}, {"layers": 2, "fm_vectors": 4, "linear_vectors": 3, "fm_hidden": [], "hidden": [16]}],
     "xdeepfm": [{}, {"split_half": True, "activation": "relu", "maps": [8, 6, 5], "hidden": []}],
 }
