@@ -56,8 +56,9 @@ class FactorizationMachineBlock(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """`[B, n, d] -> [B, m, d]`."""
         products = vectors @ self.projection(vectors).transpose(1, 2)  # [B, n, k]
-        made: Tensor = self.last(self.mlp(self.norm(products.flatten(1))))
-        return made.unflatten(1, (-1, vectors.shape[2]))
+        made = self.last(self.mlp(self.norm(products.flatten(1))))
+        outputs: Tensor = made.unflatten(1, (-1, vectors.shape[2]))
+        return outputs
 
 
 class WukongLayer(nn.Module):
@@ -67,8 +68,8 @@ class WukongLayer(nn.Module):
         X' = LN([FMB(X); W X] + residual)
 
     with the vectors of the factorization machine block before those of the linear compression block. The
-    residual is X, or sums of its vectors with learned weights where the number of vectors changes. Each vector
-    is normalised by itself.
+    residual is X, or sums of its vectors with learned weights where the number of vectors changes. Each
+    vector is normalised by itself.
 
     Args:
         vectors: n, the number of vectors.
