@@ -11,6 +11,7 @@ from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.encoders import TransformerEncoderConfig
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.states import TargetStatePooling
 
 
 class BSTConfig(SequenceConfig):
@@ -19,7 +20,7 @@ class BSTConfig(SequenceConfig):
     name: Literal["bst"] = "bst"
     embedding: EmbeddingConfig = EmbeddingConfig(width=32)
     history: HistoryConfig = HistoryConfig(
-        encoder=TransformerEncoderConfig(heads=8, dropout=0.2), readouts=("target_state",)
+        encoder=TransformerEncoderConfig(heads=8, dropout=0.2), readouts=(TargetStatePooling(),)
     )
     hidden: tuple[PositiveInt, ...] = (1024, 512, 256)
 

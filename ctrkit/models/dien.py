@@ -8,13 +8,14 @@ from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.encoders import GRUConfig
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.attention import AUGRUPooling
 
 
 class DIENConfig(SequenceConfig):
     """Config of DIEN (see `SequenceConfig`)."""
 
     name: Literal["dien"] = "dien"
-    history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=("augru",))
+    history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=(AUGRUPooling(),))
 
 
 @register(DIENConfig)

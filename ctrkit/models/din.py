@@ -7,13 +7,14 @@ from typing import Literal
 from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.attention import DINPooling
 
 
 class DINConfig(SequenceConfig):
     """Config of DIN (see `SequenceConfig`)."""
 
     name: Literal["din"] = "din"
-    history: HistoryConfig = HistoryConfig(readouts=("din",), attention=(36,), normalise=False)
+    history: HistoryConfig = HistoryConfig(readouts=(DINPooling(),), attention=(36,), normalise=False)
 
 
 @register(DINConfig)

@@ -8,13 +8,14 @@ from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.encoders import GRUConfig
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.states import LastStatePooling
 
 
 class GRU4RecConfig(SequenceConfig):
     """Config of GRU4Rec (see `SequenceConfig`)."""
 
     name: Literal["gru4rec"] = "gru4rec"
-    history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=("last_state",), products=True)
+    history: HistoryConfig = HistoryConfig(encoder=GRUConfig(), readouts=(LastStatePooling(),), products=True)
 
 
 @register(GRU4RecConfig)

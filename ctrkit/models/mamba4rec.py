@@ -8,6 +8,7 @@ from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.encoders import Mamba4RecEncoderConfig as Mamba4RecEncoderConfig
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.states import LastStatePooling
 
 
 class Mamba4RecConfig(SequenceConfig):
@@ -15,7 +16,7 @@ class Mamba4RecConfig(SequenceConfig):
 
     name: Literal["mamba4rec"] = "mamba4rec"
     history: HistoryConfig = HistoryConfig(
-        encoder=Mamba4RecEncoderConfig(), readouts=("last_state",), products=True
+        encoder=Mamba4RecEncoderConfig(), readouts=(LastStatePooling(),), products=True
     )
 
 

@@ -18,6 +18,7 @@ from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.encoders import MambaConfig
 from ctrkit.nn.fusion import ContextGate, DerivedFusion, FusionSearch, Operation, SoftFusion
 from ctrkit.nn.history import HistoryConfig, positions_of
+from ctrkit.nn.pooling.attention import DINPooling, TargetAttentionPooling
 
 BranchName: TypeAlias = Literal["cross", "fields", "behaviour"]
 
@@ -79,7 +80,10 @@ class MDAFConfig(ModelConfig):
     name: Literal["mdaf"] = "mdaf"
     embedding: EmbeddingConfig = EmbeddingConfig(width=32)
     history: HistoryConfig = HistoryConfig(
-        encoder=MambaConfig(), readouts=("target_attention", "din"), products=True, positions=True
+        encoder=MambaConfig(),
+        readouts=(TargetAttentionPooling(), DINPooling()),
+        products=True,
+        positions=True,
     )
     heads: HeadsConfig = Field(default=SharedBottomConfig(towers=(256, 128), dropout=0.1))
     branches: tuple[BranchName, ...] = Field(default=("cross", "behaviour"), min_length=1)

@@ -140,6 +140,10 @@ class CtrModel(nn.Module):
             ValueError: names, shapes or types differ from those of the model.
         """
         mine = self.state_dict()
+        # Artifacts from before all poolings were in one dictionary have another name for this one.
+        arrays = {
+            name.replace("history.augru.", "history.attention.augru."): one for name, one in arrays.items()
+        }
         for name in sorted({*arrays} | {*mine}):
             if name not in arrays or name not in mine:
                 raise ValueError(f"{name} is {'missing' if name in mine else 'unknown'}")

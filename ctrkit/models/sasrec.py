@@ -8,6 +8,7 @@ from ctrkit.models.base import register
 from ctrkit.models.sequence import SequenceConfig, SequenceModel
 from ctrkit.nn.encoders import SASRecEncoderConfig as SASRecEncoderConfig
 from ctrkit.nn.history import HistoryConfig
+from ctrkit.nn.pooling.states import LastStatePooling
 
 
 class SASRecConfig(SequenceConfig):
@@ -15,7 +16,7 @@ class SASRecConfig(SequenceConfig):
 
     name: Literal["sasrec"] = "sasrec"
     history: HistoryConfig = HistoryConfig(
-        encoder=SASRecEncoderConfig(dropout=0.2), readouts=("last_state",), products=True
+        encoder=SASRecEncoderConfig(dropout=0.2), readouts=(LastStatePooling(),), products=True
     )
 
 

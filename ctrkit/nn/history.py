@@ -12,19 +12,10 @@ from torch.nn import functional as F
 
 from ctrkit.config import Config
 from ctrkit.data.feature_map import PADDING_ID, FeatureMap
-from ctrkit.nn.attention import TargetAttention
-from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
 from ctrkit.nn.encoders import Encoded, EncoderConfig, NoEncoderConfig, build_encoder
-from ctrkit.nn.pooling import (
-    READ_STATES,
-    READ_TARGET,
-    PoolingName,
-    expand_shared,
-    interleave,
-    last_state,
-    mean_state,
-)
+from ctrkit.nn.pooling import Pooling, PoolingSetting, PoolingShape, interleave
+from ctrkit.nn.pooling.states import MeanPooling
 
 
 class HistoryConfig(Config):
@@ -32,11 +23,9 @@ class HistoryConfig(Config):
 
     Attributes:
         encoder: encoder of the events.
-        readouts: the poolings, which give one reading each. "last_state" is the newest state. "mean" is the
-            mean of the states. "target_attention" is attention of the target over the states. "augru" is a
-            GRU over the states whose steps are as large as the target's attention (as in DIEN). "din" is
-            attention of the target over the events themselves. "target_state" is the encoder's state of the
-            target as the next event (as in BST). The list is empty for a model that reads the events itself.
+        readouts: the poolings (see `ctrkit.nn.pooling`), which give one reading each: lines
+            `NAME:key=value,...`, or mappings of `name` and settings. The list is empty for a model that reads
+            the events itself.
         attention: widths of the network of "target_attention" and "din".
         products: whether each reading comes with its product with the target. A model that cannot multiply
             needs it to see how well the two agree.
@@ -46,7 +35,7 @@ class HistoryConfig(Config):
     """
 
     encoder: EncoderConfig = NoEncoderConfig()
-    readouts: tuple[PoolingName, ...] = ("mean",)
+    readouts: tuple[PoolingSetting, ...] = (MeanPooling(),)
     attention: tuple[PositiveInt, ...] = Field(default=(64,), min_length=1)
     products: bool = False
     positions: bool = False
@@ -54,18 +43,21 @@ class HistoryConfig(Config):
 
     @model_validator(mode="after")
     def _encoder_is_read(self) -> HistoryConfig:
-        encoded, names = self.encoder.name != "none", ", ".join(self.readouts)
-        if len(set(self.readouts)) < len(self.readouts):
-            raise ValueError(f"readouts: each pooling may be named once (given: {names})")
-        if encoded and set(self.readouts) <= {"din"}:
+        encoded, names = self.encoder.name != "none", [pooling.name for pooling in self.readouts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"readouts: each pooling may be named once (given: {', '.join(names)})")
+        if encoded and all(pooling.reads == "events" for pooling in self.readouts):
+            given = "".join(f"'{name}' reads the events themselves; " for name in names)
             raise ValueError(
-                f"encoder: nothing in `readouts` reads the states of '{self.encoder.name}' ('din' reads the "
-                "events themselves); use 'target_attention', or encoder: {name: none}"
+                f"encoder: nothing in `readouts` reads the states of '{self.encoder.name}' ({given}"
+                "use 'target_attention', or encoder: {name: none})"
             )
-        if not encoded and "target_state" in self.readouts:
-            raise ValueError(
-                "readouts: 'target_state' reads an encoder, and there is none; choose one under `encoder`"
-            )
+        for pooling in self.readouts:
+            if not encoded and pooling.reads == "encoder":
+                raise ValueError(
+                    f"readouts: '{pooling.name}' reads an encoder, and there is none; choose one under "
+                    "`encoder`"
+                )
         return self
 
 
@@ -107,26 +99,25 @@ class HistoryReader(nn.Module):
 
     def __init__(self, config: HistoryConfig, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
-        names = config.readouts
-        self.readouts, self.products = names, config.products
-        self.readings = len(names) * (2 if config.products else 1)
+        self.poolings, self.products = config.readouts, config.products
+        self.readings = len(self.poolings) * (2 if config.products else 1)
         self.events = EventEmbedding(len(feature_map.sequences), width, normalise=config.normalise)
+        read = {pooling.reads for pooling in self.poolings}
         self.encoder = build_encoder(
             config.encoder,
             width,
             feature_map.max_length,
-            reads_states=not READ_STATES.isdisjoint(names),
-            reads_target="target_state" in names,
+            reads_states="states" in read,
+            reads_target="encoder" in read,
         )
-        by_attention = [name for name in names if name in ("target_attention", "din")]
+        shape = PoolingShape(width, config.attention)
+        modules = {pooling.name: pooling.module(shape) for pooling in self.poolings}
         self.attention = nn.ModuleDict(
-            {name: TargetAttention(width, config.attention) for name in by_attention}
+            {name: module for name, module in modules.items() if module is not None}
         )
-        self.ages = (
-            PositionEmbedding(feature_map.max_length, width) if config.positions and by_attention else None
-        )
-        self.augru = AUGRU(width) if "augru" in names else None
-        reads_target = (config.products and bool(names)) or not READ_TARGET.isdisjoint(names)
+        aged = config.positions and any(pooling.reads_ages for pooling in self.poolings)
+        self.ages = PositionEmbedding(feature_map.max_length, width) if aged else None
+        reads_target = any(config.products or pooling.reads_target for pooling in self.poolings)
         self.target = _Target(feature_map, width) if reads_target else None
 
     def encode(self, parts: Tensor, mask: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
@@ -166,32 +157,26 @@ class HistoryReader(nn.Module):
             `[U * K, R, d]`.
         """
         candidates = len(fields) // max(len(state), 1)
-        query = None
-        if self.target is not None:
-            query = self.target(fields, self.events).reshape(len(state), candidates, fields.shape[2])
+        width = fields.shape[2] if self.target is not None else 0
+        query = fields[:, 0, :0] if self.target is None else self.target(fields, self.events)
+        query = query.reshape(len(state), candidates, width)
         readings = []
-        for name in self.readouts:
-            reading = self._reading(name, state, query, candidates)
+        for pooling in self.poolings:
+            reading = self._reading(pooling, state, query)
             readings.append(reading)
-            if self.products and query is not None:
+            if self.products:
                 readings.append(reading * query)
         return interleave(readings) if readings else fields[:, :0]
 
-    def _reading(self, name: str, state: HistoryState, query: Tensor | None, candidates: int) -> Tensor:
+    def _reading(self, pooling: Pooling, state: HistoryState, query: Tensor) -> Tensor:
         """One reading: `[U, K, d]`."""
-        if query is None or name not in READ_TARGET:
-            pool = last_state if name == "last_state" else mean_state
-            return expand_shared(pool(state.states, state.mask), candidates)
-        if name == "target_state":
+        if pooling.reads == "encoder":
             return self.encoder.next_states(query, state)
-        seen = state.events if name == "din" else state.states
-        if name == "augru" and self.augru is not None:
-            interest: Tensor = self.augru(query, seen, state.mask)
-            return interest
-        if self.ages is not None:
+        seen = state.events if pooling.reads == "events" else state.states
+        if self.ages is not None and pooling.reads_ages:
             seen = seen + self.ages(seen.shape[1])
-        attended: Tensor = self.attention[name](query, seen, state.mask)
-        return attended
+        reading: Tensor = self.attention[pooling.name](query, seen, state.mask)
+        return reading
 
 
 class _Target(nn.Module):

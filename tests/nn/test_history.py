@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from ctrkit.config import build
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
-from ctrkit.nn.pooling import PoolingName
+from ctrkit.nn.pooling import POOLINGS
 
 WIDTH, LENGTH, USERS, CANDIDATES = 4, 5, 7, 3
 FEATURE_MAP = FeatureMap(
@@ -31,8 +31,6 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "transformer": {"blocks": 2},
     "sasrec": {},
 }
-POOLINGS: tuple[PoolingName, ...] = get_args(PoolingName)
-ZERO_WHEN_EMPTY = {"last_state", "mean", "target_attention", "din", "augru"}
 
 
 def config(encoder: str, *readouts: str, **settings: Any) -> HistoryConfig:
@@ -43,9 +41,9 @@ def config(encoder: str, *readouts: str, **settings: Any) -> HistoryConfig:
 GRID = [
     pytest.param(config(encoder, *readouts), id=f"{encoder}-{'+'.join(readouts)}")
     for encoder in ENCODERS
-    for readouts in (*((name,) for name in POOLINGS), POOLINGS)
-    if not (encoder == "none" and "target_state" in readouts)
-    and not (encoder != "none" and readouts == ("din",))
+    for readouts in (*((name,) for name in POOLINGS), tuple(POOLINGS))
+    if {POOLINGS[name].reads for name in readouts} != {"events"} or encoder == "none"
+    if not any(POOLINGS[name].reads == "encoder" for name in readouts) or encoder != "none"
 ]
 every_reading = pytest.mark.parametrize("config", GRID)
 
@@ -94,9 +92,9 @@ def test_left_padding_changes_nothing(config: HistoryConfig) -> None:
 def test_an_empty_history_reads_zero_where_there_is_no_target_state(config: HistoryConfig) -> None:
     history, (parts, _), fields = make(config), histories(), targets()
     readings = history.read(encode(history, parts, torch.zeros(USERS, LENGTH, dtype=torch.bool)), fields)
-    for name, reading in zip(config.readouts, readings.unbind(1), strict=True):
+    for pooling, reading in zip(config.readouts, readings.unbind(1), strict=True):
         assert bool(reading.isfinite().all())
-        assert bool(reading.any()) == (name not in ZERO_WHEN_EMPTY), name
+        assert bool(reading.any()) == (pooling.reads == "encoder"), pooling.name
 
 
 @every_reading

@@ -6,7 +6,8 @@ import scipy.special
 import torch
 
 from ctrkit.nn.augru import AUGRU
-from ctrkit.nn.pooling import expand_shared, interleave, last_state, mean_state
+from ctrkit.nn.pooling import expand_shared, interleave
+from ctrkit.nn.pooling.states import LastState, MeanState
 
 
 def histories(rows: int, length: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,9 +20,12 @@ def test_last_state_and_mean() -> None:
     states, mask = histories(6, 5, 4)
     rows = zip(states.numpy(), mask.numpy(), strict=True)
     expected = np.array([s[m].mean(0) if m.any() else np.zeros(4) for s, m in rows])
-    np.testing.assert_allclose(mean_state(states, mask).numpy(), expected, atol=1e-12)
-    assert torch.equal(last_state(states, mask)[1:], states[1:, 4])
-    assert torch.equal(last_state(states, mask)[0], torch.zeros(4, dtype=torch.float64))
+    mean, last = (pool(states[:, :2], states, mask) for pool in (MeanState(), LastState()))
+    assert mean.shape == last.shape == (6, 2, 4)  # of two targets
+    for target in range(2):
+        np.testing.assert_allclose(mean[:, target].numpy(), expected, atol=1e-12)
+        assert torch.equal(last[1:, target], states[1:, 4])
+        assert torch.equal(last[0, target], torch.zeros(4, dtype=torch.float64))
 
 
 def test_rows_of_candidates() -> None:
