@@ -21,10 +21,10 @@ from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError, RunError, TrainingWarning
-from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
+from ctrkit.training.averaging import AveragedWeights
 from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
 from ctrkit.training.checkpoints import (
     Position,
@@ -32,12 +32,10 @@ from ctrkit.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from ctrkit.training.losses import task_losses
-from ctrkit.training.monitoring import calibrated_losses
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
-from ctrkit.training.prediction import predict
-from ctrkit.training.unknown_ids import id_counts, settle_unknown
+from ctrkit.training.unknown_ids import id_counts
+from ctrkit.training.validation import Validation
 
 # Settings that only decide how long to train and how often to save: a run may resume with other values.
 # A teacher counts by its logits, not by the name of its file.
@@ -67,6 +65,9 @@ class TrainingConfig(Config):
         optimizer: the optimizer and its settings.
         loss: the loss of each task.
         balancing: how the losses of the tasks are combined.
+        averaging: whether weights are also averaged over the steps (`ctrkit.training.averaging`). The better
+            of the two are kept. This takes one more copy of all weights in memory.
+        averaging_decay: largest decay of the averages: 0.999 averages over about the last 1,000 steps.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -79,6 +80,8 @@ class TrainingConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()
     balancing: BalancingConfig = FixedConfig()
+    averaging: bool = True
+    averaging_decay: float = Field(default=0.999, gt=0.0, lt=1.0)
 
     @property
     def chosen_by(self) -> str:
@@ -156,7 +159,10 @@ def fit(
     )
     balancer = build_balancer(config.balancing, tasks).to(device)
     optimizer = build_optimizer(model, config.optimizer)
+    averages = AveragedWeights(model, config.averaging_decay) if config.averaging else None
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "balancer": balancer}
+    if averages is not None:
+        parts["averages"] = averages
     groups = data.groups if objective.compares_groups else None
     deciding = {
         **identity,
@@ -175,6 +181,7 @@ def fit(
         round(steps * (i + 1) / config.validations_per_epoch) for i in range(config.validations_per_epoch)
     }
     counts = id_counts(model.feature_map, data, rows)
+    validate = Validation(model, averages, data, valid, counts, config.chosen_by)
     broken: str | None = None
     while position.epoch < config.epochs and position.waited < config.patience and broken is None:
         order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
@@ -191,7 +198,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             clip_gradients(model, config.clip_norm)
-            optimizer.step()
+            optimizer.step() if averages is None else averages.step(optimizer)
             balancer.step()
             value = loss.item()
             position.loss_sum += value
@@ -201,11 +208,9 @@ def fit(
                 break
             done = position.epoch * steps + position.step
             on_step(done, config.epochs * steps, f"epoch {position.epoch + 1}, loss {value:.4f}")
-            if position.step in validate_at:
-                settle_unknown(model, counts)
-                if not _validate(model, data, valid, config, position, steps):
-                    broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
-                    break
+            if position.step in validate_at and not validate(position, steps):
+                broken = f"the validation loss is not finite in epoch {position.epoch + 1}"
+                break
             due = position.step in validate_at or position.step % config.checkpoint_steps == 0
             if due and checkpoint is not None:
                 save_checkpoint(checkpoint, deciding, parts, position)
@@ -282,44 +287,6 @@ def _check(
             "training.monitor is 'auc', but all validation rows have the same label",
             hint="Choose other validation rows with `split`, or set training.monitor to 'log_loss'",
         )
-
-
-def _validate(
-    model: CtrModel,
-    data: EncodedTable,
-    rows: Integers,
-    config: TrainingConfig,
-    position: Position,
-    steps: int,
-) -> bool:
-    """Measure on the validation rows and keep the best weights. False where the loss is not finite."""
-    logits, _ = predict(model, data, rows)
-    labels = torch.from_numpy(data.labels[rows]).double()
-    weight = torch.from_numpy(data.weight[rows]).double()
-    loss = float(task_losses(torch.from_numpy(logits), labels, weight).sum())
-    if not math.isfinite(loss):
-        return False
-    event = {
-        "epoch": position.epoch + position.step / steps,
-        "training_loss": position.loss_sum / position.step,
-        "validation_loss": loss,
-    }
-    clicks = data.labels[rows, 0]
-    if 0 < clicks.sum() < clicks.size:
-        event["validation_auc"] = auc(clicks, logits[:, 0], weight.numpy())
-    position.events.append(event)
-    score = loss
-    if config.chosen_by == "auc":
-        score = -event["validation_auc"]
-    elif config.chosen_by == "calibrated_log_loss":
-        score = float(calibrated_losses(torch.from_numpy(logits), labels, weight).sum())
-        event["calibrated_validation_loss"] = score
-    if score < position.best_score:
-        position.best_score, position.waited = score, 0
-        position.best_weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    else:
-        position.waited += 1
-    return True
 
 
 def _pick(values: NDArray[Any] | None, rows: Integers, device: torch.device) -> Tensor | None:
