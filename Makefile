@@ -12,7 +12,8 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python obp==0.5.7
 	touch .venv/installed
 
-# The promised commands, one after another, on the sample logs, in the folder demo/.
+# The promised commands, one after another, on the sample logs, in the folder demo/. Then what each stage from
+# logs to bids is worth in money, on a market with more rows.
 demo: .venv/installed
 	rm -rf demo && mkdir demo
 	cd demo && ../$(BIN)/ctrkit train
@@ -21,6 +22,7 @@ demo: .venv/installed
 	cd demo && ../$(BIN)/ctrkit ope
 	cd demo && ../$(BIN)/ctrkit simulate-bidding --budget 1000
 	cd demo && ../$(BIN)/ctrkit summary
+	$(BIN)/python benchmarks/worth.py
 
 test: check tests
 

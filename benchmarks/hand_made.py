@@ -17,7 +17,7 @@ import polars as pl
 from data_sets import DataSet
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
@@ -28,6 +28,7 @@ from ctrkit.schema import FeatureSpec
 DECAYS = (0.0, 0.2, 0.7, 3.0)
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 LEAVES = (7, 31)
+INTERVALS = 20
 ROUNDS, PATIENCE = 3000, 50
 # Trees read a field of more values as the rank of its values by frequency, which they overfit less.
 FEW_VALUES = 64
@@ -158,7 +159,8 @@ def logistic_regression(data: DataSet, made: HandMade, *, counts: bool, pairs: b
     """
     train, valid, test = data.split.train, data.split.valid, data.split.test
     numbers = np.column_stack([made.numbers, made.counts]) if counts else made.numbers
-    codes = np.column_stack([made.categories, made.last, made.pairs]) if pairs else made.categories
+    categories = [made.categories, made.last, made.pairs] if pairs else [made.categories]
+    codes = np.column_stack([*categories, *_intervals(made.numbers, train)])
     one_hot = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(codes[train])
     parts = [one_hot.transform(codes)]
     if numbers.shape[1]:
@@ -166,11 +168,9 @@ def logistic_regression(data: DataSet, made: HandMade, *, counts: bool, pairs: b
         parts.append(
             sparse.csr_matrix((numbers - mean) / np.where(deviation > 0, deviation, 1), dtype=np.float32)
         )
-    if made.numbers.shape[1]:
-        parts.append(_intervals(made.numbers, train))
     features, y = sparse.hstack(parts, format="csr"), _labels(data)
     best, found = np.inf, np.zeros(test.size)
-    model = LogisticRegression(max_iter=1000, tol=1e-6, warm_start=True)
+    model = LogisticRegression(max_iter=1000, tol=1e-5, warm_start=True)
     for strength in STRENGTHS:
         model.set_params(C=strength).fit(features[train], y[train])
         loss = log_loss(y[valid], model.predict_proba(features[valid])[:, 1])
@@ -180,10 +180,10 @@ def logistic_regression(data: DataSet, made: HandMade, *, counts: bool, pairs: b
     return found
 
 
-def _intervals(numbers: Floats, train: Integers) -> sparse.csr_matrix:
-    varied = numbers[:, numbers[train].std(axis=0) > 0]
-    bins = KBinsDiscretizer(20, encode="onehot", quantile_method="averaged_inverted_cdf", subsample=None)
-    return bins.fit(varied[train]).transform(varied).astype(np.float32)
+def _intervals(numbers: Floats, train: Integers) -> list[Integers]:
+    """The number of the interval that each value is in; the training rows have about as many in each."""
+    cuts = np.linspace(0, 1, INTERVALS + 1)[1:-1]
+    return [np.searchsorted(np.unique(np.quantile(one[train], cuts)), one) for one in numbers.T]
 
 
 def _labels(data: DataSet) -> Integers:
