@@ -46,6 +46,8 @@ from ctrkit.tables import write_text
 from ctrkit.training import predict
 
 RIVALS = ("lr-static", "lr-counts", "lr-pairs", "lightgbm-static", "lightgbm-counts")
+# Without a history these are their static twins.
+OF_HISTORY = ("lr-counts", "lr-pairs", "lightgbm-counts")
 # These have no random numbers, so that one training is enough.
 WITHOUT_SEED = ("lr-static", "lr-counts", "lr-pairs")
 SHOWN = {"auc": "AUC", "log_loss": "log loss", "excess": "log loss above the truth's × 1000", "pcoc": "PCOC"}
@@ -183,6 +185,8 @@ def main() -> None:
                 if any(key.items() <= cell.items() for cell in cells):
                     continue
                 judge = judge or Judge(DATA_SETS[name](arguments.folder), arguments.threads)
+                if model in OF_HISTORY and not judge.data.spec.sequences:
+                    continue
                 cells.append({**key, **judge.cell(model, seed)})
                 progress.print(f"{name}, {model}, seed {seed}: AUC {cells[-1]['auc']:.4f}")
                 if out is not None:

@@ -33,7 +33,7 @@ ROUNDS, PATIENCE = 3000, 50
 # Trees read a field of more values as the rank of its values by frequency, which they overfit less.
 FEW_VALUES = 64
 # A pair of fields takes part in a linear model if its values have this many training rows on average.
-ROWS_FOR_A_VALUE = 25
+ROWS_FOR_A_VALUE = 250
 
 
 @dataclass(frozen=True)

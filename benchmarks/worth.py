@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=1000.0)
     parser.add_argument("--network", default="din", help="the network that reads histories")
     arguments = parser.parse_args()
-    console, started = Console(width=100), time.perf_counter()
+    console, progress, started = Console(width=100), Console(stderr=True), time.perf_counter()
 
     rows = Rows(arguments.rows, arguments.auctions)
     y, truth = (rows.test[name].cast(pl.Float64).to_numpy() for name in ("click", "true_click_probability"))
@@ -160,6 +160,7 @@ def main() -> None:
     def show(name: str, p: Floats, p_of_offers: Floats) -> None:
         plain, paced, _ = bought(rows.offers, p_of_offers, arguments.budget)
         measures = (f"{auc(y, p):.3f}", f"{pcoc(y, p):.2f}", f"{plain:,.0f}", f"{paced:,.0f}")
+        progress.print(f"after {time.perf_counter() - started:.0f} seconds: {name}")
         shown.add_row(name, *measures, f"{paced / optimum:.0%}")
 
     show("the base rate", np.full_like(y, rows.base_rate), np.full_like(of_offers, rows.base_rate))
