@@ -72,7 +72,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             if "bottom" not in heads
         ),
     ],
+    "rankmixer": [{}, {"tokens": 5, "token_width": 20, "blocks": 1}],
     "sasrec": [{}, {"history": {"encoder": {"heads": 2}, "readouts": ["target_state"]}}],
+    "tokenmixer_large": [{}, {"tokens": 5, "token_width": 24, "mixing_heads": 4, "expand": 2}],
     "wukong": [{}, {"layers": 2, "fm_vectors": 4, "linear_vectors": 3, "fm_hidden": [], "hidden": [16]}],
     "xdeepfm": [{}, {"split_half": True, "activation": "relu", "maps": [8, 6, 5], "hidden": []}],
 }
