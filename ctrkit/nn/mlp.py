@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class MLP(nn.Sequential):
@@ -22,3 +22,16 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(narrow, wide), nn.ReLU(), nn.Dropout(dropout)]
         super().__init__(*layers)
         self.outputs = (inputs, *widths)[-1]
+
+    def scaled(self, x: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        """The tower with hidden layers that are multiplied by factors: `[..., inputs] -> [..., outputs]`.
+
+        Args:
+            x: the input.
+            factors: for each layer `[..., width]`.
+        """
+        layers = list(self)
+        for number, factor in enumerate(factors):
+            linear, activation, dropout = layers[3 * number : 3 * number + 3]
+            x = dropout(activation(linear(x))) * factor
+        return x

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+GATED: dict[str, Any] = {
+    "name": "shared_bottom",
+    "towers": [8],
+    "gates": {"scale": ["embeddings", "towers"], "prior": ["hour"]},
+}
 HEADS: list[dict[str, Any]] = [
+    GATED,
     {"name": "esmm"},
     {"name": "mmoe", "experts": 3},
     {"name": "mmoe", "bottom": "shared", "expert_widths": [16], "towers": [8]},

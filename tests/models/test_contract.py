@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from ctrkit.data.feature_map import FIRST_ID, FeatureMap
 from ctrkit.models import MODELS, CtrModel, Output, build_model, model_config
 from ctrkit.nn.batches import Batch
-from tests.models.settings import SETTINGS
+from tests.models.settings import GATED, SETTINGS
 
 FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9, "hour": 26},
@@ -50,6 +50,7 @@ CASES = [
 READERS = [
     case for case in CASES if case.values[1].sequences and model_config(dict(case.values[0])).reads_history
 ]
+SLOW = (pytest.mark.slow,)
 every_model = pytest.mark.parametrize(("content", "feature_map"), CASES)
 every_reader_of_histories = pytest.mark.parametrize(("content", "feature_map"), READERS)
 
@@ -271,10 +272,15 @@ def test_learns_256_rows_by_heart(content: dict[str, Any]) -> None:
 @pytest.mark.filterwarnings("ignore:_check_is_size will be removed:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize(
-    "name",
-    [name if name == "mdaf" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(MODELS)],
+    "content",
+    [
+        pytest.param(
+            {"name": name, **heads}, id="-".join([name, *heads]), marks=() if name == "mdaf" else SLOW
+        )
+        for name, heads in [*((name, {}) for name in sorted(MODELS)), ("dnn", {"heads": GATED})]
+    ],
 )
-def test_exports_to_onnx_with_a_free_batch_size(name: str, tmp_path: Path) -> None:
+def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_path: Path) -> None:
     import onnxruntime
 
     feature_map = replace(FULL, max_length=3)  # the scan is unrolled: shorter is quicker
@@ -293,7 +299,7 @@ def test_exports_to_onnx_with_a_free_batch_size(name: str, tmp_path: Path) -> No
             output: Output = self.model(Batch(categorical, numeric, sequences, empty, empty))
             return output.logits
 
-    model = make({"name": name}, feature_map).eval()
+    model = make(content, feature_map).eval()
     batch, path = make_batch(feature_map, 4), tmp_path / "model.onnx"
     rows = torch.export.Dim.DYNAMIC
     torch.onnx.export(

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output
-from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, check_reads, register_heads
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
+from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, register_heads
 from ctrkit.models.heads.config import AITMConfig
 from ctrkit.nn.experts import InformationTransfer
 from ctrkit.nn.mlp import MLP
@@ -40,9 +40,9 @@ class AITM(Heads):
             self.branches.extend(MLP(width, config.task_widths, config.dropout) for _ in range(tasks))
             width = config.task_widths[-1]
         self.transfers = nn.ModuleList(InformationTransfer(width, config.dropout) for _ in range(tasks - 1))
-        self.towers = build_towers(config, width, bottoms[0], tasks, own=own)
+        self.towers = self.build_towers(config, width, bottoms[0], tasks, own=own)
 
-    def forward(self, inputs: Inputs) -> Output:
+    def represent(self, inputs: Inputs) -> Sequence[Representation]:
         bottoms = [backbone(inputs) for backbone in self.backbones]
         tasks = bottoms * (len(self.towers) // len(bottoms))
         vectors = [representation.for_task(task) for task, representation in enumerate(tasks)]
@@ -50,9 +50,7 @@ class AITM(Heads):
             vectors = [branch(vector) for branch, vector in zip(self.branches, vectors, strict=True)]
         for task, transfer in enumerate(self.transfers, start=1):
             vectors[task] = transfer(vectors[task - 1], vectors[task])
-        return self.outputs_of(
-            [replace(task, vector=vector) for task, vector in zip(tasks, vectors, strict=True)]
-        )
+        return [replace(task, vector=vector) for task, vector in zip(tasks, vectors, strict=True)]
 
     def backbones_of(self, task: int) -> Sequence[Backbone]:
         return [backbone for backbone in self.backbones[task : task + 1] if isinstance(backbone, Backbone)]

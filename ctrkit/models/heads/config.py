@@ -9,17 +9,50 @@ from pydantic import Field, PositiveInt, model_validator
 from ctrkit.config import Config
 
 
+class PersonalGatesConfig(Config):
+    """PEPNet's gates (see `ctrkit.models.heads.personal`). Fields are named as in the feature spec.
+
+    Attributes:
+        scale: what the gates scale: the "embeddings" that the model reads (EPNet), the hidden layers of the
+            "towers" (PPNet), both, or nothing.
+        domain: fields that set the gates on the embeddings. By default these are the fields of the user's
+            profile, or all fields where none is declared as such.
+        prior: fields that set the gates on the towers, with the same default.
+        hidden: widths of the network that computes the gates.
+    """
+
+    scale: tuple[Literal["embeddings", "towers"], ...] = ()
+    domain: tuple[str, ...] = ()
+    prior: tuple[str, ...] = ()
+    hidden: tuple[PositiveInt, ...] = (64,)
+
+    @model_validator(mode="after")
+    def _fields_are_read(self) -> PersonalGatesConfig:
+        for key, scaled in (("domain", "embeddings"), ("prior", "towers")):
+            if getattr(self, key) and scaled not in self.scale:
+                raise ValueError(f"{key}: nothing reads these fields without '{scaled}' in `scale`")
+        return self
+
+
 class TowersConfig(Config):
     """Settings of all heads, which have one tower for each task.
 
     Attributes:
         towers: widths of each task's tower. By default there is none, only a linear layer.
         dropout: dropout rate in the towers, and in the perceptrons of the heads below them.
+        gates: gates that some fields set on the embeddings and on the hidden layers of the towers.
     """
 
     name: str
     towers: tuple[PositiveInt, ...] = ()
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    gates: PersonalGatesConfig = PersonalGatesConfig()
+
+    @model_validator(mode="after")
+    def _gates_have_layers(self) -> TowersConfig:
+        if "towers" in self.gates.scale and not self.towers:
+            raise ValueError("gates.scale: 'towers' needs hidden layers, and `towers` names no widths")
+        return self
 
 
 class SharedBottomConfig(TowersConfig):

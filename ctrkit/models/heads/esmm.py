@@ -8,8 +8,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output
-from ctrkit.models.heads.base import Heads, NewBackbone, TaskTower, build_towers, register_heads
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
+from ctrkit.models.heads.base import Heads, NewBackbone, TaskTower, register_heads
 from ctrkit.models.heads.config import ESMMConfig
 
 
@@ -40,15 +40,15 @@ class ESMM(Heads):
             )
         bottoms = [backbone() for _ in tasks]
         self.backbones = nn.ModuleList(bottoms)
-        self.towers = build_towers(config, bottoms[0].outputs, bottoms[0], len(tasks), own=True)
+        self.towers = self.build_towers(config, bottoms[0].outputs, bottoms[0], len(tasks), own=True)
         self.imputed = tasks[1:] if config.imputation else ()
         bottoms = [backbone() for _ in self.imputed]
         self.imputation_backbones = nn.ModuleList(bottoms)
         self.imputation_towers = nn.ModuleList(TaskTower(b.outputs, config, b.logit_terms) for b in bottoms)
 
-    def forward(self, inputs: Inputs) -> Output:
-        output = self.outputs_of([backbone(inputs) for backbone in self.backbones])
-        return replace(output, auxiliary={**output.auxiliary, **self._imputations(inputs)})
+    def represent(self, inputs: Inputs) -> Sequence[Representation]:
+        first, *others = (backbone(inputs) for backbone in self.backbones)
+        return [replace(first, auxiliary={**first.auxiliary, **self._imputations(inputs)}), *others]
 
     def _imputations(self, inputs: Inputs) -> dict[str, Tensor]:
         outputs = {}

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output
-from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, check_reads, mixed, register_heads
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
+from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, mixed, register_heads
 from ctrkit.models.heads.config import MMoEConfig
 from ctrkit.nn.experts import ExpertGate
 from ctrkit.nn.mlp import MLP
@@ -39,9 +39,9 @@ class MMoE(Heads):
             reads, width = width, config.expert_widths[-1]
         check_reads(reads, "the gates of experts")
         self.gates = nn.ModuleList(ExpertGate(reads, count) for _ in range(tasks))
-        self.towers = build_towers(config, width, bottoms[0], tasks, own=False)
+        self.towers = self.build_towers(config, width, bottoms[0], tasks, own=False)
 
-    def forward(self, inputs: Inputs) -> Output:
+    def represent(self, inputs: Inputs) -> Sequence[Representation]:
         experts = [backbone(inputs) for backbone in self.backbones]
         reads = [inputs.vectors.flatten(1)] * len(self.gates)
         if self.experts:
@@ -49,7 +49,7 @@ class MMoE(Heads):
             experts = [replace(bottom, vector=expert(bottom.vector)) for expert in self.experts]
             reads = [bottom.for_task(task) for task in range(len(self.gates))]
         gates = zip(self.gates, reads, strict=True)
-        return self.outputs_of([mixed(gate(x), experts, task) for task, (gate, x) in enumerate(gates)])
+        return [mixed(gate(x), experts, task) for task, (gate, x) in enumerate(gates)]
 
     def backbones_of(self, task: int) -> Sequence[Backbone]:
         return [] if task else [backbone for backbone in self.backbones if isinstance(backbone, Backbone)]

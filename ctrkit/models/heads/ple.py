@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output, Representation
-from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, check_reads, mixed, register_heads
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
+from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, mixed, register_heads
 from ctrkit.models.heads.config import PLEConfig
 from ctrkit.nn.experts import ExtractionGates, ExtractionLayer, mixture
 
@@ -51,9 +51,9 @@ class PLE(Heads):
                 ExtractionLayer(gates(width, layer), width, config.expert_widths, config.dropout)
             )
             width = config.expert_widths[-1]
-        self.towers = build_towers(config, width, bottoms[0], self.tasks, own=self.separate)
+        self.towers = self.build_towers(config, width, bottoms[0], self.tasks, own=self.separate)
 
-    def forward(self, inputs: Inputs) -> Output:
+    def represent(self, inputs: Inputs) -> Sequence[Representation]:
         bottoms = [backbone(inputs) for backbone in self.backbones]
         if self.first is not None:
             mixtures = self.first([inputs.vectors.flatten(1)] * (self.tasks + 1), bottoms)
@@ -68,9 +68,7 @@ class PLE(Heads):
         states = [representation.for_task(task) for task, representation in enumerate(tasks)] + shared
         for layer in self.layers:
             states = layer(states)
-        return self.outputs_of(
-            [replace(task, vector=state) for task, state in zip(tasks, states, strict=True)]
-        )
+        return [replace(task, vector=state) for task, state in zip(tasks, states, strict=True)]
 
     def backbones_of(self, task: int) -> Sequence[Backbone]:
         backbones = [backbone for backbone in self.backbones if isinstance(backbone, Backbone)]

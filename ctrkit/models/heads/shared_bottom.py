@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output
-from ctrkit.models.heads.base import Heads, NewBackbone, build_towers, register_heads
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
+from ctrkit.models.heads.base import Heads, NewBackbone, register_heads
 from ctrkit.models.heads.config import SharedBottomConfig
 
 
@@ -17,10 +17,10 @@ class SharedBottom(Heads):
         super().__init__(config, backbone, shape)
         self.backbone = backbone()
         tasks = len(shape.feature_map.tasks)
-        self.towers = build_towers(config, self.backbone.outputs, self.backbone, tasks, own=False)
+        self.towers = self.build_towers(config, self.backbone.outputs, self.backbone, tasks, own=False)
 
-    def forward(self, inputs: Inputs) -> Output:
-        return self.outputs_of([self.backbone(inputs)] * len(self.towers))
+    def represent(self, inputs: Inputs) -> Sequence[Representation]:
+        return [self.backbone(inputs)] * len(self.towers)
 
     def backbones_of(self, task: int) -> Sequence[Backbone]:
         return [] if task else [self.backbone]

@@ -20,6 +20,7 @@ FLAT = (FIELDS + READINGS) * WIDTH
 # One of each kind, with all that changes their shape.
 KINDS: list[dict[str, Any]] = [
     {"name": "shared_bottom"},
+    {"name": "shared_bottom", "gates": {"scale": ["embeddings"], "domain": ["price"]}},
     {"name": "esmm"},
     {"name": "mmoe", "experts": 3},
     {"name": "mmoe", "experts": 2, "bottom": "shared", "expert_widths": [5]},
