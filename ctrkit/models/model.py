@@ -105,7 +105,8 @@ class CtrModel(nn.Module):
     def append_event(self, history: HistoryState, event: Batch) -> HistoryState:
         """Encoded histories with one more event each: the same result as encoding the longer histories.
 
-        A recurrent encoder takes one step at any length. Other encoders encode the whole history again.
+        A recurrent encoder takes one step at any length, and HSTU one place in each block. Other encoders
+        encode the whole history again.
 
         Args:
             history: U histories from `encode_history`.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ctrkit.config import Config
 from ctrkit.data.feature_map import PADDING_ID, FeatureMap
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
-from ctrkit.nn.encoders import Encoded, EncoderConfig, NoEncoderConfig, build_encoder
+from ctrkit.nn.encoders import Encoded, EncoderSetting, NoEncoderConfig
 from ctrkit.nn.pooling import Pooling, PoolingSetting, PoolingShape, interleave
 from ctrkit.nn.pooling.states import MeanPooling
 
@@ -34,7 +34,7 @@ class HistoryConfig(Config):
             and their sum is as small as the embedding of one field.
     """
 
-    encoder: EncoderConfig = NoEncoderConfig()
+    encoder: EncoderSetting = NoEncoderConfig()
     readouts: tuple[PoolingSetting, ...] = (MeanPooling(),)
     attention: tuple[PositiveInt, ...] = Field(default=(64,), min_length=1)
     products: bool = False
@@ -103,8 +103,7 @@ class HistoryReader(nn.Module):
         self.readings = len(self.poolings) * (2 if config.products else 1)
         self.events = EventEmbedding(len(feature_map.sequences), width, normalise=config.normalise)
         read = {pooling.reads for pooling in self.poolings}
-        self.encoder = build_encoder(
-            config.encoder,
+        self.encoder = config.encoder.encoder(
             width,
             feature_map.max_length,
             reads_states="states" in read,
@@ -136,7 +135,8 @@ class HistoryReader(nn.Module):
     def append(self, state: HistoryState, parts: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Histories with one more event each: the same result as `encode` of the longer histories.
 
-        A recurrent encoder takes one step at any length. Other encoders encode the whole history again.
+        A recurrent encoder takes one step at any length, and HSTU one place in each block. Other encoders
+        encode the whole history again.
 
         Args:
             state: U histories.

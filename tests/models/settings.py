@@ -58,6 +58,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"contexts": ["constant", "none"], "hidden": [64, 32], "second_hidden": [16], "fusion_heads": 4},
     ],
     "gru4rec": [{}, {"history": {"encoder": {"name": "lstm", "layers": 2}}}],
+    "hstu": [{}, {"history": {"encoder": {"blocks": 1}, "readouts": ["last_state"], "products": True}}],
     "mamba4rec": [{}, {"history": {"encoder": {"blocks": 2}, "readouts": ["target_state"]}}],
     "masknet": [{}, {"form": "serial", "reduction": 2.0}],
     "mdaf": [

@@ -26,7 +26,7 @@ def with_last_event(batch: Batch) -> Batch:
 
 
 def test_the_models_that_are_nothing_without_a_sequence() -> None:
-    assert NAMES == ["bst", "dien", "din", "gru4rec", "mamba4rec", "sasrec"]
+    assert NAMES == ["bst", "dien", "din", "gru4rec", "hstu", "mamba4rec", "sasrec"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +74,7 @@ def test_what_reads_no_sequences_cannot_append_to_one() -> None:
             call(make_batch(MAPS["no history"], 2))
 
 
-@pytest.mark.parametrize("name", ["bst", "sasrec"])
+@pytest.mark.parametrize("name", ["bst", "hstu", "sasrec"])
 def test_heads_that_do_not_divide_the_width(name: str) -> None:
     config = model_config({"name": name, "embedding": 18, "history": {"encoder": {"heads": 4}}})
     with pytest.raises(ConfigError, match="4 heads do not divide 18"):

@@ -8,38 +8,34 @@ from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
 from ctrkit.nn.encoders import (
+    ENCODERS,
     EncoderConfig,
-    GRUConfig,
     HistoryEncoder,
     LSTMConfig,
     Mamba4RecEncoderConfig,
     MambaConfig,
-    NoEncoderConfig,
     RecurrentEncoder,
     SASRecEncoderConfig,
     TransformerEncoderConfig,
-    build_encoder,
 )
 from ctrkit.nn.encoders.attention import AttentionBlock, SelfAttention, TransformerEncoder
 from ctrkit.nn.encoders.recurrent import GRU, LSTM
 
 WIDTH, LENGTH = 8, 6
 CONFIGS: list[EncoderConfig] = [
-    NoEncoderConfig(),
-    GRUConfig(),
+    *(config(name=name) for name, config in ENCODERS.items()),
     LSTMConfig(layers=2),
-    MambaConfig(blocks=2, state=4),
+    MambaConfig(blocks=1, state=4),
     Mamba4RecEncoderConfig(blocks=2, state=4),
-    TransformerEncoderConfig(blocks=2),
-    TransformerEncoderConfig(blocks=1, heads=4),
-    SASRecEncoderConfig(blocks=2),
+    TransformerEncoderConfig(blocks=2, heads=4),
+    SASRecEncoderConfig(blocks=1),
 ]
 every_encoder = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 
 
 def make(config: EncoderConfig) -> HistoryEncoder:
     torch.manual_seed(0)
-    return build_encoder(config, WIDTH, LENGTH, reads_states=True, reads_target=True).double().eval()
+    return config.encoder(WIDTH, LENGTH, reads_states=True, reads_target=True).double().eval()
 
 
 def histories(rows: int = 7, length: int = LENGTH, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -245,7 +241,7 @@ def test_what_no_readout_reads_is_not_computed(config: EncoderConfig) -> None:
     events, mask = histories()
     for reads_states, reads_target in pairwise([False, True, False]):
         torch.manual_seed(0)
-        encoder = build_encoder(config, WIDTH, LENGTH, reads_states=reads_states, reads_target=reads_target)
+        encoder = config.encoder(WIDTH, LENGTH, reads_states=reads_states, reads_target=reads_target)
         history = encoder.double().encode(events, mask)
         assert history.states.shape == (7, LENGTH if reads_states else 0, WIDTH)
         read = history.states if reads_states else encoder.next_states(events[:, :2], history)
@@ -256,4 +252,4 @@ def test_what_no_readout_reads_is_not_computed(config: EncoderConfig) -> None:
 def test_heads_that_do_not_divide_the_width() -> None:
     for config in (TransformerEncoderConfig(heads=3), SASRecEncoderConfig(heads=16)):
         with pytest.raises(ConfigError, match="heads do not divide 8, the width of embeddings"):
-            build_encoder(config, WIDTH, LENGTH)
+            config.encoder(WIDTH, LENGTH)

@@ -11,6 +11,7 @@ import torch
 from ctrkit.config import build
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
+from ctrkit.nn.encoders import ENCODERS
 from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
 from ctrkit.nn.pooling import POOLINGS
 
@@ -22,19 +23,17 @@ FEATURE_MAP = FeatureMap(
     max_length=LENGTH,
     target=("item", "category"),
 )
-ENCODERS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "gru": {},
+SETTINGS: dict[str, dict[str, Any]] = {
+    **{name: {} for name in ENCODERS},
     "lstm": {"layers": 2},
     "mamba": {"state": 4},
     "mamba4rec": {"state": 4},
     "transformer": {"blocks": 2},
-    "sasrec": {},
 }
 
 
 def config(encoder: str, *readouts: str, **settings: Any) -> HistoryConfig:
-    content = {"encoder": {"name": encoder, **ENCODERS[encoder]}, "readouts": list(readouts), **settings}
+    content = {"encoder": {"name": encoder, **SETTINGS[encoder]}, "readouts": list(readouts), **settings}
     return build(HistoryConfig, content)
 
 

@@ -1,67 +1,50 @@
-"""Encoders of a behaviour sequence: they read events and give a state for each event."""
+"""Encoders of a behaviour sequence: they read events and give a state for each event.
+
+Every file of this folder is registered automatically.
+"""
 
 from __future__ import annotations
 
-from ctrkit.nn.encoders.attention import BidirectionalTransformer, CausalTransformer
-from ctrkit.nn.encoders.base import Encoded, HistoryEncoder, Memory, NoEncoder, RecurrentEncoder
-from ctrkit.nn.encoders.config import (
-    EncoderConfig,
-    GRUConfig,
-    LSTMConfig,
-    Mamba4RecEncoderConfig,
-    MambaConfig,
-    NoEncoderConfig,
-    SASRecEncoderConfig,
-    TransformerEncoderConfig,
-)
-from ctrkit.nn.encoders.mamba import MambaBlocks
-from ctrkit.nn.encoders.recurrent import GRU, LSTM
-from ctrkit.nn.mamba import MambaEncoder
-from ctrkit.nn.mamba4rec import Mamba4RecEncoder
+from collections.abc import Iterator
+from functools import reduce
+from importlib import import_module
+from operator import or_
+from pkgutil import walk_packages
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import Field
+
+from ctrkit.nn.encoders.attention import SASRecEncoderConfig, TransformerEncoderConfig
+from ctrkit.nn.encoders.base import Encoded, EncoderConfig, HistoryEncoder, Memory, RecurrentEncoder
+from ctrkit.nn.encoders.mamba import Mamba4RecEncoderConfig, MambaConfig
+from ctrkit.nn.encoders.none import NoEncoder, NoEncoderConfig
+from ctrkit.nn.encoders.recurrent import GRUConfig, LSTMConfig
+
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 
-def build_encoder(
-    config: EncoderConfig, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
-) -> HistoryEncoder:
-    """An encoder with fresh weights.
+def _named(base: Any) -> Iterator[type[EncoderConfig]]:
+    """The configs below a class that have a `name` of their own."""
+    for config in base.__subclasses__():
+        if not config.model_fields["name"].is_required():
+            yield config
+        yield from _named(config)
 
-    Args:
-        config: which encoder, and its settings.
-        width: width of events and states.
-        length: the longest history.
-        reads_states: whether any pooling reads the states of the events.
-        reads_target: whether any pooling reads the state of the target as the next event.
 
-    Raises:
-        ConfigError: the attention heads do not divide the width.
-    """
-    match config:
-        case GRUConfig():
-            return GRU(width, config.layers)
-        case LSTMConfig():
-            return LSTM(width, config.layers)
-        case MambaConfig():
-            mixer = (config.state, config.convolution, config.expand)
-            return MambaBlocks(MambaEncoder(width, config.blocks, config.norm, config.dropout, *mixer))
-        case Mamba4RecEncoderConfig():
-            mixer = (config.state, config.convolution, config.expand)
-            start = config.paper_initialisation
-            return MambaBlocks(Mamba4RecEncoder(width, config.blocks, config.dropout, *mixer, start))
-        case TransformerEncoderConfig():
-            return BidirectionalTransformer(
-                width, length, config, reads_states=reads_states, reads_target=reads_target
-            )
-        case SASRecEncoderConfig():
-            return CausalTransformer(
-                width, length, config, reads_states=reads_states, reads_target=reads_target
-            )
-        case NoEncoderConfig():
-            return NoEncoder()
+ENCODERS = {config.model_fields["name"].default: config for config in _named(EncoderConfig)}
 
+# In configs: any of them, chosen by its name.
+if TYPE_CHECKING:
+    EncoderSetting: TypeAlias = EncoderConfig
+else:
+    EncoderSetting = Annotated[reduce(or_, ENCODERS.values()), Field(discriminator="name")]
 
 __all__ = [
+    "ENCODERS",
     "Encoded",
     "EncoderConfig",
+    "EncoderSetting",
     "GRUConfig",
     "HistoryEncoder",
     "LSTMConfig",
@@ -73,5 +56,4 @@ __all__ = [
     "RecurrentEncoder",
     "SASRecEncoderConfig",
     "TransformerEncoderConfig",
-    "build_encoder",
 ]

@@ -8,16 +8,25 @@ when they are encoded without the target.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.errors import ConfigError
 from ctrkit.nn.embedding import PositionEmbedding
-from ctrkit.nn.encoders.base import Encoded, HistoryEncoder
-from ctrkit.nn.encoders.config import AttentionConfig
+from ctrkit.nn.encoders.base import Encoded, EncoderConfig, HistoryEncoder
+
+
+def check_heads(heads: int, width: int) -> None:
+    """Raise a ConfigError where a number of attention heads does not divide the width."""
+    if width % heads:
+        raise ConfigError(
+            f"history.encoder.heads: {heads} heads do not divide {width}, the width of embeddings",
+            hint="Choose another number of heads, or another `embedding.width`",
+        )
 
 
 class SelfAttention(nn.Module):
@@ -29,11 +38,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(
-                f"history.encoder.heads: {heads} heads do not divide {width}, the width of embeddings",
-                hint="Choose another number of heads, or another `embedding.width`",
-            )
+        check_heads(heads, width)
         self.heads = heads
         self.inputs = nn.Linear(width, 3 * width, bias=False)
         self.outputs = nn.Linear(width, width, bias=False)
@@ -132,6 +137,22 @@ class AttentionBlock(nn.Module):
         return post
 
 
+class AttentionConfig(EncoderConfig):
+    """Settings that both self-attention encoders have.
+
+    Attributes:
+        blocks: number of blocks.
+        heads: number of attention heads, which must divide the width of embeddings.
+        expand: inner width of the feed-forward layers divided by the outer width.
+        dropout: dropout rate before each residual sum.
+    """
+
+    blocks: int = Field(default=1, ge=1)
+    heads: int = Field(default=2, ge=1)
+    expand: int = Field(default=4, ge=1)
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+
 class TransformerEncoder(HistoryEncoder):
     """What both self-attention encoders share.
 
@@ -212,6 +233,19 @@ class BidirectionalTransformer(TransformerEncoder):
         return last.of_targets(t, *last.keys_and_values(x), bias)
 
 
+class TransformerEncoderConfig(AttentionConfig):
+    """Every event attends to every other."""
+
+    name: Literal["transformer"] = "transformer"
+
+    def encoder(
+        self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+    ) -> HistoryEncoder:
+        return BidirectionalTransformer(
+            width, length, self, reads_states=reads_states, reads_target=reads_target
+        )
+
+
 class CausalTransformer(TransformerEncoder):
     """Each event reads itself and those before it, as in "Self-Attentive Sequential Recommendation" (Kang and
     McAuley, ICDM 2018): dropout of the input, pre-norm blocks with ReLU, and a normalisation at the end.
@@ -247,6 +281,20 @@ class CausalTransformer(TransformerEncoder):
             x = block.of_targets(x, keys, values, bias)
         states: Tensor = self.norm(x)
         return states
+
+
+class SASRecEncoderConfig(AttentionConfig):
+    """Events attend to those before them."""
+
+    name: Literal["sasrec"] = "sasrec"
+    blocks: int = Field(default=2, ge=1)
+    heads: int = Field(default=1, ge=1)
+    expand: int = Field(default=1, ge=1)
+
+    def encoder(
+        self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+    ) -> HistoryEncoder:
+        return CausalTransformer(width, length, self, reads_states=reads_states, reads_target=reads_target)
 
 
 def _bias(mask: Tensor, like: Tensor, *, causal: bool = False) -> Tensor:

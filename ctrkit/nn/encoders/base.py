@@ -1,4 +1,4 @@
-"""The contract of all encoders of a behaviour sequence."""
+"""The contract of all encoders of a behaviour sequence, and of their configs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ctrkit.config import Config
 
 # What an encoder keeps of histories, a row each in every tensor: one more event then needs no new encoding.
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -66,16 +68,6 @@ def longer(history: Encoded, event: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([history.events, event.unsqueeze(1)], dim=1), mask
 
 
-class NoEncoder(HistoryEncoder):
-    """Events are their own states."""
-
-    def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
-        return Encoded(mask, events, events)
-
-    def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
-        return targets
-
-
 class RecurrentEncoder(HistoryEncoder):
     """An encoder with a memory of fixed size. One more event, or the state of a target as the next event,
     costs the same at any length of the history."""
@@ -94,3 +86,26 @@ class RecurrentEncoder(HistoryEncoder):
         events, mask = longer(history, event)
         state, memory = self.step(event, history.memory)
         return Encoded(mask, events, torch.cat([history.states, state.unsqueeze(1)], dim=1), memory)
+
+
+class EncoderConfig(Config, ABC):
+    """Base of the encoders' configs. Each has a literal `name`, which is its own default, and makes its
+    encoder."""
+
+    name: str
+
+    @abstractmethod
+    def encoder(
+        self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+    ) -> HistoryEncoder:
+        """An encoder with fresh weights.
+
+        Args:
+            width: width of events and states.
+            length: the longest history.
+            reads_states: whether any pooling reads the states of the events.
+            reads_target: whether any pooling reads the state of the target as the next event.
+
+        Raises:
+            ConfigError: the settings do not fit the width.
+        """

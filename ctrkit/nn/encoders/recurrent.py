@@ -8,10 +8,13 @@ state of the newest event, and each layer exports as one operation.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from ctrkit.nn.encoders.base import Encoded, Memory, RecurrentEncoder
+from ctrkit.nn.encoders.base import Encoded, EncoderConfig, HistoryEncoder, Memory, RecurrentEncoder
 
 # A sigmoid is exactly 0 and 1 in every precision at this distance from zero.
 _CLOSED = 1e4
@@ -106,3 +109,27 @@ class LSTM(_GatedEncoder):
             x, cell = torch.lstm_cell(x, (h, c), *weights)
             after += [x, cell]
         return x, tuple(after)
+
+
+class GRUConfig(EncoderConfig):
+    """Gated recurrent units."""
+
+    name: Literal["gru"] = "gru"
+    layers: int = Field(default=1, ge=1)
+
+    def encoder(
+        self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+    ) -> HistoryEncoder:
+        return GRU(width, self.layers)
+
+
+class LSTMConfig(EncoderConfig):
+    """Long short-term memory."""
+
+    name: Literal["lstm"] = "lstm"
+    layers: int = Field(default=1, ge=1)
+
+    def encoder(
+        self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
+    ) -> HistoryEncoder:
+        return LSTM(width, self.layers)
