@@ -153,6 +153,12 @@ class ModelConfig(Config):
         return True
 
     @property
+    def keeps_sequences_apart(self) -> bool:
+        """Whether the model encodes each sequence itself. Then `history` is not used, and the events that the
+        model gets are embeddings of all sequences side by side, `[U, L, S * d]`."""
+        return False
+
+    @property
     def searches(self) -> bool:
         """Whether training first searches for a config, which `Backbone.derive` then returns."""
         return False

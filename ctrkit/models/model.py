@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class CtrModel(nn.Module):
             static = len(feature_map.fields)
             embedding = config.embedding.model_copy(update={"width": width})
             self.embedding = FeatureEmbedding(feature_map, embedding)
-            if self.reads_history:
+            if self.reads_history and not config.keeps_sequences_apart:
                 self.history = HistoryReader(config.history, feature_map, width)
                 readings = self.history.readings
         shape = InputShape(feature_map, width, static, readings, self.history)
@@ -97,10 +98,12 @@ class CtrModel(nn.Module):
             ConfigError: the model reads no sequences.
         """
         self._check_reads_history()
-        if self.embedding is None or self.history is None:
+        if self.embedding is None:
             return HistoryState.of_ids(batch.sequences)
-        mask = self.embedding.event_mask(batch)
-        return self.history.encode(self.embedding.sequences(batch), mask, batch.sequences)
+        parts, mask = self.embedding.sequences(batch), self.embedding.event_mask(batch)
+        if self.history is None:
+            return HistoryState(mask, parts.flatten(2), parts[:, :, 0, :0], (), batch.sequences)
+        return self.history.encode(parts, mask, batch.sequences)
 
     def append_event(self, history: HistoryState, event: Batch) -> HistoryState:
         """Encoded histories with one more event each: the same result as encoding the longer histories.
@@ -118,7 +121,7 @@ class CtrModel(nn.Module):
         self._check_reads_history()
         if self.embedding is None or self.history is None:
             longer = {n: torch.cat([ids, event.sequences[n]], dim=1) for n, ids in history.ids.items()}
-            return HistoryState.of_ids(longer)
+            return self.encode_history(replace(event, sequences=longer))
         parts = self.embedding.sequences(event).squeeze(1)
         return self.history.append(history, parts, {n: ids.squeeze(1) for n, ids in event.sequences.items()})
 

@@ -46,7 +46,8 @@ class HistoryConfig(Config):
         encoded, names = self.encoder.name != "none", [pooling.name for pooling in self.readouts]
         if len(set(names)) < len(names):
             raise ValueError(f"readouts: each pooling may be named once (given: {', '.join(names)})")
-        if encoded and all(pooling.reads == "events" for pooling in self.readouts):
+        unread = all(pooling.reads == "events" for pooling in self.readouts)
+        if encoded and unread and not self.encoder.read_by_model:
             given = "".join(f"'{name}' reads the events themselves; " for name in names)
             raise ValueError(
                 f"encoder: nothing in `readouts` reads the states of '{self.encoder.name}' ({given}"

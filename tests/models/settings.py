@@ -59,8 +59,21 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "gru4rec": [{}, {"history": {"encoder": {"name": "lstm", "layers": 2}}}],
     "hstu": [{}, {"history": {"encoder": {"blocks": 1}, "readouts": ["last_state"], "products": True}}],
+    "hyformer": [{}, {"width": 24, "tokens": 6, "queries": 2, "blocks": 1, "hidden": []}],
     "mamba4rec": [{}, {"history": {"encoder": {"blocks": 2}, "readouts": ["target_state"]}}],
     "masknet": [{}, {"form": "serial", "reduction": 2.0}],
+    "onetrans": [
+        {},
+        {
+            "embedding": 8,
+            "tokens": 3,
+            "history": {
+                "encoder": {"name": "onetrans", "blocks": 3, "heads": 2, "newest": 1},
+                "readouts": ["target_state", "mean"],
+            },
+        },
+        {"embedding": 8, "tokens": 2, "heads": {"name": "mmoe", "experts": 2}},
+    ],
     "mdaf": [
         {},
         {"fusion": {"name": "context_gate"}},

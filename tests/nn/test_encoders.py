@@ -19,6 +19,7 @@ from ctrkit.nn.encoders import (
     TransformerEncoderConfig,
 )
 from ctrkit.nn.encoders.attention import AttentionBlock, SelfAttention, TransformerEncoder
+from ctrkit.nn.encoders.onetrans import OneTransEncoderConfig
 from ctrkit.nn.encoders.recurrent import GRU, LSTM
 
 WIDTH, LENGTH = 8, 6
@@ -29,6 +30,7 @@ CONFIGS: list[EncoderConfig] = [
     Mamba4RecEncoderConfig(blocks=2, state=4),
     TransformerEncoderConfig(blocks=2, heads=4),
     SASRecEncoderConfig(blocks=1),
+    OneTransEncoderConfig(blocks=3, newest=2),
 ]
 every_encoder = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
 

@@ -49,13 +49,25 @@ class SelfAttention(nn.Module):
         Args:
             bias: added to the scores, `[U, 1, L or 1, L]`.
         """
-        query, keys, values = self._split(self.inputs(x), 3)
+        query, keys, values = split_heads(self.inputs(x), 3, self.heads)
+        return self._join(F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+
+    def read(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+        """Some events, or other tokens, read the events: `[U, L', width] -> [U, L', width]`.
+
+        Args:
+            x: those that read, `[U, L', width]`.
+            keys: keys of the events, from `keys_and_values`.
+            values: values of the events, from `keys_and_values`.
+            bias: added to the scores, `[U, 1, L' or 1, L]`.
+        """
+        (query,) = split_heads(F.linear(x, self.inputs.weight[: x.shape[2]]), 1, self.heads)
         return self._join(F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the events: `[U, L, width] -> [U, heads, L, width / heads]`, twice."""
         width = x.shape[-1]
-        keys, values = self._split(F.linear(x, self.inputs.weight[width:]), 2)
+        keys, values = split_heads(F.linear(x, self.inputs.weight[width:]), 2, self.heads)
         return keys, values
 
     def of_targets(self, targets: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -67,23 +79,54 @@ class SelfAttention(nn.Module):
             values: values of the events, from `keys_and_values`.
             bias: added to the scores of the events, `[U, 1, 1, L]`.
         """
-        query, own_key, own_value = self._split(self.inputs(targets), 3)
+        query, own_key, own_value = split_heads(self.inputs(targets), 3, self.heads)
         query = query / math.sqrt(query.shape[-1])
         own_score = (query * own_key).sum(dim=-1, keepdim=True)
         scores = torch.cat([query @ keys.transpose(2, 3) + bias, own_score], dim=-1)
         weights = scores.softmax(dim=-1)
         return self._join(weights[..., :-1] @ values + weights[..., -1:] * own_value)
 
-    def _split(self, x: Tensor, parts: int) -> list[Tensor]:
-        """`[U, L, parts * width]` to the parts, `[U, heads, L, width / heads]` each."""
-        width = x.shape[2] // (parts * self.heads)
-        heads = x.reshape(*x.shape[:2], parts, self.heads, width).permute(2, 0, 3, 1, 4)
-        return [heads[part] for part in range(parts)]
-
     def _join(self, x: Tensor) -> Tensor:
         """The heads side by side, mixed."""
         mixed: Tensor = self.outputs(x.transpose(1, 2).flatten(2))
         return mixed
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
+    """Cut vectors into parts, such as queries and keys, and each part into heads.
+
+    Args:
+        x: `[U, L, parts * width]`.
+        parts: number of parts.
+        heads: number of heads.
+
+    Returns:
+        The parts, `[U, heads, L, width / heads]` each.
+    """
+    width = x.shape[2] // (parts * heads)
+    cut = x.reshape(*x.shape[:2], parts, heads, width).permute(2, 0, 3, 1, 4)
+    return [cut[part] for part in range(parts)]
+
+
+def attention_bias(mask: Tensor, like: Tensor, *, causal: bool = False) -> Tensor:
+    """The bias of attention scores: it hides padding, and later events where `causal`.
+
+    It is finite, so that the softmax of a history without events is defined.
+
+    Args:
+        mask: bool `[U, L]`, True at events.
+        like: a tensor of the type and device of the bias.
+        causal: whether later events are hidden.
+
+    Returns:
+        `[U, 1, 1, L]`, or `[U, 1, L, L]` where `causal`.
+    """
+    readable = mask[:, None, None, :]
+    if causal:
+        length = mask.shape[1]
+        readable = readable & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+    bias = like.new_zeros(readable.shape)
+    return bias.masked_fill(~readable, torch.finfo(like.dtype).min / 2)
 
 
 class AttentionBlock(nn.Module):
@@ -212,14 +255,15 @@ class BidirectionalTransformer(TransformerEncoder):
     def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
         if not self.reads_states:
             return Encoded(mask, events, events[:, :0])
-        x, bias = self._place(events), _bias(mask, events)
+        x, bias = self._place(events), attention_bias(mask, events)
         for block in self.blocks:
             x = block(x, bias)
         return Encoded(mask, events, x)
 
     def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
         *blocks, last = self.blocks
-        x, t, bias = self._place(history.events), self._place_targets(targets), _bias(history.mask, targets)
+        x, t = self._place(history.events), self._place_targets(targets)
+        bias = attention_bias(history.mask, targets)
         if blocks:
             candidates = targets.shape[1]
             rows = x.repeat_interleave(candidates, dim=0)
@@ -264,7 +308,7 @@ class CausalTransformer(TransformerEncoder):
         self.norm = nn.LayerNorm(width)
 
     def _encode(self, events: Tensor, mask: Tensor) -> Encoded:
-        x, bias = self.dropout(self._place(events)), _bias(mask, events, causal=True)
+        x, bias = self.dropout(self._place(events)), attention_bias(mask, events, causal=True)
         memory: list[Tensor] = []
         for number, block in enumerate(self.blocks, start=1):
             if self.reads_target:
@@ -276,7 +320,7 @@ class CausalTransformer(TransformerEncoder):
 
     def next_states(self, targets: Tensor, history: Encoded) -> Tensor:
         x = self.dropout(self._place_targets(targets))
-        bias = _bias(history.mask, targets)
+        bias = attention_bias(history.mask, targets)
         for block, keys, values in zip(self.blocks, history.memory[::2], history.memory[1::2], strict=True):
             x = block.of_targets(x, keys, values, bias)
         states: Tensor = self.norm(x)
@@ -295,19 +339,3 @@ class SASRecEncoderConfig(AttentionConfig):
         self, width: int, length: int, *, reads_states: bool = True, reads_target: bool = False
     ) -> HistoryEncoder:
         return CausalTransformer(width, length, self, reads_states=reads_states, reads_target=reads_target)
-
-
-def _bias(mask: Tensor, like: Tensor, *, causal: bool = False) -> Tensor:
-    """The bias of attention scores: it hides padding, and later events where `causal`.
-
-    It is finite, so that the softmax of a history without events is defined.
-
-    Returns:
-        `[U, 1, 1, L]`, or `[U, 1, L, L]` where `causal`.
-    """
-    readable = mask[:, None, None, :]
-    if causal:
-        length = mask.shape[1]
-        readable = readable & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-    bias = like.new_zeros(readable.shape)
-    return bias.masked_fill(~readable, torch.finfo(like.dtype).min / 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,13 @@ class RecurrentEncoder(HistoryEncoder):
 
 class EncoderConfig(Config, ABC):
     """Base of the encoders' configs. Each has a literal `name`, which is its own default, and makes its
-    encoder."""
+    encoder.
+
+    Attributes:
+        read_by_model: whether a model reads the memory of the encoder itself, so that no pooling has to.
+    """
+
+    read_by_model: ClassVar[bool] = False
 
     name: str
 
