@@ -18,6 +18,7 @@ from ctrkit.api.evaluation.rows import (
     drift_since_training,
     held_out_rows,
     seen_by_other,
+    unknown_since_training,
 )
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import columns_of
@@ -32,6 +33,7 @@ from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome, MetricGate, check_gates, need_known
 from ctrkit.evaluation.measures import MEASURES, EvaluationWarning
 from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation, evaluate_task
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep, silent
@@ -76,6 +78,7 @@ class EvaluationResult(Result):
         data: the name of the table.
         tasks: task -> its evaluation, in funnel order; with several tasks, the last is the whole funnel.
         drifts: the drift of each column, largest first; None if the training rows are not known.
+        unknown: the share of unknown ids of each column.
         business: clicks and money in the log, quantity -> value.
         gates: the outcome of each gate.
         notes: sentences about the rows and the metrics.
@@ -87,6 +90,7 @@ class EvaluationResult(Result):
     data: str
     tasks: dict[str, TaskEvaluation]
     drifts: tuple[Drift, ...] | None
+    unknown: tuple[UnknownShare, ...]
     business: dict[str, float]
     gates: tuple[GateOutcome, ...]
     notes: tuple[str, ...]
@@ -104,13 +108,14 @@ class EvaluationResult(Result):
             "data": self.data,
             "tasks": {name: found.to_dict() for name, found in self.tasks.items()},
             "drift": None if self.drifts is None else [one.to_dict() for one in self.drifts],
+            "unknown": [one.to_dict() for one in self.unknown],
             "business": self.business,
             "gates": [gate.to_dict() for gate in self.gates],
             "notes": list(self.notes),
         }
 
     def report(self) -> Report:
-        return evaluation_report(self.tasks, self.drifts, self.business, self.gates, self.notes)
+        return evaluation_report(self.tasks, self.drifts, self.unknown, self.business, self.gates, self.notes)
 
     def figures(self) -> Drawings:
         return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
@@ -191,10 +196,11 @@ def _evaluated(
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
     money = _business(rows, loaded.spec.labels, settings.columns)
-    drifts, unknown = drift_since_training(loaded, rows)
+    drifts, undrifted = drift_since_training(loaded, rows)
+    unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    notes = [*rows.notes, _BIASED, *leaked, *unknown, *uncounted]
+    notes = [*rows.notes, _BIASED, *leaked, *undrifted, *uncounted]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
     labels = loaded.spec.labels
@@ -218,7 +224,7 @@ def _evaluated(
         if not done or 0 < positives < size:
             columns = {"labels": labels.get(name), **columns_of(loaded)}
             with arguments_named(columns, rows.file):
-                tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name])
+                tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name], unknown)
             notes += _undefined(tasks[name])
     on_step(steps, steps, "writing")
     return EvaluationResult(
@@ -227,6 +233,7 @@ def _evaluated(
         rows.file or "a table in memory",
         tasks,
         drifts,
+        unknown,
         money,
         check_gates(settings.gates, _gate_values(tasks, drifts)),
         tuple(notes),

@@ -23,7 +23,7 @@ from ctrkit.config import ConfigLike
 from ctrkit.models import ModelConfig
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
-from ctrkit.reports.cells import text
+from ctrkit.reports.cells import Value, share, text
 from ctrkit.reports.figures import training_curve
 from ctrkit.settings import content_of
 from ctrkit.tables import TableLike, check_writable, write_text
@@ -39,6 +39,8 @@ class TrainingResult(Result):
         data: name of the training table.
         rows: how the rows were divided.
         metrics: task -> metric -> value on the test rows; None for an undefined metric.
+        unknown: field or sequence -> part of the rows (train, valid, test) -> share of ids that are unknown
+            to the model.
         history: the validations during training.
         found: the settings that a search has found; empty where nothing was searched.
         notes: notes for the user.
@@ -49,6 +51,7 @@ class TrainingResult(Result):
     data: str
     rows: dict[str, Any]
     metrics: dict[str, dict[str, float | None]]
+    unknown: dict[str, dict[str, float]]
     history: TrainingHistory
     found: dict[str, Any]
     notes: tuple[str, ...]
@@ -65,6 +68,7 @@ class TrainingResult(Result):
             "data": self.data,
             "rows": self.rows,
             "metrics": self.metrics,
+            "unknown": self.unknown,
             "resumed": self.history.resumed,
             "found": self.found,
             "notes": list(self.notes),
@@ -74,7 +78,7 @@ class TrainingResult(Result):
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
         rows = tuple((task, *map(values.get, names)) for task, values in self.metrics.items())
-        table = Table("Test rows, before calibration", ("task", *names), rows)
+        tables = (Table("Test rows, before calibration", ("task", *names), rows), *_unknown(self.unknown))
         first, values = next(iter(self.metrics.items()), ("", {}))
         score = "no AUC" if values.get("auc") is None else f"AUC of {first} {text(values['auc'])}"
         answer = f"{self.model or 'The model'}: {score} on the test rows."
@@ -88,10 +92,21 @@ class TrainingResult(Result):
         found = (f"The search has found {json.dumps(self.found)}.",) if self.found else ()
         told = (*undefined, *resumed, *found, *self.notes)
         notes = (f"Trained on {self.data}.", _split_note(self.rows), *told)
-        return Report("Training", answer, (table,), notes)
+        return Report("Training", answer, tables, notes)
 
     def figures(self) -> Drawings:
         return {"training_curve": partial(training_curve, self.history.events, self.history.monitor)}
+
+
+def _unknown(unknown: Mapping[str, Mapping[str, float]]) -> tuple[Table, ...]:
+    """The columns that have ids unknown to the model."""
+    parts = {"train": "training rows", "valid": "validation rows", "test": "test rows"}
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (name, *(share(shares[part]) for part in parts))
+        for name, shares in unknown.items()
+        if any(shares.values())
+    )
+    return (Table("Ids that are unknown to the model", ("column", *parts.values()), rows),) if rows else ()
 
 
 def _split_note(rows: Mapping[str, Any]) -> str:
@@ -178,6 +193,7 @@ def train(
             file or "a table in memory",
             rows.split.describe(),
             metrics,
+            rows.unknown,
             history,
             found,
             tuple(notes),

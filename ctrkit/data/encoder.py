@@ -204,7 +204,7 @@ class Encoder:
         features = [name for name in spec.features if (sequences if name in listed else static)]
         require_columns(table, (*features, *(spec.labels.values() if labels else ())), file)
         n = table.height
-        categorical = [self._ids(f.name, table[f.name], file) for f in spec.categorical if static]
+        categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
         weight = np.ones(n, dtype=np.float32)
@@ -262,8 +262,17 @@ class Encoder:
         # Artifacts of an earlier version have no usual shares.
         return cls(spec, vocabularies, scales, state.get("usual_unknown"), state.get("usual_missing"))
 
-    def _ids(self, table: str, values: pl.Series, file: str | None) -> NDArray[np.int32]:
-        """Ids of flat values. Missing values and values that are not in the vocabulary are unknown."""
+    def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
+        """Ids of flat values, int32 [n]; missing values are unknown (see `is_unknown`).
+
+        Args:
+            table: name of the embedding table.
+            values: the values.
+            file: name of their table, for messages.
+
+        Raises:
+            DataError: a value is no id.
+        """
         known, ids = self.known[table]
         if not known.len():
             return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
@@ -299,7 +308,7 @@ class Encoder:
         events = newest.filter(newest.list.len() > 0).explode()
         row = np.repeat(np.arange(newest.len()), counts)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        ids = self._ids(sequence.shares or sequence.name, events, file)
+        ids = self.ids(sequence.shares or sequence.name, events, file)
         padded[row, length - counts[row] + within] = ids
         return padded
 

@@ -6,9 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrkit.arrays import Booleans
+
 PADDING_ID = 0
 UNKNOWN_ID = 1
 FIRST_ID = 2
+
+
+def is_unknown(ids: NDArray[np.integer[Any]]) -> Booleans:
+    """Which encoded ids stand for values that training has not seen, of the shape of the ids.
+
+    Known ids are 2 and above. Padding, 0, stands for no value.
+    """
+    unknown: Booleans = (ids <= UNKNOWN_ID) & (ids != PADDING_ID)
+    return unknown
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ctrkit.arrays import Booleans
 from ctrkit.data.feature_map import FIRST_ID
 from ctrkit.errors import DataError
 from ctrkit.schema import SequenceFeature
@@ -41,17 +42,16 @@ class UnknownIds:
     examples: tuple[str, ...]
 
     @classmethod
-    def of(cls, ids: pl.Series, known: pl.Series) -> UnknownIds:
-        """The unknown ids among ids as text; missing ids do not count.
+    def of(cls, ids: pl.Series, unknown: Booleans) -> UnknownIds:
+        """The unknown ids of a column; missing ids do not count.
 
         Args:
             ids: the ids of a column, as text.
-            known: the known ids.
+            unknown: which of them are unknown (`ctrkit.data.feature_map.is_unknown`), [n].
         """
-        held = ids.drop_nulls().alias("id")
-        other = held.filter(~held.is_in(known.implode()))
+        other = ids.filter(pl.Series(unknown)).drop_nulls().alias("id")
         counts = other.value_counts(name="rows").sort("rows", "id", descending=[True, False])
-        return cls(held.len(), other.len(), tuple(counts["id"].head(_EXAMPLES).to_list()))
+        return cls(ids.len() - ids.null_count(), other.len(), tuple(counts["id"].head(_EXAMPLES).to_list()))
 
     @property
     def share(self) -> float:
@@ -71,20 +71,32 @@ class UnknownIds:
         """The examples, for a sentence."""
         return ", ".join(f"'{one}'" for one in self.examples)
 
-    def note(self, column: str, known: Sequence[str], usual: float | None) -> str:
-        """A sentence about the unknown ids.
+    def note(self, column: str, known: Sequence[str], usual: float | None, min_count: int) -> str:
+        """What is unknown, and what to do about it.
 
         Args:
             column: name of the column.
             known: ids of the column's vocabulary.
             usual: the usual share of unknown ids; None where it is not known.
+            min_count: how often an id must occur in training to be known.
         """
         before = "" if usual is None else f" (in training {usual:.0%})"
         like = f", such as '{known[0]}'" if known else ""
         return (
             f"Column '{column}': {self.share:.0%} of the ids are unknown to the model{before}, such as "
-            f"{self.named()}. The model knows nothing about them: write ids as in training{like}."
+            f"{self.named()}. If they are new, {advice_on_new_ids(min_count)}. If they are only written in "
+            f"another way, write them as in training{like}."
         )
+
+
+def advice_on_new_ids(min_count: int) -> str:
+    """What to do where most ids are new to the model.
+
+    Args:
+        min_count: how often an id must occur in training to be known.
+    """
+    lower = f" lower its min_count of {min_count}," if min_count > 1 else ""
+    return f"train on newer rows,{lower} or leave the id out and use its category"
 
 
 def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
@@ -153,7 +165,8 @@ def check_known(
     if sign is not None:
         problem = f"most unknown events are ids of '{sequence.shares}' with {sign!r} between them"
         raise _other_separator(problem, sign, sequence, file)
-    _check_share(UnknownIds.of(events, vocabulary), sequence, known, file)
+    unknown = ~events.is_in(vocabulary.implode()).fill_null(False).to_numpy()
+    _check_share(UnknownIds.of(events, unknown), sequence, known, file)
 
 
 def _hidden_separator(events: pl.Series, known: pl.Series) -> str | None:

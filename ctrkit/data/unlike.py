@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from ctrkit.arrays import Integers
+from ctrkit.data.feature_map import is_unknown
 from ctrkit.data.ids import LEAST, UnknownIds, as_lists
 from ctrkit.data.scales import transformed
 from ctrkit.errors import DataError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Largest number of rows that are inspected.
 LOOK_AT = 100_000
+_PARTS = {"train": "Training", "valid": "Validation", "test": "Test"}
 
 
 def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
@@ -31,7 +33,7 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     """
     rows = _some(table)
     found, empty = _looked_up(encoder, rows, LEAST)
-    unknown = _notes(encoder, found, encoder.usual_unknown)
+    unknown = _unknown_notes(encoder, found, encoder.usual_unknown)
     return (*unknown, *_empty_notes(empty, encoder.usual_missing), *_far(encoder, rows))
 
 
@@ -48,22 +50,66 @@ def usual_shares(
     Returns:
         Column -> share of unknown ids, the larger one of the training rows and the held-out rows.
         Column -> share of training rows without an id or any event.
-        Sentences on how the held-out rows differ from the training rows.
+        Sentences on how the held-out rows differ from the training rows. `unknown_by_part` has those on
+        unknown ids.
     """
     mine, others = _some(table[training]), np.setdiff1d(np.arange(table.height), training)
     known, missing = _looked_up(encoder, mine)
     usual, held_out = {name: ids.share for name, ids in known.items()}, _some(table[others])
     unknown, empty = _looked_up(encoder, held_out)
-    notes = (*_notes(encoder, unknown, usual), *_empty_notes(empty, missing), *_far(encoder, held_out))
+    notes = (*_empty_notes(empty, missing), *_far(encoder, held_out))
     told = tuple(f"Validation and test rows: {note}" for note in notes)
     return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
 
 
-def _notes(encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]) -> Iterator[str]:
+def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
+    """The unknown ids of each field and sequence, on at most 100,000 rows spread over the table."""
+    return _looked_up(encoder, _some(table))[0]
+
+
+def unknown_by_part(
+    encoder: Encoder, table: pl.DataFrame, parts: Mapping[str, Integers]
+) -> tuple[dict[str, dict[str, float]], tuple[str, ...]]:
+    """The share of unknown ids of each field and sequence in each part of a table.
+
+    Args:
+        encoder: the encoder.
+        table: all rows.
+        parts: "train", "valid" and "test" -> the rows of this part.
+
+    Returns:
+        Column -> part -> share of unknown ids.
+        A sentence on each column with far more unknown ids in some part than in the training rows, about the
+        part with most of them.
+    """
+    found = {part: unknown_ids(encoder, table[rows]) for part, rows in parts.items()}
+    shares = {name: {part: of[name].share for part, of in found.items()} for name in found["train"]}
+    usual = {name: of["train"] for name, of in shares.items()}
+    notes = []
+    for name, of in shares.items():
+        most = max(of, key=lambda part: of[part])
+        notes += [
+            f"{_PARTS[most]} rows: {note}"
+            for note in _unknown_notes(encoder, {name: found[most][name]}, usual)
+        ]
+    return shares, tuple(notes)
+
+
+def min_count_of(encoder: Encoder, name: str) -> int:
+    """How often an id of a field or sequence must occur in the training rows to be known."""
+    counts = {f.name: f.min_count for f in encoder.spec.categorical}
+    counts |= {s.name: counts.get(s.shares or "", s.min_count) for s in encoder.spec.sequences}
+    return counts[name]
+
+
+def _unknown_notes(
+    encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]
+) -> Iterator[str]:
     table_of = {s.name: s.shares or s.name for s in encoder.spec.sequences}
     for name, ids in found.items():
         if ids.far_above(usual.get(name, 0.0)):
-            yield ids.note(name, encoder.vocabularies[table_of.get(name, name)], usual.get(name))
+            known = encoder.vocabularies[table_of.get(name, name)]
+            yield ids.note(name, known, usual.get(name), min_count_of(encoder, name))
 
 
 def _looked_up(
@@ -81,15 +127,16 @@ def _looked_up(
     for feature in encoder.spec.categorical:
         values = _column(encoder.spec, table, feature.name)
         if values is not None and values.len() >= least:
-            found[feature.name] = UnknownIds.of(ids_as_text(values), encoder.known[feature.name][0])
+            unknown = is_unknown(encoder.ids(feature.name, values))
+            found[feature.name] = UnknownIds.of(ids_as_text(values), unknown)
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
     for sequence in encoder.spec.sequences:
         if sequence.name in table.columns:
             lists = as_lists(table[sequence.name], sequence, None)
             if (events := values_of(lists)).len() >= least:
-                known = encoder.known[sequence.shares or sequence.name][0]
-                found[sequence.name] = UnknownIds.of(ids_as_text(events), known)
+                unknown = is_unknown(encoder.ids(sequence.shares or sequence.name, events))
+                found[sequence.name] = UnknownIds.of(ids_as_text(events), unknown)
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
     return found, empty

@@ -20,6 +20,7 @@ from ctrkit.evaluation.profile import FeatureProfile, profile
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_count, by_slice, occurrences
 from ctrkit.evaluation.task import EvaluationSettings, LabelledRows, Scored, TaskEvaluation, evaluate_task
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.evaluation.verdict import FitRules, TaskVerdict, judge
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Slice",
     "TaskEvaluation",
     "TaskVerdict",
+    "UnknownShare",
     "by_count",
     "by_fields",
     "by_slice",

@@ -27,6 +27,7 @@ from ctrkit.evaluation.measures import (
 )
 from ctrkit.evaluation.scores import ScoreDistribution, score_distribution
 from ctrkit.evaluation.slices import Division, Slice, by_slice
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.evaluation.verdict import FitRules, TaskVerdict, judge
 from ctrkit.metrics import MetricInterval, Reliability, reliability
 from ctrkit.metrics.checks import independent_units, need_both_classes
@@ -183,6 +184,7 @@ def evaluate_task(
     drifts: tuple[Drift, ...] | None,
     settings: EvaluationSettings,
     leaks: tuple[Leak, ...] = (),
+    unknown: tuple[UnknownShare, ...] = (),
 ) -> TaskEvaluation:
     """Measure one task on the rows given, and judge whether the model is fit to bid on.
 
@@ -192,6 +194,7 @@ def evaluate_task(
         drifts: the drift of each column since training; None if it is not known.
         settings: how to evaluate.
         leaks: features that give the task's label away.
+        unknown: the share of unknown ids of each column.
 
     Raises:
         DataError: bad values, or only one class.
@@ -223,6 +226,7 @@ def evaluate_task(
         measured.intervals["auc"],
         leaks,
         rows.effective_positives,
+        unknown,
     )
     return TaskEvaluation(
         task,

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from ctrkit.config import Config
 from ctrkit.evaluation.drift import DRIFTED, Drift
 from ctrkit.evaluation.leaks import Leak
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.metrics import MetricInterval
 
 Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
@@ -37,6 +38,9 @@ class FitRules(Config):
         drift: the population stability index from which on a column limits the verdict.
         auc: an AUC above this, beyond noise, is too good to be true: some features are known only after the
             ad is shown, and the rows cannot tell what the model is worth without them.
+        unknown_items: from this share of unknown item ids on (if training had far fewer), the rows cannot
+            tell what the model is worth on items that it knows. At 0.8, one row in five is of such an item:
+            its probabilities may be 50 % too high while the PCOC of all rows is still 1.1.
 
     The normalised entropy must also be below 1 beyond noise: otherwise the model is no better than the base
     rate.
@@ -48,6 +52,7 @@ class FitRules(Config):
     large_segment: float = Field(default=0.05, gt=0, le=1)
     drift: float = Field(default=DRIFTED, gt=0)
     auc: float = Field(default=0.99, gt=0.5, le=1)
+    unknown_items: float = Field(default=0.8, gt=0, le=1)
 
     @field_validator("pcoc", "segment_pcoc")
     @classmethod
@@ -135,6 +140,7 @@ def judge(
     auc: MetricInterval | None = None,
     leaks: Sequence[Leak] = (),
     effective: float | None = None,
+    unknown: Sequence[UnknownShare] = (),
 ) -> TaskVerdict:
     """Apply the rules of the verdict to the metrics of one task.
 
@@ -149,12 +155,15 @@ def judge(
         auc: AUC with its interval.
         leaks: features that give the label away.
         effective: the effective number of positive rows; by default their number.
+        unknown: the share of unknown ids of each column.
     """
     count = positives if effective is None else effective
     findings = [_positives(positives, count, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
     findings += _segments(segments, rules)
     findings += _drift(drifts, rules)
     findings += _too_good(auc, leaks, rules)
+    hidden = [one for one in unknown if one.hides(rules.unknown_items)]
+    findings += [VerdictReason("unknown items", "cannot tell", one.sentence) for one in hidden]
     found = {finding.outcome for finding in findings}
     decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
     if count < rules.minimum_positives:

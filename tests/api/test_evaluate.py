@@ -247,3 +247,43 @@ def test_what_the_rows_cannot_tell_is_a_note_and_no_number(trained: Path, tmp_pa
         ctrkit.evaluate(trained, new.filter(pl.col("click") == 1), out=tmp_path / "no", overrides=FAST)
     with pytest.raises(DataError, match="no rows"):
         ctrkit.evaluate(trained, new[:0], out=tmp_path / "none", overrides=FAST)
+
+
+def test_unknown_ids_are_told_by_part_and_new_items_leave_the_verdict_open(tmp_path: Path) -> None:
+    """Ads are new every day, and their categories are not."""
+    rng = np.random.default_rng(0)
+    rows = 12_000
+    category = rng.integers(0, 6, rows)
+    table = pl.DataFrame(
+        {
+            "time": np.arange(rows) + 1_700_000_000,
+            "ad": [f"{at // 1_000}-{one}" for at, one in enumerate(category)],
+            "category": category,
+            "click": rng.random(rows) < np.linspace(0.05, 0.4, 6)[category],
+        }
+    ).with_columns(pl.col("click").cast(pl.Int8))
+    features = {"timestamp": "time", "categorical": [{"name": "category"}, {"name": "ad"}]}
+    settings = {"network": "lr", "training": {"epochs": 8, "batch_size": 128}}
+    trained = ctrkit.train(data=table, features=features, **settings)
+    assert trained.unknown["category"] == {"train": 0.0, "valid": 0.0, "test": 0.0}
+    assert (trained.unknown["ad"]["train"], trained.unknown["ad"]["test"]) == (0.0, 1.0)
+    assert any("Test rows: Column 'ad': 100% of the ids are unknown" in note for note in trained.notes)
+    (shown,) = [one for one in trained.report().tables if "unknown" in one.title]
+    assert [row[0] for row in shown.rows] == ["ad"]
+    found = ctrkit.evaluate(trained.trained, table, overrides=FAST)
+    assert found.tasks["click"].verdict.decision in ("cannot tell", "not fit")
+    assert "100% of the ids in 'ad' are unknown to the model (in training 0%)" in found.report().answer
+    assert {one["column"]: one["evaluated"] for one in found.to_dict()["unknown"]} == {
+        "category": 0.0,
+        "ad": 1.0,
+    }
+    # The candidates' id decides which ids count as items.
+    chosen = {**features, "candidate": {"id": "category"}}
+    by_category = ctrkit.train(data=table, features=chosen, **settings).trained
+    rules = [
+        one.rule
+        for one in ctrkit.evaluate(by_category, table, overrides=FAST).tasks["click"].verdict.findings
+    ]
+    assert "unknown items" not in rules
+    del trained.artifact.data["unknown"]  # as in an older artifact: the training rows are read again
+    assert ctrkit.evaluate(trained.trained, table, overrides=FAST).unknown == found.unknown

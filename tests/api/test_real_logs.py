@@ -108,3 +108,54 @@ def test_hillstrom_trains_visit_and_conversion_as_two_tasks(tmp_path: Path, smal
         calibrated = ctrkit.calibrate(model, folder, out=tmp_path / "c")
     pcoc = calibrated.tasks["visit"].after.summary.pcoc
     assert pcoc.low < 1 < pcoc.high
+
+
+def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
+    """MIND: by time, most of the news of the last lists are new."""
+    table = pl.read_parquet(real("mind_impressions.parquet")).filter(pl.col("event_id") % 4 == 0)
+    features = {
+        "group": "user_id",
+        "timestamp": "timestamp",
+        "categorical": [{"name": "news_id"}, {"name": "hour"}],
+        "numeric": [{"name": "news_rate"}, {"name": "news_age", "transform": "log1p"}],
+        "candidate": {"id": "news_id"},
+    }
+    trained = ctrkit.train(
+        data=table,
+        features=features,
+        split={"train": 0.7, "valid": 0.15},
+        network="lr",
+        training={"epochs": 1},
+    )
+    shares = trained.unknown["news_id"]
+    rows = trained.rows
+    ordered = table.sort("timestamp")["news_id"].to_list()
+    known, last = set(ordered[: rows["train"]]), ordered[-rows["test"] :]
+    assert shares["test"] == pytest.approx(np.mean([news not in known for news in last]))
+    assert shares["test"] > 0.8 > 0.6 > shares["valid"] > shares["train"] == 0.0
+    assert trained.unknown["hour"]["test"] == 0.0
+    assert any("Test rows: Column 'news_id'" in note for note in trained.notes)
+    found = ctrkit.evaluate(trained.trained, table, draws=20, figures=False).tasks["click"].verdict
+    assert found.decision in ("cannot tell", "not fit")
+    assert any("of the ids in 'news_id' are unknown to the model" in one.sentence for one in found.reasons)
+
+
+def test_hotels_that_come_back_do_not() -> None:
+    """trivago: most hotels of the last lists were shown before."""
+    features = [{"name": "position"}, {"name": "device"}, {"name": "platform"}, {"name": "item_id"}]
+    trained = ctrkit.train(
+        "trivago_without_history",
+        real("trivago_impressions.parquet").parent,
+        overrides=[
+            f"features.categorical={json.dumps(features)}",
+            "training.epochs=1",
+            "training.batch_size=4096",
+        ],
+        network="lr",
+    )
+    assert 0.0 == trained.unknown["item_id"]["train"] < trained.unknown["item_id"]["test"] < 0.8
+    found = ctrkit.evaluate(trained.trained, draws=20, figures=False)
+    rules = {one.rule for one in found.tasks["click"].verdict.findings}
+    assert "unknown items" not in rules
+    (share,) = [one for one in found.unknown if one.column == "item_id"]
+    assert (share.training, share.item) == (0.0, True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import polars as pl
 import pytest
 
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.feature_map import is_unknown
+from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import read_table
@@ -172,8 +175,14 @@ def test_unknown_ids_are_told_where_there_are_far_more_than_usual() -> None:
     assert encoder.usual_unknown == {"ad": 0.5}  # of the validation and test rows
     assert encoder.notes == ()
     other_text = pl.DataFrame({"ad": [*map(str, range(50)), *(f"ad_{k}" for k in range(50))]})
-    (note,) = Encoder.fit(spec, other_text, rows=np.arange(50)).notes
-    assert note.startswith("Validation and test rows: Column 'ad': 100% of the ids are unknown")
+    parts = {"train": np.arange(50), "valid": np.arange(40, 70), "test": np.arange(70, 100)}
+    shares, (note,) = unknown_by_part(Encoder.fit(spec, other_text, rows=parts["train"]), other_text, parts)
+    assert shares == {"ad": {"train": 0.0, "valid": pytest.approx(2 / 3), "test": 1.0}}
+    assert note.startswith(
+        "Test rows: Column 'ad': 100% of the ids are unknown to the model (in training 0%)"
+    )
+    assert "train on newer rows, or leave the id out" in note
+    assert "write them as in training, such as '0'" in note
     assert encoder.unlike(pl.DataFrame({"ad": range(40, 140)})) == ()
     (note,) = encoder.unlike(pl.DataFrame({"ad": range(90, 190)}))
     assert "Column 'ad': 90% of the ids are unknown to the model (in training 50%), such as '100'" in note
@@ -188,6 +197,37 @@ def test_unknown_ids_are_told_where_there_are_far_more_than_usual() -> None:
         "unknown to the model, such as"
         in Encoder.from_state(old).unlike(pl.DataFrame({"ad": range(200, 299)}))[0]
     )
+
+
+def test_ids_are_unknown_but_for_padding_and_those_of_training() -> None:
+    ids = np.array([[-7, -1, 0], [1, 2, 900]], dtype=np.int32)
+    np.testing.assert_array_equal(is_unknown(ids), [[True, True, False], [True, False, False]])
+
+
+def test_shares_of_unknown_ids_are_those_counted_by_hand() -> None:
+    spec = FeatureSpec.model_validate(
+        {
+            "categorical": [{"name": "ad", "min_count": 2}],
+            "sequences": [{"name": "seen", "shares": "ad"}, {"name": "kind"}],
+        }
+    )
+    rng = np.random.default_rng(3)
+    ads = [None if one % 7 == 0 else int(one) for one in rng.integers(0, 60, 300)]
+    lists = [[int(one) for one in rng.integers(0, 60, rng.integers(0, 4))] for _ in range(300)]
+    table = pl.DataFrame({"ad": ads, "seen": lists, "kind": lists})
+    parts = dict(zip(("train", "valid", "test"), np.split(rng.permutation(300), [60, 150]), strict=True))
+    encoder = Encoder.fit(spec, table, rows=parts["train"])
+    shares, notes = unknown_by_part(encoder, table, parts)
+    counts = Counter(ads[row] for row in parts["train"])
+    known = {ad for ad, count in counts.items() if count >= 2 and ad is not None}
+    kinds = {one for row in parts["train"] for one in lists[row]}
+    for part, rows in parts.items():
+        held = [ads[row] for row in rows if ads[row] is not None]
+        events = [one for row in rows for one in lists[row]]
+        assert shares["ad"][part] == pytest.approx(np.mean([one not in known for one in held]))
+        assert shares["seen"][part] == pytest.approx(np.mean([one not in known for one in events]))
+        assert shares["kind"][part] == pytest.approx(np.mean([one not in kinds for one in events]))
+    assert all("min_count of 2" in note for note in notes)
 
 
 NUMBER = FeatureSpec.model_validate({"numeric": [{"name": "price"}]})

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ctrkit.evaluation import Drift, EvaluationSettings, FitRules, LabelledRows, Leak, evaluate_task, judge
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.evaluation.verdict import FieldSegment
 from ctrkit.metrics import MetricInterval
 
@@ -56,6 +57,25 @@ def test_what_is_too_good_to_be_true_is_not_called_fit() -> None:
     assert decided(leaks=[leak], pcoc=between(1.2, 1.3)) == "not fit"
     said = judge("click", 500, RIGHT, BETTER, [], [], FitRules(), leaks=[leak]).sentence
     assert "'seconds' alone predicts click with an AUC of 0.9991" in said
+
+
+def unknown(evaluated: float, training: float | None = 0.0, *, item: bool = True) -> UnknownShare:
+    return UnknownShare("ad", training, evaluated, item, "train on newer rows")
+
+
+def test_a_model_that_does_not_know_the_items_of_nearly_all_rows_is_not_called_fit() -> None:
+    assert decided(unknown=[unknown(0.79)]) == "fit"
+    assert decided(unknown=[unknown(0.8)]) == "cannot tell"
+    assert decided(unknown=[unknown(0.8, None)]) == "cannot tell"
+    assert decided(unknown=[unknown(0.8)], pcoc=between(1.2, 1.3)) == "not fit"
+    assert decided(unknown=[unknown(0.95)], rules=FitRules(unknown_items=1.0)) == "fit"
+    assert decided(unknown=[unknown(0.99, item=False)]) == "fit"
+    # Trained on rows with as many unknown items, it is judged as it was trained.
+    assert decided(unknown=[unknown(0.95, 0.94)]) == "fit"
+    assert decided(unknown=[unknown(0.98, 0.94)]) == "cannot tell"
+    said = judge("click", 500, RIGHT, BETTER, [], [], FitRules(), unknown=[unknown(0.98)]).sentence
+    assert "98% of the ids in 'ad' are unknown to the model (in training 0%)" in said
+    assert "If they are new, train on newer rows." in said
 
 
 def test_small_segments_noise_and_small_gaps_do_not_count() -> None:

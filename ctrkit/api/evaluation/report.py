@@ -10,6 +10,7 @@ from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
 from ctrkit.evaluation.task import TaskEvaluation
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.reports import DrawFigure, Drawings, Report, Table
 from ctrkit.reports.cells import Value, share
 from ctrkit.reports.evaluation_figures import (
@@ -25,19 +26,23 @@ from ctrkit.reports.evaluation_figures import (
 _DRIFTS = 10
 _VALUES = 5
 _ABBREVIATED = {"normalized_entropy": "NE"}
+# The rules whose findings are the same for every task.
+_OF_ALL = ("drift", "unknown items")
 _SLICED = ("auc", "gauc", "normalized_entropy", "pcoc")
 
 
 def evaluation_report(
     tasks: Mapping[str, TaskEvaluation],
     drifts: Sequence[Drift] | None,
+    unknown: Sequence[UnknownShare],
     business: Mapping[str, float],
     gates: Sequence[GateOutcome],
     notes: Sequence[str],
 ) -> Report:
     """The report of `ctrkit evaluate`.
 
-    First come metrics, miscalibrated values, money and gates; details are fields, slices and drift.
+    First come metrics, miscalibrated values, money and gates; details are fields, slices, unknown ids and
+    drift.
     """
     compared = [_compared(found) for found in tasks.values() if found.other is not None]
     tables = compared or [_of_tasks(tasks)]
@@ -45,6 +50,7 @@ def evaluation_report(
     for found in tasks.values():
         tables += _miscalibrated(found)
         details += [*_fields(found), *_slices(found)]
+    details += _unknown(unknown)
     if drifts:
         details.append(_drifts(drifts))
     if business:
@@ -57,11 +63,13 @@ def evaluation_report(
 
 
 def _answer(tasks: Mapping[str, TaskEvaluation]) -> str:
-    """All verdicts, one a line. Drift is the same for every task, so it is stated once, at the end."""
+    """All verdicts, one a line. What is the same for every task is stated once, at the end."""
     verdicts = [found.verdict for found in tasks.values()]
-    own = [" ".join([v.said, *(one.sentence for one in v.reasons if one.rule != "drift")]) for v in verdicts]
-    drifted = [one.sentence for v in verdicts for one in v.reasons if one.rule == "drift"]
-    return "\n".join(dict.fromkeys([*own, *drifted]))
+    own = [
+        " ".join([v.said, *(one.sentence for one in v.reasons if one.rule not in _OF_ALL)]) for v in verdicts
+    ]
+    shared = [one.sentence for v in verdicts for one in v.reasons if one.rule in _OF_ALL]
+    return "\n".join(dict.fromkeys([*own, *shared]))
 
 
 def _of_tasks(tasks: Mapping[str, TaskEvaluation]) -> Table:
@@ -137,6 +145,17 @@ def _slices(found: TaskEvaluation) -> list[Table]:
     header = ("times seen", "rows", "positives", *(_ABBREVIATED.get(name, name) for name in shown))
     names = " and ".join(found.slices)
     return [Table(f"{found.task} by {names}", header, rows)] if parts else []
+
+
+def _unknown(unknown: Sequence[UnknownShare]) -> list[Table]:
+    """The columns that have ids unknown to the model, the largest share first."""
+    held = sorted((one for one in unknown if one.evaluated or one.training), key=lambda one: -one.evaluated)
+    rows = tuple(
+        (one.column, None if one.training is None else share(one.training), share(one.evaluated))
+        for one in held
+    )
+    header = ("column", "in training", "now")
+    return [Table("Ids that are unknown to the model", header, rows)] if rows else []
 
 
 def _drifts(drifts: Sequence[Drift]) -> Table:

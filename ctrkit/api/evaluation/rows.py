@@ -15,12 +15,15 @@ from ctrkit.api.models.profile import profiled_columns, profiles_from, training_
 from ctrkit.api.models.task_calibrators import joint_of
 from ctrkit.arrays import Floats, Integers
 from ctrkit.calibration import ranking_key
+from ctrkit.data.ids import LEAST, advice_on_new_ids
+from ctrkit.data.unlike import min_count_of, unknown_ids
 from ctrkit.errors import InputError
 from ctrkit.evaluation.drift import Drift, drift
 from ctrkit.evaluation.leaks import Leak
 from ctrkit.evaluation.profile import values_as_text
 from ctrkit.evaluation.slices import Division, by_count, occurrences
 from ctrkit.evaluation.task import LabelledRows, Scored
+from ctrkit.evaluation.unknown import UnknownShare
 from ctrkit.tables import TableLike
 
 
@@ -117,6 +120,34 @@ def drift_since_training(model: Model, rows: HeldOut) -> tuple[tuple[Drift, ...]
         why = "Drift is not known: the artifact has no profile of its training rows, and these are gone."
         return None, (why,)
     return drift(profiles_from(content), profiled_columns(spec, rows.table), rows.weight), ()
+
+
+def unknown_since_training(model: Model, rows: HeldOut) -> tuple[UnknownShare, ...]:
+    """The share of unknown ids of each field and sequence, in training and now."""
+    encoder, before = model.encoder, model.artifact.data.get("unknown")
+    usual = {} if before is None else {name: shares["train"] for name, shares in before.items()}
+    if before is None and rows.training is not None:
+        usual = {name: found.share for name, found in unknown_ids(encoder, rows.training[0]).items()}
+    items = _item_ids(model)
+    return tuple(
+        UnknownShare(
+            name,
+            usual.get(name),
+            found.share,
+            name in items and found.values >= LEAST,
+            advice_on_new_ids(min_count_of(encoder, name)),
+        )
+        for name, found in unknown_ids(encoder, rows.table).items()
+    )
+
+
+def _item_ids(model: Model) -> tuple[str, ...]:
+    """The fields with ids of what a bid is for: the candidates' id, or else the ids of the target."""
+    spec, features = model.spec, model.network.feature_map
+    if spec.candidate is not None and spec.candidate.id in features.categorical:
+        return (spec.candidate.id,)
+    others = (spec.group, *spec.profile)
+    return tuple(name for name in features.target if name in features.categorical and name not in others)
 
 
 def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Division], tuple[str, ...]]:

@@ -275,5 +275,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
         float(one["alike"])
         if np.asarray(one["sample"]).dtype.kind not in "iu" or np.ndim(one["sample"]) != 1:
             raise TypeError("the sample of rows holds whole numbers")
+    for shares in (data.get("unknown") or {}).values():
+        float(shares["train"])
     if (profile := data.get("profile")) is not None:
         profiles_from(profile)

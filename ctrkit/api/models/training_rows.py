@@ -15,6 +15,7 @@ from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.fingerprints import seen_state, times_digest
 from ctrkit.data.split import Split, split_rows
+from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
 
@@ -29,6 +30,7 @@ class TrainingRows:
         encoder: the encoder, learned from the training rows.
         encoded: the same rows, encoded.
         split: which rows are training, validation and test rows.
+        unknown: field or sequence -> part of the split -> share of unknown ids.
     """
 
     table: pl.DataFrame
@@ -36,6 +38,7 @@ class TrainingRows:
     encoder: Encoder
     encoded: EncodedTable
     split: Split
+    unknown: dict[str, dict[str, float]]
 
     def describe(self, notes: Notes) -> dict[str, Any]:
         """What the artifact keeps of the rows, to recognise them and to measure drift without them."""
@@ -48,6 +51,7 @@ class TrainingRows:
             "times": times_digest(spec, self.table),
             "rows": len(self.encoded),
             "split": self.split.describe(),
+            "unknown": self.unknown,
             "seen": notes.attempt(
                 "sample that recognises the training rows",
                 lambda: seen_state(spec, self.table, self.encoded, training, held_out),
@@ -72,10 +76,13 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
         notes.tell(ties)
     encoder = Encoder.fit(spec, table, file, _counted(spec, table, split.train))
     notes += encoder.notes
+    parts = {"train": split.train, "valid": split.valid, "test": split.test}
+    unknown, unlike = unknown_by_part(encoder, table, parts)
+    notes += unlike
     encoded = encoder.encode(table, file)
     notes += group_notes(spec, table, encoded)
     check_labels(spec, encoded, split, notes, file)
-    return TrainingRows(table, file, encoder, encoded, split)
+    return TrainingRows(table, file, encoder, encoded, split, unknown)
 
 
 def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:
