@@ -27,13 +27,15 @@ from ctrkit.calibration import (
     CalibratorChoice,
     DownsamplingCorrection,
     EntireSpaceCalibration,
+    PlattScaling,
     assess,
     choose,
+    spoils_pcoc,
 )
 from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.split import split_rows
 from ctrkit.errors import DataError, arguments_named
-from ctrkit.metrics import Reliability, reliability
+from ctrkit.metrics import Reliability, pcoc, reliability
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.figures import reliability_diagram
 from ctrkit.tables import TableLike, check_writable
@@ -93,17 +95,19 @@ class TaskCalibration:
         after: calibration after, on the same rows.
         entire_space: whether the joint probability of the task and all tasks before it is calibrated, on all
             rows.
+        doubt: a sentence where the calibrator makes PCOC wrong and Platt scaling does not; otherwise None.
     """
 
     choice: CalibratorChoice
     before: Judgement
     after: Judgement
     entire_space: bool = False
+    doubt: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         judged = {"before": self.before.summary.to_dict(), "after": self.after.summary.to_dict()}
-        return {**self.choice.to_dict(), "entire_space": self.entire_space, **judged}
+        return {**self.choice.to_dict(), "entire_space": self.entire_space, "doubt": self.doubt, **judged}
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,9 @@ def _calibrated(
             notes += (f"{task}: {stays}, as {error.problem}.",)
             warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
             continue
+        if tasks[task].doubt is not None:
+            notes += (f"{task}: {tasks[task].doubt}",)
+            warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
         own = tasks[task].choice.calibrator
         field = settings.field if own.uses_segments else None
         calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
@@ -278,8 +285,32 @@ def _calibrate_task(
         return Judgement(summary, reliability(y, probabilities, config.bins, groups=groups, weight=w))
 
     logits = rows.logits[judged]
-    return TaskCalibration(
-        choice, judge(expit(logits)), judge(choice.calibrator(logits, segments)), rows.joint
+    after = choice.calibrator(logits, segments)
+    wrong_mean = _doubt(choice, after, rows, fitted, judged)
+    return TaskCalibration(choice, judge(expit(logits)), judge(after), rows.joint, wrong_mean)
+
+
+def _doubt(
+    choice: CalibratorChoice, after: Floats, rows: TaskRows, fitted: Integers, judged: Integers
+) -> str | None:
+    """A sentence where a calibrator that does not set the mean probability makes PCOC wrong on the rows to
+    judge, and Platt scaling does not. Where a comparison has kept the model's own probabilities, its reason
+    says enough."""
+    name = choice.method
+    labels, weight = rows.labels[fitted], rows.weight[fitted]
+    few = min(labels.sum(), (1 - labels).sum()) < PlattScaling.minimum_positives
+    if choice.calibrator.sets_mean or few or (choice.scores and not choice.calibrator.learns):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)
+        platt = PlattScaling().fit(rows.logits[fitted], labels, weight)
+    y, logits, w = rows.labels[judged], rows.logits[judged], rows.weight[judged]
+    before, found, mended = (pcoc(y, p, w) for p in (expit(logits), after, platt(logits)))
+    if not spoils_pcoc(before, found) or spoils_pcoc(found, mended):
+        return None
+    return (
+        f"{name} leaves PCOC at {found:.3g} on held-out rows (before: {before:.3g}), as it cannot set the"
+        f" mean probability; Platt scaling gives {mended:.3g}. Use `--method platt`."
     )
 
 

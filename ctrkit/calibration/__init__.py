@@ -28,7 +28,7 @@ from ctrkit.calibration.isotonic import BinnedIsotonic, IsotonicRegression
 from ctrkit.calibration.venn_abers import VennAbers
 from ctrkit.calibration.online import OnlineRecalibration, Update
 from ctrkit.calibration.entire_space import EntireSpaceCalibration, joint_logits
-from ctrkit.calibration.choose import CalibratorChoice, MethodScore, choose
+from ctrkit.calibration.choose import CalibratorChoice, MethodScore, choose, spoils_pcoc
 from ctrkit.calibration.ranking import ranking_key, told_apart
 from ctrkit.calibration.summary import CalibrationSummary, assess
 # isort: on
@@ -62,5 +62,6 @@ __all__ = [
     "choose",
     "joint_logits",
     "ranking_key",
+    "spoils_pcoc",
     "told_apart",
 ]

@@ -50,6 +50,8 @@ class Calibrator(ABC):
         uses_segments: whether `fit` and the call need `segments`; other calibrators ignore them.
         learns: whether `fit` learns from the labels.
         knows_zero: whether the map depends on where the logit is 0, so that shifted logits give another map.
+        sets_mean: whether a fit gives its rows the right mean probability, a PCOC of 1. A class without an
+            intercept does not. `choose` leaves such a class out where it makes PCOC wrong.
         automatic: whether `choose` compares the class by default.
         texts: keys of the state that hold text; all other keys hold numbers.
     """
@@ -60,6 +62,7 @@ class Calibrator(ABC):
     uses_segments: bool = False
     learns: ClassVar[bool] = True
     knows_zero: ClassVar[bool] = False
+    sets_mean: ClassVar[bool] = True
     automatic: ClassVar[bool] = True
     texts: ClassVar[frozenset[str]] = frozenset({"name"})
     _fitted = False
@@ -195,6 +198,7 @@ class Identity(Calibrator):
     minimum_positives = 0
     learns = False
     knows_zero = True
+    sets_mean = False
     _fitted = True
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:

@@ -16,6 +16,7 @@ from ctrkit.calibration.base import (
     FEWEST,
     CalibrationWarning,
     Calibrator,
+    Identity,
     SegmentIds,
     segment_numbers,
 )
@@ -25,6 +26,8 @@ from ctrkit.metrics.probability import entropy, log_losses
 
 # Rows of the rarer label needed per free parameter (Peduzzi et al. 1996), as in `minimum_positives`.
 ROWS_A_NUMBER = 10
+# Bids are proportional to PCOC, and within this range they are at most a tenth too low or too high.
+PCOC_RANGE = (0.9, 1.1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class CalibratorChoice:
         method: the calibrator's name.
         reason: why it was chosen, in a few sentences.
         scores: the methods compared, simplest first; empty if there was no comparison.
-        left_out: method that could not be compared -> the rows that it would need.
+        left_out: method that was left out -> why: it would need more rows, or it makes PCOC wrong.
         rows: the number of rows that the calibrator was fitted on, of weight above 0.
         positives: the number of positive rows among them.
         folds: the number of folds of the cross-validation; 0 if there was none.
@@ -135,6 +138,10 @@ def choose(
     rows only identity is left, with a `CalibrationWarning`. Rows are counted by their effective number (Kish
     1965; see `ctrkit.metrics.checks.independent_units`), so weights do not turn few rows into many.
 
+    A method that does not set the mean probability (`Calibrator.sets_mean`) is left out if its
+    cross-validated PCOC is wrong (`spoils_pcoc`) and a method that sets the mean is compared. Log loss alone
+    may prefer the simpler method where positives are few, but bids are proportional to PCOC.
+
     Before the comparison a penalty for flexibility is added to each method's loss: H · k / (2 n). n is the
     number of compared rows of the rarer label, H is the entropy of the base rate, and k = minimum_positives /
     10 is the method's number of free parameters. The penalty is 5 % of H if a method has just its minimum of
@@ -205,7 +212,10 @@ def choose(
         reason = f"With {why} no calibrator can be judged: the model's own probabilities stay."
         warnings.warn(reason, CalibrationWarning, stacklevel=2)
         return chosen("identity", reason)
-    losses = {name: _held_out_losses(name, compared, fold, folds) for name in names}
+    predicted = {name: _held_out(name, compared, fold, folds) for name in names}
+    spoilt = _spoilt(predicted, compared)
+    left_out |= spoilt
+    losses = {name: log_losses(compared.y, p) for name, p in predicted.items() if name not in spoilt}
     scores, best = _compare(losses, compared, rarer)
     simplest = next(score for score in scores if score.difference <= score.standard_error)
     reason = _reason(simplest, best, scores) + _penalised(best, scores, few, label)
@@ -268,9 +278,37 @@ def _fittable(y: Floats, fold: Indices, folds: int) -> bool:
     return all(part.size and part.min() < part.max() for part in outside)
 
 
-def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Floats:
-    """The log loss of each row under a calibrator fitted on the other folds, [N]."""
-    losses = np.empty(len(rows.y))
+def spoils_pcoc(before: float, after: float) -> bool:
+    """Whether a calibrator leaves PCOC outside 0.9 to 1.1, or moves it away from 1 by more than 5 %.
+
+    Args:
+        before: PCOC of the model's own probabilities.
+        after: PCOC of the calibrated probabilities.
+    """
+    low, high = PCOC_RANGE
+    return not low <= after <= high or abs(np.log(after)) > abs(np.log(before)) + np.log(1.05)
+
+
+def _spoilt(predicted: dict[str, Floats], rows: _Rows) -> dict[str, str]:
+    """The methods that make PCOC wrong as they do not set the mean probability -> why they are left out.
+
+    The model's own probabilities stay in the comparison, and so does every method if none sets the mean.
+    """
+    if not any(CALIBRATORS[name].sets_mean for name in predicted):
+        return {}
+    positives = float(rows.w @ rows.y)
+    own = float(rows.w @ Identity()(rows.z)) / positives
+    found = {name: float(rows.w @ p) / positives for name, p in predicted.items()}
+    return {
+        name: f"cannot set the mean probability: its cross-validated PCOC is {pcoc:.3g}"
+        for name, pcoc in found.items()
+        if not CALIBRATORS[name].sets_mean and CALIBRATORS[name].learns and spoils_pcoc(own, pcoc)
+    }
+
+
+def _held_out(name: str, rows: _Rows, fold: Indices, folds: int) -> Floats:
+    """The probability of each row by a calibrator fitted on the other folds, [N]."""
+    probabilities = np.empty(len(rows.y))
     with warnings.catch_warnings():
         # The fit on all rows gives each warning once.
         warnings.simplefilter("ignore", CalibrationWarning)
@@ -279,8 +317,8 @@ def _held_out_losses(name: str, rows: _Rows, fold: Indices, folds: int) -> Float
             if inside.size:
                 calibrator = rows.take(np.flatnonzero(fold != k)).fitted(name)
                 held_out = rows.take(inside)
-                losses[inside] = log_losses(held_out.y, calibrator(held_out.z, held_out.segments))
-    return losses
+                probabilities[inside] = calibrator(held_out.z, held_out.segments)
+    return probabilities
 
 
 def _compare(

@@ -30,6 +30,7 @@ class DownsamplingCorrection(Calibrator):
     minimum_positives = 0
     learns = False
     knows_zero = True
+    sets_mean = False
     automatic = False
     _fitted = True
 

@@ -12,7 +12,9 @@ from ctrkit.calibration.logistic import LogisticLine, fit_line, line_probabiliti
 class TemperatureScaling(Calibrator):
     """p = σ(logit / T), T > 0, by maximum likelihood (Guo, Pleiss, Sun & Weinberger 2017).
 
-    T above 1 corrects an over-confident model. It cannot correct a wrong base rate; Platt scaling can.
+    T above 1 corrects an over-confident model. It cannot correct a wrong base rate; Platt scaling can. It
+    moves all logits towards 0 or away from it. Where clicks are rare, this moves the mean probability too,
+    and PCOC may become worse.
 
     Attributes:
         temperature: the fitted T.
@@ -20,6 +22,7 @@ class TemperatureScaling(Calibrator):
 
     name = "temperature"
     minimum_positives = 20
+    sets_mean = False
     temperature: float
 
     def _fit(self, logits: Floats, labels: Floats, weight: Floats, segments: SegmentIds) -> None:

@@ -241,3 +241,39 @@ def test_updates_follow_the_time_however_it_is_written(model: Path, later: pl.Da
 def test_an_update_without_times_says_so(model: Path, later: pl.DataFrame) -> None:
     told = ctrkit.recalibrate(ctrkit.load(model), later.drop("timestamp"), out=model.parent / "run")
     assert any("no column 'timestamp' here" in note for note in told.report().notes)
+
+
+def test_a_calibrator_that_cannot_set_the_mean_is_told_where_platt_can() -> None:
+    """Rare clicks: the temperature that corrects over-confident logits moves PCOC away from 1."""
+    random = np.random.default_rng(0)
+    rows = 40_000
+    x = random.normal(size=rows)
+    click = random.random(rows) < expit(-3.6 + 0.6 * x)
+    table = pl.DataFrame({"x": x, "click": click.astype(np.int8)})
+    model = ctrkit.train(
+        data=table,
+        features={"numeric": [{"name": "x"}]},
+        network="lr",
+        training={"epochs": 3, "optimizer": {"learning_rate": 0.05}},
+    ).trained
+    other = table.with_columns(x=1.5 * pl.col("x") - 0.9 + pl.Series(random.normal(0, 2.0, rows)))
+    with pytest.warns(CalibrationWarning, match="click: temperature leaves PCOC at") as caught:
+        spoilt = ctrkit.calibrate(model, other, method="temperature")
+    found = spoilt.tasks["click"]
+    before, after = (one.summary.pcoc for one in (found.before, found.after))
+    assert before is not None
+    assert after is not None
+    assert after.value > 1.1 * before.value > 0.9
+    assert found.doubt is not None
+    assert f"PCOC at {after.value:.3g} on held-out rows (before: {before.value:.3g})" in found.doubt
+    assert f"click: {found.doubt}" in spoilt.notes
+    assert "Use `--method platt`" in str(caught[-1].message)
+    for method in ("platt", "auto"):
+        right = ctrkit.calibrate(model, other, method=method).tasks["click"]
+        assert right.doubt is None
+        assert right.choice.calibrator.sets_mean
+    # With the right mean, a temperature is right too.
+    steep = table.with_columns(x=1.1 * pl.col("x"))
+    assert ctrkit.calibrate(model, steep, method="temperature").tasks["click"].doubt is None
+    with pytest.warns(CalibrationWarning, match="click: identity leaves PCOC at"):
+        ctrkit.calibrate(model, table.with_columns(x=pl.col("x") + 1.0), method="identity")

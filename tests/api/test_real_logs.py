@@ -142,19 +142,16 @@ def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
 
 def test_hotels_that_come_back_do_not() -> None:
     """trivago: most hotels of the last lists were shown before."""
-    features = [{"name": "position"}, {"name": "device"}, {"name": "platform"}, {"name": "item_id"}]
-    trained = ctrkit.train(
-        "trivago_without_history",
-        real("trivago_impressions.parquet").parent,
-        overrides=[
-            f"features.categorical={json.dumps(features)}",
-            "training.epochs=1",
-            "training.batch_size=4096",
-        ],
-        network="lr",
-    )
+    table = pl.read_parquet(real("trivago_impressions.parquet")).filter(pl.col("event_id") % 4 == 0)
+    features = {
+        "group": "user_id",
+        "timestamp": "timestamp",
+        "categorical": [{"name": "position"}, {"name": "item_id"}],
+        "numeric": [{"name": "price", "transform": "log1p"}],
+    }
+    trained = ctrkit.train(data=table, features=features, network="lr", training={"epochs": 1})
     assert 0.0 == trained.unknown["item_id"]["train"] < trained.unknown["item_id"]["test"] < 0.8
-    found = ctrkit.evaluate(trained.trained, draws=20, figures=False)
+    found = ctrkit.evaluate(trained.trained, table, draws=20, figures=False)
     rules = {one.rule for one in found.tasks["click"].verdict.findings}
     assert "unknown items" not in rules
     (share,) = [one for one in found.unknown if one.column == "item_id"]

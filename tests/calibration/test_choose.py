@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from ctrkit.calibration import CALIBRATORS, CalibrationWarning, CalibratorChoice, choose
+from ctrkit.calibration import (
+    CALIBRATORS,
+    CalibrationWarning,
+    CalibratorChoice,
+    TemperatureScaling,
+    choose,
+    spoils_pcoc,
+)
 from ctrkit.errors import ConfigError, DataError
 
 
@@ -225,3 +233,57 @@ def test_bad_settings_are_named() -> None:
         choose(logits, labels, folds=1)
     with pytest.raises(DataError, match="argument `groups`"):
         choose(logits, labels, groups=[1, 2])
+
+
+def rare_clicks(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of rare clicks, over-confident but with nearly the right mean: PCOC is near 0.9."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(-4.2, 0.5, rows)
+    labels = (random.random(rows) < expit(truth)).astype(float)
+    return -4.84 + 1.5 * (truth + 4.2) + random.normal(0, 0.9, rows), labels
+
+
+def test_what_cannot_set_the_mean_is_never_chosen_where_it_makes_pcoc_wrong() -> None:
+    alone = []
+    for seed in range(30):
+        logits, labels = rare_clicks(3000 if seed % 2 else 20_000, seed)
+        temperature = TemperatureScaling().fit(logits, labels)
+        after = temperature(logits).mean() / labels.mean()
+        alone.append(after)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)
+            choice = choose(logits, labels, seed=seed)
+        if not 0.9 <= after <= 1.1:
+            assert choice.method != "temperature"
+            assert choice.calibrator.sets_mean or choice.method == "identity"
+    assert np.median(alone) > 1.2
+
+
+def test_of_two_that_are_alike_in_log_loss_the_one_with_the_right_mean_is_chosen() -> None:
+    """With few positives, the simpler temperature is within one standard error of Platt."""
+    left_out = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        truth = random.normal(-2.0, 1.0, 250)
+        labels = (random.random(250) < expit(truth)).astype(float)
+        logits = truth + 0.45
+        both = choose(logits, labels, methods=["temperature", "platt"], seed=seed)
+        if "temperature" in both.left_out:
+            left_out += 1
+            assert both.left_out["temperature"].startswith("cannot set the mean probability: its cross-val")
+            assert both.method == "platt"
+        else:
+            fold_free = TemperatureScaling().fit(logits, labels)(logits).mean() / labels.mean()
+            assert 0.8 < fold_free < 1.25
+    assert left_out >= 5
+    # Alone it is used as asked, and two of its kind are compared.
+    assert choose(logits, labels, methods=["temperature"]).method == "temperature"
+    assert choose(logits, labels, methods=["identity", "temperature"]).left_out == {}
+
+
+def test_pcoc_is_spoilt_outside_its_range_and_where_it_gets_worse() -> None:
+    assert spoils_pcoc(0.89, 1.57)
+    assert spoils_pcoc(0.5, 0.85)
+    assert spoils_pcoc(1.0, 1.06)
+    assert not spoils_pcoc(1.0, 1.04)
+    assert not spoils_pcoc(1.3, 1.09)

@@ -61,6 +61,17 @@ def test_does_not_lose_on_the_rows_it_was_fitted_on(kind: Kind) -> None:
         assert not kind.learns or after < before - 0.001
 
 
+def test_sets_the_mean_probability_or_says_that_it_does_not(kind: Kind) -> None:
+    for shift in (-1.5, 0.0, 1.5):
+        logits, labels = over_confident()
+        segments = np.arange(len(logits)) % 3
+        calibrator = fitted(kind, logits + shift, labels, segments=segments)
+        right = calibrator(logits + shift, segments).mean() == pytest.approx(labels.mean(), rel=0.05)
+        assert right or not kind.sets_mean
+    # Over-confident logits around -3 have too low a mean, and with the last shift one too high.
+    assert right == kind.sets_mean
+
+
 def test_never_changes_the_order(kind: Kind) -> None:
     calibrator = fitted(kind, *over_confident())
     grid = np.concatenate([-np.logspace(308, -3, 500), [0.0], np.logspace(-3, 308, 500)])
