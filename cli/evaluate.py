@@ -20,7 +20,14 @@ def evaluate(
         Path | None, typer.Argument(help="Labelled table (default: the test rows of the training table).")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Second artifact, compared with the first on the same rows.")
+        Path | None,
+        typer.Option(
+            help="Second artifact, compared with the first on the same rows; with --seeds also a config."
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train both methods again with so many seeds, and compare the methods."),
     ] = None,
     gate: Annotated[
         bool,
@@ -49,7 +56,7 @@ def evaluate(
             out=out,
             gate=gate,
             on_step=progress,
-            **common.given(seed=seed),
+            **common.given(seed=seed, seeds=seeds),
         )
         broken.extend(outcome.reason for outcome in result.broken)
         return result

@@ -6,10 +6,11 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import Field
 
+from ctrkit.api.evaluation.methods import MethodComparison, compare_trainings, is_config
 from ctrkit.api.evaluation.report import evaluation_figures, evaluation_report
 from ctrkit.api.evaluation.rows import (
     HeldOut,
@@ -26,7 +27,7 @@ from ctrkit.api.models.leakage import BOTH
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
-from ctrkit.config import ConfigLike, settings_of
+from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError, arguments_named
 from ctrkit.evaluation.drift import Drift
@@ -43,10 +44,23 @@ from ctrkit.tables import TableLike
 # The gate on drift: the largest population stability index of any column.
 DRIFT = "psi"
 _DIFFERENCE = "difference"
+_ARTIFACTS = (
+    "The differences are those of two artifacts, not of two methods: two trainings of one method with other "
+    "seeds differ too, often with a small p-value. To compare the methods, add `--seeds 5`."
+)
+_METHODS = (
+    "Both methods were trained {seeds} times, each time with another seed, on the model's training rows. The "
+    "interval over seeds is for other seeds and the same test rows; the interval over rows is for other test "
+    "rows and the same networks. Neither is for other training rows. Metrics are those before calibration."
+)
 _BIASED = (
     "Noise makes ECE, MCE, ACE, KS and smooth ECE too large. Their intervals are corrected for it, their "
     "values are not: a value above its interval is mostly noise. debiased_ece has no such bias."
 )
+
+
+# An artifact or, with `seeds`, also a training config: its path, or in memory.
+Against: TypeAlias = "str | os.PathLike[str] | Model | Config | Mapping[str, Any] | None"
 
 
 class EvaluateConfig(EvaluationSettings):
@@ -58,14 +72,17 @@ class EvaluateConfig(EvaluationSettings):
         columns: the log's names of money and counts, such as `{revenue: value}` (see
             `ctrkit.metrics.business`).
         gates: metric -> the range it must lie in. `auc` is the first task's metric, `conversion/auc` that of
-            another task, `difference/auc` that of the model minus that of the other model, and `psi` the
+            another task, `difference/auc` that of this artifact minus that of the other one, and `psi` the
             largest drift of any column.
+        seeds: with `against`, the number of seeds with which both methods are trained again on the training
+            table, to compare the methods and not only these two artifacts.
     """
 
     fields: tuple[str, ...] | None = None
     figures: bool = True
     columns: dict[str, str] = Field(default_factory=dict)
     gates: dict[str, MetricGate] = Field(default_factory=dict)
+    seeds: int | None = Field(default=None, ge=2)
 
 
 @dataclass(frozen=True)
@@ -74,13 +91,14 @@ class EvaluationResult(Result):
 
     Attributes:
         model: the model's name.
-        against: the name of the model to compare with, if there is one.
+        against: the name of the artifact to compare with, if there is one.
         data: the name of the table.
         tasks: task -> its evaluation, in funnel order; with several tasks, the last is the whole funnel.
         drifts: the drift of each column, largest first; None if the training rows are not known.
         unknown: the share of unknown ids of each column.
         business: clicks and money in the log, quantity -> value.
         gates: the outcome of each gate.
+        methods: the comparison of two methods over seeds, if it was asked for.
         notes: sentences about the rows and the metrics.
         drawn: whether `figures` gives any.
     """
@@ -93,6 +111,7 @@ class EvaluationResult(Result):
     unknown: tuple[UnknownShare, ...]
     business: dict[str, float]
     gates: tuple[GateOutcome, ...]
+    methods: MethodComparison | None
     notes: tuple[str, ...]
     drawn: bool = True
 
@@ -111,11 +130,14 @@ class EvaluationResult(Result):
             "unknown": [one.to_dict() for one in self.unknown],
             "business": self.business,
             "gates": [gate.to_dict() for gate in self.gates],
+            "methods": None if self.methods is None else self.methods.to_dict(),
             "notes": list(self.notes),
         }
 
     def report(self) -> Report:
-        return evaluation_report(self.tasks, self.drifts, self.unknown, self.business, self.gates, self.notes)
+        return evaluation_report(
+            self.tasks, self.drifts, self.unknown, self.business, self.gates, self.methods, self.notes
+        )
 
     def figures(self) -> Drawings:
         return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
@@ -126,7 +148,7 @@ def evaluate(
     model: str | os.PathLike[str] | Model = "model.pt",
     data: TableLike | None = None,
     *,
-    against: str | os.PathLike[str] | Model | None = None,
+    against: Against = None,
     config: ConfigLike = None,
     overrides: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
@@ -143,7 +165,9 @@ def evaluate(
     Args:
         model: an artifact's path, or a model in memory.
         data: a labelled table; by default the table that the model was trained on.
-        against: a second model, compared with the first on the same rows.
+        against: a second artifact, compared with the first on the same rows. The difference is that of two
+            artifacts: two trainings of one method differ too. With `seeds` both methods are trained again and
+            compared, and a training config will do.
         config: a config file, or settings as a mapping.
         overrides: settings as `key=value`, which replace those of the config.
         out: the run folder; None for none.
@@ -151,8 +175,10 @@ def evaluate(
         on_step: called with (steps done, number of steps, what is being done).
 
     Raises:
-        ConfigError: unknown metrics in gates, or `gate` is set and the config has no gates.
-        DataError: a faulty table, one class only, or a second model with other tasks.
+        ConfigError: unknown metrics in gates, `gate` is set and the config has no gates, `seeds` without
+            `against`, or a config as `against` without `seeds`.
+        DataError: a faulty table, one class only, a second model with other tasks, or, with `seeds`, a table
+            that is not the training table.
 
     Example:
         >>> import ctrkit, polars
@@ -177,12 +203,13 @@ def evaluate(
 def _evaluated(
     model: str | os.PathLike[str] | Model,
     data: TableLike | None,
-    against: str | os.PathLike[str] | Model | None,
+    against: Against,
     settings: EvaluateConfig,
     on_step: OnStep,
 ) -> EvaluationResult:
     loaded = model if isinstance(model, Model) else load(model)
-    second = against if against is None or isinstance(against, Model) else load(against)
+    _check_seeds(settings, against)
+    second = _opened(against)
     if second is not None and second.tasks != loaded.tasks:
         raise DataError(
             f"the model predicts {', '.join(loaded.tasks)}, and the one to compare with predicts"
@@ -190,6 +217,11 @@ def _evaluated(
             hint="Compare models with the same tasks",
         )
     need_known(settings.gates, _gate_names(loaded.tasks, second is not None))
+    methods = None
+    if settings.seeds is not None and against is not None:
+        seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
+        other = against if second is None else second
+        methods = compare_trainings(loaded, other, data, seeds, settings.confidence, on_step)
     steps = len(loaded.tasks) + 3
     on_step(0, steps, "reading")
     rows = held_out_rows(loaded, data)
@@ -200,7 +232,9 @@ def _evaluated(
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    notes = [*rows.notes, _BIASED, *leaked, *undrifted, *uncounted]
+    of_artifacts = () if second is None else (_ARTIFACTS,)
+    of_methods = () if methods is None else (_METHODS.format(seeds=settings.seeds),)
+    notes = [*rows.notes, *of_artifacts, *of_methods, _BIASED, *leaked, *undrifted, *uncounted]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
     labels = loaded.spec.labels
@@ -229,13 +263,14 @@ def _evaluated(
     on_step(steps, steps, "writing")
     return EvaluationResult(
         _name(model),
-        None if against is None else _name(against),
+        None if second is None else _name(against),
         rows.file or "a table in memory",
         tasks,
         drifts,
         unknown,
         money,
         check_gates(settings.gates, _gate_values(tasks, drifts)),
+        methods,
         tuple(notes),
         settings.figures,
     )
@@ -283,5 +318,26 @@ def _gate_values(
     return found
 
 
-def _name(model: str | os.PathLike[str] | Model) -> str:
-    return "a model in memory" if isinstance(model, Model) else os.fspath(model)
+def _check_seeds(settings: EvaluateConfig, against: Against) -> None:
+    """Check that seeds come with another method, and a config as the other method with seeds."""
+    if settings.seeds is not None and against is None:
+        raise ConfigError(
+            "seeds are for the comparison of two methods, and there is one",
+            hint="Name the other artifact, or its config, as --against",
+        )
+    if settings.seeds is None and is_config(against):
+        raise ConfigError(
+            "the other model is given as a config, which has no predictions",
+            hint="Add --seeds 5, to train both methods and compare them, or give an artifact",
+        )
+
+
+def _opened(against: Against) -> Model | None:
+    """The other artifact; None where there is none, or where the other method is a config."""
+    if isinstance(against, Model):
+        return against
+    return load(against) if isinstance(against, str | os.PathLike) and not is_config(against) else None
+
+
+def _name(model: Against) -> str:
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else "a model in memory"

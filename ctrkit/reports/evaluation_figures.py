@@ -167,12 +167,12 @@ def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
 
 
 def difference_figure(name: str, task: str, rows: Sequence[tuple[str, MetricInterval]]) -> Figure:
-    """Differences between two models, each divided by the half width of its own interval."""
+    """Differences between two artifacts, each divided by the half width of its own interval."""
     canvas, (axes,) = _canvas(6.8, 1.2 + 0.32 * len(rows))
     _intervals(axes, [label for label, _ in rows], [found for _, found in rows])
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
     axes.set(xlabel="difference / half width of its interval")
-    caption = f"Model minus other model on {task}; a difference whose interval excludes 0 is beyond noise."
+    caption = f"This artifact minus the other on {task}. Two trainings of one method differ too."
     return _draw(name, caption, canvas)
 
 

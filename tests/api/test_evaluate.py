@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -287,3 +288,85 @@ def test_unknown_ids_are_told_by_part_and_new_items_leave_the_verdict_open(tmp_p
     assert "unknown items" not in rules
     del trained.artifact.data["unknown"]  # as in an older artifact: the training rows are read again
     assert ctrkit.evaluate(trained.trained, table, overrides=FAST).unknown == found.unknown
+
+
+def made_clicks(rows: int = 4000, seed: int = 0) -> pl.DataFrame:
+    """Clicks that depend on a number, and an ad that says nothing."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    click = rng.random(rows) < 1 / (1 + np.exp(1.5 - x))
+    times = np.arange(rows) + 1_700_000_000
+    return pl.DataFrame(
+        {"time": times, "x": x, "ad": rng.integers(0, 9, rows), "click": click.astype(np.int8)}
+    )
+
+
+METHOD: dict[str, Any] = {
+    "features": {"timestamp": "time", "categorical": [{"name": "ad"}], "numeric": [{"name": "x"}]},
+    "model": {"name": "lr"},
+    "training": {"epochs": 2, "batch_size": 256, "optimizer": {"learning_rate": 0.02}},
+}
+# It does not read the number that decides.
+BLIND = {**METHOD, "features": {"timestamp": "time", "categorical": [{"name": "ad"}]}}
+
+
+def test_a_difference_is_said_to_be_that_of_two_artifacts(run: tuple[EvaluationResult, Path]) -> None:
+    assert any("are those of two artifacts, not of two methods" in note for note in run[0].notes)
+    first = run[0].report().tables[0]
+    assert first.header[1:3] == ("this artifact", "other artifact")
+    assert "two artifacts on" in first.title
+
+
+def test_methods_are_trained_again_and_compared_over_seeds(tmp_path: Path) -> None:
+    table = made_clicks()
+    table.write_parquet(tmp_path / "rows.parquet")
+    model, blind = (
+        ctrkit.train({**config, "seed": 5}, tmp_path / "rows.parquet").trained for config in (METHOD, BLIND)
+    )
+    found = ctrkit.evaluate(model, against=blind, seeds=3, overrides=FAST)
+    assert found.methods is not None
+    area, loss = found.methods.tasks["click"]
+    assert found.methods.seeds == (0, 1, 2)
+    assert found.methods.rows == 400
+    assert (len(area.first), area.metric, loss.metric) == (3, "auc", "log_loss")
+    assert area.over_seeds.low > 0.1
+    assert "click: This method has the better auc, beyond the noise" in found.report().answer
+    assert any("Both methods were trained 3 times" in note for note in found.notes)
+    # With the seed of the artifact it is the artifact, on the same test rows: the split does not change.
+    again = ctrkit.evaluate(model, against=blind, seeds=2, seed=5, overrides=FAST)
+    assert again.methods is not None
+    raw = model.outputs(table[-400:])[0][:, 0]
+    expected = roc_auc_score(table[-400:]["click"], raw)
+    assert again.methods.tasks["click"][0].first[0] == pytest.approx(expected, abs=1e-6)
+    # The other method may be a config; its data, split and seed do not count.
+    by_config = ctrkit.evaluate(model, against={**BLIND, "seed": 77}, seeds=3, overrides=FAST)
+    assert by_config.against is None
+    assert by_config.methods is not None
+    assert by_config.methods.tasks["click"][0] == area
+    assert json.loads(by_config.to_json())["methods"]["tasks"]["click"][0]["metric"] == "auc"
+
+
+def test_methods_need_the_training_table(tmp_path: Path) -> None:
+    table = made_clicks()
+    model = ctrkit.train(METHOD, table).trained
+    other = ctrkit.train({**METHOD, "split": {"train": 0.5, "valid": 0.2}}, table).trained
+    labels = ctrkit.train(
+        {**METHOD, "features": {**METHOD["features"], "labels": {"buy": "click"}}}, table
+    ).trained
+    cases = (
+        (DataError, "not the table that the model was trained on", {"data": made_clicks(seed=1)}),
+        (DataError, "not the table that the model was trained on", {"data": table[::-1]}),
+        (DataError, "was trained on a table in memory", {"data": None}),
+        (DataError, "the two methods have other train rows", {"against": other}),
+        (DataError, "predicts click, and the one to compare with predicts buy", {"against": labels}),
+        (DataError, "one method predicts click, and the other buy", {"against": {**METHOD, "features": {
+            "labels": {"buy": "click"}, "timestamp": "time", "numeric": [{"name": "x"}]}}}),
+        (ConfigError, "there is one", {"against": None}),
+        (ConfigError, "which has no predictions", {"against": METHOD, "seeds": None}),
+        (ConfigError, "must be at least 2", {"seeds": 1}),
+    )  # fmt: skip
+    for error, said, changed in cases:
+        given = {"data": table, "against": model, "seeds": 2, **changed}
+        with pytest.raises(error, match=said):
+            ctrkit.evaluate(model, out=tmp_path / "out", overrides=FAST, **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "out" / "metrics.json").exists()

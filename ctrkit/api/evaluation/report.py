@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from statistics import fmean, stdev
 
+from ctrkit.api.evaluation.methods import MethodComparison
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
@@ -37,6 +39,7 @@ def evaluation_report(
     unknown: Sequence[UnknownShare],
     business: Mapping[str, float],
     gates: Sequence[GateOutcome],
+    methods: MethodComparison | None,
     notes: Sequence[str],
 ) -> Report:
     """The report of `ctrkit evaluate`.
@@ -45,7 +48,7 @@ def evaluation_report(
     drift.
     """
     compared = [_compared(found) for found in tasks.values() if found.other is not None]
-    tables = compared or [_of_tasks(tasks)]
+    tables = [*(compared or [_of_tasks(tasks)]), *_methods(methods)]
     details: list[Table] = []
     for found in tasks.values():
         tables += _miscalibrated(found)
@@ -59,17 +62,19 @@ def evaluation_report(
     if gates:
         outcomes = tuple((gate.metric, "held" if gate.held else "BROKEN", gate.reason) for gate in gates)
         tables.append(Table("Gates", ("gate", "outcome", "why"), outcomes))
-    return Report("Evaluation", _answer(tasks), tuple(tables), tuple(notes), details=tuple(details))
+    return Report("Evaluation", _answer(tasks, methods), tuple(tables), tuple(notes), details=tuple(details))
 
 
-def _answer(tasks: Mapping[str, TaskEvaluation]) -> str:
+def _answer(tasks: Mapping[str, TaskEvaluation], methods: MethodComparison | None) -> str:
     """All verdicts, one a line. What is the same for every task is stated once, at the end."""
     verdicts = [found.verdict for found in tasks.values()]
     own = [
         " ".join([v.said, *(one.sentence for one in v.reasons if one.rule not in _OF_ALL)]) for v in verdicts
     ]
     shared = [one.sentence for v in verdicts for one in v.reasons if one.rule in _OF_ALL]
-    return "\n".join(dict.fromkeys([*own, *shared]))
+    compared = {} if methods is None else methods.tasks
+    between = [f"{task}: {one.sentence}" for task, found in compared.items() for one in found]
+    return "\n".join(dict.fromkeys([*own, *shared, *between]))
 
 
 def _of_tasks(tasks: Mapping[str, TaskEvaluation]) -> Table:
@@ -103,8 +108,37 @@ def _compared(found: TaskEvaluation) -> Table:
         (f"lift at {part:.0%}", value, second[part], value - second[part], None)
         for part, value in first.items()
     ]
-    title = f"{found.task}: {found.positives:,} positives of {found.rows:,} rows"
-    return Table(title, ("metric", "model", "other", "difference", "p-value"), tuple(rows))
+    title = f"{found.task}: two artifacts on {found.rows:,} rows with {found.positives:,} positives"
+    return Table(title, ("metric", "this artifact", "other artifact", "difference", "p-value"), tuple(rows))
+
+
+def _methods(methods: MethodComparison | None) -> list[Table]:
+    """The metrics of two methods by seed, and the mean difference with both intervals."""
+    tables: list[Table] = []
+    if methods is None:
+        return tables
+    for task, found in methods.tasks.items():
+        rows: list[tuple[Value, ...]] = []
+        for one in found:
+            rows += [
+                (f"{one.metric}, seed {seed}", first, second, first - second, None, None)
+                for seed, first, second in zip(methods.seeds, one.first, one.second, strict=True)
+            ]
+            means = (fmean(one.first), fmean(one.second))
+            rows.append((f"{one.metric}, mean", *means, one.over_seeds, one.over_rows, one.p_value))
+            spread = (stdev(one.first), stdev(one.second))
+            rows.append((f"{one.metric}, deviation over seeds", *spread, None, None, None))
+        header = (
+            "metric",
+            "this method",
+            "other method",
+            "difference, over seeds",
+            "over rows",
+            "p-value over seeds",
+        )
+        title = f"{task}: two methods, {len(methods.seeds)} seeds each"
+        tables.append(Table(title, header, tuple(rows)))
+    return tables
 
 
 def _fields(found: TaskEvaluation) -> list[Table]:
