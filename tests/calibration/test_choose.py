@@ -70,7 +70,8 @@ def test_segments_let_field_aware_compete() -> None:
     choice = chosen(truth - shifts[segments], labels, segments=segments)
     assert "field-aware" not in {score.method for score in without.scores}
     assert (choice.method, choice.calibrator.uses_segments) == ("field-aware", True)
-    assert min(score.log_loss for score in without.scores) - choice.scores[4].log_loss > 0.01
+    (own,) = [score.log_loss for score in choice.scores if score.method == "field-aware"]
+    assert min(score.log_loss for score in without.scores) - own > 0.01
     # Where segments do not differ, it does not win.
     alike = chosen(truth + 0.8, labels, segments=segments)
     assert alike.method == "platt"
@@ -161,9 +162,8 @@ def test_few_positives_rule_methods_out() -> None:
     logits, labels = draw(3000, base=-3.5, seed=1)
     assert 20 <= labels.sum() < 200
     choice = chosen(1.5 * logits + 1, labels)
-    assert set(choice.left_out) == {n for n, k in CALIBRATORS.items() if k.minimum_positives == 200} - {
-        "binned-isotonic"
-    }
+    many = {name for name, kind in CALIBRATORS.items() if kind.minimum_positives == 200}
+    assert set(choice.left_out) == many - {"binned-isotonic"} | {"temperature"}  # it makes PCOC wrong
     assert "needs 200 positive rows" in choice.left_out["isotonic"]
     logits, labels = draw(300, base=-4.5, seed=2)
     assert 0 < labels.sum() < 20
