@@ -24,13 +24,18 @@ class UnknownShare:
     item: bool
     advice: str
 
+    @property
+    def far_above(self) -> bool:
+        """Whether the share is nearer to 1 than to the share in training."""
+        return self.evaluated > (1 + (self.training or 0.0)) / 2
+
     def hides(self, limit: float) -> bool:
         """Whether the evaluated rows hide what the model knows about items: the share is at least `limit`,
-        and nearer to 1 than to the share in training.
+        and far above the share in training.
 
         A model that was trained on rows with mostly unknown items is judged as it was trained.
         """
-        return self.item and self.evaluated >= limit and self.evaluated > (1 + (self.training or 0.0)) / 2
+        return self.item and self.evaluated >= limit and self.far_above
 
     @property
     def sentence(self) -> str:

@@ -278,6 +278,9 @@ def test_unknown_ids_are_told_by_part_and_new_items_leave_the_verdict_open(tmp_p
         "category": 0.0,
         "ad": 1.0,
     }
+    (page,) = [one for one in found.report().details if "unknown" in one.title]
+    assert page.rows[0][0] == "ad"
+    assert str(page.rows[0][-1]).startswith("train on newer rows")
     # The candidates' id decides which ids count as items.
     chosen = {**features, "candidate": {"id": "category"}}
     by_category = ctrkit.train(data=table, features=chosen, **settings).trained

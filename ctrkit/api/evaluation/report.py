@@ -184,11 +184,16 @@ def _slices(found: TaskEvaluation) -> list[Table]:
 def _unknown(unknown: Sequence[UnknownShare]) -> list[Table]:
     """The columns that have ids unknown to the model, the largest share first."""
     held = sorted((one for one in unknown if one.evaluated or one.training), key=lambda one: -one.evaluated)
-    rows = tuple(
-        (one.column, None if one.training is None else share(one.training), share(one.evaluated))
+    rows: tuple[tuple[Value, ...], ...] = tuple(
+        (
+            one.column,
+            None if one.training is None else share(one.training),
+            share(one.evaluated),
+            one.advice if one.far_above else "",
+        )
         for one in held
     )
-    header = ("column", "in training", "now")
+    header = ("column", "in training", "now", "if they are new")
     return [Table("Ids that are unknown to the model", header, rows)] if rows else []
 
 
