@@ -46,8 +46,9 @@ DRIFT = "psi"
 _DIFFERENCE = "difference"
 _ARTIFACTS = (
     "The differences are those of two artifacts, not of two methods: two trainings of one method with other "
-    "seeds differ too, often with a small p-value. To compare the methods, add `--seeds 5`."
+    "seeds differ too, often with a small p-value."
 )
+_ADD_SEEDS = "To compare the methods, add `--seeds 5`."
 _METHODS = (
     "Both methods were trained {seeds} times, each time with another seed, on the model's training rows. The "
     "interval over seeds is for other seeds and the same test rows; the interval over rows is for other test "
@@ -232,9 +233,9 @@ def _evaluated(
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    of_artifacts = () if second is None else (_ARTIFACTS,)
-    of_methods = () if methods is None else (_METHODS.format(seeds=settings.seeds),)
-    notes = [*rows.notes, *of_artifacts, *of_methods, _BIASED, *leaked, *undrifted, *uncounted]
+    of_methods = _ADD_SEEDS if methods is None else _METHODS.format(seeds=settings.seeds)
+    compared = () if against is None else (of_methods,) if second is None else (_ARTIFACTS, of_methods)
+    notes = [*rows.notes, *compared, _BIASED, *leaked, *undrifted, *uncounted]
     on_step(1, steps, "predicting")
     tasks: dict[str, TaskEvaluation] = {}
     labels = loaded.spec.labels
