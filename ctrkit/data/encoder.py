@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Integers
+from ctrkit.arrays import Floats, Integers
+from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.data.ids import (
     LEAST,
@@ -39,7 +40,7 @@ class EncodedTable:
 
     Attributes:
         categorical: int32 [n, F].
-        numeric: float32 [n, N].
+        numeric: float32 [n, N], standardised; NaN where a number is missing.
         sequences: name -> int32 [n, L], left-padded.
         labels: float32 [n, T].
         weight: float32 [n].
@@ -67,15 +68,16 @@ class EncodedTable:
 
 
 class Encoder:
-    """Learns ids and scales from training rows, and turns any table of the same columns into arrays.
+    """Learns ids, scales and bins from training rows, and turns any table of the same columns into arrays.
 
     Args:
         spec: what the columns mean.
         vocabularies: embedding table -> its values as text, in the order of their ids (from 2 up).
         scales: numeric feature -> its scale on the training rows.
         usual_unknown: categorical field or sequence -> usual share of unknown ids, from the training table.
-        usual_missing: categorical field or sequence -> usual share of rows without an id or any event.
+        usual_missing: feature -> usual share of rows without an id, a number or any event.
         notes: notes for the user.
+        bins: numeric feature -> its bins; encoders of earlier versions have none.
 
     Attributes:
         known: embedding table -> its distinct values as `ids_as_text` writes them, and their ids.
@@ -89,6 +91,7 @@ class Encoder:
         usual_unknown: Mapping[str, float] | None = None,
         usual_missing: Mapping[str, float] | None = None,
         notes: Sequence[str] = (),
+        bins: Mapping[str, Bins] | None = None,
     ) -> None:
         self.spec = spec
         self.vocabularies = {name: list(values) for name, values in vocabularies.items()}
@@ -96,6 +99,7 @@ class Encoder:
         self.usual_unknown = dict(usual_unknown or {})
         self.usual_missing = dict(usual_missing or {})
         self.notes = tuple(notes)
+        self.bins = dict(bins or {})
         self.known = {name: lookup(values) for name, values in self.vocabularies.items()}
 
     @classmethod
@@ -119,8 +123,8 @@ class Encoder:
             rows: the training rows; by default all.
 
         Raises:
-            DataError: a feature has no known id, almost no event of a history is known, a number is so far
-                from the others that they all become equal, or a reason that `encode` lists.
+            DataError: a feature has no known id or no number, almost no event of a history is known, a number
+                is so far from the others that they all become equal, or a reason that `encode` lists.
         """
         require_columns(table, spec.features, file)
         mine = np.arange(table.height) if rows is None else rows
@@ -147,12 +151,26 @@ class Encoder:
                 known = vocabularies.get(sequence.shares, [])
                 check_known(training[sequence.name], events, sequence, known, file)
         scales: dict[str, FeatureScale] = {}
+        bins: dict[str, Bins] = {}
+        weighted = spec.weight in table.columns
+        weight = read_weights(spec, table, file) if weighted else np.ones(table.height)
         for number in spec.numeric:
             values = transformed(table[number.name], number, file)
-            scales[number.name] = FeatureScale.fit(values[mine], number.name, file, mine)
+            present = mine[~np.isnan(values[mine])]
+            if not present.size:
+                raise DataError(
+                    "the training rows have no number in this column",
+                    file=file,
+                    column=number.name,
+                    hint="Remove the feature",
+                )
+            scale = FeatureScale.fit(values[present], number.name, file, present)
+            counted = present[weight[present] > 0]
+            standardised = scale.standardised(values[counted]).astype(np.float64)
+            scales[number.name], bins[number.name] = scale, Bins.fit(standardised, weight[counted])
         learnt = cls(spec, vocabularies, scales)
         unknown, missing, notes = usual_shares(learnt, table, mine)
-        return cls(spec, vocabularies, scales, unknown, missing, notes)
+        return cls(spec, vocabularies, scales, unknown, missing, notes, bins)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
         """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
@@ -175,6 +193,7 @@ class Encoder:
             target=target,
             profile=profile or spec.static_features,
             tasks=spec.tasks,
+            bins=self.bins,
         )
 
     def encode(
@@ -196,8 +215,8 @@ class Encoder:
             sequences: whether to encode the sequences; otherwise there are none.
 
         Raises:
-            DataError: a column is missing or has a wrong type, a number is not finite, or a label is not 0 or
-                1 or breaks the funnel.
+            DataError: a column is missing or has a wrong type, a number is infinite, or a label is not 0 or 1
+                or breaks the funnel.
         """
         spec = self.spec
         listed = {s.name for s in spec.sequences}
@@ -207,23 +226,13 @@ class Encoder:
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
-        weight = np.ones(n, dtype=np.float32)
-        if spec.weight is not None and labels:
-            require_columns(table, (spec.weight,), file)
-            column = Column(spec.weight, "number", "the row's weight", low=0.0)
-            numbers = check_column(table[spec.weight], column, file).to_numpy()
-            if numbers.max(initial=0.0) > LARGEST_WEIGHT:
-                raise DataError(
-                    f"a weight is above {LARGEST_WEIGHT:g}",
-                    file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
-                )  # fmt: skip
-            weight = numbers.astype(np.float32)
+        weight = read_weights(spec, table, file) if labels else np.ones(n)
         return EncodedTable(
             np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
             np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
             histories,
             read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32),
-            weight,
+            weight.astype(np.float32),
             _groups(spec, table),
         )
 
@@ -235,6 +244,7 @@ class Encoder:
             "scales": {name: [one.mean, one.deviation, one.bound] for name, one in self.scales.items()},
             "usual_unknown": self.usual_unknown,
             "usual_missing": self.usual_missing,
+            "bins": {name: [list(one.edges), list(one.means)] for name, one in self.bins.items()},
         }
 
     @classmethod
@@ -259,8 +269,12 @@ class Encoder:
             finite = all(map(np.isfinite, (scale.mean, scale.deviation, scale.bound)))
             if not (finite and scale.deviation > 0 and scale.bound >= 0):
                 raise ValueError(f"the scale of '{name}' is {scale}")
-        # Artifacts of an earlier version have no usual shares.
-        return cls(spec, vocabularies, scales, state.get("usual_unknown"), state.get("usual_missing"))
+        # Artifacts of earlier versions have no usual shares and no bins.
+        bins = {name: Bins(*map(tuple, values)) for name, values in state.get("bins", {}).items()}
+        if bins and set(bins) != set(scales):
+            raise ValueError("its bins are not those of its numbers")
+        usual = state.get("usual_unknown"), state.get("usual_missing")
+        return cls(spec, vocabularies, scales, *usual, bins=bins)
 
     def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
         """Ids of flat values, int32 [n]; missing values are unknown (see `is_unknown`).
@@ -340,6 +354,25 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
                 hint="List the labels in funnel order, or fix such rows",
             )
     return labels
+
+
+def read_weights(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> Floats:
+    """The weights of a table's rows, [n]; 1 where the spec names no column of weights.
+
+    Raises:
+        DataError: the column is missing, or a weight is missing, negative or too large.
+    """
+    if spec.weight is None:
+        return np.ones(table.height)
+    require_columns(table, (spec.weight,), file)
+    column = Column(spec.weight, "number", "the row's weight", low=0.0)
+    numbers = check_column(table[spec.weight], column, file).to_numpy()
+    if numbers.max(initial=0.0) > LARGEST_WEIGHT:
+        raise DataError(
+            f"a weight is above {LARGEST_WEIGHT:g}",
+            file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
+        )  # fmt: skip
+    return np.asarray(numbers)
 
 
 def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None = None) -> None:

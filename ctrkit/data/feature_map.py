@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans
+from ctrkit.data.bins import Bins
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -38,6 +39,8 @@ class FeatureMap:
         target: static fields of the target, which reads the history.
         profile: static fields of the user.
         tasks: names of the tasks, in funnel order.
+        bins: numeric field -> its bins. In artifacts of earlier versions there are none, and missing numbers
+            have no vectors.
     """
 
     tables: Mapping[str, int]
@@ -48,11 +51,16 @@ class FeatureMap:
     target: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("click",)
+    bins: Mapping[str, Bins] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Static fields in the order of their embeddings: categorical first, then numeric."""
         return (*self.categorical, *self.numeric)
+
+    def with_bins(self, most: int) -> FeatureMap:
+        """The same features with at most so many bins a number."""
+        return replace(self, bins={name: one.coarser(most) for name, one in self.bins.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -62,4 +70,6 @@ class FeatureMap:
     def from_dict(cls, state: Mapping[str, Any]) -> FeatureMap:
         """A feature map from the plain data of `to_dict`."""
         lists = {key: tuple(state[key]) for key in ("numeric", "target", "profile", "tasks")}
-        return cls(**{**state, **lists})
+        stored = state.get("bins", {}).items()
+        bins = {name: Bins(tuple(one["edges"]), tuple(one["means"])) for name, one in stored}
+        return cls(**{**state, **lists, "bins": bins})

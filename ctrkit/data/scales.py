@@ -43,7 +43,7 @@ class FeatureScale:
         """The scale of some numbers.
 
         Args:
-            values: the numbers, [n].
+            values: the numbers, none missing, [n].
             name: name of the column, for messages.
             file: name of the file, for messages.
             rows: row indices of the numbers in the file, [n], for messages.
@@ -73,8 +73,13 @@ class FeatureScale:
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))
 
     def standardised(self, values: Floats) -> NDArray[np.float32]:
-        """The numbers with mean 0 and standard deviation 1 on the training rows, clipped at the bound."""
-        return np.clip(self._deviations(values), -self.bound, self.bound).astype(np.float32)
+        """The numbers with mean 0 and standard deviation 1 on the training rows, clipped at the bound.
+
+        Missing numbers stay NaN, with the same bits everywhere, so that equal rows have equal fingerprints.
+        """
+        clipped = np.clip(self._deviations(values), -self.bound, self.bound).astype(np.float32)
+        clipped[np.isnan(clipped)] = np.nan
+        return clipped
 
     def beyond(self, values: Floats) -> Booleans:
         """Which numbers are clipped at the bound."""
@@ -88,12 +93,12 @@ class FeatureScale:
 
 
 def transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> Floats:
-    """The numbers of a feature, checked and transformed, [n].
+    """The numbers of a feature, checked and transformed, [n]; NaN where one is missing.
 
     Raises:
-        DataError: a value is missing, not finite, or negative where a logarithm is taken.
+        DataError: a value is no number, infinite, or negative where a logarithm is taken.
     """
     low = 0.0 if feature.transform == "log1p" else None
-    column = Column(feature.name, "number", "a numeric feature", low=low)
+    column = Column(feature.name, "number", "a numeric feature", low=low, nullable=True)
     numbers = check_column(values, column, file).to_numpy()
     return np.log1p(numbers) if feature.transform == "log1p" else numbers

@@ -1,4 +1,4 @@
-"""Rows unlike the training rows: unknown or missing ids, and numbers far outside the training range."""
+"""Rows unlike the training rows: unknown ids, missing values, and numbers far outside the training range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ctrkit.arrays import Integers
+from ctrkit.arrays import Floats, Integers
 from ctrkit.data.feature_map import is_unknown
 from ctrkit.data.ids import LEAST, UnknownIds, as_lists
 from ctrkit.data.scales import transformed
@@ -27,14 +27,15 @@ _PARTS = {"train": "Training", "valid": "Validation", "test": "Test"}
 def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
     """Sentences on how rows differ from the training rows of an encoder; empty where they do not.
 
-    They name columns with far more unknown or missing ids than usual, and numbers so far outside the training
-    range that they are clipped. In a log with candidate lists, the values of all candidates are inspected.
-    Columns that are missing or faulty are skipped here, because reading them raises an error.
+    They name columns with far more unknown or missing ids or numbers than usual, and numbers so far outside
+    the training range that they are clipped. In a log with candidate lists, the values of all candidates are
+    inspected. Columns that are missing or faulty are skipped here, because reading them raises an error.
     """
     rows = _some(table)
     found, empty = _looked_up(encoder, rows, LEAST)
     unknown = _unknown_notes(encoder, found, encoder.usual_unknown)
-    return (*unknown, *_empty_notes(empty, encoder.usual_missing), *_far(encoder, rows))
+    usual = encoder.usual_missing
+    return (*unknown, *_empty_notes(empty, usual), *_numbers(encoder, rows, usual))
 
 
 def usual_shares(
@@ -49,7 +50,7 @@ def usual_shares(
 
     Returns:
         Column -> share of unknown ids, the larger one of the training rows and the held-out rows.
-        Column -> share of training rows without an id or any event.
+        Column -> share of training rows without an id, a number or any event.
         Sentences on how the held-out rows differ from the training rows. `unknown_by_part` has those on
         unknown ids.
     """
@@ -57,7 +58,8 @@ def usual_shares(
     known, missing = _looked_up(encoder, mine)
     usual, held_out = {name: ids.share for name, ids in known.items()}, _some(table[others])
     unknown, empty = _looked_up(encoder, held_out)
-    notes = (*_empty_notes(empty, missing), *_far(encoder, held_out))
+    missing |= {name: share for name, share in _missing(encoder, mine).items() if share}
+    notes = (*_empty_notes(empty, missing), *_numbers(encoder, held_out, missing))
     told = tuple(f"Validation and test rows: {note}" for note in notes)
     return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
 
@@ -152,24 +154,42 @@ def _empty_notes(found: Mapping[str, float], usual: Mapping[str, float]) -> Iter
             )
 
 
-def _far(encoder: Encoder, table: pl.DataFrame) -> Iterator[str]:
-    """Sentences on numbers that are clipped."""
-    for feature in encoder.spec.numeric:
-        values = _column(encoder.spec, table, feature.name)
-        if values is None or not values.len():
-            continue
-        try:
-            numbers = transformed(values, feature, None)
-        except DataError:
-            continue
-        scale = encoder.scales[feature.name]
+def _numbers(encoder: Encoder, table: pl.DataFrame, usual: Mapping[str, float]) -> Iterator[str]:
+    """Sentences on numbers that are clipped, and on far more missing numbers than usual."""
+    for feature, values, numbers in _read(encoder, table):
+        scale = encoder.scales[feature]
         far = scale.beyond(numbers)
         if far.any():
             raw = values[int(np.argmax(far))]
             what = "far outside the range of the training rows, and are clipped"
             if scale.bound == 0:
                 what = "not the number of all training rows, and are read as that number"
-            yield f"Column '{feature.name}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
+            yield f"Column '{feature}': {far.mean():.1%} of the numbers, such as {raw}, are {what}."
+        share, known = float(np.isnan(numbers).mean()), usual.get(feature, 0.0)
+        if share and not known:
+            yield (
+                f"Column '{feature}': {share:.1%} of the rows have no number, but all training rows have one;"
+                " they are read as the mean of the training rows."
+            )
+        elif share > (1 + known) / 2:
+            yield f"Column '{feature}': {share:.0%} of the rows have no number (in training {known:.0%})."
+
+
+def _missing(encoder: Encoder, table: pl.DataFrame) -> dict[str, float]:
+    """The share of rows without a number, by feature."""
+    return {name: float(np.isnan(numbers).mean()) for name, _, numbers in _read(encoder, table)}
+
+
+def _read(encoder: Encoder, table: pl.DataFrame) -> Iterator[tuple[str, pl.Series, Floats]]:
+    """Each numeric feature: its name, its raw values and its transformed numbers."""
+    for feature in encoder.spec.numeric:
+        values = _column(encoder.spec, table, feature.name)
+        if values is None or not values.len():
+            continue
+        try:
+            yield feature.name, values, transformed(values, feature, None)
+        except DataError:
+            continue
 
 
 def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | None:

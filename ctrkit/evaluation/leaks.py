@@ -81,7 +81,7 @@ def find_leaks(
 
     Args:
         task: the task's name.
-        columns: feature -> its values, [n]; integers for ids and floats for numbers.
+        columns: feature -> its values, [n]; integers for ids and floats for numbers, NaN if missing.
         labels: 0 or 1, [n]; the rows of `telling_rows` are enough.
         seed: seed of the folds.
     """
@@ -91,7 +91,7 @@ def find_leaks(
     fold = np.random.default_rng(seed).integers(0, _FOLDS, y.size)
     found = []
     for name, values in columns.items():
-        x = np.asarray(values)
+        x = _without_gaps(np.asarray(values))
         if np.issubdtype(x.dtype, np.floating):
             by_order = auc(y, x)
             area = max(by_order, 1.0 - by_order, auc(y, _rates(_parts(x), y, fold)))
@@ -109,6 +109,7 @@ def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
 
     It is 0 if chance explains these rows, or if there are many ids.
     """
+    values = _without_gaps(values)
     ids = _parts(values) if np.issubdtype(values.dtype, np.floating) else values
     _, index = np.unique(ids, return_inverse=True)
     counts, positives = np.bincount(index), np.bincount(index, weights=labels)
@@ -117,6 +118,14 @@ def only_with(values: NDArray[Any], labels: NDArray[np.floating[Any]]) -> int:
     rows = int(counts[counts == positives].max(initial=0))
     by_chance = counts.size * float(np.mean(labels, dtype=np.float64)) ** rows
     return rows if rows >= _FEWEST and by_chance < _BY_CHANCE else 0
+
+
+def _without_gaps(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers where missing ones are below all others: that a number is missing may tell the label too."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    gaps = np.isnan(values)
+    return np.where(gaps, values[~gaps].min(initial=0.0) - 1.0, values) if gaps.any() else values
 
 
 def _parts(numbers: NDArray[Any]) -> Integers:

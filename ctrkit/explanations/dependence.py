@@ -9,6 +9,7 @@ import numpy as np
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.errors import DataError
 from ctrkit.explanations.features import Names, column, position_of, take, with_field
 from ctrkit.explanations.permutation import Probabilities
 from ctrkit.models import CtrModel
@@ -83,7 +84,7 @@ def partial_dependence(
         grid: the largest number of values, G.
 
     Raises:
-        DataError: the model has no such feature, or it is a history.
+        DataError: the model has no such feature, it is a history, or its number is missing in all rows.
     """
     position = position_of(network.feature_map, feature)
     encoded = column(data, position)
@@ -97,7 +98,12 @@ def partial_dependence(
         values = tuple(names.field(position, value) for value in places)
     else:
         levels = np.linspace(0.05, 0.95, grid)
-        places = np.unique(np.quantile(encoded, levels, method="nearest")).astype(np.float64)
+        present = encoded[~np.isnan(encoded)]
+        if not present.size:
+            raise DataError(
+                f"no row has a number of the feature '{feature}'", hint="Give rows that have some"
+            )
+        places = np.unique(np.quantile(present, levels, method="nearest")).astype(np.float64)
         values = tuple(names.number(feature, value) for value in places)
     followed = data if rows is None else take(data, rows)
     curves = []

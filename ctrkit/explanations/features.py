@@ -20,6 +20,7 @@ from ctrkit.errors import DataError, nearest
 
 HISTORY = "past events"
 UNKNOWN = "(unknown)"
+MISSING = "(missing)"
 
 
 def units(feature_map: FeatureMap) -> tuple[str, ...]:
@@ -124,6 +125,8 @@ class Names:
         """The value of a static field as text."""
         name = self.feature_map.fields[position]
         table = self.feature_map.categorical.get(name)
+        if table is None and np.isnan(value):
+            return MISSING
         return f"{self.number(name, value):,.6g}" if table is None else self.id(table, int(value))
 
     def event(self, ids: Mapping[str, int]) -> dict[str, str]:

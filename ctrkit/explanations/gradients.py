@@ -35,7 +35,7 @@ def integrated_gradients(
     tolerance: float = 0.01,
     most_steps: int = 1024,
 ) -> Attributions:
-    """Integrated gradients of a task's logit, over the embeddings of ids and events and standardised numbers.
+    """Integrated gradients of a task's logit, over the embeddings of ids, numbers and events.
 
     Source: "Axiomatic Attribution for Deep Networks" (Sundararajan et al., ICML 2017),
 
@@ -46,8 +46,8 @@ def integrated_gradients(
     `Attributions.gap`.
 
     The baseline x' has the mean vector of every column over the background (or the vector of the unknown id).
-    Its numbers are 0, their mean in training. It has as many events as the row, each the mean event. So the
-    shares of events show the effect of which events they are, not of how many there are.
+    Its numbers have the vector of 0, their mean in training. It has as many events as the row, each the mean
+    event. So the shares of events show the effect of which events they are, not of how many there are.
 
     Args:
         network: the network.
@@ -147,8 +147,8 @@ def deepshap(
 def _background_of(function: Substituted, others: list[Tensor], start: list[Tensor]) -> list[Tensor]:
     """The background for one row: others' fields and numbers, and mean events where the row has events."""
     count = len(others[0])
-    mixed = [others[0]]
-    for other, own, of_events in zip(others[1:], start[1:], function.of_events, strict=True):
+    mixed = []
+    for other, own, of_events in zip(others, start, function.of_events, strict=True):
         mixed.append(own.expand(count, *own.shape[1:]).clone() if of_events else other)
     return mixed
 

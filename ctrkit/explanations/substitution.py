@@ -1,8 +1,8 @@
-"""A network as a differentiable function of embedding vectors and numbers, instead of ids.
+"""A network as a differentiable function of embedding vectors, instead of ids and numbers.
 
-Ids have no gradient, so attributions use their embeddings. Every `FeatureEmbedding` of a network (the common
-one, and those of first-order weights) reads its tables through `field_columns` and `sequence_columns`; the
-outputs of these modules can be recorded and replaced.
+Ids and missing numbers have no gradient, so attributions use embeddings. Every `FeatureEmbedding` of a
+network (the common one, and those of first-order weights) reads its tables through `field_columns` and
+`sequence_columns`, and numbers through `numbers`; the outputs of these modules can be recorded and replaced.
 """
 
 from __future__ import annotations
@@ -33,34 +33,35 @@ class Baseline:
     """The inputs that rows are compared with.
 
     Attributes:
-        vectors: for each module that reads tables, one vector per column, `[C, d]`.
+        vectors: for each module that reads columns, one vector per column, `[C, d]`.
     """
 
     vectors: tuple[Tensor, ...]
 
 
 class Substituted(nn.Module):
-    """A task's logit as a function of numbers and vectors in place of ids.
+    """A task's logit as a function of vectors in place of ids and numbers.
 
     Attributes:
         network: the network, in evaluation mode.
-        readers: the modules that read tables, whose outputs are replaced.
+        readers: the modules that read columns, whose outputs are replaced.
         of_events: for each of these modules, whether it reads sequences.
+        of_numbers: for each of these modules, whether it reads numbers.
     """
 
     def __init__(self, network: CtrModel, task: int, example: Batch) -> None:
         super().__init__()
         self.network, self.task = network.eval(), task
         embeddings = [module for module in network.modules() if isinstance(module, FeatureEmbedding)]
-        fields = [module.field_columns for module in embeddings]
+        numbers = [module.numbers for module in embeddings if hasattr(module, "numbers")]
         events = [module.sequence_columns for module in embeddings]
+        every = [*(module.field_columns for module in embeddings), *numbers, *events]
         # Some modules are not used, for example the sequences of a model without a behaviour branch.
-        called = [calls for calls, _ in self._recorded([*fields, *events], example)]
-        known = [(module, number >= len(fields)) for number, module in enumerate([*fields, *events])]
-        used = [pair for pair, calls in zip(known, called, strict=True) if calls]
-        self.readers: list[nn.Module] = [module for module, _ in used]
-        self.of_events = [of_events for _, of_events in used]
-        self.names = tuple(example.sequences)
+        called = [calls for calls, _ in self._recorded(every, example)]
+        self.readers: list[nn.Module] = [one for one, calls in zip(every, called, strict=True) if calls]
+        self.of_events = [any(one is reader for one in events) for reader in self.readers]
+        self.of_numbers = [any(one is reader for one in numbers) for reader in self.readers]
+        self.names, self.count = tuple(example.sequences), example.numeric.shape[1]
 
     def vectors(self, batch: Batch) -> list[Tensor]:
         """The outputs of `readers` for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
@@ -70,44 +71,44 @@ class Substituted(nn.Module):
         """The logit, `[B]`.
 
         Args:
-            tensors: numbers `[B, N]`, the vectors of `readers`, then the ids as in the batch: categorical ids
-                and each sequence. Only the padding of the ids is used.
+            tensors: the vectors of `readers`, then the ids as in the batch: categorical ids and each
+                sequence. Only the padding of the ids is used.
         """
-        numeric, *rest = tensors
-        vectors, (categorical, *sequences) = rest[: len(self.readers)], rest[len(self.readers) :]
-        nothing = numeric.new_zeros(len(numeric), 0)
+        vectors, (categorical, *sequences) = tensors[: len(self.readers)], tensors[len(self.readers) :]
+        numeric = vectors[0].new_zeros(len(categorical), self.count)
         batch = Batch(
-            categorical, numeric, dict(zip(self.names, sequences, strict=True)), nothing, nothing[:, 0:0]
+            categorical,
+            numeric,
+            dict(zip(self.names, sequences, strict=True)),
+            numeric[:, :0],
+            numeric.new_ones(len(numeric)),
         )
         with self._replaced(vectors):
             logits: Tensor = self.network(batch).logits[:, self.task]
-        # captum needs a gradient for the numbers even if there are none.
-        return logits if numeric.shape[1] else logits + numeric.sum()
+        return logits
 
     def baseline(self, name: BaselineName, data: EncodedTable) -> Baseline:
         """The baseline vector of every column.
 
         "mean" is the mean vector of a column over the rows given (for a sequence, over all their events).
         "unknown" is the vector of the out-of-vocabulary id. It is well trained only if unknown values are
-        frequent in training; if every value has its own id, this vector is noise.
+        frequent in training; if every value has its own id, this vector is noise. Of numbers it is always the
+        vector of 0, their mean in training.
         """
+        batch = Batch.of(data, slice(0, 1))
+        unknown = Batch(
+            torch.full_like(batch.categorical, UNKNOWN_ID),
+            torch.zeros_like(batch.numeric),
+            {n: torch.full_like(ids, UNKNOWN_ID) for n, ids in batch.sequences.items()},
+            batch.labels,
+            batch.weight,
+        )
+        fixed = [
+            vectors[0, -1] if of_events else vectors[0]
+            for vectors, of_events in zip(self.vectors(unknown.to(self.device)), self.of_events, strict=True)
+        ]
         if name == "unknown":
-            batch = Batch.of(data, slice(0, 1))
-            unknown = Batch(
-                torch.full_like(batch.categorical, UNKNOWN_ID),
-                batch.numeric,
-                {n: torch.full_like(ids, UNKNOWN_ID) for n, ids in batch.sequences.items()},
-                batch.labels,
-                batch.weight,
-            )
-            return Baseline(
-                tuple(
-                    vectors[0, -1] if of_events else vectors[0]
-                    for vectors, of_events in zip(
-                        self.vectors(unknown.to(self.device)), self.of_events, strict=True
-                    )
-                )
-            )
+            return Baseline(tuple(fixed))
         sums: list[Tensor] = []
         counts: list[Tensor] = []
         for rows in chunks(len(data), _BATCH):
@@ -120,7 +121,8 @@ class Substituted(nn.Module):
                 [c + p for c, (_, p) in zip(counts, parts, strict=True)] if counts else [p for _, p in parts]
             )
         means = [(s / c.clamp(min=1).unsqueeze(1)).float() for s, c in zip(sums, counts, strict=True)]
-        return Baseline(tuple(means))
+        chosen = zip(fixed, means, self.of_numbers, strict=True)
+        return Baseline(tuple(zero if of_numbers else mean for zero, mean, of_numbers in chosen))
 
     def _sums(self, vectors: Tensor, of_events: bool, batch: Batch) -> tuple[Tensor, Tensor]:
         """The sum of the vectors of each column, `[C, d]`, and their number, `[C]`."""
@@ -138,10 +140,9 @@ class Substituted(nn.Module):
     def start(self, baseline: Baseline, batch: Batch) -> list[Tensor]:
         """The baseline of each row.
 
-        Numbers are 0, their mean in training. There is a mean event wherever the row has an event, so that
-        the length of a history has no share.
+        There is a mean event wherever the row has an event, so that the length of a history has no share.
         """
-        found = [torch.zeros_like(batch.numeric)]
+        found = []
         for vectors, of_events in zip(baseline.vectors, self.of_events, strict=True):
             if of_events:
                 found.append(vectors * self._present(batch).unsqueeze(3))
@@ -151,7 +152,7 @@ class Substituted(nn.Module):
 
     def end(self, batch: Batch) -> list[Tensor]:
         """The inputs of `forward` for a batch, without its ids."""
-        return [batch.numeric, *self.vectors(batch)]
+        return self.vectors(batch)
 
     @staticmethod
     def ids(batch: Batch) -> tuple[Tensor, ...]:
@@ -164,15 +165,16 @@ class Substituted(nn.Module):
         Returns:
             Attributions of the static fields, `[B, F]`, and of the parts of events, `[B, L, S]`.
         """
-        numeric, *vectors = [part.detach().double().cpu().numpy() for part in parts]
-        of_fields = np.zeros((len(numeric), fields))
-        of_fields[:, fields - numeric.shape[1] :] = numeric
-        of_parts = np.zeros((len(numeric), length, len(self.names)))
-        for part, of_events in zip(vectors, self.of_events, strict=True):
+        of_fields = np.zeros((len(parts[0]), fields))
+        of_parts = np.zeros((len(parts[0]), length, len(self.names)))
+        for tensor, of_events, of_numbers in zip(parts, self.of_events, self.of_numbers, strict=True):
+            part = tensor.detach().double().cpu().numpy().sum(axis=-1)
             if of_events:
-                of_parts += part.sum(axis=3)
+                of_parts += part
+            elif of_numbers:
+                of_fields[:, fields - self.count :] += part
             else:
-                of_fields[:, : part.shape[1]] += part.sum(axis=2)
+                of_fields[:, : part.shape[1]] += part
         return of_fields, of_parts
 
     @property

@@ -50,6 +50,7 @@ class CtrModel(nn.Module):
                 hint="Declare one under `features.sequences`, or choose another model",
             )
         width = config.embedding_width
+        feature_map = feature_map.with_bins(config.embedding.bins)
         self.feature_map = feature_map
         self.reads_history = bool(feature_map.sequences) and config.reads_history
         self.embedding: FeatureEmbedding | None = None

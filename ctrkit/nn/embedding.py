@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
+from ctrkit.data.bins import MOST_BINS, Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
+from ctrkit.nn.numbers import NumberReader
 
 # Training must see the unknown id this often before its vector is learned rather than random: a step of Adam
 # moves it by about the learning rate.
@@ -38,6 +40,9 @@ class EmbeddingConfig(Config):
         per_field: whether a table of n ids has the dimension min(50, n ** 1/4), projected to `width`.
         hash_above: tables of more ids than this become hash embeddings. `per_field` does not change these.
         hash_rows: number of rows that all hash embeddings share.
+        bins: largest number of bins of a number, between which its vector is interpolated; 0 for none. There
+            are fewer where training rows or distinct numbers are few (see `ctrkit.data.bins`). The model
+            applies this to its feature map, so that it holds for all its embeddings.
     """
 
     width: int = Field(ge=1)
@@ -46,6 +51,7 @@ class EmbeddingConfig(Config):
     per_field: bool = False
     hash_above: int | None = Field(default=None, ge=1)
     hash_rows: int = Field(default=100_000, ge=1, lt=1 << 31)
+    bins: int = Field(default=MOST_BINS, ge=0, le=MOST_BINS)
 
     @model_validator(mode="before")
     @classmethod
@@ -61,7 +67,8 @@ class FeatureEmbedding(nn.Module):
     each dimension) or hashes the large ones. Fields and sequences that name the same table share its vectors.
     Ids stay integers, so no two ids collide in a float. The vector of padding is always zero.
 
-    A numeric field with value v is embedded as v * direction + bias.
+    A number is embedded as a line, v * direction + bias, plus an interpolation between vectors of its bins'
+    edges; a missing number has a vector of its own (see `NumberReader`).
 
     Args:
         feature_map: tables, fields and sequences.
@@ -85,6 +92,12 @@ class FeatureEmbedding(nn.Module):
         if feature_map.numeric:
             self.direction = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
             self.bias = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
+            bins = [feature_map.bins.get(name, Bins()) for name in feature_map.numeric]
+            self.numbers = NumberReader(bins)
+            # At 0 a missing number is read as the mean number, which stays so if training has none.
+            self.missing = nn.Parameter(torch.zeros_like(self.bias)) if feature_map.bins else None
+            steps = torch.zeros(len(bins), self.numbers.steps, config.width)
+            self.steps = nn.Parameter(steps) if self.numbers.steps else None
 
     def fields(self, batch: Batch) -> Tensor:
         """Static fields, categorical first and numeric after them: `[B, F, d]`."""
@@ -92,7 +105,7 @@ class FeatureEmbedding(nn.Module):
         if self.field_columns.used:
             parts.append(self.field_columns(batch.categorical, self.kinds))
         if hasattr(self, "direction"):
-            parts.append(batch.numeric.unsqueeze(-1) * self.direction + self.bias)
+            parts.append(self.numbers(batch.numeric, self.direction, self.bias, self.steps, self.missing))
         if not parts:
             return batch.numeric.new_zeros(len(batch), 0, self.width)
         return self._drop(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])

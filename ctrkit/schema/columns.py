@@ -38,7 +38,7 @@ class Column:
         aliases: other names under which it is read.
         required: whether every log must have it.
         low: smallest allowed number; None: no bound.
-        nullable: whether an id may be missing.
+        nullable: whether an id or a number may be missing; a missing number is read as NaN.
         missing: hint about a missing value, if filling it in or dropping the row would be wrong.
     """
 
@@ -267,6 +267,8 @@ def check_column(
 
     if column.kind == "id":
         values = _ids(values, file, name)
+    if column.kind == "number" and column.nullable:
+        return _present_or_nan(values, column, refuse)
     if values.null_count() and not column.nullable:
         hint = column.missing or f"Fill in or drop such rows; the column holds {column.meaning}"
         raise refuse("the value is missing", _first(values.is_null()), hint)
@@ -291,9 +293,17 @@ def _ids(values: pl.Series, file: str | None, name: str) -> pl.Series:
     return ids.cast(pl.Int64) if values.dtype.is_float() else ids
 
 
+def _present_or_nan(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
+    """Numbers, NaN where one is missing; the others are checked."""
+    numbers = _numbers(values, column, refuse).fill_null(float("nan"))
+    # Any number in the allowed range passes the checks.
+    _check_numbers(numbers.fill_nan(column.low or 0.0), column, refuse)
+    return numbers
+
+
 def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
     """Numbers, or text that holds numbers, as Float64."""
-    if values.dtype == pl.Boolean or not values.len():
+    if values.dtype in (pl.Boolean, pl.Null) or not values.len():
         values = values.cast(pl.Int8, strict=False)
     if values.dtype.is_numeric():
         return values.cast(pl.Float64)
@@ -302,7 +312,7 @@ def _numbers(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
         if column.kind == "binary":
             text = text.replace(_TRUTHS)
         numbers = text.cast(pl.Float64, strict=False)
-        if (row := _first(numbers.is_null())) is None:
+        if (row := _first(numbers.is_null() & values.is_not_null())) is None:
             return numbers
     else:
         raise refuse(f"numbers are needed, not {values.dtype}", None, "Cast the column to numbers")

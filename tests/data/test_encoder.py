@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import polars as pl
 import pytest
 
 from ctrkit.data.encoder import Encoder
-from ctrkit.data.feature_map import is_unknown
+from ctrkit.data.feature_map import FeatureMap, is_unknown
+from ctrkit.data.fingerprints import row_hashes
 from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
@@ -108,7 +110,8 @@ def test_an_id_above_two_to_the_24_stays_distinct() -> None:
         ({"click": [0, None, 1, 0]}, "click", 1, "missing"),
         ({"click": [0.0, 1.0, float("nan"), 0.0]}, "click", 2, "not a finite number"),
         ({"buy": [1, 0, 1, 0]}, "buy", 0, "the step before it, is 0"),
-        ({"price": [0.0, float("nan"), 1.0, 2.0]}, "price", 1, "not a finite number"),
+        ({"price": [0.0, None, float("inf"), 2.0]}, "price", 2, "not a finite number"),
+        ({"price": ["0", None, "NA", "2"]}, "price", 2, "'NA' is not a number"),
         ({"price": [0.0, -1.0, 1.0, 2.0]}, "price", 1, "below 0"),
         ({"ad": [0.5, 1.0, 1.0, 2.0]}, "ad", None, "ids are integers or text"),
         ({"history": [1, 2, 3, 4]}, "history", None, "one list for each row"),
@@ -123,6 +126,67 @@ def test_bad_values_are_named(
     with pytest.raises(DataError, match=said) as caught:
         encoder.encode(bad, "t.parquet")
     assert (caught.value.file, caught.value.column, caught.value.row) == ("t.parquet", column, row)
+
+
+@pytest.mark.parametrize(
+    "cells", [[0.0, None, 3.0, float("nan")], ["0", None, "3", None], [0, None, 3, None]], ids=str
+)
+def test_missing_numbers_are_nan_and_teach_nothing(cells: list[object]) -> None:
+    table = TABLE.with_columns(pl.Series("price", cells, strict=False))
+    encoder = Encoder.fit(SPEC, table)
+    assert encoder.scales == Encoder.fit(SPEC, TABLE[[0, 2]]).scales
+    encoded = encoder.encode(table)
+    np.testing.assert_array_equal(np.isnan(encoded.numeric[:, 0]), [False, True, False, True])
+    np.testing.assert_allclose(encoded.numeric[[0, 2], 0], [-1.0, 1.0])
+    # NaN has two signs and many payloads; missing numbers have one.
+    negative = table.with_columns(pl.Series("price", [0.0, -np.float64("nan"), 3.0, np.nan]))
+    assert encoder.encode(negative).fingerprint() == encoded.fingerprint()
+    np.testing.assert_array_equal(row_hashes(encoder.encode(negative)), row_hashes(encoded))
+
+
+def test_a_column_without_any_number_in_the_training_rows_is_named() -> None:
+    for cells in ([None] * 4, [None, None, None, 2.0], ["", None, None, None]):
+        table = TABLE.with_columns(pl.Series("price", [None if c == "" else c for c in cells]))
+        with pytest.raises(DataError, match="no number") as caught:
+            Encoder.fit(SPEC, table, "t.csv", np.arange(3))
+        assert (caught.value.file, caught.value.column) == ("t.csv", "price")
+
+
+def test_all_numbers_may_be_missing_when_predicting() -> None:
+    table = TABLE.with_columns(pl.Series("price", [None] * 4))
+    assert np.isnan(Encoder.fit(SPEC, TABLE).encode(table).numeric).all()
+
+
+def test_missing_numbers_are_told_where_training_had_none() -> None:
+    holed = TABLE.with_columns(pl.Series("price", [1.0, None, 2.0, 3.0]))
+    (note,) = Encoder.fit(SPEC, TABLE).unlike(holed)
+    assert note == (
+        "Column 'price': 25.0% of the rows have no number, but all training rows have one; they are read as the"
+        " mean of the training rows."
+    )
+    assert Encoder.fit(SPEC, holed).unlike(holed) == ()
+    assert Encoder.from_state(Encoder.fit(SPEC, holed).state()).unlike(holed) == ()
+
+
+def test_bins_are_learned_from_weighted_training_rows_and_kept() -> None:
+    spec = FeatureSpec.model_validate({"numeric": [{"name": "x"}], "weight": "w"})
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"x": rng.normal(size=3000), "w": rng.integers(0, 3, 3000), "click": [0, 1] * 1500})
+    counted = np.flatnonzero(table["w"].to_numpy() > 0)[:1500]
+    encoder = Encoder.fit(spec, table, rows=counted)
+    numbers = encoder.encode(table).numeric[counted, 0]
+    edges = np.array(encoder.bins["x"].edges, dtype=np.float32)
+    assert edges.size == 7
+    levels = np.linspace(0, 1, 7)
+    weight = table["w"].to_numpy()[counted]
+    np.testing.assert_allclose(
+        edges, np.quantile(numbers, levels, weights=weight, method="inverted_cdf"), rtol=1e-6
+    )
+    again = Encoder.from_state(json.loads(json.dumps(encoder.state())))
+    assert again.bins == encoder.bins
+    assert again.feature_map().bins == encoder.bins
+    state = json.loads(json.dumps(encoder.feature_map().to_dict()))
+    assert FeatureMap.from_dict(state) == encoder.feature_map()
 
 
 def test_a_missing_column_names_the_nearest() -> None:

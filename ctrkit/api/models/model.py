@@ -259,7 +259,7 @@ def _part(name: str) -> Iterator[None]:
 
 
 def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
-    for part in ("tables", "categorical", "numeric", "sequences", "tasks"):
+    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
 

@@ -143,7 +143,8 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
     histories = spec.model_copy(update={"categorical": (), "numeric": (), "sequences": own})
     events = Encoder.fit(histories, log.table, log.file)
     vocabularies = {**static.vocabularies, **events.vocabularies}
-    return Encoder(spec, vocabularies, static.scales, {**events.usual_unknown, **static.usual_unknown})
+    unknown = {**events.usual_unknown, **static.usual_unknown}
+    return Encoder(spec, vocabularies, static.scales, unknown, bins=static.bins)
 
 
 def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats | None) -> LoggedDecisions:
