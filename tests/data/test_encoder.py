@@ -161,8 +161,8 @@ def test_missing_numbers_are_told_where_training_had_none() -> None:
     holed = TABLE.with_columns(pl.Series("price", [1.0, None, 2.0, 3.0]))
     (note,) = Encoder.fit(SPEC, TABLE).unlike(holed)
     assert note == (
-        "Column 'price': 25.0% of the rows have no number, but all training rows have one; they are read as the"
-        " mean of the training rows."
+        "Column 'price': 25.0% of the rows have no number, but all training rows have one; they are read as"
+        " the mean of the training rows."
     )
     assert Encoder.fit(SPEC, holed).unlike(holed) == ()
     assert Encoder.from_state(Encoder.fit(SPEC, holed).state()).unlike(holed) == ()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, FeatureMap
 from ctrkit.models import MODELS, CtrModel, Output, build_model, model_config
 from ctrkit.nn.batches import Batch
@@ -20,6 +21,7 @@ FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9, "hour": 26},
     categorical={"user": "user", "item": "item", "category": "category", "hour": "hour"},
     numeric=("price", "age"),
+    bins={"price": Bins((-1.5, -0.5, 0.0, 1.5), (0.8, 0.6, 0.2)), "age": Bins()},
     sequences={"seen_items": "item", "seen_categories": "category"},
     max_length=6,
     target=("item", "category"),
@@ -185,8 +187,9 @@ def test_an_event_may_be_appended_to_an_encoded_history(
 
 @every_model
 def test_gradient_reaches_every_parameter(content: dict[str, Any], feature_map: FeatureMap) -> None:
-    model = make(content, feature_map)
-    output = model(make_batch(feature_map, 64))
+    model, batch = make(content, feature_map), make_batch(feature_map, 64)
+    batch.numeric[:8] = torch.nan  # missing numbers
+    output = model(batch)
     (output.logits.square().sum() + sum(x.square().sum() for x in output.auxiliary.values())).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -319,6 +322,7 @@ def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_pat
     names = [entry.name for entry in session.get_inputs()]
     for size in (1, 11):
         batch = make_batch(feature_map, size, seed=size)
+        batch.numeric[0] = torch.nan  # missing numbers
         values = [batch.categorical, batch.numeric, *batch.sequences.values()]
         (logits,) = session.run(None, {n: v.numpy() for n, v in zip(names, values, strict=True)})
         torch.testing.assert_close(torch.from_numpy(logits), model(batch).logits, rtol=1e-4, atol=1e-5)

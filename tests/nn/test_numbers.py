@@ -114,7 +114,7 @@ def test_first_order_terms_of_numbers_are_piecewise_linear() -> None:
 @pytest.mark.parametrize(("most", "largest"), [(0, 0), (4, 4), (32, 16)])
 @pytest.mark.parametrize("name", ["lr", "deepfm"])
 def test_the_config_sets_the_bins_of_all_embeddings_of_a_model(name: str, most: int, largest: int) -> None:
-    config = model_config({"name": name, "embedding": {"width": 4, "bins": most}})
+    config = model_config({"name": name, "embedding": {"bins": most}})
     model = build_model(config, MAP)
     embeddings = [module for module in model.modules() if isinstance(module, FeatureEmbedding)]
     assert [one.numbers.steps for one in embeddings] == [largest] * len(embeddings)
