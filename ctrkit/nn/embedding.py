@@ -41,7 +41,8 @@ class EmbeddingConfig(Config):
         hash_above: tables of more ids than this become hash embeddings. `per_field` does not change these.
         hash_rows: number of rows that all hash embeddings share.
         bins: largest number of bins of a number, between which its vector is interpolated; 0 for none. There
-            are fewer where training rows or distinct numbers are few (see `ctrkit.data.bins`). The model
+            are fewer where training rows or distinct numbers are few (see `ctrkit.data.bins`). 32 cost more
+            than 16 and are no better (`benchmarks/number_bins.py`). The model
             applies this to its feature map, so that it holds for all its embeddings.
     """
 
@@ -51,7 +52,7 @@ class EmbeddingConfig(Config):
     per_field: bool = False
     hash_above: int | None = Field(default=None, ge=1)
     hash_rows: int = Field(default=100_000, ge=1, lt=1 << 31)
-    bins: int = Field(default=MOST_BINS, ge=0, le=MOST_BINS)
+    bins: int = Field(default=16, ge=0, le=MOST_BINS)
 
     @model_validator(mode="before")
     @classmethod

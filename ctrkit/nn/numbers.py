@@ -73,5 +73,5 @@ class NumberReader(nn.Module):
         missing = missing + torch.bmm(self.means, steps).squeeze(1)
         line = torch.bmm(inputs, torch.stack([direction, bias, missing], dim=1))
         below = numbers.masked_fill(absent, _BELOW).unsqueeze(2)
-        encoding = torch.addcmul(self.shift, below, self.scale).clamp(0.0, 1.0)
+        encoding = torch.addcmul(self.shift, below, self.scale).clamp_(0.0, 1.0)
         return torch.baddbmm(line, encoding, steps).transpose(0, 1)
