@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ctrkit.compiled import kernel
 from ctrkit.nn.embedding_tables import RowMatrix
 from ctrkit.training.optimizers import coalesced
 
@@ -62,7 +65,8 @@ class AveragedWeights:
         """A step of the optimizer, with the gradients that the weights have, and then of the averages."""
         for weight, average, known in zip(self.rows, self.row_averages, self.known, strict=True):
             if weight.grad is not None:
-                self._catch_up(weight, average, known, coalesced(weight.grad).indices()[0])
+                rows = coalesced(weight.grad).indices()[0]
+                catch_up(weight.detach(), average, known, rows, self.log_decay)
         optimizer.step()
         self.step_count += 1
         decay = min(self.decay, (1 + self.step_count) / (10 + self.step_count))
@@ -70,21 +74,13 @@ class AveragedWeights:
         if self.dense:
             torch._foreach_lerp_(self.dense_averages, self.dense, 1.0 - decay)
 
-    def _catch_up(self, weight: Tensor, average: Tensor, known: Tensor, rows: Tensor) -> None:
-        """Apply all steps that the averages of some rows do not know yet."""
-        share = (known.index_select(0, rows) - self.log_decay).neg_().exp_().to(average.dtype)
-        constant = weight.index_select(0, rows)
-        average.index_copy_(0, rows, constant.lerp_(average.index_select(0, rows), share[:, None]))
-        known.index_fill_(0, rows, self.log_decay)
-
     @contextmanager
     @torch.no_grad()
     def in_place(self) -> Iterator[None]:
         """Inside the `with` block, the model has the averages as its weights, and must not be trained."""
         for weight, average, known in zip(self.rows, self.row_averages, self.known, strict=True):
-            share = (self.log_decay - known).exp_().to(average.dtype)
-            average.copy_(torch.lerp(weight, average, share[:, None]))
-            known.fill_(self.log_decay)
+            every = torch.arange(len(weight), device=weight.device)
+            catch_up(weight.detach(), average, known, every, self.log_decay)
         weights, averages = [*self.rows, *self.dense], [*self.row_averages, *self.dense_averages]
         own = [weight.clone() for weight in weights]
         torch._foreach_copy_(weights, averages)
@@ -109,3 +105,40 @@ class AveragedWeights:
         own = [*self.row_averages, *self.dense_averages, *self.known]
         for mine, kept in zip(own, [*state["averages"], *state["known"]], strict=True):
             mine.copy_(kept)
+
+
+def catch_up(weight: Tensor, average: Tensor, known: Tensor, rows: Tensor, log_decay: float) -> None:
+    """Apply to the averages of some rows all steps that they do not know yet.
+
+    Args:
+        weight: the matrix, `[R, D]`; the rows were constant in these steps.
+        average: its averages, `[R, D]`, changed in place.
+        known: float64 `[R]`, sum of log d(n) up to the last step that each average knows, changed in place.
+        rows: which rows, each once, `[N]`.
+        log_decay: sum of log d(n) up to the newest step.
+    """
+    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+        _catch_up(*(tensor.numpy() for tensor in (weight, average, known, rows)), log_decay)
+        return
+    share = (log_decay - known.index_select(0, rows)).exp_().to(average.dtype)
+    constant = weight.index_select(0, rows)
+    average.index_copy_(0, rows, constant.lerp_(average.index_select(0, rows), share[:, None]))
+    known.index_fill_(0, rows, log_decay)
+
+
+# One pass over the rows takes less than half the time of torch's operators, which each read them again.
+@kernel("void(f4[:,::1], f4[:,::1], f8[::1], i8[::1], f8)", "weight: R D; average: R D; known: R; rows: N")
+def _catch_up(
+    weight: NDArray[np.float32],
+    average: NDArray[np.float32],
+    known: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    log_decay: float,
+) -> None:
+    """`catch_up` for single precision on a CPU."""
+    for row in rows:
+        share = np.float32(math.exp(log_decay - known[row]))
+        known[row] = log_decay
+        for column in range(weight.shape[1]):
+            constant = weight[row, column]
+            average[row, column] = constant + share * (average[row, column] - constant)
