@@ -54,8 +54,8 @@ class TrainingConfig(Config):
         epochs: largest number of passes over the training rows.
         batch_size: number of rows in a step.
         patience: training stops after this number of validations without a better one.
-        validations_per_epoch: number of validations in an epoch. More than one helps where ids are overfitted
-            within an epoch.
+        validations_per_epoch: number of validations in an epoch. The probabilities of one snapshot an epoch
+            are noisy, and ids may be overfitted within an epoch.
         monitor: the number that chooses the best validation. "log_loss" is the entire-space log loss of all
             tasks, for any training loss. "calibrated_log_loss" is that log loss after Platt scaling. "auc" is
             the AUC of the first task. "auto" is log loss, or calibrated log loss for losses that change the
@@ -66,14 +66,15 @@ class TrainingConfig(Config):
         loss: the loss of each task.
         balancing: how the losses of the tasks are combined.
         averaging: whether weights are also averaged over the steps (`ctrkit.training.averaging`). The better
-            of the two are kept. This takes one more copy of all weights in memory.
+            of the two are kept (`ctrkit.training.validation`). This takes one more copy of all weights in
+            memory.
         averaging_decay: largest decay of the averages: 0.999 averages over about the last 1,000 steps.
     """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=1024, ge=1)
-    patience: int = Field(default=2, ge=1)
-    validations_per_epoch: int = Field(default=1, ge=1)
+    patience: int = Field(default=4, ge=1)
+    validations_per_epoch: int = Field(default=4, ge=1)
     monitor: Literal["auto", "log_loss", "calibrated_log_loss", "auc"] = "auto"
     clip_norm: float = Field(default=10.0, gt=0.0)
     checkpoint_steps: int = Field(default=50, ge=1)

@@ -28,8 +28,15 @@ MONITORED = {
 }
 
 
+# After this number of validations that the averages have won, the raw weights are no longer measured.
+ENOUGH_WINS = 2
+
+
 class Validation:
     """Measures the raw weights and the averages, and keeps the better of them if they are the best so far.
+
+    A pass over the validation rows costs time. Raw weights can be better while the averages lag behind, which
+    is early in a run. So the raw weights are measured until the averages have won twice.
 
     Args:
         model: the model in training.
@@ -66,9 +73,11 @@ class Validation:
         found: dict[str, dict[str, float]] = {}
         best_score, best_weights = position.best_score, position.best_weights
         # The averages come first: they take in the weights before `settle_unknown` changes some of them.
-        ways: dict[str, AbstractContextManager[None]] = {"raw": nullcontext()}
+        ways: dict[str, AbstractContextManager[None]] = {}
         if self.averages is not None:
-            ways = {"averaged": self.averages.in_place(), **ways}
+            ways["averaged"] = self.averages.in_place()
+        if sum(event["weights"] == "averaged" for event in position.events) < ENOUGH_WINS:
+            ways["raw"] = nullcontext()
         for name, weights_in_place in ways.items():
             with weights_in_place:
                 settle_unknown(self.model, self.counts)

@@ -29,7 +29,14 @@ class Stop(Exception):
     """Stands for a kill in the middle of a run."""
 
 
-SETTINGS = {"epochs": 2, "batch_size": 256, "checkpoint_steps": 3, "optimizer": {"learning_rate": 5e-3}}
+SETTINGS = {
+    "epochs": 2,
+    "batch_size": 256,
+    "patience": 2,
+    "validations_per_epoch": 1,
+    "checkpoint_steps": 3,
+    "optimizer": {"learning_rate": 5e-3},
+}
 
 
 class Runs:
@@ -265,6 +272,7 @@ def test_the_best_weights_are_kept_and_training_stops_after_the_wait(
             "epochs": 40,
             "batch_size": 256,
             "patience": 2,
+            "validations_per_epoch": 1,
             "monitor": monitor,
             "optimizer": {"learning_rate": 0.03},
         }
