@@ -141,6 +141,8 @@ def coalesced(gradient: Tensor) -> Tensor:
     """
     if not gradient.is_sparse:
         gradient = gradient.to_sparse(1)
+    if gradient.is_coalesced():
+        return gradient
     indices = gradient._indices()
     if bool((indices[0].diff() > 0).all()):
         return torch.sparse_coo_tensor(
