@@ -28,15 +28,12 @@ MONITORED = {
 }
 
 
-# After this number of validations that the averages have won, the raw weights are no longer measured.
-ENOUGH_WINS = 2
-
-
 class Validation:
     """Measures the raw weights and the averages, and keeps the better of them if they are the best so far.
 
-    A pass over the validation rows costs time. Raw weights can be better while the averages lag behind, which
-    is early in a run. So the raw weights are measured until the averages have won twice.
+    The raw weights can be better while the averages lag behind, mostly in the first epoch. A pass over the
+    validation rows takes time. So, where there are averages, the raw weights are measured only at the end of
+    an epoch.
 
     Args:
         model: the model in training.
@@ -76,7 +73,7 @@ class Validation:
         ways: dict[str, AbstractContextManager[None]] = {}
         if self.averages is not None:
             ways["averaged"] = self.averages.in_place()
-        if sum(event["weights"] == "averaged" for event in position.events) < ENOUGH_WINS:
+        if self.averages is None or position.step == steps:
             ways["raw"] = nullcontext()
         for name, weights_in_place in ways.items():
             with weights_in_place:
