@@ -118,7 +118,7 @@ def catch_up(weight: Tensor, average: Tensor, known: Tensor, rows: Tensor, log_d
         log_decay: sum of log d(n) up to the newest step.
     """
     if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        _catch_up(*(tensor.numpy() for tensor in (weight, average, known, rows)), log_decay)
+        _catch_up(weight.numpy(), average.numpy(), known.numpy(), rows.numpy(), log_decay)
         return
     share = (log_decay - known.index_select(0, rows)).exp_().to(average.dtype)
     constant = weight.index_select(0, rows)
