@@ -176,7 +176,7 @@ def _parts(model: CtrModel, batch: Batch) -> dict[str, Callable[[], object]]:
 
     def read(history: HistoryState) -> object:
         assert model.history is not None
-        return model.history.read(history, fields)
+        return model.history.read(history, fields, batch.categorical)
 
     return {
         "cross networks": inferred(lambda: cross(fields)),
@@ -200,12 +200,12 @@ def added_memory(name: str, rows: int, length: int, training: bool) -> float:
     kind = _training if training else _inference
     kind(model, draw(2, length))()  # what is loaded and compiled on first use does not count
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten; Linux only
-    before = _peak()
+    before = peak()
     kind(model, batch)()
-    return _peak() - before
+    return peak() - before
 
 
-def _peak() -> float:
+def peak() -> float:
     """Megabytes of memory that the process has had at most."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024

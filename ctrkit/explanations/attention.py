@@ -10,8 +10,6 @@ from torch import Tensor
 from ctrkit.arrays import Floats
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models import CtrModel
-from ctrkit.nn.attention import TargetAttention
-from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.batches import Batch
 
 
@@ -19,8 +17,9 @@ from ctrkit.nn.batches import Batch
 def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats]:
     """The attention weights of each row's target over its past events, for each pooling of the history.
 
-    Weights of "target_attention" and "din" may be negative and have no fixed sum; weights of "augru" sum to
-    1. A weight says how much the model uses an event, not whether the event raises or lowers the probability.
+    Weights of "target_attention" and "din" may be negative and have no fixed sum; weights of "sdim" are in
+    [0, 1]; those of other poolings sum to 1, or to 0 where a search finds no event. A weight says how much
+    the model uses an event, not whether the event raises or lowers the probability.
 
     Args:
         network: the network.
@@ -32,18 +31,18 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
     found: dict[str, Floats] = {}
 
     def keep(name: str) -> Any:
-        def hook(module: TargetAttention | AUGRU, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        def hook(module: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
             target, events, mask = inputs  # one target per history: [n, 1, d], [n, L, d], [n, L]
             found[name] = module.weights(target, events, mask)[:, 0].double().cpu().numpy()
 
         return hook
 
-    poolings = [
-        (name.split(".")[-1], module)
-        for name, module in network.named_modules()
-        if isinstance(module, (TargetAttention, AUGRU))
+    poolings = network.history.attention.items() if network.history is not None else ()
+    handles = [
+        module.register_forward_pre_hook(keep(name))
+        for name, module in poolings
+        if hasattr(module, "weights")
     ]
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in poolings]
     try:
         network.eval()
         network(Batch.of(data, slice(0, len(data))).to(next(network.parameters()).device))

@@ -37,7 +37,9 @@ class Output:
         hidden: `[B, D]`, the input of the last linear layer of the first task: `logits[:, 0]` is
             `last_layer(hidden)[:, 0]`. So any model can have a posterior over that layer.
         auxiliary: inputs of further losses, `[B]` each. "deep" and "shallow" are logits of the first task
-            from parts of the model. "imputation.<task>" is ESCM²'s prediction of that task's loss.
+            from parts of the model. "search" is the logit of the first task that trains a learned search of
+            histories; it is there in training only. "imputation.<task>" is ESCM²'s prediction of that task's
+            loss.
     """
 
     logits: Tensor

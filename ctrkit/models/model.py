@@ -80,8 +80,12 @@ class CtrModel(nn.Module):
         fields = self._fields(batch)
         readings = fields[:, :0]
         if self.history is not None and history is not None:
-            readings = self.history.read(history, fields)
+            readings = self.history.read(history, fields, batch.categorical)
         output: Output = self.heads(Inputs(batch, fields, readings, history))
+        if self.training and self.history is not None and history is not None:
+            search = self.history.search_logit(history, fields)
+            if search is not None:
+                output = replace(output, auxiliary={**output.auxiliary, "search": search})
         return output
 
     def _fields(self, batch: Batch) -> Tensor:

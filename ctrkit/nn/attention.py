@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ctrkit.nn.kernels.attention_operator import attention_operator
 from ctrkit.nn.kernels.operators import by_kernel
@@ -30,10 +31,12 @@ class TargetAttention(nn.Module):
     Args:
         width: width of target and events.
         hidden: widths of the MLP, at least one.
+        newest: number of events that are read, the newest; None reads all.
     """
 
-    def __init__(self, width: int, hidden: Sequence[int] = (64,)) -> None:
+    def __init__(self, width: int, hidden: Sequence[int] = (64,), newest: int | None = None) -> None:
         super().__init__()
+        self.newest = newest
         self.of_target = nn.Linear(width, hidden[0])
         self.of_event = nn.Linear(width, hidden[0], bias=False)
         self.of_pair = nn.Linear(width, hidden[0], bias=False)
@@ -54,6 +57,7 @@ class TargetAttention(nn.Module):
         weight = self.of_event.weight
         check_shapes("TargetAttention", _SHAPES, weight=weight, target=target, events=events, mask=mask)
         base = self.of_target(target)
+        events, mask = self._window(events), self._window(mask)
         if not len(self.tower) and by_kernel(target, base, events):
             events = events.expand(len(target), -1, target.shape[2])
             reading: Tensor = attention_operator(
@@ -75,7 +79,13 @@ class TargetAttention(nn.Module):
         Returns:
             `[U, K, L]`, of either sign, not normalised.
         """
-        return self._weights(target, self.of_target(target), events, mask)
+        window = self._window(events)
+        weights = self._weights(target, self.of_target(target), window, self._window(mask))
+        return F.pad(weights, (events.shape[1] - window.shape[1], 0))
+
+    def _window(self, x: Tensor) -> Tensor:
+        """What is read of `[U, L, ...]`."""
+        return x if self.newest is None else x[:, -self.newest :]
 
     def _weights(self, target: Tensor, base: Tensor, events: Tensor, mask: Tensor) -> Tensor:
         """a(t, h) of every pair: `[U, K, width], [U, K, hidden], [U, L, width], [U, L] -> [U, K, L]`.

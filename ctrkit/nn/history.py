@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.feature_map import PADDING_ID, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
+from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
 from ctrkit.nn.encoders import Encoded, EncoderSetting, NoEncoderConfig
 from ctrkit.nn.pooling import Pooling, PoolingSetting, PoolingShape, interleave
+from ctrkit.nn.pooling.sim import SoftSearch
 from ctrkit.nn.pooling.states import MeanPooling
 
 
@@ -26,10 +28,11 @@ class HistoryConfig(Config):
         readouts: the poolings (see `ctrkit.nn.pooling`), which give one reading each: lines
             `NAME:key=value,...`, or mappings of `name` and settings. The list is empty for a model that reads
             the events itself.
-        attention: widths of the network of "target_attention" and "din".
+        attention: widths of the network of "target_attention" and "din", and of the search's own network in
+            "sim_soft".
         products: whether each reading comes with its product with the target. A model that cannot multiply
             needs it to see how well the two agree.
-        positions: whether "target_attention" and "din" read the age of each event.
+        positions: whether "target_attention", "din", "sim_hard" and "twin" read the age of each event.
         normalise: whether all event vectors have the same length. Without it they are as short as embeddings,
             and their sum is as small as the embedding of one field.
     """
@@ -95,7 +98,8 @@ class HistoryReader(nn.Module):
         readings: R, the number of vectors that `read` gives.
 
     Raises:
-        ConfigError: the encoder's heads do not divide the width.
+        ConfigError: the heads of the encoder or of a pooling do not divide the width, or a pooling names a
+            sequence that it cannot compare with the target.
     """
 
     def __init__(self, config: HistoryConfig, feature_map: FeatureMap, width: int) -> None:
@@ -119,6 +123,9 @@ class HistoryReader(nn.Module):
         self.ages = PositionEmbedding(feature_map.max_length, width) if aged else None
         reads_target = any(config.products or pooling.reads_target for pooling in self.poolings)
         self.target = _Target(feature_map, width) if reads_target else None
+        self.matched = {
+            pooling.name: _matched(pooling, feature_map) for pooling in self.poolings if pooling.matches
+        }
 
     def encode(self, parts: Tensor, mask: Tensor, ids: Mapping[str, Tensor]) -> HistoryState:
         """Encode histories.
@@ -147,36 +154,56 @@ class HistoryReader(nn.Module):
         longer = {name: torch.cat([old, ids[name].unsqueeze(1)], dim=1) for name, old in state.ids.items()}
         return _state(self.encoder.append(state, self.events(parts)), longer)
 
-    def read(self, state: HistoryState, fields: Tensor) -> Tensor:
+    def read(self, state: HistoryState, fields: Tensor, categorical: Tensor) -> Tensor:
         """Read histories for targets.
 
         Args:
             state: U histories.
             fields: embeddings of the targets' static fields, `[U * K, F, d]`, K targets for each history.
+            categorical: ids of the targets' categorical fields, `[U * K, C]`.
 
         Returns:
             `[U * K, R, d]`.
         """
-        candidates = len(fields) // max(len(state), 1)
-        width = fields.shape[2] if self.target is not None else 0
-        query = fields[:, 0, :0] if self.target is None else self.target(fields, self.events)
-        query = query.reshape(len(state), candidates, width)
+        query = self._query(state, fields)
         readings = []
         for pooling in self.poolings:
-            reading = self._reading(pooling, state, query)
+            reading = self._reading(pooling, state, query, categorical)
             readings.append(reading)
             if self.products:
                 readings.append(reading * query)
         return interleave(readings) if readings else fields[:, :0]
 
-    def _reading(self, pooling: Pooling, state: HistoryState, query: Tensor) -> Tensor:
+    def search_logit(self, state: HistoryState, fields: Tensor) -> Tensor | None:
+        """The logit `[U * K]` of the first task by which a learned search is trained; None without a search.
+
+        Args:
+            state: U histories.
+            fields: as in `read`.
+        """
+        for module in self.attention.values():
+            if isinstance(module, SoftSearch):
+                return module.search_logit(self._query(state, fields), state.events, state.mask).flatten()
+        return None
+
+    def _query(self, state: HistoryState, fields: Tensor) -> Tensor:
+        """The targets: `[U, K, d]`, or `[U, K, 0]` if no pooling reads them."""
+        candidates = len(fields) // max(len(state), 1)
+        query = fields[:, 0, :0] if self.target is None else self.target(fields, self.events)
+        return query.reshape(len(state), candidates, query.shape[1])
+
+    def _reading(self, pooling: Pooling, state: HistoryState, query: Tensor, categorical: Tensor) -> Tensor:
         """One reading: `[U, K, d]`."""
         if pooling.reads == "encoder":
             return self.encoder.next_states(query, state)
-        seen = state.events if pooling.reads == "events" else state.states
+        seen, mask = state.events if pooling.reads == "events" else state.states, state.mask
         if self.ages is not None and pooling.reads_ages:
             seen = seen + self.ages(seen.shape[1])
-        reading: Tensor = self.attention[pooling.name](query, seen, state.mask)
+        if pooling.matches:
+            sequence, column = self.matched[pooling.name]
+            own = categorical[:, column].reshape(len(state), query.shape[1], 1)
+            mask = mask.unsqueeze(1) & (state.ids[sequence].unsqueeze(1) == own) & (own >= FIRST_ID)
+        reading: Tensor = self.attention[pooling.name](query, seen, mask)
         return reading
 
 
@@ -211,6 +238,24 @@ def _twins(feature_map: FeatureMap, target: Sequence[int]) -> list[int | None]:
         next((position for position, table in tables.items() if table == own), None)
         for own in feature_map.sequences.values()
     ]
+
+
+def _matched(pooling: Pooling, feature_map: FeatureMap) -> tuple[str, int]:
+    """The sequence that a pooling compares with the target, and the target's column of
+    `Batch.categorical`."""
+    fields = positions_of(feature_map, feature_map.target)
+    twins = dict(zip(feature_map.sequences, _twins(feature_map, fields), strict=True))
+    columns = {sequence: twin for sequence, twin in twins.items() if twin is not None}
+    chosen = getattr(pooling, "sequence", None)
+    if not columns or chosen not in (None, *columns):
+        raise ConfigError(
+            f"history.readouts: '{pooling.name}' needs a sequence that shares a table with a target field"
+            + (f", and '{chosen}' is none" if chosen else ""),
+            hint=nearest(chosen, columns) if chosen and columns else "Declare one with `shares`",
+        )
+    if chosen is None:
+        chosen = min(columns, key=lambda sequence: feature_map.tables[feature_map.sequences[sequence]])
+    return chosen, columns[chosen]
 
 
 def _state(encoded: Encoded, ids: Mapping[str, Tensor]) -> HistoryState:

@@ -217,9 +217,12 @@ class Objective:
         config, labels, weight = self.config, batch.labels, batch.weight
         losses = self._tasks(output, labels, weight)
         if {"deep", "shallow"} <= output.auxiliary.keys():
-            deep, shallow = self._branches(output, labels, weight)
+            deep, shallow = self._branches(output, labels, weight, "deep", "shallow")
             first = tri_bce(losses[:1], deep, shallow, detach=config.detach_branch_weights)
             losses = torch.cat([first, losses[1:]])
+        if "search" in output.auxiliary:  # with the weight 1 of the paper on SIM
+            searched = torch.stack(self._branches(output, labels, weight, "search"))
+            losses = torch.cat([losses[:1] + searched, losses[1:]])
         if config.ranking is not None:
             ranking_loss = bpr_loss if config.ranking.name == "bpr" else regression_compatible_loss
             within = groups if self.compares_groups else None
@@ -250,9 +253,9 @@ class Objective:
         """Loss of each row and task given the task before, `[B, T]`, which counts where that happened."""
         return self._pointwise(given_previous(logits), labels, self.conditional_class_weights)
 
-    def _branches(self, output: Output, labels: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-        """The first task's loss of each of the two branches, scalars."""
-        logits = torch.stack([output.auxiliary["deep"], output.auxiliary["shallow"]], dim=1)
+    def _branches(self, output: Output, labels: Tensor, weight: Tensor, *names: str) -> tuple[Tensor, ...]:
+        """The first task's loss of each of the auxiliary outputs, scalars."""
+        logits = torch.stack([output.auxiliary[name] for name in names], dim=1)
         class_weights = self.class_weights[:, :1] if self.class_weights is not None else None
         losses = self._pointwise(given_previous(logits), labels[:, :1], class_weights)
         return average(losses, weight).unbind()

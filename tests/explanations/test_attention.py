@@ -60,9 +60,10 @@ def test_the_weights_of_a_network_give_its_readings(name: str) -> None:
         assert found[~empty].any()
 
 
-def test_the_weights_of_dien_sum_to_one() -> None:
+@pytest.mark.parametrize("name", ["augru", "sim_soft", "eta", "twin"])
+def test_the_weights_of_some_sum_to_one(name: str) -> None:
     data = rows()
-    (weights,) = attention_weights(make({"name": "dien"}), data).values()
+    (weights,) = attention_weights(make({"name": "din", "history": {"readouts": [name]}}), data).values()
     some = (data.sequences["seen_items"] > 0).any(axis=1)
     np.testing.assert_allclose(weights.sum(axis=1), some.astype(float), atol=1e-6)
 

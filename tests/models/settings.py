@@ -40,6 +40,11 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {},
         {"heads": {"name": "shared_bottom"}, "cross": {"heads": 2, "batch_norm": True, "rank": 8}},
     ],
+    "din": [
+        {},
+        {"history": {"readouts": ["din:newest=2", "sim_hard:top=2", "sim_soft:top=3"], "positions": True}},
+        {"history": {"readouts": ["twin:top=2,heads=4", "sdim:bits=1", "eta:top=2,bits=8"]}},
+    ],
     "dien": [{}, {"history": {"encoder": {"name": "none"}, "products": True}}],
     "dnn": [
         {},

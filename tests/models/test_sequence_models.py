@@ -26,7 +26,20 @@ def with_last_event(batch: Batch) -> Batch:
 
 
 def test_the_models_that_are_nothing_without_a_sequence() -> None:
-    assert NAMES == ["bst", "dien", "din", "gru4rec", "hstu", "mamba4rec", "sasrec"]
+    with_a_tower = {
+        "bst",
+        "dien",
+        "din",
+        "eta",
+        "gru4rec",
+        "hstu",
+        "mamba4rec",
+        "sasrec",
+        "sdim",
+        "sim",
+        "twin",
+    }
+    assert {*NAMES} == with_a_tower
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,6 +78,15 @@ def test_an_appended_event_is_read_as_if_encoded_with_the_rest(name: str) -> Non
     longer = model.append_event(model.encode_history(batch), event)  # longer than any in training
     expected = replace(batch, sequences=longer.ids)
     torch.testing.assert_close(model(batch, longer).logits, model(expected).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "keys"), [("sim", {"search"}), ("twin", set())])
+def test_a_learned_search_has_a_logit_in_training_only(name: str, keys: set[str]) -> None:
+    model, batch = make({"name": name}, FULL), make_batch(FULL, 7)
+    output = model(batch)
+    assert set(output.auxiliary) == keys
+    assert not model.eval()(batch).auxiliary
+    torch.testing.assert_close(output.logits, model(batch).logits)
 
 
 def test_what_reads_no_sequences_cannot_append_to_one() -> None:

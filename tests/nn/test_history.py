@@ -63,34 +63,43 @@ def targets(candidates: int = CANDIDATES) -> torch.Tensor:
     return torch.randn(USERS * candidates, 3, WIDTH, generator=torch.Generator().manual_seed(2))
 
 
+def ids_of(embedded: torch.Tensor) -> torch.Tensor:
+    """An id for each embedding, so that no id depends on a place: `[..., d] -> [...]`."""
+    return 2 + (embedded[..., 0] > 0).int()
+
+
 def encode(history: HistoryReader, parts: torch.Tensor, mask: torch.Tensor) -> HistoryState:
-    ids = torch.arange(mask.numel(), dtype=torch.int32).view(mask.shape)
-    return history.encode(parts, mask, {"items": ids, "categories": ids})
+    ids = ids_of(parts)
+    return history.encode(parts, mask, {"items": ids[..., 0], "categories": ids[..., 1]})
+
+
+def read(history: HistoryReader, state: HistoryState, fields: torch.Tensor) -> torch.Tensor:
+    return history.read(state, fields, ids_of(fields))
 
 
 @every_reading
 def test_candidates_that_share_a_history_read_what_each_alone_reads(config: HistoryConfig) -> None:
     history, (parts, mask), fields = make(config), histories(), targets()
-    shared = history.read(encode(history, parts, mask), fields)
+    shared = read(history, encode(history, parts, mask), fields)
     assert shared.shape == (USERS * CANDIDATES, history.readings, WIDTH)
     own = encode(history, parts.repeat_interleave(CANDIDATES, 0), mask.repeat_interleave(CANDIDATES, 0))
-    torch.testing.assert_close(shared, history.read(own, fields), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shared, read(history, own, fields), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(shared, shared[torch.randperm(len(shared))])
 
 
 @every_reading
 def test_left_padding_changes_nothing(config: HistoryConfig) -> None:
     history, (parts, mask), fields = make(config), histories(), targets()
-    alone = history.read(encode(history, parts, mask), fields)
+    alone = read(history, encode(history, parts, mask), fields)
     padded = torch.cat([torch.randn(USERS, 4, 2, WIDTH), parts], dim=1)
     state = encode(history, padded, torch.nn.functional.pad(mask, (4, 0)))
-    torch.testing.assert_close(history.read(state, fields), alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(read(history, state, fields), alone, rtol=1e-4, atol=1e-5)
 
 
 @every_reading
 def test_an_empty_history_reads_zero_where_there_is_no_target_state(config: HistoryConfig) -> None:
     history, (parts, _), fields = make(config), histories(), targets()
-    readings = history.read(encode(history, parts, torch.zeros(USERS, LENGTH, dtype=torch.bool)), fields)
+    readings = read(history, encode(history, parts, torch.zeros(USERS, LENGTH, dtype=torch.bool)), fields)
     for pooling, reading in zip(config.readouts, readings.unbind(1), strict=True):
         assert bool(reading.isfinite().all())
         assert bool(reading.any()) == (pooling.reads == "encoder"), pooling.name
@@ -99,7 +108,11 @@ def test_an_empty_history_reads_zero_where_there_is_no_target_state(config: Hist
 @every_reading
 def test_gradient_reaches_every_parameter(config: HistoryConfig) -> None:
     history, (parts, mask) = make(config).train(), histories()
-    history.read(encode(history, parts, mask), targets(1)).square().sum().backward()
+    state = encode(history, parts, mask)
+    loss = read(history, state, targets(1)).square().sum()
+    if (search := history.search_logit(state, targets(1))) is not None:
+        loss = loss + search.square().sum()
+    loss.backward()
     for name, parameter in history.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.isfinite().all()), name
@@ -110,20 +123,21 @@ def test_gradient_reaches_every_parameter(config: HistoryConfig) -> None:
 def test_an_appended_event_is_read_as_if_encoded_with_the_rest(config: HistoryConfig) -> None:
     history, (parts, mask), fields = make(config), histories(LENGTH - 2), targets()
     state = encode(history, parts, mask)
-    more, ids = torch.randn(USERS, 2, 2, WIDTH), torch.arange(USERS, dtype=torch.int32)
+    more = torch.randn(USERS, 2, 2, WIDTH)
     for event in more.unbind(1):
-        state = history.append(state, event, {"items": ids, "categories": ids})
+        ids = ids_of(event)
+        state = history.append(state, event, {"items": ids[:, 0], "categories": ids[:, 1]})
     whole = torch.cat([parts, more], dim=1)
     expected = encode(history, whole, torch.nn.functional.pad(mask, (0, 2), value=True))
     torch.testing.assert_close(
-        history.read(state, fields), history.read(expected, fields), rtol=1e-4, atol=1e-5
+        read(history, state, fields), read(history, expected, fields), rtol=1e-4, atol=1e-5
     )
-    assert torch.equal(state.ids["items"][:, -2:], ids[:, None].expand(-1, 2))
+    assert torch.equal(state.ids["items"], expected.ids["items"])
 
 
 def test_products_and_ages() -> None:
     history, (parts, mask), fields = make(config("gru", "din", "mean", products=True)), histories(), targets()
-    readings = history.read(encode(history, parts, mask), fields).unflatten(1, (2, 2))
+    readings = read(history, encode(history, parts, mask), fields).unflatten(1, (2, 2))
     assert history.readings == 4
     assert history.target is not None
     query = history.target(fields, history.events)
@@ -133,10 +147,10 @@ def test_products_and_ages() -> None:
     aged.load_state_dict(make(config("none", "din")).state_dict(), strict=False)
     assert aged.ages is not None
     same_events = parts[:, :1].expand(-1, LENGTH, -1, -1)
-    before = aged.read(encode(aged, same_events, mask), fields)
+    before = read(aged, encode(aged, same_events, mask), fields)
     with torch.no_grad():
         aged.ages.weight[0] += 1.0  # of the newest event
-    after = aged.read(encode(aged, same_events, mask), fields).view(USERS, CANDIDATES, -1)
+    after = read(aged, encode(aged, same_events, mask), fields).view(USERS, CANDIDATES, -1)
     changed = (after != before.view(USERS, CANDIDATES, -1)).any(2).any(1)
     assert torch.equal(changed, mask[:, -1])
 
@@ -164,12 +178,46 @@ def test_target_fields_that_no_sequence_knows_add_a_linear_term() -> None:
     torch.testing.assert_close(history.target(fields, history.events), expected)
 
 
+def test_the_hard_search_reads_the_newest_events_of_the_targets_category() -> None:
+    """By default of the smaller table, here that of categories; the unknown category equals no category."""
+    history, parts = make(config("none", "sim_hard:top=2")), histories()[0][:1]
+    ids = torch.tensor([[3, 4, 3, 1, 3]], dtype=torch.int32)
+    items = torch.tensor([[5, 6, 7, 5, 5]], dtype=torch.int32)
+    fields = torch.randn(4, 3, WIDTH)
+    of_targets = torch.tensor([[5, 3, 2], [5, 4, 2], [5, 1, 2], [5, 8, 2]], dtype=torch.int32)
+    read_places: tuple[list[int], ...] = ([2, 4], [1], [], [])
+    for chosen, places in (("", read_places), (",sequence=items", ([3, 4],) * 4)):
+        history = make(config("none", f"sim_hard:top=2{chosen}"))
+        state = history.encode(
+            parts, torch.ones(1, LENGTH, dtype=torch.bool), {"items": items, "categories": ids}
+        )
+        readings = history.read(state, fields, of_targets)
+        for target, own in enumerate(places):
+            mask = torch.zeros(1, LENGTH, dtype=torch.bool)
+            mask[0, own] = True
+            alone = history.encode(parts, mask, {"items": items, "categories": ids})
+            expected = history.read(alone, fields, of_targets)[target]
+            torch.testing.assert_close(readings[target], expected)
+            assert bool(expected.any()) == bool(own)
+
+
+@pytest.mark.parametrize("name", ["din", "target_attention"])
+def test_attention_may_read_the_newest_events_alone(name: str) -> None:
+    whole, newest = make(config("gru", "mean", name)), make(config("gru", "mean", f"{name}:newest=2"))
+    newest.load_state_dict(whole.state_dict(), strict=True)
+    (parts, mask), fields = histories(), targets()
+    state = encode(newest, parts, mask)
+    hidden = replace(state, mask=mask & (torch.arange(LENGTH) >= LENGTH - 2))
+    torch.testing.assert_close(read(newest, state, fields)[:, 1], read(whole, hidden, fields)[:, 1])
+    assert not torch.allclose(read(newest, state, fields)[:, 1], read(whole, state, fields)[:, 1])
+
+
 @pytest.mark.parametrize("readouts", [(), ("mean",)])
 def test_only_what_is_read_is_built(readouts: tuple[str, ...]) -> None:
     history, (parts, mask) = make(config("none", *readouts, positions=True)), histories()
     assert {name.split(".")[0] for name, _ in history.named_parameters()} == {"events"}
     state = encode(history, parts, mask)
-    assert history.read(state, targets()).shape == (USERS * CANDIDATES, len(readouts), WIDTH)
+    assert read(history, state, targets()).shape == (USERS * CANDIDATES, len(readouts), WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +228,8 @@ def test_only_what_is_read_is_built(readouts: tuple[str, ...]) -> None:
             "nothing in `readouts` reads the states of 'gru'",
         ),
         ({"readouts": ["target_state"]}, "'target_state' reads an encoder, and there is none"),
+        ({"readouts": ["eta:bit=3"]}, "pooling 'eta': unknown key 'bit'.*Did you mean 'bits'"),
+        ({"readouts": [{"name": "sdim", "bits": 11}]}, "pooling 'sdim': bits is 11 and must be at most 10"),
         ({"readouts": ["mean", "din", "mean"]}, "each pooling may be named once"),
         ({"encoder": {"name": "lstm"}, "readouts": []}, "nothing in `readouts` reads the states of 'lstm'"),
         ({"encoder": {"name": "gro"}}, "Did you mean 'gru'"),
@@ -189,3 +239,20 @@ def test_only_what_is_read_is_built(readouts: tuple[str, ...]) -> None:
 def test_configs_that_make_no_sense(content: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(HistoryConfig, content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "feature_map", "message"),
+    [
+        ("sequence=item", FEATURE_MAP, "and 'item' is none.*Did you mean 'items'"),
+        (
+            "sequence=hours",
+            FEATURE_MAP,
+            "'sim_hard' needs a sequence that shares a table with a target field",
+        ),
+        ("", replace(FEATURE_MAP, target=("hour",)), "Declare one with `shares`"),
+    ],
+)
+def test_sequences_that_no_target_can_match(settings: str, feature_map: FeatureMap, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(config("none", f"sim_hard:{settings}"), feature_map)

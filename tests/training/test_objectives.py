@@ -51,6 +51,14 @@ def test_the_default_is_entire_space_log_loss(batch: Batch, output: Output) -> N
     )
 
 
+def test_a_search_adds_the_log_loss_of_its_logit_to_the_first_task(batch: Batch, output: Output) -> None:
+    search = output.logits[:, 1].flip(0)
+    found = objective(batch)(Output(output.logits, output.logits, {"search": search}), batch)
+    expected = F.binary_cross_entropy_with_logits(search, batch.labels[:, 0], batch.weight, reduction="sum")
+    added = torch.stack([expected / batch.weight.sum(), torch.zeros((), dtype=torch.float64)])
+    torch.testing.assert_close(found - objective(batch)(output, batch), added)
+
+
 def brute_force(batch: Batch, output: Output, kind: str, weight: float, floor: float) -> list[float]:
     """The losses of ESCM² row by row, from probabilities."""
     click_loss, joint_loss, risk = 0.0, 0.0, 0.0

@@ -9,18 +9,23 @@ from torch import nn
 from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.augru import AUGRU
 from ctrkit.nn.pooling.base import Pooling, PoolingShape
-from ctrkit.settings import checked
+from ctrkit.settings import Count, checked
 
 
 @checked
 class TargetAttentionPooling(Pooling):
-    """Attention of the target over the encoder's states."""
+    """Attention of the target over the encoder's states.
+
+    Attributes:
+        newest: number of events that are read, the newest; all by default.
+    """
 
     name: ClassVar[str] = "target_attention"
     reads_ages: ClassVar[bool] = True
+    newest: Count | None = None
 
     def module(self, shape: PoolingShape) -> nn.Module:
-        return TargetAttention(shape.width, shape.attention)
+        return TargetAttention(shape.width, shape.attention, self.newest)
 
 
 @checked

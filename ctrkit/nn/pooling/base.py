@@ -35,6 +35,8 @@ class Pooling(ABC):
             module: its reading is the encoder's state of the target.
         reads_target: whether the reading depends on the target.
         reads_ages: whether the ages of the events are added to what it reads, where the config has positions.
+        matches: whether it reads only events whose id in a sequence equals the target's. Its setting
+            `sequence` names the sequence.
     """
 
     what: ClassVar[str] = "pooling"
@@ -42,12 +44,14 @@ class Pooling(ABC):
     reads: ClassVar[Literal["states", "events", "encoder"]] = "states"
     reads_target: ClassVar[bool] = True
     reads_ages: ClassVar[bool] = False
+    matches: ClassVar[bool] = False
 
     def module(self, shape: PoolingShape) -> nn.Module | None:
         """A module with fresh weights, which reads each history with each of its targets.
 
         Its `forward(target, events, mask)` gets `[U, K, d]`, `[U, L, d]` and bool `[U, L]`, True at events,
-        and returns `[U, K, d]`. If the pooling does not read the target, the target may be `[U, K, 0]`.
+        and returns `[U, K, d]`. If the pooling does not read the target, the target may be `[U, K, 0]`. If it
+        `matches`, the mask is `[U, K, L]`, one for each target.
         """
         return None
 
