@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--causes", action="store_true", help="show which causes of a click were found")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    out, console, progress = arguments.out, Console(), Console(stderr=True)
+    out, console, progress = arguments.out, Console(width=150), Console(stderr=True)
     cells: list[dict[str, Any]] = json.loads(out.read_text()) if out is not None and out.exists() else []
     wanted = arguments.data or (list(DATA_SETS) if arguments.folder else WITHOUT_FOLDER)
     for name in wanted:
