@@ -9,7 +9,7 @@ on the same rows in the same order:
 - 8, 16, 32: at most so many bins;
 - 32 drawn: the steps between the vectors of edges are drawn, not 0.
 
-A number with `log` behind the name of its data is taken as log1p.
+Weights are not averaged. Numbers of data with ` log` behind the name are taken as log1p.
 """
 
 from __future__ import annotations
@@ -140,13 +140,14 @@ def trained(task: Task, model: str, data: EncodedTable, encoder: Encoder, seed: 
     if way.endswith(DRAWN):
         for module in network.modules():
             if isinstance(module, FeatureEmbedding) and module.steps is not None:
-                torch.nn.init.normal_(module.steps, std=0.1 * encoder_share(module))
+                # Over all bins, steps add up to the size of other new vectors.
+                torch.nn.init.normal_(module.steps, std=0.1 * module.numbers.steps**-0.5)
     with tempfile.TemporaryDirectory() as scratch:
         fit(
             network,
             data,
             task.split,
-            TrainingConfig.model_validate({"validations_per_epoch": 2, **task.training}),
+            TrainingConfig.model_validate({"validations_per_epoch": 2, "averaging": False, **task.training}),
             seed=seed,
             identity={},
             checkpoint=Path(scratch) / "checkpoint.pt",
@@ -154,11 +155,6 @@ def trained(task: Task, model: str, data: EncodedTable, encoder: Encoder, seed: 
     p = 1.0 / (1.0 + np.exp(-predict(network, data, task.split.test)[0][:, 0]))
     y = data.labels[task.split.test, 0]
     return [log_loss(y, p), auc(y, p)]
-
-
-def encoder_share(module: FeatureEmbedding) -> float:
-    """Steps of this share of the vectors' deviation add up to about one of it over all bins."""
-    return module.numbers.steps**-0.5
 
 
 def main() -> None:

@@ -22,6 +22,14 @@ def test_a_number_is_judged_by_its_order_in_either_direction() -> None:
     assert not find_leaks("click", {"late": 2.0 * LABELS + RNG.normal(size=4000)}, LABELS)
 
 
+def test_a_number_that_is_missing_without_a_click_leaks() -> None:
+    delay = np.where(LABELS == 1, RNG.random(4000), np.nan)
+    (leak,) = find_leaks("click", {"delay": delay}, LABELS)
+    assert leak.area == 1.0
+    at_random = np.where(RNG.random(4000) < 0.3, np.nan, RNG.normal(size=4000))
+    assert not find_leaks("click", {"price": at_random, "none": np.full(4000, np.nan)}, LABELS)
+
+
 def test_an_id_is_judged_by_other_rows_of_the_same_id() -> None:
     sure = np.where(LABELS == 1, RNG.integers(0, 5, 4000), RNG.integers(5, 100, 4000))
     unique = np.arange(4000)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.errors import DataError
 from ctrkit.explanations import Names, partial_dependence
 from ctrkit.models import build_model, model_config
 from ctrkit.schema import FeatureSpec
@@ -84,3 +85,21 @@ def test_a_curve_is_what_the_model_says_of_the_changed_table(feature: str) -> No
         low <= mean <= high
         for low, mean, high in zip(content["low"], content["mean"], content["high"], strict=True)
     )
+
+
+def test_missing_numbers_are_no_places_of_the_curve() -> None:
+    raw = table().with_columns(age=pl.when(pl.int_range(60) % 3 > 0).then(pl.col("age")))
+    encoder = Encoder.fit(SPEC, raw)
+    network = build_model(model_config({"name": "dnn", "embedding": 4}), encoder.feature_map()).eval()
+    names, data = Names(encoder), encoder.encode(raw)
+
+    def click(logits: NDArray[np.float64], of: EncodedTable) -> NDArray[np.float64]:
+        return np.asarray(expit(logits[:, 0]))
+
+    found = partial_dependence(network, data, click, names, "age", grid=5)
+    assert np.isfinite(np.asarray(found.values, dtype=float)).all()
+    assert np.isfinite(found.curves).all()
+    assert names.field(2, float("nan")) == "(missing)"
+    data.numeric[:, 0] = np.nan
+    with pytest.raises(DataError, match="no row has a number of the feature 'age'"):
+        partial_dependence(network, data, click, names, "age")

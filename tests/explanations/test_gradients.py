@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctrkit.data.bins import Bins
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import ConfigError
 from ctrkit.explanations import deepshap, integrated_gradients, take
@@ -46,6 +47,31 @@ def test_shares_add_up_to_the_logit_difference(content: dict[str, Any]) -> None:
     np.testing.assert_allclose(found.events.sum(axis=(1, 2)), found.history, atol=1e-12)
     empty = np.stack([ids == 0 for ids in data.sequences.values()], axis=2)
     assert not found.events[empty].any()
+
+
+@pytest.mark.parametrize("method", [integrated_gradients, deepshap])
+def test_a_missing_number_has_a_share_of_its_own(method: Any) -> None:
+    """Of a linear model, exactly: the logit with the number missing, less that with the background's."""
+    feature_map = replace(MAPS["full"], bins={name: Bins() for name in MAPS["full"].numeric})
+    network, data, behind = (
+        make({"name": "lr"}, feature_map),
+        rows(feature_map),
+        rows(feature_map, 30, seed=5),
+    )
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("missing"):
+                weight += torch.arange(1.0, len(weight) + 1).unsqueeze(1)
+    data.numeric[2, 1] = np.nan
+    behind.numeric[:] = 0.0
+    found = method(network, data, behind)
+    assert np.isfinite(found.fields).all()
+    known = replace(data, numeric=data.numeric.copy())
+    known.numeric[2, 1] = 0.0
+    effect = predict(network, data)[0][2, 0] - predict(network, known)[0][2, 0]
+    assert abs(effect) > 0.5
+    assert found.fields[2, data.categorical.shape[1] + 1] == pytest.approx(effect, rel=1e-3)
+    assert found.relative_gap.max() <= 0.01
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAPS if kind != "full"])
