@@ -116,7 +116,7 @@ class Judge:
         )
         training = NetworkTraining(config, self.encoded, None, Notes(), silent, None)
         network, _ = training.train(training.search() if config.model.searches else config.model)
-        logits, _ = predict(network, self.encoded.encoded, self.data.split.test)
+        logits = predict(network, self.encoded.encoded, self.data.split.test).logits
         return expit(logits[:, 0])
 
 

@@ -99,13 +99,13 @@ def measured(
     weight: NDArray[np.float64],
 ) -> Validation:
     """What the monitors say of the weights as they are."""
-    y, (z, _) = data.labels[valid, 0], predict(model, data, valid)
+    y, z = data.labels[valid, 0], predict(model, data, valid).logits
     batch = Batch.of(data, valid)
     of_loss = float(objective(model(batch), batch).sum())
     platt = PlattScaling().fit(z[:, 0], y, weight[valid])
     p = 1.0 / (1.0 + np.exp(-z[:, 0]))
     scores = (log_loss(y, p), of_loss, -auc(y, z[:, 0]), log_loss(y, platt(z[:, 0])))
-    told, (of_test, _) = data.labels[test, 0], predict(model, data, test)
+    told, of_test = data.labels[test, 0], predict(model, data, test).logits
     return Validation(scores, auc(told, of_test[:, 0]), log_loss(told, platt(of_test[:, 0])))
 
 

@@ -53,8 +53,7 @@ class Ctrkit:
 
     def predict(self) -> NDArray[np.float64]:
         """See `Library`."""
-        logits, _ = predict(self.model, self.task.test, batch_size=self.batch_size)
-        return logits[:, 0]
+        return predict(self.model, self.task.test, batch_size=self.batch_size).logits[:, 0]
 
 
 def _config(model: str, settings: Settings) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def _in_other_pieces(
         whole, tower = module.tower.outputs, settings.dnn[-1]
         parts = {"autoint": (whole - tower, tower), "xdeepfm": (tower, whole - tower)}.get(name, (whole,))
         weights = [start.matrix(1, part)[0] for part in parts]
-        module.layer.weight.copy_(torch.cat([*weights, torch.ones_like(module.term_weights)]))
+        module.layer.weight.copy_(torch.cat([*weights, torch.ones_like(module.term_weights[0])]))
         module.layer.bias.zero_()
 
     def attention(module: TargetAttention) -> None:

@@ -199,12 +199,12 @@ def _calibrated(
     opened = labelled_rows(loaded, data)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     fitted, judged = opened.counted(fitted), opened.counted(judged)
-    logits, _ = loaded.outputs_of(opened.encoded)
+    outputs = loaded.outputs_of(opened.encoded)
     tasks: dict[str, TaskCalibration] = {}
     calibrators = dict(loaded.calibrators)
     for index, task in enumerate(loaded.tasks):
         entire = settings.conversion == "entire_space"
-        rows = task_rows(loaded, opened, logits, index, field=settings.field, entire_space=entire)
+        rows = task_rows(loaded, opened, outputs.logits, index, field=settings.field, entire_space=entire)
         columns = {"labels": loaded.spec.labels[task], "segments": settings.field, **columns_of(loaded)}
         try:
             with arguments_named(columns, opened.file):

@@ -196,7 +196,7 @@ class _Explained:
         chosen = self.loaded.encoder.encode(table[numbers], file, labels=False)
         found = self._attributions(chosen, background)
         attention = attention_weights(self.network, chosen)
-        logits = predict(self.network, chosen)[0]
+        logits = predict(self.network, chosen).logits
 
         def probability_of(row: int, passed: Floats) -> Floats:
             """The row's probabilities at these logits; its other tasks and its segment stay as they are."""
@@ -348,8 +348,8 @@ class _Explained:
         elif of != HIDDEN:
             vectors = self._vectors(rows, of)
         if vectors is None:
-            logits, hidden = predict(self.network, rows)
-            p = self.probabilities(logits, rows)
+            outputs = predict(self.network, rows)
+            p, hidden = self.probabilities(outputs.logits, rows), outputs.hidden
             names = tuple(str(row) for row in range(len(rows)))
             vectors = TableVectors(hidden.astype(np.float64), names, np.ones(len(rows), dtype=np.int64), p)
         points, explained = lay_out(vectors.vectors, settings.map, seed=settings.seed)

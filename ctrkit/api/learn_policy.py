@@ -254,9 +254,10 @@ def _check_roles(spec: FeatureSpec) -> None:
         ("group", spec.group, "user_id"),
         ("timestamp", spec.timestamp, "timestamp"),
         ("weight", spec.weight, "p_drop"),
+        ("value", spec.value, "reward"),
     ]
     for key, column, own in roles:
-        if column is not None and (key == "weight" or column not in names[own]):
+        if column is not None and (key in ("weight", "value") or column not in names[own]):
             raise ConfigError(
                 f"key 'features.{key}': '{column}' is not read; of a bandit log it is the column '{own}'",
                 hint=f"Leave out '{key}', or rename the log's column",

@@ -140,7 +140,7 @@ def _recalibrated(
         order = check_column(opened.table[time], column, opened.file).to_numpy().argsort(kind="stable")
     elif time is not None:
         notes.append(f"There is no column '{time}' here: rows are learnt in the order of the table.")
-    logits, _ = loaded.outputs_of(opened.encoded)
+    logits = loaded.outputs_of(opened.encoded).logits
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
     for index, task in enumerate(loaded.tasks):

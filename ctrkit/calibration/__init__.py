@@ -31,6 +31,7 @@ from ctrkit.calibration.entire_space import EntireSpaceCalibration, joint_logits
 from ctrkit.calibration.choose import CalibratorChoice, MethodScore, choose, spoils_pcoc
 from ctrkit.calibration.ranking import ranking_key, told_apart
 from ctrkit.calibration.summary import CalibrationSummary, assess
+from ctrkit.calibration.value import ValueScaling
 # isort: on
 
 for _module in iter_modules(__path__, f"{__name__}."):
@@ -56,6 +57,7 @@ __all__ = [
     "PlattScaling",
     "TemperatureScaling",
     "Update",
+    "ValueScaling",
     "VennAbers",
     "assess",
     "calibrator_from_state",

@@ -22,6 +22,7 @@ from ctrkit.data.ids import (
     frequent,
     lookup,
 )
+from ctrkit.data.labels import read_labels, read_values
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
 from ctrkit.errors import DataError, nearest
@@ -46,6 +47,7 @@ class EncodedTable:
         weight: float32 [n].
         groups: int64 [n], equal where the group column is equal; None without a group column. A row without a
             group has a number of its own, below 0.
+        value: float32 [n], 0 where the last label is 0; None without a column of values.
     """
 
     categorical: NDArray[np.int32]
@@ -54,6 +56,7 @@ class EncodedTable:
     labels: NDArray[np.float32]
     weight: NDArray[np.float32]
     groups: Integers | None = None
+    value: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -61,7 +64,8 @@ class EncodedTable:
     def fingerprint(self) -> str:
         """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
         digest = hashlib.sha256()
-        for array in (self.categorical, self.numeric, *self.sequences.values(), self.labels, self.weight):
+        arrays = (self.categorical, self.numeric, *self.sequences.values(), self.labels, self.weight)
+        for array in arrays if self.value is None else (*arrays, self.value):
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -194,6 +198,7 @@ class Encoder:
             profile=profile or spec.static_features,
             tasks=spec.tasks,
             bins=self.bins,
+            value=spec.value is not None,
         )
 
     def encode(
@@ -210,30 +215,33 @@ class Encoder:
         Args:
             table: the rows.
             file: name of the table, for messages.
-            labels: whether to read the label columns; otherwise `EncodedTable.labels` has no columns.
+            labels: whether to read labels, values and weights; otherwise `EncodedTable.labels` has no column.
             static: whether to encode the static fields; otherwise they have no columns.
             sequences: whether to encode the sequences; otherwise there are none.
 
         Raises:
-            DataError: a column is missing or has a wrong type, a number is infinite, or a label is not 0 or 1
-                or breaks the funnel.
+            DataError: a column is missing or has a wrong type, a number is infinite, a label is not 0 or 1 or
+                breaks the funnel, or a row whose last label is 1 has no value.
         """
         spec = self.spec
         listed = {s.name for s in spec.sequences}
         features = [name for name in spec.features if (sequences if name in listed else static)]
-        require_columns(table, (*features, *(spec.labels.values() if labels else ())), file)
+        outcomes = (*spec.labels.values(), *([] if spec.value is None else [spec.value]))
+        require_columns(table, (*features, *(outcomes if labels else ())), file)
         n = table.height
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
         weight = read_weights(spec, table, file) if labels else np.ones(n)
+        targets = read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32)
         return EncodedTable(
             np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
             np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
             histories,
-            read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32),
+            targets,
             weight.astype(np.float32),
             _groups(spec, table),
+            read_values(spec, table, targets, file) if labels else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -325,35 +333,6 @@ class Encoder:
         ids = self.ids(sequence.shares or sequence.name, events, file)
         padded[row, length - counts[row] + within] = ids
         return padded
-
-
-def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> NDArray[np.float32]:
-    """The labels of a table, float32 [n, T] in funnel order, checked.
-
-    Raises:
-        DataError: a label is not 0 or 1, or is 1 where the task before it is 0.
-    """
-    columns, before = [], None
-    for task, name in spec.labels.items():
-        advice = "Write 0 where it did not happen, and remove a row only where this is not known"
-        if before is not None:
-            advice = f"Write 0 where '{before}' is 0, and remove a row only where the label is not known"
-        before = name
-        column = Column(name, "binary", f"the label of task '{task}'", missing=advice)
-        columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
-    labels = np.stack(columns, axis=1)
-    names = list(spec.labels.values())
-    for index in range(1, len(names)):
-        broken = np.flatnonzero(labels[:, index] > labels[:, index - 1])
-        if broken.size:
-            raise DataError(
-                f"the label is 1 where '{names[index - 1]}', the step before it, is 0",
-                file=file,
-                column=names[index],
-                row=int(broken[0]),
-                hint="List the labels in funnel order, or fix such rows",
-            )
-    return labels
 
 
 def read_weights(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> Floats:

@@ -41,6 +41,7 @@ class FeatureMap:
         tasks: names of the tasks, in funnel order.
         bins: numeric field -> its bins. In artifacts of earlier versions there are none, and missing numbers
             have no vectors.
+        value: whether rows have a value, given the last task.
     """
 
     tables: Mapping[str, int]
@@ -52,6 +53,7 @@ class FeatureMap:
     profile: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ("click",)
     bins: Mapping[str, Bins] = field(default_factory=dict)
+    value: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -109,5 +109,5 @@ def partial_dependence(
     curves = []
     for value in places:
         changed = with_field(followed, position, value)
-        curves.append(probabilities(predict(network, changed)[0], changed))
+        curves.append(probabilities(predict(network, changed).logits, changed))
     return Dependence(feature, values, share, np.stack(curves, axis=1))

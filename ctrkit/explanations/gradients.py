@@ -66,7 +66,7 @@ def integrated_gradients(
     function = Substituted(network, task, Batch.of(data, slice(0, 1)).to(_device(network)))
     start = function.baseline(baseline, background)
     method = captum.IntegratedGradients(function)
-    final = predict(network, data)[0][:, task]
+    final = predict(network, data).logits[:, task]
     n, length = len(data), _length(data)
     fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
     events = np.zeros((n, length, len(data.sequences)))
@@ -119,7 +119,7 @@ def deepshap(
     mean = function.baseline("mean", background)
     others = function.end(Batch.of(background, slice(0, len(background))).to(device))
     method = captum.DeepLiftShap(function)
-    final = predict(network, data)[0][:, task]
+    final = predict(network, data).logits[:, task]
     n, length = len(data), _length(data)
     fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
     events, base = np.zeros((n, length, len(data.sequences))), np.zeros(n)

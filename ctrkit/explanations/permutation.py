@@ -106,7 +106,7 @@ def permutation_importance(
         )
 
     def judged(rows: EncodedTable) -> Floats:
-        p = probabilities(predict(network, rows)[0], rows)
+        p = probabilities(predict(network, rows).logits, rows)
         return np.array([auc(labels, p), log_loss(labels, p)])
 
     names = units(network.feature_map)

@@ -63,7 +63,7 @@ def shapley_values(
 
     # For shap, a row is the list of the positions of the rows that its units are taken from.
     def logit(index: NDArray[Any]) -> Floats:
-        return predict(network, assemble(both, np.asarray(index).astype(np.int64)))[0][:, task]
+        return predict(network, assemble(both, np.asarray(index).astype(np.int64))).logits[:, task]
 
     rows = np.repeat(np.arange(n)[:, None], players, axis=1)
     behind = np.repeat(np.arange(n, n + others)[:, None], players, axis=1)
@@ -72,7 +72,9 @@ def shapley_values(
         shares = explain(shap, logit, behind, rows, permutations, seed)
     history = shares[:, fields] if players > fields else np.zeros(n)
     base = np.full(n, logit(behind).mean())
-    return Attributions(shares[:, :fields], history, None, base, predict(network, data)[0][:, task], "shap")
+    return Attributions(
+        shares[:, :fields], history, None, base, predict(network, data).logits[:, task], "shap"
+    )
 
 
 def _permutation(

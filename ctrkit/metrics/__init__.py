@@ -5,6 +5,7 @@ Labels are 0 or 1, probabilities are in [0, 1], each [N]; a metric is a Python f
 column and the row.
 """
 
+from ctrkit.metrics.amounts import value_error, value_gini, value_interval, value_pcoc
 from ctrkit.metrics.business import Business, business
 from ctrkit.metrics.calibration import Reliability, ace, debiased_ece, ece, mce, pcoc, reliability
 from ctrkit.metrics.comparison import Comparison, compare
@@ -77,4 +78,8 @@ __all__ = [
     "relative_information_gain",
     "reliability",
     "smooth_ece",
+    "value_error",
+    "value_gini",
+    "value_interval",
+    "value_pcoc",
 ]

@@ -40,11 +40,14 @@ class Output:
             from parts of the model. "search" is the logit of the first task that trains a learned search of
             histories; it is there in training only. "imputation.<task>" is ESCM²'s prediction of that task's
             loss.
+        value: `[B, 3]`, the distribution of the value given the last task: the logit of a value above 0, then
+            mean and deviation of the logarithm of such a value. None where rows have no value.
     """
 
     logits: Tensor
     hidden: Tensor
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    value: Tensor | None = None
 
 
 @dataclass(frozen=True)

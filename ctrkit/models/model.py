@@ -179,6 +179,17 @@ class CtrModel(nn.Module):
         """
         self.heads.start_at([_logit(rate) for rate in rates])
 
+    def set_value_base(self, positive: float, mean: float, deviation: float) -> None:
+        """Start the value at the distribution of the training rows, so that its unit does not matter.
+
+        Args:
+            positive: share of values above 0.
+            mean: mean of the logarithm of values above 0.
+            deviation: standard deviation of that logarithm.
+        """
+        if self.heads.value is not None:
+            self.heads.value.start_from(positive, mean, deviation)
+
 
 def _logit(rate: float) -> float:
     return torch.logit(torch.tensor(rate, dtype=torch.float64), eps=1e-6).item()

@@ -21,6 +21,7 @@ class Batch:
         sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
         labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
         weight: float32 [B].
+        value: float32 [B], read where the last label is 1; None where the rows have no value.
     """
 
     categorical: Tensor
@@ -28,6 +29,7 @@ class Batch:
     sequences: Mapping[str, Tensor]
     labels: Tensor
     weight: Tensor
+    value: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -41,6 +43,7 @@ class Batch:
             {name: torch.from_numpy(ids[rows]) for name, ids in data.sequences.items()},
             torch.from_numpy(data.labels[rows]),
             torch.from_numpy(data.weight[rows]),
+            None if data.value is None else torch.from_numpy(data.value[rows]),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -51,4 +54,5 @@ class Batch:
             {name: ids.to(device) for name, ids in self.sequences.items()},
             self.labels.to(device),
             self.weight.to(device),
+            None if self.value is None else self.value.to(device),
         )

@@ -16,6 +16,8 @@ from ctrkit.tables.cells import as_ids, inferred
 
 # Columns that hold a simulated market's truth; no feature may read one.
 TRUTH_PREFIX = "true_"
+# Columns of predictions where a spec has a value: given the last task, and of an impression.
+VALUE, IMPRESSION_VALUE = "value", "impression_value"
 
 
 class NumericFeature(Config):
@@ -62,6 +64,8 @@ class FeatureSpec(Config):
         categorical: features that are ids.
         sequences: histories of events.
         labels: task -> column, in funnel order: each label can be 1 only where the one before is.
+        value: column of the value of a row whose last label is 1, such as the revenue of a conversion: an
+            amount of at least 0. Other rows may hold anything there.
         group: column by which GAUC and clustered intervals group rows, usually the user.
         timestamp: column of times, to split by time (formats: `ctrkit.schema.times`).
         weight: column of row weights.
@@ -75,6 +79,7 @@ class FeatureSpec(Config):
     categorical: tuple[CategoricalFeature, ...] = ()
     sequences: tuple[SequenceFeature, ...] = ()
     labels: dict[str, str] = Field(default_factory=lambda: {"click": "click"}, min_length=1)
+    value: str | None = None
     group: str | None = None
     timestamp: str | None = None
     weight: str | None = None
@@ -115,7 +120,7 @@ class FeatureSpec(Config):
 
     @property
     def _numbers(self) -> tuple[str | None, ...]:
-        return (*(f.name for f in self.numeric), *self.labels.values(), self.weight)
+        return (*(f.name for f in self.numeric), *self.labels.values(), self.value, self.weight)
 
     @property
     def _ids(self) -> tuple[str | None, ...]:
@@ -137,7 +142,7 @@ class FeatureSpec(Config):
     def columns(self) -> tuple[str, ...]:
         """Every column that a training table must have: features, labels, and those of the other roles."""
         chosen = self.candidate.id if self.candidate else None
-        roles = (self.group, self.timestamp, self.weight, chosen)
+        roles = (self.value, self.group, self.timestamp, self.weight, chosen)
         return (*self.features, *self.labels.values(), *(name for name in roles if name is not None))
 
     def candidate_lists(self, columns: Collection[str]) -> dict[str, str]:
@@ -152,6 +157,22 @@ class FeatureSpec(Config):
             name: f"{CANDIDATE_PREFIX}{name}" for name in self.static_features if name != self.candidate.id
         }
         return {n: c for n, c in lists.items() if n in self.candidate.features or c in columns}
+
+    def _check_value(self) -> None:
+        """Check that no other role reads the column of values, and that no task is called as its outputs."""
+        if self.value is None:
+            return
+        roles: dict[str | None, str] = {
+            **dict.fromkeys(self.features, "a feature"),
+            **dict.fromkeys(self.labels.values(), "a label"),
+            self.group: "the group",
+            self.timestamp: "the timestamp",
+            self.weight: "the row weight",
+        }
+        if self.value in roles:
+            raise ValueError(f"'{self.value}' is {roles[self.value]} and cannot be the value as well")
+        if taken := [task for task in self.labels if task in (VALUE, IMPRESSION_VALUE)]:
+            raise ValueError(f"a task cannot be called '{taken[0]}', the name of a prediction of the value")
 
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSpec:
@@ -174,6 +195,7 @@ class FeatureSpec(Config):
             raise ValueError(f"'{self.weight}' is a label and cannot be the row weight as well")
         if self.weight in names:
             raise ValueError(f"'{self.weight}' is the row weight and cannot be a feature as well")
+        self._check_value()
         if truth := [name for name in names if name.startswith(TRUTH_PREFIX)]:
             raise ValueError(f"'{truth[0]}' holds the truth of a simulated market and cannot be a feature")
         categorical = {f.name for f in self.categorical}

@@ -22,7 +22,7 @@ class FixedConfig(Config):
     """A constant weight for each task.
 
     Attributes:
-        weights: task -> weight; 1 for a task that is not named.
+        weights: task -> weight; 1 for a task that is not named. The task of the value is called `value`.
     """
 
     name: Literal["fixed"] = "fixed"
@@ -158,7 +158,8 @@ class GradNorm(Balancer):
     def observe(self, losses: Tensor, logits: Tensor, model: nn.Module) -> None:
         if not self.shared:
             self.shared = shared_parameters(model, logits)
-            self.first_losses.copy_(losses.detach().clamp(min=1e-6))  # it may be 0: a batch without pairs
+        # The loss of a batch may be 0 (no pairs, or no row with a value): then a later batch is the first.
+        self.first_losses = torch.where(self.first_losses > 0, self.first_losses, losses.detach())
         parameters = [model.get_parameter(name) for name in self.shared]
         norms = torch.stack([_gradient_norm(loss, parameters) for loss in losses])
         self.weights.grad = self.gradient(norms, losses.detach())
@@ -166,7 +167,8 @@ class GradNorm(Balancer):
     def gradient(self, norms: Tensor, losses: Tensor) -> Tensor:
         """The gradient of the weights, from ‖∇L‖ and L of each task, both `[T]`."""
         # A doubly robust risk can be negative in a batch: that task then counts as the fastest possible.
-        rates = (losses / self.first_losses).clamp(min=torch.finfo(losses.dtype).tiny)
+        rates = torch.where(self.first_losses > 0, losses / self.first_losses, 1.0)
+        rates = rates.clamp(min=torch.finfo(losses.dtype).tiny)
         weighted = self.weights.detach() * norms
         target = weighted.mean() * (rates / rates.mean()) ** self.alpha
         return torch.sign(weighted - target) * norms

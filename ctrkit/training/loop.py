@@ -24,6 +24,7 @@ from ctrkit.errors import ConfigError, DataError, RunError, TrainingWarning
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
+from ctrkit.schema.features import VALUE
 from ctrkit.training.averaging import AveragedWeights
 from ctrkit.training.balancing import BalancingConfig, FixedConfig, build_balancer
 from ctrkit.training.checkpoints import (
@@ -57,9 +58,10 @@ class TrainingConfig(Config):
         validations_per_epoch: number of validations in an epoch. The probabilities of one snapshot an epoch
             are noisy, and ids may be overfitted within an epoch.
         monitor: the number that chooses the best validation. "log_loss" is the entire-space log loss of all
-            tasks, for any training loss. "calibrated_log_loss" is that log loss after Platt scaling. "auc" is
-            the AUC of the first task. "auto" is log loss, or calibrated log loss for losses that change the
-            scale of probabilities (`benchmarks/monitor.py`).
+            tasks, for any training loss, plus the loss of the value where there is one. "calibrated_log_loss"
+            is the same after Platt scaling of the tasks. "auc" is the AUC of the first task. "auto" is log
+            loss, or calibrated log loss for losses that change the scale of probabilities
+            (`benchmarks/monitor.py`).
         clip_norm: largest norm of the gradient.
         checkpoint_steps: number of steps between checkpoints; every validation also writes one.
         optimizer: the optimizer and its settings.
@@ -158,7 +160,8 @@ def fit(
         taught=teacher_logits is not None,
         device=device,
     )
-    balancer = build_balancer(config.balancing, tasks).to(device)
+    learnt = (*tasks, VALUE) if model.feature_map.value else tasks
+    balancer = build_balancer(config.balancing, learnt).to(device)
     optimizer = build_optimizer(model, config.optimizer)
     averages = AveragedWeights(model, config.averaging_decay) if config.averaging else None
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "balancer": balancer}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctrkit.models.base import funnel_log_complements, funnel_log_probabilities
+from ctrkit.models.heads.towers import LEAST_DEVIATION
 
 # log p and log(1 - p), both [B, T].
 LogProbabilities: TypeAlias = tuple[Tensor, Tensor]
@@ -88,6 +89,33 @@ def task_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         weight: `[B]`.
     """
     return average(pointwise_loss(entire_space(logits), labels), weight)
+
+
+def value_loss(distribution: Tensor, value: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Negative log-likelihood of the values of rows whose last label is 1, a scalar.
+
+    Wang, Liu and Miao, "A Deep Probabilistic Model for Customer Lifetime Value Prediction", 2019, arXiv
+    1912.07753: cross-entropy of p(value > 0) plus, for a value v above 0, that of a log-normal,
+
+        log σ + (log v - μ)² / 2σ²
+
+    without the constants log v + ½ log 2π, and with the log of the smallest σ subtracted: so the loss does
+    not depend on the unit of money and is never negative, which the balancing of tasks needs. The sum is
+    divided by the weight of all rows, so that it adds up with the losses of the tasks to the log-likelihood
+    of the funnel.
+
+    Args:
+        distribution: `[B, 3]`, as in `Output.value`.
+        value: `[B]`, read where the last label is 1.
+        labels: `[B, T]`.
+        weight: `[B]`.
+    """
+    logit, mean, deviation = distribution.unbind(dim=1)
+    above = value > 0
+    logarithm = torch.where(above, value, 1.0).log()
+    density = (deviation / LEAST_DEVIATION).log() + ((logarithm - mean) / deviation).square() / 2
+    loss = torch.where(above, F.softplus(-logit) + density, F.softplus(logit))
+    return (torch.where(labels[:, -1] == 1, loss, 0.0) * weight).sum() / weight.sum()
 
 
 def class_balanced_weights(counts: Sequence[float], beta: float) -> list[float]:

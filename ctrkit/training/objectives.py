@@ -27,6 +27,7 @@ from ctrkit.training.losses import (
     propensities,
     reached,
     tri_bce,
+    value_loss,
 )
 from ctrkit.training.ranking_losses import bpr_loss, regression_compatible_loss
 
@@ -144,7 +145,7 @@ class LossConfig(Config):
 
 
 class Objective:
-    """The loss of each task, as a config describes it.
+    """The loss of each task, as a config describes it, and of the value, which no setting changes.
 
     Args:
         config: the config.
@@ -203,7 +204,7 @@ class Objective:
     def __call__(
         self, output: Output, batch: Batch, groups: Tensor | None = None, teacher: Tensor | None = None
     ) -> Tensor:
-        """Losses `[T]` of a batch.
+        """Losses `[T]` of a batch, or `[T + 1]` with that of the value last, where the model predicts it.
 
         Args:
             output: the model's output for the batch.
@@ -231,6 +232,9 @@ class Objective:
         if config.distillation is not None and teacher is not None:
             taught = distillation_losses(output.logits, teacher, weight, config.distillation.temperature)
             losses = torch.lerp(losses, taught, config.distillation.weight)
+        if output.value is not None and batch.value is not None:
+            of_value = value_loss(output.value, batch.value, labels, weight)
+            losses = torch.cat([losses, of_value[None]])
         return losses
 
     def _tasks(self, output: Output, labels: Tensor, weight: Tensor) -> Tensor:

@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable, RowIndex
-from ctrkit.models import CtrModel
+from ctrkit.models import CtrModel, Output
 from ctrkit.nn.batches import Batch
 
-Outputs = tuple[Floats, NDArray[np.float32]]
+
+class Outputs(NamedTuple):
+    """A model's outputs for n rows, as arrays.
+
+    Attributes:
+        logits: [n, T], each task given the task before it.
+        hidden: [n, D], the input of the first task's last layer.
+        value: [n, 3], the distribution of the value given the last task, as in `ctrkit.models.Output`; None
+            where rows have no value.
+    """
+
+    logits: Floats
+    hidden: NDArray[np.float32]
+    value: Floats | None = None
+
+    @classmethod
+    def of(cls, output: Output) -> Outputs:
+        """The outputs for a batch."""
+        return cls(
+            output.logits.double().cpu().numpy(),
+            output.hidden.float().cpu().numpy(),
+            None if output.value is None else output.value.double().cpu().numpy(),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+        """The outputs of several batches, in their order."""
+        values = [part.value for part in parts if part.value is not None]
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.hidden for part in parts]),
+            np.concatenate(values) if values else None,
+        )
+
+    def of_rows(self, rows: Booleans) -> Outputs:
+        """The outputs for some of the rows."""
+        return Outputs(self.logits[rows], self.hidden[rows], None if self.value is None else self.value[rows])
+
+    @property
+    def expected_value(self) -> Floats | None:
+        """The mean of the value given the last task, p(value > 0) exp(μ + σ²/2), [n]."""
+        if self.value is None:
+            return None
+        positive, mean, deviation = self.value.T
+        expected: Floats = expit(positive) * np.exp(mean + deviation**2 / 2.0)
+        return expected
 
 
 @torch.no_grad()
 def predict(
     model: CtrModel, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
 ) -> Outputs:
-    """Logits [n, T] and `hidden` [n, D] of the given rows (None for all rows), in evaluation mode."""
+    """The outputs for the given rows (None for all rows), in evaluation mode."""
     model.eval()
     chosen = np.arange(len(data)) if rows is None else rows
     device = next(model.parameters()).device
-    logits, hidden = [], []
-    for start in range(0, max(chosen.size, 1), batch_size):  # without rows, one empty batch gives the widths
-        output = model(Batch.of(data, _contiguous(chosen[start : start + batch_size])).to(device))
-        logits.append(output.logits.double().cpu().numpy())
-        hidden.append(output.hidden.float().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(hidden)
+    starts = range(0, max(chosen.size, 1), batch_size)  # without rows, one empty batch gives the widths
+    batches = (Batch.of(data, _contiguous(chosen[start : start + batch_size])) for start in starts)
+    return Outputs.joined([Outputs.of(model(batch.to(device))) for batch in batches])
 
 
 @torch.no_grad()
@@ -50,7 +96,7 @@ def predict_candidates(
     model.eval()
     device = next(model.parameters()).device
     first = np.cumsum(counts) - counts
-    logits, hidden = [], []
+    parts = []
     step = max(1, batch_size // max(1, int(counts.max(initial=1))))
     for start in range(0, counts.size, step):
         shared = slice(start, min(start + step, counts.size))
@@ -63,14 +109,12 @@ def predict_candidates(
         history = Batch.of(histories, shared).to(device)
         state = model.encode_history(history) if model.reads_history else None
         output = model(Batch.of(candidates, _contiguous(rows)).to(device), state)
-        logits.append(output.logits.double().cpu().numpy()[present.ravel()])
-        hidden.append(output.hidden.float().cpu().numpy()[present.ravel()])
-    if not logits:
+        parts.append(Outputs.of(output).of_rows(present.ravel()))
+    if not parts:
         history = Batch.of(histories, slice(0)).to(device)
         state = model.encode_history(history) if model.reads_history else None
-        output = model(Batch.of(candidates, slice(0)).to(device), state)
-        return output.logits.double().cpu().numpy(), output.hidden.float().cpu().numpy()
-    return np.concatenate(logits), np.concatenate(hidden)
+        parts.append(Outputs.of(model(Batch.of(candidates, slice(0)).to(device), state)))
+    return Outputs.joined(parts)
 
 
 def _contiguous(rows: Integers) -> RowIndex:

@@ -15,7 +15,7 @@ from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.training.averaging import AveragedWeights
 from ctrkit.training.checkpoints import Position
-from ctrkit.training.losses import task_losses
+from ctrkit.training.losses import task_losses, value_loss
 from ctrkit.training.monitoring import calibrated_losses
 from ctrkit.training.prediction import predict
 from ctrkit.training.unknown_ids import settle_unknown
@@ -102,17 +102,22 @@ class Validation:
 
     def measure(self) -> dict[str, float]:
         """The loss of the model's weights as they are, and what else the monitor may need."""
-        logits, _ = predict(self.model, self.data, self.rows)
+        outputs = predict(self.model, self.data, self.rows)
+        logits = torch.from_numpy(outputs.logits)
         labels = torch.from_numpy(self.data.labels[self.rows]).double()
         weight = torch.from_numpy(self.data.weight[self.rows]).double()
-        found = {"validation_loss": float(task_losses(torch.from_numpy(logits), labels, weight).sum())}
+        of_value = torch.zeros(())
+        if outputs.value is not None and self.data.value is not None:
+            value = torch.from_numpy(self.data.value[self.rows])
+            of_value = value_loss(torch.from_numpy(outputs.value), value, labels, weight)
+        found = {"validation_loss": float(task_losses(logits, labels, weight).sum() + of_value)}
         clicks = self.data.labels[self.rows, 0]
         if not math.isfinite(found["validation_loss"]):
             return found
         if 0 < clicks.sum() < clicks.size:
-            found["validation_auc"] = auc(clicks, logits[:, 0], weight.numpy())
+            found["validation_auc"] = auc(clicks, outputs.logits[:, 0], weight.numpy())
         if self.monitor == "calibrated_validation_loss":
-            found[self.monitor] = float(calibrated_losses(torch.from_numpy(logits), labels, weight).sum())
+            found[self.monitor] = float(calibrated_losses(logits, labels, weight).sum() + of_value)
         return found
 
     def _score(self, measured: Mapping[str, float]) -> float:

@@ -29,7 +29,7 @@ FULL = FeatureMap(
     tasks=("click", "conversion"),
 )
 MAPS = {
-    "full": FULL,
+    "full": replace(FULL, value=True),
     "one task": replace(FULL, tasks=("click",)),
     "no history": replace(FULL, sequences={}, max_length=0, target=(), profile=()),
     "no numeric": replace(FULL, numeric=(), profile=()),
@@ -99,6 +99,7 @@ def with_padding(batch: Batch, padding: int) -> Batch:
 def assert_same(ours: Output, theirs: Output) -> None:
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.hidden, theirs.hidden, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.value, theirs.value, rtol=1e-4, atol=1e-5)
 
 
 @every_model
@@ -110,6 +111,7 @@ def test_shapes_types_and_the_last_layer(content: dict[str, Any], feature_map: F
         assert output.hidden.shape == (rows, model.last_layer.in_features)
         assert output.logits.dtype == output.hidden.dtype == torch.float32
         assert all(extra.shape == (rows,) for extra in output.auxiliary.values())
+        assert output.value.shape == (rows, 3) if feature_map.value else output.value is None
         torch.testing.assert_close(model.last_layer(output.hidden)[:, 0], output.logits[:, 0])
     assert len(model.task_layers) == len(feature_map.tasks)
 
@@ -190,7 +192,8 @@ def test_gradient_reaches_every_parameter(content: dict[str, Any], feature_map: 
     model, batch = make(content, feature_map), make_batch(feature_map, 64)
     batch.numeric[:8] = torch.nan  # missing numbers
     output = model(batch)
-    (output.logits.square().sum() + sum(x.square().sum() for x in output.auxiliary.values())).backward()
+    others = [*output.auxiliary.values(), *([] if output.value is None else [output.value])]
+    sum(x.square().sum() for x in (output.logits, *others)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.isfinite().all()), name
@@ -286,7 +289,7 @@ def test_learns_256_rows_by_heart(content: dict[str, Any]) -> None:
 def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_path: Path) -> None:
     import onnxruntime
 
-    feature_map = replace(FULL, max_length=3)  # the scan is unrolled: shorter is quicker
+    feature_map = replace(FULL, max_length=3, value=True)  # the scan is unrolled: shorter is quicker
 
     class Tensors(torch.nn.Module):
         """A model of plain tensors, as ONNX knows no dataclass."""
@@ -297,10 +300,11 @@ def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_pat
 
         def forward(
             self, categorical: torch.Tensor, numeric: torch.Tensor, sequences: dict[str, torch.Tensor]
-        ) -> torch.Tensor:
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             empty = numeric.new_zeros(0)
             output: Output = self.model(Batch(categorical, numeric, sequences, empty, empty))
-            return output.logits
+            assert output.value is not None
+            return output.logits, output.value
 
     model = make(content, feature_map).eval()
     batch, path = make_batch(feature_map, 4), tmp_path / "model.onnx"
@@ -324,5 +328,7 @@ def test_exports_to_onnx_with_a_free_batch_size(content: dict[str, Any], tmp_pat
         batch = make_batch(feature_map, size, seed=size)
         batch.numeric[0] = torch.nan  # missing numbers
         values = [batch.categorical, batch.numeric, *batch.sequences.values()]
-        (logits,) = session.run(None, {n: v.numpy() for n, v in zip(names, values, strict=True)})
-        torch.testing.assert_close(torch.from_numpy(logits), model(batch).logits, rtol=1e-4, atol=1e-5)
+        found = session.run(None, {n: v.numpy() for n, v in zip(names, values, strict=True)})
+        output = model(batch)
+        for ours, theirs in zip(found, (output.logits, output.value), strict=True):
+            torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-4, atol=1e-5)

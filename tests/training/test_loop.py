@@ -282,7 +282,7 @@ def test_the_best_weights_are_kept_and_training_stops_after_the_wait(
     scores = [sign * event[name] for event in history.events]
     assert len(scores) < 40
     assert scores.index(min(scores)) == len(scores) - 3
-    logits, _ = predict(model, data, split.valid)
+    logits = predict(model, data, split.valid).logits
     labels, weight = (torch.from_numpy(x[split.valid]).double() for x in (data.labels, data.weight))
     found = task_losses(torch.from_numpy(logits), labels, weight).sum().item()
     assert found == pytest.approx(history.events[-3]["validation_loss"])
@@ -335,7 +335,7 @@ def test_a_student_follows_its_teacher_where_labels_are_noise(
     )
     model = run.new_model()
     model.load_state_dict(weights)
-    logits, _ = predict(model, data, split.test)
+    logits = predict(model, data, split.test).logits
     for task in range(2):
         assert np.corrcoef(logits[:, task], data.numeric[split.test, task])[0, 1] > 0.8
 
@@ -344,8 +344,8 @@ def test_predictions_do_not_depend_on_the_batch_size(
     data: EncodedTable, split: Split, new_model: NewModel
 ) -> None:
     model = new_model()
-    whole, hidden = predict(model, data, split.test)
-    parts, hidden_parts = predict(model, data, split.test, batch_size=7)
+    whole, hidden, _ = predict(model, data, split.test)
+    parts, hidden_parts, _ = predict(model, data, split.test, batch_size=7)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
     np.testing.assert_allclose(hidden, hidden_parts, atol=1e-5)
     assert whole.shape == (split.test.size, 2)

@@ -18,6 +18,7 @@ MAP = FeatureMap(
     sequences={"seen": "item"},
     max_length=5,
     target=("item",),
+    value=True,
 )
 
 

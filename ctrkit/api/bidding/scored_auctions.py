@@ -191,12 +191,12 @@ def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
 def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | None) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
     encoded = model.encode(rows)
-    logits, hidden = model.outputs_of(encoded)
-    probabilities = list(model.probabilities(logits, encoded).values())
+    outputs = model.outputs_of(encoded)
+    probabilities = list(model.probabilities(outputs.logits, encoded).values())
     worth: float | Floats | None = value_per_click
     if value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()
-    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden[:, None])
+    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=outputs.hidden[:, None])
 
 
 def _of_candidates(

@@ -198,7 +198,7 @@ def by_task(
 def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:
     """A model's predictions of each task and, if there are several tasks, last of their product."""
     rows = model.encoder.encode(table, file, labels=False)
-    logits, _ = model.outputs_of(rows)
+    logits = model.outputs_of(rows).logits
     predicted = list(model.probabilities(logits, rows).values())
     raw = list(logits.T)
     if len(predicted) > 1:

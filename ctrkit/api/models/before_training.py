@@ -17,6 +17,9 @@ from ctrkit.schema import FeatureSpec
 
 T = TypeVar("T")
 
+# With fewer values a note says so: the mean of 100 values with a deviation as large as their mean is known to
+# 10 %.
+_FEW_VALUES = 100
 # A group has a note if there are at least this many groups, and it has this many times the rows of any other
 # and this share of all rows: its value may mean "no group".
 _FEW_GROUPS, _OUTSTANDING, _NOTABLE = 20, 5, 0.05
@@ -105,7 +108,8 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
         file: name of the table, for messages.
 
     Raises:
-        DataError: all training rows with a positive weight have the same label of the first task.
+        DataError: all training rows with a positive weight have the same label of the first task, or none of
+            them has a value above 0.
     """
     rows = split.train[data.weight[split.train] > 0.0]
     labels = data.labels[rows]
@@ -126,6 +130,18 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
                 hint="Check the labels, or choose other training rows with `split`",
             )
         notes.tell(f"{column}: {problem}, so its probabilities are not reliable.")
+    if data.value is not None:
+        of_value = data.value[rows][labels[:, -1] == 1]
+        told = f"{of_value.size:,} training rows have a {spec.tasks[-1]}"
+        if not of_value.any():
+            raise DataError(
+                f"{told}, and none of them has a value above 0, so there is no value to learn",
+                file=file,
+                column=spec.value,
+                hint="Leave out features.value, or choose other training rows with `split`",
+            )
+        if of_value.size < _FEW_VALUES:
+            notes.tell(f"{spec.value}: only {told}, so expected values are not reliable.")
     for leaks in leaks_by_task(spec, data, rows).values():
         for leak in leaks:
             notes.tell(leak.sentence)

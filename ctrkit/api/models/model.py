@@ -17,7 +17,7 @@ from ctrkit.api.models.profile import profiles_from
 from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
-from ctrkit.calibration import told_apart
+from ctrkit.calibration import ValueScaling, told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataWarning, InputError
@@ -25,11 +25,13 @@ from ctrkit.policies import PolicyConfig, policy_config
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.schema import FeatureSpec
+from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
 from ctrkit.tables import TableLike
 
 # Networks are imported only where one is opened or run: policies without a network need no torch.
 if TYPE_CHECKING:
     from ctrkit.models import CtrModel
+    from ctrkit.training.prediction import Outputs
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class CandidateScores:
             differ in the last digits (`ctrkit.calibration.told_apart`).
         logits: logits of the first task, before calibration, [n, K].
         hidden: input of the first task's last layer, [n, K, D]; None unless requested.
+        value: expected value given the last task, [n, K]; None where the model predicts none.
     """
 
     probabilities: Mapping[str, Floats]
     logits: Floats
     hidden: NDArray[np.float32] | None = None
+    value: Floats | None = None
 
 
 class Model:
@@ -78,17 +82,25 @@ class Model:
         with _part("data"):
             _check_data(artifact.data)
         with _part("calibrators"):
+            states = dict(artifact.calibrators)
+            scaling = states.pop(VALUE, None) if self.spec.value is not None else None
+            self.value_scaling = None if scaling is None else ValueScaling.from_state(scaling)
             self.calibrators: Mapping[str, TaskCalibrator] = {
-                task: TaskCalibrator.from_state(state) for task, state in artifact.calibrators.items()
+                task: TaskCalibrator.from_state(state) for task, state in states.items()
             }
             for task, one in self.calibrators.items():
                 if task not in self.tasks or one.field not in (None, *features.categorical):
                     raise ValueError(f"task '{task}' or field '{one.field}' is unknown")
 
-    def set_calibrators(self, calibrators: Mapping[str, TaskCalibrator]) -> None:
-        """Use these calibrators (task -> calibrator) from now on."""
+    def set_calibrators(
+        self, calibrators: Mapping[str, TaskCalibrator], value: ValueScaling | None = None
+    ) -> None:
+        """Use these calibrators (task -> calibrator) from now on, and that of the value if it is given."""
         self.calibrators = dict(calibrators)
-        self.artifact.calibrators = {task: one.state() for task, one in calibrators.items()}
+        self.value_scaling = value or self.value_scaling
+        states = {task: one.state() for task, one in calibrators.items()}
+        scaling = {} if self.value_scaling is None else {VALUE: self.value_scaling.state()}
+        self.artifact.calibrators = {**states, **scaling}
 
     @property
     def spec(self) -> FeatureSpec:
@@ -117,12 +129,11 @@ class Model:
         table, file = self.spec.read(frame, may_be_empty=True)
         return self.encoder.encode(table, file, labels=False)
 
-    def outputs(self, frame: TableLike) -> tuple[Floats, NDArray[np.float32]]:
-        """Uncalibrated logits [n, T], each task given the task before it, and the input of the first task's
-        last layer, [n, D]."""
+    def outputs(self, frame: TableLike) -> Outputs:
+        """The network's outputs for the rows of a table, before calibration."""
         return self.outputs_of(self.encode(frame))
 
-    def outputs_of(self, rows: EncodedTable) -> tuple[Floats, NDArray[np.float32]]:
+    def outputs_of(self, rows: EncodedTable) -> Outputs:
         """`outputs` for encoded rows."""
         from ctrkit.training import predict
 
@@ -133,6 +144,9 @@ class Model:
 
         `click` is p(click), `conversion` is p(conversion | click); multiply them for p(conversion). Before
         `ctrkit calibrate` the probabilities are uncalibrated.
+
+        If the feature spec names a value, `value` is its expectation given the last task, and
+        `impression_value` is the product of all columns before it: the expected value of an impression.
 
         Args:
             frame: a path or a pandas, Polars or Arrow table with the feature columns.
@@ -148,9 +162,13 @@ class Model:
         for note in self.encoder.unlike(table):
             warnings.warn(note, DataWarning, stacklevel=2)
         rows = self.encoder.encode(table, file, labels=False)
-        columns = {task: np.empty(0) for task in self.tasks}
+        of_value = () if self.spec.value is None else (VALUE, IMPRESSION_VALUE)
+        columns = dict.fromkeys((*self.tasks, *of_value), np.empty(0))
         if len(rows):
-            columns = self.probabilities(self.outputs_of(rows)[0], rows)
+            outputs = self.outputs_of(rows)
+            columns = self.probabilities(outputs.logits, rows)
+            if (value := self.values(outputs)) is not None:
+                columns |= {VALUE: value, IMPRESSION_VALUE: value * np.prod(list(columns.values()), axis=0)}
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 
@@ -166,6 +184,11 @@ class Model:
         """
         fields = tuple(self.network.feature_map.categorical)
         return calibrated(self.tasks, self.calibrators, logits, rows, fields)
+
+    def values(self, outputs: Outputs) -> Floats | None:
+        """Expected values [n] given the last task, calibrated where possible; None without values."""
+        expected = outputs.expected_value
+        return expected if expected is None or self.value_scaling is None else self.value_scaling(expected)
 
     def score_candidates(
         self, context: pl.DataFrame, candidates: pl.Series, *, hidden: bool = False, file: str | None = None
@@ -198,7 +221,7 @@ class Model:
         static = [column for column in shared if column not in sequences]
         flat = candidate_rows(context, candidates, static, listed, chosen.id, file)
         rows = self.encoder.encode(flat, file, labels=False, sequences=False)
-        flat_logits, flat_hidden = predict_candidates(
+        outputs = predict_candidates(
             self.network,
             self.encoder.encode(context, file, labels=False, static=False),
             rows,
@@ -212,15 +235,17 @@ class Model:
             return wide
 
         probabilities = {
-            task: spread(p, np.float64) for task, p in self.probabilities(flat_logits, rows).items()
+            task: spread(p, np.float64) for task, p in self.probabilities(outputs.logits, rows).items()
         }
-        raw, first = spread(flat_logits[:, 0], np.float64), self.tasks[0]
+        raw, first = spread(outputs.logits[:, 0], np.float64), self.tasks[0]
+        value = self.values(outputs)
         # Step calibrators give the same probability to many logits; the best candidate must still be unique.
         probabilities[first] = told_apart(probabilities[first], raw)
         return CandidateScores(
             probabilities,
             raw,
-            spread(flat_hidden, np.float32) if hidden else None,
+            spread(outputs.hidden, np.float32) if hidden else None,
+            None if value is None else spread(value, np.float64),
         )
 
 
@@ -259,7 +284,7 @@ def _part(name: str) -> Iterator[None]:
 
 
 def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
-    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins"):
+    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 from scipy.special import expit
 
 from ctrkit.api.models.training_rows import TrainingRows
+from ctrkit.api.models.value_rows import VALUE_METRICS, ValueRows
 from ctrkit.errors import DataError
 from ctrkit.metrics import auc, ece, gauc, log_loss, normalized_entropy, pcoc
 from ctrkit.models import CtrModel
+from ctrkit.schema.features import VALUE
 from ctrkit.training import predict
 
 
 def task_metrics(network: CtrModel, rows: TrainingRows) -> dict[str, dict[str, float | None]]:
-    """Metrics of each task on the test rows where it can happen: conversions are judged on clicked rows.
+    """Metrics of each task on the test rows where it can happen: conversions are judged on clicked rows, and
+    the value on converted rows.
 
     Rows count by their weights; rows of weight 0 are ignored. `rows` and `positives` are plain counts. A
     metric that is undefined on the rows is None, such as GAUC where no user has both labels.
     """
     data, test = rows.encoded, rows.split.test
-    logits, _ = predict(network, data, test)
+    outputs = predict(network, data, test)
+    logits = outputs.logits
     labels, weight = data.labels[test], data.weight[test].astype(np.float64)
     found: dict[str, dict[str, float | None]] = {}
     for index, task in enumerate(rows.encoder.spec.tasks):
@@ -41,4 +47,16 @@ def task_metrics(network: CtrModel, rows: TrainingRows) -> dict[str, dict[str, f
                 "pcoc": pcoc(y, p, w),
             }
         found[task] = values
+    if (expected := outputs.expected_value) is not None:
+        found[VALUE] = _of_value(ValueRows.of(data, expected, test))
     return found
+
+
+def _of_value(rows: ValueRows) -> dict[str, float | None]:
+    """Metrics of the expected values; `positives` are the values above 0."""
+    counts = {"rows": len(rows.values), "positives": int(np.count_nonzero(rows.values))}
+    found: dict[str, float | None] = {}
+    for name, metric in VALUE_METRICS.items():
+        with suppress(DataError):  # undefined on these rows
+            found[name] = metric(rows.values, rows.predictions, rows.weight)
+    return {**counts, **found}

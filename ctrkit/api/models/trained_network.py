@@ -68,6 +68,9 @@ class NetworkTraining:
         torch.manual_seed(self.config.seed)
         network = build_model(model, self.rows.encoder.feature_map())
         network.set_base_rates(base_rates(encoded.labels[split.train], encoded.weight[split.train]))
+        if encoded.value is not None:
+            converted = split.train[encoded.labels[split.train, -1] == 1]
+            network.set_value_base(*value_base(encoded.value[converted], encoded.weight[converted]))
         deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
         history = fit(
             network,
@@ -95,10 +98,20 @@ def base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list
     return [float((p + 0.5 * row) / (n + row)) for p, n in zip(positives, possible, strict=True)]
 
 
+def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Share of values above 0, and mean and standard deviation of the logarithm of these, from values [n] and
+    weights [n] of the rows whose last label is 1."""
+    above, mass = value > 0, weight.astype(np.float64)
+    logarithm, shares = np.log(value[above].astype(np.float64)), mass[above] / mass[above].sum()
+    mean = float(shares @ logarithm)
+    deviation = float(np.sqrt(shares @ (logarithm - mean) ** 2))
+    return float(mass[above].sum() / mass.sum()), mean, deviation
+
+
 def last_layer_posterior(network: CtrModel, rows: TrainingRows) -> LastLayerPosterior:
     """The Laplace posterior of the first task's last layer, from the weighted training rows."""
     training = rows.split.train
-    _, hidden = predict(network, rows.encoded, training)
+    hidden = predict(network, rows.encoded, training).hidden
     layer = network.last_layer
     weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item())
     return LastLayerPosterior.fit(hidden, weights, bias, row_weight=rows.encoded.weight[training])
@@ -116,5 +129,4 @@ def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float
             file=file,
             hint="Name a teacher with the same tasks in training.loss.distillation",
         )
-    logits, _ = teacher.outputs(table)
-    return logits.astype(np.float32)
+    return teacher.outputs(table).logits.astype(np.float32)

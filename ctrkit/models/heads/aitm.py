@@ -8,8 +8,9 @@ from dataclasses import replace
 from torch import nn
 
 from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
-from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, register_heads
+from ctrkit.models.heads.base import Heads, NewBackbone, register_heads
 from ctrkit.models.heads.config import AITMConfig
+from ctrkit.models.heads.towers import check_reads
 from ctrkit.nn.experts import InformationTransfer
 from ctrkit.nn.mlp import MLP
 
@@ -40,7 +41,7 @@ class AITM(Heads):
             self.branches.extend(MLP(width, config.task_widths, config.dropout) for _ in range(tasks))
             width = config.task_widths[-1]
         self.transfers = nn.ModuleList(InformationTransfer(width, config.dropout) for _ in range(tasks - 1))
-        self.towers = self.build_towers(config, width, bottoms[0], tasks, own=own)
+        self.build_towers(config, width, bottoms[0], shape, own=own)
 
     def represent(self, inputs: Inputs) -> Sequence[Representation]:
         bottoms = [backbone(inputs) for backbone in self.backbones]

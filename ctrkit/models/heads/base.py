@@ -9,74 +9,19 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ctrkit.errors import ConfigError
 from ctrkit.models.base import Backbone, Inputs, InputShape, Output, Representation
 from ctrkit.models.heads.config import TowersConfig
 from ctrkit.models.heads.personal import EmbeddingGates, GateFields
+from ctrkit.models.heads.towers import TaskTower, ValueTower
 from ctrkit.nn.experts import mixture
-from ctrkit.nn.gates import FeatureGate
-from ctrkit.nn.mlp import MLP
 
 # Makes one more backbone of the model's kind, with weights of its own.
 NewBackbone: TypeAlias = Callable[[], Backbone]
 
 
-class TaskTower(nn.Module):
-    """The tower of a task and its last linear layer, which reads the tower and the backbone's logit terms.
-
-    With a prior, the tower has the gates of PPNet (Chang et al., KDD 2023, arXiv 2302.01115): each hidden
-    layer is multiplied by 2 sigmoid(MLP([prior, stop_gradient(x)])), with an MLP of its own. x is what the
-    tower reads: PEPNet's embeddings, where the tower reads them itself.
-
-    Args:
-        inputs: width of the tower's input.
-        config: widths and dropout of the tower, and of the networks of its gates.
-        logit_terms: K, the number of logit terms.
-        term_weight: initial weight of each logit term; None draws the weights as all others.
-        prior: width of the prior; 0 for a tower without gates.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        config: TowersConfig,
-        logit_terms: int = 0,
-        term_weight: float | None = None,
-        prior: int = 0,
-    ) -> None:
-        super().__init__()
-        if config.towers:
-            check_reads(inputs, "heads.towers")
-        self.tower = MLP(inputs, config.towers, config.dropout)
-        self.gates = nn.ModuleList(
-            FeatureGate(prior + inputs, width, config.gates.hidden)
-            for width in (config.towers if prior else ())
-        )
-        self.layer = nn.Linear(self.tower.outputs + logit_terms, 1)
-        if logit_terms and term_weight is not None:
-            nn.init.constant_(self.term_weights, term_weight)
-
-    @property
-    def term_weights(self) -> Tensor:
-        """Weights of the logit terms in the last layer, `[K]`."""
-        return self.layer.weight[0, self.tower.outputs :]
-
-    def hidden(self, vector: Tensor, logit_terms: Tensor, prior: Tensor | None = None) -> Tensor:
-        """The input of the last layer: `[B, inputs], [B, K], [B, prior] -> [B, D]`."""
-        if prior is None:
-            return torch.cat([self.tower(vector), logit_terms], dim=1)
-        context = torch.cat([prior, vector.detach()], dim=1)
-        scaled = self.tower.scaled(vector, [gate(context) for gate in self.gates])
-        return torch.cat([scaled, logit_terms], dim=1)
-
-    def forward(self, vector: Tensor, logit_terms: Tensor) -> Tensor:
-        """The logit: `[B, inputs], [B, K] -> [B]`."""
-        logit: Tensor = self.layer(self.hidden(vector, logit_terms))
-        return logit[:, 0]
-
-
 class Heads(nn.Module, ABC):
-    """Backbones, and one tower for each task that reads their representations.
+    """Backbones, and one tower for each task that reads their representations. Where rows have a value, its
+    tower reads the last task's representation.
 
     The logit terms of a backbone of one task are parts of that task's logit. The logit terms of a backbone
     that tasks share are parts of the first task's logit; the other tasks learn whether to use them.
@@ -91,10 +36,12 @@ class Heads(nn.Module, ABC):
 
     Attributes:
         towers: one `TaskTower` for each task, in funnel order.
+        value: the tower of the value; None where rows have no value.
     """
 
     config_class: ClassVar[type[TowersConfig]]
     towers: nn.ModuleList
+    value: ValueTower | None
 
     @abstractmethod
     def __init__(self, config: Any, backbone: NewBackbone, shape: InputShape) -> None:
@@ -116,7 +63,10 @@ class Heads(nn.Module, ABC):
             )
         ]
         logits = [layer(h) for layer, h in zip(self.task_layers, hidden, strict=True)]
-        return Output(torch.cat(logits, dim=1), hidden[0], representations[0].auxiliary)
+        last, value = representations[-1], None
+        if self.value is not None:
+            value = self.value(last.for_task(len(representations) - 1), last.logit_terms, prior)
+        return Output(torch.cat(logits, dim=1), hidden[0], representations[0].auxiliary, value)
 
     @abstractmethod
     def represent(self, inputs: Inputs) -> Sequence[Representation]:
@@ -139,33 +89,37 @@ class Heads(nn.Module, ABC):
 
     @torch.no_grad()
     def start_at(self, logits: Sequence[float]) -> None:
-        """Start each task at a logit. The logit terms of its backbones take what they can, and the bias of
-        its last layer takes the rest."""
+        """Start each task at a logit, and the value at the distribution of the training rows. The logit terms
+        of a task's backbones take what they can, and the bias of its last layer takes the rest."""
         term = 0.0  # initial value of each logit term
         for task, (tower, logit) in enumerate(zip(self.task_towers, logits, strict=True)):
             for backbone in self.backbones_of(task):
                 rest = backbone.start_at(logit)
                 count = backbone.logit_terms
                 term = (logit - rest) / (count * backbone.term_weight) if count else 0.0
-            tower.layer.bias.fill_(logit - term * tower.term_weights.sum().item())
+            tower.start_at(logit, term)
+        if self.value is not None:
+            self.value.start_at(0.0, term)
 
     def build_towers(
-        self, config: TowersConfig, inputs: int, backbone: Backbone, tasks: int, *, own: bool
-    ) -> nn.ModuleList:
-        """One tower for each task.
+        self, config: TowersConfig, inputs: int, backbone: Backbone, shape: InputShape, *, own: bool
+    ) -> None:
+        """Make the towers of the tasks and of the value.
 
         Args:
             config: widths and dropout of the towers.
             inputs: width of the vectors that the towers read.
             backbone: one of the backbones whose logit terms the towers read.
-            tasks: T, the number of tasks.
+            shape: as for the heads.
             own: whether every task reads logit terms of backbones of its own, or those of the first task.
         """
-        weight, prior = backbone.term_weight, self.prior.outputs if self.prior is not None else 0
-        return nn.ModuleList(
-            TaskTower(inputs, config, backbone.logit_terms, weight if own or not task else None, prior)
-            for task in range(tasks)
+        features, terms, weight = shape.feature_map, backbone.logit_terms, backbone.term_weight
+        prior = self.prior.outputs if self.prior is not None else 0
+        self.towers = nn.ModuleList(
+            TaskTower(inputs, config, terms, weight if own or not task else None, prior)
+            for task in range(len(features.tasks))
         )
+        self.value = ValueTower(inputs, config, terms, prior) if features.value else None
 
 
 def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Representation:
@@ -182,23 +136,6 @@ def mixed(shares: Tensor, experts: Sequence[Representation], task: int) -> Repre
             for name in experts[0].auxiliary
         },
     )
-
-
-def check_reads(width: int, what: str) -> None:
-    """Check that the model gives a vector for a part of the heads to read.
-
-    Args:
-        width: width of the vector; 0 where there is none.
-        what: the part of the heads, for the message.
-
-    Raises:
-        ConfigError: there is no vector.
-    """
-    if not width:
-        raise ConfigError(
-            f"{what} must read a vector of the model, but this model gives only logit terms",
-            hint="Use heads: {name: esmm} without towers, or another model",
-        )
 
 
 HeadsT = TypeVar("HeadsT", bound=type[Heads])

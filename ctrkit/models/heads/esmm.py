@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ctrkit.errors import ConfigError
 from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
-from ctrkit.models.heads.base import Heads, NewBackbone, TaskTower, register_heads
+from ctrkit.models.heads.base import Heads, NewBackbone, register_heads
 from ctrkit.models.heads.config import ESMMConfig
+from ctrkit.models.heads.towers import TaskTower
 
 
 @register_heads(ESMMConfig)
@@ -40,7 +41,7 @@ class ESMM(Heads):
             )
         bottoms = [backbone() for _ in tasks]
         self.backbones = nn.ModuleList(bottoms)
-        self.towers = self.build_towers(config, bottoms[0].outputs, bottoms[0], len(tasks), own=True)
+        self.build_towers(config, bottoms[0].outputs, bottoms[0], shape, own=True)
         self.imputed = tasks[1:] if config.imputation else ()
         bottoms = [backbone() for _ in self.imputed]
         self.imputation_backbones = nn.ModuleList(bottoms)

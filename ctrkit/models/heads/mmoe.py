@@ -8,8 +8,9 @@ from dataclasses import replace
 from torch import nn
 
 from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
-from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, mixed, register_heads
+from ctrkit.models.heads.base import Heads, NewBackbone, mixed, register_heads
 from ctrkit.models.heads.config import MMoEConfig
+from ctrkit.models.heads.towers import check_reads
 from ctrkit.nn.experts import ExpertGate
 from ctrkit.nn.mlp import MLP
 
@@ -39,7 +40,7 @@ class MMoE(Heads):
             reads, width = width, config.expert_widths[-1]
         check_reads(reads, "the gates of experts")
         self.gates = nn.ModuleList(ExpertGate(reads, count) for _ in range(tasks))
-        self.towers = self.build_towers(config, width, bottoms[0], tasks, own=False)
+        self.build_towers(config, width, bottoms[0], shape, own=False)
 
     def represent(self, inputs: Inputs) -> Sequence[Representation]:
         experts = [backbone(inputs) for backbone in self.backbones]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
-from ctrkit.models.heads.base import Heads, NewBackbone, check_reads, mixed, register_heads
+from ctrkit.models.heads.base import Heads, NewBackbone, mixed, register_heads
 from ctrkit.models.heads.config import PLEConfig
+from ctrkit.models.heads.towers import check_reads
 from ctrkit.nn.experts import ExtractionGates, ExtractionLayer, mixture
 
 
@@ -51,7 +52,7 @@ class PLE(Heads):
                 ExtractionLayer(gates(width, layer), width, config.expert_widths, config.dropout)
             )
             width = config.expert_widths[-1]
-        self.towers = self.build_towers(config, width, bottoms[0], self.tasks, own=self.separate)
+        self.build_towers(config, width, bottoms[0], shape, own=self.separate)
 
     def represent(self, inputs: Inputs) -> Sequence[Representation]:
         bottoms = [backbone(inputs) for backbone in self.backbones]

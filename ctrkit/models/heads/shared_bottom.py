@@ -16,8 +16,7 @@ class SharedBottom(Heads):
     def __init__(self, config: SharedBottomConfig, backbone: NewBackbone, shape: InputShape) -> None:
         super().__init__(config, backbone, shape)
         self.backbone = backbone()
-        tasks = len(shape.feature_map.tasks)
-        self.towers = self.build_towers(config, self.backbone.outputs, self.backbone, tasks, own=False)
+        self.build_towers(config, self.backbone.outputs, self.backbone, shape, own=False)
 
     def represent(self, inputs: Inputs) -> Sequence[Representation]:
         return [self.backbone(inputs)] * len(self.towers)

@@ -18,7 +18,7 @@ def test_predictions_are_calibrated_probabilities_a_column_a_task(trained: Path,
     table = pl.read_parquet(logs / "impressions.parquet")
     predicted = model.predict(table)
     assert predicted.columns == ["click", "conversion"]
-    logits, _ = model.outputs(table)
+    logits = model.outputs(table).logits
     a, b = (model.calibrators["click"].state()[key] for key in ("slope", "intercept"))
     np.testing.assert_allclose(predicted["click"], expit(float(a) * logits[:, 0] + float(b)), rtol=1e-6)
 

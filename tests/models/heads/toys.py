@@ -70,9 +70,9 @@ class Toy(Backbone):
         return logit - self.logit_terms * self.term_weight * logit
 
 
-def shape_of(tasks: tuple[str, ...]) -> InputShape:
+def shape_of(tasks: tuple[str, ...], *, value: bool = False) -> InputShape:
     """The shape of `rows`."""
-    feature_map = FeatureMap({"item": 9}, {"item": "item"}, numeric=("price",), tasks=tasks)
+    feature_map = FeatureMap({"item": 9}, {"item": "item"}, numeric=("price",), tasks=tasks, value=value)
     return InputShape(feature_map, WIDTH, FIELDS, READINGS, None)
 
 
@@ -83,11 +83,12 @@ def make(
     outputs: int = 4,
     logit_terms: int = 0,
     per_task: bool = False,
+    value: bool = False,
     seed: int = 0,
 ) -> Heads:
     """Heads over toys, in double precision."""
     torch.manual_seed(seed)
-    heads, shape = HEADS[content["name"]], shape_of(tasks)
+    heads, shape = HEADS[content["name"]], shape_of(tasks, value=value)
     vectors = len(tasks) if per_task else None
     made = heads(build(heads.config_class, content), lambda: Toy(outputs, logit_terms, vectors), shape)
     return made.double()

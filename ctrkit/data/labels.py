@@ -1,0 +1,77 @@
+"""Labels of a training table, and the value of its converted rows, checked and as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.errors import DataError
+from ctrkit.schema import Column, FeatureSpec, check_column
+
+# Values are stored in single precision, where sums of larger ones overflow.
+LARGEST_VALUE = 1e30
+
+
+def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> NDArray[np.float32]:
+    """The labels of a table, float32 [n, T] in funnel order, checked.
+
+    Raises:
+        DataError: a label is not 0 or 1, or is 1 where the task before it is 0.
+    """
+    columns, before = [], None
+    for task, name in spec.labels.items():
+        advice = "Write 0 where it did not happen, and remove a row only where this is not known"
+        if before is not None:
+            advice = f"Write 0 where '{before}' is 0, and remove a row only where the label is not known"
+        before = name
+        column = Column(name, "binary", f"the label of task '{task}'", missing=advice)
+        columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
+    labels = np.stack(columns, axis=1)
+    names = list(spec.labels.values())
+    for index in range(1, len(names)):
+        broken = np.flatnonzero(labels[:, index] > labels[:, index - 1])
+        if broken.size:
+            raise DataError(
+                f"the label is 1 where '{names[index - 1]}', the step before it, is 0",
+                file=file,
+                column=names[index],
+                row=int(broken[0]),
+                hint="List the labels in funnel order, or fix such rows",
+            )
+    return labels
+
+
+def read_values(
+    spec: FeatureSpec, table: pl.DataFrame, labels: NDArray[np.float32], file: str | None = None
+) -> NDArray[np.float32] | None:
+    """The value of each row whose last label is 1, and 0 elsewhere, float32 [n]; None for a spec without one.
+
+    Args:
+        spec: what the columns mean.
+        table: the raw rows; where the last label is 0, the column of values may hold anything.
+        labels: the labels of the rows, [n, T].
+        file: name of the table, for messages.
+
+    Raises:
+        DataError: a value is missing, negative, too large or no finite number.
+    """
+    if spec.value is None:
+        return None
+    rows, given = np.flatnonzero(labels[:, -1] == 1), list(spec.labels.values())[-1]
+    advice = f"Give the value of every row where '{given}' is 1: 0 if it brought nothing"
+    column = Column(spec.value, "number", f"the value of a row where '{given}' is 1", low=0.0, missing=advice)
+
+    def fault(problem: str, row: int | None, hint: str | None) -> DataError:
+        place = None if row is None else int(rows[row])
+        return DataError(problem, file=file, column=spec.value, row=place, hint=hint)
+
+    try:
+        amounts = check_column(table[spec.value].gather(rows), column).to_numpy()
+    except DataError as error:
+        raise fault(error.problem, error.row, error.hint) from error
+    if amounts.max(initial=0.0) > LARGEST_VALUE:
+        raise fault(f"a value is above {LARGEST_VALUE:g}", int(np.argmax(amounts)), "Divide all values")
+    values = np.zeros(len(labels), dtype=np.float32)
+    values[rows] = amounts
+    return values

@@ -1,0 +1,130 @@
+"""A task of value on the whole road: trained, predicted, calibrated, evaluated and bid on."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import ctrkit
+from ctrkit.api.models.model import Model
+from ctrkit.data.synthetic import Market
+from ctrkit.errors import ArtifactError, ConfigError, DataError, TrainingWarning
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ctrkit.evaluation.EvaluationWarning"),
+    pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
+]
+SHORT = (
+    'model={"name": "dnn", "embedding": 8, "hidden": [16]}',
+    "training.epochs=6",
+    "training.batch_size=256",
+    "training.optimizer.learning_rate=0.01",
+)
+
+
+def market() -> Market:
+    return Market(seed=3, users=300, ads=40, advertisers=8)
+
+
+def impressions(rows: int = 12_000) -> pl.DataFrame:
+    """The market's impressions with more conversions; one of ten is worth nothing. `true_value` is the
+    mean of an ad; `revenue` scatters around it, and only converted rows have it."""
+    table, rng = market().impressions(rows), np.random.default_rng(1)
+    click = rng.random(rows) < 0.5
+    conversion = click & (rng.random(rows) < 0.4)
+    worth = table["value"].to_numpy()
+    revenue = worth / 0.9 * rng.lognormal(-0.125, 0.5, rows) * (rng.random(rows) < 0.9)
+    return table.with_columns(
+        click=pl.Series(click).cast(pl.Int8),
+        conversion=pl.Series(conversion).cast(pl.Int8),
+        true_value=pl.col("value"),
+        revenue=pl.when(pl.Series(conversion)).then(pl.Series(revenue)),
+    ).drop("value")
+
+
+@pytest.fixture(scope="module")
+def table() -> pl.DataFrame:
+    return impressions()
+
+
+@pytest.fixture(scope="module")
+def result(table: pl.DataFrame) -> Any:
+    return ctrkit.train(data=table, overrides=("features.value=revenue", *SHORT))
+
+
+@pytest.fixture
+def model(result: Any) -> Model:
+    """Of its own, so that a test may calibrate it."""
+    return Model(copy.deepcopy(result.artifact))
+
+
+def test_values_of_converted_rows_alone_tell_ads_apart(model: Model, table: pl.DataFrame) -> None:
+    found = table.select("ad_id", "true_value", model.predict(table)["value"])
+    by_ad = found.group_by("ad_id").mean()
+    converted = table.filter(pl.col("conversion") == 1)
+    constant = converted["revenue"].mean()
+    error = (by_ad["value"] - by_ad["true_value"]).abs().mean()
+    assert error < 0.35 * (by_ad["true_value"] - constant).abs().mean()
+
+
+def test_predictions_have_the_value_and_that_of_an_impression(model: Model, table: pl.DataFrame) -> None:
+    rows = table.drop("revenue", "click", "conversion")[:50]
+    found = model.predict(rows)
+    assert found.columns == ["click", "conversion", "value", "impression_value"]
+    np.testing.assert_allclose(
+        found["impression_value"], found["click"] * found["conversion"] * found["value"], rtol=1e-12
+    )
+    assert model.predict(rows[:0]).shape == (0, 4)
+    assert list(model.predict(rows.to_pandas()).columns) == found.columns
+
+
+def test_candidates_have_the_values_that_they_would_have_alone(model: Model) -> None:
+    log = market().auction_log(20)
+    scores = model.score_candidates(log, log["candidates"])
+    for row, ads in enumerate(log["candidates"]):
+        listed = {
+            name: log[f"candidate_{name}"][row] for name in ("ad_category", "ad_advertiser", "ad_price")
+        }
+        alone = log[[row] * len(ads)].with_columns(ad_id=ads, **listed)
+        np.testing.assert_allclose(scores.value[row], model.predict(alone)["value"], rtol=1e-4)
+
+
+def test_an_artifact_keeps_the_value(result: Any, table: pl.DataFrame, tmp_path: Path) -> None:
+    path = result.artifact.save(tmp_path / "model.pt")
+    assert ctrkit.load(path).predict(table[:20]).equals(result.trained.predict(table[:20]))
+    damaged = copy.deepcopy(result.artifact)
+    damaged.calibrators = {"value": {"name": "factor", "factor": -1.0}}
+    with pytest.raises(ArtifactError, match=r"calibrators is damaged.*the factor of the value is -1"):
+        Model(damaged)
+
+
+def test_training_reports_the_value_of_test_rows(result: Any) -> None:
+    found = result.metrics["value"]
+    assert 0 < found["positives"] < found["rows"]
+    assert 0.8 < found["pcoc"] < 1.25
+    assert found["gini"] > 0.3
+    assert "value" in [row[0] for row in result.report().tables[0].rows]
+
+
+def test_no_value_and_few_values_are_said_before_training(table: pl.DataFrame) -> None:
+    overrides = ("features.value=revenue", *SHORT, "training.epochs=1")
+    worthless = table.with_columns(revenue=pl.lit(0.0))
+    with pytest.raises(DataError, match=r"column 'revenue'.*none of them has a value above 0"):
+        ctrkit.train(data=worthless, overrides=overrides)
+    few = table.with_columns(conversion=pl.col("conversion") * (pl.int_range(pl.len()) % 40 == 0))
+    with pytest.warns(TrainingWarning, match=r"revenue: only \d+ training rows have a conversion"):
+        ctrkit.train(data=few, overrides=overrides)
+
+
+def test_a_policy_is_not_learnt_from_a_value() -> None:
+    spec = {
+        "categorical": [{"name": "ad_id"}], "labels": {"reward": "reward"}, "value": "revenue",
+        "candidate": {"id": "ad_id"},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"'features.value': 'revenue' is not read"):
+        ctrkit.learn_policy(market().bandit_log(300), features=spec)
