@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ctrkit.models import CtrModel, build_model, model_config
-from ctrkit.models.heads.base import TaskTower
+from ctrkit.models.heads.towers import TaskTower
 from ctrkit.nn.attention import TargetAttention
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.cin import CIN

@@ -18,6 +18,8 @@ from ctrkit.api.models.labelled import LabelledTable, columns_of, labelled_rows,
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import TaskRows, task_rows
+from ctrkit.api.models.value_calibration import ValueCalibration
+from ctrkit.api.models.value_rows import ValueRows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.arrays import Floats, Integers
@@ -38,6 +40,7 @@ from ctrkit.errors import DataError, arguments_named
 from ctrkit.metrics import Reliability, pcoc, reliability
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.figures import reliability_diagram
+from ctrkit.schema.features import VALUE
 from ctrkit.tables import TableLike, check_writable
 
 
@@ -118,23 +121,27 @@ class CalibrationResult(Result):
         model: the path of the calibrated artifact; None if it was not saved.
         tasks: task -> its calibration.
         notes: sentences about the rows.
+        value: the calibration of expected values; None where the model predicts none.
     """
 
     model: str | None
     tasks: dict[str, TaskCalibration]
     notes: tuple[str, ...]
+    value: ValueCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         tasks = {task: found.to_dict() for task, found in self.tasks.items()}
-        return {"model": self.model, "tasks": tasks, "notes": list(self.notes)}
+        value = {} if self.value is None else {VALUE: self.value.to_dict()}
+        return {"model": self.model, "tasks": tasks, **value, "notes": list(self.notes)}
 
     def report(self) -> Report:
-        return Report(
-            "Calibration",
-            "\n".join(f"{task}: {found.choice.reason}" for task, found in self.tasks.items()),
-            tuple(_before_and_after(task, found) for task, found in self.tasks.items()),
-            self.notes,
-        )
+        reasons = {task: found.choice.reason for task, found in self.tasks.items()}
+        tables = [_before_and_after(task, found) for task, found in self.tasks.items()]
+        if self.value is not None:
+            reasons[VALUE] = self.value.reason
+            tables.append(self.value.table())
+        answer = "\n".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return Report("Calibration", answer, tuple(tables), self.notes)
 
     def figures(self) -> Drawings:
         return {
@@ -161,7 +168,7 @@ def calibrate(
     With the table that the model was trained on, calibrators are fitted on its validation rows and judged on
     its test rows. Any other table is split as the model's config says: one part for the fit, one to judge.
     A task is calibrated on the rows where it can happen (conversions on clicked rows) or, if the settings say
-    so, on all impressions.
+    so, on all impressions. Expected values are multiplied by one factor, from the converted rows.
 
     Args:
         model: the path of an artifact, or a model in memory, which is calibrated in place.
@@ -223,8 +230,18 @@ def _calibrated(
         own = tasks[task].choice.calibrator
         field = settings.field if own.uses_segments else None
         calibrators[task] = TaskCalibrator(EntireSpaceCalibration(own) if rows.joint else own, field)
-    result = CalibrationResult(os.fspath(target) if target else None, tasks, (*notes, *opened.remarks))
-    loaded.set_calibrators(calibrators)
+    value = None
+    if (expected := outputs.expected_value) is not None:
+        fit, judge = (ValueRows.of(opened.encoded, expected[rows], rows) for rows in (fitted, judged))
+        try:
+            value = ValueCalibration.of(fit, judge, settings.confidence)
+        except DataError as error:
+            stays = "stay as they were" if loaded.value_scaling is not None else "stay uncalibrated"
+            notes += (f"{VALUE}: expected values {stays}, as {error.problem}.",)
+            warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
+    told = (*notes, *opened.remarks)
+    result = CalibrationResult(os.fspath(target) if target else None, tasks, told, value)
+    loaded.set_calibrators(calibrators, None if value is None else value.scaling)
     loaded.artifact.metrics["calibrate"] = result.to_dict()["tasks"]
     if target:
         loaded.artifact.save(target)

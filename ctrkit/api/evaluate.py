@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import polars as pl
 from pydantic import Field
 
 from ctrkit.api.evaluation.methods import MethodComparison, compare_trainings, is_config
@@ -21,6 +22,7 @@ from ctrkit.api.evaluation.rows import (
     seen_by_other,
     unknown_since_training,
 )
+from ctrkit.api.evaluation.value import GATED, ValueEvaluation, evaluate_values
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.labelled import columns_of
 from ctrkit.api.models.leakage import BOTH
@@ -39,6 +41,8 @@ from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report
+from ctrkit.schema import FeatureSpec
+from ctrkit.schema.features import VALUE
 from ctrkit.tables import TableLike
 
 # The gate on drift: the largest population stability index of any column.
@@ -73,8 +77,8 @@ class EvaluateConfig(EvaluationSettings):
         columns: the log's names of money and counts, such as `{revenue: value}` (see
             `ctrkit.metrics.business`).
         gates: metric -> the range it must lie in. `auc` is the first task's metric, `conversion/auc` that of
-            another task, `difference/auc` that of this artifact minus that of the other one, and `psi` the
-            largest drift of any column.
+            another task, `difference/auc` that of this artifact minus that of the other one, `value/pcoc`
+            that of expected values, and `psi` the largest drift of any column.
         seeds: with `against`, the number of seeds with which both methods are trained again on the training
             table, to compare the methods and not only these two artifacts.
     """
@@ -102,6 +106,7 @@ class EvaluationResult(Result):
         methods: the comparison of two methods over seeds, if it was asked for.
         notes: sentences about the rows and the metrics.
         drawn: whether `figures` gives any.
+        value: the evaluation of expected values; None if the model predicts none.
     """
 
     model: str
@@ -115,6 +120,7 @@ class EvaluationResult(Result):
     methods: MethodComparison | None
     notes: tuple[str, ...]
     drawn: bool = True
+    value: ValueEvaluation | None = None
 
     @property
     def broken(self) -> tuple[GateOutcome, ...]:
@@ -127,6 +133,7 @@ class EvaluationResult(Result):
             "against": self.against,
             "data": self.data,
             "tasks": {name: found.to_dict() for name, found in self.tasks.items()},
+            **({} if self.value is None else {VALUE: self.value.to_dict()}),
             "drift": None if self.drifts is None else [one.to_dict() for one in self.drifts],
             "unknown": [one.to_dict() for one in self.unknown],
             "business": self.business,
@@ -137,8 +144,9 @@ class EvaluationResult(Result):
 
     def report(self) -> Report:
         return evaluation_report(
-            self.tasks, self.drifts, self.unknown, self.business, self.gates, self.methods, self.notes
-        )
+            self.tasks, self.drifts, self.unknown, self.business, self.gates, self.methods, self.notes,
+            self.value,
+        )  # fmt: skip
 
     def figures(self) -> Drawings:
         return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
@@ -161,7 +169,8 @@ def evaluate(
 
     Of the table that the model was trained on, the test rows are evaluated; of any other table, all rows.
     Each task is measured on the rows where it can happen (conversions on clicked rows), and the product of
-    all tasks on all rows. Rows of one group are treated as dependent.
+    all tasks on all rows. Expected values are measured on converted rows, and those of an impression on all
+    rows. Rows of one group are treated as dependent.
 
     Args:
         model: an artifact's path, or a model in memory.
@@ -217,7 +226,8 @@ def _evaluated(
             f" {', '.join(second.tasks)}",
             hint="Compare models with the same tasks",
         )
-    need_known(settings.gates, _gate_names(loaded.tasks, second is not None))
+    of_value = () if loaded.spec.value is None else GATED
+    need_known(settings.gates, [*_gate_names(loaded.tasks, second is not None), *of_value])
     methods = None
     if settings.seeds is not None and against is not None:
         seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
@@ -228,7 +238,7 @@ def _evaluated(
     rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
-    money = _business(rows, loaded.spec.labels, settings.columns)
+    money = _business(rows, loaded.spec, settings.columns)
     drifts, undrifted = drift_since_training(loaded, rows)
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
@@ -261,6 +271,10 @@ def _evaluated(
             with arguments_named(columns, rows.file):
                 tasks[name] = evaluate_task(name, of_task, drifts, settings, rows.leaks[name], unknown)
             notes += _undefined(tasks[name])
+    value = evaluate_values(loaded, rows, settings.confidence)
+    if value is not None:
+        notes += value.notes(loaded.tasks[-1], settings.fit.minimum_positives)
+    gated = {**_gate_values(tasks, drifts), **({} if value is None else value.by_name)}
     on_step(steps, steps, "writing")
     return EvaluationResult(
         _name(model),
@@ -270,17 +284,22 @@ def _evaluated(
         drifts,
         unknown,
         money,
-        check_gates(settings.gates, _gate_values(tasks, drifts)),
+        check_gates(settings.gates, gated),
         methods,
         tuple(notes),
         settings.figures,
+        value,
     )
 
 
-def _business(rows: HeldOut, labels: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, float]:
-    """Clicks and money in the log, where each row is an impression."""
-    counted = {f"{task}s": name for task, name in labels.items() if task in ("click", "conversion")}
-    found = business(rows.table, "impressions", {**counted, **columns}, rows.weight).to_dict()
+def _business(rows: HeldOut, spec: FeatureSpec, columns: Mapping[str, str]) -> dict[str, float]:
+    """Clicks and money in the log, where each row is an impression. Values are the revenue."""
+    counted = {f"{task}s": name for task, name in spec.labels.items() if task in ("click", "conversion")}
+    table = rows.table
+    if spec.value is not None and rows.values is not None:
+        # Rows whose last label is 0 may hold anything there.
+        counted["revenue"], table = spec.value, table.with_columns(pl.Series(spec.value, rows.values))
+    found = business(table, "impressions", {**counted, **columns}, rows.weight).to_dict()
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -128,3 +128,68 @@ def test_a_policy_is_not_learnt_from_a_value() -> None:
     }  # fmt: skip
     with pytest.raises(ConfigError, match=r"'features.value': 'revenue' is not read"):
         ctrkit.learn_policy(market().bandit_log(300), features=spec)
+
+
+def test_calibration_multiplies_by_the_ratio_of_sums_and_keeps_it(
+    model: Model, table: pl.DataFrame, tmp_path: Path
+) -> None:
+    """On rows whose values are all a third higher, so is the factor; half of the rows judge it."""
+    plain = impressions(6000)
+    without = ctrkit.calibrate(Model(copy.deepcopy(model.artifact)), plain, method="platt").value.factor
+    later = plain.with_columns(pl.col("revenue") * 4 / 3)
+    before = model.predict(table)
+    path = tmp_path / "model.pt"
+    result = ctrkit.calibrate(model, later, method="platt", save=path)
+    factor = result.value.factor
+    assert factor.value / without.value == pytest.approx(4 / 3, rel=1e-6)
+    assert factor.low < factor.value < factor.high
+    assert abs(result.value.after["pcoc"].value - 1) < abs(result.value.before["pcoc"].value - 1)
+    assert result.to_dict()["value"]["factor"]["value"] == factor.value
+    assert "Expected values are multiplied by" in result.report().answer
+    for loaded in (model, ctrkit.load(path)):
+        np.testing.assert_allclose(loaded.predict(table)["value"], factor.value * before["value"], rtol=1e-12)
+    # A later recalibration of the tasks keeps the value's factor.
+    ctrkit.recalibrate(model, later)
+    assert model.value_scaling.factor == factor.value
+
+
+def test_calibration_without_conversions_leaves_the_values(model: Model) -> None:
+    rows = impressions(3000)
+    none = rows.with_columns(conversion=pl.lit(0, pl.Int8))
+    result = ctrkit.calibrate(model, none, method="platt")
+    assert result.value is None
+    assert any("expected values stay uncalibrated" in note for note in result.notes)
+    assert model.value_scaling is None
+
+
+def test_evaluation_judges_values_on_converted_rows(model: Model) -> None:
+    table = impressions(6000)
+    result = ctrkit.evaluate(
+        model, table, draws=20, parts=2, figures=False, gates={"value/gini": {"minimum": 0.3}}
+    )
+    found, predicted = result.value, model.predict(table)
+    converted = (table["conversion"] == 1).to_numpy()
+    v, p = table["revenue"].fill_null(0).to_numpy(), predicted["value"].to_numpy()
+    assert found.rows == converted.sum()
+    assert found.metrics["pcoc"].value == pytest.approx(p[converted].sum() / v.sum(), rel=1e-6)
+    assert found.metrics["error"].value == pytest.approx(np.abs(p - v)[converted].sum() / v.sum(), rel=1e-6)
+    assert found.metrics["error"].value < found.error_of_mean
+    assert found.impressions.value == pytest.approx(predicted["impression_value"].sum() / v.sum(), rel=1e-6)
+    assert found.metrics["gini"].low < found.metrics["gini"].value < found.metrics["gini"].high
+    assert result.gates[0].held
+    assert result.to_dict()["value"]["value/pcoc"]["value"] == found.metrics["pcoc"].value
+    assert "Value" in [one.title for one in result.report().tables]
+    assert any("judged on the rows with a conversion" in note for note in result.notes)
+
+
+def test_few_values_are_said(model: Model, table: pl.DataFrame) -> None:
+    few = table.with_columns(conversion=pl.col("conversion") * (pl.int_range(pl.len()) % 200 == 0))
+    result = ctrkit.evaluate(model, few, draws=20, parts=2, figures=False)
+    assert any(note.startswith("value:") and "too few" in note for note in result.notes)
+
+
+def test_a_gate_on_values_needs_a_model_of_values(table: pl.DataFrame) -> None:
+    plain = ctrkit.train(data=table, overrides=(*SHORT, "training.epochs=1")).trained
+    assert plain.predict(table[:5]).columns == ["click", "conversion"]
+    with pytest.raises(ConfigError, match="value/pcoc"):
+        ctrkit.evaluate(plain, table, gates={"value/pcoc": {"minimum": 0.9}})

@@ -8,6 +8,7 @@ from functools import partial
 from statistics import fmean, stdev
 
 from ctrkit.api.evaluation.methods import MethodComparison
+from ctrkit.api.evaluation.value import ValueEvaluation
 from ctrkit.api.models.leakage import BOTH
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome
@@ -41,6 +42,7 @@ def evaluation_report(
     gates: Sequence[GateOutcome],
     methods: MethodComparison | None,
     notes: Sequence[str],
+    value: ValueEvaluation | None = None,
 ) -> Report:
     """The report of `ctrkit evaluate`.
 
@@ -53,6 +55,8 @@ def evaluation_report(
     for found in tasks.values():
         tables += _miscalibrated(found)
         details += [*_fields(found), *_slices(found)]
+    if value is not None:
+        tables.append(value.table())
     details += _unknown(unknown)
     if drifts:
         details.append(_drifts(drifts))

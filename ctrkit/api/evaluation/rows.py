@@ -41,6 +41,7 @@ class HeldOut:
         training: the raw rows that the model was trained on and their weights, if they can be read again.
         leaks: task -> features that give its label away.
         notes: sentences about the rows, for the report.
+        values: the value of each row, 0 where the last label is 0, [N]; None if the spec names none.
     """
 
     table: pl.DataFrame
@@ -51,6 +52,7 @@ class HeldOut:
     training: tuple[pl.DataFrame, Floats] | None
     leaks: Mapping[str, tuple[Leak, ...]]
     notes: tuple[str, ...]
+    values: Floats | None = None
 
 
 def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
@@ -77,6 +79,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         training,
         leaks_by_task(model.spec, opened.encoded, rows),
         (*notes, *opened.remarks),
+        None if opened.encoded.value is None else opened.encoded.value[rows].astype(np.float64),
     )
 
 

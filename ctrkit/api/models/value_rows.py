@@ -59,6 +59,14 @@ class ValueRows:
         """Every metric with its interval; None where it is undefined on these rows, or has no interval."""
         return {name: self.interval(metric, confidence) for name, metric in VALUE_METRICS.items()}
 
+    def of_mean(self, metric: ValueMetric) -> float | None:
+        """A metric of the mean value as the prediction of every row; None where it is undefined."""
+        try:
+            mean = np.average(self.values, weights=self.weight)
+            return metric(self.values, np.full(len(self.values), mean), self.weight)
+        except (DataError, ZeroDivisionError):  # all values are 0, or there is no row
+            return None
+
     def interval(self, metric: ValueMetric, confidence: float) -> MetricInterval | None:
         """One metric with its interval; None where there is none."""
         try:
