@@ -131,6 +131,14 @@ def simulate_bidding(
             rich_help_panel=_CAMPAIGN,
         ),
     ] = None,
+    conversion_value: Annotated[
+        str | None,
+        typer.Option(
+            metavar="log|model",
+            help="Whose value of a conversion bids expect, where both know it (default: the log's).",
+            rich_help_panel=_CAMPAIGN,
+        ),
+    ] = None,
     feedback_delay: Annotated[
         float | None,
         typer.Option(help="Seconds until a click is known (default 0).", rich_help_panel=_CAMPAIGN),
@@ -202,6 +210,7 @@ def simulate_bidding(
             integer_bids=integer_bids,
             frequency_cap=frequency_cap,
             bid_value=bid_value,
+            conversion_value=conversion_value,
             feedback_delay=feedback_delay,
             tells_minimum_bid=tells_minimum_bid,
             together=together,

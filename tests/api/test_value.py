@@ -11,9 +11,13 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.api.bidding.scored_auctions import scored_auctions
 from ctrkit.api.models.model import Model
+from ctrkit.bidding import Auctions
+from ctrkit.bidding.market.auctions import joined
 from ctrkit.data.synthetic import Market
 from ctrkit.errors import ArtifactError, ConfigError, DataError, TrainingWarning
+from ctrkit.policies import padded
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ctrkit.evaluation.EvaluationWarning"),
@@ -193,3 +197,54 @@ def test_a_gate_on_values_needs_a_model_of_values(table: pl.DataFrame) -> None:
     assert plain.predict(table[:5]).columns == ["click", "conversion"]
     with pytest.raises(ConfigError, match="value/pcoc"):
         ctrkit.evaluate(plain, table, gates={"value/pcoc": {"minimum": 0.9}})
+
+
+def scored(table: pl.DataFrame, model: Model, **options: Any) -> Auctions:
+    return joined(list(scored_auctions(table, model, None, None, lambda *_: None, **options)))
+
+
+def test_bids_expect_the_values_of_the_log_or_else_of_the_model(model: Model) -> None:
+    log = market().auction_log(300)
+    scores = model.score_candidates(log, log["candidates"])
+    worth, pcvr = padded(log["candidate_value"]), scores.probabilities["conversion"]
+    conversion = padded(log["true_conversion"])
+    own, asked = scored(log, model), scored(log, model, conversion_value="model")
+    without = scored(log.drop("candidate_value"), model)
+    np.testing.assert_allclose(own.value_of_click, pcvr * worth)
+    for found in (asked, without):
+        np.testing.assert_allclose(found.value_of_click, pcvr * scores.value)
+    for found in (own, asked):
+        np.testing.assert_allclose(found.earned, conversion * worth)
+        assert found.true_value is not None
+    np.testing.assert_allclose(without.earned, conversion * scores.value)
+    assert without.true_value is None
+    clicks = joined(list(scored_auctions(log.drop("candidate_value"), model, 2.0, None, lambda *_: None)))
+    assert set(clicks.value_of_click.ravel()) == {2.0}
+
+
+def test_a_log_of_single_ads_is_bid_on_with_the_models_values(model: Model, table: pl.DataFrame) -> None:
+    log = table[:200].drop("revenue").with_columns(market_price=pl.lit(0.5), value=pl.lit(3.0))
+    predicted = model.predict(log)
+    own, asked = scored(log, model), scored(log, model, conversion_value="model")
+    without = scored(log.drop("value"), model)
+    np.testing.assert_allclose(own.value_of_click[:, 0], predicted["conversion"] * 3.0, rtol=1e-6)
+    for found in (asked, without):
+        expected = predicted["conversion"] * predicted["value"]
+        np.testing.assert_allclose(found.value_of_click[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(asked.earned[:, 0], log["conversion"] * 3.0)
+    np.testing.assert_allclose(without.earned[:, 0], log["conversion"] * predicted["value"], rtol=1e-6)
+
+
+def test_a_simulation_says_whose_values_it_counts(model: Model) -> None:
+    log = market().auction_log(200)
+    says = {
+        "The log does not tell the value of a conversion": (log.drop("candidate_value"), "log"),
+        "Bids expect the model's values of conversions": (log, "model"),
+    }
+    for note, (auctions, source) in says.items():
+        result = ctrkit.simulate_bidding(
+            auctions, model, 5.0, strategies=["truthful"], compare_models=False, conversion_value=source
+        )
+        assert any(one.startswith(note) for one in result.notes)
+    plain = ctrkit.simulate_bidding(log, model, 5.0, strategies=["truthful"], compare_models=False)
+    assert not any("values" in one for one in plain.notes)

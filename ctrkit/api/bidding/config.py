@@ -20,6 +20,8 @@ StrategySetting: TypeAlias = Annotated[
     InstanceOf[BidStrategy[Any]], BeforeValidator(STRATEGIES.read), PlainSerializer(line_of)
 ]
 ShockSetting: TypeAlias = Annotated[InstanceOf[Shock], BeforeValidator(SHOCKS.read), PlainSerializer(line_of)]
+# Whose value of a conversion bids expect, where the log and the model both know one.
+ValueSource: TypeAlias = Literal["log", "model"]
 _SECONDS: Final = {"hour": HOUR, "day": DAY, "week": 7 * DAY}
 
 
@@ -54,6 +56,9 @@ class BiddingConfig(Config):
             default the baselines, dual pacing and, with a model, Thompson sampling.
         value_per_click: value of a click. By default it is p(conversion | click), from the model or the log's
             `pcvr`, times the log's `value` of a conversion; where one of both is unknown, it is 1.
+        conversion_value: whose value of a conversion bids expect, if the model predicts one and the log has
+            its own too: that of the `log` or of the `model`. Earned money counts the log's values where it
+            has them, else the model's.
         bid_value: value that exploring strategies bid: `slot`, `mean`, `sample` or `ucb` (see
             `ctrkit.bidding.strategies.ExploringBidding`).
         daily_budget: largest spend of a day; pacing restarts each day.
@@ -84,6 +89,7 @@ class BiddingConfig(Config):
 
     strategies: tuple[StrategySetting, ...] | None = None
     value_per_click: float | None = Field(default=None, gt=0.0)
+    conversion_value: ValueSource = "log"
     bid_value: Literal["slot", "mean", "sample", "ucb"] | None = None
     daily_budget: float | None = Field(default=None, gt=0.0)
     time_zone: str | None = None

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
-from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns
+from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns, value_notes
 from ctrkit.api.models.model import Model
 from ctrkit.arrays import Floats
 from ctrkit.bidding.market.auctions import DAY, HOUR
@@ -145,7 +145,10 @@ def curves_of_auctions(
     best = value.argmax(axis=1)
     names, column = _campaign_of(table, best, campaign, file)
     unused = {name: why for name, why in _UNUSED.items() if name != column}
-    notes += unused_columns(table, scorer, value_per_click, unused)
+    notes += (
+        *value_notes(table, scorer, value_per_click),
+        *unused_columns(table, scorer, value_per_click, unused),
+    )
     if column is None:
         notes += (_no_campaigns(table.columns),)
     hour, times = np.zeros(table.height, np.int64), np.ones(HOURS)

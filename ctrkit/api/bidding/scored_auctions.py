@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.api.bidding.config import ValueSource
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.sample_logs import bundled
 from ctrkit.arrays import Floats
@@ -81,6 +82,7 @@ def scored_auctions(
     on_step: OnStep,
     *,
     users: bool = False,
+    conversion_value: ValueSource = "log",
 ) -> Iterator[Auctions]:
     """The log as auctions, scored chunk by chunk.
 
@@ -92,6 +94,7 @@ def scored_auctions(
         file: the name of the log for messages.
         on_step: called after each chunk.
         users: whether the auctions hold the users.
+        conversion_value: whose value of a conversion bids expect (see `expects_values`).
 
     Raises:
         DataError: users are needed, and the log has none.
@@ -104,6 +107,7 @@ def scored_auctions(
     codes = user_codes(table["user_id"]) if users else None
     slots = _slot_prices(table["slot_prices"], file) if "slot_prices" in table.columns else None
     # Every chunk has room for the same number of ads, however long its own lists are.
+    expects = expects_values(table, model, value_per_click, conversion_value)
     places = int(table["candidates"].list.len().max() or 0) if "candidates" in table.columns else 1  # type: ignore[arg-type]
     for start in range(0, table.height, _CHUNK):
         rows = table[start : start + _CHUNK]
@@ -112,9 +116,9 @@ def scored_auctions(
             if model is None:
                 scored = auctions_from_log(rows, value_of_click=value_per_click)
             elif "candidates" in table.columns:
-                scored = _of_candidates(rows, model, value_per_click, own, places)
+                scored = _of_candidates(rows, model, value_per_click, own, places, expects=expects)
             else:
-                scored = _of_single_ads(rows, model, value_per_click)
+                scored = _of_single_ads(rows, model, value_per_click, expects=expects)
         except DataError as error:
             if error.file is not None:
                 raise
@@ -129,6 +133,40 @@ def scored_auctions(
             slot_price=None if slots is None else slots[within],
         )
         on_step(start + rows.height, table.height, "scoring")
+
+
+def expects_values(
+    table: pl.DataFrame, model: Model | None, value_per_click: float | None, source: ValueSource = "log"
+) -> bool:
+    """Whether bids expect the model's values, not the log's own.
+
+    Args:
+        table: the auction log.
+        model: the model that scores the ads.
+        value_per_click: the given value of a click, which needs no other.
+        source: whose value counts where both know it: the log's own value of a conversion or the model's.
+    """
+    if model is None or model.spec.value is None or value_per_click is not None:
+        return False
+    return source == "model" or not _knows_values(table, model)
+
+
+def value_notes(
+    table: pl.DataFrame, model: Model | None, value_per_click: float | None, source: ValueSource = "log"
+) -> tuple[str, ...]:
+    """A note if bids expect the model's values; the arguments are those of `expects_values`."""
+    if model is None or not expects_values(table, model, value_per_click, source):
+        return ()
+    if _knows_values(table, model):
+        return ("Bids expect the model's values of conversions; earned money counts the log's own.",)
+    what = f"the value of a {model.tasks[-1]}"
+    return (f"The log does not tell {what}: bids and earned money count what the model expects.",)
+
+
+def _knows_values(table: pl.DataFrame, model: Model) -> bool:
+    """Whether the log tells the value of the conversions that the model predicts."""
+    column = f"{CANDIDATE_PREFIX}value" if "candidates" in table.columns else "value"
+    return len(model.tasks) > 1 and column in table.columns
 
 
 def unused_columns(
@@ -188,24 +226,40 @@ def _slot_prices(prices: pl.Series, file: str | None) -> Floats:
     return padded(prices)
 
 
-def _of_single_ads(rows: pl.DataFrame, model: Model, value_per_click: float | None) -> Auctions:
+def _of_single_ads(
+    rows: pl.DataFrame, model: Model, value_per_click: float | None, *, expects: bool
+) -> Auctions:
     """Auctions whose ad is given by the row's own feature columns."""
     encoded = model.encode(rows)
     outputs = model.outputs_of(encoded)
     probabilities = list(model.probabilities(outputs.logits, encoded).values())
     worth: float | Floats | None = value_per_click
-    if value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
+    value = model.values(outputs)
+    if expects and value is not None:
+        worth = np.prod([*probabilities[1:], value], axis=0)
+    elif value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()
-    return replace(auctions_from_log(rows, probabilities[0], worth), hidden=outputs.hidden[:, None])
+    scored = replace(auctions_from_log(rows, probabilities[0], worth), hidden=outputs.hidden[:, None])
+    if not expects or value is None or _knows_values(rows, model):
+        return scored
+    outcome = scored.conversion if len(model.tasks) > 1 else scored.click
+    return replace(scored, earned=None if outcome is None else outcome * value[:, None])
 
 
 def _of_candidates(
-    rows: pl.DataFrame, model: Model, value_per_click: float | None, file: str | None, places: int
+    rows: pl.DataFrame,
+    model: Model,
+    value_per_click: float | None,
+    file: str | None,
+    places: int,
+    *,
+    expects: bool,
 ) -> Auctions:
     """Auctions in which the bidder also chooses the ad; outcomes that were not logged come from the truth.
 
     Args:
         places: K, the number of places for ads; a place without a candidate is worth 0.
+        expects: whether bids expect the model's values.
     """
     scores = model.score_candidates(rows, rows["candidates"], hidden=True, file=file)
     lengths = rows["candidates"].list.len()
@@ -239,17 +293,25 @@ def _of_candidates(
             column="true_click",
             hint="To replay the ad that was shown, drop 'candidates' and give its features as columns",
         )
-    conversion, value = listed("true_conversion"), listed("candidate_value")
+    conversion, value = listed("true_conversion"), listed(f"{CANDIDATE_PREFIX}value")
+    expected = None if scores.value is None or not expects else wide(scores.value)
     true_click, true_conversion = listed("true_click_probability"), listed("true_conversion_probability")
     counts_conversions = value_per_click is None and len(model.tasks) > 1 and value is not None
-    if counts_conversions and value is not None:
+    if expected is not None:
+        worth = np.prod([*(wide(scores.probabilities[task]) for task in model.tasks[1:]), expected], axis=0)
+    elif counts_conversions and value is not None:
         worth = wide(scores.probabilities[model.tasks[1]]) * value
+    else:
+        worth = np.full(pctr.shape, value_per_click or 1.0)
+    if counts_conversions and value is not None:
         truth = (
             None if true_click is None or true_conversion is None else true_click * true_conversion * value
         )
         earned = None if conversion is None else conversion * value
+    elif expected is not None:
+        outcome, truth = conversion if len(model.tasks) > 1 else click, None
+        earned = None if outcome is None else outcome * expected
     else:
-        worth = np.full(pctr.shape, value_per_click or 1.0)
         truth = None if true_click is None else true_click * worth
         earned = click * worth
     return Auctions(

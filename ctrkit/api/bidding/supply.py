@@ -10,7 +10,7 @@ from typing import ClassVar, TypeAlias
 import polars as pl
 
 from ctrkit.api.bidding.config import BiddingConfig
-from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns
+from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns, value_notes
 from ctrkit.api.models.model import Model
 from ctrkit.bidding import Auctions
 from ctrkit.bidding.market.auctions import joined
@@ -93,7 +93,8 @@ class LogSupply(Supply):
         if self.model is not None and self.model.spec.candidate is not None:
             self.ad_column = self.model.spec.candidate.id
         unused = unused_columns(self.table, self.model, settings.value_per_click, _unused_by(settings))
-        self.notes = (*unused, *self.notes)
+        told = value_notes(self.table, self.model, settings.value_per_click, settings.conversion_value)
+        self.notes = (*told, *unused, *self.notes)
         _check_slots(self.table, len(settings.auction.slot_effects), file)
         # Where users are known, whole users are resampled: their auctions belong together.
         sampled = settings.seeds > 1 and "user_id" in self.table.columns
@@ -124,8 +125,13 @@ class LogSupply(Supply):
         return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users)])
 
     def _scored(self, table: pl.DataFrame, file: str | None, users: bool) -> AuctionStream:
-        value = self._settings.value_per_click
-        return list(scored_auctions(table, self.model, value, file, self._on_step, users=users))
+        settings = self._settings
+        return list(
+            scored_auctions(
+                table, self.model, settings.value_per_click, file, self._on_step,
+                users=users, conversion_value=settings.conversion_value,
+            )
+        )  # fmt: skip
 
 
 def _check_slots(table: pl.DataFrame, slots: int, file: str | None) -> None:
