@@ -1,6 +1,6 @@
 """What each stage from logs to bids is worth in money, on a market that is made on the fly.
 
-    python benchmarks/worth.py [--rows 300000] [--auctions 20000] [--budget 1000] [--network din]
+    python benchmarks/worth.py [--rows 400000] [--auctions 20000] [--budget 1000] [--network din]
 
 1. A simulated market gives a log of impressions, of which 3 % are clicked, and auctions of a later day.
 2. As in large ad systems, models train on every click and one in ten of the other rows. That is quick, but
@@ -53,7 +53,7 @@ class Rows:
     def __init__(self, rows: int, auctions: int) -> None:
         market = Market(seed=0)
         log = market.impressions(rows)
-        ends = [0, round(0.84 * rows), round(0.92 * rows), rows]
+        ends = [0, round(0.75 * rows), round(0.875 * rows), rows]
         logged, self.calibration, self.test = (log[start:end] for start, end in pairwise(ends))
         self.base_rate = float(logged["click"].to_numpy().mean())
         kept = np.random.default_rng(0).random(logged.height) < KEPT_NEGATIVES
@@ -103,7 +103,7 @@ def rivals(rows: Rows) -> Iterator[tuple[str, Floats, Floats]]:
     made = hand_made(data)
     for name, p in {
         "logistic regression, counts by hand": logistic_regression(data, made, counts=True, pairs=True),
-        "LightGBM, counts by hand": boosted_trees(data, made, seed=0, threads=2, history=True),
+        "LightGBM, counts by hand": boosted_trees(data, made, seed=0, threads=1, history=True),
     }.items():
         calibration, test, offers = np.split(logit(p), ends[2:4] - ends[1])
         clicks = rows.calibration["click"].cast(pl.Float64).to_numpy()
@@ -143,7 +143,7 @@ def bought(offers: pl.DataFrame, p: Floats, budget: float) -> tuple[float, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="what each stage from logs to bids is worth in money")
-    parser.add_argument("--rows", type=int, default=300_000, help="impressions of the log")
+    parser.add_argument("--rows", type=int, default=400_000, help="impressions of the log")
     parser.add_argument("--auctions", type=int, default=20_000)
     parser.add_argument("--budget", type=float, default=1000.0)
     parser.add_argument("--network", default="din", help="the network that reads histories")
