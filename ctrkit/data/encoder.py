@@ -21,6 +21,7 @@ from ctrkit.data.ids import (
     check_separator,
     frequent,
     lookup,
+    unseen_ids,
 )
 from ctrkit.data.labels import read_labels, read_values
 from ctrkit.data.scales import FeatureScale, transformed
@@ -40,7 +41,8 @@ class EncodedTable:
     """Encoded rows as arrays in memory. `ctrkit.nn.batches.Batch.of` turns some of them into tensors.
 
     Attributes:
-        categorical: int32 [n, F].
+        categorical: int32 [n, F]; 0 is padding, 1 is unknown, real ids from 2. Where a sequence shares the
+            field's table, a value that training did not see is negative (see `ctrkit.data.ids.unseen_ids`).
         numeric: float32 [n, N], standardised; NaN where a number is missing.
         sequences: name -> int32 [n, L], left-padded.
         labels: float32 [n, T].
@@ -85,6 +87,7 @@ class Encoder:
 
     Attributes:
         known: embedding table -> its distinct values as `ids_as_text` writes them, and their ids.
+        shared: embedding tables that a field and a sequence share.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Encoder:
         self.notes = tuple(notes)
         self.bins = dict(bins or {})
         self.known = {name: lookup(values) for name, values in self.vocabularies.items()}
+        self.shared = {sequence.shares for sequence in spec.sequences}
 
     @classmethod
     def fit(
@@ -116,9 +120,8 @@ class Encoder:
     ) -> Encoder:
         """Learn from the training rows.
 
-        Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. A
-        sequence that shares the table of a categorical feature adds no ids to it: ids that occur only in
-        histories are unknown.
+        Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. The
+        events of a sequence that shares the table of a categorical feature are ids of that table too.
 
         Args:
             spec: what the columns mean.
@@ -133,13 +136,18 @@ class Encoder:
         require_columns(table, spec.features, file)
         mine = np.arange(table.height) if rows is None else rows
         training = table[mine]
+        fields = tuple(feature.counted(training.height) for feature in spec.categorical)
+        spec = spec.model_copy(update={"categorical": fields})
         vocabularies: dict[str, list[str]] = {}
+        columns: dict[str, list[pl.Series]] = {}
         for feature in spec.categorical:
             ids = ids_as_text(training[feature.name], file)
-            vocabularies[feature.name] = frequent(ids, feature.min_count)
+            least = feature.min_count or 1
+            vocabularies[feature.name] = frequent([ids], least)
+            columns[feature.name] = [ids]
             if not vocabularies[feature.name] and ids.len() >= LEAST:
                 raise DataError(
-                    f"no id occurs {feature.min_count} times in the training rows, and "
+                    f"no id occurs {least} times in the training rows, and "
                     f"{ids.null_count() / ids.len():.0%} of these rows have no id",
                     file=file,
                     column=feature.name,
@@ -150,10 +158,14 @@ class Encoder:
             events = ids_as_text(values_of(lists), file)
             if sequence.shares is None:
                 check_separator(training[sequence.name], sequence, file)
-                vocabularies[sequence.name] = frequent(events, sequence.min_count)
+                vocabularies[sequence.name] = frequent([events], sequence.min_count)
             else:
                 known = vocabularies.get(sequence.shares, [])
                 check_known(training[sequence.name], events, sequence, known, file)
+                columns[sequence.shares].append(events)
+        for feature in spec.categorical:
+            if len(columns[feature.name]) > 1:
+                vocabularies[feature.name] = frequent(columns[feature.name], feature.min_count or 1)
         scales: dict[str, FeatureScale] = {}
         bins: dict[str, Bins] = {}
         weighted = spec.weight in table.columns
@@ -285,7 +297,9 @@ class Encoder:
         return cls(spec, vocabularies, scales, *usual, bins=bins)
 
     def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
-        """Ids of flat values, int32 [n]; missing values are unknown (see `is_unknown`).
+        """Ids of flat values, int32 [n]. Missing values and values that training did not see are unknown.
+
+        In a table that a sequence shares, unknown values keep an identity (see `unseen_ids`).
 
         Args:
             table: name of the embedding table.
@@ -296,11 +310,17 @@ class Encoder:
             DataError: a value is no id.
         """
         known, ids = self.known[table]
-        if not known.len():
-            return np.full(values.len(), UNKNOWN_ID, dtype=np.int32)
         text = ids_as_text(values, file)
-        encoded = text.replace_strict(known, ids, default=UNKNOWN_ID, return_dtype=pl.Int32)
-        return encoded.fill_null(UNKNOWN_ID).to_numpy()
+        if not known.len():
+            encoded = pl.Series([None], dtype=pl.Int32).new_from_index(0, text.len())
+        else:
+            encoded = text.replace_strict(known, ids, default=None, return_dtype=pl.Int32)
+        found = encoded.fill_null(UNKNOWN_ID).to_numpy()
+        unknown = np.flatnonzero(found == UNKNOWN_ID)
+        if table in self.shared and unknown.size:
+            found = found.copy()
+            found[unknown] = unseen_ids(text.gather(unknown))
+        return found
 
     def _standardised(
         self, feature: NumericFeature, values: pl.Series, file: str | None

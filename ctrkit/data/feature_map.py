@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,17 @@ PADDING_ID = 0
 UNKNOWN_ID = 1
 FIRST_ID = 2
 
+Ids = TypeVar("Ids", NDArray[np.int32], NDArray[np.int64])
 
-def is_unknown(ids: NDArray[np.integer[Any]]) -> Booleans:
-    """Which encoded ids stand for values that training has not seen, of the shape of the ids.
 
-    Known ids are 2 and above. Padding, 0, stands for no value.
-    """
-    unknown: Booleans = (ids <= UNKNOWN_ID) & (ids != PADDING_ID)
-    return unknown
+def is_unknown(ids: Ids) -> Booleans:
+    """Which ids are unknown: those of missing values, and negative ids of values not seen in training."""
+    return np.asarray((ids <= UNKNOWN_ID) & (ids != PADDING_ID))
+
+
+def rows_of_tables(ids: Ids) -> Ids:
+    """Ids as rows of their embedding tables: every unknown id is `UNKNOWN_ID`."""
+    return np.where(is_unknown(ids), ids.dtype.type(UNKNOWN_ID), ids)
 
 
 @dataclass(frozen=True)

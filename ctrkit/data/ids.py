@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans
-from ctrkit.data.feature_map import FIRST_ID
+from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID
 from ctrkit.errors import DataError
 from ctrkit.schema import SequenceFeature
 from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
@@ -107,6 +109,22 @@ def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
     return known.filter(first), ids.filter(first)
 
 
+def unseen_ids(values: pl.Series) -> NDArray[np.int32]:
+    """A negative id for each value: the same for equal values, on every machine.
+
+    Values that training did not see have no vector, but an event can still be recognised as the target.
+    Two values have the same id with probability 2 ** -31. Missing values get `UNKNOWN_ID`.
+
+    Args:
+        values: ids as text.
+    """
+    distinct = values.unique().drop_nulls()
+    digests = b"".join(blake2b(value.encode(), digest_size=4).digest() for value in distinct)
+    negative = np.frombuffer(digests, dtype="<i4") | np.int32(-(2**31))
+    ids = values.replace_strict(distinct, pl.Series(negative), default=None, return_dtype=pl.Int32)
+    return ids.fill_null(UNKNOWN_ID).to_numpy()
+
+
 def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
     """A sequence as a list column. A missing list counts as empty."""
     if isinstance(values.dtype, pl.Array):
@@ -198,8 +216,9 @@ def _check_share(
         )
 
 
-def frequent(ids: pl.Series, min_count: int) -> list[str]:
-    """Values seen at least `min_count` times, most frequent first."""
-    counts = ids.drop_nulls().rename("value").to_frame().group_by("value").len()
+def frequent(columns: Sequence[pl.Series], min_count: int) -> list[str]:
+    """Values seen at least `min_count` times in all columns together, most frequent first."""
+    values = pl.concat([ids.drop_nulls().rename("value").to_frame() for ids in columns])
+    counts = values.group_by("value").len()
     kept = counts.filter(pl.col("len") >= min_count).sort(["len", "value"], descending=[True, False])
     return kept["value"].to_list()

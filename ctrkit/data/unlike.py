@@ -99,7 +99,7 @@ def unknown_by_part(
 
 def min_count_of(encoder: Encoder, name: str) -> int:
     """How often an id of a field or sequence must occur in the training rows to be known."""
-    counts = {f.name: f.min_count for f in encoder.spec.categorical}
+    counts = {f.name: f.min_count or 1 for f in encoder.spec.categorical}
     counts |= {s.name: counts.get(s.shares or "", s.min_count) for s in encoder.spec.sequences}
     return counts[name]
 

@@ -16,7 +16,8 @@ class Batch:
     """Encoded rows.
 
     Attributes:
-        categorical: int32 [B, F]; 0 is padding, 1 is unknown, ids from 2, each field counted for itself.
+        categorical: int32 [B, F]; 0 is padding, 1 and negative ids are unknown, real ids from 2, each field
+            counted for itself.
         numeric: float32 [B, N], standardised; NaN where a number is missing.
         sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
         labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.

@@ -169,6 +169,7 @@ class _Columns(nn.Module):
 
     def forward(self, ids: Tensor, kinds: nn.ModuleList) -> Tensor:
         """`[..., C] -> [..., C, d]`."""
+        ids = ids.masked_fill(ids < PADDING_ID, UNKNOWN_ID)
         if len(self.used) == 1:
             vectors: Tensor = kinds[self.used[0]](ids, self.get_buffer(f"tables_{self.used[0]}"))
             return vectors

@@ -18,6 +18,7 @@ from ctrkit.tables.cells import as_ids, inferred
 TRUTH_PREFIX = "true_"
 # Columns of predictions where a spec has a value: given the last task, and of an impression.
 VALUE, IMPRESSION_VALUE = "value", "impression_value"
+_ROWS_FOR_A_COUNT, _MOST_COUNTS = 10_000, 10
 
 
 class NumericFeature(Config):
@@ -28,10 +29,19 @@ class NumericFeature(Config):
 
 
 class CategoricalFeature(Config):
-    """An id. Values seen fewer than `min_count` times in the training rows become the unknown id."""
+    """An id. Values seen fewer than `min_count` times in the training rows become the unknown id.
+
+    Sequences that share the ids count as well. By default the number follows from the training rows: one for
+    each 10,000, at most 10, because the vector of a rarer id is noise that a large model learns by heart.
+    """
 
     name: str
-    min_count: int = Field(default=1, ge=1)
+    min_count: int | None = Field(default=None, ge=1)
+
+    def counted(self, rows: int) -> CategoricalFeature:
+        """The same feature with its `min_count`, which may follow from the number of training rows."""
+        least = self.min_count or min(max(rows // _ROWS_FOR_A_COUNT, 1), _MOST_COUNTS)
+        return self.model_copy(update={"min_count": least})
 
 
 class SequenceFeature(Config):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.feature_map import FeatureMap, rows_of_tables
 from ctrkit.nn.embedding import FeatureEmbedding
 
 
@@ -26,10 +26,10 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
     found: dict[str, Tensor] = {}
     static = feature_map.categorical.items() if data.categorical.shape[1] else ()
     for at, (name, table) in enumerate(static):
-        counts = np.bincount(data.categorical[rows, at], weight, feature_map.tables[table])
+        counts = np.bincount(rows_of_tables(data.categorical[rows, at]), weight, feature_map.tables[table])
         found[name] = torch.from_numpy(counts)
     for name, sequence in data.sequences.items():
-        table, events = feature_map.sequences[name], sequence[rows]
+        table, events = feature_map.sequences[name], rows_of_tables(sequence[rows])
         each = np.repeat(weight, events.shape[1])
         found[name] = torch.from_numpy(np.bincount(events.ravel(), each, feature_map.tables[table]))
     return found

@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctrkit.data.encoder import Encoder
-from ctrkit.data.feature_map import FeatureMap, is_unknown
+from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.data.fingerprints import row_hashes
+from ctrkit.data.ids import unseen_ids
 from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
+from ctrkit.schema.features import CategoricalFeature
 from ctrkit.tables import read_table
 
 SPEC = FeatureSpec.model_validate(
@@ -45,9 +50,9 @@ TABLE = pl.DataFrame(
 def test_ids_histories_and_numbers_are_as_worked_out_by_hand() -> None:
     encoder = Encoder.fit(SPEC, TABLE)
     encoded = encoder.encode(TABLE)
-    # Ad 7 is seen twice, the others once; devices by falling count; None is unknown.
-    np.testing.assert_array_equal(encoded.categorical, [[2, 3], [2, 1], [1, 2], [1, 2]])
-    np.testing.assert_array_equal(encoded.sequences["history"], [[0, 0, 0], [0, 0, 2], [2, 2, 1], [0, 2, 1]])
+    # Ids by falling count in the column and in the histories; None is unknown.
+    np.testing.assert_array_equal(encoded.categorical, [[2, 3], [2, 1], [3, 2], [4, 2]])
+    np.testing.assert_array_equal(encoded.sequences["history"], [[0, 0, 0], [0, 0, 2], [2, 2, 3], [0, 2, 4]])
     np.testing.assert_array_equal(encoded.sequences["kind"], [[0, 0, 0], [0, 0, 2], [2, 2, 3], [0, 3, 2]])
     logs = np.log1p(TABLE["price"].to_numpy())
     np.testing.assert_allclose(encoded.numeric[:, 0], (logs - logs.mean()) / logs.std(), rtol=1e-6)
@@ -58,7 +63,7 @@ def test_ids_histories_and_numbers_are_as_worked_out_by_hand() -> None:
 
 def test_feature_map_defaults_to_the_shared_features_as_target() -> None:
     feature_map = Encoder.fit(SPEC, TABLE).feature_map()
-    assert feature_map.tables == {"ad": 3, "device": 4, "kind": 4}
+    assert feature_map.tables == {"ad": 5, "device": 4, "kind": 4}
     assert feature_map.sequences == {"history": "ad", "kind": "kind"}
     assert feature_map.target == ("ad",)
     assert feature_map.profile == ("device", "price")
@@ -283,6 +288,7 @@ def test_shares_of_unknown_ids_are_those_counted_by_hand() -> None:
     encoder = Encoder.fit(spec, table, rows=parts["train"])
     shares, notes = unknown_by_part(encoder, table, parts)
     counts = Counter(ads[row] for row in parts["train"])
+    counts.update(one for row in parts["train"] for one in lists[row])
     known = {ad for ad, count in counts.items() if count >= 2 and ad is not None}
     kinds = {one for row in parts["train"] for one in lists[row]}
     for part, rows in parts.items():
@@ -347,3 +353,73 @@ def test_weights_beyond_single_precision_are_named() -> None:
     table = pl.DataFrame({"x": ["p", "q"], "click": [0, 1], "w": [1.0, 1e39]})
     with pytest.raises(DataError, match=r"column 'w', row index 1.*above 1e"):
         Encoder.fit(spec, table).encode(table)
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=4)), max_size=30))
+def test_unseen_ids_are_negative_and_differ_where_values_differ(values: list[str | None]) -> None:
+    ids = unseen_ids(pl.Series(values, dtype=pl.String))
+    assert ids.dtype == np.int32
+    for one, own in zip(values, ids, strict=True):
+        assert own == 1 if one is None else own < 0
+        for other, theirs in zip(values, ids, strict=True):
+            assert (one == other) == (own == theirs)
+
+
+def test_unseen_ids_are_the_digests_of_their_text() -> None:
+    """They must not change: two machines, and two runs, give an event and its target the same id."""
+    ids = unseen_ids(pl.Series(["ad_1", None, "é"]))
+    for text, found in (("ad_1", ids[0]), ("é", ids[2])):
+        digest = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "little")
+        assert int(found) == digest % 2**31 - 2**31
+    assert ids[1] == 1
+
+
+def test_unknown_ids_keep_their_identity_only_where_a_history_shares_them() -> None:
+    table = TABLE.with_columns(
+        ad=pl.Series([99, 7, None, 98]),
+        device=pl.Series(["radio", "pc", None, "radio"]),
+        history=pl.Series([[99], [98, 7], [None, 99], []], dtype=pl.List(pl.Int64)),
+        kind=pl.Series([["new"], ["b", "v"], ["v", "new"], []]),
+    )
+    encoded = Encoder.fit(SPEC, TABLE).encode(table)
+    new, other = encoded.categorical[0, 0], encoded.categorical[3, 0]
+    assert len({int(new), int(other)}) == 2
+    assert max(new, other) < 0
+    np.testing.assert_array_equal(encoded.categorical, [[new, 1], [2, 2], [1, 1], [other, 1]])
+    history = encoded.sequences["history"]
+    np.testing.assert_array_equal(history, [[0, 0, new], [0, other, 2], [0, 1, new], [0, 0, 0]])
+    np.testing.assert_array_equal(encoded.sequences["kind"][[0, 2]], [[0, 0, 1], [0, 2, 1]])
+    np.testing.assert_array_equal(rows_of_tables(history), np.where(history < 0, 1, history))
+
+
+def test_events_count_towards_min_count_and_have_ids() -> None:
+    spec = FeatureSpec.model_validate(
+        {"categorical": [{"name": "ad", "min_count": 3}], "sequences": [{"name": "seen", "shares": "ad"}]}
+    )
+    rng = np.random.default_rng(0)
+    ads = [*rng.integers(0, 30, 60).tolist(), 1, 1, 1]
+    lists = [rng.integers(0, 40, rng.integers(0, 4)).tolist() for _ in ads]
+    encoder = Encoder.fit(spec, pl.DataFrame({"ad": ads, "seen": lists}))
+    counts = Counter([*ads, *(one for events in lists for one in events)])
+    known = sorted((-count, str(one)) for one, count in counts.items() if count >= 3)
+    assert encoder.vocabularies["ad"] == [name for _, name in known]
+    assert any(int(name) >= 30 for _, name in known)  # only in histories
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(1, 1), (9_999, 1), (19_999, 1), (20_000, 2), (99_999, 9), (100_000, 10), (10**8, 10)],
+)
+def test_the_least_count_of_ids_follows_from_the_rows(rows: int, expected: int) -> None:
+    assert CategoricalFeature(name="ad").counted(rows).min_count == expected
+    assert CategoricalFeature(name="ad", min_count=4).counted(rows).min_count == 4
+
+
+def test_the_least_count_is_that_of_the_training_rows_and_is_kept() -> None:
+    spec = FeatureSpec.model_validate({"categorical": [{"name": "ad"}]})
+    table = pl.DataFrame({"ad": [*["a"] * 19_994, "b", "b", "b", "c", "d", "d", "b", "b"]})
+    encoder = Encoder.fit(spec, table, rows=np.arange(20_000))
+    assert encoder.vocabularies == {"ad": ["a", "b", "d"]}  # c occurs once
+    assert encoder.spec.categorical[0].min_count == 2
+    assert Encoder.from_state(encoder.state()).spec == encoder.spec
+    assert spec.categorical[0].min_count is None

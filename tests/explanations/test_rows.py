@@ -52,7 +52,8 @@ def test_encoded_values_have_the_names_of_the_table() -> None:
     strange = encoder.encode(TABLE.with_columns(shop=pl.lit("new")))
     assert names.field(0, strange.categorical[0, 0]) == UNKNOWN
     event = {name: int(ids[2, 0]) for name, ids in encoded.sequences.items()}
-    assert names.event(event) == {"shops": UNKNOWN, "words": "y"}
+    assert names.event(event) == {"shops": "zzz", "words": "y"}
+    assert names.event({**event, "shops": -5}) == {"shops": UNKNOWN, "words": "y"}
     assert names.event({"shops": 0, "words": 0}) == {}
 
 

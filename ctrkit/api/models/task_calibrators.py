@@ -13,6 +13,7 @@ from scipy.special import expit
 from ctrkit.arrays import Floats
 from ctrkit.calibration import Calibrator, EntireSpaceCalibration, calibrator_from_state
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import rows_of_tables
 from ctrkit.errors import ConfigError, nearest
 
 # Key of the field beside a calibrator's state in an artifact.
@@ -115,5 +116,4 @@ def segments_of(field: str, rows: EncodedTable, fields: Sequence[str]) -> NDArra
     """
     if field not in fields:
         raise ConfigError(f"'{field}' is not a categorical feature of the model", hint=nearest(field, fields))
-    ids: NDArray[np.int32] = rows.categorical[:, list(fields).index(field)]
-    return ids
+    return rows_of_tables(rows.categorical[:, list(fields).index(field)])
