@@ -96,7 +96,7 @@ class Judge:
         elif self.encoded is None:
             encoder = Encoder.fit(self.data.spec, self.data.table, rows=self.data.split.train)
             rows = encoder.encode(self.data.table)
-            self.encoded = TrainingRows(self.data.table, None, encoder, rows, self.data.split)
+            self.encoded = TrainingRows(self.data.table, None, encoder, rows, self.data.split, {})
 
     def _rival(self, model: str, seed: int) -> Floats:
         assert self.made is not None
@@ -115,7 +115,7 @@ class Judge:
             TrainConfig, dict(self.data.config), [f"model.name={name}", *overrides, f"seed={seed}"]
         )
         training = NetworkTraining(config, self.encoded, None, Notes(), silent, None)
-        network, _ = training.train(training.search() if config.model.searches else config.model)
+        network, _ = training.train(training.search())
         logits = predict(network, self.encoded.encoded, self.data.split.test).logits
         return expit(logits[:, 0])
 

@@ -168,11 +168,9 @@ def train(
         taught = teacher_logits(settings, table)
         home = run.begin()
         training = NetworkTraining(settings, rows, home, notes, on_step, taught)
-        found: dict[str, Any] = {}
-        if settings.model.searches:
-            derived = training.search()
-            found = _changes(settings.model, derived)
-            settings = settings.model_copy(update={"model": derived})
+        derived = training.search()
+        found = _changes(settings.model, derived)
+        settings = settings.model_copy(update={"model": derived})
         network, history = training.train(settings.model)
         metrics = notes.attempt("metric of the test rows", lambda: task_metrics(network, rows)) or {}
         artifact = Artifact(

@@ -44,7 +44,8 @@ class Substituted(nn.Module):
 
     Attributes:
         network: the network, in evaluation mode.
-        readers: the modules that read columns, whose outputs are replaced.
+        readers: the modules that read columns, whose outputs are replaced; the last are the terms of
+            `LinearTerms`, if there are any.
         of_events: for each of these modules, whether it reads sequences.
         of_numbers: for each of these modules, whether it reads numbers.
     """
@@ -62,6 +63,12 @@ class Substituted(nn.Module):
         self.of_events = [any(one is reader for one in events) for reader in self.readers]
         self.of_numbers = [any(one is reader for one in numbers) for reader in self.readers]
         self.names, self.count = tuple(example.sequences), example.numeric.shape[1]
+        self.shares: Floats | None = None
+        if network.linear is not None:
+            self.shares = network.linear.terms.shares.double().cpu().numpy()
+            self.readers.append(network.linear.terms)
+            self.of_events.append(False)
+            self.of_numbers.append(False)
 
     def vectors(self, batch: Batch) -> list[Tensor]:
         """The outputs of `readers` for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
@@ -140,7 +147,8 @@ class Substituted(nn.Module):
     def start(self, baseline: Baseline, batch: Batch) -> list[Tensor]:
         """The baseline of each row.
 
-        There is a mean event wherever the row has an event, so that the length of a history has no share.
+        There is a mean event wherever the row has an event, so that the length of a history has no share. So
+        terms of the newest event are the row's own where it has none.
         """
         found = []
         for vectors, of_events in zip(baseline.vectors, self.of_events, strict=True):
@@ -148,6 +156,12 @@ class Substituted(nn.Module):
                 found.append(vectors * self._present(batch).unsqueeze(3))
             else:
                 found.append(vectors.expand(len(batch), -1, -1).clone())
+        if self.shares is not None and self.names:
+            of_newest = self.shares[:, batch.categorical.shape[1] + self.count :].any(axis=1)
+            alone = ~self._present(batch).any(dim=2).any(dim=1)
+            own = self.vectors(batch)[-1]
+            kept = alone[:, None] & torch.from_numpy(of_newest).to(self.device)
+            found[-1] = torch.where(kept.unsqueeze(2), own, found[-1])
         return found
 
     def end(self, batch: Batch) -> list[Tensor]:
@@ -167,8 +181,13 @@ class Substituted(nn.Module):
         """
         of_fields = np.zeros((len(parts[0]), fields))
         of_parts = np.zeros((len(parts[0]), length, len(self.names)))
-        for tensor, of_events, of_numbers in zip(parts, self.of_events, self.of_numbers, strict=True):
-            part = tensor.detach().double().cpu().numpy().sum(axis=-1)
+        values = [tensor.detach().double().cpu().numpy().sum(axis=-1) for tensor in parts]
+        if self.shares is not None:
+            terms = values.pop() @ self.shares
+            of_fields += terms[:, :fields]
+            if terms.shape[1] > fields:
+                of_parts[:, -1] += terms[:, fields:]
+        for part, of_events, of_numbers in zip(values, self.of_events, self.of_numbers, strict=False):
             if of_events:
                 of_parts += part
             elif of_numbers:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from pydantic import Field
@@ -59,17 +59,24 @@ class Inputs:
         fields: embeddings of the static fields, `[B, F, d]`.
         readings: pooled histories, `[B, R, d]`; R = 0 without sequences.
         history: the encoded histories, one for each row or for each run of rows that share it.
+        linear: the linear logit of each task, `[B, T]`; None where there is none. Only heads read it.
     """
 
     batch: Batch
     fields: Tensor
     readings: Tensor
     history: HistoryState | None
+    linear: Tensor | None = None
 
     @property
     def vectors(self) -> Tensor:
         """Fields and readings together, `[B, F + R, d]`: most models treat a reading as one more field."""
         return torch.cat([self.fields, self.readings], dim=1)
+
+    def linear_of(self, task: int) -> Tensor:
+        """The linear logit of a task, `[B, 1]`, or `[B, 0]` where there is none."""
+        nothing = self.fields.new_zeros(len(self.fields), 0)
+        return nothing if self.linear is None else self.linear[:, task : task + 1]
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ class InputShape:
         fields: F, the number of static fields.
         readings: R, the number of readings of a history.
         history: the module that reads histories, or None without sequences.
+        linear: whether there is a linear logit of each task.
     """
 
     feature_map: FeatureMap
@@ -89,6 +97,7 @@ class InputShape:
     fields: int
     readings: int
     history: HistoryReader | None
+    linear: bool = False
 
     @property
     def vectors(self) -> int:
@@ -125,6 +134,11 @@ class Representation:
         return self.vector if self.vector.dim() == 2 else self.vector[:, task]
 
 
+# Fields of each cross: two or three.
+Cross: TypeAlias = Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
+Crosses: TypeAlias = Literal["auto"] | tuple[Cross, ...] | None
+
+
 class ModelConfig(Config):
     """Base of the models' configs. Each has a literal `name`, which is its own default.
 
@@ -135,12 +149,16 @@ class ModelConfig(Config):
         embedding: embeddings of fields and events; a number alone is the width.
         history: how behaviour sequences are encoded and pooled; not used without sequences.
         heads: what the tasks share, and the tower of each task.
+        crosses: crosses of two or three fields, whose combinations get weights in the logits, beside weights
+            of all fields (see `ctrkit.nn.linear_terms.LinearTerms`). "auto" chooses those that the training
+            rows give evidence of. None for no such weights, unless the history has match or pair terms.
     """
 
     name: str
     embedding: EmbeddingConfig = EmbeddingConfig(width=16)
     history: HistoryConfig = HistoryConfig()
     heads: HeadsConfig = Field(default=SharedBottomConfig())
+    crosses: Crosses = None
 
     @property
     def embedding_width(self) -> int:

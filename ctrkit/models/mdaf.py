@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import Backbone, Inputs, InputShape, ModelConfig, Representation, register
+from ctrkit.models.base import Backbone, Crosses, Inputs, InputShape, ModelConfig, Representation, register
 from ctrkit.models.dcnv3 import CrossConfig
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
 from ctrkit.nn.cross import two_views
@@ -75,6 +75,7 @@ class MDAFConfig(ModelConfig):
         cross: the cross networks.
         fusion: how the branches are fused.
         width: width of each branch and of the fused vector.
+        crosses: as in `ModelConfig`, and chosen by default.
     """
 
     name: Literal["mdaf"] = "mdaf"
@@ -90,6 +91,7 @@ class MDAFConfig(ModelConfig):
     cross: CrossConfig = CrossConfig()
     fusion: FusionConfig = SoftFusionConfig()
     width: int = Field(default=128, ge=1)
+    crosses: Crosses = "auto"
 
     @property
     def embedding_width(self) -> int:

@@ -18,6 +18,7 @@ from ctrkit.models.heads.base import HEADS
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.history import HistoryReader, HistoryState
+from ctrkit.nn.linear_terms import LinearTerms
 
 
 class CtrModel(nn.Module):
@@ -32,6 +33,7 @@ class CtrModel(nn.Module):
 
     Attributes:
         reads_history: whether the model reads behaviour sequences.
+        linear: linear terms of the logits, or None.
 
     Raises:
         ConfigError: the model cannot be built for these features.
@@ -63,7 +65,9 @@ class CtrModel(nn.Module):
             if self.reads_history and not config.keeps_sequences_apart:
                 self.history = HistoryReader(config.history, feature_map, width)
                 readings = self.history.readings
-        shape = InputShape(feature_map, width, static, readings, self.history)
+        self.linear = self._linear_terms(config)
+        linear = self.linear is not None
+        shape = InputShape(feature_map, width, static, readings, self.history, linear)
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
@@ -81,12 +85,25 @@ class CtrModel(nn.Module):
         readings = fields[:, :0]
         if self.history is not None and history is not None:
             readings = self.history.read(history, fields, batch.categorical)
-        output: Output = self.heads(Inputs(batch, fields, readings, history))
+        linear = None
+        if self.linear is not None:
+            linear = self.linear(batch, {} if history is None else history.ids)
+        output: Output = self.heads(Inputs(batch, fields, readings, history, linear))
         if self.training and self.history is not None and history is not None:
             search = self.history.search_logit(history, fields)
             if search is not None:
                 output = replace(output, auxiliary={**output.auxiliary, "search": search})
         return output
+
+    def _linear_terms(self, config: ModelConfig) -> LinearTerms | None:
+        """The linear terms that a config asks for; None where it asks for none."""
+        in_history = self.reads_history and (config.history.match_terms or config.history.pair_terms)
+        if config.crosses is None and not in_history:
+            return None
+        seen = self.feature_map if self.reads_history else replace(self.feature_map, sequences={})
+        chosen = () if config.crosses in (None, "auto") else config.crosses
+        settings = config.history
+        return LinearTerms(seen, chosen, match_terms=settings.match_terms, pair_terms=settings.pair_terms)
 
     def _fields(self, batch: Batch) -> Tensor:
         """Embeddings of the static fields, `[B, F, d]`; `[B, 0, 0]` for a model that reads none."""

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.config import Config
-from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
+from ctrkit.data.feature_map import PADDING_ID, FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.embedding import EventEmbedding, PositionEmbedding
 from ctrkit.nn.encoders import Encoded, EncoderSetting, NoEncoderConfig
+from ctrkit.nn.matches import matches_of, twins
 from ctrkit.nn.pooling import Pooling, PoolingSetting, PoolingShape, interleave
 from ctrkit.nn.pooling.sim import SoftSearch
 from ctrkit.nn.pooling.states import MeanPooling
@@ -35,6 +36,9 @@ class HistoryConfig(Config):
         positions: whether "target_attention", "din", "sim_hard" and "twin" read the age of each event.
         normalise: whether all event vectors have the same length. Without it they are as short as embeddings,
             and their sum is as small as the embedding of one field.
+        match_terms: whether decayed counts of the target in the history are terms of the logits.
+        pair_terms: whether pairs of the newest event with the target are terms of the logits. Both are parts
+            of `ctrkit.nn.linear_terms.LinearTerms`.
     """
 
     encoder: EncoderSetting = NoEncoderConfig()
@@ -43,6 +47,8 @@ class HistoryConfig(Config):
     products: bool = False
     positions: bool = False
     normalise: bool = True
+    match_terms: bool = True
+    pair_terms: bool = True
 
     @model_validator(mode="after")
     def _encoder_is_read(self) -> HistoryConfig:
@@ -201,8 +207,8 @@ class HistoryReader(nn.Module):
             seen = seen + self.ages(seen.shape[1])
         if pooling.matches:
             sequence, column = self.matched[pooling.name]
-            own = categorical[:, column].reshape(len(state), query.shape[1], 1)
-            mask = mask.unsqueeze(1) & (state.ids[sequence].unsqueeze(1) == own) & (own >= FIRST_ID)
+            own = categorical[:, column].reshape(len(state), query.shape[1])
+            mask = mask.unsqueeze(1) & matches_of(state.ids[sequence], own)
         reading: Tensor = self.attention[pooling.name](query, seen, mask)
         return reading
 
@@ -214,7 +220,8 @@ class _Target(nn.Module):
     def __init__(self, feature_map: FeatureMap, width: int) -> None:
         super().__init__()
         fields = positions_of(feature_map, feature_map.target)
-        self.twins = _twins(feature_map, fields)
+        pairs = twins(feature_map)
+        self.twins = [pairs.get(sequence) for sequence in feature_map.sequences]
         self.others = [field for field in fields if field not in self.twins]
         self.linear = nn.Linear(len(self.others) * width, width) if self.others else None
 
@@ -231,21 +238,10 @@ def positions_of(feature_map: FeatureMap, chosen: Sequence[str]) -> list[int]:
     return [position for position, name in enumerate(feature_map.fields) if name in chosen or not chosen]
 
 
-def _twins(feature_map: FeatureMap, target: Sequence[int]) -> list[int | None]:
-    """For each sequence the position of the target field that shares its table, or None."""
-    tables = {position: feature_map.categorical.get(feature_map.fields[position]) for position in target}
-    return [
-        next((position for position, table in tables.items() if table == own), None)
-        for own in feature_map.sequences.values()
-    ]
-
-
 def _matched(pooling: Pooling, feature_map: FeatureMap) -> tuple[str, int]:
     """The sequence that a pooling compares with the target, and the target's column of
     `Batch.categorical`."""
-    fields = positions_of(feature_map, feature_map.target)
-    twins = dict(zip(feature_map.sequences, _twins(feature_map, fields), strict=True))
-    columns = {sequence: twin for sequence, twin in twins.items() if twin is not None}
+    columns = twins(feature_map)
     chosen = getattr(pooling, "sequence", None)
     if not columns or chosen not in (None, *columns):
         raise ConfigError(

@@ -70,7 +70,14 @@ def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_lo
     """Training and validation loss by epoch; `monitor` is the measure that chose the best weights."""
     canvas, (axes,) = _canvas(6.0, 3.2)
     epochs = [event["epoch"] for event in events]
-    axes.plot(epochs, [e["training_loss"] for e in events], "o-", color=_GREY, label="training", markersize=4)
+    axes.plot(
+        epochs,
+        [e.get("training_loss", np.nan) for e in events],
+        "o-",
+        color=_GREY,
+        label="training",
+        markersize=4,
+    )
     axes.plot(
         epochs,
         [e["validation_loss"] for e in events],

@@ -38,10 +38,9 @@ class AveragedWeights:
     A row keeps the sum of log d(n) up to the last step that its average knows. The steps since then are
     applied before the row changes, and those of all rows before the averages are used.
 
-    Numbers that are not trained are averaged too: the running statistics of batch normalisation. They are
-    statistics of layers with the weights of their time. A mean is linear in the weights of its layer, so the
-    average of means belongs to the averaged weights; the newest one would belong to the newest weights.
-    Integers are not averaged.
+    The running statistics of batch normalisation are averaged too. They are statistics of layers with the
+    weights of their time. A mean is linear in the weights of its layer, so the average of means belongs to
+    the averaged weights; the newest one would belong to the newest weights. Other buffers are constant.
 
     Args:
         model: the model, after `build_optimizer`, which decides whose gradients are sparse.
@@ -53,7 +52,8 @@ class AveragedWeights:
         matrices = (module for module in model.modules() if isinstance(module, RowMatrix))
         self.rows: list[Tensor] = [matrix.weight for matrix in matrices if matrix.sparse]
         lazy = {id(weight) for weight in self.rows}
-        numbers = [*model.parameters(), *(one for one in model.buffers() if one.is_floating_point())]
+        statistics = (one for name, one in model.named_buffers() if ".running_" in name)
+        numbers = [*model.parameters(), *statistics]
         self.dense: list[Tensor] = [one.detach() for one in numbers if id(one) not in lazy]
         self.row_averages = [one.detach().clone() for one in self.rows]
         self.dense_averages = [one.clone() for one in self.dense]

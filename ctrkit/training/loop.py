@@ -121,6 +121,7 @@ def fit(
     identity: Mapping[str, Any],
     checkpoint: Path | None = None,
     teacher_logits: NDArray[np.float32] | None = None,
+    validate_first: bool = False,
     on_step: OnStep = silent,
 ) -> TrainingHistory:
     """Train a model in place. At the end it has its best weights.
@@ -140,6 +141,8 @@ def fit(
         checkpoint: path of the checkpoint; None for no checkpoint.
         teacher_logits: a teacher's logits for all rows of the data, `[n, T]`, each task given the task before
             it; for `config.loss.distillation`.
+        validate_first: whether the initial weights are validated too, and may be the best. They are if they
+            have been fitted.
         on_step: called after every step.
 
     Raises:
@@ -187,6 +190,8 @@ def fit(
     counts = id_counts(model.feature_map, data, rows)
     validate = Validation(model, averages, data, valid, counts, config.chosen_by)
     broken: str | None = None
+    if validate_first and not position.events:
+        validate(position, steps)
     while position.epoch < config.epochs and position.waited < config.patience and broken is None:
         order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
         while position.step < steps:

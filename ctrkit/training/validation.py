@@ -58,7 +58,7 @@ class Validation:
         self.monitor, self.sign = MONITORED[monitor]
 
     def __call__(self, position: Position, steps: int) -> bool:
-        """Validate after a step, and record it in the position of the run.
+        """Validate after a step, or before the first one, and record it in the position of the run.
 
         Args:
             position: the progress of the run.
@@ -87,10 +87,11 @@ class Validation:
                     best_weights = {key: value.detach().clone() for key, value in weights}
         better = min(found, key=lambda name: self._score(found[name]))
         losses = {f"{name}_validation_loss": values["validation_loss"] for name, values in found.items()}
+        trained = {"training_loss": position.loss_sum / position.step} if position.step else {}
         position.events.append(
             {
                 "epoch": position.epoch + position.step / steps,
-                "training_loss": position.loss_sum / position.step,
+                **trained,
                 **found[better],
                 "weights": better,
                 **losses,

@@ -162,14 +162,11 @@ def test_without_captum_the_rest_is_there_and_what_was_asked_for_is_refused(
         ),
         ([], ["task=clik"], "no task 'clik'. Did you mean 'click'"),
         ([], ["method=igg"], "there is no 'igg'. Did you mean 'ig'"),
-        ([3], ["method=deepshap"], "DeepSHAP does not work for this model"),
     ],
 )
 def test_bad_input_is_named_and_nothing_written(
     rows: list[int], overrides: list[str], said: str, trained: Path, tmp_path: Path
 ) -> None:
-    if "method=deepshap" in overrides:
-        pytest.importorskip("captum")
     with pytest.raises((ConfigError, DataError), match=said):
         ctrkit.explain(trained, rows=rows, out=tmp_path / "e", overrides=overrides)
     assert not (tmp_path / "e").exists()

@@ -22,6 +22,9 @@ ITEMS = FeatureMap(
 )
 
 
+PLAIN = {"match_terms": False, "pair_terms": False}
+
+
 def rows(count: int) -> Batch:
     ids = torch.ones(count, 2, dtype=torch.int32)
     seen = torch.ones(count, 5, dtype=torch.int32)
@@ -49,7 +52,7 @@ def test_a_model_that_cannot_be_built_says_why() -> None:
 
 
 def test_parameters_and_flops_are_those_of_the_layers() -> None:
-    config = {"name": "dnn", "embedding": 4, "hidden": [8, 3], "history": {"readouts": []}}
+    config = {"name": "dnn", "embedding": 4, "hidden": [8, 3], "history": {"readouts": [], **PLAIN}}
     model = build_model(model_config(config), ITEMS)
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     expected = sum(2 * layer.in_features * layer.out_features for layer in layers)

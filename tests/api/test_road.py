@@ -61,10 +61,10 @@ def test_optfusion_searches_derives_and_trains_what_it_found(
         on_step=lambda done, total, what: stages.add(what.split()[0]),
     )
     fusion = ctrkit.load(path).artifact.config["model"]["fusion"]
-    assert result.found == {"fusion": fusion}
+    assert result.found["fusion"] == fusion
     assert fusion["connected"]
     assert fusion["operation"] in OPERATIONS
-    assert stages == {"search,", "epoch"}
+    assert stages == {"choosing", "search,", "fitting", "epoch"}
     assert not list((tmp_path / "run").glob("*.pt"))
     names = ctrkit.load(path).artifact.weights
     assert not any("alpha" in name for name in names)

@@ -133,8 +133,8 @@ BAD_TABLES = {
         "column 'user_age', row index 0",
         lambda t: t.with_columns(user_age=pl.lit("old")),
     ),
-    "NaN": Spoilt(
-        "train", "impressions", "column 'ad_price', row index 7", change(7, "ad_price", float("nan"))
+    "infinite": Spoilt(
+        "train", "impressions", "column 'ad_price', row index 7", change(7, "ad_price", float("inf"))
     ),
     "label": Spoilt("train", "impressions", "column 'click', row index 5", change(5, "click", 2)),
     "propensity 0": Spoilt("ope", "bandit", "column 'propensity', row index 4", change(4, "propensity", 0.0)),
@@ -235,7 +235,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(
     logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:
-    overrides = sets((*small, "training.checkpoint_steps=10"))
+    overrides = sets((*small, "training.checkpoint_steps=10", "training.patience=99"))
 
     def command(name: str) -> list[str]:
         paths = ["--model", str(tmp_path / f"{name}.pt"), "--out", str(tmp_path / name)]

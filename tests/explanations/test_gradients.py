@@ -23,7 +23,8 @@ from tests.explanations.toys import MAPS, make, rows
 
 pytest.importorskip("captum")
 
-NAMES = sorted(MODELS)
+# SDIM's reading jumps where an event changes its bucket, and no number of points integrates a jump.
+NAMES = sorted(set(MODELS) - {"sdim"})
 # What changes where vectors come from, or how often the parts of a network are called.
 SETTINGS: list[dict[str, Any]] = [
     {"name": "dnn", "embedding": {"width": 8, "per_field": True, "hash_above": 20, "hash_rows": 16}},
@@ -135,6 +136,21 @@ def test_a_difference_in_one_place_is_attributed_to_this_place(name: str, unit: 
     np.testing.assert_allclose(found.events, expected_events, rtol=0.01, atol=1.1e-3)
 
 
+@pytest.mark.parametrize(
+    "content", [{"name": "din"}, {"name": "mdaf", "crosses": []}, {"name": "dnn"}], ids=str
+)
+def test_shares_of_linear_terms_add_up(content: dict[str, Any]) -> None:
+    network, data = make(content), rows()
+    assert network.linear is not None
+    torch.nn.init.normal_(network.linear.cells)
+    torch.nn.init.normal_(network.linear.slopes)
+    found = integrated_gradients(network, data, rows(count=50, seed=5))
+    difference = predict(network, data)[0][:, 0] - found.base
+    assert np.abs(difference).max() > 1.0
+    shares = found.fields.sum(axis=1) + found.history
+    np.testing.assert_allclose(shares, difference, rtol=0.01, atol=0.01)
+
+
 def test_of_a_linear_model_a_share_is_what_swapping_the_value_changes() -> None:
     """In a linear model the mean logit over a swapped column and that of the mean column are the same."""
     network, data, behind = make({"name": "lr"}), rows(), rows(count=50, seed=5)
@@ -164,20 +180,20 @@ def test_the_integral_of_a_number_is_that_of_its_differences_along_the_path() ->
     start = function.start(function.baseline("mean", behind), batch)
     ends = [end.double() for end in function.end(batch)]
     starts = [begin.double() for begin in start]
-    middle, step = (np.arange(200) + 0.5) / 200, 1e-5
+    middle, step, of_numbers = (np.arange(200) + 0.5) / 200, 1e-5, function.of_numbers.index(True)
     for column in range(2):
         slopes = []
         for place in middle:
             point = [begin + place * (end - begin) for begin, end in zip(starts, ends, strict=True)]
-            ahead, behind_it = point[0].clone(), point[0].clone()
-            ahead[:, column] += step
-            behind_it[:, column] -= step
-            with torch.no_grad():
-                high = function(ahead, *point[1:], *function.ids(batch))
-                low = function(behind_it, *point[1:], *function.ids(batch))
-            slopes.append(((high - low) / (2 * step)).numpy())
-        expected = np.mean(slopes, axis=0) * data.numeric[:, column]
-        np.testing.assert_allclose(found.fields[:, 3 + column], expected, rtol=0.02, atol=1e-3)
+            move = torch.zeros_like(point[of_numbers])
+            move[:, column] = step * (ends[of_numbers] - starts[of_numbers])[:, column]
+            sides = []
+            for sign in (1, -1):
+                moved = [*point[:of_numbers], point[of_numbers] + sign * move, *point[of_numbers + 1 :]]
+                with torch.no_grad():
+                    sides.append(function(*moved, *function.ids(batch)))
+            slopes.append(((sides[0] - sides[1]) / (2 * step)).numpy())
+        np.testing.assert_allclose(found.fields[:, 3 + column], np.mean(slopes, axis=0), rtol=0.02, atol=1e-3)
 
 
 def test_more_steps_are_taken_where_few_leave_a_gap() -> None:

@@ -5,11 +5,13 @@ import torch
 
 from ctrkit.errors import ConfigError
 from ctrkit.models import build_model, model_config
-from tests.models.test_contract import FULL, make, make_batch
+from tests.models.test_contract import FULL, PLAIN, make, make_batch
 
 
 def test_hidden_makes_it_autoint_plus() -> None:
-    plain, plus = make({"name": "autoint"}, FULL), make({"name": "autoint", "hidden": [16, 8]}, FULL)
+    plain, plus = (
+        make({"name": "autoint", **PLAIN, **content}, FULL) for content in ({}, {"hidden": [16, 8]})
+    )
     attended = plain(make_batch(FULL, 9)).hidden
     assert attended.shape == (9, (6 + 1) * 32)
     plus.load_state_dict({**plus.state_dict(), **_but_the_last_layers(plain.state_dict())})

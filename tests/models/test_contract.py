@@ -57,6 +57,10 @@ every_model = pytest.mark.parametrize(("content", "feature_map"), CASES)
 every_reader_of_histories = pytest.mark.parametrize(("content", "feature_map"), READERS)
 
 
+# A model without linear terms, whose last layer reads the backbone alone.
+PLAIN = {"history": {"match_terms": False, "pair_terms": False}}
+
+
 def make(content: dict[str, Any], feature_map: FeatureMap, seed: int = 0) -> CtrModel:
     torch.manual_seed(seed)
     return build_model(model_config(content), feature_map)
@@ -191,6 +195,8 @@ def test_an_event_may_be_appended_to_an_encoded_history(
 def test_gradient_reaches_every_parameter(content: dict[str, Any], feature_map: FeatureMap) -> None:
     model, batch = make(content, feature_map), make_batch(feature_map, 64)
     batch.numeric[:8] = torch.nan  # missing numbers
+    if model.linear is not None:  # the slopes are 0 until they are fitted
+        torch.nn.init.normal_(model.linear.slopes)
     output = model(batch)
     others = [*output.auxiliary.values(), *([] if output.value is None else [output.value])]
     sum(x.square().sum() for x in (output.logits, *others)).backward()

@@ -12,7 +12,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.models import build_model, model_config
 from ctrkit.models.base import Inputs, InputShape
 from ctrkit.models.dcnv3 import DCNv3, DCNv3Config
-from tests.models.test_contract import FULL, make_batch
+from tests.models.test_contract import FULL, PLAIN, make_batch
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "dcnv3_reference.npz"
 FIELDS, WIDTH = 4, 6
@@ -20,7 +20,7 @@ FIELDS, WIDTH = 4, 6
 
 def parts(content: dict[str, Any]) -> tuple[Any, list[Any]]:
     torch.manual_seed(0)
-    model = build_model(model_config({"name": "dcnv3", **content}), FULL)
+    model = build_model(model_config({"name": "dcnv3", **PLAIN, **content}), FULL)
     return model, [module for module in model.modules() if isinstance(module, DCNv3)]
 
 

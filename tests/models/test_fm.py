@@ -9,6 +9,7 @@ from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.batches import Batch
+from tests.models.test_contract import PLAIN
 
 MAP = FeatureMap(
     tables={"user": 4, "item": 5, "hour": 6},
@@ -33,7 +34,9 @@ def factorization(model: CtrModel, batch: Batch, first_order: torch.Tensor) -> t
     with torch.no_grad():
         fields = list(model.embedding.fields(batch).unbind(dim=1))
         assert model.history is not None
-        reading = model.history.read(model.encode_history(batch), torch.stack(fields, dim=1))
+        reading = model.history.read(
+            model.encode_history(batch), torch.stack(fields, dim=1), batch.categorical
+        )
         vectors = [*fields, reading[:, 0] / width**0.5]
         pairs = sum((v * w).sum(dim=1) for v, w in combinations(vectors, 2))
         return torch.stack([first_order.sum(dim=1), torch.as_tensor(pairs)], dim=1)
@@ -41,7 +44,7 @@ def factorization(model: CtrModel, batch: Batch, first_order: torch.Tensor) -> t
 
 def test_a_new_fm_is_rendles_formula() -> None:
     torch.manual_seed(0)
-    model, batch = build_model(model_config({"name": "fm"}), MAP), make_batch()
+    model, batch = build_model(model_config({"name": "fm", **PLAIN}), MAP), make_batch()
     output = model(batch)
     assert output.hidden.shape == (ROWS, 5 + 16)
     expected = factorization(model, batch, output.hidden[:, :5].detach())
@@ -51,8 +54,8 @@ def test_a_new_fm_is_rendles_formula() -> None:
 
 def test_terms_of_a_new_deepfm_are_those_of_fm() -> None:
     torch.manual_seed(0)
-    fm = build_model(model_config({"name": "fm"}), MAP)
-    deepfm, batch = build_model(model_config({"name": "deepfm"}), MAP), make_batch()
+    fm = build_model(model_config({"name": "fm", **PLAIN}), MAP)
+    deepfm, batch = build_model(model_config({"name": "deepfm", **PLAIN}), MAP), make_batch()
     # The backbones of both have first-order terms; give them the same weights and the same embeddings.
     known = deepfm.state_dict()
     deepfm.load_state_dict(

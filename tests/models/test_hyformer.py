@@ -14,7 +14,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.models.hyformer import HyFormer, HyFormerBlock, QueryDecoding
 from ctrkit.nn.batches import Batch
-from tests.models.test_contract import FULL, make_batch
+from tests.models.test_contract import FULL, PLAIN, make_batch
 
 WIDTH, HEADS, TOKENS, QUERIES = 24, 4, 6, 2
 SETTINGS = {"width": WIDTH, "tokens": TOKENS, "queries": QUERIES, "hidden": [], "blocks": 2}
@@ -22,7 +22,7 @@ SETTINGS = {"width": WIDTH, "tokens": TOKENS, "queries": QUERIES, "hidden": [], 
 
 def make() -> tuple[CtrModel, HyFormer]:
     torch.manual_seed(0)
-    model = build_model(model_config({"name": "hyformer", "embedding": 8, **SETTINGS}), FULL)
+    model = build_model(model_config({"name": "hyformer", "embedding": 8, **PLAIN, **SETTINGS}), FULL)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)
     backbone = model.heads.backbone

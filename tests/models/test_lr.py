@@ -23,7 +23,9 @@ MAP = FeatureMap(
 
 def made(feature_map: FeatureMap = MAP) -> CtrModel:
     torch.manual_seed(0)
-    return build_model(model_config({"name": "lr"}), feature_map)
+    return build_model(
+        model_config({"name": "lr", "history": {"match_terms": False, "pair_terms": False}}), feature_map
+    )
 
 
 def make_batch(rows: int) -> Batch:

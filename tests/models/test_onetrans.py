@@ -13,7 +13,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.models.onetrans import OneTrans
 from ctrkit.nn.encoders.onetrans import EventBlock, OneTransEncoder, OneTransEncoderConfig
-from tests.models.test_contract import FULL, make_batch
+from tests.models.test_contract import FULL, PLAIN, make_batch
 
 HEADS, WIDTH = 2, 8
 
@@ -21,7 +21,12 @@ HEADS, WIDTH = 2, 8
 def make(**encoder: Any) -> tuple[CtrModel, OneTrans, OneTransEncoder]:
     torch.manual_seed(0)
     settings = {"name": "onetrans", "heads": HEADS, "expand": 2, **encoder}
-    content = {"name": "onetrans", "embedding": WIDTH, "tokens": 3, "history": {"encoder": settings}}
+    content = {
+        "name": "onetrans",
+        "embedding": WIDTH,
+        "tokens": 3,
+        "history": {"encoder": settings, **PLAIN["history"]},
+    }
     model = build_model(model_config(content), FULL).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctrkit.errors import ConfigError
-from tests.models.test_contract import FULL, make, make_batch
+from tests.models.test_contract import FULL, PLAIN, make, make_batch
 
 ONE = replace(FULL, tasks=("click",))
 
@@ -15,10 +15,10 @@ ONE = replace(FULL, tasks=("click",))
 @pytest.mark.parametrize("name", ["rankmixer", "tokenmixer_large"])
 @torch.no_grad()
 def test_the_mean_of_the_last_tokens_is_read(name: str) -> None:
-    model: Any = make({"name": name}, ONE).eval()
+    model: Any = make({"name": name, **PLAIN}, ONE).eval()
     batch, own = make_batch(ONE, 4), model.heads.backbone
     fields = model.embedding.fields(batch)
-    readings = model.history.read(model.encode_history(batch), fields)
+    readings = model.history.read(model.encode_history(batch), fields, batch.categorical)
     embeddings = torch.cat([fields, readings], dim=1).flatten(1)
     tokens = own.tokens(embeddings)
     if name == "tokenmixer_large":

@@ -8,17 +8,17 @@ import torch
 
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
-from tests.models.test_contract import FULL, make, make_batch
+from tests.models.test_contract import FULL, PLAIN, make, make_batch
 
 ONE = replace(FULL, tasks=("click",))
 
 
 @torch.no_grad()
 def test_forward_step_by_step() -> None:
-    model: Any = make({"name": "wukong", "layers": 2, "hidden": [9]}, ONE).eval()
+    model: Any = make({"name": "wukong", "layers": 2, "hidden": [9], **PLAIN}, ONE).eval()
     batch, own = make_batch(ONE, 4), model.heads.backbone
     fields = model.embedding.fields(batch)
-    readings = model.history.read(model.encode_history(batch), fields)
+    readings = model.history.read(model.encode_history(batch), fields, batch.categorical)
     # A reading is normalised to the length sqrt(16), four times that of a vector to multiply.
     vectors = torch.cat([fields, readings / 4], dim=1)
     for layer in own.layers:

@@ -70,7 +70,7 @@ class Model:
             features = FeatureMap.from_dict(artifact.feature_map)
             _check_features(features, self.encoder.feature_map())
         with _part("config"):
-            self.network: CtrModel = build_model(model_config(artifact.config["model"]), features)
+            self.network: CtrModel = build_model(model_config(_settings(artifact)), features)
         with _part("weights"):
             self.network.take_arrays(artifact.weights)
         with _part("posterior"):
@@ -287,6 +287,15 @@ def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
     for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    """The settings of the network. Those of an earlier version know no linear terms, and have none."""
+    settings: dict[str, Any] = artifact.config["model"]
+    if "crosses" in settings:
+        return settings
+    without = {"match_terms": False, "pair_terms": False}
+    return {**settings, "crosses": None, "history": {**settings["history"], **without}}
 
 
 def _check_data(data: Mapping[str, Any]) -> None:

@@ -17,9 +17,12 @@ from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.artifact import versions
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model
+from ctrkit.models.base import Cross
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
 from ctrkit.training import TrainingHistory, fit, predict
+from ctrkit.training.crosses import choose_crosses
+from ctrkit.training.linear_start import start_linear_terms
 
 # In the run folder until all is done: a resumed run finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
@@ -46,9 +49,18 @@ class NetworkTraining:
     teacher_logits: NDArray[np.float32] | None
 
     def search(self) -> ModelConfig:
-        """The config that a search has found, for a model whose config `searches`."""
-        network, _ = self._trained(self.config.model, _OF_SEARCH, "search, ")
-        return network.derive()
+        """The config of the model with all that it leaves to be found.
+
+        Crosses "auto" become those that the training rows give evidence of. A model whose config `searches`
+        is trained once for its search.
+        """
+        model = self.config.model
+        if model.crosses == "auto":
+            model = model.model_copy(update={"crosses": self._crosses(model)})
+        if model.searches:
+            network, _ = self._trained(model, _OF_SEARCH, "search, ")
+            model = network.derive()
+        return model
 
     def train(self, model: ModelConfig) -> tuple[CtrModel, TrainingHistory]:
         """A trained network with its best weights, and its history."""
@@ -59,6 +71,17 @@ class NetworkTraining:
         for name in (_OF_SEARCH, _CHECKPOINT):
             if (file := self._file(name)) is not None:
                 file.unlink(missing_ok=True)
+
+    def _crosses(self, model: ModelConfig) -> tuple[Cross, ...]:
+        self.on_step(0, 1, "choosing crosses of fields")
+        reads, history = model.reads_history, model.history
+        return choose_crosses(
+            self.rows.encoder.feature_map().with_bins(model.embedding.bins),
+            self.rows.encoded,
+            self.rows.split.train,
+            match_terms=reads and history.match_terms,
+            pair_terms=reads and history.pair_terms,
+        )
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
@@ -71,6 +94,9 @@ class NetworkTraining:
         if encoded.value is not None:
             converted = split.train[encoded.labels[split.train, -1] == 1]
             network.set_value_base(*value_base(encoded.value[converted], encoded.weight[converted]))
+        if network.linear is not None:
+            self.on_step(0, 1, stage + "fitting linear terms")
+            start_linear_terms(network, encoded, split.train, split.valid)
         deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
         history = fit(
             network,
@@ -81,6 +107,7 @@ class NetworkTraining:
             identity={"model": model.model_dump(mode="json"), "versions": deciding},
             checkpoint=self._file(checkpoint),
             teacher_logits=self.teacher_logits,
+            validate_first=network.linear is not None,
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)

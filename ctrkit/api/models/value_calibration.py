@@ -10,6 +10,7 @@ from ctrkit.api.models.value_rows import VALUE_METRICS, ValueRows
 from ctrkit.calibration import ValueScaling
 from ctrkit.metrics import MetricInterval, value_interval, value_pcoc
 from ctrkit.reports import Table
+from ctrkit.reports.cells import text
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,7 @@ class ValueCalibration:
         """What was done, as a sentence."""
         low, high = self.factor.low, self.factor.high
         doubt = " It may be 1: the model's own values may be right." if low <= 1 <= high else ""
-        return (
-            f"Expected values are multiplied by {self.factor.value:.4g} [{low:.3g}, {high:.3g}], from "
-            f"{self.rows:,} rows.{doubt}"
-        )
+        return f"Expected values are multiplied by {text(self.factor)}, from {self.rows:,} rows.{doubt}"
 
     def table(self) -> Table:
         """Every metric before and after."""

@@ -57,7 +57,11 @@ class Heads(nn.Module, ABC):
             inputs = self.embedding_gates(inputs)
         representations = self.represent(inputs)
         hidden = [
-            tower.hidden(representation.for_task(task), representation.logit_terms, prior)
+            tower.hidden(
+                representation.for_task(task),
+                torch.cat([representation.logit_terms, inputs.linear_of(task)], dim=1),
+                prior,
+            )
             for task, (tower, representation) in enumerate(
                 zip(self.task_towers, representations, strict=True)
             )
@@ -116,7 +120,7 @@ class Heads(nn.Module, ABC):
         features, terms, weight = shape.feature_map, backbone.logit_terms, backbone.term_weight
         prior = self.prior.outputs if self.prior is not None else 0
         self.towers = nn.ModuleList(
-            TaskTower(inputs, config, terms, weight if own or not task else None, prior)
+            TaskTower(inputs, config, terms, weight if own or not task else None, prior, linear=shape.linear)
             for task in range(len(features.tasks))
         )
         self.value = ValueTower(inputs, config, terms, prior) if features.value else None

@@ -23,7 +23,8 @@ _ONE = math.log(math.e - 1.0)
 
 
 class TaskTower(nn.Module):
-    """The tower of a task and its last linear layer, which reads the tower and the backbone's logit terms.
+    """The tower of a task and its last linear layer, which reads the tower, the backbone's logit terms and
+    the task's linear logit, where it has one.
 
     With a prior, the tower has the gates of PPNet (Chang et al., KDD 2023, arXiv 2302.01115): each hidden
     layer is multiplied by 2 sigmoid(MLP([prior, stop_gradient(x)])), with an MLP of its own. x is what the
@@ -36,6 +37,8 @@ class TaskTower(nn.Module):
         term_weight: initial weight of each logit term; None draws the weights as all others.
         prior: width of the prior; 0 for a tower without gates.
         outputs: number of outputs of the last layer.
+        linear: whether the last logit term is the task's linear logit, beside those K. Its weight is 1 at
+            first.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class TaskTower(nn.Module):
         term_weight: float | None = None,
         prior: int = 0,
         outputs: int = 1,
+        *,
+        linear: bool = False,
     ) -> None:
         super().__init__()
         if config.towers:
@@ -55,14 +60,17 @@ class TaskTower(nn.Module):
             FeatureGate(prior + inputs, width, config.gates.hidden)
             for width in (config.towers if prior else ())
         )
-        self.layer = nn.Linear(self.tower.outputs + logit_terms, outputs)
+        self.others = self.tower.outputs + logit_terms
+        self.layer = nn.Linear(self.others + linear, outputs)
         if logit_terms and term_weight is not None:
             nn.init.constant_(self.term_weights, term_weight)
+        if linear:
+            nn.init.ones_(self.layer.weight[:, self.others :])
 
     @property
     def term_weights(self) -> Tensor:
         """Weights of the logit terms in the last layer, `[outputs, K]`."""
-        return self.layer.weight[:, self.tower.outputs :]
+        return self.layer.weight[:, self.tower.outputs : self.others]
 
     def hidden(self, vector: Tensor, logit_terms: Tensor, prior: Tensor | None = None) -> Tensor:
         """The input of the last layer: `[B, inputs], [B, K], [B, prior] -> [B, D]`."""
@@ -81,6 +89,12 @@ class TaskTower(nn.Module):
     def start_at(self, output: float, term: float) -> None:
         """Set the bias so that the outputs start at a number, where every logit term starts at `term`."""
         self.layer.bias.copy_(output - term * self.term_weights.sum(dim=1).double())
+
+    @torch.no_grad()
+    def start_at_linear(self) -> None:
+        """Let the logit be the linear logit at first: all other weights of the last layer are 0."""
+        nn.init.zeros_(self.layer.weight[:, : self.others])
+        nn.init.zeros_(self.layer.bias)
 
 
 class ValueTower(TaskTower):

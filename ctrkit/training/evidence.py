@@ -1,0 +1,254 @@
+"""Logistic regression whose penalties follow from the data: a Gaussian prior for each group of weights.
+
+The weights w_g of group g have the prior N(0, τ_g²). The most probable weights are found by Newton's method,
+and the variances τ_g² by MacKay's fixed point: with γ_g = Σ_j (1 - v_j / τ_g²), the number of weights that
+the data determine, τ_g² = Σ_j w_j² / γ_g. v_j is the posterior variance of a weight, from the diagonal of the
+curvature. A group without evidence gets a variance near 0, and its weights vanish.
+
+MacKay, "Bayesian Interpolation", Neural Computation 1992, and "The Evidence Framework Applied to
+Classification Networks", 1992; Tipping, "Sparse Bayesian Learning and the Relevance Vector Machine",
+JMLR 2001.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ctrkit.arrays import Floats, Integers
+from ctrkit.compiled import kernel
+
+# The fixed point moves the variances by a few per cent after this number of rounds.
+ROUNDS, _NEWTON_STEPS, _CONJUGATE_STEPS = 8, 3, 15
+_ENOUGH = 1e-3  # a Newton step that changes no weight by more than this is the last of its round
+_SHORTEST = 1e-3
+_FADING, _FADING_STEPS = 0.3, 10
+# A weight of more than two standard deviations, 4, multiplies the odds by 55.
+_LEAST_VARIANCE, _FIRST_VARIANCE, _MOST_VARIANCE = 1e-8, 0.1, 4.0
+
+
+@dataclass(frozen=True)
+class LinearColumns:
+    """Features of n rows.
+
+    Attributes:
+        cells: the columns that are 1 in a row: positions among W weights, int32 `[n, C]`.
+        numbers: numbers, float32 `[n, J]`.
+        groups: group of each of the W + J weights.
+    """
+
+    cells: NDArray[np.int32]
+    numbers: NDArray[np.float32]
+    groups: Integers
+
+    def of(self, rows: Integers) -> LinearColumns:
+        """The features of some rows."""
+        return LinearColumns(self.cells[rows], self.numbers[rows], self.groups)
+
+    def used(self) -> tuple[LinearColumns, Integers]:
+        """The same features without weights of cells that no row has, and the positions of those left.
+
+        Raises:
+            IndexError: a cell lies outside the weights.
+        """
+        size = self.groups.size - self.numbers.shape[1]
+        if self.cells.size and not 0 <= self.cells.min() <= self.cells.max() < size:
+            raise IndexError("a cell lies outside the weights")
+        seen = np.arange(self.groups.size) >= size
+        seen[self.cells] = True
+        places = (seen.cumsum() - 1).astype(np.int32)
+        return LinearColumns(places[self.cells], self.numbers, self.groups[seen]), np.flatnonzero(seen)
+
+
+@dataclass(frozen=True)
+class EvidenceFit:
+    """Fitted weights.
+
+    Attributes:
+        weights: `[W + J]`.
+        bias: the constant, without a prior.
+        variances: prior variance of each group, `[G]`.
+        margins: logit of each row, `[n]`.
+    """
+
+    weights: Floats
+    bias: float
+    variances: Floats
+    margins: Floats
+
+
+def fit_by_evidence(
+    columns: LinearColumns, labels: Floats, row_weight: Floats, *, rounds: int = ROUNDS
+) -> EvidenceFit:
+    """The most probable weights under the prior that the data make most probable.
+
+    Args:
+        columns: the features.
+        labels: 0 or 1, `[n]`.
+        row_weight: weight of each row, `[n]`; scaled to a mean of 1, so that no scale claims more evidence.
+        rounds: number of updates of the variances.
+    """
+    count, every = int(columns.groups.max(initial=0)) + 1, columns.groups.size
+    columns, used = columns.used()
+    cells, numbers, groups = columns.cells, columns.numbers, columns.groups
+    weights = np.zeros(groups.size + 1)  # the last one is the bias
+    mass = row_weight / row_weight.mean()
+    rate = (mass @ labels + 0.5) / (mass.sum() + 1.0)
+    weights[-1] = np.log(rate / (1.0 - rate))
+    variances = np.full(count, _FIRST_VARIANCE)
+    z, change, information = np.empty(labels.size), np.empty(labels.size), np.empty_like(weights)
+    for _ in range(rounds):
+        precision = np.append(1.0 / variances[groups], 0.0)
+        for _ in range(_NEWTON_STEPS):
+            _margins(cells, numbers, weights, z)
+            p = expit(z)
+            curvature = mass * p * (1.0 - p)
+            slope = _sums(cells, numbers, mass * (labels - p), weights.size) - precision * weights
+            _add_squares(cells, numbers, curvature, _cleared(information))
+            step = _newton_step(columns, curvature, slope, precision, information + precision)
+            _margins(cells, numbers, step, change)
+            step *= _length(z, change, weights, step, labels, mass, precision)
+            weights += step
+            if np.abs(step).max() < _ENOUGH:
+                break
+        posterior = 1.0 / (information + precision)[:-1]
+        determined = np.bincount(groups, 1.0 - posterior * precision[:-1], count)
+        power = np.bincount(groups, weights[:-1] ** 2, count)
+        variances = np.clip(power / np.maximum(determined, 1e-9), _LEAST_VARIANCE, _MOST_VARIANCE)
+    _margins(cells, numbers, weights, z)
+    found = np.zeros(every)
+    found[used] = weights[:-1]
+    return EvidenceFit(found, float(weights[-1]), variances, z)
+
+
+def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: Floats) -> EvidenceFit:
+    """The fit with each group's weights times a factor, the most probable one on later rows.
+
+    The factors have the prior N(1, 0.3²) and lie between 0 and 1; the bias is fitted again. So what held only
+    in the rows of the fit, such as the success of ads that have become old, counts less.
+
+    Args:
+        found: the fit.
+        later: the same features of other rows.
+        labels: 0 or 1, `[n]`.
+        row_weight: weight of each row, `[n]`.
+    """
+    count, total = found.variances.size, float(row_weight.sum())
+    if np.unique(labels).size < 2 or total == 0.0:
+        return found
+    size = later.groups.size - later.numbers.shape[1]
+    parts = np.zeros((labels.size, count + 1))
+    rows = np.arange(labels.size)[:, None]
+    parts[rows, later.groups[later.cells]] = found.weights[later.cells]  # one cell of each group a row
+    for column, group in enumerate(later.groups[size:]):
+        parts[:, group] += found.weights[size + column] * later.numbers[:, column]
+    parts[:, count] = 1.0
+    mass, factors = row_weight * labels.size / total, np.append(np.ones(count), found.bias)
+    precision = np.append(np.full(count, 1.0 / _FADING**2), 0.0)
+    for _ in range(_FADING_STEPS):
+        p = expit(parts @ factors)
+        slope = parts.T @ (mass * (labels - p)) - precision * (factors - np.append(np.ones(count), 0.0))
+        curvature = (parts * (mass * p * (1.0 - p))[:, None]).T @ parts + np.diag(precision)
+        # A factor at an end of its range stays there if it would leave it; the bias is always free.
+        held = np.where(slope < 0.0, factors <= 0.0, factors >= 1.0) & (np.arange(count + 1) < count)
+        free = np.flatnonzero(~held)
+        factors[free] += np.linalg.solve(
+            curvature[np.ix_(free, free)] + 1e-9 * np.eye(free.size), slope[free]
+        )
+        factors[:count] = np.clip(factors[:count], 0.0, 1.0)
+    return replace(found, weights=found.weights * factors[later.groups], bias=float(factors[count]))
+
+
+def _newton_step(
+    columns: LinearColumns, curvature: Floats, slope: Floats, precision: Floats, diagonal: Floats
+) -> Floats:
+    """The solution x of (Xᵀ diag(curvature) X + precision) x = slope, by conjugate gradients."""
+    step, residual = np.zeros_like(slope), slope.copy()
+    scaled = residual / diagonal
+    direction, left = scaled.copy(), float(residual @ scaled)
+    first, image = left, np.empty(curvature.size)
+    for _ in range(_CONJUGATE_STEPS if first > 0.0 else 0):
+        _margins(columns.cells, columns.numbers, direction, image)
+        product = _sums(columns.cells, columns.numbers, curvature * image, slope.size) + precision * direction
+        size = left / float(direction @ product)
+        step += size * direction
+        residual -= size * product
+        scaled = residual / diagonal
+        before, left = left, float(residual @ scaled)
+        if left < 1e-4 * first:
+            break
+        direction = scaled + left / before * direction
+    return step
+
+
+def _length(
+    z: Floats, change: Floats, weights: Floats, step: Floats, labels: Floats, mass: Floats, precision: Floats
+) -> float:
+    """The part of a Newton step that makes the weights more probable: 1, or halved until it does."""
+
+    def cost(length: float) -> float:
+        margins, moved = z + length * change, weights + length * step
+        return float(mass @ (np.logaddexp(0.0, margins) - labels * margins) + moved**2 @ precision / 2.0)
+
+    now, length = cost(0.0), 1.0
+    while cost(length) > now and length > _SHORTEST:
+        length /= 2.0
+    return length
+
+
+def _cleared(array: Floats) -> Floats:
+    array[:] = 0.0
+    return array
+
+
+def _sums(cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, size: int) -> Floats:
+    """Xᵀ values, with the constant column last."""
+    sums = np.zeros(size)
+    _add_products(cells, numbers, values, sums)
+    return sums
+
+
+@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; weights: W; z: N")
+def _margins(cells: NDArray[np.int32], numbers: NDArray[np.float32], weights: Floats, z: Floats) -> None:
+    """z = X weights. The constant column is last, after those of the numbers."""
+    size, first = weights.shape[0], weights.shape[0] - 1 - numbers.shape[1]
+    for row in range(cells.shape[0]):
+        total = weights[size - 1]
+        for column in range(cells.shape[1]):
+            total += weights[cells[row, column]]
+        for column in range(numbers.shape[1]):
+            total += weights[first + column] * numbers[row, column]
+        z[row] = total
+
+
+@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
+def _add_products(
+    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, sums: Floats
+) -> None:
+    """Add Xᵀ values."""
+    size, first = sums.shape[0], sums.shape[0] - 1 - numbers.shape[1]
+    for row in range(cells.shape[0]):
+        value = values[row]
+        sums[size - 1] += value
+        for column in range(cells.shape[1]):
+            sums[cells[row, column]] += value
+        for column in range(numbers.shape[1]):
+            sums[first + column] += value * numbers[row, column]
+
+
+@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
+def _add_squares(
+    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, sums: Floats
+) -> None:
+    """Add (X²)ᵀ values, the diagonal of Xᵀ diag(values) X."""
+    size, first = sums.shape[0], sums.shape[0] - 1 - numbers.shape[1]
+    for row in range(cells.shape[0]):
+        value = values[row]
+        sums[size - 1] += value
+        for column in range(cells.shape[1]):
+            sums[cells[row, column]] += value
+        for column in range(numbers.shape[1]):
+            sums[first + column] += value * numbers[row, column] * numbers[row, column]

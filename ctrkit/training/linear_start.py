@@ -1,0 +1,78 @@
+"""The start of a network with linear terms: they are fitted to all training rows before the first step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ctrkit.arrays import Floats, Integers
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.models import CtrModel
+from ctrkit.nn.batches import Batch
+from ctrkit.nn.linear_terms import LinearTerms
+from ctrkit.training.evidence import LinearColumns, faded, fit_by_evidence
+
+_AT_ONCE = 1 << 14
+
+
+def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, valid: Integers) -> None:
+    """Fit the linear terms of each task, and start the tasks at them.
+
+    Each column of ids is a group of weights with a prior variance of its own; all numbers are one group, and
+    so are the match terms of each sequence (see `ctrkit.training.evidence`). Then each group is multiplied by
+    the factor that the validation rows find most probable, as effects of ids fade with time. A task is fitted
+    to the rows where it can happen. A task without rows of both kinds keeps its base rate.
+
+    Args:
+        model: a model with linear terms and new weights.
+        data: the encoded rows.
+        rows: the training rows.
+        valid: the validation rows.
+    """
+    assert model.linear is not None
+    training, held_out = (linear_columns(model.linear, data, part) for part in (rows, valid))
+    cells = sum(model.linear.sizes)
+    for task in range(data.labels.shape[1]):
+        mine, others = _possible(data, rows, task), _possible(data, valid, task)
+        labels = data.labels[rows[mine], task].astype(np.float64)
+        if np.unique(labels).size < 2:  # the linear logit stays 0
+            continue
+        found = fit_by_evidence(training.of(mine), labels, data.weight[rows[mine]].astype(np.float64))
+        later = data.labels[valid[others], task].astype(np.float64)
+        found = faded(found, held_out.of(others), later, data.weight[valid[others]].astype(np.float64))
+        with torch.no_grad():
+            model.linear.cells[:, task] = _tensor(found.weights[:cells])
+            model.linear.slopes[:, task] = _tensor(found.weights[cells:])
+            model.linear.bias[task] = found.bias
+        model.heads.task_towers[task].start_at_linear()
+
+
+def _possible(data: EncodedTable, rows: Integers, task: int) -> Integers:
+    """Positions of the rows with a weight where a task can happen."""
+    possible = data.weight[rows] > 0.0
+    return np.flatnonzero(possible & (data.labels[rows, task - 1] == 1.0) if task else possible)
+
+
+@torch.no_grad()
+def linear_columns(linear: LinearTerms, data: EncodedTable, rows: Integers) -> LinearColumns:
+    """The features that linear terms read, of some rows."""
+    cells = np.empty((rows.size, len(linear.sizes)), dtype=np.int32)
+    numbers = np.empty((rows.size, linear.numbers), dtype=np.float32)
+    for first in range(0, rows.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        batch = Batch.of(data, rows[part])
+        found = linear.columns(batch, batch.sequences)
+        cells[part], numbers[part] = (one.numpy() for one in found)
+    sizes = [*linear.sizes, *linear.number_groups]
+    return LinearColumns(cells, numbers, np.repeat(np.arange(len(sizes)), sizes))
+
+
+@torch.no_grad()
+def field_ids(linear: LinearTerms, data: EncodedTable, rows: Integers) -> Integers:
+    """Ids and bins of the fields that crosses may join, `[n, fields]`."""
+    parts = [rows[first : first + _AT_ONCE] for first in range(0, rows.size, _AT_ONCE)]
+    return np.concatenate([linear.field_ids(Batch.of(data, part)).numpy() for part in parts])
+
+
+def _tensor(values: Floats) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
