@@ -1,6 +1,6 @@
 """What each stage from logs to bids is worth in money, on a market that is made on the fly.
 
-    python benchmarks/worth.py [--rows 400000] [--auctions 20000] [--budget 1000] [--network din]
+    python benchmarks/worth.py [--rows 400000] [--auctions 20000] [--budget 1000] [--network mdaf]
 
 1. A simulated market gives a log of impressions, of which 3 % are clicked, and auctions of a later day.
 2. As in large ad systems, models train on every click and one in ten of the other rows. That is quick, but
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400_000, help="impressions of the log")
     parser.add_argument("--auctions", type=int, default=20_000)
     parser.add_argument("--budget", type=float, default=1000.0)
-    parser.add_argument("--network", default="din", help="the network that reads histories")
+    parser.add_argument("--network", default="mdaf", help="the network that reads histories")
     arguments = parser.parse_args()
     console, progress, started = Console(width=100), Console(stderr=True), time.perf_counter()
 
