@@ -37,7 +37,7 @@ tests: .venv/installed
 
 # What takes longer: exports of every model, a Ray cluster.
 tests-slow: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 tests-all: tests tests-slow
 

@@ -65,3 +65,8 @@ def trained(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore", CalibrationWarning)  # conversions are few in so small a log
         ctrkit.calibrate(model, out=folder / "calibrate", overrides=["method=platt"])
     return model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test comes first, so that other workers do not wait for it at the end."""
+    items.sort(key=lambda item: "test_pages_show_what_commands_print" not in item.name)
