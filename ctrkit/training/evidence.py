@@ -99,15 +99,15 @@ def fit_by_evidence(
     rate = (mass @ labels + 0.5) / (mass.sum() + 1.0)
     weights[-1] = np.log(rate / (1.0 - rate))
     variances = np.full(count, _FIRST_VARIANCE)
-    z, change, information = np.empty(labels.size), np.empty(labels.size), np.empty_like(weights)
+    z, change = np.empty(labels.size), np.empty(labels.size)
     for _ in range(rounds):
         precision = np.append(1.0 / variances[groups], 0.0)
         for _ in range(_NEWTON_STEPS):
             _margins(cells, numbers, weights, z)
             p = expit(z)
             curvature = mass * p * (1.0 - p)
-            slope = _sums(cells, numbers, mass * (labels - p), weights.size) - precision * weights
-            _add_squares(cells, numbers, curvature, _cleared(information))
+            slope = _sums(columns, mass * (labels - p)) - precision * weights
+            information = _sums(columns, curvature, squared=True)
             step = _newton_step(columns, curvature, slope, precision, information + precision)
             _margins(cells, numbers, step, change)
             step *= _length(z, change, weights, step, labels, mass, precision)
@@ -172,7 +172,7 @@ def _newton_step(
     first, image = left, np.empty(curvature.size)
     for _ in range(_CONJUGATE_STEPS if first > 0.0 else 0):
         _margins(columns.cells, columns.numbers, direction, image)
-        product = _sums(columns.cells, columns.numbers, curvature * image, slope.size) + precision * direction
+        product = _sums(columns, curvature * image) + precision * direction
         size = left / float(direction @ product)
         step += size * direction
         residual -= size * product
@@ -199,15 +199,10 @@ def _length(
     return length
 
 
-def _cleared(array: Floats) -> Floats:
-    array[:] = 0.0
-    return array
-
-
-def _sums(cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, size: int) -> Floats:
-    """Xᵀ values, with the constant column last."""
-    sums = np.zeros(size)
-    _add_products(cells, numbers, values, sums)
+def _sums(columns: LinearColumns, values: Floats, *, squared: bool = False) -> Floats:
+    """Xᵀ values, or (X²)ᵀ values, with the constant column last."""
+    sums = np.zeros(columns.groups.size + 1)
+    _add_products(columns.cells, columns.numbers, values, squared, sums)
     return sums
 
 
@@ -224,11 +219,11 @@ def _margins(cells: NDArray[np.int32], numbers: NDArray[np.float32], weights: Fl
         z[row] = total
 
 
-@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
+@kernel("void(i4[:,::1], f4[:,::1], f8[::1], b1, f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
 def _add_products(
-    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, sums: Floats
+    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, squared: bool, sums: Floats
 ) -> None:
-    """Add Xᵀ values."""
+    """Add Xᵀ values, or (X²)ᵀ values: the diagonal of Xᵀ diag(values) X."""
     size, first = sums.shape[0], sums.shape[0] - 1 - numbers.shape[1]
     for row in range(cells.shape[0]):
         value = values[row]
@@ -236,19 +231,6 @@ def _add_products(
         for column in range(cells.shape[1]):
             sums[cells[row, column]] += value
         for column in range(numbers.shape[1]):
-            sums[first + column] += value * numbers[row, column]
-
-
-@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
-def _add_squares(
-    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, sums: Floats
-) -> None:
-    """Add (X²)ᵀ values, the diagonal of Xᵀ diag(values) X."""
-    size, first = sums.shape[0], sums.shape[0] - 1 - numbers.shape[1]
-    for row in range(cells.shape[0]):
-        value = values[row]
-        sums[size - 1] += value
-        for column in range(cells.shape[1]):
-            sums[cells[row, column]] += value
-        for column in range(numbers.shape[1]):
-            sums[first + column] += value * numbers[row, column] * numbers[row, column]
+            number = numbers[row, column]
+            product = value * number
+            sums[first + column] += product * number if squared else product
