@@ -16,7 +16,13 @@ from ctrkit.data.bins import MOST_BINS, Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.batches import Batch
-from ctrkit.nn.embedding_tables import HashedTables, ProjectedTables, StackedTables, own_dimension
+from ctrkit.nn.embedding_tables import (
+    HashedTables,
+    ProjectedTables,
+    StackedTables,
+    known_or_unknown,
+    own_dimension,
+)
 from ctrkit.nn.numbers import NumberReader
 
 # Training must see the unknown id this often before its vector is learned rather than random: a step of Adam
@@ -169,7 +175,7 @@ class _Columns(nn.Module):
 
     def forward(self, ids: Tensor, kinds: nn.ModuleList) -> Tensor:
         """`[..., C] -> [..., C, d]`."""
-        ids = ids.masked_fill(ids < PADDING_ID, UNKNOWN_ID)
+        ids = known_or_unknown(ids)
         if len(self.used) == 1:
             vectors: Tensor = kinds[self.used[0]](ids, self.get_buffer(f"tables_{self.used[0]}"))
             return vectors

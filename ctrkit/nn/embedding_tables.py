@@ -195,6 +195,11 @@ def table_starts(sizes: Sequence[int]) -> Tensor:
     return torch.tensor(starts, dtype=torch.int32 if last_row < 1 << 31 else torch.int64)
 
 
+def known_or_unknown(ids: Tensor) -> Tensor:
+    """Ids with one unknown id, `UNKNOWN_ID`: negative ids of unseen values have no vector of their own."""
+    return ids.masked_fill(ids < PADDING_ID, UNKNOWN_ID)
+
+
 def table_rows(ids: Tensor, starts: Tensor) -> Tensor:
     """Rows of int32 ids in a matrix of stacked tables: `[..., C]` and `[C]` give `[..., C]`."""
     return (ids + starts).masked_fill_(ids == PADDING_ID, PADDING_ID)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID, FeatureMap
+from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.batches import Batch
+from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.matches import DECAYS, Matches, twins
 
 # A cross of more cells shares this number of cells by a hash.
@@ -139,9 +140,9 @@ class LinearTerms(nn.Module):
         """The features: positions in `cells`, int64 `[U * K, columns]`, and numbers `[U * K, numbers]`."""
         ids = [self.field_ids(batch)]
         for name in self.sequences:
-            newest = _rows_of_tables(F.pad(sequences[name], (1, 0))[:, -1:])
+            newest = known_or_unknown(F.pad(sequences[name], (1, 0))[:, -1:])
             ids.append(newest.repeat_interleave(len(batch) // max(len(newest), 1), dim=0))
-        parts = F.pad(torch.cat(ids, dim=1), (0, 1))
+        parts = F.pad(torch.cat(ids, dim=1), (0, 1)).long()
         keys = (parts[:, self.parts] * self.strides).sum(dim=2)
         cells = self.starts + (keys.remainder(_PRIME) * self.spread).remainder(_PRIME).remainder(self.limits)
         numbers = [batch.numeric.nan_to_num()]
@@ -153,7 +154,8 @@ class LinearTerms(nn.Module):
         """Ids of the categorical fields and bins of the numbers, int64 `[B, fields]`; bin 0 is missing."""
         numbers = batch.numeric[:, self.binned]
         bins = 1 + (numbers.unsqueeze(2) >= self.edges).sum(dim=2)
-        return torch.cat([_rows_of_tables(batch.categorical), bins.masked_fill(numbers.isnan(), 0)], dim=1)
+        known = known_or_unknown(batch.categorical).long()
+        return torch.cat([known, bins.masked_fill(numbers.isnan(), 0)], dim=1)
 
 
 class _Terms(nn.Module):
@@ -180,11 +182,6 @@ class _Terms(nn.Module):
     def forward(self, cells: Tensor, numbers: Tensor, weights: Tensor, slopes: Tensor) -> Tensor:
         """Terms of cells `[B, C]` and of numbers `[B, J]`: `[B, C + J, T]`."""
         return torch.cat([F.embedding(cells, weights), numbers.unsqueeze(2) * slopes], dim=1)
-
-
-def _rows_of_tables(ids: Tensor) -> Tensor:
-    """Ids as rows of their tables, int64: every unknown id is `UNKNOWN_ID`."""
-    return ids.masked_fill(ids < PADDING_ID, UNKNOWN_ID).long()
 
 
 def _position(name: str, fields: Sequence[str]) -> int:
