@@ -65,7 +65,7 @@ class CtrModel(nn.Module):
             if self.reads_history and not config.keeps_sequences_apart:
                 self.history = HistoryReader(config.history, feature_map, width)
                 readings = self.history.readings
-        self.linear = self._linear_terms(config)
+        self.linear = linear_terms(config, feature_map)
         linear = self.linear is not None
         shape = InputShape(feature_map, width, static, readings, self.history, linear)
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
@@ -94,16 +94,6 @@ class CtrModel(nn.Module):
             if search is not None:
                 output = replace(output, auxiliary={**output.auxiliary, "search": search})
         return output
-
-    def _linear_terms(self, config: ModelConfig) -> LinearTerms | None:
-        """The linear terms that a config asks for; None where it asks for none."""
-        in_history = self.reads_history and (config.history.match_terms or config.history.pair_terms)
-        if config.crosses is None and not in_history:
-            return None
-        seen = self.feature_map if self.reads_history else replace(self.feature_map, sequences={})
-        chosen = () if config.crosses in (None, "auto") else config.crosses
-        settings = config.history
-        return LinearTerms(seen, chosen, match_terms=settings.match_terms, pair_terms=settings.pair_terms)
 
     def _fields(self, batch: Batch) -> Tensor:
         """Embeddings of the static fields, `[B, F, d]`; `[B, 0, 0]` for a model that reads none."""
@@ -206,6 +196,16 @@ class CtrModel(nn.Module):
         """
         if self.heads.value is not None:
             self.heads.value.start_from(positive, mean, deviation)
+
+
+def linear_terms(config: ModelConfig, feature_map: FeatureMap) -> LinearTerms | None:
+    """The linear terms that a config asks for; None where it asks for none. Crosses "auto" are none yet."""
+    reads_history, history = bool(feature_map.sequences) and config.reads_history, config.history
+    if config.crosses is None and not (reads_history and (history.match_terms or history.pair_terms)):
+        return None
+    seen = feature_map if reads_history else replace(feature_map, sequences={})
+    chosen = () if config.crosses in (None, "auto") else config.crosses
+    return LinearTerms(seen, chosen, match_terms=history.match_terms, pair_terms=history.pair_terms)
 
 
 def _logit(rate: float) -> float:

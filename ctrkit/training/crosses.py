@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import log, prod
 
@@ -11,7 +11,6 @@ from scipy.special import expit
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models.base import Cross
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import fit_by_evidence
@@ -26,7 +25,7 @@ _VARIANCES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def choose_crosses(
-    feature_map: FeatureMap, data: EncodedTable, rows: Integers, *, match_terms: bool, pair_terms: bool
+    terms_with: Callable[[Sequence[Cross]], LinearTerms], data: EncodedTable, rows: Integers
 ) -> tuple[Cross, ...]:
     """Crosses of two and three fields, categorical or numbers with bins, for the first task.
 
@@ -37,11 +36,9 @@ def choose_crosses(
     than rows is not tried.
 
     Args:
-        feature_map: fields, sequences and tasks.
+        terms_with: makes the linear terms of the model with some crosses.
         data: the encoded rows.
         rows: the training rows.
-        match_terms: whether the linear terms have match terms.
-        pair_terms: whether the linear terms have pair terms.
 
     Returns:
         Names of the fields of each cross.
@@ -52,7 +49,7 @@ def choose_crosses(
     if np.unique(labels).size < 2:
         return ()
     mass = weight / weight.mean()
-    terms = LinearTerms(feature_map, match_terms=match_terms, pair_terms=pair_terms)
+    terms = terms_with(())
     ids = dict(zip(terms.fields, field_ids(terms, data, rows).T, strict=True))
     sizes = dict(zip(terms.fields, terms.field_sizes, strict=True))
 
@@ -61,8 +58,8 @@ def choose_crosses(
         tried = [cross for cross in tried if prod(sizes[name] for name in cross) <= rows.size]
         if not tried:
             return []
-        terms = LinearTerms(feature_map, chosen, match_terms=match_terms, pair_terms=pair_terms)
-        found = fit_by_evidence(linear_columns(terms, data, rows), labels, weight, rounds=_ROUNDS)
+        columns = linear_columns(terms_with(chosen), data, rows)
+        found = fit_by_evidence(columns, labels, weight, rounds=_ROUNDS)
         p = expit(found.margins)
         left, information = mass * (labels - p), mass * p * (1.0 - p)
         gains = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import norm
 from ctrkit.data.bins import Bins
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
+from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.crosses import _VARIANCES, choose_crosses, evidence
 
 FIELDS = ("a", "b", "c", "d", "e")
@@ -48,7 +50,7 @@ def signs(ids: np.ndarray, *columns: int) -> np.ndarray:
 
 def chosen(data: EncodedTable, rows: np.ndarray | None = None) -> tuple[tuple[str, ...], ...]:
     rows = np.arange(len(data)) if rows is None else rows
-    return choose_crosses(MAP, data, rows, match_terms=False, pair_terms=False)
+    return choose_crosses(partial(LinearTerms, MAP, match_terms=False, pair_terms=False), data, rows)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ctrkit.artifact import versions
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, build_model
 from ctrkit.models.base import Cross
+from ctrkit.models.model import linear_terms
+from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
 from ctrkit.training import TrainingHistory, fit, predict
@@ -74,14 +77,14 @@ class NetworkTraining:
 
     def _crosses(self, model: ModelConfig) -> tuple[Cross, ...]:
         self.on_step(0, 1, "choosing crosses of fields")
-        reads, history = model.reads_history, model.history
-        return choose_crosses(
-            self.rows.encoder.feature_map().with_bins(model.embedding.bins),
-            self.rows.encoded,
-            self.rows.split.train,
-            match_terms=reads and history.match_terms,
-            pair_terms=reads and history.pair_terms,
-        )
+        feature_map = self.rows.encoder.feature_map().with_bins(model.embedding.bins)
+
+        def terms_with(crosses: Sequence[Cross]) -> LinearTerms:
+            terms = linear_terms(model.model_copy(update={"crosses": tuple(crosses)}), feature_map)
+            assert terms is not None
+            return terms
+
+        return choose_crosses(terms_with, self.rows.encoded, self.rows.split.train)
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
