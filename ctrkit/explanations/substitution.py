@@ -159,9 +159,9 @@ class Substituted(nn.Module):
         if self.shares is not None and self.names:
             of_newest = self.shares[:, batch.categorical.shape[1] + self.count :].any(axis=1)
             alone = ~self._present(batch).any(dim=2).any(dim=1)
-            own = self.vectors(batch)[-1]
-            kept = alone[:, None] & torch.from_numpy(of_newest).to(self.device)
-            found[-1] = torch.where(kept.unsqueeze(2), own, found[-1])
+            if bool(alone.any()):
+                kept = alone[:, None] & torch.from_numpy(of_newest).to(self.device)
+                found[-1] = torch.where(kept.unsqueeze(2), self.vectors(batch)[-1], found[-1])
         return found
 
     def end(self, batch: Batch) -> list[Tensor]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ctrkit.errors import ConfigError
+from ctrkit.nn.encoders.attention import check_heads
 
 
 class EventSearch(nn.Module, ABC):
@@ -105,11 +105,7 @@ class ChosenAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(
-                f"history.readouts: {heads} heads do not divide {width}, the width of embeddings",
-                hint="Choose another number of `heads`, or another `embedding.width`",
-            )
+        check_heads(heads, width, "history.readouts")
         self.heads = heads
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)

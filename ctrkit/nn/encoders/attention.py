@@ -20,11 +20,11 @@ from ctrkit.nn.embedding import PositionEmbedding
 from ctrkit.nn.encoders.base import Encoded, EncoderConfig, HistoryEncoder
 
 
-def check_heads(heads: int, width: int) -> None:
-    """Raise a ConfigError where a number of attention heads does not divide the width."""
+def check_heads(heads: int, width: int, setting: str = "history.encoder.heads") -> None:
+    """Raise a ConfigError that names the setting where a number of heads does not divide the width."""
     if width % heads:
         raise ConfigError(
-            f"history.encoder.heads: {heads} heads do not divide {width}, the width of embeddings",
+            f"{setting}: {heads} heads do not divide {width}, the width of embeddings",
             hint="Choose another number of heads, or another `embedding.width`",
         )
 
