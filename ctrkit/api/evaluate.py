@@ -30,7 +30,6 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.config import Config, ConfigLike, settings_of
-from ctrkit.data.encoder import require_columns
 from ctrkit.errors import ConfigError, DataError, arguments_named
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome, MetricGate, check_gates, need_known
@@ -41,7 +40,7 @@ from ctrkit.metrics import MetricInterval
 from ctrkit.metrics.business import business
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report
-from ctrkit.schema import FeatureSpec
+from ctrkit.schema import FeatureSpec, require_columns
 from ctrkit.schema.features import VALUE
 from ctrkit.tables import TableLike
 

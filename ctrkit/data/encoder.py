@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Integers
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.data.ids import (
@@ -23,17 +23,14 @@ from ctrkit.data.ids import (
     lookup,
     unseen_ids,
 )
-from ctrkit.data.labels import read_labels, read_values
+from ctrkit.data.labels import read_labels, read_values, read_weights
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
-from ctrkit.errors import DataError, nearest
-from ctrkit.schema import Column, FeatureSpec, NumericFeature, SequenceFeature, check_column
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec, NumericFeature, SequenceFeature, require_columns
 from ctrkit.tables.cells import ids_as_text, values_of
 
 RowIndex: TypeAlias = Integers | slice
-
-# Weights are stored in single precision, where sums of larger weights overflow.
-LARGEST_WEIGHT = 1e30
 
 
 @dataclass(frozen=True)
@@ -353,34 +350,6 @@ class Encoder:
         ids = self.ids(sequence.shares or sequence.name, events, file)
         padded[row, length - counts[row] + within] = ids
         return padded
-
-
-def read_weights(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> Floats:
-    """The weights of a table's rows, [n]; 1 where the spec names no column of weights.
-
-    Raises:
-        DataError: the column is missing, or a weight is missing, negative or too large.
-    """
-    if spec.weight is None:
-        return np.ones(table.height)
-    require_columns(table, (spec.weight,), file)
-    column = Column(spec.weight, "number", "the row's weight", low=0.0)
-    numbers = check_column(table[spec.weight], column, file).to_numpy()
-    if numbers.max(initial=0.0) > LARGEST_WEIGHT:
-        raise DataError(
-            f"a weight is above {LARGEST_WEIGHT:g}",
-            file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
-        )  # fmt: skip
-    return np.asarray(numbers)
-
-
-def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None = None) -> None:
-    """Raise a DataError for the first missing column; its hint names the most similar column."""
-    for name in names:
-        if name not in table.columns:
-            raise DataError(
-                "the column is missing", file=file, column=name, hint=nearest(name, table.columns)
-            )
 
 
 def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:

@@ -1,4 +1,4 @@
-"""Labels of a training table, and the value of its converted rows, checked and as arrays."""
+"""Labels of a training table, the value of its converted rows, and row weights, checked and as arrays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
-from ctrkit.schema import Column, FeatureSpec, check_column
+from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 
-# Values are stored in single precision, where sums of larger ones overflow.
-LARGEST_VALUE = 1e30
+# Values and weights are stored in single precision, where sums of larger ones overflow.
+LARGEST = 1e30
 
 
 def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> NDArray[np.float32]:
@@ -70,8 +71,27 @@ def read_values(
         amounts = check_column(table[spec.value].gather(rows), column).to_numpy()
     except DataError as error:
         raise fault(error.problem, error.row, error.hint) from error
-    if amounts.max(initial=0.0) > LARGEST_VALUE:
-        raise fault(f"a value is above {LARGEST_VALUE:g}", int(np.argmax(amounts)), "Divide all values")
+    if amounts.max(initial=0.0) > LARGEST:
+        raise fault(f"a value is above {LARGEST:g}", int(np.argmax(amounts)), "Divide all values")
     values = np.zeros(len(labels), dtype=np.float32)
     values[rows] = amounts
     return values
+
+
+def read_weights(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> Floats:
+    """The weights of a table's rows, [n]; 1 where the spec names no column of weights.
+
+    Raises:
+        DataError: the column is missing, or a weight is missing, negative or too large.
+    """
+    if spec.weight is None:
+        return np.ones(table.height)
+    require_columns(table, (spec.weight,), file)
+    column = Column(spec.weight, "number", "the row's weight", low=0.0)
+    numbers = check_column(table[spec.weight], column, file).to_numpy()
+    if numbers.max(initial=0.0) > LARGEST:
+        raise DataError(
+            f"a weight is above {LARGEST:g}",
+            file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
+        )  # fmt: skip
+    return np.asarray(numbers)

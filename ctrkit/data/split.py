@@ -11,9 +11,8 @@ from pydantic import Field, model_validator
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
-from ctrkit.data.encoder import require_columns
 from ctrkit.errors import DataError
-from ctrkit.schema import Column, FeatureSpec, check_column
+from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 
 
 class SplitConfig(Config):

@@ -10,7 +10,7 @@ from ctrkit.schema.features import (
     SequenceFeature,
 )
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
-from ctrkit.schema.names import ClosedSchema, near_misses
+from ctrkit.schema.names import ClosedSchema, near_misses, require_columns
 from ctrkit.schema.times import check_zone, unix_seconds
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "check_column",
     "check_zone",
     "near_misses",
+    "require_columns",
     "unix_seconds",
 ]

@@ -1,4 +1,4 @@
-"""Finds misspelt column names, so that a misspelt optional column does not count as absent."""
+"""Finds missing columns and misspelt names, so that a misspelt optional column does not count as absent."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def _names(schema: LogSchema) -> set[str]:
 
 def _plain(name: str) -> str:
     return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def require_columns(table: pl.DataFrame, names: Sequence[str], file: str | None = None) -> None:
+    """Raise a DataError for the first missing column; its hint names the most similar column."""
+    for name in names:
+        if name not in table.columns:
+            raise DataError(
+                "the column is missing", file=file, column=name, hint=nearest(name, table.columns)
+            )

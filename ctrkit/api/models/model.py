@@ -18,13 +18,13 @@ from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
-from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
+from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataWarning, InputError
 from ctrkit.policies import PolicyConfig, policy_config
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
-from ctrkit.schema import FeatureSpec
+from ctrkit.schema import FeatureSpec, require_columns
 from ctrkit.schema.features import IMPRESSION_VALUE, VALUE
 from ctrkit.tables import TableLike
 

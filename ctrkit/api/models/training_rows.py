@@ -12,12 +12,12 @@ from ctrkit.api.models.before_training import Notes, check_labels, group_notes
 from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.arrays import Booleans, Integers
-from ctrkit.data.encoder import EncodedTable, Encoder, require_columns
+from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest
 from ctrkit.data.split import Split, split_rows
 from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
-from ctrkit.schema import FeatureSpec
+from ctrkit.schema import FeatureSpec, require_columns
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from ctrkit.api.models.model import Model
 from ctrkit.api.policies.artifact_policy import CandidateScorer
 from ctrkit.arrays import Floats
-from ctrkit.data.encoder import EncodedTable, require_columns
+from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import SAMPLE_SIZE, beyond_chance, row_hashes, sample_from
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog
 from ctrkit.policies import candidate_mask
+from ctrkit.schema import require_columns
 
 # From this share of rows that the artifact was trained on, the doubly robust estimates lean on them.
 SEEN = 0.05

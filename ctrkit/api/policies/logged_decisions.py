@@ -8,14 +8,21 @@ import numpy as np
 import polars as pl
 
 from ctrkit.arrays import Floats, Integers
-from ctrkit.data.encoder import Encoder, require_columns
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, mixed
 from ctrkit.ope import BanditLog, read_bandit_log
 from ctrkit.ope.models.reward_features import context_columns
 from ctrkit.policies import candidate_mask
-from ctrkit.schema import CANDIDATE_PREFIX, CandidateSpec, CategoricalFeature, FeatureSpec, NumericFeature
+from ctrkit.schema import (
+    CANDIDATE_PREFIX,
+    CandidateSpec,
+    CategoricalFeature,
+    FeatureSpec,
+    NumericFeature,
+    require_columns,
+)
 from ctrkit.training.counterfactual_loop import LoggedDecisions
 
 # Whole numbers with more values than this are amounts rather than ids, unless a spec says otherwise.
