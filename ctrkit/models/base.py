@@ -12,10 +12,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -134,8 +134,7 @@ class Representation:
         return self.vector if self.vector.dim() == 2 else self.vector[:, task]
 
 
-# Fields of each cross: two or three.
-Cross: TypeAlias = Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
+Cross: TypeAlias = tuple[str, ...]
 Crosses: TypeAlias = Literal["auto"] | tuple[Cross, ...] | None
 
 
@@ -159,6 +158,18 @@ class ModelConfig(Config):
     history: HistoryConfig = HistoryConfig()
     heads: HeadsConfig = Field(default=SharedBottomConfig())
     crosses: Crosses = None
+
+    @field_validator("crosses", mode="before")
+    @classmethod
+    def _crosses_join_fields(cls, content: Any) -> Any:
+        def joins(cross: Any) -> bool:
+            listed = isinstance(cross, list | tuple) and all(isinstance(name, str) for name in cross)
+            return listed and len(cross) in (2, 3) and len(set(cross)) == len(cross)
+
+        lists = isinstance(content, list | tuple) and all(joins(cross) for cross in content)
+        if not (lists or content in (None, "auto")):
+            raise ValueError("give auto, or lists of two or three different fields such as [[hour, device]]")
+        return content
 
     @property
     def embedding_width(self) -> int:

@@ -89,7 +89,9 @@ def test_a_cross_of_an_unknown_field_is_told() -> None:
         ctrkit.train(with_crosses([["ad", "sit"]]), made(600))
 
 
-@pytest.mark.parametrize("crosses", [[["ad", "site", "hour", "price"]], [["ad"]], [[]]])
+@pytest.mark.parametrize(
+    "crosses", [[["ad", "site", "hour", "price"]], [["ad"]], [[]], [["ad", "ad"]], ["ad", "site"], True]
+)
 def test_a_cross_joins_two_or_three_fields(crosses: Any) -> None:
     with pytest.raises(ConfigError, match="crosses"):
         ctrkit.train(with_crosses(crosses), made())
