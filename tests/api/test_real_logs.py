@@ -116,7 +116,7 @@ def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
     features = {
         "group": "user_id",
         "timestamp": "timestamp",
-        "categorical": [{"name": "news_id"}, {"name": "hour"}],
+        "categorical": [{"name": "news_id", "min_count": 1}, {"name": "hour"}],
         "numeric": [{"name": "news_rate"}, {"name": "news_age", "transform": "log1p"}],
         "candidate": {"id": "news_id"},
     }
@@ -146,7 +146,7 @@ def test_hotels_that_come_back_do_not() -> None:
     features = {
         "group": "user_id",
         "timestamp": "timestamp",
-        "categorical": [{"name": "position"}, {"name": "item_id"}],
+        "categorical": [{"name": "position"}, {"name": "item_id", "min_count": 1}],
         "numeric": [{"name": "price", "transform": "log1p"}],
     }
     trained = ctrkit.train(
