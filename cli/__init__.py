@@ -17,6 +17,7 @@ from ctrkit.cli import (
     models,
     ope,
     plan_budget,
+    predict,
     recalibrate,
     sample_logs,
     simulate_bidding,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recalibrate")(recalibrate.recalibrate)
+app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("check-log")(check_log.check_log)

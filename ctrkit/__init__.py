@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ctrkit.api.models.training_config import TrainConfig
     from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
     from ctrkit.api.policies.config import OpeConfig
+    from ctrkit.api.predict import PredictConfig, predict
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.simulate_bidding import simulate_bidding
@@ -59,6 +60,7 @@ _HOME = {
     "Model": "ctrkit.api.models.model",
     "OpeConfig": "ctrkit.api.policies.config",
     "PlanBudgetConfig": "ctrkit.api.plan_budget",
+    "PredictConfig": "ctrkit.api.predict",
     "RecalibrateConfig": "ctrkit.api.recalibrate",
     "TrainConfig": "ctrkit.api.models.training_config",
     "calibrate": "ctrkit.api.calibrate",
@@ -70,6 +72,7 @@ _HOME = {
     "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.models.model",
     "plan_budget": "ctrkit.api.plan_budget",
+    "predict": "ctrkit.api.predict",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -89,6 +92,7 @@ __all__ = [
     "Model",
     "OpeConfig",
     "PlanBudgetConfig",
+    "PredictConfig",
     "RecalibrateConfig",
     "TrainConfig",
     "calibrate",
@@ -100,6 +104,7 @@ __all__ = [
     "list_models",
     "load",
     "plan_budget",
+    "predict",
     "recalibrate",
     "sample_logs",
     "simulate_bidding",

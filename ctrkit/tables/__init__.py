@@ -1,5 +1,6 @@
 """Tables in and out: one reader for every format that ctrkit takes, and writes that are atomic."""
 
+from ctrkit.tables.chunks import Chunk, read_chunks
 from ctrkit.tables.json_lines import BadLines
 from ctrkit.tables.reading import (
     DELIMITED,
@@ -18,12 +19,23 @@ from ctrkit.tables.reading import (
     read_tables,
 )
 from ctrkit.tables.text import lines_of
-from ctrkit.tables.writing import atomic_path, check_writable, unwritable, write_json, write_table, write_text
+from ctrkit.tables.writing import (
+    WRITTEN,
+    atomic_path,
+    check_writable,
+    table_writer,
+    unwritable,
+    write_json,
+    write_table,
+    write_text,
+)
 
 __all__ = [
     "DELIMITED",
     "PARQUET",
+    "WRITTEN",
     "BadLines",
+    "Chunk",
     "IsText",
     "ReadTable",
     "TableLike",
@@ -36,9 +48,11 @@ __all__ = [
     "lines_of",
     "name_of",
     "of_one_type",
+    "read_chunks",
     "read_named",
     "read_table",
     "read_tables",
+    "table_writer",
     "unwritable",
     "write_json",
     "write_table",

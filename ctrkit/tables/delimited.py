@@ -35,11 +35,22 @@ def names_of_delimited(content: bytes, path: Path) -> tuple[str, ...]:
     return _layout(content, path).names
 
 
-def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
+def header_of(content: bytes, path: Path) -> tuple[bytes, str]:
+    """The line of a delimited file's header, as it stands in its beginning, and the delimiter."""
+    layout = _layout(content, path)
+    end = content.find(b"\n", layout.start) + 1
+    return content[layout.start : end or len(content)], layout.delimiter
+
+
+def read_delimited(content: bytes, path: Path, delimiter: str | None = None) -> pl.DataFrame:
     """A delimited file with every cell as text, empty ones missing.
 
-    The delimiter is a comma, tab, semicolon or bar, recognised from the first lines. Comment lines, which
-    begin with `#`, may come before the header.
+    Comment lines, which begin with `#`, may come before the header.
+
+    Args:
+        content: the file.
+        path: its path, for messages.
+        delimiter: the delimiter; by default a comma, tab, semicolon or bar, recognised from the first lines.
 
     Raises:
         DataError: there is no header, a name occurs twice, a line has another number of values than the
@@ -48,7 +59,7 @@ def read_delimited(content: bytes, path: Path) -> pl.DataFrame:
     check_unicode(content, path)
     if b"\r" in content and b"\n" not in content:
         content = content.replace(b"\r", b"\n")
-    layout = _layout(content, path)
+    layout = _layout(content, path, delimiter)
     _check_even(content[layout.start :], layout, path)
     try:
         table = pl.read_csv(
@@ -121,7 +132,7 @@ def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> Da
     )
 
 
-def _layout(content: bytes, path: Path) -> _Layout:
+def _layout(content: bytes, path: Path, delimiter: str | None = None) -> _Layout:
     start, commented = 0, b""
     while content.startswith(b"#", start):
         end = content.find(b"\n", start)
@@ -131,7 +142,7 @@ def _layout(content: bytes, path: Path) -> _Layout:
     lines = content[start : start + 200_000].decode(errors="ignore").splitlines()[:_LOOK_AT]
     if not lines:
         raise DataError("the table has no rows", file=path, hint="Give a table with at least one row")
-    delimiter = _delimiter(lines, path)
+    delimiter = delimiter or _delimiter(lines, path)
     names = next(csv.reader(lines, delimiter=delimiter))
     if _are_values(names):
         above = next(csv.reader([commented.decode(errors="ignore").lstrip("# ")], delimiter=delimiter), [])

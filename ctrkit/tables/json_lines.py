@@ -37,12 +37,13 @@ def is_json(content: bytes) -> bool:
 
 
 def read_json_lines(
-    content: bytes, path: Path, *, skip_bad_lines: bool = False
+    content: bytes, path: Path, *, skip_bad_lines: bool = False, lines_before: int = 0
 ) -> tuple[pl.DataFrame, BadLines | None]:
     """JSON lines (one object for each row) or one JSON array of objects; types fit all rows.
 
     Args:
         skip_bad_lines: whether to leave out lines that hold no JSON object, rather than to refuse the file.
+        lines_before: number of lines of the file before this content, for messages.
 
     Returns:
         The table, and which lines were left out.
@@ -78,7 +79,7 @@ def read_json_lines(
         elif skip_bad_lines:
             bad.append(line)
         else:
-            raise _no_object(content, line, path)
+            raise _no_object(content, lines_before + line, path)
     if not records:
         raise DataError("no line holds a JSON object", file=path, hint="Give one object a line")
     return _of_records(records), BadLines(len(bad), bad[0]) if bad else None

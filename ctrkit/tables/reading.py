@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import polars as pl
 
@@ -332,27 +332,43 @@ def columns_of(path: Path) -> list[str]:
     return list(names_of_delimited(content_of(path, _HEAD), path))
 
 
-def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:
+def format_of(path: Path) -> Literal["parquet", "json", "delimited"]:
+    """How a file holds its table.
+
+    Raises:
+        DataError: the file is missing, a folder, empty, or of an unknown kind.
+    """
     _check_file(path)
     kind = kind_of(path)
     if kind in PARQUET and path.suffix.lower() != ".gz":
-        try:
-            return ReadTable(pl.read_parquet(path, glob=False), os.fspath(path))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0][:160].rstrip(".")
-            raise DataError(
-                f"the file is damaged or not a parquet table ({reason})",
-                file=path,
-                hint="Write or copy it again",
-            ) from error
+        return "parquet"
     if kind not in (*DELIMITED, *JSON_LINES, *PLAIN):
         raise DataError(
             f"tables of kind '{kind}' are not read",
             file=path,
             hint="Use .parquet, .csv, .tsv, .jsonl or .txt, gzip-compressed or not",
         )
+    json = kind in JSON_LINES or (kind in PLAIN and is_json(content_of(path, _HEAD)))
+    return "json" if json else "delimited"
+
+
+def damaged_parquet(path: Path, error: Exception) -> DataError:
+    """The error for a file that its reader refuses."""
+    reason = str(error).splitlines()[0][:160].rstrip(".")
+    return DataError(
+        f"the file is damaged or not a parquet table ({reason})", file=path, hint="Write or copy it again"
+    )
+
+
+def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:
+    of = format_of(path)
+    if of == "parquet":
+        try:
+            return ReadTable(pl.read_parquet(path, glob=False), os.fspath(path))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise damaged_parquet(path, error) from error
     content = content_of(path)
-    if kind in JSON_LINES or (kind in PLAIN and is_json(content)):
+    if of == "json":
         table, bad = read_json_lines(content, path, skip_bad_lines=skip_bad_lines)
         return ReadTable(table, os.fspath(path), notes=(bad.note(path),) if bad else ())
     return ReadTable(read_delimited(content, path), os.fspath(path), from_text=True)

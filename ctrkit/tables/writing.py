@@ -6,18 +6,20 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ctrkit.errors import ConfigError, CtrkitError, RunError
+from ctrkit.errors import ConfigError, CtrkitError, DataError, RunError
 
 # Ends the names of files that are being written.
 _PART = ".part"
+# Endings of tables that are written part by part.
+WRITTEN = (".parquet", ".csv", ".jsonl")
 
 
 @contextmanager
@@ -132,6 +134,61 @@ def write_table(frame: pl.DataFrame, path: str | os.PathLike[str]) -> Path:
     with atomic_path(path) as temporary:
         frame.write_parquet(temporary, compression="zstd", compression_level=9, statistics=True)
     return Path(path)
+
+
+@contextmanager
+def table_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Write a table part by part, atomically; the ending of the path says how (`WRITTEN`).
+
+    Yields a function that appends rows. All parts get the columns and types of the first.
+
+    Raises:
+        ConfigError: tables of this ending are not written.
+        DataError: a part has values that do not fit the type of the first.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in WRITTEN:
+        raise ConfigError(
+            f"tables of kind '{ending}' are not written", file=path, hint=f"Use {', '.join(WRITTEN)}"
+        )
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        schema: dict[str, pl.DataType] = {}
+        with ExitStack() as stack:
+            writers: list[Any] = []
+
+            def append(frame: pl.DataFrame) -> None:
+                first = not schema
+                if first:
+                    schema.update(frame.schema)
+                frame = _typed(frame, schema, path)
+                if ending == ".csv":
+                    frame.write_csv(file, include_header=first)
+                elif ending == ".jsonl":
+                    frame.write_ndjson(file)
+                else:
+                    rows = frame.to_arrow()
+                    if first:
+                        from pyarrow.parquet import ParquetWriter
+
+                        writers.append(stack.enter_context(ParquetWriter(file, rows.schema)))
+                    writers[0].write_table(rows)
+
+            yield append
+
+
+def _typed(frame: pl.DataFrame, schema: dict[str, pl.DataType], path: str | os.PathLike[str]) -> pl.DataFrame:
+    """A frame with the types of an earlier one."""
+    for name, dtype in schema.items():
+        try:
+            frame = frame.with_columns(frame[name].cast(dtype))
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"the first rows hold {dtype}, and these hold {frame[name].dtype}, which cannot stand in one"
+                f" column of {os.fspath(path)}",
+                column=name,
+                hint="Write a .csv",
+            ) from error
+    return frame.select(list(schema))
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> Path:

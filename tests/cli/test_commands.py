@@ -23,8 +23,8 @@ from ctrkit.artifact import Artifact
 from ctrkit.cli import app
 
 COMMANDS = (
-    "train", "calibrate", "evaluate", "explain", "ope", "learn-policy", "plan-budget", "simulate-bidding",
-    "sample-logs", "models", "summary"
+    "train", "calibrate", "predict", "evaluate", "explain", "ope", "learn-policy", "plan-budget",
+    "simulate-bidding", "sample-logs", "models", "summary"
 )  # fmt: skip
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),

@@ -161,19 +161,23 @@ class Model:
         table, file = self.spec.read(frame, may_be_empty=True)
         for note in self.encoder.unlike(table):
             warnings.warn(note, DataWarning, stacklevel=2)
-        rows = self.encoder.encode(table, file, labels=False)
-        of_value = () if self.spec.value is None else (VALUE, IMPRESSION_VALUE)
-        columns = dict.fromkeys((*self.tasks, *of_value), np.empty(0))
-        if len(rows):
-            outputs = self.outputs_of(rows)
-            columns = self.probabilities(outputs.logits, rows)
-            if (value := self.values(outputs)) is not None:
-                columns |= {VALUE: value, IMPRESSION_VALUE: value * np.prod(list(columns.values()), axis=0)}
+        columns = self.predictions(self.encoder.encode(table, file, labels=False))
         if type(frame).__module__.startswith("pandas"):
             import pandas as pd
 
             return pd.DataFrame(columns, index=frame.index)
         return pl.DataFrame(columns)
+
+    def predictions(self, rows: EncodedTable) -> dict[str, Floats]:
+        """The columns of `predict` for encoded rows."""
+        of_value = () if self.spec.value is None else (VALUE, IMPRESSION_VALUE)
+        if not len(rows):
+            return dict.fromkeys((*self.tasks, *of_value), np.empty(0))
+        outputs = self.outputs_of(rows)
+        columns = self.probabilities(outputs.logits, rows)
+        if (value := self.values(outputs)) is not None:
+            columns |= {VALUE: value, IMPRESSION_VALUE: value * np.prod(list(columns.values()), axis=0)}
+        return columns
 
     def probabilities(self, logits: Floats, rows: EncodedTable) -> dict[str, Floats]:
         """Probabilities [n] of each task given the task before it, calibrated where there are calibrators.
