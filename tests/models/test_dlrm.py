@@ -19,7 +19,7 @@ def backbone_of(model: Any) -> Any:
 
 @torch.no_grad()
 def test_forward_pair_by_pair() -> None:
-    feature_map = replace(MAPS["no history"], tasks=("click",))
+    feature_map = replace(MAPS["no history, one task"], tasks=("click",))
     model, batch = (
         make({"name": "dlrm", "bottom": [5], "hidden": [7]}, feature_map),
         make_batch(feature_map, 3),
@@ -38,7 +38,7 @@ def test_forward_pair_by_pair() -> None:
 
 @torch.no_grad()
 def test_first_tower_begins_with_a_linear_layer_of_the_numbers() -> None:
-    feature_map = MAPS["no history"]
+    feature_map = MAPS["no history, one task"]
     model = make({"name": "dlrm"}, feature_map)
     embedding, first = model.embedding, backbone_of(model).bottom[0]
     weight = (first.weight.unflatten(1, (2, 16)) * embedding.direction).sum(dim=2)

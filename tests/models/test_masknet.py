@@ -11,7 +11,7 @@ from ctrkit.errors import ConfigError
 from ctrkit.models import build_model, model_config
 from tests.models.test_contract import MAPS, make, make_batch
 
-ONE = replace(MAPS["no history"], tasks=("click",))
+ONE = replace(MAPS["no history, one task"], tasks=("click",))
 
 
 def masked(block: Any, embeddings: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ def test_the_models_that_are_nothing_without_a_sequence() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_without_a_sequence_there_is_no_model(name: str) -> None:
     with pytest.raises(ConfigError, match=f"'{name}' needs a behaviour sequence, and there is none"):
-        build_model(model_config({"name": name}), MAPS["no history"])
+        build_model(model_config({"name": name}), MAPS["no history, one task"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,10 +78,10 @@ def test_a_learned_search_has_a_logit_in_training_only(name: str, keys: set[str]
 
 
 def test_what_reads_no_sequences_cannot_append_to_one() -> None:
-    model: CtrModel = make({"name": "dnn"}, MAPS["no history"])
+    model: CtrModel = make({"name": "dnn"}, MAPS["no history, one task"])
     for call in (model.encode_history, lambda batch: model.append_event(None, batch)):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="reads no sequences"):
-            call(make_batch(MAPS["no history"], 2))
+            call(make_batch(MAPS["no history, one task"], 2))
 
 
 @pytest.mark.parametrize("name", ["bst", "hstu", "sasrec"])

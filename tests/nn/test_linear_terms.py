@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
-from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.models import build_model, model_config
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.linear_terms import MOST_CELLS, LinearTerms
 
@@ -231,58 +229,3 @@ def test_each_term_is_shared_among_the_parts_that_it_reads() -> None:
     for term, owners in enumerate(of_terms):
         expected = [1.0 / len(owners) if part in owners else 0.0 for part in parts]
         np.testing.assert_allclose(shares[term], expected, rtol=1e-6, err_msg=str(owners))
-
-
-class _Tensors(torch.nn.Module):
-    """A model as a function of tensors, for the export."""
-
-    def __init__(self, model: CtrModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, categorical: torch.Tensor, numeric: torch.Tensor, items: torch.Tensor, words: torch.Tensor
-    ) -> torch.Tensor:
-        weight = numeric.new_ones(len(numeric))
-        sequences = {"items": items, "words": words}
-        return self.model(Batch(categorical, numeric, sequences, numeric[:, :0], weight)).logits
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs onnx, onnxscript and onnxruntime",
-)
-@pytest.mark.filterwarnings(r"ignore:.isinstance\(treespec, LeafSpec\). is deprecated:FutureWarning")
-@pytest.mark.filterwarnings("ignore:_check_is_size will be removed:FutureWarning")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_a_model_with_crosses_exports_to_onnx(tmp_path: Path) -> None:
-    import onnxruntime
-
-    torch.manual_seed(0)
-    model = build_model(model_config({"name": "dnn", "crosses": CROSSES}), MAP)
-    assert model.linear is not None
-    filled(model.linear)
-    network = _Tensors(model).eval()
-    batch, sequences = made()
-    inputs = (
-        batch.categorical,
-        batch.numeric,
-        *(ids.repeat_interleave(CANDIDATES, dim=0) for ids in sequences.values()),
-    )
-    rows, path = torch.export.Dim.DYNAMIC, tmp_path / "model.onnx"
-    torch.onnx.export(
-        network,
-        inputs,
-        path,
-        dynamo=True,
-        dynamic_shapes=({0: rows}, {0: rows}, {0: rows}, {0: rows}),
-        input_names=["categorical", "numeric", "items", "words"],
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
-    for count in (ROWS, 3):
-        feed = dict(zip(names, (one[:count].numpy() for one in inputs), strict=True))
-        expected = network(*(one[:count] for one in inputs)).detach()
-        np.testing.assert_allclose(session.run(None, feed)[0], expected, rtol=1e-4, atol=1e-4)
