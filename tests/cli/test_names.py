@@ -21,6 +21,7 @@ NASTY = (
     "<script>alert(1)</script>", "n" * 500, "🍕", "a\nb", "\u202eabc", "a & b", "..",
 )  # fmt: skip
 pytestmark = [
+    pytest.mark.rendered,
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
     pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning"),
 ]
