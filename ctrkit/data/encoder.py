@@ -24,6 +24,7 @@ from ctrkit.data.ids import (
     unseen_ids,
 )
 from ctrkit.data.labels import read_labels, read_values, read_weights
+from ctrkit.data.quarters import ordered_values, quarters_of
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
 from ctrkit.errors import DataError
@@ -208,6 +209,11 @@ class Encoder:
             tasks=spec.tasks,
             bins=self.bins,
             value=spec.value is not None,
+            quarters={
+                feature.name: (*[0] * FIRST_ID, *quarters_of(values))
+                for feature in spec.categorical
+                if (values := ordered_values(self.vocabularies[feature.name])) is not None
+            },
         )
 
     def encode(

@@ -45,6 +45,8 @@ class FeatureMap:
         bins: numeric field -> its bins. In artifacts of earlier versions there are none, and missing numbers
             have no vectors.
         value: whether rows have a value, given the last task.
+        quarters: field of 8 to 100 whole numbers -> for each id of its table, the quarter of the values that
+            it is in, 1 to 4, and 0 for padding and unknown. In artifacts of earlier versions there are none.
     """
 
     tables: Mapping[str, int]
@@ -57,6 +59,7 @@ class FeatureMap:
     tasks: tuple[str, ...] = ("click",)
     bins: Mapping[str, Bins] = field(default_factory=dict)
     value: bool = False
+    quarters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -77,4 +80,5 @@ class FeatureMap:
         lists = {key: tuple(state[key]) for key in ("numeric", "target", "profile", "tasks")}
         stored = state.get("bins", {}).items()
         bins = {name: Bins(tuple(one["edges"]), tuple(one["means"])) for name, one in stored}
-        return cls(**{**state, **lists, "bins": bins})
+        quarters = {name: tuple(one) for name, one in state.get("quarters", {}).items()}
+        return cls(**{**state, **lists, "bins": bins, "quarters": quarters})

@@ -201,11 +201,14 @@ class CtrModel(nn.Module):
 def linear_terms(config: ModelConfig, feature_map: FeatureMap) -> LinearTerms | None:
     """The linear terms that a config asks for; None where it asks for none. Crosses "auto" are none yet."""
     reads_history, history = bool(feature_map.sequences) and config.reads_history, config.history
-    if config.crosses is None and not (reads_history and (history.match_terms or history.pair_terms)):
+    of_history = {
+        name: getattr(history, name) for name in ("match_terms", "pair_terms", "co_occurrence_terms")
+    }
+    if config.crosses is None and not (reads_history and any(of_history.values())):
         return None
     seen = feature_map if reads_history else replace(feature_map, sequences={})
     chosen = () if config.crosses in (None, "auto") else config.crosses
-    return LinearTerms(seen, chosen, match_terms=history.match_terms, pair_terms=history.pair_terms)
+    return LinearTerms(seen, chosen, **of_history)
 
 
 def _logit(rate: float) -> float:

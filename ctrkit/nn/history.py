@@ -37,8 +37,9 @@ class HistoryConfig(Config):
         normalise: whether all event vectors have the same length. Without it they are as short as embeddings,
             and their sum is as small as the embedding of one field.
         match_terms: whether decayed counts of the target in the history are terms of the logits.
-        pair_terms: whether pairs of the newest event with the target are terms of the logits. Both are parts
-            of `ctrkit.nn.linear_terms.LinearTerms`.
+        pair_terms: whether pairs of the newest event with the target are terms of the logits.
+        co_occurrence_terms: whether it is a term of the logits how often other histories hold the events and
+            the target. All three are parts of `ctrkit.nn.linear_terms.LinearTerms`.
     """
 
     encoder: EncoderSetting = NoEncoderConfig()
@@ -49,6 +50,7 @@ class HistoryConfig(Config):
     normalise: bool = True
     match_terms: bool = True
     pair_terms: bool = True
+    co_occurrence_terms: bool = True
 
     @model_validator(mode="after")
     def _encoder_is_read(self) -> HistoryConfig:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, prod
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
+from ctrkit.nn.field_ids import FieldIds
+from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 from ctrkit.nn.matches import DECAYS, Matches, twins
 
 # A cross of more cells shares this number of cells by a hash.
@@ -30,9 +31,11 @@ class LinearTerms(nn.Module):
     """One linear logit for each task, of features that a person would make by hand:
 
     - the id of every categorical field, the bin of every number, and the newest event of every sequence;
-    - crosses of fields: one weight for each combination of their ids or bins;
+    - crosses of fields: one weight for each combination of their ids, bins or quarters (see `FieldIds`);
     - pair terms: the newest event with the target's field of the same ids;
-    - every number, and match terms: decayed counts of the target in the history (see `Matches`).
+    - every number;
+    - match terms: decayed counts of the target in the history (see `Matches`);
+    - co-occurrence terms: how often other histories hold the events and the target (see `ItemVectors`).
 
     The weights of ids and crosses (`cells`) are not trained by gradient steps: `ctrkit.training.linear_start`
     fits them to all training rows at once. A network beside them learns what they cannot say.
@@ -42,23 +45,22 @@ class LinearTerms(nn.Module):
         crosses: names of the fields of each cross.
         match_terms: whether there are match terms.
         pair_terms: whether there are pair terms.
+        co_occurrence_terms: whether there are co-occurrence terms.
 
     Raises:
         ConfigError: a cross names a field that has no ids and no bins.
 
     Attributes:
-        fields: names of the fields that crosses may join.
-        field_sizes: number of ids or bins of each.
+        field_ids: the fields that crosses may join.
         names: name of each column of ids.
         sizes: number of cells of each column.
         number_groups: sizes of the groups of columns with numbers: the numeric fields, then the match terms
-            of each sequence.
+            and then the co-occurrence terms of each sequence.
         numbers: number of columns with numbers.
     """
 
     cells: Tensor
     bias: Tensor
-    edges: Tensor
     parts: Tensor
     strides: Tensor
     starts: Tensor
@@ -72,24 +74,21 @@ class LinearTerms(nn.Module):
         *,
         match_terms: bool = True,
         pair_terms: bool = True,
+        co_occurrence_terms: bool = True,
     ) -> None:
         super().__init__()
         self.sequences, numeric = tuple(feature_map.sequences), feature_map.numeric
-        bins = [feature_map.bins.get(name, Bins()).edges for name in numeric]
-        self.binned = [number for number, edges in enumerate(bins) if edges]
-        longest = max(map(len, bins), default=0)
-        edges = [[*bins[number], *[inf] * (longest - len(bins[number]))] for number in self.binned]
-        self.register_buffer("edges", torch.tensor(edges).reshape(len(edges), longest), persistent=False)
-        self.fields = (*feature_map.categorical, *(numeric[number] for number in self.binned))
-        self.field_sizes = (
-            *(feature_map.tables[table] for table in feature_map.categorical.values()),
-            *(len(bins[number]) + 2 for number in self.binned),  # bins, those beyond the edges, and missing
-        )
-        parts = [*self.fields, *self.sequences]
-        size = [*self.field_sizes, *(feature_map.tables[table] for table in feature_map.sequences.values())]
+        self.field_ids = FieldIds(feature_map)
+        fields = self.field_ids.names
+        parts = [*fields, *self.sequences]
+        size = [
+            *self.field_ids.sizes,
+            *(feature_map.tables[table] for table in feature_map.sequences.values()),
+        ]
         pairs = twins(feature_map) if match_terms or pair_terms else {}
-        columns: list[tuple[int, ...]] = [(position,) for position in range(len(parts))]
-        columns += [tuple(_position(name, self.fields) for name in cross) for cross in crosses]
+        alone = [*range(self.field_ids.whole), *range(len(fields), len(parts))]
+        columns: list[tuple[int, ...]] = [(position,) for position in alone]
+        columns += [tuple(_position(name, fields) for name in cross) for cross in crosses]
         if pair_terms:
             columns += [(parts.index(sequence), field) for sequence, field in pairs.items()]
         self.names = tuple(" x ".join(parts[part] for part in column) for column in columns)
@@ -111,15 +110,19 @@ class LinearTerms(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
         self.parts, self.strides = self.parts.reshape(-1, _ORDER), self.strides.reshape(-1, _ORDER)
         self.matches = Matches(feature_map) if match_terms and pairs else None
-        targets = list(pairs.values()) if self.matches is not None else []
-        self.number_groups = tuple(count for count in (len(numeric), *[len(DECAYS)] * len(targets)) if count)
+        self.items = ItemVectors(feature_map) if co_occurrence_terms else None
+        matched = list(pairs.values()) if self.matches is not None else []
+        together = list(self.items.pairs.values()) if self.items is not None else []
+        groups = (len(numeric), *[len(DECAYS)] * len(matched), *[WIDTH] * len(together))
+        self.number_groups = tuple(count for count in groups if count)
         self.numbers = sum(self.number_groups)
         # Static fields in the order of the feature map, and then sequences, to which the terms belong.
-        places = [feature_map.fields.index(name) for name in self.fields]
+        places = [*self.field_ids.owners]
         places += [len(feature_map.fields) + place for place in range(len(self.sequences))]
         owners = [[places[part] for part in column] for column in columns]
         owners += [[len(feature_map.categorical) + number] for number in range(len(numeric))]
-        owners += [[target] for target in targets for _ in DECAYS]
+        owners += [[target] for target in matched for _ in DECAYS]
+        owners += [[target] for target in together for _ in range(WIDTH)]
         self.terms = _Terms(owners, len(feature_map.fields) + len(self.sequences))
         tasks = len(feature_map.tasks)
         self.register_buffer("cells", torch.zeros(sum(self.sizes), tasks))
@@ -148,14 +151,9 @@ class LinearTerms(nn.Module):
         numbers = [batch.numeric.nan_to_num()]
         if self.matches is not None:
             numbers.append(self.matches(sequences, batch.categorical))
+        if self.items is not None:
+            numbers.append(self.items(sequences, batch.categorical))
         return cells, torch.cat(numbers, dim=1)
-
-    def field_ids(self, batch: Batch) -> Tensor:
-        """Ids of the categorical fields and bins of the numbers, int64 `[B, fields]`; bin 0 is missing."""
-        numbers = batch.numeric[:, self.binned]
-        bins = 1 + (numbers.unsqueeze(2) >= self.edges).sum(dim=2)
-        known = known_or_unknown(batch.categorical).long()
-        return torch.cat([known, bins.masked_fill(numbers.isnan(), 0)], dim=1)
 
 
 class _Terms(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import log, prod
 
@@ -13,12 +13,14 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models.base import Cross
 from ctrkit.nn.linear_terms import LinearTerms
-from ctrkit.training.evidence import fit_by_evidence
+from ctrkit.training.evidence import fit_by_evidence, honest
 from ctrkit.training.linear_start import field_ids, linear_columns
 
 # More rows would find weaker crosses, in more time.
 _MOST_ROWS = 300_000
 _MOST_PAIRS, _MOST_TRIPLES = 24, 8
+# Triples that are tried: those whose pairs have the most evidence.
+_TRIED_TRIPLES = 1000
 _ROUNDS = 5
 # Prior variances that are tried for the weights of a cross.
 _VARIANCES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -31,9 +33,8 @@ def choose_crosses(
 
     Logistic regression without crosses is fitted first. A cross is chosen if weights of its own for what is
     left of the labels make them more probable by more than a factor, the number of crosses that were tried.
-    Triples are tried where two of their three pairs were chosen, as weak heredity asks (Bien, Taylor and
-    Tibshirani, "A Lasso for Hierarchical Interactions", Annals of Statistics 2013). A cross with more cells
-    than rows is not tried.
+    Triples are tried beside the chosen pairs; of many triples only those whose pairs have the most evidence
+    together. A cross with more cells than rows is not tried.
 
     Args:
         terms_with: makes the linear terms of the model with some crosses.
@@ -48,33 +49,46 @@ def choose_crosses(
     labels, weight = data.labels[rows, 0].astype(np.float64), data.weight[rows].astype(np.float64)
     if np.unique(labels).size < 2:
         return ()
-    mass = weight / weight.mean()
-    terms = terms_with(())
-    ids = dict(zip(terms.fields, field_ids(terms, data, rows).T, strict=True))
-    sizes = dict(zip(terms.fields, terms.field_sizes, strict=True))
+    mass = honest(weight, labels)
+    fields = terms_with(()).field_ids
+    ids = dict(zip(fields.names, field_ids(fields, data, rows).T, strict=True))
+    sizes = dict(zip(fields.names, fields.sizes, strict=True))
+    owners = dict(zip(fields.names, fields.owners, strict=True))
 
-    def evident(chosen: Sequence[Cross], tried: Sequence[Cross], most: int) -> list[Cross]:
-        """The crosses with evidence beside those that were chosen, the strongest first."""
-        tried = [cross for cross in tried if prod(sizes[name] for name in cross) <= rows.size]
-        if not tried:
-            return []
+    def of(cross: Cross) -> frozenset[int]:
+        return frozenset(owners[name] for name in cross)
+
+    def possible(order: int) -> list[Cross]:
+        """Crosses of different fields with enough rows."""
+        crosses = [cross for cross in combinations(ids, order) if len(of(cross)) == order]
+        return [cross for cross in crosses if prod(sizes[name] for name in cross) <= rows.size]
+
+    def evident(gains: Mapping[Cross, float], most: int) -> list[Cross]:
+        """The crosses with evidence, the strongest first; of the same fields only the strongest."""
+        strongest: dict[frozenset[int], Cross] = {}
+        for cross in sorted(gains, key=lambda cross: -gains[cross]):
+            if gains[cross] > log(len(gains)):
+                strongest.setdefault(of(cross), cross)
+        return list(strongest.values())[:most]
+
+    def gains(chosen: Sequence[Cross], tried: Sequence[Cross]) -> dict[Cross, float]:
+        """The evidence of each cross beside those that were chosen."""
         columns = linear_columns(terms_with(chosen), data, rows)
-        found = fit_by_evidence(columns, labels, weight, rounds=_ROUNDS)
-        p = expit(found.margins)
+        p = expit(fit_by_evidence(columns, labels, weight, rounds=_ROUNDS).margins)
         left, information = mass * (labels - p), mass * p * (1.0 - p)
-        gains = {}
+        found = {}
         for cross in tried:
             cell = np.ravel_multi_index([ids[name] for name in cross], [sizes[name] for name in cross])
-            gains[cross] = evidence(
-                *(np.bincount(cell, part).astype(np.float64) for part in (left, information))
-            )
-        best = sorted(tried, key=lambda cross: -gains[cross])[:most]
-        return [cross for cross in best if gains[cross] > log(len(tried))]
+            sums = (np.bincount(cell, part).astype(np.float64) for part in (left, information))
+            found[cross] = evidence(*sums)
+        return found
 
-    pairs = evident((), list(combinations(ids, 2)), _MOST_PAIRS)
-    kept = set(pairs)
-    triples = [cross for cross in combinations(ids, 3) if sum(p in kept for p in combinations(cross, 2)) > 1]
-    return (*pairs, *evident(pairs, triples, _MOST_TRIPLES))
+    of_pairs = gains((), possible(2))
+    pairs = evident(of_pairs, _MOST_PAIRS)
+    triples = possible(3)
+    triples.sort(key=lambda cross: -sum(of_pairs.get(pair, 0.0) for pair in combinations(cross, 2)))
+    of_triples = gains(pairs, triples[:_TRIED_TRIPLES]) if triples else {}
+    return (*pairs, *evident(of_triples, _MOST_TRIPLES))
 
 
 def evidence(left: Floats, information: Floats) -> float:

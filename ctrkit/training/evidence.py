@@ -88,14 +88,14 @@ def fit_by_evidence(
     Args:
         columns: the features.
         labels: 0 or 1, `[n]`.
-        row_weight: weight of each row, `[n]`; scaled to a mean of 1, so that no scale claims more evidence.
+        row_weight: weight of each row, `[n]` (see `honest`).
         rounds: number of updates of the variances.
     """
     count, every = int(columns.groups.max(initial=0)) + 1, columns.groups.size
     columns, used = columns.used()
     cells, numbers, groups = columns.cells, columns.numbers, columns.groups
     weights = np.zeros(groups.size + 1)  # the last one is the bias
-    mass = row_weight / row_weight.mean()
+    mass = honest(row_weight, labels)
     rate = (mass @ labels + 0.5) / (mass.sum() + 1.0)
     weights[-1] = np.log(rate / (1.0 - rate))
     variances = np.full(count, _FIRST_VARIANCE)
@@ -124,6 +124,26 @@ def fit_by_evidence(
     return EvidenceFit(found, float(weights[-1]), variances, z)
 
 
+def honest(row_weight: Floats, labels: Floats) -> Floats:
+    """Weights of rows, on the scale where they claim as much evidence as the rows have.
+
+    The sum of w (y - p) has the information Σ w p (1 - p) by the likelihood, and the variance
+    Σ w² (y - p)². Both are equal for weights of 1, at the mean rate p; other weights are scaled until they
+    are, as heavy rows beside light ones say less than their number.
+
+    Source: the scale of quasi-likelihood, Wedderburn, Biometrika 1974; White, Econometrica 1982.
+
+    Args:
+        row_weight: positive weights, `[n]`, of any scale.
+        labels: 0 or 1, `[n]`. If all are of one kind, the mean residual of a row is taken to be the same.
+    """
+    rate = float(row_weight @ labels / row_weight.sum())
+    information, variance = rate * (1.0 - rate), (labels - rate) ** 2
+    if information == 0.0:
+        information, variance = 1.0, np.ones_like(labels)
+    return row_weight * (information * float(row_weight.sum()) / float(row_weight**2 @ variance))
+
+
 def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: Floats) -> EvidenceFit:
     """The fit with each group's weights times a factor, the most probable one on later rows.
 
@@ -136,8 +156,8 @@ def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: 
         labels: 0 or 1, `[n]`.
         row_weight: weight of each row, `[n]`.
     """
-    count, total = found.variances.size, float(row_weight.sum())
-    if np.unique(labels).size < 2 or total == 0.0:
+    count = found.variances.size
+    if np.unique(labels[row_weight > 0.0]).size < 2:
         return found
     size = later.groups.size - later.numbers.shape[1]
     parts = np.zeros((labels.size, count + 1))
@@ -146,7 +166,7 @@ def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: 
     for column, group in enumerate(later.groups[size:]):
         parts[:, group] += found.weights[size + column] * later.numbers[:, column]
     parts[:, count] = 1.0
-    mass, factors = row_weight * labels.size / total, np.append(np.ones(count), found.bias)
+    mass, factors = honest(row_weight, labels), np.append(np.ones(count), found.bias)
     precision = np.append(np.full(count, 1.0 / _FADING**2), 0.0)
     for _ in range(_FADING_STEPS):
         p = expit(parts @ factors)

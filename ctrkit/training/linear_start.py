@@ -9,8 +9,10 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
+from ctrkit.nn.field_ids import FieldIds
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import LinearColumns, faded, fit_by_evidence
+from ctrkit.training.item_vectors import fit_item_vectors
 
 _AT_ONCE = 1 << 14
 
@@ -19,9 +21,10 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
     """Fit the linear terms of each task, and start the tasks at them.
 
     Each column of ids is a group of weights with a prior variance of its own; all numbers are one group, and
-    so are the match terms of each sequence (see `ctrkit.training.evidence`). Then each group is multiplied by
-    the factor that the validation rows find most probable, as effects of ids fade with time. A task is fitted
-    to the rows where it can happen. A task without rows of both kinds keeps its base rate.
+    so are the match terms and the co-occurrence terms of each sequence (see `ctrkit.training.evidence`). Then
+    each group is multiplied by the factor that the validation rows find most probable, as effects of ids fade
+    with time. A task is fitted to the rows where it can happen. A task without rows of both kinds keeps its
+    base rate.
 
     Args:
         model: a model with linear terms and new weights.
@@ -30,6 +33,8 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
         valid: the validation rows.
     """
     assert model.linear is not None
+    if model.linear.items is not None:
+        fit_item_vectors(model.linear.items, data, rows)
     training, held_out = (linear_columns(model.linear, data, part) for part in (rows, valid))
     cells = sum(model.linear.sizes)
     for task in range(data.labels.shape[1]):
@@ -68,10 +73,10 @@ def linear_columns(linear: LinearTerms, data: EncodedTable, rows: Integers) -> L
 
 
 @torch.no_grad()
-def field_ids(linear: LinearTerms, data: EncodedTable, rows: Integers) -> Integers:
-    """Ids and bins of the fields that crosses may join, `[n, fields]`."""
+def field_ids(fields: FieldIds, data: EncodedTable, rows: Integers) -> Integers:
+    """Ids, bins and quarters of the fields that crosses may join, `[n, columns]`."""
     parts = [rows[first : first + _AT_ONCE] for first in range(0, rows.size, _AT_ONCE)]
-    return np.concatenate([linear.field_ids(Batch.of(data, part)).numpy() for part in parts])
+    return np.concatenate([fields(Batch.of(data, part)).numpy() for part in parts])
 
 
 def _tensor(values: Floats) -> torch.Tensor:

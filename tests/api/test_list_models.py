@@ -22,7 +22,7 @@ ITEMS = FeatureMap(
 )
 
 
-PLAIN = {"match_terms": False, "pair_terms": False}
+PLAIN = {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False}
 
 
 def rows(count: int) -> Batch:

@@ -93,7 +93,7 @@ every_reader_of_histories = pytest.mark.parametrize("case", cases(sequences=True
 
 CROSSES = [["user", "category"], ["user", "item", "hour"], ["item", "price"]]
 # A model without linear terms, whose last layer reads the backbone alone.
-PLAIN = {"history": {"match_terms": False, "pair_terms": False}}
+PLAIN = {"history": {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False}}
 
 
 def make(content: dict[str, Any], feature_map: FeatureMap, seed: int = 0) -> CtrModel:

@@ -24,7 +24,13 @@ MAP = FeatureMap(
 def made(feature_map: FeatureMap = MAP) -> CtrModel:
     torch.manual_seed(0)
     return build_model(
-        model_config({"name": "lr", "history": {"match_terms": False, "pair_terms": False}}), feature_map
+        model_config(
+            {
+                "name": "lr",
+                "history": {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False},
+            }
+        ),
+        feature_map,
     )
 
 

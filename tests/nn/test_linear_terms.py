@@ -199,12 +199,13 @@ def test_maps_without_some_kinds_of_features(change: dict[str, Any], names: tupl
 
 
 def test_terms_can_be_left_out() -> None:
-    bare = LinearTerms(MAP, match_terms=False, pair_terms=False)
+    bare = LinearTerms(MAP, match_terms=False, pair_terms=False, co_occurrence_terms=False)
     assert bare.names == ("user", "item", "kind", "price", "items", "words")
     assert bare.number_groups == (2,)
     assert LinearTerms(MAP, pair_terms=False).number_groups == (2, 4)
     assert LinearTerms(MAP, match_terms=False).names[-1] == "items x item"
-    other = {"name": "dnn", "history": {"match_terms": False, "pair_terms": False}}
+    off = {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False}
+    other = {"name": "dnn", "history": off}
     assert build_model(model_config(other), MAP).linear is None
     crossed = build_model(model_config({**other, "crosses": []}), MAP).linear
     assert crossed is not None

@@ -53,6 +53,24 @@ def chosen(data: EncodedTable, rows: np.ndarray | None = None) -> tuple[tuple[st
     return choose_crosses(partial(LinearTerms, MAP, match_terms=False, pair_terms=False), data, rows)
 
 
+def test_a_triple_of_quarters_is_found_where_hours_are_too_fine() -> None:
+    """A law of the part of the day: 24 hours share the rows that four quarters have."""
+    rng = np.random.default_rng(0)
+    ids, numbers = fields(0, 3000)
+    hour = rng.integers(0, 24, len(ids))
+    ids = np.column_stack([ids, hour + 2])
+    logits = 0.9 * signs(ids, 0, 1) * (1 - 2 * (hour // 6 % 2))
+    hours = FeatureMap(
+        tables={**MAP.tables, "hour": 26},
+        categorical={**MAP.categorical, "hour": "hour"},
+        numeric=("x",),
+        quarters={"hour": (0, 0, *(1 + hour // 6 for hour in range(24)))},
+    )
+    terms = partial(LinearTerms, hours, match_terms=False, pair_terms=False)
+    found = choose_crosses(terms, table(ids, numbers, logits, 0), np.arange(len(ids)))
+    assert found == (("a", "b", "hour in quarters"),)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_planted_pair_is_found(seed: int) -> None:
     ids, numbers = fields(seed)
@@ -74,10 +92,17 @@ def test_a_planted_triple_is_found_beside_two_of_its_pairs(seed: int) -> None:
     assert set(chosen(table(ids, numbers, logits, seed))) == {("a", "b"), ("b", "c"), ("a", "b", "c")}
 
 
-def test_a_triple_without_pairs_is_not_tried() -> None:
-    """Weak heredity: this is what it cannot find."""
+def test_a_triple_is_found_without_any_of_its_pairs() -> None:
     ids, numbers = fields(0)
-    assert chosen(table(ids, numbers, 0.6 * signs(ids, 0, 1, 2), 0)) == ()
+    assert chosen(table(ids, numbers, 0.6 * signs(ids, 0, 1, 2), 0)) == (("a", "b", "c"),)
+
+
+def test_of_many_triples_those_of_the_strongest_pairs_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctrkit.training.crosses._TRIED_TRIPLES", 1)
+    ids, numbers = fields(0, 12_000)
+    hidden = 0.6 * signs(ids, 2, 3, 4)
+    logits = 0.4 * signs(ids, 0, 1) + 0.4 * signs(ids, 1, 2) + 0.6 * signs(ids, 0, 1, 2) + hidden
+    assert set(chosen(table(ids, numbers, logits, 0))) == {("a", "b"), ("b", "c"), ("a", "b", "c")}
 
 
 def test_pairs_that_explain_all_bring_no_triple() -> None:

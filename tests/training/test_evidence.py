@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from ctrkit.training import evidence
-from ctrkit.training.evidence import EvidenceFit, LinearColumns, faded, fit_by_evidence
+from ctrkit.training.evidence import EvidenceFit, LinearColumns, faded, fit_by_evidence, honest
 
 # First cells and numbers of ids of each column.
 SIZES = (6, 4, 20)
@@ -63,10 +63,21 @@ def test_with_fixed_variances_it_is_ridge_logistic_regression(
     row_weight = rng.uniform(0.2, 3.0, 800) if weighted else np.ones(800)
     found = fit_by_evidence(columns, labels, row_weight, rounds=1)
     peer = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000)
-    peer.fit(matrix, labels, sample_weight=row_weight / row_weight.mean())
+    peer.fit(matrix, labels, sample_weight=honest(row_weight, labels))
     np.testing.assert_allclose(found.weights, peer.coef_[0], atol=2e-4)
     assert found.bias == pytest.approx(peer.intercept_[0], abs=2e-4)
     np.testing.assert_allclose(found.margins, peer.decision_function(matrix), atol=5e-4)
+
+
+def test_weights_claim_the_information_that_their_sums_have() -> None:
+    """Over many draws of labels, the variance of Σ w (y - p) is Σ w p (1 - p): no row counts as several."""
+    rng = np.random.default_rng(0)
+    row_weight, rate = 7.0 * rng.choice([0.02, 1.0, 30.0], 2000), 0.2
+    draws = (rng.random((4000, 2000)) < rate).astype(np.float64)
+    sums = [honest(row_weight, labels) @ (labels - rate) for labels in draws]
+    claimed = [honest(row_weight, labels).sum() * rate * (1.0 - rate) for labels in draws[:200]]
+    assert np.var(sums) == pytest.approx(np.mean(claimed), rel=0.08)
+    np.testing.assert_allclose(honest(np.full(2000, 3.7), draws[0]), 1.0)
 
 
 def test_the_steps_of_a_round_are_enough() -> None:
@@ -89,7 +100,7 @@ def test_variances_are_a_fixed_point_of_mackays_equation() -> None:
     rng = np.random.default_rng(1)
     mass = rng.uniform(0.5, 1.5, 3000)
     found = fit_by_evidence(columns, labels, mass, rounds=400)
-    mass = mass / mass.mean()
+    mass = honest(mass, labels)
     p = expit(matrix @ found.weights + found.bias)
     information = (matrix**2).T @ (mass * p * (1.0 - p))
     kept = 0
@@ -131,12 +142,8 @@ def test_a_row_of_weight_zero_is_no_row() -> None:
     row_weight = np.ones(400)
     row_weight[300:] = 0.0
     found = fit_by_evidence(columns, labels, row_weight, rounds=1)
-    # Weights of mean 1 let 300 rows count as 400.
-    again = fit_by_evidence(columns.of(np.arange(300)), labels[:300], np.full(300, 1.0), rounds=1)
-    heavy = LogisticRegression(C=0.1 * 400 / 300, tol=1e-10, max_iter=5000)
-    heavy.fit(dense(columns)[:300], labels[:300])
-    np.testing.assert_allclose(found.weights, heavy.coef_[0], atol=0.01)
-    assert np.abs(found.weights).sum() > np.abs(again.weights).sum()
+    again = fit_by_evidence(columns.of(np.arange(300)), labels[:300], np.ones(300), rounds=1)
+    np.testing.assert_allclose(found.weights, again.weights, atol=1e-9)
 
 
 def test_separable_labels_leave_all_weights_finite() -> None:
@@ -224,7 +231,7 @@ def test_faded_factors_are_the_most_probable_ones_within_bounds(left: tuple[floa
     after = clicks(parts @ np.array(left) - 0.5, seed=3)
     row_weight = np.random.default_rng(4).uniform(0.5, 2.0, 1500)
     again = faded(found, later, after, row_weight)
-    expected = most_probable(parts, after, row_weight / row_weight.mean(), found.bias)
+    expected = most_probable(parts, after, honest(row_weight, after), found.bias)
     factors = np.array(
         [
             again.weights[mine] @ found.weights[mine] / np.sum(found.weights[mine] ** 2)

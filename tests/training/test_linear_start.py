@@ -17,6 +17,7 @@ from ctrkit.data.split import Split
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingConfig, evidence, fit, linear_start
+from ctrkit.training.evidence import honest
 from ctrkit.training.linear_start import field_ids, linear_columns, start_linear_terms
 from tests.models.settings import HEADS
 
@@ -126,7 +127,7 @@ def test_each_task_is_fitted_to_the_rows_where_it_can_happen(monkeypatch: pytest
     weight = data.weight[TRAIN].astype(np.float64)
     for task in range(2):
         mine = (weight > 0) & ((data.labels[TRAIN, 0] == 1) if task else True)
-        mass = weight[mine] / weight[mine].mean()
+        mass = honest(weight[mine], data.labels[TRAIN[mine], task])
         peer = LogisticRegression(C=0.1, tol=1e-9, max_iter=5000)
         peer.fit(matrix[mine], data.labels[TRAIN[mine], task], sample_weight=mass)
         found = np.concatenate([model.linear.cells[:, task], model.linear.slopes[:, task].detach()])
@@ -147,12 +148,12 @@ def test_the_groups_are_the_columns_then_the_numbers_then_the_matches() -> None:
 def test_parts_of_many_rows_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, rows = network(), made(), np.random.default_rng(1).permutation(ROWS)
     assert model.linear is not None
-    whole, ids = linear_columns(model.linear, data, rows), field_ids(model.linear, data, rows)
+    whole, ids = linear_columns(model.linear, data, rows), field_ids(model.linear.field_ids, data, rows)
     monkeypatch.setattr(linear_start, "_AT_ONCE", 64)
     again = linear_columns(model.linear, data, rows)
     np.testing.assert_array_equal(again.cells, whole.cells)
     np.testing.assert_allclose(again.numbers, whole.numbers, rtol=1e-6)
-    np.testing.assert_array_equal(field_ids(model.linear, data, rows), ids)
+    np.testing.assert_array_equal(field_ids(model.linear.field_ids, data, rows), ids)
     np.testing.assert_array_equal(ids[:, :3], data.categorical[rows])
     np.testing.assert_array_equal(ids[:, 3], 1 + np.digitize(data.numeric[rows, 0], [-1.0, 0.0, 1.0]))
 

@@ -291,15 +291,15 @@ def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
     for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
+    if stored.quarters not in ({}, of_encoder.quarters):
+        raise ValueError("its quarters differ from those of the encoder")
 
 
 def _settings(artifact: Artifact) -> dict[str, Any]:
     """The settings of the network. Those of an earlier version know no linear terms, and have none."""
     settings: dict[str, Any] = artifact.config["model"]
-    if "crosses" in settings:
-        return settings
-    without = {"match_terms": False, "pair_terms": False}
-    return {**settings, "crosses": None, "history": {**settings["history"], **without}}
+    without = dict.fromkeys(("match_terms", "pair_terms", "co_occurrence_terms"), False)
+    return {"crosses": None, **settings, "history": {**without, **settings["history"]}}
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
