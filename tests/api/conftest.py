@@ -22,4 +22,5 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("rendered") is None:
             patch.setattr(Figure, "savefig", save)
+            patch.setattr(Figure, "findobj", lambda *_: [])
         yield
