@@ -26,17 +26,25 @@ from ctrkit.errors import ConfigError, DataError
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.settings import Setting, describe, line_of
 
+pytestmark = pytest.mark.usefixtures("small_tables")
 Made = tuple[BidStrategy[Any], Auctions]
 
 
-@pytest.fixture(params=sorted(STRATEGIES))
-def made(
-    request: pytest.FixtureRequest, model_market: Callable[..., tuple[Auctions, LastLayerPosterior]]
-) -> Made:
-    """The strategy with its defaults, and a market whose clicks are worth money."""
-    auctions, posterior = model_market(3000, seed=5)
+Markets = Callable[..., tuple[Auctions, LastLayerPosterior]]
+
+
+def market(make: Markets, rows: int) -> tuple[Auctions, LastLayerPosterior]:
+    """A market whose clicks are worth money."""
+    auctions, posterior = make(rows, seed=5)
     worth = np.random.default_rng(0).integers(200, 1000, auctions.click_probability.shape).astype(float)
-    return parse_strategy(request.param, posterior), Auctions(**{**vars(auctions), "value_of_click": worth})
+    return replace(auctions, value_of_click=worth), posterior
+
+
+@pytest.fixture(params=sorted(STRATEGIES))
+def made(request: pytest.FixtureRequest, model_market: Markets) -> Made:
+    """The strategy with its defaults, and a market."""
+    auctions, posterior = market(model_market, 1500)
+    return parse_strategy(request.param, posterior), auctions
 
 
 def test_bids_are_sane(made: Made) -> None:
@@ -73,8 +81,8 @@ def test_spends_at_most_the_budget(made: Made) -> None:
         assert result.events["spend"].sum() == pytest.approx(result.strategies[0].spend)
 
 
-def test_the_unit_of_money_does_not_matter(made: Made) -> None:
-    strategy, auctions = made
+def test_the_unit_of_money_does_not_matter(made: Made, model_market: Markets) -> None:
+    strategy, auctions = made[0], market(model_market, 3000)[0]
     money = 2.0**10  # exact in binary
     scaled = Auctions(
         **{
@@ -137,7 +145,7 @@ def test_takes_no_ad_that_is_missing(made: Made) -> None:
 def test_works_without_known_clicks_and_in_episodes(made: Made) -> None:
     strategy, auctions = made
     blind = Auctions(**{**vars(auctions), "click": None})
-    result = simulate(blind, [strategy], 100.0, episode_length=700)
+    result = simulate(blind, [strategy], 100.0, episode_length=320)
     assert result.strategies[0].clicks is None
     assert result.episodes == 5
     assert result.strategies[0].wins > 0
@@ -219,9 +227,9 @@ def test_worthless_auctions_are_absent_from_episodes_and_chunks_too(made: Made) 
         assert events["bid"].equals(plain.events["bid"])
 
 
-def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made) -> None:
+def test_hours_that_a_plan_gives_nothing_change_nothing(made: Made, model_market: Markets) -> None:
     """Of all that have a plan; what others bid there is no matter of schedules."""
-    strategy, auctions = made
+    strategy, auctions = made[0], market(model_market, 3000)[0]
     if not hasattr(strategy, "plan") or strategy.needs_multiplier:
         pytest.skip("bids without a plan, or needs a first multiplier that these hours do not know")
     rng, n = np.random.default_rng(2), len(auctions)

@@ -24,6 +24,7 @@ from ctrkit.bidding import (
 )  # fmt: skip
 from ctrkit.policies.laplace import LastLayerPosterior
 
+pytestmark = pytest.mark.usefixtures("small_tables")
 ROWS = 600
 TERMS: dict[str, tuple[CampaignTerms, int | None]] = {
     "plain": (CampaignTerms(20.0), None),
