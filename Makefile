@@ -33,7 +33,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 tests: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes longer: exports of every model, a Ray cluster.
 tests-slow: .venv/installed

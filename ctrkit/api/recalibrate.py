@@ -103,8 +103,8 @@ def recalibrate(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:20_000], network="lr", training={"epochs": 1}).trained
-        >>> result = ctrkit.recalibrate(model, rows[20_000:40_000], half_life=10_000)
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> result = ctrkit.recalibrate(model, rows[5_000:25_000], half_life=10_000)
         >>> result.tasks["click"].rows
         20000
     """

@@ -30,6 +30,7 @@ WITH_CONFIG: dict[str, tuple[type[Config], ...]] = {
     "learn_policy": (ctrkit.LearnPolicyConfig,),
     "list_models": (ctrkit.TrainConfig,),
     "plan_budget": (ctrkit.PlanBudgetConfig,),
+    "predict": (ctrkit.PredictConfig,),
     "recalibrate": (ctrkit.RecalibrateConfig,),
     "simulate_bidding": (ctrkit.BiddingConfig,),
     "train": (ctrkit.TrainConfig,),

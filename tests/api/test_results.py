@@ -76,6 +76,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             "compare": ctrkit.evaluate(
                 model, against=home / "m.pt", out=home / "e2", overrides=["draws=50", "gates.auc.minimum=0.1"]
             ),
+            "predict": ctrkit.predict(model, logs / "impressions.parquet"),
             "explain": ctrkit.explain(model, out=home / "x", overrides=quick),
             "rows": ctrkit.explain(model, logs / "impressions.parquet", rows=[3], out=home / "y"),
             "ope": ctrkit.evaluate_policy(
@@ -101,8 +102,9 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 NAMES = (
-    "train", "calibrate", "recalibrate", "evaluate", "compare", "explain", "rows", "ope", "policies", "bids",
-    "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples", "summary",
+    "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows", "ope",
+    "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
+    "summary",
 )  # fmt: skip
 
 

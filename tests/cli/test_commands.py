@@ -61,6 +61,7 @@ def test_help_answers_without_loading_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_bare_and_in_order_in_an_empty_folder(tmp_path: Path, small: tuple[str, ...]) -> None:
     fast = sets((*small, "training.epochs=1", "training.batch_size=2048"))
     for arguments in (

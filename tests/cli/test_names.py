@@ -93,7 +93,7 @@ def call(*arguments: str | Path) -> tuple[int, str]:
 COMMANDS = {
     "train": ("train", "train.parquet", "--config", "config.yaml", "--model", "again.pt"),
     "calibrate": ("calibrate", "m.pt", "--set", "method=platt"),
-    "evaluate": ("evaluate", "m.pt", "--against", "[red]_$m$.pt", "--set", "draws=200"),
+    "evaluate": ("evaluate", "m.pt", "--against", "[red]_$m$.pt", "--set", "draws=20"),
     "explain": ("explain", "m.pt"),
     "explain rows": ("explain", "m.pt", "train.parquet", "--row", "0"),
     "ope": (

@@ -53,26 +53,24 @@ LOGS = {
 }
 
 
-@pytest.mark.parametrize("log", LOGS)
 @pytest.mark.parametrize("method", ["auto", *INTERVALS])
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_intervals_hold_their_estimate_and_no_more_than_rewards_allow(
-    name: str, method: str, log: str
-) -> None:
-    estimator = make_estimator(name, RANGE)
-    estimator.method = make_interval_method(method, RANGE)
-    estimator.update(LOGS[log])
-    found = estimator.result()
-    for value, interval in (
-        (found.value, found.interval),
-        (found.difference, found.difference_interval),
-    ):
-        if np.isnan(value):
-            continue
-        assert interval.low <= value <= interval.high
-        # One unit tells of no spread: the interval is all that rewards allow, or has no ends.
-        if log.startswith("one"):
-            assert interval.high - interval.low >= 1 or ESTIMATORS[name].deterministic_only
+def test_intervals_hold_their_estimate_and_no_more_than_rewards_allow(name: str, method: str) -> None:
+    for log, content in LOGS.items():
+        estimator = make_estimator(name, RANGE)
+        estimator.method = make_interval_method(method, RANGE)
+        estimator.update(content)
+        found = estimator.result()
+        for value, interval in (
+            (found.value, found.interval),
+            (found.difference, found.difference_interval),
+        ):
+            if np.isnan(value):
+                continue
+            assert interval.low <= value <= interval.high, log
+            # One unit tells of no spread: the interval is all that rewards allow, or has no ends.
+            if log.startswith("one"):
+                assert interval.high - interval.low >= 1 or ESTIMATORS[name].deterministic_only, log
 
 
 @pytest.mark.parametrize("log", LOGS)
