@@ -29,6 +29,8 @@ def check_log(
         ),
     ] = None,
     skip_bad_lines: common.SkipBadLines = False,
+    map: common.ColumnMap = None,
+    propensity: common.Propensity = None,
     out: common.RunFolder = Path("runs/check-log"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -50,7 +52,7 @@ def check_log(
             config=config,
             overrides=overrides or (),
             out=out,
-            **common.given(skip_bad_lines=skip_bad_lines or None),
+            **common.given(map=map, propensity=propensity, skip_bad_lines=skip_bad_lines or None),
         )
         failed = result.failed
         return result

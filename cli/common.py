@@ -40,6 +40,20 @@ SkipBadLines: TypeAlias = Annotated[
         "--skip-bad-lines", help="Skip broken lines of JSON lines and DSJSON files, and count them."
     ),
 ]
+ColumnMap: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="ROLE=COLUMN,...",
+        help="Which of the log's columns is what, such as action=ad,propensity=p; repeatable.",
+    ),
+]
+Propensity: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        help="Propensity of every row, where the log has none, such as 0.5 for one of two at random."
+    ),
+]
 Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="Seed of all random numbers.")]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")

@@ -24,6 +24,8 @@ def learn_policy(
     ] = None,
     objective: Annotated[str | None, typer.Option(help="Estimate to maximise: snips, ips or dr.")] = None,
     model: Annotated[Path, typer.Option(help="File for the artifact.")] = Path("policy.pt"),
+    map: common.ColumnMap = None,
+    propensity: common.Propensity = None,
     out: common.RunFolder = Path("runs/learn-policy"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -45,7 +47,7 @@ def learn_policy(
             config=config,
             overrides=overrides or (),
             on_step=progress,
-            **common.given(seed=seed, objective=objective),
+            **common.given(map=map, propensity=propensity, seed=seed, objective=objective),
         )
 
     common.execute(

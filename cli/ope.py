@@ -56,6 +56,8 @@ def ope(
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Where to compute: local, or ray for a cluster.")] = None,
     skip_bad_lines: common.SkipBadLines = False,
+    map: common.ColumnMap = None,
+    propensity: common.Propensity = None,
     out: common.RunFolder = Path("runs/ope"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -80,6 +82,8 @@ def ope(
             out=out,
             on_step=progress,
             **common.given(
+                map=map,
+                propensity=propensity,
                 seed=seed,
                 estimators=estimator,
                 interval=interval,

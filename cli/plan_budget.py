@@ -62,6 +62,7 @@ def plan_budget(
             help="Largest change of spend from hour to hour, in multiples of the mean spend of an hour."
         ),
     ] = None,
+    map: common.ColumnMap = None,
     out: common.RunFolder = Path("runs/plan-budget"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -75,6 +76,7 @@ def plan_budget(
         import ctrkit
 
         settings = common.given(
+            map=map,
             campaign=campaign,
             time_zone=time_zone,
             minimum=_amounts("minimum", minimum),

@@ -178,6 +178,7 @@ def simulate_bidding(
             "--together", help="Strategies bid against each other in one market.", rich_help_panel=_EXCHANGE
         ),
     ] = None,
+    map: common.ColumnMap = None,
     out: common.RunFolder = Path("runs/simulate-bidding"),
     config: common.ConfigFile = None,
     overrides: common.Overrides = None,
@@ -195,6 +196,7 @@ def simulate_bidding(
             price=auction, hard_floor=hard_floor, soft_floor=soft_floor, slot_effects=slot_effects
         )
         settings = common.given(
+            map=map,
             auction=rule or None,
             seed=seed,
             seeds=seeds,

@@ -126,3 +126,37 @@ def test_a_feature_that_a_log_lists_a_candidate_is_the_candidates() -> None:
     assert spec.candidate_lists(("device",)) == {"brand": "candidate_brand"}
     lists = spec.candidate_lists(("candidate_category", "candidate_ad_id", "candidate_other"))
     assert lists == {"brand": "candidate_brand", "category": "candidate_category"}
+
+
+OWN = pl.DataFrame({"ad": ["a", "b"], "p": [2.5, 9.0], "chance": [0.5, 1.0], "action": [1, 2], "won": [0, 1]})
+NAMES = {"action": "ad", "pscore": "chance", "reward": "won"}
+
+
+def test_columns_named_by_the_user_go_before_names_and_aliases() -> None:
+    log = BANDIT_LOG.called(NAMES).apply(OWN)
+    # `p`, an alias of the propensity, is a column of its own here, and so is the other `action` no action.
+    assert log.to_dict(as_series=False) == {
+        "action": ["a", "b"], "p": [2.5, 9.0], "propensity": [0.5, 1.0], "reward": [0.0, 1.0]
+    }  # fmt: skip
+    swapped = BANDIT_LOG.called({"reward": "action", "action": "reward", "propensity": "chance"})
+    assert swapped.apply(OWN.rename({"won": "reward"}))["reward"].to_list() == [1.0, 2.0]
+
+
+def test_what_a_user_says_of_columns_is_checked() -> None:
+    with pytest.raises(ConfigError, match=r"no column 'acton'\. Did you mean 'action'"):
+        BANDIT_LOG.called({"acton": "ad"})
+    with pytest.raises(ConfigError, match="'ad' is named for both 'action' and 'user_id'"):
+        BANDIT_LOG.called({"action": "ad", "user_id": "ad"})
+    with pytest.raises(ConfigError, match="'reward' is given twice"):
+        BANDIT_LOG.called({"reward": "won", "click": "ad"})
+    with pytest.raises(DataError, match=r"'chances': no such column.*for 'propensity'.*mean 'chance'"):
+        BANDIT_LOG.called(NAMES | {"pscore": "chances"}).apply(OWN)
+    with pytest.raises(DataError, match=r"x\.csv, column 'chance', row index 0: 2 is not in \(0, 1\]"):
+        BANDIT_LOG.called(NAMES).apply(OWN.with_columns(chance=pl.Series([2.0, 1.0])), "x.csv")
+    with pytest.raises(DataError, match="column 'p': the bandit log has this column, and a propensity"):
+        BANDIT_LOG.called({"action": "ad", "reward": "won"}, {"propensity": 0.5}).apply(OWN)
+
+
+def test_a_constant_propensity_is_that_of_every_row() -> None:
+    schema = BANDIT_LOG.called({"action": "ad", "reward": "won"}, {"propensity": 0.25})
+    assert schema.apply(OWN.drop("p"))["propensity"].to_list() == [0.25, 0.25]

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import Field
 
 from ctrkit.api.keywords import takes_settings
+from ctrkit.api.log_columns import BanditLogColumns
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
-from ctrkit.config import Config, ConfigLike, settings_of
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import DataError
 from ctrkit.ope.audit.audit import Audit, audit_source
 from ctrkit.ope.audit.findings import AuditFinding
@@ -27,7 +28,7 @@ _ACTIONS = 20
 _ORDER = ("error", "warning", "fine")
 
 
-class CheckConfig(Config):
+class CheckConfig(BanditLogColumns):
     """Settings of an audit.
 
     Attributes:
@@ -127,7 +128,7 @@ def check_log(
 def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) -> LogCheck:
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
     notes = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
-    if is_bid_log(source):
+    if is_bid_log(source, settings.map, settings.constants):
         raise DataError(
             "this is a log of bids, and check-log audits logs of choices among candidates",
             file=name_of(source),
@@ -139,6 +140,7 @@ def _checked(logs: TableLike | None, format: str | None, settings: CheckConfig) 
         false_discovery_rate=settings.false_discovery_rate,
         bins=settings.bins,
         skip_bad_lines=settings.skip_bad_lines,
+        schema=settings.schema_of_log,
     )
     return LogCheck(found, notes)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from ctrkit.api.log_columns import LogColumns
 from ctrkit.api.policies.config import OpeConfig
 from ctrkit.api.policies.report import diagnostics_table, drawn_estimates
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.run_folder import run_folder
-from ctrkit.config import Config, ConfigLike, settings_of
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.ope.bids import evaluation as bid_evaluation
 from ctrkit.ope.bids.bid_log import TARGET, read_bid_log
@@ -23,10 +24,11 @@ from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import interval
 from ctrkit.reports.figures import forest_plot
 from ctrkit.reports.policy_figures import weight_figure
+from ctrkit.schema import BID_LOG
 from ctrkit.tables import TableLike
 
 
-class BidsConfig(Config):
+class BidsConfig(LogColumns):
     """Settings of an evaluation of bids.
 
     Attributes:
@@ -151,8 +153,13 @@ def evaluate_bids(
             hint="Give the column with the new bidder's bids as --target-column",
         )
     with run_folder(out, "ope") as run:
-        log = read_bid_log(logs, cluster_by=settings.cluster_by, skip_bad_lines=settings.skip_bad_lines)
-        of_evaluation = settings.model_dump(exclude={"cluster_by", "skip_bad_lines"})
+        log = read_bid_log(
+            logs,
+            cluster_by=settings.cluster_by,
+            skip_bad_lines=settings.skip_bad_lines,
+            schema=BID_LOG.called(settings.map),
+        )
+        of_evaluation = settings.model_dump(exclude={"cluster_by", "skip_bad_lines", "map"})
         result = BidsValue(
             bid_evaluation.evaluate_bids(log, target_column or TARGET.name, **of_evaluation), ()
         )

@@ -13,6 +13,7 @@ import polars as pl
 
 from ctrkit.api.evaluate_bids import BidsConfig, evaluate_bids
 from ctrkit.api.keywords import takes_settings
+from ctrkit.api.log_columns import columns_asked
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.policies.config import ARTIFACT, OpeConfig
@@ -72,7 +73,8 @@ def evaluate_policy(
         >>> result.evaluation.policies[0].verdict.verdict
         'worse'
     """
-    if is_bid_log(logs):
+    asked = columns_asked(config, overrides, keywords)
+    if is_bid_log(logs, asked.map, asked.constants):
         return evaluate_bids(
             logs,
             policy,
@@ -111,6 +113,7 @@ def _evaluated(
         context_columns=settings.context_columns,
         excluded=excluded,
         skip_bad_lines=settings.skip_bad_lines,
+        schema=settings.schema_of_log,
     )
     notes: tuple[str, ...] = () if logs is not None else ("The log is the sample that ships with ctrkit.",)
     if policy is None:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.evaluate_policy import evaluate_policy
 from ctrkit.api.keywords import takes_settings
+from ctrkit.api.log_columns import BanditLogColumns
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.policies.logged_decisions import (
@@ -31,7 +32,7 @@ from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
 from ctrkit.arrays import Floats, Integers
 from ctrkit.artifact import Artifact, versions
-from ctrkit.config import Config, ConfigLike, settings_of
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ArtifactError, ConfigError
@@ -64,7 +65,7 @@ def _named(content: Any) -> Any:
     return {"name": "snips", **content} if isinstance(content, Mapping) else content
 
 
-class LearnPolicyConfig(Config):
+class LearnPolicyConfig(BanditLogColumns):
     """How to learn a policy.
 
     Attributes:
@@ -194,7 +195,9 @@ def learn_policy(
     with run_folder(out, "learn-policy") as run:
         start = None if policy is None else _start(settings, policy)
         spec = settings.features if start is None else start.spec
-        log = log_to_learn_from(read_bandit_log(logs, also_text=None if spec is None else spec.is_text))
+        is_text = None if spec is None else spec.is_text
+        log = read_bandit_log(logs, also_text=is_text, schema=settings.schema_of_log)
+        log = log_to_learn_from(log)
         split = divide(log, settings.split, settings.seed)
         training, validation = rows_of(log, split.train), rows_of(log, split.valid)
         encoder, network, model_settings = _scorer(settings, start, training)

@@ -13,12 +13,13 @@ from pydantic import Field
 
 from ctrkit.api.bidding.plan_curves import MOVED, CurveFit, curves_of_auctions, given_curves
 from ctrkit.api.keywords import takes_settings
+from ctrkit.api.log_columns import LogColumns
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.bidding.pacing import budget_plan as planning
 from ctrkit.bidding.pacing.response import joined_curve
-from ctrkit.config import Config, ConfigLike, settings_of
+from ctrkit.config import ConfigLike, settings_of
 from ctrkit.errors import ConfigError
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
@@ -35,7 +36,7 @@ _BINDINGS = 12
 _SHOWN = 20
 
 
-class PlanBudgetConfig(Config):
+class PlanBudgetConfig(LogColumns):
     """How to plan.
 
     Attributes:
@@ -241,12 +242,15 @@ def _planned(
         raise ConfigError(
             "a time_zone is given, but a table of curves has its own hours", hint="Leave the time_zone out"
         )
+    if curves is not None and settings.map:
+        raise ConfigError("`map` names columns of auctions, but curves are given", hint="Leave it out")
     if curves is not None:
         lines, notes = given_curves(curves, settings.fit, settings.knots)
     else:
         lines, notes = curves_of_auctions(
             auctions, model, on_step, knots=settings.knots, campaign=settings.campaign,
             value_per_click=settings.value_per_click, time_zone=settings.time_zone,
+            names=settings.map,
         )  # fmt: skip
     plan = planning.plan_budget(lines, limits)
     most = sum(line.curve.largest_spend for line in lines)

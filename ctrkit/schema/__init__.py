@@ -1,6 +1,6 @@
 """What columns mean: `FeatureSpec` for training tables, `LogSchema` for bandit, bid and auction logs."""
 
-from ctrkit.schema.columns import Column, LogSchema, check_column
+from ctrkit.schema.columns import Column, check_column
 from ctrkit.schema.features import (
     TRUTH_PREFIX,
     CandidateSpec,
@@ -9,6 +9,7 @@ from ctrkit.schema.features import (
     NumericFeature,
     SequenceFeature,
 )
+from ctrkit.schema.log_schema import LogSchema
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
 from ctrkit.schema.names import ClosedSchema, near_misses, require_columns
 from ctrkit.schema.times import check_zone, unix_seconds

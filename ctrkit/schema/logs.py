@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ctrkit.schema.columns import Column, LogSchema
+from ctrkit.schema.columns import Column
+from ctrkit.schema.log_schema import LogSchema
 
 # In a bandit or auction log, `candidate_<feature>` lists a feature's value for each candidate of the row.
 CANDIDATE_PREFIX = "candidate_"
@@ -66,6 +67,7 @@ BANDIT_LOG = LogSchema(
         ),
     ),
     listed=CANDIDATE_PREFIX,
+    mappable=True,
     same_ids=("action", "candidates"),
 )
 
@@ -95,6 +97,7 @@ BID_LOG = LogSchema(
         Column("q_logged", "number", "a model's prediction of the reward of the logged bid"),
         Column("q_policy", "number", "its prediction of the reward of the new policy's bid"),
     ),
+    mappable=True,
 )
 
 AUCTION_LOG = LogSchema(
@@ -157,4 +160,5 @@ AUCTION_LOG = LogSchema(
         ),
     ),
     listed=CANDIDATE_PREFIX,
+    mappable=True,
 )

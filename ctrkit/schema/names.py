@@ -9,7 +9,8 @@ from difflib import get_close_matches
 import polars as pl
 
 from ctrkit.errors import DataError, nearest
-from ctrkit.schema.columns import Column, LogSchema
+from ctrkit.schema.columns import Column
+from ctrkit.schema.log_schema import LogSchema
 
 # Names with at least this similarity, without case and signs, count as misspellings of each other.
 _NEXT_TO = 0.85

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import numpy as np
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer
 
+from ctrkit.api.log_columns import LogColumns
 from ctrkit.bidding import STRATEGIES, AuctionRule, BidStrategy, CampaignTerms, FrequencyCap
 from ctrkit.bidding.market.auctions import DAY, HOUR
 from ctrkit.bidding.supply import SHOCKS, Shock
@@ -48,7 +49,7 @@ class AuctionConfig(Config):
     slot_effects: Annotated[tuple[float, ...], BeforeValidator(_split)] = (1.0,)
 
 
-class BiddingConfig(Config):
+class BiddingConfig(LogColumns):
     """Settings of a simulation of bidding.
 
     Attributes:

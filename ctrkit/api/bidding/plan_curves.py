@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -129,6 +129,7 @@ def curves_of_auctions(
     campaign: str | None,
     value_per_click: float | None,
     time_zone: str | None,
+    names: Mapping[str, str],
 ) -> tuple[list[PlanLine], tuple[str, ...]]:
     """What an average day of a log could have brought, by campaign and hour of the day, and notes on it.
 
@@ -137,13 +138,13 @@ def curves_of_auctions(
     Raises:
         DataError: a log that cannot be read, or an auction without a campaign.
     """
-    table, file, scorer, notes = opened_auctions(auctions, model, time_zone)
+    table, file, scorer, notes = opened_auctions(auctions, model, time_zone, names)
     source = "the model" if scorer is not None else "the log's pctr"
     notes += (f"Values are what {source} expects, not what was earned.",)
     values = [chunk.slots.value for chunk in scored_auctions(table, scorer, value_per_click, file, on_step)]
     value = np.concatenate(values)
     best = value.argmax(axis=1)
-    names, column = _campaign_of(table, best, campaign, file)
+    campaigns, column = _campaign_of(table, best, campaign, file)
     unused = {name: why for name, why in _UNUSED.items() if name != column}
     notes += (
         *value_notes(table, scorer, value_per_click),
@@ -167,7 +168,7 @@ def curves_of_auctions(
     else:
         notes += ("The log has no timestamps: the plan has one hour, 0, for the whole day.",)
     worth, price = value[np.arange(len(best)), best], table["market_price"].to_numpy().astype(np.float64)
-    places = pl.DataFrame({"campaign": names, "hour": hour}).with_row_index("row")
+    places = pl.DataFrame({"campaign": campaigns, "hour": hour}).with_row_index("row")
     lines = [
         PlanLine(name, at, auction_curve(worth[rows], price[rows], knots).scaled(1 / times[at]))
         for name, at, rows in (

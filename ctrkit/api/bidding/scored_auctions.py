@@ -32,6 +32,7 @@ def opened_auctions(
     auctions: TableLike | None,
     model: str | os.PathLike[str] | Model | None,
     time_zone: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
     """The log of auctions and its name, the model that scores them, and notes on both.
 
@@ -40,10 +41,11 @@ def opened_auctions(
         model: an artifact or a path to one. With None the log's `pctr` column gives the scores; a log without
             that column is scored by `model.pt`.
         time_zone: as in `open_auction_log`.
+        names: as in `open_auction_log`.
     """
     source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
     scorer = model if isinstance(model, Model) or model is None else load(model)
-    table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text)
+    table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text, names)
     if scorer is None and "pctr" not in table.columns:
         if not Path("model.pt").is_file():
             raise ArtifactError(
@@ -51,7 +53,7 @@ def opened_auctions(
                 file=file, column="pctr", hint="Add the column, or train a model with `ctrkit train`",
             )  # fmt: skip
         scorer = load("model.pt")
-        table, file = open_auction_log(source, time_zone, scorer.spec.is_text)
+        table, file = open_auction_log(source, time_zone, scorer.spec.is_text, names)
     notes = tuple(
         f"The log has no column '{column.name}' ({column.meaning}). Its column '{name}' is not read as that; "
         "rename it if it is."

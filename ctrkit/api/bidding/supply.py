@@ -87,7 +87,9 @@ class LogSupply(Supply):
         settings: BiddingConfig,
         on_step: OnStep,
     ) -> None:
-        self.table, file, self.model, self.notes = opened_auctions(auctions, model, settings.time_zone)
+        self.table, file, self.model, self.notes = opened_auctions(
+            auctions, model, settings.time_zone, settings.map
+        )
         self._settings, self._on_step = settings, on_step
         self.calibrated = self.model is None or bool(self.model.calibrators)
         if self.model is not None and self.model.spec.candidate is not None:
@@ -119,7 +121,9 @@ class LogSupply(Supply):
         return None if self.model is None else self.model.posterior
 
     def history(self, given: str | int) -> Auctions:
-        table, file, _, notes = opened_auctions(str(given), self.model, self._settings.time_zone)
+        table, file, _, notes = opened_auctions(
+            str(given), self.model, self._settings.time_zone, self._settings.map
+        )
         self.notes += tuple(f"History: {note}" for note in notes if note not in self.notes)
         users = self._settings.frequency_cap is not None and "user_id" in table.columns
         return joined([replace(chunk, hidden=None) for chunk in self._scored(table, file, users)])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ctrkit.config import Config
+from ctrkit.api.log_columns import BanditLogColumns
 from ctrkit.ope.estimators.interval_methods import AUTO
 from ctrkit.policies import PolicySetting
 from ctrkit.settings import line_of
@@ -21,7 +21,7 @@ def _line(given: Any) -> Any:
     return line_of(given) if isinstance(given, Mapping) else given
 
 
-class OpeConfig(Config):
+class OpeConfig(BanditLogColumns):
     """How to evaluate policies.
 
     Attributes:

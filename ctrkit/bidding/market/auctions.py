@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -181,7 +181,10 @@ def read_auction_log(source: TableLike) -> pl.DataFrame:
 
 
 def open_auction_log(
-    source: TableLike, time_zone: str | None = None, is_text: IsText | None = None
+    source: TableLike,
+    time_zone: str | None = None,
+    is_text: IsText | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> tuple[pl.DataFrame, str | None]:
     """Read and check an auction log: columns as in `ctrkit.schema.AUCTION_LOG`, rows in order of time.
 
@@ -189,6 +192,7 @@ def open_auction_log(
         source: a table, or a path to one.
         time_zone: the time zone of days and hours; by default that of the timestamps, else UTC.
         is_text: which columns outside the schema hold ids (see `FeatureSpec.is_text`).
+        names: the names that the log has of its own (see `LogSchema.called`).
 
     Returns:
         The table, and its name for messages.
@@ -201,7 +205,7 @@ def open_auction_log(
     """
     if time_zone is not None:
         check_zone(time_zone)
-    table, file = AUCTION_LOG.read(source, is_text, time_zone)
+    table, file = AUCTION_LOG.called(names or {}).read(source, is_text, time_zone)
     for name in ("pctr", "pcvr"):
         if name in table.columns and (table[name] > 1).any():
             row = int(np.argmax(table[name].to_numpy() > 1))

@@ -30,6 +30,7 @@ from ctrkit.ope.audit.findings import (
 from ctrkit.ope.formats import read_log
 from ctrkit.ope.logs.bandit_log import BanditLog, Part, bandit_log
 from ctrkit.ope.logs.faults import set_aside
+from ctrkit.schema import BANDIT_LOG, LogSchema
 from ctrkit.tables import TableLike, name_of
 
 
@@ -99,6 +100,7 @@ def audit_source(
     false_discovery_rate: float = 0.01,
     bins: int = 20,
     skip_bad_lines: bool = False,
+    schema: LogSchema = BANDIT_LOG,
 ) -> Audit:
     """Audit a log that may have faulty rows. They become findings, and the other rows are audited.
 
@@ -109,14 +111,15 @@ def audit_source(
             miscalibrated.
         bins: largest number of time bins that are compared.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
+        schema: `BANDIT_LOG`, with the names that the log has of its own (see `LogSchema.called`).
 
     Raises:
         DataError: a file cannot be read, or a column is missing or of a wrong type.
     """
-    tables = read_log(source, format, skip_bad_lines)
+    tables = read_log(source, format, skip_bad_lines, schema)
     sounds, parts, faults = [], [], []
     for number, table in enumerate(tables):
-        sound, rows, found = set_aside(table)
+        sound, rows, found = set_aside(table, schema)
         faults += found
         if sound.table.height:
             sounds.append(sound)
@@ -125,7 +128,7 @@ def audit_source(
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     if not parts:
         return Audit(0, 0, None, None, findings, (), None, np.zeros(0), notes)
-    log = bandit_log(sounds, parts, name_of(source))
+    log = bandit_log(sounds, parts, name_of(source), schema=schema)
     return audit(log, false_discovery_rate=false_discovery_rate, bins=bins, before=findings)
 
 

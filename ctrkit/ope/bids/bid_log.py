@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -101,24 +101,33 @@ class BidLog:
         return DataError(problem, file=part.file, column=column, row=row - part.start, hint=hint)
 
 
-def is_bid_log(source: TableLike) -> bool:
+def is_bid_log(
+    source: TableLike, names: Mapping[str, str] | None = None, constants: Collection[str] = ()
+) -> bool:
     """Whether a log is of bids and not of discrete choices, by the columns of its first file.
 
     A log of bids has a bid (or `action`), and also the bid of a new policy (`target_bid`), or a density
     (`density`, `pdf_value`) without the columns of a discrete log; or it is DSJSON with `_label_ca`. Only the
     header or the first lines are read. The answer is False for a source that cannot be read.
+
+    Args:
+        source: the log.
+        names: role -> the log's own name of it (see `LogSchema.called`).
+        constants: roles that are the same in every row.
     """
+    roles = {own: role for role, own in (names or {}).items()}
     try:
         files = files_of(source)
-        names = _names_of_table(source) if files is None else _names_of_file(files[0])
+        columns = _names_of_table(source) if files is None else _names_of_file(files[0])
     except (DataError, OSError, ValueError, pl.exceptions.PolarsError):
         # The reader of the log will report what is wrong with it.
         return False
-    if "_label_ca" in names:
+    if "_label_ca" in columns:
         return True
-    discrete = all(_has(BANDIT_LOG, name, names) for name in ("action", "propensity"))
-    drawn = bool({"density", "pdf_value"} & set(names)) and not discrete
-    return _has(BID_LOG, "bid", names) and (drawn or TARGET.name in names)
+    known = {*(roles.get(name, name) for name in columns), *constants}
+    discrete = all(_has(BANDIT_LOG, name, known) for name in ("action", "propensity"))
+    drawn = bool({"density", "pdf_value"} & known) and not discrete
+    return _has(BID_LOG, "bid", known) and (drawn or TARGET.name in known)
 
 
 def _has(schema: LogSchema, name: str, names: Collection[str]) -> bool:
@@ -160,6 +169,7 @@ def read_bid_log(
     format: str | None = None,
     cluster_by: str | None = None,
     skip_bad_lines: bool = False,
+    schema: LogSchema = BID_LOG,
 ) -> BidLog:
     """Read and check a log of bids.
 
@@ -170,14 +180,15 @@ def read_bid_log(
         cluster_by: column of the units that are independent of each other, or `row`; by default the user (see
             `read_bandit_log`).
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
+        schema: `BID_LOG`, with the names that the log has of its own (see `LogSchema.called`).
 
     Raises:
         ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and what to do. A log without densities is
             refused, because it cannot show what other bids would earn.
     """
-    tables = _read(source, format, skip_bad_lines)
-    checked = [_checked(table) for table in tables]
+    tables = _read(source, format, skip_bad_lines, schema)
+    checked = [_checked(table, schema) for table in tables]
     starts = np.cumsum([0, *(own.height for own in checked)])
     table = join_tables(checked, [table.file for table in tables])
     units, _, notes = units_of(table, cluster_by, name_of(source), row_keys(np.arange(table.height), 0))
@@ -193,36 +204,38 @@ def read_bid_log(
     )
 
 
-def _read(source: TableLike, format: str | None, skip_bad_lines: bool) -> tuple[LogTable, ...]:
+def _read(
+    source: TableLike, format: str | None, skip_bad_lines: bool, schema: LogSchema
+) -> tuple[LogTable, ...]:
     files = files_of(source)
     vw = [format == DSJSON.name or (format is None and detect(file) is DSJSON) for file in files or ()]
     if not any(vw):
-        return read_log(source, format, skip_bad_lines, BID_LOG)
+        return read_log(source, format, skip_bad_lines, schema)
     found = tuple(
         read_continuous(file, skip_bad_lines)
         if continuous
-        else read_log(file, format, skip_bad_lines, BID_LOG)[0]
+        else read_log(file, format, skip_bad_lines, schema)[0]
         for file, continuous in zip(files or (), vw, strict=True)
     )
     return aligned(found) if all(vw) else found
 
 
-def _checked(source: LogTable) -> pl.DataFrame:
+def _checked(source: LogTable, schema: LogSchema) -> pl.DataFrame:
     """One file's table under the schema's names, with every value checked."""
     table, file = source.table, source.file
     if table.height == 0:
         raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
-    density = next(column for column in BID_LOG.columns if column.name == "density")
-    name = next((name for name in (density.name, *density.aliases) if name in table.columns), None)
-    if name is None:
+    if "density" not in schema.names(table.columns):
         raise DataError(DETERMINISTIC, file=file, column="density", hint=MODEL_OF_MARKET)
+    renames = schema.renames(table.columns)
+    name = next((own for own, role in renames.items() if role == "density"), "density")
     missing = table[name].is_null()
     if table.schema[name].is_float():
         missing |= ~table[name].fill_null(0.0).is_finite()
     if missing.any():
         row = int(missing.arg_max() or 0)
         raise DataError(DETERMINISTIC, file=file, column=name, row=row, hint=MODEL_OF_MARKET)
-    table = BID_LOG.apply(table, file)
+    table = schema.apply(table, file)
     if (wrong := np.flatnonzero(table["density"].to_numpy() <= 0)).size:
         row = int(wrong[0])
         raise DataError(

@@ -20,7 +20,7 @@ from ctrkit.ope.formats.table import TABLE
 from ctrkit.ope.logs.bandit_log import BanditLog, Part, bandit_log
 from ctrkit.ope.logs.units import DROPPED, EVENT, ROW, unit_columns
 from ctrkit.ope.models.missing import lacks_propensities, with_estimated_propensities, without_propensities
-from ctrkit.schema import BANDIT_LOG
+from ctrkit.schema import BANDIT_LOG, LogSchema
 from ctrkit.tables import (
     PARQUET,
     IsText,
@@ -110,28 +110,32 @@ class RowGroups(LogPart):
     header_file: str
     cluster_by: str | None
     also_text: IsText | None
+    schema: LogSchema
 
     @property
     def names(self) -> frozenset[str]:  # type: ignore[override]
         """The columns."""
-        renames = BANDIT_LOG.renames(self.header.columns)
-        return frozenset(renames.get(name, name) for name in self.header.columns)
+        return frozenset(self.schema.named(self.header).columns)
 
     @property
     def lists(self) -> frozenset[str]:  # type: ignore[override]
         """The columns of lists."""
-        return frozenset(name for name, dtype in self.header.schema.items() if isinstance(dtype, pl.List))
+        columns = self.schema.named(self.header).schema
+        return frozenset(name for name, dtype in columns.items() if isinstance(dtype, pl.List))
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[BanditLog]:
         with pq.ParquetFile(self.file) as source:
             present = source.schema_arrow.names
             wanted = {*(columns or ()), *unit_columns(self.names, self.cluster_by, self.header_file)}
-            names = None if columns is None else _named(present, wanted)
+            names = None if columns is None else _named(self.schema, present, wanted)
+            schema = self.schema if names is None else self.schema.within(names)
             row = self.first
             for batch in source.iter_batches(BATCH, row_groups=list(self.groups), columns=names):
-                table = _as_in_all(self.header, _polars(pa.Table.from_batches([batch])), self.also_text)
+                table = _polars(pa.Table.from_batches([batch]))
+                table = _as_in_all(self.header, table, self.schema.text(self.also_text))
                 part = Part(self.file, 0, first=row, number=self.number)
-                yield bandit_log([LogTable(table, self.file)], [part], self.file, False, self.cluster_by)
+                log = [LogTable(table, self.file)]
+                yield bandit_log(log, [part], self.file, False, self.cluster_by, schema)
                 row += table.height
 
 
@@ -143,6 +147,7 @@ def log_parts(
     excluded: Collection[str] = (),
     skip_bad_lines: bool = False,
     also_text: IsText | None = None,
+    schema: LogSchema = BANDIT_LOG,
 ) -> list[LogPart]:
     """The parts of a log: of parquet files their row groups; any other log is read whole.
 
@@ -156,6 +161,7 @@ def log_parts(
         excluded: columns that they are not estimated from, unless `context_columns` names them.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out.
         also_text: which further columns hold ids as text (see `ctrkit.ope.formats.read_log`).
+        schema: `BANDIT_LOG`, with the names that the log has of its own (see `LogSchema.called`).
 
     Raises:
         ConfigError, DataError: see `read_bandit_log`; what is in the rows of parquet files is checked later.
@@ -163,18 +169,23 @@ def log_parts(
     if isinstance(source, BanditLog):
         return [WholeLog(source)]
     files = files_of(source) if format in (None, TABLE.name) else None
-    whole = partial(_whole, source, format, cluster_by, context_columns, excluded, skip_bad_lines, also_text)
+    whole = partial(
+        _whole, source, format, cluster_by, context_columns, excluded, skip_bad_lines, also_text, schema
+    )
     if not files or any(file.suffix.lower() not in PARQUET for file in files):
         return [whole()]
     metadata = [_metadata(file) for file in files]
     if (rows := sum(one.num_rows for one in metadata)) <= BATCH:
         return [whole()]
-    header = _header(files, metadata, also_text)
-    if _read_whole(header):
+    header = _header(files, metadata, schema.text(also_text))
+    schema.named(header, str(files[0]))
+    if _read_whole(header, schema):
         return [whole()]
-    cluster_by = cluster_by or _repeated_event(files, header, rows)
+    cluster_by = cluster_by or _repeated_event(files, header, rows, schema)
     return [
-        RowGroups(str(file), number, groups, first, rows, header, str(files[0]), cluster_by, also_text)
+        RowGroups(
+            str(file), number, groups, first, rows, header, str(files[0]), cluster_by, also_text, schema
+        )
         for number, (file, one) in enumerate(zip(files, metadata, strict=True))
         for groups, first, rows in _cuts(one)
     ]
@@ -188,17 +199,18 @@ def _whole(
     excluded: Collection[str],
     skip_bad_lines: bool,
     also_text: IsText | None,
+    schema: LogSchema,
 ) -> WholeLog:
-    tables = read_log(source, format, skip_bad_lines, also_text=also_text)
-    lacking = lacks_propensities([one.table for one in tables])
+    tables = read_log(source, format, skip_bad_lines, schema, also_text)
+    lacking = lacks_propensities([one.table for one in tables], schema)
     if lacking:
         tables = tuple(replace(one, table=without_propensities(one.table)) for one in tables)
     parts = [Part(one.file, 0, number=number) for number, one in enumerate(tables)]
-    log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by)
+    log = bandit_log(tables, parts, name_of(source), cluster_by=cluster_by, schema=schema)
     return WholeLog(with_estimated_propensities(log, columns, excluded) if lacking else log)
 
 
-def _header(files: Sequence[Path], metadata: Sequence[Any], also_text: IsText | None) -> pl.DataFrame:
+def _header(files: Sequence[Path], metadata: Sequence[Any], is_text: IsText) -> pl.DataFrame:
     """The columns of parquet files without rows, ids in the type that they have in all of them together.
 
     Raises:
@@ -208,33 +220,34 @@ def _header(files: Sequence[Path], metadata: Sequence[Any], also_text: IsText | 
         ReadTable(_polars(one.schema.to_arrow_schema().empty_table()), str(file))
         for file, one in zip(files, metadata, strict=True)
     )
-    alike = of_one_type(found, BANDIT_LOG.text(also_text))
+    alike = of_one_type(found, is_text)
     return join_tables([one.table for one in alike], [one.file for one in alike])
 
 
-def _as_in_all(header: pl.DataFrame, table: pl.DataFrame, also_text: IsText | None) -> pl.DataFrame:
+def _as_in_all(header: pl.DataFrame, table: pl.DataFrame, is_text: IsText) -> pl.DataFrame:
     """Some rows with ids in the type that they have in all files together."""
     both = (ReadTable(header.select(table.columns), None), ReadTable(table, None))
-    return of_one_type(both, BANDIT_LOG.text(also_text))[1].table
+    return of_one_type(both, is_text)[1].table
 
 
-def _read_whole(header: pl.DataFrame) -> bool:
+def _read_whole(header: pl.DataFrame, schema: LogSchema) -> bool:
     """Whether a log is read whole, whatever its size."""
     lists = [
         name
         for name in header.columns
-        if BANDIT_LOG.holds_lists(name, header.columns) and header.schema[name] == pl.String
+        if schema.holds_lists(name, header.columns) and header.schema[name] == pl.String
     ]
-    return bool(lists) or lacks_propensities([header])
+    return bool(lists) or lacks_propensities([header], schema)
 
 
-def _repeated_event(files: Sequence[Path], header: pl.DataFrame, rows: int) -> str | None:
+def _repeated_event(files: Sequence[Path], header: pl.DataFrame, rows: int, schema: LogSchema) -> str | None:
     """What rows are to be taken together by, where nothing but the id of the event could tell.
 
     Whether an event has several rows is looked for among some `BATCH` of the events, taken by a hash, with
     all of their rows.
     """
-    names = {BANDIT_LOG.renames(header.columns).get(name, name): name for name in header.columns}
+    renames = schema.renames(header.columns)
+    names = {renames.get(name, name): name for name in header.columns if name not in renames.values()}
     if EVENT not in names or unit_columns(names, None, None):
         return None
     event = pl.col(names[EVENT])
@@ -274,11 +287,11 @@ def _cuts(metadata: Any) -> Iterator[tuple[tuple[int, ...], int, int]]:
             groups, first, rows = [], first + rows, 0
 
 
-def _named(present: Sequence[str], wanted: Collection[str]) -> list[str]:
+def _named(schema: LogSchema, present: Sequence[str], wanted: Collection[str]) -> list[str]:
     """The columns of a file that hold what is wanted, under its name or an alias."""
     # What a row stands for is no matter of what is wanted.
-    required = {DROPPED, *(column.name for column in BANDIT_LOG.columns if column.required)}
-    renames = BANDIT_LOG.renames(present)
+    required = {DROPPED, *(column.name for column in schema.columns if column.required)}
+    renames = schema.renames(present)
     return [name for name in present if renames.get(name, name) in {*wanted, *required}]
 
 

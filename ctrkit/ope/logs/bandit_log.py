@@ -18,7 +18,7 @@ from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.logs.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.policies.candidates import padded
-from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, check_column
+from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, LogSchema, check_column
 from ctrkit.tables import IsText, TableLike, join_tables, name_of
 
 # Probabilities are often written as 32-bit floats or with five decimals.
@@ -168,6 +168,7 @@ def read_bandit_log(
     cluster_by: str | None = None,
     skip_bad_lines: bool = False,
     also_text: IsText | None = None,
+    schema: LogSchema = BANDIT_LOG,
 ) -> BanditLog:
     """Read and check a bandit log.
 
@@ -186,14 +187,15 @@ def read_bandit_log(
             event has several rows.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, with a note.
         also_text: says which other columns of a table hold ids, for example `FeatureSpec.is_text`.
+        schema: `BANDIT_LOG`, with the names that the log has of its own (see `LogSchema.called`).
 
     Raises:
         ConfigError: there is no such format.
         DataError: names the file, the column, the first faulty row and what to do.
     """
-    tables = read_log(source, format, skip_bad_lines, also_text=also_text)
+    tables = read_log(source, format, skip_bad_lines, schema, also_text)
     parts = [Part(table.file, 0, number=number) for number, table in enumerate(tables)]
-    return bandit_log(tables, parts, name_of(source), require_candidates, cluster_by)
+    return bandit_log(tables, parts, name_of(source), require_candidates, cluster_by, schema)
 
 
 def bandit_log(
@@ -202,17 +204,19 @@ def bandit_log(
     file: str | None,
     require_candidates: bool = False,
     cluster_by: str | None = None,
+    schema: LogSchema = BANDIT_LOG,
 ) -> BanditLog:
     """Check tables and join them to one log, as `read_bandit_log` does with files.
 
     Args:
         parts: where each table's rows were found; `start` is filled in here.
         file: name of the whole log, for messages.
+        schema: says which column is what.
     """
     checked = []
     for source, part in zip(tables, parts, strict=True):
         with _numbered_as_in_file(part):
-            checked.append(_checked(source.table, part.file, require_candidates))
+            checked.append(_checked(source.table, part.file, require_candidates, schema))
     table = join_tables([own for own, _ in checked], [source.file for source in tables])
     starts = np.cumsum([0, *(own.height for own, _ in checked)])
     parts = tuple(replace(part, start=int(start)) for part, start in zip(parts, starts, strict=False))
@@ -260,12 +264,12 @@ def _numbered_as_in_file(part: Part) -> Iterator[None]:
 
 
 def _checked(
-    table: pl.DataFrame, file: str | None, require_candidates: bool
+    table: pl.DataFrame, file: str | None, require_candidates: bool, schema: LogSchema
 ) -> tuple[pl.DataFrame, Integers | None]:
     """One file's table under the schema's names, with every value checked, and its action indices."""
     if table.height == 0:
         raise DataError("the table has no rows", file=file, hint="Give a log with at least one row")
-    table = BANDIT_LOG.apply(table, file)
+    table = schema.apply(table, file)
     table = with_same_ids(table)
     check_dropped(table, file)
     if "candidates" in table.columns:

@@ -15,7 +15,7 @@ import polars as pl
 from ctrkit.arrays import Integers
 from ctrkit.ope.formats import LogTable
 from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, SUM_TOLERANCE, index_of_action, with_same_ids
-from ctrkit.schema import BANDIT_LOG
+from ctrkit.schema import BANDIT_LOG, LogSchema
 from ctrkit.schema.columns import TOLERANCE
 
 
@@ -35,13 +35,15 @@ class Fault:
     rows: Integers
 
 
-def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]:
+def set_aside(
+    source: LogTable, schema: LogSchema = BANDIT_LOG
+) -> tuple[LogTable, Integers | None, list[Fault]]:
     """The valid rows of a file, their indices in it (None: all), and the faults of the other rows.
 
     A row counts under its first fault only. `read_bandit_log` refuses faults of whole columns (a missing
     column, or one of the wrong type).
     """
-    table = _renamed(source.table)
+    table = with_same_ids(schema.named(source.table, source.file))
     faults, bad = [], np.zeros(table.height, dtype=bool)
     for problem, columns, fault in _checks(table):
         wrong = table.select(fault.fill_null(False)).to_series().to_numpy() & ~bad
@@ -59,17 +61,6 @@ def set_aside(source: LogTable) -> tuple[LogTable, Integers | None, list[Fault]]
         return source, None, []
     sound = np.flatnonzero(~bad)
     return LogTable(source.table[sound], source.file, source.notes), sound, faults
-
-
-def _renamed(table: pl.DataFrame) -> pl.DataFrame:
-    """The table under the schema's names, without any check."""
-    names = {}
-    for column in BANDIT_LOG.columns:
-        if column.name not in table.columns:
-            found = next((alias for alias in column.aliases if alias in table.columns), None)
-            if found is not None:
-                names[found] = column.name
-    return with_same_ids(table.rename(names))
 
 
 def _checks(table: pl.DataFrame) -> Iterator[tuple[str, tuple[str, ...], pl.Expr]]:

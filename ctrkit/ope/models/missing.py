@@ -14,10 +14,10 @@ from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.propensities import EstimatedPropensities, balance, estimate_propensities
 from ctrkit.ope.models.reward_features import context_columns
 from ctrkit.policies.candidates import candidate_mask, ragged
-from ctrkit.schema import BANDIT_LOG
+from ctrkit.schema import BANDIT_LOG, LogSchema
 
 PROPENSITY = next(column for column in BANDIT_LOG.columns if column.name == "propensity")
-_OF_ALL = ("logging_probabilities", "logging_probs")
+_OF_ALL = "logging_probabilities"
 # A column that the weights balance has a difference of less than this many standard deviations.
 BALANCED = 0.1
 # With few rows of an action, chance explains differences up to this many times their noise.
@@ -34,10 +34,9 @@ TOO_LONG = (
 )
 
 
-def lacks_propensities(tables: Sequence[pl.DataFrame]) -> bool:
+def lacks_propensities(tables: Sequence[pl.DataFrame], schema: LogSchema = BANDIT_LOG) -> bool:
     """Whether no file of a log has propensities, or probabilities of all candidates instead."""
-    names = {PROPENSITY.name, *PROPENSITY.aliases, *_OF_ALL}
-    return not any(names & set(table.columns) for table in tables)
+    return not any({PROPENSITY.name, _OF_ALL} & schema.names(table.columns) for table in tables)
 
 
 def without_propensities(table: pl.DataFrame) -> pl.DataFrame:
