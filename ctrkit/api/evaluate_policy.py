@@ -17,7 +17,8 @@ from ctrkit.api.log_columns import columns_asked
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
 from ctrkit.api.policies.config import ARTIFACT, OpeConfig
-from ctrkit.api.policies.specs import COLUMN, PolicyLike, Spec, listed, policy_specs
+from ctrkit.api.policies.given import COLUMN, Given, bound
+from ctrkit.api.policies.specs import PolicyLike, Spec, policy_specs
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.run_folder import run_folder
 from ctrkit.api.sample_logs import bundled
@@ -103,15 +104,11 @@ def _evaluated(
     on_step: OnStep,
 ) -> PolicyValue:
     source = logs if logs is not None else bundled("logs_sample", "bandit.parquet")
-    given = policy if isinstance(policy, (list, tuple)) else [policy]
-    targets = [one.removeprefix(COLUMN) for one in given if isinstance(one, str) and one.startswith(COLUMN)]
-    excluded = (*targets, *([target_column] if target_column else ()), *settings.outcomes)
     read = partial(
         log_parts,
         source,
         cluster_by=settings.cluster_by,
         context_columns=settings.context_columns,
-        excluded=excluded,
         skip_bad_lines=settings.skip_bad_lines,
         schema=settings.schema_of_log,
     )
@@ -122,21 +119,27 @@ def _evaluated(
     specs = policy_specs(policy, settings.policy)
     engine = make_engine(settings.engine)
     model = _reward_model(settings.reward_model, specs)
-    parts = read(also_text=_ids(specs, model))
-    specs = [listed(spec, parts[0].lists) for spec in specs]
+    given = [found for spec in specs if isinstance(spec.policy, Given) and (found := spec.policy.of_log)]
+    own = read()[0].names if any(one.starred for one in given) else [one.text for one in given]
+    excluded = [name for name in own if any(one.fits(name) for one in given)]
+    parts = read(also_text=_ids(specs, model), excluded=(*excluded, *settings.outcomes))
+    log_columns = parts[0].names
+    policies, parts, told = bound([spec.policy for spec in specs], parts)
+    notes += told
     if isinstance(model, ArtifactRewards):
         notes += _seen(model.scorer.model, parts, engine, on_step)
-    notes += _unused(settings, parts, modelled=any(isinstance(spec.policy, Policy) for spec in specs))
+    notes += _unused(settings, parts, modelled=any(isinstance(one, Policy) for one in policies))
     notes += _unlike(specs, parts)
     evaluation = evaluate(
         parts,
-        [spec.policy for spec in specs],
+        policies,
         settings.estimators,
         interval=settings.interval,
         confidence=settings.confidence,
         reward_range=settings.reward_range,
         reward_model=model,
         context_columns=settings.context_columns,
+        excluded=[*excluded, *(parts[0].names - log_columns)],
         folds=settings.folds,
         segments=settings.segments,
         outcomes=settings.outcomes,

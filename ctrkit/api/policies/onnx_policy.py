@@ -15,9 +15,9 @@ from ctrkit.api.policies.artifact_policy import LastBlock
 from ctrkit.arrays import Floats
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, DataError, RunError, nearest
-from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
 from ctrkit.policies import GreedyConfig, Policy, PolicyConfig, candidate_mask
 from ctrkit.policies.candidates import candidate_rows
+from ctrkit.policies.given import SUM_TOLERANCE
 from ctrkit.schema import CANDIDATE_PREFIX, TRUTH_PREFIX
 from ctrkit.tables.cells import values_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
+from ctrkit.api.policies.given import COLUMN, Given, TableSettings
 from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer, OnnxSettings, onnx_policy
 from ctrkit.arrays import Floats
 from ctrkit.config import build
-from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError, nearest
+from ctrkit.errors import ArtifactError, ConfigError, RunError, nearest
 from ctrkit.file_kinds import ONNX, file_kind
-from ctrkit.ope.logs.bandit_log import SUM_TOLERANCE
 from ctrkit.policies import (
     POLICIES,
     FixedPolicy,
@@ -32,15 +32,16 @@ from ctrkit.policies import (
     UniformPolicy,
     candidate_mask,
 )
-from ctrkit.policies.candidates import padded
+from ctrkit.policies.given import ColumnPattern
 from ctrkit.settings import line_of
-from ctrkit.tables import IsText
+from ctrkit.tables import DELIMITED, PARQUET, IsText, kind_of
 
 # Probabilities [B, K] of the candidates from B rows of the log and their lists of candidates.
 PolicyFunction: TypeAlias = Callable[[pl.DataFrame, pl.Series], ArrayLike]
 PolicyLike: TypeAlias = "str | os.PathLike[str] | Model | Policy | PolicyFunction | Mapping[str, Any]"
 
-ACTION, COLUMN = "action:", "column:"
+ACTION = "action:"
+TABLES = (*PARQUET, *DELIMITED, ".jsonl", ".ndjson")
 _BY_NAME = {policy.name: policy for policy in (UniformPolicy, LoggingPolicy)}
 
 
@@ -50,58 +51,15 @@ class Spec:
 
     Attributes:
         name: in tables, one for each.
-        policy: decides; or the name of the column with the policy's probability of the logged action.
+        policy: decides; or numbers of a policy that are found once the log is known.
         scorer: of an artifact's policy, the scores that all policies over the same artifact share.
         is_text: which columns an ONNX model reads as text.
     """
 
     name: str
-    policy: Policy | str
+    policy: Policy | Given
     scorer: CandidateScorer | None = None
     is_text: IsText | None = None
-
-
-class ListPolicy(Policy):
-    """A policy whose probabilities of the candidates are a list column of the log.
-
-    Args:
-        column: a list a row, a probability for each of its candidates, in their order.
-    """
-
-    name: ClassVar[str] = "column"
-
-    def __init__(self, column: str) -> None:
-        self.column = column
-
-    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> Floats:
-        """The probabilities in the lists, [B, K], divided by their sum.
-
-        Raises:
-            DataError: for lists of other lengths, and lists that are no distribution; names the row.
-        """
-        lists, hint = context[self.column], "Give a probability for each candidate, in their order"
-        lengths, wanted = lists.list.len().fill_null(0), candidates.list.len()
-        if (wrong := (lengths != wanted).arg_max()) is not None and lengths[wrong] != wanted[wrong]:
-            problem = f"the list has {lengths[wrong]} probabilities for {wanted[wrong]} candidates"
-            raise DataError(problem, column=self.column, row=wrong, hint=hint)
-        found = padded(lists.cast(pl.List(pl.Float64)), fill=0.0)
-        total = found.sum(axis=1)
-        # A NaN fails every comparison, so that what is asked is whether all is well.
-        well = (found >= 0).all(axis=1) & (np.abs(total - 1) <= SUM_TOLERANCE)
-        if not well.all():
-            row = int(np.argmin(well))
-            problem = (
-                f"the list is no distribution: its sum is {total[row]:.9g}, its least {found[row].min():.9g}"
-            )
-            raise DataError(problem, column=self.column, row=row, hint=hint)
-        return np.asarray(found / total[:, None])
-
-
-def listed(spec: Spec, lists: Collection[str]) -> Spec:
-    """A column that is a list a row as the policy of all candidates that it is; any other spec as it is."""
-    if isinstance(spec.policy, str) and spec.policy in lists:
-        return replace(spec, policy=ListPolicy(spec.policy))
-    return spec
 
 
 class FunctionPolicy(Policy):
@@ -148,12 +106,17 @@ def policy_specs(
     - `uniform`, and `logging`, the policy of the log;
     - `action:ID`, always that action;
     - `column:NAME`, where the log has the probability of the logged action, or a list of those of all
-      candidates (see `listed`);
+      candidates, and `column:p_*`, where it has a column for each action; with `:POLICY` after it the numbers
+      are scores, and the policy one over them, as in `column:score_*:softmax,temperature=0.5`;
+    - the path of a table with the same columns and the log's `event_id`, alone or with `TableSettings` and a
+      policy after it, as in `scores.parquet:column=score_*,softmax`;
     - the path of an artifact, or `PATH:NAME[,SETTING=VALUE...]` with a policy of `ctrkit.policies.POLICIES`
       in place of its own, as in `model.pt:softmax,temperature=0.5`;
     - the path of an ONNX file, alone or with a policy and settings of `OnnxSettings` after it, as in
       `model.onnx:softmax,features=age|price` or `model.onnx:actions=a|b|c`;
     - a mapping of `model` (a path or a model), and `name` and settings of its policy;
+    - such a table in memory, or a mapping of `table`, its `TableSettings`, and `name` and settings of a
+      policy over scores;
     - a model, a `Policy`, or a function of context and candidates that gives probabilities [B, K].
 
     Each file is opened once, and its policies share the scores of a block. Programs and pickles are refused,
@@ -201,12 +164,16 @@ def _spec(
         scorer = models.setdefault(id(policy), CandidateScorer(policy))
         made = policy_of_model(scorer, config)
         return Spec(made.name, made, scorer)
+    if isinstance(policy, Mapping) and "table" in policy:
+        return _of_table(policy)
     if isinstance(policy, Mapping):
         content = {key: value for key, value in policy.items() if key != "model"}
         if "model" not in policy:
             return _spec(line_of(content), config, models, graphs)
         return _spec(policy["model"], POLICIES.read(content), models, graphs)
     if not isinstance(policy, (str, os.PathLike)):
+        if not callable(policy):
+            return Spec("table", Given.of_table(policy, ""))
         function = FunctionPolicy(policy)
         return Spec(function.called, function)
     text = os.fspath(policy)
@@ -215,16 +182,29 @@ def _spec(
     if text.startswith(ACTION):
         return Spec(text, FixedPolicy(text.removeprefix(ACTION)))
     if text.startswith(COLUMN):
-        return Spec(text.removeprefix(COLUMN), text.removeprefix(COLUMN))
+        given = Given.of_column(text.removeprefix(COLUMN))
+        return Spec(given.name, given)
     file, settings = _file_and_settings(text)
     if file_kind(file) is ONNX:
         return _onnx_spec(text, file, settings or "", config, graphs)
     stem = Path(file).stem
+    if kind_of(Path(file)) in TABLES:
+        return Spec(f"{stem}: {settings}" if settings else stem, Given.of_table(file, settings or ""))
     where = os.path.realpath(file)
     if where not in models:
         models[where] = CandidateScorer(load(file))
     made = policy_of_model(models[where], config if settings is None else POLICIES.read(settings))
     return Spec(f"{stem}: {settings or made.name}", made, models[where])
+
+
+def _of_table(policy: Mapping[str, Any]) -> Spec:
+    """The policy of a mapping of `table`, `TableSettings`, and `name` and settings of a policy."""
+    own = {key: value for key, value in policy.items() if key in TableSettings.model_fields}
+    rest = {key: value for key, value in policy.items() if key != "table" and key not in own}
+    settings = build(TableSettings, own, what="policy")
+    column = None if settings.column is None else ColumnPattern(settings.column)
+    scores = POLICIES.read(rest) if rest else None
+    return Spec("table", Given(column, scores, policy["table"], settings))
 
 
 def _onnx_spec(
@@ -270,7 +250,7 @@ def _file_and_settings(text: str) -> tuple[str, str | None]:
         near = nearest(word, [*_BY_NAME, "action", "column"])
         raise ConfigError(
             f"'{text}' is neither a policy nor a file",
-            hint=f"{near}, or give the path of an artifact",
+            hint=f"{near}, or give the path of an artifact or a table",
         )
     raise ArtifactError(
         "no such file", file=text, hint="Train one with `ctrkit train`, or give a policy such as uniform"

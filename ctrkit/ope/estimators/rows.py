@@ -227,7 +227,7 @@ def _placed(log: BanditLog, start: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if error.row is None:
+        if error.row is None or error.file is not None:
             raise
         file, row = log.locate(start + error.row)
         raise DataError(error.problem, file=file, column=error.column, row=row, hint=error.hint) from None

@@ -41,6 +41,7 @@ def evaluate(
     reward_range: tuple[float, float] | None = None,
     reward_model: str | RewardPredictor = "trees",
     context_columns: Sequence[str] | None = None,
+    excluded: Sequence[str] = (),
     folds: int = 3,
     segments: Sequence[str | SegmentColumn] = (),
     outcomes: Sequence[str] = (),
@@ -67,6 +68,7 @@ def evaluate(
             or 1. Else the range is unknown and intervals are normal.
         reward_model: a name of `learners.LEARNERS`, fitted on the log with cross-fitting, or a model.
         context_columns: what fitted models read; by default see `reward_features.context_columns`.
+        excluded: columns that this default leaves out, such as those of policies.
         folds: number of folds of the cross-fitting.
         segments: columns by whose values estimates are split.
         outcomes: reward columns such as `click`, `conversion`, `value` and `cost`, to estimate with their
@@ -88,6 +90,7 @@ def evaluate(
     engine = engine or LocalEngine()
     total = sum(part.rows for part in parts)
     modelled = tuple(isinstance(policy, Policy) for policy in policies)
+    asked = DEFAULT_ESTIMATORS if estimators is None else estimators
     estimators = _able(estimators, any(modelled))
     if action_feature is not None:
         _check_feature(action_feature, any(modelled), parts[0])
@@ -123,7 +126,8 @@ def evaluate(
     if reward_range is None and facts.binary:
         reward_range = (0.0, 1.0)
     targets = [policy for policy in policies if isinstance(policy, str)]
-    settings = ModelSettings(reward_model, context_columns, folds, seed, (*targets, *outcomes))
+    unread = (*targets, *outcomes, *excluded)
+    settings = ModelSettings(reward_model, context_columns, folds, seed, unread)
     models = settings.fit(survey.sample.log() if survey.sample else None, policies, views)
 
     plan = Plan(
@@ -157,7 +161,7 @@ def evaluate(
         sums.logging.result(confidence),
         results,
         confidence,
-        (*_notes(facts, plan, models, sampled=sampled), *_left_out(plan, results)),
+        (*_notes(facts, plan, models, sampled=sampled), *_left_out(plan, asked, results)),
         sums.rank(),
         facts.balance,
     )
@@ -235,17 +239,18 @@ def _notes(facts: LogFacts, plan: Plan, models: Models, sampled: bool) -> Iterat
         yield f"Models were fitted on the rows of a sample of users, at most {MODEL_ROWS:,} rows."
 
 
-def _left_out(plan: Plan, policies: Sequence[PolicyEvaluation]) -> Iterator[str]:
+def _left_out(plan: Plan, asked: Sequence[str], policies: Sequence[PolicyEvaluation]) -> Iterator[str]:
     """Sentences on what was asked for and what some policy or estimator cannot have."""
     columns = [name for name, modelled in zip(plan.names, plan.modelled, strict=True) if not modelled]
-    missing = [spec for spec in plan.estimators if reads_candidates(spec)]
+    missing = [spec for spec in asked if reads_candidates(spec)]
     if plan.action_feature is not None:
         missing.append(f"those by {plan.action_feature}")
     if columns and missing:
         yield (
             f"For {', '.join(columns)} there is no estimate by {', '.join(missing)}. Estimators with a "
-            "reward model or modelled weights need a policy's probabilities of all candidates; a column has "
-            "only those of the logged action."
+            "reward model or modelled weights need a policy's probabilities of all candidates; a column of "
+            "numbers has only those of the logged action. A list in each row, or a column for each action, "
+            "has them all."
         )
     if plan.interval == AUTO:
         return

@@ -18,12 +18,12 @@ from ctrkit.hashing import Words
 from ctrkit.ope.formats import LogTable, read_log
 from ctrkit.ope.logs.units import check_dropped, codes_of, counts_of, row_keys, units_of
 from ctrkit.policies.candidates import padded
+from ctrkit.policies.given import SUM_TOLERANCE
 from ctrkit.schema import BANDIT_LOG, CANDIDATE_PREFIX, LogSchema, check_column
 from ctrkit.tables import IsText, TableLike, join_tables, name_of
 
 # Probabilities are often written as 32-bit floats or with five decimals.
 PROPENSITY_TOLERANCE = 1e-4
-SUM_TOLERANCE = 1e-3
 # Rounding error of a sum of 32-bit floats that should be 1.
 ROUNDING = 1e-6
 
@@ -156,7 +156,7 @@ class BanditLog:
         parts = self.parts or (Part(self.file, 0),)
         for part, end in zip(parts, [*(later.start for later in parts[1:]), len(self)], strict=True):
             with _numbered_as_in_file(part):
-                _check_target(self.table[column][part.start : end], part.file, column)
+                check_probability(self.table[column][part.start : end], part.file, column)
         found = check_column(self.table[column], TARGET, self.file, called=column).to_numpy()
         return np.asarray(np.minimum(found, 1.0))
 
@@ -302,8 +302,12 @@ def with_same_ids(table: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-def _check_target(values: pl.Series, file: str | None, column: str) -> None:
-    """A new policy's probabilities of the logged actions."""
+def check_probability(values: pl.Series, file: str | None, column: str) -> None:
+    """Refuse a column that does not hold a new policy's probabilities of the logged actions.
+
+    Raises:
+        DataError: names the first faulty row.
+    """
     target = check_column(values, TARGET, file, called=column).to_numpy()
     wrong = np.flatnonzero(target > 1 + ROUNDING)
     if wrong.size:

@@ -14,7 +14,8 @@ import polars as pl
 
 from ctrkit.arrays import Integers
 from ctrkit.ope.formats import LogTable
-from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, SUM_TOLERANCE, index_of_action, with_same_ids
+from ctrkit.ope.logs.bandit_log import PROPENSITY_TOLERANCE, index_of_action, with_same_ids
+from ctrkit.policies.given import SUM_TOLERANCE
 from ctrkit.schema import BANDIT_LOG, LogSchema
 from ctrkit.schema.columns import TOLERANCE
 

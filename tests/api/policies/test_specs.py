@@ -11,6 +11,7 @@ import pytest
 
 import ctrkit
 from ctrkit.api.evaluate_policy import evaluate_policy
+from ctrkit.api.policies.given import Given
 from ctrkit.api.policies.specs import policy_specs
 from ctrkit.errors import ConfigError, DataError, InputError, RunError
 from ctrkit.policies import FixedPolicy, LoggingPolicy, Policy, SoftmaxConfig, SoftmaxPolicy, UniformPolicy
@@ -28,8 +29,7 @@ def test_the_names() -> None:
     specs = policy_specs(["uniform", "logging", "action:7", "column:mine"])
     assert [spec.name for spec in specs] == ["uniform", "logging", "action:7", "mine"]
     kinds = [type(spec.policy) for spec in specs]
-    assert kinds == [UniformPolicy, LoggingPolicy, FixedPolicy, str]
-    assert specs[3].policy == "mine"
+    assert kinds == [UniformPolicy, LoggingPolicy, FixedPolicy, Given]
 
 
 def test_one_may_stand_alone() -> None:
@@ -161,42 +161,6 @@ def test_names_in_tables_are_unique() -> None:
     specs = policy_specs([named("a"), named("a"), named("a (1)"), named("b")])
     assert len({spec.name for spec in specs}) == 4
     assert [spec.name for spec in specs][2:] == ["a (1)", "b"]
-
-
-def test_a_column_of_lists_is_a_policy_of_all_candidates(tmp_path: Path) -> None:
-    """As a function that gives the same probabilities: with a reward model, and whatever the batch."""
-    rng = np.random.default_rng(0)
-    n = 600
-    wanted = rng.dirichlet(np.ones(3), n)
-    log = pl.DataFrame(
-        {
-            "x": rng.normal(size=n),
-            "action": rng.integers(3, size=n),
-            "propensity": np.full(n, 1 / 3),
-            "reward": (rng.random(n) < 0.4).astype(float),
-            "candidates": [[0, 1, 2]] * n,
-            "wanted": wanted.astype(np.float32).tolist(),
-        }
-    )
-    path = tmp_path / "log.parquet"
-    log.write_parquet(path)
-    settings = ["estimators=[ips,snips,dm,dr]"]
-    found = evaluate_policy(str(path), "column:wanted", out=tmp_path / "a", overrides=settings)
-
-    def same(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
-        return np.array(context["wanted"].to_list()) / np.array(context["wanted"].to_list()).sum(1)[:, None]
-
-    should = evaluate_policy(str(path), same, out=tmp_path / "b", overrides=settings)
-    for one, two in zip(
-        found.evaluation.policies[0].estimates, should.evaluation.policies[0].estimates, strict=True
-    ):
-        assert one.value == pytest.approx(two.value, rel=1e-6)
-    assert [one.estimator for one in found.evaluation.policies[0].estimates] == ["ips", "snips", "dm", "dr"]
-    for row, said in (([0.5, 0.5], "the list has 2 probabilities for 3"), ([0.5, 0.2, 0.2], "sum is 0.9")):
-        lists = [*wanted.tolist()[:400], row, *wanted.tolist()[401:]]
-        with pytest.raises(DataError, match=said) as caught:
-            evaluate_policy(log.with_columns(wanted=pl.Series(lists)), "column:wanted", out=tmp_path / "c")
-        assert (caught.value.column, caught.value.row) == ("wanted", 400)
 
 
 def test_a_probability_above_1_by_rounding_is_1_and_a_larger_one_told_in_full(tmp_path: Path) -> None:
