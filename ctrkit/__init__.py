@@ -26,11 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctrkit.api.bidding.config import BiddingConfig
-    from ctrkit.api.calibrate import CalibrateConfig, calibrate
+    from ctrkit.api.calibrate import calibrate
+    from ctrkit.api.calibration.result import CalibrateConfig
     from ctrkit.api.check_log import CheckConfig, check_log
-    from ctrkit.api.evaluate import EvaluateConfig, evaluate
+    from ctrkit.api.evaluate import evaluate
     from ctrkit.api.evaluate_bids import BidsConfig
     from ctrkit.api.evaluate_policy import evaluate_policy
+    from ctrkit.api.evaluation.result import EvaluateConfig
     from ctrkit.api.explain import ExplainConfig, explain
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
@@ -51,9 +53,9 @@ __version__ = _version("ctrkit")
 _HOME = {
     "BiddingConfig": "ctrkit.api.bidding.config",
     "BidsConfig": "ctrkit.api.evaluate_bids",
-    "CalibrateConfig": "ctrkit.api.calibrate",
+    "CalibrateConfig": "ctrkit.api.calibration.result",
     "CheckConfig": "ctrkit.api.check_log",
-    "EvaluateConfig": "ctrkit.api.evaluate",
+    "EvaluateConfig": "ctrkit.api.evaluation.result",
     "ExplainConfig": "ctrkit.api.explain",
     "FeatureSpec": "ctrkit.schema",
     "LearnPolicyConfig": "ctrkit.api.learn_policy",

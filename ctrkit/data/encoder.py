@@ -23,7 +23,7 @@ from ctrkit.data.ids import (
     lookup,
     unseen_ids,
 )
-from ctrkit.data.labels import read_labels, read_values, read_weights
+from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
 from ctrkit.data.quarters import ordered_values, quarters_of
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import unlike, usual_shares
@@ -167,7 +167,7 @@ class Encoder:
         scales: dict[str, FeatureScale] = {}
         bins: dict[str, Bins] = {}
         weighted = spec.weight in table.columns
-        weight = read_weights(spec, table, file) if weighted else np.ones(table.height)
+        weight = read_weights(spec.weight, table, file) if weighted else np.ones(table.height)
         for number in spec.numeric:
             values = transformed(table[number.name], number, file)
             present = mine[~np.isnan(values[mine])]
@@ -247,15 +247,15 @@ class Encoder:
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
-        weight = read_weights(spec, table, file) if labels else np.ones(n)
-        targets = read_labels(spec, table, file) if labels else np.empty((n, 0), dtype=np.float32)
+        weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
+        targets = read_labels(spec.labels, table, file) if labels else np.empty((n, 0), dtype=np.float32)
         return EncodedTable(
             np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
             np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
             histories,
             targets,
             weight.astype(np.float32),
-            _groups(spec, table),
+            read_groups(spec.group, table),
             read_values(spec, table, targets, file) if labels else None,
         )
 
@@ -356,23 +356,6 @@ class Encoder:
         ids = self.ids(sequence.shares or sequence.name, events, file)
         padded[row, length - counts[row] + within] = ids
         return padded
-
-
-def _groups(spec: FeatureSpec, table: pl.DataFrame) -> Integers | None:
-    if spec.group is None or spec.group not in table.columns:
-        return None
-    values = table[spec.group]
-    if values.dtype.is_nested() or values.dtype == pl.Object:
-        raise DataError(
-            f"groups must be integers or text, not {values.dtype}", column=spec.group, hint="Cast the column"
-        )
-    # pandas writes a missing number as NaN.
-    known = values.fill_nan(None) if values.dtype.is_float() else values
-    known = known.cast(pl.Int8) if known.dtype == pl.Boolean else known
-    codes = known.rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    missing = np.flatnonzero(known.is_null().to_numpy())
-    codes[missing] = -1 - missing
-    return codes
 
 
 def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None) -> None:

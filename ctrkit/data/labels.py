@@ -1,12 +1,14 @@
-"""Labels of a training table, the value of its converted rows, and row weights, checked and as arrays."""
+"""Labels, values of converted rows, weights and groups of a labelled table, checked and as arrays."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 
@@ -14,14 +16,21 @@ from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 LARGEST = 1e30
 
 
-def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> NDArray[np.float32]:
+def read_labels(
+    names: Mapping[str, str], table: pl.DataFrame, file: str | None = None
+) -> NDArray[np.float32]:
     """The labels of a table, float32 [n, T] in funnel order, checked.
+
+    Args:
+        names: task -> column, in funnel order.
+        table: the rows.
+        file: name of the table, for messages.
 
     Raises:
         DataError: a label is not 0 or 1, or is 1 where the task before it is 0.
     """
     columns, before = [], None
-    for task, name in spec.labels.items():
+    for task, name in names.items():
         advice = "Write 0 where it did not happen, and remove a row only where this is not known"
         if before is not None:
             advice = f"Write 0 where '{before}' is 0, and remove a row only where the label is not known"
@@ -29,14 +38,14 @@ def read_labels(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None)
         column = Column(name, "binary", f"the label of task '{task}'", missing=advice)
         columns.append(check_column(table[name], column, file).to_numpy().astype(np.float32))
     labels = np.stack(columns, axis=1)
-    names = list(spec.labels.values())
-    for index in range(1, len(names)):
+    columns_of = list(names.values())
+    for index in range(1, len(columns_of)):
         broken = np.flatnonzero(labels[:, index] > labels[:, index - 1])
         if broken.size:
             raise DataError(
-                f"the label is 1 where '{names[index - 1]}', the step before it, is 0",
+                f"the label is 1 where '{columns_of[index - 1]}', the step before it, is 0",
                 file=file,
-                column=names[index],
+                column=columns_of[index],
                 row=int(broken[0]),
                 hint="List the labels in funnel order, or fix such rows",
             )
@@ -78,20 +87,44 @@ def read_values(
     return values
 
 
-def read_weights(spec: FeatureSpec, table: pl.DataFrame, file: str | None = None) -> Floats:
-    """The weights of a table's rows, [n]; 1 where the spec names no column of weights.
+def read_weights(name: str | None, table: pl.DataFrame, file: str | None = None) -> Floats:
+    """The weights of a table's rows, [n]; 1 where no column of weights is named.
 
     Raises:
         DataError: the column is missing, or a weight is missing, negative or too large.
     """
-    if spec.weight is None:
+    if name is None:
         return np.ones(table.height)
-    require_columns(table, (spec.weight,), file)
-    column = Column(spec.weight, "number", "the row's weight", low=0.0)
-    numbers = check_column(table[spec.weight], column, file).to_numpy()
+    require_columns(table, (name,), file)
+    column = Column(name, "number", "the row's weight", low=0.0)
+    numbers = check_column(table[name], column, file).to_numpy()
     if numbers.max(initial=0.0) > LARGEST:
         raise DataError(
             f"a weight is above {LARGEST:g}",
-            file=file, column=spec.weight, row=int(np.argmax(numbers)), hint="Divide all weights",
+            file=file, column=name, row=int(np.argmax(numbers)), hint="Divide all weights",
         )  # fmt: skip
     return np.asarray(numbers)
+
+
+def read_groups(name: str | None, table: pl.DataFrame) -> Integers | None:
+    """The group of each row as a number, [n]; None where no column is named, or the table lacks it.
+
+    A row without a group has a number below 0 of its own.
+
+    Raises:
+        DataError: the groups are lists or objects.
+    """
+    if name is None or name not in table.columns:
+        return None
+    values = table[name]
+    if values.dtype.is_nested() or values.dtype == pl.Object:
+        raise DataError(
+            f"groups must be integers or text, not {values.dtype}", column=name, hint="Cast the column"
+        )
+    # pandas writes a missing number as NaN.
+    known = values.fill_nan(None) if values.dtype.is_float() else values
+    known = known.cast(pl.Int8) if known.dtype == pl.Boolean else known
+    codes = known.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    missing = np.flatnonzero(known.is_null().to_numpy())
+    codes[missing] = -1 - missing
+    return codes

@@ -77,42 +77,62 @@ class Split:
 def split_rows(
     spec: FeatureSpec, config: SplitConfig, table: pl.DataFrame, seed: int, file: str | None = None
 ) -> Split:
+    """Divide a table's rows, by the time stamp that the spec names (see `split_table`)."""
+    return split_table(spec.timestamp, config, table, seed, file)
+
+
+def split_table(
+    timestamp: str | None,
+    config: SplitConfig,
+    table: pl.DataFrame,
+    seed: int,
+    file: str | None = None,
+    groups: Integers | None = None,
+) -> Split:
     """Divide a table's rows.
 
     A split by time cuts between distinct time stamps: rows of the same moment stay together, because rows
     shown together are not independent. With many ties, parts may have other sizes than requested, but none is
-    empty. In a random split, rows of one user are in all parts, so test rows have known users.
+    empty. In a random split, rows of one user are in all parts, so test rows have known users; with `groups`
+    they stay together.
 
     Args:
-        spec: what the columns mean.
+        timestamp: the column of times; None if there is none.
         config: how to divide.
         table: the rows.
         seed: random seed.
         file: name of the table, for messages.
+        groups: the group of each row, which a random split keeps whole, [N]; None to divide single rows.
 
     Raises:
         DataError: a part would be empty, or the time stamp is missing.
     """
-    by = config.by if config.by != "auto" else "time" if spec.timestamp else "random"
+    by = config.by if config.by != "auto" else "time" if timestamp else "random"
     boundaries = None
     if by == "time":
-        if spec.timestamp is None:
+        if timestamp is None:
             raise DataError(
                 "a split by time needs `timestamp` in the feature spec",
                 file=file,
                 hint="Set `features.timestamp` to the name of the column",
             )
-        require_columns(table, (spec.timestamp,), file)
-        column = Column(spec.timestamp, "time", "the time of the row")
-        time = check_column(table[spec.timestamp], column, file).to_numpy()
-        boundaries = first_valid, first_test = _cuts(time, config, file, spec.timestamp)
+        require_columns(table, (timestamp,), file)
+        column = Column(timestamp, "time", "the time of the row")
+        time = check_column(table[timestamp], column, file).to_numpy()
+        boundaries = first_valid, first_test = _cuts(time, config, file, timestamp)
         part = (time >= first_valid).astype(np.int8) + (time >= first_test).astype(np.int8)
     else:
-        order = np.random.default_rng(seed).permutation(table.height)
+        order = _shuffled(table.height, seed, groups)
         cuts = (np.array([config.train, config.train + config.valid]) * table.height).round().astype(np.int64)
         part = np.empty(table.height, dtype=np.int8)
         for index, rows in enumerate(np.split(order, cuts)):
             part[rows] = index
+        if groups is not None:
+            # A group is in the part of its row that comes last.
+            _, unit = np.unique(groups, return_inverse=True)
+            last = np.zeros(unit.max() + 1, dtype=np.int8)
+            np.maximum.at(last, unit, part)
+            part = last[unit]
     train, valid, test = (np.flatnonzero(part == index) for index in range(3))
     for name, rows in (("training", train), ("validation", valid), ("test", test)):
         if rows.size == 0:
@@ -139,3 +159,12 @@ def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> t
     first = min(max(first, 1), moments.size - 2)
     second = min(max(second, first + 1), moments.size - 1)
     return float(moments[first]), float(moments[second])
+
+
+def _shuffled(rows: int, seed: int, groups: Integers | None) -> Integers:
+    """All rows in random order; rows of one group stand beside each other."""
+    random = np.random.default_rng(seed)
+    if groups is None:
+        return random.permutation(rows)
+    _, unit = np.unique(groups, return_inverse=True)
+    return np.argsort(random.permutation(unit.max() + 1)[unit], kind="stable")

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import ctrkit
-from ctrkit.api.evaluate import EvaluationResult
+from ctrkit.api.evaluation.result import EvaluationResult
 from ctrkit.data.synthetic import Market
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.evaluation import EvaluationWarning

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ctrkit.api.evaluation.funnel import funnel
 from ctrkit.api.models.labelled import LabelledTable, labelled_rows, seen_in_training
-from ctrkit.api.models.leakage import BOTH, leaks_by_task
+from ctrkit.api.models.leakage import leaks_by_task
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.profile import profiled_columns, profiles_from, training_profile
 from ctrkit.api.models.task_calibrators import joint_of
@@ -182,20 +183,11 @@ def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Div
 def by_task(
     model: Model, other: Model | None, rows: HeldOut, fields: Sequence[str], divisions: dict[str, Division]
 ) -> Iterator[tuple[str, LabelledRows]]:
-    """The rows of each task (those where it can happen), and last those of the whole funnel."""
+    """The rows of each task, and last those of the whole funnel (see `funnel`)."""
     values = {name: values_as_text(rows.table[name]).fill_null("missing").to_numpy() for name in fields}
     first = _scored(model, rows.table, rows.file)
     second = None if other is None else _scored(other, rows.table, rows.file)
-
-    def of(label: int, prediction: int) -> LabelledRows:
-        y = np.ascontiguousarray(rows.labels[:, label])
-        compared = None if second is None else second[prediction]
-        return LabelledRows(y, rows.weight, first[prediction], compared, rows.groups, values, divisions)
-
-    for index, task in enumerate(model.tasks):
-        yield task, of(index, index)[rows.labels[:, index - 1] == 1] if index else of(index, index)
-    if len(model.tasks) > 1:
-        yield BOTH.join(model.tasks), of(len(model.tasks) - 1, len(model.tasks))
+    yield from funnel(model.tasks, rows.labels, rows.weight, first, second, rows.groups, values, divisions)
 
 
 def _scored(model: Model, table: pl.DataFrame, file: str | None) -> list[Scored]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from ctrkit.api.models.leakage import leaks_by_task
+from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.errors import DataError, TrainingWarning, attempt
@@ -68,31 +69,31 @@ def check_sample_columns(
     return f"No config was given: the columns are read as those of the sample logs.{without}"
 
 
-def group_notes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> Iterator[str]:
+def group_notes(group: str | None, table: pl.DataFrame, groups: Integers | None) -> Iterator[str]:
     """Notes on rows without a group, and on a group whose value may mean "no group".
 
     Args:
-        spec: what the columns mean.
+        group: the column of groups; None if there is none.
         table: the raw rows.
-        data: the same rows, encoded.
+        groups: the group of each of these rows, as `read_groups` gives it.
     """
-    if spec.group is None or data.groups is None:
+    if group is None or groups is None:
         return
-    alone = int(np.count_nonzero(data.groups < 0))
+    alone, rows = int(np.count_nonzero(groups < 0)), len(groups)
     if alone:
         yield (
-            f"{alone:,} of {len(data):,} rows have no '{spec.group}'. Each counts as a group of its own, "
+            f"{alone:,} of {rows:,} rows have no '{group}'. Each counts as a group of its own, "
             "and metrics within groups, such as GAUC, leave them out."
         )
-    groups, counts = np.unique(data.groups[data.groups >= 0], return_counts=True)
-    if groups.size < _FEW_GROUPS:
+    found, counts = np.unique(groups[groups >= 0], return_counts=True)
+    if found.size < _FEW_GROUPS:
         return
     second, first = np.sort(counts)[-2:]
-    if first > _OUTSTANDING * second and first > _NOTABLE * len(data):
-        value = table[spec.group][int(np.argmax(data.groups == groups[counts.argmax()]))]
+    if first > _OUTSTANDING * second and first > _NOTABLE * rows:
+        value = table[group][int(np.argmax(groups == found[counts.argmax()]))]
         yield (
-            f"'{value}' is the '{spec.group}' of {first / len(data):.0%} of the rows, and every other has at"
-            f" most {second / len(data):.1%}. If it means that the {spec.group} is unknown, leave the cell"
+            f"'{value}' is the '{group}' of {first / rows:.0%} of the rows, and every other has at"
+            f" most {second / rows:.1%}. If it means that the {group} is unknown, leave the cell"
             " empty: otherwise these rows count as one group."
         )
 

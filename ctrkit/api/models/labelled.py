@@ -82,7 +82,7 @@ class LabelledTable:
                 f"There is no column '{group}' here, so rows count as independent. Intervals are too short "
                 "where they are not."
             )
-        told += group_notes(self.config.features, self.table, self.encoded)
+        told += group_notes(group, self.table, self.encoded.groups)
         return tuple(told)
 
 

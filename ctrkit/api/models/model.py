@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.api.models.profile import profiles_from
-from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated
+from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated, segments_of
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
@@ -187,7 +187,9 @@ class Model:
             rows: the rows of the logits; some calibrators read a field of them.
         """
         fields = tuple(self.network.feature_map.categorical)
-        return calibrated(self.tasks, self.calibrators, logits, rows, fields)
+        return calibrated(
+            self.tasks, self.calibrators, logits, lambda field: segments_of(field, rows, fields)
+        )
 
     def values(self, outputs: Outputs) -> Floats | None:
         """Expected values [n] given the last task, calibrated where possible; None without values."""

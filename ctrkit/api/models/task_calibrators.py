@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,8 +71,7 @@ def calibrated(
     tasks: Sequence[str],
     calibrators: Mapping[str, TaskCalibrator],
     logits: Floats,
-    rows: EncodedTable,
-    fields: Sequence[str],
+    segments_by: Callable[[str], NDArray[np.integer]],
 ) -> dict[str, Floats]:
     """Probabilities [n] of each task given the task before it; σ(logit) where a task has no calibrator.
 
@@ -80,8 +79,7 @@ def calibrated(
         tasks: names of the tasks, in funnel order.
         calibrators: task -> calibrator.
         logits: [n, T].
-        rows: the same rows, encoded.
-        fields: names of the categorical columns of the rows.
+        segments_by: gives the segment of each row by a field, [n].
     """
     found: dict[str, Floats] = {}
     before = np.ones(len(logits))  # calibrated p(all tasks before)
@@ -90,7 +88,7 @@ def calibrated(
         if one is None:
             p = expit(column)
         else:
-            segments = None if one.field is None else segments_of(one.field, rows, fields)
+            segments = None if one.field is None else segments_by(one.field)
             if isinstance(one.calibrator, EntireSpaceCalibration):
                 p = one.calibrator.conditional(joint_of(logits, index), before, segments)
             else:

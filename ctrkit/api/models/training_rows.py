@@ -80,7 +80,7 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     unknown, unlike = unknown_by_part(encoder, table, parts)
     notes += unlike
     encoded = encoder.encode(table, file)
-    notes += group_notes(spec, table, encoded)
+    notes += group_notes(spec.group, table, encoded.groups)
     check_labels(spec, encoded, split, notes, file)
     return TrainingRows(table, file, encoder, encoded, split, unknown)
 
