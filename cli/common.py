@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeAlias
 
 import typer
 
-from ctrkit.errors import FileRole, InputError, RunError, is_glob, missing
+from ctrkit.errors import ConfigError, FileRole, InputError, RunError, is_glob, missing
 from ctrkit.names import visible
 from ctrkit.progress import OnStep, silent
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 
+# The artifact of the working folder.
+MODEL = Path("model.pt")
+# The panel of options for tables of scores.
+OF_SCORES = "A table of scores"
+
 ConfigFile: TypeAlias = Annotated[
     Path | None, typer.Option("--config", help="YAML file with the settings of this command.")
 ]
@@ -34,6 +39,41 @@ Overrides: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Set a key of the config; repeatable."),
 ]
 RunFolder: TypeAlias = Annotated[Path, typer.Option(help="Folder for the report and the results of the run.")]
+Scores: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE",
+        help="A table of labels and probabilities, of any model, in place of an artifact.",
+        rich_help_panel=OF_SCORES,
+    ),
+]
+Label: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of labels (default: click, clicked, label, y, …).",
+        rich_help_panel=OF_SCORES,
+    ),
+]
+Probability: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of probabilities (default: pctr, p_click, score, prediction, …).",
+        rich_help_panel=OF_SCORES,
+    ),
+]
+Weight: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of row weights (default: weight or sample_weight, if it is there).",
+        rich_help_panel=OF_SCORES,
+    ),
+]
+Logits: TypeAlias = Annotated[
+    bool, typer.Option("--logits", help="The predictions are logits.", rich_help_panel=OF_SCORES)
+]
 SkipBadLines: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -97,6 +137,33 @@ def answer(text: str) -> None:
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given, as keywords of the command's function."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def of_scores(
+    label: str | None,
+    probability: str | None,
+    weight: str | None,
+    map: list[str] | None,
+    *,
+    logits: bool,
+) -> dict[str, Any]:
+    """The columns of a table of scores that were named, as keywords."""
+    return given(label=label, probability=probability, weight=weight, map=map or None, logits=logits or None)
+
+
+def need_one(model: Path | None, scores: Path | None) -> None:
+    """Refuse a model beside a table of scores.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if model is not None and scores is not None:
+        raise ConfigError("a model and --scores are both given", hint="Leave one of them out")
+
+
+def listed(names: str | None) -> tuple[str, ...] | None:
+    """The names of an option such as `device,city`; None if it was not given."""
+    return None if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def renamed(command: Callable[Parameters, None], name: str) -> Callable[Parameters, None]:

@@ -12,7 +12,10 @@ from pathlib import Path
 # Number of bytes read from a file, beside the names in a zip archive.
 _HEAD = 65_536
 
-_TABLE = "It is a table: give it as the data or the log, and a model from `ctrkit train` here"
+_TABLE = (
+    "It is a table: give it as the data or the log, and a model from `ctrkit train` here. `ctrkit evaluate` "
+    "and `ctrkit calibrate` read a table of labels and probabilities with --scores"
+)
 RUNS_CODE = "Opening it could run code that came with it, so ctrkit never does"
 
 

@@ -17,6 +17,7 @@ from ctrkit.calibration.base import (
     Identity,
     CalibratorState,
     calibrator_from_state,
+    logits_of,
 )
 from ctrkit.calibration.downsampling import DownsamplingCorrection
 from ctrkit.calibration.temperature import TemperatureScaling
@@ -63,6 +64,7 @@ __all__ = [
     "calibrator_from_state",
     "choose",
     "joint_logits",
+    "logits_of",
     "ranking_key",
     "spoils_pcoc",
     "told_apart",

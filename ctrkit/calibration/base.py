@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.errors import ArtifactError, DataError, RunError, nearest
-from ctrkit.metrics.checks import finite_floats, need_both_classes, score_rows
+from ctrkit.metrics.checks import finite_floats, need_both_classes, score_rows, unit_interval
 
 # Plain data: an artifact holds it as it is.
 CalibratorState: TypeAlias = dict[str, str | float | Floats]
@@ -268,6 +268,18 @@ def sigmoid(logits: Floats) -> Floats:
     small = np.exp(-np.abs(logits))
     probabilities: Floats = np.where(logits >= 0, 1.0, small) / (1.0 + small)
     return probabilities
+
+
+def logits_of(probabilities: ArrayLike) -> Floats:
+    """log(p / (1 - p)) of probabilities of any shape; 0 counts as 1e-30, and 1 as the largest float below.
+
+    Raises:
+        DataError: a value outside [0, 1], or one that is missing.
+    """
+    p = unit_interval(finite_floats(probabilities, "probabilities"), "probabilities")
+    p = np.clip(p, LEAST, 1 - np.finfo(np.float64).eps)
+    logits: Floats = np.log(p) - np.log1p(-p)
+    return logits
 
 
 def positive_scalar(state: Mapping[str, Floats], key: str) -> float:

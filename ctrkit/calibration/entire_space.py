@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrkit.arrays import Floats
-from ctrkit.calibration.base import LEAST, Calibrator, CalibratorState, nested_calibrator, nested_state
+from ctrkit.calibration.base import Calibrator, CalibratorState, logits_of, nested_calibrator, nested_state
 from ctrkit.calibration.platt import PlattScaling
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.metrics.checks import finite_floats, unit_interval
@@ -125,8 +125,7 @@ def joint_logits(click_probabilities: ArrayLike, conversion_probabilities: Array
         raise DataError(
             f"click has the shape {click.shape} and conversion has {conversion.shape}", argument="conversion"
         )
-    joint = np.clip(click * conversion, LEAST, 1 - np.finfo(np.float64).eps)
-    return np.log(joint) - np.log1p(-joint)
+    return logits_of(click * conversion)
 
 
 def _probabilities(values: ArrayLike, column: str) -> Floats:

@@ -12,6 +12,7 @@ from ctrkit.schema.features import (
 from ctrkit.schema.log_schema import LogSchema
 from ctrkit.schema.logs import AUCTION_LOG, BANDIT_LOG, BID_LOG, CANDIDATE_PREFIX
 from ctrkit.schema.names import ClosedSchema, near_misses, require_columns
+from ctrkit.schema.scores import SCORES
 from ctrkit.schema.times import check_zone, unix_seconds
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "BANDIT_LOG",
     "BID_LOG",
     "CANDIDATE_PREFIX",
+    "SCORES",
     "TRUTH_PREFIX",
     "CandidateSpec",
     "CategoricalFeature",

@@ -11,7 +11,10 @@ from ctrkit.errors import DataError
 from ctrkit.schema.times import unix_seconds
 from ctrkit.tables.cells import as_ids, lists_of, with_values
 
-Kind = Literal["id", "integer", "number", "binary", "probability", "time", "ids", "numbers", "probabilities"]
+Kind = Literal[
+    "id", "integer", "number", "binary", "probability", "prediction", "time", "ids", "numbers",
+    "probabilities",
+]  # fmt: skip
 LISTS = ("ids", "numbers", "probabilities")
 
 # Separates the values of a list in a text file.
@@ -26,6 +29,7 @@ class Column:
     """One column of a log: its name, what it may hold and what it is called elsewhere.
 
     Kinds: `id`, an integer or text; `integer`; `number`, finite; `binary`, 0 or 1; `probability`, in (0, 1];
+    `prediction`, in [0, 1];
     `time`, as in `ctrkit.schema.times`; `ids`, `numbers` and `probabilities`, one list in each row (a
     probability in a list may be 0).
 
@@ -38,6 +42,7 @@ class Column:
         low: smallest allowed number; None: no bound.
         nullable: whether an id or a number may be missing; a missing number is read as NaN.
         missing: hint about a missing value, if filling it in or dropping the row would be wrong.
+        outside: hint about a prediction outside [0, 1].
     """
 
     name: str
@@ -48,6 +53,7 @@ class Column:
     low: float | None = None
     nullable: bool = False
     missing: str | None = None
+    outside: str = "Give probabilities, neither logits nor percent"
 
 
 def check_column(
@@ -86,7 +92,7 @@ def check_column(
     _check_numbers(numbers, column, refuse)
     if column.kind == "integer":
         return numbers.cast(pl.Int64)
-    return numbers.clip(upper_bound=1.0) if column.kind == "probability" else numbers
+    return numbers.clip(0.0, 1.0) if column.kind in ("probability", "prediction") else numbers
 
 
 def _ids(values: pl.Series, file: str | None, name: str) -> pl.Series:
@@ -143,6 +149,10 @@ def _check_numbers(numbers: pl.Series, column: Column, refuse: _Refuse) -> None:
             row,
             "Log the probability with which the action was chosen",
         )
+    wrong = (numbers < -TOLERANCE) | (numbers > 1 + TOLERANCE)
+    if column.kind == "prediction" and (row := _first(wrong)) is not None:
+        side = "below 0" if numbers[row] < 0 else "above 1"
+        raise refuse(f"{shown(numbers[row])} is {side}, so it is not a probability", row, column.outside)
     if column.kind == "integer" and (row := _first(numbers != numbers.round())) is not None:
         raise refuse(
             f"{shown(numbers[row])} is not a whole number", row, f"The column holds {column.meaning}"

@@ -116,9 +116,16 @@ class LogSchema:
         Raises:
             DataError: the source cannot be read (see `ctrkit.tables.read_table`), or a value is refused.
         """
+        table, file = self.read_unchecked(source, also_text)
+        return self.apply(table, file, zone), file
+
+    def read_unchecked(
+        self, source: TableLike, also_text: IsText | None = None
+    ) -> tuple[pl.DataFrame, str | None]:
+        """A table under its own names, to be checked by `apply`, and its name; the arguments of `read`."""
         table, file = read_named(source, self.text(also_text))
         (typed,) = self.typed((ReadTable(table, file, from_text=True),), also_text)
-        return self.apply(typed.table, file, zone), file
+        return typed.table, file
 
     def typed(self, tables: Sequence[ReadTable], ids: IsText | None = None) -> tuple[ReadTable, ...]:
         """Tables of one log, where a column of ids or lists has one type in all of them.

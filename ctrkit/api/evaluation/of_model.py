@@ -62,6 +62,7 @@ def model_predictions(
         ConfigError: unknown metrics in gates, or `seeds` and `against` that do not go together.
         DataError: a faulty table, or a second model with other tasks.
     """
+    settings.need_scores()
     loaded = model if isinstance(model, Model) else load(model)
     _check_seeds(settings, against)
     second = _opened(against)

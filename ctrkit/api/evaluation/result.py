@@ -11,6 +11,7 @@ from ctrkit.api.evaluation.methods import MethodComparison
 from ctrkit.api.evaluation.report import evaluation_figures, evaluation_report
 from ctrkit.api.evaluation.value import ValueEvaluation
 from ctrkit.api.results import Result
+from ctrkit.api.scores.columns import ScoreColumns
 from ctrkit.evaluation.drift import Drift
 from ctrkit.evaluation.gates import GateOutcome, MetricGate
 from ctrkit.evaluation.task import EvaluationSettings, TaskEvaluation
@@ -19,11 +20,12 @@ from ctrkit.reports import Drawings, Report
 from ctrkit.schema.features import VALUE
 
 
-class EvaluateConfig(EvaluationSettings):
+class EvaluateConfig(EvaluationSettings, ScoreColumns):
     """What to evaluate, and the gates that stop a pipeline.
 
     Attributes:
-        fields: columns whose values calibration is shown by; by default the spec's categorical features.
+        fields: columns whose values calibration is shown by; by default the spec's categorical features, and
+            none of a table of scores.
         figures: whether to draw figures; without them a pipeline that only needs its gates is faster.
         columns: the log's names of money and counts, such as `{revenue: value}` (see
             `ctrkit.metrics.business`).

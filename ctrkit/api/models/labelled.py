@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
@@ -68,22 +70,40 @@ class LabelledTable:
     @property
     def remarks(self) -> tuple[str, ...]:
         """Notes on the rows, for any use of them."""
-        group, weight = self.config.features.group, self.config.features.weight
-        told = [*self.unlike]
-        if weight is not None:
-            left_out = int(np.count_nonzero(self.encoded.weight == 0))
-            told.append(
-                f"Rows are weighted by '{weight}': a row of weight 2 counts twice in metrics, but as one "
-                "independent row in intervals."
-                + (f" {left_out:,} rows of weight 0 are left out." if left_out else "")
-            )
-        if group is not None and group not in self.table.columns:
-            told.append(
-                f"There is no column '{group}' here, so rows count as independent. Intervals are too short "
-                "where they are not."
-            )
-        told += group_notes(group, self.table, self.encoded.groups)
-        return tuple(told)
+        spec = self.config.features
+        told = remarks(spec.weight, self.encoded.weight, spec.group, self.table, self.encoded.groups)
+        return (*self.unlike, *told)
+
+
+def remarks(
+    weight_name: str | None,
+    weight: NDArray[np.floating],
+    group: str | None,
+    table: pl.DataFrame,
+    groups: Integers | None,
+) -> Iterator[str]:
+    """Notes on the weights and the groups of rows, for any use of them.
+
+    Args:
+        weight_name: the column of weights; None if there is none.
+        weight: the weight of each row, [N].
+        group: the column of groups, which the table may lack; None if there is none.
+        table: the raw rows.
+        groups: the group of each row, [N]; None without groups.
+    """
+    if weight_name is not None:
+        left_out = int(np.count_nonzero(weight == 0))
+        yield (
+            f"Rows are weighted by '{weight_name}': a row of weight 2 counts twice in metrics, but as one "
+            "independent row in intervals."
+            + (f" {left_out:,} rows of weight 0 are left out." if left_out else "")
+        )
+    if group is not None and group not in table.columns:
+        yield (
+            f"There is no column '{group}' here, so rows count as independent. Intervals are too short "
+            "where they are not."
+        )
+    yield from group_notes(group, table, groups)
 
 
 def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:

@@ -1,0 +1,1 @@
+"""Tables of scores: what a model of any kind predicted, and calibrators for it."""

@@ -1,0 +1,59 @@
+"""Settings that say which columns of a table of scores hold what."""
+
+from __future__ import annotations
+
+from ctrkit.api.log_columns import LogColumns
+from ctrkit.errors import ConfigError
+from ctrkit.schema.scores import FUNNEL, SCORES
+
+
+class ScoreColumns(LogColumns):
+    """The columns of a table of scores.
+
+    Attributes:
+        label: the column of labels; by default `click`, or an alias such as `clicked`, `label` or `y`. The
+            label `conversion` stands for the task of that name.
+        probability: the column of predicted probabilities; by default `pctr`, or an alias such as `p_click`,
+            `score` or `prediction`.
+        weight: the column of row weights; by default `weight` or `sample_weight`, if there is one.
+        logits: whether the predictions are logits, not probabilities.
+    """
+
+    label: str | None = None
+    probability: str | None = None
+    weight: str | None = None
+    logits: bool = False
+
+    @property
+    def task(self) -> str:
+        """The task that `label` and `probability` are of."""
+        names = next((c.aliases for c in SCORES.columns if c.name == "conversion"), ())
+        return "conversion" if self.label in ("conversion", *names) else "click"
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Name in `SCORES` -> the table's name, where one is given.
+
+        Raises:
+            ConfigError: a column is given twice.
+        """
+        given = {self.task: self.label, FUNNEL[self.task]: self.probability, "weight": self.weight}
+        found = dict(self.map)
+        for role, name in given.items():
+            if name is not None and found.setdefault(role, name) != name:
+                raise ConfigError(
+                    f"map: '{role}' is '{found[role]}' here, and '{name}' elsewhere", hint="Name one column"
+                )
+        return found
+
+    def need_scores(self) -> None:
+        """Check that nothing is said of a table of scores where there is none.
+
+        Raises:
+            ConfigError: a column is named.
+        """
+        named = [name for name in ScoreColumns.model_fields if getattr(self, name)]
+        if named:
+            raise ConfigError(
+                f"{named[0]} is for a table of scores, and none is given", hint="Give it as `scores`"
+            )
