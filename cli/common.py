@@ -74,6 +74,14 @@ Weight: TypeAlias = Annotated[
 Logits: TypeAlias = Annotated[
     bool, typer.Option("--logits", help="The predictions are logits.", rich_help_panel=OF_SCORES)
 ]
+CalibratorFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A calibrator from `ctrkit calibrate --scores`.",
+        rich_help_panel=OF_SCORES,
+    ),
+]
 SkipBadLines: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -152,13 +160,13 @@ def of_scores(
 
 
 def need_one(model: Path | None, scores: Path | None) -> None:
-    """Refuse a model beside a table of scores.
+    """Refuse a model beside a table of scores or a calibrator.
 
     Raises:
         ConfigError: both are given.
     """
     if model is not None and scores is not None:
-        raise ConfigError("a model and --scores are both given", hint="Leave one of them out")
+        raise ConfigError(f"a model and {scores} are both given", hint="Leave one of them out")
 
 
 def listed(names: str | None) -> tuple[str, ...] | None:

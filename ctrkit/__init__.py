@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctrkit.api.bidding.config import BiddingConfig
-    from ctrkit.api.calibrate import calibrate
+    from ctrkit.api.calibrate import calibrate, calibrate_scores
     from ctrkit.api.calibration.result import CalibrateConfig
     from ctrkit.api.check_log import CheckConfig, check_log
     from ctrkit.api.evaluate import evaluate
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ctrkit.api.predict import PredictConfig, predict
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
+    from ctrkit.api.scores.calibrator import ScoreCalibrator
     from ctrkit.api.simulate_bidding import simulate_bidding
     from ctrkit.api.summary import summary
     from ctrkit.api.train import train
@@ -65,7 +66,9 @@ _HOME = {
     "PredictConfig": "ctrkit.api.predict",
     "RecalibrateConfig": "ctrkit.api.recalibrate",
     "TrainConfig": "ctrkit.api.models.training_config",
+    "ScoreCalibrator": "ctrkit.api.scores.calibrator",
     "calibrate": "ctrkit.api.calibrate",
+    "calibrate_scores": "ctrkit.api.calibrate",
     "check_log": "ctrkit.api.check_log",
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
@@ -96,8 +99,10 @@ __all__ = [
     "PlanBudgetConfig",
     "PredictConfig",
     "RecalibrateConfig",
+    "ScoreCalibrator",
     "TrainConfig",
     "calibrate",
+    "calibrate_scores",
     "check_log",
     "evaluate",
     "evaluate_policy",

@@ -36,6 +36,7 @@ def calibrate_model(
         settings: how to calibrate.
         save: the path of the calibrated artifact; None for the path of the model.
     """
+    settings.need_scores()
     loaded = model if isinstance(model, Model) else load(model)
     target = save or (None if isinstance(model, Model) else model)
     if target:

@@ -10,20 +10,22 @@ from pydantic import Field, model_validator
 
 from ctrkit.api.models.value_calibration import ValueCalibration
 from ctrkit.api.results import Result
+from ctrkit.api.scores.calibrator import ScoreCalibrator
+from ctrkit.api.scores.columns import ScoreColumns
 from ctrkit.calibration import CalibrationSummary, CalibratorChoice, DownsamplingCorrection
-from ctrkit.config import Config
 from ctrkit.metrics import Reliability
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.figures import reliability_diagram
 from ctrkit.schema.features import VALUE
 
 
-class CalibrateConfig(Config):
+class CalibrateConfig(ScoreColumns):
     """How to calibrate.
 
     Attributes:
         method: name of the calibrator; `auto` chooses one by cross-validated log loss.
-        field: categorical feature whose values get a correction each; it makes `field-aware` a candidate.
+        field: categorical feature, or column of a table of scores, whose values get a correction each; it
+            makes `field-aware` a candidate.
         conversion: rows on which tasks after the first are calibrated: `clicked` rows, or all impressions
             (`entire_space`), for bids that are made before the click.
         kept_negatives: share of the first task's negatives kept for training, for `downsampling`.
@@ -96,17 +98,24 @@ class CalibrationResult(Result):
         tasks: task -> its calibration.
         notes: sentences about the rows.
         value: the calibration of expected values; None where the model predicts none.
+        calibrator: the calibrator of a table of scores; None for a model, which holds its own.
+        saved: the path of this calibrator; None if it was not saved.
+        written: sentences about the tables that it was applied to.
     """
 
     model: str | None
     tasks: dict[str, TaskCalibration]
     notes: tuple[str, ...]
     value: ValueCalibration | None = None
+    calibrator: ScoreCalibrator | None = None
+    saved: str | None = None
+    written: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         tasks = {task: found.to_dict() for task, found in self.tasks.items()}
         value = {} if self.value is None else {VALUE: self.value.to_dict()}
-        return {"model": self.model, "tasks": tasks, **value, "notes": list(self.notes)}
+        kept = {} if self.calibrator is None else {"calibrator": self.saved, "written": list(self.written)}
+        return {"model": self.model, **kept, "tasks": tasks, **value, "notes": list(self.notes)}
 
     def report(self) -> Report:
         reasons = {task: found.choice.reason for task, found in self.tasks.items()}
@@ -114,7 +123,7 @@ class CalibrationResult(Result):
         if self.value is not None:
             reasons[VALUE] = self.value.reason
             tables.append(self.value.table())
-        answer = "\n".join(f"{name}: {reason}" for name, reason in reasons.items())
+        answer = "\n".join([*(f"{name}: {reason}" for name, reason in reasons.items()), *self.written])
         return Report("Calibration", answer, tuple(tables), self.notes)
 
     def figures(self) -> Drawings:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from ctrkit.api.log_columns import LogColumns
 from ctrkit.errors import ConfigError
+from ctrkit.schema import LogSchema
 from ctrkit.schema.scores import FUNNEL, SCORES
+
+_LOGITS = "If these are logits, add `logits`; divide percentages by 100"
 
 
 class ScoreColumns(LogColumns):
@@ -45,6 +51,26 @@ class ScoreColumns(LogColumns):
                     f"map: '{role}' is '{found[role]}' here, and '{name}' elsewhere", hint="Name one column"
                 )
         return found
+
+    @property
+    def schema_of_scores(self) -> LogSchema:
+        """`SCORES` with these names, and predictions that may be logits.
+
+        Raises:
+            ConfigError: there is no such role, or a role or a column is named twice.
+        """
+        changed = tuple(
+            replace(column, kind="number" if self.logits else "prediction", outside=_LOGITS)
+            if column.name in FUNNEL.values()
+            else column
+            for column in SCORES.columns
+        )
+        return replace(SCORES, columns=changed).called(self.roles)
+
+    def predictions(self, names: Collection[str]) -> tuple[dict[str, str], frozenset[str]]:
+        """Name in `SCORES` -> a table's own name, where they differ; and all names that it has there."""
+        schema = self.schema_of_scores.within(names)
+        return {new: old for old, new in schema.renames(names).items()}, schema.names(names)
 
     def need_scores(self) -> None:
         """Check that nothing is said of a table of scores where there is none.

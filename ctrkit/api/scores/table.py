@@ -16,12 +16,11 @@ from ctrkit.calibration import logits_of
 from ctrkit.data.labels import read_groups, read_labels, read_weights
 from ctrkit.errors import DataError
 from ctrkit.evaluation.profile import values_as_text
-from ctrkit.schema import SCORES, LogSchema, require_columns
+from ctrkit.schema import LogSchema, require_columns
 from ctrkit.schema.scores import FUNNEL
 from ctrkit.tables import TableLike
 
 USER, TIME = "user_id", "timestamp"
-_LOGITS = "If these are logits, add `logits`; divide percentages by 100"
 # Number of columns that an error lists.
 _LISTED = 12
 
@@ -82,6 +81,7 @@ def read_scores(
     labelled: bool = True,
     timed: bool = False,
     tasks: Sequence[str] | None = None,
+    file: str | None = None,
 ) -> ScoreTable:
     """Read a table of scores.
 
@@ -93,13 +93,15 @@ def read_scores(
         timed: whether to read the times of rows, if there are any.
         tasks: the tasks that must be predicted; by default those that the table predicts and, if labels are
             needed, has labels of.
+        file: the table's name for messages; by default that of its file.
 
     Raises:
         DataError: the table cannot be read, or lacks a column; two columns may hold the label or the
             prediction; a prediction is no probability, a label is not 0 or 1, or a value is missing.
     """
-    schema = _schema(columns)
-    raw, file = schema.read_unchecked(source, lambda name: name in segments)
+    schema = columns.schema_of_scores
+    raw, own = schema.read_unchecked(source, lambda name: name in segments)
+    file = file or own
     if tasks is not None or not labelled:
         schema = schema.within(raw.columns)  # names of labels may be absent
     names = {new: old for old, new in schema.renames(raw.columns).items()}
@@ -142,17 +144,6 @@ def read_scores(
         table.height,
         notes,
     )
-
-
-def _schema(columns: ScoreColumns) -> LogSchema:
-    """The schema with the user's names, and predictions that may be logits."""
-    changed = tuple(
-        replace(column, kind="number" if columns.logits else "prediction", outside=_LOGITS)
-        if column.name in FUNNEL.values()
-        else column
-        for column in SCORES.columns
-    )
-    return replace(SCORES, columns=changed).called(columns.roles)
 
 
 def _only(schema: LogSchema, names: Sequence[str]) -> LogSchema:
