@@ -47,6 +47,14 @@ def simulate_bidding(
             rich_help_panel=_SUPPLY,
         ),
     ] = None,
+    calibrator: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A calibrator from `ctrkit calibrate --scores`, for the log's pctr and pcvr.",
+            rich_help_panel=_SUPPLY,
+        ),
+    ] = None,
     market: Annotated[
         str | None,
         typer.Option(
@@ -218,8 +226,8 @@ def simulate_bidding(
             together=together,
         )
         return ctrkit.simulate_bidding(
-            auctions, model, budget, market=market, config=config, overrides=overrides or (), out=out,
-            on_step=progress, **settings,
+            auctions, model, budget, calibrator=calibrator, market=market, config=config,
+            overrides=overrides or (), out=out, on_step=progress, **settings,
         )  # fmt: skip
 
     common.execute(

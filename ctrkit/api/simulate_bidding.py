@@ -17,10 +17,12 @@ from ctrkit.api.bidding.config import BiddingConfig, budgets
 from ctrkit.api.bidding.logs import write_logs
 from ctrkit.api.bidding.report import ModelRow, bidding_figures, bidding_report, sweep_report
 from ctrkit.api.bidding.supply import AuctionStream, Supply, changed, length, open_supply, seen, worth_bidding
+from ctrkit.api.bidding.worth import ValueBasis, value_basis
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.model import Model
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
+from ctrkit.api.scores.calibrator import ScoreCalibrator
 from ctrkit.bidding import SimulationResult, SpendPlan, TruthfulBidding, simulate
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.simulation.repeats import Repeats, over_seeds
@@ -49,6 +51,7 @@ class BiddingResult(Result):
         models: what strategies would have bought with another model.
         plan: the plan of the spend; None for even pacing.
         notes: notes on the auctions; the report shows the simulation's own notes before them.
+        basis: what the values rest on.
     """
 
     simulation: SimulationResult
@@ -56,6 +59,7 @@ class BiddingResult(Result):
     models: tuple[ModelRow, ...]
     plan: SpendPlan | None
     notes: tuple[str, ...]
+    basis: ValueBasis
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -63,11 +67,12 @@ class BiddingResult(Result):
             "budget": self.simulation.budget,
             "over_seeds": None if self.repeats is None else self.repeats.to_dict(),
             "models": [row.to_dict() for row in self.models],
+            "value": self.basis.to_dict(),
             "notes": self._all_notes,
         }
 
     def report(self) -> Report:
-        return bidding_report(self.simulation, self.repeats, self.models, self._all_notes)
+        return bidding_report(self.simulation, self.repeats, self.models, self._all_notes, self.basis)
 
     def figures(self) -> Drawings:
         return bidding_figures(self.simulation, self.repeats, self.plan)
@@ -84,16 +89,19 @@ class BudgetSweepResult(Result):
     Attributes:
         table: a row per strategy and budget (see `ctrkit.bidding.simulation.sweep.sweep_table`).
         notes: notes on the auctions and the runs.
+        basis: what the values rest on.
     """
 
     table: pl.DataFrame
     notes: tuple[str, ...]
+    basis: ValueBasis
 
     def to_dict(self) -> dict[str, Any]:
-        return {"budgets": self.table.to_dicts(), "notes": list(self.notes)}
+        value = self.basis.to_dict()
+        return {"budgets": self.table.to_dicts(), "value": value, "notes": list(self.notes)}
 
     def report(self) -> Report:
-        return sweep_report(self.table, self.notes)
+        return sweep_report(self.table, self.notes, self.basis)
 
     def figures(self) -> Drawings:
         return {"value_by_budget": partial(value_by_budget_figure, self.table)}
@@ -105,6 +113,7 @@ def simulate_bidding(
     model: str | os.PathLike[str] | Model | None = None,
     budget: float | str = 1000.0,
     *,
+    calibrator: str | os.PathLike[str] | ScoreCalibrator | None = None,
     market: str | None = None,
     config: ConfigLike = None,
     overrides: Sequence[str] = (),
@@ -124,6 +133,8 @@ def simulate_bidding(
             scores; a log without that column is scored by `model.pt`.
         budget: above 0, in the unit of the market prices; with `episode_length`, the budget of each episode.
             A text `FROM:TO:COUNT` is a sweep of COUNT budgets.
+        calibrator: a calibrator of a table of scores (see `ctrkit.calibrate`), or its file, through which the
+            log's `pctr` and `pcvr` go.
         market: settings of a simulated market, such as `auctions=100000,ads=12`, in place of a log and a
             model (see `ctrkit.bidding.supply.SyntheticMarket`); an empty text takes all defaults.
         out: the run folder; with None nothing is written.
@@ -147,7 +158,7 @@ def simulate_bidding(
             "a sweep of budgets runs with one seed", hint="Leave out the seeds, or give one budget"
         )
     with run_folder(out, "simulate-bidding") as run:
-        supply = open_supply(auctions, model, market, settings, on_step)
+        supply = open_supply(auctions, model, market, settings, on_step, calibrator)
         asked = _Simulations(supply, settings, on_step)
         result: BiddingResult | BudgetSweepResult
         if len(amounts) > 1:
@@ -183,6 +194,7 @@ class _Simulations:
         self._history = None if settings.history is None else supply.history(settings.history)
         self._plain = supply.plain()
         self._expected = worth_bidding(self._plain)
+        self._basis = value_basis(self._plain)
         self.plan = spend_plan(settings, self._plain)
         self.notes = days_in_part(self._plain, settings)
 
@@ -197,7 +209,7 @@ class _Simulations:
         models = models or ()
         if not self.supply.calibrated:
             notes += _cost(models)
-        return BiddingResult(simulation, repeats, models, self.plan, tuple(notes))
+        return BiddingResult(simulation, repeats, models, self.plan, tuple(notes), self._basis)
 
     def repeats(self, budget: float) -> Repeats:
         """The same simulation over seeds."""
@@ -225,7 +237,8 @@ class _Simulations:
             for note in notes
             if note not in always
         ]
-        return BudgetSweepResult(sweep_table(runs), (*self.notes, *self.supply.notes, *always, *at_some))
+        notes = (*self.notes, *self.supply.notes, *always, *at_some)
+        return BudgetSweepResult(sweep_table(runs), notes, self._basis)
 
     def of(
         self,

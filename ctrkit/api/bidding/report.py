@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ctrkit.api.bidding.worth import ValueBasis
 from ctrkit.bidding import SimulationResult, SpendPlan, StrategyResult
 from ctrkit.bidding.simulation.regret import PARTS
 from ctrkit.bidding.simulation.repeats import PairedDifference, Repeats
@@ -67,6 +68,7 @@ def bidding_report(
     repeats: Repeats | None,
     models: Sequence[ModelRow],
     notes: Sequence[str],
+    basis: ValueBasis,
 ) -> Report:
     """Who bought most first, then seeds and other models; costs and regret for those who look closer."""
     strategies = simulation.strategies
@@ -80,26 +82,35 @@ def bidding_report(
         details.append(_all_over_seeds(repeats))
     if any(one.regret_split is not None for one in strategies):
         details.append(_regret(simulation))
-    best = max(strategies, key=lambda one: one.value)
-    answer = _best(best.name, best.value)
-    if best.value > 0 and best.share_of_optimum is not None:
-        part = text(share(best.share_of_optimum))
-        answer += f", {part} of what a bidder who knew all prices could have bought"
     return Report(
         f"Bidding with a budget of {simulation.budget:,g}",
-        f"{answer}.",
+        _answer(simulation, basis),
         tuple(tables),
         tuple(notes),
         details=tuple(details),
     )
 
 
-def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
+def _answer(simulation: SimulationResult, basis: ValueBasis) -> str:
+    """The best strategy, and by what; first comes what is wrong with the predictions."""
+    name, earned = basis.best(simulation)
+    if earned is not None:
+        return f"{basis.warning} By the outcomes in the log, {name} earned the most: {earned}."
+    best = next(one for one in simulation.strategies if one.name == name)
+    answer = _best(best.name, best.value)
+    if best.value > 0 and best.share_of_optimum is not None:
+        part = text(share(best.share_of_optimum))
+        answer += f", {part} of what a bidder who knew all prices could have bought"
+    return f"{answer}. Value is counted {basis.says}."
+
+
+def sweep_report(table: pl.DataFrame, notes: Sequence[str], basis: ValueBasis) -> Report:
     """Value by budget.
 
     Args:
         table: as `ctrkit.bidding.simulation.sweep.sweep_table` gives it.
         notes: shown below the tables.
+        basis: what the values rest on.
     """
     names = table["strategy"].unique(maintain_order=True).to_list()
     budgets = table.filter(strategy=names[0])["budget"].to_list()
@@ -117,6 +128,8 @@ def sweep_report(table: pl.DataFrame, notes: Sequence[str]) -> Report:
             f" Over all {len(budgets)} budgets {most['strategy'][-1]} is closest to the hindsight optimum:"
             f" it buys {text(share(most['share_of_optimum'][-1]))} of its value on average."
         )
+    told = basis.warning or f"Value is counted {basis.says}."
+    answer = f"{told} {answer}" if basis.warning else f"{answer} {told}"
     return Report(
         f"Budgets from {budgets[0]:,g} to {budgets[-1]:,g}",
         answer,

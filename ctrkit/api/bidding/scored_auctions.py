@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from ctrkit.api.bidding.config import ValueSource
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.sample_logs import bundled
+from ctrkit.api.scores.calibrator import ScoreCalibrator
 from ctrkit.arrays import Floats
 from ctrkit.bidding import Auctions, auctions_from_log, open_auction_log
 from ctrkit.bidding.market.auctions import user_codes
-from ctrkit.errors import ArtifactError, DataError, TableName
+from ctrkit.errors import ArtifactError, ConfigError, DataError, TableName
 from ctrkit.policies import padded
 from ctrkit.policies.candidates import candidate_mask
 from ctrkit.progress import OnStep
-from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses
+from ctrkit.schema import AUCTION_LOG, CANDIDATE_PREFIX, TRUTH_PREFIX, near_misses, require_columns
+from ctrkit.schema.scores import FUNNEL
 from ctrkit.tables import TableLike
 
 _CHUNK = 2048
@@ -33,6 +35,7 @@ def opened_auctions(
     model: str | os.PathLike[str] | Model | None,
     time_zone: str | None = None,
     names: Mapping[str, str] | None = None,
+    calibrator: ScoreCalibrator | None = None,
 ) -> tuple[pl.DataFrame, str | None, Model | None, tuple[str, ...]]:
     """The log of auctions and its name, the model that scores them, and notes on both.
 
@@ -42,12 +45,21 @@ def opened_auctions(
             that column is scored by `model.pt`.
         time_zone: as in `open_auction_log`.
         names: as in `open_auction_log`.
+        calibrator: the calibrator of the log's own `pctr` and `pcvr`; None for none.
+
+    Raises:
+        ConfigError: a calibrator beside a model, which has its own.
     """
+    if calibrator is not None and model is not None:
+        raise ConfigError(
+            "a model and a calibrator are both given, and the calibrator is for the log's own pctr",
+            hint="Leave one of them out; `ctrkit calibrate MODEL` calibrates a model",
+        )
     source = auctions if auctions is not None else bundled("logs_sample", "auctions.parquet")
     scorer = model if isinstance(model, Model) or model is None else load(model)
     table, file = open_auction_log(source, time_zone, None if scorer is None else scorer.spec.is_text, names)
     if scorer is None and "pctr" not in table.columns:
-        if not Path("model.pt").is_file():
+        if calibrator is not None or not Path("model.pt").is_file():
             raise ArtifactError(
                 "the log has no click probabilities, and there is no model.pt to score its ads",
                 file=file, column="pctr", hint="Add the column, or train a model with `ctrkit train`",
@@ -59,6 +71,9 @@ def opened_auctions(
         "rename it if it is."
         for name, column in near_misses(AUCTION_LOG, table.columns).items()
     )
+    if calibrator is not None:
+        table, told = calibrated_log(table, calibrator, file)
+        notes += told
     if auctions is None:
         notes += ("The auctions are the sample that ships with ctrkit.",)
     if scorer is None and "candidates" in table.columns:
@@ -74,6 +89,29 @@ def opened_auctions(
     if time_zone is not None and "timestamp" in table.columns:
         notes += (f"Days and hours are those of {time_zone}.",)
     return table, file, scorer, notes
+
+
+def calibrated_log(
+    table: pl.DataFrame, calibrator: ScoreCalibrator, file: str | None
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """An auction log whose `pctr` and `pcvr` went through a calibrator, and notes on what this changed.
+
+    Raises:
+        DataError: the log lacks the column by which the calibrator corrects.
+    """
+    own = {task: name for task, name in FUNNEL.items() if name in table.columns}
+    segments = None
+    if calibrator.uses_segments and calibrator.field is not None:
+        require_columns(table, (calibrator.field,), file)
+        segments = table[calibrator.field]
+    found = calibrator.of_tasks({task: table[name].to_numpy() for task, name in own.items()}, segments)
+    notes = tuple(
+        f"{name} went through the calibrator: its mean is {found[task].mean():.4g}, and was"
+        f" {table[name].to_numpy().mean():.4g}."
+        for task, name in own.items()
+        if task in calibrator.calibrators
+    )
+    return table.with_columns(pl.Series(own[task], p) for task, p in found.items()), notes
 
 
 def scored_auctions(

@@ -12,6 +12,7 @@ import polars as pl
 from ctrkit.api.bidding.config import BiddingConfig
 from ctrkit.api.bidding.scored_auctions import opened_auctions, scored_auctions, unused_columns, value_notes
 from ctrkit.api.models.model import Model
+from ctrkit.api.scores.calibrator import ScoreCalibrator
 from ctrkit.bidding import Auctions
 from ctrkit.bidding.market.auctions import joined
 from ctrkit.bidding.simulation.repeats import RepeatKind
@@ -76,6 +77,7 @@ class LogSupply(Supply):
         model: an artifact or a path to one (see `opened_auctions`).
         settings: the settings of the simulation.
         on_step: called after each chunk that is scored.
+        calibrator: the calibrator of the log's own `pctr` and `pcvr`; None for none.
     """
 
     kind = "resamples"
@@ -86,9 +88,11 @@ class LogSupply(Supply):
         model: str | os.PathLike[str] | Model | None,
         settings: BiddingConfig,
         on_step: OnStep,
+        calibrator: ScoreCalibrator | None = None,
     ) -> None:
+        self._calibrator = calibrator
         self.table, file, self.model, self.notes = opened_auctions(
-            auctions, model, settings.time_zone, settings.map
+            auctions, model, settings.time_zone, settings.map, calibrator
         )
         self._settings, self._on_step = settings, on_step
         self.calibrated = self.model is None or bool(self.model.calibrators)
@@ -122,7 +126,7 @@ class LogSupply(Supply):
 
     def history(self, given: str | int) -> Auctions:
         table, file, _, notes = opened_auctions(
-            str(given), self.model, self._settings.time_zone, self._settings.map
+            str(given), self.model, self._settings.time_zone, self._settings.map, self._calibrator
         )
         self.notes += tuple(f"History: {note}" for note in notes if note not in self.notes)
         users = self._settings.frequency_cap is not None and "user_id" in table.columns
@@ -200,6 +204,7 @@ def open_supply(
     market: str | None,
     settings: BiddingConfig,
     on_step: OnStep,
+    calibrator: str | os.PathLike[str] | ScoreCalibrator | None = None,
 ) -> Supply:
     """The scored log, or the simulated market of a text.
 
@@ -208,11 +213,14 @@ def open_supply(
         DataError: a log that cannot be read.
     """
     if market is None:
-        return LogSupply(auctions, model, settings, on_step)
-    if auctions is not None or model is not None:
+        held = calibrator
+        if held is not None and not isinstance(held, ScoreCalibrator):
+            held = ScoreCalibrator.load(held)
+        return LogSupply(auctions, model, settings, on_step, held)
+    if auctions is not None or model is not None or calibrator is not None:
         raise ConfigError(
             "a simulated market has its own auctions and model, but a log or a model is given too",
-            hint="Leave out --market, or --replay and --model",
+            hint="Leave out --market, or --replay, --model and --calibrator",
         )
     if settings.value_per_click is not None:
         raise ConfigError(

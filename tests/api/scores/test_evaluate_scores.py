@@ -115,7 +115,7 @@ def test_a_second_table_or_column_is_compared_on_the_same_rows() -> None:
     assert found.interval.value == pytest.approx(losses[0] - losses[1])
     with pytest.raises(DataError, match="1,999 rows, and 2,000 in the table to compare with"):
         ctrkit.evaluate(scores=TABLE, against=TABLE[1:], **FAST)
-    with pytest.raises(DataError, match=r"column 'user_id', row index \d+: .* Give the same rows"):
+    with pytest.raises(DataError, match=r"column 'click', row index \d+: .* Give the same rows"):
         ctrkit.evaluate(scores=TABLE, against=TABLE.reverse(), **FAST)
 
 
