@@ -8,6 +8,7 @@ another in a folder of their own. A page says in comments what stands there befo
 
     <!-- $ ctrkit train -->           a command whose output is not shown
     <!-- data: hillstrom.parquet -->  a file of real logs; where it is absent, commands that name it are left
+    <!-- file: model.py -->           the indented block after it is this file
 
 Pages that begin with the same commands share them, so that a model is trained once. A line `...` in an output
 stands for any lines: the pieces beside it are found again by their first and last lines, whatever their
@@ -23,6 +24,7 @@ the titles, heads and first columns of their tables alone, in any order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -73,6 +75,10 @@ def read_page(path: Path) -> Page:
         if comment := re.fullmatch(r"<!-- (\$|data:) (.+) -->", line):
             sign, text = comment.groups()
             page.data.append(text) if sign == "data:" else page.commands.append(Command(text))
+        elif comment := re.fullmatch(r"<!-- file: (.+) -->", line):
+            block = itertools.takewhile(lambda one: not one or one.startswith(INDENT), lines[at:])
+            text = "\n".join(one.removeprefix(INDENT) for one in block).strip()
+            page.commands.append(Command(f"cat > {comment[1]} <<'END'\n{text}\nEND"))
         elif line.startswith(INDENT + "$ "):
             text = line.removeprefix(INDENT + "$ ")
             while text.endswith("\\"):
