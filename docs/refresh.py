@@ -10,9 +10,10 @@ another in a folder of their own. A page says in comments what stands there befo
     <!-- data: hillstrom.parquet -->  a file of real logs; where it is absent, commands that name it are left
     <!-- file: model.py -->           the indented block after it is this file
 
-Pages that begin with the same commands share them, so that a model is trained once. A line `...` in an output
-stands for any lines: the pieces beside it are found again by their first and last lines, whatever their
-numbers. Figures of `python benchmarks/...` are not made here: they take hours, real logs or an idle machine.
+Pages run side by side. Those that begin with the same commands share them, so that a model is trained once.
+A line `...` in an output stands for any lines: the pieces beside it are found again by their first and last
+lines, whatever their numbers. Figures of `python benchmarks/...` are not made here: they take hours, real
+logs or an idle machine.
 
 `--check` wants the same words, and numbers to 2 % or two units of the last digit. What is trained depends on
 how sums are rounded: on the number of threads, which is two here wherever it runs, and on the processor,
@@ -32,8 +33,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +47,7 @@ DATA = ROOT.parent / "shared" / "data"
 INDENT, CUT = "    ", "..."
 # Threads that wait do not spin, so that others may use the processor.
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "TZ": "UTC"}
+ABREAST = 2  # commands at a time
 TOLERANCE, LAST_DIGITS = 0.02, 2
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 TRAIN, TRAINED = "ctrkit train", "<!-- trained: {} -->"
@@ -95,36 +99,53 @@ def read_page(path: Path) -> Page:
 
 @dataclass
 class Runs:
-    """What commands print, run one after another; the same ones in the same order are run once."""
+    """What commands print, run one after another; the same ones in the same order are run once.
+
+    Pages may ask side by side: as many commands as `ABREAST` run at a time.
+    """
 
     scratch: Path
-    outputs: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+    outputs: dict[tuple[str, ...], Future[list[str]]] = field(default_factory=dict)
     folders: dict[tuple[str, ...], Path] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(ABREAST))
 
     def output(self, commands: tuple[str, ...], data: list[str], *, must_succeed: bool) -> list[str]:
         """What the last of the commands prints after the others, which were run before."""
-        if commands not in self.outputs:
-            folder = self.folders[commands] = self.scratch / str(len(self.folders))
-            if len(commands) > 1:
-                shutil.copytree(self.folders[commands[:-1]], folder, symlinks=True)
-            else:
-                folder.mkdir()
-            for name in data:
-                (folder / name).unlink(missing_ok=True)
-                (folder / name).symlink_to(DATA / name)
-            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            ran = subprocess.run(
-                ["bash", "-c", commands[-1]],
-                cwd=folder,
-                env={**os.environ, "PATH": path, **ENVIRONMENT},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-            )
-            if must_succeed and ran.returncode:
-                raise SystemExit(f"{commands[-1]}\n{ran.stdout}")
-            self.outputs[commands] = [line.rstrip() for line in ran.stdout.splitlines() if line.strip()]
-        return self.outputs[commands]
+        with self.lock:
+            first = commands not in self.outputs
+            if first:
+                self.outputs[commands] = Future()
+                self.folders[commands] = self.scratch / str(len(self.folders))
+        if first:
+            try:
+                with self.places:
+                    self.outputs[commands].set_result(self.run(commands, data, must_succeed))
+            except BaseException as error:
+                self.outputs[commands].set_exception(error)
+        return self.outputs[commands].result()
+
+    def run(self, commands: tuple[str, ...], data: list[str], must_succeed: bool) -> list[str]:
+        folder = self.folders[commands]
+        if len(commands) > 1:
+            shutil.copytree(self.folders[commands[:-1]], folder, symlinks=True)
+        else:
+            folder.mkdir()
+        for name in data:
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(DATA / name)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        ran = subprocess.run(
+            ["bash", "-c", commands[-1]],
+            cwd=folder,
+            env={**os.environ, "PATH": path, **ENVIRONMENT},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        if must_succeed and ran.returncode:
+            raise SystemExit(f"{commands[-1]}\n{ran.stdout}")
+        return [line.rstrip() for line in ran.stdout.splitlines() if line.strip()]
 
     def trained(self) -> str:
         """The comment that tells how sums are rounded here."""
@@ -222,9 +243,11 @@ def main() -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as scratch:
         runs = Runs(Path(scratch))
-        for page in map(read_page, given.pages):
+        pages = [read_page(path) for path in given.pages]
+        with ThreadPoolExecutor(len(pages)) as side_by_side:
+            printed_by_page = list(side_by_side.map(lambda page: list(outputs(page, runs)), pages))
+        for page, transcripts in zip(pages, printed_by_page, strict=True):
             lines = list(page.lines)
-            transcripts = list(outputs(page, runs))
             trained = any(command.text == TRAIN for command in page.commands)
             otherwise = trained and runs.trained() not in README.read_text(encoding="utf-8")
             for command, printed in reversed(transcripts):
