@@ -86,7 +86,9 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, small: None, users: int
     assert len(parts) == 4
     assert all(isinstance(part, RowGroups) for part in parts)
     policies = [SoftmaxPolicy(rates, 0.1), UniformPolicy(), "target_probability"]
-    estimators = ["ips", "snips", "dm", "dr", "sndr", "clipped-ips", "mrdr", "balanced"]
+    estimators = ["ips", "snips", "dm", "dr"]
+    if users is not None:
+        estimators += ["sndr", "clipped-ips", "mrdr", "balanced"]
     whole = evaluate(read_bandit_log(names), policies, estimators, segments=["action"])
     cut = evaluate(parts, policies, estimators, segments=["action"])
     same(whole.to_dict(), json.loads(json.dumps(cut.to_dict(), allow_nan=False)))
