@@ -95,7 +95,7 @@ class TrainingResult(Result):
         return Report("Training", answer, tables, notes)
 
     def figures(self) -> Drawings:
-        return {"training_curve": partial(training_curve, self.history.events, self.history.monitor)}
+        return {"training_curve": partial(training_curve, self.history.events, self.history.best["epoch"])}
 
 
 def _unknown(unknown: Mapping[str, Mapping[str, float]]) -> tuple[Table, ...]:

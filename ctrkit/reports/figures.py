@@ -58,16 +58,8 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list
     return canvas, list(axes[0])
 
 
-# Measure that chose the best weights -> 1 if lower is better, -1 if higher is, and its key in an event.
-_MONITORED = {
-    "log_loss": (1, "validation_loss"),
-    "calibrated_log_loss": (1, "calibrated_validation_loss"),
-    "auc": (-1, "validation_auc"),
-}
-
-
-def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_loss") -> Figure:
-    """Training and validation loss by epoch; `monitor` is the measure that chose the best weights."""
+def training_curve(events: Sequence[Mapping[str, float]], best: float) -> Figure:
+    """Training and validation loss by epoch; the weights of epoch `best` were kept."""
     canvas, (axes,) = _canvas(6.0, 3.2)
     epochs = [event["epoch"] for event in events]
     axes.plot(
@@ -86,9 +78,7 @@ def training_curve(events: Sequence[Mapping[str, float]], monitor: str = "log_lo
         label="validation",
         markersize=4,
     )
-    sign, of = _MONITORED[monitor]
-    best = min(events, key=lambda event: sign * event[of])
-    axes.axvline(best["epoch"], color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
+    axes.axvline(best, color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend(frameon=False)
     return _draw(

@@ -36,7 +36,7 @@ from ctrkit.training.checkpoints import (
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
 from ctrkit.training.unknown_ids import id_counts
-from ctrkit.training.validation import Validation
+from ctrkit.training.validation import MONITORED, Validation
 
 # Settings that only decide how long to train and how often to save: a run may resume with other values.
 # A teacher counts by its logits, not by the name of its file.
@@ -109,6 +109,12 @@ class TrainingHistory:
     monitor: str
     resumed: bool
     notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The event of the weights that were kept."""
+        key, sign = MONITORED[self.monitor]
+        return min(self.events, key=lambda event: sign * event[key])
 
 
 def fit(

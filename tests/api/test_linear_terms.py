@@ -149,3 +149,11 @@ def test_crosses_are_chosen_before_a_search_of_the_model(tmp_path: Path) -> None
     order = ["choosing crosses of fields", "search, fitting linear terms", "fitting linear terms"]
     assert [one for one in stages if "epoch" not in one] == order
     assert result.artifact.config["model"]["crosses"] == [["ad", "site"]]
+
+
+def test_it_is_told_where_a_network_adds_nothing() -> None:
+    """Steps as long as these only do harm, so that the linear terms are kept."""
+    hasty = {"epochs": 1, "batch_size": 512, "optimizer": {"learning_rate": 3.0}}
+    result = ctrkit.train({**CONFIG, "training": hasty}, made(1500))
+    assert result.history.best["epoch"] == 0
+    assert any("no better than the linear terms" in note for note in result.notes)

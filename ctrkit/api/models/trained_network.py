@@ -27,6 +27,10 @@ from ctrkit.training import TrainingHistory, fit, predict
 from ctrkit.training.crosses import choose_crosses
 from ctrkit.training.linear_start import start_linear_terms
 
+_NO_GAIN = (
+    "On the validation rows the network is no better than the linear terms that it starts from, so these "
+    "were kept. `model.name=lr` with `model.crosses=auto` trains them alone, in a fraction of the time."
+)
 # In the run folder until all is done: a resumed run finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
 
@@ -114,6 +118,8 @@ class NetworkTraining:
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)
+        if network.linear is not None and model.name != "lr" and history.best["epoch"] == 0:
+            self.notes.append(_NO_GAIN)
         return network, history
 
 
