@@ -36,13 +36,14 @@ class LogsOrCommand(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] in self.commands:
             return super().parse_args(ctx, args)
-        flags = {name for one in self.get_params(ctx) if getattr(one, "is_flag", False) for name in one.opts}
+        flags = [one for one in self.get_params(ctx) if getattr(one, "is_flag", False)]
+        alone = {name for one in flags for name in (*one.opts, *one.secondary_opts)}
         named: list[str] = []
         rest = iter(args)
         for text in rest:
             if not text.startswith("-"):
                 named += ["--logs", text]
-            elif text in flags or "=" in text:
+            elif text in alone or "=" in text:
                 named.append(text)
             else:
                 named += [text, *[value for value in [next(rest, None)] if value is not None]]

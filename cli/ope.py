@@ -55,6 +55,12 @@ def ope(
         str | None, typer.Option(help="Feature that actions share, for MIPS and OffCEM.")
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Where to compute: local, or ray for a cluster.")] = None,
+    unseen: Annotated[
+        bool | None,
+        typer.Option(
+            help="Leave out the rows that an artifact was trained on (default: if 1,000 others remain).",
+        ),
+    ] = None,
     skip_bad_lines: common.SkipBadLines = False,
     map: common.ColumnMap = None,
     propensity: common.Propensity = None,
@@ -93,6 +99,7 @@ def ope(
                 outcomes=outcome,
                 action_feature=action_feature,
                 engine=engine,
+                unseen=unseen,
                 skip_bad_lines=skip_bad_lines or None,
             ),
         )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import polars as pl
 from ctrkit.api.evaluate_bids import BidsConfig, evaluate_bids
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.log_columns import columns_asked
-from ctrkit.api.models.model import Model, load
-from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
+from ctrkit.api.models.model import load
+from ctrkit.api.policies.artifact_rewards import ArtifactRewards
 from ctrkit.api.policies.config import ARTIFACT, OpeConfig
 from ctrkit.api.policies.given import COLUMN, Given, bound
+from ctrkit.api.policies.seen import seen_doubt, unseen_rows
 from ctrkit.api.policies.specs import PolicyLike, Spec, policy_specs
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.run_folder import run_folder
@@ -25,18 +25,21 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
-from ctrkit.ope import DEFAULT_ESTIMATORS, evaluate, log_parts
+from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
 from ctrkit.ope.bids.bid_log import is_bid_log
 from ctrkit.ope.estimators.registry import reads_candidates
 from ctrkit.ope.estimators.rows import RewardPredictor
-from ctrkit.ope.evaluation.engine import Engine, OnRows, make_engine
+from ctrkit.ope.evaluation.engine import make_engine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
+from ctrkit.ope.evaluation.results import doubted
 from ctrkit.ope.logs.bandit_log import TARGET
 from ctrkit.ope.models.learners import LEARNERS
 from ctrkit.policies import Policy
 from ctrkit.progress import OnStep, silent
 from ctrkit.schema import CANDIDATE_PREFIX
 from ctrkit.tables import IsText, TableLike
+
+REWARDS, DOUBLY_ROBUST = "the reward model", "dr"
 
 
 @takes_settings(OpeConfig, BidsConfig)
@@ -123,12 +126,15 @@ def _evaluated(
     own = read()[0].names if any(one.starred for one in given) else [one.text for one in given]
     excluded = [name for name in own if any(one.fits(name) for one in given)]
     parts = read(also_text=_ids(specs, model), excluded=(*excluded, *settings.outcomes))
-    log_columns = parts[0].names
+    log_columns, estimated = parts[0].names, _estimated(parts)
     policies, parts, told = bound([spec.policy for spec in specs], parts)
     notes += told
+    artifacts = {spec.name: spec.scorer.model for spec in specs if spec.scorer is not None}
     if isinstance(model, ArtifactRewards):
-        notes += _seen(model.scorer.model, parts, engine, on_step)
-    notes += _unused(settings, parts, modelled=any(isinstance(one, Policy) for one in policies))
+        artifacts[REWARDS] = model.scorer.model
+    learnt = unseen_rows(artifacts, parts, engine, on_step, settings.unseen)
+    parts, notes = learnt.parts, notes + learnt.notes
+    notes += _unused(settings, estimated, modelled=any(isinstance(one, Policy) for one in policies))
     notes += _unlike(specs, parts)
     evaluation = evaluate(
         parts,
@@ -149,16 +155,27 @@ def _evaluated(
         engine=engine,
         on_step=on_step,
     )
-    return PolicyValue(evaluation, notes)
+    return PolicyValue(doubted(evaluation, _doubts(evaluation, learnt.shares)), notes)
 
 
-def _unused(settings: OpeConfig, parts: Sequence[LogPart], modelled: bool) -> tuple[str, ...]:
+def _doubts(evaluation: Evaluation, shares: Mapping[str, float]) -> dict[str, str]:
+    """Name of a policy -> why it is not trusted, where it or the reward model was trained on the rows."""
+    found = {name: seen_doubt(name, share, "the policy") for name, share in shares.items() if name != REWARDS}
+    if REWARDS in shares:
+        doubt = seen_doubt("of the artifact", shares[REWARDS], "the reward model")
+        for policy in evaluation.policies:
+            if any(one.estimator == DOUBLY_ROBUST for one in policy.estimates):
+                found.setdefault(policy.name, doubt)
+    return found
+
+
+def _unused(settings: OpeConfig, estimated: bool, modelled: bool) -> tuple[str, ...]:
     """A sentence on settings that are given and of which nothing is made."""
     estimators = settings.estimators or DEFAULT_ESTIMATORS
     if modelled and any(reads_candidates(spec) for spec in estimators):
         return ()
     # Missing propensities are estimated by the context columns.
-    about_models = {"reward_model", "folds", *(() if _estimated(parts) else ("context_columns",))}
+    about_models = {"reward_model", "folds", *(() if estimated else ("context_columns",))}
     given = sorted(about_models & settings.model_fields_set)
     if not given:
         return ()
@@ -212,26 +229,3 @@ def _unlike(specs: Sequence[Spec], parts: Sequence[LogPart]) -> tuple[str, ...]:
     rows = [log.table.gather_every(every) for part in parts for log in part.batches(read)]
     table = pl.concat(rows, how="vertical_relaxed")
     return tuple(dict.fromkeys(note for model in models.values() for note in model.encoder.unlike(table)))
-
-
-@dataclass(frozen=True)
-class _LookForSeen:
-    """Counts the rows of a part that an artifact was trained on."""
-
-    model: Model
-
-    def __call__(self, part: LogPart, on_rows: OnRows) -> SeenRows:
-        seen = SeenRows(self.model)
-        for log in part.batches():
-            seen.update(log)
-        return seen
-
-
-def _seen(model: Model, parts: Sequence[LogPart], engine: Engine, on_step: OnStep) -> tuple[str, ...]:
-    """A warning, where the reward model was trained on the log's rows."""
-    seen = SeenRows(model)
-    total = sum(part.rows for part in parts)
-    for found in engine.map(_LookForSeen(model), parts, lambda n: on_step(n, total, "comparing rows")):
-        seen.merge(found)
-    note = seen.note()
-    return () if note is None else (note,)

@@ -26,6 +26,7 @@ from ctrkit.api.policies.logged_decisions import (
     logged_decisions,
     rows_of,
 )
+from ctrkit.api.policies.seen import seen_decisions
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
@@ -225,7 +226,9 @@ def learn_policy(
         home = run.begin()
         resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
         rows = split.describe()
-        artifact = _artifact(resolved, encoder, network, temperature, rows, encoded.candidates.fingerprint())
+        data = {"file": None, "fingerprint": encoded.candidates.fingerprint(), "rows": rows["train"]}
+        seen = seen_decisions(log, encoder, split)
+        artifact = _artifact(resolved, encoder, network, temperature, {**data, "split": rows, "seen": seen})
         if model is not None:
             artifact.save(model)
 
@@ -345,8 +348,7 @@ def _artifact(
     encoder: Encoder,
     network: CtrModel,
     temperature: float,
-    rows: dict[str, Any],
-    fingerprint: str,
+    data: dict[str, Any],
 ) -> Artifact:
     """What is learnt, as the file that every command reads; no table of labelled rows stands behind it."""
     learning = settings.learning
@@ -364,7 +366,7 @@ def _artifact(
         encoder=encoder.state(),
         weights=network.arrays(),
         policy=content["policy"],
-        data={"file": None, "fingerprint": fingerprint, "rows": rows["train"], "split": rows},
+        data=data,
         versions=versions(),
     )
 

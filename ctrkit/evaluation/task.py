@@ -185,6 +185,7 @@ def evaluate_task(
     settings: EvaluationSettings,
     leaks: tuple[Leak, ...] = (),
     unknown: tuple[UnknownShare, ...] = (),
+    seen: float | None = None,
 ) -> TaskEvaluation:
     """Measure one task on the rows given, and judge whether the model is fit to bid on.
 
@@ -195,6 +196,7 @@ def evaluate_task(
         settings: how to evaluate.
         leaks: features that give the task's label away.
         unknown: the share of unknown ids of each column.
+        seen: the share of rows that the model was trained on; None where it does not matter.
 
     Raises:
         DataError: bad values, or only one class.
@@ -227,6 +229,7 @@ def evaluate_task(
         leaks,
         rows.effective_positives,
         unknown,
+        seen,
     )
     return TaskEvaluation(
         task,

@@ -17,6 +17,7 @@ from ctrkit.metrics import MetricInterval
 Decision: TypeAlias = Literal["fit", "fit with limits", "cannot tell", "not fit"]
 Outcome: TypeAlias = Literal["passed", "limit", "cannot tell", "failed"]
 
+SEEN_ROWS = "training rows"
 # The worst outcome of all rules decides.
 _DECISIONS: dict[Outcome, Decision] = {
     "failed": "not fit",
@@ -141,6 +142,7 @@ def judge(
     leaks: Sequence[Leak] = (),
     effective: float | None = None,
     unknown: Sequence[UnknownShare] = (),
+    seen: float | None = None,
 ) -> TaskVerdict:
     """Apply the rules of the verdict to the metrics of one task.
 
@@ -156,6 +158,7 @@ def judge(
         leaks: features that give the label away.
         effective: the effective number of positive rows; by default their number.
         unknown: the share of unknown ids of each column.
+        seen: the share of rows that the model was trained on; None where it does not matter.
     """
     count = positives if effective is None else effective
     findings = [_positives(positives, count, rules), _whole(pcoc, rules), _entropy(normalized_entropy)]
@@ -164,6 +167,9 @@ def judge(
     findings += _too_good(auc, leaks, rules)
     hidden = [one for one in unknown if one.hides(rules.unknown_items)]
     findings += [VerdictReason("unknown items", "cannot tell", one.sentence) for one in hidden]
+    if seen is not None:
+        text = f"The model was trained on about {seen:.0%} of these rows, and looks better here than it is."
+        findings.append(VerdictReason(SEEN_ROWS, "cannot tell", text))
     found = {finding.outcome for finding in findings}
     decision: Decision = next(said for outcome, said in _DECISIONS.items() if outcome in found)
     if count < rules.minimum_positives:

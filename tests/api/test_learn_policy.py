@@ -81,6 +81,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[LearntPolicy, Path]
     return learnt(places(), folder), folder
 
 
+def test_rows_that_it_learnt_from_or_was_chosen_by_are_known_again(found: tuple[LearntPolicy, Path]) -> None:
+    result, folder = found
+    asked = {"policy": str(folder / "policy.pt"), "estimators": ["snips"]}
+    (unseen,) = evaluate_policy(places(), **asked).evaluation.policies
+    assert unseen.diagnostics.rows == result.rows["test"] == 1000
+    (whole,) = evaluate_policy(places(), **asked, unseen=False).evaluation.policies
+    assert whole.verdict.verdict == "do not trust"
+    assert "the policy softmax was trained on about 80% of these rows" in whole.verdict.reason
+    later = places(seed=1).with_columns(pl.col("timestamp") + 10_000)
+    (other,) = evaluate_policy(later, **asked).evaluation.policies
+    assert (other.diagnostics.rows, other.verdict.verdict) == (5000, "better")
+
+
 def test_the_learnt_policy_is_near_the_best_one(found: tuple[LearntPolicy, Path]) -> None:
     result, _ = found
     policy, uniform, logging = truths(result)

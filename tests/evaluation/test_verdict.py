@@ -59,6 +59,11 @@ def test_what_is_too_good_to_be_true_is_not_called_fit() -> None:
     assert "'seconds' alone predicts click with an AUC of 0.9991" in said
 
 
+def test_rows_that_the_model_was_trained_on_do_not_call_it_fit() -> None:
+    assert decided(seen=0.3) == "cannot tell"
+    assert decided(seen=0.3, pcoc=between(1.2, 1.3)) == "not fit"
+
+
 def unknown(evaluated: float, training: float | None = 0.0, *, item: bool = True) -> UnknownShare:
     return UnknownShare("ad", training, evaluated, item, "train on newer rows")
 

@@ -51,6 +51,7 @@ class Predictions:
         leaks: task -> features that give its label away.
         value: the evaluation of expected values; None if there are none.
         methods: the comparison of two methods over seeds, if there is one.
+        seen: the share of the rows that the model was trained on; None where it does not matter.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Predictions:
     leaks: Mapping[str, tuple[Leak, ...]] = field(default_factory=dict)
     value: ValueEvaluation | None = None
     methods: MethodComparison | None = None
+    seen: float | None = None
 
 
 def clicks_and_money(
@@ -114,7 +116,7 @@ def judged(of: Predictions, settings: EvaluateConfig, on_step: OnStep) -> Evalua
             columns = {"labels": of.labels.get(name), **of.columns}
             with arguments_named(columns, of.file):
                 tasks[name] = evaluate_task(
-                    name, rows, of.drifts, settings, of.leaks.get(name, ()), of.unknown
+                    name, rows, of.drifts, settings, of.leaks.get(name, ()), of.unknown, of.seen
                 )
             notes += _undefined(tasks[name])
     if of.value is not None:

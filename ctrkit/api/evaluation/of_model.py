@@ -106,6 +106,7 @@ def model_predictions(
         rows.leaks,
         evaluate_values(loaded, rows, settings.confidence),
         methods,
+        rows.seen,
     )
 
 

@@ -42,6 +42,7 @@ class HeldOut:
         training: the raw rows that the model was trained on and their weights, if they can be read again.
         leaks: task -> features that give its label away.
         notes: sentences about the rows, for the report.
+        seen: the share of the rows that the model was trained on; None where it does not matter.
         values: the value of each row, 0 where the last label is 0, [N]; None if the spec names none.
     """
 
@@ -53,12 +54,13 @@ class HeldOut:
     training: tuple[pl.DataFrame, Floats] | None
     leaks: Mapping[str, tuple[Leak, ...]]
     notes: tuple[str, ...]
+    seen: float | None = None
     values: Floats | None = None
 
 
 def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
     """The test rows of the training table, or all rows of any other."""
-    opened = labelled_rows(model, data)
+    opened, seen = labelled_rows(model, data), None
     split = opened.split
     if split is not None:
         rows, training = opened.counted(split.test), _training_of(opened)
@@ -80,6 +82,7 @@ def held_out_rows(model: Model, data: TableLike | None) -> HeldOut:
         training,
         leaks_by_task(model.spec, opened.encoded, rows),
         (*notes, *opened.remarks),
+        seen,
         None if opened.encoded.value is None else opened.encoded.value[rows].astype(np.float64),
     )
 

@@ -42,6 +42,8 @@ class OpeConfig(BanditLogColumns):
         action_feature: a feature of actions for MIPS and OffCEM, listed in column `candidate_<feature>`.
         engine: `local` for this process, or `ray` for a cluster.
         skip_bad_lines: whether broken lines of JSON lines and DSJSON are left out, and counted in the notes.
+        unseen: whether rows that an artifact was trained on are left out; by default if at least 1,000 others
+            remain. Where they are judged, no verdict trusts them.
         seed: seed of all random draws.
     """
 
@@ -59,6 +61,7 @@ class OpeConfig(BanditLogColumns):
     action_feature: str | None = None
     engine: Literal["local", "ray"] = "local"
     skip_bad_lines: bool = False
+    unseen: bool | None = None
     seed: int = Field(default=0, ge=0)
 
     keyword_names: ClassVar[Mapping[str, str]] = {"policy": "artifact_policy"}

@@ -10,6 +10,8 @@ import numpy as np
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import Estimate
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class RunningEstimate:
@@ -35,6 +37,13 @@ class RunningEstimate:
     high: Floats
     method: str
     broken: bool
+
+    @property
+    def left(self) -> bool:
+        """Whether the last estimate is outside the bounds."""
+        if self.broken or not len(self.value):
+            return self.broken
+        return not self.low[-1] - _ROUNDING <= self.value[-1] <= self.high[-1] + _ROUNDING
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ctrkit.ope.diagnostics.sample_size import SampleSize, readable
+from ctrkit.ope.diagnostics.timeline_results import RunningEstimate
 from ctrkit.ope.estimators.base import Estimate
 from ctrkit.ope.estimators.weights import Diagnostics
 
@@ -42,6 +43,7 @@ def judge(
     diagnostics: Diagnostics,
     reward_range: tuple[float, float] | None,
     needed: SampleSize | None = None,
+    running: RunningEstimate | None = None,
 ) -> PolicyVerdict:
     """The verdict on a policy.
 
@@ -53,9 +55,10 @@ def judge(
         diagnostics: of the same rows.
         reward_range: the smallest and the largest possible reward; None where unknown.
         needed: what the reason for "cannot tell" says of rows; None to say nothing.
+        running: the estimate over time, where the rows have times.
     """
     decisive = next((estimates[name] for name in DECISIVE if name in estimates), None)
-    for reason in _doubts(decisive, diagnostics, reward_range):
+    for reason in _doubts(decisive, diagnostics, reward_range, running):
         return PolicyVerdict("do not trust", reason)
     if diagnostics.alike:
         return PolicyVerdict(
@@ -93,7 +96,10 @@ def _rows(needed: SampleSize) -> str:
 
 
 def _doubts(
-    decisive: Estimate | None, diagnostics: Diagnostics, reward_range: tuple[float, float] | None
+    decisive: Estimate | None,
+    diagnostics: Diagnostics,
+    reward_range: tuple[float, float] | None,
+    running: RunningEstimate | None,
 ) -> Iterator[str]:
     """Why the log cannot be trusted on the policy; the most serious reason first."""
     d = diagnostics
@@ -128,6 +134,11 @@ def _doubts(
         yield (
             f"all rewards are equal except in {d.rewarded_units} independent units, such as rows or users "
             f"(at least {LEAST_POSITIVES} are needed)"
+        )
+    if running is not None and running.left:
+        yield (
+            f"the estimate over time, {running.value[-1]:.4g} in the end, has left the bounds that hold at "
+            "all times together: the rows of one time are unlike those of another, or the weights are wrong"
         )
     if decisive is None:
         return

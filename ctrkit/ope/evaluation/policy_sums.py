@@ -107,9 +107,11 @@ class PolicySums:
         diagnostics = self._diagnostics(evidence)
         # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
         bound = float(self.tail.weights[0]) if evidence.supported and len(self.tail.weights) else None
+        timeline = None if self.timeline is None else self.timeline.result(confidence, bound)
+        running = None if timeline is None else timeline.policy
         return PolicyEvaluation(
             plan.names[self.policy],
-            judge(by_name, diagnostics, plan.reward_range, needed),
+            judge(by_name, diagnostics, plan.reward_range, needed, running),
             tuple(estimates),
             diagnostics,
             truth,
@@ -118,7 +120,7 @@ class PolicySums:
             mean_check(residual.moments) if residual.known else None,
             self.weights,
             self.overlap.result(),
-            None if self.timeline is None else self.timeline.result(confidence, bound),
+            timeline,
             self.segments.result(confidence),
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -159,3 +159,25 @@ def plain(content: Any) -> Any:
     if isinstance(content, float):
         return content + 0.0 if math.isfinite(content) else None
     return content
+
+
+def doubted(evaluation: Evaluation, doubts: Mapping[str, str]) -> Evaluation:
+    """The evaluation without trust in some policies, on the whole log and on its segments.
+
+    Args:
+        evaluation: as it was found.
+        doubts: name of a policy -> the reason.
+    """
+
+    def of(policy: PolicyEvaluation) -> PolicyEvaluation:
+        if policy.name not in doubts:
+            return policy
+        untold = {"p_value": math.nan, "adjusted_p_value": math.nan}
+        verdict = PolicyVerdict("do not trust", doubts[policy.name])
+        columns = []
+        for column in policy.segments:
+            segments = (replace(one, verdict=verdict, **untold) for one in column.segments)
+            columns.append(replace(column, segments=tuple(segments)))
+        return replace(policy, verdict=verdict, segments=tuple(columns))
+
+    return replace(evaluation, policies=tuple(of(policy) for policy in evaluation.policies))

@@ -14,8 +14,10 @@ from scipy.stats import norm
 import ctrkit
 from ctrkit.api.models.model import CandidateScores, Model
 from ctrkit.api.models.task_calibrators import TaskCalibrator
+from ctrkit.api.policies import seen as seen_rows
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
-from ctrkit.api.policies.artifact_rewards import ArtifactRewards, SeenRows
+from ctrkit.api.policies.artifact_rewards import ArtifactRewards
+from ctrkit.api.policies.seen import SeenRows
 from ctrkit.calibration import HistogramBinning, IsotonicRegression, VennAbers
 from ctrkit.errors import ArtifactError, DataError
 from ctrkit.ope import BanditLog, read_bandit_log
@@ -193,17 +195,48 @@ def test_a_log_of_training_rows_is_known_again(model: Counting, logs: Path) -> N
     seen = SeenRows(model)
     seen.update(training)
     assert seen.result() == pytest.approx(1.0, abs=0.01)
-    assert "trained on about 100% of these rows" in str(seen.note())
+    assert seen.share is not None
     fresh = SeenRows(model)
     fresh.update(held_out)
     assert fresh.result() == pytest.approx(0.0, abs=0.01)
-    assert fresh.note() is None
+    assert fresh.share is None
     # Half and half, in parts.
     parts = [SeenRows(model), SeenRows(model)]
     parts[0].update(as_log(impressions[cut - held_out.table.height : cut]))
     parts[1].update(held_out)
     parts[0].merge(parts[1])
     assert parts[0].result() == pytest.approx(0.5, abs=0.03)
+
+
+def test_rows_that_an_artifact_learnt_from_are_left_out_or_not_trusted(
+    model: Counting, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impressions = pl.read_parquet(logs / "impressions.parquet").sort("timestamp")
+    log = as_log(impressions)
+    start = model.artifact.data["split"]["boundaries"][1]
+    later = int((log.table["timestamp"] >= start).sum())
+    asked = {"estimators": ["snips"], "segments": ["device"]}
+    monkeypatch.setattr(seen_rows, "LEAST_UNSEEN", later)
+    unseen = ctrkit.evaluate_policy(log, [model, "uniform"], **asked)
+    assert [one.diagnostics.rows for one in unseen.evaluation.policies] == [later, later]
+    assert any(f"the {later:,} later ones, which were not seen" in note for note in unseen.notes)
+    monkeypatch.setattr(seen_rows, "LEAST_UNSEEN", later + 1)
+    for whole in (
+        ctrkit.evaluate_policy(log, [model, "uniform"], **asked, unseen=False),
+        ctrkit.evaluate_policy(log, [model, "uniform"], **asked),
+    ):
+        learnt, uniform = whole.evaluation.policies
+        assert learnt.diagnostics.rows == len(log)
+        assert learnt.verdict.verdict == "do not trust"
+        assert "was trained on about 8" in learnt.verdict.reason
+        assert {one.verdict.verdict for one in learnt.segments[0].segments} == {"do not trust"}
+        assert "was trained on" not in uniform.verdict.reason
+    before = as_log(impressions.filter(pl.col("timestamp") < start))
+    with pytest.raises(DataError, match="no others remain"):
+        ctrkit.evaluate_policy(before, model, unseen=True)
+    asked = {"estimators": ["snips", "dr"], "reward_model": "artifact"}
+    rewards = ctrkit.evaluate_policy(before, [model, "uniform"], **asked).evaluation.policies[1]
+    assert "the reward model of the artifact was trained on about" in rewards.verdict.reason
 
 
 def test_clicks_are_looked_up_whatever_came_after(model: Counting, logs: Path) -> None:
@@ -220,7 +253,7 @@ def test_clicks_are_looked_up_whatever_came_after(model: Counting, logs: Path) -
 def test_another_log_and_other_rewards_tell_nothing(model: Counting, log: BanditLog) -> None:
     seen = SeenRows(model)
     seen.update(log)
-    assert seen.note() is None
+    assert seen.share is None
     valued = SeenRows(model)
     valued.update(read_bandit_log(log.table.with_columns(reward=pl.col("reward") * 2.5)))
     assert valued.result() is None

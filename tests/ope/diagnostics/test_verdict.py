@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ctrkit.ope import ConfidenceInterval, Diagnostics, Estimate
+from ctrkit.ope.diagnostics.timeline_results import RunningEstimate
 from ctrkit.ope.diagnostics.verdict import judge
 
 SOUND = Diagnostics(
@@ -89,3 +91,18 @@ def test_a_negative_click_rate_is_not_to_be_trusted() -> None:
 )
 def test_small_faults_are_no_doubts(diagnostics: Diagnostics) -> None:
     assert judge({"snips": estimate(0.1, 0.2)}, diagnostics, (0, 1)).verdict == "better"
+
+
+@pytest.mark.parametrize(("value", "low", "high", "trusted"), [
+    (0.02, 0.01, 0.03, True), (0.031, 0.01, 0.03, False), (0.02, 0.021, 0.019, False)
+])  # fmt: skip
+def test_an_estimate_outside_its_own_bounds_over_time_is_not_trusted(
+    value: float, low: float, high: float, trusted: bool
+) -> None:
+    ends = np.array([0.0, low]), np.array([1.0, high])
+    running = RunningEstimate(
+        np.arange(2.0), np.array([10.0, 20.0]), np.array([0.9, value]), *ends, "", low > high
+    )
+    found = judge({"snips": estimate(0.001, 0.01)}, SOUND, (0, 1), running=running)
+    assert found.verdict == ("better" if trusted else "do not trust")
+    assert trusted or "has left the bounds that hold at all times" in found.reason
