@@ -172,11 +172,13 @@ def doubted(evaluation: Evaluation, doubts: Mapping[str, str]) -> Evaluation:
     def of(policy: PolicyEvaluation) -> PolicyEvaluation:
         if policy.name not in doubts:
             return policy
-        untold = {"p_value": math.nan, "adjusted_p_value": math.nan}
         verdict = PolicyVerdict("do not trust", doubts[policy.name])
         columns = []
         for column in policy.segments:
-            segments = (replace(one, verdict=verdict, **untold) for one in column.segments)
+            segments = (
+                replace(one, verdict=verdict, p_value=math.nan, adjusted_p_value=math.nan)
+                for one in column.segments
+            )
             columns.append(replace(column, segments=tuple(segments)))
         return replace(policy, verdict=verdict, segments=tuple(columns))
 
