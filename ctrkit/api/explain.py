@@ -43,6 +43,7 @@ from ctrkit.explanations import (
 )
 from ctrkit.explanations.features import position_of
 from ctrkit.explanations.maps import TableVectors
+from ctrkit.models import CtrModel
 from ctrkit.progress import OnStep, silent
 from ctrkit.tables import TableLike
 from ctrkit.training import predict
@@ -167,7 +168,9 @@ class _Explained:
         if self.task not in model.tasks:
             raise ConfigError(f"the model has no task '{self.task}'", hint=nearest(self.task, model.tasks))
         self.index = model.tasks.index(self.task)
-        self.method = settings.method or "ig"
+        # What only networks have: gradients, embeddings, attention.
+        self.inside = model.network if isinstance(model.network, CtrModel) else None
+        self.method = settings.method or ("shap" if self.inside is None else "ig")
         for feature in settings.features:
             position_of(self.network.feature_map, feature)
         chosen = settings.map_of
@@ -195,7 +198,7 @@ class _Explained:
         background = self.loaded.encoder.encode(behind, file, labels=False)
         chosen = self.loaded.encoder.encode(table[numbers], file, labels=False)
         found = self._attributions(chosen, background)
-        attention = attention_weights(self.network, chosen)
+        attention = {} if self.inside is None else attention_weights(self.inside, chosen)
         logits = predict(self.network, chosen).logits
 
         def probability_of(row: int, passed: Floats) -> Floats:
@@ -233,6 +236,8 @@ class _Explained:
         self.on_step(0, 1, "attributions")
         found = None
         try:
+            if self.settings.method is None and self.inside is None:
+                raise ConfigError("those of a whole model need gradients", hint="Or name the method shap")
             chosen = take(rows, sample(len(rows), self.settings.attributed_rows, self.settings.seed))
             found = self._attributions(chosen, rows)
         except ConfigError as error:
@@ -253,7 +258,7 @@ class _Explained:
             self.method,
             shares,
             None if found is None else float(np.abs(found.gap).max()),
-            fusion_gates(self.network, rows),
+            () if self.inside is None else fusion_gates(self.inside, rows),
             tuple(self._dependence(rows, feature) for feature in self._shown(importance)),
             self._map(rows, importance),
             self.settings.colour == "frequency",
@@ -284,10 +289,15 @@ class _Explained:
         return take(found.encoded, kept), note
 
     def _attributions(self, data: EncodedTable, background: EncodedTable) -> Attributions:
-        settings, network = self.settings, self.network
-        if self.method == "ig":
+        settings, inside = self.settings, self.inside
+        if self.method != "shap" and inside is None:
+            raise ConfigError(
+                f"the method '{self.method}' needs the gradients of a network, and this model has none",
+                hint="Use the method shap",
+            )
+        if self.method == "ig" and inside is not None:
             return integrated_gradients(
-                network,
+                inside,
                 data,
                 take(background, sample(len(background), _MEAN_ROWS, settings.seed)),
                 task=self.index,
@@ -297,10 +307,10 @@ class _Explained:
                 most_steps=settings.most_steps,
             )
         others = take(background, sample(len(background), settings.background, settings.seed))
-        if self.method == "deepshap":
-            return deepshap(network, data, others, task=self.index)
+        if self.method == "deepshap" and inside is not None:
+            return deepshap(inside, data, others, task=self.index)
         return shapley_values(
-            network,
+            self.network,
             data,
             others,
             task=self.index,
@@ -340,7 +350,9 @@ class _Explained:
     def _map(self, rows: EncodedTable, importance: Sequence[Importance]) -> EmbeddingMap | None:
         """The map of a field's embeddings or of "hidden"; None if no map is wanted."""
         settings = self.settings
-        if settings.map == "none":
+        if self.inside is None and settings.map_of is not None:
+            raise ConfigError("a map shows vectors of a network, and this model has none")
+        if self.inside is None or settings.map == "none":
             return None
         of, vectors = settings.map_of, None
         if of is None:
@@ -359,7 +371,7 @@ class _Explained:
         self, rows: EncodedTable, importance: Sequence[Importance]
     ) -> tuple[str, TableVectors | None]:
         """The most important field with enough values, or "hidden" if there is none."""
-        if self.network.embedding is not None:
+        if self.inside is not None and self.inside.embedding is not None:
             for one in importance:
                 if one.feature in self.network.feature_map.categorical:
                     vectors = self._vectors(rows, one.feature)
@@ -368,7 +380,8 @@ class _Explained:
         return HIDDEN, None
 
     def _vectors(self, rows: EncodedTable, field: str) -> TableVectors:
-        return table_vectors(self.network, rows, self.names, field, task=self.index)
+        assert self.inside is not None
+        return table_vectors(self.inside, rows, self.names, field, task=self.index)
 
 
 def _gap_note(found: Attributions) -> str:

@@ -37,7 +37,7 @@ from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ArtifactError, ConfigError
-from ctrkit.models import CtrModel, ModelConfig, build_model, model_config
+from ctrkit.models import CtrModel, ModelConfig, build_model, network_config
 from ctrkit.ope import BanditLog, LoggedRows, RewardModel, read_bandit_log
 from ctrkit.ope.estimators.registry import make_estimator
 from ctrkit.policies import SoftmaxConfig
@@ -56,7 +56,7 @@ FEW_OUTCOMES = 100
 
 def _model(content: Any) -> ModelConfig | None:
     """The config of the model that `name` names, so that its own keys are checked."""
-    return None if content is None else model_config(content)
+    return None if content is None else network_config(content)
 
 
 def _named(content: Any) -> Any:
@@ -301,10 +301,12 @@ def _scorer(
                 hint="Add `candidate: {id: ..., features: [...]}` to the features",
             )
         encoder = fit_encoder(spec, training)
-        chosen = settings.model or model_config({"name": "deepfm", "embedding": 8, "hidden": [32]})
+        chosen = settings.model or network_config({"name": "deepfm", "embedding": 8, "hidden": [32]})
         torch.manual_seed(settings.seed)
         return encoder, build_model(chosen, encoder.feature_map()), chosen
-    return start.encoder, start.network, model_config(start.artifact.config["model"])
+    config = network_config(start.artifact.config["model"])
+    assert isinstance(start.network, CtrModel)
+    return start.encoder, start.network, config
 
 
 def _predictions(

@@ -18,7 +18,7 @@ from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
-from ctrkit.models import MODELS, CtrModel, ModelConfig, build_model, model_config
+from ctrkit.models import MODELS, SCORERS, CtrModel, ModelConfig, ScorerConfig, build_model, model_config
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.reports import Report, Table
@@ -115,7 +115,7 @@ def list_models(
     feature_map = encoder.feature_map()
     batch = Batch.of(encoder.encode(table.head(_ROWS), file, labels=False), slice(None))
     sizes = []
-    for name in sorted(MODELS):
+    for name in sorted({*MODELS, *SCORERS}):
         own = settings.model if name == settings.model.name else model_config({"name": name})
         sizes.append(_size(own, feature_map, batch))
     place = data if data is not None else settings.data
@@ -123,9 +123,12 @@ def list_models(
     return ModelTable(features, tuple(sizes))
 
 
-def _size(config: ModelConfig, feature_map: FeatureMap, batch: Batch) -> ModelSize:
-    summary = (sys.modules[MODELS[config.name].__module__].__doc__ or "").splitlines()[0]
+def _size(config: ScorerConfig, feature_map: FeatureMap, batch: Batch) -> ModelSize:
+    module = (MODELS if config.name in MODELS else SCORERS)[config.name].__module__
+    summary = (sys.modules[module].__doc__ or "").splitlines()[0]
     description = summary.partition(": ")[2].rstrip(".")
+    if not isinstance(config, ModelConfig):  # what is learnt decides its size
+        return ModelSize(config.name, description)
     try:
         model = build_model(config, feature_map)
     except ConfigError as error:

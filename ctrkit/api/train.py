@@ -20,7 +20,7 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
-from ctrkit.models import ModelConfig
+from ctrkit.models import ScorerConfig
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import Value, share, text
@@ -173,12 +173,13 @@ def train(
         settings = settings.model_copy(update={"model": derived})
         network, history = training.train(settings.model)
         metrics = notes.attempt("metric of the test rows", lambda: task_metrics(network, rows)) or {}
+        posterior = notes.attempt("posterior", lambda: last_layer_posterior(network, rows))
         artifact = Artifact(
             config=settings.model_dump(mode="json"),
             feature_map=rows.encoder.feature_map().to_dict(),
             encoder=rows.encoder.state(),
             weights=network.arrays(),
-            posterior=notes.attempt("posterior", lambda: last_layer_posterior(network, rows).state()),
+            posterior=None if posterior is None else posterior.state(),
             policy=content_of(settings.policy),
             data=rows.describe(notes),
             metrics={"train": metrics},
@@ -205,7 +206,7 @@ def train(
     return result
 
 
-def _changes(before: ModelConfig, after: ModelConfig) -> dict[str, Any]:
+def _changes(before: ScorerConfig, after: ScorerConfig) -> dict[str, Any]:
     """The settings that a search changed."""
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     return {key: value for key, value in new.items() if value != old[key]}

@@ -45,7 +45,7 @@ def attention_weights(network: CtrModel, data: EncodedTable) -> dict[str, Floats
     ]
     try:
         network.eval()
-        network(Batch.of(data, slice(0, len(data))).to(next(network.parameters()).device))
+        network(Batch.of(data, slice(0, len(data))).to(network.device))
     finally:
         for handle in handles:
             handle.remove()

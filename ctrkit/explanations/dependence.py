@@ -12,7 +12,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations.features import Names, column, position_of, take, with_field
 from ctrkit.explanations.permutation import Probabilities
-from ctrkit.models import CtrModel
+from ctrkit.models import Scorer
 from ctrkit.training import predict
 
 
@@ -57,7 +57,7 @@ class Dependence:
 
 
 def partial_dependence(
-    network: CtrModel,
+    network: Scorer,
     data: EncodedTable,
     probabilities: Probabilities,
     names: Names,

@@ -90,7 +90,7 @@ def fusion_gates(network: CtrModel, data: EncodedTable) -> tuple[FusionGate, ...
     try:
         network.eval()
         for rows in chunks(len(data), _BATCH):
-            network(Batch.of(data, rows).to(next(network.parameters()).device))
+            network(Batch.of(data, rows).to(network.device))
     finally:
         for handle in handles:
             handle.remove()

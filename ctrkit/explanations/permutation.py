@@ -15,7 +15,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.explanations.features import assemble, units
 from ctrkit.metrics import auc, log_loss
-from ctrkit.models import CtrModel
+from ctrkit.models import Scorer
 from ctrkit.progress import OnStep, silent
 from ctrkit.training import predict
 
@@ -67,7 +67,7 @@ class Importance:
 
 
 def permutation_importance(
-    network: CtrModel,
+    network: Scorer,
     data: EncodedTable,
     probabilities: Probabilities,
     *,

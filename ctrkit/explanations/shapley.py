@@ -16,14 +16,14 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.extra import require
 from ctrkit.explanations.features import assemble
-from ctrkit.models import CtrModel
+from ctrkit.models import Scorer
 from ctrkit.training import predict
 
 EstimatorName: TypeAlias = Literal["permutation", "sampling"]
 
 
 def shapley_values(
-    network: CtrModel,
+    network: Scorer,
     data: EncodedTable,
     background: EncodedTable,
     *,

@@ -5,28 +5,35 @@ from pkgutil import walk_packages
 
 from ctrkit.models.base import (
     MODELS,
+    SCORERS,
     Backbone,
     ModelConfig,
-    Output,
     funnel_log_complements,
     funnel_log_probabilities,
     model_config,
+    network_config,
     register,
 )
-from ctrkit.models.model import CtrModel, build_model
+from ctrkit.models.model import CtrModel, build_model, build_scorer
+from ctrkit.models.scorer import Output, Scorer, ScorerConfig
 
 for _module in walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)
 
 __all__ = [
     "MODELS",
+    "SCORERS",
     "Backbone",
     "CtrModel",
     "ModelConfig",
     "Output",
+    "Scorer",
+    "ScorerConfig",
     "build_model",
+    "build_scorer",
     "funnel_log_complements",
     "funnel_log_probabilities",
     "model_config",
+    "network_config",
     "register",
 ]

@@ -19,35 +19,14 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctrkit.config import Config, build, merged
+from ctrkit.config import build, merged
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.models.heads.config import HeadsConfig, SharedBottomConfig
+from ctrkit.models.scorer import Scorer, ScorerConfig
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig
 from ctrkit.nn.history import HistoryConfig, HistoryReader, HistoryState
-
-
-@dataclass(frozen=True)
-class Output:
-    """The output of a model for a batch.
-
-    Attributes:
-        logits: `[B, T]`, the logit of each task given the task before it: click, then conversion given click.
-        hidden: `[B, D]`, the input of the last linear layer of the first task: `logits[:, 0]` is
-            `last_layer(hidden)[:, 0]`. So any model can have a posterior over that layer.
-        auxiliary: inputs of further losses, `[B]` each. "deep" and "shallow" are logits of the first task
-            from parts of the model. "search" is the logit of the first task that trains a learned search of
-            histories; it is there in training only. "imputation.<task>" is ESCM²'s prediction of that task's
-            loss.
-        value: `[B, 3]`, the distribution of the value given the last task: the logit of a value above 0, then
-            mean and deviation of the logarithm of such a value. None where rows have no value.
-    """
-
-    logits: Tensor
-    hidden: Tensor
-    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
-    value: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +117,8 @@ Cross: TypeAlias = tuple[str, ...]
 Crosses: TypeAlias = Literal["auto"] | tuple[Cross, ...] | None
 
 
-class ModelConfig(Config):
-    """Base of the models' configs. Each has a literal `name`, which is its own default.
+class ModelConfig(ScorerConfig):
+    """Base of the configs of networks.
 
     Keys that a config file omits in a nested part keep the model's defaults, unless the file gives that part
     another `name`.
@@ -153,7 +132,6 @@ class ModelConfig(Config):
             rows give evidence of. None for no such weights, unless the history has match or pair terms.
     """
 
-    name: str
     embedding: EmbeddingConfig = EmbeddingConfig(width=16)
     history: HistoryConfig = HistoryConfig()
     heads: HeadsConfig = Field(default=SharedBottomConfig())
@@ -190,11 +168,6 @@ class ModelConfig(Config):
     def keeps_sequences_apart(self) -> bool:
         """Whether the model encodes each sequence itself. Then `history` is not used, and the events that the
         model gets are embeddings of all sequences side by side, `[U, L, S * d]`."""
-        return False
-
-    @property
-    def searches(self) -> bool:
-        """Whether training first searches for a config, which `Backbone.derive` then returns."""
         return False
 
 
@@ -238,24 +211,29 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no search")
 
 
-BackboneT = TypeVar("BackboneT", bound=type[Backbone])
+Registered = TypeVar("Registered", bound=type[Backbone] | type[Scorer])
 
+# Networks by the names of their backbones, and all other models.
 MODELS: dict[str, type[Backbone]] = {}
+SCORERS: dict[str, type[Scorer]] = {}
 DEFAULT_MODEL = "mdaf"
 
 
-def register(config: type[ModelConfig]) -> Callable[[BackboneT], BackboneT]:
-    """Class decorator: register a model under the `name` of its config."""
+def register(config: type[ScorerConfig]) -> Callable[[Registered], Registered]:
+    """Class decorator: register a backbone or another model under the `name` of its config."""
 
-    def known(model: BackboneT) -> BackboneT:
-        model.config_class = config
-        MODELS[config.model_fields["name"].default] = model
+    def known(model: Registered) -> Registered:
+        name = config.model_fields["name"].default
+        if issubclass(model, Scorer):
+            model.config_class, SCORERS[name] = config, model
+        elif issubclass(config, ModelConfig):
+            model.config_class, MODELS[name] = config, model
         return model
 
     return known
 
 
-def model_config(content: Mapping[str, Any] | ModelConfig | str) -> ModelConfig:
+def model_config(content: Mapping[str, Any] | ScorerConfig | str) -> ScorerConfig:
     """The config of a model.
 
     Args:
@@ -265,15 +243,31 @@ def model_config(content: Mapping[str, Any] | ModelConfig | str) -> ModelConfig:
     Raises:
         ConfigError: the name or a key is unknown.
     """
-    if isinstance(content, ModelConfig):
+    if isinstance(content, ScorerConfig):
         return content
     if isinstance(content, str):
         content = {"name": content}
     name = content.get("name", DEFAULT_MODEL)
-    if name not in MODELS:
-        raise ConfigError(f"unknown model '{name}'", hint=nearest(str(name), MODELS))
-    config = MODELS[name].config_class
+    known: dict[str, type[Backbone] | type[Scorer]] = {**MODELS, **SCORERS}
+    if name not in known:
+        raise ConfigError(f"unknown model '{name}'", hint=nearest(str(name), known))
+    config = known[name].config_class
     return build(config, merged(config(name=name).model_dump(), content))
+
+
+def network_config(content: Mapping[str, Any] | ScorerConfig | str) -> ModelConfig:
+    """The config of a model that is a network (see `model_config`).
+
+    Raises:
+        ConfigError: the name or a key is unknown, or the model is no network.
+    """
+    config = model_config(content)
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(
+            f"'{config.name}' is no network, and has no weights that gradients could change",
+            hint="Choose a network",
+        )
+    return config
 
 
 def funnel_log_probabilities(logits: Tensor) -> Tensor:

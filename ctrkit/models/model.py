@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import MODELS, Backbone, Inputs, InputShape, ModelConfig, Output
+from ctrkit.models.base import MODELS, SCORERS, Backbone, Inputs, InputShape, ModelConfig
 from ctrkit.models.heads.base import HEADS
+from ctrkit.models.scorer import Output, Scorer, ScorerConfig
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import FeatureEmbedding
 from ctrkit.nn.history import HistoryReader, HistoryState
 from ctrkit.nn.linear_terms import LinearTerms
 
 
-class CtrModel(nn.Module):
-    """A model of the probabilities of a funnel of tasks.
-
-    It returns logits, and knows nothing about losses, optimizers, devices or files. Its initial weights come
-    from torch's global random generator.
+class CtrModel(Scorer):
+    """A network. Its initial weights come from torch's global random generator.
 
     Args:
         config: which model, and its settings.
@@ -40,12 +38,7 @@ class CtrModel(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, feature_map: FeatureMap) -> None:
-        super().__init__()
-        if not feature_map.fields:
-            raise ConfigError(
-                "a model needs at least one static feature",
-                hint="Declare one under `features.categorical` or `features.numeric`",
-            )
+        super().__init__(feature_map)
         if MODELS[config.name].needs_history and not feature_map.sequences:
             raise ConfigError(
                 f"the model '{config.name}' needs a behaviour sequence, and there is none",
@@ -71,14 +64,6 @@ class CtrModel(nn.Module):
         self.heads = HEADS[config.heads.name](config.heads, lambda: MODELS[config.name](config, shape), shape)
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
-        """Logits of the rows. Labels and weights of the batch are not read.
-
-        Args:
-            batch: the rows.
-            history: encoded histories from `encode_history`, in place of the batch's own sequences. With U
-                histories and U x K rows, K consecutive rows share a history, such as the candidates of one
-                auction.
-        """
         if history is None and self.reads_history:
             history = self.encode_history(batch)
         fields = self._fields(batch)
@@ -170,6 +155,15 @@ class CtrModel(nn.Module):
         self.load_state_dict({name: torch.from_numpy(one) for name, one in arrays.items()})
 
     @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the model has nothing beside its linear terms, so that no step can better it."""
+        return self.linear is not None and self.last_layer.in_features == 1
+
+    @property
     def task_layers(self) -> Sequence[nn.Linear]:
         """The last linear layer of each task, with one output each, in funnel order."""
         return self.heads.task_layers
@@ -216,5 +210,13 @@ def _logit(rate: float) -> float:
 
 
 def build_model(config: ModelConfig, feature_map: FeatureMap) -> CtrModel:
-    """A model with fresh weights."""
+    """A network with fresh weights."""
     return CtrModel(config, feature_map)
+
+
+def build_scorer(config: ScorerConfig, feature_map: FeatureMap) -> Scorer:
+    """A model of any kind that has learnt nothing yet."""
+    if isinstance(config, ModelConfig):
+        return build_model(config, feature_map)
+    # Each class takes the config that it is registered with.
+    return SCORERS[config.name](config, feature_map)  # type: ignore[call-arg, arg-type]

@@ -38,7 +38,7 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
     training, held_out = (linear_columns(model.linear, data, part) for part in (rows, valid))
     cells = sum(model.linear.sizes)
     for task in range(data.labels.shape[1]):
-        mine, others = _possible(data, rows, task), _possible(data, valid, task)
+        mine, others = possible_rows(data, rows, task), possible_rows(data, valid, task)
         labels = data.labels[rows[mine], task].astype(np.float64)
         if np.unique(labels).size < 2:  # the linear logit stays 0
             continue
@@ -52,7 +52,7 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
         model.heads.task_towers[task].start_at_linear()
 
 
-def _possible(data: EncodedTable, rows: Integers, task: int) -> Integers:
+def possible_rows(data: EncodedTable, rows: Integers, task: int) -> Integers:
     """Positions of the rows with a weight where a task can happen."""
     possible = data.weight[rows] > 0.0
     return np.flatnonzero(possible & (data.labels[rows, task - 1] == 1.0) if task else possible)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import Output
+from ctrkit.models import Output
 from ctrkit.nn.batches import Batch
 from ctrkit.training.losses import (
     LogProbabilities,

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable, RowIndex
-from ctrkit.models import CtrModel, Output
+from ctrkit.models import Output, Scorer
 from ctrkit.nn.batches import Batch
 
 
@@ -65,12 +65,12 @@ class Outputs(NamedTuple):
 
 @torch.no_grad()
 def predict(
-    model: CtrModel, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
+    model: Scorer, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
 ) -> Outputs:
     """The outputs for the given rows (None for all rows), in evaluation mode."""
     model.eval()
     chosen = np.arange(len(data)) if rows is None else rows
-    device = next(model.parameters()).device
+    device = model.device
     starts = range(0, max(chosen.size, 1), batch_size)  # without rows, one empty batch gives the widths
     batches = (Batch.of(data, _contiguous(chosen[start : start + batch_size])) for start in starts)
     return Outputs.joined([Outputs.of(model(batch.to(device))) for batch in batches])
@@ -78,7 +78,7 @@ def predict(
 
 @torch.no_grad()
 def predict_candidates(
-    model: CtrModel,
+    model: Scorer,
     histories: EncodedTable,
     candidates: EncodedTable,
     counts: Integers,
@@ -94,7 +94,7 @@ def predict_candidates(
         batch_size: approximate number of candidates scored at a time.
     """
     model.eval()
-    device = next(model.parameters()).device
+    device = model.device
     first = np.cumsum(counts) - counts
     parts = []
     step = max(1, batch_size // max(1, int(counts.max(initial=1))))

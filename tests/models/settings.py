@@ -97,6 +97,14 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
             if "bottom" not in heads
         ),
     ],
+    # Weights of its own, which gradient steps train, and linear terms, which are fitted.
+    "lr": [
+        {
+            "crosses": None,
+            "history": {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False},
+        },
+        {},
+    ],
     "rankmixer": [{}, {"tokens": 5, "token_width": 20, "blocks": 1}],
     "sasrec": [{}, {"history": {"encoder": {"heads": 2}, "readouts": ["target_state"]}}],
     "tokenmixer_large": [{}, {"tokens": 5, "token_width": 24, "mixing_heads": 4, "expand": 2}],

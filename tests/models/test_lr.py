@@ -27,6 +27,7 @@ def made(feature_map: FeatureMap = MAP) -> CtrModel:
         model_config(
             {
                 "name": "lr",
+                "crosses": None,
                 "history": {"match_terms": False, "pair_terms": False, "co_occurrence_terms": False},
             }
         ),

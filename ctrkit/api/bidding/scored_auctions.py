@@ -279,7 +279,8 @@ def _of_single_ads(
         worth = np.prod([*probabilities[1:], value], axis=0)
     elif value_per_click is None and len(model.tasks) > 1 and "value" in rows.columns:
         worth = probabilities[1] * rows["value"].to_numpy()
-    scored = replace(auctions_from_log(rows, probabilities[0], worth), hidden=outputs.hidden[:, None])
+    hidden = outputs.hidden[:, None] if outputs.hidden.shape[1] else None
+    scored = replace(auctions_from_log(rows, probabilities[0], worth), hidden=hidden)
     if not expects or value is None or _knows_values(rows, model):
         return scored
     outcome = scored.conversion if len(model.tasks) > 1 else scored.click

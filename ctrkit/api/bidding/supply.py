@@ -122,7 +122,9 @@ class LogSupply(Supply):
         return found
 
     def posterior(self, seed: int | None) -> LastLayerPosterior | None:
-        return None if self.model is None else self.model.posterior
+        if self.model is None or self.model.network.last_layer is None:
+            return None
+        return self.model.posterior
 
     def history(self, given: str | int) -> Auctions:
         table, file, _, notes = opened_auctions(

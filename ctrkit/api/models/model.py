@@ -21,6 +21,7 @@ from ctrkit.calibration import ValueScaling, told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ArtifactError, DataWarning, InputError
+from ctrkit.extras import MissingPackage
 from ctrkit.policies import PolicyConfig, policy_config
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.laplace import LastLayerPosterior
@@ -30,7 +31,7 @@ from ctrkit.tables import TableLike
 
 # Networks are imported only where one is opened or run: policies without a network need no torch.
 if TYPE_CHECKING:
-    from ctrkit.models import CtrModel
+    from ctrkit.models import Scorer
     from ctrkit.training.prediction import Outputs
 
 
@@ -43,7 +44,8 @@ class CandidateScores:
             first task, candidates of a row that calibration made equal keep the order of their logits and
             differ in the last digits (`ctrkit.calibration.told_apart`).
         logits: logits of the first task, before calibration, [n, K].
-        hidden: input of the first task's last layer, [n, K, D]; None unless requested.
+        hidden: input of the first task's last layer, [n, K, D]; None unless requested, or without such a
+            layer.
         value: expected value given the last task, [n, K]; None where the model predicts none.
     """
 
@@ -61,7 +63,7 @@ class Model:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        from ctrkit.models import build_model, model_config
+        from ctrkit.models import build_scorer, model_config
 
         self.artifact = artifact
         with _part("encoder"):
@@ -70,12 +72,13 @@ class Model:
             features = FeatureMap.from_dict(artifact.feature_map)
             _check_features(features, self.encoder.feature_map())
         with _part("config"):
-            self.network: CtrModel = build_model(model_config(_settings(artifact)), features)
+            self.network: Scorer = build_scorer(model_config(_settings(artifact)), features)
         with _part("weights"):
             self.network.take_arrays(artifact.weights)
         with _part("posterior"):
+            layer = self.network.last_layer
             weights = None if artifact.posterior is None else len(self.posterior.mean)
-            if weights not in (None, self.network.last_layer.in_features + 1):
+            if weights not in (None, 0 if layer is None else layer.in_features + 1):
                 raise ValueError(f"it has {weights} weights")
         with _part("policy"):
             self.policy  # noqa: B018  (is checked)
@@ -121,7 +124,10 @@ class Model:
     def posterior(self) -> LastLayerPosterior:
         """The last-layer posterior of the first task."""
         if self.artifact.posterior is None:
-            raise ArtifactError("the artifact has no posterior", hint="Train it again with `ctrkit train`")
+            hint = "Train it again with `ctrkit train`"
+            if self.network.last_layer is None:
+                hint = "Its model has no last layer to have one: choose another policy, or train a network"
+            raise ArtifactError("the artifact has no posterior", hint=hint)
         return LastLayerPosterior.from_state(self.artifact.posterior)
 
     def encode(self, frame: TableLike) -> EncodedTable:
@@ -250,7 +256,7 @@ class Model:
         return CandidateScores(
             probabilities,
             raw,
-            spread(outputs.hidden, np.float32) if hidden else None,
+            spread(outputs.hidden, np.float32) if hidden and outputs.hidden.shape[1] else None,
             None if value is None else spread(value, np.float64),
         )
 
@@ -280,6 +286,8 @@ def _part(name: str) -> Iterator[None]:
     """Turn any error with a part of an artifact into an ArtifactError that names the part."""
     try:
         yield
+    except MissingPackage:
+        raise
     except Exception as error:  # whatever the content of a file may lead to
         reason = error.problem if isinstance(error, InputError) else str(error) or type(error).__name__
         told = reason.splitlines()[0][:200].rstrip(".:")
@@ -300,6 +308,8 @@ def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
 def _settings(artifact: Artifact) -> dict[str, Any]:
     """The settings of the network. Those of an earlier version know no linear terms, and have none."""
     settings: dict[str, Any] = artifact.config["model"]
+    if "history" not in settings:  # it is no network
+        return settings
     without = dict.fromkeys(("match_terms", "pair_terms", "co_occurrence_terms"), False)
     return {"crosses": None, **settings, "history": {**without, **settings["history"]}}
 

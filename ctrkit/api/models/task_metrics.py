@@ -11,12 +11,12 @@ from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.api.models.value_rows import VALUE_METRICS, ValueRows
 from ctrkit.errors import DataError
 from ctrkit.metrics import auc, ece, gauc, log_loss, normalized_entropy, pcoc
-from ctrkit.models import CtrModel
+from ctrkit.models import Scorer
 from ctrkit.schema.features import VALUE
 from ctrkit.training import predict
 
 
-def task_metrics(network: CtrModel, rows: TrainingRows) -> dict[str, dict[str, float | None]]:
+def task_metrics(network: Scorer, rows: TrainingRows) -> dict[str, dict[str, float | None]]:
     """Metrics of each task on the test rows where it can happen: conversions are judged on clicked rows, and
     the value on converted rows.
 

@@ -17,13 +17,15 @@ from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.artifact import versions
 from ctrkit.errors import ConfigError
-from ctrkit.models import CtrModel, ModelConfig, build_model
+from ctrkit.models import CtrModel, ModelConfig, Scorer, ScorerConfig, build_scorer
 from ctrkit.models.base import Cross
+from ctrkit.models.lightgbm import LightGBM
 from ctrkit.models.model import linear_terms
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
 from ctrkit.training import TrainingHistory, fit, predict
+from ctrkit.training.boosting import fit_trees
 from ctrkit.training.crosses import choose_crosses
 from ctrkit.training.linear_start import start_linear_terms
 
@@ -55,22 +57,25 @@ class NetworkTraining:
     on_step: OnStep
     teacher_logits: NDArray[np.float32] | None
 
-    def search(self) -> ModelConfig:
+    def search(self) -> ScorerConfig:
         """The config of the model with all that it leaves to be found.
 
         Crosses "auto" become those that the training rows give evidence of. A model whose config `searches`
         is trained once for its search.
         """
         model = self.config.model
+        if not isinstance(model, ModelConfig):
+            return model
         if model.crosses == "auto":
             model = model.model_copy(update={"crosses": self._crosses(model)})
         if model.searches:
             network, _ = self._trained(model, _OF_SEARCH, "search, ")
+            assert isinstance(network, CtrModel)
             model = network.derive()
         return model
 
-    def train(self, model: ModelConfig) -> tuple[CtrModel, TrainingHistory]:
-        """A trained network with its best weights, and its history."""
+    def train(self, model: ScorerConfig) -> tuple[Scorer, TrainingHistory]:
+        """A trained model with its best weights, and its history."""
         return self._trained(model, _CHECKPOINT, "")
 
     def remove_checkpoints(self) -> None:
@@ -93,11 +98,18 @@ class NetworkTraining:
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
 
-    def _trained(self, model: ModelConfig, checkpoint: str, stage: str) -> tuple[CtrModel, TrainingHistory]:
-        encoded, split = self.rows.encoded, self.rows.split
-        torch.manual_seed(self.config.seed)
-        network = build_model(model, self.rows.encoder.feature_map())
-        network.set_base_rates(base_rates(encoded.labels[split.train], encoded.weight[split.train]))
+    def _trained(self, model: ScorerConfig, checkpoint: str, stage: str) -> tuple[Scorer, TrainingHistory]:
+        encoded, split, seed = self.rows.encoded, self.rows.split, self.config.seed
+        torch.manual_seed(seed)
+        network = build_scorer(model, self.rows.encoder.feature_map())
+        rates = base_rates(encoded.labels[split.train], encoded.weight[split.train])
+        if isinstance(network, LightGBM):
+            network.set_base_rates(rates)
+            history = fit_trees(network, encoded, split, seed=seed, on_step=self.on_step)
+            self.notes.extend(history.notes)
+            return network, history
+        assert isinstance(network, CtrModel)
+        network.set_base_rates(rates)
         if encoded.value is not None:
             converted = split.train[encoded.labels[split.train, -1] == 1]
             network.set_value_base(*value_base(encoded.value[converted], encoded.weight[converted]))
@@ -105,12 +117,15 @@ class NetworkTraining:
             self.on_step(0, 1, stage + "fitting linear terms")
             start_linear_terms(network, encoded, split.train, split.valid)
         deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
+        training = self.config.training
+        if network.is_linear:
+            training = training.model_copy(update={"epochs": 0})
         history = fit(
             network,
             encoded,
             split,
-            self.config.training,
-            seed=self.config.seed,
+            training,
+            seed=seed,
             identity={"model": model.model_dump(mode="json"), "versions": deciding},
             checkpoint=self._file(checkpoint),
             teacher_logits=self.teacher_logits,
@@ -144,11 +159,13 @@ def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple
     return float(mass[above].sum() / mass.sum()), mean, deviation
 
 
-def last_layer_posterior(network: CtrModel, rows: TrainingRows) -> LastLayerPosterior:
-    """The Laplace posterior of the first task's last layer, from the weighted training rows."""
-    training = rows.split.train
+def last_layer_posterior(network: Scorer, rows: TrainingRows) -> LastLayerPosterior | None:
+    """The Laplace posterior of the first task's last layer, from the weighted training rows; None for a model
+    without such a layer."""
+    layer, training = network.last_layer, rows.split.train
+    if layer is None:
+        return None
     hidden = predict(network, rows.encoded, training).hidden
-    layer = network.last_layer
     weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item())
     return LastLayerPosterior.fit(hidden, weights, bias, row_weight=rows.encoded.weight[training])
 

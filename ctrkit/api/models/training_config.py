@@ -15,7 +15,7 @@ from ctrkit.config import Config, ConfigLike, settings_of
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
-from ctrkit.models import ModelConfig
+from ctrkit.models import ScorerConfig
 from ctrkit.models import model_config as config_of_model
 from ctrkit.policies import GreedyConfig, PolicySetting
 from ctrkit.schema import FeatureSpec
@@ -23,9 +23,9 @@ from ctrkit.tables import TableLike, name_of
 from ctrkit.training import TrainingConfig
 
 
-def _model(content: Any) -> ModelConfig:
+def _model(content: Any) -> ScorerConfig:
     """The config of the named model, so that its own keys are checked."""
-    if not isinstance(content, ModelConfig | Mapping | str):
+    if not isinstance(content, ScorerConfig | Mapping | str):
         raise ValueError("a model must be a name, or a mapping with a `name`")
     return config_of_model(content)
 
@@ -38,8 +38,8 @@ class TrainConfig(Config):
         source: a public dataset that `ctrkit.data.sources` reads; None if `data` is a table.
         features: what the columns mean.
         split: how rows are divided into training, validation and test rows.
-        model: the network, by its name or with its settings (`ctrkit models` lists the names).
-        training: how the network is trained.
+        model: the model, by its name or with its settings (`ctrkit models` lists the names).
+        training: how a network is trained.
         policy: how the artifact chooses actions, in off-policy evaluation and bidding.
         seed: random seed.
     """
@@ -48,7 +48,7 @@ class TrainConfig(Config):
     source: str | None = None
     features: FeatureSpec
     split: SplitConfig = SplitConfig()
-    model: Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_model)] = Field(
+    model: Annotated[SerializeAsAny[ScorerConfig], BeforeValidator(_model)] = Field(
         default_factory=lambda: config_of_model({"name": "mdaf"})
     )
     training: TrainingConfig = TrainingConfig()

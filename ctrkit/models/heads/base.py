@@ -9,10 +9,11 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ctrkit.models.base import Backbone, Inputs, InputShape, Output, Representation
+from ctrkit.models.base import Backbone, Inputs, InputShape, Representation
 from ctrkit.models.heads.config import TowersConfig
 from ctrkit.models.heads.personal import EmbeddingGates, GateFields
 from ctrkit.models.heads.towers import TaskTower, ValueTower
+from ctrkit.models.scorer import Output
 from ctrkit.nn.experts import mixture
 
 # Makes one more backbone of the model's kind, with weights of its own.

@@ -1,0 +1,168 @@
+"""LightGBM: boosted trees over fields, numbers and counts of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+from scipy.special import logit
+from torch import Tensor
+from torch.nn import functional as F
+
+from ctrkit.data.feature_map import PADDING_ID, FeatureMap
+from ctrkit.errors import ConfigError
+from ctrkit.extras import require
+from ctrkit.models.base import register
+from ctrkit.models.scorer import Output, Scorer, ScorerConfig
+from ctrkit.models.tree_text import check_trees, only_trees
+from ctrkit.nn.batches import Batch
+from ctrkit.nn.embedding_tables import known_or_unknown
+from ctrkit.nn.history import HistoryState
+from ctrkit.nn.matches import Matches, matches_of
+
+# Names of arrays: the trees of a task as bytes of text, or the logit of a task that has none.
+_TREES, _LOGIT = "trees", "logit"
+
+
+class LightGBMConfig(ScorerConfig):
+    """Config of LightGBM. The validation rows choose the best of all pairs of `leaves` and `categories`.
+
+    Attributes:
+        leaves: largest numbers of leaves of a tree that are tried.
+        categories: ways of reading ids that are tried: as categories, if a field has fewer than
+            `few_values` ids, or as their ranks by frequency.
+        few_values: see `categories`.
+        learning_rate: factor of each new tree.
+        rounds: largest number of trees.
+        patience: training stops after this number of trees without a better loss of the validation rows.
+        rows_of_leaf: smallest number of training rows in a leaf.
+        row_share: share of the rows that each tree reads.
+        column_share: share of the columns that each tree reads.
+    """
+
+    name: Literal["lightgbm"] = "lightgbm"
+    leaves: tuple[int, ...] = Field(default=(7, 31), min_length=1)
+    categories: tuple[bool, ...] = Field(default=(True, False), min_length=1)
+    few_values: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.03
+    rounds: PositiveInt = 3000
+    patience: PositiveInt = 50
+    rows_of_leaf: PositiveInt = 50
+    row_share: float = Field(default=0.8, gt=0.0, le=1.0)
+    column_share: float = Field(default=0.8, gt=0.0, le=1.0)
+
+
+@register(LightGBMConfig)
+class LightGBM(Scorer):
+    """Gradient boosting of trees, for each task given the task before it: "LightGBM: A Highly Efficient
+    Gradient Boosting Decision Tree" (Ke et al., NeurIPS 2017).
+
+    Their columns are the ids of the fields and of the newest events; the numbers, NaN where missing; the
+    number of events; and, for each sequence that shares the ids of a target field, its match terms (see
+    `ctrkit.nn.matches`) and whether the newest event equals the target.
+
+    Args:
+        config: settings of the training.
+        feature_map: features and tasks.
+
+    Raises:
+        ConfigError: LightGBM is not installed, or the rows have a value.
+    """
+
+    def __init__(self, config: LightGBMConfig, feature_map: FeatureMap) -> None:
+        super().__init__(feature_map)
+        self.library = require("lightgbm", "the model 'lightgbm'", "trees")
+        if feature_map.value:
+            raise ConfigError(
+                "the model 'lightgbm' predicts no value",
+                hint="Leave out `features.value`, or choose another model",
+            )
+        self.config = config
+        self.reads_history = bool(feature_map.sequences)
+        self.matches = Matches(feature_map) if self.reads_history else None
+        tables = (*feature_map.categorical.values(), *feature_map.sequences.values())
+        self.sizes = tuple(feature_map.tables[table] for table in tables)
+        self.logits = [0.0 for _ in feature_map.tasks]
+        self.trees: list[Any] = [None for _ in feature_map.tasks]
+        self.texts = ["" for _ in feature_map.tasks]
+
+    @property
+    def columns(self) -> int:
+        """The number of columns that trees read: ids first."""
+        pairs = len(self.matches.pairs) if self.matches is not None else 0
+        counts = self.matches.outputs if self.matches is not None else 0
+        return len(self.sizes) + len(self.feature_map.numeric) + self.reads_history + counts + pairs
+
+    @torch.no_grad()
+    def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> NDArray[np.float32]:
+        """The columns of U * K rows, `[U * K, columns]`, from sequences `[U, L]`, for K rows each."""
+        parts = [known_or_unknown(batch.categorical)]
+        counts = [batch.numeric]
+        if self.matches is not None:
+            histories = len(next(iter(sequences.values())))
+            times = len(batch) // max(histories, 1)
+            padded = {name: F.pad(ids, (1, 0)) for name, ids in sequences.items()}
+            newest = torch.cat([ids[:, -1:] for ids in padded.values()], dim=1)
+            parts.append(known_or_unknown(newest).repeat_interleave(times, dim=0))
+            events = (next(iter(padded.values())) != PADDING_ID).sum(dim=1, keepdim=True)
+            counts.append(events.float().log1p().repeat_interleave(times, dim=0))
+            if self.matches.pairs:
+                counts.append(self.matches(padded, batch.categorical))
+            for sequence, field in self.matches.pairs.items():
+                target = batch.categorical[:, field].reshape(histories, times)
+                counts.append(matches_of(padded[sequence][:, -1:], target).float().flatten(0, 1))
+        return torch.cat([*parts, *counts], dim=1).float().numpy()
+
+    def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:
+        columns = self.read(batch, batch.sequences if history is None else history.ids)
+        threads = torch.get_num_threads()
+        found = [
+            np.full(len(columns), base)
+            if trees is None or not len(columns)
+            else trees.predict(columns, raw_score=True, num_threads=threads)
+            for trees, base in zip(self.trees, self.logits, strict=True)
+        ]
+        return self._output(np.stack(found, axis=1))
+
+    def set_base_rates(self, rates: Sequence[float]) -> None:
+        """Let each task without trees have its base rate, given the task before it."""
+        self.logits = [float(logit(rate)) for rate in rates]
+
+    def set_trees(self, task: int, text: str) -> None:
+        """Take the trees of a task in LightGBM's text form.
+
+        Raises:
+            ValueError: the text does not hold trees over these columns.
+        """
+        check_trees(text, self.columns)
+        self.texts[task] = text
+        self.trees[task] = self.library.Booster(model_str=text)
+
+    def take_trained(self, task: int, booster: Any, rounds: int) -> None:
+        """Take the first trees of a booster as those of a task."""
+        self.set_trees(task, only_trees(booster.model_to_string(num_iteration=rounds)))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            f"{_TREES if text else _LOGIT}.{task}": np.frombuffer(text.encode(), dtype=np.uint8).copy()
+            if text
+            else np.array([base])
+            for task, text, base in zip(self.feature_map.tasks, self.texts, self.logits, strict=True)
+        }
+
+    def take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        left = dict(arrays)
+        for index, task in enumerate(self.feature_map.tasks):
+            text, base = left.pop(f"{_TREES}.{task}", None), left.pop(f"{_LOGIT}.{task}", None)
+            if text is not None and base is None and text.dtype == np.uint8:
+                self.set_trees(index, text.tobytes().decode())
+            elif base is not None and text is None and base.shape == (1,):
+                self.logits[index] = float(base[0])
+            else:
+                raise ValueError(f"the trees of {task} are missing or have another type")
+        if left:
+            raise ValueError(f"{min(left)} is unknown")

@@ -1,0 +1,62 @@
+"""Boosted trees from training to bids, by every command that takes a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import ctrkit
+from ctrkit.api.train import TrainingResult
+from ctrkit.errors import ArtifactError, ConfigError
+
+pytest.importorskip("lightgbm")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),
+    pytest.mark.filterwarnings("ignore::ctrkit.evaluation.measures.EvaluationWarning"),
+]
+FEW = {"name": "lightgbm", "rounds": 10, "leaves": [7], "categories": [False]}
+
+
+@pytest.fixture(scope="module")
+def result(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    folder = tmp_path_factory.mktemp("trees")
+    return ctrkit.train(
+        data=logs / "impressions.parquet", network=FEW, model=folder / "model.pt", out=folder / "run"
+    )
+
+
+def test_the_artifact_predicts_what_was_trained(result: TrainingResult, logs: Path) -> None:
+    rows = pl.read_parquet(logs / "impressions.parquet")[:300]
+    assert result.metrics["click"]["auc"] > 0.5
+    loaded = ctrkit.load(result.model)
+    assert loaded.predict(rows).equals(result.trained.predict(rows))
+    assert result.artifact.posterior is None
+    assert not any("posterior" in note for note in result.notes)
+    assert (Path(result.model).parent / "run" / "figures" / "training_curve.svg").exists()
+
+
+def test_every_command_takes_it(result: TrainingResult, logs: Path) -> None:
+    model = ctrkit.load(result.model)
+    ctrkit.calibrate(model, method="platt")
+    assert ctrkit.evaluate(model, draws=20, figures=False).tasks["click"].rows > 1000
+    greedy = ctrkit.evaluate_policy(pl.read_parquet(logs / "bandit.parquet")[:500], model)
+    assert greedy.truth is not None
+    auctions = pl.read_parquet(logs / "auctions.parquet")[:500]
+    spent = ctrkit.simulate_bidding(auctions, model, budget=20, strategies=["dual"]).to_dict()
+    assert spent["strategies"]
+    told = ctrkit.explain(model, repeats=2, most_rows=300, dependence_rows=5, top=1)
+    assert {one.feature for one in told.importance} >= {"ad_id", "past events"}
+    assert told.map is None
+    assert any("gradients" in note for note in told.notes)
+
+
+def test_what_needs_a_network_says_so(result: TrainingResult, logs: Path) -> None:
+    model = ctrkit.load(result.model)
+    with pytest.raises(ArtifactError, match=r"no posterior.*no last layer"):
+        ctrkit.evaluate_policy(logs / "bandit.parquet", model, overrides=["policy.name=thompson"])
+    with pytest.raises(ConfigError, match="needs the gradients of a network"):
+        ctrkit.explain(model, method="ig", most_rows=50, repeats=2)
+    with pytest.raises(ConfigError, match="'lightgbm' is no network"):
+        ctrkit.learn_policy(logs / "bandit.parquet", policy=model)
