@@ -13,6 +13,7 @@ from ctrkit.cli import (
     common,
     evaluate,
     explain,
+    import_model,
     learn_policy,
     models,
     ope,
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recalibrate")(recalibrate.recalibrate)
+app.command("import")(import_model.import_model)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
@@ -51,9 +53,10 @@ app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)
 app.command("summary")(summary.summary)
-# Each command has the name of its Python function; two have a shorter name as well.
+# Each command has the name of its Python function; three have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
+app.command("import-model", hidden=True)(import_model.import_model)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def import_model(
             features=None if features is None else features.split("|"),
             outputs=output,
             positive=cast(Literal[0, 1] | None, positive),
-            scale=cast(Literal["probability", "logit"], scale.value),
+            scale=scale.value,
             overrides=overrides or (),
         )
 

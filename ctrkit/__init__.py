@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ctrkit.api.evaluate_policy import evaluate_policy
     from ctrkit.api.evaluation.result import EvaluateConfig
     from ctrkit.api.explain import ExplainConfig, explain
+    from ctrkit.api.import_model import import_model
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.models.model import Model, load
@@ -73,6 +74,7 @@ _HOME = {
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
     "explain": "ctrkit.api.explain",
+    "import_model": "ctrkit.api.import_model",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "load": "ctrkit.api.models.model",
@@ -107,6 +109,7 @@ __all__ = [
     "evaluate",
     "evaluate_policy",
     "explain",
+    "import_model",
     "learn_policy",
     "list_models",
     "load",

@@ -36,7 +36,11 @@ class FileKind:
 
 ARTIFACT = FileKind("an archive of plain data and arrays, such as a ctrkit artifact")
 TORCH = FileKind("a torch file")
-ONNX = FileKind("an ONNX model", "`ctrkit ope --policy` reads it as it is", program=True)
+ONNX = FileKind(
+    "an ONNX model",
+    "`ctrkit ope --policy` reads it as it is; `ctrkit import` makes an artifact of it",
+    program=True,
+)
 _PICKLE = FileKind("a pickle", RUNS_CODE, program=True)
 _ZIP = FileKind("a zip archive", "Unpack it first")
 _UNKNOWN = FileKind("a file of no known kind, or a damaged one")

@@ -162,8 +162,7 @@ def _check_columns(graph: OnnxGraph, spec: FeatureSpec) -> None:
         if column not in spec.static_features:
             raise ConfigError(
                 f"{graph.file}: the model reads '{column}', which is no feature of the spec",
-                hint="Declare it under features.numeric or features.categorical, or name the columns in order:"
-                " --features 'a|b|c'",
+                hint="Declare it under `features`, or name the columns in order: --features 'a|b|c'",
             )
         if graph.is_text(column) and column in numbers:
             raise ConfigError(

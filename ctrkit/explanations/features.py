@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import DataError, nearest
 
 HISTORY = "past events"
@@ -102,7 +103,7 @@ class Names:
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        self.feature_map = encoder.feature_map()
+        self.feature_map, self._encoder = encoder.feature_map(), encoder
         self._vocabularies = encoder.vocabularies
         self._scales = encoder.scales
         self._transforms = {feature.name: feature.transform for feature in encoder.spec.numeric}
@@ -110,8 +111,14 @@ class Names:
     def id(self, table: str, value: int) -> str:
         """The text of an id of an embedding table; "(unknown)" for ids not seen in training."""
         if value < FIRST_ID:
-            return "" if value == PADDING_ID else UNKNOWN
+            return "" if value == PADDING_ID else self._raw(table, value)
         return self._vocabularies[table][value - FIRST_ID]
+
+    def _raw(self, table: str, value: int) -> str:
+        """The text of an id that training has not seen."""
+        if not isinstance(self._encoder, RawEncoder):
+            return UNKNOWN
+        return self._encoder.values(table, np.array([value], dtype=np.int32))[0] or MISSING
 
     def number(self, feature: str, value: float) -> float:
         """A standardised number in the units of the table, with six digits (the precision of float32)."""

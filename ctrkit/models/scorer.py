@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ctrkit.config import Config
+from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import ConfigError
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.history import HistoryState
@@ -98,6 +100,15 @@ class Scorer(nn.Module, ABC):
     def encode_history(self, batch: Batch) -> HistoryState:
         """The batch's sequences, ready to be read by any number of candidates."""
         return HistoryState.of_ids(batch.sequences)
+
+    def read_values_of(self, encoder: Encoder) -> None:
+        """Find raw values in an encoder, for models that read them.
+
+        Raises:
+            ValueError: the encoder does not keep them.
+        """
+        if isinstance(encoder, RawEncoder):
+            raise ValueError("the model reads encoded values")
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ from ctrkit.artifact import Artifact
 from ctrkit.cli import app
 
 COMMANDS = (
-    "train", "calibrate", "predict", "evaluate", "explain", "ope", "learn-policy", "plan-budget",
+    "train", "calibrate", "predict", "evaluate", "explain", "ope", "import", "learn-policy", "plan-budget",
     "simulate-bidding", "sample-logs", "models", "summary"
 )  # fmt: skip
 pytestmark = [

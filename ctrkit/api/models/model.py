@@ -20,6 +20,7 @@ from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import ArtifactError, DataWarning, InputError
 from ctrkit.extras import MissingPackage
 from ctrkit.policies import PolicyConfig, policy_config
@@ -67,13 +68,15 @@ class Model:
 
         self.artifact = artifact
         with _part("encoder"):
-            self.encoder = Encoder.from_state(artifact.encoder)
+            kind = RawEncoder if artifact.encoder.get("raw") else Encoder
+            self.encoder = kind.from_state(artifact.encoder)
         with _part("feature_map"):
             features = FeatureMap.from_dict(artifact.feature_map)
             _check_features(features, self.encoder.feature_map())
         with _part("config"):
             self.network: Scorer = build_scorer(model_config(_settings(artifact)), features)
         with _part("weights"):
+            self.network.read_values_of(self.encoder)
             self.network.take_arrays(artifact.weights)
         with _part("posterior"):
             layer = self.network.last_layer

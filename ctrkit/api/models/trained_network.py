@@ -108,7 +108,8 @@ class NetworkTraining:
             history = fit_trees(network, encoded, split, seed=seed, on_step=self.on_step)
             self.notes.extend(history.notes)
             return network, history
-        assert isinstance(network, CtrModel)
+        if not isinstance(network, CtrModel):
+            raise ConfigError(f"the model '{model.name}' is not trained here", hint="Use `ctrkit import`")
         network.set_base_rates(rates)
         if encoded.value is not None:
             converted = split.train[encoded.labels[split.train, -1] == 1]

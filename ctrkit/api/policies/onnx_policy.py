@@ -10,11 +10,11 @@ import polars as pl
 from pydantic import field_validator
 from scipy.special import logit
 
-from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.artifact_policy import LastBlock
 from ctrkit.arrays import Floats
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, DataError, RunError, nearest
+from ctrkit.onnx_graph import OnnxGraph
 from ctrkit.policies import GreedyConfig, Policy, PolicyConfig, candidate_mask
 from ctrkit.policies.candidates import candidate_rows
 from ctrkit.policies.given import SUM_TOLERANCE
@@ -64,7 +64,7 @@ class OnnxScorer:
         model: gives a probability a row, or two of which one is that of a reward.
     """
 
-    def __init__(self, model: OnnxModel, settings: OnnxSettings) -> None:
+    def __init__(self, model: OnnxGraph, settings: OnnxSettings) -> None:
         self.model, self.settings = model, settings
         self.chosen = settings.candidate or model.metadata.get("candidate", ACTION)
         if self.chosen not in {ACTION, *model.features}:
@@ -137,7 +137,7 @@ class OnnxPolicy(Policy):
 
     name: ClassVar[str] = "onnx"
 
-    def __init__(self, model: OnnxModel, actions: Sequence[str]) -> None:
+    def __init__(self, model: OnnxGraph, actions: Sequence[str]) -> None:
         if len(set(actions)) < len(actions):
             raise ConfigError(f"{model.file}: of its actions one is named twice: {_some(actions)}")
         if model.width not in (None, len(actions)):
@@ -230,7 +230,7 @@ def onnx_policy(
     return (config or default or GreedyConfig()).policy(scorer)
 
 
-def _require(name: str, context: pl.DataFrame, model: OnnxModel, as_id: str | None = None) -> None:
+def _require(name: str, context: pl.DataFrame, model: OnnxGraph, as_id: str | None = None) -> None:
     """Refuse a feature that the log has not, or has only since the decision.
 
     Args:

@@ -15,7 +15,6 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from ctrkit.api.models.model import Model, load
-from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
 from ctrkit.api.policies.given import COLUMN, Given, TableSettings
 from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer, OnnxSettings, onnx_policy
@@ -23,6 +22,7 @@ from ctrkit.arrays import Floats
 from ctrkit.config import build
 from ctrkit.errors import ArtifactError, ConfigError, RunError, nearest
 from ctrkit.file_kinds import ONNX, file_kind
+from ctrkit.onnx_graph import OnnxGraph
 from ctrkit.policies import (
     POLICIES,
     FixedPolicy,
@@ -231,7 +231,7 @@ def _onnx_spec(
     read = build(OnnxSettings, own)
     where = os.path.realpath(file), read
     if where not in graphs:
-        graphs[where] = OnnxScorer(OnnxModel(file, read.features, read.output), read)
+        graphs[where] = OnnxScorer(OnnxGraph(file, read.features, read.output), read)
     chosen = POLICIES.read(",".join(named)) if named else None
     made, stem = onnx_policy(graphs[where], chosen, default), Path(file).stem
     name = stem if isinstance(made, OnnxPolicy) else f"{stem}: {','.join(named) or made.name}"

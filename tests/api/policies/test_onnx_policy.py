@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from ctrkit.api.evaluate_policy import evaluate_policy
-from ctrkit.api.models.onnx_model import OnnxModel
 from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer
 from ctrkit.api.policies.specs import policy_specs
 from ctrkit.errors import ArtifactError, ConfigError, CtrkitError, DataError, RunError
+from ctrkit.onnx_graph import OnnxGraph
 from ctrkit.policies import EpsilonGreedyPolicy, GreedyPolicy, Policy, SoftmaxPolicy, padded
 
 onnx = pytest.importorskip("onnx")
@@ -283,15 +283,15 @@ def test_policies_of_one_file_score_once(tmp_path: Path, monkeypatch: pytest.Mon
     specs = policy_specs([f"{text},softmax", f"{text},epsilon-greedy,epsilon=0.3", text])
     assert [spec.name for spec in specs] == ["new: softmax", "new: epsilon-greedy,epsilon=0.3", "new: greedy"]
     calls: list[int] = []
-    run = OnnxModel._run
+    run = OnnxGraph._run
     monkeypatch.setattr(
-        OnnxModel, "_run", lambda self, table, file: calls.append(table.height) or run(self, table, file)
+        OnnxGraph, "_run", lambda self, table, file: calls.append(table.height) or run(self, table, file)
     )
     for spec in specs:
         assert isinstance(spec.policy, Policy)
         spec.policy.probabilities(LOG, LOG["candidates"])
     assert calls == [FLAT.height]
-    monkeypatch.setattr("ctrkit.api.models.onnx_model.ROWS", 100)
+    monkeypatch.setattr("ctrkit.onnx_graph.ROWS", 100)
     specs[0].policy.probabilities(LOG[1:], LOG["candidates"][1:])  # type: ignore[union-attr]
     assert max(calls[1:]) == 100
 
@@ -491,7 +491,7 @@ def test_without_onnx_runtime_the_error_says_how_to_install_it(
 
 
 def test_a_model_goes_to_another_process_by_its_file(tmp_path: Path) -> None:
-    model = OnnxModel(sigmoid(tmp_path / "new.onnx"), ["age", "price"])
+    model = OnnxGraph(sigmoid(tmp_path / "new.onnx"), ["age", "price"])
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(model(FLAT), again(FLAT))
 

@@ -34,7 +34,7 @@ _CLASSES = ("tensor(int64)", "tensor(int32)", "tensor(string)")
 _PROBABILITIES = ("probabilities", "output_probability", "probability")
 
 
-class OnnxModel:
+class OnnxGraph:
     """A graph whose inputs are columns of a table.
 
     Either each input is one column, `[N]` or `[N, 1]`, with the same name, or a single input takes several
@@ -47,6 +47,8 @@ class OnnxModel:
             JSON list or a comma-separated list of names.
         output: name of the output to read. By default it is the only output of numbers, or the output with a
             name that converters use, such as `probabilities`.
+
+        content: bytes of a file that holds the whole model; `path` is then its name for messages.
 
     Attributes:
         features: the columns that are read.
@@ -65,10 +67,11 @@ class OnnxModel:
         path: str | os.PathLike[str],
         features: Sequence[str] | None = None,
         output: str | None = None,
+        content: bytes | None = None,
     ) -> None:
         self.file = os.fspath(path)
-        self._given = (features, output)
-        self._session = _session(self.file)
+        self._given = (features, output, content)
+        self._session = _session(self.file, content)
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._inputs = self._session.get_inputs()
         self.features = self._features(features)
@@ -78,13 +81,18 @@ class OnnxModel:
         self.classes: tuple[str, ...] | None = None
         self.width = self._look()
 
-    def __reduce__(self) -> tuple[Callable[..., OnnxModel], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., OnnxGraph], tuple[object, ...]]:
         # A session cannot go to another process; the file is opened there again.
-        return OnnxModel, (os.path.abspath(self.file), *self._given)
+        features, output, content = self._given
+        return OnnxGraph, (self.file if content else os.path.abspath(self.file), features, output, content)
 
     def is_text(self, name: str) -> bool:
         """Whether the input of a column is of text."""
         return self._input(name).type == _TEXT if name in self.features else False
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the input of a column is of whole numbers."""
+        return not self.is_text(name) and not issubclass(_NUMBERS[self._input(name).type], np.floating)
 
     def listed(self, key: str) -> tuple[str, ...] | None:
         """The list of names in the metadata under a key; None where there is none.
@@ -207,7 +215,7 @@ def _width(one: Any) -> int | None:
     return one.shape[1] if one.shape and isinstance(one.shape[1], int) else None
 
 
-def _session(file: str) -> Any:
+def _session(file: str, content: bytes | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -217,12 +225,16 @@ def _session(file: str) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; converters give shapes of labels that are warned about
+    if content is not None:  # and nothing beside it is read
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content or file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's have no common base
         text = str(error)
         hint = "Copy or export it again"
-        if "xternal data" in text:
+        if content is not None and "xternal" in text:
+            hint = "Save it as one file: `onnx.save(onnx.load(PATH), PATH, save_as_external_data=False)`"
+        elif "xternal data" in text:
             hint = "Keep the data of the model in its own folder, as files and not as links"
         elif "not a registered function/op" in text:
             hint = "Export it with ONNX operations only (the domains ai.onnx and ai.onnx.ml)"

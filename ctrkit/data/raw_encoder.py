@@ -1,0 +1,79 @@
+"""Raw values as encoded rows, for models that have learnt from the values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.data.encoder import Encoder
+from ctrkit.data.feature_map import UNKNOWN_ID
+from ctrkit.data.ids import unseen_ids
+from ctrkit.data.scales import FeatureScale
+from ctrkit.errors import ConfigError
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables.cells import as_ids
+
+# Numbers stay as they are, up to the largest of 32 bits.
+_AS_IT_IS = FeatureScale(0.0, 1.0, float(np.finfo(np.float32).max))
+
+
+class RawEncoder(Encoder):
+    """An encoder that has learnt nothing: numbers stay as they are, in 32 bits, and every id has a negative
+    number, from which `values` finds it again. A missing id is unknown.
+
+    Args:
+        spec: what the columns mean.
+
+    Raises:
+        ConfigError: the spec has sequences or transforms.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        if spec.sequences:
+            raise ConfigError(
+                "key 'features.sequences': a model of raw values reads one value of each column",
+                hint="Remove the sequences, and make columns of what the model reads of them",
+            )
+        for number in spec.numeric:
+            if number.transform != "none":
+                raise ConfigError(
+                    f"key 'features.numeric': '{number.name}' has a transform, but raw numbers are read",
+                    hint="Remove the transform, or name a column that holds what the model was trained on",
+                )
+        # Nothing is known, and nothing is unusual.
+        features = (*(one.name for one in spec.categorical), *(one.name for one in spec.numeric))
+        vocabularies: dict[str, list[str]] = {one.name: [] for one in spec.categorical}
+        usual = dict.fromkeys(features, 1.0)
+        super().__init__(spec, vocabularies, {n.name: _AS_IT_IS for n in spec.numeric}, usual, usual)
+        self._values: dict[str, dict[int, str]] = {name: {} for name in vocabularies}
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "raw": True}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        return cls(FeatureSpec.model_validate(state["spec"]))
+
+    def ids(self, table: str, values: pl.Series, file: str | None = None) -> NDArray[np.int32]:
+        text = as_ids(values, file)
+        distinct, known = text.unique().drop_nulls(), self._values[table]
+        numbers = []
+        for value, number in zip(distinct, unseen_ids(distinct).tolist(), strict=True):
+            while known.setdefault(number, value) != value:  # two values with one number
+                number = number + 1 if number < -1 else -(2**31)
+            numbers.append(number)
+        if not numbers:
+            return np.full(text.len(), UNKNOWN_ID, dtype=np.int32)
+        found = text.replace_strict(distinct, pl.Series(numbers, dtype=pl.Int32), default=None)
+        return found.cast(pl.Int32).fill_null(UNKNOWN_ID).to_numpy()
+
+    def values(self, table: str, ids: NDArray[np.int32]) -> pl.Series:
+        """The ids as text, null where one is missing."""
+        distinct = np.unique(ids)
+        texts = [self._values[table].get(number) for number in distinct.tolist()]
+        places = np.searchsorted(distinct, ids)
+        return pl.Series(table, texts, dtype=pl.String).gather(places)
