@@ -15,7 +15,8 @@ from ctrkit.nn.first_order import WEIGHTS, FirstOrder
 class LRConfig(ModelConfig):
     """Config of LR: the linear terms alone (see `ctrkit.nn.linear_terms.LinearTerms`).
 
-    They are fitted to all training rows at once, and no gradient step follows.
+    They are fitted to all training rows at once, and no gradient step follows. Rows with a value also get
+    first-order terms, which gradient steps train, as the value needs such steps.
 
     Attributes:
         crosses: as of all networks; chosen by evidence by default. Without crosses, match terms and pair
@@ -49,7 +50,8 @@ class LR(Backbone):
 
     def __init__(self, config: LRConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
-        self.first_order = None if shape.linear else FirstOrder(shape.feature_map, config.embedding)
+        alone = shape.linear and not shape.feature_map.value
+        self.first_order = None if alone else FirstOrder(shape.feature_map, config.embedding)
         self.logit_terms = 0 if self.first_order is None else self.first_order.outputs
 
     def forward(self, inputs: Inputs) -> Representation:

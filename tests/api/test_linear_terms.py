@@ -66,6 +66,14 @@ def test_crosses_that_are_found_are_told_and_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(probability, result.trained.predict(new)["click"].to_numpy())
 
 
+def test_lr_is_the_fit_alone() -> None:
+    result = ctrkit.train({**CONFIG, "model": "lr"}, made())
+    assert result.found == {"crosses": [["ad", "site"]]}
+    assert [event["epoch"] for event in result.history.events] == [0]
+    # The best possible AUC of two rates, 0.55 and 0.10, of rows half and half.
+    assert (result.metrics["click"]["auc"] or 0) > 0.75
+
+
 def test_a_config_with_the_crosses_that_were_found_gives_the_same_weights() -> None:
     table = made()
     first, again = (ctrkit.train(with_crosses(one), table).artifact for one in ("auto", [["ad", "site"]]))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,18 @@ def test_no_weights_but_those_of_the_terms() -> None:
     ids = 1 + 3 + 4 + 4  # padding, users, items, items in the history
     last_layer = 3 + 1
     assert sum(parameter.numel() for parameter in model.parameters()) == ids + last_layer
+
+
+def test_linear_terms_stand_alone_unless_a_value_is_learnt() -> None:
+    model = build_model(model_config("lr"), MAP)
+    assert model.is_linear
+    assert not build_model(model_config("lr"), replace(MAP, value=True)).is_linear
+    assert not made().is_linear
+    linear = model.linear
+    assert linear is not None
+    torch.nn.init.normal_(linear.cells)
+    batch = make_batch(20)
+    torch.testing.assert_close(model(batch).logits, linear(batch, batch.sequences))
 
 
 def test_wrong_configs() -> None:
