@@ -253,7 +253,7 @@ def test_a_calibrator_that_cannot_set_the_mean_is_told_where_platt_can() -> None
     model = ctrkit.train(
         data=table,
         features={"numeric": [{"name": "x"}]},
-        network="lr",
+        network={"name": "lr", "crosses": None},
         training={"epochs": 3, "optimizer": {"learning_rate": 0.05}},
     ).trained
     other = table.with_columns(x=1.5 * pl.col("x") - 0.9 + pl.Series(random.normal(0, 2.0, rows)))

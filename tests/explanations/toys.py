@@ -12,6 +12,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.embedding import FeatureEmbedding
+from tests.models.settings import SETTINGS
 
 FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9},
@@ -37,6 +38,8 @@ def make(content: dict[str, Any], feature_map: FeatureMap = FULL, seed: int = 0)
     """A network in evaluation mode with embeddings as large as training makes them: its logits differ by
     whole units, and what is attributed is no rounding error."""
     torch.manual_seed(seed)
+    if content["name"] == "lr":  # with weights of its own, as linear terms are 0 until they are fitted
+        content = {**SETTINGS["lr"][0], **content}
     network = build_model(model_config(content), feature_map)
     with torch.no_grad():
         for module in network.modules():
