@@ -55,6 +55,8 @@ def fit_trees(
         validation = _Side.of(data, valid, columns["valid"], task)
         if min(np.unique(side.labels).size for side in (training, validation)) < 2:
             notes.append(f"{name}: there are too few rows to train trees on, so it keeps its base rate.")
+            if not task:
+                events = [{"epoch": 0, "validation_loss": _loss(validation, model.logits[0])}]
             continue
         best, losses = _grown(model, training, validation, name, seed, on_step)
         model.take_trained(task, best, len(losses))
@@ -128,6 +130,11 @@ def _grown(
         found.append((of_rounds[-1], booster, of_rounds))
     _, booster, of_rounds = min(found, key=lambda one: one[0])
     return booster, of_rounds
+
+
+def _loss(side: _Side, logit: float) -> float:
+    """The log loss of one logit for all rows."""
+    return float(np.average(np.logaddexp(0.0, logit) - side.labels * logit, weights=side.weight))
 
 
 def columns_of(model: LightGBM, data: EncodedTable, rows: Integers) -> NDArray[np.float32]:

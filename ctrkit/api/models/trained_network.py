@@ -134,7 +134,7 @@ class NetworkTraining:
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)
-        if network.linear is not None and model.name != "lr" and history.best["epoch"] == 0:
+        if network.linear is not None and not network.is_linear and history.best["epoch"] == 0:
             self.notes.append(_NO_GAIN)
         return network, history
 
