@@ -127,6 +127,8 @@ def test_linear_terms_stand_alone_unless_a_value_is_learnt() -> None:
     linear = model.linear
     assert linear is not None
     torch.nn.init.normal_(linear.cells)
+    for tower in model.heads.task_towers:
+        tower.start_at_linear()
     batch = make_batch(20)
     torch.testing.assert_close(model(batch).logits, linear(batch, batch.sequences))
 
