@@ -136,24 +136,28 @@ class LinearTerms(nn.Module):
             batch: its static fields are read; U * K rows.
             sequences: sequence -> ids of U histories, `[U, L]`, for K consecutive rows each.
         """
-        terms: Tensor = self.terms(*self.columns(batch, sequences), self.cells, self.slopes)
+        cells, numbers = self.positions(batch, sequences), self.number_columns(batch, sequences)
+        terms: Tensor = self.terms(cells, numbers, self.cells, self.slopes)
         return terms.sum(dim=1) + self.bias
 
-    def columns(self, batch: Batch, sequences: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The features: positions in `cells`, int64 `[U * K, columns]`, and numbers `[U * K, numbers]`."""
+    def positions(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
+        """Positions in `cells` of the columns of ids, int64 `[U * K, columns]`."""
         ids = [self.field_ids(batch)]
         for name in self.sequences:
             newest = known_or_unknown(F.pad(sequences[name], (1, 0))[:, -1:])
             ids.append(newest.repeat_interleave(len(batch) // max(len(newest), 1), dim=0))
         parts = F.pad(torch.cat(ids, dim=1), (0, 1)).long()
         keys = (parts[:, self.parts] * self.strides).sum(dim=2)
-        cells = self.starts + (keys.remainder(_PRIME) * self.spread).remainder(_PRIME).remainder(self.limits)
+        spread = (keys.remainder(_PRIME) * self.spread).remainder(_PRIME)
+        return self.starts + spread.remainder(self.limits)
+
+    def number_columns(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
+        """The columns with numbers, `[U * K, numbers]`."""
         numbers = [batch.numeric.nan_to_num()]
-        if self.matches is not None:
-            numbers.append(self.matches(sequences, batch.categorical))
-        if self.items is not None:
-            numbers.append(self.items(sequences, batch.categorical))
-        return cells, torch.cat(numbers, dim=1)
+        for terms in (self.matches, self.items):
+            if terms is not None:
+                numbers.append(terms(sequences, batch.categorical))
+        return torch.cat(numbers, dim=1)
 
 
 class _Terms(nn.Module):

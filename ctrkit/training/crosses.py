@@ -15,6 +15,7 @@ from ctrkit.models.base import Cross
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import fit_by_evidence, honest
 from ctrkit.training.linear_start import field_ids, linear_columns
+from ctrkit.training.unknown_ids import hidden_ids
 
 # More rows would find weaker crosses, in more time.
 _MOST_ROWS = 300_000
@@ -27,7 +28,7 @@ _VARIANCES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 def choose_crosses(
-    terms_with: Callable[[Sequence[Cross]], LinearTerms], data: EncodedTable, rows: Integers
+    terms_with: Callable[[Sequence[Cross]], LinearTerms], data: EncodedTable, rows: Integers, valid: Integers
 ) -> tuple[Cross, ...]:
     """Crosses of two and three fields, categorical or numbers with bins, for the first task.
 
@@ -40,6 +41,7 @@ def choose_crosses(
         terms_with: makes the linear terms of the model with some crosses.
         data: the encoded rows.
         rows: the training rows.
+        valid: the validation rows, which tell how many ids are unknown to come (see `hidden_ids`).
 
     Returns:
         Names of the fields of each cross.
@@ -50,8 +52,8 @@ def choose_crosses(
     if np.unique(labels).size < 2:
         return ()
     mass = honest(weight, labels)
-    fields = terms_with(()).field_ids
-    ids = dict(zip(fields.names, field_ids(fields, data, rows).T, strict=True))
+    fields, hidden = terms_with(()).field_ids, hidden_ids(data, rows, valid)
+    ids = dict(zip(fields.names, field_ids(fields, data, rows, hidden).T, strict=True))
     sizes = dict(zip(fields.names, fields.sizes, strict=True))
     owners = dict(zip(fields.names, fields.owners, strict=True))
 
@@ -73,7 +75,7 @@ def choose_crosses(
 
     def gains(chosen: Sequence[Cross], tried: Sequence[Cross]) -> dict[Cross, float]:
         """The evidence of each cross beside those that were chosen."""
-        columns = linear_columns(terms_with(chosen), data, rows)
+        columns = linear_columns(terms_with(chosen), data, rows, hidden)
         p = expit(fit_by_evidence(columns, labels, weight, rounds=_ROUNDS).margins)
         left, information = mass * (labels - p), mass * p * (1.0 - p)
         found = {}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.feature_map import UNKNOWN_ID
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.field_ids import FieldIds
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import LinearColumns, faded, fit_by_evidence
 from ctrkit.training.item_vectors import fit_item_vectors
+from ctrkit.training.unknown_ids import hidden_ids
 
 _AT_ONCE = 1 << 14
 
@@ -24,7 +29,7 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
     so are the match terms and the co-occurrence terms of each sequence (see `ctrkit.training.evidence`). Then
     each group is multiplied by the factor that the validation rows find most probable, as effects of ids fade
     with time. A task is fitted to the rows where it can happen. A task without rows of both kinds keeps its
-    base rate.
+    base rate. Where validation rows have more unknown ids, some are hidden (see `hidden_ids`).
 
     Args:
         model: a model with linear terms and new weights.
@@ -35,7 +40,8 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
     assert model.linear is not None
     if model.linear.items is not None:
         fit_item_vectors(model.linear.items, data, rows)
-    training, held_out = (linear_columns(model.linear, data, part) for part in (rows, valid))
+    training = linear_columns(model.linear, data, rows, hidden_ids(data, rows, valid))
+    held_out = linear_columns(model.linear, data, valid)
     cells = sum(model.linear.sizes)
     for task in range(data.labels.shape[1]):
         mine, others = possible_rows(data, rows, task), possible_rows(data, valid, task)
@@ -59,24 +65,45 @@ def possible_rows(data: EncodedTable, rows: Integers, task: int) -> Integers:
 
 
 @torch.no_grad()
-def linear_columns(linear: LinearTerms, data: EncodedTable, rows: Integers) -> LinearColumns:
-    """The features that linear terms read, of some rows."""
+def linear_columns(
+    linear: LinearTerms, data: EncodedTable, rows: Integers, hidden: Booleans | None = None
+) -> LinearColumns:
+    """The features that linear terms read, of some rows.
+
+    Args:
+        linear: the terms.
+        data: the encoded rows.
+        rows: which rows, `[n]`.
+        hidden: ids of fields that are read as unknown ids, `[n, F]`, except by match and co-occurrence terms.
+    """
     cells = np.empty((rows.size, len(linear.sizes)), dtype=np.int32)
     numbers = np.empty((rows.size, linear.numbers), dtype=np.float32)
-    for first in range(0, rows.size, _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        batch = Batch.of(data, rows[part])
-        found = linear.columns(batch, batch.sequences)
-        cells[part], numbers[part] = (one.numpy() for one in found)
+    for part, batch, seen in _batches(data, rows, hidden):
+        cells[part] = linear.positions(seen, batch.sequences).numpy()
+        numbers[part] = linear.number_columns(batch, batch.sequences).numpy()
     sizes = [*linear.sizes, *linear.number_groups]
     return LinearColumns(cells, numbers, np.repeat(np.arange(len(sizes)), sizes))
 
 
 @torch.no_grad()
-def field_ids(fields: FieldIds, data: EncodedTable, rows: Integers) -> Integers:
-    """Ids, bins and quarters of the fields that crosses may join, `[n, columns]`."""
-    parts = [rows[first : first + _AT_ONCE] for first in range(0, rows.size, _AT_ONCE)]
-    return np.concatenate([fields(Batch.of(data, part)).numpy() for part in parts])
+def field_ids(
+    fields: FieldIds, data: EncodedTable, rows: Integers, hidden: Booleans | None = None
+) -> Integers:
+    """Ids, bins and quarters of the fields that crosses may join, `[n, columns]`; `hidden` as above."""
+    return np.concatenate([fields(seen).numpy() for _, _, seen in _batches(data, rows, hidden)])
+
+
+def _batches(
+    data: EncodedTable, rows: Integers, hidden: Booleans | None
+) -> Iterator[tuple[slice, Batch, Batch]]:
+    """Parts of the rows: as they are, and with hidden ids."""
+    for first in range(0, rows.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        batch = seen = Batch.of(data, rows[part])
+        if hidden is not None:
+            mask = torch.from_numpy(hidden[part])
+            seen = replace(batch, categorical=batch.categorical.masked_fill(mask, UNKNOWN_ID))
+        yield part, batch, seen
 
 
 def _tensor(values: Floats) -> torch.Tensor:

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctrkit.arrays import Integers
+from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import FeatureMap, rows_of_tables
+from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.nn.embedding import FeatureEmbedding
+
+# Smaller differences between the shares of unknown ids in training and validation rows are usual.
+_MORE_UNKNOWN = 0.05
 
 
 def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> dict[str, Tensor]:
@@ -33,6 +36,29 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
         each = np.repeat(weight, events.shape[1])
         found[name] = torch.from_numpy(np.bincount(events.ravel(), each, feature_map.tables[table]))
     return found
+
+
+def hidden_ids(data: EncodedTable, rows: Integers, valid: Integers) -> Booleans:
+    """Ids of the training rows to hide, so that as many are unknown as in the validation rows, `[n, F]`.
+
+    Where most items are new, a model that has weights of items leaves too little to the features that still
+    say something of a new one. So items are taken at random, and all of their rows are read as if the item
+    were new. Fields with a usual share of unknown ids keep all ids.
+
+    Args:
+        data: the encoded rows.
+        rows: the training rows.
+        valid: the validation rows.
+    """
+    rng = np.random.default_rng(0)
+    hidden = np.zeros((rows.size, data.categorical.shape[1]), dtype=np.bool_)
+    for field, ids in enumerate(data.categorical[rows].T):
+        usual, later = (np.mean(is_unknown(one)) for one in (ids, data.categorical[valid, field]))
+        if later - usual > _MORE_UNKNOWN:
+            distinct = np.unique(ids)
+            new = distinct[rng.random(distinct.size) < (later - usual) / (1.0 - usual)]
+            hidden[:, field] = np.isin(ids, new)
+    return hidden
 
 
 def settle_unknown(model: nn.Module, counts: Mapping[str, Tensor]) -> None:

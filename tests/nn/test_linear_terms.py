@@ -128,7 +128,7 @@ def test_every_combination_has_a_cell_of_its_own() -> None:
         torch.ones(175),
     )
     sequences = {name: torch.zeros(175, 0, dtype=torch.int32) for name in MAP.sequences}
-    cells = terms.columns(batch, sequences)[0][:, terms.names.index("kind x price x item")]
+    cells = terms.positions(batch, sequences)[:, terms.names.index("kind x price x item")]
     assert np.unique(cells).size == 175
     start = sum(terms.sizes[: terms.names.index("kind x price x item")])
     assert (cells.min(), cells.max()) == (start, start + 174)
@@ -148,7 +148,7 @@ def test_a_cross_of_many_cells_shares_them_evenly(sizes: tuple[int, int]) -> Non
         batch = Batch(
             torch.from_numpy(ids).int(), torch.zeros(count, 0), {}, torch.zeros(count, 0), torch.ones(count)
         )
-        return terms.columns(batch, {})[0][:, 2].numpy() - sum(terms.sizes[:2])
+        return terms.positions(batch, {})[:, 2].numpy() - sum(terms.sizes[:2])
 
     cells = cells_of(draws)
     assert 0 <= cells.min() <= cells.max() < MOST_CELLS
@@ -188,7 +188,7 @@ def test_maps_without_some_kinds_of_features(change: dict[str, Any], names: tupl
     terms = filled(LinearTerms(feature_map, crosses))
     assert terms.names == names
     batch, sequences = made(feature_map)
-    cells, numbers = terms.columns(batch, sequences)
+    cells, numbers = terms.positions(batch, sequences), terms.number_columns(batch, sequences)
     assert cells.shape == (ROWS, len(names))
     assert numbers.shape == (ROWS, terms.numbers)
     expected = np.tile(terms.bias.numpy(), (ROWS, 1)).astype(np.float64)

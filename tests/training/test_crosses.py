@@ -50,7 +50,8 @@ def signs(ids: np.ndarray, *columns: int) -> np.ndarray:
 
 def chosen(data: EncodedTable, rows: np.ndarray | None = None) -> tuple[tuple[str, ...], ...]:
     rows = np.arange(len(data)) if rows is None else rows
-    return choose_crosses(partial(LinearTerms, MAP, match_terms=False, pair_terms=False), data, rows)
+    terms = partial(LinearTerms, MAP, match_terms=False, pair_terms=False)
+    return choose_crosses(terms, data, rows, rows)
 
 
 def test_a_triple_of_quarters_is_found_where_hours_are_too_fine() -> None:
@@ -67,7 +68,8 @@ def test_a_triple_of_quarters_is_found_where_hours_are_too_fine() -> None:
         quarters={"hour": (0, 0, *(1 + hour // 6 for hour in range(24)))},
     )
     terms = partial(LinearTerms, hours, match_terms=False, pair_terms=False)
-    found = choose_crosses(terms, table(ids, numbers, logits, 0), np.arange(len(ids)))
+    rows = np.arange(len(ids))
+    found = choose_crosses(terms, table(ids, numbers, logits, 0), rows, rows)
     assert found == (("a", "b", "hour in quarters"),)
 
 

@@ -242,3 +242,17 @@ def test_cells_stay_as_fitted_through_training() -> None:
     fit(model, data, split, config, seed=0, identity={})
     assert torch.equal(model.linear.cells, cells)
     assert not torch.equal(model.linear.slopes, slopes)
+
+
+def test_hidden_ids_are_read_as_unknown_by_columns_of_ids_alone() -> None:
+    data, model = made(), network()
+    assert model.linear is not None
+    rng = np.random.default_rng(0)
+    hidden = rng.random((TRAIN.size, data.categorical.shape[1])) < 0.3
+    masked = replace(data, categorical=data.categorical.copy())
+    masked.categorical[TRAIN] = np.where(hidden, 1, data.categorical[TRAIN])
+    found = linear_columns(model.linear, data, TRAIN, hidden)
+    np.testing.assert_array_equal(found.cells, linear_columns(model.linear, masked, TRAIN).cells)
+    np.testing.assert_array_equal(found.numbers, linear_columns(model.linear, data, TRAIN).numbers)
+    fields = model.linear.field_ids
+    np.testing.assert_array_equal(field_ids(fields, data, TRAIN, hidden), field_ids(fields, masked, TRAIN))

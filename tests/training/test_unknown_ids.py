@@ -12,7 +12,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
-from ctrkit.training.unknown_ids import id_counts, settle_unknown
+from ctrkit.training.unknown_ids import hidden_ids, id_counts, settle_unknown
 
 MAP = FeatureMap(
     tables={"ad": 40, "place": 6, "event": 9},
@@ -96,3 +96,27 @@ def test_a_table_without_ids_is_left_alone() -> None:
     embedding = FeatureEmbedding(MAP, 8)
     settle_unknown(embedding, id_counts(MAP, data, np.arange(500)))
     assert vectors(embedding, [1], [1]).isfinite().all()
+
+
+@pytest.mark.parametrize("later", [0.0, 0.04, 0.5, 1.0])
+def test_as_many_ids_are_hidden_as_will_be_unknown(later: float) -> None:
+    """Items are hidden whole; a field of one table with few unknown ids keeps its own."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(2, 2000, (9000, 2)).astype(np.int32)
+    ids[: len(ids) // 10, 0] = 1  # a tenth of the ads is unknown in all rows
+    valid = np.arange(6000, 9000)
+    ids[valid[rng.random(3000) < later], 0] = -7
+    ids[valid[:30], 1] = 1
+    data = EncodedTable(
+        ids, np.empty((9000, 0), np.float32), {}, np.zeros((9000, 1), np.float32), np.ones(9000, np.float32)
+    )
+    rows = np.arange(6000)
+    hidden = hidden_ids(data, rows, valid)
+    assert not hidden[:, 1].any()
+    known, taken = ids[rows, 0] > 1, hidden[:, 0]
+    assert set(ids[rows, 0][taken & known]).isdisjoint(ids[rows, 0][~taken & known])
+    unknown = np.mean(taken | ~known)
+    expected = np.mean(ids[valid, 0] < 2)
+    assert unknown == pytest.approx(
+        expected if expected - np.mean(~known) > 0.05 else np.mean(~known), abs=0.03
+    )

@@ -93,7 +93,8 @@ class NetworkTraining:
             assert terms is not None
             return terms
 
-        return choose_crosses(terms_with, self.rows.encoded, self.rows.split.train)
+        split = self.rows.split
+        return choose_crosses(terms_with, self.rows.encoded, split.train, split.valid)
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
