@@ -12,7 +12,7 @@ from torch import nn
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.split import Split
-from ctrkit.models.base import Output
+from ctrkit.models import Output
 from ctrkit.nn.batches import Batch
 
 FEATURES = FeatureMap(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
-from ctrkit.models.base import Output
+from ctrkit.models import Output
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.nn.embedding_tables import RowMatrix

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
-from ctrkit.models.base import Output
+from ctrkit.models import Output
 from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingWarning
 from ctrkit.training.counterfactual import (

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ctrkit.config import build
 from ctrkit.errors import ConfigError
-from ctrkit.models.base import Output
+from ctrkit.models import Output
 from ctrkit.nn.batches import Batch
 from ctrkit.training.balancing import FixedConfig, GradNormConfig, UncertaintyConfig, build_balancer
 from ctrkit.training.losses import task_losses
