@@ -13,7 +13,7 @@ from ctrkit.ope.diagnostics.overlap import ActionOverlap, Residual, mean_check
 from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize, sample_size_of
 from ctrkit.ope.diagnostics.segments import SegmentSums
-from ctrkit.ope.diagnostics.timeline import Timeline
+from ctrkit.ope.diagnostics.timeline import ASYMPTOTIC, Timeline
 from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
@@ -108,7 +108,9 @@ class PolicySums:
         # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
         bound = float(self.tail.weights[0]) if evidence.supported and len(self.tail.weights) else None
         timeline = None if self.timeline is None else self.timeline.result(confidence, bound)
-        running = None if timeline is None else timeline.policy
+        # Bounds for many rows are left by chance where clicks are few: they speak against no estimate.
+        guaranteed = timeline is not None and timeline.policy.method != ASYMPTOTIC
+        running = timeline.policy if timeline is not None and guaranteed else None
         return PolicyEvaluation(
             plan.names[self.policy],
             judge(by_name, diagnostics, plan.reward_range, needed, running),
