@@ -31,7 +31,7 @@ from ctrkit.training.linear_start import start_linear_terms
 
 _NO_GAIN = (
     "On the validation rows the network is no better than the linear terms that it starts from, so these "
-    "were kept. `model.name=lr` with `model.crosses=auto` trains them alone, in a fraction of the time."
+    "were kept. `model.name=lr` trains them alone, in a fraction of the time."
 )
 # In the run folder until all is done: a resumed run finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
