@@ -14,7 +14,7 @@ from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.nn.embedding import FeatureEmbedding
 
 # Smaller differences between the shares of unknown ids in training and validation rows are usual.
-_MORE_UNKNOWN = 0.05
+_MORE_UNKNOWN = 0.01
 
 
 def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> dict[str, Tensor]:

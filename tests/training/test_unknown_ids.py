@@ -106,7 +106,7 @@ def test_as_many_ids_are_hidden_as_will_be_unknown(later: float) -> None:
     ids[: len(ids) // 10, 0] = 1  # a tenth of the ads is unknown in all rows
     valid = np.arange(6000, 9000)
     ids[valid[rng.random(3000) < later], 0] = -7
-    ids[valid[:30], 1] = 1
+    ids[valid[:15], 1] = 1
     data = EncodedTable(
         ids, np.empty((9000, 0), np.float32), {}, np.zeros((9000, 1), np.float32), np.ones(9000, np.float32)
     )
