@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -76,4 +77,6 @@ def columns_asked(
 ) -> BanditLogColumns:
     """What a call says of the columns, before it is known which settings the kind of log has."""
     given = config.model_dump(include={"map", "propensity"}) if isinstance(config, Config) else config
+    if not isinstance(given, Mapping | str | os.PathLike):
+        given = None  # the settings of the log will say what is wrong with it
     return settings_of(_Asked, given, overrides, keywords)

@@ -123,7 +123,8 @@ def test_no_number_that_is_none(content: dict[str, Any], tmp_path: Path) -> None
             value = content[part]
             for key in path:
                 value = value[key]
-            if isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+            numbers = isinstance(value, np.ndarray) and value.size and value.dtype.kind == "f"
+            if isinstance(value, float) or numbers:
                 refused(changed(content, (part, *path), poisoned), tmp_path / "m.pt")
 
 

@@ -70,7 +70,9 @@ def test_every_setting_is_shown_with_type_default_and_meaning(name: str) -> None
 
 
 def test_only_functions_without_a_config_show_no_settings() -> None:
-    assert {"load", "sample_logs", "summary"} == {*FUNCTIONS} - {*WITH_CONFIG}
+    assert {"load", "calibrate_scores", "import_model", "sample_logs", "summary"} == {*FUNCTIONS} - {
+        *WITH_CONFIG
+    }
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 
 import ctrkit
 import ctrkit.api
+from ctrkit.api.import_model import ImportResult
 from ctrkit.api.list_models import ModelSize, ModelTable
 from ctrkit.api.results import Result
 from ctrkit.api.sample_logs import SampleLogs
@@ -96,6 +97,9 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
                 "the features", (ModelSize("fm", "sums", 10, 20, 1234), ModelSize("x", "y"))
             ),
             "samples": SampleLogs((bandit,)),
+            "import": ImportResult(
+                None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
+            ),
         }
         found["summary"] = ctrkit.summary(home)
     return found
@@ -104,7 +108,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows", "ope",
     "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "summary",
+    "import", "summary",
 )  # fmt: skip
 
 

@@ -280,10 +280,8 @@ def test_same_seed_same_model_weights_load_and_base_rates_are_kept(case: Case) -
 @every_full_model
 def test_learns_rows_by_heart(case: Case) -> None:
     """Each row has a user of its own, so that even a linear model can."""
-    if case.model.is_linear:
-        pytest.skip("its weights are fitted and not trained by steps")
     rows = 64
-    feature_map = replace(FULL, tables={**FULL.tables, "user": rows + FIRST_ID})
+    feature_map = replace(case.feature_map, tables={**FULL.tables, "user": rows + FIRST_ID})
     model, batch = make(case.content, feature_map), make_batch(feature_map, rows)
     batch.categorical[:, 0] = torch.arange(rows) + FIRST_ID
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)

@@ -23,6 +23,8 @@ FEATURES = FeatureMap(
 class SmallModel(nn.Module):
     """A shared bottom with dropout and a linear layer a task, with all the auxiliary outputs there are."""
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         super().__init__()
         self.feature_map = FEATURES

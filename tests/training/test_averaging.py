@@ -114,6 +114,8 @@ def test_a_step_touches_only_the_averages_of_the_rows_of_the_batch() -> None:
 class Embedded(nn.Module):
     """Embeddings with lazy averages, and two towers."""
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         super().__init__()
         self.feature_map = FEATURES

@@ -128,4 +128,4 @@ def _is_wrong(found: MetricInterval | None) -> bool:
 
 
 def _shown(found: MetricInterval) -> str:
-    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+    return text(found)
