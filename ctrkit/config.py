@@ -145,9 +145,24 @@ def _opened(part: Any) -> dict[str, Any]:
 def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Override keys of a mapping by `key.path=value` strings. Values are read as YAML scalars or lists.
 
-    A part that gets another `name` loses its old settings.
+    A part that gets another `name` loses its old settings, and keeps those of the same call in any order.
     """
     merged = {**content}
+    for path, value in _names_first(overrides):
+        node = merged
+        *parents, last = path.split(".")
+        for key in parents:
+            node[key] = _opened(node.get(key))
+            node = node[key]
+        if last == "name" and parents and node.get("name", value) != value:
+            node.clear()
+        node[last] = value
+    return merged
+
+
+def _names_first(overrides: Iterable[str]) -> list[tuple[str, Any]]:
+    """Paths and values; the `name` of a part comes before its settings."""
+    ordered: list[tuple[str, Any]] = []
     for override in overrides:
         path, equals, value = override.partition("=")
         if not equals or not path:
@@ -159,15 +174,10 @@ def apply_overrides(content: dict[str, Any], overrides: Iterable[str]) -> dict[s
             chosen = _load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: the value is not YAML", hint="Quote it") from error
-        node = merged
-        *parents, last = path.split(".")
-        for key in parents:
-            node[key] = _opened(node.get(key))
-            node = node[key]
-        if last == "name" and parents and node.get("name", chosen) != chosen:
-            node.clear()
-        node[last] = chosen
-    return merged
+        part, _, last = path.rpartition(".")
+        within = [at for at, (one, _) in enumerate(ordered) if one.startswith(f"{part}.") and one != path]
+        ordered.insert(within[0] if within and part and last == "name" else len(ordered), (path, chosen))
+    return ordered
 
 
 def build(

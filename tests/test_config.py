@@ -34,6 +34,20 @@ def test_a_part_that_gets_another_name_starts_from_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        ["model.depth=2", "model.name=b"],
+        ["model.name=c", "model.depth=2", "model.name=b"],
+        ["model={name: c, width: 9}", "model.name=b", "model.depth=2"],
+    ],
+    ids=["settings first", "two names", "a mapping before"],
+)
+def test_settings_of_a_part_with_another_name_are_kept_in_any_order(given: list[str]) -> None:
+    content = {"name": "x", "model": {"name": "a", "width": 3}}
+    assert apply_overrides(content, given)["model"] == {"name": "b", "depth": 2}
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ({"epoch": 2}, "unknown key 'epoch'. Did you mean 'epochs'"),
