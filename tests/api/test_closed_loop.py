@@ -87,6 +87,7 @@ def test_the_log_of_a_bidder_that_explores_little_does_not_pass_for_one_that_tel
     assert uniform["verdict"] == "do not trust"
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_what_was_won_bids_again(
     first: Run, logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:

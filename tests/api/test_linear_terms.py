@@ -113,6 +113,7 @@ def test_a_table_without_weights_is_told_as_without_crosses() -> None:
             ctrkit.train({**with_crosses(crosses), "features": features}, table)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_the_market_is_bit_equal(logs: Path, tmp_path: Path, small: tuple[str, ...]) -> None:
     class Stop(Exception):
         pass

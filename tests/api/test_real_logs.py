@@ -27,6 +27,7 @@ def real(name: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ipinyou_gives_the_published_integers(tmp_path: Path) -> None:
     # Published for campaign 2997 at a 32nd of the budget, episodes of 1,000 auctions.
     result = ctrkit.simulate_bidding(

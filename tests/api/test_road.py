@@ -46,6 +46,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert any((weights[0][name] != weights[2][name]).any() for name in weights[0])
 
 
+@pytest.mark.slow
 def test_optfusion_searches_derives_and_trains_what_it_found(
     logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:

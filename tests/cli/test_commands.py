@@ -233,6 +233,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert type(result.exception).__name__ == "DataError"
 
 
+@pytest.mark.slow
 def test_a_run_killed_with_sigkill_resumes_to_the_same_weights(
     logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:

@@ -127,6 +127,7 @@ def test_the_bandwidth_is_fixed_in_advance_and_the_truth_found() -> None:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.slow
 def test_a_bidder_as_good_as_the_log_is_called_neither_better_nor_worse(narrow: bool) -> None:
     """A click is likeliest at a bid of 20; where it is as likely as in the log, the interval holds the value.
 

@@ -37,6 +37,7 @@ needs_obp = pytest.mark.skipif(
 
 
 @pytest.mark.skipif(not EXPERIMENT.exists(), reason="Hillstrom's experiment is not here")
+@pytest.mark.slow
 def test_arm_means_of_a_randomised_experiment_are_covered() -> None:
     """Rows drawn from the experiment, with replacement, and kept by a policy: the arms' means are the truth.
 

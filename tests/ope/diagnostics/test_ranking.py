@@ -278,6 +278,7 @@ def test_a_policy_that_was_never_followed_has_no_value() -> None:
     assert all(np.isnan(d.p_value) == ("p1" in pair) for pair, d in known.items())
 
 
+@pytest.mark.slow
 def test_family_wise_error_and_joint_coverage_are_near_their_level() -> None:
     """Four policies and the logging one, all worth the same: ten comparisons that should find nothing."""
     draws = 200
@@ -294,6 +295,7 @@ def test_family_wise_error_and_joint_coverage_are_near_their_level() -> None:
     assert false["alone"] / draws > 0.12
 
 
+@pytest.mark.slow
 def test_cressie_read_differences_cover_at_click_rates() -> None:
     draws, hits, normal_hits = 150, 0, 0
     rates = 0.004 * np.array([0.3, 0.6, 1.0, 1.5, 3.0])

@@ -192,6 +192,7 @@ def test_too_many_values_are_told_whatever_the_order(monkeypatch: pytest.MonkeyP
         assert len(age.segments) == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_nothing_is_and_a_difference_where_one_is() -> None:
     """Of 30 logs of 8 segments without any difference, 1 or 2 may show one."""
     alarms, uneven, found = 0, 0, 0

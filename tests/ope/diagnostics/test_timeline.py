@@ -171,6 +171,7 @@ def test_drift_of_independent_rows_is_the_analysis_of_variance() -> None:
     assert found.reward_drift.most == pytest.approx(max(one.mean() for one in rewards))
 
 
+@pytest.mark.slow
 def test_drift_level_at_few_clicks_and_power() -> None:
     """Ten periods of 6 clicks each, and heavy weights."""
     false, found = np.zeros(2), np.zeros(2)

@@ -144,6 +144,7 @@ def test_bounds_that_make_no_sense() -> None:
         ConfidenceSequence((0.0, 1.0), 2.0).merge(ConfidenceSequence((0.0, 1.0), 3.0))
 
 
+@pytest.mark.slow
 def test_holds_at_every_length_at_once_where_repeated_looks_at_normal_intervals_do_not() -> None:
     """Of 150 logs watched at 40 lengths; 80 % intervals, so that a fault would show."""
     draws, missed, missed_by_normal = 150, 0, 0

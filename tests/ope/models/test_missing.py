@@ -188,6 +188,7 @@ def intervals_cover(seed: int) -> tuple[bool, bool]:
     return column, uniform
 
 
+@pytest.mark.slow
 def test_intervals_cover_where_the_model_is_right() -> None:
     covered = np.array([intervals_cover(seed) for seed in range(40)]).sum(axis=0)
     # 38 of 40 at 95 %; fewer than 34 with a probability of 0.3 %.
