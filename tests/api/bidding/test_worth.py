@@ -50,7 +50,7 @@ def test_values_by_predictions_that_agree_with_the_log_are_called_so() -> None:
     found = result.basis.pcoc
     assert found is not None
     assert found.value == pytest.approx(pcoc(LOG["click"], LOG["pctr"]))
-    assert f"Value is counted by predictions whose PCOC is {found.value:.3g} [" in answer
+    assert f"Value is counted by predictions whose PCOC is {found.value:.4g} [" in answer
     blind = replay(LOG.drop("click", "conversion"))
     assert "by the predictions alone, as the log has no clicks to check them" in (blind.report().answer or "")
     assert blind.to_dict()["value"] == {"basis": "prediction", "pcoc": None, "value_pcoc": None}
