@@ -53,7 +53,7 @@ class ValueBasis:
         assert found is not None
         wrong = f"{found.value - 1:.0%} too high" if found.value > 1 else f"{1 - found.value:.0%} too low"
         return (
-            f"The predicted {name} are {wrong}: PCOC is {_shown(found)} on this log, so expected values and"
+            f"The predicted {name} are {wrong}: PCOC is {text(found)} on this log, so expected values and"
             " bids are wrong too. Calibrate the predictions first."
         )
 
@@ -64,7 +64,7 @@ class ValueBasis:
             return "by the true probabilities"
         if self.pcoc is None:
             return "by the predictions alone, as the log has no clicks to check them"
-        return f"by predictions whose PCOC is {_shown(self.pcoc)} on this log"
+        return f"by predictions whose PCOC is {text(self.pcoc)} on this log"
 
     def best(self, simulation: SimulationResult) -> tuple[str, str | None]:
         """The name of the best strategy, and what it earned by the log's outcomes where these decide."""
@@ -125,7 +125,3 @@ def _interval_of_money(earned: Floats, expected: Floats, groups: Any) -> MetricI
 def _is_wrong(found: MetricInterval | None) -> bool:
     """Whether a PCOC lies outside the range in which bids are right, beyond noise."""
     return found is not None and (found.high < PCOC_RANGE[0] or found.low > PCOC_RANGE[1])
-
-
-def _shown(found: MetricInterval) -> str:
-    return text(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import polars as pl
 from pydantic import field_validator
@@ -63,6 +63,36 @@ class TableSettings(Config):
         return name
 
 
+def settings_apart(
+    policy: str, settings: str, kind: type[Config], what: str
+) -> tuple[dict[str, str], list[str]]:
+    """Settings of a file that holds a policy, and the rest, which names a policy over its scores.
+
+    Args:
+        policy: as the user wrote it, for messages.
+        settings: `key=value,...` of both.
+        kind: the class of the file's own settings.
+        what: such a file, for messages.
+
+    Raises:
+        ConfigError: an unknown setting, or one that is given twice.
+    """
+    own: dict[str, str] = {}
+    named: list[str] = []
+    for part in filter(None, settings.split(",")):
+        key, sign, value = part.partition("=")
+        if sign and not named and key not in kind.model_fields:
+            problem = f"policy '{policy}': there is no setting '{key}' of {what}"
+            raise ConfigError(problem, hint=nearest(key, kind.model_fields))
+        if key in own:
+            raise ConfigError(f"policy '{policy}': '{key}' needs one value", hint=f"Write {key}=VALUE once")
+        if key in kind.model_fields:
+            own[key] = value
+        else:
+            named.append(part)
+    return own, named
+
+
 @dataclass(frozen=True)
 class Given:
     """Numbers of a policy, before the log is known.
@@ -105,17 +135,7 @@ class Given:
         Raises:
             ConfigError: an unknown setting or policy.
         """
-        own: dict[str, Any] = {}
-        named: list[str] = []
-        for part in filter(None, text.split(",")):
-            key, sign, value = part.partition("=")
-            if sign and not named and key not in TableSettings.model_fields:
-                problem = f"policy '{text}': there is no setting '{key}' of a table"
-                raise ConfigError(problem, hint=nearest(key, TableSettings.model_fields))
-            if sign and key in TableSettings.model_fields:
-                own[key] = value
-            else:
-                named.append(part)
+        own, named = settings_apart(text, text, TableSettings, "a table")
         settings = build(TableSettings, own, what="policy")
         column = None if settings.column is None else ColumnPattern(settings.column)
         return cls(column, POLICIES.read(",".join(named)) if named else None, table, settings)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.policies.artifact_policy import CandidateScorer, policy_of_model
-from ctrkit.api.policies.given import COLUMN, Given, TableSettings
+from ctrkit.api.policies.given import COLUMN, Given, TableSettings, settings_apart
 from ctrkit.api.policies.onnx_policy import OnnxPolicy, OnnxScorer, OnnxSettings, onnx_policy
 from ctrkit.arrays import Floats
 from ctrkit.config import build
@@ -215,19 +215,7 @@ def _onnx_spec(
     graphs: dict[tuple[str, OnnxSettings], OnnxScorer],
 ) -> Spec:
     """The policy of an ONNX file: what says how to read the graph, and the rest names the policy."""
-    own: dict[str, Any] = {}
-    named: list[str] = []
-    for part in filter(None, settings.split(",")):
-        key, sign, value = part.partition("=")
-        if sign and not named and key not in OnnxSettings.model_fields:
-            problem = f"policy '{text}': there is no setting '{key}' of an ONNX model"
-            raise ConfigError(problem, hint=nearest(key, OnnxSettings.model_fields))
-        if key in own:
-            raise ConfigError(f"policy '{text}': '{key}' needs one value", hint=f"Write {key}=VALUE once")
-        if key in OnnxSettings.model_fields:
-            own[key] = value
-        else:
-            named.append(part)
+    own, named = settings_apart(text, settings, OnnxSettings, "an ONNX model")
     read = build(OnnxSettings, own)
     where = os.path.realpath(file), read
     if where not in graphs:
