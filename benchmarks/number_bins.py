@@ -29,7 +29,7 @@ from rich.table import Table
 
 from ctrkit.config import read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder
-from ctrkit.data.sources import SOURCES
+from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, log_loss
@@ -81,7 +81,7 @@ def trivago(folder: Path, log: bool) -> Task:
     raw = read_yaml(Path(__file__).parents[1] / "configs" / "trivago.yaml")
     spec = FeatureSpec.model_validate(raw["features"])
     split_config = SplitConfig.model_validate(raw["split"])
-    table = SOURCES["trivago"](folder)
+    table = read_source("trivago", folder)
     if not log:
         plain = tuple(one.model_copy(update={"transform": "none"}) for one in spec.numeric)
         spec = spec.model_copy(update={"numeric": plain})

@@ -1,28 +1,25 @@
-"""Public datasets, one file each with a function `read(folder)` that gives a table with ctrkit's columns."""
+"""Public data sets, one file each with a subclass of `Source`. Every file of this folder is registered."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import polars as pl
 
-from ctrkit.data.sources import hillstrom, trivago
-from ctrkit.errors import ConfigError, nearest
+from ctrkit.data.sources.base import Source, SourceTables
+from ctrkit.settings import Registry
 
-SOURCES: Mapping[str, Callable[[str | os.PathLike[str]], pl.DataFrame]] = {
-    "hillstrom": hillstrom.read,
-    "trivago": trivago.read,
-}
+__all__ = ["SOURCES", "Source", "SourceTables", "read_source"]
+
+SOURCES: Registry[Source] = Registry(Source, __name__)
 
 
 def read_source(name: str, folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """The training table of a dataset that a config names as its `source`.
+    """The training table of a data set that a config names as its `source`.
 
     Raises:
         ConfigError: there is no source of that name.
-        DataError: a file of the dataset is missing or damaged.
+        DataError: a file of the data set is missing or damaged.
     """
-    if name not in SOURCES:
-        raise ConfigError(f"unknown source '{name}'", hint=nearest(name, SOURCES))
-    return SOURCES[name](folder)
+    return SOURCES.kind(name)().tables(Path(folder)).rows.collect()

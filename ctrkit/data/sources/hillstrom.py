@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ctrkit.data.sources.base import Source, SourceTables
 from ctrkit.errors import DataError
 from ctrkit.tables import read_table
 
@@ -67,3 +68,16 @@ def biased_log(table: pl.DataFrame, seed: int, strength: float = 1.0) -> pl.Data
         )
         .filter(kept)
     )
+
+
+class Hillstrom(Source):
+    """An e-mail test: 64,000 customers, three random arms, visits and purchases."""
+
+    name = "hillstrom"
+    rows = "64,000"
+    columns = 12
+    publisher = "https://blog.minethatdata.com/2008/03/minethatdata-e-mail-analytics-and-data.html"
+    terms = "free to use"
+
+    def tables(self, path: Path) -> SourceTables:
+        return SourceTables(read(path).lazy())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ctrkit.data.sources.base import Source, SourceTables
 from ctrkit.tables import read_table
 
 TOUCHES = 20
@@ -42,7 +43,8 @@ def read(folder: str | os.PathLike[str]) -> pl.DataFrame:
     rows = _with_prices(rows).join(_click_rates(rows), on=("item_id", "timestamp"), how="left")
     touches = _touches(rows, actions)
     rows = rows.join(_sort_orders(rows, actions), on="event_id", how="left")
-    rows = _with_item_history(rows, touches).join(_sequences(rows, touches), on="row", how="left")
+    rows = _beside_the_list(_with_item_history(rows, touches))
+    rows = rows.join(_sequences(rows, touches), on="row", how="left")
     empty = [pl.col(c).fill_null([]) for c in rows.columns if c.startswith("touch_")]
     return rows.with_columns(pl.col("sort_order").fill_null("none"), *empty).sort("row").drop("row")
 
@@ -151,6 +153,33 @@ def _with_item_history(rows: pl.DataFrame, touches: pl.DataFrame) -> pl.DataFram
     )
 
 
+def _beside_the_list(rows: pl.DataFrame) -> pl.DataFrame:
+    """An item beside the others of its list: a click on one item is none on the others.
+
+    `touched_later` counts the items touched later than this one, `touched_above` the touched items above it.
+    `list_recency` and `list_freshness` are the highest of the list. Prices are divided by the cheapest above,
+    by the one just above and by the one just below, and are 1 where there is none.
+    """
+    touched = pl.col("item_touches") > 0
+    recency = pl.col("item_recency")
+    price = pl.col("price").clip(1)
+    # Rows are in the order of the list.
+    return rows.with_columns(
+        touched_later=recency.rank("min", descending=True).over("event_id").cast(pl.Int32) - 1,
+        touched_above=touched.cast(pl.Int32).cum_sum().over("event_id") - touched.cast(pl.Int32),
+        list_recency=recency.max().over("event_id"),
+        list_freshness=pl.col("item_freshness").max().over("event_id"),
+        price_to_cheapest_above=_ratio(price, price.cum_min().shift(1).over("event_id")),
+        price_to_above=_ratio(price, price.shift(1).over("event_id")),
+        price_to_below=_ratio(price, price.shift(-1).over("event_id")),
+        click_rate_to_mean=pl.col("item_click_rate") / pl.col("item_click_rate").mean().over("event_id"),
+    )
+
+
+def _ratio(price: pl.Expr, other: pl.Expr) -> pl.Expr:
+    return (price / other).fill_null(1).clip(0, 5)
+
+
 def _sequences(rows: pl.DataFrame, touches: pl.DataFrame) -> pl.DataFrame:
     """The last touches as aligned lists a row, oldest first."""
     places = rows.select("event_id", "position", touched="item_id").unique(["event_id", "touched"])
@@ -171,3 +200,16 @@ def _sequences(rows: pl.DataFrame, touches: pl.DataFrame) -> pl.DataFrame:
             touch_below=distance.fill_null(FARTHEST + 1).cast(pl.Int8),
         )
     )
+
+
+class Trivago(Source):
+    """Hotels in lists (RecSys Challenge 2019), and the actions of their users before each list."""
+
+    name = "trivago"
+    rows = "15.9 M actions"
+    columns = 12
+    publisher = "https://recsys.trivago.cloud/challenge/dataset/"
+    terms = "research, as the challenge's page says"
+
+    def tables(self, path: Path) -> SourceTables:
+        return SourceTables(read(path).lazy())
