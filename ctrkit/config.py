@@ -51,21 +51,47 @@ def settings_of(
     Raises:
         ConfigError: names the key and what is wrong; for an unknown key also the most similar valid key.
     """
-    file = None
+    file = config if isinstance(config, str | os.PathLike) else None
+    return build(kind, _content(kind, config), file, overrides, given=_of_keywords(kind, keywords))
+
+
+def _content(kind: type[Config], config: ConfigLike) -> dict[str, Any]:
+    """The keys that a config sets, in a new dictionary."""
     if isinstance(config, kind | Mapping):
-        content = _opened(config)
-    elif isinstance(config, str | os.PathLike):
-        file, content = config, read_yaml(config)
-    elif config is None:
-        content = {}
-    else:
-        raise ConfigError(
-            f"the config has the type {type(config).__name__}",
-            hint=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
-        )
+        return _opened(config)
+    if isinstance(config, str | os.PathLike):
+        return read_yaml(config)
+    if config is None:
+        return {}
+    raise ConfigError(
+        f"the config has the type {type(config).__name__}",
+        hint=f"Give a {kind.__name__}, a mapping of its keys, or the path of a YAML file",
+    )
+
+
+def _of_keywords(kind: type[Config], keywords: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Values by key, from values by keyword name."""
     keys = {name: key for key, name in kind.keyword_names.items()}
-    given = {keys.get(name, name): value for name, value in (keywords or {}).items()}
-    return build(kind, content, file, overrides, given=given)
+    return {keys.get(name, name): value for name, value in (keywords or {}).items()}
+
+
+def keys_of(
+    kind: type[Config],
+    config: ConfigLike = None,
+    overrides: Sequence[str] = (),
+    keywords: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The keys that a call sets, as paths such as `training.epochs`, and their values.
+
+    Args:
+        kind: class of the config.
+        config: as for `settings_of`.
+        overrides: as for `settings_of`.
+        keywords: as for `settings_of`.
+    """
+    given = (_content(kind, config), _of_keywords(kind, keywords))
+    paths = {".".join(path): value for one in given for path, value in _paths(one)}
+    return {**paths, **dict(_names_first(overrides))}
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -205,7 +231,10 @@ def build(
     try:
         return TypeAdapter(config).validate_python(merged(apply_overrides(content, overrides), given))
     except ValidationError as error:
-        paths = [*(one.partition("=")[0].split(".") for one in overrides), *_paths(given)]
+        paths = [
+            *(one.partition("=")[0].split(".") for one in overrides),
+            *(path for path, _ in _paths(given)),
+        ]
         if _is_set(_first(error)["loc"], paths):
             file = None
         raise told(error, config, file, what) from error
@@ -294,11 +323,11 @@ def _is_set(location: Sequence[Any], paths: Iterable[Sequence[str]]) -> bool:
     return any(all(one == two for one, two in zip(path, place, strict=False)) for path in paths if place)
 
 
-def _paths(given: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The paths of all values in a mapping of mappings."""
+def _paths(given: Mapping[str, Any]) -> Iterator[tuple[list[str], Any]]:
+    """The paths of all values in a mapping of mappings and configs, and the values."""
     for key, value in given.items():
-        inner = list(_paths(value)) if isinstance(value, Mapping) else []
-        yield from ([str(key), *path] for path in inner or [[]])
+        inner = list(_paths(_opened(value)))
+        yield from (([str(key), *path], one) for path, one in inner or [([], value)])
 
 
 def fields_of(config: type[Any]) -> dict[str, FieldInfo]:

@@ -65,7 +65,7 @@ def calibrate(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
         >>> result = ctrkit.calibrate(model, rows[5_000:15_000], method="platt")
         >>> result.tasks["click"].choice.method
         'platt'

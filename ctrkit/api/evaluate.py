@@ -69,7 +69,7 @@ def evaluate(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
         >>> result = ctrkit.evaluate(model, rows[5_000:15_000], gates={"auc": {"minimum": 0.5}}, draws=50)
         >>> [gate.held for gate in result.gates]
         [True]

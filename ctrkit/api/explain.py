@@ -143,7 +143,7 @@ def explain(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
         >>> result = ctrkit.explain(model, rows[5_000:7_000], rows=[7])
         >>> result.rows[0].row
         7

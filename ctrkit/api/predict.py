@@ -131,7 +131,7 @@ def predict(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
         >>> ctrkit.predict(model, rows[5_000:15_000]).table.columns
         ['event_id', 'user_id', 'timestamp', 'ad_id', 'click', 'conversion']
     """

@@ -103,7 +103,7 @@ def recalibrate(
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
-        >>> model = ctrkit.train(data=rows[:5_000], network="lr", training={"epochs": 1}).trained
+        >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
         >>> result = ctrkit.recalibrate(model, rows[5_000:25_000], half_life=10_000)
         >>> result.tasks["click"].rows
         20000

@@ -150,7 +150,7 @@ def train(
 
     Example:
         >>> import ctrkit
-        >>> result = ctrkit.train(network={"name": "lr"}, training={"epochs": 1})
+        >>> result = ctrkit.train(network={"name": "lr"})
         >>> result.metrics["click"]["auc"] > 0.5
         True
         >>> model = result.trained  # ready to predict
@@ -161,6 +161,11 @@ def train(
     with run_folder(out, "train") as run:
         table, file = read_training_table(settings, data)
         notes = Notes()
+        if settings.unread:
+            notes.append(
+                f"The model '{settings.model.name}' takes no gradient steps, so it does not read"
+                f" {', '.join(settings.unread)} of the config, which was written for another model."
+            )
         if config is None and "features" not in keywords and data is not None:
             sample = load_train_config(None).features
             notes.append(check_sample_columns(settings.features, sample, table, file))
@@ -175,7 +180,7 @@ def train(
         metrics = notes.attempt("metric of the test rows", lambda: task_metrics(network, rows)) or {}
         posterior = notes.attempt("posterior", lambda: last_layer_posterior(network, rows))
         artifact = Artifact(
-            config=settings.model_dump(mode="json"),
+            config=settings.to_dict(),
             feature_map=rows.encoder.feature_map().to_dict(),
             encoder=rows.encoder.state(),
             weights=network.arrays(),

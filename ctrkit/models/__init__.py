@@ -4,6 +4,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 from ctrkit.models.base import (
+    DEFAULT_MODEL,
     MODELS,
     SCORERS,
     Backbone,
@@ -21,6 +22,7 @@ for _module in walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)
 
 __all__ = [
+    "DEFAULT_MODEL",
     "MODELS",
     "SCORERS",
     "Backbone",

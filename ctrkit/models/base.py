@@ -149,6 +149,13 @@ class ModelConfig(ScorerConfig):
             raise ValueError("give auto, or lists of two or three different fields such as [[hour, device]]")
         return content
 
+    def takes_steps(self, *, sequences: bool, value: bool) -> bool:
+        return True
+
+    def has_linear_terms(self, *, sequences: bool) -> bool:
+        """Whether the logits have linear terms, for rows with or without behaviour sequences."""
+        return self.crosses is not None or (sequences and self.reads_history and self.history.has_terms)
+
     @property
     def embedding_width(self) -> int:
         """d, the width of the embeddings that the backbone reads."""

@@ -36,6 +36,9 @@ class LRConfig(ModelConfig):
     def reads_embeddings(self) -> bool:
         return False
 
+    def takes_steps(self, *, sequences: bool, value: bool) -> bool:
+        return value or not self.has_linear_terms(sequences=sequences)
+
     @model_validator(mode="after")
     def _linear(self) -> LRConfig:
         if self.embedding.width != 1:

@@ -159,11 +159,6 @@ class CtrModel(Scorer):
         return next(self.parameters()).device
 
     @property
-    def is_linear(self) -> bool:
-        """Whether the model has nothing beside its linear terms, so that no step can better it."""
-        return self.linear is not None and self.last_layer.in_features == 1
-
-    @property
     def task_layers(self) -> Sequence[nn.Linear]:
         """The last linear layer of each task, with one output each, in funnel order."""
         return self.heads.task_layers
@@ -194,15 +189,18 @@ class CtrModel(Scorer):
 
 def linear_terms(config: ModelConfig, feature_map: FeatureMap) -> LinearTerms | None:
     """The linear terms that a config asks for; None where it asks for none. Crosses "auto" are none yet."""
-    reads_history, history = bool(feature_map.sequences) and config.reads_history, config.history
-    of_history = {
-        name: getattr(history, name) for name in ("match_terms", "pair_terms", "co_occurrence_terms")
-    }
-    if config.crosses is None and not (reads_history and any(of_history.values())):
+    if not config.has_linear_terms(sequences=bool(feature_map.sequences)):
         return None
-    seen = feature_map if reads_history else replace(feature_map, sequences={})
+    seen = feature_map if config.reads_history else replace(feature_map, sequences={})
     chosen = () if config.crosses in (None, "auto") else config.crosses
-    return LinearTerms(seen, chosen, **of_history)
+    history = config.history
+    return LinearTerms(
+        seen,
+        chosen,
+        match_terms=history.match_terms,
+        pair_terms=history.pair_terms,
+        co_occurrence_terms=history.co_occurrence_terms,
+    )
 
 
 def _logit(rate: float) -> float:

@@ -58,6 +58,15 @@ class ScorerConfig(Config):
         """Whether training first searches for a config, which `Backbone.derive` then returns."""
         return False
 
+    def takes_steps(self, *, sequences: bool, value: bool) -> bool:
+        """Whether gradient steps train the model, as the settings `training` of a run say.
+
+        Args:
+            sequences: whether the rows have behaviour sequences.
+            value: whether the rows have a value.
+        """
+        return False
+
 
 class Scorer(nn.Module, ABC):
     """A model of the probabilities of a funnel of tasks.

@@ -52,6 +52,11 @@ class HistoryConfig(Config):
     pair_terms: bool = True
     co_occurrence_terms: bool = True
 
+    @property
+    def has_terms(self) -> bool:
+        """Whether the history has terms of the logits."""
+        return self.match_terms or self.pair_terms or self.co_occurrence_terms
+
     @model_validator(mode="after")
     def _encoder_is_read(self) -> HistoryConfig:
         encoded, names = self.encoder.name != "none", [pooling.name for pooling in self.readouts]

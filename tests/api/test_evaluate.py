@@ -264,7 +264,7 @@ def test_unknown_ids_are_told_by_part_and_new_items_leave_the_verdict_open(tmp_p
         }
     ).with_columns(pl.col("click").cast(pl.Int8))
     features = {"timestamp": "time", "categorical": [{"name": "category"}, {"name": "ad"}]}
-    settings = {"network": "lr", "training": {"epochs": 8, "batch_size": 128}}
+    settings = {"network": "lr"}
     trained = ctrkit.train(data=table, features=features, **settings)
     assert trained.unknown["category"] == {"train": 0.0, "valid": 0.0, "test": 0.0}
     assert (trained.unknown["ad"]["train"], trained.unknown["ad"]["test"]) == (0.0, 1.0)
@@ -306,7 +306,7 @@ def made_clicks(rows: int = 4000, seed: int = 0) -> pl.DataFrame:
 
 METHOD: dict[str, Any] = {
     "features": {"timestamp": "time", "categorical": [{"name": "ad"}], "numeric": [{"name": "x"}]},
-    "model": {"name": "lr"},
+    "model": {"name": "lr", "crosses": None},
     "training": {"epochs": 2, "batch_size": 256, "optimizer": {"learning_rate": 0.02}},
 }
 # It does not read the number that decides.

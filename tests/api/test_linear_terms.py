@@ -67,7 +67,10 @@ def test_crosses_that_are_found_are_told_and_kept(tmp_path: Path) -> None:
 
 
 def test_lr_is_the_fit_alone() -> None:
-    result = ctrkit.train({**CONFIG, "model": "lr"}, made())
+    with pytest.raises(ConfigError, match=r"'training.epochs' is for gradient steps, and the model 'lr'"):
+        ctrkit.train({**CONFIG, "model": "lr"}, made())
+    without = {key: value for key, value in CONFIG.items() if key != "training"}
+    result = ctrkit.train({**without, "model": "lr"}, made())
     assert result.found == {"crosses": [["ad", "site"]]}
     assert [event["epoch"] for event in result.history.events] == [0]
     # The AUC of two rates, 0.55 and 0.10, of half of the rows each.

@@ -154,7 +154,7 @@ def test_a_model_is_trained_used_and_calibrated_in_memory(
 def test_features_as_a_keyword_take_the_place_of_the_samples() -> None:
     rows = pl.DataFrame({"shop": [*"abcd"] * 100, "bought": ([0, 0, 1] * 134)[:400]})
     spec = {"labels": {"purchase": "bought"}, "categorical": [{"name": "shop"}]}
-    model = ctrkit.train(data=rows, features=spec, network="lr", training={"epochs": 1}).trained
+    model = ctrkit.train(data=rows, features=spec, network="lr").trained
     assert model.tasks == ("purchase",)
     assert model.spec.sequences == ()
 

@@ -126,7 +126,6 @@ def test_news_that_training_never_saw_leave_the_verdict_open() -> None:
         features=features,
         split={"train": 0.7, "valid": 0.15},
         network="lr",
-        training={"epochs": 1, "batch_size": 4096},
     )
     shares = trained.unknown["news_id"]
     rows = trained.rows
@@ -150,9 +149,7 @@ def test_hotels_that_come_back_do_not() -> None:
         "categorical": [{"name": "position"}, {"name": "item_id", "min_count": 1}],
         "numeric": [{"name": "price", "transform": "log1p"}],
     }
-    trained = ctrkit.train(
-        data=table, features=features, network="lr", training={"epochs": 1, "batch_size": 4096}
-    )
+    trained = ctrkit.train(data=table, features=features, network="lr")
     assert 0.0 == trained.unknown["item_id"]["train"] < trained.unknown["item_id"]["test"] < 0.8
     found = ctrkit.evaluate(trained.trained, table, draws=20, figures=False)
     rules = {one.rule for one in found.tasks["click"].verdict.findings}

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 import ctrkit
+from ctrkit.api.models.training_config import load_train_config
 from ctrkit.api.train import TrainingResult
+from ctrkit.config import read_yaml
 from ctrkit.errors import ArtifactError, ConfigError
 
 pytest.importorskip("lightgbm")
@@ -35,6 +37,31 @@ def test_the_artifact_predicts_what_was_trained(result: TrainingResult, logs: Pa
     assert result.artifact.posterior is None
     assert not any("posterior" in note for note in result.notes)
     assert (Path(result.model).parent / "run" / "figures" / "training_curve.svg").exists()
+
+
+SPEC = {"features": {"numeric": [{"name": "user_age"}]}}
+GIVEN = {
+    "as a keyword": (None, (), {"network": FEW, "training": {"epochs": 3}}),
+    "beside the name": ("sample", ["model.name=lightgbm", "training.epochs=3"], {}),
+    "in the model's own config": ({"model": FEW, **SPEC, "training": {"epochs": 3}}, (), {}),
+}
+
+
+@pytest.mark.parametrize("how", GIVEN)
+def test_settings_of_gradient_steps_are_refused(how: str) -> None:
+    config, overrides, keywords = GIVEN[how]
+    with pytest.raises(ConfigError, match=r"'training.epochs' is for gradient steps.*'lightgbm' takes none"):
+        load_train_config(config, overrides, keywords)
+
+
+def test_settings_of_a_config_for_another_model_are_left_out(result: TrainingResult) -> None:
+    assert any(
+        "does not read training.batch_size, training.epochs, training.optimizer" in note
+        for note in result.notes
+    )
+    written = Path(result.model).parent / "run" / "config.yaml"
+    assert "training" not in read_yaml(written)
+    assert load_train_config(written).model.name == "lightgbm"
 
 
 def test_every_command_takes_it(result: TrainingResult, logs: Path) -> None:

@@ -99,7 +99,13 @@ PLAIN = {"history": {"match_terms": False, "pair_terms": False, "co_occurrence_t
 def make(content: dict[str, Any], feature_map: FeatureMap, seed: int = 0) -> CtrModel:
     torch.manual_seed(seed)
     model = build_model(network_config(content), feature_map)
-    if model.is_linear:  # its weights are 0 until they are fitted
+    # Gradient steps train all but a model of linear terms alone, which no step can better.
+    linear = model.linear is not None and model.last_layer.in_features == 1
+    steps = network_config(content).takes_steps(
+        sequences=bool(feature_map.sequences), value=feature_map.value
+    )
+    assert steps != linear
+    if linear:  # its weights are 0 until they are fitted
         torch.nn.init.normal_(model.linear.cells, std=0.1)
         torch.nn.init.normal_(model.linear.slopes, std=0.1)
     return model

@@ -121,9 +121,9 @@ def test_no_weights_but_those_of_the_terms() -> None:
 
 def test_linear_terms_stand_alone_unless_a_value_is_learnt() -> None:
     model = build_model(model_config("lr"), MAP)
-    assert model.is_linear
-    assert not build_model(model_config("lr"), replace(MAP, value=True)).is_linear
-    assert not made().is_linear
+    assert model.last_layer.in_features == 1
+    assert build_model(model_config("lr"), replace(MAP, value=True)).last_layer.in_features > 1
+    assert made().last_layer.in_features > 1
     linear = model.linear
     assert linear is not None
     torch.nn.init.normal_(linear.cells)

@@ -147,7 +147,7 @@ def _trained_logits(config: TrainConfig, rows: TrainingRows, seed: int, on_step:
     """Logits [N, T] of the N test rows by a network trained with this seed."""
     seeded = config.model_copy(update={"seed": seed})
     run = NetworkTraining(seeded, rows, None, Notes(), on_step, teacher_logits(config, rows.table))
-    network, _ = run.train(run.search() if config.model.searches else config.model)
+    network, _ = run.train(run.search())
     return predict(network, rows.encoded, rows.split.test)[0]
 
 

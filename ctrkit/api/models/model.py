@@ -273,7 +273,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Example:
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])[:20_000]  # impressions
-        >>> result = ctrkit.train(data=rows, network="lr", training={"epochs": 1}, model="model.pt")
+        >>> result = ctrkit.train(data=rows, network="lr", model="model.pt")
         >>> ctrkit.load("model.pt").tasks
         ('click', 'conversion')
     """

@@ -24,7 +24,7 @@ from ctrkit.models.model import linear_terms
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.policies.laplace import LastLayerPosterior
 from ctrkit.progress import OnStep
-from ctrkit.training import TrainingHistory, fit, predict
+from ctrkit.training import TrainingConfig, TrainingHistory, fit, predict
 from ctrkit.training.boosting import fit_trees
 from ctrkit.training.crosses import choose_crosses
 from ctrkit.training.linear_start import start_linear_terms
@@ -119,9 +119,8 @@ class NetworkTraining:
             self.on_step(0, 1, stage + "fitting linear terms")
             start_linear_terms(network, encoded, split.train, split.valid)
         deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
-        training = self.config.training
-        if network.is_linear:
-            training = training.model_copy(update={"epochs": 0})
+        steps = self.config.takes_steps
+        training = self.config.training if steps else TrainingConfig().model_copy(update={"epochs": 0})
         history = fit(
             network,
             encoded,
@@ -135,7 +134,7 @@ class NetworkTraining:
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)
-        if network.linear is not None and not network.is_linear and history.best["epoch"] == 0:
+        if network.linear is not None and steps and history.best["epoch"] == 0:
             self.notes.append(_NO_GAIN)
         return network, history
 
@@ -174,7 +173,7 @@ def last_layer_posterior(network: Scorer, rows: TrainingRows) -> LastLayerPoster
 
 def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:
     """Logits [n, T] of the config's teacher for all rows; None without a teacher."""
-    if config.training.loss.distillation is None:
+    if config.training.loss.distillation is None or config.unread:
         return None
     file = config.training.loss.distillation.teacher
     teacher = load(file)

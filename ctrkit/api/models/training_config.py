@@ -11,11 +11,11 @@ import polars as pl
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.sample_logs import bundled
-from ctrkit.config import Config, ConfigLike, settings_of
+from ctrkit.config import Config, ConfigLike, keys_of, settings_of
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
-from ctrkit.models import ScorerConfig
+from ctrkit.models import DEFAULT_MODEL, ScorerConfig
 from ctrkit.models import model_config as config_of_model
 from ctrkit.policies import GreedyConfig, PolicySetting
 from ctrkit.schema import FeatureSpec
@@ -57,6 +57,23 @@ class TrainConfig(Config):
 
     keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether gradient steps train the model, so that `training` is read."""
+        spec = self.features
+        return self.model.takes_steps(sequences=bool(spec.sequences), value=spec.value is not None)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The settings of gradient steps that are there and not read, as the model takes no such steps."""
+        if self.takes_steps:
+            return ()
+        return tuple(f"training.{key}" for key in sorted(self.training.model_fields_set))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, from which the same run is made; without settings that the model does not read."""
+        return self.model_dump(mode="json", exclude=set() if self.takes_steps else {"training"})
+
 
 def load_train_config(
     config: ConfigLike, overrides: Sequence[str] = (), keywords: Mapping[str, Any] | None = None
@@ -64,13 +81,29 @@ def load_train_config(
     """The config of a training run (see `settings_of`); `config` may also name one that ships with ctrkit.
 
     The default is the config of the sample logs, unless `features` are among the keywords.
+
+    Raises:
+        ConfigError: the config is faulty, or sets how gradient steps are taken for a model that takes none.
+            If the config was written for another model, its settings `training` are `unread` instead.
     """
     if config is None and "features" not in (keywords or {}):
         config = bundled("configs", "sample.yaml")
     elif isinstance(config, str | os.PathLike) and not Path(config).exists():
         shipped = bundled("configs", f"{config}.yaml")
         config = shipped if shipped.is_file() else config
-    return settings_of(TrainConfig, config, overrides, keywords)
+    settings = settings_of(TrainConfig, config, overrides, keywords)
+    if settings.takes_steps:
+        return settings
+    own = keys_of(TrainConfig, config)
+    of_file = own.get("model.name", own.get("model", DEFAULT_MODEL)) == settings.model.name
+    given = {**(own if of_file else {}), **keys_of(TrainConfig, None, overrides, keywords)}
+    for key in given:
+        if key.partition(".")[0] == "training":
+            raise ConfigError(
+                f"key '{key}' is for gradient steps, and the model '{settings.model.name}' takes none",
+                hint="Leave it out; what there is to set is under `model`",
+            )
+    return settings
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
