@@ -17,7 +17,7 @@ from ctrkit.api.models.model import load
 from ctrkit.api.policies.artifact_rewards import ArtifactRewards
 from ctrkit.api.policies.config import ARTIFACT, OpeConfig
 from ctrkit.api.policies.given import COLUMN, Given, bound
-from ctrkit.api.policies.seen import seen_doubt, unseen_rows
+from ctrkit.api.policies.seen import seen_check, unseen_rows
 from ctrkit.api.policies.specs import PolicyLike, Spec, policy_specs
 from ctrkit.api.policies.value import PolicyValue
 from ctrkit.api.run_folder import run_folder
@@ -25,13 +25,13 @@ from ctrkit.api.sample_logs import bundled
 from ctrkit.config import ConfigLike, settings_of
 from ctrkit.data.unlike import LOOK_AT
 from ctrkit.errors import ConfigError
-from ctrkit.ope import DEFAULT_ESTIMATORS, Evaluation, evaluate, log_parts
+from ctrkit.ope import DEFAULT_ESTIMATORS, evaluate, log_parts
 from ctrkit.ope.bids.bid_log import is_bid_log
+from ctrkit.ope.diagnostics.checks import Check
 from ctrkit.ope.estimators.registry import reads_candidates
 from ctrkit.ope.estimators.rows import RewardPredictor
 from ctrkit.ope.evaluation.engine import make_engine
 from ctrkit.ope.evaluation.parts import LogPart, WholeLog
-from ctrkit.ope.evaluation.results import doubted
 from ctrkit.ope.logs.bandit_log import TARGET
 from ctrkit.ope.models.learners import LEARNERS
 from ctrkit.policies import Policy
@@ -152,20 +152,26 @@ def _evaluated(
         action_feature=settings.action_feature,
         seed=settings.seed,
         names=[spec.name for spec in specs],
+        known=_known(specs, settings.estimators or DEFAULT_ESTIMATORS, learnt.shares),
         engine=engine,
         on_step=on_step,
     )
-    return PolicyValue(doubted(evaluation, _doubts(evaluation, learnt.shares)), notes)
+    return PolicyValue(evaluation, notes)
 
 
-def _doubts(evaluation: Evaluation, shares: Mapping[str, float]) -> dict[str, str]:
-    """Name of a policy -> why it is not trusted, where it or the reward model was trained on the rows."""
-    found = {name: seen_doubt(name, share, "the policy") for name, share in shares.items() if name != REWARDS}
-    if REWARDS in shares:
-        doubt = seen_doubt("of the artifact", shares[REWARDS], "the reward model")
-        for policy in evaluation.policies:
-            if any(one.estimator == DOUBLY_ROBUST for one in policy.estimates):
-                found.setdefault(policy.name, doubt)
+def _known(
+    specs: Sequence[Spec], estimators: Sequence[str], shares: Mapping[str, float]
+) -> dict[str, list[Check]]:
+    """Name of a policy -> the doubts that it, or the reward model, was trained on the rows."""
+    found = {
+        spec.name: [seen_check(spec.name, shares[spec.name], "the policy")]
+        for spec in specs
+        if spec.name in shares
+    }
+    if REWARDS in shares and DOUBLY_ROBUST in estimators:
+        check = seen_check("of the artifact", shares[REWARDS], "the reward model")
+        for spec in specs:
+            found.setdefault(spec.name, []).append(check)
     return found
 
 

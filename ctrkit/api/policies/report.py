@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from ctrkit.ope import Evaluation, PolicyEvaluation
-from ctrkit.ope.diagnostics.overlap import LARGEST_TAIL_SHAPE
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.evaluation.results import estimates_of, plain
 from ctrkit.reports import DrawFigure, Drawings, Figure, Report, Table
@@ -143,33 +142,12 @@ def _groups(found: PolicyEvaluation) -> Iterator[Table]:
 
 def diagnostics_table(policy: dict[str, Any]) -> Table:
     """What supports or weakens the estimates, with the expected values."""
-    d, size, residual = policy["diagnostics"], policy["sample_size"], policy["residual"]
-    tail, timeline = policy["weights"]["tail"]["shape"], policy["timeline"]
-    rows: list[tuple[str, Value, str]] = [
-        ("rows", d["rows"], ""),
-        ("rows with a reward", d["positives"], "at least 10"),
-        ("effective sample size", d["effective_sample_size"], "at least 100"),
-        ("mean weight", d["mean_weight"], f"1 (z = {text(d['mean_weight_z'])})"),
-        ("largest weight", d["max_weight"], ""),
-        ("weight of the heaviest 1 % of rows", share(d["top_share"]), "1% where all weights are equal"),
-        ("tail shape of the weights", tail, f"below {LARGEST_TAIL_SHAPE}"),
-        ("share of choices that are never logged", share(d["unsupported_share"]), "0"),
-    ]
-    if residual is not None:
-        rows.append(("mean residual of dr", residual["mean"], f"0 (z = {text(residual['z'])})"))
-    if timeline is not None:
-        drift = timeline["weight_drift"]
-        rows.append(("drift of the mean weight, p-value", drift["p_value"], "not near 0"))
-    if size is not None:
-        rows.append(
-            (
-                "rows needed to detect this difference",
-                size["rows_needed"],
-                f"{100 * size['target_power']:g} % power",
-            )
-        )
-    known = tuple(row for row in rows if row[1] is not None)
-    return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), known)
+    rows = []
+    for check in policy["checks"]:
+        value: Value = share(check["value"]) if check["share"] else check["value"]
+        if value is not None:
+            rows.append((check["what"], value, check["expected"]))
+    return Table(f"Diagnostics of {policy['name']}", ("what", "value", "should be"), tuple(rows))
 
 
 def _overlap(found: PolicyEvaluation) -> Table:

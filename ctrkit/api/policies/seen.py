@@ -26,6 +26,7 @@ from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, DataError, InputError
 from ctrkit.hashing import Words
 from ctrkit.ope import BanditLog
+from ctrkit.ope.diagnostics.checks import Check, required
 from ctrkit.ope.evaluation.engine import Engine, OnRows
 from ctrkit.ope.evaluation.later import TIME, LaterPart
 from ctrkit.ope.evaluation.parts import LogPart
@@ -256,17 +257,22 @@ def unseen_rows(
     return Learnt(list(parts), shares=shares)
 
 
-def seen_doubt(name: str, share: float, role: str) -> str:
-    """Why there is no trust in an estimate.
+def seen_check(name: str, share: float, role: str) -> Check:
+    """The doubt that an artifact was trained on rows that it is judged by.
 
     Args:
         name: of the artifact.
         share: of the rows that it was trained on.
         role: what it is for the estimate.
     """
-    return (
-        f"{role} {name} was trained on about {share:.0%} of these rows, which it fits better than new ones: "
-        "judge it on rows that it has not seen"
+    return required(
+        f"rows that {role} was trained on",
+        share,
+        "0",
+        holds=False,
+        doubt=f"{role} {name} was trained on about {share:.0%} of these rows, which it fits better than new "
+        "ones: judge it on rows that it has not seen",
+        share=True,
     )
 
 

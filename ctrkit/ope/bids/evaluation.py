@@ -22,6 +22,7 @@ from ctrkit.ope.bids.continuous import (
     LocalDoublyRobust,
     smoothed,
 )
+from ctrkit.ope.diagnostics.checks import checks_of
 from ctrkit.ope.diagnostics.evidence import Evidence
 from ctrkit.ope.diagnostics.sample_size import sample_size_of
 from ctrkit.ope.diagnostics.verdict import PolicyVerdict, judge
@@ -44,9 +45,8 @@ MEANING: Mapping[str, str] = {
     "kernel-dr": "a model's predictions, corrected by logged bids near the new ones",
     "local-dr": "as kernel-dr, corrected for the smoothing over nearby bids",
 }
-# The estimator that decides the verdict, and its name in `verdict.DECISIVE`.
+# The estimator that decides the verdict.
 DECISIVE = LocalDoublyRobust.name
-DOUBLY_ROBUST = "dr"
 
 NOTES = (
     "The estimates are rewards of one impression, with all other impressions unchanged. They do not cover "
@@ -231,13 +231,22 @@ def _judged(
     if 0 < interval.high - interval.low < np.inf:
         needed = sample_size_of(deciding, diagnostics.rows, confidence)
     # If the ends of the bids are unknown, the kernel may lose mass there and the mean may not be 1.
-    known = diagnostics if bid_range is not None else replace(diagnostics, mean_weight_z=0.0)
-    found = judge({DOUBLY_ROBUST: deciding}, known, reward_range, needed)
+    checks = checks_of(
+        diagnostics,
+        deciding,
+        reward_range,
+        tail=weights.tail().shape,
+        needed=needed,
+        mean_weight_known=bid_range is not None,
+    )
+    found = judge(deciding, checks, diagnostics, needed)
     if found.verdict != "do not trust":
         found = PolicyVerdict(
             found.verdict, f"{found.reason}; from logged bids within a bandwidth of {bandwidth:.4g}"
         )
-    return PolicyEvaluation(name, found, tuple(estimates), diagnostics, sample_size=needed, weights=weights)
+    return PolicyEvaluation(
+        name, found, tuple(estimates), diagnostics, checks, sample_size=needed, weights=weights
+    )
 
 
 def _check_range(log: BidLog, name: str, values: Floats, allowed: tuple[float, float] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 
 from ctrkit.arrays import Floats
 from ctrkit.ope.estimators.base import EstimatorSums, LoggedRows
-from ctrkit.ope.intervals.moments import TERM, MomentColumns, Moments
+from ctrkit.ope.intervals.moments import REWARD, TERM, MomentColumns, Moments
 
 # Above this shape rows that the log does not have decide the mean of the weights (Vehtari et al.).
 LARGEST_TAIL_SHAPE = 0.7
@@ -144,26 +144,35 @@ class ActionOverlap:
 
 
 @dataclass(frozen=True)
-class Check:
+class MeanCheck:
     """A mean that should be 0.
 
     Attributes:
         mean: the mean.
         standard_error: its standard error.
         z: mean / standard_error; infinite where the mean is not 0 and does not vary.
+        scale: what the mean is small or large beside; of residuals the mean absolute reward.
     """
 
     mean: float
     standard_error: float
     z: float
+    scale: float
 
 
 class Residual(EstimatorSums):
-    """The sums of the reward model's residuals that `mean_check` needs; none without a reward model."""
+    """The sums of the reward model's weighted residuals w (r - q); none without a reward model.
+
+    Where rewards are few, the rows seldom hold the heavy weights with a reward, and their own spread is too
+    small. So for rewards of 0 and 1 it is at least the one that the model predicts, Σ w² q (1 - q), the
+    variance of a score test (Rao 1948).
+    """
 
     def __init__(self) -> None:
         self.moments = Moments()
         self.known = False
+        self.binary = True
+        self.predicted = 0.0  # Σ (c w)² q (1 - q)
 
     @property
     def sums(self) -> Sequence[Moments]:
@@ -173,25 +182,42 @@ class Residual(EstimatorSums):
         if rows.q_logged is None:
             return ()
         self.known = True
-        return ((rows.weights, rows.weights * (rows.rewards - rows.q_logged), rows.rewards),)
+        self.binary &= bool(np.isin(rows.rewards, (0.0, 1.0)).all())
+        q = np.clip(rows.q_logged, 0.0, 1.0)
+        self.predicted += float(np.square(rows.counts * rows.weights) @ (q * (1 - q)))
+        return ((rows.weights, rows.weights * (rows.rewards - rows.q_logged), np.abs(rows.rewards)),)
 
     def join(self, other: Self) -> None:
         self.known |= other.known
+        self.binary &= other.binary
+        self.predicted += other.predicted
+
+    def check(self) -> MeanCheck | None:
+        """Whether their mean is 0; None without a reward model."""
+        if not self.known:
+            return None
+        found = mean_check(self.moments)
+        least = float(np.sqrt(self.predicted)) / self.moments.count if self.binary else 0.0
+        if not found.standard_error < least:
+            return found
+        return replace(found, standard_error=least, z=found.mean / least)
 
 
-def mean_check(moments: Moments) -> Check:
+def mean_check(moments: Moments) -> MeanCheck:
     """Whether the terms have mean 0.
 
     For the terms w (r - q), which the doubly robust method adds to the direct one, the mean is the reward
     model's bias under the policy: 0 for a model that is right there. Far from 0 the direct method is wrong,
     and the doubly robust one depends on the weights.
     """
-    scale = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
+    size = float(np.sqrt(TERM @ moments.rows @ TERM / moments.count))
     mean, error = float(moments.mean @ TERM), moments.standard_error(TERM)
-    if error > 1e-12 * scale:
-        return Check(mean, error, mean / error)
+    scale = float(moments.mean @ REWARD)
+    if error > 1e-12 * size:
+        return MeanCheck(mean, error, mean / error, scale)
     # No spread but rounding errors.
-    return Check(mean, error, 0.0 if abs(mean) <= 1e-9 * scale else float(np.copysign(np.inf, mean)))
+    z = 0.0 if abs(mean) <= 1e-9 * size else float(np.copysign(np.inf, mean))
+    return MeanCheck(mean, error, z, scale)
 
 
 @dataclass(frozen=True)

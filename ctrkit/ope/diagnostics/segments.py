@@ -12,11 +12,12 @@ from scipy import stats
 
 from ctrkit.arrays import Integers
 from ctrkit.errors import ConfigError
+from ctrkit.ope.diagnostics.checks import Check, checks_of
 from ctrkit.ope.diagnostics.evidence import Evidence
-from ctrkit.ope.diagnostics.overlap import equal_means_test
+from ctrkit.ope.diagnostics.overlap import Residual, equal_means_test
 from ctrkit.ope.diagnostics.ranking import _p_value, holm
 from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
-from ctrkit.ope.diagnostics.verdict import PolicyVerdict, judge
+from ctrkit.ope.diagnostics.verdict import PolicyVerdict, deciding, judge
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows
 from ctrkit.ope.estimators.summaries import Summaries
 from ctrkit.ope.intervals.interval import ConfidenceInterval
@@ -107,21 +108,25 @@ class _Tally:
     """The sums of one segment: of an estimator, and of the evidence that a verdict needs."""
 
     def __init__(self, estimator: Estimator) -> None:
-        self._both = Summaries((estimator, Evidence(estimator.reward_range)))
+        self._all = Summaries((estimator, Evidence(estimator.reward_range), Residual()))
 
     def update(self, rows: LoggedRows) -> None:
-        self._both.update((rows, rows))
+        self._all.update((rows, rows, rows))
 
     def merge(self, other: _Tally) -> None:
-        self._both.merge(other._both)
+        self._all.merge(other._all)
 
     @property
     def estimator(self) -> Estimator:
-        return cast("Estimator", self._both.members[0])
+        return cast("Estimator", self._all.members[0])
 
     @property
     def evidence(self) -> Evidence:
-        return cast("Evidence", self._both.members[1])
+        return cast("Evidence", self._all.members[1])
+
+    @property
+    def residual(self) -> Residual:
+        return cast("Residual", self._all.members[2])
 
 
 class SegmentSums:
@@ -140,6 +145,7 @@ class SegmentSums:
         kind: makes an estimator, such as `lambda: make_estimator("dr", (0, 1))`.
         most: how many values of a column are segments of their own; all others are joined as the rest.
         doubts: whether all propensities are 1, and whether they were estimated (see `Diagnostics`).
+        known: checks that were made before and hold for every segment.
 
     Raises:
         ConfigError: `most` is below 1, or a column is named twice.
@@ -151,6 +157,7 @@ class SegmentSums:
         kind: Callable[[], Estimator],
         most: int = MOST,
         doubts: tuple[bool, bool] = (False, False),
+        known: Sequence[Check] = (),
     ) -> None:
         self.columns = tuple(SegmentColumn(one) if isinstance(one, str) else one for one in columns)
         if most < 1:
@@ -161,6 +168,7 @@ class SegmentSums:
         self.kind = kind
         self.most = most
         self.doubts = doubts
+        self.known = known
         # None: too many values.
         self.tallies: list[dict[str, _Tally] | None] = [{} for _ in self.columns]
 
@@ -249,12 +257,15 @@ class SegmentSums:
         estimate = tally.estimator.result(confidence)
         simultaneous = tally.estimator.result(1 - (1 - confidence) / number).difference_interval
         diagnostics = tally.evidence.diagnostics(*self.doubts)
-        name = tally.estimator.name
-        verdict = judge(
-            {name: replace(estimate, difference_interval=simultaneous)},
+        decisive = deciding({estimate.estimator: replace(estimate, difference_interval=simultaneous)})
+        checks = checks_of(
             diagnostics,
+            decisive,
             tally.estimator.reward_range,
+            known=self.known,
+            residual=tally.residual.check(),
         )
+        verdict = judge(decisive, checks, diagnostics)
         return SegmentResult(
             label,
             values,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from ctrkit.arrays import Floats
 from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.ope.diagnostics.checks import Check
 from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
 from ctrkit.ope.diagnostics.timeline import BINS
 from ctrkit.ope.estimators.interval_methods import AUTO, make_interval_method, other_methods, why
@@ -48,6 +50,7 @@ def evaluate(
     action_feature: str | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    known: Mapping[str, Sequence[Check]] = MappingProxyType({}),
     engine: Engine | None = None,
     on_step: OnStep = silent,
 ) -> Evaluation:
@@ -76,6 +79,8 @@ def evaluate(
         action_feature: what actions share, for MIPS and OffCEM: `candidate_<feature>` lists it.
         seed: seed of folds, draws and models.
         names: names of the policies in the result; by default their own names.
+        known: name of a policy -> checks of it that are made already, such as whether it was trained on
+            these rows; they count in its verdict.
         engine: where the parts are evaluated; by default one after another in this process.
         on_step: called with the progress.
 
@@ -147,6 +152,7 @@ def evaluate(
         facts.balance is not None,
         facts.clustered,
         facts.logging_policies,
+        tuple(tuple(known.get(name, ())) for name in called),
     )
     plain = not any(modelled) and not outcomes and parts[0].names.isdisjoint(OF_OTHER_KINDS)
     columns = (*plan.columns, *targets) if plain else None

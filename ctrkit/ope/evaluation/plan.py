@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ctrkit.arrays import Floats
+from ctrkit.ope.diagnostics.checks import Check
 from ctrkit.ope.diagnostics.segment_columns import SegmentColumn
 from ctrkit.ope.diagnostics.verdict import DECISIVE
 from ctrkit.ope.estimators.base import Estimator
@@ -37,6 +38,7 @@ class Plan:
         estimated_propensities: whether the log had none, and they were estimated from it.
         clustered: whether rows have users, by which they go together.
         loggers: how many decisions each logger's rows stand for, where the log tells who chose.
+        known: by policy, checks made before the rows are read.
     """
 
     names: tuple[str, ...]
@@ -55,6 +57,7 @@ class Plan:
     estimated_propensities: bool = False
     clustered: bool = False
     loggers: Mapping[LoggingPolicyId, float] = field(default_factory=dict)
+    known: tuple[tuple[Check, ...], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

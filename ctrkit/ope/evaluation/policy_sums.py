@@ -8,13 +8,14 @@ from typing import Self, cast
 
 import numpy as np
 
+from ctrkit.ope.diagnostics.checks import checks_of
 from ctrkit.ope.diagnostics.evidence import Evidence
-from ctrkit.ope.diagnostics.overlap import ActionOverlap, Residual, mean_check
+from ctrkit.ope.diagnostics.overlap import ActionOverlap, Residual
 from ctrkit.ope.diagnostics.ranking import LOGGING, PolicyRanking, Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize, sample_size_of
 from ctrkit.ope.diagnostics.segments import SegmentSums
 from ctrkit.ope.diagnostics.timeline import ASYMPTOTIC, Timeline
-from ctrkit.ope.diagnostics.verdict import DECISIVE, judge
+from ctrkit.ope.diagnostics.verdict import DECISIVE, deciding, judge
 from ctrkit.ope.diagnostics.weight_sketch import WeightSketch
 from ctrkit.ope.estimators.base import Estimate, Estimator, LoggedRows, View, WeightedEstimator
 from ctrkit.ope.estimators.importance import OnPolicy
@@ -52,6 +53,7 @@ class PolicySums:
             plan.segments,
             lambda: plan.plain(decisive),
             doubts=(plan.deterministic, plan.estimated_propensities),
+            known=plan.known[policy],
         )
 
     def update(self, rows: EvaluatedRows) -> None:
@@ -99,29 +101,40 @@ class PolicySums:
             notes += _missed(estimates[-1])
             if isinstance(estimator, ShrunkWeights):
                 notes += estimator.notes(confidence)
-        by_name = {one.estimator: one for one in estimates}
-        decisive = plan.decisive(self.policy)
+        decisive = deciding({one.estimator: one for one in estimates})
         needed: SampleSize | None = None
-        if decisive is not None and _varies(by_name[decisive]):
-            needed = sample_size_of(by_name[decisive], round(self.weights.rows), confidence)
+        if decisive is not None and _varies(decisive):
+            needed = sample_size_of(decisive, round(self.weights.rows), confidence)
         diagnostics = self._diagnostics(evidence)
         # The largest that any candidate of any row has; without the logging policy's probabilities unknown.
         bound = float(self.tail.weights[0]) if evidence.supported and len(self.tail.weights) else None
         timeline = None if self.timeline is None else self.timeline.result(confidence, bound)
         # Bounds for many rows are left by chance where clicks are few: they speak against no estimate.
         guaranteed = timeline is not None and timeline.policy.method != ASYMPTOTIC
-        running = timeline.policy if timeline is not None and guaranteed else None
+        overlap, checked = self.overlap.result(), residual.check()
+        checks = checks_of(
+            diagnostics,
+            decisive,
+            plan.reward_range,
+            known=plan.known[self.policy],
+            running=timeline.policy if timeline is not None and guaranteed else None,
+            drift=None if timeline is None else timeline.weight_drift,
+            residual=checked,
+            tail=self.weights.tail().shape,
+            needed=needed,
+        )
         return PolicyEvaluation(
             plan.names[self.policy],
-            judge(by_name, diagnostics, plan.reward_range, needed, running),
+            judge(decisive, checks, diagnostics, needed),
             tuple(estimates),
             diagnostics,
+            checks,
             truth,
             tuple(notes),
             needed,
-            mean_check(residual.moments) if residual.known else None,
+            checked,
             self.weights,
-            self.overlap.result(),
+            overlap,
             timeline,
             self.segments.result(confidence),
         )

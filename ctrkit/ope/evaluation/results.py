@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from ctrkit.ope.diagnostics.overlap import Check
+from ctrkit.ope.diagnostics.checks import Check
+from ctrkit.ope.diagnostics.overlap import MeanCheck
 from ctrkit.ope.diagnostics.ranking import Ranking
 from ctrkit.ope.diagnostics.sample_size import SampleSize
 from ctrkit.ope.diagnostics.segments import ColumnSegments
@@ -28,6 +29,7 @@ class PolicyEvaluation:
     """What a log says about one policy.
 
     Attributes:
+        checks: the diagnostics and what they should be; the verdict follows from them.
         truth: the policy's true value, where a simulated log carries it.
         notes: sentences on what the intervals of these estimates leave out.
         sample_size: rows needed to tell the deciding estimate's difference; None where none decides.
@@ -43,10 +45,11 @@ class PolicyEvaluation:
     verdict: PolicyVerdict
     estimates: tuple[Estimate, ...]
     diagnostics: Diagnostics
+    checks: tuple[Check, ...]
     truth: float | None = None
     notes: tuple[str, ...] = ()
     sample_size: SampleSize | None = None
-    residual: Check | None = None
+    residual: MeanCheck | None = None
     weights: WeightSketch = field(default_factory=WeightSketch)
     overlap: pl.DataFrame = field(default_factory=pl.DataFrame)
     timeline: TimelineResult | None = None
@@ -62,6 +65,7 @@ class PolicyEvaluation:
             "truth": self.truth,
             "estimates": estimates_of(self.estimates),
             "diagnostics": asdict(self.diagnostics),
+            "checks": [asdict(one) for one in self.checks],
             "sample_size": None if self.sample_size is None else self.sample_size.to_dict(),
             "residual": None if self.residual is None else asdict(self.residual),
             "weights": self.weights.to_dict(),
@@ -159,27 +163,3 @@ def plain(content: Any) -> Any:
     if isinstance(content, float):
         return content + 0.0 if math.isfinite(content) else None
     return content
-
-
-def doubted(evaluation: Evaluation, doubts: Mapping[str, str]) -> Evaluation:
-    """The evaluation without trust in some policies, on the whole log and on its segments.
-
-    Args:
-        evaluation: as it was found.
-        doubts: name of a policy -> the reason.
-    """
-
-    def of(policy: PolicyEvaluation) -> PolicyEvaluation:
-        if policy.name not in doubts:
-            return policy
-        verdict = PolicyVerdict("do not trust", doubts[policy.name])
-        columns = []
-        for column in policy.segments:
-            segments = (
-                replace(one, verdict=verdict, p_value=math.nan, adjusted_p_value=math.nan)
-                for one in column.segments
-            )
-            columns.append(replace(column, segments=tuple(segments)))
-        return replace(policy, verdict=verdict, segments=tuple(columns))
-
-    return replace(evaluation, policies=tuple(of(policy) for policy in evaluation.policies))

@@ -11,15 +11,17 @@ from scipy import stats
 from ctrkit.arrays import Floats, Integers
 from ctrkit.ope.diagnostics.overlap import (
     ActionOverlap,
-    Check,
+    MeanCheck,
+    Residual,
     mean_check,
     pareto_shape,
 )
+from ctrkit.ope.estimators.base import LoggedRows
 from ctrkit.ope.intervals.moments import Moments
 from tests.ope.diagnostics.tails import weight_tail
 
 
-def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Integers | None = None) -> Check:
+def residual_check(weights: Floats, rewards: Floats, q: Floats, users: Integers | None = None) -> MeanCheck:
     moments = Moments()
     moments.update(weights, weights * (rewards - q), rewards, users, np.ones(len(weights)))
     return mean_check(moments)
@@ -145,3 +147,25 @@ def test_residuals_of_copied_rows_count_once() -> None:
     together = residual_check(*copies, users=np.tile(np.arange(400), 4))
     assert together.z == pytest.approx(alone.z, rel=0.01)
     assert residual_check(*copies).z == pytest.approx(2 * alone.z, rel=0.01)
+
+
+def test_residuals_spread_as_much_as_the_model_predicts_where_rewards_are_few() -> None:
+    rng = np.random.default_rng(3)
+    n = 4000
+    weights = rng.choice([0.1, 10.0], n, p=[0.95, 0.05])
+    q = np.full(n, 0.03)
+    held = Residual()
+    # No heavy row has a reward: by their own spread the residuals are far below 0, and chance explains them.
+    rewards = ((rng.random(n) < 0.03) & (weights < 1)).astype(float)
+    held.update(LoggedRows(weights, rewards, 10.0, q, q, counts=np.ones(n)))
+    found = held.check()
+    assert found is not None
+    own = mean_check(held.moments)
+    assert own.z < -4 < found.z
+    assert found.standard_error == pytest.approx(np.sqrt((weights**2 * q * (1 - q)).sum()) / n)
+    assert found.scale == pytest.approx(rewards.mean())
+    # Of other rewards the model predicts no spread.
+    held.update(LoggedRows(weights, rewards * 2.0, 10.0, q, q, counts=np.ones(n)))
+    both = held.check()
+    assert both is not None
+    assert both.standard_error == mean_check(held.moments).standard_error

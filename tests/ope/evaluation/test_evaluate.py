@@ -11,6 +11,7 @@ import pytest
 
 from ctrkit.errors import ConfigError, DataError, RunError
 from ctrkit.ope import evaluate, read_bandit_log
+from ctrkit.ope.diagnostics.checks import Check
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.ope.models.learners import SLOW_TREES
 from ctrkit.ope.models.tree_scores import TreeScores
@@ -214,3 +215,45 @@ def test_estimators_take_settings_and_say_what_their_intervals_leave_out() -> No
     assert any("SLOPE" in note for note in notes)
     with pytest.raises(ConfigError, match="clipped-ips"):
         evaluate(log, ["target_probability"], ["clipped-ip"])
+
+
+class _Lucky(Policy):
+    """Chooses the logged action more often where it was rewarded: what a policy does that saw these rows."""
+
+    def __init__(self, gain: float, loss: float) -> None:
+        self.name, self.gain, self.loss = "lucky", gain, loss
+
+    def probabilities(self, context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
+        found = np.full((context.height, ACTIONS), 1 / ACTIONS)
+        at = (np.arange(context.height), context["action"].to_numpy())
+        found[at] *= np.where(context["reward"] == 1, self.gain, self.loss)
+        others = np.ones_like(found, dtype=bool)
+        others[at] = False
+        found[others] = np.repeat((1 - found[at]) / (ACTIONS - 1), ACTIONS - 1)
+        return found
+
+
+def test_a_policy_that_was_fitted_to_the_rows_is_not_trusted_whatever_its_mean_weight(log: BanditLog) -> None:
+    weights = 1 / ACTIONS / log.propensity
+    lucky, rest = (weights[log.reward == one].sum() for one in (1, 0))
+    gain = 2.5
+    policy = _Lucky(gain, (len(log) - gain * lucky) / rest)
+    asked = {"reward_model": "logistic", "context_columns": ["x_one"]}
+    uniform, fitted = evaluate(log, [UniformPolicy(), policy], ["dr"], **asked).policies
+    assert fitted.diagnostics.mean_weight == pytest.approx(1.0)
+    assert fitted.verdict.verdict == "do not trust"
+    assert "weights and reward model contradict each other" in fitted.verdict.reason
+    # The same rows and weights without the chance of the rows are trusted.
+    assert uniform.verdict.verdict != "do not trust"
+    assert all(one.doubt is None for one in uniform.checks)
+
+
+def test_a_check_that_was_made_before_counts_for_its_policy_and_for_its_segments(log: BanditLog) -> None:
+    before = Check("rows seen", 0.5, "0", "it was trained on these rows")
+    found = evaluate(
+        log, [UniformPolicy(), "propensity"], ["snips"], segments=["action"], known={"uniform": [before]}
+    )
+    doubted, other = found.policies
+    assert doubted.verdict.reason == before.doubt
+    assert {one.verdict.reason for one in doubted.segments[0].segments} == {before.doubt}
+    assert other.verdict.verdict != "do not trust"
