@@ -14,22 +14,15 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Integers
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
-from ctrkit.data.ids import (
-    LEAST,
-    as_lists,
-    check_known,
-    check_separator,
-    frequent,
-    lookup,
-    unseen_ids,
-)
+from ctrkit.data.ids import Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
+from ctrkit.data.learning import Learning
 from ctrkit.data.quarters import ordered_values, quarters_of
 from ctrkit.data.scales import FeatureScale, transformed
-from ctrkit.data.unlike import unlike, usual_shares
+from ctrkit.data.unlike import spread, unlike, usual_shares
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, NumericFeature, SequenceFeature, require_columns
-from ctrkit.tables.cells import ids_as_text, values_of
+from ctrkit.tables.cells import ids_as_text
 
 RowIndex: TypeAlias = Integers | slice
 
@@ -84,7 +77,7 @@ class Encoder:
         bins: numeric feature -> its bins; encoders of earlier versions have none.
 
     Attributes:
-        known: embedding table -> its distinct values as `ids_as_text` writes them, and their ids.
+        known: embedding table -> its vocabulary.
         shared: embedding tables that a field and a sequence share.
     """
 
@@ -105,7 +98,7 @@ class Encoder:
         self.usual_missing = dict(usual_missing or {})
         self.notes = tuple(notes)
         self.bins = dict(bins or {})
-        self.known = {name: lookup(values) for name, values in self.vocabularies.items()}
+        self.known = {name: Vocabulary(values) for name, values in self.vocabularies.items()}
         self.shared = {sequence.shares for sequence in spec.sequences}
 
     @classmethod
@@ -116,10 +109,7 @@ class Encoder:
         file: str | None = None,
         rows: Integers | None = None,
     ) -> Encoder:
-        """Learn from the training rows.
-
-        Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. The
-        events of a sequence that shares the table of a categorical feature are ids of that table too.
+        """Learn from the training rows (see `ctrkit.data.learning`).
 
         Args:
             spec: what the columns mean.
@@ -131,60 +121,29 @@ class Encoder:
             DataError: a feature has no known id or no number, almost no event of a history is known, a number
                 is so far from the others that they all become equal, or a reason that `encode` lists.
         """
-        require_columns(table, spec.features, file)
         mine = np.arange(table.height) if rows is None else rows
-        training = table[mine]
-        fields = tuple(feature.counted(training.height) for feature in spec.categorical)
-        spec = spec.model_copy(update={"categorical": fields})
-        vocabularies: dict[str, list[str]] = {}
-        columns: dict[str, list[pl.Series]] = {}
-        for feature in spec.categorical:
-            ids = ids_as_text(training[feature.name], file)
-            least = feature.min_count or 1
-            vocabularies[feature.name] = frequent([ids], least)
-            columns[feature.name] = [ids]
-            if not vocabularies[feature.name] and ids.len() >= LEAST:
-                raise DataError(
-                    f"no id occurs {least} times in the training rows, and "
-                    f"{ids.null_count() / ids.len():.0%} of these rows have no id",
-                    file=file,
-                    column=feature.name,
-                    hint="Remove the feature, or lower its min_count",
-                )
-        for sequence in spec.sequences:
-            lists = as_lists(training[sequence.name], sequence, file)
-            events = ids_as_text(values_of(lists), file)
-            if sequence.shares is None:
-                check_separator(training[sequence.name], sequence, file)
-                vocabularies[sequence.name] = frequent([events], sequence.min_count)
-            else:
-                known = vocabularies.get(sequence.shares, [])
-                check_known(training[sequence.name], events, sequence, known, file)
-                columns[sequence.shares].append(events)
-        for feature in spec.categorical:
-            if len(columns[feature.name]) > 1:
-                vocabularies[feature.name] = frequent(columns[feature.name], feature.min_count or 1)
-        scales: dict[str, FeatureScale] = {}
-        bins: dict[str, Bins] = {}
-        weighted = spec.weight in table.columns
-        weight = read_weights(spec.weight, table, file) if weighted else np.ones(table.height)
-        for number in spec.numeric:
-            values = transformed(table[number.name], number, file)
-            present = mine[~np.isnan(values[mine])]
-            if not present.size:
-                raise DataError(
-                    "the training rows have no number in this column",
-                    file=file,
-                    column=number.name,
-                    hint="Remove the feature",
-                )
-            scale = FeatureScale.fit(values[present], number.name, file, present)
-            counted = present[weight[present] > 0]
-            standardised = scale.standardised(values[counted]).astype(np.float64)
-            scales[number.name], bins[number.name] = scale, Bins.fit(standardised, weight[counted])
-        learnt = cls(spec, vocabularies, scales)
-        unknown, missing, notes = usual_shares(learnt, table, mine)
-        return cls(spec, vocabularies, scales, unknown, missing, notes, bins)
+        learning = Learning(spec, mine.size, file)
+        learning.add(table, mine, file)
+        others = np.ones(table.height, dtype=np.bool_)
+        others[mine] = False
+        return cls.learnt(learning, table[spread(mine)], table[spread(np.flatnonzero(others))])
+
+    @classmethod
+    def learnt(cls, learning: Learning, training: pl.DataFrame, held_out: pl.DataFrame) -> Encoder:
+        """The encoder of what was learnt.
+
+        Args:
+            learning: what was learnt from all training rows.
+            training: some training rows, spread over all of them (`ctrkit.data.unlike.spread`).
+            held_out: some of the other rows.
+
+        Raises:
+            DataError: as of `fit`.
+        """
+        vocabularies, (scales, bins) = learning.vocabularies(), learning.numbers()
+        bare = cls(learning.spec, vocabularies, scales)
+        unknown, missing, notes = usual_shares(bare, training, held_out)
+        return cls(learning.spec, vocabularies, scales, unknown, missing, notes, bins)
 
     def unlike(self, table: pl.DataFrame) -> tuple[str, ...]:
         """Sentences on how rows differ from the training rows (see `ctrkit.data.unlike`)."""
@@ -312,17 +271,23 @@ class Encoder:
         Raises:
             DataError: a value is no id.
         """
-        known, ids = self.known[table]
-        text = ids_as_text(values, file)
-        if not known.len():
-            encoded = pl.Series([None], dtype=pl.Int32).new_from_index(0, text.len())
-        else:
-            encoded = text.replace_strict(known, ids, default=None, return_dtype=pl.Int32)
-        found = encoded.fill_null(UNKNOWN_ID).to_numpy()
+        known, plain = self.known[table], values.dtype == pl.String
+        text = values if plain else ids_as_text(values, file)
+        found = known.ids(text)
         unknown = np.flatnonzero(found == UNKNOWN_ID)
-        if table in self.shared and unknown.size:
-            found = found.copy()
-            found[unknown] = unseen_ids(text.gather(unknown))
+        if not unknown.size:
+            return found
+        text = text.gather(unknown)
+        if plain:  # these may be known values that are written in another way
+            try:
+                text = ids_as_text(text, file)
+            except DataError:
+                ids_as_text(values, file)  # the same fault, with its row
+                raise
+            found[unknown] = known.ids(text)
+        if table in self.shared:
+            new = found[unknown] == UNKNOWN_ID
+            found[unknown[new]] = unseen_ids(text.filter(pl.Series(new)))
         return found
 
     def _standardised(

@@ -1,4 +1,4 @@
-"""Ids and histories of tables: their text, their counts, and the share of known ids."""
+"""Ids and histories of tables: their text, and the share of known ids."""
 
 from __future__ import annotations
 
@@ -101,12 +101,26 @@ def advice_on_new_ids(min_count: int) -> str:
     return f"train on newer rows,{lower} or leave the id out and use its category"
 
 
-def lookup(vocabulary: Sequence[str]) -> tuple[pl.Series, pl.Series]:
-    """The distinct known values, as `ids_as_text` writes them, and their ids."""
-    known = ids_as_text(pl.Series(vocabulary, dtype=pl.String))
-    ids = pl.Series(np.arange(FIRST_ID, FIRST_ID + len(vocabulary), dtype=np.int32))
-    first = known.is_first_distinct() & known.is_not_null()
-    return known.filter(first), ids.filter(first)
+class Vocabulary:
+    """The known values of an embedding table, as `ids_as_text` writes them, and their ids.
+
+    Args:
+        values: values in the order of their ids, from `FIRST_ID` up; of equal ones the first counts.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        known = ids_as_text(pl.Series(values, dtype=pl.String))
+        first = known.is_first_distinct() & known.is_not_null()
+        self._type = pl.Enum(known.filter(first))
+        places = np.flatnonzero(first.to_numpy())
+        # A missing value is in the last place.
+        self._ids = np.append(places + FIRST_ID, UNKNOWN_ID).astype(np.int32)
+
+    def ids(self, text: pl.Series) -> NDArray[np.int32]:
+        """The id of each text, `UNKNOWN_ID` where there is none, [n]."""
+        places = text.cast(self._type, strict=False).to_physical().cast(pl.Int64)
+        found: NDArray[np.int32] = self._ids[places.fill_null(self._ids.size - 1).to_numpy()]
+        return found
 
 
 def unseen_ids(values: pl.Series) -> NDArray[np.int32]:
@@ -214,11 +228,3 @@ def _check_share(
             hint=f"Write events as in '{sequence.shares}'{like}, with '{sequence.separator}' between them, "
             "or declare their separator",
         )
-
-
-def frequent(columns: Sequence[pl.Series], min_count: int) -> list[str]:
-    """Values seen at least `min_count` times in all columns together, most frequent first."""
-    values = pl.concat([ids.drop_nulls().rename("value").to_frame() for ids in columns])
-    counts = values.group_by("value").len()
-    kept = counts.filter(pl.col("len") >= min_count).sort(["len", "value"], descending=[True, False])
-    return kept["value"].to_list()

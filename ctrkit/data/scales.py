@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.arrays import Booleans, Floats
+from ctrkit.data.statistics import NumberSummary
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, NumericFeature, check_column
 
@@ -39,37 +40,36 @@ class FeatureScale:
     bound: float = OLD_BOUND
 
     @classmethod
-    def fit(cls, values: Floats, name: str, file: str | None, rows: Integers) -> FeatureScale:
+    def fit(cls, numbers: NumberSummary, name: str) -> FeatureScale:
         """The scale of some numbers.
 
         Args:
-            values: the numbers, none missing, [n].
+            numbers: the numbers, at least one.
             name: name of the column, for messages.
-            file: name of the file, for messages.
-            rows: row indices of the numbers in the file, [n], for messages.
 
         Raises:
             DataError: a few numbers are so far away that all others become equal.
         """
-        with np.errstate(over="ignore"):
-            mean, deviation = float(values.mean()), float(values.std())
+        mean, deviation, values = numbers.mean, numbers.deviation, numbers.sample
         # A deviation of the size of rounding errors counts as 0.
-        noise = values.size * np.finfo(np.float64).eps * abs(mean)
+        noise = numbers.size * np.finfo(np.float64).eps * abs(mean)
         if np.isfinite(deviation) and deviation <= noise:
             return cls(mean, 1.0, 0.0)
-        distance = np.abs(values - np.median(values))
-        farthest = int(distance.argmax())
+        middle = float(np.median(values))
+        distance = np.abs(values - middle)
         kept = values.size - max(1, int(_FARTHEST * values.size))
         rest = float(values[np.argpartition(distance, kept - 1)[:kept]].std()) if kept > 1 else deviation
+        ends = (numbers.lowest, numbers.highest)
         if not np.isfinite(deviation) or 0 < rest < _DEAD * deviation:
+            farthest = max(ends, key=lambda end: abs(end.value - middle))
             raise DataError(
-                f"{values[farthest]:g} is so far from the other numbers that scaling makes them all equal",
-                file=file,
+                f"{farthest.value:g} is so far from the other numbers that scaling makes them all equal",
+                file=farthest.file,
                 column=name,
-                row=int(rows[farthest]),
+                row=farthest.row,
                 hint="Fix such rows, limit the column's range, or declare transform: log1p",
             )
-        largest = float(np.abs((values - mean) / deviation).max())
+        largest = max(abs((end.value - mean) / deviation) for end in ends)
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))
 
     def standardised(self, values: Floats) -> NDArray[np.float32]:

@@ -39,14 +39,14 @@ def unlike(encoder: Encoder, table: pl.DataFrame) -> tuple[str, ...]:
 
 
 def usual_shares(
-    encoder: Encoder, table: pl.DataFrame, training: Integers
+    encoder: Encoder, training: pl.DataFrame, held_out: pl.DataFrame
 ) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
     """The usual shares of unknown ids and of empty rows, and notes on the held-out rows.
 
     Args:
         encoder: the encoder, without usual shares.
-        table: all rows.
-        training: the training rows.
+        training: some training rows, spread over all of them.
+        held_out: some of the other rows.
 
     Returns:
         Column -> share of unknown ids, the larger one of the training rows and the held-out rows.
@@ -54,11 +54,10 @@ def usual_shares(
         Sentences on how the held-out rows differ from the training rows. `unknown_by_part` has those on
         unknown ids.
     """
-    mine, others = _some(table[training]), np.setdiff1d(np.arange(table.height), training)
-    known, missing = _looked_up(encoder, mine)
-    usual, held_out = {name: ids.share for name, ids in known.items()}, _some(table[others])
+    known, missing = _looked_up(encoder, training)
+    usual = {name: ids.share for name, ids in known.items()}
     unknown, empty = _looked_up(encoder, held_out)
-    missing |= {name: share for name, share in _missing(encoder, mine).items() if share}
+    missing |= {name: share for name, share in _missing(encoder, training).items() if share}
     notes = (*_empty_notes(empty, missing), *_numbers(encoder, held_out, missing))
     told = tuple(f"Validation and test rows: {note}" for note in notes)
     return {name: max(share, unknown[name].share) for name, share in usual.items()}, missing, told
@@ -70,21 +69,20 @@ def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
 
 
 def unknown_by_part(
-    encoder: Encoder, table: pl.DataFrame, parts: Mapping[str, Integers]
+    encoder: Encoder, parts: Mapping[str, pl.DataFrame]
 ) -> tuple[dict[str, dict[str, float]], tuple[str, ...]]:
     """The share of unknown ids of each field and sequence in each part of a table.
 
     Args:
         encoder: the encoder.
-        table: all rows.
-        parts: "train", "valid" and "test" -> the rows of this part.
+        parts: "train", "valid" and "test" -> some rows of this part, spread over all of them.
 
     Returns:
         Column -> part -> share of unknown ids.
         A sentence on each column with far more unknown ids in some part than in the training rows, about the
         part with most of them.
     """
-    found = {part: unknown_ids(encoder, table[rows]) for part, rows in parts.items()}
+    found = {part: _looked_up(encoder, rows)[0] for part, rows in parts.items()}
     shares = {name: {part: of[name].share for part, of in found.items()} for name in found["train"]}
     usual = {name: of["train"] for name, of in shares.items()}
     notes = []
@@ -203,6 +201,11 @@ def _column(spec: FeatureSpec, table: pl.DataFrame, name: str) -> pl.Series | No
     return None
 
 
+def spread(rows: Integers, most: int = LOOK_AT) -> Integers:
+    """At most so many of the rows, spread over all of them."""
+    return rows[:: max(1, -(-rows.size // most))]
+
+
 def _some(table: pl.DataFrame) -> pl.DataFrame:
     """At most `LOOK_AT` rows, spread over the whole table."""
-    return table.gather_every(-(-table.height // LOOK_AT)) if table.height > LOOK_AT else table
+    return table[spread(np.arange(table.height))] if table.height > LOOK_AT else table

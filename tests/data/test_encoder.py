@@ -245,7 +245,8 @@ def test_unknown_ids_are_told_where_there_are_far_more_than_usual() -> None:
     assert encoder.notes == ()
     other_text = pl.DataFrame({"ad": [*map(str, range(50)), *(f"ad_{k}" for k in range(50))]})
     parts = {"train": np.arange(50), "valid": np.arange(40, 70), "test": np.arange(70, 100)}
-    shares, (note,) = unknown_by_part(Encoder.fit(spec, other_text, rows=parts["train"]), other_text, parts)
+    learnt = Encoder.fit(spec, other_text, rows=parts["train"])
+    shares, (note,) = unknown_by_part(learnt, {part: other_text[rows] for part, rows in parts.items()})
     assert shares == {"ad": {"train": 0.0, "valid": pytest.approx(2 / 3), "test": 1.0}}
     assert note.startswith(
         "Test rows: Column 'ad': 100% of the ids are unknown to the model (in training 0%)"
@@ -286,7 +287,7 @@ def test_shares_of_unknown_ids_are_those_counted_by_hand() -> None:
     table = pl.DataFrame({"ad": ads, "seen": lists, "kind": lists})
     parts = dict(zip(("train", "valid", "test"), np.split(rng.permutation(300), [60, 150]), strict=True))
     encoder = Encoder.fit(spec, table, rows=parts["train"])
-    shares, notes = unknown_by_part(encoder, table, parts)
+    shares, notes = unknown_by_part(encoder, {part: table[rows] for part, rows in parts.items()})
     counts = Counter(ads[row] for row in parts["train"])
     counts.update(one for row in parts["train"] for one in lists[row])
     known = {ad for ad, count in counts.items() if count >= 2 and ad is not None}

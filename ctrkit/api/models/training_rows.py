@@ -15,7 +15,7 @@ from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest
 from ctrkit.data.split import Split, split_rows
-from ctrkit.data.unlike import unknown_by_part
+from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, require_columns
 
@@ -77,7 +77,7 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     encoder = Encoder.fit(spec, table, file, _counted(spec, table, split.train))
     notes += encoder.notes
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
-    unknown, unlike = unknown_by_part(encoder, table, parts)
+    unknown, unlike = unknown_by_part(encoder, {part: table[spread(of)] for part, of in parts.items()})
     notes += unlike
     encoded = encoder.encode(table, file)
     notes += group_notes(spec.group, table, encoded.groups)

@@ -1,0 +1,134 @@
+"""Learning of ids, scales and bins from training rows that come chunk by chunk."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ctrkit.arrays import Integers
+from ctrkit.data.bins import Bins
+from ctrkit.data.ids import LEAST, as_lists, check_known, check_separator
+from ctrkit.data.labels import read_weights
+from ctrkit.data.scales import FeatureScale, transformed
+from ctrkit.data.statistics import IdCounts, NumberSummary
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec, require_columns
+from ctrkit.tables.cells import ids_as_text, values_of
+
+
+class Learning:
+    """What an encoder learns from training rows.
+
+    Ids are ordered by decreasing count, then by value, so that the same rows give the same ids. The events of
+    a sequence that shares the table of a categorical feature are ids of that table too.
+
+    Args:
+        spec: what the columns mean.
+        rows: number of training rows.
+        file: name of the table, for messages.
+
+    Attributes:
+        spec: the spec, with the `min_count` of every field.
+    """
+
+    def __init__(self, spec: FeatureSpec, rows: int, file: str | None = None) -> None:
+        fields = tuple(feature.counted(rows) for feature in spec.categorical)
+        self.spec, self.file = spec.model_copy(update={"categorical": fields}), file
+        self._counts = {name: IdCounts() for name in (*(f.name for f in fields), *self._listed)}
+        self._numbers = {feature.name: NumberSummary() for feature in spec.numeric}
+        # Histories of the first rows, and their events: by them one sees how histories are written.
+        self._first: dict[str, tuple[pl.Series, pl.Series]] = {}
+
+    @property
+    def _listed(self) -> tuple[str, ...]:
+        return tuple(sequence.name for sequence in self.spec.sequences)
+
+    def add(self, table: pl.DataFrame, rows: Integers, file: str | None) -> None:
+        """Learn from some rows of a chunk.
+
+        Args:
+            table: all rows of the chunk, so that messages give row indices of the file.
+            rows: its training rows.
+            file: its name, for messages.
+
+        Raises:
+            DataError: a column is missing, or a value is no id, no list or no number.
+        """
+        require_columns(table, self.spec.features, file)
+        whole = rows.size == table.height
+        for feature in self.spec.categorical:
+            column = table[feature.name]
+            self._counts[feature.name].add(column if whole else column[rows], file)
+        for sequence in self.spec.sequences:
+            cells = table[sequence.name] if whole else table[sequence.name][rows]
+            events = values_of(as_lists(cells, sequence, file))
+            self._counts[sequence.name].add(events, file)
+            if rows.size:
+                self._first.setdefault(sequence.name, (cells, events))
+        weighted = self.spec.weight in table.columns
+        weight = read_weights(self.spec.weight, table, file) if weighted else None
+        for number in self.spec.numeric:
+            values = transformed(table[number.name], number, file)
+            present = rows[~np.isnan(values[rows])]
+            of_these = None if weight is None else weight[present]
+            self._numbers[number.name].add(values[present], of_these, present, file)
+
+    def vocabularies(self) -> dict[str, list[str]]:
+        """Embedding table -> its values as text, in the order of their ids.
+
+        Raises:
+            DataError: a feature has no known id, or almost no event of a history is known.
+        """
+        found: dict[str, list[str]] = {}
+        together = {feature.name: [self._counts[feature.name]] for feature in self.spec.categorical}
+        for feature in self.spec.categorical:
+            counts, least = self._counts[feature.name], feature.min_count or 1
+            found[feature.name] = counts.frequent(least)
+            if not found[feature.name] and counts.values >= LEAST:
+                raise DataError(
+                    f"no id occurs {least} times in the training rows, and "
+                    f"{counts.missing:.0%} of these rows have no id",
+                    file=self.file,
+                    column=feature.name,
+                    hint="Remove the feature, or lower its min_count",
+                )
+        empty = pl.Series(dtype=pl.String), pl.Series(dtype=pl.String)
+        for sequence in self.spec.sequences:
+            counts, (cells, events) = self._counts[sequence.name], self._first.get(sequence.name, empty)
+            if sequence.shares is None:
+                check_separator(cells, sequence, self.file)
+                found[sequence.name] = counts.frequent(sequence.min_count)
+            else:
+                known = found.get(sequence.shares, [])
+                check_known(cells, ids_as_text(events, self.file), sequence, known, self.file)
+                together[sequence.shares].append(counts)
+        for feature in self.spec.categorical:
+            if len(together[feature.name]) > 1:
+                of_all = IdCounts.together(together[feature.name])
+                found[feature.name] = of_all.frequent(feature.min_count or 1)
+        return found
+
+    def numbers(self) -> tuple[dict[str, FeatureScale], dict[str, Bins]]:
+        """The scale and the bins of each numeric feature.
+
+        Raises:
+            DataError: a feature has no number, or a number is so far from the others that they all become
+                equal.
+        """
+        scales: dict[str, FeatureScale] = {}
+        bins: dict[str, Bins] = {}
+        for name, summary in self._numbers.items():
+            summary.finish()
+            if not summary.size:
+                raise DataError(
+                    "the training rows have no number in this column",
+                    file=self.file,
+                    column=name,
+                    hint="Remove the feature",
+                )
+            scales[name] = FeatureScale.fit(summary, name)
+            weight = np.ones(summary.sample.size) if summary.weight is None else summary.weight
+            counted = weight > 0
+            standardised = scales[name].standardised(summary.sample[counted]).astype(np.float64)
+            bins[name] = Bins.fit(standardised, weight[counted])
+        return scales, bins

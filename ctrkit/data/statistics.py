@@ -1,0 +1,175 @@
+"""What an encoder learns of a column, chunk by chunk: the counts of its ids, or its numbers in short.
+
+The result does not depend on where chunks begin and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ctrkit.arrays import Floats, Integers
+from ctrkit.errors import DataError
+from ctrkit.tables.cells import ids_as_text
+
+# Numbers of a column that are summed, and kept, as one array. A column with more is known by sums of blocks
+# of this size, and by a sample of at least half as many.
+BLOCK = 1 << 19
+_COUNTS = {"value": pl.String, "rows": pl.UInt32}
+
+
+class IdCounts:
+    """How often each id of a column occurs. Memory grows with the number of distinct ids.
+
+    Attributes:
+        values: number of values, missing ones included.
+    """
+
+    def __init__(self) -> None:
+        self.values = 0
+        self._merged = pl.DataFrame(schema=_COUNTS)
+        self._new: list[pl.DataFrame] = []
+
+    def add(self, values: pl.Series, file: str | None = None) -> None:
+        """Count the ids of some values.
+
+        Raises:
+            DataError: a value is no id.
+        """
+        self.values += values.len()
+        counts = values.rename("value").value_counts(name="rows")
+        try:
+            ids = ids_as_text(counts["value"].alias(values.name), file).alias("value")
+        except DataError:
+            ids_as_text(values, file)  # the same fault, with its row
+            raise
+        self._new.append(counts.select(ids, pl.col("rows").cast(pl.UInt32)).drop_nulls())
+        # Merged when they are as many as all before: so each count is merged a few times only.
+        if sum(map(len, self._new)) > max(len(self._merged), BLOCK):
+            self._merge()
+
+    @property
+    def missing(self) -> float:
+        """The share of values that are missing."""
+        self._merge()
+        return 1.0 - int(self._merged["rows"].sum()) / max(self.values, 1)
+
+    @classmethod
+    def together(cls, counts: Sequence[IdCounts]) -> IdCounts:
+        """The counts of several columns whose ids are the same."""
+        joined = cls()
+        for one in counts:
+            one._merge()
+            joined.values += one.values
+            joined._new.append(one._merged)
+        return joined
+
+    def frequent(self, min_count: int) -> list[str]:
+        """Ids that occur at least `min_count` times, most frequent first, then by their text."""
+        self._merge()
+        kept = self._merged.filter(pl.col("rows") >= min_count)
+        return kept.sort(["rows", "value"], descending=[True, False])["value"].to_list()
+
+    def _merge(self) -> None:
+        if self._new:
+            parts = pl.concat([self._merged, *self._new])
+            self._merged, self._new = parts.group_by("value").agg(pl.col("rows").sum()), []
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The lowest or the highest number of a column, and where it stands."""
+
+    value: float
+    file: str | None = None
+    row: int = 0
+
+
+class NumberSummary:
+    """The numbers of a column in short.
+
+    Mean, deviation and extremes are those of all numbers. Up to `BLOCK` numbers all are kept, so quantiles
+    are exact too. Of more, every second, fourth, … number is kept, between half a block and a whole one. The
+    rank of a quantile is then wrong by less than 0.4 % of the rows, four standard deviations of a random
+    sample of 2^18 rows; rows in order of time are spread more evenly than that.
+
+    Attributes:
+        size: how many numbers there are.
+        mean: their mean.
+        deviation: their standard deviation.
+        lowest: the lowest of them.
+        highest: the highest of them.
+        sample: the numbers that are kept.
+        weight: the weights of these; None where no row has one.
+    """
+
+    def __init__(self) -> None:
+        self.size, self.mean, self.deviation = 0, 0.0, 0.0
+        self.lowest, self.highest = Extreme(np.inf), Extreme(-np.inf)
+        self.sample = np.empty(0)
+        self.weight: Floats | None = None
+        self._step, self._waiting = 1, 0
+        self._parts: list[tuple[Floats, Floats | None]] = []
+
+    def add(self, values: Floats, weight: Floats | None, rows: Integers, file: str | None) -> None:
+        """Add some numbers.
+
+        Args:
+            values: the numbers, none missing, [n].
+            weight: their weights, [n]; None where no row has one.
+            rows: their rows in the table that `file` names, [n].
+            file: name of the table, for messages.
+        """
+        if not values.size:
+            return
+        low, high = int(values.argmin()), int(values.argmax())
+        if values[low] < self.lowest.value:
+            self.lowest = Extreme(float(values[low]), file, int(rows[low]))
+        if values[high] > self.highest.value:
+            self.highest = Extreme(float(values[high]), file, int(rows[high]))
+        self._parts.append((values, weight))
+        self._waiting += values.size
+        while self._waiting > BLOCK:
+            self._take(BLOCK)
+
+    def finish(self) -> None:
+        """Sum the last block, after all numbers were added."""
+        self._take(self._waiting)
+
+    def _take(self, count: int) -> None:
+        """Sum the next numbers, and keep some of them.
+
+        Blocks are joined by the sums of Chan, Golub and LeVeque (The American Statistician 1983).
+        """
+        if not count:
+            return
+        values, weight = self._parts[0]
+        if len(self._parts) > 1:
+            values = np.concatenate([part for part, _ in self._parts])
+            weights = [part for _, part in self._parts if part is not None]
+            weight = np.concatenate(weights) if weights else None
+        self._parts = [(values[count:], None if weight is None else weight[count:])]
+        self._waiting -= count
+        block, first = values[:count], -self.size % self._step
+        self._sum(block)
+        self.sample = np.concatenate([self.sample, block[first :: self._step]])
+        if weight is not None:
+            before = np.empty(0) if self.weight is None else self.weight
+            self.weight = np.concatenate([before, weight[:count][first :: self._step]])
+        while self.sample.size > BLOCK:
+            self._step *= 2
+            self.sample = self.sample[::2].copy()
+            self.weight = None if self.weight is None else self.weight[::2].copy()
+
+    def _sum(self, block: Floats) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = float(block.mean()), float(block.std())
+            if self.size:
+                total, apart = self.size + block.size, mean - self.mean
+                squares = self.size * self.deviation**2 + block.size * deviation**2
+                squares += apart**2 * self.size * block.size / total
+                mean, deviation = self.mean + apart * block.size / total, float(np.sqrt(squares / total))
+        self.size, self.mean, self.deviation = self.size + block.size, mean, deviation
