@@ -13,7 +13,7 @@ from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.task_metrics import task_metrics
-from ctrkit.api.models.trained_network import NetworkTraining, last_layer_posterior, teacher_logits
+from ctrkit.api.models.trained_network import NetworkTraining, teacher_logits
 from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.models.training_rows import training_rows
 from ctrkit.api.results import Result
@@ -178,7 +178,7 @@ def train(
         settings = settings.model_copy(update={"model": derived})
         network, history = training.train(settings.model)
         metrics = notes.attempt("metric of the test rows", lambda: task_metrics(network, rows)) or {}
-        posterior = notes.attempt("posterior", lambda: last_layer_posterior(network, rows))
+        posterior = notes.attempt("posterior", lambda: training.posterior(network))
         artifact = Artifact(
             config=settings.to_dict(),
             feature_map=rows.encoder.feature_map().to_dict(),

@@ -24,7 +24,7 @@ from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.history import HistoryState
 from ctrkit.nn.matches import Matches, matches_of
 
-# Names of arrays: the trees of a task as bytes of text, or the logit of a task that has none.
+# Names of arrays: the trees of a task as bytes of text, and the logit that they add to, or that stands alone.
 _TREES, _LOGIT = "trees", "logit"
 
 
@@ -123,7 +123,7 @@ class LightGBM(Scorer):
         found = [
             np.full(len(columns), base)
             if trees is None or not len(columns)
-            else trees.predict(columns, raw_score=True, num_threads=threads)
+            else base + trees.predict(columns, raw_score=True, num_threads=threads)
             for trees, base in zip(self.trees, self.logits, strict=True)
         ]
         return self._output(np.stack(found, axis=1))
@@ -132,6 +132,10 @@ class LightGBM(Scorer):
         """Let each task without trees have its base rate, given the task before it."""
         self.logits = [float(logit(rate)) for rate in rates]
 
+    def shift(self, amount: float) -> None:
+        """Add a number to the logit of the first task, for good."""
+        self.logits[0] += amount
+
     def set_trees(self, task: int, text: str) -> None:
         """Take the trees of a task in LightGBM's text form.
 
@@ -139,7 +143,7 @@ class LightGBM(Scorer):
             ValueError: the text does not hold trees over these columns.
         """
         check_trees(text, self.columns)
-        self.texts[task] = text
+        self.texts[task], self.logits[task] = text, 0.0
         self.trees[task] = self.library.Booster(model_str=text)
 
     def take_trained(self, task: int, booster: Any, rounds: int) -> None:
@@ -147,22 +151,25 @@ class LightGBM(Scorer):
         self.set_trees(task, only_trees(booster.model_to_string(num_iteration=rounds)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {
-            f"{_TREES if text else _LOGIT}.{task}": np.frombuffer(text.encode(), dtype=np.uint8).copy()
-            if text
-            else np.array([base])
-            for task, text, base in zip(self.feature_map.tasks, self.texts, self.logits, strict=True)
-        }
+        found: dict[str, NDArray[Any]] = {}
+        for task, text, base in zip(self.feature_map.tasks, self.texts, self.logits, strict=True):
+            if text:
+                found[f"{_TREES}.{task}"] = np.frombuffer(text.encode(), dtype=np.uint8).copy()
+            if base or not text:
+                found[f"{_LOGIT}.{task}"] = np.array([base])
+        return found
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         left = dict(arrays)
         for index, task in enumerate(self.feature_map.tasks):
             text, base = left.pop(f"{_TREES}.{task}", None), left.pop(f"{_LOGIT}.{task}", None)
-            if text is not None and base is None and text.dtype == np.uint8:
+            if text is not None and text.dtype == np.uint8:
                 self.set_trees(index, text.tobytes().decode())
-            elif base is not None and text is None and base.shape == (1,):
-                self.logits[index] = float(base[0])
-            else:
+            elif text is not None or base is None:
                 raise ValueError(f"the trees of {task} are missing or have another type")
+            if base is not None:
+                if base.shape != (1,):
+                    raise ValueError(f"the logit of {task} is no number")
+                self.logits[index] = float(base[0])
         if left:
             raise ValueError(f"{min(left)} is unknown")

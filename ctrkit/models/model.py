@@ -175,6 +175,11 @@ class CtrModel(Scorer):
         """
         self.heads.start_at([_logit(rate) for rate in rates])
 
+    @torch.no_grad()
+    def shift(self, amount: float) -> None:
+        """Add a number to the logit of the first task, for good."""
+        self.last_layer.bias.add_(amount)
+
     def set_value_base(self, positive: float, mean: float, deviation: float) -> None:
         """Start the value at the distribution of the training rows, so that its unit does not matter.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from ctrkit.api.models.model import load
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.artifact import versions
+from ctrkit.data.sampling import sampled
+from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, Scorer, ScorerConfig, build_scorer
 from ctrkit.models.base import Cross
@@ -57,6 +60,11 @@ class NetworkTraining:
     on_step: OnStep
     teacher_logits: NDArray[np.float32] | None
 
+    @cached_property
+    def read(self) -> Split:
+        """The rows of each part that are read."""
+        return sampled(self.rows.split, self.rows.encoded.labels, self.config.sampling, self.config.seed)
+
     def search(self) -> ScorerConfig:
         """The config of the model with all that it leaves to be found.
 
@@ -75,8 +83,30 @@ class NetworkTraining:
         return model
 
     def train(self, model: ScorerConfig) -> tuple[Scorer, TrainingHistory]:
-        """A trained model with its best weights, and its history."""
-        return self._trained(model, _CHECKPOINT, "")
+        """A trained model of all rows with its best weights, and its history."""
+        network, history = self._trained(model, _CHECKPOINT, "")
+        if self.config.sampling.kept_negatives < 1.0:
+            network.shift(self.config.sampling.shift)
+            kept, rows = self.config.sampling.kept_negatives, self.rows.split.train.size
+            self.notes.append(
+                f"Training read {self.read.train.size:,} of {rows:,} rows: all with the first label, and "
+                f"{kept:.3g} of the others. Predictions are those of all rows."
+            )
+        return network, history
+
+    def posterior(self, network: Scorer) -> LastLayerPosterior | None:
+        """The Laplace posterior of the first task's last layer; None for a model without such a layer.
+
+        Rows that were not read make the model no surer. So the rows that were read decide, with the logits
+        that the model had of them.
+        """
+        layer, rows, shift = network.last_layer, self.read.train, self.config.sampling.shift
+        if layer is None:
+            return None
+        hidden = predict(network, self.rows.encoded, rows).hidden
+        weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item()) - shift
+        found = LastLayerPosterior.fit(hidden, weights, bias, row_weight=self.rows.encoded.weight[rows])
+        return replace(found, mean=found.mean + shift * (np.arange(found.mean.size) == weights.size))
 
     def remove_checkpoints(self) -> None:
         """Delete the checkpoints, after all results are written."""
@@ -93,14 +123,23 @@ class NetworkTraining:
             assert terms is not None
             return terms
 
-        split = self.rows.split
-        return choose_crosses(terms_with, self.rows.encoded, split.train, split.valid)
+        return choose_crosses(terms_with, self.rows.encoded, self.read.train, self.read.valid)
+
+    def _taught(self) -> NDArray[np.float32] | None:
+        """The teacher's logits, of the rows that are read: their odds are higher than those of all rows."""
+        if self.teacher_logits is None:
+            return None
+        taught = self.teacher_logits.copy()
+        taught[:, 0] -= self.config.sampling.shift
+        return taught
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder / name
 
-    def _trained(self, model: ScorerConfig, checkpoint: str, stage: str) -> tuple[Scorer, TrainingHistory]:
-        encoded, split, seed = self.rows.encoded, self.rows.split, self.config.seed
+    def _trained(
+        self, model: ScorerConfig, checkpoint: str, stage: str
+    ) -> tuple[CtrModel | LightGBM, TrainingHistory]:
+        encoded, split, seed = self.rows.encoded, self.read, self.config.seed
         torch.manual_seed(seed)
         network = build_scorer(model, self.rows.encoder.feature_map())
         rates = base_rates(encoded.labels[split.train], encoded.weight[split.train])
@@ -129,7 +168,7 @@ class NetworkTraining:
             seed=seed,
             identity={"model": model.model_dump(mode="json"), "versions": deciding},
             checkpoint=self._file(checkpoint),
-            teacher_logits=self.teacher_logits,
+            teacher_logits=self._taught(),
             validate_first=network.linear is not None,
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
@@ -158,17 +197,6 @@ def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple
     mean = float(shares @ logarithm)
     deviation = float(np.sqrt(shares @ (logarithm - mean) ** 2))
     return float(mass[above].sum() / mass.sum()), mean, deviation
-
-
-def last_layer_posterior(network: Scorer, rows: TrainingRows) -> LastLayerPosterior | None:
-    """The Laplace posterior of the first task's last layer, from the weighted training rows; None for a model
-    without such a layer."""
-    layer, training = network.last_layer, rows.split.train
-    if layer is None:
-        return None
-    hidden = predict(network, rows.encoded, training).hidden
-    weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item())
-    return LastLayerPosterior.fit(hidden, weights, bias, row_weight=rows.encoded.weight[training])
 
 
 def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:

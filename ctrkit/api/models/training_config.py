@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, ConfigLike, keys_of, settings_of
+from ctrkit.data.sampling import SamplingConfig
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
@@ -38,6 +39,7 @@ class TrainConfig(Config):
         source: a public dataset that `ctrkit.data.sources` reads; None if `data` is a table.
         features: what the columns mean.
         split: how rows are divided into training, validation and test rows.
+        sampling: which training and validation rows are read.
         model: the model, by its name or with its settings (`ctrkit models` lists the names).
         training: how a network is trained.
         policy: how the artifact chooses actions, in off-policy evaluation and bidding.
@@ -48,6 +50,7 @@ class TrainConfig(Config):
     source: str | None = None
     features: FeatureSpec
     split: SplitConfig = SplitConfig()
+    sampling: SamplingConfig = SamplingConfig()
     model: Annotated[SerializeAsAny[ScorerConfig], BeforeValidator(_model)] = Field(
         default_factory=lambda: config_of_model({"name": "mdaf"})
     )

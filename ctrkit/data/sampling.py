@@ -1,0 +1,49 @@
+"""Which training rows are read: negatives may be thinned, as they are many and say little each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ctrkit.config import Config
+from ctrkit.data.split import Split
+
+
+class SamplingConfig(Config):
+    """Which training and validation rows a training reads.
+
+    Attributes:
+        kept_negatives: w, the share of the rows without the first label that is read, drawn at random. All
+            rows with the label are read. Among the read rows the label is more frequent: its odds are 1 / w
+            times those of all rows. So log(w) is added to the logits of the trained model, which then
+            predicts q = p / (p + (1 - p) / w) (He et al., "Practical Lessons from Predicting Clicks on Ads at
+            Facebook", ADKDD 2014, section 6.3).
+    """
+
+    kept_negatives: float = Field(default=1.0, gt=0.0, le=1.0)
+
+    @property
+    def shift(self) -> float:
+        """log(w), which makes logits of the read rows logits of all rows."""
+        return log(self.kept_negatives)
+
+
+def sampled(split: Split, labels: NDArray[np.float32], config: SamplingConfig, seed: int) -> Split:
+    """The split with the training and validation rows that are read; test rows are all kept.
+
+    Args:
+        split: the rows of each part.
+        labels: labels of all rows, `[n, T]`.
+        config: which rows are read.
+        seed: random seed.
+    """
+    if config.kept_negatives == 1.0:
+        return split
+    drawn = np.random.default_rng([seed, 1]).random(len(labels)) < config.kept_negatives
+    read = drawn | (labels[:, 0] == 1.0)
+
+    return replace(split, train=split.train[read[split.train]], valid=split.valid[read[split.valid]])
