@@ -4,8 +4,8 @@
 
 Eight actions with click rates that depend on a context of three numbers, a logging policy that reads the
 context too, and right propensities. The new policies are uniform, softmax over the true rates, and in nine
-tenths of their choices the best or the worst action: the last two have heavy weights. As nothing is wrong with
-such a log, every doubt but of its size (effective rows, rewards) is a false alarm.
+tenths of their choices the best or the worst action: the last two have heavy weights. As nothing is wrong
+with such a log, every doubt but of its size (effective rows, rewards) is a false alarm.
 """
 
 from __future__ import annotations
