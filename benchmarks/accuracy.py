@@ -166,7 +166,7 @@ def _shown(cells: Sequence[dict[str, Any]], key: str, digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="models and rivals on data sets, over seeds")
     parser.add_argument("--data", nargs="+", choices=list(DATA_SETS), help="by default all that are there")
-    parser.add_argument("--models", nargs="+", default=[*RIVALS, "din", "mdaf"])
+    parser.add_argument("--models", nargs="+", default=[*RIVALS, "lightgbm", "din", "mdaf"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="of the real logs")
     parser.add_argument("--out", type=Path, help="a JSON file that keeps finished trainings")

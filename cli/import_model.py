@@ -27,7 +27,7 @@ def import_model(
     config: Annotated[Path, typer.Option(help="YAML file with the features, as for `ctrkit train`.")],
     model: Annotated[Path, typer.Option(help="Where to write the artifact.")] = Path("model.pt"),
     features: Annotated[
-        str | None, typer.Option(metavar="A|B|C", help="Columns of a single input, in its order.")
+        str | None, typer.Option(metavar="COLUMN,...", help="Columns of a single input, in its order.")
     ] = None,
     output: Annotated[
         list[str] | None, typer.Option(help="Output of each task, in funnel order; repeatable.")
@@ -50,7 +50,7 @@ def import_model(
             source,
             config,
             model=model,
-            features=None if features is None else features.split("|"),
+            features=common.listed(features),
             outputs=output,
             positive=cast(Literal[0, 1] | None, positive),
             scale=scale.value,

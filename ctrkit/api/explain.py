@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
 from ctrkit.api.keywords import takes_settings
-from ctrkit.api.models.labelled import labelled_rows
+from ctrkit.api.models.labelled import labelled_rows, table_or_own
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.api.run_folder import run_folder
@@ -179,7 +179,7 @@ class _Explained:
             raise DataError(f"'{chosen}' is no categorical feature to map", hint=nearest(chosen, known))
 
     def probabilities(self, logits: Floats, rows: EncodedTable) -> Floats:
-        """Probabilities of the task: calibrated, or the network's own before `ctrkit calibrate`."""
+        """Probabilities of the task: calibrated, or the model's own before `ctrkit calibrate`."""
         return self.loaded.probabilities(logits, rows)[self.task]
 
     def rows(self, data: TableLike | None, rows: Sequence[int]) -> RowsExplanation:
@@ -237,7 +237,9 @@ class _Explained:
         found = None
         try:
             if self.settings.method is None and self.inside is None:
-                raise ConfigError("those of a whole model need gradients", hint="Or name the method shap")
+                raise ConfigError(
+                    "this model has no gradients", hint="The method shap, which is slower, gives them"
+                )
             chosen = take(rows, sample(len(rows), self.settings.attributed_rows, self.settings.seed))
             found = self._attributions(chosen, rows)
         except ConfigError as error:
@@ -266,10 +268,8 @@ class _Explained:
         )
 
     def _table(self, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
-        source = data if data is not None else self.loaded.artifact.data["file"]
-        if source is None:
-            raise DataError("the model was trained on a table in memory", hint="Give a table as DATA")
-        return read_training_table(TrainConfig.model_validate(self.loaded.artifact.config), source)
+        config = TrainConfig.model_validate(self.loaded.artifact.config)
+        return read_training_table(config, table_or_own(self.loaded, data))
 
     def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
         """The rows that a model is explained on, and a note about them."""
@@ -328,7 +328,7 @@ class _Explained:
     def _notes(self) -> list[str]:
         if self.task in self.loaded.calibrators:
             return []
-        return [f"{self.task} is not calibrated: probabilities are the network's own."]
+        return [f"{self.task} is not calibrated: probabilities are the model's own."]
 
     def _shown(self, importance: Sequence[Importance]) -> Sequence[str]:
         """The features whose partial dependence is shown."""
@@ -351,7 +351,9 @@ class _Explained:
         """The map of a field's embeddings or of "hidden"; None if no map is wanted."""
         settings = self.settings
         if self.inside is None and settings.map_of is not None:
-            raise ConfigError("a map shows vectors of a network, and this model has none")
+            raise ConfigError(
+                "a map shows vectors of a network, and this model has none", hint="Leave out `map_of`"
+            )
         if self.inside is None or settings.map == "none":
             return None
         of, vectors = settings.map_of, None

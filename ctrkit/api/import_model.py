@@ -122,7 +122,7 @@ def import_model(
     resolved = settings.model_copy(update={"model": chosen, "data": None})
     ids = [one.name for one in spec.categorical]
     artifact = Artifact(
-        config=resolved.model_dump(mode="json"),
+        config=resolved.to_dict(),
         feature_map=feature_map.to_dict(),
         encoder=encoder.state(),
         weights=imported.arrays(),
@@ -151,7 +151,7 @@ def _opened(
         one_kind = not spec.categorical or not spec.numeric
         if features is not None or "does not say which" not in error.problem or not one_kind:
             if features is None and "does not say which" in error.problem:
-                raise ConfigError(error.problem, hint="Name them in order: --features 'a|b|c'") from error
+                raise ConfigError(error.problem, hint="Name them in order: --features a,b,c") from error
             raise
     return OnnxGraph(name, spec.static_features, output, content)
 
@@ -162,7 +162,7 @@ def _check_columns(graph: OnnxGraph, spec: FeatureSpec) -> None:
         if column not in spec.static_features:
             raise ConfigError(
                 f"{graph.file}: the model reads '{column}', which is no feature of the spec",
-                hint="Declare it under `features`, or name the columns in order: --features 'a|b|c'",
+                hint="Declare it under `features`, or name the columns in order: --features a,b,c",
             )
         if graph.is_text(column) and column in numbers:
             raise ConfigError(

@@ -95,7 +95,9 @@ class TrainingResult(Result):
         return Report("Training", answer, tables, notes)
 
     def figures(self) -> Drawings:
-        return {"training_curve": partial(training_curve, self.history.events, self.history.best["epoch"])}
+        history = self.history
+        best = history.best[history.unit]
+        return {"training_curve": partial(training_curve, history.events, best, history.unit)}
 
 
 def _unknown(unknown: Mapping[str, Mapping[str, float]]) -> tuple[Table, ...]:

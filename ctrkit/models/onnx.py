@@ -59,6 +59,8 @@ class OnnxModel(Scorer):
         ConfigError: ONNX Runtime is not installed, or the rows have a value.
     """
 
+    trained_here = False
+
     def __init__(self, config: OnnxConfig, feature_map: FeatureMap) -> None:
         super().__init__(feature_map)
         if feature_map.value:

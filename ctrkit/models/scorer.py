@@ -78,6 +78,7 @@ class Scorer(nn.Module, ABC):
 
     Attributes:
         reads_history: whether the model reads behaviour sequences.
+        trained_here: whether ctrkit trains the model; an imported one was trained elsewhere.
 
     Raises:
         ConfigError: the model cannot be built for these features.
@@ -85,6 +86,7 @@ class Scorer(nn.Module, ABC):
 
     config_class: ClassVar[type[ScorerConfig]]
     reads_history: bool = False
+    trained_here: ClassVar[bool] = True
 
     def __init__(self, feature_map: FeatureMap) -> None:
         super().__init__()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable, RowIndex
 
 
@@ -57,3 +58,14 @@ class Batch:
             self.weight.to(device),
             None if self.value is None else self.value.to(device),
         )
+
+
+# Rows of a part: enough for fast tensors, few enough for memory.
+_AT_ONCE = 1 << 14
+
+
+def batches_of(data: EncodedTable, rows: Integers) -> Iterator[tuple[slice, Batch]]:
+    """All of the given rows, part by part: the place of each part among the rows, and its batch."""
+    for first in range(0, rows.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        yield part, Batch.of(data, rows[part])

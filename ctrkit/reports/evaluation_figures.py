@@ -166,13 +166,20 @@ def drift_figure(drifts: Sequence[Drift], most: int = 25) -> Figure:
     return _draw("drift", "Drift from training to evaluated rows, by column.", canvas)
 
 
-def difference_figure(name: str, task: str, rows: Sequence[tuple[str, MetricInterval]]) -> Figure:
-    """Differences between two artifacts, each divided by the half width of its own interval."""
+def difference_figure(name: str, task: str, rows: Sequence[tuple[str, MetricInterval]], what: str) -> Figure:
+    """Differences between two sets of predictions, each divided by the half width of its own interval.
+
+    Args:
+        name: name of the figure.
+        task: the task.
+        rows: metric -> its difference.
+        what: what is subtracted from what, as in "this artifact minus other artifact".
+    """
     canvas, (axes,) = _canvas(6.8, 1.2 + 0.32 * len(rows))
     _intervals(axes, [label for label, _ in rows], [found for _, found in rows])
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
     axes.set(xlabel="difference / half width of its interval")
-    caption = f"This artifact minus the other on {task}. Two trainings of one method differ too."
+    caption = f"Differences on {task}: {what}. Two trainings of one method differ too."
     return _draw(name, caption, canvas)
 
 

@@ -58,12 +58,12 @@ def _canvas(width: float, height: float, columns: int = 1) -> tuple[Canvas, list
     return canvas, list(axes[0])
 
 
-def training_curve(events: Sequence[Mapping[str, float]], best: float) -> Figure:
-    """Training and validation loss by epoch; the weights of epoch `best` were kept."""
+def training_curve(events: Sequence[Mapping[str, float]], best: float, unit: str) -> Figure:
+    """Training and validation loss by epoch or number of trees, the `unit`; that at `best` was kept."""
     canvas, (axes,) = _canvas(6.0, 3.2)
-    epochs = [event["epoch"] for event in events]
+    done = [event[unit] for event in events]
     axes.plot(
-        epochs,
+        done,
         [e.get("training_loss", np.nan) for e in events],
         "o-",
         color=_GREY,
@@ -71,7 +71,7 @@ def training_curve(events: Sequence[Mapping[str, float]], best: float) -> Figure
         markersize=4,
     )
     axes.plot(
-        epochs,
+        done,
         [e["validation_loss"] for e in events],
         "o-",
         color=COLOURS[0],
@@ -79,10 +79,10 @@ def training_curve(events: Sequence[Mapping[str, float]], best: float) -> Figure
         markersize=4,
     )
     axes.axvline(best, color=COLOURS[1], linewidth=1, linestyle="--", label="best, kept")
-    axes.set(xlabel="epoch", ylabel="loss")
+    axes.set(xlabel=unit, ylabel="loss")
     axes.legend(frameon=False)
     return _draw(
-        "training_curve", "Loss by epoch; the weights with the best validation result are kept.", canvas
+        "training_curve", f"Loss by {unit}; the model with the best validation result is kept.", canvas
     )
 
 

@@ -137,13 +137,12 @@ AUCTION_LOG = LogSchema(
             low=0.0,
             missing="Write 0 where there was no conversion, or the value that a conversion would have had",
         ),
-        Column("pctr", "number", "the predicted probability of a click", ("pCTR", "predicted_ctr"), low=0.0),
+        Column("pctr", "prediction", "the predicted probability of a click", ("pCTR", "predicted_ctr")),
         Column(
             "pcvr",
-            "number",
+            "prediction",
             "the predicted probability of a conversion, given a click",
             ("pCVR", "predicted_cvr"),
-            low=0.0,
         ),
         Column("candidates", "ids", "the ads that could fill the slot"),
         Column(

@@ -14,12 +14,11 @@ from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.models.lightgbm import LightGBM
-from ctrkit.nn.batches import Batch
+from ctrkit.nn.batches import batches_of
 from ctrkit.progress import OnStep, silent
 from ctrkit.training.linear_start import possible_rows
 from ctrkit.training.loop import TrainingHistory, weighted
 
-_AT_ONCE = 1 << 14
 # Trees between two entries of the history.
 _EVERY = 10
 
@@ -56,14 +55,14 @@ def fit_trees(
         if min(np.unique(side.labels).size for side in (training, validation)) < 2:
             notes.append(f"{name}: there are too few rows to train trees on, so it keeps its base rate.")
             if not task:
-                events = [{"epoch": 0, "validation_loss": _loss(validation, model.logits[0])}]
+                events = [{"trees": 0, "validation_loss": _loss(validation, model.logits[0])}]
             continue
         best, losses = _grown(model, training, validation, name, seed, on_step)
         model.take_trained(task, best, len(losses))
         if not task:
             every = [*range(_EVERY, len(losses), _EVERY), len(losses)]
-            events = [{"epoch": trees, "validation_loss": losses[trees - 1]} for trees in every]
-    return TrainingHistory(events, "log_loss", False, tuple(notes))
+            events = [{"trees": number, "validation_loss": losses[number - 1]} for number in every]
+    return TrainingHistory(events, "log_loss", False, tuple(notes), "trees")
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,6 @@ def _loss(side: _Side, logit: float) -> float:
 def columns_of(model: LightGBM, data: EncodedTable, rows: Integers) -> NDArray[np.float32]:
     """What trees read of some rows, `[n, columns]`."""
     columns = np.empty((rows.size, model.columns), dtype=np.float32)
-    for first in range(0, rows.size, _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        batch = Batch.of(data, rows[part])
+    for part, batch in batches_of(data, rows):
         columns[part] = model.read(batch, batch.sequences)
     return columns

@@ -12,14 +12,12 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import UNKNOWN_ID
 from ctrkit.models import CtrModel
-from ctrkit.nn.batches import Batch
+from ctrkit.nn.batches import Batch, batches_of
 from ctrkit.nn.field_ids import FieldIds
 from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import LinearColumns, faded, fit_by_evidence
 from ctrkit.training.item_vectors import fit_item_vectors
 from ctrkit.training.unknown_ids import hidden_ids
-
-_AT_ONCE = 1 << 14
 
 
 def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, valid: Integers) -> None:
@@ -97,9 +95,8 @@ def _batches(
     data: EncodedTable, rows: Integers, hidden: Booleans | None
 ) -> Iterator[tuple[slice, Batch, Batch]]:
     """Parts of the rows: as they are, and with hidden ids."""
-    for first in range(0, rows.size, _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
-        batch = seen = Batch.of(data, rows[part])
+    for part, batch in batches_of(data, rows):
+        seen = batch
         if hidden is not None:
             mask = torch.from_numpy(hidden[part])
             seen = replace(batch, categorical=batch.categorical.masked_fill(mask, UNKNOWN_ID))

@@ -103,12 +103,14 @@ class TrainingHistory:
         monitor: the number that chose the best validation.
         resumed: whether the run resumed from a checkpoint.
         notes: notes for the user.
+        unit: the key of an event that says how far training was.
     """
 
     events: list[dict[str, Any]]
     monitor: str
     resumed: bool
     notes: tuple[str, ...] = ()
+    unit: Literal["epoch", "trees"] = "epoch"
 
     @property
     def best(self) -> dict[str, Any]:

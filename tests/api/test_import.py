@@ -129,8 +129,8 @@ def imported(rows: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Pa
     arguments[5] = str(folder / "m.pt")
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 2
-    assert "--features 'a|b|c'" in json.loads(told.stdout)["hint"]
-    told = CliRunner().invoke(app, [*arguments, "--features", "|".join(COLUMNS)])
+    assert "--features a,b,c" in json.loads(told.stdout)["hint"]
+    told = CliRunner().invoke(app, [*arguments, "--features", ",".join(COLUMNS)])
     assert told.exit_code == 0, told.stderr
     kinds = ["a number", "a number", "an id as a number", "an id as a number"]
     assert json.loads(told.stdout)["inputs"] == dict(zip(COLUMNS, kinds, strict=True))
@@ -151,6 +151,19 @@ def test_every_command_takes_it(imported: Path, logs: Path, rows: pl.DataFrame) 
     told = ctrkit.explain(model, rows, repeats=2, most_rows=300, dependence_rows=5, features=["hour"])
     assert {one.feature for one in told.importance} == set(COLUMNS)
     assert set(told.dependence[0].values) <= {str(hour) for hour in range(24)}
+    told = ctrkit.evaluate(model, rows, against=ctrkit.load(imported / "m.pt"), draws=20, figures=False)
+    assert not any("add `--seeds" in note for note in told.notes)
+    assert any("trained elsewhere, so its training rows are not known" in note for note in told.notes)
+    with pytest.raises(ConfigError, match=r"was trained elsewhere and imported.* Leave out the seeds"):
+        ctrkit.evaluate(model, rows, against=model, seeds=2)
+    with pytest.raises(DataError, match=r"was trained elsewhere, and was imported\. Give a table as DATA"):
+        ctrkit.calibrate(model)
+    scores = pl.DataFrame({"clicked": [0, 1] * 20, "score": [0.1, 0.2] * 20})
+    for command in (ctrkit.evaluate, ctrkit.calibrate):
+        with pytest.raises(DataError, match="table of scores: give it without a model, as `--scores`"):
+            command(model, scores)
+        with pytest.raises(DataError, match=r"Known names|Did you mean"):
+            command(model, scores.rename({"score": "other"}))
     with pytest.raises(ConfigError, match="'onnx' is no network"):
         ctrkit.learn_policy(logs / "bandit.parquet", policy=model)
 

@@ -36,7 +36,9 @@ def test_the_artifact_predicts_what_was_trained(result: TrainingResult, logs: Pa
     assert loaded.predict(rows).equals(result.trained.predict(rows))
     assert result.artifact.posterior is None
     assert not any("posterior" in note for note in result.notes)
-    assert (Path(result.model).parent / "run" / "figures" / "training_curve.svg").exists()
+    (drawing,) = result.figures().values()
+    assert drawing().caption.startswith("Loss by trees")
+    assert [one["trees"] for one in result.history.events] == [10]
 
 
 SPEC = {"features": {"numeric": [{"name": "user_age"}]}}
@@ -76,7 +78,9 @@ def test_every_command_takes_it(result: TrainingResult, logs: Path) -> None:
     told = ctrkit.explain(model, repeats=2, most_rows=300, dependence_rows=5, top=1)
     assert {one.feature for one in told.importance} >= {"ad_id", "past events"}
     assert told.map is None
-    assert any("gradients" in note for note in told.notes)
+    assert any("this model has no gradients" in note for note in told.notes)
+    assert any("probabilities are the model's own" in note or "shap" in note for note in told.notes)
+    assert len(told.report().tables[0].header) == 3  # there are no shares
 
 
 def test_what_needs_a_network_says_so(result: TrainingResult, logs: Path) -> None:

@@ -44,7 +44,10 @@ def figures(rows: LabelledRows) -> list[Figure]:
         slice_figure("p", "click", "item popularity", parts, ["auc", "pcoc"]),
         drift_figure(drifts),
         difference_figure(
-            "d", "click", [("auc", around(0.1)), ("log_loss", MetricInterval(0, 0, 0, 0.95, "bootstrap"))]
+            "d",
+            "click",
+            [("auc", around(0.1)), ("log_loss", MetricInterval(0, 0, 0, 0.95, "bootstrap"))],
+            "this artifact minus other artifact",
         ),
     ]
 

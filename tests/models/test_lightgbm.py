@@ -120,7 +120,7 @@ def test_logits_are_those_of_lightgbm_trained_on_these_columns(trained: LightGBM
 def test_the_history_of_losses_ends_at_the_trees_that_are_kept() -> None:
     model = new()
     history = fit_trees(model, DATA, SPLIT, seed=0)
-    assert history.events[-1]["epoch"] == model.trees[0].num_trees()
+    assert history.events[-1]["trees"] == model.trees[0].num_trees()
     assert history.events[-1]["validation_loss"] == min(one["validation_loss"] for one in history.events)
 
 

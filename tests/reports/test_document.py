@@ -46,7 +46,7 @@ def figures() -> list[Figure]:
     events = [{"epoch": e, "training_loss": 1 / e, "validation_loss": 1.1 / e} for e in (1.0, 2.0)]
     row = {"label": "ips", "value": 0.04, "low": 0.03, "high": 0.05}
     return [
-        training_curve(events, 2),
+        training_curve(events, 2, "epoch"),
         reliability_diagram("r", "click", bins, bins),
         forest_plot("f", {"value": 0.03, "low": 0.02, "high": 0.04}, [row], 0.035),
     ]

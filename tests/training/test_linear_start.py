@@ -15,6 +15,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.data.split import Split
 from ctrkit.models import CtrModel, build_model, model_config
+from ctrkit.nn import batches
 from ctrkit.nn.batches import Batch
 from ctrkit.training import TrainingConfig, evidence, fit, linear_start
 from ctrkit.training.evidence import honest
@@ -149,7 +150,7 @@ def test_parts_of_many_rows_are_put_together(monkeypatch: pytest.MonkeyPatch) ->
     model, data, rows = network(), made(), np.random.default_rng(1).permutation(ROWS)
     assert model.linear is not None
     whole, ids = linear_columns(model.linear, data, rows), field_ids(model.linear.field_ids, data, rows)
-    monkeypatch.setattr(linear_start, "_AT_ONCE", 64)
+    monkeypatch.setattr(batches, "_AT_ONCE", 64)
     again = linear_columns(model.linear, data, rows)
     np.testing.assert_array_equal(again.cells, whole.cells)
     np.testing.assert_allclose(again.numbers, whole.numbers, rtol=1e-6)

@@ -14,6 +14,7 @@ from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.models.value_calibration import ValueCalibration
 from ctrkit.api.models.value_rows import ValueRows
+from ctrkit.api.scores.columns import rows_not_scores
 from ctrkit.arrays import Integers
 from ctrkit.calibration import CalibrationWarning
 from ctrkit.data.split import split_rows
@@ -41,7 +42,8 @@ def calibrate_model(
     target = save or (None if isinstance(model, Model) else model)
     if target:
         check_writable(target)
-    opened = labelled_rows(loaded, data)
+    with rows_not_scores(data):
+        opened = labelled_rows(loaded, data)
     fitted, judged, notes = _divided(loaded, opened, settings.seed)
     fitted, judged = opened.counted(fitted), opened.counted(judged)
     outputs = loaded.outputs_of(opened.encoded)

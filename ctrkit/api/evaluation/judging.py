@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from ctrkit.api.evaluation.methods import MethodComparison
+from ctrkit.api.evaluation.report import ARTIFACTS, ComparedWords
 from ctrkit.api.evaluation.result import EvaluateConfig, EvaluationResult
 from ctrkit.api.evaluation.value import ValueEvaluation
 from ctrkit.api.models.leakage import BOTH
@@ -52,6 +53,7 @@ class Predictions:
         value: the evaluation of expected values; None if there are none.
         methods: the comparison of two methods over seeds, if there is one.
         seen: the share of the rows that the model was trained on; None where it does not matter.
+        words: what the predictions are called where they are compared with others.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Predictions:
     value: ValueEvaluation | None = None
     methods: MethodComparison | None = None
     seen: float | None = None
+    words: ComparedWords = ARTIFACTS
 
 
 def clicks_and_money(
@@ -136,6 +139,7 @@ def judged(of: Predictions, settings: EvaluateConfig, on_step: OnStep) -> Evalua
         tuple(notes),
         settings.figures,
         of.value,
+        of.words,
     )
 
 

@@ -18,7 +18,7 @@ from ctrkit.api.models.training_config import TrainConfig, load_train_config, re
 from ctrkit.api.models.training_rows import TrainingRows, training_rows
 from ctrkit.arrays import Floats
 from ctrkit.config import Config
-from ctrkit.errors import DataError, TrainingWarning
+from ctrkit.errors import ConfigError, DataError, TrainingWarning
 from ctrkit.evaluation.methods import MethodDifference, compare_methods
 from ctrkit.progress import OnStep
 from ctrkit.tables import TableLike
@@ -76,6 +76,7 @@ def compare_trainings(
         on_step: called with (steps done, number of steps, what is being done).
 
     Raises:
+        ConfigError: a model was imported.
         DataError: the table is not the one that a model was trained on, or the methods have other tasks,
             labels or test rows.
     """
@@ -112,6 +113,11 @@ def compare_trainings(
 
 def _training_table(model: Model, data: TableLike | None, what: str) -> LabelledTable:
     """The training table of a model, with its split."""
+    if not model.network.trained_here:
+        raise ConfigError(
+            f"{what} was trained elsewhere and imported, so its method cannot be trained again",
+            hint="Leave out the seeds",
+        )
     opened = labelled_rows(model, data)
     if opened.split is None:
         raise DataError(

@@ -20,6 +20,7 @@ from ctrkit.api.evaluation.rows import (
 from ctrkit.api.evaluation.value import GATED, evaluate_values
 from ctrkit.api.models.labelled import columns_of
 from ctrkit.api.models.model import Model, load
+from ctrkit.api.scores.columns import rows_not_scores
 from ctrkit.config import Config
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.evaluation.gates import need_known
@@ -80,7 +81,8 @@ def model_predictions(
         other = against if second is None else second
         methods = compare_trainings(loaded, other, data, seeds, settings.confidence, on_step)
     on_step(0, len(loaded.tasks) + 3, "reading")
-    rows = held_out_rows(loaded, data)
+    with rows_not_scores(data):
+        rows = held_out_rows(loaded, data)
     fields = settings.fields or tuple(feature.name for feature in loaded.spec.categorical)
     require_columns(rows.table, fields, rows.file)
     money = clicks_and_money(
@@ -90,8 +92,11 @@ def model_predictions(
     unknown = unknown_since_training(loaded, rows)
     divisions, uncounted = divisions_of(loaded, rows, settings.parts)
     leaked = () if second is None else seen_by_other(second, rows.table, rows.file)
-    of_methods = _ADD_SEEDS if methods is None else _METHODS.format(seeds=settings.seeds)
-    compared = () if against is None else (of_methods,) if second is None else (_ARTIFACTS, of_methods)
+    compared = [_ARTIFACTS] if second is not None else []
+    if methods is not None:
+        compared.append(_METHODS.format(seeds=settings.seeds))
+    elif second is not None and loaded.network.trained_here and second.network.trained_here:
+        compared.append(_ADD_SEEDS)
     return Predictions(
         name_of_model(model),
         None if second is None else name_of_model(against),

@@ -9,6 +9,7 @@ import numpy as np
 
 from ctrkit.api.evaluation.funnel import funnel
 from ctrkit.api.evaluation.judging import Predictions, clicks_and_money, gate_names
+from ctrkit.api.evaluation.report import SCORES
 from ctrkit.api.evaluation.result import EvaluateConfig
 from ctrkit.api.scores.columns import ScoreColumns
 from ctrkit.api.scores.table import USER, ScoreTable, read_scores
@@ -78,6 +79,7 @@ def score_predictions(
         scores.columns,
         money or {},
         notes,
+        words=SCORES,
     )
 
 

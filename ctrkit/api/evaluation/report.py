@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from ctrkit.api.evaluation.methods import MethodComparison
 from ctrkit.api.evaluation.value import ValueEvaluation
@@ -35,6 +36,18 @@ _OF_ALL = ("drift", "unknown items", SEEN_ROWS)
 _SLICED = ("auc", "gauc", "normalized_entropy", "pcoc")
 
 
+class ComparedWords(NamedTuple):
+    """What two sets of predictions are called."""
+
+    both: str
+    this: str
+    other: str
+
+
+ARTIFACTS = ComparedWords("two artifacts", "this artifact", "other artifact")
+SCORES = ComparedWords("two sets of scores", "these scores", "other scores")
+
+
 def evaluation_report(
     tasks: Mapping[str, TaskEvaluation],
     drifts: Sequence[Drift] | None,
@@ -44,13 +57,15 @@ def evaluation_report(
     methods: MethodComparison | None,
     notes: Sequence[str],
     value: ValueEvaluation | None = None,
+    *,
+    words: ComparedWords,
 ) -> Report:
     """The report of `ctrkit evaluate`.
 
     First come metrics, miscalibrated values, money and gates; details are fields, slices, unknown ids and
     drift.
     """
-    compared = [_compared(found) for found in tasks.values() if found.other is not None]
+    compared = [_compared(found, words) for found in tasks.values() if found.other is not None]
     tables = [*(compared or [_of_tasks(tasks)]), *_methods(methods)]
     details: list[Table] = []
     for found in tasks.values():
@@ -100,7 +115,7 @@ def _of_tasks(tasks: Mapping[str, TaskEvaluation]) -> Table:
     return Table("Metrics", ("metric", *tasks), tuple(rows))
 
 
-def _compared(found: TaskEvaluation) -> Table:
+def _compared(found: TaskEvaluation, words: ComparedWords) -> Table:
     """Every metric of one task for both models, and the difference."""
     assert found.other is not None
     rows: list[tuple[Value, ...]] = []
@@ -113,8 +128,8 @@ def _compared(found: TaskEvaluation) -> Table:
         (f"lift at {part:.0%}", value, second[part], value - second[part], None)
         for part, value in first.items()
     ]
-    title = f"{found.task}: two artifacts on {found.rows:,} rows with {found.positives:,} positives"
-    return Table(title, ("metric", "this artifact", "other artifact", "difference", "p-value"), tuple(rows))
+    title = f"{found.task}: {words.both} on {found.rows:,} rows with {found.positives:,} positives"
+    return Table(title, ("metric", words.this, words.other, "difference", "p-value"), tuple(rows))
 
 
 def _methods(methods: MethodComparison | None) -> list[Table]:
@@ -212,15 +227,19 @@ def _drifts(drifts: Sequence[Drift]) -> Table:
 
 
 def evaluation_figures(
-    model: str, against: str | None, tasks: Mapping[str, TaskEvaluation], drifts: Sequence[Drift] | None
+    model: str,
+    against: str | None,
+    tasks: Mapping[str, TaskEvaluation],
+    drifts: Sequence[Drift] | None,
+    words: ComparedWords,
 ) -> Drawings:
     """The figures of every task, and of drift."""
     names = _short(model, against)
-    drawings = {key: draw for found in tasks.values() for key, draw in _of_task(found, names).items()}
+    drawings = {key: draw for found in tasks.values() for key, draw in _of_task(found, names, words).items()}
     return {**drawings, "drift": partial(drift_figure, drifts)} if drifts else drawings
 
 
-def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, DrawFigure]:
+def _of_task(found: TaskEvaluation, names: Sequence[str], words: ComparedWords) -> dict[str, DrawFigure]:
     task = found.task
     part = task.replace(BOTH, "_")  # of a file's name
     diagrams = dict(zip(names, found.diagrams, strict=True))
@@ -244,7 +263,9 @@ def _of_task(found: TaskEvaluation, names: Sequence[str]) -> dict[str, DrawFigur
     differences = [(name, one.interval) for name, one in found.differences.items() if one is not None]
     if differences:
         file = f"difference_{part}"
-        drawings[f"differences of {task}"] = partial(difference_figure, file, task, differences)
+        drawings[f"differences of {task}"] = partial(
+            difference_figure, file, task, differences, f"{words.this} minus {words.other}"
+        )
     return drawings
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from ctrkit.api.evaluation.methods import MethodComparison
-from ctrkit.api.evaluation.report import evaluation_figures, evaluation_report
+from ctrkit.api.evaluation.report import ARTIFACTS, ComparedWords, evaluation_figures, evaluation_report
 from ctrkit.api.evaluation.value import ValueEvaluation
 from ctrkit.api.results import Result
 from ctrkit.api.scores.columns import ScoreColumns
@@ -60,6 +60,7 @@ class EvaluationResult(Result):
         notes: sentences about the rows and the metrics.
         drawn: whether `figures` gives any.
         value: the evaluation of expected values; None if the model predicts none.
+        words: what the predictions are called where they are compared with others.
     """
 
     model: str
@@ -74,6 +75,7 @@ class EvaluationResult(Result):
     notes: tuple[str, ...]
     drawn: bool = True
     value: ValueEvaluation | None = None
+    words: ComparedWords = ARTIFACTS
 
     @property
     def broken(self) -> tuple[GateOutcome, ...]:
@@ -98,8 +100,10 @@ class EvaluationResult(Result):
     def report(self) -> Report:
         return evaluation_report(
             self.tasks, self.drifts, self.unknown, self.business, self.gates, self.methods, self.notes,
-            self.value,
+            self.value, words=self.words,
         )  # fmt: skip
 
     def figures(self) -> Drawings:
-        return evaluation_figures(self.model, self.against, self.tasks, self.drifts) if self.drawn else {}
+        if not self.drawn:
+            return {}
+        return evaluation_figures(self.model, self.against, self.tasks, self.drifts, self.words)

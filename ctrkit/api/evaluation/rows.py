@@ -124,7 +124,9 @@ def drift_since_training(model: Model, rows: HeldOut) -> tuple[tuple[Drift, ...]
     if content is None and rows.training is not None:
         content = training_profile(spec, *rows.training)
     if content is None:
-        why = "Drift is not known: the artifact has no profile of its training rows, and these are gone."
+        gone = "the artifact has no profile of its training rows, and these are gone"
+        elsewhere = "the model was trained elsewhere, so its training rows are not known"
+        why = f"Drift is not known: {gone if model.network.trained_here else elsewhere}."
         return None, (why,)
     return drift(profiles_from(content), profiled_columns(spec, rows.table), rows.weight), ()
 
@@ -175,8 +177,7 @@ def divisions_of(model: Model, rows: HeldOut, parts: int) -> tuple[dict[str, Div
     notes = []
     if found and rows.training is None:
         notes.append(
-            "Popularity and activity are counted in the evaluated rows, as the training rows cannot be read"
-            " again."
+            "Popularity and activity are counted in the evaluated rows, as the training rows cannot be read."
         )
     notes += [f"No {name}: the feature spec names no {'candidate' if name[0] == 'i' else 'group'}."
               for name, column in columns.items() if column is None]  # fmt: skip

@@ -106,17 +106,12 @@ class ModelExplanation(Result):
         return f"{self.task}: AUC falls most when these features are shuffled: {named}."
 
     def _importance_table(self) -> Table:
-        rows = tuple(
-            (
-                one.feature,
-                one.auc,
-                one.log_loss,
-                None if self.shares is None else self.shares[one.feature],
-            )
-            for one in self.importance
-        )
-        header = ("feature", "fall of AUC", "rise of log loss", f"mean |share| ({self.method})")
-        return Table(f"{self.task}: importance of each feature, on {self.rows:,} rows", header, rows)
+        header: tuple[str, ...] = ("feature", "fall of AUC", "rise of log loss")
+        rows: list[tuple[Value, ...]] = [(one.feature, one.auc, one.log_loss) for one in self.importance]
+        if self.shares is not None:
+            header = (*header, f"mean |share| ({self.method})")
+            rows = [(*row, self.shares[one.feature]) for row, one in zip(rows, self.importance, strict=True)]
+        return Table(f"{self.task}: importance of each feature, on {self.rows:,} rows", header, tuple(rows))
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,19 @@ def remarks(
     yield from group_notes(group, table, groups)
 
 
+def table_or_own(model: Model, data: TableLike | None) -> TableLike:
+    """A table that is given or, for None, the table that the model was trained on.
+
+    Raises:
+        DataError: none is given, and the model was trained on a table in memory or elsewhere.
+    """
+    source: TableLike | None = data if data is not None else model.artifact.data["file"]
+    if source is None:
+        where = "on a table in memory" if model.network.trained_here else "elsewhere, and was imported"
+        raise DataError(f"the model was trained {where}", hint="Give a table as DATA")
+    return source
+
+
 def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     """Read and encode a labelled table.
 
@@ -120,10 +133,7 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     from ctrkit.api.models.training_config import TrainConfig, read_training_table
 
     config = TrainConfig.model_validate(model.artifact.config)
-    source = data if data is not None else model.artifact.data["file"]
-    if source is None:
-        raise DataError("the model was trained on a table in memory", hint="Give the labelled table as DATA")
-    table, file = read_training_table(config, source)
+    table, file = read_training_table(config, table_or_own(model, data))
     encoded = model.encoder.encode(table, file)
     known = model.artifact.data
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ctrkit.api.log_columns import LogColumns
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.schema import LogSchema
 from ctrkit.schema.scores import FUNNEL, SCORES
+from ctrkit.tables import TableLike, read_chunks
 
 _LOGITS = "If these are logits, add `logits`; divide percentages by 100"
+
+
+@contextmanager
+def rows_not_scores(data: TableLike | None) -> Iterator[None]:
+    """Say of a table that lacks a column that it is a table of scores, where it looks like one.
+
+    Raises:
+        DataError: it is, and how to give it.
+    """
+    try:
+        yield
+    except DataError as error:
+        if data is None or error.column is None:
+            raise
+        names = next(read_chunks(data)).table.columns
+        if error.column in names or not {*FUNNEL.values()} & {*SCORES.names(names)}:
+            raise
+        raise DataError(
+            error.problem,
+            file=error.file,
+            column=error.column,
+            hint="This looks like a table of scores: give it without a model, as `--scores`",
+        ) from error
 
 
 class ScoreColumns(LogColumns):

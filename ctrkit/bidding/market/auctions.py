@@ -206,16 +206,6 @@ def open_auction_log(
     if time_zone is not None:
         check_zone(time_zone)
     table, file = AUCTION_LOG.called(names or {}).read(source, is_text, time_zone)
-    for name in ("pctr", "pcvr"):
-        if name in table.columns and (table[name] > 1).any():
-            row = int(np.argmax(table[name].to_numpy() > 1))
-            raise DataError(
-                f"{table[name][row]:.9g} is above 1, so it is not a probability",
-                file=file,
-                column=name,
-                row=row,
-                hint="Give probabilities, neither logits nor percent",
-            )
     if "timestamp" in table.columns and (back := np.diff(table["timestamp"].to_numpy()) < 0).any():
         raise DataError(
             "the time is before that of the row above",

@@ -229,7 +229,7 @@ class ExploringBidding(PacedBidding[ExploringState]):
             raise ConfigError(
                 f"strategy '{self.name}' needs the posterior of a model's last layer, but there is "
                 "no model with a posterior",
-                hint="Give a model that `ctrkit train` wrote, or use the strategy 'dual'",
+                hint="Give a network that `ctrkit train` wrote, or use the strategy 'dual'",
             )
         return replace(self, posterior=known)
 

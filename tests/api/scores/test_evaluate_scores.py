@@ -108,6 +108,9 @@ def test_a_second_table_or_column_is_compared_on_the_same_rows() -> None:
     column = ctrkit.evaluate(scores=worse, against="other", **FAST)
     beside = ctrkit.evaluate(scores=worse, against=worse.select("click", pctr="other"), **FAST)
     assert column.tasks["click"].to_dict() == beside.tasks["click"].to_dict()
+    table = column.report().tables[0]
+    assert table.title.startswith("click: two sets of scores on")
+    assert table.header[1:3] == ("these scores", "other scores")
     found = column.tasks["click"].differences["log_loss"]
     assert found is not None
     y, w = worse["click"].to_numpy(), worse["weight"].to_numpy()
