@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Commands that tests and pages run by the dozen would each compile all of ctrkit's modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check tests tests-slow tests-all format clean
 
@@ -24,7 +26,9 @@ demo: .venv/installed
 	cd demo && ../$(BIN)/ctrkit summary
 	$(BIN)/python benchmarks/worth.py
 
-test: check tests
+# Types are checked on one core, which leaves the other one idle: both at once.
+test: .venv/installed
+	$(MAKE) --jobs=2 check tests
 
 # Lint, format, types: the same three commands that pre-commit runs.
 check: .venv/installed

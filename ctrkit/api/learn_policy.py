@@ -180,8 +180,9 @@ def learn_policy(
         ConfigError: features or a model are given, and an artifact that has its own.
 
     Example:
-        >>> import ctrkit
-        >>> result = ctrkit.learn_policy(learning={"epochs": 1})  # from the sample log
+        >>> import ctrkit, polars
+        >>> log = polars.read_parquet(ctrkit.sample_logs().files[2])  # of bandit feedback
+        >>> result = ctrkit.learn_policy(log[:3_000], learning={"epochs": 1})
         >>> result.trained.policy.name
         'softmax'
     """

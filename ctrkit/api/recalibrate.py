@@ -104,9 +104,9 @@ def recalibrate(
         >>> import ctrkit, polars
         >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
         >>> model = ctrkit.train(data=rows[:5_000], network="lr").trained
-        >>> result = ctrkit.recalibrate(model, rows[5_000:25_000], half_life=10_000)
+        >>> result = ctrkit.recalibrate(model, rows[5_000:10_000], half_life=2_000)
         >>> result.tasks["click"].rows
-        20000
+        5000
     """
     settings = settings_of(RecalibrateConfig, config, overrides, keywords)
     with run_folder(out, "recalibrate") as run:

@@ -151,8 +151,9 @@ def train(
         RunError: training failed before the first validation.
 
     Example:
-        >>> import ctrkit
-        >>> result = ctrkit.train(network={"name": "lr"})
+        >>> import ctrkit, polars
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])  # impressions
+        >>> result = ctrkit.train(data=rows[:5_000], network={"name": "lr"})
         >>> result.metrics["click"]["auc"] > 0.5
         True
         >>> model = result.trained  # ready to predict

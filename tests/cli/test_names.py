@@ -100,6 +100,7 @@ COMMANDS = {
         "ope", "--logs", "bandit.parquet", "--policy", "m.pt", "--policy", "column:new \x1b[31m",
         "--policy", "column:_other", "--policy", "action:[/]", "--policy", "[red]_$m$.pt:softmax",
         "--segment", "$5 off $10", "--segment", "\x1b[31mred", "--set", "reward_model=logistic",
+        "--set", "estimators=[snips,dr]",
     ),
     "check-log": ("check-log", "bandit.parquet"),
     "plan-budget": ("plan-budget", "--budget", "20", "--curves", "curves.parquet"),

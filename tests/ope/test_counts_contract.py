@@ -380,7 +380,7 @@ class Watched(LocalEngine):
 @pytest.mark.parametrize("kind", ["plain", "slates", "loggers", "features", "outcomes", "segments"])
 def test_memory_grows_with_users_and_not_with_rows(kind: str) -> None:
     sizes = []
-    for rows, users in ((6_000, 15), (12_000, 15), (12_000, 30)):
+    for rows, users in ((1_500, 15), (3_000, 15), (3_000, 30)):
         log = table(rows, 1).with_columns(user_id=pl.int_range(pl.len()) // 3 * 7 % users)
         if kind in ("slates", "loggers"):
             log = columns(log.with_columns(p_drop=pl.lit(0.0)), kind).drop("p_drop")

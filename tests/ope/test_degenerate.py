@@ -234,10 +234,10 @@ def test_a_segment_where_the_policy_never_acts_tells_nothing() -> None:
 
 
 def test_segments_are_called_better_or_worse_as_rarely_as_promised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 60 logs of 12 segments at most 5 %, 3 or a few more by chance, show one by all rules together."""
+    """Of 40 logs of 12 segments at most 5 %, 2 or a few more by chance, show one by all rules together."""
     monkeypatch.setattr("ctrkit.ope.diagnostics.segments._test", lambda tally: 1.0)  # p-values take long
     alarms = 0
-    for draw in range(60):
+    for draw in range(40):
         rng = np.random.default_rng(draw)
         n = 6000
         place = rng.integers(12, size=n)
@@ -246,7 +246,7 @@ def test_segments_are_called_better_or_worse_as_rarely_as_promised(monkeypatch: 
         segments.update(rows(weights, rng.random(n) < 0.15, 3.0), pl.DataFrame({"place": place}))
         (found,) = segments.result()
         alarms += any(one.verdict.verdict in ("better", "worse") for one in found.segments)
-    assert alarms <= 7
+    assert alarms <= 6
 
 
 def test_a_segment_is_held_to_what_its_policy_wants_of_it() -> None:

@@ -272,7 +272,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     Example:
         >>> import ctrkit, polars
-        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])[:20_000]  # impressions
+        >>> rows = polars.read_parquet(ctrkit.sample_logs().files[-1])[:5_000]  # impressions
         >>> result = ctrkit.train(data=rows, network="lr", model="model.pt")
         >>> ctrkit.load("model.pt").tasks
         ('click', 'conversion')

@@ -106,24 +106,19 @@ def test_rare_actions_are_counted_by_poisson() -> None:
     assert rare.p_value == pytest.approx(2 * stats.poisson.sf(6, 2.0))
 
 
-@pytest.mark.parametrize("concentration", [5.0, 0.5, 0.1])
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("concentration", "whole"), [(5.0, True), (0.1, True), (0.1, False)])
 def test_right_propensities_are_hardly_ever_called_wrong(concentration: float, whole: bool) -> None:
-    """At a false discovery rate of 1 %, of 60 sound logs at most 3 (chance of more: under 1 in 250)."""
-    alarms = 0
-    for seed in range(60):
-        log = read_bandit_log(draw(2000, 10, seed, concentration, whole))
-        alarms += any(one.adjusted_p_value <= 0.01 for one in calibrate_actions(log))
+    """At a false discovery rate of 1 %, of 40 sound logs at most 3 (chance of more: under 1 in 1,000).
+
+    A deficit needs more than a z test: with uneven propensities that one fires on sound logs.
+    """
+    alarms = by_z = 0
+    for seed in range(40):
+        found = calibrate_actions(read_bandit_log(draw(2000, 10, seed, concentration, whole)))
+        alarms += any(one.adjusted_p_value <= 0.01 for one in found)
+        by_z += any(2 * stats.norm.sf(abs(one.z)) <= 0.001 for one in found)
     assert alarms <= 3
-
-
-def test_the_plain_z_test_would_call_them_wrong() -> None:
-    """Why a deficit needs more than a z test: with uneven propensities it fires on sound logs."""
-    alarms = 0
-    for seed in range(60):
-        log = read_bandit_log(draw(2000, 10, seed, 0.1, whole=False))
-        alarms += any(2 * stats.norm.sf(abs(one.z)) <= 0.001 for one in calibrate_actions(log))
-    assert alarms >= 15
+    assert whole or by_z >= 10
 
 
 def test_the_bound_on_a_deficit_holds() -> None:
@@ -272,7 +267,7 @@ def test_rows_are_put_in_time_order() -> None:
 
 
 def test_no_drift_is_found_where_there_is_none() -> None:
-    p_values = [by_time(read_bandit_log(draw(2000, 4, seed, whole=False))) for seed in range(100)]
+    p_values = [by_time(read_bandit_log(draw(2000, 4, seed, whole=False))) for seed in range(60)]
     rewards = [time.reward_p_value for time in p_values if time is not None]
     assert stats.kstest(rewards, "uniform").pvalue > 1e-4
 

@@ -67,7 +67,7 @@ def estimate(rows: int, rng: np.random.Generator, reward_range: tuple[float, flo
     return estimator.result()
 
 
-@pytest.mark.parametrize(("reward_range", "most"), [(None, 0.84), ((0.0, 1.0), 0.9)])
+@pytest.mark.parametrize(("reward_range", "most"), [(None, 0.85), ((0.0, 1.0), 0.91)])
 def test_logs_of_that_length_tell_the_effect_as_often_as_promised(
     reward_range: tuple[float, float] | None, most: float
 ) -> None:
@@ -75,9 +75,9 @@ def test_logs_of_that_length_tell_the_effect_as_often_as_promised(
     needed = [sample_size_of(estimate(2000, rng, reward_range), 2000, effect=EFFECT) for _ in range(20)]
     rows = int(np.mean([plan.rows_needed for plan in needed if plan.rows_needed is not None]))
     assert rows > 2000
-    told = [estimate(rows, rng, reward_range).difference_interval.low > 0 for _ in range(1500)]
-    # The standard error of a power of 0.8 from 1500 logs is 1 point; the planned rows vary too.
-    assert 0.76 <= np.mean(told) <= most
+    told = [estimate(rows, rng, reward_range).difference_interval.low > 0 for _ in range(600)]
+    # The standard error of a power of 0.8 from 600 logs is 1.6 points; the planned rows vary too.
+    assert 0.75 <= np.mean(told) <= most
 
 
 def test_the_error_is_read_off_the_interval() -> None:

@@ -102,13 +102,13 @@ def test_self_normalized_doubly_robust_covers_the_truth() -> None:
     # Cressie-Read's interval is wider by what the unseen row adds; the normal one is as wide as the spread.
     for reward_range, widest in (((0.0, 1.0), 1.25), (None, 1.1)):
         covered, values, widths = 0, [], []
-        for _ in range(300):
+        for _ in range(200):
             result = fed(SelfNormalizedDoublyRobust(reward_range), draw(rng, 800)).result()
             values.append(result.value)
             widths.append(result.interval.high - result.interval.low)
             covered += result.interval.low <= truth <= result.interval.high
-        assert covered >= 0.91 * 300
-        assert 0.9 < np.mean(widths) / 2 / 1.96 / np.std(values) < widest
+        assert covered >= 0.9 * 200  # 3 standard errors below 95 %
+        assert 0.87 < np.mean(widths) / 2 / 1.96 / np.std(values) < widest
 
 
 def test_self_normalized_doubly_robust_without_weight_is_undetermined() -> None:
@@ -227,7 +227,7 @@ def test_the_baseline_of_the_difference_is_the_values_where_logged_rewards_know_
 
 def test_differences_are_right_and_vary_least_and_their_intervals_hold() -> None:
     """Of two policies beside other common baselines, even the true values; of one beside its peers."""
-    draws, rng = 500, np.random.default_rng(0)
+    draws, rng = 200, np.random.default_rng(0)
     others = (0.0, float(TARGET @ CLICK), float(OTHER @ CLICK), float(LOGGING @ CLICK))
     kinds = (
         DifferenceBaseline,
@@ -251,10 +251,11 @@ def test_differences_are_right_and_vary_least_and_their_intervals_hold() -> None
     for expected, values in ((truth, pairs), (single, alone)):
         spread = values.std(axis=0)
         assert abs(values[:, 0].mean() - expected) < 3 * spread[0] / np.sqrt(draws)
-        # A spread of 500 draws that go together is told to about a percent.
-        assert (spread[0] < 1.02 * spread[1:]).all(), spread
+        # A spread of 200 draws that go together is told to about 1.6 %.
+        assert (spread[0] < 1.03 * spread[1:]).all(), spread
         assert spread[0] < 0.9 * spread.max()
-    assert all(0.925 * draws <= hits <= 0.985 * draws for hits in held.values()), held
+    # 2.6 standard errors of 200 draws below 95 %: intervals of 87 % fail in 95 of 100 cases.
+    assert all(0.91 * draws <= hits < draws for hits in held.values()), held
 
 
 def test_the_error_of_a_difference_is_the_jackknifes_over_users() -> None:

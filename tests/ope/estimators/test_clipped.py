@@ -177,15 +177,15 @@ def test_interval_covers_the_shrunk_mean_and_bias_the_rest(spec: str, shrunk: Fl
     q = 0.06 if "dr" in spec else 0.0
     expected = q + float(LOGGING @ (shrunk * (CLICK - q)))
     bias = expected - float(TARGET @ CLICK)
-    draws, covered, bounded = 200, 0, 0
+    draws, covered, bounded = 100, 0, 0
     for _ in range(draws):
         estimator = fed(make_estimator(spec, (0.0, 1.0)), draw(rng, 2000))
         interval, bounds = estimator.result().interval, estimator.bias()
         covered += interval.low <= expected <= interval.high
         bounded += bounds.low <= bias <= bounds.high
-    # Three standard errors of 200 draws below 95 %.
-    assert covered >= 0.904 * draws
-    assert bounded >= 0.904 * draws
+    # Three standard errors of 100 draws below 95 %: intervals of 80 % fail in 96 of 100 cases.
+    assert covered >= 0.88 * draws
+    assert bounded >= 0.88 * draws
 
 
 def test_bias_bound_reckons_with_weights_that_were_never_seen() -> None:

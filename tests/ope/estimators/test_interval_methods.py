@@ -280,17 +280,17 @@ def world(seed: int, rows: int) -> LoggedRows:
 
 @pytest.mark.parametrize("name", INTERVALS)
 def test_values_and_differences_are_covered(name: str) -> None:
-    covered, logs = Counter[str](), 100
+    covered, logs = Counter[str](), 60
     for seed in range(logs):
         rows = world(seed, 500)
         for estimator in ("ips", "snips", "dr"):
             low, high, least, most = ends(made(ESTIMATORS[estimator], name, rows).result())
             covered[f"{estimator} value"] += low <= 0.22 <= high
             covered[f"{estimator} difference"] += least <= 0.03 <= most
-    # 95 in expectation: below 88 with a probability of 0.2 %.
-    assert min(covered.values()) >= 88, covered
+    # 57 in expectation: below 51 with a probability of 0.6 %, and with one of 90 % at intervals of 80 %.
+    assert min(covered.values()) >= 51, covered
     if name in ("empirical-bernstein", "betting"):  # which hold for every length of the log
-        assert min(times for what, times in covered.items() if not what.startswith("dr")) >= 99
+        assert min(times for what, times in covered.items() if not what.startswith("dr")) >= 59
 
 
 def test_unknown_names_and_missing_ranges() -> None:

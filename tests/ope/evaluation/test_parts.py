@@ -16,7 +16,7 @@ from ctrkit.ope.evaluation.parts import RowGroups, WholeLog
 from ctrkit.ope.logs.bandit_log import BanditLog
 from ctrkit.policies import SoftmaxPolicy, UniformPolicy, padded
 
-ROWS, ACTIONS = 3000, 4
+ROWS, ACTIONS = 1500, 4
 
 
 def table(seed: int = 0, users: int | None = None) -> pl.DataFrame:
@@ -49,16 +49,16 @@ def rates(context: pl.DataFrame, candidates: pl.Series) -> np.ndarray:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 170)
-    monkeypatch.setattr("ctrkit.ope.evaluation.parts.PART", 900)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.BATCH", 85)
+    monkeypatch.setattr("ctrkit.ope.evaluation.parts.PART", 450)
 
 
 def write(folder: Path, log: pl.DataFrame, files: int = 2) -> list[str]:
-    """The rows in files of row groups of 250."""
+    """The rows in files of row groups of 125."""
     names = []
     for number, part in enumerate(log.iter_slices(-(-log.height // files))):
         path = folder / f"log_{number}.parquet"
-        part.write_parquet(path, row_group_size=250)
+        part.write_parquet(path, row_group_size=125)
         names.append(str(path))
     return names
 
@@ -79,7 +79,7 @@ def same(one: Any, two: Any, place: str = "") -> None:
         assert one == two, place
 
 
-@pytest.mark.parametrize("users", [None, 400])
+@pytest.mark.parametrize("users", [None, 200])
 def test_parts_give_what_the_whole_gives(tmp_path: Path, small: None, users: int | None) -> None:
     names = write(tmp_path, table(users=users))
     parts = log_parts(names)
@@ -94,7 +94,7 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, small: None, users: int
     same(whole.to_dict(), json.loads(json.dumps(cut.to_dict(), allow_nan=False)))
 
 
-@pytest.mark.parametrize("order", range(3))
+@pytest.mark.parametrize("order", range(2))
 def test_parts_of_users_merge_in_any_order(tmp_path: Path, small: None, order: int) -> None:
     """Rows of some users stand in all parts, of some in one; one has a third of all rows."""
     log = table(users=300).with_columns(
@@ -115,7 +115,7 @@ def test_rows_and_keys_are_those_of_the_whole(tmp_path: Path, small: None) -> No
     names = write(tmp_path, table())
     whole = read_bandit_log(names)
     batches = [batch for part in log_parts(names) for batch in part.batches()]
-    assert max(len(batch) for batch in batches) <= 170
+    assert max(len(batch) for batch in batches) <= 85
     np.testing.assert_array_equal(np.concatenate([batch.units for batch in batches]), whole.units)
     assert pl.concat([batch.table for batch in batches]).equals(whole.table)
     before = 0
@@ -155,12 +155,12 @@ def test_errors_name_file_and_row(tmp_path: Path, small: None) -> None:
     wrong = (
         table()
         .with_row_index()
-        .with_columns(propensity=pl.when(pl.col("index") == 2500).then(1.5).otherwise("propensity"))
+        .with_columns(propensity=pl.when(pl.col("index") == 1250).then(1.5).otherwise("propensity"))
     )
     names = write(tmp_path, wrong.drop("index"))
     with pytest.raises(DataError) as caught:
         evaluate(log_parts(names), ["target_probability"], ["ips"])
-    assert (caught.value.file, caught.value.column, caught.value.row) == (names[1], "propensity", 1000)
+    assert (caught.value.file, caught.value.column, caught.value.row) == (names[1], "propensity", 500)
 
 
 def test_files_of_other_columns_are_refused(tmp_path: Path, small: None) -> None:
@@ -210,7 +210,7 @@ def test_ids_that_are_numbers_in_one_file_and_text_in_another_are_one_log(
     names = write(tmp_path, log)
     second = pl.read_parquet(names[1])
     kind = pl.List(pl.String) if text == "candidates" else pl.String
-    second.with_columns(pl.col(text).cast(kind)).write_parquet(names[1], row_group_size=250)
+    second.with_columns(pl.col(text).cast(kind)).write_parquet(names[1], row_group_size=125)
 
     def also(name: str) -> bool:
         return name == "segment"
@@ -230,7 +230,7 @@ def test_lists_of_other_widths_are_lists(tmp_path: Path, small: None) -> None:
     pl.read_parquet(names[1]).with_columns(
         pl.col("logging_probabilities").cast(pl.List(pl.Float32)),
         pl.col("candidates").cast(pl.List(pl.Int16)),
-    ).write_parquet(names[1], row_group_size=250)
+    ).write_parquet(names[1], row_group_size=125)
     cut = evaluate(log_parts(names), [UniformPolicy()], ["ips", "dr"])
     whole = evaluate(read_bandit_log(names), [UniformPolicy()], ["ips", "dr"])
     same(cut.to_dict(), whole.to_dict())

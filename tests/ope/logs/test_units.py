@@ -109,9 +109,9 @@ def test_rows_of_an_event_go_together_where_nothing_else_tells() -> None:
 
 @pytest.mark.parametrize("names", [("slate_id", "slot_number"), ("event_id", "position"), ("event_id", "of")])
 def test_slots_of_a_page_are_not_independent(names: tuple[str, str]) -> None:
-    """Clicks on a page go together. Of 60 draws 57 intervals should hold; taken by row, far fewer do."""
+    """Clicks on a page go together. Of 40 draws 38 intervals should hold; taken by row, far fewer do."""
     held = by_row = 0
-    for draw in range(60):
+    for draw in range(40):
         rng = np.random.default_rng(draw)
         page = np.repeat(np.arange(400), 4)
         interest = np.repeat(rng.beta(0.5, 1.5, 400), 4)
@@ -130,8 +130,8 @@ def test_slots_of_a_page_are_not_independent(names: tuple[str, str]) -> None:
             interval = evaluate(log, ["target_probability"], ["ips"]).logging.interval
             inside = interval.low <= 0.25 <= interval.high
             held, by_row = held + (inside and cluster_by is None), by_row + (inside and cluster_by == "row")
-    assert held >= 53
-    assert by_row <= 50
+    assert held >= 34  # 3 standard errors below 38
+    assert by_row <= 33
 
 
 def test_an_evaluation_tells_of_rows_without_a_user() -> None:

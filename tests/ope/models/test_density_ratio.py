@@ -56,7 +56,7 @@ def logged(log: BanditLog, probabilities: Floats) -> Floats:
 
 
 def test_weights_are_near_the_true_ratio() -> None:
-    table, policy = market(8000, 0)
+    table, policy = market(4000, 0)
     log = read_bandit_log(table)
     found = DensityRatio.fit(log, given(policy), ["x0", "x1"]).weights(log)
     truth = logged(log, policy) / log.propensity
@@ -117,7 +117,7 @@ def test_scores_do_not_depend_on_the_users_own_actions_nor_weights_on_rewards() 
 
 
 def test_thinned_candidates_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, policy = market(3000, 5)
+    table, policy = market(1500, 5)
     log = read_bandit_log(table)
     whole = DensityRatio.fit(log, given(policy), ["x0", "x1"])
     monkeypatch.setattr(density_ratio, "LINES", 0)
@@ -132,7 +132,7 @@ def test_thinned_candidates_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> No
     for action, code in enumerate(codes):
         spread = np.sqrt((0.5 * policy[:, action] - policy[:, action] ** 2).clip(0).sum())
         assert abs(mass[own[:, 0] == code].sum() - policy[:, action].sum()) < 4 * spread
-    assert np.bincount(row, mass, 3000).mean() == pytest.approx(1, abs=0.02)
+    assert np.bincount(row, mass, 1500).mean() == pytest.approx(1, abs=0.02)
     thinned = DensityRatio.fit(log, given(policy), ["x0", "x1"])
     assert np.corrcoef(np.log(thinned.weights(log)), np.log(whole.weights(log)))[0, 1] > 0.95
 

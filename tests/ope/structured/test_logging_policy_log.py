@@ -201,12 +201,12 @@ def test_agrees_with_obp() -> None:
 
 def test_intervals_cover_the_truth() -> None:
     truth, covered = TARGET @ MEANS, Counter[str]()
-    for seed in range(100):
+    for seed in range(60):
         for one in fed(draw(seed + 10, 600).drop("user_id"), [300], None, (0.0, 1.0)).result():
             covered[one.estimator] += one.interval.low <= truth <= one.interval.high
-    # 95 of 100 in expectation: below 88 with a probability of 0.2 %.
+    # 57 of 60 in expectation: below 51 with a probability of 0.6 %.
     assert set(covered) == set(MEANING)
-    assert min(covered.values()) >= 88, covered
+    assert min(covered.values()) >= 51, covered
 
 
 def read_loggers(path: Any, shares: Any) -> None:

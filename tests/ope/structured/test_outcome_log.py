@@ -154,13 +154,13 @@ def test_agrees_with_obp() -> None:
 def test_intervals_cover_the_truth() -> None:
     truth = {**TRUTH, **{name: TRUTH[above] / TRUTH[below] for name, (above, below) in RATIOS.items()}}
     covered = Counter[str]()
-    for seed in range(100):
+    for seed in range(60):
         table = draw(seed + 10, 800).drop("user_id")
         for one in fed(table, [400], NAMES, ranges=RANGE).result().policy:
             covered[one.estimator] += one.interval.low <= truth[one.estimator] <= one.interval.high
-    # 95 of 100 in expectation: below 87 with a probability of 0.1 %.
+    # 57 of 60 in expectation: below 51 with a probability of 0.6 %.
     assert set(covered) == set(truth)
-    assert min(covered.values()) >= 87, covered
+    assert min(covered.values()) >= 51, covered
 
 
 @pytest.mark.parametrize("users", [False, True])

@@ -218,10 +218,10 @@ def test_no_denominator_no_bound() -> None:
         assert (interval.low, interval.high) == (0, np.inf)
 
 
-@pytest.mark.parametrize(("n", "scale", "least"), [(3000, 1.0, 0.92), (800, 0.1, 0.90)])
+@pytest.mark.parametrize(("n", "scale", "least"), [(3000, 1.0, 0.895), (800, 0.1, 0.875)])
 def test_intervals_of_ratios_cover(n: int, scale: float, least: float) -> None:
-    """400 logs: with many clicks, and with eight conversions, where the default is Fieller's."""
-    draws = 400
+    """150 logs: with many clicks, and with eight conversions, where the default is Fieller's."""
+    draws = 150  # a standard error of 1.8 points
     hits = dict.fromkeys(TRUTH, 0)
     fiellers = 0
     for seed in range(draws):

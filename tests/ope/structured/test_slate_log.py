@@ -92,7 +92,7 @@ def test_columns_in_batches_are_the_arrays(
         estimator.update(by_hand(table, users, first))
         expected.append(estimator.result(0.9))
     # Batches end within pages, hold one page or one slot; the first are of fewer slots than the log.
-    for cuts in ([], [1, 2, 3, 10, 11, 57], [3 * at for at in range(1, 30)]):
+    for cuts in ([], [1, 2, 3, 10, 11, 57], [3 * at for at in range(1, 8)]):
         found = fed(log, cuts, reward_range)
         assert found.notes == ()
         result = found.result(0.9)
@@ -219,12 +219,12 @@ def test_estimates_are_those_of_the_simulated_truth() -> None:
 
 def test_intervals_cover() -> None:
     covered = np.zeros(2)
-    for seed in range(100):
+    for seed in range(60):
         table, truth = simulate(seed + 1, 400)
         found = {one.estimator: one.interval for one in fed(table, [401], (0.0, 1.0)).result()}
         covered += [found[name].low <= truth <= found[name].high for name in ("sips", "rips")]
-    # 95 of 100 in expectation: below 88 with a probability of 0.2 %.
-    assert (covered >= 88).all()
+    # 57 of 60 in expectation: below 51 with a probability of 0.6 %.
+    assert (covered >= 51).all()
 
 
 def test_what_is_missing_is_told() -> None:
