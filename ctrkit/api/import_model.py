@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ctrkit.api.models.model import Model
-from ctrkit.api.models.training_config import load_train_config
+from ctrkit.api.models.training_config import load_train_config, need_belief
 from ctrkit.api.results import Result
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
@@ -115,6 +115,7 @@ def import_model(
         positive=_positive(graph, positive),
         scale=scale,
     )
+    need_belief(settings.policy, chosen)
     encoder = RawEncoder(spec)
     feature_map = encoder.feature_map()
     imported = OnnxModel(chosen, feature_map)

@@ -54,10 +54,15 @@ class ScoreUncertainty:
 
 @checked
 class PolicyConfig(ABC):
-    """The settings of a policy, of which a scorer makes the policy."""
+    """The settings of a policy, of which a scorer makes the policy.
+
+    Attributes:
+        needs_belief: whether the policy needs to know how sure the scorer is.
+    """
 
     what: ClassVar[str] = "policy"
     name: ClassVar[str]
+    needs_belief: ClassVar[bool] = False
 
     @abstractmethod
     def policy(self, scorer: Scorer, belief: ScoreUncertainty | None = None) -> Policy:

@@ -97,6 +97,7 @@ class ThompsonConfig(PolicyConfig):
     """Each candidate is chosen as often as it is the best under the posterior of the model's last layer."""
 
     name = "thompson"
+    needs_belief = True
     draws: Count = Field(
         default=1000,
         description="from the posterior; a probability has the standard error √(p(1−p)/draws)",

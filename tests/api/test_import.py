@@ -220,6 +220,13 @@ def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+def test_a_policy_of_a_posterior_is_refused(tmp_path: Path) -> None:
+    one = graph_of(tmp_path / "one.onnx", {"p": ["rows", 1]})
+    spec = {"features": {"labels": {"click": "c"}, "numeric": [{"name": "x"}]}, "policy": "thompson"}
+    with pytest.raises(ConfigError, match="the model 'onnx' has no such layer"):
+        ctrkit.import_model(one, spec)
+
+
 def test_a_file_must_hold_the_whole_model(tmp_path: Path) -> None:
     from onnx import TensorProto, helper, numpy_helper
 

@@ -56,6 +56,12 @@ def test_settings_of_gradient_steps_are_refused(how: str) -> None:
         load_train_config(config, overrides, keywords)
 
 
+def test_a_policy_of_a_posterior_is_refused_before_training() -> None:
+    with pytest.raises(ConfigError, match=r"'thompson' draws from the posterior.*'lightgbm' has no such lay"):
+        load_train_config("sample", ["model.name=lightgbm", "policy.name=thompson"])
+    assert load_train_config("sample", ["policy.name=thompson"]).policy.name == "thompson"
+
+
 def test_settings_of_a_config_for_another_model_are_left_out(result: TrainingResult) -> None:
     assert any(
         "does not read training.batch_size, training.epochs, training.optimizer" in note

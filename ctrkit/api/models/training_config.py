@@ -16,9 +16,9 @@ from ctrkit.data.sampling import SamplingConfig
 from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
-from ctrkit.models import DEFAULT_MODEL, ScorerConfig
+from ctrkit.models import DEFAULT_MODEL, ModelConfig, ScorerConfig
 from ctrkit.models import model_config as config_of_model
-from ctrkit.policies import GreedyConfig, PolicySetting
+from ctrkit.policies import GreedyConfig, PolicyConfig, PolicySetting
 from ctrkit.schema import FeatureSpec
 from ctrkit.tables import TableLike, name_of
 from ctrkit.training import TrainingConfig
@@ -86,7 +86,8 @@ def load_train_config(
     The default is the config of the sample logs, unless `features` are among the keywords.
 
     Raises:
-        ConfigError: the config is faulty, or sets how gradient steps are taken for a model that takes none.
+        ConfigError: the config is faulty, its policy needs a posterior that its model cannot have, or it sets
+            how gradient steps are taken for a model that takes none.
             If the config was written for another model, its settings `training` are `unread` instead.
     """
     if config is None and "features" not in (keywords or {}):
@@ -95,6 +96,7 @@ def load_train_config(
         shipped = bundled("configs", f"{config}.yaml")
         config = shipped if shipped.is_file() else config
     settings = settings_of(TrainConfig, config, overrides, keywords)
+    need_belief(settings.policy, settings.model)
     if settings.takes_steps:
         return settings
     own = keys_of(TrainConfig, config)
@@ -107,6 +109,20 @@ def load_train_config(
                 hint="Leave it out; what there is to set is under `model`",
             )
     return settings
+
+
+def need_belief(policy: PolicyConfig, model: ScorerConfig) -> None:
+    """Check that a model knows how sure it is, where its policy needs this.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if policy.needs_belief and not isinstance(model, ModelConfig):
+        raise ConfigError(
+            f"key 'policy': '{policy.name}' draws from the posterior of a last layer, and the model"
+            f" '{model.name}' has no such layer",
+            hint="Choose another policy, or train a network",
+        )
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
