@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.arrays import Floats
 from ctrkit.config import build, read_yaml
-from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.schema import FeatureSpec
@@ -85,13 +85,13 @@ def market(folder: Path | None, rows: int) -> DataSet:
 def trivago(folder: Path | None) -> DataSet:
     """Hotels in lists; the last 15 % of the rows by time are the test rows."""
     config = read_yaml(CONFIGS / "trivago.yaml")
-    return _divided(read_source("trivago", _needed(folder)), config, _shipped("trivago"))
+    return _divided(_read("trivago", folder), config, _shipped("trivago"))
 
 
 def hillstrom(folder: Path | None) -> DataSet:
     """Customers of an e-mail test with three random arms; a visit is the click. There is no history."""
     config = read_yaml(CONFIGS / "hillstrom.yaml")
-    return _divided(read_source("hillstrom", _needed(folder)), config, _shipped("hillstrom"))
+    return _divided(_read("hillstrom", folder), config, _shipped("hillstrom"))
 
 
 def movielens(folder: Path | None) -> DataSet:
@@ -218,6 +218,11 @@ def _shipped(name: str) -> dict[str, Any]:
     """What a config of this repository says of features, network and training."""
     config = read_yaml(CONFIGS / f"{name}.yaml")
     return {key: config[key] for key in ("features", "model", "training") if key in config}
+
+
+def _read(name: str, folder: Path | None) -> pl.DataFrame:
+    """The rows that a config of this repository reads, with all their columns."""
+    return read_training_table(load_train_config(CONFIGS / f"{name}.yaml"), _needed(folder))[0]
 
 
 def _like_sample(features: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.config import read_yaml
 from ctrkit.data.encoder import EncodedTable, Encoder
-from ctrkit.data.sources import read_source
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.metrics import auc, log_loss
@@ -78,10 +78,11 @@ def market(folder: Path, log: bool) -> Task:
 
 def trivago(folder: Path, log: bool) -> Task:
     """The features of `configs/trivago.yaml`: 15 numbers, and touches as histories."""
-    raw = read_yaml(Path(__file__).parents[1] / "configs" / "trivago.yaml")
+    config = Path(__file__).parents[1] / "configs" / "trivago.yaml"
+    raw = read_yaml(config)
     spec = FeatureSpec.model_validate(raw["features"])
     split_config = SplitConfig.model_validate(raw["split"])
-    table = read_source("trivago", folder)
+    table, _ = read_training_table(load_train_config(config), folder)
     if not log:
         plain = tuple(one.model_copy(update={"transform": "none"}) for one in spec.numeric)
         spec = spec.model_copy(update={"numeric": plain})

@@ -21,8 +21,8 @@ from rich.table import Table
 from sklearn.metrics import log_loss, roc_auc_score
 
 import ctrkit
+from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.config import build, read_yaml
-from ctrkit.data.sources import trivago
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.schema import FeatureSpec
 
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each of ctrkit's models")
     arguments = parser.parse_args()
     folder = arguments.folder
-    table = trivago.read(folder)
+    table, _ = read_training_table(load_train_config(CONFIGS / "trivago.yaml"), folder)
     config = build(SplitConfig, read_yaml(CONFIGS / "trivago.yaml")["split"])
     split = split_rows(spec_of("trivago.yaml"), config, table, seed=0)
     shown = Table("model", "test AUC", "test log loss", title=f"trivago, {split.test.size:,} test rows")

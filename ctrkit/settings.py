@@ -229,7 +229,7 @@ def check_keys(settings: Collection[str], known: Collection[str], what: str) -> 
     """Raise a ConfigError for an unknown key; its hint names the most similar one."""
     for key in settings:
         if key not in known:
-            hint = nearest(key, known) if known else "It has no settings"
+            hint = nearest(str(key), known) if known else "It has no settings"
             raise ConfigError(f"{what}: unknown key '{key}'", hint=hint)
 
 

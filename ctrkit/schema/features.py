@@ -108,21 +108,31 @@ class FeatureSpec(Config):
         ids = {*(f.name for f in self.categorical), *(s.name for s in self.sequences)}
         return bare in ids or name in (self.group, self.candidate.id if self.candidate else None)
 
-    def read(self, source: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
+    def read(
+        self, source: TableLike, *, may_be_empty: bool = False, ids: Collection[str] = ()
+    ) -> tuple[pl.DataFrame, str | None]:
         """A table of these columns, and its name for messages.
 
         Columns have the types of the spec in any file format: ids are whole numbers or text, missing ids are
         null, and numbers in text cells are numbers. So counts, groups and orders are the same.
 
+        Args:
+            source: the table, as `ctrkit.tables.read_table` takes it.
+            may_be_empty: whether a table without rows is allowed.
+            ids: further columns of ids.
+
         Raises:
             DataError: the table cannot be read (see `ctrkit.tables.read_table`), or a column of ids holds
                 other values (see `ctrkit.tables.cells.as_ids`).
         """
-        table, file = read_named(source, self.is_text, may_be_empty=may_be_empty)
+        known: set[str | None] = {*self._ids, *ids}
+        table, file = read_named(
+            source, lambda name: name in ids or self.is_text(name), may_be_empty=may_be_empty
+        )
         columns = []
         for name, dtype in table.schema.items():
             text = dtype in (pl.String, pl.Categorical, pl.Enum)
-            if name in self._ids and (text or dtype.is_float() or dtype.is_decimal()):
+            if name in known and (text or dtype.is_float() or dtype.is_decimal()):
                 columns.append(as_ids(table[name], file))
             elif name in self._numbers and text:
                 columns.append(inferred(table[name].cast(pl.String)))

@@ -15,7 +15,7 @@ order of day and month is never guessed. A time without a zone is in UTC.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -46,6 +46,27 @@ def unix_seconds(values: pl.Series, file: str | None = None, column: str | None 
         DataError: a value is not a time, or not of the same kind as the first; the error names its row.
     """
     return _times(values, file, column or values.name)[0].alias(values.name)
+
+
+def reader_between(ends: pl.Series) -> Callable[[pl.Series], pl.Series] | None:
+    """How whole numbers between these two are read as unix seconds, whatever they are.
+
+    Args:
+        ends: the lowest and the highest number of a column.
+
+    Returns:
+        A function from numbers to unix seconds; None if all numbers must be seen (they may all be dates), or
+        if `unix_seconds` refuses some.
+    """
+    if ends.null_count() or _may_be_dates(ends):
+        return None
+    sizes = [abs(int(end)) for end in ends]
+    if max(sizes) < CLOCK:
+        return partial(_scaled, unit=1)
+    for _, unit in _UNITS:
+        if all(_FIRST * unit <= size < _LAST * unit for size in sizes) and ends.min() == min(sizes):
+            return partial(_scaled, unit=unit)
+    return None
 
 
 def clock_seconds(
@@ -181,12 +202,16 @@ def _from_numbers(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Ser
             row,
             "Give all times of the column in one unit; leave missing times empty, not 0",
         )
-    unit = 1 if kinds[0] == len(_UNITS) else _UNITS[kinds[0]][1]
+    return _scaled(values, 1 if kinds[0] == len(_UNITS) else _UNITS[kinds[0]][1])
+
+
+def _scaled(values: pl.Series, unit: int) -> pl.Series:
+    """Numbers of so many parts of a second as seconds."""
     if unit > 1 and values.dtype.is_integer():
         # In whole numbers first: a float holds microseconds of today, and no nanoseconds.
         wide = values.cast(pl.Int64)
         return (wide // unit).cast(pl.Float64) + (wide % unit).cast(pl.Float64) / unit
-    return numbers / unit
+    return values.cast(pl.Float64) / unit
 
 
 def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Series | None:
@@ -209,6 +234,14 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
             "Write times as 2024-03-10T12:00:00 or as unix seconds",
         )
     return next(iter(read.values()), None)
+
+
+def _may_be_dates(values: pl.Series) -> bool:
+    """Whether every value is a date in at least one form."""
+    try:
+        return _from_calendar(values, lambda problem, *_: DataError(problem)) is not None
+    except DataError:
+        return True
 
 
 def _calendar(digits: pl.Series, form: str) -> pl.Series | None:

@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.config import build, read_yaml
-from ctrkit.data.sources import hillstrom, open_bandit, read_source, trivago
+from ctrkit.data.sources import hillstrom, open_bandit, source_tables
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.schema import BANDIT_LOG, FeatureSpec
 
@@ -29,7 +30,12 @@ needs_obp = pytest.mark.skipif(find_spec("obp") is None, reason="obp is not inst
 
 def test_an_unknown_source_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'trivago'"):
-        read_source("trivag", "folder")
+        source_tables("trivag", "folder")
+
+
+def trivago(folder: Path) -> pl.DataFrame:
+    """The rows of trivago with all columns of its config."""
+    return read_training_table(load_train_config(ROOT / "configs" / "trivago.yaml"), folder)[0]
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def hotel_folder(tmp_path: Path) -> Path:
 
 
 def test_trivago_touches_are_those_before_the_list(hotel_folder: Path) -> None:
-    table = read_source("trivago", hotel_folder)
+    table = trivago(hotel_folder)
     first, second = table.filter(pl.col("event_id") == 0), table.filter(pl.col("event_id") == 1)
     # List 0 at 1000: item 99 was touched 500 s ago, item 1 63 s ago; the click itself is no history.
     assert first["touch_action"].to_list() == [["search for item", "image"]] * 3
@@ -89,12 +95,12 @@ def test_trivago_touches_are_those_before_the_list(hotel_folder: Path) -> None:
 
 def test_trivago_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"trivago_impressions\.parquet: no such file"):
-        trivago.read(tmp_path)
+        trivago(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def hotels() -> pl.DataFrame:
-    return trivago.read(SHARED / "data")
+    return trivago(SHARED / "data")
 
 
 @needs_trivago

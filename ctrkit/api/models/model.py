@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.api.models.profile import profiles_from
+from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.models.task_calibrators import TaskCalibrator, calibrated, segments_of
 from ctrkit.arrays import Floats
 from ctrkit.artifact import Artifact
@@ -85,6 +86,8 @@ class Model:
                 raise ValueError(f"it has {weights} weights")
         with _part("policy"):
             self.policy  # noqa: B018  (is checked)
+        with _part("config"):
+            self.rows = RowReader.of_artifact(self.spec, artifact.config)
         with _part("data"):
             _check_data(artifact.data)
         with _part("calibrators"):
@@ -135,7 +138,7 @@ class Model:
 
     def encode(self, frame: TableLike) -> EncodedTable:
         """The rows encoded for the network, without labels."""
-        table, file = self.spec.read(frame, may_be_empty=True)
+        table, file = self.rows.read(frame, may_be_empty=True)
         return self.encoder.encode(table, file, labels=False)
 
     def outputs(self, frame: TableLike) -> Outputs:
@@ -167,7 +170,7 @@ class Model:
             DataWarning: the rows are unlike the training rows: almost all ids of a column are unknown, or
                 numbers are far outside the training range and are clipped.
         """
-        table, file = self.spec.read(frame, may_be_empty=True)
+        table, file = self.rows.read(frame, may_be_empty=True)
         for note in self.encoder.unlike(table):
             warnings.warn(note, DataWarning, stacklevel=2)
         columns = self.predictions(self.encoder.encode(table, file, labels=False))

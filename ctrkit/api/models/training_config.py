@@ -10,17 +10,18 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
+from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, ConfigLike, keys_of, settings_of
+from ctrkit.data.derive import Plan, PlanSetting
 from ctrkit.data.sampling import SamplingConfig
-from ctrkit.data.sources import read_source
 from ctrkit.data.split import SplitConfig
 from ctrkit.errors import ConfigError
 from ctrkit.models import DEFAULT_MODEL, ModelConfig, ScorerConfig
 from ctrkit.models import model_config as config_of_model
 from ctrkit.policies import GreedyConfig, PolicyConfig, PolicySetting
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, name_of
+from ctrkit.tables import TableLike
 from ctrkit.training import TrainingConfig
 
 
@@ -37,6 +38,8 @@ class TrainConfig(Config):
     Attributes:
         data: path of the table, or folder of the `source`.
         source: a public dataset that `ctrkit.data.sources` reads; None if `data` is a table.
+        events: name -> path of a table of events, for `derive`; a source has its own.
+        derive: steps that make columns of raw rows and events (`ctrkit.data.derive`), in their order.
         features: what the columns mean.
         split: how rows are divided into training, validation and test rows.
         sampling: which training and validation rows are read.
@@ -48,6 +51,8 @@ class TrainConfig(Config):
 
     data: str | None = None
     source: str | None = None
+    events: dict[str, str] = Field(default_factory=dict)
+    derive: PlanSetting = Plan(())
     features: FeatureSpec
     split: SplitConfig = SplitConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -126,14 +131,16 @@ def need_belief(policy: PolicyConfig, model: ScorerConfig) -> None:
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
-    """The raw table, and its name for messages. `data` replaces the config's own path."""
+    """The rows with all their columns, and their name for messages. `data` replaces the config's own path."""
+    reader = RowReader(config.features, config.derive, config.source, config.events)
     place = data if data is not None else config.data
     if config.source is not None:
         if place is None:
             raise ConfigError(
                 f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
             )
-        return read_source(config.source, place), name_of(place)
+        if isinstance(place, str | os.PathLike):
+            return reader.read_source(place)
     if place is None:
         place = bundled("logs_sample", "impressions.parquet")
-    return config.features.read(place)
+    return reader.read(place)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import polars as pl
-
 from ctrkit.data.sources.base import Source, SourceTables
 from ctrkit.settings import Registry
 
-__all__ = ["SOURCES", "Source", "SourceTables", "read_source"]
+__all__ = ["SOURCES", "Source", "SourceTables", "source_tables"]
 
 SOURCES: Registry[Source] = Registry(Source, __name__)
 
 
-def read_source(name: str, folder: str | os.PathLike[str]) -> pl.DataFrame:
-    """The training table of a data set that a config names as its `source`.
+def source_tables(name: str, path: str | os.PathLike[str]) -> SourceTables:
+    """The tables of a data set that a config names as its `source`.
+
+    Args:
+        name: name of the source.
+        path: its file, or the folder of its files.
 
     Raises:
         ConfigError: there is no source of that name.
         DataError: a file of the data set is missing or damaged.
     """
-    return SOURCES.kind(name)().tables(Path(folder)).rows.collect()
+    return SOURCES.kind(name)().tables(Path(path))

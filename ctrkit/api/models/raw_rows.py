@@ -1,0 +1,98 @@
+"""Raw rows in, rows with all columns of a config out: the one reader of rows, to train and to predict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ctrkit.data.derive import Plan, derive, plan_of
+from ctrkit.data.sources import SourceTables, source_tables
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables import TableLike, name_of, read_table
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads tables of rows, and derives the columns that they lack.
+
+    Attributes:
+        spec: what the columns mean.
+        plan: how columns are derived.
+        source: the public data set that a folder holds; None for tables.
+        events: name -> table of events.
+    """
+
+    spec: FeatureSpec
+    plan: Plan
+    source: str | None
+    events: Mapping[str, str]
+
+    @classmethod
+    def of_artifact(cls, spec: FeatureSpec, config: Mapping[str, Any]) -> RowReader:
+        """The reader of a model's rows, from the config in its artifact."""
+        return cls(spec, plan_of(config.get("derive", ())), config.get("source"), config.get("events", {}))
+
+    def read_source(self, place: TableLike) -> tuple[pl.DataFrame, str | None]:
+        """The rows of the data set in a folder, and the folder's name for messages."""
+        assert self.source is not None
+        return self._derived(source_tables(self.source, place), name_of(place))
+
+    def read(self, data: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
+        """The rows of a table, and its name for messages.
+
+        Args:
+            data: the table, as `ctrkit.tables.read_table` takes it, or a folder of the `source`.
+            may_be_empty: whether a table without rows is allowed.
+
+        Raises:
+            DataError: as of `FeatureSpec.read`; or columns are missing and cannot be derived.
+        """
+        if self.source is not None and isinstance(data, str | os.PathLike) and Path(data).is_dir():
+            return self.read_source(data)
+        rows, file = self.spec.read(data, may_be_empty=may_be_empty, ids=self.plan.ids)
+        is_id = partial(_is_id, self.spec, {*self.plan.ids})
+        events = {
+            name: read_table(path, is_id).lazy()
+            for name, path in self.events.items()
+            if self.lacks(rows.columns) and name in self.plan.reads_of_events
+        }
+        return self._derived(SourceTables(rows.lazy(), events), file)
+
+    def lacks(self, columns: list[str]) -> tuple[str, ...]:
+        """The columns that the spec reads, that a table of these columns lacks, and that can be derived."""
+        return tuple(
+            name for name in self.plan.new_columns if name in self.spec.columns and name not in columns
+        )
+
+    def _derived(self, tables: SourceTables, file: str | None) -> tuple[pl.DataFrame, str | None]:
+        lacking = self.lacks(tables.rows.collect_schema().names())
+        if not lacking:
+            return tables.rows.collect(), file
+        if unknown := [name for name in self.plan.reads_of_events if name not in tables.events]:
+            where = f"Add events: {{{unknown[0]}: PATH}} to the config"
+            if self.source is not None:
+                where = f"Give the folder of the source '{self.source}'"
+            raise DataError(
+                f"the table lacks {_listed(lacking)}, which {'is' if len(lacking) == 1 else 'are'} derived "
+                f"from the events '{unknown[0]}', and they are not here",
+                file=file,
+                hint=f"{where}, or a table with these columns",
+            )
+        return derive(self.plan, tables, file), file
+
+
+def _is_id(spec: FeatureSpec, ids: set[str], name: str) -> bool:
+    return name in ids or spec.is_text(name)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Some names in words."""
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more columns"

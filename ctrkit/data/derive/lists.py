@@ -1,0 +1,97 @@
+"""Columns of lists from known events: a list for each row, the newest event last."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from pydantic import Field
+
+from ctrkit.arrays import Floats, Indices
+from ctrkit.data.derive.base import Names, Step
+from ctrkit.data.derive.clock import hours_and_weekdays
+from ctrkit.data.derive.known import KnownEvents
+from ctrkit.settings import checked
+
+LONGEST = 1000
+
+
+@checked
+class EventLists(Step):
+    """A step that makes lists of events. All lists of a step are aligned: place i is the same event in each.
+
+    Attributes:
+        history: name of the history.
+        columns: new column -> the column of the events that it lists.
+        gap: new column of the time from each event to the row, in buckets: floor(log2(1 + seconds)).
+        hour: new column of the hour of each event, 0 to 23.
+        weekday: new column of the weekday of each event, 1 (Monday) to 7.
+        zone: time zone of hours and weekdays.
+        length: events that a row lists at most.
+    """
+
+    history: str = Field(description="name of the history")
+    columns: dict[str, str] = Field(
+        default_factory=dict, kw_only=True, description="new column -> the column of the events that it lists"
+    )
+    gap: str | None = Field(
+        default=None, kw_only=True, description="new column of floor(log2(1 + seconds to the row))"
+    )
+    hour: str | None = Field(default=None, kw_only=True, description="new column of hours, 0 to 23")
+    weekday: str | None = Field(default=None, kw_only=True, description="new column of weekdays, 1 to 7")
+    zone: str | None = Field(default=None, kw_only=True, description="time zone of hours and weekdays")
+    length: Annotated[int, Field(ge=1, le=LONGEST)] = Field(
+        default=50, kw_only=True, description="events that a row lists at most"
+    )
+
+    @property
+    def new_columns(self) -> Names:
+        clock = (self.gap, self.hour, self.weekday)
+        return (*self.columns, *(name for name in clock if name is not None))
+
+    @property
+    def reads_of_events(self) -> Names:
+        return tuple(self.columns.values())
+
+    def lists(self, known: KnownEvents) -> list[pl.Series]:
+        """The lists of each row's newest events."""
+        offsets, indices = known.last(self.length)
+        made = [
+            list_series(name, known.events[column].gather(indices), offsets)
+            for name, column in self.columns.items()
+        ]
+        seconds = known.seconds[indices]
+        if self.gap is not None:
+            since = np.repeat(known.row_seconds, np.diff(offsets)) - seconds
+            made.append(list_series(self.gap, buckets(since), offsets))
+        if self.hour is not None or self.weekday is not None:
+            found = hours_and_weekdays(pl.Series(seconds), self.zone)
+            for name, values in zip((self.hour, self.weekday), found, strict=True):
+                if name is not None:
+                    made.append(list_series(name, values, offsets))
+        return made
+
+
+def buckets(seconds: Floats) -> pl.Series:
+    """Times on a logarithmic scale, floor(log2(1 + seconds)): 0 below a second, 11 at an hour, 16 at a day.
+
+    Args:
+        seconds: the times.
+    """
+    return (pl.Series(seconds) + 1).log(2).floor().cast(pl.Int8)
+
+
+def list_series(name: str, values: pl.Series, offsets: Indices) -> pl.Series:
+    """A column of lists.
+
+    Args:
+        name: its name.
+        values: the values of all lists, one after another.
+        offsets: where each list begins, and the number of values, [n + 1].
+    """
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    listed = pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow())
+    return pl.Series(name, listed, dtype=pl.List(values.dtype))
