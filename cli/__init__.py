@@ -22,6 +22,7 @@ from ctrkit.cli import (
     recalibrate,
     sample_logs,
     simulate_bidding,
+    sources,
     summary,
     train,
 )
@@ -52,10 +53,12 @@ app.command("plan-budget")(plan_budget.plan_budget)
 app.command("simulate-bidding")(simulate_bidding.simulate_bidding)
 app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)
+app.command("sources")(sources.sources)
 app.command("summary")(summary.summary)
-# Each command has the name of its Python function; three have a shorter name as well.
+# Each command has the name of its Python function; four have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
+app.command("list-sources", hidden=True)(sources.sources)
 app.command("import-model", hidden=True)(import_model.import_model)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ctrkit.api.import_model import import_model
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
+    from ctrkit.api.list_sources import list_sources
     from ctrkit.api.models.model import Model, load
     from ctrkit.api.models.training_config import TrainConfig
     from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
@@ -77,6 +78,7 @@ _HOME = {
     "import_model": "ctrkit.api.import_model",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
+    "list_sources": "ctrkit.api.list_sources",
     "load": "ctrkit.api.models.model",
     "plan_budget": "ctrkit.api.plan_budget",
     "predict": "ctrkit.api.predict",
@@ -112,6 +114,7 @@ __all__ = [
     "import_model",
     "learn_policy",
     "list_models",
+    "list_sources",
     "load",
     "plan_budget",
     "predict",

@@ -2,6 +2,7 @@
 
 from ctrkit.tables.chunks import Chunk, read_chunks
 from ctrkit.tables.json_lines import BadLines
+from ctrkit.tables.packed import TextFile, is_archive, members_of
 from ctrkit.tables.reading import (
     DELIMITED,
     PARQUET,
@@ -18,6 +19,7 @@ from ctrkit.tables.reading import (
     read_table,
     read_tables,
 )
+from ctrkit.tables.scanning import TextFormat, first_names, scan_files, scan_json_lines, scan_text
 from ctrkit.tables.text import lines_of
 from ctrkit.tables.writing import (
     WRITTEN,
@@ -39,19 +41,27 @@ __all__ = [
     "IsText",
     "ReadTable",
     "TableLike",
+    "TextFile",
+    "TextFormat",
     "atomic_path",
     "check_writable",
     "columns_of",
     "files_of",
+    "first_names",
+    "is_archive",
     "join_tables",
     "kind_of",
     "lines_of",
+    "members_of",
     "name_of",
     "of_one_type",
     "read_chunks",
     "read_named",
     "read_table",
     "read_tables",
+    "scan_files",
+    "scan_json_lines",
+    "scan_text",
     "table_writer",
     "unwritable",
     "write_json",

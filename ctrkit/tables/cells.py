@@ -15,7 +15,7 @@ from ctrkit.errors import DataError
 _TEXTS = (pl.String, pl.Categorical, pl.Enum)
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 # Missing values as programs write them into text cells. `NA` and `None` are kept: they can be names.
-_MISSING = ("", "nan", "NaN", "NAN", "<NA>", "null", "NULL")
+MISSING = ("", "nan", "NaN", "NAN", "<NA>", "null", "NULL")
 
 # Above it 64-bit floats cannot hold every whole number (IEEE 754).
 _EXACT = 2.0**53
@@ -73,7 +73,7 @@ def as_ids(
     if bool((text.str.len_bytes() != text.str.len_chars()).any()):
         text = text.str.normalize("NFC")
     text = text.str.strip_chars().str.replace(r"^([+-]?\d+)\.0+$", "$1")
-    missing = text.is_in(_MISSING)
+    missing = text.is_in(MISSING)
     return text.set(missing, None) if bool(missing.any()) else text
 
 
@@ -148,7 +148,7 @@ def lists_of(cells: pl.Series, separator: str) -> pl.Series:
     semicolons or blanks is a list too.
     """
     text = cells.cast(pl.String).str.strip_chars()
-    empty = text.is_in(_MISSING)
+    empty = text.is_in(MISSING)
     text = text.set(empty, None) if bool(empty.any()) else text
     bracketed = text.str.contains(_BRACKETED).fill_null(False)
     parts = text.str.split(separator)

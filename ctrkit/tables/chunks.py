@@ -8,14 +8,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import polars as pl
 
 from ctrkit.errors import DataError, TableName
 from ctrkit.tables.delimited import header_of, read_delimited
 from ctrkit.tables.json_lines import read_json_lines
+from ctrkit.tables.packed import unpacked
 from ctrkit.tables.reading import TableLike, damaged_parquet, files_of, format_of, read_table
+from ctrkit.tables.scanning import whole_lines
 
 ROWS = 65_536
 # Bytes of a text file that are read at a time.
@@ -128,12 +129,12 @@ def _of_lines(file: Path, rows: int, block: int, *, delimited: bool) -> Iterator
 def _blocks(file: Path, size: int, *, quoted: bool) -> Iterator[tuple[bytes, int]]:
     """Blocks of whole lines, each with the number of bytes of the file that have been read."""
     with file.open("rb") as raw:
-        content = _unpacked(raw)
+        content = unpacked(raw)
         try:
             rest = content.read(size).removeprefix(_BYTE_ORDER_MARK)
             while rest:
                 more = content.read(size)
-                end = _whole_lines(rest, quoted=quoted) if more else len(rest)
+                end = whole_lines(rest, quoted=quoted) if more else len(rest)
                 if end:
                     yield rest[:end], raw.tell()
                 rest = rest[end:] + more
@@ -147,24 +148,9 @@ def _head(file: Path) -> bytes:
     """The beginning of a text."""
     with file.open("rb") as raw:
         try:
-            return _unpacked(raw).read(_HEAD).removeprefix(_BYTE_ORDER_MARK)
+            return unpacked(raw).read(_HEAD).removeprefix(_BYTE_ORDER_MARK)
         except (EOFError, gzip.BadGzipFile, zlib.error):
             return b""  # the reader of the whole file reports the damage
-
-
-def _unpacked(raw: BinaryIO) -> BinaryIO:
-    """A file's content, where it is compressed by gzip or not."""
-    packed = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw
-
-
-def _whole_lines(content: bytes, *, quoted: bool) -> int:
-    """The place after the last line end that is not between quotes; 0 where there is none."""
-    end = content.rfind(b"\n") + 1
-    while quoted and end and content.count(b'"', 0, end) % 2:
-        end = content.rfind(b"\n", 0, end - 1) + 1
-    return end
 
 
 def _divided(chunk: Chunk, rows: int, start: int = 0) -> Iterator[Chunk]:

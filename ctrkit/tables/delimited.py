@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ class _Layout:
     start: int
     delimiter: str
     names: tuple[str, ...]
+    quoted: bool = True
 
 
 def names_of_delimited(content: bytes, path: Path) -> tuple[str, ...]:
@@ -42,7 +44,9 @@ def header_of(content: bytes, path: Path) -> tuple[bytes, str]:
     return content[layout.start : end or len(content)], layout.delimiter
 
 
-def read_delimited(content: bytes, path: Path, delimiter: str | None = None) -> pl.DataFrame:
+def read_delimited(
+    content: bytes, path: Path, delimiter: str | None = None, *, quoted: bool = True
+) -> pl.DataFrame:
     """A delimited file with every cell as text, empty ones missing.
 
     Comment lines, which begin with `#`, may come before the header.
@@ -51,6 +55,7 @@ def read_delimited(content: bytes, path: Path, delimiter: str | None = None) -> 
         content: the file.
         path: its path, for messages.
         delimiter: the delimiter; by default a comma, tab, semicolon or bar, recognised from the first lines.
+        quoted: whether values may stand between double quotes.
 
     Raises:
         DataError: there is no header, a name occurs twice, a line has another number of values than the
@@ -59,12 +64,13 @@ def read_delimited(content: bytes, path: Path, delimiter: str | None = None) -> 
     check_unicode(content, path)
     if b"\r" in content and b"\n" not in content:
         content = content.replace(b"\r", b"\n")
-    layout = _layout(content, path, delimiter)
+    layout = _layout(content, path, delimiter, quoted=quoted)
     _check_even(content[layout.start :], layout, path)
     try:
         table = pl.read_csv(
             content[layout.start :],
             separator=layout.delimiter,
+            quote_char='"' if quoted else None,
             infer_schema=False,
             has_header=True,
             new_columns=list(layout.names),
@@ -90,7 +96,8 @@ def _uneven(
     content: bytes, layout: _Layout, path: Path, wrong: Callable[[int, int], bool], hint: str
 ) -> DataError | None:
     """The first row whose number of values beside the header's names is wrong; blank lines are no rows."""
-    reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter, quoting=quoting)
     try:
         rows = (values for values in reader if len(values) > 1 or "".join(values).strip())
         for row, values in enumerate(rows, -1):
@@ -109,7 +116,7 @@ def _may_be_short(content: bytes, layout: _Layout) -> bool:
     """
     signs = np.frombuffer(content, dtype=np.uint8)
     ends, delimiters = signs == ord("\n"), signs == ord(layout.delimiter)
-    if b'"' in content:
+    if layout.quoted and b'"' in content:
         outside = np.cumsum(signs == ord('"'), dtype=np.uint8) % 2 == 0
         ends, delimiters = ends & outside, delimiters & outside
     last = np.append(np.flatnonzero(ends), len(content))
@@ -132,7 +139,14 @@ def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> Da
     )
 
 
-def _layout(content: bytes, path: Path, delimiter: str | None = None) -> _Layout:
+def split_line(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
+    """The values in a line of text."""
+    if not quoted or len(delimiter) > 1:
+        return line.split(delimiter)
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _layout(content: bytes, path: Path, delimiter: str | None = None, *, quoted: bool = True) -> _Layout:
     start, commented = 0, b""
     while content.startswith(b"#", start):
         end = content.find(b"\n", start)
@@ -150,7 +164,7 @@ def _layout(content: bytes, path: Path, delimiter: str | None = None) -> _Layout
             raise _no_header(names, path)
         # The header itself was a comment, as NumPy writes it.
         return _Layout(content.rfind(b"#", 0, start), delimiter, _checked(above, path))
-    return _Layout(start, delimiter, _checked(names, path))
+    return _Layout(start, delimiter, _checked(names, path), quoted)
 
 
 def _no_header(names: Sequence[str], path: Path) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def check_unicode(content: bytes, path: Path) -> None:
+def check_unicode(content: bytes, path: str | os.PathLike[str]) -> None:
     """Refuse text in an 8-bit encoding, because it is unknown which letters its bytes are."""
     try:
         if not content.isascii():

@@ -97,6 +97,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
                 "the features", (ModelSize("fm", "sums", 10, 20, 1234), ModelSize("x", "y"))
             ),
             "samples": SampleLogs((bandit,)),
+            "sources": ctrkit.list_sources(),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
             ),
@@ -108,7 +109,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows", "ope",
     "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "import", "summary",
+    "sources", "import", "summary",
 )  # fmt: skip
 
 

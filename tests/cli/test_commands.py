@@ -24,7 +24,7 @@ from ctrkit.cli import app
 
 COMMANDS = (
     "train", "calibrate", "predict", "evaluate", "explain", "ope", "import", "learn-policy", "plan-budget",
-    "simulate-bidding", "sample-logs", "models", "summary"
+    "simulate-bidding", "sample-logs", "models", "sources", "summary"
 )  # fmt: skip
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ctrkit.calibration.CalibrationWarning"),

@@ -15,7 +15,9 @@ from ctrkit.data.synthetic import Market
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 # The promised, shorter names of some commands.
-SHORT = {"ope": "evaluate-policy", "models": "list-models", "import": "import-model"}
+SHORT = {
+    "ope": "evaluate-policy", "models": "list-models", "sources": "list-sources", "import": "import-model"
+}  # fmt: skip
 # How a command speaks, and what it prints of itself.
 OF_COMMANDS = {"json", "quiet", "debug", "config", "help"}
 # Options of a part of the config: the exchange's rule.

@@ -31,7 +31,8 @@ class Source(ABC):
     Attributes:
         name: its name in a config and on the command line.
         rows: number of rows of the published files, in words such as "45.8 M".
-        columns: number of columns of a row.
+        columns: number of columns of a row; None where it depends on the files.
+        labels: columns of `rows` that can be labels: 0 or 1.
         publisher: address of the page on which the owner publishes it.
         terms: terms of use, in a few words.
     """
@@ -39,7 +40,8 @@ class Source(ABC):
     what: ClassVar[str] = "source"
     name: ClassVar[str]
     rows: ClassVar[str]
-    columns: ClassVar[int]
+    columns: ClassVar[int | None]
+    labels: ClassVar[tuple[str, ...]] = ("click",)
     publisher: ClassVar[str]
     terms: ClassVar[str]
 

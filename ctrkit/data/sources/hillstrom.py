@@ -76,6 +76,7 @@ class Hillstrom(Source):
     name = "hillstrom"
     rows = "64,000"
     columns = 12
+    labels = ("visit", "conversion")
     publisher = "https://blog.minethatdata.com/2008/03/minethatdata-e-mail-analytics-and-data.html"
     terms = "free to use"
 

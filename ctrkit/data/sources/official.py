@@ -1,0 +1,110 @@
+"""What sources share: official files are found under any of their names, and side tables join their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import polars as pl
+
+from ctrkit.errors import DataError
+from ctrkit.tables import TextFile, TextFormat, is_archive, members_of, scan_text
+
+Int8, Int32, Int64, Float64, String = pl.Int8, pl.Int32, pl.Int64, pl.Float64, pl.String
+
+
+def official(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
+    """The files of one official table, in the order of their names; there is at least one.
+
+    Args:
+        path: the file itself, an archive with it, or a folder with it or with archives of it, at any depth.
+        names: names of the file without the ending of a compression; `*` stands for any signs.
+        folders: the folder in which it must be, where `*` stands for any signs.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if found := optional(path, *names, folders=folders):
+        return found
+    if not path.exists():
+        raise DataError("no such file or folder", file=path, hint=f"Give the folder of {_either(names)}")
+    raise DataError(
+        f"there is no file {_either(names)}",
+        file=path,
+        hint="Give the folder of the files as downloaded: plain, .gz, .bz2, or in a .zip or .tar archive",
+    )
+
+
+def optional(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
+    """The files of a table that a data set may lack (see `official`)."""
+    if path.is_file():
+        files = members_of(path) if is_archive(path) else [TextFile(path)]
+        return files if files == [TextFile(path)] else _matching(files, names, folders)
+    below = sorted(file for file in path.rglob("*") if file.is_file())
+    if plain := _matching([TextFile(file) for file in below], names, folders):
+        return plain
+    return _matching(
+        [member for file in below if is_archive(file) for member in members_of(file)], names, folders
+    )
+
+
+def beside(path: Path) -> Path:
+    """The folder in which the side tables of a file are; a folder or an archive is its own."""
+    return path.parent if path.is_file() and not is_archive(path) else path
+
+
+def with_side_table(
+    rows: pl.LazyFrame, files: Sequence[TextFile], form: TextFormat, on: str, key: str | None = None
+) -> pl.LazyFrame:
+    """The rows, each with what a side table holds of its user or item; missing where it holds nothing.
+
+    Args:
+        rows: the rows.
+        files: the files of the side table.
+        form: their format.
+        on: the column of the rows.
+        key: the column of the side table; by default of the same name.
+
+    Raises:
+        DataError: a key is twice in the side table, when the rows are read.
+    """
+    return joined(rows, scan_text(files, form), files[0], on, key)
+
+
+def joined(
+    rows: pl.LazyFrame, side: pl.LazyFrame, file: TextFile, on: str, key: str | None = None
+) -> pl.LazyFrame:
+    """The rows with the columns of a side table, as `with_side_table` joins them."""
+    key = key or on
+
+    def once(table: pl.DataFrame) -> pl.DataFrame:
+        if (twice := table[key].is_duplicated()).any():
+            first = table[key][int(twice.arg_max() or 0)]
+            raise DataError(
+                f"the id {first} is there twice, so it is unknown which row belongs to it",
+                file=file,
+                column=key,
+                hint="Keep one row of each id",
+            )
+        return table
+
+    side = side.map_batches(once, schema=side.collect_schema())
+    return rows.join(side, left_on=on, right_on=key, how="left", maintain_order="left")
+
+
+def _matching(files: Sequence[TextFile], names: Sequence[str], folders: str) -> list[TextFile]:
+    """The files of the first of the names that any of them has."""
+    for name in names:
+        found = [file for file in files if fnmatch(file.name, name) and fnmatch(_folder(file), folders)]
+        if found:
+            return found
+    return []
+
+
+def _folder(file: TextFile) -> str:
+    return Path(file.member or file.path).parent.name
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(names)

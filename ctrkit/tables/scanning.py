@@ -1,0 +1,288 @@
+"""Tables of any size as lazy frames: files are read in blocks, when Polars asks, with clear errors.
+
+A plain `pl.scan_csv` fills short rows with nulls, takes other columns without a word, and tells neither the
+file nor the row of a wrong value. Here every block is checked, and only one block is held at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from ctrkit.errors import DataError
+from ctrkit.tables.cells import MISSING
+from ctrkit.tables.delimited import read_delimited, split_line
+from ctrkit.tables.packed import TextFile
+from ctrkit.tables.text import check_unicode
+
+# Bytes of a text that are read at a time.
+BLOCK = 1 << 24
+_MARK = b"\xef\xbb\xbf"
+_SIGNS = {",": "comma", "\t": "tab", "|": "bar", " ": "blank", "::": "`::`", ";": "semicolon"}
+_AS_DOWNLOADED = "Give the file as it was downloaded"
+# Rows of text at a time: the file, the rows, and the index of the first of them in the file.
+_Part = tuple[TextFile, pl.DataFrame, int]
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How the values of a text stand in its lines.
+
+    Attributes:
+        columns: name -> type of every column; ids and other texts are `pl.String`.
+        delimiter: sign or signs between the values of a line.
+        header: whether the first line holds the names, in any order; else the columns have this order.
+        quoted: whether values may stand between double quotes.
+        encoding: name of the encoding.
+    """
+
+    columns: Mapping[str, type[pl.DataType]]
+    delimiter: str = ","
+    header: bool = True
+    quoted: bool = True
+    encoding: str = "utf-8"
+
+
+def scan_text(files: Sequence[TextFile], form: TextFormat) -> pl.LazyFrame:
+    """The rows of delimited files, one file after another. The first line of each is checked at once.
+
+    Raises:
+        DataError: a file is damaged or has other columns; while rows are read, also: a line has another
+            number of values, a value does not fit the type of its column, or the text has another encoding.
+    """
+    for file in files:
+        _names(_first_line(file, form), form, file)
+
+    def parts() -> Iterator[_Part]:
+        for file in files:
+            yield from _text_parts(file, form)
+
+    return _scanned(parts, form.columns)
+
+
+def scan_json_lines(files: Sequence[TextFile], columns: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+    """The named keys of files of JSON lines, one file after another; a key that is absent is missing.
+
+    Raises:
+        DataError: a file is damaged, or has no object in its first line; while rows are read, also: a line is
+            no JSON object, or a value does not fit the type of its column.
+    """
+    for file in files:
+        with file.open() as stream:
+            if not stream.readline().lstrip().startswith(b"{"):
+                raise DataError("the first line is no JSON object", file=file, hint=_AS_DOWNLOADED)
+
+    def parts() -> Iterator[_Part]:
+        for file in files:
+            row = 0
+            for block in _blocks(file, quoted=False):
+                table = _json_rows(block, columns, file, row)
+                yield file, table, row
+                row += table.height
+
+    return _scanned(parts, columns)
+
+
+def scan_files(scanned: pl.LazyFrame, file: str | os.PathLike[str]) -> pl.LazyFrame:
+    """A lazy frame of Polars' own scanners whose failures are errors of the file.
+
+    Raises:
+        DataError: the file is damaged or of another format; also while it is read.
+    """
+    with _told(file):
+        schema = scanned.collect_schema()
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        frame = scanned if columns is None else scanned.select(columns)
+        frame = frame if rows is None else frame.head(rows)
+        frame = frame if predicate is None else frame.filter(predicate)
+        with _told(file):
+            yield from frame.collect_batches(maintain_order=True)
+
+    return register_io_source(read, schema=schema)
+
+
+class _told:
+    """Raise failures of Polars as errors of a file."""
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = file
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, pl.exceptions.PolarsError | OSError):
+            reason = str(error).splitlines()[0][:160].rstrip(".") if str(error) else type(error).__name__
+            raise DataError(
+                f"the file is damaged or not a table of this kind ({reason})",
+                file=self.file,
+                hint="Write or copy it again",
+            ) from error
+
+
+def _scanned(parts: Callable[[], Iterator[_Part]], types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+    """A lazy frame over parts of text, in which only the wanted columns get their types."""
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for file, part, start in parts():
+            wanted = part.select(
+                _typed(part[name], types[name], file, start) for name in (columns or list(types))
+            )
+            if rows is not None:
+                wanted, rows = wanted.head(rows), rows - min(rows, wanted.height)
+            yield wanted if predicate is None else wanted.filter(predicate)
+            if rows == 0:
+                return
+
+    return register_io_source(read, schema=dict(types))
+
+
+def _text_parts(file: TextFile, form: TextFormat) -> Iterator[_Part]:
+    delimiter = form.delimiter if len(form.delimiter) == 1 else "\x1f"
+    header, row = b"", 0
+    for block in _blocks(file, quoted=form.quoted, encoding=form.encoding):
+        if form.delimiter != delimiter:
+            block = block.replace(form.delimiter.encode(), delimiter.encode())
+        if not header:
+            first, _, rest = block.partition(b"\n")
+            names = _names(first.decode(errors="replace").rstrip("\r"), form, file, delimiter)
+            header = delimiter.join(names).encode() + b"\n"
+            block = rest if form.header else block
+        try:
+            table = read_delimited(header + block, Path(file.name), delimiter, quoted=form.quoted)
+        except DataError as error:
+            at = None if error.row is None else error.row + row
+            raise DataError(error.problem, file=file, column=error.column, row=at, hint=error.hint) from error
+        yield file, table, row
+        row += table.height
+
+
+def _blocks(file: TextFile, *, quoted: bool, encoding: str = "utf-8") -> Iterator[bytes]:
+    """Blocks of whole lines, in UTF-8."""
+    with file.open() as stream:
+        rest = stream.read(BLOCK).removeprefix(_MARK)
+        while rest:
+            more = stream.read(BLOCK)
+            end = whole_lines(rest, quoted=quoted) if more else len(rest)
+            if end:
+                block = rest[:end]
+                if encoding == "utf-8":
+                    check_unicode(block, file)
+                else:
+                    block = block.decode(encoding).encode()
+                yield block
+            rest = rest[end:] + more
+
+
+def whole_lines(content: bytes, *, quoted: bool) -> int:
+    """The place after the last line end that is not between quotes; 0 where there is none."""
+    end = content.rfind(b"\n") + 1
+    while quoted and end and content.count(b'"', 0, end) % 2:
+        end = content.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def first_names(file: TextFile, delimiter: str) -> list[str]:
+    """The names in the first line of a file."""
+    return split_line(_first_line(file, TextFormat({}, delimiter)), delimiter, quoted=False)
+
+
+def _first_line(file: TextFile, form: TextFormat) -> str:
+    with file.open() as stream:
+        line = stream.readline(1 << 20).removeprefix(_MARK)
+    if not line.strip():
+        raise DataError("the file is empty", file=file, hint=_AS_DOWNLOADED)
+    return line.decode(form.encoding, errors="replace").rstrip("\r\n")
+
+
+def _names(line: str, form: TextFormat, file: TextFile, delimiter: str | None = None) -> list[str]:
+    """The names of the columns in the order of the file, by its first line.
+
+    Raises:
+        DataError: the line has other names, or another number of values.
+    """
+    given = [value.strip() for value in split_line(line, delimiter or form.delimiter, quoted=form.quoted)]
+    sign = _SIGNS.get(form.delimiter, form.delimiter)
+    if len(given) == 1 and len(form.columns) > 1:
+        raise DataError(
+            f"the first line has no {sign}, which stands between the values", file=file, hint=_AS_DOWNLOADED
+        )
+    if not form.header:
+        if len(given) != len(form.columns):
+            raise DataError(
+                f"the first line has {len(given)} values, and the official file has {len(form.columns)}",
+                file=file,
+                row=0,
+                hint=_AS_DOWNLOADED,
+            )
+        return list(form.columns)
+    for name in form.columns:
+        if name not in given:
+            raise DataError(
+                "the header lacks this column of the official file",
+                file=file,
+                column=name,
+                hint=_AS_DOWNLOADED,
+            )
+    for place, name in enumerate(given):
+        if name not in form.columns or name in given[:place]:
+            problem = "the official file has no such column"
+            problem = "the header names this column twice" if name in given[:place] else problem
+            raise DataError(problem, file=file, column=name, hint=_AS_DOWNLOADED)
+    return given
+
+
+def _typed(cells: pl.Series, dtype: type[pl.DataType], file: TextFile, start: int) -> pl.Series:
+    """Text cells in the type of their column; empty ones are missing.
+
+    Raises:
+        DataError: a cell does not fit.
+    """
+    if cells.dtype == dtype or dtype == pl.String:
+        return cells
+    typed = cells.cast(dtype, strict=False)
+    if typed.null_count() != cells.null_count():
+        text = cells.str.strip_chars()
+        typed = text.cast(dtype, strict=False)
+        wrong = (typed.is_null() & text.is_not_null() & ~text.is_in(MISSING)).arg_true()
+        if wrong.len():
+            row = int(wrong[0])
+            kind = "a number" if dtype.is_float() else "a whole number that fits"
+            raise DataError(
+                f"{cells[row]!r} is not {kind}",
+                file=file,
+                column=cells.name,
+                row=start + row,
+                hint=_AS_DOWNLOADED,
+            )
+    return typed
+
+
+def _json_rows(
+    block: bytes, columns: Mapping[str, type[pl.DataType]], file: TextFile, start: int
+) -> pl.DataFrame:
+    try:
+        return pl.read_ndjson(block, schema=dict(columns))
+    except pl.exceptions.PolarsError as error:
+        for row, line in enumerate(block.splitlines()):
+            try:
+                pl.read_ndjson(line, schema=dict(columns))
+            except pl.exceptions.PolarsError as fault:
+                reason = str(fault).splitlines()[0][:160].rstrip(".")
+                raise DataError(
+                    f"the line is no JSON object of these columns ({reason})",
+                    file=file,
+                    row=start + row,
+                    hint=_AS_DOWNLOADED,
+                ) from error
+        raise DataError(f"the JSON lines are damaged ({error})", file=file, hint=_AS_DOWNLOADED) from error

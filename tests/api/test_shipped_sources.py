@@ -1,0 +1,37 @@
+"""The shipped configs of public data sets train on files in their official format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import ctrkit
+from ctrkit.cli import app
+from ctrkit.data.sources import SOURCES
+from tests.data.sources.official import MADE
+
+CONFIGS = ["criteo", "avazu", "taobaoad", "userbehavior"]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shipped_config_trains(name: str, tmp_path: Path) -> None:
+    MADE[name].write(tmp_path)
+    result = ctrkit.train(name, tmp_path, network={"name": "lr", "crosses": None})
+    assert sum(result.rows[part] for part in ("train", "valid", "test")) == MADE[name].rows
+    assert result.artifact.config["source"] == name
+
+
+def test_the_command_lists_all_sources_and_what_they_are() -> None:
+    found = CliRunner().invoke(app, ["sources", "--json", "--quiet"])
+    assert found.exit_code == 0
+    listed = {one["name"]: one for one in json.loads(found.stdout)["sources"]}
+    assert set(listed) == set(SOURCES)
+    for name, one in listed.items():
+        assert one["description"].endswith(".")
+        assert one["publisher"].startswith("https://")
+        assert one["rows"], name
+        assert one["terms"], name
+        assert one["labels"] == list(SOURCES[name].labels)
