@@ -12,12 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ctrkit.data.sources import SOURCES, read_source
+from ctrkit.data.sources import source_tables
 from ctrkit.errors import DataError
 from tests.data.sources.official import MADE, text
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 needs_logs = pytest.mark.skipif(not DATA.exists(), reason="the real logs are not here")
+
+
+def read_source(name: str, path: Path) -> pl.DataFrame:
+    """The rows of a data set."""
+    return source_tables(name, path).rows.collect()
 
 
 def packed(folder: Path, how: str) -> Path:
@@ -99,7 +104,7 @@ def test_side_tables_join_their_rows(tmp_path: Path) -> None:
     assert rows["price"].to_list() == prices
     assert rows["new_user_class_level"].to_list() == [None if user == 4 else user for user in rows["user"]]
     assert rows.filter(pl.col("adgroup_id") == 3)["brand"].null_count() == 19
-    events = SOURCES["taobaoad"]().tables(tmp_path).events["behavior"].collect()
+    events = source_tables("taobaoad", tmp_path).events["behavior"].collect()
     assert events.rows() == [(0, 1493741625, "pv", 6250, 91286), (1, 1493741626, "buy", 6250, 91286)]
 
 
