@@ -74,7 +74,7 @@ class Hillstrom(Source):
     """An e-mail test: 64,000 customers, three random arms, visits and purchases."""
 
     name = "hillstrom"
-    rows = "64,000"
+    rows = "64 k"
     columns = 12
     labels = ("visit", "conversion")
     publisher = "https://blog.minethatdata.com/2008/03/minethatdata-e-mail-analytics-and-data.html"
