@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ctrkit.api.explanation.results import ModelExplanation, RowsExplanation
 from ctrkit.api.keywords import takes_settings
-from ctrkit.api.models.labelled import labelled_rows, table_or_own
+from ctrkit.api.models.labelled import labelled_rows, seen_in_training, table_or_own
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.training_config import TrainConfig, read_training_table
 from ctrkit.api.run_folder import run_folder
@@ -220,8 +220,8 @@ class _Explained:
 
     def model(self, data: TableLike | None) -> ModelExplanation:
         """Explain the model as a whole."""
-        rows, note = self._labelled(data)
-        notes = [note, *self._notes()]
+        rows, of_rows = self._labelled(data)
+        notes = [*of_rows, *self._notes()]
         importance = permutation_importance(
             self.network,
             rows,
@@ -271,8 +271,8 @@ class _Explained:
         config = TrainConfig.model_validate(self.loaded.artifact.config)
         return read_training_table(config, table_or_own(self.loaded, data))
 
-    def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, str]:
-        """The rows that a model is explained on, and a note about them."""
+    def _labelled(self, data: TableLike | None) -> tuple[EncodedTable, list[str]]:
+        """The rows that a model is explained on, and notes about them."""
         found = labelled_rows(self.loaded, data)
         chosen: Integers
         if found.split is None:
@@ -285,8 +285,14 @@ class _Explained:
         if not chosen.size:
             raise DataError(f"there are no {what}", file=found.file, hint="Give a larger table")
         kept = chosen[sample(chosen.size, self.settings.rows, self.settings.seed)]
-        note = f"The model is explained on {kept.size:,} of {chosen.size:,} {what}."
-        return take(found.encoded, kept), note
+        notes = [f"The model is explained on {kept.size:,} of {chosen.size:,} {what}."]
+        seen = None if found.split is not None else seen_in_training(self.loaded, found.table, found.encoded)
+        if seen is not None:
+            notes.append(
+                f"The model was trained on about {seen:.0%} of these rows: what it learnt by heart of them "
+                "counts as importance. Give rows that it has not seen."
+            )
+        return take(found.encoded, kept), notes
 
     def _attributions(self, data: EncodedTable, background: EncodedTable) -> Attributions:
         settings, inside = self.settings, self.inside

@@ -228,7 +228,7 @@ def learn_policy(
         resolved = settings.model_copy(update={"features": encoder.spec, "model": model_settings})
         rows = split.describe()
         data = {"file": None, "fingerprint": encoded.candidates.fingerprint(), "rows": rows["train"]}
-        seen = seen_decisions(log, encoder, split)
+        seen = seen_decisions(log, encoder, split, start)
         artifact = _artifact(resolved, encoder, network, temperature, {**data, "split": rows, "seen": seen})
         if model is not None:
             artifact.save(model)

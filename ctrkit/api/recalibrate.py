@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,14 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from ctrkit.api.keywords import takes_settings
-from ctrkit.api.models.labelled import labelled_rows, seen_in_training
+from ctrkit.api.models.labelled import labelled_rows, training_overlap
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_calibrators import TaskCalibrator
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.calibration import (
-    CalibrationWarning,
     Identity,
     OnlineRecalibration,
     Update,
@@ -140,6 +138,11 @@ def _recalibrated(
         order = check_column(opened.table[time], column, opened.file).to_numpy().argsort(kind="stable")
     elif time is not None:
         notes.append(f"There is no column '{time}' here: rows are learnt in the order of the table.")
+    if (seen := training_overlap(loaded, opened.table, opened.encoded)) is not None:
+        others = seen.others("recalibration", opened.file)
+        order = order[others[order]]
+        left = len(others) - order.size
+        notes.append(f"The {left:,} rows that the model was trained on or chosen by are left out.")
     logits = loaded.outputs_of(opened.encoded).logits
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}
@@ -159,13 +162,6 @@ def _recalibrated(
         segments = None if rows.segments is None else rows.segments[new]
         updates[task] = online.update(rows.logits[new], rows.labels[new], rows.weight[new], segments)
         calibrators[task] = held.holding(online)
-    seen = seen_in_training(loaded, opened.table, opened.encoded)
-    if seen is not None:
-        notes.append(
-            f"The model was trained on about {seen:.0%} of these rows. On training rows its probabilities are"
-            " too extreme."
-        )
-        warnings.warn(notes[-1], CalibrationWarning, stacklevel=2)
     result = RecalibrationResult(os.fspath(target) if target else None, updates, tuple(notes))
     loaded.set_calibrators(calibrators)
     loaded.artifact.metrics["recalibrate"] = result.to_dict()["tasks"]

@@ -6,7 +6,9 @@ A row has two keys, so that it is recognised after common changes:
   renamed.
 - its event: time, group, ids and labels. It does not change when numbers are rounded or histories are cut.
 
-Different rows may share a key by chance. The chance is measured beside the sample and subtracted. A table is
+Different rows may share a key by chance. The chance is measured beside the sample and subtracted. Where it is
+small, a filter of all rows tells row by row which were seen. It finds every row that is unchanged, and of the
+others the share that is alike by chance, and 0.05 % (see `ctrkit.data.bloom`). A table is
 the training table only if all rows, their order, labels, weights and times are the same: the times decide
 which rows were held out.
 """
@@ -14,14 +16,15 @@ which rows were held out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.data.bloom import among, bloom_filter
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, mixed
@@ -31,6 +34,10 @@ from ctrkit.schema import Column, FeatureSpec, check_column
 SAMPLE_SIZE = 8192
 # Rows count as seen if their share is above the chance share by this number of standard deviations.
 _DEVIATIONS = 4.0
+# Above this share of training rows among the rows, results are too optimistic.
+SEEN = 0.05
+# Of keys that more unseen rows share by chance, no filter is kept: it would leave out too many of them.
+LARGEST_CHANCE = 0.05
 
 
 def row_hashes(data: EncodedTable) -> Words:
@@ -94,22 +101,36 @@ def seen_state(
     data: EncodedTable,
     training: Integers,
     held_out: Integers,
+    chosen_by: Integers | None = None,
 ) -> dict[str, Any]:
-    """Plain data by which the training rows are recognised later: for each key a sample of hashes, and the
-    share of other rows that have the same key by chance.
+    """Plain data by which the training rows are recognised later: for each key a sample of hashes, the share
+    of other rows that have the same key by chance and, where it is small, a filter of all rows.
+
+    Args:
+        spec: what the columns mean.
+        table: the raw rows.
+        data: the same rows, encoded.
+        training: indices of the training rows.
+        held_out: indices of all other rows.
+        chosen_by: indices of rows by which the model was chosen, which the filters hold too.
 
     Rows held out by time never share a time with training rows. So the chance share of the event key is also
     measured among the training rows themselves.
     """
     content, event = row_hashes(data), event_hashes(spec, table, data)
+    known = training if chosen_by is None else np.concatenate([training, chosen_by])
     sample = sample_of(content[training])
     # Signed in all formats of artifacts: torch, which wrote the first, has no unsigned 64-bit integers.
     state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}
+    if not state["alike"] > LARGEST_CHANCE:
+        state["filter"] = bloom_filter(content[known])
     if event is not None:
         _, counts = np.unique(event[training], return_counts=True)
         sample = sample_of(event[training])
         chance = [float(counts[counts > 1].sum() / counts.sum()), share_seen(event[held_out], sample)]
         state["event"] = {"sample": sample.view(np.int64), "alike": float(np.nanmax(chance))}
+        if not state["event"]["alike"] > LARGEST_CHANCE:
+            state["event"]["filter"] = bloom_filter(event[known])
     return state
 
 
@@ -125,17 +146,92 @@ def share_of_seen(
         table: the raw rows.
         data: the same rows, encoded.
     """
-    keys = [(row_hashes(data), state)]
-    event = event_hashes(spec, table, data) if "event" in state else None
-    if event is not None:
-        keys.append((event, state["event"]))
-    shares = []
-    for hashes, of in keys:
+    return max(_shares(state, spec, table, data).values(), default=None)
+
+
+def _shares(
+    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
+) -> dict[str, float]:
+    """By key, the share of rows that were training rows, less chance."""
+    shares: dict[str, float] = {}
+    for name, hashes, of in keys_of(state, spec, table, data):
         sample = sample_from(of)
         told = _told(hashes, sample, SAMPLE_SIZE)
         share = beyond_chance(int(np.isin(told, sample).sum()), told.size, float(of["alike"]))
-        shares += [] if share is None else [share]
-    return max(shares, default=None)
+        shares |= {} if share is None else {name: share}
+    return shares
+
+
+def rows_seen(
+    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
+) -> Booleans | None:
+    """Which rows were training rows, or rows that the model was chosen by, [n].
+
+    Args:
+        state: plain data from `seen_state`; earlier versions have no filters.
+        spec: what the columns mean.
+        table: the raw rows.
+        data: the same rows, encoded.
+
+    Returns:
+        The rows; None where no key tells them apart.
+    """
+    found = rows_by_key(state, spec, table, data)
+    names = telling_keys(state, _shares(state, spec, table, data))
+    return None if names is None else np.logical_or.reduce([found[name] for name in names])
+
+
+def rows_by_key(
+    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
+) -> dict[str, Booleans]:
+    """The rows [n] that were seen by each key with a filter; `telling_keys` says which of them to believe."""
+    return {
+        name: among(hashes, np.asarray(of["filter"]))
+        for name, hashes, of in keys_of(state, spec, table, data)
+        if "filter" in of
+    }
+
+
+def telling_keys(state: Mapping[str, Any], shares: Mapping[str, float]) -> list[str] | None:
+    """The keys whose rows together are those that were seen; None where some cannot be told.
+
+    Of a model's two keys the one counts that knows more rows again. If both know about as many, the one
+    counts that fewer rows have by chance.
+
+    Args:
+        state: plain data from `seen_state`.
+        shares: key -> the share of the rows that were seen by it.
+    """
+    kept, found = kept_keys(state), list[str]()
+    for of in dict.fromkeys(name.partition(",")[2] for name in kept):
+        known = [name for name in shares if name.partition(",")[2] == of]
+        able = [name for name in known if "filter" in kept[name]]
+        if able:
+            found.append(max(able, key=lambda name: (round(20 * shares[name]), -float(kept[name]["alike"]))))
+        elif max((shares[name] for name in known), default=0.0) > SEEN:
+            return None
+    return found or None
+
+
+def keys_of(
+    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
+) -> Iterator[tuple[str, Words, Mapping[str, Any]]]:
+    """For each key that rows have: its name, their hashes [n], and what the model keeps of it."""
+    content, event = row_hashes(data), event_hashes(spec, table, data)
+    for name, of in kept_keys(state).items():
+        hashes = event if name.startswith("event") else content
+        if hashes is not None:
+            yield name, hashes, of
+
+
+def kept_keys(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What a model keeps, by key: of its own training rows, and of those that it started from."""
+    found: dict[str, Mapping[str, Any]] = {"content": state}
+    if "event" in state:
+        found["event"] = state["event"]
+    if (start := state.get("start")) is not None:
+        found |= {f"{name}, start": of for name, of in kept_keys(start).items()}
+    return found
 
 
 def beyond_chance(found: int, told: int, alike: float) -> float | None:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ctrkit.tables import atomic_path
 
+# The attribute of a folder in a zip archive (of MS-DOS); no checksum covers it.
+_FOLDER = 0x10
+
 
 def write_tensors(content: dict[str, Any], path: str | os.PathLike[str]) -> Path:
     """Write plain data and tensors as torch does, atomically, with a checksum of every part."""
@@ -36,6 +39,8 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
         names = archive.namelist()
         if len(set(names)) < len(names) or (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"a checksum is wrong, or a name occurs twice: {damaged}")
+        if any(part.external_attr & _FOLDER for part in archive.infolist()):
+            raise zipfile.BadZipFile("a part is marked as a folder, which torch reads as a part of nothing")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -101,11 +101,19 @@ def test_rows_that_the_model_was_trained_on_are_known_again(
     model: Path, logs: Path, later: pl.DataFrame, tmp_path: Path
 ) -> None:
     table = pl.read_parquet(logs / "impressions.parquet").sort("timestamp")
-    with pytest.warns(CalibrationWarning, match="trained on about 9[0-9]%|trained on about 100%"):
-        result = ctrkit.calibrate(
-            model, table.head(6000), out=tmp_path / "seen", save=tmp_path / "m.pt", overrides=["method=platt"]
-        )
-    assert any("has not seen" in note for note in result.notes)
+    own = {"save": tmp_path / "m.pt", "overrides": ["method=platt"]}
+    for command in (ctrkit.calibrate, ctrkit.recalibrate):
+        with pytest.raises(
+            DataError, match=r"trained on about (9[0-9]|100)% of these rows, and only \d+ are others"
+        ):
+            command(model, table.head(6000), save=own["save"])
+    # Of seen rows and others, the others are used.
+    mixed = pl.concat([table.head(3000), later])
+    result = ctrkit.calibrate(model, mixed, **own)
+    (note,) = [note for note in result.notes if "are left out" in note]
+    left_out = int(note.split()[1].replace(",", ""))
+    assert 3000 <= left_out <= 3000 + 0.05 * later.height
+    assert result.tasks["click"].choice.method == "platt"
     result = ctrkit.calibrate(
         model, later, out=tmp_path / "new", save=tmp_path / "m.pt", overrides=["method=platt"]
     )

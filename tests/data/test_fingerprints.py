@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.fingerprints import row_hashes, sample_of, share_seen
+from ctrkit.data.fingerprints import row_hashes, rows_seen, sample_of, seen_state, share_of_seen, share_seen
+from ctrkit.schema import FeatureSpec
 
 
 def table(ids: list[int], number: float = 0.5, history: int = 3, label: int = 0) -> EncodedTable:
@@ -46,3 +48,45 @@ def test_the_share_is_found(share: float, size: int) -> None:
 
 def test_no_rows_tell_nothing() -> None:
     assert np.isnan(share_seen(np.array([], np.uint64), sample_of(row_hashes(table([1])))))
+
+
+SPEC = FeatureSpec.model_validate({"categorical": [{"name": "ad"}], "timestamp": "at"})
+
+
+@pytest.mark.parametrize("by", ["ids", "times"])
+@pytest.mark.parametrize("started", [False, True])
+def test_rows_of_a_split_at_random_are_told_one_by_one(by: str, started: bool) -> None:
+    """By ids if times are shifted, by times if ids are not unique; also those of the model before it."""
+    ids = np.arange(6000) if by == "ids" else np.arange(6000) % 7
+    raw = pl.DataFrame({"at": np.arange(6000) * 60.0})
+    data = table(ids.tolist())
+    parts = np.random.default_rng(0).permutation(6000)
+    training, chosen_by, held_out = np.split(parts, [3000, 4000])
+    state = seen_state(SPEC, raw, data, training, np.concatenate([chosen_by, held_out]), chosen_by)
+    # Where rows are alike by chance, the key keeps no filter.
+    assert ("filter" in state) == (by == "ids")
+    if started:
+        others = np.arange(6000, 9000)
+        state = {
+            **seen_state(
+                SPEC,
+                pl.DataFrame({"at": others * 60.0}),
+                table(others.tolist()),
+                np.arange(2000),
+                np.arange(2000, 3000),
+            ),
+            "start": state,
+        }
+    rows = raw.with_columns(pl.col("at") + 7.0) if by == "ids" else raw
+    found = rows_seen(state, SPEC, rows, data)
+    assert found is not None
+    expected = np.isin(np.arange(6000), np.concatenate([training, chosen_by]))
+    assert not (expected & ~found).any()
+    assert (found & ~expected).sum() <= 6
+    assert share_of_seen(state, SPEC, rows, data) == pytest.approx(0.5, abs=0.02)
+
+
+def test_rows_that_no_key_tells_apart_are_not_told() -> None:
+    raw, data = pl.DataFrame({"at": np.zeros(100)}), table([3] * 100)
+    state = seen_state(SPEC, raw, data, np.arange(50), np.arange(50, 100))
+    assert rows_seen(state, SPEC, raw, data) is None

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.api.bidding.config import ValueSource
+from ctrkit.api.bidding.seen import seen_note
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.sample_logs import bundled
 from ctrkit.api.scores.calibrator import ScoreCalibrator
@@ -85,7 +86,7 @@ def opened_auctions(
     if scorer is not None and not scorer.calibrators:
         notes += ("The model is not calibrated, which makes bids worse: run `ctrkit calibrate`.",)
     if scorer is not None:
-        notes += scorer.encoder.unlike(table)
+        notes += (*scorer.encoder.unlike(table), *seen_note(scorer, table))
     if time_zone is not None and "timestamp" in table.columns:
         notes += (f"Days and hours are those of {time_zone}.",)
     return table, file, scorer, notes

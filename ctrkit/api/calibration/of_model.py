@@ -6,10 +6,11 @@ import os
 import warnings
 
 import numpy as np
+import polars as pl
 
 from ctrkit.api.calibration.result import CalibrateConfig, CalibrationResult
 from ctrkit.api.calibration.tasks import calibrate_tasks
-from ctrkit.api.models.labelled import LabelledTable, columns_of, labelled_rows, seen_in_training
+from ctrkit.api.models.labelled import LabelledTable, columns_of, labelled_rows, training_overlap
 from ctrkit.api.models.model import Model, load
 from ctrkit.api.models.task_rows import task_rows
 from ctrkit.api.models.value_calibration import ValueCalibration
@@ -88,19 +89,21 @@ def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, 
             f" {split.test.size:,} test rows."
         )
         return split.valid, split.test, (note,)
+    seen = training_overlap(model, opened.table, opened.encoded)
+    others = None if seen is None else seen.others("calibration", opened.file)
     halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
-    split = split_rows(opened.config.features, halves, opened.table, seed, opened.file)
+    table = opened.table if others is None else opened.table.filter(pl.Series(others))
+    split = split_rows(opened.config.features, halves, table, seed, opened.file)
     judged = np.concatenate([split.valid, split.test])
+    notes: tuple[str, ...] = ()
+    fitted = split.train
+    if others is not None:
+        rows = np.flatnonzero(others)
+        fitted, judged = rows[fitted], rows[judged]
+        left = len(others) - rows.size
+        notes = (f"The {left:,} rows that the model was trained on or chosen by are left out.",)
     note = (
-        f"This is not the training table: calibrators were fitted on {split.train.size:,} of its rows"
+        f"This is not the training table: calibrators were fitted on {fitted.size:,} of its rows"
         f" and judged on the other {judged.size:,}."
     )
-    seen = seen_in_training(model, opened.table, opened.encoded)
-    if seen is None:
-        return split.train, judged, (note,)
-    overlap = (
-        f"The model was trained on about {seen:.0%} of these rows. On training rows its probabilities are "
-        "too extreme, so do not trust the calibrators or the metrics here. Give rows that it has not seen."
-    )
-    warnings.warn(overlap, CalibrationWarning, stacklevel=3)
-    return split.train, judged, (note, overlap)
+    return fitted, judged, (note, *notes)

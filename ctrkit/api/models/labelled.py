@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
-from ctrkit.arrays import Floats, Integers
+from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.fingerprints import share_of_seen, times_digest
+from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest
 from ctrkit.data.split import Split, split_rows
 from ctrkit.errors import DataError
 from ctrkit.tables import TableLike
@@ -22,8 +22,8 @@ from ctrkit.tables import TableLike
 if TYPE_CHECKING:
     from ctrkit.api.models.training_config import TrainConfig
 
-# Above this share of training rows among the rows, results are too optimistic and a note says so.
-SEEN = 0.05
+# Fewer rows that a model has not seen are too few to go on with alone.
+LEAST_UNSEEN = 1000
 
 
 @dataclass(frozen=True)
@@ -144,20 +144,69 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     return LabelledTable(table, file, encoded, config, split)
 
 
-def seen_in_training(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> float | None:
+def seen_in_training(
+    model: Model, table: pl.DataFrame, encoded: EncodedTable, least: float = SEEN
+) -> float | None:
     """The share of rows that the model was trained on, minus the share expected by chance.
 
     Args:
         model: the model.
         table: the raw rows.
         encoded: the same rows, encoded by the model's encoder.
+        least: the share from which on it matters.
 
     Returns:
         The share; None where it is too small to matter or is not known.
     """
     seen = model.artifact.data.get("seen")
     share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
-    return share if share is not None and share > SEEN else None
+    return share if share is not None and share > least else None
+
+
+def training_overlap(model: Model, table: pl.DataFrame, encoded: EncodedTable) -> TrainingOverlap | None:
+    """Which rows the model was trained on or chosen by, and how many of them; the arguments are the same.
+
+    Returns:
+        What is known; None where their share is too small to matter or is not known.
+    """
+    share = seen_in_training(model, table, encoded)
+    if share is None:
+        return None
+    return TrainingOverlap(share, rows_seen(model.artifact.data["seen"], model.spec, table, encoded))
+
+
+@dataclass(frozen=True)
+class TrainingOverlap:
+    """The rows of a table that a model was trained on or chosen by.
+
+    Attributes:
+        share: the share of training rows.
+        rows: which rows they are, [N]; None where it is not known.
+    """
+
+    share: float
+    rows: Booleans | None
+
+    def others(self, what: str, file: str | None) -> Booleans:
+        """The rows that the model has not seen, [N].
+
+        Args:
+            what: what is done with them, for the message.
+            file: the name of the table.
+
+        Raises:
+            DataError: it is not known which they are, or they are too few.
+        """
+        left = None if self.rows is None else ~self.rows
+        if left is not None and left.sum() >= LEAST_UNSEEN:
+            return left
+        why = "it is not known which" if left is None else f"only {left.sum():,} are others"
+        raise DataError(
+            f"the model was trained on about {self.share:.0%} of these rows, and {why}: {what} needs rows "
+            "that it has not seen",
+            file=file,
+            hint="Give later rows, or the whole training table, of which the held-out rows are taken",
+        )
 
 
 def columns_of(model: Model) -> dict[str, str | None]:

@@ -21,6 +21,7 @@ from ctrkit.artifact import Artifact
 from ctrkit.calibration import ValueScaling, told_apart
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.fingerprints import kept_keys
 from ctrkit.data.raw_encoder import RawEncoder
 from ctrkit.errors import ArtifactError, DataWarning, InputError
 from ctrkit.extras import MissingPackage
@@ -327,8 +328,10 @@ def _check_data(data: Mapping[str, Any]) -> None:
     ):
         raise TypeError("file and fingerprint are text")
     seen = data.get("seen")
-    for one in () if seen is None else (seen, *([seen["event"]] if "event" in seen else ())):
+    for one in () if seen is None else kept_keys(seen).values():
         float(one["alike"])
+        if "filter" in one and (np.asarray(one["filter"]).dtype != np.uint8 or not np.size(one["filter"])):
+            raise TypeError("the filter of rows holds bytes")
         if np.asarray(one["sample"]).dtype.kind not in "iu" or np.ndim(one["sample"]) != 1:
             raise TypeError("the sample of rows holds whole numbers")
     for shares in (data.get("unknown") or {}).values():

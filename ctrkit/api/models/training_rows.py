@@ -54,7 +54,7 @@ class TrainingRows:
             "unknown": self.unknown,
             "seen": notes.attempt(
                 "sample that recognises the training rows",
-                lambda: seen_state(spec, self.table, self.encoded, training, held_out),
+                lambda: seen_state(spec, self.table, self.encoded, training, held_out, self.split.valid),
             ),
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from ctrkit.api.models.labelled import SEEN
+from ctrkit.api.models.labelled import LEAST_UNSEEN
 from ctrkit.api.models.model import Model
-from ctrkit.arrays import Floats
+from ctrkit.arrays import Booleans, Floats
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import (
     SAMPLE_SIZE,
+    SEEN,
     beyond_chance,
-    event_hashes,
-    row_hashes,
+    kept_keys,
+    keys_of,
+    rows_by_key,
     sample_from,
     seen_state,
+    telling_keys,
 )
 from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, DataError, InputError
@@ -28,13 +32,12 @@ from ctrkit.hashing import Words
 from ctrkit.ope import BanditLog
 from ctrkit.ope.diagnostics.checks import Check, required
 from ctrkit.ope.evaluation.engine import Engine, OnRows
-from ctrkit.ope.evaluation.later import TIME, LaterPart
+from ctrkit.ope.evaluation.kept import KeptPart
 from ctrkit.ope.evaluation.parts import LogPart
 from ctrkit.progress import OnStep
 from ctrkit.schema import require_columns
 
-# With fewer rows that an artifact has not seen, all rows are judged, and not trusted.
-LEAST_UNSEEN = 1000
+TIME = "timestamp"
 
 
 def logged_rows(encoder: Encoder, log: BanditLog, labels: Floats) -> tuple[pl.DataFrame, EncodedTable]:
@@ -70,18 +73,21 @@ def logged_rows(encoder: Encoder, log: BanditLog, labels: Floats) -> tuple[pl.Da
     )
 
 
-def seen_decisions(log: BanditLog, encoder: Encoder, split: Split) -> dict[str, Any]:
+def seen_decisions(log: BanditLog, encoder: Encoder, split: Split, start: Model | None) -> dict[str, Any]:
     """What tells later which decisions a policy learnt from, or was chosen by (see `seen_state`).
 
     Args:
         log: the whole log.
         encoder: of the policy's model.
         split: how the log was divided.
+        start: the model that the policy started from, whose rows the policy has seen too.
     """
     labels = np.zeros((len(log), max(len(encoder.spec.labels), 1)))
     labels[:, 0] = log.reward
     table, rows = logged_rows(encoder, log, labels)
-    return seen_state(encoder.spec, table, rows, np.concatenate([split.train, split.valid]), split.test)
+    found = seen_state(encoder.spec, table, rows, np.concatenate([split.train, split.valid]), split.test)
+    before = None if start is None else start.artifact.data.get("seen")
+    return found if before is None else {**found, "start": before}
 
 
 @dataclass
@@ -93,13 +99,13 @@ class _Found:
 
 
 class SeenRows:
-    """Counts the rows of a log that an artifact was trained on.
+    """Tells the rows of a log that an artifact was trained on, and counts them.
 
-    An artifact keeps hashes of a sample of its training rows, by content and by event (see
-    `ctrkit.data.fingerprints`). A decision of the log becomes such a row again: the context, the logged
-    action with its features, and its reward as the first task's label. Labels of later tasks are not in the
-    log; after a reward of 1 every way to go on is tried. Only rows with the same features in the same
-    columns are known again: nothing found is no proof that nothing was seen.
+    An artifact keeps hashes of its training rows, by content and by event (see `ctrkit.data.fingerprints`). A
+    decision of the log becomes such a row again: the context, the logged action with its features, and its
+    reward as the first task's label. Labels of later tasks are not in the log; after a reward of 1 every way
+    to go on is tried. Only rows with the same features in the same columns are known again: nothing found is
+    no proof that nothing was seen.
 
     Args:
         model: the artifact's.
@@ -107,46 +113,58 @@ class SeenRows:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.rows = 0
-        self.keys = {name: _Found() for name in self._states()}
+        self.state: Mapping[str, Any] = model.artifact.data.get("seen") or {}
+        self.start = _held_out_from(model)
+        self.keys = {name: _Found() for name in (kept_keys(self.state) if self.state else ())}
 
-    def update(self, log: BanditLog) -> None:
-        """Take in rows; with several tasks those whose reward is neither 0 nor 1 tell nothing."""
-        self.rows += len(log)
+    def update(self, log: BanditLog) -> dict[str, Booleans]:
+        """Take in rows; with several tasks those whose reward is neither 0 nor 1 tell nothing.
+
+        Returns:
+            By key, and by `timestamp`, which of the rows were seen, [B].
+        """
+        found: dict[str, Booleans] = {}
         try:
-            self._update(log)
+            found = self._update(log)
         except InputError:  # what the model lacks in the log, its own work on it says
             self.keys = {}
+        if self.start is not None and TIME in log.table.columns:
+            found[TIME] = log.table[TIME].to_numpy() < self.start
+            if "event" in found:  # which holds the time: from the start on it is found by a false positive
+                found["event"] &= found[TIME]
+        return found
 
-    def _update(self, log: BanditLog) -> None:
+    def _update(self, log: BanditLog) -> dict[str, Booleans]:
         tasks = len(self.model.tasks)
         if not self.keys or (tasks > 1 and not log.binary):
-            return
+            return {}
         if tasks == 1:
-            self._look_up(log, log.reward[:, None], again=False)
-            return
+            return self._look_up(log, log.reward[:, None], again=False)
+        seen: dict[str, Booleans] = {}
         for depth in range(tasks + 1):
             labels = np.zeros((len(log), tasks))
             labels[:, :depth] = 1.0
-            self._look_up(log, labels, again=depth > 1, only=log.reward == min(depth, 1))
+            only = log.reward == min(depth, 1)
+            for name, rows in self._look_up(log, labels, again=depth > 1, only=only).items():
+                seen[name] = seen.get(name, False) | (rows & only)
+        return seen
 
-    def _look_up(self, log: BanditLog, labels: Floats, *, again: bool, only: Any = slice(None)) -> None:
+    def _look_up(
+        self, log: BanditLog, labels: Floats, *, again: bool, only: Any = slice(None)
+    ) -> dict[str, Booleans]:
         """Look up rows with these labels; `again` where they were looked up with others before."""
         table, rows = logged_rows(self.model.encoder, log, labels)
-        for name, state in self._states().items():
-            hashes = row_hashes(rows) if name == "content" else event_hashes(self.model.spec, table, rows)
-            if hashes is None:
-                continue
-            sample: Words = sample_from(state)
+        for name, hashes, of in keys_of(self.state, self.model.spec, table, rows):
+            sample: Words = sample_from(of)
             mine = hashes[only]
             told = mine if sample.size < SAMPLE_SIZE else mine[mine <= sample[-1]]
             # A row that is looked up under several hashes counts as one.
             self.keys[name].told += 0 if again else told.size
             self.keys[name].found += int(np.isin(told, sample).sum())
+        return rows_by_key(self.state, self.model.spec, table, rows)
 
     def merge(self, other: Self) -> None:
         """Take in what another has counted of the same artifact."""
-        self.rows += other.rows
         for name, mine in self.keys.items():
             if name in other.keys:
                 mine.told += other.keys[name].told
@@ -154,25 +172,26 @@ class SeenRows:
 
     def result(self) -> float | None:
         """The share of rows that training has seen, less those alike by chance; None: that cannot be told."""
-        states = self._states()
-        shares = [
-            beyond_chance(one.found, one.told, float(states[name]["alike"]))
+        return max(self._shares().values(), default=None)
+
+    def telling(self) -> list[str] | None:
+        """The keys, or `timestamp`, whose rows together are those that were seen; None: none tells."""
+        keys = telling_keys(self.state, self._shares()) if self.keys else None
+        return keys or (None if self.start is None else [TIME])
+
+    def _shares(self) -> dict[str, float]:
+        kept = kept_keys(self.state) if self.keys else {}
+        shares = {
+            name: beyond_chance(one.found, one.told, float(kept[name]["alike"]))
             for name, one in self.keys.items()
-        ]
-        return max((share for share in shares if share is not None), default=None)
+        }
+        return {name: share for name, share in shares.items() if share is not None}
 
     @property
     def share(self) -> float | None:
         """The share of rows seen; None where it is too small to matter, or is not known."""
         share = self.result()
         return share if share is not None and share > SEEN else None
-
-    def _states(self) -> dict[str, Mapping[str, Any]]:
-        """What the artifact keeps, by key."""
-        seen = self.model.artifact.data.get("seen")
-        if seen is None:
-            return {}
-        return {"content": seen, **({"event": seen["event"]} if "event" in seen else {})}
 
 
 @dataclass(frozen=True)
@@ -190,21 +209,50 @@ class Learnt:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
+# By key, which rows of a part were seen, one bit each; and how many rows the part has.
+Marked: TypeAlias = tuple[dict[str, NDArray[np.uint8]], int]
+
+
 @dataclass(frozen=True)
 class _Look:
-    """Counts the rows of a part that artifacts were trained on."""
+    """Of a part, what each artifact has seen."""
 
     models: Sequence[Model]
 
-    def __call__(self, part: LogPart, on_rows: OnRows) -> list[SeenRows]:
+    def __call__(self, part: LogPart, on_rows: OnRows) -> list[tuple[SeenRows, Marked]]:
         found = [SeenRows(model) for model in self.models]
+        seen: list[list[dict[str, Booleans]]] = [[] for _ in found]
         done = 0
         for log in part.batches():
-            for one in found:
-                one.update(log)
+            for one, of_one in zip(found, seen, strict=True):
+                of_one.append(one.update(log))
             done += len(log)
             on_rows(done)
-        return found
+        return [(one, (_joined(of), done)) for one, of in zip(found, seen, strict=True)]
+
+
+def _joined(batches: Sequence[dict[str, Booleans]]) -> dict[str, NDArray[np.uint8]]:
+    """The rows of all batches, by the keys that every batch has."""
+    names = set.intersection(*(set(one) for one in batches)) if batches else set()
+    return {name: np.packbits(np.concatenate([one[name] for one in batches])) for name in names}
+
+
+def _others(found: Sequence[SeenRows], marked: Sequence[Sequence[Marked]]) -> list[Booleans] | None:
+    """The rows of each part that no artifact has seen, [N] each; None where they cannot be told.
+
+    Args:
+        found: by artifact, what was counted.
+        marked: by artifact, the rows of every part.
+    """
+    kept = [np.ones(rows, dtype=bool) for _, rows in marked[0]]
+    for one, parts in zip(found, marked, strict=True):
+        names = one.telling()
+        for mask, (seen, rows) in zip(kept, parts, strict=True):
+            if names is None or not set(names) <= set(seen):
+                return None
+            for name in names:
+                mask &= ~np.unpackbits(seen[name], count=rows).astype(bool)
+    return kept
 
 
 def unseen_rows(
@@ -216,7 +264,8 @@ def unseen_rows(
 ) -> Learnt:
     """The rows that no artifact was trained on, if the artifacts tell which these are and they are enough.
 
-    An artifact whose rows were divided by time knows when its held-out rows begin.
+    An artifact keeps a filter of its rows, however they were divided. One without tells by time where its
+    rows were divided by time: it knows when its held-out rows begin.
 
     Args:
         models: by name.
@@ -231,25 +280,27 @@ def unseen_rows(
     whole = Learnt(list(parts))
     if not models:
         return whole
-    found, counts = _counted(models, parts, engine, on_step)
+    found, seen = _looked_up(models, parts, engine, on_step)
     shares = {name: share for name, one in found.items() if (share := one.share) is not None}
     if not shares:
         return whole
     names = " and ".join(shares)
-    starts = [start for name in shares if (start := _held_out_from(models[name])) is not None]
-    known = len(starts) == len(shares) and TIME in parts[0].names
-    if known and wanted is not False:
-        later = [LaterPart(part, max(starts)) for part in parts]
-        again, left = _counted(models, later, engine, on_step)
-        if sum(left) >= (1 if wanted else LEAST_UNSEEN) and all(one.share is None for one in again.values()):
+    masks = _others([found[name] for name in shares], [seen[name] for name in shares])
+    if masks is not None and wanted is not False:
+        left, total = sum(int(mask.sum()) for mask in masks), sum(len(mask) for mask in masks)
+        kept: list[LogPart] = [
+            KeptPart.of(part, mask) for part, mask in zip(parts, masks, strict=True) if mask.any()
+        ]
+        if left >= (1 if wanted else LEAST_UNSEEN) and all(
+            one.share is None for one in _looked_up(models, kept, engine, on_step)[0].values()
+        ):
             note = (
-                f"Trained on rows of this log: {names}. The {sum(counts) - sum(left):,} rows before the "
-                f"held-out time are left out; the {sum(left):,} later ones, which were not seen, are judged "
-                "(`--no-unseen` judges all)."
+                f"Trained on rows of this log, or chosen by them: {names}. The {total - left:,} rows that "
+                f"are known again are left out; the {left:,} others are judged (`--no-unseen` judges all)."
             )
-            return Learnt([part for part, rows in zip(later, left, strict=True) if rows], (note,))
+            return Learnt(kept, (note,))
     if wanted:
-        why = "no others remain" if known else "it is not known which"
+        why = "no others remain" if masks is not None else "it is not known which"
         raise DataError(
             f"rows of this log were training rows of {names}, and {why}",
             hint="Give a log that was not seen, or leave --unseen out: then the verdict says so",
@@ -276,23 +327,26 @@ def seen_check(name: str, share: float, role: str) -> Check:
     )
 
 
-def _counted(
+def _looked_up(
     models: Mapping[str, Model], parts: Sequence[LogPart], engine: Engine, on_step: OnStep
-) -> tuple[dict[str, SeenRows], list[int]]:
-    """What each artifact has seen of the rows, and the rows of each part.
+) -> tuple[dict[str, SeenRows], dict[str, list[Marked]]]:
+    """What each artifact has seen of the rows, and which rows of each part.
 
     The same model under several names is looked up once.
     """
     distinct = list({id(model): model for model in models.values()}.values())
     total = sum(part.rows for part in parts)
     sums = [SeenRows(model) for model in distinct]
-    rows = []
+    rows: list[list[Marked]] = [[] for _ in distinct]
     for some in engine.map(_Look(distinct), parts, partial(_told, on_step, total)):
-        for mine, more in zip(sums, some, strict=True):
+        for mine, of_mine, (more, seen) in zip(sums, rows, some, strict=True):
             mine.merge(more)
-        rows.append(some[0].rows)
-    by_model = {id(model): one for model, one in zip(distinct, sums, strict=True)}
-    return {name: by_model[id(model)] for name, model in models.items()}, rows
+            of_mine.append(seen)
+    place = {id(model): number for number, model in enumerate(distinct)}
+    numbers = {name: place[id(model)] for name, model in models.items()}
+    return {name: sums[one] for name, one in numbers.items()}, {
+        name: rows[one] for name, one in numbers.items()
+    }
 
 
 def _told(on_step: OnStep, total: int, rows: int) -> None:

@@ -30,8 +30,9 @@ LEAST_P_VALUE = 2 * float(stats.norm.sf(LARGEST_Z))
 MATERIAL_MEAN_WEIGHT = 0.01
 LARGEST_UNSUPPORTED_SHARE = 0.05
 # A reward model is always a little wrong, and the residual of a long log shows it: that is what dr corrects.
-# It is a doubt where the correction is as large as half of all that the log earned.
-MATERIAL_RESIDUAL = 0.5
+# It is a doubt where the correction is larger than all that the log earned. Half would be too strict: of few
+# rows no model learns what a much better policy knows.
+MATERIAL_RESIDUAL = 1.0
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ def test_rows_that_an_artifact_learnt_from_are_left_out_or_not_trusted(
     monkeypatch.setattr(seen_rows, "LEAST_UNSEEN", later)
     unseen = ctrkit.evaluate_policy(log, [model, "uniform"], **asked)
     assert [one.diagnostics.rows for one in unseen.evaluation.policies] == [later, later]
-    assert any(f"the {later:,} later ones, which were not seen" in note for note in unseen.notes)
+    assert any(f"the {later:,} others are judged" in note for note in unseen.notes)
     monkeypatch.setattr(seen_rows, "LEAST_UNSEEN", later + 1)
     for whole in (
         ctrkit.evaluate_policy(log, [model, "uniform"], **asked, unseen=False),

@@ -133,7 +133,7 @@ def test_an_estimate_outside_its_own_interval_is_not_trusted() -> None:
 
 @pytest.mark.parametrize(
     ("mean", "z", "trusted"),
-    [(0.02, 8.0, False), (-0.02, -8.0, False), (0.02, 3.9, True), (0.009, 8.0, True)],
+    [(0.021, 8.0, False), (-0.021, -8.0, False), (0.021, 3.9, True), (0.019, 8.0, True)],
 )
 def test_a_reward_model_that_contradicts_the_weights_is_a_doubt(mean: float, z: float, trusted: bool) -> None:
     residual = MeanCheck(mean, abs(mean / z), z, 0.02)
