@@ -221,7 +221,7 @@ def test_a_segment_where_the_policy_never_acts_tells_nothing() -> None:
     place = rng.choice(["seen", "never"], n)
     weights = np.where(place == "never", 0.0, np.where(rng.random(n) < 0.5, 1.5, 0.5))
     segments = SegmentSums(["place"], lambda: InversePropensityScoring(RANGE))
-    segments.update(rows(weights, rng.random(n) < 0.2, 1.5), pl.DataFrame({"place": place}))
+    segments.update(rows(weights, rng.random(n) < 0.2, 1.5, q=None), pl.DataFrame({"place": place}))
     (found,) = segments.result()
     by_label = {one.label: one for one in found.segments}
     assert by_label["never"].verdict.verdict == "do not trust"
