@@ -1,0 +1,82 @@
+"""The version of a feature set, and what differs between two encoders, in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ctrkit.data.encoder import Encoder
+
+# Digits of a version: 48 bits, so that a million versions share one with a chance below 1 %.
+_DIGITS = 12
+
+
+def version_of(encoder: Encoder) -> str:
+    """The version of a feature set: a hash of its spec and of all that was learnt, 12 hexadecimal digits.
+
+    Equal encoders have equal versions on every machine, also after they were written and read again.
+    """
+    plain = json.dumps(encoder.state(), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:_DIGITS]
+
+
+def differences(
+    one: Encoder, other: Encoder, names: tuple[str, str] = ("the first", "the second")
+) -> tuple[str, ...]:
+    """What differs between two encoders, a clause for each difference; nothing if their versions are equal.
+
+    Args:
+        one: an encoder.
+        other: another one.
+        names: what the two are called in the clauses, for example ("the model", "the data").
+    """
+    first, second = (json.loads(json.dumps(encoder.state())) for encoder in (one, other))
+    vocabularies = first.pop("vocabularies"), second.pop("vocabularies")
+    found = [*_ids(*vocabularies, names)]
+    # The spec explains the rest, so it comes first.
+    return (*_plain(first, second, "", names), *found)
+
+
+def _ids(
+    one: Mapping[str, Sequence[str]], other: Mapping[str, Sequence[str]], names: tuple[str, str]
+) -> Iterator[str]:
+    """What differs between vocabularies that both have; the spec tells of the others."""
+    for name in (name for name in one if name in other and one[name] != other[name]):
+        only = len({*one[name]} - {*other[name]}), len({*other[name]} - {*one[name]})
+        parts = [f"{n} only in {who}" for n, who in zip(only, names, strict=True) if n]
+        yield f"the ids of '{name}' differ: {', '.join(parts) or 'the same ones in another order'}"
+
+
+def _plain(one: Any, other: Any, place: str, names: tuple[str, str]) -> Iterator[str]:
+    """What differs between plain data."""
+    if one == other and type(one) is type(other):
+        return
+    first, second = _by_name(one), _by_name(other)
+    if first is None or second is None:
+        yield f"{place} is {_shown(one)} in {names[0]} and {_shown(other)} in {names[1]}"
+        return
+    before = f"{place}." if place else ""
+    for name in dict.fromkeys((*first, *second)):
+        if name in first and name in second:
+            yield from _plain(first[name], second[name], before + name, names)
+        else:
+            yield f"{before}{name} is only in {names[0] if name in first else names[1]}"
+    if [*first] != [*second] and {*first} == {*second} and isinstance(one, list):
+        yield f"{place} stand in another order"
+
+
+def _by_name(value: Any) -> dict[str, Any] | None:
+    """A mapping, or a list of features by their names; None for anything else."""
+    if isinstance(value, dict):
+        return value
+    named = isinstance(value, list) and all(isinstance(part, dict) and "name" in part for part in value)
+    if not named or max(Counter(part["name"] for part in value).values(), default=1) > 1:
+        return None
+    return {part["name"]: part for part in value}
+
+
+def _shown(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) and len(value) > 3 else json.dumps(value)
