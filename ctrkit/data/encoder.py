@@ -41,6 +41,7 @@ class EncodedTable:
         groups: int64 [n], equal where the group column is equal; None without a group column. A row without a
             group has a number of its own, below 0.
         value: float32 [n], 0 where the last label is 0; None without a column of values.
+        counted: whether a weight is the number of impressions that a row stands for, and so much evidence.
     """
 
     categorical: NDArray[np.int32]
@@ -50,6 +51,7 @@ class EncodedTable:
     weight: NDArray[np.float32]
     groups: Integers | None = None
     value: NDArray[np.float32] | None = None
+    counted: bool = False
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -216,6 +218,7 @@ class Encoder:
             weight.astype(np.float32),
             read_groups(spec.group, table),
             read_values(spec, table, targets, file) if labels else None,
+            spec.impressions is not None,
         )
 
     def state(self) -> dict[str, Any]:

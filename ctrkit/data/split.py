@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
+from ctrkit.data.aggregates import same_row
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 
@@ -77,8 +78,12 @@ class Split:
 def split_rows(
     spec: FeatureSpec, config: SplitConfig, table: pl.DataFrame, seed: int, file: str | None = None
 ) -> Split:
-    """Divide a table's rows, by the time stamp that the spec names (see `split_table`)."""
-    return split_table(spec.timestamp, config, table, seed, file)
+    """Divide a table's rows, by the time stamp that the spec names (see `split_table`).
+
+    The outcomes of a row that stands for many impressions stay together.
+    """
+    groups = None if spec.impressions is None else same_row(spec, table)
+    return split_table(spec.timestamp, config, table, seed, file, groups)
 
 
 def split_table(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -79,6 +79,8 @@ class FeatureSpec(Config):
         group: column by which GAUC and clustered intervals group rows, usually the user.
         timestamp: column of times, to split by time (formats: `ctrkit.schema.times`).
         weight: column of row weights.
+        impressions: column of the number of impressions that a row stands for, in a table of sums: then the
+            columns of labels hold numbers of clicks, conversions and so on.
         target: features that query the behaviour sequence (the ad in question); by default those whose
             ids a sequence shares, else all.
         profile: features of the user, for the context gate; by default all features that are not in `target`.
@@ -93,6 +95,7 @@ class FeatureSpec(Config):
     group: str | None = None
     timestamp: str | None = None
     weight: str | None = None
+    impressions: str | None = None
     target: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     candidate: CandidateSpec | None = None
@@ -194,8 +197,23 @@ class FeatureSpec(Config):
         if taken := [task for task in self.labels if task in (VALUE, IMPRESSION_VALUE)]:
             raise ValueError(f"a task cannot be called '{taken[0]}', the name of a prediction of the value")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _weighed_by_impressions(cls, given: Any) -> Any:
+        """Rows count as the impressions that they stand for."""
+        if isinstance(given, Mapping) and given.get("impressions") is not None:
+            return {"weight": given["impressions"], **given}
+        return given
+
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSpec:
+        if self.impressions not in (None, self.weight):
+            raise ValueError(
+                f"rows are weighted by '{self.impressions}', the impressions that they stand for, so that"
+                f" '{self.weight}' cannot be their weight as well"
+            )
+        if self.impressions is not None and self.value is not None:
+            raise ValueError("a row that stands for many impressions has no single `value`")
         names = self.features
         if not self.static_features:
             raise ValueError("a spec needs at least one numeric or categorical feature")

@@ -51,7 +51,7 @@ def choose_crosses(
     labels, weight = data.labels[rows, 0].astype(np.float64), data.weight[rows].astype(np.float64)
     if np.unique(labels).size < 2:
         return ()
-    mass = honest(weight, labels)
+    mass = weight if data.counted else honest(weight, labels)
     fields, hidden = terms_with(()).field_ids, hidden_ids(data, rows, valid)
     ids = dict(zip(fields.names, field_ids(fields, data, rows, hidden).T, strict=True))
     sizes = dict(zip(fields.names, fields.sizes, strict=True))
@@ -76,7 +76,7 @@ def choose_crosses(
     def gains(chosen: Sequence[Cross], tried: Sequence[Cross]) -> dict[Cross, float]:
         """The evidence of each cross beside those that were chosen."""
         columns = linear_columns(terms_with(chosen), data, rows, hidden)
-        p = expit(fit_by_evidence(columns, labels, weight, rounds=_ROUNDS).margins)
+        p = expit(fit_by_evidence(columns, labels, weight, counted=data.counted, rounds=_ROUNDS).margins)
         left, information = mass * (labels - p), mass * p * (1.0 - p)
         found = {}
         for cross in tried:

@@ -81,7 +81,12 @@ class EvidenceFit:
 
 
 def fit_by_evidence(
-    columns: LinearColumns, labels: Floats, row_weight: Floats, *, rounds: int = ROUNDS
+    columns: LinearColumns,
+    labels: Floats,
+    row_weight: Floats,
+    *,
+    counted: bool = False,
+    rounds: int = ROUNDS,
 ) -> EvidenceFit:
     """The most probable weights under the prior that the data make most probable.
 
@@ -89,13 +94,14 @@ def fit_by_evidence(
         columns: the features.
         labels: 0 or 1, `[n]`.
         row_weight: weight of each row, `[n]` (see `honest`).
+        counted: whether a weight is the number of impressions that a row stands for.
         rounds: number of updates of the variances.
     """
     count, every = int(columns.groups.max(initial=0)) + 1, columns.groups.size
     columns, used = columns.used()
     cells, numbers, groups = columns.cells, columns.numbers, columns.groups
     weights = np.zeros(groups.size + 1)  # the last one is the bias
-    mass = honest(row_weight, labels)
+    mass = row_weight if counted else honest(row_weight, labels)
     rate = (mass @ labels + 0.5) / (mass.sum() + 1.0)
     weights[-1] = np.log(rate / (1.0 - rate))
     variances = np.full(count, _FIRST_VARIANCE)
@@ -144,7 +150,9 @@ def honest(row_weight: Floats, labels: Floats) -> Floats:
     return row_weight * (information * float(row_weight.sum()) / float(row_weight**2 @ variance))
 
 
-def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: Floats) -> EvidenceFit:
+def faded(
+    found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: Floats, *, counted: bool = False
+) -> EvidenceFit:
     """The fit with each group's weights times a factor, the most probable one on later rows.
 
     The factors have the prior N(1, 0.3²) and lie between 0 and 1; the bias is fitted again. So what held only
@@ -155,6 +163,7 @@ def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: 
         later: the same features of other rows.
         labels: 0 or 1, `[n]`.
         row_weight: weight of each row, `[n]`.
+        counted: whether a weight is the number of impressions that a row stands for.
     """
     count = found.variances.size
     if np.unique(labels[row_weight > 0.0]).size < 2:
@@ -166,7 +175,8 @@ def faded(found: EvidenceFit, later: LinearColumns, labels: Floats, row_weight: 
     for column, group in enumerate(later.groups[size:]):
         parts[:, group] += found.weights[size + column] * later.numbers[:, column]
     parts[:, count] = 1.0
-    mass, factors = honest(row_weight, labels), np.append(np.ones(count), found.bias)
+    mass = row_weight if counted else honest(row_weight, labels)
+    factors = np.append(np.ones(count), found.bias)
     precision = np.append(np.full(count, 1.0 / _FADING**2), 0.0)
     for _ in range(_FADING_STEPS):
         p = expit(parts @ factors)

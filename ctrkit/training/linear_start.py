@@ -46,9 +46,11 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
         labels = data.labels[rows[mine], task].astype(np.float64)
         if np.unique(labels).size < 2:  # the linear logit stays 0
             continue
-        found = fit_by_evidence(training.of(mine), labels, data.weight[rows[mine]].astype(np.float64))
-        later = data.labels[valid[others], task].astype(np.float64)
-        found = faded(found, held_out.of(others), later, data.weight[valid[others]].astype(np.float64))
+        found = fit_by_evidence(
+            training.of(mine), labels, data.weight[rows[mine]].astype(np.float64), counted=data.counted
+        )
+        later, weight = (of[valid[others]].astype(np.float64) for of in (data.labels[:, task], data.weight))
+        found = faded(found, held_out.of(others), later, weight, counted=data.counted)
         with torch.no_grad():
             model.linear.cells[:, task] = _tensor(found.weights[:cells])
             model.linear.slopes[:, task] = _tensor(found.weights[cells:])

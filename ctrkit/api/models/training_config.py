@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, ConfigLike, keys_of, settings_of
+from ctrkit.data.aggregates import one_row_an_outcome
 from ctrkit.data.derive import Plan, PlanSetting
 from ctrkit.data.sampling import SamplingConfig
 from ctrkit.data.split import SplitConfig
@@ -131,7 +132,10 @@ def need_belief(policy: PolicyConfig, model: ScorerConfig) -> None:
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:
-    """The rows with all their columns, and their name for messages. `data` replaces the config's own path."""
+    """The rows with all their columns, and their name for messages. `data` replaces the config's own path.
+
+    Rows that stand for many impressions become one row an outcome (see `one_row_an_outcome`).
+    """
     reader = RowReader(config.features, config.derive, config.source, config.events)
     place = data if data is not None else config.data
     if config.source is not None:
@@ -140,7 +144,9 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
                 f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
             )
         if isinstance(place, str | os.PathLike):
-            return reader.read_source(place)
+            table, file = reader.read_source(place)
+            return one_row_an_outcome(config.features, table, file), file
     if place is None:
         place = bundled("logs_sample", "impressions.parquet")
-    return reader.read(place)
+    table, file = reader.read(place)
+    return one_row_an_outcome(config.features, table, file), file
