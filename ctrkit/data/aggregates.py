@@ -56,10 +56,10 @@ def one_row_an_outcome(spec: FeatureSpec, table: pl.DataFrame, file: str | None 
 
 
 def same_row(spec: FeatureSpec, table: pl.DataFrame) -> Integers:
-    """A number for each row of `one_row_an_outcome` that the outcomes of one row share, [n].
+    """A number for each row of `one_row_an_outcome`, which the outcomes of one row share, [n].
 
-    Outcomes of a row stand side by side, those with fewer labels first. So a row that does not have more labels
-    than the one before it begins another. (Two rows of one outcome each may be taken for one.)
+    Outcomes of a row stand side by side, those with fewer labels first. So another row of the table begins
+    where a row has no more labels than the one before it. (Two rows of one outcome may be taken for one.)
     """
     reached = table.select(reached=pl.sum_horizontal(*spec.labels.values()))["reached"]
     return np.cumsum(np.diff(reached.to_numpy(), prepend=0) <= 0)
