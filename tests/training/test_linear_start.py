@@ -115,8 +115,10 @@ def test_each_task_is_fitted_to_the_rows_where_it_can_happen(monkeypatch: pytest
     monkeypatch.setattr(evidence, "_NEWTON_STEPS", 30)
     monkeypatch.setattr(evidence, "_ENOUGH", 1e-8)
     monkeypatch.setattr(evidence, "_CONJUGATE_STEPS", 100)
-    monkeypatch.setattr(linear_start, "fit_by_evidence", lambda *args: one_round(*args, rounds=1))
-    monkeypatch.setattr(linear_start, "faded", lambda found, *others: found)
+    monkeypatch.setattr(
+        linear_start, "fit_by_evidence", lambda *args, **how: one_round(*args, **how, rounds=1)
+    )
+    monkeypatch.setattr(linear_start, "faded", lambda found, *others, **how: found)
     model, data = held()
     assert model.linear is not None
     columns = linear_columns(model.linear, data, TRAIN)
