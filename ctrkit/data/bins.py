@@ -19,7 +19,7 @@ _CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Bins:
-    """The edges of a feature's bins, as standardised numbers, and where the training rows lie between them.
+    """The edges of a feature's bins, as scaled numbers, and where the training rows lie between them.
 
     A number v has the encoding c_j(v) = clip((v - edge_j) / (edge_j+1 - edge_j), 0, 1), [K]: the part of
     each bin that lies below v. Sums of these are all continuous functions that are linear in every bin, and
@@ -50,7 +50,7 @@ class Bins:
         one edge. A single bin would only repeat the linear part of an embedding, so two are the fewest.
 
         Args:
-            numbers: standardised numbers of the training rows, none missing, [n].
+            numbers: scaled numbers of the training rows, none missing, [n].
             weight: positive weights of these rows, [n].
         """
         count = min(MOST_BINS, numbers.size // LEAST_ROWS)

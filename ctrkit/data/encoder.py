@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,7 +34,7 @@ class EncodedTable:
     Attributes:
         categorical: int32 [n, F]; 0 is padding, 1 is unknown, real ids from 2. Where a sequence shares the
             field's table, a value that training did not see is negative (see `ctrkit.data.ids.unseen_ids`).
-        numeric: float32 [n, N], standardised; NaN where a number is missing.
+        numeric: float32 [n, N], scaled; NaN where a number is missing.
         sequences: name -> int32 [n, L], left-padded.
         labels: float32 [n, T].
         weight: float32 [n].
@@ -163,6 +163,8 @@ class Encoder:
             tables={name: len(values) + FIRST_ID for name, values in self.vocabularies.items()},
             categorical={f.name: f.name for f in spec.categorical},
             numeric=tuple(f.name for f in spec.numeric),
+            centres={name: scale.centre for name, scale in self.scales.items() if scale.centre},
+            missing=tuple(f.name for f in spec.numeric if self.usual_missing.get(f.name)),
             sequences={s.name: s.shares or s.name for s in spec.sequences},
             max_length=max((s.max_length for s in spec.sequences), default=0),
             target=target,
@@ -206,7 +208,7 @@ class Encoder:
         require_columns(table, (*features, *(outcomes if labels else ())), file)
         n = table.height
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
-        numeric = [self._standardised(f, table[f.name], file) for f in spec.numeric if static]
+        numeric = [self._scaled(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
         weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
         targets = read_labels(spec.labels, table, file) if labels else np.empty((n, 0), dtype=np.float32)
@@ -226,7 +228,7 @@ class Encoder:
         return {
             "spec": self.spec.model_dump(mode="json"),
             "vocabularies": self.vocabularies,
-            "scales": {name: [one.mean, one.deviation, one.bound] for name, one in self.scales.items()},
+            "scales": {name: list(astuple(one)) for name, one in self.scales.items()},
             "usual_unknown": self.usual_unknown,
             "usual_missing": self.usual_missing,
             "bins": {name: [list(one.edges), list(one.means)] for name, one in self.bins.items()},
@@ -251,8 +253,8 @@ class Encoder:
             if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
                 raise ValueError(f"the vocabulary of '{name}' has a duplicate or a value that is not text")
         for name, scale in scales.items():
-            finite = all(map(np.isfinite, (scale.mean, scale.deviation, scale.bound)))
-            if not (finite and scale.deviation > 0 and scale.bound >= 0):
+            finite = all(map(np.isfinite, astuple(scale)))
+            if not (finite and scale.unit > 0 and scale.bound >= 0):
                 raise ValueError(f"the scale of '{name}' is {scale}")
         # Artifacts of earlier versions have no usual shares and no bins.
         bins = {name: Bins(*map(tuple, values)) for name, values in state.get("bins", {}).items()}
@@ -293,11 +295,9 @@ class Encoder:
             found[unknown[new]] = unseen_ids(text.filter(pl.Series(new)))
         return found
 
-    def _standardised(
-        self, feature: NumericFeature, values: pl.Series, file: str | None
-    ) -> NDArray[np.float32]:
-        """A numeric feature, transformed, with mean 0 and standard deviation 1 on the training rows."""
-        return self.scales[feature.name].standardised(transformed(values, feature, file))
+    def _scaled(self, feature: NumericFeature, values: pl.Series, file: str | None) -> NDArray[np.float32]:
+        """A numeric feature, transformed and scaled."""
+        return self.scales[feature.name].scaled(transformed(values, feature, file))
 
     def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
         """All sequences, aligned event by event."""

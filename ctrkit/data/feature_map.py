@@ -47,6 +47,10 @@ class FeatureMap:
         value: whether rows have a value, given the last task.
         quarters: field of 8 to 100 whole numbers -> for each id of its table, the quarter of the values that
             it is in, 1 to 4, and 0 for padding and unknown. In artifacts of earlier versions there are none.
+        centres: numeric field -> mean of its scaled training rows, as which a missing number is read where it
+            has no vector; 0 where none is given.
+        missing: numeric fields with missing numbers in the training rows. In artifacts of earlier versions
+            there are none.
     """
 
     tables: Mapping[str, int]
@@ -60,11 +64,18 @@ class FeatureMap:
     bins: Mapping[str, Bins] = field(default_factory=dict)
     value: bool = False
     quarters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    centres: Mapping[str, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Static fields in the order of their embeddings: categorical first, then numeric."""
         return (*self.categorical, *self.numeric)
+
+    @property
+    def centre_of_numbers(self) -> tuple[float, ...]:
+        """The mean of each number, in the order of `numeric`."""
+        return tuple(self.centres.get(name, 0.0) for name in self.numeric)
 
     def with_bins(self, most: int) -> FeatureMap:
         """The same features with at most so many bins a number."""
@@ -77,7 +88,8 @@ class FeatureMap:
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> FeatureMap:
         """A feature map from the plain data of `to_dict`."""
-        lists = {key: tuple(state[key]) for key in ("numeric", "target", "profile", "tasks")}
+        names = ("numeric", "target", "profile", "tasks", "missing")
+        lists = {key: tuple(state[key]) for key in names if key in state}
         stored = state.get("bins", {}).items()
         bins = {name: Bins(tuple(one["edges"]), tuple(one["means"])) for name, one in stored}
         quarters = {name: tuple(one) for name, one in state.get("quarters", {}).items()}

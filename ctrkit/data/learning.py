@@ -117,7 +117,8 @@ class Learning:
         """
         scales: dict[str, FeatureScale] = {}
         bins: dict[str, Bins] = {}
-        for name, summary in self._numbers.items():
+        for feature in self.spec.numeric:
+            name, summary = feature.name, self._numbers[feature.name]
             summary.finish()
             if not summary.size:
                 raise DataError(
@@ -126,9 +127,9 @@ class Learning:
                     column=name,
                     hint="Remove the feature",
                 )
-            scales[name] = FeatureScale.fit(summary, name)
+            scales[name] = FeatureScale.fit(summary, name, feature.scale)
             weight = np.ones(summary.sample.size) if summary.weight is None else summary.weight
             counted = weight > 0
-            standardised = scales[name].standardised(summary.sample[counted]).astype(np.float64)
-            bins[name] = Bins.fit(standardised, weight[counted])
+            scaled = scales[name].scaled(summary.sample[counted]).astype(np.float64)
+            bins[name] = Bins.fit(scaled, weight[counted])
         return scales, bins

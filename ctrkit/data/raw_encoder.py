@@ -39,10 +39,10 @@ class RawEncoder(Encoder):
                 hint="Remove the sequences, and make columns of what the model reads of them",
             )
         for number in spec.numeric:
-            if number.transform != "none":
+            if number.transform != "none" or number.scale != "standard":
                 raise ConfigError(
-                    f"key 'features.numeric': '{number.name}' has a transform, but raw numbers are read",
-                    hint="Remove the transform, or name a column that holds what the model was trained on",
+                    f"key 'features.numeric': '{number.name}' has a transform or scale, but is read raw",
+                    hint="Remove it, or name a column that holds what the model was trained on",
                 )
         # Nothing is known, and nothing is unusual.
         features = (*(one.name for one in spec.categorical), *(one.name for one in spec.numeric))

@@ -1,8 +1,9 @@
-"""Scales of numeric features, learned from training rows: they standardise the numbers for a network."""
+"""Scales of numeric features, learned from training rows, which make numbers fit for a network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from ctrkit.data.statistics import NumberSummary
 from ctrkit.errors import DataError
 from ctrkit.schema import Column, NumericFeature, check_column
 
-# Numbers are clipped at ROOM times the largest deviation of training, and not below LEAST_BOUND deviations.
+# Numbers are clipped at ROOM times the farthest of training, and not below LEAST_BOUND units.
 # Farther out a network gives only 0 or 1, or overflows.
 ROOM, LEAST_BOUND = 10.0, 100.0
 # The bound in artifacts that were made before bounds were stored.
@@ -26,26 +27,31 @@ _FARTHEST = 0.001
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """The mean and standard deviation of a feature on the training rows, after its transform.
+    """Zero and unit of a feature after its transform: the scaled number is (x - zero) / unit.
 
     Attributes:
-        mean: mean on the training rows.
-        deviation: standard deviation on the training rows.
-        bound: numbers are clipped at this number of standard deviations from the mean. It is 0 for a feature
-            that was constant in training, because nothing is known about its other values.
+        zero: mean of the training rows; of `min_max`, the lowest number of them.
+        unit: standard deviation of the training rows; of `min_max`, the highest number minus the lowest.
+        bound: scaled numbers are clipped at this distance from 0. It is 0 for a feature that was constant in
+            training, because nothing is known about its other values.
+        centre: mean of the scaled training rows, as which a missing number is read.
     """
 
-    mean: float
-    deviation: float
+    zero: float
+    unit: float
     bound: float = OLD_BOUND
+    centre: float = 0.0
 
     @classmethod
-    def fit(cls, numbers: NumberSummary, name: str) -> FeatureScale:
+    def fit(
+        cls, numbers: NumberSummary, name: str, kind: Literal["standard", "min_max"] = "standard"
+    ) -> FeatureScale:
         """The scale of some numbers.
 
         Args:
             numbers: the numbers, at least one.
             name: name of the column, for messages.
+            kind: see `NumericFeature.scale`.
 
         Raises:
             DataError: a few numbers are so far away that all others become equal.
@@ -67,29 +73,33 @@ class FeatureScale:
                 file=farthest.file,
                 column=name,
                 row=farthest.row,
-                hint="Fix such rows, limit the column's range, or declare transform: log1p",
+                hint="Fix such rows, limit the column's range, or declare transform: "
+                + ("log1p" if numbers.lowest.value >= 0 else "signed_log1p"),
             )
-        largest = max(abs((end.value - mean) / deviation) for end in ends)
+        low, high = (end.value for end in ends)
+        if kind == "min_max":
+            return cls(low, high - low, max(LEAST_BOUND, ROOM), (mean - low) / (high - low))
+        largest = max(abs((end - mean) / deviation) for end in (low, high))
         return cls(mean, deviation, max(LEAST_BOUND, ROOM * largest))
 
-    def standardised(self, values: Floats) -> NDArray[np.float32]:
-        """The numbers with mean 0 and standard deviation 1 on the training rows, clipped at the bound.
+    def scaled(self, values: Floats) -> NDArray[np.float32]:
+        """(x - zero) / unit, clipped at the bound.
 
         Missing numbers stay NaN, with the same bits everywhere, so that equal rows have equal fingerprints.
         """
-        clipped = np.clip(self._deviations(values), -self.bound, self.bound).astype(np.float32)
+        clipped = np.clip(self._units(values), -self.bound, self.bound).astype(np.float32)
         clipped[np.isnan(clipped)] = np.nan
         return clipped
 
     def beyond(self, values: Floats) -> Booleans:
         """Which numbers are clipped at the bound."""
         with np.errstate(over="ignore"):
-            slack = values.size * np.finfo(np.float64).eps * abs(self.mean)
-        return np.asarray(np.abs(self._deviations(values)) > self.bound + slack)
+            slack = values.size * np.finfo(np.float64).eps * abs(self.zero / self.unit)
+        return np.asarray(np.abs(self._units(values)) > self.bound + slack)
 
-    def _deviations(self, values: Floats) -> Floats:
+    def _units(self, values: Floats) -> Floats:
         with np.errstate(over="ignore"):
-            return np.asarray((values - self.mean) / self.deviation)
+            return np.asarray((values - self.zero) / self.unit)
 
 
 def transformed(values: pl.Series, feature: NumericFeature, file: str | None) -> Floats:
@@ -99,6 +109,19 @@ def transformed(values: pl.Series, feature: NumericFeature, file: str | None) ->
         DataError: a value is no number, infinite, or negative where a logarithm is taken.
     """
     low = 0.0 if feature.transform == "log1p" else None
-    column = Column(feature.name, "number", "a numeric feature", low=low, nullable=True)
+    meaning = "a number whose logarithm is taken; transform: signed_log1p takes negative numbers too"
+    column = Column(
+        feature.name, "number", "a numeric feature" if low is None else meaning, low=low, nullable=True
+    )
     numbers = check_column(values, column, file).to_numpy()
+    if feature.transform == "signed_log1p":
+        return np.asarray(np.copysign(np.log1p(np.abs(numbers)), numbers))
     return np.log1p(numbers) if feature.transform == "log1p" else numbers
+
+
+def restored(number: float, scale: FeatureScale, feature: NumericFeature) -> float:
+    """The number of the table that a scaled number stands for."""
+    found = number * scale.unit + scale.zero
+    if feature.transform == "signed_log1p":
+        return float(np.copysign(np.expm1(abs(found)), found))
+    return float(np.expm1(found)) if feature.transform == "log1p" else found

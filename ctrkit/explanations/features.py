@@ -17,6 +17,7 @@ from ctrkit.arrays import Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, FeatureMap
 from ctrkit.data.raw_encoder import RawEncoder
+from ctrkit.data.scales import restored
 from ctrkit.errors import DataError, nearest
 
 HISTORY = "past events"
@@ -62,7 +63,7 @@ def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
 
 
 def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
-    """The same rows with one encoded value, an id or a standardised number, in a static field."""
+    """The same rows with one encoded value, an id or a scaled number, in a static field."""
     split = data.categorical.shape[1]
     if position < split:
         categorical = data.categorical.copy()
@@ -106,7 +107,7 @@ class Names:
         self.feature_map, self._encoder = encoder.feature_map(), encoder
         self._vocabularies = encoder.vocabularies
         self._scales = encoder.scales
-        self._transforms = {feature.name: feature.transform for feature in encoder.spec.numeric}
+        self._numbers = {feature.name: feature for feature in encoder.spec.numeric}
 
     def id(self, table: str, value: int) -> str:
         """The text of an id of an embedding table; "(unknown)" for ids not seen in training."""
@@ -121,11 +122,8 @@ class Names:
         return self._encoder.values(table, np.array([value], dtype=np.int32))[0] or MISSING
 
     def number(self, feature: str, value: float) -> float:
-        """A standardised number in the units of the table, with six digits (the precision of float32)."""
-        scale = self._scales[feature]
-        mean, deviation = scale.mean, scale.deviation
-        raw = float(value) * deviation + mean
-        raw = float(np.expm1(raw)) if self._transforms[feature] == "log1p" else raw
+        """A scaled number in the units of the table, with six digits (the precision of float32)."""
+        raw = restored(float(value), self._scales[feature], self._numbers[feature])
         return float(f"{raw:.6g}")
 
     def field(self, position: int, value: float) -> str:

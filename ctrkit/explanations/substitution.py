@@ -100,12 +100,12 @@ class Substituted(nn.Module):
         "mean" is the mean vector of a column over the rows given (for a sequence, over all their events).
         "unknown" is the vector of the out-of-vocabulary id. It is well trained only if unknown values are
         frequent in training; if every value has its own id, this vector is noise. Of numbers it is always the
-        vector of 0, their mean in training.
+        vector of their mean in training.
         """
         batch = Batch.of(data, slice(0, 1))
         unknown = Batch(
             torch.full_like(batch.categorical, UNKNOWN_ID),
-            torch.zeros_like(batch.numeric),
+            batch.numeric.new_tensor(self.network.feature_map.centre_of_numbers).expand_as(batch.numeric),
             {n: torch.full_like(ids, UNKNOWN_ID) for n, ids in batch.sequences.items()},
             batch.labels,
             batch.weight,

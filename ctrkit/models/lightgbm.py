@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.history import HistoryState
 from ctrkit.nn.matches import Matches, matches_of
+from ctrkit.nn.numbers import present
 
 # Names of arrays: the trees of a task as bytes of text, and the logit that they add to, or that stands alone.
 _TREES, _LOGIT = "trees", "logit"
@@ -86,6 +88,10 @@ class LightGBM(Scorer):
         self.matches = Matches(feature_map) if self.reads_history else None
         tables = (*feature_map.categorical.values(), *feature_map.sequences.values())
         self.sizes = tuple(feature_map.tables[table] for table in tables)
+        # LightGBM reads a missing number as 0 where training saw none: it gets the mean, where this is not 0.
+        centres = feature_map.centres.items()
+        means = {name: mean for name, mean in centres if name not in feature_map.missing}
+        self.absent = torch.tensor([means.get(name, nan) for name in feature_map.numeric])
         self.logits = [0.0 for _ in feature_map.tasks]
         self.trees: list[Any] = [None for _ in feature_map.tasks]
         self.texts = ["" for _ in feature_map.tasks]
@@ -101,7 +107,7 @@ class LightGBM(Scorer):
     def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> NDArray[np.float32]:
         """The columns of U * K rows, `[U * K, columns]`, from sequences `[U, L]`, for K rows each."""
         parts = [known_or_unknown(batch.categorical)]
-        counts = [batch.numeric]
+        counts = [present(batch.numeric, self.absent)]
         if self.matches is not None:
             histories = len(next(iter(sequences.values())))
             times = len(batch) // max(histories, 1)

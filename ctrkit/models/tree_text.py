@@ -63,7 +63,7 @@ def _check_tree(tree: dict[str, str], columns: int) -> None:
     leaves, categories = int(tree.pop("num_leaves")), int(tree.pop("num_cat"))
     linear, shrinkage = tree.pop("is_linear"), float(tree.pop("shrinkage"))
     _need(leaves >= 1 and categories >= 0 and linear == "0" and np.isfinite(shrinkage), "its kind")
-    values = {name: _numbers(text, whole=name in _WHOLE) for name, text in tree.items()}
+    values = {name: _numbers(text, name) for name, text in tree.items()}
     known = _OF_NODES | _OF_LEAVES | (_OF_CATEGORIES if categories else set())
     _need(values.keys() == known, "its fields")
     for names, count in ((_OF_NODES, leaves - 1), (_OF_LEAVES, leaves)):
@@ -96,9 +96,11 @@ def _pairs(text: str) -> dict[str, str]:
     return found
 
 
-def _numbers(text: str, *, whole: bool) -> Floats:
-    numbers = np.array(text.split(" ") if text else [], dtype=np.int64 if whole else np.float64)
-    _need_all(np.isfinite(numbers), "a number that is not finite")
+def _numbers(text: str, name: str) -> Floats:
+    numbers = np.array(text.split(" ") if text else [], dtype=np.int64 if name in _WHOLE else np.float64)
+    # A split of missing numbers from all others has the threshold inf.
+    at_end = (numbers == np.inf) & (name == "threshold")
+    _need_all(np.isfinite(numbers) | at_end, "a number that is not finite")
     return numbers.astype(np.float64)
 
 

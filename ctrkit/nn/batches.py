@@ -19,7 +19,7 @@ class Batch:
     Attributes:
         categorical: int32 [B, F]; 0 is padding, 1 and negative ids are unknown, real ids from 2, each field
             counted for itself.
-        numeric: float32 [B, N], standardised; NaN where a number is missing.
+        numeric: float32 [B, N], scaled; NaN where a number is missing.
         sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
         labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
         weight: float32 [B].

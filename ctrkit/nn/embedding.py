@@ -100,7 +100,7 @@ class FeatureEmbedding(nn.Module):
             self.direction = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
             self.bias = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
             bins = [feature_map.bins.get(name, Bins()) for name in feature_map.numeric]
-            self.numbers = NumberReader(bins)
+            self.numbers = NumberReader(bins, feature_map.centre_of_numbers)
             # At 0 a missing number is read as the mean number, which stays so if training has none.
             self.missing = nn.Parameter(torch.zeros_like(self.bias)) if feature_map.bins else None
             steps = torch.zeros(len(bins), self.numbers.steps, config.width)

@@ -20,6 +20,8 @@ _QUARTER_IDS = 5
 class FieldIds(nn.Module):
     """Ids of the categorical fields, bins of the numbers, and quarters of both where they have an order.
 
+    A number without bins has the ids of present and missing, if the training rows have missing ones.
+
     An hour in quarters is a part of the day, and a price in quarters is low, fair, high or very high. In a
     cross of several fields, quarters need far fewer rows than hours and bins.
 
@@ -41,7 +43,9 @@ class FieldIds(nn.Module):
         super().__init__()
         numeric, categorical = feature_map.numeric, tuple(feature_map.categorical)
         bins = [feature_map.bins.get(name, Bins()).edges for name in numeric]
-        self.binned = [number for number, edges in enumerate(bins) if edges]
+        # A number of few values or rows has no bins, but missing numbers of it are information too.
+        holed = [name in feature_map.missing for name in numeric]
+        self.binned = [number for number, edges in enumerate(bins) if edges or holed[number]]
         self.register_buffer("edges", _padded([bins[n] for n in self.binned], inf), persistent=False)
         names = (*categorical, *(numeric[number] for number in self.binned))
         # A number has the bins, those beyond its edges, and missing.

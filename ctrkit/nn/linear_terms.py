@@ -16,6 +16,7 @@ from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.field_ids import FieldIds
 from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 from ctrkit.nn.matches import DECAYS, Matches, twins
+from ctrkit.nn.numbers import present
 
 # A cross of more cells shares this number of cells by a hash.
 MOST_CELLS = 1 << 18
@@ -30,10 +31,11 @@ _ORDER = 3
 class LinearTerms(nn.Module):
     """One linear logit for each task, of features that a person would make by hand:
 
-    - the id of every categorical field, the bin of every number, and the newest event of every sequence;
+    - the id of every categorical field, the bin of every number and whether it is missing, and the newest
+      event of every sequence;
     - crosses of fields: one weight for each combination of their ids, bins or quarters (see `FieldIds`);
     - pair terms: the newest event with the target's field of the same ids;
-    - every number;
+    - every number, the mean number where one is missing;
     - match terms: decayed counts of the target in the history (see `Matches`);
     - co-occurrence terms: how often other histories hold the events and the target (see `ItemVectors`).
 
@@ -48,7 +50,7 @@ class LinearTerms(nn.Module):
         co_occurrence_terms: whether there are co-occurrence terms.
 
     Raises:
-        ConfigError: a cross names a field that has no ids and no bins.
+        ConfigError: a cross names a field that has no ids, no bins and no missing numbers.
 
     Attributes:
         field_ids: the fields that crosses may join.
@@ -66,6 +68,7 @@ class LinearTerms(nn.Module):
     starts: Tensor
     limits: Tensor
     spread: Tensor
+    centres: Tensor
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class LinearTerms(nn.Module):
         super().__init__()
         self.sequences, numeric = tuple(feature_map.sequences), feature_map.numeric
         self.field_ids = FieldIds(feature_map)
+        self.register_buffer("centres", torch.tensor(feature_map.centre_of_numbers), persistent=False)
         fields = self.field_ids.names
         parts = [*fields, *self.sequences]
         size = [
@@ -153,7 +157,7 @@ class LinearTerms(nn.Module):
 
     def number_columns(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
         """The columns with numbers, `[U * K, numbers]`."""
-        numbers = [batch.numeric.nan_to_num()]
+        numbers = [present(batch.numeric, self.centres)]
         for terms in (self.matches, self.items):
             if terms is not None:
                 numbers.append(terms(sequences, batch.categorical))

@@ -24,11 +24,12 @@ class NumberReader(nn.Module):
     between a vector for each edge, which is the sum of the steps below it. Beyond the outermost edges only
     the linear part moves: there are no rows from which a slope of its own could be learned.
 
-    A missing number, NaN, is read as bias + missing + sum_j mean(c_j) * step_j: with missing = 0, this is the
-    mean of the field's vectors over the training rows.
+    A missing number, NaN, is read as centre * direction + bias + missing + sum_j mean(c_j) * step_j: with
+    missing = 0, this is the mean of the field's vectors over the training rows.
 
     Args:
         bins: the bins of each field.
+        centres: the mean of each field's numbers over the training rows.
 
     Attributes:
         steps: K, the largest number of bins of a field.
@@ -37,9 +38,11 @@ class NumberReader(nn.Module):
     scale: Tensor
     shift: Tensor
     means: Tensor
+    centres: Tensor
 
-    def __init__(self, bins: Sequence[Bins]) -> None:
+    def __init__(self, bins: Sequence[Bins], centres: Sequence[float]) -> None:
         super().__init__()
+        self.register_buffer("centres", torch.tensor(centres), persistent=False)
         self.steps = max((len(one.means) for one in bins), default=0)
         scale, shift, means = torch.zeros(3, len(bins), 1, self.steps, dtype=torch.float64)
         for field, one in enumerate(bins):
@@ -60,13 +63,13 @@ class NumberReader(nn.Module):
             direction: `[N, d]`.
             bias: `[N, d]`.
             steps: `[N, K, d]`; None without bins.
-            missing: `[N, d]`; without it, a missing number is read as 0, the mean of the training rows.
+            missing: `[N, d]`; without it, a missing number is read as the mean number of the training rows.
         """
+        known = present(numbers, self.centres)
         if missing is None:
-            return numbers.nan_to_num(nan=0.0).unsqueeze(-1) * direction + bias
-        numbers = numbers.t()
+            return known.unsqueeze(-1) * direction + bias
+        numbers, known = numbers.t(), known.t()
         absent = numbers.isnan()
-        known = numbers.masked_fill(absent, 0.0)
         inputs = torch.stack([known, torch.ones_like(known), absent.to(known.dtype)], dim=2)
         if steps is None:
             return torch.bmm(inputs, torch.stack([direction, bias, missing], dim=1)).transpose(0, 1)
@@ -75,3 +78,8 @@ class NumberReader(nn.Module):
         below = numbers.masked_fill(absent, _BELOW).unsqueeze(2)
         encoding = torch.addcmul(self.shift, below, self.scale).clamp_(0.0, 1.0)
         return torch.baddbmm(line, encoding, steps).transpose(0, 1)
+
+
+def present(numbers: Tensor, centres: Tensor) -> Tensor:
+    """Numbers `[B, N]` with the mean `[N]` of the training rows in the place of missing ones, `[B, N]`."""
+    return torch.where(numbers.isnan(), centres, numbers)

@@ -22,10 +22,18 @@ _ROWS_FOR_A_COUNT, _MOST_COUNTS = 10_000, 10
 
 
 class NumericFeature(Config):
-    """A number, standardised by mean and deviation of the training rows after its transform."""
+    """A number, scaled after its transform as the training rows tell.
+
+    Attributes:
+        name: name of the column.
+        transform: `log1p` is log(1 + x), and refuses negative numbers; `signed_log1p` is
+            sign(x) · log(1 + |x|).
+        scale: `standard` gives the training rows mean 0 and deviation 1; `min_max` puts them between 0 and 1.
+    """
 
     name: str
-    transform: Literal["none", "log1p"] = "none"
+    transform: Literal["none", "log1p", "signed_log1p"] = "none"
+    scale: Literal["standard", "min_max"] = "standard"
 
 
 class CategoricalFeature(Config):

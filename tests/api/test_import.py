@@ -213,7 +213,7 @@ def test_what_is_not_said_is_asked_for(tmp_path: Path) -> None:
     other = {"features": {"labels": {"click": "c"}, "numeric": [{"name": "y"}]}}
     with pytest.raises(ConfigError, match="reads 'x', which is no feature of the spec"):
         ctrkit.import_model(two, other, outputs=["a"])
-    with pytest.raises(ConfigError, match="'x' has a transform, but raw numbers are read"):
+    with pytest.raises(ConfigError, match="'x' has a transform or scale, but is read raw"):
         ctrkit.import_model(
             two, {"features": {"labels": {"c": "c"}, "numeric": [{"name": "x", "transform": "log1p"}]}},
             outputs=["a"],

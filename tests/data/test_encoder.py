@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.preprocessing import MinMaxScaler
 
 from ctrkit.data.encoder import Encoder
 from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.data.fingerprints import row_hashes
 from ctrkit.data.ids import unseen_ids
+from ctrkit.data.scales import restored
 from ctrkit.data.unlike import unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec
@@ -74,7 +76,44 @@ def test_scales_are_those_of_the_training_rows() -> None:
     encoder = Encoder.fit(SPEC, TABLE[:2])
     logs = np.log1p([0.0, 1.0])
     scale = encoder.scales["price"]
-    assert (scale.mean, scale.deviation) == pytest.approx((logs.mean(), logs.std()))
+    assert (scale.zero, scale.unit) == pytest.approx((logs.mean(), logs.std()))
+
+
+def test_numbers_between_the_lowest_and_the_highest_of_training_are_those_of_scikit_learn() -> None:
+    spec = FeatureSpec.model_validate(
+        {"numeric": [{"name": "price", "transform": "log1p", "scale": "min_max"}]}
+    )
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"price": [*rng.pareto(1.0, 300), None]})
+    encoder = Encoder.fit(spec, table, rows=np.arange(100, 301))
+    logs = np.log1p(table["price"].to_numpy())[:, None]
+    expected = MinMaxScaler().fit(logs[100:300]).transform(logs)
+    found = encoder.encode(table, labels=False).numeric
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    again = Encoder.from_state(json.loads(json.dumps(encoder.state())))
+    assert (
+        again.encode(table, labels=False).fingerprint() == encoder.encode(table, labels=False).fingerprint()
+    )
+    assert again.feature_map() == encoder.feature_map()
+    assert again.feature_map().centres == {"price": pytest.approx(expected[100:300].mean())}
+    assert again.feature_map().missing == ("price",)
+
+
+def test_signed_logarithms_take_any_number_and_can_be_undone() -> None:
+    spec = FeatureSpec.model_validate(
+        {"numeric": [{"name": n, "transform": n} for n in ("log1p", "signed_log1p")]}
+    )
+    numbers = np.array([0.0, 3.0, 8.0, 1e6])
+    table = pl.DataFrame({"log1p": numbers, "signed_log1p": numbers * [1, -1, 1, -1]})
+    encoder = Encoder.fit(spec, table)
+    logs = np.array([0.0, np.log(4.0), np.log(9.0), np.log1p(1e6)])
+    signed = logs * [1, -1, 1, -1]
+    found = encoder.encode(table, labels=False).numeric
+    for place, expected in enumerate((logs, signed)):
+        np.testing.assert_allclose(found[:, place], (expected - expected.mean()) / expected.std(), rtol=1e-6)
+        feature, raw = spec.numeric[place], table.to_numpy()[:, place]
+        undone = [restored(float(one), encoder.scales[feature.name], feature) for one in found[:, place]]
+        np.testing.assert_allclose(undone, raw, rtol=1e-4, atol=1e-5)
 
 
 def test_a_constant_number_becomes_zero() -> None:
@@ -117,7 +156,7 @@ def test_an_id_above_two_to_the_24_stays_distinct() -> None:
         ({"buy": [1, 0, 1, 0]}, "buy", 0, "the step before it, is 0"),
         ({"price": [0.0, None, float("inf"), 2.0]}, "price", 2, "not a finite number"),
         ({"price": ["0", None, "NA", "2"]}, "price", 2, "'NA' is not a number"),
-        ({"price": [0.0, -1.0, 1.0, 2.0]}, "price", 1, "below 0"),
+        ({"price": [0.0, -1.0, 1.0, 2.0]}, "price", 1, "below 0.*transform: signed_log1p"),
         ({"ad": [0.5, 1.0, 1.0, 2.0]}, "ad", None, "ids are integers or text"),
         ({"history": [1, 2, 3, 4]}, "history", None, "one list for each row"),
         ({"kind": [[], ["v"], ["b"], ["b", "v"]]}, "kind", 2, "another length than"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from ctrkit.data.encoder import Encoder
+from ctrkit.data.scales import FeatureScale
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.explanations import Names, lay_out, table_vectors
 from ctrkit.nn.batches import Batch
@@ -79,7 +80,7 @@ def encoder() -> Encoder:
         }
     )
     vocabularies = {table: [f"{table} {n}" for n in range(2, size)] for table, size in FULL.tables.items()}
-    return Encoder(spec, vocabularies, {"price": (0.0, 1.0), "age": (40.0, 10.0)})
+    return Encoder(spec, vocabularies, {name: FeatureScale(0.0, 1.0) for name in FULL.numeric})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9, "hour": 26},
     categorical={"user": "user", "item": "item", "category": "category", "hour": "hour"},
     numeric=("price", "age"),
+    centres={"age": 0.4},
+    missing=("age",),
     bins={"price": Bins((-1.5, -0.5, 0.0, 1.5), (0.8, 0.6, 0.2)), "age": Bins()},
     sequences={"seen_items": "item", "seen_categories": "category"},
     max_length=6,
@@ -34,7 +36,7 @@ MAPS = {
     "no history, one task": replace(
         FULL, sequences={}, max_length=0, target=(), profile=(), tasks=("click",)
     ),
-    "no numeric": replace(FULL, numeric=(), profile=()),
+    "no numeric": replace(FULL, numeric=(), centres={}, missing=(), profile=()),
     "no categorical": replace(
         FULL, categorical={}, tables={"item": 40, "category": 9}, target=(), profile=("age",)
     ),

@@ -147,6 +147,19 @@ def test_rows_stand_alone_and_candidates_share_histories(trained: LightGBM) -> N
     np.testing.assert_array_equal(found, predict(trained, own).logits)
 
 
+def test_a_missing_number_is_information_if_training_has_some_and_else_the_mean_number() -> None:
+    holes = np.random.default_rng(3).random(1500) < 0.3
+    missing = np.where(holes[:, None], np.nan, DATA.numeric).astype(np.float32)
+    data = replace(DATA, numeric=missing, labels=np.stack([holes, holes * 0.0], axis=1).astype(np.float32))
+    model = new()
+    fit_trees(model, data, SPLIT, seed=0)
+    found = predict(model, data).logits[:, 0]
+    assert found[holes].min() > found[~holes].max()
+    whole = build_scorer(model_config(SMALL), replace(MAP, centres={"price": 0.4}))
+    assert isinstance(whole, LightGBM)
+    assert (columns_of(whole, data, np.flatnonzero(holes))[:, 3] == np.float32(0.4)).all()
+
+
 def test_a_task_without_both_labels_keeps_its_base_rate() -> None:
     data = replace(DATA, labels=DATA.labels * [1, 0])
     model = new()

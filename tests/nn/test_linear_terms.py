@@ -220,6 +220,24 @@ def test_weights_of_cells_take_no_gradient_steps() -> None:
     assert "linear.cells" in model.state_dict()
 
 
+def test_a_missing_number_without_bins_has_a_weight_of_its_own_and_is_else_the_mean() -> None:
+    holed = FeatureMap(
+        tables={},
+        categorical={},
+        numeric=("age",),
+        bins={"age": Bins()},
+        missing=("age",),
+        centres={"age": 2.0},
+    )
+    terms = filled(LinearTerms(holed))
+    assert (terms.names, terms.sizes) == (("age",), (2,))
+    numbers = torch.tensor([[-1.0], [torch.nan], [3.0]])
+    batch = Batch(torch.zeros(3, 0, dtype=torch.int32), numbers, {}, torch.zeros(3, 0), torch.ones(3))
+    absent, there = terms.cells
+    expected = torch.stack([there, absent, there]) + torch.tensor([[-1.0], [2.0], [3.0]]) * terms.slopes
+    torch.testing.assert_close(terms(batch, {}), expected + terms.bias)
+
+
 def test_each_term_is_shared_among_the_parts_that_it_reads() -> None:
     """Rows of shares sum to 1, and terms belong to no other part: changing that part changes no term."""
     terms = filled(LinearTerms(MAP, CROSSES))

@@ -94,6 +94,19 @@ CASES = [
 ]
 
 
+def test_a_missing_number_is_information_also_without_bins() -> None:
+    holes = np.random.default_rng(3).random(ROWS) < 0.3
+    click = (np.random.default_rng(4).random(ROWS) < np.where(holes, 0.6, 0.2)).astype(np.float32)
+    numbers = np.where(holes, np.nan, 1.0).astype(np.float32)[:, None]
+    data = replace(made(), numeric=numbers, labels=np.stack([click, click * 0], axis=1))
+    holed = replace(MAP, bins={"price": Bins()}, missing=("price",))
+    model = build_model(model_config({"name": "lr", "embedding": 1, "crosses": []}), holed)
+    start_linear_terms(model, data, TRAIN, VALID)
+    p = expit(logits(model, data, VALID)[:, 0])
+    assert p[holes[VALID]].mean() == pytest.approx(0.6, abs=0.1)
+    assert p[~holes[VALID]].mean() == pytest.approx(0.2, abs=0.1)
+
+
 @pytest.mark.parametrize("content", CASES, ids=str)
 def test_networks_start_at_their_linear_logits(content: dict[str, Any]) -> None:
     model, data = network(**content), made()

@@ -305,11 +305,13 @@ def _part(name: str) -> Iterator[None]:
 
 
 def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
-    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value"):
+    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value", "centres"):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
     if stored.quarters not in ({}, of_encoder.quarters):
         raise ValueError("its quarters differ from those of the encoder")
+    if stored.missing not in ((), of_encoder.missing):
+        raise ValueError("its missing numbers differ from those of the encoder")
 
 
 def _settings(artifact: Artifact) -> dict[str, Any]:

@@ -151,7 +151,8 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
     events = Encoder.fit(histories, log.table, log.file)
     vocabularies = {**static.vocabularies, **events.vocabularies}
     unknown = {**events.usual_unknown, **static.usual_unknown}
-    return Encoder(spec, vocabularies, static.scales, unknown, bins=static.bins)
+    missing = {**events.usual_missing, **static.usual_missing}
+    return Encoder(spec, vocabularies, static.scales, unknown, missing, bins=static.bins)
 
 
 def logged_decisions(log: BanditLog, encoder: Encoder, scale: float, q: Floats | None) -> LoggedDecisions:
