@@ -18,7 +18,7 @@ import polars as pl
 
 from ctrkit.errors import DataError, TableName, is_glob, missing
 from ctrkit.tables.cells import alike, inferred
-from ctrkit.tables.delimited import names_of_delimited, read_delimited
+from ctrkit.tables.delimited import header_of, names_of_delimited, read_delimited
 from ctrkit.tables.json_lines import column_of, is_json, read_json_lines
 from ctrkit.tables.text import content_of
 
@@ -330,6 +330,11 @@ def columns_of(path: Path) -> list[str]:
     if kind_of(path) in PARQUET:
         return list(pl.read_parquet_schema(path))
     return list(names_of_delimited(content_of(path, _HEAD), path))
+
+
+def delimiter_of(path: Path) -> str:
+    """The delimiter of a file of delimited values, from its first lines."""
+    return header_of(content_of(path, _HEAD), path)[1]
 
 
 def format_of(path: Path) -> Literal["parquet", "json", "delimited"]:

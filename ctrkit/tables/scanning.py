@@ -254,6 +254,11 @@ def _typed(cells: pl.Series, dtype: type[pl.DataType], file: TextFile, start: in
     if typed.null_count() != cells.null_count():
         text = cells.str.strip_chars()
         typed = text.cast(dtype, strict=False)
+        if dtype.is_integer():
+            # Whole numbers that a program has written as 2.0, as it had a column with missing ones.
+            numbers = text.cast(pl.Float64, strict=False)
+            whole = numbers.is_not_null() & (numbers == numbers.round()) & (numbers.abs() < 2.0**53)
+            typed = typed.fill_null(numbers.set(~whole, None).cast(dtype, strict=False))
         wrong = (typed.is_null() & text.is_not_null() & ~text.is_in(MISSING)).arg_true()
         if wrong.len():
             row = int(wrong[0])

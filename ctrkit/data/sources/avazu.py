@@ -18,7 +18,7 @@ CATEGORIES = (
 
 
 class Avazu(Source):
-    """Avazu's mobile ads: ten days in order of time, all clicks and some of the others.
+    """Avazu's mobile ads: ten days, in order of time; clicks and the others are thinned differently.
 
     `hour` is the time, as yyMMddHH. `id` is the row's own. `hour_of_day`, `weekday` (1 is Monday) and
     `weekend` are what the published benchmarks read of the time.

@@ -27,7 +27,7 @@ class Criteo(Source):
     rows = "45.8 M"
     columns = 40
     publisher = "https://www.kaggle.com/c/criteo-display-ad-challenge/data"
-    terms = "as Criteo's licence says: research, no redistribution"
+    terms = "as Criteo's licence says"
 
     def tables(self, path: Path) -> SourceTables:
         columns = {

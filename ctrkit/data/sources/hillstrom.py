@@ -9,10 +9,18 @@ import numpy as np
 import polars as pl
 
 from ctrkit.data.sources.base import Source, SourceTables
+from ctrkit.data.sources.official import Float64, Int8, Int32, String, official
 from ctrkit.errors import DataError
-from ctrkit.tables import read_table
+from ctrkit.tables import TextFormat, read_table, scan_text
 
 ARMS = ("Mens E-Mail", "Womens E-Mail", "No E-Mail")
+# As the owner's page calls it.
+OFFICIAL = "Kevin_Hillstrom_MineThatData_E-MailAnalytics_*.csv"
+COLUMNS = {
+    "recency": Int32, "history_segment": String, "history": Float64, "mens": Int8, "womens": Int8,
+    "zip_code": String, "newbie": Int8, "channel": String, "segment": String, "visit": Int8,
+    "conversion": Int8, "spend": Float64,
+}  # fmt: skip
 FEATURES = ("recency", "history", "mens", "womens", "zip_code", "newbie", "channel")
 
 
@@ -81,4 +89,7 @@ class Hillstrom(Source):
     terms = "free to use"
 
     def tables(self, path: Path) -> SourceTables:
-        return SourceTables(read(path).lazy())
+        files = official(path, "hillstrom.csv", OFFICIAL, "hillstrom.parquet")
+        if files[0].name.endswith(".parquet"):
+            return SourceTables(read(files[0].path.parent).lazy())
+        return SourceTables(scan_text(files, TextFormat(COLUMNS)))

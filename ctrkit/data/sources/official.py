@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -38,6 +38,8 @@ def official(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
 
 def optional(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
     """The files of a table that a data set may lack (see `official`)."""
+    if not path.exists():
+        return []
     if path.is_file():
         files = members_of(path) if is_archive(path) else [TextFile(path)]
         return files if files == [TextFile(path)] else _matching(files, names, folders)
@@ -49,9 +51,25 @@ def optional(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
     )
 
 
-def beside(path: Path) -> Path:
-    """The folder in which the side tables of a file are; a folder or an archive is its own."""
-    return path.parent if path.is_file() and not is_archive(path) else path
+def in_parts(
+    path: Path, names: Mapping[str, str], read: Callable[[list[TextFile]], pl.LazyFrame]
+) -> pl.LazyFrame:
+    """The rows of a table that its owner divided, with the column `split`; one part is enough.
+
+    Args:
+        path: the folder (see `official`).
+        names: part, such as "train" -> name of its file.
+        read: makes rows of the files of a part.
+
+    Raises:
+        DataError: there is no part.
+    """
+    found = {part: files for part, name in names.items() if (files := optional(path, name))}
+    if not found:
+        official(path, *names.values())
+    return pl.concat(
+        [read(files).with_columns(split=pl.lit(part)) for part, files in found.items()], how="diagonal"
+    )
 
 
 def with_side_table(

@@ -28,14 +28,14 @@ class TaobaoAd(Source):
 
     The columns are those of `raw_sample.csv`, where `clk` is `click`, then of `ad_feature.csv` and
     `user_profile.csv`. `time_stamp` is in unix seconds. The table of events is `behavior`, the
-    `behavior_log.csv`, if it is there: 723 million rows.
+    `behavior_log.csv`, if it is there, of about 700 million rows.
     """
 
     name = "taobaoad"
-    rows = "26.6 M"
+    rows = "26 M"
     columns = 18
     publisher = "https://tianchi.aliyun.com/dataset/56"
-    terms = "research, not commercial"
+    terms = "as its page says"
 
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "raw_sample.csv"), TextFormat(SAMPLE))

@@ -27,7 +27,7 @@ class UserBehavior(Source):
     columns = 5
     labels = ("conversion",)
     publisher = "https://tianchi.aliyun.com/dataset/649"
-    terms = "research, not commercial"
+    terms = "as its page says"
 
     def tables(self, path: Path) -> SourceTables:
         form = TextFormat(COLUMNS, header=False, quoted=False)

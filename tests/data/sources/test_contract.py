@@ -35,11 +35,11 @@ def test_rows_are_lazy_and_have_the_labels(name: str, folder: Path) -> None:
     found = tables(name, folder)
     assert isinstance(found.rows, pl.LazyFrame)
     labels = found.rows.select(SOURCES[name].labels).collect()
-    assert labels.height == MADE[name].rows
     for label in labels:
         assert set(label.drop_nulls()) <= {0, 1}
         assert label.dtype.is_integer() or label.dtype == pl.Boolean
     rows = found.rows.collect()
+    assert rows.height == MADE[name].rows
     assert rows.select(labels.columns).equals(labels)
     assert rows.schema == found.rows.collect_schema()
     assert rows.equals(found.rows.collect(engine="streaming"))
@@ -50,10 +50,12 @@ def test_rows_are_lazy_and_have_the_labels(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_missing_file_is_named(name: str, folder: Path) -> None:
-    (folder / MADE[name].main).unlink()
+    for file in [*folder.rglob(MADE[name].needed)]:
+        file.unlink()
     with pytest.raises(DataError) as error:
         tables(name, folder).rows.collect()
-    assert Path(MADE[name].main).name.split(".")[0] in str(error.value)
+    assert MADE[name].said in str(error.value)
+    assert str(folder) in str(error.value)
     with pytest.raises(DataError, match="no such file"):
         tables(name, folder / "none").rows.collect()
 
@@ -72,7 +74,7 @@ def test_a_truncated_file_is_named(name: str, folder: Path) -> None:
 def test_another_header_is_refused(name: str, folder: Path) -> None:
     main = folder / MADE[name].main
     first, rest = main.read_text(encoding="latin-1").split("\n", 1)
-    cut = max(first.rfind(sign) for sign in ",\t|: ")
+    cut = max(first.rfind(sign) for sign in ",\t")
     main.write_text(f"{first[:cut]}\n{rest}", encoding="latin-1")
     with pytest.raises(DataError) as error:
         tables(name, folder).rows.collect()
@@ -82,8 +84,6 @@ def test_another_header_is_refused(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", TEXT)
 def test_bytes_that_are_no_text_are_refused(name: str, folder: Path) -> None:
     main = folder / MADE[name].main
-    if name == "movielens":
-        main = folder / "ml-latest" / "movies.csv"
     main.write_bytes(main.read_bytes().rstrip(b"\n") + b"\xff\n")
-    with pytest.raises(DataError, match=r"UTF-8|JSON"):
+    with pytest.raises(DataError, match=r"(?i)utf-8|JSON"):
         tables(name, folder).rows.collect()
