@@ -147,7 +147,7 @@ def predict(
     keys: tuple[str, ...] = ()
     rows = 0
     with _writer(out, kept) as write:
-        for chunk in read_chunks(data, settings.chunk):
+        for chunk in read_chunks(loaded.rows.divisible(data), settings.chunk):
             on_step(chunk.done, chunk.total, "predicting")
             table, _ = loaded.spec.read(chunk.table, may_be_empty=True)
             sample.add(table)

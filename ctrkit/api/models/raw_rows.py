@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +14,9 @@ import polars as pl
 
 from ctrkit.data.derive import Plan, derive, plan_of
 from ctrkit.data.sources import SourceTables, source_tables
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, name_of, read_table
+from ctrkit.tables import TableLike, name_of, read_chunks, read_table
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,20 @@ class RowReader:
         plan: how columns are derived.
         source: the public data set that a folder holds; None for tables.
         events: name -> table of events.
+        warns: whether to warn of columns that are counted from the rows of a table alone.
     """
 
     spec: FeatureSpec
     plan: Plan
     source: str | None
     events: Mapping[str, str]
+    warns: bool = False
 
     @classmethod
     def of_artifact(cls, spec: FeatureSpec, config: Mapping[str, Any]) -> RowReader:
         """The reader of a model's rows, from the config in its artifact."""
-        return cls(spec, plan_of(config.get("derive", ())), config.get("source"), config.get("events", {}))
+        plan = plan_of(config.get("derive", ()))
+        return cls(spec, plan, config.get("source"), config.get("events", {}), warns=True)
 
     def read_source(self, place: TableLike) -> tuple[pl.DataFrame, str | None]:
         """The rows of the data set in a folder, and the folder's name for messages."""
@@ -54,9 +58,11 @@ class RowReader:
         Raises:
             DataError: as of `FeatureSpec.read`; or columns are missing and cannot be derived.
         """
-        if self.source is not None and isinstance(data, str | os.PathLike) and Path(data).is_dir():
+        if self._is_folder(data):
             return self.read_source(data)
         rows, file = self.spec.read(data, may_be_empty=may_be_empty, ids=self.plan.ids)
+        if self.warns and (note := self.own_past(rows.columns)) is not None:
+            warnings.warn(note, DataWarning, stacklevel=2)
         is_id = partial(_is_id, self.spec, {*self.plan.ids})
         events = {
             name: read_table(path, is_id).lazy()
@@ -64,6 +70,34 @@ class RowReader:
             if self.lacks(rows.columns) and name in self.plan.reads_of_events
         }
         return self._derived(SourceTables(rows.lazy(), events), file)
+
+    def divisible(self, data: TableLike) -> TableLike:
+        """The same table, whose rows can be read part by part: derived columns need all rows at once."""
+        if not self.plan.steps:
+            return data
+        if not self._is_folder(data):
+            first = next(read_chunks(data, 1))
+            if not self.lacks(first.table.columns):
+                return data
+        return self.read(data, may_be_empty=True)[0]
+
+    def own_past(self, columns: list[str]) -> str | None:
+        """A sentence on columns that are counted from the table's own rows; None if there are none.
+
+        Args:
+            columns: the columns of the table.
+        """
+        counted = [name for name in self.lacks(columns) if name in self.plan.counted_from_rows]
+        if not counted:
+            return None
+        return (
+            f"{_listed(counted)} {'is' if len(counted) == 1 else 'are'} counted from the rows of this table "
+            "alone: put the rows before them into the same table, or give these columns."
+        )
+
+    def _is_folder(self, data: TableLike) -> bool:
+        """Whether this is a folder of the source."""
+        return self.source is not None and isinstance(data, str | os.PathLike) and Path(data).is_dir()
 
     def lacks(self, columns: list[str]) -> tuple[str, ...]:
         """The columns that the spec reads, that a table of these columns lacks, and that can be derived."""
@@ -92,7 +126,7 @@ def _is_id(spec: FeatureSpec, ids: set[str], name: str) -> bool:
     return name in ids or spec.is_text(name)
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _listed(names: Sequence[str]) -> str:
     """Some names in words."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more columns"

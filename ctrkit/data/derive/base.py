@@ -46,10 +46,14 @@ class Step(ABC):
     A step sees some of the rows at a time: all rows that agree in the columns of `keys`, whichever other rows
     are there. What it makes of a row depends on these rows and on the events with the same keys alone, and
     not on their order.
+
+    Attributes:
+        counts_rows: whether it reads earlier rows of the table.
     """
 
     what: ClassVar[str] = "derive step"
     name: ClassVar[str]
+    counts_rows: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,14 @@ from ctrkit.data.derive.history import History
 from ctrkit.data.derive.part import ROWS
 from ctrkit.errors import ConfigError, nearest
 from ctrkit.settings import title
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps for which the same rows belong together: those that agree in the columns of `keys`."""
+
+    keys: Names
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,16 @@ class Plan:
         """All columns that the steps make."""
         return tuple(column for step in self.steps for column in step.new_columns)
 
+    @property
+    def counted_from_rows(self) -> Names:
+        """The new columns that hold what earlier rows of the table say."""
+        return tuple(
+            column
+            for step in self.steps
+            if (self.histories[step.looks_at].events == ROWS if step.looks_at else step.counts_rows)
+            for column in step.new_columns
+        )
+
     def keys(self, step: Step) -> Names:
         """The columns by which rows belong together for a step."""
         return step.keys if step.looks_at is None else self.histories[step.looks_at].keys
@@ -89,15 +107,31 @@ class Plan:
         """All columns whose values are compared as ids."""
         return _distinct(column for step in self.steps for column in (*step.ids, *self.keys(step)))
 
-    @property
-    def reads_of_rows(self) -> Names:
-        """The columns that the rows must have, of which the steps make others."""
+    def reads_of_rows(self, steps: Sequence[Step]) -> tuple[Names, Names]:
+        """The columns of the rows that steps read and do not make themselves, and those of times."""
         made: set[str] = set()
         needed: list[str] = []
-        for step in self.steps:
-            needed += [name for name in (*self.reads(step), *self.times(step)) if name not in made]
+        for step in steps:
+            needed += [name for name in self.reads(step) if name not in made]
             made |= {*step.new_columns}
-        return _distinct(needed)
+        return _distinct(needed), _distinct(name for step in steps for name in self.times(step))
+
+    def tables_of(self, steps: Sequence[Step]) -> set[str]:
+        """The names of the tables of events that steps read."""
+        looked_at = {step.looks_at for step in steps if step.looks_at is not None}
+        return {self.histories[name].events for name in looked_at} - {ROWS}
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The steps in runs for which the same rows belong together."""
+        found: list[Stage] = []
+        for step in self.steps:
+            keys = self.keys(step)
+            if found and (found[-1].keys == keys or not keys or not found[-1].keys):
+                found[-1] = Stage(found[-1].keys or keys, (*found[-1].steps, step))
+            else:
+                found.append(Stage(keys, (step,)))
+        return tuple(found)
 
     @property
     def reads_of_events(self) -> Mapping[str, tuple[Names, Names]]:

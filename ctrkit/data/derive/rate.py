@@ -23,6 +23,7 @@ class Rate(Step):
     """
 
     name = "rate"
+    counts_rows = True
     by: SomeNames = Field(description="columns whose values rows must share")
     makes: measures("rate", "count", "clicks") = Field(  # type: ignore[valid-type]
         description="new column -> rate, count (of earlier rows) or clicks"

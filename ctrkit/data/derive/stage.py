@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -16,16 +16,16 @@ def staged(
     table: pl.LazyFrame,
     columns: Iterable[str],
     times: Iterable[str],
-    text: Collection[str],
+    text: Mapping[str, bool],
     file: str | None,
 ) -> pl.LazyFrame:
     """The columns of a table that steps read.
 
     Args:
         table: the table.
-        columns: names of the columns; those that are both ids and not in `text` are whole numbers.
-        times: names of columns of times, which also come as unix seconds, under `SECONDS` and their name.
-        text: ids that are compared as text.
+        columns: names of the columns.
+        times: names of columns of times, which come as unix seconds, under `SECONDS` and their name.
+        text: column of ids -> whether it is compared as text (see `ids_as_text`).
         file: name of the table, for messages.
 
     Raises:
@@ -40,29 +40,44 @@ def staged(
                 column=name,
                 hint=nearest(name, schema.names()),
             )
-    chosen = [_column(name, schema[name], name in text, file) for name in columns]
-    seconds = []
+    chosen = [_comparable(name, schema[name], text.get(name), file) for name in columns]
+    apart = []
     for name in times:
-        made = f"{SECONDS}{name}"
-        whole = _seconds(table, name, schema[name], file)
-        if isinstance(whole, pl.Expr):
-            chosen.append(whole.alias(made))
+        seconds = _seconds(table, name, schema[name], file)
+        if isinstance(seconds, pl.Expr):
+            chosen.append(seconds.alias(f"{SECONDS}{name}"))
         else:
-            seconds.append(whole.alias(made))
+            apart.append(seconds.alias(f"{SECONDS}{name}"))
     read = table.select(chosen)
-    return pl.concat([read, pl.LazyFrame(seconds)], how="horizontal") if seconds else read
+    return pl.concat([read, pl.LazyFrame(apart)], how="horizontal") if apart else read
 
 
-def ids_as_text(ids: Iterable[str], schemas: Iterable[Mapping[str, pl.DataType]]) -> set[str]:
-    """The columns of ids that are text in some table, and are compared as text in all."""
-    return {name for name in ids for schema in schemas if name in schema and not schema[name].is_integer()}
+def ids_as_text(ids: Iterable[str], schemas: Iterable[Mapping[str, pl.DataType]]) -> dict[str, bool]:
+    """Whether columns of ids are compared as text: those that are no whole numbers in some table."""
+    schemas = [*schemas]
+    return {name: not all(_is_whole(schema.get(name)) for schema in schemas) for name in ids}
 
 
-def _column(name: str, dtype: pl.DataType, text: bool, file: str | None) -> pl.Expr:
-    if text:
+def comparable(columns: Iterable[pl.Series], text: Mapping[str, bool]) -> list[pl.Series]:
+    """New columns as later steps read them."""
+    frame = pl.DataFrame(columns)
+    chosen = (_comparable(name, dtype, text.get(name), None) for name, dtype in frame.schema.items())
+    return frame.select(chosen).get_columns()
+
+
+def _is_whole(dtype: pl.DataType | None) -> bool:
+    """Whether a column is absent or holds numbers that 64 bits hold with their sign."""
+    return dtype is None or (dtype.is_integer() and dtype not in (pl.UInt64, pl.UInt128, pl.Int128))
+
+
+def _comparable(name: str, dtype: pl.DataType, text: bool | None, file: str | None) -> pl.Expr:
+    """A column whose ids are whole numbers or text; `text` is None for a column of other values."""
+    if text is not None and (text or not _is_whole(dtype)):
         return pl.col(name).map_batches(
             lambda values: as_ids(values, file, name), pl.String, is_elementwise=True
         )
+    if text is not None:
+        return pl.col(name).cast(pl.Int64)
     return pl.col(name).cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else pl.col(name)
 
 

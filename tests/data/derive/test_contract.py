@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,3 +157,11 @@ def test_what_is_later_does_not_matter(kind: str, both: tuple[pl.DataFrame, pl.D
         past = pl.col("timestamp") < rows["timestamp"][-1]
         alone = pl.concat([rows.filter(past), rows[-1]])
         assert derived(kind, alone, events)[-1].equals(expected[-1])
+
+
+def test_the_steps_of_the_page_can_be_read() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "features.md").read_text(encoding="utf-8")
+    text = dedent(page[page.index("    events:") : page.index("| step |")])
+    plan = plan_of(yaml.safe_load(text)["derive"])
+    assert {step.name for step in plan.steps} == {"calendar", "rate", "history", "since", "matched", "cross"}
+    assert all(f"| `{kind}` |" in page for kind in STEPS)
