@@ -35,9 +35,6 @@ def calibrate(
             help="Categorical feature, or column of scores, whose values may get a correction each."
         ),
     ] = None,
-    update: Annotated[
-        bool, typer.Option("--update", hidden=True, help="The old name of `ctrkit recalibrate`.")
-    ] = False,
     save: Annotated[
         Path | None, typer.Option(help="File for the calibrated artifact (default: replace the model).")
     ] = None,
@@ -89,22 +86,16 @@ def calibrate(
 
     def work(progress: OnStep) -> Result:
         import ctrkit
-        from ctrkit.errors import ConfigError
 
         options: dict[str, Any] = {
             "config": config, "overrides": overrides or (), "save": kept, "out": folder,
             **common.given(seed=seed, method=method, field=field),
         }  # fmt: skip
         common.need_one(model, scores or calibrator)
-        if not update:
-            return ctrkit.calibrate(
-                artifact, data, scores=scores, calibrator=calibrator, apply=apply, to=to, **options,
-                **common.of_scores(label, probability, weight, map, logits=logits),
-            )  # fmt: skip
-        common.tell_renamed("recalibrate")
-        if data is None:
-            raise ConfigError("--update needs new rows", hint="Give a labelled table as DATA")
-        return ctrkit.recalibrate(artifact, data, **options)
+        return ctrkit.calibrate(
+            artifact, data, scores=scores, calibrator=calibrator, apply=apply, to=to, **options,
+            **common.of_scores(label, probability, weight, map, logits=logits),
+        )  # fmt: skip
 
     common.execute(
         common.Output(json, quiet, debug),

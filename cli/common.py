@@ -179,15 +179,10 @@ def renamed(command: Callable[Parameters, None], name: str) -> Callable[Paramete
 
     @wraps(command)
     def old(*args: Parameters.args, **keywords: Parameters.kwargs) -> None:
-        tell_renamed(name)
+        tell(f"warning: this name is old; use `ctrkit {name}`")
         command(*args, **keywords)
 
     return old
-
-
-def tell_renamed(name: str) -> None:
-    """Warn that the name is old, and give the new one."""
-    tell(f"warning: this name is old; use `ctrkit {name}`")
 
 
 def execute(
