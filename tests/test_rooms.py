@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # From the top of the road to its end; docs/architecture.md tells what lives in each.
 ROOMS = (
     "errors", "extras", "arrays", "progress", "names", "shapes", "config", "settings", "file_kinds", "tables",
-    "array_files", "onnx_graph", "hashing", "compiled", "schema", "data", "metrics", "nn", "models",
+    "array_files", "onnx_graph", "hashing", "compiled", "schema", "data", "online", "metrics", "nn", "models",
     "artifact", "training", "calibration", "evaluation", "policies", "explanations", "ope", "bidding",
     "experiments", "serving", "reports", "api", "cli",
 )  # fmt: skip
