@@ -19,6 +19,7 @@ from ctrkit.cli import (
     ope,
     plan_budget,
     predict,
+    prepare,
     recalibrate,
     sample_logs,
     simulate_bidding,
@@ -36,6 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("recalibrate")(recalibrate.recalibrate)

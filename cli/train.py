@@ -18,12 +18,18 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Parquet or CSV table, or the folder of a data source (default: the sample log)."
+            help="Table, or the folder of `ctrkit prepare` or of a data source (default: the sample log)."
         ),
     ] = None,
     config: common.ConfigFile = None,
     model: Annotated[Path, typer.Option(help="File for the artifact.")] = Path("model.pt"),
     out: common.RunFolder = Path("runs/train"),
+    prepare_data: Annotated[
+        bool,
+        typer.Option(
+            "--prepare-data", help="Prepare the data in the run folder, even if that was done before."
+        ),
+    ] = False,
     overrides: common.Overrides = None,
     seed: common.Seed = None,
     json: common.Json = False,
@@ -40,6 +46,7 @@ def train(
             data,
             model=model,
             out=out,
+            prepare_data=prepare_data,
             overrides=overrides or (),
             on_step=progress,
             **common.given(seed=seed),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ctrkit.api.plan_budget import PlanBudgetConfig, plan_budget
     from ctrkit.api.policies.config import OpeConfig
     from ctrkit.api.predict import PredictConfig, predict
+    from ctrkit.api.prepare import prepare
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.scores.calibrator import ScoreCalibrator
@@ -82,6 +83,7 @@ _HOME = {
     "load": "ctrkit.api.models.model",
     "plan_budget": "ctrkit.api.plan_budget",
     "predict": "ctrkit.api.predict",
+    "prepare": "ctrkit.api.prepare",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -118,6 +120,7 @@ __all__ = [
     "load",
     "plan_budget",
     "predict",
+    "prepare",
     "recalibrate",
     "sample_logs",
     "simulate_bidding",

@@ -7,19 +7,27 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
 from ctrkit.api.models.model import Model
+from ctrkit.api.models.stored_rows import config_of, is_large, prepared, stored_rows
 from ctrkit.api.models.task_metrics import task_metrics
 from ctrkit.api.models.trained_network import NetworkTraining, teacher_logits
-from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
-from ctrkit.api.models.training_rows import training_rows
+from ctrkit.api.models.training_config import (
+    TrainConfig,
+    load_train_config,
+    read_training_table,
+    training_place,
+)
+from ctrkit.api.models.training_rows import TrainingRows, training_rows
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
+from ctrkit.data.store import is_store, open_store
 from ctrkit.models import ScorerConfig
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
@@ -28,6 +36,9 @@ from ctrkit.reports.figures import training_curve
 from ctrkit.settings import content_of
 from ctrkit.tables import TableLike, check_writable, write_text
 from ctrkit.training import TrainingHistory
+
+# In the run folder, where a table is too large to be read whole.
+PREPARED = "prepared"
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,7 @@ def train(
     *,
     model: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
+    prepare_data: bool = False,
     overrides: Sequence[str] = (),
     on_step: OnStep = silent,
     **keywords: Any,
@@ -138,9 +150,12 @@ def train(
     Args:
         config: the settings, also the name of a config that ships with ctrkit. By default it is the config of
             the sample logs, which must then fit the data, unless `features` are given.
-        data: the table (path or frame), in place of the config's own; by default the sample log.
+        data: the table (path or frame) or the folder of `ctrkit.prepare`, in place of the config's own; by
+            default the sample log. The folder brings its config, unless another is given.
         model: path of the artifact; None to write none (the result holds the artifact).
         out: the run folder; None to write no folder.
+        prepare_data: whether the data are prepared in the run folder (see `ctrkit.prepare`) in any case.
+            Files of more than 256 MiB are, unless neither they nor the settings have changed since.
         overrides: `key.path=value` strings, laid over the config.
         on_step: called with (steps done, number of steps, what is being done).
         keywords: settings, laid over the config and the overrides.
@@ -158,22 +173,20 @@ def train(
         True
         >>> model = result.trained  # ready to predict
     """
-    settings = load_train_config(config, overrides, keywords)
+    unsaid = config is None and "features" not in keywords
+    settings = load_train_config(config_of(data) if unsaid else config, overrides, keywords)
     if model is not None:
         check_writable(model)
     with run_folder(out, "train") as run:
-        table, file = read_training_table(settings, data)
         notes = Notes()
         if settings.unread:
             notes.append(
                 f"The model '{settings.model.name}' takes no gradient steps, so it does not read"
                 f" {', '.join(settings.unread)} of the config, which was written for another model."
             )
-        if config is None and "features" not in keywords and data is not None:
-            sample = load_train_config(None).features
-            notes.append(check_sample_columns(settings.features, sample, table, file))
-        rows = training_rows(settings, table, file, notes)
-        taught = teacher_logits(settings, table)
+        folder = None if out is None else Path(out) / PREPARED
+        rows = _rows(settings, data, folder, notes, on_step, prepare=prepare_data, unsaid=unsaid)
+        taught = teacher_logits(settings, rows.table)
         home = run.begin()
         training = NetworkTraining(settings, rows, home, notes, on_step, taught)
         derived = training.search()
@@ -197,7 +210,7 @@ def train(
             artifact.save(model)
         result = TrainingResult(
             None if model is None else os.fspath(model),
-            file or "a table in memory",
+            rows.file or "a table in memory",
             rows.split.describe(),
             metrics,
             rows.unknown,
@@ -212,6 +225,40 @@ def train(
         run.write(artifact.config, result)
         training.remove_checkpoints()
     return result
+
+
+def _rows(
+    settings: TrainConfig,
+    data: TableLike | None,
+    folder: Path | None,
+    notes: Notes,
+    on_step: OnStep,
+    *,
+    prepare: bool,
+    unsaid: bool,
+) -> TrainingRows:
+    """The rows of a training, on disk or in memory.
+
+    Args:
+        settings: the settings.
+        data: the table or the folder of prepared rows; None for the config's own.
+        folder: where the rows of a large table are prepared; None to read every table whole.
+        notes: receives the notes.
+        on_step: called with (rows or bytes done, their number, what is being done).
+        prepare: whether rows are prepared in any case.
+        unsaid: whether no config says what the columns mean.
+    """
+    place = settings.data if data is None else data
+    if is_store(place):
+        return stored_rows(settings, open_store(place), notes)
+    if folder is not None and (prepare or (settings.reads_files and is_large(place))):
+        raw = training_place(settings, data)
+        return stored_rows(settings, prepared(settings, raw, folder, notes, on_step, again=prepare), notes)
+    table, file = read_training_table(settings, data)
+    if unsaid and data is not None:
+        sample = load_train_config(None).features
+        notes.append(check_sample_columns(settings.features, sample, table, file))
+    return training_rows(settings, table, file, notes)
 
 
 def _changes(before: ScorerConfig, after: ScorerConfig) -> dict[str, Any]:

@@ -56,11 +56,24 @@ class EncodedTable:
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether an epoch reads the rows block by block, because reading single rows would be slow."""
+        return False
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Name -> array, for all that rows hold; a sequence is called by its place."""
+        listed = {f"sequence-{place}": ids for place, ids in enumerate(self.sequences.values())}
+        found = {"categorical": self.categorical, "numeric": self.numeric, **listed}
+        others = {"labels": self.labels, "weight": self.weight, "value": self.value, "groups": self.groups}
+        return {**found, **{name: array for name, array in others.items() if array is not None}}
+
     def fingerprint(self) -> str:
         """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
         digest = hashlib.sha256()
-        arrays = (self.categorical, self.numeric, *self.sequences.values(), self.labels, self.weight)
-        for array in arrays if self.value is None else (*arrays, self.value):
+        for name, array in self.arrays().items():
+            if name == "groups":
+                continue
             digest.update(str(array.shape).encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

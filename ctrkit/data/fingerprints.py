@@ -40,31 +40,49 @@ SEEN = 0.05
 LARGEST_CHANCE = 0.05
 
 
-def row_hashes(data: EncodedTable) -> Words:
-    """A 64-bit hash of every row: equal for equal features, histories and labels, [n].
+def field_hashes(data: EncodedTable) -> Words:
+    """A 64-bit hash of the ids of every row, with which its other hashes begin, [n].
 
     Columns are mixed one by one with SplitMix64 (see `ctrkit.hashing`).
     """
-    hashes = np.zeros(len(data), dtype=np.uint64)
-    for array in (data.categorical, data.numeric, *data.sequences.values(), data.labels):
+    return _with(np.zeros(len(data), dtype=np.uint64), data.categorical)
+
+
+def row_hashes(data: EncodedTable, fields: Words | None = None) -> Words:
+    """A 64-bit hash of every row: equal for equal features, histories and labels, [n].
+
+    Args:
+        data: the rows.
+        fields: their `field_hashes`, where they are known.
+    """
+    hashes = field_hashes(data) if fields is None else fields
+    for array in (data.numeric, *data.sequences.values(), data.labels):
         hashes = _with(hashes, array)
     return hashes
 
 
-def event_hashes(spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable) -> Words | None:
+def event_hashes(
+    spec: FeatureSpec,
+    table: pl.DataFrame,
+    data: EncodedTable,
+    times: Floats | None = None,
+    fields: Words | None = None,
+) -> Words | None:
     """A 64-bit hash of every row: equal for equal times, groups, ids and labels, [n].
 
     Args:
         spec: what the columns mean.
         table: the raw rows.
         data: the same rows, encoded.
+        times: their times as `times_of` reads them, where they are known.
+        fields: their `field_hashes`, where they are known.
 
     Returns:
         The hashes; None if the table lacks the times or groups that the spec names, or has unreadable times.
     """
-    hashes = _with(_with(np.zeros(len(data), dtype=np.uint64), data.categorical), data.labels)
+    hashes = _with(field_hashes(data) if fields is None else fields, data.labels)
     if spec.timestamp is not None:
-        times = times_of(spec, table)
+        times = times_of(spec, table) if times is None else times
         if times is None:
             return None
         hashes = _with(hashes, times[:, None])
@@ -89,9 +107,8 @@ def times_of(spec: FeatureSpec, table: pl.DataFrame) -> Floats | None:
         return None
 
 
-def times_digest(spec: FeatureSpec, table: pl.DataFrame) -> str | None:
+def times_digest(times: Floats | None) -> str | None:
     """SHA-256 of a table's times in order; None where there are none."""
-    times = times_of(spec, table)
     return None if times is None else hashlib.sha256(times.data).hexdigest()
 
 
@@ -103,8 +120,7 @@ def seen_state(
     held_out: Integers,
     chosen_by: Integers | None = None,
 ) -> dict[str, Any]:
-    """Plain data by which the training rows are recognised later: for each key a sample of hashes, the share
-    of other rows that have the same key by chance and, where it is small, a filter of all rows.
+    """Plain data by which the training rows of a table are recognised later (see `seen_by`).
 
     Args:
         spec: what the columns mean.
@@ -112,12 +128,31 @@ def seen_state(
         data: the same rows, encoded.
         training: indices of the training rows.
         held_out: indices of all other rows.
+        chosen_by: indices of rows by which the model was chosen.
+    """
+    return seen_by(row_hashes(data), event_hashes(spec, table, data), training, held_out, chosen_by)
+
+
+def seen_by(
+    content: Words,
+    event: Words | None,
+    training: Integers,
+    held_out: Integers,
+    chosen_by: Integers | None = None,
+) -> dict[str, Any]:
+    """Plain data by which the training rows are recognised later: for each key a sample of hashes, the share
+    of other rows that have the same key by chance and, where it is small, a filter of all rows.
+
+    Args:
+        content: `row_hashes` of all rows.
+        event: `event_hashes` of all rows.
+        training: indices of the training rows.
+        held_out: indices of all other rows.
         chosen_by: indices of rows by which the model was chosen, which the filters hold too.
 
     Rows held out by time never share a time with training rows. So the chance share of the event key is also
     measured among the training rows themselves.
     """
-    content, event = row_hashes(data), event_hashes(spec, table, data)
     known = training if chosen_by is None else np.concatenate([training, chosen_by])
     sample = sample_of(content[training])
     # Signed in all formats of artifacts: torch, which wrote the first, has no unsigned 64-bit integers.

@@ -48,12 +48,13 @@ class UnknownIds:
         """The unknown ids of a column; missing ids do not count.
 
         Args:
-            ids: the ids of a column, as text.
-            unknown: which of them are unknown (`ctrkit.data.feature_map.is_unknown`), [n].
+            ids: the ids of a column, in any form.
+            unknown: which of them are unknown (`ctrkit.data.feature_map.is_unknown`), [n]; missing ones are.
         """
-        other = ids.filter(pl.Series(unknown)).drop_nulls().alias("id")
+        other = ids_as_text(ids.filter(pl.Series(unknown))).alias("id")
+        missing, other = other.null_count(), other.drop_nulls()
         counts = other.value_counts(name="rows").sort("rows", "id", descending=[True, False])
-        return cls(ids.len() - ids.null_count(), other.len(), tuple(counts["id"].head(_EXAMPLES).to_list()))
+        return cls(ids.len() - missing, other.len(), tuple(counts["id"].head(_EXAMPLES).to_list()))
 
     @property
     def share(self) -> float:

@@ -116,15 +116,55 @@ def read_groups(name: str | None, table: pl.DataFrame) -> Integers | None:
     """
     if name is None or name not in table.columns:
         return None
-    values = table[name]
-    if values.dtype.is_nested() or values.dtype == pl.Object:
+    groups = Groups()
+    groups.add(table[name])
+    return groups.numbers(table[name])
+
+
+class Groups:
+    """The distinct groups of a table, by which groups get numbers in the order of their values.
+
+    Attributes:
+        values: the values of the groups, ascending.
+    """
+
+    def __init__(self) -> None:
+        self.values = pl.Series(dtype=pl.Null)
+
+    def add(self, column: pl.Series) -> None:
+        """Take in the groups of some rows.
+
+        Raises:
+            DataError: the groups are lists or objects.
+        """
+        new = _groups(column).unique().drop_nulls()
+        self.values = new.sort() if not self.values.len() else self.values.append(new).unique().sort()
+
+    def numbers(self, column: pl.Series, start: int = 0) -> Integers:
+        """The number of each row's group, from 1 up; a row without one has a number below 0 of its own, [n].
+
+        Args:
+            column: the groups of some rows.
+            start: the place of the first of these rows in the table.
+        """
+        groups = _groups(column)
+        found = groups.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+        here = groups.unique().drop_nulls().sort()
+        places = np.concatenate([[0], 1 + self.values.search_sorted(here)]) if here.len() else np.zeros(1)
+        numbers: Integers = places.astype(np.int64)[found]
+        missing = np.flatnonzero(groups.is_null().to_numpy())
+        numbers[missing] = -1 - missing - start
+        return numbers
+
+
+def _groups(column: pl.Series) -> pl.Series:
+    """The groups of rows, null where there is none."""
+    if column.dtype.is_nested() or column.dtype == pl.Object:
         raise DataError(
-            f"groups must be integers or text, not {values.dtype}", column=name, hint="Cast the column"
+            f"groups must be integers or text, not {column.dtype}", column=column.name, hint="Cast the column"
         )
     # pandas writes a missing number as NaN.
-    known = values.fill_nan(None) if values.dtype.is_float() else values
-    known = known.cast(pl.Int8) if known.dtype == pl.Boolean else known
-    codes = known.rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    missing = np.flatnonzero(known.is_null().to_numpy())
-    codes[missing] = -1 - missing
-    return codes
+    known = column.fill_nan(None) if column.dtype.is_float() else column
+    if known.dtype in (pl.Categorical, pl.Enum):
+        return known.cast(pl.String)
+    return known.cast(pl.Int8) if known.dtype == pl.Boolean else known

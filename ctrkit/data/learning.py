@@ -85,9 +85,10 @@ class Learning:
             counts, least = self._counts[feature.name], feature.min_count or 1
             found[feature.name] = counts.frequent(least)
             if not found[feature.name] and counts.values >= LEAST:
+                missing = 1.0 - int(counts.counts()["rows"].sum()) / counts.values
                 raise DataError(
                     f"no id occurs {least} times in the training rows, and "
-                    f"{counts.missing:.0%} of these rows have no id",
+                    f"{missing:.0%} of these rows have no id",
                     file=self.file,
                     column=feature.name,
                     hint="Remove the feature, or lower its min_count",

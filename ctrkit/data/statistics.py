@@ -18,11 +18,13 @@ from ctrkit.tables.cells import ids_as_text
 # Numbers of a column that are summed, and kept, as one array. A column with more is known by sums of blocks
 # of this size, and by a sample of at least half as many.
 BLOCK = 1 << 19
+# Distinct values that wait at least to be merged with the others.
+_FEW = 1 << 16
 _COUNTS = {"value": pl.String, "rows": pl.UInt32}
 
 
 class IdCounts:
-    """How often each id of a column occurs. Memory grows with the number of distinct ids.
+    """How often each id of a column occurs. Memory grows with the number of distinct values.
 
     Attributes:
         values: number of values, missing ones included.
@@ -30,7 +32,7 @@ class IdCounts:
 
     def __init__(self) -> None:
         self.values = 0
-        self._merged = pl.DataFrame(schema=_COUNTS)
+        self._merged: pl.DataFrame | None = None
         self._new: list[pl.DataFrame] = []
 
     def add(self, values: pl.Series, file: str | None = None) -> None:
@@ -40,43 +42,59 @@ class IdCounts:
             DataError: a value is no id.
         """
         self.values += values.len()
-        counts = values.rename("value").value_counts(name="rows")
-        try:
-            ids = ids_as_text(counts["value"].alias(values.name), file).alias("value")
-        except DataError:
-            ids_as_text(values, file)  # the same fault, with its row
-            raise
-        self._new.append(counts.select(ids, pl.col("rows").cast(pl.UInt32)).drop_nulls())
+        counts = values.rename("value").value_counts(name="rows").cast({"rows": pl.UInt32})
+        if values.dtype == pl.String and not _may_be_rounded(counts["value"]):
+            self._new.append(counts)
+        else:
+            self._new.append(_of_text(counts, values, file))
         # Merged when they are as many as all before: so each count is merged a few times only.
-        if sum(map(len, self._new)) > max(len(self._merged), BLOCK):
+        if sum(map(len, self._new)) > max(_FEW, 0 if self._merged is None else len(self._merged)):
             self._merge()
-
-    @property
-    def missing(self) -> float:
-        """The share of values that are missing."""
-        self._merge()
-        return 1.0 - int(self._merged["rows"].sum()) / max(self.values, 1)
 
     @classmethod
     def together(cls, counts: Sequence[IdCounts]) -> IdCounts:
         """The counts of several columns whose ids are the same."""
         joined = cls()
-        for one in counts:
-            one._merge()
-            joined.values += one.values
-            joined._new.append(one._merged)
+        joined.values = sum(one.values for one in counts)
+        joined._new = [one.counts() for one in counts]
         return joined
+
+    def counts(self) -> pl.DataFrame:
+        """The number of `rows` of each id, the `value`."""
+        self._merge()
+        merged = pl.DataFrame(schema=_COUNTS) if self._merged is None else self._merged
+        # Several ways to write an id are one id.
+        text = _of_text(merged, merged["value"], None)
+        return text.group_by("value").agg(pl.col("rows").sum())
 
     def frequent(self, min_count: int) -> list[str]:
         """Ids that occur at least `min_count` times, most frequent first, then by their text."""
-        self._merge()
-        kept = self._merged.filter(pl.col("rows") >= min_count)
+        kept = self.counts().filter(pl.col("rows") >= min_count)
         return kept.sort(["rows", "value"], descending=[True, False])["value"].to_list()
 
     def _merge(self) -> None:
         if self._new:
-            parts = pl.concat([self._merged, *self._new])
-            self._merged, self._new = parts.group_by("value").agg(pl.col("rows").sum()), []
+            parts = self._new if self._merged is None else [self._merged, *self._new]
+            self._merged, self._new = pl.concat(parts).group_by("value").agg(pl.col("rows").sum()), []
+
+
+def _may_be_rounded(values: pl.Series) -> bool:
+    """Whether some texts may be rounded numbers, which are no ids: this is to be said with their row."""
+    return bool((values.str.contains("e+", literal=True) | values.str.contains("E+", literal=True)).any())
+
+
+def _of_text(counts: pl.DataFrame, values: pl.Series, file: str | None) -> pl.DataFrame:
+    """Counts of values as counts of ids as text.
+
+    Raises:
+        DataError: a value is no id.
+    """
+    try:
+        ids = ids_as_text(counts["value"].alias(values.name), file)
+    except DataError:
+        ids_as_text(values, file)  # the same fault, with its row
+        raise
+    return counts.with_columns(ids.alias("value")).drop_nulls()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ctrkit.data.ids import LEAST, UnknownIds, as_lists
 from ctrkit.data.scales import transformed
 from ctrkit.errors import DataError
 from ctrkit.schema import CANDIDATE_PREFIX, FeatureSpec
-from ctrkit.tables.cells import ids_as_text, values_of
+from ctrkit.tables.cells import values_of
 
 if TYPE_CHECKING:
     from ctrkit.data.encoder import Encoder
@@ -128,7 +128,7 @@ def _looked_up(
         values = _column(encoder.spec, table, feature.name)
         if values is not None and values.len() >= least:
             unknown = is_unknown(encoder.ids(feature.name, values))
-            found[feature.name] = UnknownIds.of(ids_as_text(values), unknown)
+            found[feature.name] = UnknownIds.of(values, unknown)
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
     for sequence in encoder.spec.sequences:
@@ -136,7 +136,7 @@ def _looked_up(
             lists = as_lists(table[sequence.name], sequence, None)
             if (events := values_of(lists)).len() >= least:
                 unknown = is_unknown(encoder.ids(sequence.shares or sequence.name, events))
-                found[sequence.name] = UnknownIds.of(ids_as_text(events), unknown)
+                found[sequence.name] = UnknownIds.of(events, unknown)
             if lists.len() >= LEAST:
                 empty[sequence.name] = int((lists.list.len().fill_null(0) == 0).sum()) / lists.len()
     return found, empty

@@ -37,7 +37,7 @@ def differences(
     vocabularies = first.pop("vocabularies"), second.pop("vocabularies")
     found = [*_ids(*vocabularies, names)]
     # The spec explains the rest, so it comes first.
-    return (*_plain(first, second, "", names), *found)
+    return (*plain_differences(first, second, names), *found)
 
 
 def _ids(
@@ -50,8 +50,8 @@ def _ids(
         yield f"the ids of '{name}' differ: {', '.join(parts) or 'the same ones in another order'}"
 
 
-def _plain(one: Any, other: Any, place: str, names: tuple[str, str]) -> Iterator[str]:
-    """What differs between plain data."""
+def plain_differences(one: Any, other: Any, names: tuple[str, str], place: str = "") -> Iterator[str]:
+    """What differs between plain data, a clause for each difference; `names` as above."""
     if one == other and type(one) is type(other):
         return
     first, second = _by_name(one), _by_name(other)
@@ -61,7 +61,7 @@ def _plain(one: Any, other: Any, place: str, names: tuple[str, str]) -> Iterator
     before = f"{place}." if place else ""
     for name in dict.fromkeys((*first, *second)):
         if name in first and name in second:
-            yield from _plain(first[name], second[name], before + name, names)
+            yield from plain_differences(first[name], second[name], names, before + name)
         else:
             yield f"{before}{name} is only in {names[0] if name in first else names[1]}"
     if [*first] != [*second] and {*first} == {*second} and isinstance(one, list):
@@ -79,4 +79,4 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def _shown(value: Any) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) and len(value) > 3 else json.dumps(value)
+    return f"a list of {len(value)}" if isinstance(value, list) and len(value) > 8 else json.dumps(value)

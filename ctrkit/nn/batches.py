@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ctrkit.arrays import Integers
@@ -40,12 +42,12 @@ class Batch:
     def of(cls, data: EncodedTable, rows: RowIndex) -> Batch:
         """A batch of the given rows. A slice copies no data."""
         return cls(
-            torch.from_numpy(data.categorical[rows]),
-            torch.from_numpy(data.numeric[rows]),
-            {name: torch.from_numpy(ids[rows]) for name, ids in data.sequences.items()},
-            torch.from_numpy(data.labels[rows]),
-            torch.from_numpy(data.weight[rows]),
-            None if data.value is None else torch.from_numpy(data.value[rows]),
+            _picked(data.categorical, rows),
+            _picked(data.numeric, rows),
+            {name: _picked(ids, rows) for name, ids in data.sequences.items()},
+            _picked(data.labels, rows),
+            _picked(data.weight, rows),
+            None if data.value is None else _picked(data.value, rows),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -69,3 +71,8 @@ def batches_of(data: EncodedTable, rows: Integers) -> Iterator[tuple[slice, Batc
     for first in range(0, rows.size, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         yield part, Batch.of(data, rows[part])
+
+
+def _picked(array: NDArray[np.int32] | NDArray[np.float32], rows: RowIndex) -> Tensor:
+    # `take` is twice as fast as an index.
+    return torch.from_numpy(array[rows] if isinstance(rows, slice) else array.take(rows, axis=0))

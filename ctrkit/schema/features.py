@@ -78,6 +78,7 @@ class FeatureSpec(Config):
     """What the columns of a training table mean.
 
     Attributes:
+        name: what the set of features is called, in messages about its version.
         numeric: features that are numbers.
         categorical: features that are ids.
         sequences: histories of events.
@@ -95,6 +96,7 @@ class FeatureSpec(Config):
         candidate: the action of a policy, needed to score the candidates of a bandit or auction log.
     """
 
+    name: str = "features"
     numeric: tuple[NumericFeature, ...] = ()
     categorical: tuple[CategoricalFeature, ...] = ()
     sequences: tuple[SequenceFeature, ...] = ()
@@ -136,10 +138,14 @@ class FeatureSpec(Config):
             DataError: the table cannot be read (see `ctrkit.tables.read_table`), or a column of ids holds
                 other values (see `ctrkit.tables.cells.as_ids`).
         """
-        known: set[str | None] = {*self._ids, *ids}
         table, file = read_named(
             source, lambda name: name in ids or self.is_text(name), may_be_empty=may_be_empty
         )
+        return self.typed(table, file, ids), file
+
+    def typed(self, table: pl.DataFrame, file: str | None, ids: Collection[str] = ()) -> pl.DataFrame:
+        """The same rows, with the types that `read` gives its columns."""
+        known: set[str | None] = {*self._ids, *ids}
         columns = []
         for name, dtype in table.schema.items():
             text = dtype in (pl.String, pl.Categorical, pl.Enum)
@@ -147,7 +153,7 @@ class FeatureSpec(Config):
                 columns.append(as_ids(table[name], file))
             elif name in self._numbers and text:
                 columns.append(inferred(table[name].cast(pl.String)))
-        return table.with_columns(columns), file
+        return table.with_columns(columns)
 
     @property
     def _numbers(self) -> tuple[str | None, ...]:

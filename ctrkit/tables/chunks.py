@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from ctrkit.tables.scanning import whole_lines
 ROWS = 65_536
 # Bytes of a text file that are read at a time.
 BLOCK = 1 << 24
+# Groups of rows of a parquet file up to this number of chunks are read once for each of them.
+_GROUPS = 16
 # Of a text, by which its layout is known.
 _HEAD = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -43,7 +45,9 @@ class Chunk:
     total: int
 
 
-def read_chunks(source: TableLike, rows: int = ROWS, block: int = BLOCK) -> Iterator[Chunk]:
+def read_chunks(
+    source: TableLike, rows: int = ROWS, block: int = BLOCK, columns: Collection[str] | None = None
+) -> Iterator[Chunk]:
     """The rows of a table in order, a chunk at a time; there is at least one chunk, which may be empty.
 
     Parquet is read by pages, CSV and JSON lines in blocks of whole lines, gzip-compressed or not. A JSON
@@ -53,6 +57,7 @@ def read_chunks(source: TableLike, rows: int = ROWS, block: int = BLOCK) -> Iter
         source: as `ctrkit.tables.read_table` takes it; the files of a glob or a list follow one another.
         rows: largest number of rows of a chunk.
         block: number of bytes of a text file that are read at a time.
+        columns: the columns that are needed; a chunk may have others too. By default all.
 
     Raises:
         DataError: as of `ctrkit.tables.read_table`; a fault in later rows comes with their chunk.
@@ -65,15 +70,15 @@ def read_chunks(source: TableLike, rows: int = ROWS, block: int = BLOCK) -> Iter
     sizes = [os.path.getsize(file) if file.is_file() else 0 for file in files]
     for place, file in enumerate(files):
         before = sum(sizes[:place])
-        for chunk in _of_file(file, rows, block):
+        for chunk in _of_file(file, rows, block, columns):
             done = before + round(sizes[place] * chunk.done / max(chunk.total, 1))
             yield replace(chunk, done=done, total=sum(sizes))
 
 
-def _of_file(file: Path, rows: int, block: int) -> Iterator[Chunk]:
+def _of_file(file: Path, rows: int, block: int, columns: Collection[str] | None) -> Iterator[Chunk]:
     of = format_of(file)
     if of == "parquet":
-        return _of_parquet(file, rows)
+        return _of_parquet(file, rows, columns)
     head = _head(file)
     if b"\0" in head or b"\n" not in head or (of == "json" and head.lstrip()[:1] == b"["):
         table = read_table(file, may_be_empty=True)
@@ -81,23 +86,31 @@ def _of_file(file: Path, rows: int, block: int) -> Iterator[Chunk]:
     return _of_lines(file, rows, block, delimited=of == "delimited")
 
 
-def _of_parquet(file: Path, rows: int) -> Iterator[Chunk]:
+def _of_parquet(file: Path, rows: int, columns: Collection[str] | None) -> Iterator[Chunk]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-    start = 0
     try:
         schema = pl.read_parquet_schema(file)
+        chosen = pl.Schema({name: schema[name] for name in schema if columns is None or name in columns})
         with ParquetFile(file) as opened:
-            total = opened.metadata.num_rows
-            for batch in opened.iter_batches(batch_size=rows):
-                table = pl.DataFrame(batch).cast(pl.Schema(schema))
+            known = opened.metadata
+            groups = [known.row_group(place).num_rows for place in range(known.num_row_groups)]
+            total, start = known.num_rows, 0
+            if max(groups, default=0) <= _GROUPS * rows:
+                # The fastest way, which reads a group again for each chunk of it.
+                lazy = pl.scan_parquet(file, glob=False).select(list(chosen))
+                tables = (lazy.slice(first, rows).collect() for first in range(0, total, rows))
+            else:
+                batches = opened.iter_batches(batch_size=rows, columns=list(chosen))
+                tables = (pl.DataFrame(batch).cast(chosen) for batch in batches)
+            for table in tables:
                 yield Chunk(table, _named(file, start), start + table.height, total)
                 start += table.height
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
         raise damaged_parquet(file, error) from error
     if not start:
-        yield Chunk(pl.DataFrame(schema=schema), os.fspath(file), 1, 1)
+        yield Chunk(pl.DataFrame(schema=chosen), os.fspath(file), 1, 1)
 
 
 def _of_lines(file: Path, rows: int, block: int, *, delimited: bool) -> Iterator[Chunk]:

@@ -35,6 +35,7 @@ from ctrkit.training.checkpoints import (
 )
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
+from ctrkit.training.order import epoch_order
 from ctrkit.training.unknown_ids import id_counts
 from ctrkit.training.validation import MONITORED, Validation
 
@@ -201,7 +202,8 @@ def fit(
     if validate_first and not position.events:
         validate(position, steps)
     while position.epoch < config.epochs and position.waited < config.patience and broken is None:
-        order = epoch_order(rows, groups, np.random.default_rng([seed, position.epoch]))
+        rng = np.random.default_rng([seed, position.epoch])
+        order = epoch_order(rows, groups, rng, in_blocks=data.in_blocks)
         while position.step < steps:
             chosen = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
             batch = Batch.of(data, chosen).to(device)
@@ -273,16 +275,6 @@ def _digest(*arrays: NDArray[Any] | None) -> str | None:
             return None
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def epoch_order(rows: Integers, groups: Integers | None, rng: np.random.Generator) -> Integers:
-    """The rows in random order. With groups `[n]` of all rows of the data, a group's rows stay together."""
-    order = rng.permutation(rows)
-    if groups is None:
-        return order
-    known, group = np.unique(groups[order], return_inverse=True)
-    place = rng.permutation(known.size)[group]
-    return order[np.argsort(place, kind="stable")]
 
 
 def _check(

@@ -31,11 +31,11 @@ class Outputs(NamedTuple):
     value: Floats | None = None
 
     @classmethod
-    def of(cls, output: Output) -> Outputs:
-        """The outputs for a batch."""
+    def of(cls, output: Output, *, hidden: bool = True) -> Outputs:
+        """The outputs for a batch; without `hidden` they have none, D = 0."""
         return cls(
             output.logits.double().cpu().numpy(),
-            output.hidden.float().cpu().numpy(),
+            (output.hidden if hidden else output.hidden[:, :0]).float().cpu().numpy(),
             None if output.value is None else output.value.double().cpu().numpy(),
         )
 
@@ -65,15 +65,23 @@ class Outputs(NamedTuple):
 
 @torch.no_grad()
 def predict(
-    model: Scorer, data: EncodedTable, rows: Integers | None = None, batch_size: int = 4096
+    model: Scorer,
+    data: EncodedTable,
+    rows: Integers | None = None,
+    batch_size: int = 4096,
+    *,
+    hidden: bool = True,
 ) -> Outputs:
-    """The outputs for the given rows (None for all rows), in evaluation mode."""
+    """The outputs for the given rows (None for all rows), in evaluation mode.
+
+    Without `hidden` they have none, D = 0: of many rows it takes most of the memory.
+    """
     model.eval()
     chosen = np.arange(len(data)) if rows is None else rows
     device = model.device
     starts = range(0, max(chosen.size, 1), batch_size)  # without rows, one empty batch gives the widths
     batches = (Batch.of(data, _contiguous(chosen[start : start + batch_size])) for start in starts)
-    return Outputs.joined([Outputs.of(model(batch.to(device))) for batch in batches])
+    return Outputs.joined([Outputs.of(model(batch.to(device)), hidden=hidden) for batch in batches])
 
 
 @torch.no_grad()

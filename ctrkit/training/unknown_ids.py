@@ -15,6 +15,8 @@ from ctrkit.nn.embedding import FeatureEmbedding
 
 # Smaller differences between the shares of unknown ids in training and validation rows are usual.
 _MORE_UNKNOWN = 0.01
+# Rows that are counted at a time.
+_AT_ONCE = 1 << 20
 
 
 def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> dict[str, Tensor]:
@@ -25,17 +27,19 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
         data: the encoded static fields, sequences, or both.
         rows: which rows to count.
     """
-    weight = data.weight[rows].astype(np.float64)
-    found: dict[str, Tensor] = {}
-    static = feature_map.categorical.items() if data.categorical.shape[1] else ()
-    for at, (name, table) in enumerate(static):
-        counts = np.bincount(rows_of_tables(data.categorical[rows, at]), weight, feature_map.tables[table])
-        found[name] = torch.from_numpy(counts)
-    for name, sequence in data.sequences.items():
-        table, events = feature_map.sequences[name], rows_of_tables(sequence[rows])
-        each = np.repeat(weight, events.shape[1])
-        found[name] = torch.from_numpy(np.bincount(events.ravel(), each, feature_map.tables[table]))
-    return found
+    tables = {**(feature_map.categorical if data.categorical.shape[1] else {})}
+    tables |= {name: feature_map.sequences[name] for name in data.sequences}
+    found = {name: np.zeros(feature_map.tables[table]) for name, table in tables.items()}
+    for first in range(0, rows.size, _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        weight, ids = data.weight[some].astype(np.float64), data.categorical.take(some, axis=0)
+        for name, column in zip(feature_map.categorical if ids.shape[1] else (), ids.T, strict=True):
+            found[name] += np.bincount(rows_of_tables(column), weight, found[name].size)
+        for name, sequence in data.sequences.items():
+            events = rows_of_tables(sequence.take(some, axis=0))
+            each = np.repeat(weight, events.shape[1])
+            found[name] += np.bincount(events.ravel(), each, found[name].size)
+    return {name: torch.from_numpy(counts) for name, counts in found.items()}
 
 
 def hidden_ids(data: EncodedTable, rows: Integers, valid: Integers) -> Booleans:

@@ -103,7 +103,7 @@ class Validation:
 
     def measure(self) -> dict[str, float]:
         """The loss of the model's weights as they are, and what else the monitor may need."""
-        outputs = predict(self.model, self.data, self.rows)
+        outputs = predict(self.model, self.data, self.rows, hidden=False)
         logits = torch.from_numpy(outputs.logits)
         labels = torch.from_numpy(self.data.labels[self.rows]).double()
         weight = torch.from_numpy(self.data.weight[self.rows]).double()

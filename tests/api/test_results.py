@@ -68,6 +68,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
         for kind in kinds():
             patch.setattr(kind, "figures", lambda self: {})
         found: dict[str, Result] = {
+            "prepare": ctrkit.prepare(data=logs / "impressions.parquet", out=home / "d"),
             "train": ctrkit.train(
                 data=logs / "impressions.parquet", model=home / "m.pt", out=home / "train", overrides=few
             ),
@@ -107,8 +108,8 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 NAMES = (
-    "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows", "ope",
-    "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
+    "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
+    "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
     "sources", "import", "summary",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 import ctrkit
 from ctrkit.api import train as api_train
 from ctrkit.api.models import training_rows
-from ctrkit.api.models.trained_network import base_rates
+from ctrkit.api.models.trained_network import NetworkTraining, base_rates
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.training import TrainingWarning
 
@@ -149,13 +149,13 @@ def test_what_does_not_decide_the_weights_lets_a_run_go_on(tmp_path: Path) -> No
     ("home", "part"),
     [
         (api_train, "task_metrics"),
-        (api_train, "last_layer_posterior"),
+        (NetworkTraining, "posterior"),
         (training_rows, "seen_state"),
         (training_rows, "training_profile"),
     ],
 )
 def test_what_fails_after_training_costs_no_trained_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: ModuleType, part: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: ModuleType | type, part: str
 ) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         raise DataError("it cannot be told")

@@ -17,8 +17,8 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError
 from ctrkit.training import TrainingConfig, TrainingWarning, fit, predict
-from ctrkit.training.loop import epoch_order
 from ctrkit.training.losses import task_losses
+from ctrkit.training.order import epoch_order
 
 ROOT = Path(__file__).parents[2]
 NewModel = Callable[[], nn.Module]

@@ -69,13 +69,13 @@ def check_sample_columns(
     return f"No config was given: the columns are read as those of the sample logs.{without}"
 
 
-def group_notes(group: str | None, table: pl.DataFrame, groups: Integers | None) -> Iterator[str]:
+def group_notes(group: str | None, groups: Integers | None, named: Callable[[int], object]) -> Iterator[str]:
     """Notes on rows without a group, and on a group whose value may mean "no group".
 
     Args:
         group: the column of groups; None if there is none.
-        table: the raw rows.
-        groups: the group of each of these rows, as `read_groups` gives it.
+        groups: the group of each row, as `read_groups` gives it.
+        named: the group of a row, as the table has it.
     """
     if group is None or groups is None:
         return
@@ -90,7 +90,7 @@ def group_notes(group: str | None, table: pl.DataFrame, groups: Integers | None)
         return
     second, first = np.sort(counts)[-2:]
     if first > _OUTSTANDING * second and first > _NOTABLE * rows:
-        value = table[group][int(np.argmax(groups == found[counts.argmax()]))]
+        value = named(int(np.argmax(groups == found[counts.argmax()])))
         yield (
             f"'{value}' is the '{group}' of {first / rows:.0%} of the rows, and every other has at"
             f" most {second / rows:.1%}. If it means that the {group} is unknown, leave the cell"

@@ -14,7 +14,7 @@ from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest
+from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
 from ctrkit.errors import DataError
 from ctrkit.tables import TableLike
@@ -103,16 +103,23 @@ def remarks(
             f"There is no column '{group}' here, so rows count as independent. Intervals are too short "
             "where they are not."
         )
-    yield from group_notes(group, table, groups)
+    yield from group_notes(group, groups, lambda row: table[group or ""][row])
 
 
 def table_or_own(model: Model, data: TableLike | None) -> TableLike:
-    """A table that is given or, for None, the table that the model was trained on.
+    """A table that is given or, for None, the table that the model was trained on. Of prepared rows it is the
+    raw table.
 
     Raises:
-        DataError: none is given, and the model was trained on a table in memory or elsewhere.
+        DataError: prepared rows have another version of the features than the model; or none is given, and
+            the model was trained on a table in memory or elsewhere.
     """
-    source: TableLike | None = data if data is not None else model.artifact.data["file"]
+    if data is not None:
+        # Here, and not above: with the configs of all models comes torch.
+        from ctrkit.api.models.stored_rows import raw_files
+
+        return raw_files(model.encoder, data)
+    source: TableLike | None = model.artifact.data["file"]
     if source is None:
         where = "on a table in memory" if model.network.trained_here else "elsewhere, and was imported"
         raise DataError(f"the model was trained {where}", hint="Give a table as DATA")
@@ -137,7 +144,7 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     encoded = model.encoder.encode(table, file)
     known = model.artifact.data
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
-    times = known.get("times", "") in ("", times_digest(config.features, table))
+    times = known.get("times", "") in ("", times_digest(times_of(config.features, table)))
     if encoded.fingerprint() != known["fingerprint"] or not times:
         return LabelledTable(table, file, encoded, config, None, model.encoder.unlike(table))
     split = split_rows(config.features, config.split, table, config.seed, file)

@@ -24,7 +24,7 @@ def task_metrics(network: Scorer, rows: TrainingRows) -> dict[str, dict[str, flo
     metric that is undefined on the rows is None, such as GAUC where no user has both labels.
     """
     data, test = rows.encoded, rows.split.test
-    outputs = predict(network, data, test)
+    outputs = predict(network, data, test, hidden=False)
     logits = outputs.logits
     labels, weight = data.labels[test], data.weight[test].astype(np.float64)
     found: dict[str, dict[str, float | None]] = {}

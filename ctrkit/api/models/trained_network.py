@@ -19,6 +19,7 @@ from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.artifact import versions
 from ctrkit.data.sampling import sampled
 from ctrkit.data.split import Split
+from ctrkit.data.unlike import spread
 from ctrkit.errors import ConfigError
 from ctrkit.models import CtrModel, ModelConfig, Scorer, ScorerConfig, build_scorer
 from ctrkit.models.base import Cross
@@ -36,6 +37,9 @@ _NO_GAIN = (
     "On the validation rows the network is no better than the linear terms that it starts from, so these "
     "were kept. `model.name=lr` trains them alone, in a fraction of the time."
 )
+# Of more rows some are read, spread over all: linear terms hold all their columns in memory while they are
+# fitted, and the posterior holds what the last layer reads.
+LINEAR_ROWS, POSTERIOR_ROWS = 1 << 21, 1 << 20
 # In the run folder until all is done: a resumed run finds a finished search there.
 _CHECKPOINT, _OF_SEARCH = "checkpoint.pt", "search.pt"
 
@@ -103,9 +107,11 @@ class NetworkTraining:
         layer, rows, shift = network.last_layer, self.read.train, self.config.sampling.shift
         if layer is None:
             return None
+        every, rows = rows.size, spread(rows, POSTERIOR_ROWS)
         hidden = predict(network, self.rows.encoded, rows).hidden
+        mass = self.rows.encoded.weight[rows] * np.float32(every / rows.size)
         weights, bias = layer.weight.detach().double().numpy()[0], float(layer.bias.item()) - shift
-        found = LastLayerPosterior.fit(hidden, weights, bias, row_weight=self.rows.encoded.weight[rows])
+        found = LastLayerPosterior.fit(hidden, weights, bias, row_weight=mass)
         return replace(found, mean=found.mean + shift * (np.arange(found.mean.size) == weights.size))
 
     def remove_checkpoints(self) -> None:
@@ -156,7 +162,13 @@ class NetworkTraining:
             network.set_value_base(*value_base(encoded.value[converted], encoded.weight[converted]))
         if network.linear is not None:
             self.on_step(0, 1, stage + "fitting linear terms")
-            start_linear_terms(network, encoded, split.train, split.valid)
+            fitted = spread(split.train, LINEAR_ROWS)
+            if fitted.size < split.train.size:
+                self.notes.append(
+                    f"The linear terms were fitted to {fitted.size:,} of {split.train.size:,} training rows,"
+                    " spread over all of them."
+                )
+            start_linear_terms(network, encoded, fitted, spread(split.valid, LINEAR_ROWS))
         deciding = {name: versions()[name] for name in ("ctrkit", "torch", "numpy")}
         steps = self.config.takes_steps
         training = self.config.training if steps else TrainingConfig().model_copy(update={"epochs": 0})
@@ -199,8 +211,12 @@ def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple
     return float(mass[above].sum() / mass.sum()), mean, deviation
 
 
-def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float32] | None:
-    """Logits [n, T] of the config's teacher for all rows; None without a teacher."""
+def teacher_logits(config: TrainConfig, table: pl.DataFrame | None) -> NDArray[np.float32] | None:
+    """Logits [n, T] of the config's teacher for all rows; None without a teacher.
+
+    Raises:
+        ConfigError: the teacher has other tasks, or the raw rows are not in memory.
+    """
     if config.training.loss.distillation is None or config.unread:
         return None
     file = config.training.loss.distillation.teacher
@@ -210,5 +226,11 @@ def teacher_logits(config: TrainConfig, table: pl.DataFrame) -> NDArray[np.float
             f"the teacher predicts {', '.join(teacher.tasks)}, not {', '.join(config.features.tasks)}",
             file=file,
             hint="Name a teacher with the same tasks in training.loss.distillation",
+        )
+    if table is None:
+        raise ConfigError(
+            "key 'training.loss.distillation.teacher': a teacher reads raw rows, and those of prepared data"
+            " are not in memory",
+            hint="Train on a raw table that fits in memory, or without a teacher",
         )
     return teacher.outputs(table).logits.astype(np.float32)

@@ -67,6 +67,11 @@ class TrainConfig(Config):
     keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
 
     @property
+    def reads_files(self) -> bool:
+        """Whether rows are those of a table's files, so that they can be read chunk by chunk."""
+        return self.source is None and not self.derive.steps and self.features.impressions is None
+
+    @property
     def takes_steps(self) -> bool:
         """Whether gradient steps train the model, so that `training` is read."""
         spec = self.features
@@ -129,6 +134,15 @@ def need_belief(policy: PolicyConfig, model: ScorerConfig) -> None:
             f" '{model.name}' has no such layer",
             hint="Choose another policy, or train a network",
         )
+
+
+def training_place(config: TrainConfig, data: TableLike | None) -> TableLike:
+    """The rows of a training: the path of a table or, where rows are made from others, the whole
+    table. `data` replaces the config's own path."""
+    if not config.reads_files:
+        return read_training_table(config, data)[0]
+    place = data if data is not None else config.data
+    return bundled("logs_sample", "impressions.parquet") if place is None else place
 
 
 def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl.DataFrame, str | None]:

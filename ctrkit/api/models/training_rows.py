@@ -13,11 +13,14 @@ from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
-from ctrkit.data.fingerprints import seen_state, times_digest
+from ctrkit.data.fingerprints import seen_state, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
-from ctrkit.data.unlike import spread, unknown_by_part
+from ctrkit.data.unlike import LOOK_AT, spread, unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, require_columns
+
+# Training rows of which the profile is made.
+PROFILED = LOOK_AT
 
 
 @dataclass(frozen=True)
@@ -25,40 +28,46 @@ class TrainingRows:
     """A labelled table, ready to train on.
 
     Attributes:
-        table: the raw rows.
-        file: its name for messages.
+        table: the raw rows; None where they are not in memory.
+        file: name of the table, for messages.
         encoder: the encoder, learned from the training rows.
         encoded: the same rows, encoded.
         split: which rows are training, validation and test rows.
         unknown: field or sequence -> part of the split -> share of unknown ids.
+        known: what was noted of the raw rows while they were read, where they are not in memory.
     """
 
-    table: pl.DataFrame
+    table: pl.DataFrame | None
     file: str | None
     encoder: Encoder
     encoded: EncodedTable
     split: Split
     unknown: dict[str, dict[str, float]]
+    known: dict[str, Any] | None = None
 
     def describe(self, notes: Notes) -> dict[str, Any]:
         """What the artifact keeps of the rows, to recognise them and to measure drift without them."""
         spec, training = self.encoder.spec, self.split.train
+        if self.table is None:
+            found = {**(self.known or {}), "fingerprint": self.encoded.fingerprint()}
+            return {**found, "split": self.split.describe(), "unknown": self.unknown}
+        table = self.table
         held_out = np.concatenate([self.split.valid, self.split.test])
-        weight = self.encoded.weight[training].astype(np.float64)
+        weight = self.encoded.weight[spread(training, PROFILED)].astype(np.float64)
         return {
             "file": self.file,
             "fingerprint": self.encoded.fingerprint(),
-            "times": times_digest(spec, self.table),
+            "times": times_digest(times_of(spec, table)),
             "rows": len(self.encoded),
             "split": self.split.describe(),
             "unknown": self.unknown,
             "seen": notes.attempt(
                 "sample that recognises the training rows",
-                lambda: seen_state(spec, self.table, self.encoded, training, held_out, self.split.valid),
+                lambda: seen_state(spec, table, self.encoded, training, held_out, self.split.valid),
             ),
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",
-                lambda: training_profile(spec, self.table[training], weight),
+                lambda: training_profile(spec, table[spread(training, PROFILED)], weight),
             ),
         }
 
@@ -74,18 +83,18 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     split = split_rows(spec, config.split, table, config.seed, file)
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
-    encoder = Encoder.fit(spec, table, file, _counted(spec, table, split.train))
+    encoder = Encoder.fit(spec, table, file, counted_rows(spec, table, split.train))
     notes += encoder.notes
     parts = {"train": split.train, "valid": split.valid, "test": split.test}
     unknown, unlike = unknown_by_part(encoder, {part: table[spread(of)] for part, of in parts.items()})
     notes += unlike
     encoded = encoder.encode(table, file)
-    notes += group_notes(spec.group, table, encoded.groups)
+    notes += group_notes(spec.group, encoded.groups, lambda row: table[spec.group or ""][row])
     check_labels(spec, encoded, split, notes, file)
     return TrainingRows(table, file, encoder, encoded, split, unknown)
 
 
-def _counted(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:
+def counted_rows(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:
     """The rows with a weight other than 0; rows of weight 0 are ignored.
 
     Raises:

@@ -1,0 +1,201 @@
+"""Preparation of training data in passes of bounded memory: split, learn the encoder, encode, write."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.api.models.before_training import Notes, group_notes
+from ctrkit.api.models.profile import training_profile
+from ctrkit.api.models.training_config import TrainConfig
+from ctrkit.api.models.training_rows import PROFILED, counted_rows
+from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
+from ctrkit.data.labels import Groups, read_weights
+from ctrkit.data.learning import Learning
+from ctrkit.data.raw_table import RawTable, Samples
+from ctrkit.data.split import Split, split_rows
+from ctrkit.data.store import PARTS, Store, open_store, writing
+from ctrkit.data.unlike import spread, unknown_by_part
+from ctrkit.errors import RunError
+from ctrkit.progress import OnStep, silent
+from ctrkit.schema import FeatureSpec
+from ctrkit.tables import TableLike, table_writer
+
+# For people and other tools.
+FILES = {"train": "train_data.parquet", "valid": "val_data.parquet", "test": "test_data.parquet"}
+
+
+def prepare_rows(
+    config: TrainConfig, source: TableLike, folder: Path, notes: Notes, on_step: OnStep = silent
+) -> Store:
+    """Learn an encoder from the training rows of a table, encode all rows and write them into a folder.
+
+    The table is read three times, chunk by chunk. Memory grows with the number of distinct ids, and by some
+    50 bytes for each row: its time, its part, and the hashes by which it is recognised later.
+
+    Args:
+        config: the features, the split and the seed.
+        source: the raw table.
+        folder: takes the rows.
+        notes: receives the notes.
+        on_step: called with (rows or bytes done, their number, what is being done).
+
+    Raises:
+        DataError: the table is faulty.
+        RunError: the folder cannot be written.
+    """
+    raw, spec = RawTable(config.features, source), config.features
+    state = raw.state()
+    whole = _narrow(raw, on_step)
+    split = split_rows(spec, config.split, whole, config.seed, raw.file)
+    if (ties := split.note(config.split)) is not None:
+        notes.tell(ties)
+    encoder, groups, profiled, unknown = _learn(raw, split, whole, notes, on_step)
+    times, weight = times_of(spec, whole), None
+    if spec.weight is not None:
+        weight = read_weights(spec.weight, profiled, raw.file)
+    numbers = np.empty(whole.height if spec.group else 0, dtype=np.int64)
+    content, event = (np.empty(whole.height, dtype=np.uint64) for _ in range(2))
+    told = True
+    parts = np.zeros(whole.height, dtype=np.int8)
+    for index, name in enumerate(PARTS):
+        parts[getattr(split, name)] = index
+    with writing(folder, whole.height) as writer:
+        tables = _PartWriters(encoder.spec, folder, writer.files)
+        for rows in raw.chunks(spec.columns):
+            on_step(rows.done, rows.total, "encoding")
+            here = slice(rows.start, rows.start + rows.table.height)
+            data = encoder.encode(rows.table, rows.file)
+            if spec.group is not None:
+                numbers[here] = groups.numbers(rows.table[spec.group], rows.start)
+                data = replace(data, groups=numbers[here])
+            writer.add(data)
+            fields = field_hashes(data)
+            content[here] = row_hashes(data, fields)
+            moments = None if times is None else times[here]
+            of_events = event_hashes(spec, rows.table, data, moments, fields)
+            told = told and of_events is not None
+            event[here] = 0 if of_events is None else of_events
+            tables.add(rows.table, data, parts[here])
+        if spec.group is not None:
+            notes += group_notes(spec.group, numbers, lambda row: groups.values[int(numbers[row]) - 1])
+        if raw.state() != state:
+            raise RunError(f"{raw.file} has changed while it was read. Prepare it again.")
+        mass = np.ones(profiled.height) if weight is None else weight
+        held_out = np.flatnonzero(parts)
+        seen = notes.attempt(
+            "sample that recognises the training rows",
+            lambda: seen_by(content, event if told else None, split.train, held_out, split.valid),
+        )
+        known = {
+            "file": raw.file,
+            "times": times_digest(times),
+            "rows": whole.height,
+            "unknown": unknown,
+            "profile": notes.attempt(
+                "profile of the training rows, so drift cannot be measured without them",
+                lambda: training_profile(spec, profiled, mass),
+            ),
+        }
+        record = {"config": deciding(config), "source": state, "data": known, "notes": list(notes)}
+        writer.finish(encoder, split, record, {"seen": seen})
+    return open_store(folder)
+
+
+def deciding(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide how rows are prepared, as plain data."""
+    names = ("source", "events", "derive", "features", "split", "seed")
+    content: dict[str, Any] = config.model_dump(mode="json")
+    return {name: content[name] for name in names}
+
+
+def _narrow(raw: RawTable, on_step: OnStep) -> pl.DataFrame:
+    """The columns that are needed of all rows at once: times and weights, or any one column."""
+    spec = raw.spec
+    held = [name for name in (spec.timestamp, spec.weight) if name is not None]
+    found = []
+    for rows in raw.chunks(held or list(spec.labels.values())[:1]):
+        on_step(rows.done, rows.total, "dividing")
+        found.append(rows.table)
+    return spec.typed(pl.concat(found, how="vertical_relaxed"), raw.file)
+
+
+def _learn(
+    raw: RawTable, split: Split, whole: pl.DataFrame, notes: Notes, on_step: OnStep
+) -> tuple[Encoder, Groups, pl.DataFrame, dict[str, dict[str, float]]]:
+    """The encoder, the groups, some training rows to profile, and the shares of unknown ids."""
+    spec = raw.spec
+    mine = counted_rows(spec, whole, split.train)
+    others = np.ones(whole.height, dtype=np.bool_)
+    others[mine] = False
+    parts = {name: spread(getattr(split, name)) for name in PARTS}
+    samples = Samples(
+        {
+            "mine": spread(mine),
+            "others": spread(np.flatnonzero(others)),
+            "profiled": spread(split.train, PROFILED),
+            **parts,
+        }
+    )
+    learning, groups = Learning(spec, mine.size, raw.file), Groups()
+    for rows in raw.chunks(spec.columns):
+        on_step(rows.done, rows.total, "learning ids and scales")
+        learning.add(rows.table, rows.among(mine), rows.file)
+        samples.add(rows)
+        if spec.group is not None:
+            groups.add(rows.table[spec.group])
+    encoder = Encoder.learnt(learning, samples.table("mine", spec), samples.table("others", spec))
+    notes += encoder.notes
+    unknown, unlike = unknown_by_part(encoder, {name: samples.table(name, spec) for name in PARTS})
+    notes += unlike
+    return encoder, groups, samples.table("profiled", spec), unknown
+
+
+class _PartWriters:
+    """Writes the encoded rows of each part as a parquet table with the names of the columns.
+
+    Args:
+        spec: what the columns mean.
+        folder: takes the tables.
+        files: closes them.
+    """
+
+    def __init__(self, spec: FeatureSpec, folder: Path, files: ExitStack) -> None:
+        self.spec = spec
+        self._append = {
+            name: files.enter_context(table_writer(folder / file)) for name, file in FILES.items()
+        }
+        self._begun = set[str]()
+
+    def add(self, table: pl.DataFrame, data: EncodedTable, parts: NDArray[np.int8]) -> None:
+        """Write the rows of a chunk."""
+        frame = self._frame(table, data)
+        for index, name in enumerate(PARTS):
+            rows = frame if (parts == index).all() else frame.filter(pl.Series(parts == index))
+            if rows.height or name not in self._begun:
+                self._append[name](rows)
+                self._begun.add(name)
+
+    def _frame(self, table: pl.DataFrame, data: EncodedTable) -> pl.DataFrame:
+        spec = self.spec
+        raw = (spec.timestamp, spec.group)
+        columns = {name: table[name] for name in raw if name is not None}
+        fields = zip(spec.categorical, data.categorical.T, strict=True)
+        columns |= {feature.name: pl.Series(ids) for feature, ids in fields}
+        numbers = zip(spec.numeric, data.numeric.T, strict=True)
+        columns |= {feature.name: pl.Series(values) for feature, values in numbers}
+        columns |= {name: pl.Series(ids) for name, ids in data.sequences.items()}
+        labels = zip(spec.labels.values(), data.labels.T, strict=True)
+        columns |= {name: pl.Series(values).cast(pl.Int8) for name, values in labels}
+        if spec.weight is not None:
+            columns[spec.weight] = pl.Series(data.weight)
+        if spec.value is not None and data.value is not None:
+            columns[spec.value] = pl.Series(data.value)
+        return pl.DataFrame(columns)

@@ -1,0 +1,138 @@
+"""A raw table that is read chunk by chunk, several times, and never held whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ctrkit.arrays import Integers
+from ctrkit.errors import DataError
+from ctrkit.schema import FeatureSpec, require_columns
+from ctrkit.tables import TableLike, files_of, name_of, read_chunks
+
+# Rows of a chunk. Of 40 columns of ids they take about 100 MB.
+ROWS = 1 << 17
+# Bytes at both ends of a file by which it is recognised.
+_END = 1 << 16
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Some consecutive rows of a raw table.
+
+    Attributes:
+        table: the rows. Ids of features are as the file has them; the encoder reads them in any form.
+        file: name for messages, which gives row indices in the file.
+        start: the place of the first row in the whole table.
+        done: how much of the source has been read, in rows or bytes.
+        total: size of the source in the same unit.
+    """
+
+    table: pl.DataFrame
+    file: str | None
+    start: int
+    done: int
+    total: int
+
+    def among(self, rows: Integers) -> Integers:
+        """Those of some rows of the whole table, ascending, that are here: their places here."""
+        first, last = np.searchsorted(rows, [self.start, self.start + self.table.height])
+        return rows[first:last] - self.start
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table on disk, or in memory.
+
+    Attributes:
+        spec: what its columns mean.
+        source: the table, as `ctrkit.tables.read_table` takes it.
+    """
+
+    spec: FeatureSpec
+    source: TableLike
+
+    @property
+    def file(self) -> str | None:
+        """Its name for messages; None in memory."""
+        return name_of(self.source)
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[RawRows]:
+        """All rows in order, a chunk at a time.
+
+        Args:
+            columns: the columns that are needed.
+
+        Raises:
+            DataError: the table cannot be read, has no rows, or lacks one of the columns.
+        """
+        start = 0
+        for chunk in read_chunks(self.source, ROWS, columns=columns):
+            if not chunk.table.width and not chunk.table.height:
+                continue
+            require_columns(chunk.table, columns, chunk.file)
+            table = chunk.table.select(list(dict.fromkeys(columns)))
+            if (group := self.spec.group) in columns and group is not None:
+                # Their order counts, and is that of their text.
+                table = table.with_columns(self.spec.typed(table.select(group), chunk.file))
+            if table.height:
+                yield RawRows(table, chunk.file, start, chunk.done, chunk.total)
+            start += table.height
+        if not start:
+            raise DataError(
+                "the table has no rows", file=self.file, hint="Give a table with at least one row"
+            )
+
+    def state(self) -> list[dict[str, Any]] | None:
+        """By what the files are recognised later: names, sizes, times of change, and hashes of both ends;
+        None in memory."""
+        files = files_of(self.source)
+        if files is None:
+            return None
+        found = []
+        for path in files:
+            known = path.stat()
+            with path.open("rb") as file:
+                ends = file.read(_END)
+                file.seek(max(0, known.st_size - _END))
+                ends += file.read(_END)
+            found.append(
+                {
+                    "file": os.path.abspath(path),
+                    "bytes": known.st_size,
+                    "changed": known.st_mtime_ns,
+                    "ends": hashlib.sha256(ends).hexdigest(),
+                }
+            )
+        return found
+
+
+class Samples:
+    """Some rows of a table, gathered while its chunks pass by.
+
+    Args:
+        wanted: name -> which rows, ascending.
+    """
+
+    def __init__(self, wanted: Mapping[str, Integers]) -> None:
+        self._wanted = wanted
+        self._all = np.unique(np.concatenate(list(wanted.values())))
+        self._found: list[pl.DataFrame] = []
+
+    def add(self, rows: RawRows) -> None:
+        """Take what is wanted of a chunk."""
+        self._found.append(rows.table[rows.among(self._all)])
+
+    def table(self, name: str, spec: FeatureSpec) -> pl.DataFrame:
+        """The rows of a name; their numbers are numbers."""
+        found = pl.concat(self._found, how="vertical_relaxed", rechunk=False)
+        found = found[np.searchsorted(self._all, self._wanted[name])]
+        # Ids of features may stay as the file has them.
+        others = found.drop([feature.name for feature in spec.categorical])
+        return found.with_columns(spec.typed(others, None))
