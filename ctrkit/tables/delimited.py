@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,7 +45,12 @@ def header_of(content: bytes, path: Path) -> tuple[bytes, str]:
 
 
 def read_delimited(
-    content: bytes, path: Path, delimiter: str | None = None, *, quoted: bool = True
+    content: bytes,
+    path: Path,
+    delimiter: str | None = None,
+    *,
+    quoted: bool = True,
+    columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """A delimited file with every cell as text, empty ones missing.
 
@@ -56,6 +61,8 @@ def read_delimited(
         path: its path, for messages.
         delimiter: the delimiter; by default a comma, tab, semicolon or bar, recognised from the first lines.
         quoted: whether values may stand between double quotes.
+        columns: the columns to read; rows whose cells are all empty are then kept. None: all columns, without
+            such rows.
 
     Raises:
         DataError: there is no header, a name occurs twice, a line has another number of values than the
@@ -73,44 +80,49 @@ def read_delimited(
             quote_char='"' if quoted else None,
             infer_schema=False,
             has_header=True,
+            columns=None if columns is None else sorted(map(layout.names.index, columns)),
             new_columns=list(layout.names),
         )
     except pl.exceptions.NoDataError:
-        return pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String))
+        return pl.DataFrame(schema=dict.fromkeys(columns or layout.names, pl.String))
     except pl.exceptions.PolarsError as error:
         raise _ragged(content[layout.start :], layout, path, error) from error
+    if columns is not None:
+        return table
     empty = pl.all_horizontal(pl.all().is_null())
     return table.filter(~empty) if table.width > 1 else table
 
 
 def _check_even(content: bytes, layout: _Layout, path: Path) -> None:
-    """Refuse short rows, whose last values would be read as missing."""
-    if _may_be_short(content, layout):
-        hint = "Write all values of the row; leave a missing value empty between its delimiters"
-        odd = _uneven(content, layout, path, lambda values, names: values < names, hint)
+    """Refuse rows with too few values, which would be read as missing ones, or with too many."""
+    if _may_be_odd(content, layout):
+        odd = _uneven(content, layout, path)
         if odd is not None:
             raise odd
 
 
-def _uneven(
-    content: bytes, layout: _Layout, path: Path, wrong: Callable[[int, int], bool], hint: str
-) -> DataError | None:
-    """The first row whose number of values beside the header's names is wrong; blank lines are no rows."""
+def _uneven(content: bytes, layout: _Layout, path: Path) -> DataError | None:
+    """The first row with another number of values than the header has names; blank lines are no rows."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoted else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(content.decode()), delimiter=layout.delimiter, quoting=quoting)
+    names = len(layout.names)
     try:
         rows = (values for values in reader if len(values) > 1 or "".join(values).strip())
         for row, values in enumerate(rows, -1):
-            if wrong(len(values), len(layout.names)):
-                problem = f"the row has {len(values)} values and the header has {len(layout.names)} names"
-                return DataError(problem, file=path, row=max(row, 0), hint=hint)
+            if len(values) != names:
+                few = "Write all values of the row; leave a missing value empty between its delimiters"
+                many = "Quote values that hold the delimiter, or give the header all its names"
+                problem = f"the row has {len(values)} values and the header has {names} names"
+                return DataError(
+                    problem, file=path, row=max(row, 0), hint=few if len(values) < names else many
+                )
     except csv.Error:
         pass  # the reader of the table reports the damage
     return None
 
 
-def _may_be_short(content: bytes, layout: _Layout) -> bool:
-    """Whether some line seems to have fewer delimiters than the header, by a fast check.
+def _may_be_odd(content: bytes, layout: _Layout) -> bool:
+    """Whether some line seems to have fewer or more delimiters than the header, by a fast check.
 
     Text between quotes is skipped; a single quote within a value may be mistaken for the start of such text.
     """
@@ -124,13 +136,12 @@ def _may_be_short(content: bytes, layout: _Layout) -> bool:
     lengths = np.diff(last, prepend=-1) - 1
     # A blank line may hold the first half of a line end of two signs.
     held = (lengths > 1) | ((lengths == 1) & (signs[np.maximum(last - 1, 0)] != ord("\r")))
-    return bool((counts[held] < len(layout.names) - 1).any())
+    return bool((counts[held] != len(layout.names) - 1).any())
 
 
 def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> DataError:
     """The error for a file that cannot be split into columns."""
-    hint = "Quote values that hold the delimiter, or give the header all its names"
-    odd = _uneven(content, layout, path, lambda values, names: values > names, hint)
+    odd = _uneven(content, layout, path)
     if odd is not None:
         return odd
     reason = str(error).splitlines()[0][:160].rstrip(".")

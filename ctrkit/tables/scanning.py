@@ -7,6 +7,7 @@ file nor the row of a wrong value. Here every block is checked, and only one blo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,13 @@ from ctrkit.tables.text import check_unicode
 # Bytes of a text that are read at a time.
 BLOCK = 1 << 24
 _MARK = b"\xef\xbb\xbf"
+_BLANK = re.compile(rb"\n(?:[ \t\r]*\n)+")
 _SIGNS = {",": "comma", "\t": "tab", "|": "bar", " ": "blank", "::": "`::`", ";": "semicolon"}
 _AS_DOWNLOADED = "Give the file as it was downloaded"
 # Rows of text at a time: the file, the rows, and the index of the first of them in the file.
 _Part = tuple[TextFile, pl.DataFrame, int]
+# Makes the parts of given columns.
+_Parts = Callable[[Sequence[str]], Iterator[_Part]]
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def scan_text(files: Sequence[TextFile], form: TextFormat) -> pl.LazyFrame:
     for file in files:
         _names(_first_line(file, form), form, file)
 
-    def parts() -> Iterator[_Part]:
+    def parts(columns: Sequence[str]) -> Iterator[_Part]:
         for file in files:
-            yield from _text_parts(file, form)
+            yield from _text_parts(file, form, columns)
 
     return _scanned(parts, form.columns)
 
@@ -77,11 +81,12 @@ def scan_json_lines(files: Sequence[TextFile], columns: Mapping[str, type[pl.Dat
             if not stream.readline().lstrip().startswith(b"{"):
                 raise DataError("the first line is no JSON object", file=file, hint=_AS_DOWNLOADED)
 
-    def parts() -> Iterator[_Part]:
+    def parts(wanted: Sequence[str]) -> Iterator[_Part]:
+        types = {name: columns[name] for name in wanted}
         for file in files:
             row = 0
             for block in _blocks(file, quoted=False):
-                table = _json_rows(block, columns, file, row)
+                table = _json_rows(block, types, file, row)
                 yield file, table, row
                 row += table.height
 
@@ -128,16 +133,16 @@ class _told:
             ) from error
 
 
-def _scanned(parts: Callable[[], Iterator[_Part]], types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
+def _scanned(parts: _Parts, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
     """A lazy frame over parts of text, in which only the wanted columns get their types."""
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _: int | None
     ) -> Iterator[pl.DataFrame]:
-        for file, part, start in parts():
-            wanted = part.select(
-                _typed(part[name], types[name], file, start) for name in (columns or list(types))
-            )
+        # A count of rows needs no column, and one of them to count.
+        names = list(types)[:1] if columns == [] else columns or list(types)
+        for file, part, start in parts(names):
+            wanted = part.select(_typed(part[name], types[name], file, start) for name in names)
             if rows is not None:
                 wanted, rows = wanted.head(rows), rows - min(rows, wanted.height)
             yield wanted if predicate is None else wanted.filter(predicate)
@@ -147,7 +152,7 @@ def _scanned(parts: Callable[[], Iterator[_Part]], types: Mapping[str, type[pl.D
     return register_io_source(read, schema=dict(types))
 
 
-def _text_parts(file: TextFile, form: TextFormat) -> Iterator[_Part]:
+def _text_parts(file: TextFile, form: TextFormat, columns: Sequence[str]) -> Iterator[_Part]:
     delimiter = form.delimiter if len(form.delimiter) == 1 else "\x1f"
     header, row = b"", 0
     for block in _blocks(file, quoted=form.quoted, encoding=form.encoding):
@@ -158,8 +163,16 @@ def _text_parts(file: TextFile, form: TextFormat) -> Iterator[_Part]:
             names = _names(first.decode(errors="replace").rstrip("\r"), form, file, delimiter)
             header = delimiter.join(names).encode() + b"\n"
             block = rest if form.header else block
+        if _BLANK.search(block) and not (form.quoted and b'"' in block):
+            block = _BLANK.sub(b"\n", block)
         try:
-            table = read_delimited(header + block, Path(file.name), delimiter, quoted=form.quoted)
+            table = read_delimited(
+                header + block.lstrip(b"\r\n"),
+                Path(file.name),
+                delimiter,
+                quoted=form.quoted,
+                columns=columns,
+            )
         except DataError as error:
             at = None if error.row is None else error.row + row
             raise DataError(error.problem, file=file, column=error.column, row=at, hint=error.hint) from error

@@ -79,6 +79,15 @@ def test_a_wrong_row_is_named(tmp_path: Path, row: str, said: str, monkeypatch: 
     with pytest.raises(DataError) as error:
         read_source("userbehavior", tmp_path)
     assert f"UserBehavior.csv, {said}" in str(error.value)
+    with pytest.raises(DataError, match=r"row index 5"):
+        source_tables("userbehavior", tmp_path).rows.select("category_id").collect()
+
+
+def test_blank_lines_are_no_rows_whatever_is_read(tmp_path: Path) -> None:
+    text(tmp_path / "UserBehavior.csv", "1,2,3,pv,1511658000", "", " ", "1,2,,pv,1511658000", "", "")
+    rows = source_tables("userbehavior", tmp_path).rows
+    assert rows.select("category_id").collect().to_series().to_list() == [3, None]
+    assert rows.select(pl.len()).collect().item() == rows.collect().height == 2
 
 
 def test_another_delimiter_and_other_columns_are_named(tmp_path: Path) -> None:
