@@ -99,7 +99,7 @@ def taobaoad(folder: Path) -> None:
     names = "userid,cms_segid,cms_group_id,final_gender_code,age_level,pvalue_level,shopping_level,occupation"
     users = [f"{user},0,5,2,2,{'' if user else 2},3,0,{user}" for user in range(4)]
     text(folder / "user_profile.csv", f"{names},new_user_class_level ", *users)
-    log = ["0,1493741625,pv,6250,91286", "1,1493741626,buy,6250,91286"]
+    log = ["0,1493741625,pv,0,95471", "1,1493741626,buy,1,95471"]
     text(folder / "behavior_log.csv", "user,time_stamp,btag,cate,brand", *log)
 
 

@@ -117,7 +117,7 @@ def test_side_tables_join_their_rows(tmp_path: Path) -> None:
     assert rows["new_user_class_level"].to_list() == [None if user == 4 else user for user in rows["user"]]
     assert rows.filter(pl.col("adgroup_id") == 3)["brand"].null_count() == 19
     events = source_tables("taobaoad", tmp_path).events["behavior"].collect()
-    assert events.rows() == [(0, 1493741625, "pv", 6250, 91286), (1, 1493741626, "buy", 6250, 91286)]
+    assert events.rows() == [(0, 1493741625, "pv", 0, 95471), (1, 1493741626, "buy", 1, 95471)]
 
 
 def test_a_purchase_counts_for_views_before_it(tmp_path: Path) -> None:
