@@ -20,6 +20,8 @@ import polars as pl
 from ctrkit.api.models.training_config import load_train_config, read_training_table
 from ctrkit.arrays import Floats
 from ctrkit.config import build, read_yaml
+from ctrkit.data.derive import derive, plan_of
+from ctrkit.data.sources import SourceTables
 from ctrkit.data.split import Split, SplitConfig, split_rows
 from ctrkit.data.synthetic import Market
 from ctrkit.schema import FeatureSpec
@@ -109,27 +111,18 @@ def movielens(folder: Path | None) -> DataSet:
         year=pl.col("release_year").cast(pl.Int64, strict=False).fill_null(1995),
     )
     users = pl.read_parquet(folder / "ml100k_users.parquet").drop("zip_code")
-    table = (
-        ratings.join(items, "item_id", maintain_order="left")
-        .join(users, "user_id", maintain_order="left")
+    rows = (
+        ratings.join(items, "item_id")
+        .join(users, "user_id")
         .with_columns(click=(pl.col("rating") >= 4).cast(pl.Int8))
-        .sort("user_id", "timestamp", "item_id")
-        .with_row_index("row")
+        .sort("timestamp", "user_id", "item_id")
     )
-    clicked = table.filter(pl.col("click") == 1).select("user_id", "timestamp", "item_id", "genres", "genre")
-    histories = (
-        table.select("row", "user_id", "timestamp")
-        .join(clicked, "user_id", maintain_order="left_right", suffix="_of_event")
-        .filter(pl.col("timestamp_of_event") < pl.col("timestamp"))
-        .group_by("row")
-        .agg(
-            history_items=pl.col("item_id").tail(HISTORY),
-            history_genres=pl.col("genres").tail(HISTORY),
-            history_genre=pl.col("genre").tail(HISTORY),
-        )
-    )
-    empty = [pl.col(name).fill_null([]) for name in ("history_items", "history_genres", "history_genre")]
-    table = table.join(histories, "row", how="left").with_columns(empty).sort("timestamp", "row")
+    clicked = {
+        "name": "history", "history": "clicked", "by": "user_id", "where": {"click": 1}, "order": "item_id",
+        "columns": {"history_items": "item_id", "history_genres": "genres", "history_genre": "genre"},
+        "length": HISTORY,
+    }  # fmt: skip
+    table = derive(plan_of([clicked]), SourceTables(rows.lazy()))
     features = {
         "group": "user_id",
         "timestamp": "timestamp",

@@ -113,6 +113,8 @@ class History(EventLists):
         )
 
     def derive(self, part: Part) -> list[pl.Series]:
+        if not self.new_columns:
+            return []
         known = part.known(self.history)
         offsets, indices = known.last(self.length)
         row = np.repeat(np.arange(part.rows.height), np.diff(offsets))

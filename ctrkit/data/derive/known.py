@@ -135,7 +135,9 @@ def in_order(events: pl.DataFrame, group: Indices, moments: Moments, order: Sequ
     frame = side_by_side([*map(pl.Series, keys), *(events[name] for name in order)])
     names = frame.columns
     frame = frame.with_row_index("event").filter(pl.col("0") >= 0, pl.col("1").is_not_nan())
-    frame = frame.sort(names, maintain_order=True)
+    in_time = len(names) == 2 and frame["1"].is_sorted()
+    frame = frame if in_time else frame.sort(names[1:], maintain_order=True)
+    frame = frame[grouped(frame["0"].to_numpy())]
     found = frame["event"].cast(pl.Int64).to_numpy(writable=True)
     same = frame.select(pl.all_horizontal(pl.col(n).eq_missing(pl.col(n).shift()) for n in names)).to_series()
     tied = (same | same.shift(-1, fill_value=False)).to_numpy()
@@ -198,6 +200,25 @@ def known_events(
 def group_starts(group: Indices) -> Indices:
     """Where each group begins in ascending numbers of groups [m], and m, [g + 1]."""
     return np.searchsorted(group, np.arange(group[-1] + 2 if len(group) else 1)).astype(np.int64)
+
+
+def grouped(group: Indices) -> Indices:
+    """Indices that put groups side by side, in the order of their numbers, each in the order that it has.
+
+    Args:
+        group: numbers from 0, [m].
+    """
+    found = np.empty(len(group), dtype=np.int64)
+    _grouped(_owned(group), np.concatenate([[0], np.cumsum(np.bincount(group))]), found)
+    return found
+
+
+@kernel("void(i8[::1], i8[::1], i8[::1])", "group: M; found: M")
+def _grouped(group: Indices, free: Indices, found: Indices) -> None:
+    """The loop of `grouped`: a counting sort. `free` is the next free place of each group."""
+    for event in range(group.shape[0]):
+        found[free[group[event]]] = event
+        free[group[event]] += 1
 
 
 def first_not_below(values: Floats, starts: Indices, group: Indices, limit: Floats) -> Indices:

@@ -47,9 +47,14 @@ class EventLists(Step):
     )
 
     @property
-    def new_columns(self) -> Names:
+    def listed(self) -> Names:
+        """The columns of lists."""
         clock = (self.gap, self.hour, self.weekday)
         return (*self.columns, *(name for name in clock if name is not None))
+
+    @property
+    def new_columns(self) -> Names:
+        return self.listed
 
     @property
     def reads_of_events(self) -> Names:
@@ -57,6 +62,8 @@ class EventLists(Step):
 
     def lists(self, known: KnownEvents) -> list[pl.Series]:
         """The lists of each row's newest events."""
+        if not self.listed:
+            return []
         offsets, indices = known.last(self.length)
         made = [
             list_series(name, known.events[column].gather(indices), offsets)

@@ -11,7 +11,7 @@ from pydantic import Field
 from ctrkit.arrays import Indices
 from ctrkit.data.derive.base import Names, SomeNames, Values, measures
 from ctrkit.data.derive.history import having
-from ctrkit.data.derive.known import KnownEvents, first_not_below, group_codes, group_starts
+from ctrkit.data.derive.known import KnownEvents, first_not_below, group_codes, group_starts, grouped
 from ctrkit.data.derive.lists import EventLists
 from ctrkit.data.derive.part import Part
 from ctrkit.data.derive.since import freshness
@@ -93,8 +93,8 @@ def matching(
     place = fits.to_series().fill_null(False).arg_true().cast(pl.Int64).to_numpy()
     events, within = known.events[place], (known.row_group, known.group[place])
     code, of_event = group_codes(rows, events, equal, within)
-    order = np.argsort(of_event, kind="stable")
-    order = order[np.searchsorted(of_event[order], 0) :]
+    there = np.flatnonzero(of_event >= 0)
+    order = there[grouped(of_event[there])]
     places = place[order]
     starts = group_starts(of_event[order])
     # Known events come before all others of their group.
