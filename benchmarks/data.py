@@ -1,6 +1,7 @@
 """From raw logs to features: memory and time beside Polars and DuckDB, each in a process of its own.
 
     python benchmarks/data.py history-join [--impressions 10000000] [--events 50000000] [--users 1000000]
+    python benchmarks/data.py prepare | feed        (see benchmarks/data_prepare.py)
 
 `history-join` gives each impression the newest event of its user at an earlier second: the as-of join that
 all three know. ctrkit also lists the newest 50 items of each impression, which needs more than an as-of join.
@@ -18,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
+import data_prepare
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -172,6 +174,10 @@ def history_join(
     Console().print(shown)
     if out is not None:
         out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+app.command()(data_prepare.prepare)
+app.command()(data_prepare.feed)
 
 
 @app.callback()

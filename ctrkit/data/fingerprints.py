@@ -153,7 +153,10 @@ def seen_by(
     Rows held out by time never share a time with training rows. So the chance share of the event key is also
     measured among the training rows themselves.
     """
-    known = training if chosen_by is None else np.concatenate([training, chosen_by])
+    known = np.zeros(content.size, dtype=np.bool_)
+    known[training] = True
+    if chosen_by is not None:
+        known[chosen_by] = True
     sample = sample_of(content[training])
     # Signed in all formats of artifacts: torch, which wrote the first, has no unsigned 64-bit integers.
     state: dict[str, Any] = {"sample": sample.view(np.int64), "alike": share_seen(content[held_out], sample)}

@@ -58,16 +58,19 @@ def prepare_rows(
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
     encoder, groups, profiled, unknown = _learn(raw, split, whole, notes, on_step)
-    times, weight = times_of(spec, whole), None
+    times, count = times_of(spec, whole), whole.height
+    digest = times_digest(times)
+    del whole
+    mass = np.ones(profiled.height)
     if spec.weight is not None:
-        weight = read_weights(spec.weight, profiled, raw.file)
-    numbers = np.empty(whole.height if spec.group else 0, dtype=np.int64)
-    content, event = (np.empty(whole.height, dtype=np.uint64) for _ in range(2))
+        mass = read_weights(spec.weight, profiled, raw.file)
+    numbers = np.empty(count if spec.group else 0, dtype=np.int64)
+    content, event = (np.empty(count, dtype=np.uint64) for _ in range(2))
     told = True
-    parts = np.zeros(whole.height, dtype=np.int8)
+    parts = np.zeros(count, dtype=np.int8)
     for index, name in enumerate(PARTS):
         parts[getattr(split, name)] = index
-    with writing(folder, whole.height) as writer:
+    with writing(folder, count) as writer:
         tables = _PartWriters(encoder.spec, folder, writer.files)
         for rows in raw.chunks(spec.columns):
             on_step(rows.done, rows.total, "encoding")
@@ -88,7 +91,7 @@ def prepare_rows(
             notes += group_notes(spec.group, numbers, lambda row: groups.values[int(numbers[row]) - 1])
         if raw.state() != state:
             raise RunError(f"{raw.file} has changed while it was read. Prepare it again.")
-        mass = np.ones(profiled.height) if weight is None else weight
+        del times
         held_out = np.flatnonzero(parts)
         seen = notes.attempt(
             "sample that recognises the training rows",
@@ -96,8 +99,8 @@ def prepare_rows(
         )
         known = {
             "file": raw.file,
-            "times": times_digest(times),
-            "rows": whole.height,
+            "times": digest,
+            "rows": count,
             "unknown": unknown,
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",
