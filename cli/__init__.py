@@ -13,6 +13,7 @@ from ctrkit.cli import (
     common,
     evaluate,
     explain,
+    features,
     import_model,
     learn_policy,
     models,
@@ -57,9 +58,15 @@ app.command("sample-logs")(sample_logs.sample_logs)
 app.command("models")(models.models)
 app.command("sources")(sources.sources)
 app.command("summary")(summary.summary)
+_features = typer.Typer(help="Fill and read an online store of features.", no_args_is_help=True)
+_features.command("push")(features.push)
+_features.command("get")(features.get)
+app.add_typer(_features, name="features")
 # Each command has the name of its Python function; four have a shorter name as well.
 app.add_typer(_ope, name="evaluate-policy", hidden=True)
 app.command("list-models", hidden=True)(models.models)
+app.command("push-features", hidden=True)(features.push)
+app.command("get-features", hidden=True)(features.get)
 app.command("list-sources", hidden=True)(sources.sources)
 app.command("import-model", hidden=True)(import_model.import_model)
 

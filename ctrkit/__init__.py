@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ctrkit.api.evaluate_policy import evaluate_policy
     from ctrkit.api.evaluation.result import EvaluateConfig
     from ctrkit.api.explain import ExplainConfig, explain
+    from ctrkit.api.get_features import get_features
     from ctrkit.api.import_model import import_model
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ctrkit.api.policies.config import OpeConfig
     from ctrkit.api.predict import PredictConfig, predict
     from ctrkit.api.prepare import prepare
+    from ctrkit.api.push_features import push_features
     from ctrkit.api.recalibrate import RecalibrateConfig, recalibrate
     from ctrkit.api.sample_logs import sample_logs
     from ctrkit.api.scores.calibrator import ScoreCalibrator
@@ -76,6 +78,7 @@ _HOME = {
     "evaluate": "ctrkit.api.evaluate",
     "evaluate_policy": "ctrkit.api.evaluate_policy",
     "explain": "ctrkit.api.explain",
+    "get_features": "ctrkit.api.get_features",
     "import_model": "ctrkit.api.import_model",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
@@ -84,6 +87,7 @@ _HOME = {
     "plan_budget": "ctrkit.api.plan_budget",
     "predict": "ctrkit.api.predict",
     "prepare": "ctrkit.api.prepare",
+    "push_features": "ctrkit.api.push_features",
     "recalibrate": "ctrkit.api.recalibrate",
     "sample_logs": "ctrkit.api.sample_logs",
     "simulate_bidding": "ctrkit.api.simulate_bidding",
@@ -113,6 +117,7 @@ __all__ = [
     "evaluate",
     "evaluate_policy",
     "explain",
+    "get_features",
     "import_model",
     "learn_policy",
     "list_models",
@@ -121,6 +126,7 @@ __all__ = [
     "plan_budget",
     "predict",
     "prepare",
+    "push_features",
     "recalibrate",
     "sample_logs",
     "simulate_bidding",

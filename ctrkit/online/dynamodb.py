@@ -32,6 +32,8 @@ class DynamoStore:
         endpoint: URL of another server that speaks as DynamoDB does; None: AWS.
     """
 
+    read_only = False
+
     def __init__(self, table: str, region: str | None = None, endpoint: str | None = None) -> None:
         self.table = table
         self._errors = require("botocore.exceptions", "the online store of DynamoDB", "dynamodb")

@@ -28,6 +28,8 @@ class FeastStore:
         whole_keys: keys are whole numbers, and not texts.
     """
 
+    read_only = True
+
     def __init__(
         self, url: str, view: str, columns: Sequence[str], service: str | None, *, whole_keys: bool
     ) -> None:

@@ -36,6 +36,8 @@ class RedisStore:
         address: `redis://HOST:PORT/DB`, or `rediss://` for TLS.
     """
 
+    read_only = False
+
     def __init__(self, address: str) -> None:
         self.address = address
         self._redis = require("redis", "the online store of Redis", "redis")

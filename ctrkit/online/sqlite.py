@@ -41,6 +41,8 @@ class SqliteStore:
         path: the file; the first write makes it.
     """
 
+    read_only = False
+
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()

@@ -68,7 +68,13 @@ class OnlineStore(Protocol):
 
     Both methods may be called from several threads. They raise `StoreError` if the store cannot be reached,
     and `DataError` for values that cannot be stored.
+
+    Attributes:
+        read_only: another system fills the store, and `put_many` refuses.
     """
+
+    @property
+    def read_only(self) -> bool: ...
 
     def get_many(self, features: FeatureSet, keys: Sequence[str]) -> list[Mapping[str, object] | None]:
         """The values of some keys, in their order; None for a key without values or with expired ones."""

@@ -34,6 +34,8 @@ class TectonStore:
         ConfigError: there is no key, or it would travel over HTTP to another machine.
     """
 
+    read_only = True
+
     def __init__(self, url: str, workspace: str, service: str) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and parts.hostname not in _HERE:

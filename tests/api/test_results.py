@@ -61,7 +61,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
     bid = ["strategies=[dual,linear]", "compare_models=false"]
     learnt = ["learning.epochs=1", "model={name: fm, embedding: 2}"]
     curves = pl.DataFrame({"campaign": ["a", "b"], "spend": [3.0, 4.0], "value": [1.0, 2.0]})
-    bandit = logs / "bandit.parquet"
+    bandit, store = logs / "bandit.parquet", f"sqlite:{home / 'features.db'}"
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # of too few rows
         patch.setattr(Result, "figures", lambda self: {})
@@ -99,6 +99,8 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             ),
             "samples": SampleLogs((bandit,)),
             "sources": ctrkit.list_sources(),
+            "push": ctrkit.push_features(bandit, store=store, key="event_id", columns=["device"]),
+            "get": ctrkit.get_features(["nobody"], store=store, key="event_id"),
             "import": ImportResult(
                 None, "m.onnx", {"price": "number"}, {"click": "output 'p'"}, ctrkit.load(model).artifact
             ),
@@ -110,7 +112,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "import", "summary",
+    "sources", "push", "get", "import", "summary",
 )  # fmt: skip
 
 
