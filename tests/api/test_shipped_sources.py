@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import ctrkit
 from ctrkit.cli import app
-from ctrkit.data.sources import SOURCES
+from ctrkit.data.sources import SOURCES, source_tables
 from tests.data.sources.official import MADE
 
 CONFIGS = ["criteo", "avazu", "taobaoad", "userbehavior"]
@@ -22,6 +22,17 @@ def test_a_shipped_config_trains(name: str, tmp_path: Path) -> None:
     result = ctrkit.train(name, tmp_path, network={"name": "lr", "crosses": None})
     assert sum(result.rows[part] for part in ("train", "valid", "test")) == MADE[name].rows
     assert result.artifact.config["source"] == name
+
+
+def test_a_model_of_a_source_reads_its_files_and_tables_of_its_columns(tmp_path: Path) -> None:
+    MADE["userbehavior"].write(tmp_path)
+    model = ctrkit.train("userbehavior", tmp_path, network={"name": "lr", "crosses": None}).trained
+    rows = source_tables("userbehavior", tmp_path).rows.collect()
+    rows.write_csv(tmp_path / "rows.csv")
+    expected = ctrkit.predict(model, rows).to_dict()["columns"]
+    for data in (tmp_path / "UserBehavior.csv", tmp_path, tmp_path / "rows.csv"):
+        found = ctrkit.predict(model, data).to_dict()
+        assert (found["rows"], found["columns"]) == (41, expected)
 
 
 def test_the_command_lists_all_sources_and_what_they_are() -> None:

@@ -16,7 +16,7 @@ from ctrkit.data.derive import Plan, derive, plan_of
 from ctrkit.data.sources import SourceTables, source_tables
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, name_of, read_chunks, read_table
+from ctrkit.tables import PARQUET, TableLike, columns_of, kind_of, name_of, read_chunks, read_table
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class RowReader:
         """The rows of a table, and its name for messages.
 
         Args:
-            data: the table, as `ctrkit.tables.read_table` takes it, or a folder of the `source`.
+            data: the table, as `ctrkit.tables.read_table` takes it, or a folder or file of the `source`.
             may_be_empty: whether a table without rows is allowed.
 
         Raises:
             DataError: as of `FeatureSpec.read`; or columns are missing and cannot be derived.
         """
-        if self._is_folder(data):
+        if self._is_official(data):
             return self.read_source(data)
         rows, file = self.spec.read(data, may_be_empty=may_be_empty, ids=self.plan.ids)
         if self.warns and (note := self.own_past(rows.columns)) is not None:
@@ -73,12 +73,10 @@ class RowReader:
 
     def divisible(self, data: TableLike) -> TableLike:
         """The same table, whose rows can be read part by part: derived columns need all rows at once."""
-        if not self.plan.steps:
+        if not self._is_official(data) and not (
+            self.plan.steps and self.lacks(next(read_chunks(data, 1)).table.columns)
+        ):
             return data
-        if not self._is_folder(data):
-            first = next(read_chunks(data, 1))
-            if not self.lacks(first.table.columns):
-                return data
         return self.read(data, may_be_empty=True)[0]
 
     def own_past(self, columns: list[str]) -> str | None:
@@ -95,9 +93,23 @@ class RowReader:
             "alone: put the rows before them into the same table, or give these columns."
         )
 
-    def _is_folder(self, data: TableLike) -> bool:
-        """Whether this is a folder of the source."""
-        return self.source is not None and isinstance(data, str | os.PathLike) and Path(data).is_dir()
+    def _is_official(self, data: TableLike) -> bool:
+        """Whether this is a folder or a file of the source, and not a table with the features of the spec."""
+        if self.source is None or not isinstance(data, str | os.PathLike):
+            return False
+        path = Path(data)
+        if path.is_dir() or not path.is_file() or kind_of(path) in PARQUET:
+            return path.is_dir()
+        try:
+            if {*self.spec.features} <= {*columns_of(path)}:
+                return False
+        except DataError:
+            pass  # it has no header, as official files may have none
+        try:
+            source_tables(self.source, path)
+        except DataError:
+            return False
+        return True
 
     def lacks(self, columns: list[str]) -> tuple[str, ...]:
         """The columns that the spec reads, that a table of these columns lacks, and that can be derived."""
