@@ -338,7 +338,7 @@ class _Explained:
 
     def _shown(self, importance: Sequence[Importance]) -> Sequence[str]:
         """The features whose partial dependence is shown."""
-        fields = self.network.feature_map.fields
+        fields = (*self.network.feature_map.categorical, *self.network.feature_map.numeric)
         ranked = [one.feature for one in importance if one.feature in fields]
         return self.settings.features or ranked[: self.settings.top]
 

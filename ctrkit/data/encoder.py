@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Integers
+from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, Bag, FeatureMap
 from ctrkit.data.ids import Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
 from ctrkit.data.learning import Learning
@@ -21,7 +22,7 @@ from ctrkit.data.quarters import ordered_values, quarters_of
 from ctrkit.data.scales import FeatureScale, transformed
 from ctrkit.data.unlike import spread, unlike, usual_shares
 from ctrkit.errors import DataError
-from ctrkit.schema import FeatureSpec, NumericFeature, SequenceFeature, require_columns
+from ctrkit.schema import BagFeature, FeatureSpec, NumericFeature, SequenceFeature, require_columns
 from ctrkit.tables.cells import ids_as_text
 
 RowIndex: TypeAlias = Integers | slice
@@ -42,6 +43,8 @@ class EncodedTable:
             group has a number of its own, below 0.
         value: float32 [n], 0 where the last label is 0; None without a column of values.
         counted: whether a weight is the number of impressions that a row stands for, and so much evidence.
+        bags: name -> int32 [n, L] of each bag, followed by padding.
+        bag_weights: name -> float32 [n, L] of each weighted bag, 0 for padding.
     """
 
     categorical: NDArray[np.int32]
@@ -52,6 +55,8 @@ class EncodedTable:
     groups: Integers | None = None
     value: NDArray[np.float32] | None = None
     counted: bool = False
+    bags: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
+    bag_weights: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -62,11 +67,20 @@ class EncodedTable:
         return False
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Name -> array, for all that rows hold; a sequence is called by its place."""
-        listed = {f"sequence-{place}": ids for place, ids in enumerate(self.sequences.values())}
+        """Name -> array, for all that rows hold; a sequence or a bag is called by its place."""
+        listed: dict[str, NDArray[Any]] = {
+            f"{kind}-{place}": array
+            for kind, of in (("sequence", self.sequences), ("bag", self.bags), ("weights", self.bag_weights))
+            for place, array in enumerate(of.values())
+        }
         found = {"categorical": self.categorical, "numeric": self.numeric, **listed}
         others = {"labels": self.labels, "weight": self.weight, "value": self.value, "groups": self.groups}
         return {**found, **{name: array for name, array in others.items() if array is not None}}
+
+    @property
+    def fields(self) -> int:
+        """The number of static fields."""
+        return int(self.categorical.shape[1] + self.numeric.shape[1]) + len(self.bags)
 
     def fingerprint(self) -> str:
         """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
@@ -179,6 +193,10 @@ class Encoder:
             centres={name: scale.centre for name, scale in self.scales.items() if scale.centre},
             missing=tuple(f.name for f in spec.numeric if self.usual_missing.get(f.name)),
             sequences={s.name: s.shares or s.name for s in spec.sequences},
+            bags={
+                b.name: Bag(b.shares or b.name, b.max_length, b.pooling, b.weights is not None)
+                for b in spec.bags
+            },
             max_length=max((s.max_length for s in spec.sequences), default=0),
             target=target,
             profile=profile or spec.static_features,
@@ -217,12 +235,15 @@ class Encoder:
         spec = self.spec
         listed = {s.name for s in spec.sequences}
         features = [name for name in spec.features if (sequences if name in listed else static)]
+        features += spec.bag_weights if static else ()
         outcomes = (*spec.labels.values(), *([] if spec.value is None else [spec.value]))
         require_columns(table, (*features, *(outcomes if labels else ())), file)
         n = table.height
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._scaled(f, table[f.name], file) for f in spec.numeric if static]
         histories = self._histories(table, file) if sequences else {}
+        bags = {b.name: self._bag(b, table, file) for b in spec.bags if static}
+        weights = {b.name: first_weights(table, b, file) for b in spec.bags if static}
         weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
         targets = read_labels(spec.labels, table, file) if labels else np.empty((n, 0), dtype=np.float32)
         return EncodedTable(
@@ -234,6 +255,8 @@ class Encoder:
             read_groups(spec.group, table),
             read_values(spec, table, targets, file) if labels else None,
             spec.impressions is not None,
+            bags,
+            {name: one for name, one in weights.items() if one is not None},
         )
 
     def state(self) -> dict[str, Any]:
@@ -259,7 +282,7 @@ class Encoder:
         scales = {name: FeatureScale(*values) for name, values in state["scales"].items()}
         spec = FeatureSpec.model_validate(state["spec"])
         vocabularies = state["vocabularies"]
-        known = {f.name for f in spec.categorical} | {s.name for s in spec.sequences if s.shares is None}
+        known = {f.name for f in spec.categorical} | {s.name for s in spec.listed if s.shares is None}
         if set(vocabularies) != known or set(scales) != {f.name for f in spec.numeric}:
             raise ValueError("its vocabularies or scales are not those of its features")
         for name, values in vocabularies.items():
@@ -311,6 +334,11 @@ class Encoder:
     def _scaled(self, feature: NumericFeature, values: pl.Series, file: str | None) -> NDArray[np.float32]:
         """A numeric feature, transformed and scaled."""
         return self.scales[feature.name].scaled(transformed(values, feature, file))
+
+    def _bag(self, bag: BagFeature, table: pl.DataFrame, file: str | None) -> NDArray[np.int32]:
+        """Ids of a bag as [n, L], with padding behind them."""
+        values, counts = first_values(table, bag, file)
+        return padded(self.ids(bag.shares or bag.name, values, file), counts, bag.max_length)
 
     def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
         """All sequences, aligned event by event."""

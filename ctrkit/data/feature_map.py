@@ -30,6 +30,23 @@ def rows_of_tables(ids: Ids) -> Ids:
 
 
 @dataclass(frozen=True)
+class Bag:
+    """Several ids a row, read as one vector.
+
+    Attributes:
+        table: the embedding table of its ids.
+        length: L, the largest number of ids.
+        pooling: "sum", "mean" or "max".
+        weighted: whether each id has a weight.
+    """
+
+    table: str
+    length: int
+    pooling: str = "mean"
+    weighted: bool = False
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """The fields of encoded rows and their ids, as plain data that the artifact stores.
 
@@ -49,6 +66,7 @@ class FeatureMap:
             it is in, 1 to 4, and 0 for padding and unknown. In artifacts of earlier versions there are none.
         centres: numeric field -> mean of its scaled training rows, as which a missing number is read where it
             has no vector; 0 where none is given.
+        bags: bags of ids, fields after the numeric ones. In artifacts of earlier versions there are none.
         missing: numeric fields with missing numbers in the training rows. In artifacts of earlier versions
             there are none.
     """
@@ -66,11 +84,12 @@ class FeatureMap:
     quarters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     centres: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    bags: Mapping[str, Bag] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Static fields in the order of their embeddings: categorical first, then numeric."""
-        return (*self.categorical, *self.numeric)
+        """Static fields in the order of their embeddings: categorical first, then numeric, then bags."""
+        return (*self.categorical, *self.numeric, *self.bags)
 
     @property
     def centre_of_numbers(self) -> tuple[float, ...]:
@@ -93,4 +112,5 @@ class FeatureMap:
         stored = state.get("bins", {}).items()
         bins = {name: Bins(tuple(one["edges"]), tuple(one["means"])) for name, one in stored}
         quarters = {name: tuple(one) for name, one in state.get("quarters", {}).items()}
-        return cls(**{**state, **lists, "bins": bins, "quarters": quarters})
+        bags = {name: Bag(**one) for name, one in state.get("bags", {}).items()}
+        return cls(**{**state, **lists, "bins": bins, "quarters": quarters, "bags": bags})

@@ -56,7 +56,8 @@ def row_hashes(data: EncodedTable, fields: Words | None = None) -> Words:
         fields: their `field_hashes`, where they are known.
     """
     hashes = field_hashes(data) if fields is None else fields
-    for array in (data.numeric, *data.sequences.values(), data.labels):
+    lists = (*data.sequences.values(), *data.bags.values(), *data.bag_weights.values())
+    for array in (data.numeric, *lists, data.labels):
         hashes = _with(hashes, array)
     return hashes
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Booleans
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID
 from ctrkit.errors import DataError
-from ctrkit.schema import SequenceFeature
+from ctrkit.schema import ListFeature
 from ctrkit.tables.cells import as_ids, ids_as_text, lists_of, unsplit
 
 # Smallest number of values for which a share is judged.
@@ -140,8 +140,8 @@ def unseen_ids(values: pl.Series) -> NDArray[np.int32]:
     return ids.fill_null(UNKNOWN_ID).to_numpy()
 
 
-def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> pl.Series:
-    """A sequence as a list column. A missing list counts as empty."""
+def as_lists(values: pl.Series, sequence: ListFeature, file: str | None) -> pl.Series:
+    """A sequence or a bag as a list column. A missing list counts as empty."""
     if isinstance(values.dtype, pl.Array):
         return values.cast(pl.List(values.dtype.inner))
     if values.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -150,15 +150,15 @@ def as_lists(values: pl.Series, sequence: SequenceFeature, file: str | None) -> 
         return values.cast(pl.List(pl.String))
     if not isinstance(values.dtype, pl.List):
         raise DataError(
-            f"a sequence needs one list for each row, not {values.dtype}",
+            f"the feature needs one list for each row, not {values.dtype}",
             file=file,
             column=values.name,
-            hint=f"Store it as a list column, or as text with '{sequence.separator}' between events",
+            hint=f"Store it as a list column, or as text with '{sequence.separator}' between ids",
         )
     return values
 
 
-def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | None) -> None:
+def check_separator(cells: pl.Series, sequence: ListFeature, file: str | None) -> None:
     """Check that histories in text cells contain the separator, unless most contain no other sign either.
 
     Raises:
@@ -170,14 +170,14 @@ def check_separator(cells: pl.Series, sequence: SequenceFeature, file: str | Non
         raise _other_separator(problem, other, sequence, file)
 
 
-def _other_separator(problem: str, sign: str, sequence: SequenceFeature, file: str | None) -> DataError:
+def _other_separator(problem: str, sign: str, sequence: ListFeature, file: str | None) -> DataError:
     written = f"'{sign}'" if sign.isprintable() else json.dumps(sign)
-    hint = f"Declare the sequence with `separator: {written}`"
+    hint = f"Declare the feature with `separator: {written}`"
     return DataError(problem, file=file, column=sequence.name, hint=hint)
 
 
 def check_known(
-    cells: pl.Series, events: pl.Series, sequence: SequenceFeature, known: Sequence[str], file: str | None
+    cells: pl.Series, events: pl.Series, sequence: ListFeature, known: Sequence[str], file: str | None
 ) -> None:
     """Check that the events of a history are ids of the field whose table it shares.
 
@@ -216,9 +216,7 @@ def _hidden_separator(events: pl.Series, known: pl.Series) -> str | None:
     return None
 
 
-def _check_share(
-    events: UnknownIds, sequence: SequenceFeature, known: Sequence[str], file: str | None
-) -> None:
+def _check_share(events: UnknownIds, sequence: ListFeature, known: Sequence[str], file: str | None) -> None:
     if events.values >= LEAST and 1 - events.share < _KNOWN_EVENTS:
         like = f", such as '{known[0]}'" if known else ""
         raise DataError(

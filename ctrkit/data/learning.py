@@ -41,7 +41,7 @@ class Learning:
 
     @property
     def _listed(self) -> tuple[str, ...]:
-        return tuple(sequence.name for sequence in self.spec.sequences)
+        return tuple(one.name for one in self.spec.listed)
 
     def add(self, table: pl.DataFrame, rows: Integers, file: str | None) -> None:
         """Learn from some rows of a chunk.
@@ -54,12 +54,12 @@ class Learning:
         Raises:
             DataError: a column is missing, or a value is no id, no list or no number.
         """
-        require_columns(table, self.spec.features, file)
+        require_columns(table, (*self.spec.features, *self.spec.bag_weights), file)
         whole = rows.size == table.height
         for feature in self.spec.categorical:
             column = table[feature.name]
             self._counts[feature.name].add(column if whole else column[rows], file)
-        for sequence in self.spec.sequences:
+        for sequence in self.spec.listed:
             cells = table[sequence.name] if whole else table[sequence.name][rows]
             events = values_of(as_lists(cells, sequence, file))
             self._counts[sequence.name].add(events, file)
@@ -94,7 +94,7 @@ class Learning:
                     hint="Remove the feature, or lower its min_count",
                 )
         empty = pl.Series(dtype=pl.String), pl.Series(dtype=pl.String)
-        for sequence in self.spec.sequences:
+        for sequence in self.spec.listed:
             counts, (cells, events) = self._counts[sequence.name], self._first.get(sequence.name, empty)
             if sequence.shares is None:
                 check_separator(cells, sequence, self.file)

@@ -29,14 +29,15 @@ class RawEncoder(Encoder):
         spec: what the columns mean.
 
     Raises:
-        ConfigError: the spec has sequences or transforms.
+        ConfigError: the spec has sequences, bags or transforms.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
-        if spec.sequences:
+        if spec.sequences or spec.bags:
             raise ConfigError(
-                "key 'features.sequences': a model of raw values reads one value of each column",
-                hint="Remove the sequences, and make columns of what the model reads of them",
+                f"key 'features.{'sequences' if spec.sequences else 'bags'}': "
+                "a model of raw values reads one value of each column",
+                hint="Remove them, and make columns of what the model reads of them",
             )
         for number in spec.numeric:
             if number.transform != "none" or number.scale != "standard":

@@ -64,14 +64,14 @@ def usual_shares(
 
 
 def unknown_ids(encoder: Encoder, table: pl.DataFrame) -> dict[str, UnknownIds]:
-    """The unknown ids of each field and sequence, on at most 100,000 rows spread over the table."""
+    """The unknown ids of each field, sequence and bag, on at most 100,000 rows spread over the table."""
     return _looked_up(encoder, _some(table))[0]
 
 
 def unknown_by_part(
     encoder: Encoder, parts: Mapping[str, pl.DataFrame]
 ) -> tuple[dict[str, dict[str, float]], tuple[str, ...]]:
-    """The share of unknown ids of each field and sequence in each part of a table.
+    """The share of unknown ids of each field, sequence and bag in each part of a table.
 
     Args:
         encoder: the encoder.
@@ -96,16 +96,16 @@ def unknown_by_part(
 
 
 def min_count_of(encoder: Encoder, name: str) -> int:
-    """How often an id of a field or sequence must occur in the training rows to be known."""
+    """How often an id of a field, sequence or bag must occur in the training rows to be known."""
     counts = {f.name: f.min_count or 1 for f in encoder.spec.categorical}
-    counts |= {s.name: counts.get(s.shares or "", s.min_count) for s in encoder.spec.sequences}
+    counts |= {one.name: counts.get(one.shares or "", one.min_count) for one in encoder.spec.listed}
     return counts[name]
 
 
 def _unknown_notes(
     encoder: Encoder, found: Mapping[str, UnknownIds], usual: Mapping[str, float]
 ) -> Iterator[str]:
-    table_of = {s.name: s.shares or s.name for s in encoder.spec.sequences}
+    table_of = {one.name: one.shares or one.name for one in encoder.spec.listed}
     for name, ids in found.items():
         if ids.far_above(usual.get(name, 0.0)):
             known = encoder.vocabularies[table_of.get(name, name)]
@@ -115,8 +115,8 @@ def _unknown_notes(
 def _looked_up(
     encoder: Encoder, table: pl.DataFrame, least: int = 0
 ) -> tuple[dict[str, UnknownIds], dict[str, float]]:
-    """For each field and sequence of the table its unknown ids, and the share of rows without an id or any
-    event. There is no such share where rows are few.
+    """For each field, sequence and bag of the table its unknown ids, and the share of rows without an id or
+    any event. There is no such share where rows are few.
 
     Args:
         encoder: the encoder.
@@ -131,7 +131,7 @@ def _looked_up(
             found[feature.name] = UnknownIds.of(values, unknown)
             if values.len() >= LEAST:
                 empty[feature.name] = 1.0 - found[feature.name].values / values.len()
-    for sequence in encoder.spec.sequences:
+    for sequence in encoder.spec.listed:
         if sequence.name in table.columns:
             lists = as_lists(table[sequence.name], sequence, None)
             if (events := values_of(lists)).len() >= least:

@@ -1,6 +1,6 @@
 """The units that explanations attribute to, shuffle or swap, and the names of encoded values.
 
-The units are the static fields (categorical ones, then numeric ones) and the history as a whole. The
+The units are the static fields (categorical, then numeric, then bags) and the history as a whole. The
 sequences of a history describe the same events, so one sequence taken from another row would describe no
 event.
 """
@@ -39,6 +39,8 @@ def take(data: EncodedTable, rows: Integers) -> EncodedTable:
         data.labels[rows],
         data.weight[rows],
         None if data.groups is None else data.groups[rows],
+        bags={name: ids[rows] for name, ids in data.bags.items()},
+        bag_weights={name: weights[rows] for name, weights in data.bag_weights.items()},
     )
 
 
@@ -53,17 +55,20 @@ def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
     fields = categorical + data.numeric.shape[1]
     places = np.arange(fields)
     history = index[:, -1]
+    of_bags = {name: index[:, fields + place] for place, name in enumerate(data.bags)}
     return EncodedTable(
         data.categorical[index[:, :categorical], places[:categorical]],
         data.numeric[index[:, categorical:fields], places[categorical:] - categorical],
         {name: ids[history] for name, ids in data.sequences.items()},
         np.empty((len(index), 0), dtype=np.float32),
         np.ones(len(index), dtype=np.float32),
+        bags={name: ids[of_bags[name]] for name, ids in data.bags.items()},
+        bag_weights={name: weights[of_bags[name]] for name, weights in data.bag_weights.items()},
     )
 
 
 def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
-    """The same rows with one encoded value, an id or a scaled number, in a static field."""
+    """The same rows with one encoded value, an id or a scaled number, in a static field but a bag."""
     split = data.categorical.shape[1]
     if position < split:
         categorical = data.categorical.copy()
@@ -75,22 +80,26 @@ def with_field(data: EncodedTable, position: int, value: float) -> EncodedTable:
 
 
 def column(data: EncodedTable, position: int) -> NDArray[np.int32] | NDArray[np.float32]:
-    """The encoded values of a static field, `[n]`."""
+    """The encoded values of a static field but a bag, `[n]`."""
     split = data.categorical.shape[1]
     return data.categorical[:, position] if position < split else data.numeric[:, position - split]
 
 
 def position_of(feature_map: FeatureMap, name: str) -> int:
-    """The position of a static field among the fields.
+    """The position of a static field with one value among the fields.
 
     Raises:
-        DataError: there is no such field; the message names the nearest one.
+        DataError: it is a history or a bag, or there is no such field; the message names the nearest one.
     """
     if name in feature_map.sequences or name == HISTORY:
         raise DataError(
             f"'{name}' is a history, which has no single value",
             hint=f"Name one of {', '.join(feature_map.fields)}",
         )
+    if name in feature_map.bags:
+        single = (*feature_map.categorical, *feature_map.numeric)
+        hint = f"Name one of {', '.join(single)}"
+        raise DataError(f"'{name}' is a bag, which has no single value", hint=hint)
     if name not in feature_map.fields:
         raise DataError(f"the model has no feature '{name}'", hint=nearest(name, feature_map.fields))
     return feature_map.fields.index(name)
@@ -126,8 +135,24 @@ class Names:
         raw = restored(float(value), self._scales[feature], self._numbers[feature])
         return float(f"{raw:.6g}")
 
+    def bag(self, data: EncodedTable, row: int, name: str) -> str:
+        """The ids of a row's bag as text, each with its weight if it has one."""
+        table, weights = self.feature_map.bags[name].table, data.bag_weights.get(name)
+        found = []
+        for place, value in enumerate(data.bags[name][row].tolist()):
+            if value != PADDING_ID:
+                weight = "" if weights is None else f" ({weights[row, place]:.4g})"
+                found.append(f"{self.id(table, value)}{weight}")
+        return ", ".join(found)
+
+    def row(self, data: EncodedTable, row: int) -> tuple[str, ...]:
+        """The values of all static fields of a row as text."""
+        encoded = [*data.categorical[row].tolist(), *data.numeric[row].tolist()]
+        single = (self.field(position, value) for position, value in enumerate(encoded))
+        return (*single, *(self.bag(data, row, name) for name in self.feature_map.bags))
+
     def field(self, position: int, value: float) -> str:
-        """The value of a static field as text."""
+        """The value of a static field but a bag as text."""
         name = self.feature_map.fields[position]
         table = self.feature_map.categorical.get(name)
         if table is None and np.isnan(value):

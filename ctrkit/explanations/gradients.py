@@ -68,7 +68,7 @@ def integrated_gradients(
     method = captum.IntegratedGradients(function)
     final = predict(network, data).logits[:, task]
     n, length = len(data), _length(data)
-    fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
+    fields = np.zeros((n, data.fields))
     events = np.zeros((n, length, len(data.sequences)))
     base = np.zeros(n)
     rows = np.arange(n)
@@ -121,7 +121,7 @@ def deepshap(
     method = captum.DeepLiftShap(function)
     final = predict(network, data).logits[:, task]
     n, length = len(data), _length(data)
-    fields = np.zeros((n, data.categorical.shape[1] + data.numeric.shape[1]))
+    fields = np.zeros((n, data.fields))
     events, base = np.zeros((n, length, len(data.sequences))), np.zeros(n)
     for row in range(n):
         batch = Batch.of(data, slice(row, row + 1)).to(device)

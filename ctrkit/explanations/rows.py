@@ -120,11 +120,8 @@ def _explain(
     attention: Mapping[str, Floats],
     probability_of: Callable[[int, Floats], Floats],
 ) -> RowExplanation:
-    encoded = [*data.categorical[row].tolist(), *data.numeric[row].tolist()]
-    steps = [
-        (feature, names.field(position, encoded[position]), float(found.fields[row, position]))
-        for position, feature in enumerate(names.feature_map.fields)
-    ]
+    shares = found.fields[row].tolist()
+    steps = list(zip(names.feature_map.fields, names.row(data, row), shares, strict=True))
     events = _events(found, data, names, row, attention)
     if found.events is not None:
         steps += [

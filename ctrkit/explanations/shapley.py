@@ -56,7 +56,7 @@ def shapley_values(
         ConfigError: shap is not installed.
     """
     shap = require("shap", "SHAP")
-    fields = data.categorical.shape[1] + data.numeric.shape[1]
+    fields = data.fields
     players = fields + bool(data.sequences)
     n, others = len(data), len(background)
     both = _stacked(data, background)
@@ -133,4 +133,9 @@ def _stacked(first: EncodedTable, second: EncodedTable) -> EncodedTable:
         {name: np.concatenate([ids, second.sequences[name]]) for name, ids in first.sequences.items()},
         np.empty((len(first) + len(second), 0), dtype=np.float32),
         np.concatenate([first.weight, second.weight]),
+        bags={name: np.concatenate([ids, second.bags[name]]) for name, ids in first.bags.items()},
+        bag_weights={
+            name: np.concatenate([weights, second.bag_weights[name]])
+            for name, weights in first.bag_weights.items()
+        },
     )

@@ -48,6 +48,7 @@ class Substituted(nn.Module):
             `LinearTerms`, if there are any.
         of_events: for each of these modules, whether it reads sequences.
         of_numbers: for each of these modules, whether it reads numbers.
+        of_bags: for each of these modules, whether it reads bags.
     """
 
     def __init__(self, network: CtrModel, task: int, example: Batch) -> None:
@@ -56,19 +57,24 @@ class Substituted(nn.Module):
         embeddings = [module for module in network.modules() if isinstance(module, FeatureEmbedding)]
         numbers = [module.numbers for module in embeddings if hasattr(module, "numbers")]
         events = [module.sequence_columns for module in embeddings]
-        every = [*(module.field_columns for module in embeddings), *numbers, *events]
+        bags = [module.bags for module in embeddings if hasattr(module, "bags")]
+        every = [*(module.field_columns for module in embeddings), *numbers, *bags, *events]
         # Some modules are not used, for example the sequences of a model without a behaviour branch.
         called = [calls for calls, _ in self._recorded(every, example)]
         self.readers: list[nn.Module] = [one for one, calls in zip(every, called, strict=True) if calls]
         self.of_events = [any(one is reader for one in events) for reader in self.readers]
         self.of_numbers = [any(one is reader for one in numbers) for reader in self.readers]
+        self.of_bags = [any(one is reader for one in bags) for reader in self.readers]
         self.names, self.count = tuple(example.sequences), example.numeric.shape[1]
+        bags_of = network.feature_map.bags
+        self.lengths = {name: bag.length for name, bag in bags_of.items()}
         self.shares: Floats | None = None
         if network.linear is not None:
             self.shares = network.linear.terms.shares.double().cpu().numpy()
             self.readers.append(network.linear.terms)
             self.of_events.append(False)
             self.of_numbers.append(False)
+            self.of_bags.append(False)
 
     def vectors(self, batch: Batch) -> list[Tensor]:
         """The outputs of `readers` for a batch: `[B, C, d]` for fields, `[B, L, S, d]` for sequences."""
@@ -89,6 +95,8 @@ class Substituted(nn.Module):
             dict(zip(self.names, sequences, strict=True)),
             numeric[:, :0],
             numeric.new_ones(len(numeric)),
+            bags={name: categorical.new_zeros(len(numeric), n) for name, n in self.lengths.items()},
+            bag_weights={name: numeric.new_zeros(len(numeric), n) for name, n in self.lengths.items()},
         )
         with self._replaced(vectors):
             logits: Tensor = self.network(batch).logits[:, self.task]
@@ -100,7 +108,7 @@ class Substituted(nn.Module):
         "mean" is the mean vector of a column over the rows given (for a sequence, over all their events).
         "unknown" is the vector of the out-of-vocabulary id. It is well trained only if unknown values are
         frequent in training; if every value has its own id, this vector is noise. Of numbers it is always the
-        vector of their mean in training.
+        vector of their mean in training, and a bag holds the unknown id alone.
         """
         batch = Batch.of(data, slice(0, 1))
         unknown = Batch(
@@ -109,6 +117,8 @@ class Substituted(nn.Module):
             {n: torch.full_like(ids, UNKNOWN_ID) for n, ids in batch.sequences.items()},
             batch.labels,
             batch.weight,
+            bags={n: _alone(ids, UNKNOWN_ID) for n, ids in batch.bags.items()},
+            bag_weights={n: _alone(weights, 1) for n, weights in batch.bag_weights.items()},
         )
         fixed = [
             vectors[0, -1] if of_events else vectors[0]
@@ -157,7 +167,7 @@ class Substituted(nn.Module):
             else:
                 found.append(vectors.expand(len(batch), -1, -1).clone())
         if self.shares is not None and self.names:
-            of_newest = self.shares[:, batch.categorical.shape[1] + self.count :].any(axis=1)
+            of_newest = self.shares[:, len(self.network.feature_map.fields) :].any(axis=1)
             alone = ~self._present(batch).any(dim=2).any(dim=1)
             if bool(alone.any()):
                 kept = alone[:, None] & torch.from_numpy(of_newest).to(self.device)
@@ -187,11 +197,15 @@ class Substituted(nn.Module):
             of_fields += terms[:, :fields]
             if terms.shape[1] > fields:
                 of_parts[:, -1] += terms[:, fields:]
-        for part, of_events, of_numbers in zip(values, self.of_events, self.of_numbers, strict=False):
+        last = fields - len(self.lengths)
+        kinds = zip(values, self.of_events, self.of_numbers, self.of_bags, strict=False)
+        for part, of_events, of_numbers, of_bags in kinds:
             if of_events:
                 of_parts += part
             elif of_numbers:
-                of_fields[:, fields - self.count :] += part
+                of_fields[:, last - self.count : last] += part
+            elif of_bags:
+                of_fields[:, last:] += part
             else:
                 of_fields[:, : part.shape[1]] += part
         return of_fields, of_parts
@@ -237,3 +251,10 @@ class Substituted(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _alone(places: Tensor, value: int) -> Tensor:
+    """One value in the first place of each row, and 0 in all others."""
+    alone = torch.zeros_like(places)
+    alone[:, 0] = value
+    return alone

@@ -36,7 +36,8 @@ class DLRM(Backbone):
     A tower turns all numeric features into one vector. This vector, the embeddings of the categorical
     features and the readings are multiplied in pairs. A second tower reads the products and the numeric
     vector. The embedding of a number is a linear function of it, so the first tower begins with a linear
-    layer of the numbers, as published. Without numeric features there is no first tower.
+    layer of the numbers, as published. Without numeric features there is no first tower. Bags are
+    multiplied as categorical features are.
 
     Raises:
         ConfigError: there are fewer than two vectors to multiply.
@@ -45,11 +46,11 @@ class DLRM(Backbone):
     def __init__(self, config: DLRMConfig, shape: InputShape) -> None:
         super().__init__(config, shape)
         self.categorical = len(shape.feature_map.categorical)
-        numeric = shape.fields - self.categorical
+        self.numeric = numeric = len(shape.feature_map.numeric)
         self.bottom = (
             MLP(numeric * shape.width, (*config.bottom, shape.width), config.dropout) if numeric else None
         )
-        vectors = self.categorical + shape.readings + (1 if numeric else 0)
+        vectors = shape.fields - numeric + shape.readings + (1 if numeric else 0)
         check_pairs("DLRM", vectors)
         self.products = DotProducts(vectors)
         dense = shape.width if numeric else 0
@@ -57,8 +58,9 @@ class DLRM(Backbone):
         self.outputs = self.top.outputs
 
     def forward(self, inputs: Inputs) -> Representation:
-        categorical, numeric = inputs.fields[:, : self.categorical], inputs.fields[:, self.categorical :]
-        vectors = of_like_length(categorical, inputs.readings)
+        sizes = [self.categorical, self.categorical + self.numeric]
+        categorical, numeric, bags = inputs.fields.tensor_split(sizes, dim=1)
+        vectors = of_like_length(torch.cat([categorical, bags], dim=1), inputs.readings)
         if self.bottom is None:
             return Representation.of(self.top(self.products(vectors)))
         dense = self.bottom(numeric.flatten(1))

@@ -14,12 +14,13 @@ from scipy.special import logit
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctrkit.data.feature_map import PADDING_ID, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, Bag, FeatureMap
 from ctrkit.errors import ConfigError
 from ctrkit.extras import require
 from ctrkit.models.base import register
 from ctrkit.models.scorer import Output, Scorer, ScorerConfig
 from ctrkit.models.tree_text import check_trees, only_trees
+from ctrkit.nn.bags import amounts_of
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.history import HistoryState
@@ -65,7 +66,9 @@ class LightGBM(Scorer):
 
     Their columns are the ids of the fields and of the newest events; the numbers, NaN where missing; the
     number of events; and, for each sequence that shares the ids of a target field, its match terms (see
-    `ctrkit.nn.matches`) and whether the newest event equals the target.
+    `ctrkit.nn.matches`) and whether the newest event equals the target. Of each bag they are the number of
+    its ids, the sum of its weights if it has some, and how much each of its most frequent ids counts: unknown
+    and the first `few_values` of its table.
 
     Args:
         config: settings of the training.
@@ -99,9 +102,24 @@ class LightGBM(Scorer):
     @property
     def columns(self) -> int:
         """The number of columns that trees read: ids first."""
+        bags = sum(self._most_frequent(bag) + bag.weighted for bag in self.feature_map.bags.values())
         pairs = len(self.matches.pairs) if self.matches is not None else 0
         counts = self.matches.outputs if self.matches is not None else 0
-        return len(self.sizes) + len(self.feature_map.numeric) + self.reads_history + counts + pairs
+        return len(self.sizes) + len(self.feature_map.numeric) + self.reads_history + counts + pairs + bags
+
+    def _most_frequent(self, bag: Bag) -> int:
+        """The number of ids with a column of their own, and one for padding, whose column counts all ids."""
+        return min(self.feature_map.tables[bag.table], FIRST_ID + self.config.few_values)
+
+    def _of_bag(self, batch: Batch, name: str, bag: Bag) -> Tensor:
+        """The columns of a bag, `[U * K, columns]`."""
+        ids, size = known_or_unknown(batch.bags[name]).long(), self._most_frequent(bag)
+        columns = [(ids != PADDING_ID).sum(dim=1, keepdim=True).float()]
+        if bag.weighted:
+            columns.append(batch.bag_weights[name].sum(dim=1, keepdim=True))
+        amounts = batch.numeric.new_zeros(len(ids), size + 1)
+        amounts.scatter_add_(1, ids.clamp(max=size), amounts_of(batch, name, bag))
+        return torch.cat([*columns, amounts[:, UNKNOWN_ID:size]], dim=1)
 
     @torch.no_grad()
     def read(self, batch: Batch, sequences: Mapping[str, Tensor]) -> NDArray[np.float32]:
@@ -121,6 +139,7 @@ class LightGBM(Scorer):
             for sequence, field in self.matches.pairs.items():
                 target = batch.categorical[:, field].reshape(histories, times)
                 counts.append(matches_of(padded[sequence][:, -1:], target).float().flatten(0, 1))
+        counts += [self._of_bag(batch, name, bag) for name, bag in self.feature_map.bags.items()]
         return torch.cat([*parts, *counts], dim=1).float().numpy()
 
     def forward(self, batch: Batch, history: HistoryState | None = None) -> Output:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class Batch:
         sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
         labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
         weight: float32 [B].
+        bags: name -> int32 [B, L], followed by padding.
+        bag_weights: name -> float32 [B, L] of each weighted bag.
         value: float32 [B], read where the last label is 1; None where the rows have no value.
     """
 
@@ -34,6 +36,8 @@ class Batch:
     labels: Tensor
     weight: Tensor
     value: Tensor | None = None
+    bags: Mapping[str, Tensor] = field(default_factory=dict)
+    bag_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.categorical.shape[0])
@@ -48,6 +52,8 @@ class Batch:
             _picked(data.labels, rows),
             _picked(data.weight, rows),
             None if data.value is None else _picked(data.value, rows),
+            {name: _picked(ids, rows) for name, ids in data.bags.items()},
+            {name: _picked(weights, rows) for name, weights in data.bag_weights.items()},
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -59,6 +65,8 @@ class Batch:
             self.labels.to(device),
             self.weight.to(device),
             None if self.value is None else self.value.to(device),
+            {name: ids.to(device) for name, ids in self.bags.items()},
+            {name: weights.to(device) for name, weights in self.bag_weights.items()},
         )
 
 

@@ -15,6 +15,7 @@ from ctrkit.config import Config
 from ctrkit.data.bins import MOST_BINS, Bins
 from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, FeatureMap
 from ctrkit.errors import ConfigError, nearest
+from ctrkit.nn.bags import BagReader
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import (
     HashedTables,
@@ -75,14 +76,14 @@ class FeatureEmbedding(nn.Module):
     Ids stay integers, so no two ids collide in a float. The vector of padding is always zero.
 
     A number is embedded as a line, v * direction + bias, plus an interpolation between vectors of its bins'
-    edges; a missing number has a vector of its own (see `NumberReader`).
+    edges; a missing number has a vector of its own (see `NumberReader`). A bag is pooled (see `BagReader`).
 
     Args:
         feature_map: tables, fields and sequences.
         config: settings of the embeddings; a plain integer is their width.
 
     Raises:
-        ConfigError: a table has no ids, or a field or sequence names a table that is not there.
+        ConfigError: a table has no ids, or a field, sequence or bag names a table that is not there.
     """
 
     def __init__(self, feature_map: FeatureMap, config: EmbeddingConfig | int) -> None:
@@ -91,11 +92,14 @@ class FeatureEmbedding(nn.Module):
         _check(feature_map)
         self.width, self.dropout = config.width, config.dropout
         self.sequence_names = tuple(feature_map.sequences)
-        self.table_of = {**feature_map.categorical, **feature_map.sequences}
+        bags = {name: bag.table for name, bag in feature_map.bags.items()}
+        self.table_of = {**feature_map.categorical, **feature_map.sequences, **bags}
         kinds = list(_kinds(feature_map, config))
         self.kinds = nn.ModuleList(kinds)
         self.field_columns = _Columns(kinds, tuple(feature_map.categorical.values()))
         self.sequence_columns = _Columns(kinds, tuple(feature_map.sequences.values()))
+        if bags:
+            self.bags = BagReader(feature_map.bags, [_Columns(kinds, (table,)) for table in bags.values()])
         if feature_map.numeric:
             self.direction = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
             self.bias = nn.Parameter(torch.randn(len(feature_map.numeric), config.width) * config.std)
@@ -107,12 +111,14 @@ class FeatureEmbedding(nn.Module):
             self.steps = nn.Parameter(steps) if self.numbers.steps else None
 
     def fields(self, batch: Batch) -> Tensor:
-        """Static fields, categorical first and numeric after them: `[B, F, d]`."""
+        """Static fields, categorical first, then numeric, then bags: `[B, F, d]`."""
         parts = []
         if self.field_columns.used:
             parts.append(self.field_columns(batch.categorical, self.kinds))
         if hasattr(self, "direction"):
             parts.append(self.numbers(batch.numeric, self.direction, self.bias, self.steps, self.missing))
+        if hasattr(self, "bags"):
+            parts.append(self.bags(batch, self.kinds))
         if not parts:
             return batch.numeric.new_zeros(len(batch), 0, self.width)
         return self._drop(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
@@ -208,7 +214,8 @@ def _check(feature_map: FeatureMap) -> None:
                 f"the embedding table '{table}' has no ids",
                 hint="Give it at least the ids of padding and unknown, or remove the feature",
             )
-    for name, table in chain(feature_map.categorical.items(), feature_map.sequences.items()):
+    bags = ((name, bag.table) for name, bag in feature_map.bags.items())
+    for name, table in chain(feature_map.categorical.items(), feature_map.sequences.items(), bags):
         if table not in feature_map.tables:
             raise ConfigError(
                 f"'{name}' uses the embedding table '{table}', which does not exist",

@@ -20,7 +20,8 @@ WEIGHTS = EmbeddingConfig(width=1, std=0.01)
 
 class FirstOrder(nn.Module):
     """The first-order terms of a linear model, ready to be summed: the weight of each field's id, a linear
-    function of each number, and for each sequence the mean weight of its events.
+    function of each number, the pooled weights of each bag, and for each sequence the mean weight of its
+    events.
 
     Each field and each sequence has weights of its own, also where they share a table of embeddings: the ad
     that is shown and an ad that was clicked before are two features.
@@ -37,12 +38,14 @@ class FirstOrder(nn.Module):
         super().__init__()
         self.sequences = tuple(feature_map.sequences)
         self.outputs = len(feature_map.fields) + len(self.sequences)
-        columns = {**feature_map.categorical, **feature_map.sequences}
+        bags = {name: bag.table for name, bag in feature_map.bags.items()}
+        columns = {**feature_map.categorical, **feature_map.sequences, **bags}
         own = replace(
             feature_map,
             tables={column: feature_map.tables[table] for column, table in columns.items()},
             categorical={column: column for column in feature_map.categorical},
             sequences={column: column for column in feature_map.sequences},
+            bags={name: replace(bag, table=name) for name, bag in feature_map.bags.items()},
         )
         self.weights = FeatureEmbedding(own, config)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.errors import ConfigError, nearest
+from ctrkit.nn.bags import amounts_of
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding_tables import known_or_unknown
 from ctrkit.nn.field_ids import FieldIds
@@ -35,6 +36,7 @@ class LinearTerms(nn.Module):
       event of every sequence;
     - crosses of fields: one weight for each combination of their ids, bins or quarters (see `FieldIds`);
     - pair terms: the newest event with the target's field of the same ids;
+    - the ids of every bag, each as often as it counts in the bag (see `amounts_of`);
     - every number, the mean number where one is missing;
     - match terms: decayed counts of the target in the history (see `Matches`);
     - co-occurrence terms: how often other histories hold the events and the target (see `ItemVectors`).
@@ -54,8 +56,9 @@ class LinearTerms(nn.Module):
 
     Attributes:
         field_ids: the fields that crosses may join.
-        names: name of each column of ids.
-        sizes: number of cells of each column.
+        names: name of each column of ids, and then of each bag.
+        sizes: number of cells of each.
+        columns: number of columns of cells; the last `bag_columns` are the places of all bags.
         number_groups: sizes of the groups of columns with numbers: the numeric fields, then the match terms
             and then the co-occurrence terms of each sequence.
         numbers: number of columns with numbers.
@@ -95,9 +98,14 @@ class LinearTerms(nn.Module):
         columns += [tuple(_position(name, fields) for name in cross) for cross in crosses]
         if pair_terms:
             columns += [(parts.index(sequence), field) for sequence, field in pairs.items()]
-        self.names = tuple(" x ".join(parts[part] for part in column) for column in columns)
+        self.bags = dict(feature_map.bags)
+        names = [" x ".join(parts[part] for part in column) for column in columns]
+        self.names = (*names, *self.bags)
         counts = [prod(size[part] for part in column) for column in columns]
-        self.sizes = tuple(min(count, MOST_CELLS) for count in counts)
+        of_columns = [min(count, MOST_CELLS) for count in counts]
+        self.sizes = (*of_columns, *(feature_map.tables[bag.table] for bag in self.bags.values()))
+        self.bag_columns = sum(bag.length for bag in self.bags.values())
+        self.columns = len(columns) + self.bag_columns
         # A column of fewer than three parts is filled up with a part that is always 0.
         filled = [[*column, *[len(parts)] * (_ORDER - len(column))] for column in columns]
         strides = [
@@ -105,10 +113,11 @@ class LinearTerms(nn.Module):
             + [0] * (_ORDER - len(column))
             for column in columns
         ]
-        starts = [sum(self.sizes[:place]) for place in range(len(columns))]
+        every = [sum(self.sizes[:place]) for place in range(len(self.sizes))]
+        starts, self.bag_starts = every[: len(columns)], every[len(columns) :]
         spread = [_SPREAD if count > MOST_CELLS else 1 for count in counts]
         whole = {
-            "parts": filled, "strides": strides, "starts": starts, "limits": self.sizes, "spread": spread
+            "parts": filled, "strides": strides, "starts": starts, "limits": of_columns, "spread": spread
         }  # fmt: skip
         for name, values in whole.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), persistent=False)
@@ -124,6 +133,8 @@ class LinearTerms(nn.Module):
         places = [*self.field_ids.owners]
         places += [len(feature_map.fields) + place for place in range(len(self.sequences))]
         owners = [[places[part] for part in column] for column in columns]
+        of_bags = len(feature_map.categorical) + len(numeric)
+        owners += [[of_bags + bag] for bag, one in enumerate(self.bags.values()) for _ in range(one.length)]
         owners += [[len(feature_map.categorical) + number] for number in range(len(numeric))]
         owners += [[target] for target in matched for _ in DECAYS]
         owners += [[target] for target in together for _ in range(WIDTH)]
@@ -141,11 +152,11 @@ class LinearTerms(nn.Module):
             sequences: sequence -> ids of U histories, `[U, L]`, for K consecutive rows each.
         """
         cells, numbers = self.positions(batch, sequences), self.number_columns(batch, sequences)
-        terms: Tensor = self.terms(cells, numbers, self.cells, self.slopes)
+        terms: Tensor = self.terms(cells, self.amounts(batch), numbers, self.cells, self.slopes)
         return terms.sum(dim=1) + self.bias
 
     def positions(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
-        """Positions in `cells` of the columns of ids, int64 `[U * K, columns]`."""
+        """Positions in `cells` of the columns of ids and the places of bags, int64 `[U * K, columns]`."""
         ids = [self.field_ids(batch)]
         for name in self.sequences:
             newest = known_or_unknown(F.pad(sequences[name], (1, 0))[:, -1:])
@@ -153,7 +164,15 @@ class LinearTerms(nn.Module):
         parts = F.pad(torch.cat(ids, dim=1), (0, 1)).long()
         keys = (parts[:, self.parts] * self.strides).sum(dim=2)
         spread = (keys.remainder(_PRIME) * self.spread).remainder(_PRIME)
-        return self.starts + spread.remainder(self.limits)
+        cells = [self.starts + spread.remainder(self.limits)]
+        for name, start in zip(self.bags, self.bag_starts, strict=True):
+            cells.append(start + known_or_unknown(batch.bags[name]).long())
+        return torch.cat(cells, dim=1)
+
+    def amounts(self, batch: Batch) -> Tensor:
+        """By how much the places of bags count, `[U * K, bag_columns]`."""
+        found = [amounts_of(batch, name, bag) for name, bag in self.bags.items()]
+        return torch.cat([batch.numeric.new_zeros(len(batch), 0), *found], dim=1)
 
     def number_columns(self, batch: Batch, sequences: Mapping[str, Tensor]) -> Tensor:
         """The columns with numbers, `[U * K, numbers]`."""
@@ -185,9 +204,13 @@ class _Terms(nn.Module):
             shares[term, list(mine)] = 1.0 / len(mine)
         self.register_buffer("shares", shares, persistent=False)
 
-    def forward(self, cells: Tensor, numbers: Tensor, weights: Tensor, slopes: Tensor) -> Tensor:
-        """Terms of cells `[B, C]` and of numbers `[B, J]`: `[B, C + J, T]`."""
-        return torch.cat([F.embedding(cells, weights), numbers.unsqueeze(2) * slopes], dim=1)
+    def forward(
+        self, cells: Tensor, amounts: Tensor, numbers: Tensor, weights: Tensor, slopes: Tensor
+    ) -> Tensor:
+        """Terms of cells `[B, C]` and of numbers `[B, J]`: `[B, C + J, T]`. The last A cells count as
+        `amounts` `[B, A]` say, all others once."""
+        once, more = F.embedding(cells, weights).tensor_split([cells.shape[1] - amounts.shape[1]], dim=1)
+        return torch.cat([once, more * amounts.unsqueeze(2), numbers.unsqueeze(2) * slopes], dim=1)
 
 
 def _position(name: str, fields: Sequence[str]) -> int:

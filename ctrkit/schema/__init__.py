@@ -3,9 +3,11 @@
 from ctrkit.schema.columns import Column, check_column
 from ctrkit.schema.features import (
     TRUTH_PREFIX,
+    BagFeature,
     CandidateSpec,
     CategoricalFeature,
     FeatureSpec,
+    ListFeature,
     NumericFeature,
     SequenceFeature,
 )
@@ -22,11 +24,13 @@ __all__ = [
     "CANDIDATE_PREFIX",
     "SCORES",
     "TRUTH_PREFIX",
+    "BagFeature",
     "CandidateSpec",
     "CategoricalFeature",
     "ClosedSchema",
     "Column",
     "FeatureSpec",
+    "ListFeature",
     "LogSchema",
     "NumericFeature",
     "SequenceFeature",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -67,6 +67,41 @@ class SequenceFeature(Config):
     separator: str = Field(default="|", min_length=1)
 
 
+class BagFeature(Config):
+    """A list column of ids without order, such as the tags of an item, pooled to one vector a row.
+
+    An empty or missing list has the vector 0. Text cells are read as those of a `SequenceFeature`.
+
+    Attributes:
+        name: name of the column.
+        shares: the categorical feature whose ids, and embedding, the bag uses; by default it has its own.
+        weights: list column of the weights of the ids, in the same order, each at least 0.
+        pooling: `sum`, `mean` (by weight, if there are weights) or `max` of the ids' vectors.
+        max_length: only so many ids of a row are used, the first.
+        min_count: ids seen fewer times in the training rows are unknown, if the bag has ids of its own.
+        separator: separates the ids of a text cell.
+    """
+
+    name: str
+    shares: str | None = None
+    weights: str | None = None
+    pooling: Literal["mean", "sum", "max"] = "mean"
+    max_length: int = Field(default=50, ge=1)
+    min_count: int = Field(default=1, ge=1)
+    separator: str = Field(default="|", min_length=1)
+
+    @model_validator(mode="after")
+    def _no_weighted_maximum(self) -> BagFeature:
+        if self.weights is not None and self.pooling == "max":
+            raise ValueError(
+                "a maximum has no weights; choose the pooling mean or sum, or remove the weights"
+            )
+        return self
+
+
+ListFeature: TypeAlias = SequenceFeature | BagFeature
+
+
 class CandidateSpec(Config):
     """What a policy chooses among: the column of the action's id, and the features of the action."""
 
@@ -82,6 +117,7 @@ class FeatureSpec(Config):
         numeric: features that are numbers.
         categorical: features that are ids.
         sequences: histories of events.
+        bags: sets of ids, with or without weights.
         labels: task -> column, in funnel order: each label can be 1 only where the one before is.
         value: column of the value of a row whose last label is 1, such as the revenue of a conversion: an
             amount of at least 0. Other rows may hold anything there.
@@ -100,6 +136,7 @@ class FeatureSpec(Config):
     numeric: tuple[NumericFeature, ...] = ()
     categorical: tuple[CategoricalFeature, ...] = ()
     sequences: tuple[SequenceFeature, ...] = ()
+    bags: tuple[BagFeature, ...] = ()
     labels: dict[str, str] = Field(default_factory=lambda: {"click": "click"}, min_length=1)
     value: str | None = None
     group: str | None = None
@@ -118,7 +155,8 @@ class FeatureSpec(Config):
     def is_text(self, name: str) -> bool:
         """Whether a column of this name holds ids or lists of ids, which are text in a text file."""
         bare = name.removeprefix(CANDIDATE_PREFIX)
-        ids = {*(f.name for f in self.categorical), *(s.name for s in self.sequences)}
+        listed = (*(one.name for one in self.listed), *self.bag_weights)
+        ids = {*(f.name for f in self.categorical), *listed}
         return bare in ids or name in (self.group, self.candidate.id if self.candidate else None)
 
     def read(
@@ -167,8 +205,24 @@ class FeatureSpec(Config):
 
     @property
     def static_features(self) -> tuple[str, ...]:
-        """Names of the features with one value a row: categorical first, then numeric."""
-        return (*(f.name for f in self.categorical), *(f.name for f in self.numeric))
+        """Names of the features with one vector a row: categorical first, then numeric, then bags."""
+        single = (*(f.name for f in self.categorical), *(f.name for f in self.numeric))
+        return (*single, *(bag.name for bag in self.bags))
+
+    @property
+    def listed(self) -> tuple[ListFeature, ...]:
+        """The features with a list of ids in each row."""
+        return (*self.sequences, *self.bags)
+
+    @property
+    def bag_weights(self) -> tuple[str, ...]:
+        """Columns of the weights of bags."""
+        return tuple(bag.weights for bag in self.bags if bag.weights is not None)
+
+    @property
+    def static_columns(self) -> tuple[str, ...]:
+        """Columns that the static features are read from."""
+        return (*self.static_features, *self.bag_weights)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -180,7 +234,8 @@ class FeatureSpec(Config):
         """Every column that a training table must have: features, labels, and those of the other roles."""
         chosen = self.candidate.id if self.candidate else None
         roles = (self.value, self.group, self.timestamp, self.weight, chosen)
-        return (*self.features, *self.labels.values(), *(name for name in roles if name is not None))
+        outcomes = self.labels.values()
+        return (*self.features, *self.bag_weights, *outcomes, *(name for name in roles if name is not None))
 
     def candidate_lists(self, columns: Collection[str]) -> dict[str, str]:
         """Feature of a candidate, except its id -> list column of a log with one value for each candidate.
@@ -191,7 +246,7 @@ class FeatureSpec(Config):
         if self.candidate is None:
             return {}
         lists = {
-            name: f"{CANDIDATE_PREFIX}{name}" for name in self.static_features if name != self.candidate.id
+            name: f"{CANDIDATE_PREFIX}{name}" for name in self.static_columns if name != self.candidate.id
         }
         return {n: c for n, c in lists.items() if n in self.candidate.features or c in columns}
 
@@ -230,7 +285,7 @@ class FeatureSpec(Config):
             raise ValueError("a row that stands for many impressions has no single `value`")
         names = self.features
         if not self.static_features:
-            raise ValueError("a spec needs at least one numeric or categorical feature")
+            raise ValueError("a spec needs at least one numeric or categorical feature, or a bag")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"feature '{min(twice)}' is declared twice")
         if leaked := set(names) & set(self.labels.values()):
@@ -251,10 +306,15 @@ class FeatureSpec(Config):
         if truth := [name for name in names if name.startswith(TRUTH_PREFIX)]:
             raise ValueError(f"'{truth[0]}' holds the truth of a simulated market and cannot be a feature")
         categorical = {f.name for f in self.categorical}
-        for sequence in self.sequences:
+        if taken := set(self.bag_weights) & {*names, *self.labels.values(), self.weight}:
+            raise ValueError(
+                f"'{min(taken)}' holds the weights of a bag and cannot have another role as well"
+            )
+        for sequence in self.listed:
             if sequence.shares is not None and sequence.shares not in categorical:
+                kind = "bag" if isinstance(sequence, BagFeature) else "sequence"
                 raise ValueError(
-                    f"sequence '{sequence.name}' shares '{sequence.shares}', no categorical feature. "
+                    f"{kind} '{sequence.name}' shares '{sequence.shares}', no categorical feature. "
                     f"{nearest(sequence.shares, categorical)}"
                 )
         chosen = self.candidate.features if self.candidate else ()
@@ -272,7 +332,7 @@ class FeatureSpec(Config):
             for name in members:
                 if name not in self.static_features:
                     raise ValueError(
-                        f"{role} '{name}' is no numeric or categorical feature of this spec. "
+                        f"{role} '{name}' is no numeric or categorical feature of this spec, and no bag. "
                         f"{nearest(name, self.static_features)}"
                     )
         return self

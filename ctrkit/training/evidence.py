@@ -12,7 +12,7 @@ JMLR 2001.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,32 @@ class LinearColumns:
         cells: the columns that are 1 in a row: positions among W weights, int32 `[n, C]`.
         numbers: numbers, float32 `[n, J]`.
         groups: group of each of the W + J weights.
+        amounts: by how much the last A columns of cells count in place of 1, float32 `[n, A]`.
     """
 
     cells: NDArray[np.int32]
     numbers: NDArray[np.float32]
     groups: Integers
+    amounts: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        if not self.amounts.shape[1]:
+            object.__setattr__(self, "amounts", np.empty((len(self.cells), 0), dtype=np.float32))
+        if self.amounts.shape[1] > self.cells.shape[1]:
+            raise ValueError("there are more amounts than cells")
 
     def of(self, rows: Integers) -> LinearColumns:
         """The features of some rows."""
-        return LinearColumns(self.cells[rows], self.numbers[rows], self.groups)
+        return LinearColumns(self.cells[rows], self.numbers[rows], self.groups, self.amounts[rows])
+
+    def counts(self, column: int) -> Floats | float:
+        """By how much a column of cells counts."""
+        place = column - self.cells.shape[1] + self.amounts.shape[1]
+        return 1.0 if place < 0 else self.amounts[:, place].astype(np.float64)
+
+    def margins(self, weights: Floats, z: Floats) -> None:
+        """z = X weights, into z; the last weight is that of the constant column."""
+        _margins(self.cells, self.amounts, self.numbers, weights, z)
 
     def used(self) -> tuple[LinearColumns, Integers]:
         """The same features without weights of cells that no row has, and the positions of those left.
@@ -60,7 +77,8 @@ class LinearColumns:
         seen = np.arange(self.groups.size) >= size
         seen[self.cells] = True
         places = (seen.cumsum() - 1).astype(np.int32)
-        return LinearColumns(places[self.cells], self.numbers, self.groups[seen]), np.flatnonzero(seen)
+        cells = places[self.cells]
+        return LinearColumns(cells, self.numbers, self.groups[seen], self.amounts), np.flatnonzero(seen)
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,7 @@ def fit_by_evidence(
     """
     count, every = int(columns.groups.max(initial=0)) + 1, columns.groups.size
     columns, used = columns.used()
-    cells, numbers, groups = columns.cells, columns.numbers, columns.groups
+    groups = columns.groups
     weights = np.zeros(groups.size + 1)  # the last one is the bias
     mass = row_weight if counted else honest(row_weight, labels)
     rate = (mass @ labels + 0.5) / (mass.sum() + 1.0)
@@ -109,13 +127,13 @@ def fit_by_evidence(
     for _ in range(rounds):
         precision = np.append(1.0 / variances[groups], 0.0)
         for _ in range(_NEWTON_STEPS):
-            _margins(cells, numbers, weights, z)
+            columns.margins(weights, z)
             p = expit(z)
             curvature = mass * p * (1.0 - p)
             slope = _sums(columns, mass * (labels - p)) - precision * weights
             information = _sums(columns, curvature, squared=True)
             step = _newton_step(columns, curvature, slope, precision, information + precision)
-            _margins(cells, numbers, step, change)
+            columns.margins(step, change)
             step *= _length(z, change, weights, step, labels, mass, precision)
             weights += step
             if np.abs(step).max() < _ENOUGH:
@@ -124,7 +142,7 @@ def fit_by_evidence(
         determined = np.bincount(groups, 1.0 - posterior * precision[:-1], count)
         power = np.bincount(groups, weights[:-1] ** 2, count)
         variances = np.clip(power / np.maximum(determined, 1e-9), _LEAST_VARIANCE, _MOST_VARIANCE)
-    _margins(cells, numbers, weights, z)
+    columns.margins(weights, z)
     found = np.zeros(every)
     found[used] = weights[:-1]
     return EvidenceFit(found, float(weights[-1]), variances, z)
@@ -170,8 +188,10 @@ def faded(
         return found
     size = later.groups.size - later.numbers.shape[1]
     parts = np.zeros((labels.size, count + 1))
-    rows = np.arange(labels.size)[:, None]
-    parts[rows, later.groups[later.cells]] = found.weights[later.cells]  # one cell of each group a row
+    rows = np.arange(labels.size)
+    for column in range(later.cells.shape[1]):
+        cells = later.cells[:, column]
+        parts[rows, later.groups[cells]] += found.weights[cells] * later.counts(column)
     for column, group in enumerate(later.groups[size:]):
         parts[:, group] += found.weights[size + column] * later.numbers[:, column]
     parts[:, count] = 1.0
@@ -201,7 +221,7 @@ def _newton_step(
     direction, left = scaled.copy(), float(residual @ scaled)
     first, image = left, np.empty(curvature.size)
     for _ in range(_CONJUGATE_STEPS if first > 0.0 else 0):
-        _margins(columns.cells, columns.numbers, direction, image)
+        columns.margins(direction, image)
         product = _sums(columns, curvature * image) + precision * direction
         size = left / float(direction @ product)
         step += size * direction
@@ -232,34 +252,59 @@ def _length(
 def _sums(columns: LinearColumns, values: Floats, *, squared: bool = False) -> Floats:
     """Xᵀ values, or (X²)ᵀ values, with the constant column last."""
     sums = np.zeros(columns.groups.size + 1)
-    _add_products(columns.cells, columns.numbers, values, squared, sums)
+    _add_products(columns.cells, columns.amounts, columns.numbers, values, squared, sums)
     return sums
 
 
-@kernel("void(i4[:,::1], f4[:,::1], f8[::1], f8[::1])", "cells: N C; numbers: N J; weights: W; z: N")
-def _margins(cells: NDArray[np.int32], numbers: NDArray[np.float32], weights: Floats, z: Floats) -> None:
+@kernel(
+    "void(i4[:,::1], f4[:,::1], f4[:,::1], f8[::1], f8[::1])",
+    "cells: N C; amounts: N A; numbers: N J; weights: W; z: N",
+)
+def _margins(
+    cells: NDArray[np.int32],
+    amounts: NDArray[np.float32],
+    numbers: NDArray[np.float32],
+    weights: Floats,
+    z: Floats,
+) -> None:
     """z = X weights. The constant column is last, after those of the numbers."""
     size, first = weights.shape[0], weights.shape[0] - 1 - numbers.shape[1]
+    once = cells.shape[1] - amounts.shape[1]
     for row in range(cells.shape[0]):
         total = weights[size - 1]
-        for column in range(cells.shape[1]):
+        for column in range(once):
             total += weights[cells[row, column]]
+        for column in range(amounts.shape[1]):
+            total += weights[cells[row, once + column]] * amounts[row, column]
         for column in range(numbers.shape[1]):
             total += weights[first + column] * numbers[row, column]
         z[row] = total
 
 
-@kernel("void(i4[:,::1], f4[:,::1], f8[::1], b1, f8[::1])", "cells: N C; numbers: N J; values: N; sums: W")
+@kernel(
+    "void(i4[:,::1], f4[:,::1], f4[:,::1], f8[::1], b1, f8[::1])",
+    "cells: N C; amounts: N A; numbers: N J; values: N; sums: W",
+)
 def _add_products(
-    cells: NDArray[np.int32], numbers: NDArray[np.float32], values: Floats, squared: bool, sums: Floats
+    cells: NDArray[np.int32],
+    amounts: NDArray[np.float32],
+    numbers: NDArray[np.float32],
+    values: Floats,
+    squared: bool,
+    sums: Floats,
 ) -> None:
     """Add Xᵀ values, or (X²)ᵀ values: the diagonal of Xᵀ diag(values) X."""
     size, first = sums.shape[0], sums.shape[0] - 1 - numbers.shape[1]
+    once = cells.shape[1] - amounts.shape[1]
     for row in range(cells.shape[0]):
         value = values[row]
         sums[size - 1] += value
-        for column in range(cells.shape[1]):
+        for column in range(once):
             sums[cells[row, column]] += value
+        for column in range(amounts.shape[1]):
+            amount = amounts[row, column]
+            product = value * amount
+            sums[cells[row, once + column]] += product * amount if squared else product
         for column in range(numbers.shape[1]):
             number = numbers[row, column]
             product = value * number

@@ -76,13 +76,15 @@ def linear_columns(
         rows: which rows, `[n]`.
         hidden: ids of fields that are read as unknown ids, `[n, F]`, except by match and co-occurrence terms.
     """
-    cells = np.empty((rows.size, len(linear.sizes)), dtype=np.int32)
+    cells = np.empty((rows.size, linear.columns), dtype=np.int32)
+    amounts = np.empty((rows.size, linear.bag_columns), dtype=np.float32)
     numbers = np.empty((rows.size, linear.numbers), dtype=np.float32)
     for part, batch, seen in _batches(data, rows, hidden):
         cells[part] = linear.positions(seen, batch.sequences).numpy()
+        amounts[part] = linear.amounts(batch).numpy()
         numbers[part] = linear.number_columns(batch, batch.sequences).numpy()
     sizes = [*linear.sizes, *linear.number_groups]
-    return LinearColumns(cells, numbers, np.repeat(np.arange(len(sizes)), sizes))
+    return LinearColumns(cells, numbers, np.repeat(np.arange(len(sizes)), sizes), amounts)
 
 
 @torch.no_grad()

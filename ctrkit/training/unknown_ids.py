@@ -29,14 +29,15 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
     """
     tables = {**(feature_map.categorical if data.categorical.shape[1] else {})}
     tables |= {name: feature_map.sequences[name] for name in data.sequences}
+    tables |= {name: feature_map.bags[name].table for name in data.bags}
     found = {name: np.zeros(feature_map.tables[table]) for name, table in tables.items()}
     for first in range(0, rows.size, _AT_ONCE):
         some = rows[first : first + _AT_ONCE]
         weight, ids = data.weight[some].astype(np.float64), data.categorical.take(some, axis=0)
         for name, column in zip(feature_map.categorical if ids.shape[1] else (), ids.T, strict=True):
             found[name] += np.bincount(rows_of_tables(column), weight, found[name].size)
-        for name, sequence in data.sequences.items():
-            events = rows_of_tables(sequence.take(some, axis=0))
+        for name, lists in (*data.sequences.items(), *data.bags.items()):
+            events = rows_of_tables(lists.take(some, axis=0))
             each = np.repeat(weight, events.shape[1])
             found[name] += np.bincount(events.ravel(), each, found[name].size)
     return {name: torch.from_numpy(counts) for name, counts in found.items()}

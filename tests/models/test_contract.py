@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, Bag, FeatureMap
 from ctrkit.models import MODELS, CtrModel, Output, build_model, network_config
 from ctrkit.nn.batches import Batch
 from tests.models.settings import GATED, SETTINGS
@@ -31,8 +31,14 @@ FULL = FeatureMap(
     profile=("user", "age"),
     tasks=("click", "conversion"),
 )
+BAGS = {
+    "tags": Bag("tags", 4),
+    "topics": Bag("category", 3, "sum", weighted=True),
+    "shops": Bag("shops", 5, "mean", weighted=True),
+    "words": Bag("tags", 4, "max"),
+}
 MAPS = {
-    "full": replace(FULL, value=True),
+    "full": replace(FULL, value=True, tables={**FULL.tables, "tags": 12, "shops": 7}, bags=BAGS),
     "no history, one task": replace(
         FULL, sequences={}, max_length=0, target=(), profile=(), tasks=("click",)
     ),
@@ -124,6 +130,12 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
         return torch.randint(1, size, shape, generator=generator, dtype=torch.int32)
 
     tables = feature_map.tables
+    bags, weights = {}, {}
+    for name, bag in feature_map.bags.items():  # some are empty
+        there = torch.arange(bag.length) < (torch.arange(rows) % (bag.length + 1))[:, None]
+        bags[name] = draw(tables[bag.table], rows, bag.length) * there
+        if bag.weighted:
+            weights[name] = torch.rand(rows, bag.length, generator=generator) * there
     columns = [draw(tables[table], rows) for table in feature_map.categorical.values()]
     return Batch(
         torch.stack(columns, dim=1) if columns else torch.zeros(rows, 0, dtype=torch.int32),
@@ -131,13 +143,20 @@ def make_batch(feature_map: FeatureMap, rows: int, length: int | None = None, se
         {name: draw(tables[t], rows, length) * present for name, t in feature_map.sequences.items()},
         torch.randint(0, 2, (rows, len(feature_map.tasks)), generator=generator).float(),
         torch.ones(rows),
+        bags=bags,
+        bag_weights=weights,
     )
 
 
 def select(batch: Batch, rows: slice) -> Batch:
-    sequences = {name: ids[rows] for name, ids in batch.sequences.items()}
     return Batch(
-        batch.categorical[rows], batch.numeric[rows], sequences, batch.labels[rows], batch.weight[rows]
+        batch.categorical[rows],
+        batch.numeric[rows],
+        {name: ids[rows] for name, ids in batch.sequences.items()},
+        batch.labels[rows],
+        batch.weight[rows],
+        bags={name: ids[rows] for name, ids in batch.bags.items()},
+        bag_weights={name: weights[rows] for name, weights in batch.bag_weights.items()},
     )
 
 
@@ -267,8 +286,15 @@ def test_every_input_is_read(case: Case) -> None:
         ids = batch.sequences[name]
         others = torch.where(ids > 0, ids % (tables[table] - 1) + 1, 0).int()
         changed.append(replace(batch, sequences={**batch.sequences, name: others}))
-    for other in changed:
-        assert not torch.equal(model(other).logits, case.output.logits)
+    for name, bag in case.feature_map.bags.items():
+        ids = batch.bags[name]
+        others = torch.where(ids > 0, ids % (tables[bag.table] - 1) + 1, 0).int()
+        changed.append(replace(batch, bags={**batch.bags, name: others}))
+    for name, weights in batch.bag_weights.items():
+        other = {**batch.bag_weights, name: weights * torch.tensor([0.1, *[2.0] * (weights.shape[1] - 1)])}
+        changed.append(replace(batch, bag_weights=other))
+    for one in changed:
+        assert not torch.equal(model(one).logits, case.output.logits)
 
 
 @every_full_model
@@ -289,7 +315,7 @@ def test_same_seed_same_model_weights_load_and_base_rates_are_kept(case: Case) -
 def test_learns_rows_by_heart(case: Case) -> None:
     """Each row has a user of its own, so that even a linear model can."""
     rows = 32
-    feature_map = replace(case.feature_map, tables={**FULL.tables, "user": rows + FIRST_ID})
+    feature_map = replace(case.feature_map, tables={**case.feature_map.tables, "user": rows + FIRST_ID})
     model, batch = make(case.content, feature_map), make_batch(feature_map, rows)
     batch.categorical[:, 0] = torch.arange(rows) + FIRST_ID
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)

@@ -23,7 +23,8 @@ def leaks_by_task(
     """The leaks of each task where it can happen and, with several tasks, of the whole funnel on all rows.
 
     Three properties of a history are tested: its length, its newest event, and whether this event is the
-    row's own id. A history that was recorded after the click ends with the clicked ad.
+    row's own id. A history that was recorded after the click ends with the clicked ad. Of a bag its length
+    and its first id are tested.
 
     Args:
         spec: what the columns mean.
@@ -64,6 +65,10 @@ def _columns(spec: FeatureSpec, data: EncodedTable, rows: Integers) -> dict[str,
     ids = {one.name: data.categorical[rows, at] for at, one in enumerate(spec.categorical)}
     columns: dict[str, NDArray[Any]] = {**ids}
     columns |= {one.name: data.numeric[rows, at] for at, one in enumerate(spec.numeric)}
+    for bag in spec.bags:
+        ids_of_bag = data.bags[bag.name][rows]
+        columns[f"the length of {bag.name}"] = (ids_of_bag != PADDING_ID).sum(axis=1).astype(np.float64)
+        columns[f"the first of {bag.name}"] = ids_of_bag[:, 0]
     for sequence in spec.sequences:
         events = data.sequences[sequence.name][rows]
         newest = events[:, -1]

@@ -234,10 +234,9 @@ class Model:
         lengths = candidates.list.len().to_numpy().astype(np.int64)
         listed = self.spec.candidate_lists(context.columns)
         require_columns(context, list(listed.values()), file)
-        shared = [c for c in self.spec.features if c not in listed and c != chosen.id]
-        require_columns(context, shared, file)
-        sequences = {sequence.name for sequence in self.spec.sequences}
-        static = [column for column in shared if column not in sequences]
+        sequences = [sequence.name for sequence in self.spec.sequences]
+        static = [c for c in self.spec.static_columns if c not in listed and c != chosen.id]
+        require_columns(context, [*static, *sequences], file)
         flat = candidate_rows(context, candidates, static, listed, chosen.id, file)
         rows = self.encoder.encode(flat, file, labels=False, sequences=False)
         outputs = predict_candidates(
@@ -305,7 +304,17 @@ def _part(name: str) -> Iterator[None]:
 
 
 def _check_features(stored: FeatureMap, of_encoder: FeatureMap) -> None:
-    for part in ("tables", "categorical", "numeric", "sequences", "tasks", "bins", "value", "centres"):
+    for part in (
+        "tables",
+        "categorical",
+        "numeric",
+        "sequences",
+        "tasks",
+        "bins",
+        "value",
+        "centres",
+        "bags",
+    ):
         if getattr(stored, part) != getattr(of_encoder, part):
             raise ValueError(f"its {part} differ from those of the encoder")
     if stored.quarters not in ({}, of_encoder.quarters):

@@ -14,12 +14,12 @@ from ctrkit.schema import FeatureSpec
 
 
 def training_profile(spec: FeatureSpec, training: pl.DataFrame, weight: Floats) -> dict[str, Any]:
-    """Histograms of every feature, every label and the length of every history, as plain data."""
+    """Histograms of every feature, every label and the length of every history and bag, as plain data."""
     found = profile(
         profiled_columns(spec, training),
         categorical=[*(feature.name for feature in spec.categorical), *spec.labels.values()],
         numeric=[feature.name for feature in spec.numeric],
-        lists=[sequence.name for sequence in spec.sequences],
+        lists=[one.name for one in spec.listed],
         weight=weight,
     )
     return {name: one.to_dict() for name, one in found.items()}
@@ -36,5 +36,5 @@ def profiled_columns(spec: FeatureSpec, table: pl.DataFrame) -> pl.DataFrame:
     chosen = table.select(name for name in dict.fromkeys(names) if name in table.columns)
     labels = [name for name in dict.fromkeys(spec.labels.values()) if name in chosen.columns]
     columns = [chosen[name].cast(pl.Int8) for name in labels]
-    columns += [as_lists(chosen[s.name], s, None) for s in spec.sequences if s.name in chosen.columns]
+    columns += [as_lists(chosen[s.name], s, None) for s in spec.listed if s.name in chosen.columns]
     return chosen.with_columns(columns)

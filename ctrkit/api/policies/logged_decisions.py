@@ -131,7 +131,7 @@ def candidate_rows(spec: FeatureSpec, log: BanditLog) -> pl.DataFrame:
     assert chosen is not None
     candidates = log.table["candidates"]
     listed = spec.candidate_lists(log.table.columns)
-    shared = [name for name in spec.static_features if name not in listed and name != chosen.id]
+    shared = [name for name in spec.static_columns if name not in listed and name != chosen.id]
     require_columns(log.table, [*listed.values(), *shared], log.file)
     rows = np.repeat(np.arange(len(log)), candidates.list.len().to_numpy())
     return log.table.select(shared)[rows].with_columns(
@@ -147,7 +147,7 @@ def fit_encoder(spec: FeatureSpec, log: BanditLog) -> Encoder:
     """
     static = Encoder.fit(spec.model_copy(update={"sequences": ()}), candidate_rows(spec, log), log.file)
     own = tuple(sequence for sequence in spec.sequences if sequence.shares is None)
-    histories = spec.model_copy(update={"categorical": (), "numeric": (), "sequences": own})
+    histories = spec.model_copy(update={"categorical": (), "numeric": (), "bags": (), "sequences": own})
     events = Encoder.fit(histories, log.table, log.file)
     vocabularies = {**static.vocabularies, **events.vocabularies}
     unknown = {**events.usual_unknown, **static.usual_unknown}

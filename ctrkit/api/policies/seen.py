@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self, TypeAlias
 
@@ -68,9 +68,7 @@ def logged_rows(encoder: Encoder, log: BanditLog, labels: Floats) -> tuple[pl.Da
         ),
     )
     rows = encoder.encode(table, log.file, labels=False)
-    return table, EncodedTable(
-        rows.categorical, rows.numeric, rows.sequences, labels.astype(np.float32), rows.weight
-    )
+    return table, replace(rows, labels=labels.astype(np.float32))
 
 
 def seen_decisions(log: BanditLog, encoder: Encoder, split: Split, start: Model | None) -> dict[str, Any]:
