@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.feature_map import Bag, FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.embedding import FeatureEmbedding
 from tests.models.settings import SETTINGS
@@ -27,6 +27,9 @@ FULL = FeatureMap(
 MAPS = {
     "full": FULL,
     "no history": replace(FULL, sequences={}, max_length=0, target=(), profile=()),
+    "bags": replace(
+        FULL, bags={"tags": Bag("item", 3, "mean", True), "kinds": Bag("category", 2, "max")}, sequences={}
+    ),
     "no numeric": replace(FULL, numeric=(), profile=()),
     "no categorical": replace(
         FULL, categorical={}, tables={"item": 40, "category": 9}, target=(), profile=("age",)
@@ -69,4 +72,13 @@ def rows(feature_map: FeatureMap = FULL, count: int = 7, seed: int = 1) -> Encod
         },
         labels[:, : len(feature_map.tasks)].astype(np.float32),
         np.ones(count, dtype=np.float32),
+        bags={
+            name: generator.integers(0, tables[bag.table], (count, bag.length)).astype(np.int32)
+            for name, bag in feature_map.bags.items()
+        },
+        bag_weights={
+            name: generator.random((count, bag.length)).astype(np.float32)
+            for name, bag in feature_map.bags.items()
+            if bag.weighted
+        },
     )

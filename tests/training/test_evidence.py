@@ -270,3 +270,22 @@ def test_later_rows_that_say_nothing_leave_the_fit() -> None:
         assert faded(found, later, after, mass) is found
     nobody = replace(later, cells=later.cells[:0], numbers=later.numbers[:0])
     assert faded(found, nobody, np.empty(0), np.empty(0)) is found
+
+
+def test_cells_that_count_by_amounts_are_columns_of_numbers() -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 7, (800, 3)).astype(np.int32)
+    amounts = (rng.random((800, 3)) * rng.integers(0, 2, (800, 3))).astype(np.float32)
+    matrix = np.zeros((800, 7), dtype=np.float32)
+    for place in range(3):
+        matrix[np.arange(800), cells[:, place]] += amounts[:, place]
+    labels, weight = clicks(matrix @ np.linspace(-3, 3, 7)), rng.uniform(0.5, 2.0, 800)
+    group = np.zeros(7, dtype=np.int64)
+    bags = LinearColumns(cells, np.zeros((800, 0), dtype=np.float32), group, amounts)
+    numbers = LinearColumns(np.zeros((800, 0), dtype=np.int32), matrix, group)
+    one, other = (fit_by_evidence(columns, labels, weight) for columns in (bags, numbers))
+    np.testing.assert_allclose(one.margins, other.margins, rtol=0.02, atol=0.02)
+    one, other = (
+        faded(one, columns.of(np.arange(400)), labels[:400], weight[:400]) for columns in (bags, numbers)
+    )
+    np.testing.assert_allclose(one.weights, other.weights, rtol=1e-4, atol=1e-4)
