@@ -211,9 +211,14 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
             sequence.name: found.pop(f"sequence-{place}")
             for place, sequence in enumerate(encoder.spec.sequences)
         }
+        bags = {bag.name: found.pop(f"bag-{place}") for place, bag in enumerate(encoder.spec.bags)}
+        weighted = [bag.name for bag in encoder.spec.bags if bag.weights is not None]
+        weights = {name: found.pop(f"weights-{place}") for place, name in enumerate(weighted)}
         encoded = StoredTable(
             **found,
             sequences=listed,
+            bags=bags,
+            bag_weights=weights,
             counted=encoder.spec.impressions is not None,
             digest=known["fingerprint"],
         )

@@ -27,6 +27,10 @@ CONFIG: dict[str, Any] = {
         "categorical": [{"name": "ad", "min_count": 2}, {"name": "site"}],
         "numeric": [{"name": "price", "transform": "log1p"}],
         "sequences": [{"name": "seen", "shares": "ad", "max_length": 3}],
+        "bags": [
+            {"name": "liked", "shares": "ad"},
+            {"name": "tags", "weights": "tag_mass", "max_length": 2, "pooling": "sum"},
+        ],
         "group": "user",
         "timestamp": "time",
         "weight": "mass",
@@ -46,6 +50,9 @@ def made(seed: int = 0) -> pl.DataFrame:
             "site": rng.integers(0, 5, ROWS),
             "price": [None if one > 9 else float(one) for one in rng.lognormal(1, 1, ROWS)],
             "seen": ["|".join(f"a{one}" for one in rng.integers(0, 30, k % 5)) for k in range(ROWS)],
+            "liked": ["|".join(f"a{one}" for one in rng.integers(0, 30, k % 3)) for k in range(ROWS)],
+            "tags": ["|".join(f"t{one}" for one in rng.integers(0, 9, k % 4)) for k in range(ROWS)],
+            "tag_mass": ["|".join(f"{one:.2f}" for one in rng.random(k % 4)) for k in range(ROWS)],
             "click": rng.random(ROWS) < (0.2 + 0.02 * ad),
             "mass": rng.integers(0, 3, ROWS).astype(float),
         }
