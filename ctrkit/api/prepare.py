@@ -9,8 +9,8 @@ from typing import Any
 
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes
-from ctrkit.api.models.preparation import FILES, prepare_rows
-from ctrkit.api.models.training_config import TrainConfig, load_train_config, training_place
+from ctrkit.api.models.preparation import FILES, prepare_rows, raw_table
+from ctrkit.api.models.training_config import TrainConfig, load_train_config
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.config import ConfigLike
@@ -18,7 +18,7 @@ from ctrkit.data.versions import version_of
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
 from ctrkit.reports.cells import Value, share
-from ctrkit.tables import TableLike, name_of
+from ctrkit.tables import TableLike
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,12 @@ def prepare(
     with run_folder(out, "prepare") as run:
         home = run.begin()
         assert home is not None
-        place, notes = training_place(settings, data), Notes()
-        store = prepare_rows(settings, place, home, notes, on_step)
+        notes = Notes()
+        with raw_table(settings, data, home) as raw:
+            store = prepare_rows(settings, raw, home, notes, on_step)
         result = PreparationResult(
             os.fspath(out),
-            name_of(place) or "a table in memory",
+            raw.file or "a table in memory",
             settings.features.name,
             version_of(store.encoder),
             {part: int(getattr(store.split, part).size) for part in FILES},

@@ -20,7 +20,6 @@ from ctrkit.api.models.training_config import (
     TrainConfig,
     load_train_config,
     read_training_table,
-    training_place,
 )
 from ctrkit.api.models.training_rows import TrainingRows, training_rows
 from ctrkit.api.results import Result
@@ -251,9 +250,8 @@ def _rows(
     place = settings.data if data is None else data
     if is_store(place):
         return stored_rows(settings, open_store(place), notes)
-    if folder is not None and (prepare or (settings.reads_files and is_large(place))):
-        raw = training_place(settings, data)
-        return stored_rows(settings, prepared(settings, raw, folder, notes, on_step, again=prepare), notes)
+    if folder is not None and (prepare or (settings.in_parts and is_large(place))):
+        return stored_rows(settings, prepared(settings, data, folder, notes, on_step, again=prepare), notes)
     table, file = read_training_table(settings, data)
     if unsaid and data is not None:
         sample = load_train_config(None).features

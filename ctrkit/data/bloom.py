@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Integers
-from ctrkit.hashing import Words
+from ctrkit.hashing import Words, distinct
 
 BITS, PLACES = 16, 11
 # Hashes that are taken in at a time.
@@ -23,10 +23,10 @@ _AT_ONCE = 1 << 20
 
 def bloom_filter(hashes: Words) -> NDArray[np.uint8]:
     """The filter of 64-bit hashes, any number of times each."""
-    distinct = np.unique(hashes)
-    bits = np.zeros(8 * -(-max(BITS * len(distinct), 64) // 8), dtype=bool)
-    for first in range(0, len(distinct), _AT_ONCE):
-        for place in _places(distinct[first : first + _AT_ONCE], len(bits)):
+    every = distinct(hashes)
+    bits = np.zeros(8 * -(-max(BITS * len(every), 64) // 8), dtype=bool)
+    for first in range(0, len(every), _AT_ONCE):
+        for place in _places(every[first : first + _AT_ONCE], len(bits)):
             bits[place] = True
     return np.packbits(bits)
 

@@ -27,7 +27,7 @@ from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.bloom import among, bloom_filter
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
-from ctrkit.hashing import GOLDEN, Words, mixed
+from ctrkit.hashing import GOLDEN, Words, distinct, mixed
 from ctrkit.schema import Column, FeatureSpec, check_column
 
 # Largest number of hashes of distinct rows that a model keeps: a share is then known to about 1 %.
@@ -302,7 +302,7 @@ def sample_from(state: Mapping[str, Any]) -> Words:
 
 def sample_of(hashes: Words, size: int = SAMPLE_SIZE) -> Words:
     """The smallest distinct hashes, ascending: a uniform sample of the distinct rows (Broder 1997)."""
-    return np.unique(hashes)[:size]
+    return distinct(hashes)[:size]
 
 
 def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:

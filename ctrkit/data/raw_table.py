@@ -6,13 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from ctrkit.arrays import Integers
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, TableName
 from ctrkit.schema import FeatureSpec, require_columns
 from ctrkit.tables import TableLike, files_of, name_of, read_chunks
 
@@ -53,15 +54,17 @@ class RawTable:
     Attributes:
         spec: what its columns mean.
         source: the table, as `ctrkit.tables.read_table` takes it.
+        origin: from what its rows were made, a file or a folder of files; None if it is not made of others.
     """
 
     spec: FeatureSpec
     source: TableLike
+    origin: str | os.PathLike[str] | None = None
 
     @property
     def file(self) -> str | None:
         """Its name for messages; None in memory."""
-        return name_of(self.source)
+        return name_of(self.source if self.origin is None else self.origin)
 
     def chunks(self, columns: Sequence[str]) -> Iterator[RawRows]:
         """All rows in order, a chunk at a time.
@@ -76,13 +79,17 @@ class RawTable:
         for chunk in read_chunks(self.source, ROWS, columns=columns):
             if not chunk.table.width and not chunk.table.height:
                 continue
-            require_columns(chunk.table, columns, chunk.file)
+            file = chunk.file
+            if self.origin is not None:
+                name = os.fspath(self.origin)
+                file = TableName.of(name, [name], [-start])
+            require_columns(chunk.table, columns, file)
             table = chunk.table.select(list(dict.fromkeys(columns)))
             if (group := self.spec.group) in columns and group is not None:
                 # Their order counts, and is that of their text.
-                table = table.with_columns(self.spec.typed(table.select(group), chunk.file))
+                table = table.with_columns(self.spec.typed(table.select(group), file))
             if table.height:
-                yield RawRows(table, chunk.file, start, chunk.done, chunk.total)
+                yield RawRows(table, file, start, chunk.done, chunk.total)
             start += table.height
         if not start:
             raise DataError(
@@ -92,11 +99,12 @@ class RawTable:
     def state(self) -> list[dict[str, Any]] | None:
         """By what the files are recognised later: names, sizes, times of change, and hashes of both ends;
         None in memory."""
-        files = files_of(self.source)
+        files = files_of(self.source if self.origin is None else self.origin)
         if files is None:
             return None
+        files = [path for file in files for path in (sorted(file.rglob("*")) if file.is_dir() else [file])]
         found = []
-        for path in files:
+        for path in filter(Path.is_file, files):
             known = path.stat()
             with path.open("rb") as file:
                 ends = file.read(_END)

@@ -126,6 +126,20 @@ def test_training_prepares_where_it_is_told_to_and_reuses(
     assert store.stat().st_mtime_ns > before
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_rows_of_a_source_are_prepared_in_parts(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    made().write_parquet(tmp_path / "files" / "log.parquet")
+    settings = {**CONFIG, "source": "table"}
+    plain = ctrkit.train(settings, tmp_path / "files")
+    result = ctrkit.train(settings, tmp_path / "files", out=tmp_path / "run", prepare_data=True)
+    assert result.artifact.data["fingerprint"] == plain.artifact.data["fingerprint"]
+    assert result.data == plain.data
+    assert result.metrics == plain.metrics
+    assert {one.name for one in (tmp_path / "run" / "prepared").iterdir()} >= {MANIFEST, "test_data.parquet"}
+    assert not [*(tmp_path / "run" / "prepared").glob(".raw*")]
+
+
 def test_other_features_and_versions_are_refused_with_what_differs(tmp_path: Path) -> None:
     made().write_parquet(tmp_path / "log.parquet")
     ctrkit.prepare(CONFIG, tmp_path / "log.parquet", out=tmp_path / "one")

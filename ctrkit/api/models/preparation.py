@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,27 +16,59 @@ from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import Notes, group_notes
 from ctrkit.api.models.profile import training_profile
-from ctrkit.api.models.training_config import TrainConfig
+from ctrkit.api.models.raw_rows import RowReader
+from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import PROFILED, counted_rows
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
 from ctrkit.data.learning import Learning
-from ctrkit.data.raw_table import RawTable, Samples
+from ctrkit.data.raw_table import ROWS, RawTable, Samples
 from ctrkit.data.split import Split, split_rows
 from ctrkit.data.store import PARTS, Store, open_store, writing
 from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import RunError
 from ctrkit.progress import OnStep, silent
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, table_writer
+from ctrkit.tables import TableLike, table_writer, unwritable
 
 # For people and other tools.
 FILES = {"train": "train_data.parquet", "valid": "val_data.parquet", "test": "test_data.parquet"}
 
 
+@contextmanager
+def raw_table(config: TrainConfig, data: TableLike | None, folder: Path) -> Iterator[RawTable]:
+    """The raw rows of a training, as a table that can be read part by part.
+
+    Rows of a data source, with their derived columns, are written into a temporary folder first. Columns that
+    are derived for other tables, and rows of sums, are made in memory.
+
+    Args:
+        config: the settings of the training.
+        data: the table, in place of the config's own.
+        folder: takes the temporary folder.
+    """
+    spec, place = config.features, config.data if data is None else data
+    named = isinstance(place, str | os.PathLike)
+    if config.source is None or spec.impressions is not None or not named:
+        yield RawTable(spec, training_place(config, data))
+        return
+    assert isinstance(place, str | os.PathLike)
+    reader = RowReader(spec, config.derive, config.source, config.events)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".raw") as scratch:
+        file = Path(scratch) / "rows.parquet"
+        parts = Path(scratch) / "derived"
+        parts.mkdir()
+        try:
+            reader.lazily(place, parts).sink_parquet(file, row_group_size=ROWS)
+        except OSError as error:
+            raise unwritable(file, error) from error
+        yield RawTable(spec, file, place)
+
+
 def prepare_rows(
-    config: TrainConfig, source: TableLike, folder: Path, notes: Notes, on_step: OnStep = silent
+    config: TrainConfig, raw: RawTable, folder: Path, notes: Notes, on_step: OnStep = silent
 ) -> Store:
     """Learn an encoder from the training rows of a table, encode all rows and write them into a folder.
 
@@ -42,7 +77,7 @@ def prepare_rows(
 
     Args:
         config: the features, the split and the seed.
-        source: the raw table.
+        raw: the raw table.
         folder: takes the rows.
         notes: receives the notes.
         on_step: called with (rows or bytes done, their number, what is being done).
@@ -51,8 +86,7 @@ def prepare_rows(
         DataError: the table is faulty.
         RunError: the folder cannot be written.
     """
-    raw, spec = RawTable(config.features, source), config.features
-    state = raw.state()
+    spec, state = config.features, raw.state()
     whole = _narrow(raw, on_step)
     split = split_rows(spec, config.split, whole, config.seed, raw.file)
     if (ties := split.note(config.split)) is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ctrkit.data.derive import Plan, derive, plan_of
+from ctrkit.data.derive import Plan, derive, derive_in_parts, plan_of
 from ctrkit.data.sources import SourceTables, source_tables
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
@@ -47,6 +47,19 @@ class RowReader:
         """The rows of the data set in a folder, and the folder's name for messages."""
         assert self.source is not None
         return self._derived(source_tables(self.source, place), name_of(place))
+
+    def lazily(self, place: TableLike, scratch: Path) -> pl.LazyFrame:
+        """The rows of the data set in a folder, to be read part by part.
+
+        Args:
+            place: the folder.
+            scratch: an empty folder for derived columns, which must exist until the rows are read.
+        """
+        assert self.source is not None
+        tables, file = source_tables(self.source, place), name_of(place)
+        if not self._lacking(tables, file):
+            return tables.rows
+        return derive_in_parts(self.plan, tables, scratch, file)
 
     def read(self, data: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
         """The rows of a table, and its name for messages.
@@ -118,9 +131,19 @@ class RowReader:
         )
 
     def _derived(self, tables: SourceTables, file: str | None) -> tuple[pl.DataFrame, str | None]:
+        if not self._lacking(tables, file):
+            return tables.rows.collect(), file
+        return derive(self.plan, tables, file), file
+
+    def _lacking(self, tables: SourceTables, file: str | None) -> bool:
+        """Whether columns must be derived.
+
+        Raises:
+            DataError: they are derived from events that are not here.
+        """
         lacking = self.lacks(tables.rows.collect_schema().names())
         if not lacking:
-            return tables.rows.collect(), file
+            return False
         if unknown := [name for name in self.plan.reads_of_events if name not in tables.events]:
             where = f"Add events: {{{unknown[0]}: PATH}} to the config"
             if self.source is not None:
@@ -131,7 +154,7 @@ class RowReader:
                 file=file,
                 hint=f"{where}, or a table with these columns",
             )
-        return derive(self.plan, tables, file), file
+        return True
 
 
 def _is_id(spec: FeatureSpec, ids: set[str], name: str) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ctrkit.api.models.before_training import Notes, check_labels
-from ctrkit.api.models.preparation import deciding, prepare_rows
-from ctrkit.api.models.training_config import TrainConfig
+from ctrkit.api.models.preparation import deciding, prepare_rows, raw_table
+from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
@@ -38,19 +38,26 @@ def config_of(data: TableLike | None) -> ConfigLike:
 
 
 def is_large(place: TableLike | None) -> bool:
-    """Whether a table is too large to be read whole."""
+    """Whether a table, or the files of a folder, are too large to be read whole."""
     files = [] if place is None else files_of(place) or []
+    files = [path for file in files for path in (file.rglob("*") if file.is_dir() else [file])]
     return sum(file.stat().st_size for file in files if file.is_file()) > LARGE
 
 
 def prepared(
-    config: TrainConfig, place: TableLike, folder: Path, notes: Notes, on_step: OnStep, *, again: bool
+    config: TrainConfig,
+    data: TableLike | None,
+    folder: Path,
+    notes: Notes,
+    on_step: OnStep,
+    *,
+    again: bool,
 ) -> Store:
     """The rows of a table, prepared in a folder; they are reused if neither table nor settings have changed.
 
     Args:
         config: the settings of the training.
-        place: the raw table.
+        data: the raw table, in place of the config's own.
         folder: the folder.
         notes: receives the notes.
         on_step: called with (rows or bytes done, their number, what is being done).
@@ -61,11 +68,13 @@ def prepared(
     """
     if not again and (folder / MANIFEST).is_file():
         store = open_store(folder)
+        place = training_place(config, data) if config.reads_files else config.data if data is None else data
         state = RawTable(config.features, place).state()
         if state is not None and store.record["source"] == state and not changed(config, store):
             notes += store.record["notes"]
             return store
-    return prepare_rows(config, place, folder, notes, on_step)
+    with raw_table(config, data, folder) as raw:
+        return prepare_rows(config, raw, folder, notes, on_step)
 
 
 def changed(config: TrainConfig, store: Store) -> list[str]:

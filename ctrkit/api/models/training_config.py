@@ -72,6 +72,11 @@ class TrainConfig(Config):
         return self.source is None and not self.derive.steps and self.features.impressions is None
 
     @property
+    def in_parts(self) -> bool:
+        """Whether rows can be prepared without all of them in memory."""
+        return self.reads_files or (self.source is not None and self.features.impressions is None)
+
+    @property
     def takes_steps(self) -> bool:
         """Whether gradient steps train the model, so that `training` is read."""
         spec = self.features
