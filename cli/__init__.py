@@ -15,6 +15,7 @@ from ctrkit.cli import (
     explain,
     features,
     import_model,
+    inspect,
     learn_policy,
     models,
     ope,
@@ -38,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("inspect")(inspect.inspect)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ctrkit.api.explain import ExplainConfig, explain
     from ctrkit.api.get_features import get_features
     from ctrkit.api.import_model import import_model
+    from ctrkit.api.inspect import inspect
     from ctrkit.api.learn_policy import LearnPolicyConfig, learn_policy
     from ctrkit.api.list_models import list_models
     from ctrkit.api.list_sources import list_sources
@@ -80,6 +81,7 @@ _HOME = {
     "explain": "ctrkit.api.explain",
     "get_features": "ctrkit.api.get_features",
     "import_model": "ctrkit.api.import_model",
+    "inspect": "ctrkit.api.inspect",
     "learn_policy": "ctrkit.api.learn_policy",
     "list_models": "ctrkit.api.list_models",
     "list_sources": "ctrkit.api.list_sources",
@@ -119,6 +121,7 @@ __all__ = [
     "explain",
     "get_features",
     "import_model",
+    "inspect",
     "learn_policy",
     "list_models",
     "list_sources",

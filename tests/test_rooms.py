@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = (
     "errors", "extras", "arrays", "progress", "names", "shapes", "config", "settings", "file_kinds", "tables",
     "array_files", "onnx_graph", "hashing", "compiled", "schema", "data", "online", "metrics", "nn", "models",
-    "artifact", "training", "calibration", "evaluation", "policies", "explanations", "ope", "bidding",
-    "experiments", "serving", "reports", "api", "cli",
+    "artifact", "training", "calibration", "evaluation", "inspection", "policies", "explanations", "ope",
+    "bidding", "experiments", "serving", "reports", "api", "cli",
 )  # fmt: skip
 # The wings of large rooms, in their order; what stands in the room itself may import from all of them.
 WINGS = {
@@ -36,9 +36,10 @@ BEFORE_COMMANDS = (
 STEPS = {
     ("evaluate_policy", "evaluate_bids"),
     ("learn_policy", "evaluate_policy"),
+    ("train", "inspect"),
 }
 # Rooms that work on arrays and tables alone; those that are handed encoded rows as plain arrays, too.
-ARRAYS = ("metrics", "calibration", "evaluation", "ope", "bidding", "policies")
+ARRAYS = ("metrics", "calibration", "evaluation", "inspection", "ope", "bidding", "policies")
 WITHOUT_TORCH = (*ROOMS[: ROOMS.index("nn")], "artifact", *ARRAYS)
 
 

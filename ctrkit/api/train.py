@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ctrkit.api.inspect import columns_table, undescribed
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
 from ctrkit.api.models.model import Model
@@ -27,6 +28,7 @@ from ctrkit.api.run_folder import run_folder
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
 from ctrkit.data.store import is_store, open_store
+from ctrkit.inspection import InspectedColumn
 from ctrkit.models import ScorerConfig
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Drawings, Report, Table
@@ -55,6 +57,7 @@ class TrainingResult(Result):
         found: the settings that a search has found; empty where nothing was searched.
         notes: notes for the user.
         artifact: the artifact itself.
+        columns: what each column was taken for, where no config was given.
     """
 
     model: str | None
@@ -66,6 +69,7 @@ class TrainingResult(Result):
     found: dict[str, Any]
     notes: tuple[str, ...]
     artifact: Artifact = field(repr=False)
+    columns: tuple[InspectedColumn, ...] = ()
 
     @cached_property
     def trained(self) -> Model:
@@ -83,12 +87,15 @@ class TrainingResult(Result):
             "found": self.found,
             "notes": list(self.notes),
             "validations": self.history.events,
+            "columns": [{"name": one.name, "role": one.role, "why": one.why} for one in self.columns],
         }
 
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
         rows = tuple((task, *map(values.get, names)) for task, values in self.metrics.items())
         tables = (Table("Test rows, before calibration", ("task", *names), rows), *_unknown(self.unknown))
+        if self.columns:
+            tables = (*tables, columns_table(self.columns))
         first, values = next(iter(self.metrics.items()), ("", {}))
         score = "no AUC" if values.get("auc") is None else f"AUC of {first} {text(values['auc'])}"
         answer = f"{self.model or 'The model'}: {score} on the test rows."
@@ -148,7 +155,8 @@ def train(
 
     Args:
         config: the settings, also the name of a config that ships with ctrkit. By default it is the config of
-            the sample logs, which must then fit the data, unless `features` are given.
+            the sample logs where the data have their columns, and else what `ctrkit.inspect` finds, unless
+            `features` are given.
         data: the table (path or frame) or the folder of `ctrkit.prepare`, in place of the config's own; by
             default the sample log. The folder brings its config, unless another is given.
         model: path of the artifact; None to write none (the result holds the artifact).
@@ -172,8 +180,14 @@ def train(
         True
         >>> model = result.trained  # ready to predict
     """
+    looked = None
     unsaid = config is None and "features" not in keywords
-    settings = load_train_config(config_of(data) if unsaid else config, overrides, keywords)
+    if unsaid:
+        config = config_of(data)
+        if config is None and data is not None and not any(one.startswith("features") for one in overrides):
+            looked = undescribed(data, load_train_config(None).features.columns)
+            config = None if looked is None else looked.settings
+    settings = load_train_config(config, overrides, keywords)
     if model is not None:
         check_writable(model)
     with run_folder(out, "train") as run:
@@ -183,7 +197,13 @@ def train(
                 f"The model '{settings.model.name}' takes no gradient steps, so it does not read"
                 f" {', '.join(settings.unread)} of the config, which was written for another model."
             )
+        if looked is not None:
+            notes.append(
+                "No config was given: the table of columns says what they are taken for. `ctrkit inspect`"
+                " writes this as a config to change."
+            )
         folder = None if out is None else Path(out) / PREPARED
+        unsaid = unsaid and looked is None
         rows = _rows(settings, data, folder, notes, on_step, prepare=prepare_data, unsaid=unsaid)
         taught = teacher_logits(settings, rows.table)
         home = run.begin()
@@ -217,6 +237,7 @@ def train(
             found,
             tuple(notes),
             artifact,
+            () if looked is None else looked.columns,
         )
         if home is not None:
             events = "".join(json.dumps(event) + "\n" for event in history.events)

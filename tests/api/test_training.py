@@ -223,11 +223,11 @@ def test_sound_features_give_nothing_away(model: Path, tmp_path: Path) -> None:
     assert not [one for one in found.tasks["click"].verdict.findings if one.rule == "leak"]
 
 
-def test_a_table_without_a_config_is_read_as_sample_logs_or_refused(
+def test_a_table_with_the_columns_of_the_sample_logs_is_read_as_these(
     logs: Path, tmp_path: Path, small: tuple[str, ...]
 ) -> None:
     with pytest.raises(DataError, match=r"no config says what the columns of this table mean.*--config"):
-        ctrkit.train(data=made(), model=tmp_path / "m.pt", out=tmp_path / "r")
+        ctrkit.train(data=made(), overrides=("features.group=user",))
     table = pl.read_parquet(logs / "impressions.parquet").head(2000).with_columns(mine=pl.lit(1))
     result = ctrkit.train(
         data=table, model=tmp_path / "m.pt", out=tmp_path / "r", overrides=(*small, "training.epochs=1")

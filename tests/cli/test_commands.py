@@ -127,7 +127,6 @@ class Spoilt:
 
 
 BAD_TABLES = {
-    "missing column": Spoilt("train", "impressions", "column 'device'", lambda t: t.drop("device")),
     "wrong type": Spoilt(
         "train",
         "impressions",

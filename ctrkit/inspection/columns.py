@@ -1,0 +1,357 @@
+"""What each column of a table is taken for, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ctrkit.arrays import Floats
+from ctrkit.errors import DataError
+from ctrkit.evaluation.leaks import find_leaks, telling_rows
+from ctrkit.schema import TRUTH_PREFIX, unix_seconds
+from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
+
+Kind: TypeAlias = Literal["number", "category", "id", "time", "list", "binary", "constant", "empty", "text"]
+
+# Names in the order in which they are looked for; labels in the order of the funnel.
+CLICKS = (
+    "click", "clicked", "is_click", "clicks", "clk", "label", "target", "y", "liked", "visit", "response",
+)  # fmt: skip
+LATER = (
+    "conversion", "conversions", "converted", "is_conversion", "purchase", "purchases", "purchased", "bought",
+    "buy", "order", "orders", "install", "installs", "sale", "sales",
+)  # fmt: skip
+IMPRESSIONS = ("impressions", "impression_count", "impression", "imps", "imp", "shown", "shows", "views")
+USERS = (
+    "user_id",
+    "userid",
+    "user",
+    "uid",
+    "customer_id",
+    "visitor_id",
+    "member_id",
+    "device_id",
+    "session_id",
+)
+TIMES = (
+    "timestamp",
+    "event_time",
+    "time_stamp",
+    "datetime",
+    "time",
+    "ts",
+    "date",
+    "created_at",
+    "day",
+    "hour",
+)
+WEIGHTS = ("weight", "sample_weight", "row_weight")
+ADS = ("ad_id", "item_id", "creative_id", "adgroup_id", "news_id", "product_id", "campaign_id", "ad", "item")
+# Whole numbers with one of these in their names, or with few values, are categories.
+_IDS = (
+    "id",
+    "code",
+    "type",
+    "category",
+    "cat",
+    "class",
+    "group",
+    "segment",
+    "slot",
+    "position",
+    "hour",
+    "weekday",
+)
+_FEW_VALUES = 50
+# Whole numbers with one of these at the end of their names are amounts, however few they are.
+_AMOUNTS = (
+    "price",
+    "age",
+    "amount",
+    "count",
+    "number",
+    "score",
+    "rate",
+    "days",
+    "hours",
+    "minutes",
+    "seconds",
+    "size",
+)
+# What is known only after the auction, or comes from another model.
+_LATER_KNOWN = ("market_price", "win_price", "paying_price", "clearing_price", "cost", "spend", "revenue")
+_PREDICTIONS = ("pctr", "pcvr", "prediction", "predicted", "probability")
+# A text, or an id, of which more than this share of rows has a value of its own says nothing of other rows.
+_OWN_VALUES = 0.5
+_LEAST_ROWS = 100
+_SEPARATOR = "|"
+# Share of the events that are ids of a column whose ids they are taken for.
+_SHARED = 0.5
+
+
+@dataclass(frozen=True)
+class InspectedColumn:
+    """A column of the table.
+
+    Attributes:
+        name: its name.
+        kind: what its values are.
+        role: what a config would take it for: a label, the group, a feature, or nothing.
+        why: why, in a few words.
+        missing: share of the rows without a value.
+        distinct: number of different values in the rows that were looked at.
+        shares: of a list, the column whose ids its events are.
+        separator: of a list in text cells, the sign between its events.
+    """
+
+    name: str
+    kind: Kind
+    role: str
+    why: str
+    missing: float
+    distinct: int
+    shares: str | None = None
+    separator: str | None = None
+
+
+def inspected(
+    table: pl.DataFrame, label: str | None = None, file: str | None = None
+) -> tuple[InspectedColumn, ...]:
+    """All columns, with their roles.
+
+    Args:
+        table: some rows, spread over the whole table.
+        label: the column of the first label, if it is known.
+        file: name of the table, for messages.
+
+    Raises:
+        DataError: no column can be the label.
+    """
+    columns = {name: _column(table[name]) for name in table.columns}
+    counts = _counts(table, columns)
+    labels = counts[1:] or _labels(columns, label, file)
+    roles: dict[str, tuple[str, str]] = {}
+    for place, name in enumerate(labels):
+        roles[name] = (f"label {place + 1}", "it holds 0 and 1, and its name is that of an outcome")
+    if counts:
+        told = "it holds numbers of impressions, and no row has more of the labels"
+        roles |= {name: (f"label {at + 1}", told) for at, name in enumerate(labels)}
+        roles[counts[0]] = ("impressions", told)
+    for role, names, kinds in (
+        ("time", TIMES, ("time",)),
+        ("group", USERS, ("id", "category", "number")),
+        ("weight", WEIGHTS, ("number",)),
+    ):
+        free = [name for name, one in columns.items() if one.kind in kinds and name not in roles]
+        named = _first(free, names)
+        if named is None and role == "time" and free:
+            named = free[0]
+        if named is not None:
+            roles[named] = (role, "its name, and what it holds")
+    for name, one in columns.items():
+        if name not in roles:
+            roles[name] = _feature(one)
+    features = [name for name, (role, _) in roles.items() if role == "feature"]
+    y = np.minimum(table[labels[0]].cast(pl.Float64).fill_null(0.0).to_numpy(), 1.0)
+    for name, problem in _leaks(table, columns, features, labels[0], y).items():
+        roles[name] = ("left out", problem)
+    found = [replace(columns[name], role=role, why=why) for name, (role, why) in roles.items()]
+    found.sort(key=lambda one: table.columns.index(one.name))
+    return tuple(_with_shares(found, table))
+
+
+def _column(values: pl.Series) -> InspectedColumn:
+    """A column without a role."""
+    name, rows = values.name, max(values.len(), 1)
+    missing = values.null_count() / rows
+    held = values.drop_nulls()
+    listed = isinstance(held.dtype, pl.List | pl.Array)
+    distinct = held.len() if listed else held.n_unique()
+    kind, separator = _kind(held, distinct)
+    return InspectedColumn(name, kind, "", "", missing, distinct, separator=separator)
+
+
+def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
+    """The kind of a column from its values, and the separator of lists in text."""
+    name = held.name.lower()
+    if not held.len():
+        return "empty", None
+    if isinstance(held.dtype, pl.List | pl.Array):
+        return "list", None
+    if held.dtype == pl.Boolean or (held.dtype.is_numeric() and set(held.unique()) == {0, 1}):
+        return "binary", None
+    if distinct == 1:
+        return "constant", None
+    if held.dtype.is_temporal() or (_named(name, TIMES) and _is_time(held)):
+        return "time", None
+    if held.dtype.is_numeric():
+        whole = held.dtype.is_integer() or bool((held == held.round()).all())
+        if whole and name.rpartition("_")[2] in _IDS:
+            return ("category" if distinct <= _FEW_VALUES else "id"), None
+        amount = name.rpartition("_")[2] in _AMOUNTS
+        return ("category" if whole and distinct <= _FEW_VALUES and not amount else "number"), None
+    text = held.cast(pl.String)
+    bracketed = int(text.str.starts_with("[").sum()) > _SHARED * text.len()
+    if bracketed or bool(text.str.contains(_SEPARATOR, literal=True).any()):
+        return "list", _SEPARATOR
+    sign = unsplit(text, _SEPARATOR)
+    # "Bern, Switzerland" is no list: all its cells have two parts.
+    if sign not in (None, " ") and text.str.split(sign).list.len().n_unique() > 2:
+        return "list", sign
+    if _is_time(text):
+        return "time", None
+    own = distinct > _OWN_VALUES * held.len() and held.len() >= _LEAST_ROWS
+    return (
+        "text"
+        if own and name.rpartition("_")[2] not in _IDS
+        else "id"
+        if distinct > _FEW_VALUES
+        else "category"
+    ), None
+
+
+def _is_time(values: pl.Series) -> bool:
+    try:
+        seconds = unix_seconds(values.head(1000))
+    except DataError:
+        return False
+    return bool((seconds > 1e8).all()) or not values.dtype.is_numeric()
+
+
+def _named(name: str, names: Iterable[str]) -> bool:
+    """Whether a name is one of these, or has one of them as its last word."""
+    return name in names or any(name.endswith(f"_{one}") for one in names)
+
+
+def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column whose name comes first among the names."""
+    lower = {column.lower(): column for column in columns}
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def _counts(table: pl.DataFrame, columns: Mapping[str, InspectedColumn]) -> tuple[str, ...]:
+    """The columns of impressions and of counted labels, where rows are sums; else none."""
+    whole = [name for name in columns if table.schema[name].is_integer()]
+    found = [name for names in (IMPRESSIONS, CLICKS, LATER) if (name := _first(whole, names)) is not None]
+    if len(found) < 2 or found[0].lower() not in IMPRESSIONS:
+        return ()
+    falls = all(bool((table[one] <= table[before]).all()) for before, one in pairwise(found))
+    return tuple(found) if falls and bool((table[found[0]] > 1).any()) else ()
+
+
+def _labels(columns: Mapping[str, InspectedColumn], label: str | None, file: str | None) -> tuple[str, ...]:
+    """The labels, in the order of the funnel.
+
+    Raises:
+        DataError: there is none.
+    """
+    if label is not None and label not in columns:
+        raise DataError(
+            "the table lacks this column", file=file, column=label, hint="Name the column of clicks"
+        )
+    binary = [name for name, one in columns.items() if one.kind == "binary"]
+    if label is not None and label not in binary:
+        raise DataError(
+            "a label holds 0 and 1, or true and false", file=file, column=label, hint="Write it so"
+        )
+    first = label or _first(binary, CLICKS)
+    later = _first([name for name in binary if name != first], LATER)
+    found = tuple(name for name in (first, later) if name is not None)
+    if not found and len(binary) == 1:
+        found = (binary[0],)
+    if not found:
+        seen = f"columns of 0 and 1: {', '.join(binary)}" if binary else "no column holds 0 and 1"
+        raise DataError(
+            f"no column is known to be the label ({seen})",
+            file=file,
+            hint="Name the column of clicks with `ctrkit inspect --label`; it holds 0 and 1",
+        )
+    return found
+
+
+_NOT_READ: Mapping[Kind, str] = {
+    "empty": "it has no value",
+    "constant": "all rows have the same value",
+    "text": "most rows have a value of their own",
+    "time": "there is another time",
+}
+
+
+def _feature(one: InspectedColumn) -> tuple[str, str]:
+    """The role of a column that has no other one."""
+    if one.name.startswith(TRUTH_PREFIX):
+        return "left out", "it holds the truth of a simulated market"
+    if one.kind in _NOT_READ:
+        return "left out", _NOT_READ[one.kind]
+    if one.name.lower() in ("event_id", "row_id", "id", "impression_id", "request_id"):
+        return "left out", "it names the row"
+    if one.name.lower() in _LATER_KNOWN:
+        return "left out", "it is known only after the auction"
+    if one.name.lower() in _PREDICTIONS:
+        return "left out", "it is a prediction of another model"
+    reasons: Mapping[Kind, str] = {
+        "number": "it holds numbers of many values",
+        "binary": "it holds 0 and 1",
+        "category": "it has few values",
+        "id": "its values occur in many rows",
+        "list": "it holds lists, taken for the events before the row, the oldest first",
+    }
+    return "feature", reasons[one.kind]
+
+
+def _leaks(
+    table: pl.DataFrame,
+    columns: Mapping[str, InspectedColumn],
+    features: Sequence[str],
+    label: str,
+    labels: Floats,
+) -> dict[str, str]:
+    """Features that give the label away -> why."""
+    rows = telling_rows(labels)
+    if not rows.size:
+        return {}
+    part = table[rows]
+    values: dict[str, NDArray[np.generic]] = {}
+    for name in features:
+        if columns[name].kind in ("number", "binary"):
+            values[name] = part[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        elif columns[name].kind in ("category", "id"):
+            ids = ids_as_text(part[name].cast(pl.String)).fill_null("")
+            values[name] = ids.rank("dense").to_numpy().astype(np.int64)
+    return {leak.feature: leak.sentence for leak in find_leaks(label, values, labels[rows])}
+
+
+def _with_shares(columns: Sequence[InspectedColumn], table: pl.DataFrame) -> Iterable[InspectedColumn]:
+    """Lists with the column whose ids their events are."""
+    ids = [one.name for one in columns if one.role == "feature" and one.kind in ("id", "category")]
+    known = {name: ids_as_text(table[name].cast(pl.String)).unique().drop_nulls() for name in ids}
+    for one in columns:
+        if one.kind != "list" or one.role != "feature":
+            yield one
+            continue
+        cells = table[one.name].head(5000)
+        lists = cells if one.separator is None else lists_of(cells, one.separator)
+        events = ids_as_text(values_of(lists).cast(pl.String)).drop_nulls()
+        found = {
+            name: int(events.is_in(values.implode()).sum()) / max(events.len(), 1)
+            for name, values in known.items()
+        }
+        # Small numbers are ids of many columns: then the names decide.
+        alike = {name: (found[name] > _SHARED, _likeness(one.name, name), found[name]) for name in found}
+        best = max(alike, key=lambda name: alike[name], default=None)
+        shared = best is not None and found[best] > _SHARED
+        why = f"{one.why}; its events are ids of '{best}'" if shared else one.why
+        yield replace(one, shares=best if shared else None, why=why)
+
+
+def _likeness(one: str, other: str) -> float:
+    """How alike two names are, from 0 to 1, by their last words: "history_ads" and "ad_id" share "ad"."""
+    words = [[word.rstrip("s") for word in name.lower().split("_") if word != "id"] for name in (one, other)]
+    return max((SequenceMatcher(None, a, b).ratio() for a in words[0] for b in words[1][-1:]), default=0.0)

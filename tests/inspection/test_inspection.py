@@ -1,0 +1,147 @@
+"""What a table is taken for, on tables whose meaning is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import ctrkit
+from ctrkit.cli import app
+from ctrkit.errors import DataError
+from ctrkit.inspection import inspected, spread_rows
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def log(rows: int = 3000) -> pl.DataFrame:
+    """A log with a column of every kind, and three that no model may read."""
+    rng = np.random.default_rng(0)
+    click = rng.random(rows) < 0.1
+    items = rng.integers(100, 160, rows)
+    return pl.DataFrame(
+        {
+            "event_id": [f"e{i}" for i in range(rows)],
+            "event_time": pl.Series(1_700_000_000 + 60 * np.arange(rows)).cast(pl.Int64),
+            "user_id": [f"u{i}" for i in rng.integers(0, 300, rows)],
+            "item_id": items,
+            "os": rng.choice(["ios", "android"], rows),
+            "city": rng.choice([f"{one}, Land" for one in "ABCDEFGH"], rows),
+            "price": rng.integers(1, 20, rows),
+            "bid_floor": rng.lognormal(0, 2, rows),
+            "seen_items": [
+                "|".join(map(str, rng.integers(100, 160, rng.integers(0, 5)))) for _ in range(rows)
+            ],
+            "is_click": click * 1,
+            "conversion": (click & (rng.random(rows) < 0.3)) * 1,
+            "dwell": np.where(click, rng.exponential(10, rows), 0.0),
+            "comment": [f"text number {i}" for i in range(rows)],
+            "note": [None] * rows,
+            "pctr": rng.random(rows),
+        },
+        schema_overrides={"note": pl.String},
+    )
+
+
+def test_columns_are_taken_for_what_they_are() -> None:
+    found = {one.name: one for one in inspected(log())}
+    roles = {name: one.role for name, one in found.items()}
+    assert roles == {
+        "event_id": "left out", "event_time": "time", "user_id": "group", "item_id": "feature",
+        "os": "feature", "city": "feature", "price": "feature", "bid_floor": "feature",
+        "seen_items": "feature", "is_click": "label 1", "conversion": "label 2", "dwell": "left out",
+        "comment": "left out", "note": "left out", "pctr": "left out",
+    }  # fmt: skip
+    kinds = {
+        name: found[name].kind
+        for name in ("item_id", "os", "city", "price", "bid_floor", "seen_items", "note")
+    }
+    assert list(kinds.values()) == ["id", "category", "category", "number", "number", "list", "empty"]
+    assert found["seen_items"].shares == "item_id"
+    assert "known only after the is_click" in found["dwell"].why
+
+
+def test_the_first_config_trains_as_it_stands_and_without_it(tmp_path: Path) -> None:
+    file, spec = tmp_path / "log.csv", tmp_path / "spec.yaml"
+    log(1500).write_csv(file)
+    done = CliRunner().invoke(app, ["inspect", str(file), "--out", str(spec), "--json"])
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["rows"] == 1500
+    assert {"name", "kind", "missing", "distinct"} <= told["columns"][0].keys()
+    assert told["config"] == spec.read_text()
+    by_config = ctrkit.train(spec, network="lr")
+    assert yaml.safe_load(told["config"])["features"]["labels"] == {
+        "click": "is_click",
+        "conversion": "conversion",
+    }
+    bare = ctrkit.train(data=file, network="lr")
+    assert bare.metrics == by_config.metrics
+    assert {one.name for one in bare.columns} == {*log().columns}
+    assert "ctrkit inspect" in bare.notes[0]
+
+
+def test_sums_of_impressions_are_recognised() -> None:
+    rng = np.random.default_rng(0)
+    shown = rng.integers(50, 200, 400)
+    clicks = rng.binomial(shown, 0.1)
+    table = pl.DataFrame(
+        {
+            "ad_id": rng.integers(0, 9, 400),
+            "place": rng.choice(["a", "b"], 400),
+            "impressions": shown,
+            "clicks": clicks,
+        }
+    )
+    roles = {one.name: one.role for one in inspected(table)}
+    assert roles == {
+        "ad_id": "feature",
+        "place": "feature",
+        "impressions": "impressions",
+        "clicks": "label 1",
+    }
+    result = ctrkit.train(data=table, network="lr")
+    assert result.metrics["click"]["pcoc"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_table_without_a_label_says_how_to_name_it() -> None:
+    table = log().rename({"is_click": "outcome", "conversion": "other"})
+    with pytest.raises(DataError, match=r"columns of 0 and 1: outcome, other") as caught:
+        inspected(table, file="log.csv")
+    assert caught.value.file == "log.csv"
+    assert "--label" in str(caught.value.hint)
+    roles = {one.name: one.role for one in inspected(table, "outcome")}
+    assert roles["outcome"] == "label 1"
+    with pytest.raises(DataError, match="lacks this column"):
+        inspected(table, "clicked")
+
+
+def test_rows_are_spread_over_a_file_in_bounded_memory(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    pl.DataFrame({"row": range(100_000), "word": "x"}).write_csv(file)
+    table, rows = spread_rows(file, most=1000)
+    assert rows == 100_000
+    assert 500 <= table.height <= 1000
+    steps = table["row"].diff().drop_nulls()
+    assert steps.n_unique() == 1
+    assert table["row"][0] == 0
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real logs are not here")
+@pytest.mark.parametrize(
+    ("name", "label", "group", "time"),
+    [
+        ("hillstrom.parquet", "visit", None, None),
+        ("mind_impressions.parquet", "click", "user_id", "timestamp"),
+        ("trivago_impressions.parquet", "click", "user_id", "timestamp"),
+    ],
+)
+def test_real_logs_are_understood(name: str, label: str, group: str | None, time: str | None) -> None:
+    table, _ = spread_rows(SHARED / name, most=20_000)
+    by_role = {one.role: one.name for one in inspected(table)}
+    assert (by_role.get("label 1"), by_role.get("group"), by_role.get("time")) == (label, group, time)
