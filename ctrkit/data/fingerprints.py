@@ -164,9 +164,8 @@ def seen_by(
     if not state["alike"] > LARGEST_CHANCE:
         state["filter"] = bloom_filter(content[known])
     if event is not None:
-        _, counts = np.unique(event[training], return_counts=True)
         sample = sample_of(event[training])
-        chance = [float(counts[counts > 1].sum() / counts.sum()), share_seen(event[held_out], sample)]
+        chance = [_repeated(event[training]), share_seen(event[held_out], sample)]
         state["event"] = {"sample": sample.view(np.int64), "alike": float(np.nanmax(chance))}
         if not state["event"]["alike"] > LARGEST_CHANCE:
             state["event"]["filter"] = bloom_filter(event[known])
@@ -309,6 +308,14 @@ def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
     """The estimated share of rows that are in the sampled table; NaN where no row can be looked up."""
     told = _told(hashes, sample, size)
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
+
+
+def _repeated(hashes: Words) -> float:
+    """The share of rows whose hash another row has too; NaN without rows."""
+    ordered = np.sort(hashes)
+    alike = np.zeros(ordered.size + 1, dtype=np.bool_)
+    np.equal(ordered[1:], ordered[:-1], out=alike[1:-1])
+    return float((alike[1:] | alike[:-1]).mean()) if ordered.size else float("nan")
 
 
 def _told(hashes: Words, sample: Words, size: int) -> Words:
