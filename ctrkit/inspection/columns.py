@@ -18,7 +18,9 @@ from ctrkit.evaluation.leaks import find_leaks, telling_rows
 from ctrkit.schema import TRUTH_PREFIX, unix_seconds
 from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
 
-Kind: TypeAlias = Literal["number", "category", "id", "time", "list", "binary", "constant", "empty", "text"]
+Kind: TypeAlias = Literal[
+    "number", "category", "id", "time", "list", "binary", "constant", "empty", "text", "comma"
+]
 
 # Names in the order in which they are looked for; labels in the order of the funnel.
 CLICKS = (
@@ -136,7 +138,7 @@ def inspected(
     """
     columns = {name: _column(table[name]) for name in table.columns}
     counts = _counts(table, columns)
-    labels = counts[1:] or _labels(columns, label, file)
+    labels = counts[1:] or _labels(table, columns, label, file)
     roles: dict[str, tuple[str, str]] = {}
     for place, name in enumerate(labels):
         roles[name] = (f"label {place + 1}", "it holds 0 and 1, and its name is that of an outcome")
@@ -207,6 +209,8 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
         return "list", sign
     if _is_time(text):
         return "time", None
+    if int(text.str.contains(r"^\s*-?\d+,\d+\s*$").sum()) > _SHARED * text.len():
+        return "comma", None
     own = distinct > _OWN_VALUES * held.len() and held.len() >= _LEAST_ROWS
     return (
         "text"
@@ -246,7 +250,9 @@ def _counts(table: pl.DataFrame, columns: Mapping[str, InspectedColumn]) -> tupl
     return tuple(found) if falls and bool((table[found[0]] > 1).any()) else ()
 
 
-def _labels(columns: Mapping[str, InspectedColumn], label: str | None, file: str | None) -> tuple[str, ...]:
+def _labels(
+    table: pl.DataFrame, columns: Mapping[str, InspectedColumn], label: str | None, file: str | None
+) -> tuple[str, ...]:
     """The labels, in the order of the funnel.
 
     Raises:
@@ -262,6 +268,15 @@ def _labels(columns: Mapping[str, InspectedColumn], label: str | None, file: str
             "a label holds 0 and 1, or true and false", file=file, column=label, hint="Write it so"
         )
     first = label or _first(binary, CLICKS)
+    if first is None and (named := _first([*columns], CLICKS)) is not None:
+        # Whatever else could be the label, this column would be read as a feature of it.
+        some = ", ".join(map(repr, table[named].drop_nulls().unique().sort().head(3).to_list()))
+        raise DataError(
+            f"the column has the name of a label, and holds {some}",
+            file=file,
+            column=named,
+            hint="Write 1 where it happened, else 0; or name another label with `ctrkit inspect --label`",
+        )
     later = _first([name for name in binary if name != first], LATER)
     found = tuple(name for name in (first, later) if name is not None)
     if not found and len(binary) == 1:
@@ -280,6 +295,7 @@ _NOT_READ: Mapping[Kind, str] = {
     "empty": "it has no value",
     "constant": "all rows have the same value",
     "text": "most rows have a value of their own",
+    "comma": "it holds numbers with a decimal comma: write them with a point",
     "time": "there is another time",
 }
 

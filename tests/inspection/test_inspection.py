@@ -121,6 +121,16 @@ def test_a_table_without_a_label_says_how_to_name_it() -> None:
         inspected(table, "clicked")
 
 
+def test_what_would_be_read_wrongly_is_refused_or_left_out() -> None:
+    table = log().with_columns(pl.col("price").cast(pl.String) + ",50")
+    price = next(one for one in inspected(table) if one.name == "price")
+    assert (price.role, "decimal comma" in price.why) == ("left out", True)
+    word = pl.when(pl.col("is_click") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    words = log().with_columns(is_click=word)
+    with pytest.raises(DataError, match=r"name of a label, and holds 'no', 'yes'"):
+        inspected(words, file="log.csv")
+
+
 def test_rows_are_spread_over_a_file_in_bounded_memory(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     pl.DataFrame({"row": range(100_000), "word": "x"}).write_csv(file)
