@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import UNKNOWN_ID
+from ctrkit.data.feature_map import PADDING_ID, UNKNOWN_ID
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch, batches_of
 from ctrkit.nn.field_ids import FieldIds
@@ -18,6 +19,9 @@ from ctrkit.nn.linear_terms import LinearTerms
 from ctrkit.training.evidence import LinearColumns, faded, fit_by_evidence
 from ctrkit.training.item_vectors import fit_item_vectors
 from ctrkit.training.unknown_ids import hidden_ids
+
+# Rows that are looked at together.
+_AT_ONCE = 1 << 16
 
 
 def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, valid: Integers) -> None:
@@ -68,7 +72,7 @@ def possible_rows(data: EncodedTable, rows: Integers, task: int) -> Integers:
 def linear_columns(
     linear: LinearTerms, data: EncodedTable, rows: Integers, hidden: Booleans | None = None
 ) -> LinearColumns:
-    """The features that linear terms read, of some rows.
+    """The features that linear terms read, of some rows; without the places of bags that no row fills.
 
     Args:
         linear: the terms.
@@ -76,12 +80,16 @@ def linear_columns(
         rows: which rows, `[n]`.
         hidden: ids of fields that are read as unknown ids, `[n, F]`, except by match and co-occurrence terms.
     """
-    cells = np.empty((rows.size, linear.columns), dtype=np.int32)
-    amounts = np.empty((rows.size, linear.bag_columns), dtype=np.float32)
+    filled = [place for name in linear.bags for place in _filled(data.bags[name])]
+    of_bags = np.flatnonzero(np.array(filled, dtype=np.bool_))
+    once = np.arange(linear.columns - linear.bag_columns)
+    kept = np.concatenate([once, once.size + of_bags])
+    cells = np.empty((rows.size, kept.size), dtype=np.int32)
+    amounts = np.empty((rows.size, of_bags.size), dtype=np.float32)
     numbers = np.empty((rows.size, linear.numbers), dtype=np.float32)
     for part, batch, seen in _batches(data, rows, hidden):
-        cells[part] = linear.positions(seen, batch.sequences).numpy()
-        amounts[part] = linear.amounts(batch).numpy()
+        cells[part] = linear.positions(seen, batch.sequences).numpy()[:, kept]
+        amounts[part] = linear.amounts(batch).numpy()[:, of_bags]
         numbers[part] = linear.number_columns(batch, batch.sequences).numpy()
     sizes = [*linear.sizes, *linear.number_groups]
     return LinearColumns(cells, numbers, np.repeat(np.arange(len(sizes)), sizes), amounts)
@@ -105,6 +113,14 @@ def _batches(
             mask = torch.from_numpy(hidden[part])
             seen = replace(batch, categorical=batch.categorical.masked_fill(mask, UNKNOWN_ID))
         yield part, batch, seen
+
+
+def _filled(bag: NDArray[np.int32]) -> Booleans:
+    """Which places of a bag hold an id in some row, `[L]`."""
+    found = np.zeros(bag.shape[1], dtype=np.bool_)
+    for first in range(0, len(bag), _AT_ONCE):
+        found |= (bag[first : first + _AT_ONCE] != PADDING_ID).any(axis=0)
+    return found
 
 
 def _tensor(values: Floats) -> torch.Tensor:

@@ -19,6 +19,7 @@ pytestmark = [
 FEATURES: dict[str, Any] = {
     "labels": {"click": "click"},
     "categorical": [{"name": "ad"}],
+    "candidate": {"id": "ad", "features": ["tags"]},
     "bags": [{"name": "tags"}, {"name": "topics", "weights": "topic_weights", "pooling": "sum"}],
 }
 MODELS: list[dict[str, Any]] = [
@@ -75,3 +76,15 @@ def test_models_learn_from_bags_and_keep_them(model: dict[str, Any], tmp_path: P
     p = [float(loaded.predict(one)["click"][0]) for one in (hot, cold)]
     assert p[0] > 0.8
     assert p[1] < 0.5
+    # A candidate may bring a bag of its own.
+    ads, bags = [[0, 1], [2], [3, 4]], [[[7], [1, 2]], [[]], [[7], [3]]]
+    log = table[:3].drop("ad", "tags", "click")
+    found = loaded.score_candidates(
+        log.with_columns(pl.Series("candidate_tags", bags)), pl.Series("candidates", ads)
+    ).probabilities["click"]
+    for row, (ids, tags) in enumerate(zip(ads, bags, strict=True)):
+        rows = log[[row] * len(ids)].with_columns(
+            pl.Series("ad", ids), pl.Series("tags", tags, dtype=pl.List(pl.Int64))
+        )
+        expected = loaded.predict(rows)["click"].to_numpy()
+        np.testing.assert_allclose(found[row, : len(ids)], expected, rtol=1e-5)

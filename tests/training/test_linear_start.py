@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from ctrkit.data.bins import Bins
 from ctrkit.data.encoder import EncodedTable
-from ctrkit.data.feature_map import FeatureMap
+from ctrkit.data.feature_map import Bag, FeatureMap
 from ctrkit.data.split import Split
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn import batches
@@ -92,6 +92,29 @@ CASES = [
     {"name": "mdaf", "width": 8},
     {"name": "sasrec", "embedding": 8},
 ]
+
+
+def test_linear_columns_of_bags_are_their_terms_without_places_that_no_row_fills() -> None:
+    rng = np.random.default_rng(0)
+    tags = rng.integers(0, 7, (ROWS, 6)) * (np.arange(6) < rng.integers(0, 4, ROWS)[:, None])
+    mass = rng.random((ROWS, 6)) * (tags > 0)
+    data = replace(
+        made(), bags={"tags": tags.astype(np.int32)}, bag_weights={"tags": mass.astype(np.float32)}
+    )
+    bagged = replace(MAP, tables={**MAP.tables, "tags": 7}, bags={"tags": Bag("tags", 6, "mean", True)})
+    linear = build_model(model_config({"name": "lr", "embedding": 1, "crosses": []}), bagged).linear
+    assert linear is not None
+    torch.nn.init.normal_(linear.cells)
+    torch.nn.init.normal_(linear.slopes)
+    columns = linear_columns(linear, data, VALID)
+    assert columns.cells.shape[1] == linear.columns - 3
+    batch = Batch.of(data, VALID)
+    expected = linear(batch, batch.sequences).detach().numpy()
+    for task in range(2):
+        weights = [linear.cells[:, task], linear.slopes[:, task].detach(), linear.bias[task : task + 1]]
+        found = np.empty(VALID.size)
+        columns.margins(torch.cat(weights).double().numpy(), found)
+        np.testing.assert_allclose(found, expected[:, task], rtol=1e-4, atol=1e-4)
 
 
 def test_a_missing_number_is_information_also_without_bins() -> None:
