@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.evaluation.leaks import find_leaks, telling_rows
+from ctrkit.inspection.outcomes import first_named, outcome_roles
 from ctrkit.schema import TRUTH_PREFIX, unix_seconds
 from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
 
@@ -22,15 +22,7 @@ Kind: TypeAlias = Literal[
     "number", "category", "id", "time", "list", "binary", "constant", "empty", "text", "comma"
 ]
 
-# Names in the order in which they are looked for; labels in the order of the funnel.
-CLICKS = (
-    "click", "clicked", "is_click", "clicks", "clk", "label", "target", "y", "liked", "visit", "response",
-)  # fmt: skip
-LATER = (
-    "conversion", "conversions", "converted", "is_conversion", "purchase", "purchases", "purchased", "bought",
-    "buy", "order", "orders", "install", "installs", "sale", "sales",
-)  # fmt: skip
-IMPRESSIONS = ("impressions", "impression_count", "impression", "imps", "imp", "shown", "shows", "views")
+# Names in the order in which they are looked for.
 USERS = (
     "user_id",
     "userid",
@@ -137,22 +129,15 @@ def inspected(
         DataError: no column can be the label.
     """
     columns = {name: _column(table[name]) for name in table.columns}
-    counts = _counts(table, columns)
-    labels = counts[1:] or _labels(table, columns, label, file)
-    roles: dict[str, tuple[str, str]] = {}
-    for place, name in enumerate(labels):
-        roles[name] = (f"label {place + 1}", "it holds 0 and 1, and its name is that of an outcome")
-    if counts:
-        told = "it holds numbers of impressions, and no row has more of the labels"
-        roles |= {name: (f"label {at + 1}", told) for at, name in enumerate(labels)}
-        roles[counts[0]] = ("impressions", told)
+    roles = outcome_roles(table, [name for name, one in columns.items() if one.kind == "binary"], label, file)
+    first = next(name for name, (role, _) in roles.items() if role == "label 1")
     for role, names, kinds in (
         ("time", TIMES, ("time",)),
         ("group", USERS, ("id", "category", "number")),
         ("weight", WEIGHTS, ("number",)),
     ):
         free = [name for name, one in columns.items() if one.kind in kinds and name not in roles]
-        named = _first(free, names)
+        named = first_named(free, names)
         if named is None and role == "time" and free:
             named = free[0]
         if named is not None:
@@ -161,9 +146,20 @@ def inspected(
         if name not in roles:
             roles[name] = _feature(one)
     features = [name for name, (role, _) in roles.items() if role == "feature"]
-    y = np.minimum(table[labels[0]].cast(pl.Float64).fill_null(0.0).to_numpy(), 1.0)
-    for name, problem in _leaks(table, columns, features, labels[0], y).items():
+    for name in features:
+        if columns[name].kind == "number" and bool(table[name].cast(pl.Float64).is_infinite().any()):
+            roles[name] = ("left out", "it holds infinite numbers")
+    features = [name for name in features if roles[name][0] == "feature"]
+    y = np.minimum(table[first].cast(pl.Float64).to_numpy(), 1.0)
+    for name, problem in _leaks(table, columns, features, first, y).items():
         roles[name] = ("left out", problem)
+    if all(role != "feature" for role, _ in roles.values()):
+        reasons = "; ".join(f"'{name}': {why}" for name, (role, why) in roles.items() if role == "left out")
+        raise DataError(
+            f"no column can be a feature ({reasons})",
+            file=file,
+            hint="Write a config that says what they mean",
+        )
     found = [replace(columns[name], role=role, why=why) for name, (role, why) in roles.items()]
     found.sort(key=lambda one: table.columns.index(one.name))
     return tuple(_with_shares(found, table))
@@ -211,6 +207,8 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
         return "time", None
     if int(text.str.contains(r"^\s*-?\d+,\d+\s*$").sum()) > _SHARED * text.len():
         return "comma", None
+    if int(text.str.contains(r"^\s*\d{1,2}[./]\d{1,2}[./]\d{2,4}").sum()) > _SHARED * text.len():
+        return "date", None
     own = distinct > _OWN_VALUES * held.len() and held.len() >= _LEAST_ROWS
     return (
         "text"
@@ -234,68 +232,12 @@ def _named(name: str, names: Iterable[str]) -> bool:
     return name in names or any(name.endswith(f"_{one}") for one in names)
 
 
-def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """The column whose name comes first among the names."""
-    lower = {column.lower(): column for column in columns}
-    return next((lower[name] for name in names if name in lower), None)
-
-
-def _counts(table: pl.DataFrame, columns: Mapping[str, InspectedColumn]) -> tuple[str, ...]:
-    """The columns of impressions and of counted labels, where rows are sums; else none."""
-    whole = [name for name in columns if table.schema[name].is_integer()]
-    found = [name for names in (IMPRESSIONS, CLICKS, LATER) if (name := _first(whole, names)) is not None]
-    if len(found) < 2 or found[0].lower() not in IMPRESSIONS:
-        return ()
-    falls = all(bool((table[one] <= table[before]).all()) for before, one in pairwise(found))
-    return tuple(found) if falls and bool((table[found[0]] > 1).any()) else ()
-
-
-def _labels(
-    table: pl.DataFrame, columns: Mapping[str, InspectedColumn], label: str | None, file: str | None
-) -> tuple[str, ...]:
-    """The labels, in the order of the funnel.
-
-    Raises:
-        DataError: there is none.
-    """
-    if label is not None and label not in columns:
-        raise DataError(
-            "the table lacks this column", file=file, column=label, hint="Name the column of clicks"
-        )
-    binary = [name for name, one in columns.items() if one.kind == "binary"]
-    if label is not None and label not in binary:
-        raise DataError(
-            "a label holds 0 and 1, or true and false", file=file, column=label, hint="Write it so"
-        )
-    first = label or _first(binary, CLICKS)
-    if first is None and (named := _first([*columns], CLICKS)) is not None:
-        # Whatever else could be the label, this column would be read as a feature of it.
-        some = ", ".join(map(repr, table[named].drop_nulls().unique().sort().head(3).to_list()))
-        raise DataError(
-            f"the column has the name of a label, and holds {some}",
-            file=file,
-            column=named,
-            hint="Write 1 where it happened, else 0; or name another label with `ctrkit inspect --label`",
-        )
-    later = _first([name for name in binary if name != first], LATER)
-    found = tuple(name for name in (first, later) if name is not None)
-    if not found and len(binary) == 1:
-        found = (binary[0],)
-    if not found:
-        seen = f"columns of 0 and 1: {', '.join(binary)}" if binary else "no column holds 0 and 1"
-        raise DataError(
-            f"no column is known to be the label ({seen})",
-            file=file,
-            hint="Name the column of clicks with `ctrkit inspect --label`; it holds 0 and 1",
-        )
-    return found
-
-
 _NOT_READ: Mapping[Kind, str] = {
     "empty": "it has no value",
     "constant": "all rows have the same value",
     "text": "most rows have a value of their own",
     "comma": "it holds numbers with a decimal comma: write them with a point",
+    "date": "it holds dates whose day and month may be confused: write them as 2024-03-10",
     "time": "there is another time",
 }
 
@@ -309,7 +251,7 @@ def _feature(one: InspectedColumn) -> tuple[str, str]:
     if one.name.lower() in ("event_id", "row_id", "id", "impression_id", "request_id"):
         return "left out", "it names the row"
     if one.name.lower() in _LATER_KNOWN:
-        return "left out", "it is known only after the auction"
+        return "left out", "it is known only after the event"
     if one.name.lower() in _PREDICTIONS:
         return "left out", "it is a prediction of another model"
     reasons: Mapping[Kind, str] = {

@@ -131,6 +131,35 @@ def test_what_would_be_read_wrongly_is_refused_or_left_out() -> None:
         inspected(words, file="log.csv")
 
 
+def test_outcomes_that_cannot_be_labels_are_no_features_either() -> None:
+    def role(table: pl.DataFrame, name: str) -> tuple[str, str]:
+        one = next(one for one in inspected(table) if one.name == name)
+        return one.role, one.why
+
+    table = log()
+    other = table.with_columns(label=pl.col("is_click"))
+    assert (role(other, "is_click")[0], role(other, "label")[0]) == ("label 1", "left out")
+    broken = table.with_columns(conversion=1 - pl.col("is_click"))
+    assert "without 'is_click'" in role(broken, "conversion")[1]
+    gaps = table.with_columns(conversion=pl.when(pl.col("is_click") == 1).then(pl.col("conversion")))
+    assert "write 0" in role(gaps, "conversion")[1]
+    with pytest.raises(DataError, match="missing in 3 of 3,000 rows"):
+        inspected(table.with_columns(is_click=pl.when(pl.int_range(pl.len()) > 2).then(pl.col("is_click"))))
+
+
+def test_numbers_without_a_meaning_are_left_out_with_the_reason() -> None:
+    table = log().with_columns(
+        price=pl.when(pl.int_range(pl.len()) == 7).then(float("inf")).otherwise(pl.col("price")),
+        seen_on=pl.lit("12.03.2024 12:05"),
+    )
+    table = table.with_columns(seen_on=pl.concat_str(pl.int_range(pl.len()) % 28 + 1, pl.lit(".03.2024")))
+    why = {one.name: one.why for one in inspected(table) if one.role == "left out"}
+    assert "infinite" in why["price"]
+    assert "2024-03-10" in why["seen_on"]
+    with pytest.raises(DataError, match="no column can be a feature"):
+        inspected(table.select("is_click", "note", "seen_on"))
+
+
 def test_rows_are_spread_over_a_file_in_bounded_memory(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     pl.DataFrame({"row": range(100_000), "word": "x"}).write_csv(file)
