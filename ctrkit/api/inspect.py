@@ -173,7 +173,8 @@ def _rates(
 ) -> list[dict[str, Any]]:
     """The rate of clicks in parts of a number's range, or for the most frequent values."""
     in_range = column.kind == "number"
-    parts, places = _ranges(values) if in_range else (values.cast(pl.String), np.zeros(values.len()))
+    whole = values.cast(pl.Int64) if values.dtype.is_float() and not in_range else values
+    parts, places = _ranges(values) if in_range else (whole.cast(pl.String), np.zeros(values.len()))
     frame = pl.DataFrame(
         {"part": parts.fill_null("missing"), "place": places, "clicks": clicks, "shown": shown}
     )

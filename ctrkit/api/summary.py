@@ -110,6 +110,11 @@ def _rows(command: str, content: dict[str, Any]) -> SummaryRows:
         return [(f"ctrkit {command}", _ELSEWHERE, "written by another version")]
 
 
+def _preparation(content: dict[str, Any]) -> SummaryRows:
+    rows = ", ".join(f"{count:,} {part}" for part, count in content["rows"].items())
+    return [("prepared rows", rows, f"version {content['version'][:12]}")]
+
+
 def _training(content: dict[str, Any]) -> SummaryRows:
     return [
         (
@@ -236,6 +241,7 @@ def _measured(value: float | dict[str, Any] | None) -> Value:
 
 # By command, in the order of the road; a new command is added here.
 _ROWS: Final[dict[str, Callable[[dict[str, Any]], SummaryRows]]] = {
+    "prepare": _preparation,
     "train": _training,
     "calibrate": _calibration,
     "recalibrate": _recalibration,

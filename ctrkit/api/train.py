@@ -180,17 +180,21 @@ def train(
         True
         >>> model = result.trained  # ready to predict
     """
-    looked = None
-    unsaid = config is None and "features" not in keywords
-    if unsaid:
-        config = config_of(data)
-        if config is None and data is not None and not any(one.startswith("features") for one in overrides):
-            looked = undescribed(data, load_train_config(None).features.columns)
-            config = None if looked is None else looked.settings
-    settings = load_train_config(config, overrides, keywords)
     if model is not None:
         check_writable(model)
     with run_folder(out, "train") as run:
+        looked = None
+        unsaid = config is None and "features" not in keywords
+        if unsaid:
+            config = config_of(data)
+            if (
+                config is None
+                and data is not None
+                and not any(one.startswith("features") for one in overrides)
+            ):
+                looked = undescribed(data, load_train_config(None).features.columns)
+                config = None if looked is None else looked.settings
+        settings = load_train_config(config, overrides, keywords)
         notes = Notes()
         if settings.unread:
             notes.append(

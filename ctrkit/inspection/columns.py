@@ -19,7 +19,7 @@ from ctrkit.schema import TRUTH_PREFIX, unix_seconds
 from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
 
 Kind: TypeAlias = Literal[
-    "number", "category", "id", "time", "list", "binary", "constant", "empty", "text", "comma"
+    "number", "category", "id", "time", "list", "binary", "constant", "empty", "text", "comma", "date"
 ]
 
 # Names in the order in which they are looked for.

@@ -99,6 +99,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
             ),
             "samples": SampleLogs((bandit,)),
             "sources": ctrkit.list_sources(),
+            "inspection": ctrkit.inspect(logs / "impressions.parquet"),
             "push": ctrkit.push_features(bandit, store=store, key="event_id", columns=["device"]),
             "get": ctrkit.get_features(["nobody"], store=store, key="event_id"),
             "import": ImportResult(
@@ -112,7 +113,7 @@ def results(trained: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory)
 NAMES = (
     "prepare", "train", "calibrate", "recalibrate", "evaluate", "compare", "predict", "explain", "rows",
     "ope", "policies", "bids", "check", "learn", "plan", "simulate", "seeds", "sweep", "models", "samples",
-    "sources", "push", "get", "import", "summary",
+    "sources", "inspection", "push", "get", "import", "summary",
 )  # fmt: skip
 
 

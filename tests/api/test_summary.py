@@ -132,7 +132,7 @@ def test_every_command_that_writes_a_run_is_known() -> None:
     for file in API.glob("*.py"):
         written |= set(re.findall(r'run_folder\(out, "([\w-]+)"\)', file.read_text()))
     assert written == set(summaries._ROWS) - {"ope check"}  # the name in older folders
-    assert written - {"train", "calibrate", "recalibrate", "learn-policy"} == {
+    assert written - {"prepare", "train", "calibrate", "recalibrate", "learn-policy"} == {
         command for command, _ in RUNS.values()
     }
 

@@ -52,4 +52,7 @@ def _by_candidate(model: Model, rows: pl.DataFrame) -> pl.DataFrame:
     outcomes = {f"true_{name}": name for name in model.spec.labels.values() if f"true_{name}" in rows.columns}
     lists |= outcomes
     own = rows.drop({*lists.values()} & {*rows.columns})
+    lengths = own.select(pl.col(name).list.len() for name in lists)
+    if any(not lengths[name].equals(lengths["candidates"], check_names=False) for name in lists):
+        return rows.clear()  # the reader of the lists says what is wrong
     return own.explode(*lists).rename(lists)
