@@ -14,7 +14,7 @@ order of day and month is never guessed. A time without a zone is in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -29,6 +29,7 @@ CLOCK = 1e8
 _FIRST, _LAST = 631_152_000, 4_102_444_800  # 1990 and 2100
 _UNITS = (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
 _CALENDARS = ("yyyyMMdd", "yyMMddHH", "yyyyMMddHH", "yyyyMMddHHmm", "yyyyMMddHHmmss", "yyyyMMddHHmmssSSS")
+_LOOK_AT = 1000
 _ISO = (
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(?:[.,](\d+))?)?\s*"
     r"(?:Z|z|UTC|GMT|([+-])(\d{2}):?(\d{2})?)?$"
@@ -219,13 +220,10 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
     known = values.drop_nulls()
     if known.dtype.is_float() and not bool((known == known.round()).all()):
         return None
-    digits = values.cast(pl.Int64, strict=False).cast(pl.String)
-    lengths = digits.str.len_chars().drop_nulls()
-    read = {
-        form: dates
-        for form in _CALENDARS
-        if bool((lengths == len(form)).all()) and (dates := _calendar(digits, form)) is not None
-    }
+    # Text takes memory, and the first values of most columns already are no dates.
+    if not (forms := _read_in_forms(known.head(_LOOK_AT), _CALENDARS)):
+        return None
+    read = _read_in_forms(values, tuple(forms))
     if len(read) > 1:
         row = int(values.is_not_null().arg_max() or 0)
         raise refuse(
@@ -234,6 +232,17 @@ def _from_calendar(values: pl.Series, refuse: Callable[..., DataError]) -> pl.Se
             "Write times as 2024-03-10T12:00:00 or as unix seconds",
         )
     return next(iter(read.values()), None)
+
+
+def _read_in_forms(values: pl.Series, forms: Sequence[str]) -> dict[str, pl.Series]:
+    """Unix seconds of whole numbers, by each form in which all of them are dates."""
+    digits = values.cast(pl.Int64, strict=False).cast(pl.String)
+    lengths = digits.str.len_chars().drop_nulls()
+    return {
+        form: dates
+        for form in forms
+        if bool((lengths == len(form)).all()) and (dates := _calendar(digits, form)) is not None
+    }
 
 
 def _may_be_dates(values: pl.Series) -> bool:
