@@ -37,6 +37,8 @@ STEPS = {
     ("evaluate_policy", "evaluate_bids"),
     ("learn_policy", "evaluate_policy"),
     ("train", "inspect"),
+    ("prepare", "inspect"),
+    ("list_models", "inspect"),
 }
 # Rooms that work on arrays and tables alone; those that are handed encoded rows as plain arrays, too.
 ARRAYS = ("metrics", "calibration", "evaluation", "inspection", "ope", "bidding", "policies")

@@ -14,13 +14,18 @@ import yaml
 
 from ctrkit.api.results import Result
 from ctrkit.arrays import Integers
+from ctrkit.config import ConfigLike
 from ctrkit.inspection import InspectedColumn, first_config, inspected, spread_rows
 from ctrkit.reports import Report, Table
 from ctrkit.reports.cells import share, text
 from ctrkit.schema import unix_seconds
 from ctrkit.tables import TableLike, check_writable, name_of, write_text
-from ctrkit.tables.chunks import read_chunks
+from ctrkit.tables.chunks import first_columns
 
+LOOKED = (
+    "No config was given: the columns were taken for what `ctrkit inspect` shows, and writes as a config to "
+    "change."
+)
 # A number is read as a logarithm if its largest value is above so many times its mean.
 _SKEWED = 20.0
 _PARTS, _MOST_VALUES = 5, 5
@@ -72,7 +77,7 @@ class Inspection(Result):
 
     def report(self) -> Report:
         of = [one for one in self.columns if one.role == "feature"]
-        label = next(one.name for one in self.columns if one.role == "label 1")
+        label = _in_role(self.columns, "label 1")
         answer = f"{self.rows:,} rows; '{label}' in {self.rate:.2%} of them; {len(of)} features."
         parts = tuple(
             (name, part["part"], part["rows"], share(part["rate"]))
@@ -86,8 +91,10 @@ class Inspection(Result):
         notes = [] if self.period is None else [f"Times go from {self.period[0]} to {self.period[1]} (UTC)."]
         if self.looked_at < self.rows:
             notes.append(f"Columns were judged by {self.looked_at:,} rows, spread over the table.")
-        told = "Train with `ctrkit train --config CONFIG`, or look at the config and change it first."
-        notes.append(told if self.out is None else told.replace("CONFIG", self.out))
+        notes.append(
+            f"Train with `ctrkit train --config {self.out or 'CONFIG'}`, or look at the config and change it "
+            "first."
+        )
         config = Table("First config", ("config",), tuple((line,) for line in self.config.splitlines()))
         return Report("Inspection", answer, (*tables, config), tuple(notes))
 
@@ -98,18 +105,42 @@ def columns_table(columns: Sequence[InspectedColumn]) -> Table:
     return Table("Columns", ("column", "kind", "taken for", "missing", "values", "why"), rows)
 
 
-def undescribed(data: TableLike, known: Collection[str]) -> Inspection | None:
-    """What is in a table that comes without a config; None if it has all known columns.
+def config_or_inspected(
+    config: ConfigLike,
+    data: TableLike | None,
+    overrides: Sequence[str],
+    keywords: Collection[str],
+) -> tuple[ConfigLike, Inspection | None]:
+    """The config of a command, or the first config of a table that comes without any and lacks columns of the
+    sample logs.
 
     Args:
+        config: the config that was given.
         data: the table.
-        known: columns whose meaning is known.
+        overrides: `key.path=value` strings; those of `features` say what the columns mean.
+        keywords: names of the settings that were given.
+
+    Returns:
+        The config, and what was found in the table; None if it was not looked at.
 
     Raises:
         DataError: as of `inspect`.
     """
-    columns = next(read_chunks(data, 1, 1 << 16)).table.columns
-    return None if {*known} <= {*columns} else inspect(data)
+    told = "features" in keywords or any(one.startswith("features") for one in overrides)
+    if config is not None or data is None or told:
+        return config, None
+    # Here, and not above: with the configs of all models comes torch, which a look at a table does not need.
+    from ctrkit.api.models.training_config import load_train_config
+
+    if {*load_train_config(None).features.columns} <= {*first_columns(data)}:
+        return None, None
+    found = inspect(data)
+    return found.settings, found
+
+
+def _in_role(columns: Sequence[InspectedColumn], role: str) -> str | None:
+    """The column of a role; None if there is none."""
+    return next((one.name for one in columns if one.role == role), None)
 
 
 def inspect(
@@ -137,9 +168,9 @@ def inspect(
         check_writable(out)
     table, rows = spread_rows(data)
     columns = inspected(table, label, name_of(data))
-    labels = [one.name for one in sorted(columns, key=lambda one: one.role) if one.role.startswith("label")]
-    counts = next((one.name for one in columns if one.role == "impressions"), None)
-    clicks = table[labels[0]].cast(pl.Float64).fill_null(0.0)
+    label, counts = _in_role(columns, "label 1"), _in_role(columns, "impressions")
+    assert label is not None
+    clicks = table[label].cast(pl.Float64)
     shown = pl.Series(np.ones(table.height)) if counts is None else table[counts].cast(pl.Float64)
     features = [one for one in columns if one.role == "feature" and one.kind != "list"]
     numbers = [one.name for one in features if one.kind == "number"]
@@ -148,7 +179,7 @@ def inspect(
     if out is not None:
         write_text(config, out)
     rates = {one.name: _rates(table[one.name], one, clicks, shown) for one in features}
-    times = next((one.name for one in columns if one.role == "time"), None)
+    times = _in_role(columns, "time")
     rate = float(clicks.sum()) / max(float(shown.sum()), 1.0)
     return Inspection(
         name_of(data) or "a table in memory",

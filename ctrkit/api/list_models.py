@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ctrkit.api.inspect import config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.training_config import TrainConfig, load_train_config, read_training_table
 from ctrkit.api.results import Result
@@ -109,6 +110,7 @@ def list_models(
         >>> "din" in [model.name for model in table.models]
         True
     """
+    config, _ = config_or_inspected(config, data, overrides, keywords)
     settings = load_train_config(config, overrides, keywords)
     table, file = read_training_table(settings, data)
     encoder = Encoder.fit(settings.features, table, file)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctrkit.api.inspect import LOOKED, config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes
 from ctrkit.api.models.preparation import FILES, prepare_rows, raw_table
@@ -86,12 +87,13 @@ def prepare(
 
     The folder holds the encoded rows, which training reads from disk, the encoder as plain data, and
     `train_data.parquet`, `val_data.parquet` and `test_data.parquet` with the encoded rows of each part for
-    other tools. Memory does not grow with the table, but for some 20 bytes a row and the distinct ids.
+    other tools. Memory does not grow with the table, but for some 50 bytes a row and the distinct ids.
 
     Args:
         config: the settings of a training, also the name of a config that ships with ctrkit; features, split
             and seed are read.
         data: the table (path, glob or frame), in place of the config's own; by default the sample log.
+            Without a config, its columns are read as in `ctrkit.train`.
         out: the folder.
         overrides: `key.path=value` strings, laid over the config.
         on_step: called with (rows or bytes done, their number, what is being done).
@@ -108,11 +110,14 @@ def prepare(
         {'train': 62400, 'valid': 7800, 'test': 7800}
         >>> result = ctrkit.train(data="prepared", network="lr")
     """
-    settings = load_train_config(config, overrides, keywords)
     with run_folder(out, "prepare") as run:
+        config, looked = config_or_inspected(config, data, overrides, keywords)
+        settings = load_train_config(config, overrides, keywords)
         home = run.begin()
         assert home is not None
         notes = Notes()
+        if looked is not None:
+            notes.append(LOOKED)
         with raw_table(settings, data, home) as raw:
             store = prepare_rows(settings, raw, home, notes, on_step)
         result = PreparationResult(

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ctrkit.api.inspect import columns_table, undescribed
+from ctrkit.api.inspect import LOOKED, columns_table, config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
 from ctrkit.api.models.model import Model
@@ -183,17 +183,9 @@ def train(
     if model is not None:
         check_writable(model)
     with run_folder(out, "train") as run:
-        looked = None
         unsaid = config is None and "features" not in keywords
-        if unsaid:
-            config = config_of(data)
-            if (
-                config is None
-                and data is not None
-                and not any(one.startswith("features") for one in overrides)
-            ):
-                looked = undescribed(data, load_train_config(None).features.columns)
-                config = None if looked is None else looked.settings
+        config = config_of(data) if unsaid else config
+        config, looked = config_or_inspected(config, data, overrides, keywords)
         settings = load_train_config(config, overrides, keywords)
         notes = Notes()
         if settings.unread:
@@ -202,10 +194,7 @@ def train(
                 f" {', '.join(settings.unread)} of the config, which was written for another model."
             )
         if looked is not None:
-            notes.append(
-                "No config was given: the table of columns says what they are taken for. `ctrkit inspect`"
-                " writes this as a config to change."
-            )
+            notes.append(LOOKED)
         folder = None if out is None else Path(out) / PREPARED
         unsaid = unsaid and looked is None
         rows = _rows(settings, data, folder, notes, on_step, prepare=prepare_data, unsaid=unsaid)

@@ -24,61 +24,24 @@ Kind: TypeAlias = Literal[
 
 # Names in the order in which they are looked for.
 USERS = (
-    "user_id",
-    "userid",
-    "user",
-    "uid",
-    "customer_id",
-    "visitor_id",
-    "member_id",
-    "device_id",
-    "session_id",
-)
+    "user_id", "userid", "user", "uid", "customer_id", "visitor_id", "member_id", "device_id", "session_id",
+)  # fmt: skip
 TIMES = (
-    "timestamp",
-    "event_time",
-    "time_stamp",
-    "datetime",
-    "time",
-    "ts",
-    "date",
-    "created_at",
-    "day",
-    "hour",
-)
+    "timestamp", "event_time", "time_stamp", "datetime", "time", "ts", "date", "created_at", "day", "hour",
+)  # fmt: skip
 WEIGHTS = ("weight", "sample_weight", "row_weight")
 ADS = ("ad_id", "item_id", "creative_id", "adgroup_id", "news_id", "product_id", "campaign_id", "ad", "item")
 # Whole numbers with one of these in their names, or with few values, are categories.
 _IDS = (
-    "id",
-    "code",
-    "type",
-    "category",
-    "cat",
-    "class",
-    "group",
-    "segment",
-    "slot",
-    "position",
-    "hour",
-    "weekday",
-)
+    "id", "code", "type", "category", "cat", "class", "group", "segment", "slot", "position",
+    "hour", "weekday",
+)  # fmt: skip
 _FEW_VALUES = 50
 # Whole numbers with one of these at the end of their names are amounts, however few they are.
 _AMOUNTS = (
-    "price",
-    "age",
-    "amount",
-    "count",
-    "number",
-    "score",
-    "rate",
-    "days",
-    "hours",
-    "minutes",
-    "seconds",
-    "size",
-)
+    "price", "age", "amount", "count", "number", "score", "rate", "days", "hours", "minutes",
+    "seconds", "size",
+)  # fmt: skip
 # What is known only after the auction, or comes from another model.
 _LATER_KNOWN = ("market_price", "win_price", "paying_price", "clearing_price", "cost", "spend", "revenue")
 _PREDICTIONS = ("pctr", "pcvr", "prediction", "predicted", "probability")
@@ -179,6 +142,7 @@ def _column(values: pl.Series) -> InspectedColumn:
 def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     """The kind of a column from its values, and the separator of lists in text."""
     name = held.name.lower()
+    last_word = name.rpartition("_")[2]
     if not held.len():
         return "empty", None
     if isinstance(held.dtype, pl.List | pl.Array):
@@ -191,9 +155,9 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
         return "time", None
     if held.dtype.is_numeric():
         whole = held.dtype.is_integer() or bool((held == held.round()).all())
-        if whole and name.rpartition("_")[2] in _IDS:
+        if whole and last_word in _IDS:
             return ("category" if distinct <= _FEW_VALUES else "id"), None
-        amount = name.rpartition("_")[2] in _AMOUNTS
+        amount = last_word in _AMOUNTS
         return ("category" if whole and distinct <= _FEW_VALUES and not amount else "number"), None
     text = held.cast(pl.String)
     bracketed = int(text.str.starts_with("[").sum()) > _SHARED * text.len()
@@ -210,13 +174,9 @@ def _kind(held: pl.Series, distinct: int) -> tuple[Kind, str | None]:
     if int(text.str.contains(r"^\s*\d{1,2}[./]\d{1,2}[./]\d{2,4}").sum()) > _SHARED * text.len():
         return "date", None
     own = distinct > _OWN_VALUES * held.len() and held.len() >= _LEAST_ROWS
-    return (
-        "text"
-        if own and name.rpartition("_")[2] not in _IDS
-        else "id"
-        if distinct > _FEW_VALUES
-        else "category"
-    ), None
+    if own and last_word not in _IDS:
+        return "text", None
+    return ("id" if distinct > _FEW_VALUES else "category"), None
 
 
 def _is_time(values: pl.Series) -> bool:

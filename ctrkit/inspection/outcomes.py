@@ -36,16 +36,12 @@ def outcome_roles(
         DataError: no column can be the first label, or it is missing in some rows.
     """
     if counts := _counts(table):
+        for name in counts:
+            _check_there(table[name], file)
         told = "it holds numbers, and no row has more clicks than impressions"
         return {name: (f"label {at}" if at else "impressions", told) for at, name in enumerate(counts)}
     first, why = _first_label(table, binary, label, file)
-    if missing := table[first].null_count():
-        raise DataError(
-            f"the label is missing in {missing:,} of {table.height:,} rows",
-            file=file,
-            column=first,
-            hint="Write 0 where it did not happen, and remove a row only where this is not known",
-        )
+    _check_there(table[first], file)
     roles = {first: ("label 1", why)}
     for name in binary:
         if name != first and name.lower() in (*CLICKS, *LATER):
@@ -55,6 +51,16 @@ def outcome_roles(
         name: (role, why) if role != "label 2" or name == named else ("left out", "it is another outcome")
         for name, (role, why) in roles.items()
     }
+
+
+def _check_there(values: pl.Series, file: str | None) -> None:
+    if missing := values.null_count():
+        raise DataError(
+            f"the label is missing in {missing:,} of {values.len():,} rows",
+            file=file,
+            column=values.name,
+            hint="Write 0 where it did not happen, and remove a row only where this is not known",
+        )
 
 
 def first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:

@@ -84,6 +84,9 @@ def test_the_first_config_trains_as_it_stands_and_without_it(tmp_path: Path) -> 
     assert bare.metrics == by_config.metrics
     assert {one.name for one in bare.columns} == {*log().columns}
     assert "ctrkit inspect" in bare.notes[0]
+    prepared = ctrkit.prepare(data=file, out=tmp_path / "prepared")
+    assert prepared.notes[0] == bare.notes[0]
+    assert ctrkit.train(data=tmp_path / "prepared", network="lr").metrics == bare.metrics
 
 
 def test_sums_of_impressions_are_recognised() -> None:
@@ -105,6 +108,8 @@ def test_sums_of_impressions_are_recognised() -> None:
         "impressions": "impressions",
         "clicks": "label 1",
     }
+    with pytest.raises(DataError, match="missing in 1 of 400 rows"):
+        inspected(table.with_columns(clicks=pl.when(pl.int_range(pl.len()) > 0).then(pl.col("clicks"))))
     result = ctrkit.train(data=table, network="lr")
     assert result.metrics["click"]["pcoc"] == pytest.approx(1.0, abs=0.1)
 
