@@ -171,6 +171,11 @@ def reason(error: BaseException) -> str:
     return f"{error}".rstrip(".") or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The beginning of an error of another library, for the middle of a sentence."""
+    return reason(error).splitlines()[0][:160].rstrip(".")
+
+
 def attempt(what: str, work: Callable[[], T], tell: Callable[[str], None]) -> T | None:
     """The result of secondary work, or None after a note on the error, so that the main result is not lost.
 

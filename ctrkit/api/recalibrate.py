@@ -139,10 +139,8 @@ def _recalibrated(
     elif time is not None:
         notes.append(f"There is no column '{time}' here: rows are learnt in the order of the table.")
     if (seen := training_overlap(loaded, opened.table, opened.encoded)) is not None:
-        others = seen.others("recalibration", opened.file)
-        order = order[others[order]]
-        left = len(others) - order.size
-        notes.append(f"The {left:,} rows that the model was trained on or chosen by are left out.")
+        order = order[seen.others("recalibration", opened.file)[order]]
+        notes.append(seen.left_out)
     logits = loaded.outputs_of(opened.encoded).logits
     updates: dict[str, Update] = {}
     calibrators: dict[str, TaskCalibrator] = {}

@@ -16,8 +16,8 @@ which rows were held out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -29,6 +29,9 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, distinct, mixed
 from ctrkit.schema import Column, FeatureSpec, check_column
+
+# The name of a key, the hashes of some rows [n], and what a model keeps of its training rows.
+Key: TypeAlias = tuple[str, Words, Mapping[str, Any]]
 
 # Largest number of hashes of distinct rows that a model keeps: a share is then known to about 1 %.
 SAMPLE_SIZE = 8192
@@ -184,17 +187,15 @@ def share_of_seen(
         table: the raw rows.
         data: the same rows, encoded.
     """
-    return max(_shares(state, spec, table, data).values(), default=None)
+    return max(_shares(keys_of(state, spec, table, data)).values(), default=None)
 
 
-def _shares(
-    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
-) -> dict[str, float]:
+def _shares(keys: Iterable[Key]) -> dict[str, float]:
     """By key, the share of rows that were training rows, less chance."""
     shares: dict[str, float] = {}
-    for name, hashes, of in keys_of(state, spec, table, data):
+    for name, hashes, of in keys:
         sample = sample_from(of)
-        told = _told(hashes, sample, SAMPLE_SIZE)
+        told = told_by(sample, hashes)
         share = beyond_chance(int(np.isin(told, sample).sum()), told.size, float(of["alike"]))
         shares |= {} if share is None else {name: share}
     return shares
@@ -214,20 +215,15 @@ def rows_seen(
     Returns:
         The rows; None where no key tells them apart.
     """
-    found = rows_by_key(state, spec, table, data)
-    names = telling_keys(state, _shares(state, spec, table, data))
+    keys = list(keys_of(state, spec, table, data))
+    found, names = rows_by_key(keys), telling_keys(state, _shares(keys))
     return None if names is None else np.logical_or.reduce([found[name] for name in names])
 
 
-def rows_by_key(
-    state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
-) -> dict[str, Booleans]:
-    """The rows [n] that were seen by each key with a filter; `telling_keys` says which of them to believe."""
-    return {
-        name: among(hashes, np.asarray(of["filter"]))
-        for name, hashes, of in keys_of(state, spec, table, data)
-        if "filter" in of
-    }
+def rows_by_key(keys: Iterable[Key]) -> dict[str, Booleans]:
+    """The rows [n] that were seen by each of the `keys_of` rows with a filter; `telling_keys` says which of
+    them to believe."""
+    return {name: among(hashes, np.asarray(of["filter"])) for name, hashes, of in keys if "filter" in of}
 
 
 def telling_keys(state: Mapping[str, Any], shares: Mapping[str, float]) -> list[str] | None:
@@ -253,7 +249,7 @@ def telling_keys(state: Mapping[str, Any], shares: Mapping[str, float]) -> list[
 
 def keys_of(
     state: Mapping[str, Any], spec: FeatureSpec, table: pl.DataFrame, data: EncodedTable
-) -> Iterator[tuple[str, Words, Mapping[str, Any]]]:
+) -> Iterator[Key]:
     """For each key that rows have: its name, their hashes [n], and what the model keeps of it."""
     content, event = row_hashes(data), event_hashes(spec, table, data)
     for name, of in kept_keys(state).items():
@@ -306,7 +302,7 @@ def sample_of(hashes: Words, size: int = SAMPLE_SIZE) -> Words:
 
 def share_seen(hashes: Words, sample: Words, size: int = SAMPLE_SIZE) -> float:
     """The estimated share of rows that are in the sampled table; NaN where no row can be looked up."""
-    told = _told(hashes, sample, size)
+    told = told_by(sample, hashes, size)
     return float(np.isin(told, sample).mean()) if told.size else float("nan")
 
 
@@ -318,7 +314,7 @@ def _repeated(hashes: Words) -> float:
     return float((alike[1:] | alike[:-1]).mean()) if ordered.size else float("nan")
 
 
-def _told(hashes: Words, sample: Words, size: int) -> Words:
+def told_by(sample: Words, hashes: Words, size: int = SAMPLE_SIZE) -> Words:
     """The hashes that can be looked up: a seen row whose hash is at most the sample's largest is in it."""
     return hashes if sample.size < size else hashes[hashes <= sample[-1]]
 

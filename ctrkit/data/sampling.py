@@ -45,5 +45,4 @@ def sampled(split: Split, labels: NDArray[np.float32], config: SamplingConfig, s
         return split
     drawn = np.random.default_rng([seed, 1]).random(len(labels)) < config.kept_negatives
     read = drawn | (labels[:, 0] == 1.0)
-
     return replace(split, train=split.train[read[split.train]], valid=split.valid[read[split.valid]])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ctrkit.arrays import Floats, Integers
@@ -57,6 +58,13 @@ class Split:
     test: Integers
     by: str
     boundaries: tuple[float, float] | None = None
+
+    @property
+    def parts(self) -> NDArray[np.int8]:
+        """The part of each row: 0 for training, 1 for validation, 2 for test, [n]."""
+        found = np.zeros(self.train.size + self.valid.size + self.test.size, dtype=np.int8)
+        found[self.valid], found[self.test] = 1, 2
+        return found
 
     def describe(self) -> dict[str, Any]:
         """Plain data: sizes and, by time, the first time stamps of validation and test."""

@@ -115,12 +115,9 @@ class StoreWriter:
             raise RunError(
                 f"The table had {self.rows:,} rows at first and {self._done:,} later. Prepare it again."
             )
-        part = np.zeros(self.rows, dtype=np.int8)
-        for index, name in enumerate(PARTS):
-            part[getattr(split, name)] = index
         names = list(self._written)
         fingerprint = self._fingerprint()
-        self._append(_PART, part)
+        self._append(_PART, split.parts)
         content = self.files.enter_context(atomic_path(self.folder / ENCODER))
         content.write_text(json.dumps(encoder.state()), encoding="utf-8")
         write_arrays(dict(arrays), self.files.enter_context(atomic_path(self.folder / ARRAYS)))

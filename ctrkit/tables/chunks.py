@@ -166,6 +166,15 @@ def _head(file: Path) -> bytes:
             return b""  # the reader of the whole file reports the damage
 
 
+def first_columns(source: TableLike) -> list[str]:
+    """The columns of a table, from its first rows alone; the source is as `read_chunks` takes it.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    return next(read_chunks(source, 1, _HEAD)).table.columns
+
+
 def _divided(chunk: Chunk, rows: int, start: int = 0) -> Iterator[Chunk]:
     """A chunk as smaller ones, at least one; its first row is row `start` of the file."""
     for first in range(0, max(chunk.table.height, 1), rows):

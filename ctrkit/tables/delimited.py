@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, first_line
 from ctrkit.tables.text import check_unicode
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -144,9 +144,10 @@ def _ragged(content: bytes, layout: _Layout, path: Path, error: Exception) -> Da
     odd = _uneven(content, layout, path)
     if odd is not None:
         return odd
-    reason = str(error).splitlines()[0][:160].rstrip(".")
     return DataError(
-        f"the file is damaged or not a table of text ({reason})", file=path, hint="Write or copy it again"
+        f"the file is damaged or not a table of text ({first_line(error)})",
+        file=path,
+        hint="Write or copy it again",
     )
 
 

@@ -8,7 +8,7 @@ other columns of text files fit all rows of all files.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import polars as pl
 
-from ctrkit.errors import DataError, TableName, is_glob, missing
+from ctrkit.errors import DataError, TableName, first_line, is_glob, missing
 from ctrkit.tables.cells import alike, inferred
 from ctrkit.tables.delimited import header_of, names_of_delimited, read_delimited
 from ctrkit.tables.json_lines import column_of, is_json, read_json_lines
@@ -277,11 +277,7 @@ def join_tables(
     """
     first = tables[0]
     for table, file in zip(tables[1:], files[1:], strict=True):
-        for odd in sorted({*first.columns} ^ {*table.columns}):
-            problem = "the file lacks this column, which the first file has"
-            if odd in table.columns:
-                problem = "the first file does not have this column"
-            raise DataError(problem, file=file, column=odd, hint="Give files with the same columns")
+        check_same_columns(table.columns, first.columns, file)
         for name, dtype in first.schema.items():
             if not _meet(dtype, table.schema[name]):
                 raise DataError(
@@ -359,10 +355,26 @@ def format_of(path: Path) -> Literal["parquet", "json", "delimited"]:
 
 def damaged_parquet(path: Path, error: Exception) -> DataError:
     """The error for a file that its reader refuses."""
-    reason = str(error).splitlines()[0][:160].rstrip(".")
     return DataError(
-        f"the file is damaged or not a parquet table ({reason})", file=path, hint="Write or copy it again"
+        f"the file is damaged or not a parquet table ({first_line(error)})",
+        file=path,
+        hint="Write or copy it again",
     )
+
+
+def check_same_columns(
+    columns: Collection[str], first: Collection[str], file: str | os.PathLike[str] | None
+) -> None:
+    """Check that a file has the columns of the first file, in any order.
+
+    Raises:
+        DataError: names the first column that only one of them has.
+    """
+    for odd in sorted({*first} ^ {*columns}):
+        problem = "the file lacks this column, which the first file has"
+        if odd in columns:
+            problem = "the first file does not have this column"
+        raise DataError(problem, file=file, column=odd, hint="Give files with the same columns")
 
 
 def _read_file(path: Path, skip_bad_lines: bool) -> ReadTable:

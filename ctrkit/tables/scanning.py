@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from ctrkit.errors import DataError
+from ctrkit.errors import DataError, first_line
 from ctrkit.tables.cells import MISSING
 from ctrkit.tables.delimited import read_delimited, split_line
 from ctrkit.tables.packed import TextFile
@@ -114,23 +115,17 @@ def scan_files(scanned: pl.LazyFrame, file: str | os.PathLike[str]) -> pl.LazyFr
     return register_io_source(read, schema=schema)
 
 
-class _told:
+@contextmanager
+def _told(file: str | os.PathLike[str]) -> Iterator[None]:
     """Raise failures of Polars as errors of a file."""
-
-    def __init__(self, file: str | os.PathLike[str]) -> None:
-        self.file = file
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, pl.exceptions.PolarsError | OSError):
-            reason = str(error).splitlines()[0][:160].rstrip(".") if str(error) else type(error).__name__
-            raise DataError(
-                f"the file is damaged or not a table of this kind ({reason})",
-                file=self.file,
-                hint="Write or copy it again",
-            ) from error
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"the file is damaged or not a table of this kind ({first_line(error)})",
+            file=file,
+            hint="Write or copy it again",
+        ) from error
 
 
 def _scanned(parts: _Parts, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
@@ -296,9 +291,8 @@ def _json_rows(
             try:
                 pl.read_ndjson(line, schema=dict(columns))
             except pl.exceptions.PolarsError as fault:
-                reason = str(fault).splitlines()[0][:160].rstrip(".")
                 raise DataError(
-                    f"the line is no JSON object of these columns ({reason})",
+                    f"the line is no JSON object of these columns ({first_line(fault)})",
                     file=file,
                     row=start + row,
                     hint=_AS_DOWNLOADED,

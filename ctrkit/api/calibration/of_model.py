@@ -6,7 +6,6 @@ import os
 import warnings
 
 import numpy as np
-import polars as pl
 
 from ctrkit.api.calibration.result import CalibrateConfig, CalibrationResult
 from ctrkit.api.calibration.tasks import calibrate_tasks
@@ -90,20 +89,14 @@ def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, 
         )
         return split.valid, split.test, (note,)
     seen = training_overlap(model, opened.table, opened.encoded)
-    others = None if seen is None else seen.others("calibration", opened.file)
+    rows = np.arange(opened.table.height)
+    if seen is not None:
+        rows = rows[seen.others("calibration", opened.file)]
     halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
-    table = opened.table if others is None else opened.table.filter(pl.Series(others))
-    split = split_rows(opened.config.features, halves, table, seed, opened.file)
-    judged = np.concatenate([split.valid, split.test])
-    notes: tuple[str, ...] = ()
-    fitted = split.train
-    if others is not None:
-        rows = np.flatnonzero(others)
-        fitted, judged = rows[fitted], rows[judged]
-        left = len(others) - rows.size
-        notes = (f"The {left:,} rows that the model was trained on or chosen by are left out.",)
+    split = split_rows(opened.config.features, halves, opened.table[rows], seed, opened.file)
+    fitted, judged = rows[split.train], rows[np.concatenate([split.valid, split.test])]
     note = (
         f"This is not the training table: calibrators were fitted on {fitted.size:,} of its rows"
         f" and judged on the other {judged.size:,}."
     )
-    return fitted, judged, (note, *notes)
+    return fitted, judged, (note, *(() if seen is None else (seen.left_out,)))

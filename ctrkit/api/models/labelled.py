@@ -194,6 +194,12 @@ class TrainingOverlap:
     share: float
     rows: Booleans | None
 
+    @property
+    def left_out(self) -> str:
+        """A sentence on the rows that are left out."""
+        count = 0 if self.rows is None else int(self.rows.sum())
+        return f"The {count:,} rows that the model was trained on or chosen by are left out."
+
     def others(self, what: str, file: str | None) -> Booleans:
         """The rows that the model has not seen, [N].
 

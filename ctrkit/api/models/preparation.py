@@ -101,9 +101,7 @@ def prepare_rows(
     numbers = np.empty(count if spec.group else 0, dtype=np.int64)
     content, event = (np.empty(count, dtype=np.uint64) for _ in range(2))
     told = True
-    parts = np.zeros(count, dtype=np.int8)
-    for index, name in enumerate(PARTS):
-        parts[getattr(split, name)] = index
+    parts = split.parts
     with writing(folder, count) as writer:
         tables = _PartWriters(encoder.spec, folder, writer.files)
         for rows in raw.chunks(spec.columns):

@@ -16,7 +16,8 @@ from ctrkit.data.derive import Plan, derive, derive_in_parts, plan_of
 from ctrkit.data.sources import SourceTables, source_tables
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import PARQUET, TableLike, columns_of, kind_of, name_of, read_chunks, read_table
+from ctrkit.tables import PARQUET, TableLike, columns_of, kind_of, name_of, read_table
+from ctrkit.tables.chunks import first_columns
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,7 @@ class RowReader:
 
     def divisible(self, data: TableLike) -> TableLike:
         """The same table, whose rows can be read part by part: derived columns need all rows at once."""
-        if not self._is_official(data) and not (
-            self.plan.steps and self.lacks(next(read_chunks(data, 1)).table.columns)
-        ):
+        if not self._is_official(data) and not (self.plan.steps and self.lacks(first_columns(data))):
             return data
         return self.read(data, may_be_empty=True)[0]
 

@@ -157,15 +157,12 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
     """
     reader = RowReader(config.features, config.derive, config.source, config.events)
     place = data if data is not None else config.data
-    if config.source is not None:
-        if place is None:
-            raise ConfigError(
-                f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
-            )
-        if isinstance(place, str | os.PathLike):
-            table, file = reader.read_source(place)
-            return one_row_an_outcome(config.features, table, file), file
+    if config.source is not None and place is None:
+        raise ConfigError(
+            f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
+        )
     if place is None:
         place = bundled("logs_sample", "impressions.parquet")
-    table, file = reader.read(place)
+    official = config.source is not None and isinstance(place, str | os.PathLike)
+    table, file = reader.read_source(place) if official else reader.read(place)
     return one_row_an_outcome(config.features, table, file), file

@@ -16,7 +16,6 @@ from ctrkit.api.models.model import Model
 from ctrkit.arrays import Booleans, Floats
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import (
-    SAMPLE_SIZE,
     SEEN,
     beyond_chance,
     kept_keys,
@@ -25,10 +24,10 @@ from ctrkit.data.fingerprints import (
     sample_from,
     seen_state,
     telling_keys,
+    told_by,
 )
 from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, DataError, InputError
-from ctrkit.hashing import Words
 from ctrkit.ope import BanditLog
 from ctrkit.ope.diagnostics.checks import Check, required
 from ctrkit.ope.evaluation.engine import Engine, OnRows
@@ -152,14 +151,14 @@ class SeenRows:
     ) -> dict[str, Booleans]:
         """Look up rows with these labels; `again` where they were looked up with others before."""
         table, rows = logged_rows(self.model.encoder, log, labels)
-        for name, hashes, of in keys_of(self.state, self.model.spec, table, rows):
-            sample: Words = sample_from(of)
-            mine = hashes[only]
-            told = mine if sample.size < SAMPLE_SIZE else mine[mine <= sample[-1]]
+        keys = list(keys_of(self.state, self.model.spec, table, rows))
+        for name, hashes, of in keys:
+            sample = sample_from(of)
+            told = told_by(sample, hashes[only])
             # A row that is looked up under several hashes counts as one.
             self.keys[name].told += 0 if again else told.size
             self.keys[name].found += int(np.isin(told, sample).sum())
-        return rows_by_key(self.state, self.model.spec, table, rows)
+        return rows_by_key(keys)
 
     def merge(self, other: Self) -> None:
         """Take in what another has counted of the same artifact."""

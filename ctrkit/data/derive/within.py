@@ -67,9 +67,7 @@ class Within(Step):
     most: Positive | None = Field(default=None, description="ratios are cut off here")
 
     def __post_init__(self) -> None:
-        ordered = [
-            one for one in self.makes.values() if one.removeprefix("to_").removeprefix("from_") in _BESIDE
-        ]
+        ordered = [one for one in self.makes.values() if _other(one) in _BESIDE]
         if ordered and self.order is None:
             raise ConfigError(
                 f"{title(self)}: '{ordered[0]}' goes by the order of the list", hint="Give order, a column"

@@ -20,10 +20,7 @@ NAMES = {
     "parent_asin": "item_id", "asin": "item_id", "reviewerID": "user_id", "overall": "rating",
     "unixReviewTime": "timestamp",
 }  # fmt: skip
-META_2023 = {
-    "parent_asin": String, "title": String, "main_category": String, "store": String,
-    "average_rating": Float64, "rating_number": Int64,
-}  # fmt: skip
+META_2023 = {"parent_asin": String, "title": String, "main_category": String, "store": String}
 META_2018 = {"asin": String, "title": String, "brand": String, "main_cat": String}
 
 
@@ -55,7 +52,6 @@ class Amazon(Source):
         if not meta or meta == reviews:
             return SourceTables(rows)
         facts = scan_json_lines(meta, META_2023 if newest else META_2018)
-        facts = facts.drop("average_rating", "rating_number", strict=False)
         facts = facts.rename({**NAMES, "main_cat": "category", "main_category": "category"}, strict=False)
         return SourceTables(joined(rows, facts, meta[0], "item_id"))
 

@@ -11,7 +11,16 @@ import polars as pl
 from ctrkit.data.sources.base import Source, SourceTables
 from ctrkit.errors import DataError
 from ctrkit.extras import require
-from ctrkit.tables import DELIMITED, PARQUET, columns_of, delimiter_of, files_of, kind_of, scan_files
+from ctrkit.tables import (
+    DELIMITED,
+    PARQUET,
+    check_same_columns,
+    columns_of,
+    delimiter_of,
+    files_of,
+    kind_of,
+    scan_files,
+)
 
 _JSON = (".jsonl", ".ndjson")
 
@@ -76,10 +85,7 @@ def _of_files(files: list[Path]) -> pl.LazyFrame:
         raise DataError(f"tables of kind '{kind}' are not scanned", file=files[0], hint="Use .parquet")
     names = _columns(files[0])
     for file in files[1:]:
-        for odd in sorted({*names} ^ {*_columns(file)}):
-            problem = "the file lacks this column, which the first file has"
-            problem = problem if odd in names else "the first file does not have this column"
-            raise DataError(problem, file=file, column=odd, hint="Give files with the same columns")
+        check_same_columns(_columns(file), names, file)
     if kind in PARQUET:
         return scan_files(pl.scan_parquet(files, glob=False), files[0])
     return pl.concat(
@@ -94,5 +100,6 @@ def _of_files(files: list[Path]) -> pl.LazyFrame:
 
 
 def _columns(file: Path) -> list[str]:
-    with_told = scan_files(pl.scan_parquet(file, glob=False), file) if kind_of(file) in PARQUET else None
-    return columns_of(file) if with_told is None else with_told.collect_schema().names()
+    if kind_of(file) in PARQUET:
+        return scan_files(pl.scan_parquet(file, glob=False), file).collect_schema().names()
+    return columns_of(file)

@@ -31,6 +31,7 @@ from ctrkit.tables import (
     name_of,
     of_one_type,
 )
+from ctrkit.tables.reading import damaged_parquet
 
 # Rows in memory at a time, and rows worth a part of their own.
 BATCH = 131_072
@@ -266,10 +267,7 @@ def _metadata(file: Path) -> Any:  # pyarrow is untyped
     try:
         found = pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:160].rstrip(".")
-        raise DataError(
-            f"the file is damaged or not a parquet table ({reason})", file=file, hint="Write or copy it again"
-        ) from error
+        raise damaged_parquet(file, error) from error
     if found.num_rows == 0:
         raise DataError("the table has no rows", file=file, hint="Give a table with at least one row")
     return found
