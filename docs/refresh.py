@@ -49,7 +49,8 @@ INDENT, CUT = "    ", "..."
 ENVIRONMENT = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "TZ": "UTC"}
 ABREAST = 2  # commands at a time
 TOLERANCE, LAST_DIGITS = 0.02, 2
-NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+# Digits after a letter belong to a word: the hash 4f2cfad1e886 ends in no number.
+NUMBER = re.compile(r"(?<![a-zA-Z\d])[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 TRAIN, TRAINED = "ctrkit train", "<!-- trained: {} -->"
 
 
@@ -199,7 +200,7 @@ def close(one: str, other: str) -> bool:
     """Whether two numbers are the same but for the rounding of a training on another processor."""
     digits = len(one.partition("e")[0].partition(".")[2])
     a, b = (float(text.replace(",", "")) for text in (one, other))
-    return abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), LAST_DIGITS * 10.0**-digits * 1.0001)
+    return one == other or abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), LAST_DIGITS * 10.0**-digits * 1.0001)
 
 
 def labels(lines: list[str]) -> Counter[str]:

@@ -46,6 +46,13 @@ def test_words_are_the_same_and_numbers_close(line: str, found: list[str]) -> No
     assert REFRESH["differences"]([*TABLE[:4], line, TABLE[5]], TABLE) == found
 
 
+@pytest.mark.parametrize("version", ["4f2cfad1e886", "1e886", "012345678901", "12345e678901", "7e1"])
+def test_a_hash_is_the_same_as_itself_whatever_its_digits(version: str) -> None:
+    shown = f"Features 'features', version {version}."
+    assert REFRESH["differences"]([shown], [shown]) == []
+    assert REFRESH["differences"]([shown], ["Features 'features', version a23456789012."]) != []
+
+
 def test_labels_of_tables_in_any_order_are_what_another_rounding_leaves() -> None:
     head = ["Shares", "┏━━━┳━━━━┓", "┃ n ┃ by ┃", "┡━━━╇━━━━┩"]
     shown = [*head, "│ a │ 12 │", "│ b │  3 │", "└───┴────┘", "Fit: 12."]
