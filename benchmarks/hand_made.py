@@ -66,7 +66,7 @@ def hand_made(data: DataSet) -> HandMade:
     learnt = Encoder.fit(spec, data.table, rows=data.split.train)
     rows, sizes = learnt.encode(data.table), learnt.feature_map()
     counts, names = history_counts(Encoder.fit(spec, data.table).encode(data.table), sizes)
-    last = [ids[:, -1].astype(np.int64) for ids in rows.sequences.values()]
+    last = [ids[:][:, -1].astype(np.int64) for ids in rows.sequences.values()]
     targets = [rows.categorical[:, _field(sizes, name)] for name in spec_targets(sizes)]
     pairs = [event * (int(target.max()) + 1) + target for event, target in product(last, targets)]
     for expression in data.crosses.values():
@@ -92,7 +92,7 @@ def history_counts(rows: EncodedTable, sizes: FeatureMap) -> tuple[Floats, tuple
     """Counts of the target in the history, `[n, K]`, and their names."""
     columns: dict[str, Floats] = {}
     for name, table in sizes.sequences.items():
-        events = rows.sequences[name]
+        events = rows.sequences[name][:]
         columns.setdefault("events", np.log1p((events != PADDING_ID).sum(axis=1)))
         field = next((f for f, of_field in sizes.categorical.items() if of_field == table), None)
         if field is None:

@@ -106,7 +106,7 @@ class Task:
             newest_last: padding in front, as ctrkit has it; else events first and padding behind.
         """
         columns = {name: rows.categorical[:, i].copy() for i, name in enumerate(self.vocabularies)}
-        for name, ids in rows.sequences.items():
+        for name, ids in ((name, one[:]) for name, one in rows.sequences.items()):
             empty = (ids == PADDING_ID).argmin(axis=1) if not newest_last else np.zeros(len(ids), dtype=int)
             shifted = (np.arange(ids.shape[1]) + empty[:, None]) % ids.shape[1]
             columns[name] = np.take_along_axis(ids, shifted, axis=1)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Integers
 from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
-from ctrkit.data.feature_map import FIRST_ID, PADDING_ID, UNKNOWN_ID, Bag, FeatureMap
+from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap
+from ctrkit.data.histories import Histories
 from ctrkit.data.ids import Vocabulary, as_lists, unseen_ids
 from ctrkit.data.labels import read_groups, read_labels, read_values, read_weights
 from ctrkit.data.learning import Learning
@@ -25,7 +26,10 @@ from ctrkit.errors import DataError
 from ctrkit.schema import BagFeature, FeatureSpec, NumericFeature, SequenceFeature, require_columns
 from ctrkit.tables.cells import ids_as_text
 
-RowIndex: TypeAlias = Integers | slice
+# What a table holds of each row: `column[rows]` is an array of some of them.
+EncodedColumn: TypeAlias = NDArray[Any] | Histories
+# Rows that are hashed at a time.
+_HASHED = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class EncodedTable:
         categorical: int32 [n, F]; 0 is padding, 1 is unknown, real ids from 2. Where a sequence shares the
             field's table, a value that training did not see is negative (see `ctrkit.data.ids.unseen_ids`).
         numeric: float32 [n, N], scaled; NaN where a number is missing.
-        sequences: name -> int32 [n, L], left-padded.
+        sequences: name -> histories of n rows.
         labels: float32 [n, T].
         weight: float32 [n].
         groups: int64 [n], equal where the group column is equal; None without a group column. A row without a
@@ -49,7 +53,7 @@ class EncodedTable:
 
     categorical: NDArray[np.int32]
     numeric: NDArray[np.float32]
-    sequences: Mapping[str, NDArray[np.int32]]
+    sequences: Mapping[str, Histories]
     labels: NDArray[np.float32]
     weight: NDArray[np.float32]
     groups: Integers | None = None
@@ -66,14 +70,17 @@ class EncodedTable:
         """Whether an epoch reads the rows block by block, because reading single rows would be slow."""
         return False
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Name -> array, for all that rows hold; a sequence or a bag is called by its place."""
-        listed: dict[str, NDArray[Any]] = {
-            f"{kind}-{place}": array
-            for kind, of in (("sequence", self.sequences), ("bag", self.bags), ("weights", self.bag_weights))
-            for place, array in enumerate(of.values())
+    def arrays(self) -> dict[str, EncodedColumn]:
+        """Name -> what it holds of each row; a sequence or a bag is called by its place."""
+        kinds: dict[str, Mapping[str, EncodedColumn]] = {
+            "sequence": self.sequences,
+            "bag": self.bags,
+            "weights": self.bag_weights,
         }
-        found = {"categorical": self.categorical, "numeric": self.numeric, **listed}
+        listed = {
+            f"{kind}-{place}": one for kind, of in kinds.items() for place, one in enumerate(of.values())
+        }
+        found: dict[str, EncodedColumn] = {"categorical": self.categorical, "numeric": self.numeric, **listed}
         others = {"labels": self.labels, "weight": self.weight, "value": self.value, "groups": self.groups}
         return {**found, **{name: array for name, array in others.items() if array is not None}}
 
@@ -85,12 +92,17 @@ class EncodedTable:
     def fingerprint(self) -> str:
         """SHA-256 of the encoded rows and labels: equal for the same rows in the same order."""
         digest = hashlib.sha256()
-        for name, array in self.arrays().items():
-            if name == "groups":
-                continue
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).data)
+        for name, column in self.arrays().items():
+            if name != "groups":
+                add_to_digest(digest, column)
         return digest.hexdigest()
+
+
+def add_to_digest(digest: hashlib._Hash, column: EncodedColumn) -> None:
+    """Add the shape and the values of a column to a digest."""
+    digest.update(str(column.shape).encode())
+    for start in range(0, len(column), _HASHED):
+        digest.update(np.ascontiguousarray(column[start : start + _HASHED]).data)
 
 
 class Encoder:
@@ -340,40 +352,31 @@ class Encoder:
         values, counts = first_values(table, bag, file)
         return padded(self.ids(bag.shares or bag.name, values, file), counts, bag.max_length)
 
-    def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, NDArray[np.int32]]:
+    def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, Histories]:
         """All sequences, aligned event by event."""
-        length = max((s.max_length for s in self.spec.sequences), default=0)
-        padded = {
-            s.name: self._padded(s, as_lists(table[s.name], s, file), length, file)
+        width = max((s.max_length for s in self.spec.sequences), default=0)
+        found = {
+            s.name: self._history(s, as_lists(table[s.name], s, file), width, file)
             for s in self.spec.sequences
         }
-        _check_aligned(padded, file)
-        return padded
+        _check_aligned(found, file)
+        return found
 
-    def _padded(
-        self, sequence: SequenceFeature, lists: pl.Series, length: int, file: str | None
-    ) -> NDArray[np.int32]:
-        """Ids of a list column as [n, length], the newest last, with padding on the left."""
+    def _history(
+        self, sequence: SequenceFeature, lists: pl.Series, width: int, file: str | None
+    ) -> Histories:
+        """The newest ids of a list column."""
         newest = lists.list.tail(sequence.max_length)
-        counts = newest.list.len().fill_null(0).to_numpy().astype(np.int64)
-        padded = np.full((newest.len(), length), PADDING_ID, dtype=np.int32)
-        if counts.sum() == 0:
-            return padded
         events = newest.filter(newest.list.len() > 0).explode()
-        row = np.repeat(np.arange(newest.len()), counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         ids = self.ids(sequence.shares or sequence.name, events, file)
-        padded[row, length - counts[row] + within] = ids
-        return padded
+        return Histories.of_lists(ids, newest.list.len().fill_null(0).to_numpy(), width)
 
 
-def _check_aligned(sequences: Mapping[str, NDArray[np.int32]], file: str | None) -> None:
+def _check_aligned(sequences: Mapping[str, Histories], file: str | None) -> None:
     """Check that all sequences of a row have the same length, because they describe the same events."""
     names = list(sequences)
     for name in names[1:]:
-        apart = np.flatnonzero(
-            ((sequences[name] == PADDING_ID) != (sequences[names[0]] == PADDING_ID)).any(axis=1)
-        )
+        apart = np.flatnonzero(sequences[name].lengths != sequences[names[0]].lengths)
         if apart.size:
             raise DataError(
                 f"the list has another length than the list of '{names[0]}'",

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.bloom import among, bloom_filter
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoder import EncodedColumn, EncodedTable
 from ctrkit.errors import DataError
 from ctrkit.hashing import GOLDEN, Words, distinct, mixed
 from ctrkit.schema import Column, FeatureSpec, check_column
@@ -59,9 +59,15 @@ def row_hashes(data: EncodedTable, fields: Words | None = None) -> Words:
         fields: their `field_hashes`, where they are known.
     """
     hashes = field_hashes(data) if fields is None else fields
-    lists = (*data.sequences.values(), *data.bags.values(), *data.bag_weights.values())
-    for array in (data.numeric, *lists, data.labels):
-        hashes = _with(hashes, array)
+    columns: tuple[EncodedColumn, ...] = (
+        data.numeric,
+        *data.sequences.values(),
+        *data.bags.values(),
+        *data.bag_weights.values(),
+        data.labels,
+    )
+    for column in columns:
+        hashes = _with(hashes, column[:])
     return hashes
 
 

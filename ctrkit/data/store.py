@@ -1,6 +1,7 @@
 """Encoded rows on disk: memory-mapped arrays, written chunk by chunk.
 
-A folder of encoded rows holds one `.npy` file for each array, `encoder.json`, which is the fitted encoder as
+A folder of encoded rows holds one `.npy` file for each array (of a sequence, one for its events and one for
+the ends of rows; their lengths are the same in all sequences), `encoder.json`, which is the fitted encoder as
 plain data, `arrays.zip` (see `ctrkit.array_files`), by which the rows are recognised later, and `store.json`,
 which is written last: a folder without it is not complete. No file can hold code.
 """
@@ -21,15 +22,17 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ctrkit.array_files import read_arrays, write_arrays
-from ctrkit.data.encoder import EncodedTable, Encoder
+from ctrkit.data.encoder import EncodedTable, Encoder, add_to_digest
+from ctrkit.data.histories import Histories
 from ctrkit.data.split import Split
 from ctrkit.data.versions import version_of
 from ctrkit.errors import DataError, RunError
 from ctrkit.tables import atomic_path, write_json
 
-FORMAT = 1
+# Format 1 had padded lists.
+FORMAT = 2
 MANIFEST, ENCODER, ARRAYS = "store.json", "encoder.json", "arrays.zip"
-_PART, PARTS = "part", ("train", "valid", "test")
+_PART, _LENGTHS, PARTS = "part", "lengths", ("train", "valid", "test")
 _AGAIN = "Prepare the data again, with `ctrkit prepare` or `ctrkit train --prepare-data`"
 _BLOCK = 1 << 24
 # Tables of more bytes are read block by block.
@@ -48,7 +51,7 @@ class StoredTable(EncodedTable):
 
     @property
     def in_blocks(self) -> bool:
-        return sum(array.nbytes for array in self.arrays().values()) > SMALL
+        return sum(column.nbytes for column in self.arrays().values()) > SMALL
 
     def fingerprint(self) -> str:
         return self.digest
@@ -88,13 +91,22 @@ class StoreWriter:
         # Temporary files, which get their names at the end.
         self.files = ExitStack()
         self.manifest: dict[str, Any] = {}
-        self._written: dict[str, tuple[Path, BinaryIO, tuple[int, ...]]] = {}
+        self._written: dict[str, _ArrayFile] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._done = 0
 
     def add(self, data: EncodedTable) -> None:
         """Append some rows."""
-        for name, array in data.arrays().items():
-            self._append(name, array)
+        for name, column in data.arrays().items():
+            self._shapes[name] = self.rows, *column.shape[1:]
+            if isinstance(column, Histories):
+                before = self._written[name].size if name in self._written else 0
+                self._append(_ends(name), column.ends + before)
+                self._append(name, column.ids)
+            else:
+                self._append(name, column)
+        for one in list(data.sequences.values())[:1]:
+            self._append(_LENGTHS, one.lengths)
         self._done += len(data)
 
     def finish(
@@ -115,9 +127,10 @@ class StoreWriter:
             raise RunError(
                 f"The table had {self.rows:,} rows at first and {self._done:,} later. Prepare it again."
             )
-        names = list(self._written)
-        fingerprint = self._fingerprint()
         self._append(_PART, split.parts)
+        for written in self._written.values():
+            written.finish()
+        fingerprint = self._fingerprint()
         content = self.files.enter_context(atomic_path(self.folder / ENCODER))
         content.write_text(json.dumps(encoder.state()), encoding="utf-8")
         write_arrays(dict(arrays), self.files.enter_context(atomic_path(self.folder / ARRAYS)))
@@ -126,7 +139,7 @@ class StoreWriter:
             "name": encoder.spec.name,
             "version": version_of(encoder),
             "rows": {name: int(getattr(split, name).size) for name in PARTS},
-            "arrays": names,
+            "arrays": list(self._written),
             "fingerprint": fingerprint,
             "split": split.describe(),
             "record": dict(record),
@@ -135,27 +148,63 @@ class StoreWriter:
     def _append(self, name: str, array: NDArray[Any]) -> None:
         if name not in self._written:
             path = self.files.enter_context(atomic_path(self.folder / f"{name}.npy"))
-            file = self.files.enter_context(path.open("wb"))
-            shape = (self.rows, *array.shape[1:])
-            kind = npy.dtype_to_descr(array.dtype)
-            npy.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
-            self._written[name] = path, file, shape
-        self._written[name][1].write(np.ascontiguousarray(array).data)
+            self._written[name] = _ArrayFile(path, self.files.enter_context(path.open("wb")), array)
+        self._written[name].append(array)
 
     def _fingerprint(self) -> str:
         """The fingerprint of the rows, as `EncodedTable` has it, read in blocks."""
         digest = hashlib.sha256()
-        for name, (path, written, shape) in self._written.items():
-            written.flush()
-            if name == "groups":
-                continue
-            digest.update(str(shape).encode())
-            with path.open("rb") as file:
-                npy.read_magic(file)
-                npy.read_array_header_1_0(file)
-                while block := file.read(_BLOCK):
+        for name, shape in self._shapes.items():
+            if _ends(name) in self._written:
+                ids, ends, lengths = (
+                    _mapped(self._written[one].path) for one in (name, _ends(name), _LENGTHS)
+                )
+                add_to_digest(digest, Histories(ids, ends, lengths, shape[1]))
+            elif name != "groups":
+                digest.update(str(shape).encode())
+                for block in self._written[name].blocks():
                     digest.update(block)
         return digest.hexdigest()
+
+
+class _ArrayFile:
+    """An array on disk that grows.
+
+    Args:
+        path: where it is written.
+        file: the same, opened.
+        like: what is appended has its type and its shape, but for the first size.
+
+    Attributes:
+        size: its first size so far.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, like: NDArray[Any]) -> None:
+        self.path, self.size = path, 0
+        self._file, self._kind, self._shape = file, npy.dtype_to_descr(like.dtype), like.shape[1:]
+        self._write_header()
+
+    def append(self, array: NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(array).data)
+        self.size += len(array)
+
+    def finish(self) -> None:
+        """Write its size: the header is made so that it keeps its own."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.flush()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes, after `finish`."""
+        with self.path.open("rb") as file:
+            npy.read_magic(file)
+            npy.read_array_header_1_0(file)
+            while block := file.read(_BLOCK):
+                yield block
+
+    def _write_header(self) -> None:
+        shape = self.size, *self._shape
+        npy.write_array_header_1_0(self._file, {"descr": self._kind, "fortran_order": False, "shape": shape})
 
 
 @contextmanager
@@ -194,26 +243,30 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         known = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
         if known["format"] > FORMAT:
             raise DataError(
-                f"the prepared data have format {known['format']}, but this ctrkit reads up to {FORMAT}",
+                f"the prepared data have format {known['format']}, but this ctrkit reads {FORMAT}",
                 file=home,
                 hint="Install a newer ctrkit, or prepare the data again",
             )
+        if known["format"] < FORMAT:
+            raise DataError("the prepared data are of an earlier version of ctrkit", file=home, hint=_AGAIN)
         encoder = Encoder.from_state(json.loads((home / ENCODER).read_text(encoding="utf-8")))
-        found = {name: _mapped(home / f"{name}.npy") for name in (*known["arrays"], _PART)}
-        sizes = {len(array) for array in found.values()} | {sum(known["rows"].values())}
-        if len(sizes) > 1 or version_of(encoder) != known["version"]:
-            raise ValueError("its parts are not of one table")
-        part = found.pop(_PART)
-        listed = {
-            sequence.name: found.pop(f"sequence-{place}")
+        found = {name: _mapped(home / f"{name}.npy") for name in known["arrays"]}
+        events = {
+            sequence.name: (found.pop(f"sequence-{place}"), found.pop(_ends(f"sequence-{place}")))
             for place, sequence in enumerate(encoder.spec.sequences)
         }
+        sizes = {len(array) for array in found.values()} | {len(ends) for _, ends in events.values()}
+        if sizes != {sum(known["rows"].values())} or version_of(encoder) != known["version"]:
+            raise ValueError("its parts are not of one table")
+        part, width = found.pop(_PART), encoder.feature_map().max_length
+        lengths = found.pop(_LENGTHS) if events else part
+        histories = {name: Histories(*one, lengths, width) for name, one in events.items()}
         bags = {bag.name: found.pop(f"bag-{place}") for place, bag in enumerate(encoder.spec.bags)}
         weighted = [bag.name for bag in encoder.spec.bags if bag.weights is not None]
         weights = {name: found.pop(f"weights-{place}") for place, name in enumerate(weighted)}
         encoded = StoredTable(
             **found,
-            sequences=listed,
+            sequences=histories,
             bags=bags,
             bag_weights=weights,
             counted=encoder.spec.impressions is not None,
@@ -228,6 +281,10 @@ def open_store(folder: str | os.PathLike[str]) -> Store:
         raise
     except Exception as error:  # of many kinds, by the damage
         raise DataError("the prepared data are damaged", file=home, hint=_AGAIN) from error
+
+
+def _ends(name: str) -> str:
+    return f"{name}-ends"
 
 
 def _mapped(path: Path) -> NDArray[Any]:

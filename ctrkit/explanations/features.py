@@ -35,7 +35,7 @@ def take(data: EncodedTable, rows: Integers) -> EncodedTable:
     return EncodedTable(
         data.categorical[rows],
         data.numeric[rows],
-        {name: ids[rows] for name, ids in data.sequences.items()},
+        {name: one.of_rows(rows) for name, one in data.sequences.items()},
         data.labels[rows],
         data.weight[rows],
         None if data.groups is None else data.groups[rows],
@@ -59,7 +59,7 @@ def assemble(data: EncodedTable, index: Integers) -> EncodedTable:
     return EncodedTable(
         data.categorical[index[:, :categorical], places[:categorical]],
         data.numeric[index[:, categorical:fields], places[categorical:] - categorical],
-        {name: ids[history] for name, ids in data.sequences.items()},
+        {name: one.of_rows(history) for name, one in data.sequences.items()},
         np.empty((len(index), 0), dtype=np.float32),
         np.ones(len(index), dtype=np.float32),
         bags={name: ids[of_bags[name]] for name, ids in data.bags.items()},

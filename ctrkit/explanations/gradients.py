@@ -171,7 +171,7 @@ def _refused(reason: str) -> ConfigError:
 
 def _length(data: EncodedTable) -> int:
     """L, the length of a padded history."""
-    return max((ids.shape[1] for ids in data.sequences.values()), default=0)
+    return max((one.width for one in data.sequences.values()), default=0)
 
 
 def _device(network: CtrModel) -> torch.device:

@@ -160,7 +160,7 @@ def _events(
     """The events of a row, newest first."""
     if not data.sequences:
         return ()
-    ids = {name: sequence[row] for name, sequence in data.sequences.items()}
+    ids = {name: sequence[row : row + 1][0] for name, sequence in data.sequences.items()}
     present = np.flatnonzero(np.any([sequence != PADDING_ID for sequence in ids.values()], axis=0))
     length = len(next(iter(ids.values())))
     events = []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctrkit.arrays import Floats, Integers
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.histories import Histories
 from ctrkit.explanations.attributions import Attributions
 from ctrkit.explanations.extra import require
 from ctrkit.explanations.features import assemble
@@ -130,7 +131,7 @@ def _stacked(first: EncodedTable, second: EncodedTable) -> EncodedTable:
     return EncodedTable(
         np.concatenate([first.categorical, second.categorical]),
         np.concatenate([first.numeric, second.numeric]),
-        {name: np.concatenate([ids, second.sequences[name]]) for name, ids in first.sequences.items()},
+        {name: Histories.joined([one, second.sequences[name]]) for name, one in first.sequences.items()},
         np.empty((len(first) + len(second), 0), dtype=np.float32),
         np.concatenate([first.weight, second.weight]),
         bags={name: np.concatenate([ids, second.bags[name]]) for name, ids in first.bags.items()},

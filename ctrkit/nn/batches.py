@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctrkit.arrays import Integers
-from ctrkit.data.encoder import EncodedTable, RowIndex
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.histories import RowIndex
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Batch:
 
     @classmethod
     def of(cls, data: EncodedTable, rows: RowIndex) -> Batch:
-        """A batch of the given rows. A slice copies no data."""
+        """A batch of the given rows. A slice copies no data but histories."""
         return cls(
             _picked(data.categorical, rows),
             _picked(data.numeric, rows),
-            {name: _picked(ids, rows) for name, ids in data.sequences.items()},
+            {name: torch.from_numpy(one[rows]) for name, one in data.sequences.items()},
             _picked(data.labels, rows),
             _picked(data.weight, rows),
             None if data.value is None else _picked(data.value, rows),

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ctrkit.arrays import Booleans, Floats, Integers
-from ctrkit.data.encoder import EncodedTable, RowIndex
+from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.histories import RowIndex
 from ctrkit.models import Output, Scorer
 from ctrkit.nn.batches import Batch
 

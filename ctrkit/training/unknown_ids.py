@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrkit.arrays import Booleans, Integers
-from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.encoder import EncodedColumn, EncodedTable
 from ctrkit.data.feature_map import FeatureMap, is_unknown, rows_of_tables
 from ctrkit.nn.embedding import FeatureEmbedding
 
@@ -36,8 +36,9 @@ def id_counts(feature_map: FeatureMap, data: EncodedTable, rows: Integers) -> di
         weight, ids = data.weight[some].astype(np.float64), data.categorical.take(some, axis=0)
         for name, column in zip(feature_map.categorical if ids.shape[1] else (), ids.T, strict=True):
             found[name] += np.bincount(rows_of_tables(column), weight, found[name].size)
-        for name, lists in (*data.sequences.items(), *data.bags.items()):
-            events = rows_of_tables(lists.take(some, axis=0))
+        columns: Mapping[str, EncodedColumn] = {**data.sequences, **data.bags}
+        for name, lists in columns.items():
+            events = rows_of_tables(lists[some])
             each = np.repeat(weight, events.shape[1])
             found[name] += np.bincount(events.ravel(), each, found[name].size)
     return {name: torch.from_numpy(counts) for name, counts in found.items()}

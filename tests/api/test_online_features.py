@@ -76,7 +76,7 @@ def test_a_model_reads_its_own_version_and_encodes_online_rows_as_offline_ones(
     np.testing.assert_array_equal(one.categorical, other.categorical)
     np.testing.assert_array_equal(one.numeric, other.numeric)
     for name, ids in one.sequences.items():
-        np.testing.assert_array_equal(ids, other.sequences[name])
+        np.testing.assert_array_equal(ids[:], other.sequences[name][:])
     newest = ctrkit.get_features(keys[:1], store=store, key="event_id")
     assert newest.table.columns == ["event_id", "device"]
     bare = f"sqlite:{tmp_path / 'other.db'}"

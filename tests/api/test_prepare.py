@@ -80,7 +80,7 @@ def test_prepared_rows_are_those_in_memory(tmp_path: Path, ending: str, by: str)
     assert store.encoder.state() == rows.encoder.state()
     assert set(store.encoded.arrays()) == set(rows.encoded.arrays())
     for name, array in rows.encoded.arrays().items():
-        np.testing.assert_array_equal(store.encoded.arrays()[name], array, name)
+        np.testing.assert_array_equal(store.encoded.arrays()[name][:], array[:], name)
     assert store.encoded.fingerprint() == rows.encoded.fingerprint()
     for part, name in (("train", "train_data"), ("valid", "val_data"), ("test", "test_data")):
         np.testing.assert_array_equal(getattr(store.split, part), getattr(rows.split, part))
@@ -199,6 +199,10 @@ def test_a_folder_that_is_not_complete_or_damaged_is_refused(tmp_path: Path) -> 
     with pytest.raises(DataError, match="damaged"):
         ctrkit.train(data=out)
     (out / "labels.npy").write_bytes(content)
+    manifest = (out / MANIFEST).read_text()
+    (out / MANIFEST).write_text(manifest.replace('"format": 2', '"format": 1'))
+    with pytest.raises(DataError, match=r"of an earlier version of ctrkit.* Prepare the data again"):
+        ctrkit.train(data=out)
     (out / MANIFEST).unlink()
     with pytest.raises(DataError, match=r"not complete.* Prepare the data again"):
         ctrkit.train(data=out)

@@ -7,6 +7,7 @@ import pytest
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import row_hashes, rows_seen, sample_of, seen_state, share_of_seen, share_seen
 from ctrkit.schema import FeatureSpec
+from tests.padded import histories
 
 
 def table(ids: list[int], number: float = 0.5, history: int = 3, label: int = 0) -> EncodedTable:
@@ -14,7 +15,7 @@ def table(ids: list[int], number: float = 0.5, history: int = 3, label: int = 0)
     return EncodedTable(
         np.array(ids, np.int32)[:, None],
         np.full((n, 1), number, np.float32),
-        {"seen": np.full((n, 2), history, np.int32)},
+        {"seen": histories(np.full((n, 2), history, np.int32))},
         np.full((n, 1), label, np.float32),
         np.ones(n, np.float32),
     )

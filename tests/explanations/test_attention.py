@@ -55,7 +55,7 @@ def test_the_weights_of_a_network_give_its_readings(name: str) -> None:
     for found, ((_, events, _), reading) in zip(weights.values(), readings, strict=True):
         expected = (torch.from_numpy(found).float().unsqueeze(1) @ events).squeeze(1)
         torch.testing.assert_close(expected, reading[:, 0], rtol=1e-4, atol=1e-5)
-        empty = data.sequences["seen_items"] == 0
+        empty = data.sequences["seen_items"][:] == 0
         assert not found[empty].any()
         assert found[~empty].any()
 
@@ -64,7 +64,7 @@ def test_the_weights_of_a_network_give_its_readings(name: str) -> None:
 def test_the_weights_of_some_sum_to_one(name: str) -> None:
     data = rows()
     (weights,) = attention_weights(make({"name": "din", "history": {"readouts": [name]}}), data).values()
-    some = (data.sequences["seen_items"] > 0).any(axis=1)
+    some = (data.sequences["seen_items"][:] > 0).any(axis=1)
     np.testing.assert_allclose(weights.sum(axis=1), some.astype(float), atol=1e-6)
 
 

@@ -20,6 +20,7 @@ from ctrkit.models import MODELS
 from ctrkit.nn.batches import Batch
 from ctrkit.training import predict
 from tests.explanations.toys import MAPS, make, rows
+from tests.padded import histories
 
 pytest.importorskip("captum")
 
@@ -46,7 +47,7 @@ def test_shares_add_up_to_the_logit_difference(content: dict[str, Any]) -> None:
     )
     assert found.events is not None
     np.testing.assert_allclose(found.events.sum(axis=(1, 2)), found.history, atol=1e-12)
-    empty = np.stack([ids == 0 for ids in data.sequences.values()], axis=2)
+    empty = np.stack([ids[:] == 0 for ids in data.sequences.values()], axis=2)
     assert not found.events[empty].any()
 
 
@@ -103,7 +104,7 @@ def test_a_network_behind_its_tables_is_the_network(name: str) -> None:
 def unknown_but(data: EncodedTable, unit: int, place: int = -1) -> EncodedTable:
     """Rows of unknown values, numbers at 0, where one unit alone is as it was."""
     categorical, numeric = np.ones_like(data.categorical), np.zeros_like(data.numeric)
-    sequences = {name: (ids > 0).astype(np.int32) for name, ids in data.sequences.items()}
+    sequences = {name: (ids[:] > 0).astype(np.int32) for name, ids in data.sequences.items()}
     split = data.categorical.shape[1]
     if unit < split:
         categorical[:, unit] = data.categorical[:, unit]
@@ -111,8 +112,9 @@ def unknown_but(data: EncodedTable, unit: int, place: int = -1) -> EncodedTable:
         numeric[:, unit - split] = data.numeric[:, unit - split]
     else:
         name = list(sequences)[unit - split - data.numeric.shape[1]]
-        sequences[name][:, place] = data.sequences[name][:, place]
-    return replace(data, categorical=categorical, numeric=numeric, sequences=sequences)
+        sequences[name][:, place] = data.sequences[name][:][:, place]
+    own = {name: histories(ids) for name, ids in sequences.items()}
+    return replace(data, categorical=categorical, numeric=numeric, sequences=own)
 
 
 @pytest.mark.parametrize("name", ["deepfm", "dien", "mdaf"])

@@ -49,7 +49,7 @@ def test_drops_are_those_of_scikit_learn() -> None:
             table = EncodedTable(
                 x[:, :3].astype(np.int32),
                 x[:, 3:5].astype(np.float32),
-                {name: ids[history] for name, ids in data.sequences.items()},
+                {name: ids.of_rows(history) for name, ids in data.sequences.items()},
                 data.labels,
                 data.weight,
             )

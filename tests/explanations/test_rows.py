@@ -51,7 +51,7 @@ def test_encoded_values_have_the_names_of_the_table() -> None:
             assert names.number(column, value) == pytest.approx(TABLE[column][row], rel=1e-5, abs=1e-5)
     strange = encoder.encode(TABLE.with_columns(shop=pl.lit("new")))
     assert names.field(0, strange.categorical[0, 0]) == UNKNOWN
-    event = {name: int(ids[2, 0]) for name, ids in encoded.sequences.items()}
+    event = {name: int(ids[:][2, 0]) for name, ids in encoded.sequences.items()}
     assert names.event(event) == {"shops": "zzz", "words": "y"}
     assert names.event({**event, "shops": -5}) == {"shops": UNKNOWN, "words": "y"}
     assert names.event({"shops": 0, "words": 0}) == {}
@@ -61,7 +61,8 @@ def test_a_row_is_told_with_its_values_and_events() -> None:
     encoder = Encoder.fit(SPEC, TABLE)
     encoded = encoder.encode(TABLE)
     generator = np.random.default_rng(0)
-    events = generator.normal(size=(4, 3, 2)) * np.stack([s > 0 for s in encoded.sequences.values()], axis=2)
+    present = np.stack([one[:] > 0 for one in encoded.sequences.values()], axis=2)
+    events = generator.normal(size=(4, 3, 2)) * present
     fields = generator.normal(size=(4, 4))
     base = np.full(4, -2.0)
     final = base + fields.sum(axis=1) + events.sum(axis=(1, 2)) + 0.25
@@ -118,7 +119,7 @@ def test_assembled_rows_take_each_unit_from_its_row(seed: int) -> None:
         for unit in range(2):
             assert found.numeric[row, unit] == data.numeric[index[row, 3 + unit], unit]
         for name, ids in found.sequences.items():
-            np.testing.assert_array_equal(ids[row], data.sequences[name][index[row, 5]])
+            np.testing.assert_array_equal(ids[:][row], data.sequences[name][:][index[row, 5]])
 
 
 @given(st.integers(0, 50), st.integers(1, 50), st.integers(0, 5))

@@ -35,7 +35,8 @@ def with_coalition(row: EncodedTable, others: EncodedTable, coalition: tuple[int
         elif player < split + numeric.shape[1]:
             numeric[:, player - split] = row.numeric[0, player - split]
         else:
-            sequences = {name: np.repeat(ids, len(others), axis=0) for name, ids in row.sequences.items()}
+            same = np.zeros(len(others), dtype=np.int64)
+            sequences = {name: ids.of_rows(same) for name, ids in row.sequences.items()}
     return replace(others, categorical=categorical, numeric=numeric, sequences=sequences)
 
 
@@ -61,7 +62,7 @@ def exact(network: CtrModel, row: EncodedTable, others: EncodedTable, task: int)
 
 
 def one(data: EncodedTable, row: int) -> EncodedTable:
-    sequences = {name: ids[row : row + 1] for name, ids in data.sequences.items()}
+    sequences = {name: ids.of_rows(slice(row, row + 1)) for name, ids in data.sequences.items()}
     part = slice(row, row + 1)
     return EncodedTable(
         data.categorical[part], data.numeric[part], sequences, data.labels[part], data.weight[part]

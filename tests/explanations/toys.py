@@ -13,6 +13,7 @@ from ctrkit.data.feature_map import Bag, FeatureMap
 from ctrkit.models import CtrModel, build_model, model_config
 from ctrkit.nn.embedding import FeatureEmbedding
 from tests.models.settings import SETTINGS
+from tests.padded import histories
 
 FULL = FeatureMap(
     tables={"user": 30, "item": 40, "category": 9},
@@ -67,7 +68,9 @@ def rows(feature_map: FeatureMap = FULL, count: int = 7, seed: int = 1) -> Encod
         np.stack(columns, axis=1).astype(np.int32) if columns else np.zeros((count, 0), dtype=np.int32),
         generator.normal(size=(count, len(feature_map.numeric))).astype(np.float32),
         {
-            name: (generator.integers(1, tables[table], (count, length)) * present).astype(np.int32)
+            name: histories(
+                (generator.integers(1, tables[table], (count, length)) * present).astype(np.int32)
+            )
             for name, table in feature_map.sequences.items()
         },
         labels[:, : len(feature_map.tasks)].astype(np.float32),

@@ -18,6 +18,7 @@ from ctrkit.models.tree_text import check_trees
 from ctrkit.nn.batches import Batch
 from ctrkit.training import predict, predict_candidates
 from ctrkit.training.boosting import columns_of, fit_trees
+from tests.padded import histories as padded
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -44,7 +45,7 @@ def rows(count: int, seed: int = 0) -> EncodedTable:
     return EncodedTable(
         np.stack([items, users], axis=1).astype(np.int32),
         price[:, None].astype(np.float32),
-        {"seen": seen.astype(np.int32)},
+        {"seen": padded(seen.astype(np.int32))},
         both.astype(np.float32),
         rng.integers(0, 3, count).astype(np.float32),
     )
@@ -70,8 +71,9 @@ def trained() -> LightGBM:
 def test_columns_are_those_that_a_person_would_make(trained: LightGBM) -> None:
     data = replace(DATA, categorical=DATA.categorical.copy())
     data.categorical[:20, 0] = -7  # a new item
-    data.sequences["seen"][5, -1] = -7
-    events, item = data.sequences["seen"], data.categorical[:, :1]
+    events, item = data.sequences["seen"][:], data.categorical[:, :1]
+    events[5, -1] = -7
+    data = replace(data, sequences={"seen": padded(events)})
     match = (events == item) & (item != 1)
     ages = np.arange(3, -1, -1)
     expected = [
@@ -142,7 +144,8 @@ def test_rows_stand_alone_and_candidates_share_histories(trained: LightGBM) -> N
     torch.testing.assert_close(trained(cut).logits, trained(none).logits)
     counts, histories = np.array([3, 0, 2]), rows(3, seed=1)
     candidates = rows(5, seed=2)
-    own = replace(candidates, sequences={"seen": np.repeat(histories.sequences["seen"], counts, axis=0)})
+    shared = histories.sequences["seen"].of_rows(np.repeat(np.arange(3), counts))
+    own = replace(candidates, sequences={"seen": shared})
     found = predict_candidates(trained, histories, candidates, counts).logits
     np.testing.assert_array_equal(found, predict(trained, own).logits)
 

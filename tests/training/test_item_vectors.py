@@ -7,6 +7,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.item_vectors import WIDTH, ItemVectors
 from ctrkit.training.item_vectors import correspondence_vectors, fit_item_vectors
+from tests.padded import histories as padded
 
 SIZE = 80
 
@@ -65,7 +66,7 @@ def test_only_histories_of_the_training_rows_are_read() -> None:
     data = EncodedTable(
         np.full((800, 1), 2, dtype=np.int32),
         np.zeros((800, 0), dtype=np.float32),
-        {"items": events},
+        {"items": padded(events)},
         np.zeros((800, 1), dtype=np.float32),
         np.ones(800, dtype=np.float32),
     )

@@ -21,6 +21,7 @@ from ctrkit.training import TrainingConfig, evidence, fit, linear_start
 from ctrkit.training.evidence import honest
 from ctrkit.training.linear_start import field_ids, linear_columns, start_linear_terms
 from tests.models.settings import HEADS
+from tests.padded import histories
 
 MAP = FeatureMap(
     tables={"user": 30, "item": 20, "hour": 6},
@@ -52,7 +53,7 @@ def made(seed: int = 0) -> EncodedTable:
     return EncodedTable(
         ids.astype(np.int32),
         price[:, None].astype(np.float32),
-        {"items": items.astype(np.int32)},
+        {"items": histories(items.astype(np.int32))},
         np.stack([click, conversion], axis=1).astype(np.float32),
         rng.choice([0.0, 0.5, 1.0, 2.0], ROWS).astype(np.float32),
     )

@@ -10,6 +10,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.feature_map import FeatureMap
 from ctrkit.models import build_model, model_config
 from ctrkit.training import predict, predict_candidates
+from tests.padded import histories as padded
 
 MAP = FeatureMap(
     tables={"item": 30, "user": 9},
@@ -28,7 +29,7 @@ def table(n: int, seed: int = 0) -> EncodedTable:
     return EncodedTable(
         draw.integers(1, 9, (n, 2)).astype(np.int32),
         draw.standard_normal((n, 1)).astype(np.float32),
-        {"seen": seen.astype(np.int32)},
+        {"seen": padded(seen.astype(np.int32))},
         np.empty((n, 0), dtype=np.float32),
         np.ones(n, dtype=np.float32),
     )
@@ -44,7 +45,7 @@ def test_candidates_that_share_a_history_score_as_if_each_had_its_own(
     model = build_model(model_config(content), MAP)
     lengths = np.array(counts, dtype=np.int64)
     histories, candidates = table(len(counts)), table(int(lengths.sum()), seed=1)
-    own = {"seen": np.repeat(histories.sequences["seen"], lengths, axis=0)}
+    own = {"seen": histories.sequences["seen"].of_rows(np.repeat(np.arange(len(counts)), lengths))}
     spread = EncodedTable(
         candidates.categorical, candidates.numeric, own, candidates.labels, candidates.weight
     )

@@ -13,6 +13,7 @@ from ctrkit.data.feature_map import FeatureMap
 from ctrkit.nn.batches import Batch
 from ctrkit.nn.embedding import EmbeddingConfig, FeatureEmbedding
 from ctrkit.training.unknown_ids import hidden_ids, id_counts, settle_unknown
+from tests.padded import histories
 
 MAP = FeatureMap(
     tables={"ad": 40, "place": 6, "event": 9},
@@ -29,7 +30,10 @@ def table(unknown_places: int = 0, rows: int = 500) -> EncodedTable:
     return EncodedTable(
         np.stack([2 + rng.integers(0, 38, rows) ** 2 // 38, place], axis=1).astype(np.int32),
         np.empty((rows, 0), np.float32),
-        {"seen": rng.integers(2, 40, (rows, 3), np.int32), "did": rng.integers(0, 9, (rows, 3), np.int32)},
+        {
+            "seen": histories(rng.integers(2, 40, (rows, 3), np.int32)),
+            "did": histories(rng.integers(0, 9, (rows, 3), np.int32)),
+        },
         np.zeros((rows, 1), np.float32),
         rng.integers(0, 3, rows).astype(np.float32),
     )
@@ -56,7 +60,7 @@ def test_it_is_the_mean_of_what_training_has_read(config: dict[str, Any]) -> Non
     for row in range(500):
         counts[0, data.categorical[row, 0]] += data.weight[row]
         counts[1, data.categorical[row, 1]] += data.weight[row]
-        for event in data.sequences["seen"][row]:
+        for event in data.sequences["seen"][row : row + 1][0]:
             counts[0, event] += data.weight[row]
     ads = counts[0, 2:] @ before[:, 0].detach().numpy() / counts[0, 2:].sum()
     places = counts[1, 2:6] @ before[:4, 1].detach().numpy() / counts[1, 2:6].sum()
@@ -91,7 +95,7 @@ def test_what_training_has_seen_often_keeps_what_it_learnt() -> None:
 def test_a_table_without_ids_is_left_alone() -> None:
     data = table()
     data.categorical[:] = 1
-    data.sequences["seen"][:] = 0
+    data.sequences["seen"].lengths[:] = 0
     data.weight[:] = 0.1
     embedding = FeatureEmbedding(MAP, 8)
     settle_unknown(embedding, id_counts(MAP, data, np.arange(500)))

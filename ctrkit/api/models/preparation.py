@@ -226,7 +226,8 @@ class _PartWriters:
         columns |= {feature.name: pl.Series(ids) for feature, ids in fields}
         numbers = zip(spec.numeric, data.numeric.T, strict=True)
         columns |= {feature.name: pl.Series(values) for feature, values in numbers}
-        columns |= {name: pl.Series(ids) for name, ids in (*data.sequences.items(), *data.bags.items())}
+        columns |= {name: pl.Series(one[:]) for name, one in data.sequences.items()}
+        columns |= {name: pl.Series(ids) for name, ids in data.bags.items()}
         of_bags = {bag.name: bag.weights for bag in spec.bags if bag.weights is not None}
         columns |= {of_bags[name]: pl.Series(weights) for name, weights in data.bag_weights.items()}
         labels = zip(spec.labels.values(), data.labels.T, strict=True)

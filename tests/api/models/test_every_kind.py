@@ -150,8 +150,8 @@ def test_what_is_new_or_missing_still_has_a_probability(model: Model, kind: str)
 
 def test_candidates_share_a_history(model: Model) -> None:
     encoded, counts = model.encode(rows(1)[:6]), np.array([2, 0, 4])
-    histories = {name: ids[:3] for name, ids in encoded.sequences.items()}
-    own = {name: np.repeat(ids, counts, axis=0) for name, ids in histories.items()}
+    histories = {name: ids.of_rows(slice(3)) for name, ids in encoded.sequences.items()}
+    own = {name: ids.of_rows(np.repeat(np.arange(3), counts)) for name, ids in histories.items()}
     found = predict_candidates(model.network, replace(encoded, sequences=histories), encoded, counts).logits
     np.testing.assert_allclose(
         found, model.outputs_of(replace(encoded, sequences=own)).logits, rtol=1e-5, atol=1e-6
