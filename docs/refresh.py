@@ -200,7 +200,9 @@ def close(one: str, other: str) -> bool:
     """Whether two numbers are the same but for the rounding of a training on another processor."""
     digits = len(one.partition("e")[0].partition(".")[2])
     a, b = (float(text.replace(",", "")) for text in (one, other))
-    return one == other or abs(a - b) <= max(TOLERANCE * max(abs(a), abs(b)), LAST_DIGITS * 10.0**-digits * 1.0001)
+    return one == other or abs(a - b) <= max(
+        TOLERANCE * max(abs(a), abs(b)), LAST_DIGITS * 10.0**-digits * 1.0001
+    )
 
 
 def labels(lines: list[str]) -> Counter[str]:
