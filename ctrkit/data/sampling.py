@@ -7,10 +7,37 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ctrkit.config import Config
 from ctrkit.data.split import Split
+
+
+class HardNegativesConfig(Config):
+    """Negatives that each epoch draws by the scores of the model, beside all positives.
+
+    The chance of a negative is in proportion to random + (1 - random) · p / mean(p), with p of the model, and
+    at most 1. A row that is drawn counts by the inverse of its chance, so probabilities stay those of all
+    rows.
+
+    Attributes:
+        kept: share of the negatives that an epoch reads.
+        random: share of the chance that does not depend on the score. It bounds by how much a row counts.
+        pool: share of the negatives that the model scores, drawn at random; scores of all take about a third
+            of the time of an epoch of all rows.
+        refresh: number of epochs after which negatives are scored anew. Each epoch draws its own.
+    """
+
+    kept: float = Field(default=0.25, gt=0.0, lt=1.0)
+    random: float = Field(default=0.25, gt=0.0, le=1.0)
+    pool: float = Field(default=1.0, gt=0.0, le=1.0)
+    refresh: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _drawn_from_the_pool(self) -> HardNegativesConfig:
+        if self.kept > self.pool:
+            raise ValueError("kept must not be above pool, as negatives are kept from those that are scored")
+        return self
 
 
 class SamplingConfig(Config):
@@ -22,9 +49,11 @@ class SamplingConfig(Config):
             times those of all rows. So log(w) is added to the logits of the trained model, which then
             predicts q = p / (p + (1 - p) / w) (He et al., "Practical Lessons from Predicting Clicks on Ads at
             Facebook", ADKDD 2014, section 6.3).
+        hard_negatives: negatives that each epoch draws by their scores; None to read all rows in each.
     """
 
     kept_negatives: float = Field(default=1.0, gt=0.0, le=1.0)
+    hard_negatives: HardNegativesConfig | None = None
 
     @property
     def shift(self) -> float:

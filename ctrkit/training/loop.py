@@ -19,10 +19,10 @@ from torch import Tensor
 from ctrkit.arrays import Integers
 from ctrkit.config import Config
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.data.split import Split
 from ctrkit.errors import ConfigError, DataError, RunError, TrainingWarning
 from ctrkit.models import CtrModel
-from ctrkit.nn.batches import Batch
 from ctrkit.progress import OnStep, silent
 from ctrkit.schema.features import VALUE
 from ctrkit.training.averaging import AveragedWeights
@@ -33,9 +33,9 @@ from ctrkit.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from ctrkit.training.epoch_rows import HardNegatives, epoch_rows
 from ctrkit.training.objectives import LossConfig, Objective
 from ctrkit.training.optimizers import OptimizerConfig, build_optimizer, clip_gradients
-from ctrkit.training.order import epoch_order
 from ctrkit.training.unknown_ids import id_counts
 from ctrkit.training.validation import MONITORED, Validation
 
@@ -131,6 +131,7 @@ def fit(
     checkpoint: Path | None = None,
     teacher_logits: NDArray[np.float32] | None = None,
     validate_first: bool = False,
+    hard_negatives: HardNegativesConfig | None = None,
     on_step: OnStep = silent,
 ) -> TrainingHistory:
     """Train a model in place. At the end it has its best weights.
@@ -152,6 +153,7 @@ def fit(
             it; for `config.loss.distillation`.
         validate_first: whether the initial weights are validated too, and may be the best. They are if they
             have been fitted.
+        hard_negatives: how each epoch draws negatives by their scores; None to read all training rows.
         on_step: called after every step.
 
     Raises:
@@ -180,6 +182,9 @@ def fit(
     if averages is not None:
         parts["averages"] = averages
     groups = data.groups if objective.compares_groups else None
+    reading = epoch_rows(data, rows, groups, seed, hard_negatives)
+    if isinstance(reading, HardNegatives):
+        parts["hard negatives"] = reading
     deciding = {
         **identity,
         "training": config.model_dump(mode="json", exclude=_NOT_DECIDING),
@@ -189,10 +194,12 @@ def fit(
         "groups": _digest(groups),
         "teacher": _digest(teacher_logits),
     }
+    if hard_negatives is not None:
+        deciding["hard negatives"] = hard_negatives.model_dump(mode="json")
     position, notes = (None, ()) if checkpoint is None else load_checkpoint(checkpoint, deciding, parts)
     resumed = position is not None
     position = position or Position()
-    steps = -(-rows.size // config.batch_size)
+    steps = -(-reading.size // config.batch_size)
     validate_at = {
         round(steps * (i + 1) / config.validations_per_epoch) for i in range(config.validations_per_epoch)
     }
@@ -202,11 +209,10 @@ def fit(
     if validate_first and not position.events:
         validate(position, steps)
     while position.epoch < config.epochs and position.waited < config.patience and broken is None:
-        rng = np.random.default_rng([seed, position.epoch])
-        order = epoch_order(rows, groups, rng, in_blocks=data.in_blocks)
+        order = reading.order(position.epoch, model)
         while position.step < steps:
             chosen = order[position.step * config.batch_size : (position.step + 1) * config.batch_size]
-            batch = Batch.of(data, chosen).to(device)
+            batch = reading.batch(chosen).to(device)
             model.train()
             output = model(batch)
             losses = objective(

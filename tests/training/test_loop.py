@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ctrkit.data.encoder import EncodedTable
+from ctrkit.data.sampling import HardNegativesConfig
 from ctrkit.data.split import Split
 from ctrkit.errors import ArtifactError, ConfigError, DataError, RunError
 from ctrkit.training import TrainingConfig, TrainingWarning, fit, predict
@@ -53,6 +54,7 @@ class Runs:
         stop_at: int | None = None,
         data: EncodedTable | None = None,
         teacher_logits: Any = None,
+        hard_negatives: HardNegativesConfig | None = None,
         **options: Any,
     ) -> tuple[Weights, bool]:
         """Weights at the end, and whether the run was resumed; `stop_at` breaks off after so many steps."""
@@ -72,6 +74,7 @@ class Runs:
             identity={"run": identity},
             checkpoint=folder / "checkpoint.pt",
             teacher_logits=teacher_logits,
+            hard_negatives=hard_negatives,
             on_step=on_step,
         )
         return model.state_dict(), history.resumed
@@ -93,6 +96,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "escm": {"loss": {"conversion": {"name": "dr"}}},
     "ranking": {"loss": {"ranking": {"name": "bpr"}}, "monitor": "auc"},
     "distillation": {"loss": {"distillation": {"teacher": "teacher.pt"}}},
+    "hard negatives": {"hard_negatives": HardNegativesConfig(kept=0.8, pool=0.9, refresh=1)},
+    "hard negatives of an earlier epoch": {"hard_negatives": HardNegativesConfig(kept=0.8, refresh=2)},
 }
 
 
@@ -143,10 +148,11 @@ def test_a_checkpoint_of_another_run_is_not_taken_and_not_lost(run: Runs, tmp_pa
         {"loss": {"focal_gamma": 1.0}},
         {"batch_size": 128},
         {"monitor": "auc"},
+        {"hard_negatives": HardNegativesConfig()},
         {"data": lambda data: replace(data, labels=np.roll(data.labels, 1, axis=0))},
         {"data": lambda data: replace(data, weight=data.weight / 2)},
     ],
-    ids=["learning rate", "loss", "batch size", "monitor", "labels", "weights"],
+    ids=["learning rate", "loss", "batch size", "monitor", "hard negatives", "labels", "weights"],
 )
 def test_what_decides_the_weights_makes_another_run(run: Runs, tmp_path: Path, change: Any) -> None:
     with pytest.raises(Stop):

@@ -96,6 +96,11 @@ class NetworkTraining:
                 f"Training read {self.read.train.size:,} of {rows:,} rows: all with the first label, and "
                 f"{kept:.3g} of the others. Predictions are those of all rows."
             )
+        if (hard := self.config.sampling.hard_negatives) is not None:
+            self.notes.append(
+                f"Each epoch read all positives and {hard.kept:.3g} of the negatives, drawn by their scores."
+                " A row counts by the inverse of its chance, so predictions are those of all rows."
+            )
         return network, history
 
     def posterior(self, network: Scorer) -> LastLayerPosterior | None:
@@ -182,6 +187,7 @@ class NetworkTraining:
             checkpoint=self._file(checkpoint),
             teacher_logits=self._taught(),
             validate_first=network.linear is not None,
+            hard_negatives=self.config.sampling.hard_negatives,
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)

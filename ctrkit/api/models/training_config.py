@@ -115,6 +115,12 @@ def load_train_config(
     need_belief(settings.policy, settings.model)
     if settings.takes_steps:
         return settings
+    if settings.sampling.hard_negatives is not None:
+        raise ConfigError(
+            "key 'sampling.hard_negatives': epochs draw hard negatives, and the model"
+            f" '{settings.model.name}' is not trained in epochs",
+            hint="Leave it out, thin the negatives with sampling.kept_negatives, or choose another model",
+        )
     own = keys_of(TrainConfig, config)
     of_file = own.get("model.name", own.get("model", DEFAULT_MODEL)) == settings.model.name
     given = {**(own if of_file else {}), **keys_of(TrainConfig, None, overrides, keywords)}
