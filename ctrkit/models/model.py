@@ -55,6 +55,7 @@ class CtrModel(Scorer):
             static = len(feature_map.fields)
             embedding = config.embedding.model_copy(update={"width": width})
             self.embedding = FeatureEmbedding(feature_map, embedding)
+            self.encodes_history = self.reads_history
             if self.reads_history and not config.keeps_sequences_apart:
                 self.history = HistoryReader(config.history, feature_map, width)
                 readings = self.history.readings

@@ -78,6 +78,7 @@ class Scorer(nn.Module, ABC):
 
     Attributes:
         reads_history: whether the model reads behaviour sequences.
+        encodes_history: whether `encode_history` is work that rows of one history should share.
         trained_here: whether ctrkit trains the model; an imported one was trained elsewhere.
 
     Raises:
@@ -86,6 +87,7 @@ class Scorer(nn.Module, ABC):
 
     config_class: ClassVar[type[ScorerConfig]]
     reads_history: bool = False
+    encodes_history: bool = False
     trained_here: ClassVar[bool] = True
 
     def __init__(self, feature_map: FeatureMap) -> None:

@@ -95,6 +95,16 @@ class HistoryState(Encoded):
         nothing = torch.zeros(*mask.shape, 0, device=mask.device)
         return cls(mask, nothing, nothing, (), ids)
 
+    def of_rows(self, rows: Tensor) -> HistoryState:
+        """The histories of some rows, `[n]`."""
+        return HistoryState(
+            self.mask[rows],
+            self.events[rows],
+            self.states[rows],
+            tuple(one[rows] for one in self.memory),
+            {name: ids[rows] for name, ids in self.ids.items()},
+        )
+
 
 class HistoryReader(nn.Module):
     """Encodes histories and reads them for targets.

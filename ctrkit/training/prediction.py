@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.histories import RowIndex
 from ctrkit.models import Output, Scorer
 from ctrkit.nn.batches import Batch
+from ctrkit.nn.history import HistoryState
 
 
 class Outputs(NamedTuple):
@@ -75,6 +77,7 @@ def predict(
 ) -> Outputs:
     """The outputs for the given rows (None for all rows), in evaluation mode.
 
+    Where neighbours share a history, as the candidates of a page do, each history is encoded once.
     Without `hidden` they have none, D = 0: of many rows it takes most of the memory.
     """
     model.eval()
@@ -82,7 +85,10 @@ def predict(
     device = model.device
     starts = range(0, max(chosen.size, 1), batch_size)  # without rows, one empty batch gives the widths
     batches = (Batch.of(data, _contiguous(chosen[start : start + batch_size])) for start in starts)
-    return Outputs.joined([Outputs.of(model(batch.to(device)), hidden=hidden) for batch in batches])
+    found = []
+    for batch in (batch.to(device) for batch in batches):
+        found.append(Outputs.of(model(batch, _shared_histories(model, batch)), hidden=hidden))
+    return Outputs.joined(found)
 
 
 @torch.no_grad()
@@ -124,6 +130,23 @@ def predict_candidates(
         state = model.encode_history(history) if model.reads_history else None
         parts.append(Outputs.of(model(Batch.of(candidates, slice(0)).to(device), state)))
     return Outputs.joined(parts)
+
+
+def _shared_histories(model: Scorer, batch: Batch) -> HistoryState | None:
+    """The encoded histories of rows of which at most half have another history than the row before.
+
+    None for other rows: a model then encodes the history of each. Histories are compared, and not where they
+    are stored, so that the same rows have the same outputs to the last bit wherever they lie.
+    """
+    if not model.encodes_history or not len(batch):
+        return None
+    ids = torch.cat([*batch.sequences.values()], dim=1)
+    other = torch.cat([ids.new_ones(1, dtype=torch.bool), (ids[1:] != ids[:-1]).any(dim=1)])
+    if 2 * int(other.sum()) > len(batch):
+        return None
+    first = other.nonzero().squeeze(1)
+    histories = replace(batch, sequences={name: ids[first] for name, ids in batch.sequences.items()})
+    return model.encode_history(histories).of_rows(other.cumsum(0) - 1)
 
 
 def _contiguous(rows: Integers) -> RowIndex:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,44 @@ def test_candidates_that_share_a_history_score_as_if_each_had_its_own(
     found = predict_candidates(model, histories, candidates, lengths, batch_size)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "mdaf"},
+        {"name": "din"},
+        {"name": "dien"},
+        {"name": "bst"},
+        {"name": "hyformer"},
+        {
+            "name": "dnn",
+            "history": {"encoder": {"name": "hstu"}, "readouts": ["target_attention", "target_state"]},
+        },
+    ],
+    ids=str,
+)
+def test_neighbours_that_share_a_history_have_it_encoded_once(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = build_model(model_config(content), MAP)
+    pages = np.repeat(np.arange(9), [7, 1, 9, 2, 5, 1, 1, 6, 8])
+    rows, seen = table(pages.size), table(9, seed=1).sequences["seen"]
+    rows = replace(rows, sequences={"seen": seen.of_rows(pages)})
+    alone = predict(model, rows, batch_size=1)
+    encoded, encode = list[int](), model.encode_history
+    monkeypatch.setattr(
+        model, "encode_history", lambda batch: encoded.append(len(batch.sequences["seen"])) or encode(batch)
+    )
+    shared = predict(model, rows, batch_size=16)
+    for ours, theirs in zip(shared, alone, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    assert encoded == [3, 6, 1]
+    # Rows of which most have a history of their own take the usual way.
+    encoded.clear()
+    predict(model, table(40))
+    assert encoded == [40]
 
 
 @pytest.mark.parametrize("content", [{"name": "dnn"}, {"name": "lr"}])
