@@ -18,6 +18,9 @@ def inspect(
     data: Annotated[Path, typer.Argument(help="Table to look at.")],
     out: Annotated[Path | None, typer.Option(help="File for the first config.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of clicks, if its name does not say so.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Public data set of which DATA is the file or the folder.")
+    ] = None,
     json: common.Json = False,
     quiet: common.Quiet = False,
     debug: common.Debug = False,
@@ -27,6 +30,6 @@ def inspect(
     def work(progress: OnStep) -> Result:
         import ctrkit
 
-        return ctrkit.inspect(data, label=label, out=out)
+        return ctrkit.inspect(data, label=label, source=source, out=out)
 
     common.execute(common.Output(json, quiet, debug), work, tables=(data,))

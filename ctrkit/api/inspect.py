@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,8 @@ import yaml
 
 from ctrkit.api.results import Result
 from ctrkit.arrays import Integers
-from ctrkit.config import ConfigLike
+from ctrkit.config import ConfigLike, keys_of
+from ctrkit.data.sources import source_tables
 from ctrkit.inspection import InspectedColumn, first_config, inspected, spread_rows
 from ctrkit.reports import Report, Table
 from ctrkit.reports.cells import share, text
@@ -109,16 +110,16 @@ def config_or_inspected(
     config: ConfigLike,
     data: TableLike | None,
     overrides: Sequence[str],
-    keywords: Collection[str],
+    keywords: Mapping[str, Any],
 ) -> tuple[ConfigLike, Inspection | None]:
-    """The config of a command, or the first config of a table that comes without any and lacks columns of the
-    sample logs.
+    """The config of a command, or the first config of a table that comes without any: it lacks columns of the
+    sample logs, or is of a public data set.
 
     Args:
         config: the config that was given.
         data: the table.
         overrides: `key.path=value` strings; those of `features` say what the columns mean.
-        keywords: names of the settings that were given.
+        keywords: the settings that were given.
 
     Returns:
         The config, and what was found in the table; None if it was not looked at.
@@ -130,11 +131,12 @@ def config_or_inspected(
     if config is not None or data is None or told:
         return config, None
     # Here, and not above: with the configs of all models comes torch, which a look at a table does not need.
-    from ctrkit.api.models.training_config import load_train_config
+    from ctrkit.api.models.training_config import TrainConfig, load_train_config
 
-    if {*load_train_config(None).features.columns} <= {*first_columns(data)}:
+    source = keys_of(TrainConfig, None, overrides, keywords).get("source")
+    if source is None and {*load_train_config(None).features.columns} <= {*first_columns(data)}:
         return None, None
-    found = inspect(data)
+    found = inspect(data, source=source)
     return found.settings, found
 
 
@@ -144,18 +146,24 @@ def _in_role(columns: Sequence[InspectedColumn], role: str) -> str | None:
 
 
 def inspect(
-    data: TableLike, *, label: str | None = None, out: str | os.PathLike[str] | None = None
+    data: TableLike,
+    *,
+    label: str | None = None,
+    source: str | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> Inspection:
     """Look at a table: what its columns are, how the click rate depends on them, and a first config.
 
     Large tables are read in chunks, and judged by at most 200,000 rows that are spread over them.
 
     Args:
-        data: the table.
+        data: the table, or the file or folder of the public data set.
         label: the column of clicks, if its name does not say so.
+        source: name of the public data set (see `ctrkit.list_sources`).
         out: file for the first config; None to write none.
 
     Raises:
+        ConfigError: there is no source of that name.
         DataError: the table cannot be read, or no column can be the label.
 
     Example:
@@ -166,7 +174,10 @@ def inspect(
     """
     if out is not None:
         check_writable(out)
-    table, rows = spread_rows(data)
+    if source is not None and isinstance(data, str | os.PathLike):
+        table, rows = spread_rows(source_tables(source, data).rows)
+    else:
+        table, rows = spread_rows(data)
     columns = inspected(table, label, name_of(data))
     label, counts = _in_role(columns, "label 1"), _in_role(columns, "impressions")
     assert label is not None
@@ -175,7 +186,7 @@ def inspect(
     features = [one for one in columns if one.role == "feature" and one.kind != "list"]
     numbers = [one.name for one in features if one.kind == "number"]
     skewed = frozenset(name for name in numbers if _is_skewed(table[name]))
-    config = first_config(columns, name_of(data), skewed)
+    config = first_config(columns, name_of(data), skewed, source)
     if out is not None:
         write_text(config, out)
     rates = {one.name: _rates(table[one.name], one, clicks, shown) for one in features}

@@ -184,7 +184,8 @@ def _is_time(values: pl.Series) -> bool:
         seconds = unix_seconds(values.head(1000))
     except DataError:
         return False
-    return bool((seconds > 1e8).all()) or not values.dtype.is_numeric()
+    # Later than 1973: small numbers, also in text, are no seconds since 1970.
+    return bool((seconds > 1e8).all())
 
 
 def _named(name: str, names: Iterable[str]) -> bool:

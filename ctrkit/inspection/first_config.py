@@ -12,7 +12,10 @@ _MOST_EVENTS = 50
 
 
 def first_config(
-    columns: Sequence[InspectedColumn], data: str | None, skewed: frozenset[str] = frozenset()
+    columns: Sequence[InspectedColumn],
+    data: str | None,
+    skewed: frozenset[str] = frozenset(),
+    source: str | None = None,
 ) -> str:
     """The config of a training run.
 
@@ -20,12 +23,13 @@ def first_config(
         columns: the columns.
         data: path of the table; None for one in memory.
         skewed: numbers to be read as logarithms.
+        source: the public data set of which these are the files.
     """
     by_role: dict[str, list[InspectedColumn]] = {}
     for one in columns:
         by_role.setdefault(one.role.partition(" ")[0], []).append(one)
     features = by_role.get("feature", [])
-    lines = [] if data is None else [f"data: {_text(data)}"]
+    lines = [f"{key}: {_text(value)}" for key, value in (("source", source), ("data", data)) if value]
     lines.append("features:")
     labels = sorted(by_role["label"], key=lambda one: one.role)
     tasks = (f"{task}: {_text(one.name)}" for task, one in zip(_TASKS, labels, strict=False))

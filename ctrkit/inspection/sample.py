@@ -12,13 +12,13 @@ from ctrkit.tables.chunks import read_chunks
 MOST = 200_000
 
 
-def spread_rows(source: TableLike, most: int = MOST) -> tuple[pl.DataFrame, int]:
+def spread_rows(source: TableLike | pl.LazyFrame, most: int = MOST) -> tuple[pl.DataFrame, int]:
     """At most `most` rows, equally far from each other, and the number of all rows.
 
-    Text that holds numbers in all kept rows becomes numbers.
+    Text of files that holds numbers in all kept rows becomes numbers.
 
     Args:
-        source: as `ctrkit.tables.read_table` takes it.
+        source: as `ctrkit.tables.read_table` takes it, or a lazy frame.
         most: largest number of rows to keep.
 
     Raises:
@@ -26,12 +26,16 @@ def spread_rows(source: TableLike, most: int = MOST) -> tuple[pl.DataFrame, int]
     """
     kept: list[pl.DataFrame] = []
     step, rows = 1, 0
-    for chunk in read_chunks(source):
-        kept.append(chunk.table.slice(-rows % step).gather_every(step))
-        rows += chunk.table.height
+    lazy = isinstance(source, pl.LazyFrame)
+    tables = (
+        source.collect_batches(maintain_order=True) if lazy else (one.table for one in read_chunks(source))
+    )
+    for part in tables:
+        kept.append(part.slice(-rows % step).gather_every(step))
+        rows += part.height
         while sum(table.height for table in kept) > most:
             step *= 2
             kept = [pl.concat(kept, how="diagonal_relaxed").gather_every(2)]
     table = pl.concat(kept, how="diagonal_relaxed")
-    texts = [inferred(column) for column in table if column.dtype == pl.String]
+    texts = [inferred(column) for column in table if column.dtype == pl.String and not lazy]
     return table.with_columns(texts), rows

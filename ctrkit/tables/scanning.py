@@ -17,9 +17,10 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from ctrkit.errors import DataError, first_line
-from ctrkit.tables.cells import MISSING
+from ctrkit.tables.cells import MISSING, as_ids
 from ctrkit.tables.delimited import read_delimited, split_line
 from ctrkit.tables.packed import TextFile
+from ctrkit.tables.reading import PARQUET, kind_of
 from ctrkit.tables.text import check_unicode
 
 # Bytes of a text that are read at a time.
@@ -56,16 +57,23 @@ class TextFormat:
 def scan_text(files: Sequence[TextFile], form: TextFormat) -> pl.LazyFrame:
     """The rows of delimited files, one file after another. The first line of each is checked at once.
 
+    A parquet file into which somebody has written the same columns, and perhaps others, is read too.
+
     Raises:
         DataError: a file is damaged or has other columns; while rows are read, also: a line has another
             number of values, a value does not fit the type of its column, or the text has another encoding.
     """
     for file in files:
-        _names(_first_line(file, form), form, file)
+        if _is_parquet(file):
+            _check_names(_parquet_names(file), form, file)
+        else:
+            _names(_first_line(file, form), form, file)
 
     def parts(columns: Sequence[str]) -> Iterator[_Part]:
         for file in files:
-            yield from _text_parts(file, form, columns)
+            yield from (
+                _parquet_parts(file, columns) if _is_parquet(file) else _text_parts(file, form, columns)
+            )
 
     return _scanned(parts, form.columns)
 
@@ -147,6 +155,22 @@ def _scanned(parts: _Parts, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFr
     return register_io_source(read, schema=dict(types))
 
 
+def _is_parquet(file: TextFile) -> bool:
+    return file.member is None and kind_of(file.path) in PARQUET
+
+
+def _parquet_names(file: TextFile) -> list[str]:
+    return scan_files(pl.scan_parquet(file.path, glob=False), file).collect_schema().names()
+
+
+def _parquet_parts(file: TextFile, columns: Sequence[str]) -> Iterator[_Part]:
+    row = 0
+    scanned = scan_files(pl.scan_parquet(file.path, glob=False), file)
+    for table in scanned.select(columns).collect_batches(maintain_order=True):
+        yield file, table, row
+        row += table.height
+
+
 def _text_parts(file: TextFile, form: TextFormat, columns: Sequence[str]) -> Iterator[_Part]:
     delimiter = form.delimiter if len(form.delimiter) == 1 else "\x1f"
     header, row = b"", 0
@@ -201,7 +225,9 @@ def whole_lines(content: bytes, *, quoted: bool) -> int:
 
 
 def first_names(file: TextFile, delimiter: str) -> list[str]:
-    """The names in the first line of a file."""
+    """The names in the first line of a file, or those of a parquet file."""
+    if _is_parquet(file):
+        return _parquet_names(file)
     return split_line(_first_line(file, TextFormat({}, delimiter)), delimiter, quoted=False)
 
 
@@ -234,14 +260,7 @@ def _names(line: str, form: TextFormat, file: TextFile, delimiter: str | None = 
                 hint=_AS_DOWNLOADED,
             )
         return list(form.columns)
-    for name in form.columns:
-        if name not in given:
-            raise DataError(
-                "the header lacks this column of the official file",
-                file=file,
-                column=name,
-                hint=_AS_DOWNLOADED,
-            )
+    _check_names(given, form, file)
     for place, name in enumerate(given):
         if name not in form.columns or name in given[:place]:
             problem = "the official file has no such column"
@@ -250,13 +269,28 @@ def _names(line: str, form: TextFormat, file: TextFile, delimiter: str | None = 
     return given
 
 
+def _check_names(given: Sequence[str], form: TextFormat, file: TextFile) -> None:
+    for name in form.columns:
+        if name not in given:
+            raise DataError(
+                "the header lacks this column of the official file",
+                file=file,
+                column=name,
+                hint=_AS_DOWNLOADED,
+            )
+
+
 def _typed(cells: pl.Series, dtype: type[pl.DataType], file: TextFile, start: int) -> pl.Series:
-    """Text cells in the type of their column; empty ones are missing.
+    """Cells, which are text but for those of parquet, in the type of their column; empty ones are missing.
 
     Raises:
         DataError: a cell does not fit.
     """
-    if cells.dtype == dtype or dtype == pl.String:
+    if cells.dtype == dtype or (cells.dtype.is_float() and dtype.is_float()):
+        return cells.cast(dtype)
+    if cells.dtype != pl.String:
+        cells = as_ids(cells, file) if dtype == pl.String or dtype.is_integer() else cells.cast(pl.String)
+    if dtype == pl.String:
         return cells
     typed = cells.cast(dtype, strict=False)
     if typed.null_count() != cells.null_count():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -30,7 +31,12 @@ def test_a_model_of_a_source_reads_its_files_and_tables_of_its_columns(tmp_path:
     rows = source_tables("userbehavior", tmp_path).rows.collect()
     rows.write_csv(tmp_path / "rows.csv")
     expected = ctrkit.predict(model, rows).to_dict()["columns"]
-    for data in (tmp_path / "UserBehavior.csv", tmp_path, tmp_path / "rows.csv"):
+    names = ["user_id", "item_id", "category_id", "behavior", "timestamp"]
+    log = pl.read_csv(tmp_path / "UserBehavior.csv", has_header=False, new_columns=names)
+    log.write_parquet(tmp_path / "events.parquet")
+    rows.write_parquet(tmp_path / "rows.parquet")
+    files = (tmp_path / name for name in ("UserBehavior.csv", "rows.csv", "events.parquet", "rows.parquet"))
+    for data in (tmp_path, *files):
         found = ctrkit.predict(model, data).to_dict()
         assert (found["rows"], found["columns"]) == (41, expected)
 

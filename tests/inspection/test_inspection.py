@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import ctrkit
 from ctrkit.cli import app
-from ctrkit.errors import DataError
+from ctrkit.errors import ConfigError, DataError
 from ctrkit.inspection import inspected, spread_rows
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -87,6 +87,28 @@ def test_the_first_config_trains_as_it_stands_and_without_it(tmp_path: Path) -> 
     prepared = ctrkit.prepare(data=file, out=tmp_path / "prepared")
     assert prepared.notes[0] == bare.notes[0]
     assert ctrkit.train(data=tmp_path / "prepared", network="lr").metrics == bare.metrics
+
+
+def test_the_files_of_a_public_data_set_train_without_a_config(tmp_path: Path) -> None:
+    ratings, spec = tmp_path / "u.data", tmp_path / "spec.yaml"
+    lines = [f"{row % 7}\t{row % 11}\t{1 + row % 5}\t{880000000 + row}" for row in range(300)]
+    ratings.write_text("\n".join(lines))
+    done = CliRunner().invoke(app, ["inspect", str(ratings), "--source", "movielens", "--out", str(spec)])
+    assert done.exit_code == 0, done.stderr
+    assert "ctrkit train --config" in done.stdout
+    by_config = ctrkit.train(spec, network="lr")
+    assert by_config.artifact.config["source"] == "movielens"
+    roles = {one.name: one.role for one in ctrkit.inspect(ratings, source="movielens").columns}
+    assert (roles["liked"], roles["rating"]) == ("label 1", "left out")
+    for settings in ({"source": "movielens"}, {"overrides": ["source=movielens"]}):
+        assert ctrkit.train(data=ratings, network="lr", **settings).metrics == by_config.metrics
+    with pytest.raises(ConfigError, match="Did you mean 'movielens'"):
+        ctrkit.inspect(ratings, source="movielen")
+
+
+def test_numbers_in_text_are_no_times(tmp_path: Path) -> None:
+    table = log(200).with_columns(at_time=pl.Series([str(1000 + row % 3) for row in range(200)]))
+    assert next(one.kind for one in inspected(table) if one.name == "at_time") == "category"
 
 
 def test_sums_of_impressions_are_recognised() -> None:

@@ -106,14 +106,16 @@ class RowReader:
         )
 
     def _is_official(self, data: TableLike) -> bool:
-        """Whether this is a folder or a file of the source, and not a table with the features of the spec."""
+        """Whether this is a folder or a file of the source, and not a table with the columns of the spec."""
         if self.source is None or not isinstance(data, str | os.PathLike):
             return False
         path = Path(data)
-        if path.is_dir() or not path.is_file() or kind_of(path) in PARQUET:
+        if path.is_dir() or not path.is_file():
             return path.is_dir()
+        # Official text may have no header, so features alone tell a table of theirs; parquet has names.
+        needed = self.spec.columns if kind_of(path) in PARQUET else self.spec.features
         try:
-            if {*self.spec.features} <= {*columns_of(path)}:
+            if {*needed} <= {*columns_of(path)}:
                 return False
         except DataError:
             pass  # it has no header, as official files may have none

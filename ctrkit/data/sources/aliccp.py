@@ -46,7 +46,7 @@ class AliCcp(Source):
         def read(files: list[TextFile]) -> pl.LazyFrame:
             rows = scan_text(files, SKELETON).with_columns(_fields(ITEM, ITEM_LISTS))
             part = Path(files[0].name).stem.rpartition("_")[2]
-            common = official(path, f"common_features_{part}.csv")
+            common = official(path, f"common_features_{part}.csv", beside=True)
             users = scan_text(common, COMMON).select("common_id", *_fields(USER, USER_LISTS))
             return joined(rows.drop("number", "features"), users, common[0], "common_id").drop("common_id")
 

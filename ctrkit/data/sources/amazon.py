@@ -48,8 +48,8 @@ class Amazon(Source):
         rows, newest = _reviews(reviews)
         rows = rows.rename(NAMES, strict=False)
         rows = rows.with_columns(liked=(pl.col("rating") >= LIKED).cast(pl.Int8))
-        meta = optional(path, "meta_*.jsonl", "meta_*.json")
-        if not meta or meta == reviews:
+        meta = optional(path, "meta_*.jsonl", "meta_*.json", beside=True)
+        if not meta:
             return SourceTables(rows)
         facts = scan_json_lines(meta, META_2023 if newest else META_2018)
         facts = facts.rename({**NAMES, "main_cat": "category", "main_category": "category"}, strict=False)

@@ -90,6 +90,4 @@ class Hillstrom(Source):
 
     def tables(self, path: Path) -> SourceTables:
         files = official(path, "hillstrom.csv", OFFICIAL, "hillstrom.parquet")
-        if files[0].name.endswith(".parquet"):
-            return SourceTables(read(files[0].path.parent).lazy())
         return SourceTables(scan_text(files, TextFormat(COLUMNS)))

@@ -39,7 +39,8 @@ class IPinYou(Source):
     terms = "research, as its page says"
 
     def tables(self, path: Path) -> SourceTables:
-        rows = _made(path) if optional(path, "train.log.txt", "test.log.txt") else _raw(path)
+        made = optional(path, "train.log.txt", "test.log.txt")
+        rows = _made(path) if made and "click" in first_names(made[0], "\t") else _raw(path)
         tags = pl.col("usertag").fill_null("").str.extract_all(r"[^,\s]+")
         return SourceTables(rows.with_columns(tags).rename({"payprice": "market_price"}))
 
@@ -59,7 +60,11 @@ def _made(path: Path) -> pl.LazyFrame:
 def _raw(path: Path) -> pl.LazyFrame:
     shown, clicked, converted = (
         # The first season has other columns.
-        [file for file in official(path, f"{kind}.*.txt") if "training1st" not in str(file.path)]
+        [
+            file
+            for file in official(path, f"{kind}.*.txt", beside=kind != "imp")
+            if "training1st" not in str(file.path)
+        ]
         for kind in ("imp", "clk", "conv")
     )
     rows = scan_text(shown, RAW)

@@ -46,6 +46,9 @@ class KuaiRand(Source):
 
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "log_*.csv"), TextFormat(LOG)).rename({"is_click": "click"})
-        users, videos = official(path, "user_features_*.csv"), official(path, "video_features_basic_*.csv")
+        users, videos = (
+            official(path, name, beside=True)
+            for name in ("user_features_*.csv", "video_features_basic_*.csv")
+        )
         rows = with_side_table(rows, users, TextFormat(USER), "user_id")
         return SourceTables(with_side_table(rows, videos, TextFormat(VIDEO), "video_id"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from ctrkit.data.sources.base import Source, SourceTables
-from ctrkit.data.sources.official import Int64, String, joined, official
+from ctrkit.data.sources.official import Int64, String, joined, official, optional
 from ctrkit.tables import TextFormat, scan_text
 
 BEHAVIORS = TextFormat(
@@ -36,9 +36,9 @@ class Mind(Source):
     """Microsoft's news in the lists of users: a row for each news of a list, clicked or not.
 
     The columns are impression_id, user_id, timestamp (unix seconds; the time is read as UTC), position in the
-    list, news_id and click; what `news.tsv` says of the news; and `history`, the owner's list of the news
-    that the user clicked before. The folder holds `behaviors.tsv` and `news.tsv`, such as `MINDsmall_train`,
-    or several such folders. The test part of the large set has no clicks and is refused.
+    list, news_id and click; what `news.tsv` says of the news, where it is there; and `history`, the owner's
+    list of the news that the user clicked before. The folder holds `behaviors.tsv` and `news.tsv`, such as
+    `MINDsmall_train`, or several such folders. The test part of the large set has no clicks and is refused.
     """
 
     name = "mind"
@@ -67,7 +67,9 @@ class Mind(Source):
             )
             .drop("shown")
         )
-        files = official(path, "news.tsv")
+        files = optional(path, "news.tsv", beside=True)
+        if not files:
+            return SourceTables(rows)
         # Parts of the data set repeat the news of others.
         news = scan_text(files, NEWS)
         news = news.unique("news_id", keep="first", maintain_order=True) if len(files) > 1 else news

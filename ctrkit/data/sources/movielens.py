@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from ctrkit.data.sources.base import Source, SourceTables
 from ctrkit.data.sources.official import Float64, Int64, String, official, optional, with_side_table
-from ctrkit.tables import TextFormat, scan_text
+from ctrkit.tables import TextFile, TextFormat, first_names, scan_text
 
 LIKED = 4
 GENRES = (
@@ -24,8 +24,9 @@ class MovieLens(Source):
     """Ratings of films; a film with at least four of five stars is `liked`.
 
     The folder is `ml-100k`, `ml-1m`, or one of `ml-latest`, `ml-latest-small`, `ml-25m` and `ml-32m`. The
-    columns are user_id, item_id, rating, timestamp (unix seconds), title and genres (separated by `|`); 100k
-    and 1M also have age, gender, occupation and zip_code of the user.
+    columns are user_id, item_id, rating and timestamp (unix seconds); title and genres (separated by `|`),
+    where the table of films is there; and of 100k and 1M age, gender, occupation and zip_code, where that of
+    users is.
     """
 
     name = "movielens"
@@ -36,37 +37,42 @@ class MovieLens(Source):
     terms = "research, not commercial"
 
     def tables(self, path: Path) -> SourceTables:
-        if optional(path, "ratings.csv"):
-            rows = _latest(path)
-        elif optional(path, "ratings.dat"):
-            rows = _one_million(path)
+        files = official(path, "ratings.csv", "ratings.dat", "u.data")
+        names = first_names(files[0], ",")
+        if "movieId" in names:
+            rows = _latest(path, files)
+        elif "::" in names[0]:
+            rows = _one_million(path, files)
         else:
-            rows = _hundred_thousand(path)
+            rows = _hundred_thousand(path, files)
         return SourceTables(rows.with_columns(liked=(pl.col("rating") >= LIKED).cast(pl.Int8)))
 
 
-def _latest(path: Path) -> pl.LazyFrame:
-    rows = scan_text(official(path, "ratings.csv"), TextFormat(LATEST))
+def _latest(path: Path, files: Sequence[TextFile]) -> pl.LazyFrame:
+    rows = scan_text(files, TextFormat(LATEST))
     rows = rows.rename({"userId": "user_id", "movieId": "item_id"})
     films = TextFormat({"movieId": Int64, "title": String, "genres": String})
-    return with_side_table(rows, official(path, "movies.csv"), films, "item_id", "movieId")
+    return with_side_table(rows, optional(path, "movies.csv", beside=True), films, "item_id", "movieId")
 
 
-def _one_million(path: Path) -> pl.LazyFrame:
-    rows = scan_text(official(path, "ratings.dat"), _old(RATING, "::"))
+def _one_million(path: Path, files: Sequence[TextFile]) -> pl.LazyFrame:
+    rows = scan_text(files, _old(RATING, "::"))
     user = {"user_id": Int64, "gender": String, "age": Int64, "occupation": String, "zip_code": String}
-    rows = with_side_table(rows, official(path, "users.dat"), _old(user, "::"), "user_id")
+    rows = with_side_table(rows, optional(path, "users.dat", beside=True), _old(user, "::"), "user_id")
     film = {"item_id": Int64, "title": String, "genres": String}
-    return with_side_table(rows, official(path, "movies.dat"), _old(film, "::"), "item_id")
+    return with_side_table(rows, optional(path, "movies.dat", beside=True), _old(film, "::"), "item_id")
 
 
-def _hundred_thousand(path: Path) -> pl.LazyFrame:
-    rows = scan_text(official(path, "u.data"), _old(RATING, "\t"))
+def _hundred_thousand(path: Path, files: Sequence[TextFile]) -> pl.LazyFrame:
+    rows = scan_text(files, _old(RATING, "\t"))
     user = {"user_id": Int64, "age": Int64, "gender": String, "occupation": String, "zip_code": String}
-    rows = with_side_table(rows, official(path, "u.user"), _old(user, "|"), "user_id")
+    rows = with_side_table(rows, optional(path, "u.user", beside=True), _old(user, "|"), "user_id")
     released = ("title", "release_date", "video_release_date", "imdb_url")
     film = {"item_id": Int64, **dict.fromkeys(released, String), **dict.fromkeys(GENRES, Int64)}
-    rows = with_side_table(rows, official(path, "u.item"), _old(film, "|"), "item_id")
+    films = optional(path, "u.item", beside=True)
+    if not films:
+        return rows
+    rows = with_side_table(rows, films, _old(film, "|"), "item_id")
     names = [pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in GENRES]
     genres = pl.concat_str(names, separator="|", ignore_nulls=True)
     known = pl.when(pl.col("unknown").is_not_null()).then(genres)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,21 +11,23 @@ import polars as pl
 from ctrkit.errors import DataError
 from ctrkit.tables import TextFile, TextFormat, is_archive, members_of, scan_text
 
-Int8, Int32, Int64, Float64, String = pl.Int8, pl.Int32, pl.Int64, pl.Float64, pl.String
+Int8, Int16, Int32, Int64, Float64, String = pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.Float64, pl.String
 
 
-def official(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
+def official(path: Path, *names: str, beside: bool = False) -> list[TextFile]:
     """The files of one official table, in the order of their names; there is at least one.
 
     Args:
-        path: the file itself, an archive with it, or a folder with it or with archives of it, at any depth.
+        path: the file itself, under any name, an archive with it, or a folder with it or with archives of it,
+            at any depth.
         names: names of the file without the ending of a compression; `*` stands for any signs.
-        folders: the folder in which it must be, where `*` stands for any signs.
+        beside: whether the path is that of the rows, and this is a table of what they mention, such as their
+            items: it stands in the folder of a path that is a file.
 
     Raises:
         DataError: there is no such file.
     """
-    if found := optional(path, *names, folders=folders):
+    if found := optional(path, *names, beside=beside):
         return found
     if not path.exists():
         raise DataError("no such file or folder", file=path, hint=f"Give the folder of {_either(names)}")
@@ -36,19 +38,19 @@ def official(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
     )
 
 
-def optional(path: Path, *names: str, folders: str = "*") -> list[TextFile]:
+def optional(path: Path, *names: str, beside: bool = False) -> list[TextFile]:
     """The files of a table that a data set may lack (see `official`)."""
     if not path.exists():
         return []
+    if path.is_file() and is_archive(path):
+        return _matching(members_of(path), names)
     if path.is_file():
-        files = members_of(path) if is_archive(path) else [TextFile(path)]
-        return files if files == [TextFile(path)] else _matching(files, names, folders)
+        others = sorted(file for file in path.parent.iterdir() if file.is_file() and file != path)
+        return _matching(map(TextFile, others), names) if beside else [TextFile(path)]
     below = sorted(file for file in path.rglob("*") if file.is_file())
-    if plain := _matching([TextFile(file) for file in below], names, folders):
+    if plain := _matching(map(TextFile, below), names):
         return plain
-    return _matching(
-        [member for file in below if is_archive(file) for member in members_of(file)], names, folders
-    )
+    return _matching([member for file in below if is_archive(file) for member in members_of(file)], names)
 
 
 def in_parts(
@@ -57,18 +59,21 @@ def in_parts(
     """The rows of a table that its owner divided, with the column `split`; one part is enough.
 
     Args:
-        path: the folder (see `official`).
-        names: part, such as "train" -> name of its file.
+        path: the folder, or the file of one part (see `official`).
+        names: part, such as "train" -> name of its file. A file with none of these names is of no part.
         read: makes rows of the files of a part.
 
     Raises:
         DataError: there is no part.
     """
-    found = {part: files for part, name in names.items() if (files := optional(path, name))}
-    if not found:
-        official(path, *names.values())
+    found: dict[str | None, list[TextFile]] = {}
+    for part, name in names.items():
+        if files := _matching(optional(path, name), (name,)):
+            found[part] = files
+    found = found or {None: official(path, *names.values())}
     return pl.concat(
-        [read(files).with_columns(split=pl.lit(part)) for part, files in found.items()], how="diagonal"
+        [read(files).with_columns(split=pl.lit(part, String)) for part, files in found.items()],
+        how="diagonal",
     )
 
 
@@ -79,7 +84,7 @@ def with_side_table(
 
     Args:
         rows: the rows.
-        files: the files of the side table.
+        files: the files of the side table; the rows stay as they are where there is none.
         form: their format.
         on: the column of the rows.
         key: the column of the side table; by default of the same name.
@@ -87,7 +92,7 @@ def with_side_table(
     Raises:
         DataError: a key is twice in the side table, when the rows are read.
     """
-    return joined(rows, scan_text(files, form), files[0], on, key)
+    return joined(rows, scan_text(files, form), files[0], on, key) if files else rows
 
 
 def joined(
@@ -111,17 +116,11 @@ def joined(
     return rows.join(side, left_on=on, right_on=key, how="left", maintain_order="left")
 
 
-def _matching(files: Sequence[TextFile], names: Sequence[str], folders: str) -> list[TextFile]:
+def _matching(files: Iterable[TextFile], names: Sequence[str]) -> list[TextFile]:
     """The files of the first of the names that any of them has."""
-    for name in names:
-        found = [file for file in files if fnmatch(file.name, name) and fnmatch(_folder(file), folders)]
-        if found:
-            return found
-    return []
-
-
-def _folder(file: TextFile) -> str:
-    return Path(file.member or file.path).parent.name
+    given = list(files)
+    found = ([file for file in given if fnmatch(file.name, name)] for name in names)
+    return next(filter(None, found), [])
 
 
 def _either(names: Sequence[str]) -> str:

@@ -72,7 +72,8 @@ class OpenBandit(Source):
     def tables(self, path: Path) -> SourceTables:
         if not path.exists() and path.parent.name in ("random", "bts"):
             path = _package() / "dataset" / "obd" / path.parent.name / path.name
-        files = [one for name in ("all", "men", "women") for one in optional(path, f"{name}.csv")]
+        campaigns = (optional(path, f"{name}.csv") for name in ("all", "men", "women"))
+        files = list(dict.fromkeys(file for found in campaigns for file in found))
         if len(files) != 1:
             official(path, "all.csv", "men.csv", "women.csv")
             raise DataError(
@@ -81,7 +82,7 @@ class OpenBandit(Source):
                 hint=f"Give the folder of one, such as {Path(os.fspath(files[0])).parent}",
             )
         rows = scan_text(files, _form(files[0], LOG)).drop("", strict=False)
-        items = optional(path if path.is_dir() else path.parent, "item_context.csv")
+        items = optional(path, "item_context.csv", beside=True)
         if not items:
             return SourceTables(rows)
         context = scan_text(items, _form(items[0], ITEM)).drop("", strict=False)

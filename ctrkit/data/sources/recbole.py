@@ -33,7 +33,7 @@ class RecBole(Source):
         files = official(path, "*.inter")
         rows, _ = _table(files)
         for kind in ("user", "item"):
-            if side := optional(path if path.is_dir() else path.parent, f"{Path(files[0].name).stem}.{kind}"):
+            if side := optional(path, f"{Path(files[0].name).stem}.{kind}", beside=True):
                 facts, key = _table(side)
                 rows = joined(rows, facts, side[0], key)
         names = rows.collect_schema().names()

@@ -40,8 +40,12 @@ class TaobaoAd(Source):
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "raw_sample.csv"), TextFormat(SAMPLE))
         rows = rows.drop("nonclk").rename({"clk": "click"})
-        rows = with_side_table(rows, official(path, "ad_feature.csv"), TextFormat(AD), "adgroup_id")
-        rows = with_side_table(rows, official(path, "user_profile.csv"), TextFormat(USER), "user", "userid")
-        log = optional(path, "behavior_log.csv")
+        rows = with_side_table(
+            rows, official(path, "ad_feature.csv", beside=True), TextFormat(AD), "adgroup_id"
+        )
+        rows = with_side_table(
+            rows, official(path, "user_profile.csv", beside=True), TextFormat(USER), "user", "userid"
+        )
+        log = optional(path, "behavior_log.csv", beside=True)
         events = {"behavior": scan_text(log, TextFormat(BEHAVIOR))} if log else {}
         return SourceTables(rows, events)

@@ -12,14 +12,18 @@ from ctrkit.tables import TextFormat, scan_text
 
 COLUMNS = {"user_id": Int64, "item_id": Int64, "category_id": Int64, "behavior": String, "timestamp": Int64}
 
+# 25 November to 3 December 2017 in China, as unix seconds.
+DAYS = (1511539200, 1512316800)
+
 
 class UserBehavior(Source):
     """Taobao's views of items, which may end in a purchase, and all behaviour of the same users as events.
 
     A row is a view (`pv`). Its `conversion` says whether the user bought the item then or later, before the
     data end, so views of the last days have had less time to convert. The data hold no impressions without a
-    click. `UserBehavior.csv` has no header; times are unix seconds, of which some lie outside the nine days.
-    The table of events is `behavior`, a row for each `pv`, `fav`, `cart` and `buy`.
+    click. `UserBehavior.csv` has no header; times are unix seconds. Some, such as 15, are not of the nine
+    days that its page names, and are left out. The table of events is `behavior`, a row for each `pv`, `fav`,
+    `cart` and `buy`.
     """
 
     name = "userbehavior"
@@ -32,6 +36,7 @@ class UserBehavior(Source):
     def tables(self, path: Path) -> SourceTables:
         form = TextFormat(COLUMNS, header=False, quoted=False)
         events = scan_text(official(path, "UserBehavior.csv"), form)
+        events = events.filter(pl.col("timestamp").is_between(*DAYS, closed="left"))
         bought = events.filter(pl.col("behavior") == "buy")
         last = bought.group_by("user_id", "item_id").agg(bought=pl.col("timestamp").max())
         views = events.filter(pl.col("behavior") == "pv").drop("behavior")

@@ -114,19 +114,19 @@ def hillstrom(folder: Path) -> None:
     text(folder / "hillstrom.csv", names, *rows)
 
 
-@made("trivago", "trivago_impressions.parquet", 3)
+@made("trivago", "train.csv", 4, said="trivago_impressions.parquet")
 def trivago(folder: Path) -> None:
-    rows = [
-        {
-            "event_id": 0, "user_id": "u", "session_id": "s", "timestamp": 1000, "step": 1, "position": item,
-            "item_id": item, "price": 10 * item, "click": int(item == 2), "platform": "FR", "device": "d",
-        }
-        for item in (1, 2, 3)
-    ]  # fmt: skip
-    pl.DataFrame(rows).write_parquet(folder / "trivago_impressions.parquet")
-    action = {"user_id": "u", "session_id": "s", "timestamp": 900, "step": 1}
-    kind = {"action_type": "interaction item image", "reference": "1"}
-    pl.DataFrame([action | kind]).write_parquet(folder / "trivago_actions.parquet")
+    header = "user_id,session_id,timestamp,step,action_type,reference,platform,city,device,current_filters"
+    user = '"Marseille, France",tablet'
+    text(
+        folder / "train.csv",
+        f"{header},impressions,prices",
+        f"U1,s1,1541599523,1,interaction item image,101,FR,{user},,,",
+        f"U1,s1,1541599553,2,clickout item,102,FR,{user},,101|102|103,71|107|60",
+        f"U1,s1,1541599560,3,change of sort order,price only,FR,{user},Focus on Distance,,",
+        # The hotel that was clicked is not in the list.
+        'U2,s2,1541599000,1,clickout item,7,CH,"Bern, Switzerland",mobile,,8,55',
+    )
 
 
 @made("aliccp", "sample_skeleton_train.csv", 3, "sample_skeleton_*.csv", "sample_skeleton_train.csv")

@@ -121,8 +121,16 @@ def test_side_tables_join_their_rows(tmp_path: Path) -> None:
 
 
 def test_a_purchase_counts_for_views_before_it(tmp_path: Path) -> None:
-    views = ["1,1,9,pv,100", "1,1,9,pv,300", "1,2,9,pv,100", "2,1,9,pv,100"]
-    text(tmp_path / "UserBehavior.csv", *views, "1,1,9,buy,50", "1,1,9,buy,200", "1,2,9,cart,200")
+    seen = [
+        (1, 1, "pv", 100),
+        (1, 1, "pv", 300),
+        (1, 2, "pv", 100),
+        (2, 1, "pv", 100),
+        (2, 2, "pv", -(10**9)),
+    ]
+    done = [(1, 1, "buy", 50), (1, 1, "buy", 200), (1, 2, "cart", 200)]
+    lines = [f"{user},{item},9,{what},{1511658000 + at}" for user, item, what, at in (*seen, *done)]
+    text(tmp_path / "UserBehavior.csv", *lines)
     rows = read_source("userbehavior", tmp_path)
     assert rows["conversion"].to_list() == [1, 0, 0, 0]
     assert rows.columns == ["user_id", "item_id", "category_id", "timestamp", "conversion"]
@@ -168,13 +176,35 @@ def test_real_views_of_taobao(tmp_path: Path) -> None:
     log = pl.read_parquet(DATA / "userbehavior_sample.parquet")
     log.write_csv(tmp_path / "UserBehavior.csv", include_header=False)
     rows = read_source("userbehavior", tmp_path)
-    assert rows.height == (log["behavior"] == "pv").sum()
+    # One view has the time 15, of 1970.
+    assert rows.height == (log["behavior"] == "pv").sum() - 1
     bought = {}
     for user, item, _, behavior, at in log.iter_rows():
         if behavior == "buy":
             bought[user, item] = max(at, bought.get((user, item), 0))
     pairs = zip(rows["user_id"], rows["item_id"], rows["timestamp"], strict=True)
     assert rows["conversion"].to_list() == [int(bought.get((u, i), -1) >= t) for u, i, t in pairs]
+
+
+@needs_logs
+def test_real_lists_of_trivago_are_those_that_were_made_before(tmp_path: Path) -> None:
+    pl.read_parquet(DATA / "trivago_actions.parquet").write_csv(tmp_path / "train.csv")
+    ours, known = source_tables("trivago", tmp_path), source_tables("trivago", DATA)
+    assert known.rows.collect().equals(ours.rows.collect())
+    assert known.events["actions"].collect().equals(ours.events["actions"].collect())
+
+
+def test_lists_of_trivago_become_rows(tmp_path: Path) -> None:
+    MADE["trivago"].write(tmp_path)
+    rows = read_source("trivago", tmp_path)
+    assert rows.select("event_id", "position", "item_id", "price", "click").rows() == [
+        (1, 1, 8, 55, 0), (0, 1, 101, 71, 0), (0, 2, 102, 107, 1), (0, 3, 103, 60, 0),
+    ]  # fmt: skip
+    assert rows["city"].to_list() == ["Bern, Switzerland"] + ["Marseille, France"] * 3
+    actions = source_tables("trivago", tmp_path).events["actions"].collect()
+    assert actions.select("action", "item_id").rows() == [
+        ("image", 101), ("clickout item", 102), ("change of sort order", None), ("clickout item", 7),
+    ]  # fmt: skip
 
 
 @needs_logs
@@ -211,6 +241,61 @@ def test_fields_of_aliccp(tmp_path: Path) -> None:
     assert rows["127"].to_list() == [3, 3, None]
     assert rows["127_14"].to_list() == [[5, 6], [5, 6], []]
     assert rows["853"].null_count() == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "main", "side"),
+    [
+        ("movielens", "ratings.csv", "movies.csv"),
+        ("taobaoad", "raw_sample.csv", "ad_feature.csv"),
+        ("kuairand", "log_standard_4_08_to_4_21_pure.csv", "user_features_pure.csv"),
+        ("mind", "behaviors.tsv", "news.tsv"),
+        ("recbole", "ml-1m.inter", "ml-1m.item"),
+    ],
+)
+def test_the_file_of_the_rows_finds_the_tables_beside_it(
+    name: str, main: str, side: str, tmp_path: Path
+) -> None:
+    MADE[name].write(tmp_path)
+    (file,) = tmp_path.rglob(main)
+    whole = read_source(name, file)
+    assert set(whole.columns) == set(read_source(name, tmp_path).columns)
+    (file.parent / side).unlink()
+    if name in ("taobaoad", "kuairand"):
+        with pytest.raises(DataError, match="there is no file"):
+            read_source(name, file)
+    else:
+        assert {*read_source(name, file).columns} < {*whole.columns}
+
+
+def test_the_file_of_one_part_is_that_part(tmp_path: Path) -> None:
+    MADE["aliexpress"].write(tmp_path)
+    folder = tmp_path / "AliExpress_NL"
+    assert read_source("aliexpress", folder / "test.csv")["split"].to_list() == ["test"]
+    (folder / "test.csv").rename(folder / "other.csv")
+    assert read_source("aliexpress", folder / "other.csv")["split"].to_list() == [None]
+
+
+def test_parquet_with_the_official_columns_is_read_as_the_official_file(tmp_path: Path) -> None:
+    MADE["userbehavior"].write(tmp_path)
+    official = read_source("userbehavior", tmp_path)
+    names = ["user_id", "item_id", "category_id", "behavior", "timestamp"]
+    log = pl.read_csv(tmp_path / "UserBehavior.csv", has_header=False, new_columns=names)
+    file = tmp_path / "events.parquet"
+    types = {"user_id": pl.Int16, "item_id": pl.Float64, "category_id": pl.String, "behavior": pl.Categorical}
+    log.select("item_id", pl.lit(1).alias("more"), pl.exclude("item_id")).cast(types).write_parquet(file)
+    assert read_source("userbehavior", file).equals(official)
+    for spoilt, said in (
+        (log.drop("behavior"), "column 'behavior': the header lacks this column"),
+        (log.with_columns(item_id=pl.lit(0.5)), "ids are integers or text"),
+        (log.with_columns(item_id=pl.lit("x")), "column 'item_id', row index 0: 'x' is not a whole number"),
+        (log.with_columns(item_id=pl.lit([1])), "ids are integers or text"),
+    ):
+        spoilt.write_parquet(file)
+        with pytest.raises(DataError) as error:
+            read_source("userbehavior", file)
+        assert said in str(error.value)
+        assert str(file) in str(error.value)
 
 
 @needs_logs
