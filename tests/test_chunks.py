@@ -70,6 +70,34 @@ def test_chunks_together_are_the_table(write: Callable[[Path], Path], tmp_path: 
     assert together.height == TABLE.height
 
 
+@pytest.mark.parametrize("group", [500, 1000])
+def test_few_texts_come_as_their_distinct_ones(tmp_path: Path, group: int) -> None:
+    """Groups of rows end within chunks, or are longer than those that are read again for each chunk."""
+    row = pl.int_range(1000, eager=True)
+    table = pl.DataFrame(
+        {
+            "few": (row % 3).cast(pl.String).set(row % 7 == 0, None),
+            "number": row % 5,
+            "many": row.cast(pl.String),
+            "other": (row % 2).cast(pl.String),
+        }
+    )
+    table.write_parquet(tmp_path / "t.parquet", row_group_size=group)
+    chunks = [
+        chunk.table
+        for chunk in read_chunks(tmp_path / "t.parquet", 60, distinct={"few", "number", "many", "absent"})
+    ]
+    assert {str(chunk.schema["few"])[:4] for chunk in chunks} == {"Enum"}
+    together = pl.concat(chunk.cast({"few": pl.String}) for chunk in chunks)
+    assert together.equals(table)
+    assert together.schema == table.schema
+    only = [
+        chunk.table for chunk in read_chunks(tmp_path / "t.parquet", 60, columns=["few"], distinct=["few"])
+    ]
+    assert sum(map(len, only)) == 1000
+    assert {*only[0].columns} == {"few"}
+
+
 def test_files_follow_one_another_and_rows_count_in_each(tmp_path: Path) -> None:
     for name in ("a", "b"):
         TABLE.write_csv(tmp_path / f"{name}.csv")

@@ -18,7 +18,7 @@ from ctrkit.hashing import Words, distinct
 
 BITS, PLACES = 16, 11
 # Hashes that are taken in at a time.
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 16
 
 
 def bloom_filter(hashes: Words) -> NDArray[np.uint8]:
@@ -43,5 +43,11 @@ def _places(hashes: Words, bits: int) -> Iterator[Integers]:
     """The places of each hash: sums of its halves (Kirsch and Mitzenmacher, Less Hashing, Same Performance,
     ESA 2006)."""
     first, step = hashes & np.uint64(0xFFFFFFFF), (hashes >> np.uint64(32)) | np.uint64(1)
-    for number in range(PLACES):
-        yield ((first + np.uint64(number) * step) % np.uint64(bits)).astype(np.int64)
+    end = np.uint64(bits)
+    place, step = first % end, step % end
+    for _ in range(PLACES):
+        yield place.view(np.int64)
+        # A sum beyond the end begins anew: less the end it is lower, and any other one becomes huge.
+        # So only two divisions are needed, which take as long as ten of these steps.
+        place = place + step
+        np.minimum(place, place - end, out=place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ctrkit.arrays import Integers
+from ctrkit.arrays import Integers, rows_of
 from ctrkit.data.bags import first_values, first_weights, padded
 from ctrkit.data.bins import Bins
 from ctrkit.data.feature_map import FIRST_ID, UNKNOWN_ID, Bag, FeatureMap
@@ -259,8 +260,8 @@ class Encoder:
         weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
         targets = read_labels(spec.labels, table, file) if labels else np.empty((n, 0), dtype=np.float32)
         return EncodedTable(
-            np.stack(categorical, axis=1) if categorical else np.empty((n, 0), dtype=np.int32),
-            np.stack(numeric, axis=1) if numeric else np.empty((n, 0), dtype=np.float32),
+            rows_of(np.stack(categorical)) if categorical else np.empty((n, 0), dtype=np.int32),
+            rows_of(np.stack(numeric)) if numeric else np.empty((n, 0), dtype=np.float32),
             histories,
             targets,
             weight.astype(np.float32),
@@ -324,6 +325,15 @@ class Encoder:
         Raises:
             DataError: a value is no id.
         """
+        if isinstance(values.dtype, pl.Enum) and values.dtype.categories.len() <= values.len():
+            # Each distinct text once. One that is no id may be in no row.
+            with suppress(DataError):
+                of_texts = self.ids(table, values.dtype.categories)
+                places = values.to_physical()
+                if places.null_count():
+                    places = places.cast(pl.UInt32).fill_null(of_texts.size)
+                ids: NDArray[np.int32] = np.append(of_texts, np.int32(UNKNOWN_ID))[places.to_numpy()]
+                return ids
         known, plain = self.known[table], values.dtype == pl.String
         text = values if plain else ids_as_text(values, file)
         found = known.ids(text)

@@ -41,6 +41,8 @@ _DEVIATIONS = 4.0
 SEEN = 0.05
 # Of keys that more unseen rows share by chance, no filter is kept: it would leave out too many of them.
 LARGEST_CHANCE = 0.05
+# Rows that are hashed at a time: they stay in the cache of a processor.
+_AT_ONCE = 1 << 13
 
 
 def field_hashes(data: EncodedTable) -> Words:
@@ -327,6 +329,9 @@ def told_by(sample: Words, hashes: Words, size: int = SAMPLE_SIZE) -> Words:
 
 def _with(hashes: Words, array: NDArray[Any]) -> Words:
     """The hashes mixed with the columns of an array, [n, C] of 32 or 64 bits."""
-    for column in np.ascontiguousarray(array).view(np.uint32).T:
-        hashes = mixed((hashes ^ column.astype(np.uint64)) + GOLDEN)
-    return hashes
+    words, found = np.ascontiguousarray(array).view(np.uint32), hashes.copy()
+    for first in range(0, len(found), _AT_ONCE):
+        some = found[first : first + _AT_ONCE]
+        for column in words[first : first + _AT_ONCE].T:
+            some[:] = mixed((some ^ column) + GOLDEN)
+    return found

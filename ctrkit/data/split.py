@@ -14,6 +14,7 @@ from ctrkit.arrays import Floats, Integers
 from ctrkit.config import Config
 from ctrkit.data.aggregates import same_row
 from ctrkit.errors import DataError
+from ctrkit.hashing import distinct
 from ctrkit.schema import Column, FeatureSpec, check_column, require_columns
 
 
@@ -159,7 +160,7 @@ def split_table(
 
 def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> tuple[float, float]:
     """The first time stamps of validation and of test."""
-    moments = np.unique(time)
+    moments = distinct(time)
     if moments.size < 3:
         raise DataError(
             f"a split by time needs at least three distinct time stamps, and there are {moments.size}",

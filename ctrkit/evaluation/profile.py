@@ -57,8 +57,7 @@ class FeatureProfile:
             DataError: the column has another type than the profiled one.
         """
         if self.kind == "categorical":
-            text, mass = values_as_text(column), _mass(weight, len(column))
-            return _by_value(text, _mass_of_values(text, mass), self.values, mass)
+            return _by_value(_mass_of_values(column, _mass(weight, len(column))), self.values)
         return _by_edge(_numbers(column, self.kind), self.edges, _mass(weight, len(column)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,10 +105,9 @@ def profile(
     w = _mass(weight, table.height)
     rows = independent_units(w, np.arange(table.height))
     for name in categorical:
-        text = values_as_text(table[name])
-        counts = _mass_of_values(text, w).sort(["mass", "value"], descending=[True, False])
-        values = tuple(counts["value"].head(top).to_list())
-        found[name] = _counted("categorical", rows, _by_value(text, counts, values, w), values=values)
+        masses = _mass_of_values(table[name], w).sort(["mass", "value"], descending=[True, False])
+        values = tuple(masses["value"].drop_nulls().head(top).to_list())
+        found[name] = _counted("categorical", rows, _by_value(masses, values), values=values)
     kinds: dict[str, ColumnKind] = {**dict.fromkeys(numeric, "numeric"), **dict.fromkeys(lists, "length")}
     for name, kind in kinds.items():
         numbers = _numbers(table[name], kind)
@@ -140,16 +138,17 @@ def _mass(weight: ArrayLike | None, rows: int) -> Floats:
     return np.ones(rows) if weight is None else np.asarray(weight, np.float64)
 
 
-def _mass_of_values(text: pl.Series, weight: Floats) -> pl.DataFrame:
-    """The weight of each value."""
-    rows = text.rename("value").to_frame().with_columns(pl.Series("mass", weight))
-    return rows.drop_nulls().group_by("value").sum()
+def _mass_of_values(column: pl.Series, weight: Floats) -> pl.DataFrame:
+    """The weight of each value as text, and of missing values."""
+    rows = pl.DataFrame([column.alias("value"), pl.Series("mass", weight)]).group_by("value").sum()
+    # Distinct values that are written in several ways may be one text.
+    return rows.with_columns(values_as_text(rows["value"])).group_by("value").sum()
 
 
-def _by_value(text: pl.Series, masses: pl.DataFrame, values: Sequence[str], weight: Floats) -> Floats:
-    missing = float(weight[text.is_null().to_numpy()].sum())
-    named = dict(masses.iter_rows())
-    own = [float(named.get(value, 0.0)) for value in values]
+def _by_value(masses: pl.DataFrame, values: Sequence[str]) -> Floats:
+    named: dict[str | None, float] = dict(masses.iter_rows())
+    missing = named.pop(None, 0.0)
+    own = [named.get(value, 0.0) for value in values]
     return np.array([*own, sum(named.values()) - sum(own), missing])
 
 

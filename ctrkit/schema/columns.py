@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import polars as pl
 
 from ctrkit.errors import DataError
@@ -106,8 +107,10 @@ def _ids(values: pl.Series, file: str | None, name: str) -> pl.Series:
 def _present_or_nan(values: pl.Series, column: Column, refuse: _Refuse) -> pl.Series:
     """Numbers, NaN where one is missing; the others are checked."""
     numbers = _numbers(values, column, refuse).fill_null(float("nan"))
-    # Any number in the allowed range passes the checks.
-    _check_numbers(numbers.fill_nan(column.low or 0.0), column, refuse)
+    known = numbers.to_numpy()
+    if np.isinf(known).any() or (column.low is not None and (known < column.low).any()):
+        # Any number in the allowed range passes the checks.
+        _check_numbers(numbers.fill_nan(column.low or 0.0), column, refuse)
     return numbers
 
 
@@ -149,8 +152,10 @@ def _check_numbers(numbers: pl.Series, column: Column, refuse: _Refuse) -> None:
             row,
             "Log the probability with which the action was chosen",
         )
-    wrong = (numbers < -TOLERANCE) | (numbers > 1 + TOLERANCE)
-    if column.kind == "prediction" and (row := _first(wrong)) is not None:
+    if (
+        column.kind == "prediction"
+        and (row := _first((numbers < -TOLERANCE) | (numbers > 1 + TOLERANCE))) is not None
+    ):
         side = "below 0" if numbers[row] < 0 else "above 1"
         raise refuse(f"{shown(numbers[row])} is {side}, so it is not a probability", row, column.outside)
     if column.kind == "integer" and (row := _first(numbers != numbers.round())) is not None:

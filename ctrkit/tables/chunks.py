@@ -15,14 +15,13 @@ from ctrkit.errors import DataError, TableName
 from ctrkit.tables.delimited import header_of, read_delimited
 from ctrkit.tables.json_lines import read_json_lines
 from ctrkit.tables.packed import unpacked
+from ctrkit.tables.parquet_parts import parquet_parts
 from ctrkit.tables.reading import TableLike, damaged_parquet, files_of, format_of, read_table
 from ctrkit.tables.scanning import whole_lines
 
 ROWS = 65_536
 # Bytes of a text file that are read at a time.
 BLOCK = 1 << 24
-# Groups of rows of a parquet file up to this number of chunks are read once for each of them.
-_GROUPS = 16
 # Of a text, by which its layout is known.
 _HEAD = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -46,7 +45,11 @@ class Chunk:
 
 
 def read_chunks(
-    source: TableLike, rows: int = ROWS, block: int = BLOCK, columns: Collection[str] | None = None
+    source: TableLike,
+    rows: int = ROWS,
+    block: int = BLOCK,
+    columns: Collection[str] | None = None,
+    distinct: Collection[str] = (),
 ) -> Iterator[Chunk]:
     """The rows of a table in order, a chunk at a time; there is at least one chunk, which may be empty.
 
@@ -58,6 +61,8 @@ def read_chunks(
         rows: largest number of rows of a chunk.
         block: number of bytes of a text file that are read at a time.
         columns: the columns that are needed; a chunk may have others too. By default all.
+        distinct: columns whose texts may come as `pl.Enum` of the distinct ones, which is faster where a
+            parquet file holds few of them.
 
     Raises:
         DataError: as of `ctrkit.tables.read_table`; a fault in later rows comes with their chunk.
@@ -70,15 +75,17 @@ def read_chunks(
     sizes = [os.path.getsize(file) if file.is_file() else 0 for file in files]
     for place, file in enumerate(files):
         before = sum(sizes[:place])
-        for chunk in _of_file(file, rows, block, columns):
+        for chunk in _of_file(file, rows, block, columns, distinct):
             done = before + round(sizes[place] * chunk.done / max(chunk.total, 1))
             yield replace(chunk, done=done, total=sum(sizes))
 
 
-def _of_file(file: Path, rows: int, block: int, columns: Collection[str] | None) -> Iterator[Chunk]:
+def _of_file(
+    file: Path, rows: int, block: int, columns: Collection[str] | None, distinct: Collection[str]
+) -> Iterator[Chunk]:
     of = format_of(file)
     if of == "parquet":
-        return _of_parquet(file, rows, columns)
+        return _of_parquet(file, rows, columns, distinct)
     head = _head(file)
     if b"\0" in head or b"\n" not in head or (of == "json" and head.lstrip()[:1] == b"["):
         table = read_table(file, may_be_empty=True)
@@ -86,27 +93,20 @@ def _of_file(file: Path, rows: int, block: int, columns: Collection[str] | None)
     return _of_lines(file, rows, block, delimited=of == "delimited")
 
 
-def _of_parquet(file: Path, rows: int, columns: Collection[str] | None) -> Iterator[Chunk]:
+def _of_parquet(
+    file: Path, rows: int, columns: Collection[str] | None, distinct: Collection[str]
+) -> Iterator[Chunk]:
     import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
+    from pyarrow.parquet import read_metadata
 
+    start = 0
     try:
         schema = pl.read_parquet_schema(file)
         chosen = pl.Schema({name: schema[name] for name in schema if columns is None or name in columns})
-        with ParquetFile(file) as opened:
-            known = opened.metadata
-            groups = [known.row_group(place).num_rows for place in range(known.num_row_groups)]
-            total, start = known.num_rows, 0
-            if max(groups, default=0) <= _GROUPS * rows:
-                # The fastest way, which reads a group again for each chunk of it.
-                lazy = pl.scan_parquet(file, glob=False).select(list(chosen))
-                tables = (lazy.slice(first, rows).collect() for first in range(0, total, rows))
-            else:
-                batches = opened.iter_batches(batch_size=rows, columns=list(chosen))
-                tables = (pl.DataFrame(batch).cast(chosen) for batch in batches)
-            for table in tables:
-                yield Chunk(table, _named(file, start), start + table.height, total)
-                start += table.height
+        total = read_metadata(file).num_rows
+        for table in parquet_parts(file, rows, chosen, distinct):
+            yield Chunk(table, _named(file, start), start + table.height, total)
+            start += table.height
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
         raise damaged_parquet(file, error) from error
     if not start:

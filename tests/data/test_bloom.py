@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrkit.data.bloom import among, bloom_filter
+from ctrkit.data.bloom import BITS, PLACES, among, bloom_filter
 from ctrkit.hashing import Words
 
 
@@ -23,3 +23,13 @@ def test_none_is_missed_and_few_others_are_found() -> None:
 
 def test_a_filter_of_nothing_finds_nothing() -> None:
     assert not among(drawn(2, 1000), bloom_filter(drawn(3, 0))).any()
+
+
+def test_places_are_those_of_the_formula() -> None:
+    """Models keep filters, so places never change: h1 + i h2, whole numbers without end, modulo the bits."""
+    hashes = drawn(4, 100)
+    bits = [False] * (BITS * len(hashes))
+    for one in hashes.tolist():
+        for number in range(PLACES):
+            bits[((one & 0xFFFFFFFF) + number * (one >> 32 | 1)) % len(bits)] = True
+    assert bloom_filter(hashes).tolist() == np.packbits(bits).tolist()

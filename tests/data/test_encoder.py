@@ -464,3 +464,18 @@ def test_the_least_count_is_that_of_the_training_rows_and_is_kept() -> None:
     assert encoder.spec.categorical[0].min_count == 2
     assert Encoder.from_state(encoder.state()).spec == encoder.spec
     assert spec.categorical[0].min_count is None
+
+
+def test_texts_as_their_distinct_ones_have_the_same_ids() -> None:
+    """Parquet files bring them so: also in a table that a history shares, written in other ways, missing."""
+    encoder = Encoder.fit(SPEC, TABLE)
+    distinct = ["9", "7.0", " 8", "new", "4.5e+18"]
+    texts = pl.Series("ad", ["new", None, "7.0", "9", " 8", "7.0"] * 2)
+    enum = texts.cast(pl.Enum(distinct))
+    for table in ("ad", "device"):
+        assert encoder.ids(table, enum).tolist() == encoder.ids(table, texts).tolist()
+    assert encoder.ids("ad", enum)[[1, 2, 3]].tolist() == [1, 2, 3]
+    # One that is no id counts only where a row has it.
+    rounded = pl.Series("ad", ["9", "4.5e+18"] * 3).cast(pl.Enum(distinct))
+    with pytest.raises(DataError, match="row index 1"):
+        encoder.ids("ad", rounded, "file")

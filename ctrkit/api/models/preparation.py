@@ -18,7 +18,8 @@ from ctrkit.api.models.before_training import Notes, group_notes
 from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.models.training_config import TrainConfig, training_place
-from ctrkit.api.models.training_rows import PROFILED, counted_rows
+from ctrkit.api.models.training_rows import counted_rows
+from ctrkit.arrays import columns_of
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
@@ -175,7 +176,6 @@ def _learn(
         {
             "mine": spread(mine),
             "others": spread(np.flatnonzero(others)),
-            "profiled": spread(split.train, PROFILED),
             **parts,
         }
     )
@@ -188,9 +188,10 @@ def _learn(
             groups.add(rows.table[spec.group])
     encoder = Encoder.learnt(learning, samples.table("mine", spec), samples.table("others", spec))
     notes += encoder.notes
-    unknown, unlike = unknown_by_part(encoder, {name: samples.table(name, spec) for name in PARTS})
+    parts_of = {name: samples.table(name, spec) for name in PARTS}
+    unknown, unlike = unknown_by_part(encoder, parts_of)
     notes += unlike
-    return encoder, groups, samples.table("profiled", spec), unknown
+    return encoder, groups, parts_of["train"], unknown
 
 
 class _PartWriters:
@@ -222,9 +223,9 @@ class _PartWriters:
         spec = self.spec
         raw = (spec.timestamp, spec.group)
         columns = {name: table[name] for name in raw if name is not None}
-        fields = zip(spec.categorical, data.categorical.T, strict=True)
+        fields = zip(spec.categorical, columns_of(data.categorical), strict=True)
         columns |= {feature.name: pl.Series(ids) for feature, ids in fields}
-        numbers = zip(spec.numeric, data.numeric.T, strict=True)
+        numbers = zip(spec.numeric, columns_of(data.numeric), strict=True)
         columns |= {feature.name: pl.Series(values) for feature, values in numbers}
         columns |= {name: pl.Series(one[:]) for name, one in data.sequences.items()}
         columns |= {name: pl.Series(ids) for name, ids in data.bags.items()}

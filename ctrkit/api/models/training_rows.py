@@ -15,12 +15,9 @@ from ctrkit.arrays import Booleans, Integers
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
-from ctrkit.data.unlike import LOOK_AT, spread, unknown_by_part
+from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import DataError
 from ctrkit.schema import FeatureSpec, require_columns
-
-# Training rows of which the profile is made.
-PROFILED = LOOK_AT
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class TrainingRows:
             return {**found, "split": self.split.describe(), "unknown": self.unknown}
         table = self.table
         held_out = np.concatenate([self.split.valid, self.split.test])
-        weight = self.encoded.weight[spread(training, PROFILED)].astype(np.float64)
+        weight = self.encoded.weight[spread(training)].astype(np.float64)
         return {
             "file": self.file,
             "fingerprint": self.encoded.fingerprint(),
@@ -67,7 +64,7 @@ class TrainingRows:
             ),
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",
-                lambda: training_profile(spec, table[spread(training, PROFILED)], weight),
+                lambda: training_profile(spec, table[spread(training)], weight),
             ),
         }
 
