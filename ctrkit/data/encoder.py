@@ -31,6 +31,8 @@ from ctrkit.tables.cells import ids_as_text
 EncodedColumn: TypeAlias = NDArray[Any] | Histories
 # Rows that are hashed at a time.
 _HASHED = 1 << 14
+# Events whose ids are found at a time.
+_EVENTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ class Encoder:
         labels: bool = True,
         static: bool = True,
         sequences: bool = True,
+        events: Mapping[str, NDArray[np.int32]] | None = None,
     ) -> EncodedTable:
         """Encode a table.
 
@@ -240,6 +243,7 @@ class Encoder:
             labels: whether to read labels, values and weights; otherwise `EncodedTable.labels` has no column.
             static: whether to encode the static fields; otherwise they have no columns.
             sequences: whether to encode the sequences; otherwise there are none.
+            events: sequence -> ids of the events of all rows, where its cells are pointers to them.
 
         Raises:
             DataError: a column is missing or has a wrong type, a number is infinite, a label is not 0 or 1 or
@@ -254,7 +258,7 @@ class Encoder:
         n = table.height
         categorical = [self.ids(f.name, table[f.name], file) for f in spec.categorical if static]
         numeric = [self._scaled(f, table[f.name], file) for f in spec.numeric if static]
-        histories = self._histories(table, file) if sequences else {}
+        histories = self._histories(table, events or {}, file) if sequences else {}
         bags = {b.name: self._bag(b, table, file) for b in spec.bags if static}
         weights = {b.name: first_weights(table, b, file) for b in spec.bags if static}
         weight = read_weights(spec.weight, table, file) if labels else np.ones(n)
@@ -362,11 +366,25 @@ class Encoder:
         values, counts = first_values(table, bag, file)
         return padded(self.ids(bag.shares or bag.name, values, file), counts, bag.max_length)
 
-    def _histories(self, table: pl.DataFrame, file: str | None) -> dict[str, Histories]:
+    def event_ids(self, events: Mapping[str, pl.Series]) -> dict[str, NDArray[np.int32]]:
+        """Sequence -> the ids of its events, for those whose events stand apart from the rows."""
+        found = {}
+        for sequence in self.spec.sequences:
+            if (values := events.get(sequence.name)) is not None:
+                table = sequence.shares or sequence.name
+                slices = (values.slice(start, _EVENTS) for start in range(0, max(values.len(), 1), _EVENTS))
+                found[sequence.name] = np.concatenate([self.ids(table, some) for some in slices])
+        return found
+
+    def _histories(
+        self, table: pl.DataFrame, events: Mapping[str, NDArray[np.int32]], file: str | None
+    ) -> dict[str, Histories]:
         """All sequences, aligned event by event."""
         width = max((s.max_length for s in self.spec.sequences), default=0)
         found = {
-            s.name: self._history(s, as_lists(table[s.name], s, file), width, file)
+            s.name: Histories.of_pointers(events[s.name], table[s.name], s.max_length, width)
+            if s.name in events
+            else self._history(s, as_lists(table[s.name], s, file), width, file)
             for s in self.spec.sequences
         }
         _check_aligned(found, file)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from ctrkit.arrays import Indices, Integers
@@ -60,6 +61,19 @@ class Histories:
         kept = np.empty_like(events)
         size = _share(events, known, kept, ends, np.empty(width + 1, dtype=np.int64))
         return cls(kept[:size].copy() if size < kept.size else kept, ends, known, width)
+
+    @classmethod
+    def of_pointers(cls, ids: NDArray[np.int32], pointers: pl.Series, most: int, width: int) -> Histories:
+        """Histories of rows whose cells point at events.
+
+        Args:
+            ids: the events of all rows.
+            pointers: the ends and lengths of n rows (see `ctrkit.data.derive.windows`).
+            most: how many events of a row count, the newest.
+            width: L.
+        """
+        ends, lengths = (pointers.struct.field(name).to_numpy(writable=True) for name in ("end", "length"))
+        return cls(ids, ends, np.minimum(lengths, np.int32(most)), width)
 
     @classmethod
     def joined(cls, parts: Sequence[Histories]) -> Histories:

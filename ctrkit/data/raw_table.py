@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import polars as pl
 from polars.selectors import enum
 
 from ctrkit.arrays import Integers
+from ctrkit.data.derive.windows import lists_at
 from ctrkit.errors import DataError, TableName
 from ctrkit.schema import FeatureSpec, require_columns
 from ctrkit.tables import TableLike, files_of, name_of, read_chunks
@@ -56,22 +57,25 @@ class RawTable:
         spec: what its columns mean.
         source: the table, as `ctrkit.tables.read_table` takes it.
         origin: from what its rows were made, a file or a folder of files; None if it is not made of others.
+        events: column of lists -> the events of all rows, where its cells are pointers to them.
     """
 
     spec: FeatureSpec
     source: TableLike
     origin: str | os.PathLike[str] | None = None
+    events: Mapping[str, pl.Series] = field(default_factory=dict)
 
     @property
     def file(self) -> str | None:
         """Its name for messages; None in memory."""
         return name_of(self.source if self.origin is None else self.origin)
 
-    def chunks(self, columns: Sequence[str]) -> Iterator[RawRows]:
+    def chunks(self, columns: Sequence[str], *, pointers: bool = False) -> Iterator[RawRows]:
         """All rows in order, a chunk at a time.
 
         Args:
             columns: the columns that are needed.
+            pointers: whether pointers to events stay, and do not become lists.
 
         Raises:
             DataError: the table cannot be read, has no rows, or lacks one of the columns.
@@ -88,6 +92,9 @@ class RawTable:
                 file = TableName.of(name, [name], [-start])
             require_columns(chunk.table, columns, file)
             table = chunk.table.select(list(dict.fromkeys(columns)))
+            if not pointers:
+                listed = [name for name in self.events if name in columns]
+                table = table.with_columns(lists_at(table[name], self.events[name]) for name in listed)
             if (group := spec.group) in columns and group is not None:
                 # Their order counts, and is that of their text.
                 table = table.with_columns(spec.typed(table.select(group), file))

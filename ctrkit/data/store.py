@@ -93,6 +93,8 @@ class StoreWriter:
         self.manifest: dict[str, Any] = {}
         self._written: dict[str, _ArrayFile] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        # The events that were written last, and where they begin.
+        self._events: dict[str, tuple[NDArray[np.int32], int]] = {}
         self._done = 0
 
     def add(self, data: EncodedTable) -> None:
@@ -100,9 +102,7 @@ class StoreWriter:
         for name, column in data.arrays().items():
             self._shapes[name] = self.rows, *column.shape[1:]
             if isinstance(column, Histories):
-                before = self._written[name].size if name in self._written else 0
-                self._append(_ends(name), column.ends + before)
-                self._append(name, column.ids)
+                self._append(_ends(name), column.ends + self._start_of(name, column.ids))
             else:
                 self._append(name, column)
         for one in list(data.sequences.values())[:1]:
@@ -144,6 +144,13 @@ class StoreWriter:
             "split": split.describe(),
             "record": dict(record),
         }
+
+    def _start_of(self, name: str, events: NDArray[np.int32]) -> int:
+        """Where the events of a sequence begin. They are written unless the rows before have the same."""
+        if name not in self._events or self._events[name][0] is not events:
+            self._events[name] = events, self._written[name].size if name in self._written else 0
+            self._append(name, events)
+        return self._events[name][1]
 
     def _append(self, name: str, array: NDArray[Any]) -> None:
         if name not in self._written:

@@ -140,6 +140,30 @@ def test_rows_of_a_source_are_prepared_in_parts(tmp_path: Path) -> None:
     assert not [*(tmp_path / "run" / "prepared").glob(".raw*")]
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_derived_histories_are_stored_once_and_train_as_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    made().drop("seen").write_parquet(tmp_path / "files" / "log.parquet")
+    settings = json.loads(json.dumps({**CONFIG, "source": "table"}))
+    settings["derive"] = [
+        {
+            "name": "history", "history": "own", "by": "user", "time": "time", "gap": "gap",
+            "columns": {"seen": "ad", "sites": "site"}, "length": 9,
+        }
+    ]  # fmt: skip
+    listed = ({"name": "sites", "max_length": 3}, {"name": "gap", "max_length": 3})
+    settings["features"]["sequences"] += listed
+    plain = ctrkit.train(settings, tmp_path / "files")
+    ctrkit.prepare(settings, tmp_path / "files", out=tmp_path / "prepared")
+    trained = ctrkit.train(data=tmp_path / "prepared")
+    assert trained.artifact.data["fingerprint"] == plain.artifact.data["fingerprint"]
+    assert trained.metrics == plain.metrics
+    stored = open_store(tmp_path / "prepared").encoded.sequences
+    # A user's events once; a gap is a row's own.
+    assert stored["seen"].ids.size == stored["sites"].ids.size < ROWS < stored["gap"].ids.size
+    assert int(stored["seen"].lengths.sum()) > 2 * ROWS
+
+
 def test_other_features_and_versions_are_refused_with_what_differs(tmp_path: Path) -> None:
     made().write_parquet(tmp_path / "log.parquet")
     ctrkit.prepare(CONFIG, tmp_path / "log.parquet", out=tmp_path / "one")

@@ -20,6 +20,7 @@ from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import counted_rows
 from ctrkit.arrays import columns_of
+from ctrkit.data.derive import EventFiles
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
 from ctrkit.data.labels import Groups, read_weights
@@ -61,11 +62,12 @@ def raw_table(config: TrainConfig, data: TableLike | None, folder: Path) -> Iter
         file = Path(scratch) / "rows.parquet"
         parts = Path(scratch) / "derived"
         parts.mkdir()
+        events = EventFiles(Path(scratch) / "events", [sequence.name for sequence in spec.sequences])
         try:
-            reader.lazily(place, parts).sink_parquet(file, row_group_size=ROWS)
+            reader.lazily(place, parts, events).sink_parquet(file, row_group_size=ROWS)
         except OSError as error:
             raise unwritable(file, error) from error
-        yield RawTable(spec, file, place)
+        yield RawTable(spec, file, place, events.columns())
 
 
 def prepare_rows(
@@ -105,10 +107,11 @@ def prepare_rows(
     parts = split.parts
     with writing(folder, count) as writer:
         tables = _PartWriters(encoder.spec, folder, writer.files)
-        for rows in raw.chunks(spec.columns):
+        events = encoder.event_ids(raw.events)
+        for rows in raw.chunks(spec.columns, pointers=True):
             on_step(rows.done, rows.total, "encoding")
             here = slice(rows.start, rows.start + rows.table.height)
-            data = encoder.encode(rows.table, rows.file)
+            data = encoder.encode(rows.table, rows.file, events=events)
             if spec.group is not None:
                 numbers[here] = groups.numbers(rows.table[spec.group], rows.start)
                 data = replace(data, groups=numbers[here])

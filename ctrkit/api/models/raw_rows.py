@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ctrkit.data.derive import Plan, derive, derive_in_parts, plan_of
+from ctrkit.data.derive import EventFiles, Plan, derive, derive_in_parts, plan_of
 from ctrkit.data.sources import SourceTables, source_tables
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
@@ -49,18 +49,19 @@ class RowReader:
         assert self.source is not None
         return self._derived(source_tables(self.source, place), name_of(place))
 
-    def lazily(self, place: TableLike, scratch: Path) -> pl.LazyFrame:
+    def lazily(self, place: TableLike, scratch: Path, events_once: EventFiles) -> pl.LazyFrame:
         """The rows of the data set in a folder, to be read part by part.
 
         Args:
             place: the folder.
             scratch: an empty folder for derived columns, which must exist until the rows are read.
+            events_once: takes the events of derived lists; the rows have pointers.
         """
         assert self.source is not None
         tables, file = source_tables(self.source, place), name_of(place)
         if not self._lacking(tables, file):
             return tables.rows
-        return derive_in_parts(self.plan, tables, scratch, file)
+        return derive_in_parts(self.plan, tables, scratch, file, events_once=events_once)
 
     def read(self, data: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
         """The rows of a table, and its name for messages.

@@ -9,10 +9,11 @@ from pydantic import BeforeValidator, InstanceOf, PlainSerializer
 from ctrkit.data.derive.base import Step
 from ctrkit.data.derive.plan import Plan
 from ctrkit.data.derive.run import derive, derive_in_parts
+from ctrkit.data.derive.windows import EventFiles
 from ctrkit.errors import ConfigError
 from ctrkit.settings import Registry, content_of
 
-__all__ = ["STEPS", "Plan", "PlanSetting", "Step", "derive", "derive_in_parts", "plan_of"]
+__all__ = ["STEPS", "EventFiles", "Plan", "PlanSetting", "Step", "derive", "derive_in_parts", "plan_of"]
 
 STEPS: Final = Registry[Step](Step, __name__)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 import polars as pl
 from pydantic import BeforeValidator, Field
 
 from ctrkit.data.derive.part import Part
+from ctrkit.data.derive.windows import Windows
 from ctrkit.errors import nearest
 from ctrkit.settings import checked
 
@@ -18,6 +19,8 @@ def _listed(given: Any) -> Any:
     return (given,) if isinstance(given, str | int | float | bool) else given
 
 
+# What a step makes: a value for each row, or a list of events for each.
+Column: TypeAlias = pl.Series | Windows
 # Names of columns; one name stands for a list of one.
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 SomeNames: TypeAlias = Annotated[Names, Field(min_length=1)]
@@ -91,5 +94,5 @@ class Step(ABC):
         return ()
 
     @abstractmethod
-    def derive(self, part: Part) -> list[pl.Series]:
+    def derive(self, part: Part) -> Sequence[Column]:
         """The new columns, one value for each row of the part, in the order of its rows."""

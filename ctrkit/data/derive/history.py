@@ -9,10 +9,11 @@ import polars as pl
 from pydantic import Field
 
 from ctrkit.arrays import Floats
-from ctrkit.data.derive.base import Names, SomeNames, Values
+from ctrkit.data.derive.base import Column, Names, SomeNames, Values
 from ctrkit.data.derive.known import KnownEvents, Moments, group_codes, known_events
-from ctrkit.data.derive.lists import EventLists, list_series
+from ctrkit.data.derive.lists import EventLists
 from ctrkit.data.derive.part import ROWS, SECONDS, Part, seconds_in
+from ctrkit.data.derive.windows import list_series
 from ctrkit.errors import ConfigError
 from ctrkit.settings import NotNegative, checked, title
 
@@ -112,21 +113,20 @@ class History(EventLists):
             order=self.order,
         )
 
-    def derive(self, part: Part) -> list[pl.Series]:
+    def derive(self, part: Part) -> list[Column]:
         if not self.new_columns:
             return []
         known = part.known(self.history)
-        offsets, indices = known.last(self.length)
-        row = np.repeat(np.arange(part.rows.height), np.diff(offsets))
+        newest = known.last(self.length)
+        row = np.repeat(np.arange(part.rows.height), newest.lengths)
         same = [
             list_series(
-                name,
-                (part.rows[column].gather(row) == known.events[column].gather(indices))
+                (part.rows[column].gather(row) == known.events[column].gather(newest.indices))
                 .fill_null(False)
                 .cast(pl.Int8),
-                offsets,
+                newest.offsets,
             )
-            for name, column in self.same.items()
+            for column in self.same.values()
         ]
         return [*self.lists(known), *same]
 

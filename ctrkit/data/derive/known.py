@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -67,17 +68,42 @@ class KnownEvents:
         newest = self.newest
         return pl.Series(self.row_seconds).set(~self.any, None) - pl.Series(self.seconds).gather(newest)
 
-    def last(self, length: int) -> tuple[Indices, Indices]:
-        """The newest events of each row, at most `length`.
+    def last(self, length: int) -> Newest:
+        """The newest events of each row, at most `length`."""
+        return Newest(self.end, np.minimum(self.count, length))
 
-        Returns:
-            offsets [n + 1] and indices of events: those of row i are `indices[offsets[i]:offsets[i + 1]]`,
-            oldest first.
-        """
-        lengths = np.minimum(self.count, length)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        indices = np.arange(offsets[-1]) + np.repeat(self.end - offsets[1:], lengths)
-        return offsets, indices
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest events of n rows, oldest first.
+
+    Attributes:
+        ends: the place behind the newest event of each row, [n].
+        lengths: how many there are, [n].
+    """
+
+    ends: Indices
+    lengths: Indices
+
+    @cached_property
+    def offsets(self) -> Indices:
+        """Where the events of each row begin in `indices`, and the number of these, [n + 1]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    @cached_property
+    def indices(self) -> Indices:
+        """The events of all rows, one row after another."""
+        of_all = np.arange(self.offsets[-1])
+        return of_all + np.repeat(self.ends - self.offsets[1:], self.lengths)
+
+    @cached_property
+    def seen(self) -> tuple[Indices, Indices]:
+        """The events that any row has, ascending, and the end of each row among them."""
+        last = int(self.ends.max(initial=0)) + 1
+        there = self.lengths > 0
+        starts = np.bincount((self.ends - self.lengths)[there], minlength=last)
+        known = np.cumsum(starts - np.bincount(self.ends[there], minlength=last)) > 0
+        return np.flatnonzero(known), np.concatenate([[0], np.cumsum(known)])[self.ends]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from pydantic import Field
 
-from ctrkit.arrays import Floats, Indices
-from ctrkit.data.derive.base import Names, Step
+from ctrkit.arrays import Floats
+from ctrkit.data.derive.base import Column, Names, Step
 from ctrkit.data.derive.clock import hours_and_weekdays
 from ctrkit.data.derive.known import KnownEvents
+from ctrkit.data.derive.windows import Windows, list_series
 from ctrkit.settings import checked
 
 LONGEST = 1000
@@ -60,24 +60,20 @@ class EventLists(Step):
     def reads_of_events(self) -> Names:
         return tuple(self.columns.values())
 
-    def lists(self, known: KnownEvents) -> list[pl.Series]:
+    def lists(self, known: KnownEvents) -> list[Column]:
         """The lists of each row's newest events."""
         if not self.listed:
             return []
-        offsets, indices = known.last(self.length)
-        made = [
-            list_series(name, known.events[column].gather(indices), offsets)
-            for name, column in self.columns.items()
-        ]
-        seconds = known.seconds[indices]
+        newest = known.last(self.length)
+        made: list[Column] = [Windows(known.events[column], newest) for column in self.columns.values()]
         if self.gap is not None:
-            since = np.repeat(known.row_seconds, np.diff(offsets)) - seconds
-            made.append(list_series(self.gap, buckets(since), offsets))
+            since = np.repeat(known.row_seconds, newest.lengths) - known.seconds[newest.indices]
+            made.append(list_series(buckets(since), newest.offsets))
         if self.hour is not None or self.weekday is not None:
-            found = hours_and_weekdays(pl.Series(seconds), self.zone)
+            found = hours_and_weekdays(pl.Series(known.seconds), self.zone)
             for name, values in zip((self.hour, self.weekday), found, strict=True):
                 if name is not None:
-                    made.append(list_series(name, values, offsets))
+                    made.append(Windows(values, newest))
         return made
 
 
@@ -88,17 +84,3 @@ def buckets(seconds: Floats) -> pl.Series:
         seconds: the times.
     """
     return (pl.Series(seconds) + 1).log(2).floor().cast(pl.Int8)
-
-
-def list_series(name: str, values: pl.Series, offsets: Indices) -> pl.Series:
-    """A column of lists.
-
-    Args:
-        name: its name.
-        values: the values of all lists, one after another.
-        offsets: where each list begins, and the number of values, [n + 1].
-    """
-    if isinstance(values.dtype, pl.Categorical | pl.Enum):
-        values = values.cast(pl.String)
-    listed = pa.LargeListArray.from_arrays(pa.array(offsets), values.to_arrow())
-    return pl.Series(name, listed, dtype=pl.List(values.dtype))

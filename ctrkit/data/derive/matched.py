@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from ctrkit.arrays import Indices
-from ctrkit.data.derive.base import Names, SomeNames, Values, measures
+from ctrkit.data.derive.base import Column, Names, SomeNames, Values, measures
 from ctrkit.data.derive.history import having
 from ctrkit.data.derive.known import KnownEvents, first_not_below, group_codes, group_starts, grouped
 from ctrkit.data.derive.lists import EventLists
@@ -57,7 +57,7 @@ class Matched(EventLists):
     def reads_of_events(self) -> Names:
         return (*super().reads_of_events, *self.equal, *self.where)
 
-    def derive(self, part: Part) -> list[pl.Series]:
+    def derive(self, part: Part) -> list[Column]:
         known = part.known(self.history)
         matches, places = matching(known, part.rows, self.equal, self.where)
         newest = matches.newest

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from ctrkit.data.derive.base import Names, SomeNames, Step, measures
 from ctrkit.data.derive.known import KnownEvents, side_by_side
-from ctrkit.data.derive.lists import list_series
 from ctrkit.data.derive.matched import matching
 from ctrkit.data.derive.part import Part
+from ctrkit.data.derive.windows import list_series
 from ctrkit.settings import Count, checked
 
 
@@ -89,15 +89,15 @@ class Places(Step):
 
     def _distances(self, lists: pl.DataFrame, known: KnownEvents, length: int) -> pl.Series:
         """The distance of each of the newest events, as lists."""
-        offsets, indices = known.last(length)
-        row = np.repeat(np.arange(lists.height), np.diff(offsets))
+        newest = known.last(length)
+        row = np.repeat(np.arange(lists.height), newest.lengths)
         events = lists.select("list", own="position")[row].with_columns(
-            known.events[self.item].gather(indices).alias("item")
+            known.events[self.item].gather(newest.indices).alias("item")
         )
         first = lists.group_by("list", "item").agg(pl.col("position").min())
         placed = events.join(first, on=("list", "item"), how="left", maintain_order="left")
         distance = self._cut(placed["own"] - placed["position"]).fill_null(self.farthest + 1)
-        return list_series("", distance.cast(pl.Int16), offsets)
+        return list_series(distance.cast(pl.Int16), newest.offsets)
 
     def _cut(self, distance: pl.Series) -> pl.Series:
         return distance.clip(-self.farthest, self.farthest)

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ctrkit.data.derive.base import Names
+from ctrkit.data.derive.base import Column, Names
 from ctrkit.data.derive.known import KnownEvents
 from ctrkit.data.derive.part import Part
 from ctrkit.data.derive.plan import Plan, Stage
 from ctrkit.data.derive.stage import comparable, ids_as_text, staged
+from ctrkit.data.derive.windows import EventFiles
 from ctrkit.data.sources.base import SourceTables
 from ctrkit.errors import ConfigError, DataError, nearest
 
@@ -52,7 +53,12 @@ def derive(plan: Plan, tables: SourceTables, file: str | None = None) -> pl.Data
 
 
 def derive_in_parts(
-    plan: Plan, tables: SourceTables, scratch: Path, file: str | None = None, parts: int | None = None
+    plan: Plan,
+    tables: SourceTables,
+    scratch: Path,
+    file: str | None = None,
+    parts: int | None = None,
+    events_once: EventFiles | None = None,
 ) -> pl.LazyFrame:
     """What `derive` gives, bit by bit, in memory that grows with the largest part.
 
@@ -62,11 +68,13 @@ def derive_in_parts(
         scratch: an empty folder, which must exist until the rows are read.
         file: name of the table of rows, for messages.
         parts: number of parts; by default one for each million rows and events.
+        events_once: takes the events of columns of lists, of which the rows then have pointers. By default
+            all have lists.
 
     Returns:
         The rows, to be read lazily: the new columns come from files in `scratch`.
     """
-    run = _Run(plan, tables, file)
+    run = _Run(plan, tables, file, events_once)
     rows = tables.rows
     height = _height(rows)
     parts = parts or (height + sum(map(_height, tables.events.values()))) // OF_A_PART + 1
@@ -102,6 +110,7 @@ class _Run:
     plan: Plan
     tables: SourceTables
     file: str | None
+    events_once: EventFiles | None = None
 
     def __post_init__(self) -> None:
         there = self.tables.rows.collect_schema().names()
@@ -123,6 +132,12 @@ class _Run:
         used = [self.tables.rows, *(self.tables.events[name] for name in self.plan.reads_of_events)]
         return ids_as_text(self.plan.ids, [table.collect_schema() for table in used])
 
+    @cached_property
+    def read(self) -> set[str]:
+        """The columns of the rows that some step reads."""
+        plan = self.plan
+        return {name for step in plan.steps for name in (*plan.reads(step), *plan.times(step))}
+
     def rows(self, stage: Stage, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The columns of the rows that a stage reads."""
         return staged(rows, *self.plan.reads_of_rows(stage.steps), self.text, self.file)
@@ -141,12 +156,19 @@ class _Run:
         made: list[pl.Series] = []
         for step in stage.steps:
             part = Part(rows, events, self.plan.histories, self.plan.content, opened)
-            new = [
-                column.alias(name) for name, column in zip(step.new_columns, step.derive(part), strict=True)
-            ]
+            found = zip(step.new_columns, step.derive(part), strict=True)
+            new = [self._column(name, column).alias(name) for name, column in found]
             made += new
             rows = rows.with_columns(comparable(new, self.text))
         return made
+
+    def _column(self, name: str, column: Column) -> pl.Series:
+        if isinstance(column, pl.Series):
+            return column
+        once = self.events_once
+        if once is None or name not in once.names or name in self.read:
+            return column.lists()
+        return once.pointers(name, column)
 
 
 def _height(table: pl.LazyFrame) -> int:

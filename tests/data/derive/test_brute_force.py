@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrkit.data.derive import derive, derive_in_parts, plan_of
+from ctrkit.data.derive import EventFiles, derive, derive_in_parts, plan_of
+from ctrkit.data.derive.windows import lists_at
 from ctrkit.data.sources import SourceTables
 from ctrkit.errors import DataError
 from ctrkit.schema.times import reader_between, unix_seconds
@@ -103,6 +104,33 @@ def test_parts_give_the_same_bits(parts: int, tmp_path: Path) -> None:
     found = derive_in_parts(plan_of(steps), tables, tmp_path, parts=parts).collect()
     assert found.equals(derive(plan_of(steps), tables))
     assert found["items"].list.len().sum() > 500
+
+
+@pytest.mark.parametrize("parts", [1, 3, 50])
+def test_rows_point_at_events_that_are_stored_once(parts: int, tmp_path: Path) -> None:
+    rows, events = log(300, 20, 4), log(500, 25, 5)
+    steps = [
+        {
+            "name": "history", "history": "h", "events": "events", "by": "user", "length": 7, "gap": "gap",
+            "columns": {"items": "item", "clicks": "click"}, "hour": "hours",
+        },
+        {"name": "matched", "history": "h", "equal": "item", "columns": {"matches": "click"}, "length": 3},
+    ]  # fmt: skip
+    tables, plan = SourceTables(rows.lazy(), {"events": events.lazy()}), plan_of(steps)
+    once = EventFiles(tmp_path / "events", ["items", "hours", "matches", "user"])
+    found = derive_in_parts(plan, tables, tmp_path, parts=parts, events_once=once).collect()
+    columns, whole = once.columns(), derive(plan, tables)
+    assert {*columns} == {"items", "hours", "matches"}
+    assert found.drop(columns).equals(whole.drop(columns))
+    for name, values in columns.items():
+        assert lists_at(found[name], values).equals(whole[name])
+    # Every event that a row lists, once: the newest 7 before any row of its user.
+    seen = set[tuple[int, int]]()
+    ordered = events.with_row_index().sort("timestamp", *events.columns).to_dicts()
+    for row in rows.to_dicts():
+        mine = [e for e in ordered if e["user"] == row["user"] and e["timestamp"] < row["timestamp"]]
+        seen |= {(e["user"], e["index"]) for e in mine[-7:]}
+    assert columns["items"].len() == columns["hours"].len() == len(seen)
 
 
 def test_hours_are_those_of_the_zone() -> None:
