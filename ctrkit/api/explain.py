@@ -279,6 +279,8 @@ class _Explained:
             chosen, what = np.arange(len(found.encoded)), "rows of a table other than the training table"
         else:
             chosen, what = found.split.test, "test rows of the training table"
+        chosen = found.counted(chosen)
+        chosen = chosen[~np.isnan(found.encoded.labels[chosen, self.index])]
         if self.index:
             chosen = chosen[found.encoded.labels[chosen, self.index - 1] == 1]
             what = f"{what} with a {self.loaded.tasks[self.index - 1]}"

@@ -10,11 +10,13 @@ from typing import Any
 from ctrkit.api.inspect import LOOKED, config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes
+from ctrkit.api.models.maturity import maturity_of, maturity_table
 from ctrkit.api.models.preparation import FILES, prepare_rows, raw_table
 from ctrkit.api.models.training_config import TrainConfig, load_train_config
 from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.config import ConfigLike
+from ctrkit.data.delays import Maturity
 from ctrkit.data.versions import version_of
 from ctrkit.progress import OnStep, silent
 from ctrkit.reports import Report, Table
@@ -35,6 +37,7 @@ class PreparationResult(Result):
         ids: embedding table -> number of known ids.
         unknown: field or sequence -> part of the rows -> share of ids that are unknown.
         notes: notes for the user.
+        maturity: what is known of each label that comes late.
     """
 
     out: str
@@ -45,6 +48,7 @@ class PreparationResult(Result):
     ids: dict[str, int]
     unknown: dict[str, dict[str, float]]
     notes: tuple[str, ...]
+    maturity: tuple[Maturity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +60,7 @@ class PreparationResult(Result):
             "ids": self.ids,
             "unknown": self.unknown,
             "notes": list(self.notes),
+            "delays": {one.task: one.to_dict() for one in self.maturity},
         }
 
     def report(self) -> Report:
@@ -67,10 +72,12 @@ class PreparationResult(Result):
         )
         tables = [Table("Known ids", ("table", "ids"), known)] if known else []
         tables += [Table("Ids that are unknown", ("column", *FILES), shares)] if shares else []
+        tables += [maturity_table(self.maturity)] if self.maturity else []
+        late = (sentence for one in self.maturity for sentence in one.sentences)
         counts = ", ".join(f"{count:,} {part}" for part, count in self.rows.items())
         answer = f"{sum(self.rows.values()):,} rows prepared in {self.out}: {counts}."
         version = f"Features '{self.name}', version {self.version}, from {self.data}."
-        return Report("Preparation", answer, tuple(tables), (version, *self.notes))
+        return Report("Preparation", answer, tuple(tables), (version, *late, *self.notes))
 
 
 @takes_settings(TrainConfig)
@@ -129,6 +136,7 @@ def prepare(
             {name: len(values) for name, values in store.encoder.vocabularies.items()},
             store.record["data"]["unknown"],
             tuple(notes),
+            maturity_of(store),
         )
         run.write(settings.to_dict(), result)
     return result

@@ -13,6 +13,7 @@ from typing import Any
 from ctrkit.api.inspect import LOOKED, columns_table, config_or_inspected
 from ctrkit.api.keywords import takes_settings
 from ctrkit.api.models.before_training import Notes, check_sample_columns
+from ctrkit.api.models.maturity import maturity_table
 from ctrkit.api.models.model import Model
 from ctrkit.api.models.stored_rows import config_of, is_large, prepared, stored_rows
 from ctrkit.api.models.task_metrics import task_metrics
@@ -27,6 +28,7 @@ from ctrkit.api.results import Result
 from ctrkit.api.run_folder import run_folder
 from ctrkit.artifact import Artifact, versions
 from ctrkit.config import ConfigLike
+from ctrkit.data.delays import Maturity
 from ctrkit.data.store import is_store, open_store
 from ctrkit.inspection import InspectedColumn
 from ctrkit.models import ScorerConfig
@@ -58,6 +60,7 @@ class TrainingResult(Result):
         notes: notes for the user.
         artifact: the artifact itself.
         columns: what each column was taken for, where no config was given.
+        maturity: what is known of each label that comes late.
     """
 
     model: str | None
@@ -70,6 +73,7 @@ class TrainingResult(Result):
     notes: tuple[str, ...]
     artifact: Artifact = field(repr=False)
     columns: tuple[InspectedColumn, ...] = ()
+    maturity: tuple[Maturity, ...] = ()
 
     @cached_property
     def trained(self) -> Model:
@@ -88,12 +92,15 @@ class TrainingResult(Result):
             "notes": list(self.notes),
             "validations": self.history.events,
             "columns": [{"name": one.name, "role": one.role, "why": one.why} for one in self.columns],
+            "delays": {one.task: one.to_dict() for one in self.maturity},
         }
 
     def report(self) -> Report:
         names = list(dict.fromkeys(name for task in self.metrics.values() for name in task))
         rows = tuple((task, *map(values.get, names)) for task, values in self.metrics.items())
         tables = (Table("Test rows, before calibration", ("task", *names), rows), *_unknown(self.unknown))
+        if self.maturity:
+            tables = (*tables, maturity_table(self.maturity))
         if self.columns:
             tables = (*tables, columns_table(self.columns))
         first, values = next(iter(self.metrics.items()), ("", {}))
@@ -107,7 +114,8 @@ class TrainingResult(Result):
         )
         resumed = ("The run resumed from its last checkpoint.",) if self.history.resumed else ()
         found = (f"The search has found {json.dumps(self.found)}.",) if self.found else ()
-        told = (*undefined, *resumed, *found, *self.notes)
+        late = tuple(sentence for one in self.maturity for sentence in one.sentences)
+        told = (*undefined, *resumed, *found, *late, *self.notes)
         notes = (f"Trained on {self.data}.", _split_note(self.rows), *told)
         return Report("Training", answer, tables, notes)
 
@@ -231,6 +239,7 @@ def train(
             tuple(notes),
             artifact,
             () if looked is None else looked.columns,
+            rows.maturity,
         )
         if home is not None:
             events = "".join(json.dumps(event) + "\n" for event in history.events)

@@ -44,7 +44,7 @@ class EncodedTable:
             field's table, a value that training did not see is negative (see `ctrkit.data.ids.unseen_ids`).
         numeric: float32 [n, N], scaled; NaN where a number is missing.
         sequences: name -> histories of n rows.
-        labels: float32 [n, T].
+        labels: float32 [n, T]; NaN where one is not known (see `ctrkit.data.delays`).
         weight: float32 [n].
         groups: int64 [n], equal where the group column is equal; None without a group column. A row without a
             group has a number of its own, below 0.

@@ -72,19 +72,35 @@ def read_values(
     advice = f"Give the value of every row where '{given}' is 1: 0 if it brought nothing"
     column = Column(spec.value, "number", f"the value of a row where '{given}' is 1", low=0.0, missing=advice)
 
-    def fault(problem: str, row: int | None, hint: str | None) -> DataError:
-        place = None if row is None else int(rows[row])
-        return DataError(problem, file=file, column=spec.value, row=place, hint=hint)
-
-    try:
-        amounts = check_column(table[spec.value].gather(rows), column).to_numpy()
-    except DataError as error:
-        raise fault(error.problem, error.row, error.hint) from error
+    amounts = read_of_rows(column, table, rows, file)
     if amounts.max(initial=0.0) > LARGEST:
-        raise fault(f"a value is above {LARGEST:g}", int(np.argmax(amounts)), "Divide all values")
+        row = int(rows[np.argmax(amounts)])
+        raise DataError(
+            f"a value is above {LARGEST:g}", file=file, column=spec.value, row=row, hint="Divide all values"
+        )
     values = np.zeros(len(labels), dtype=np.float32)
     values[rows] = amounts
     return values
+
+
+def read_of_rows(column: Column, table: pl.DataFrame, rows: Integers, file: str | None = None) -> Floats:
+    """The values of some rows, [k], checked; other rows may hold anything.
+
+    Args:
+        column: the column.
+        table: the raw rows.
+        rows: which of them.
+        file: name of the table, for messages.
+
+    Raises:
+        DataError: a value is missing or wrong; the error names its row in the table.
+    """
+    try:
+        found: Floats = check_column(table[column.name].gather(rows), column).to_numpy()
+    except DataError as error:
+        row = None if error.row is None else int(rows[error.row])
+        raise DataError(error.problem, file=file, column=column.name, row=row, hint=error.hint) from error
+    return found
 
 
 def read_weights(name: str | None, table: pl.DataFrame, file: str | None = None) -> Floats:

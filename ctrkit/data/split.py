@@ -52,6 +52,7 @@ class Split:
         test: test rows.
         by: "time" or "random".
         boundaries: the first time stamps of validation and test; None for a random split.
+        later: the number of test rows after those of which the parts are shares.
     """
 
     train: Integers
@@ -59,6 +60,7 @@ class Split:
     test: Integers
     by: str
     boundaries: tuple[float, float] | None = None
+    later: int = 0
 
     @property
     def parts(self) -> NDArray[np.int8]:
@@ -74,7 +76,7 @@ class Split:
 
     def note(self, config: SplitConfig) -> str | None:
         """A note where ties of time stamps give parts of other sizes than requested; otherwise None."""
-        rows = self.train.size + self.valid.size + self.test.size
+        rows = self.train.size + self.valid.size + self.test.size - self.later
         got = (self.train.size / rows, self.valid.size / rows)
         if max(abs(got[0] - config.train), abs(got[1] - config.valid)) <= _APART:
             return None
@@ -85,14 +87,19 @@ class Split:
 
 
 def split_rows(
-    spec: FeatureSpec, config: SplitConfig, table: pl.DataFrame, seed: int, file: str | None = None
+    spec: FeatureSpec,
+    config: SplitConfig,
+    table: pl.DataFrame,
+    seed: int,
+    file: str | None = None,
+    until: float | None = None,
 ) -> Split:
     """Divide a table's rows, by the time stamp that the spec names (see `split_table`).
 
     The outcomes of a row that stands for many impressions stay together.
     """
     groups = None if spec.impressions is None else same_row(spec, table)
-    return split_table(spec.timestamp, config, table, seed, file, groups)
+    return split_table(spec.timestamp, config, table, seed, file, groups, until)
 
 
 def split_table(
@@ -102,6 +109,7 @@ def split_table(
     seed: int,
     file: str | None = None,
     groups: Integers | None = None,
+    until: float | None = None,
 ) -> Split:
     """Divide a table's rows.
 
@@ -117,12 +125,14 @@ def split_table(
         seed: random seed.
         file: name of the table, for messages.
         groups: the group of each row, which a random split keeps whole, [N]; None to divide single rows.
+        until: a split by time takes the shares of the rows up to this time, unix seconds; later rows are test
+            rows. None for all rows.
 
     Raises:
         DataError: a part would be empty, or the time stamp is missing.
     """
     by = config.by if config.by != "auto" else "time" if timestamp else "random"
-    boundaries = None
+    boundaries, later = None, 0
     if by == "time":
         if timestamp is None:
             raise DataError(
@@ -133,7 +143,9 @@ def split_table(
         require_columns(table, (timestamp,), file)
         column = Column(timestamp, "time", "the time of the row")
         time = check_column(table[timestamp], column, file).to_numpy()
-        boundaries = first_valid, first_test = _cuts(time, config, file, timestamp)
+        divided = time if until is None else time[time <= until]
+        later = time.size - divided.size
+        boundaries = first_valid, first_test = _cuts(divided, config, file, timestamp)
         part = (time >= first_valid).astype(np.int8) + (time >= first_test).astype(np.int8)
     else:
         order = _shuffled(table.height, seed, groups)
@@ -155,7 +167,7 @@ def split_table(
                 file=file,
                 hint="Give more rows or other shares",
             )
-    return Split(train, valid, test, by, boundaries)
+    return Split(train, valid, test, by, boundaries, later)
 
 
 def _cuts(time: Floats, config: SplitConfig, file: str | None, column: str) -> tuple[float, float]:

@@ -24,11 +24,11 @@ class Batch:
             counted for itself.
         numeric: float32 [B, N], scaled; NaN where a number is missing.
         sequences: name -> int32 [B, L], left-padded with 0: the newest event is last.
-        labels: float32 [B, T], tasks in funnel order; empty (T = 0) when unknown.
+        labels: float32 [B, T], tasks in funnel order, NaN where one is not known; empty (T = 0) when unknown.
         weight: float32 [B].
         bags: name -> int32 [B, L], followed by padding.
         bag_weights: name -> float32 [B, L] of each weighted bag.
-        value: float32 [B], read where the last label is 1; None where the rows have no value.
+        value: float32 [B], read where the last label is above 0; None where the rows have no value.
     """
 
     categorical: Tensor

@@ -63,8 +63,8 @@ def start_linear_terms(model: CtrModel, data: EncodedTable, rows: Integers, vali
 
 
 def possible_rows(data: EncodedTable, rows: Integers, task: int) -> Integers:
-    """Positions of the rows with a weight where a task can happen."""
-    possible = data.weight[rows] > 0.0
+    """Positions of the rows with a weight where a task can happen, and whose label is known."""
+    possible = (data.weight[rows] > 0.0) & ~np.isnan(data.labels[rows, task])
     return np.flatnonzero(possible & (data.labels[rows, task - 1] == 1.0) if task else possible)
 
 

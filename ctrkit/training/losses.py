@@ -36,9 +36,32 @@ def reached(labels: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(labels[:, :1]), labels[:, :-1]], dim=1)
 
 
+def known(labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels and weights of which those that are not known count nowhere.
+
+    Args:
+        labels: `[B, T]`; NaN where a label is not known.
+        weight: `[B]`.
+
+    Returns:
+        The labels, 0 where one is not known, and the weights: `[B]` as they were if all labels are known,
+        otherwise those of each task, `[B, T]`.
+    """
+    unknown = labels.isnan()
+    if not unknown.any():
+        return labels, weight
+    return labels.masked_fill(unknown, 0.0), weight[:, None] * ~unknown
+
+
 def average(losses: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean over the rows: `[B, T], [B] -> [T]`."""
-    return (losses * weight[:, None]).sum(dim=0) / weight.sum()
+    """Weighted mean over the rows: `[B, T], [B] or [B, T] -> [T]`; 0 without any weight."""
+    of_tasks = weight if weight.ndim == 2 else weight[:, None]
+    return (losses * of_tasks).sum(dim=0) / _total(weight)
+
+
+def _total(weight: Tensor) -> Tensor:
+    """The sum over the rows; not 0, so that it can divide sums of nothing."""
+    return weight.sum(dim=0).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def pointwise_loss(
@@ -60,7 +83,7 @@ def pointwise_loss(
 
     Args:
         log_probabilities: log-probabilities in the same space as the labels.
-        labels: `[B, T]`.
+        labels: `[B, T]`; one above 1 counts for rows that are not known yet (`ctrkit.data.delays`).
         focal_gamma: γ; 0 for no focal loss.
         label_smoothing: ε; 0 for no smoothing.
         class_weights: w₀ and w₁ of each task, `[2, T]`; None for 1.
@@ -86,7 +109,7 @@ def task_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     Args:
         logits: `[B, T]`, each task given the task before it.
         labels: `[B, T]`.
-        weight: `[B]`.
+        weight: `[B]`, or `[B, T]` for each task.
     """
     return average(pointwise_loss(entire_space(logits), labels), weight)
 
@@ -106,16 +129,18 @@ def value_loss(distribution: Tensor, value: Tensor, labels: Tensor, weight: Tens
 
     Args:
         distribution: `[B, 3]`, as in `Output.value`.
-        value: `[B]`, read where the last label is 1.
+        value: `[B]`, read where the last label is above 0.
         labels: `[B, T]`.
-        weight: `[B]`.
+        weight: `[B]`, or `[B, T]` for each task.
     """
+    weight = weight if weight.ndim == 1 else weight[:, -1]
     logit, mean, deviation = distribution.unbind(dim=1)
     above = value > 0
     logarithm = torch.where(above, value, 1.0).log()
     density = (deviation / LEAST_DEVIATION).log() + ((logarithm - mean) / deviation).square() / 2
     loss = torch.where(above, F.softplus(-logit) + density, F.softplus(logit))
-    return (torch.where(labels[:, -1] == 1, loss, 0.0) * weight).sum() / weight.sum()
+    happened = labels[:, -1]
+    return (torch.where(happened > 0, happened * loss, 0.0) * weight).sum() / _total(weight)
 
 
 def class_balanced_weights(counts: Sequence[float], beta: float) -> list[float]:

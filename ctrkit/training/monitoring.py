@@ -24,10 +24,10 @@ def calibrated_losses(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     Args:
         logits: float64 `[B, T]`, each task given the task before it.
         labels: float64 `[B, T]`.
-        weight: float64 `[B]`.
+        weight: float64 `[B]`, or `[B, T]` for each task.
     """
-    possible = reached(labels)
-    lines = [_line(z, y, weight * of) for z, y, of in zip(logits.T, labels.T, possible.T, strict=True)]
+    counts = reached(labels) * (weight if weight.ndim == 2 else weight[:, None])
+    lines = [_line(z, y, of) for z, y, of in zip(logits.T, labels.T, counts.T, strict=True)]
     a, b = torch.stack(lines).unbind(dim=1)
     return task_losses(a + b * logits, labels, weight)
 

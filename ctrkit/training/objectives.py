@@ -23,6 +23,7 @@ from ctrkit.training.losses import (
     entire_space,
     given_previous,
     ips_risk,
+    known,
     pointwise_loss,
     propensities,
     reached,
@@ -190,7 +191,8 @@ class Objective:
         self.tasks = tuple(tasks)
         self.class_weights = self.conditional_class_weights = None
         if config.focal_alpha is not None or config.class_balanced_beta:
-            counts = weight[:, None].expand_as(labels)
+            labels, weight = known(labels, weight)
+            counts = weight if weight.ndim == 2 else weight[:, None].expand_as(labels)
             self.class_weights = _class_weights(config, labels, counts).to(device)
             self.conditional_class_weights = _class_weights(config, labels, counts * reached(labels)).to(
                 device
@@ -215,8 +217,9 @@ class Objective:
         Raises:
             ConfigError: the model does not give an output that the loss needs.
         """
-        config, labels, weight = self.config, batch.labels, batch.weight
-        losses = self._tasks(output, labels, weight)
+        config, weight = self.config, batch.weight
+        labels, weight_of_tasks = known(batch.labels, weight)
+        losses = self._tasks(output, labels, weight_of_tasks)
         if {"deep", "shallow"} <= output.auxiliary.keys():
             deep, shallow = self._branches(output, labels, weight, "deep", "shallow")
             first = tri_bce(losses[:1], deep, shallow, detach=config.detach_branch_weights)
@@ -233,7 +236,7 @@ class Objective:
             taught = distillation_losses(output.logits, teacher, weight, config.distillation.temperature)
             losses = torch.lerp(losses, taught, config.distillation.weight)
         if output.value is not None and batch.value is not None:
-            of_value = value_loss(output.value, batch.value, labels, weight)
+            of_value = value_loss(output.value, batch.value, labels, weight_of_tasks)
             losses = torch.cat([losses, of_value[None]])
         return losses
 
@@ -247,10 +250,11 @@ class Objective:
             return losses
         deltas = self._conditional(output.logits, labels)[:, 1:]
         propensity = propensities(output.logits, conversion.propensity_floor)
+        later = weight if weight.ndim == 1 else weight[:, 1:]
         if conversion.name == "ips":
-            risk = ips_risk(deltas, possible[:, 1:], propensity, weight)
+            risk = ips_risk(deltas, possible[:, 1:], propensity, later)
         else:
-            risk = dr_risk(deltas, self._imputed(output), possible[:, 1:], propensity, weight)
+            risk = dr_risk(deltas, self._imputed(output), possible[:, 1:], propensity, later)
         return torch.cat([losses[:1], losses[1:] + conversion.weight * risk])
 
     def _conditional(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ctrkit.metrics import auc
 from ctrkit.models import CtrModel
 from ctrkit.training.averaging import AveragedWeights
 from ctrkit.training.checkpoints import Position
-from ctrkit.training.losses import task_losses, value_loss
+from ctrkit.training.losses import known, task_losses, value_loss
 from ctrkit.training.monitoring import calibrated_losses
 from ctrkit.training.prediction import predict
 from ctrkit.training.unknown_ids import settle_unknown
@@ -105,8 +105,8 @@ class Validation:
         """The loss of the model's weights as they are, and what else the monitor may need."""
         outputs = predict(self.model, self.data, self.rows, hidden=False)
         logits = torch.from_numpy(outputs.logits)
-        labels = torch.from_numpy(self.data.labels[self.rows]).double()
-        weight = torch.from_numpy(self.data.weight[self.rows]).double()
+        of_rows = torch.from_numpy(self.data.weight[self.rows]).double()
+        labels, weight = known(torch.from_numpy(self.data.labels[self.rows]).double(), of_rows)
         of_value = torch.zeros(())
         if outputs.value is not None and self.data.value is not None:
             value = torch.from_numpy(self.data.value[self.rows])
@@ -116,7 +116,7 @@ class Validation:
         if not math.isfinite(found["validation_loss"]):
             return found
         if 0 < clicks.sum() < clicks.size:
-            found["validation_auc"] = auc(clicks, outputs.logits[:, 0], weight.numpy())
+            found["validation_auc"] = auc(clicks, outputs.logits[:, 0], of_rows.numpy())
         if self.monitor == "calibrated_validation_loss":
             found[self.monitor] = float(calibrated_losses(logits, labels, weight).sum() + of_value)
         return found

@@ -93,7 +93,8 @@ def _divided(model: Model, opened: LabelledTable, seed: int) -> tuple[Integers, 
     if seen is not None:
         rows = rows[seen.others("calibration", opened.file)]
     halves = opened.config.split.model_copy(update={"train": 0.5, "valid": 0.25})
-    split = split_rows(opened.config.features, halves, opened.table[rows], seed, opened.file)
+    until = opened.settled_until
+    split = split_rows(opened.config.features, halves, opened.table[rows], seed, opened.file, until)
     fitted, judged = rows[split.train], rows[np.concatenate([split.valid, split.test])]
     note = (
         f"This is not the training table: calibrators were fitted on {fitted.size:,} of its rows"

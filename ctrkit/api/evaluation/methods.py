@@ -145,7 +145,7 @@ def _need_same_rows(rows: TrainingRows, others: TrainingRows) -> None:
                 hint="Train both on the same table, with the same `split`, `timestamp` and seed",
             )
     test = rows.split.test
-    if not np.array_equal(rows.encoded.labels[test], others.encoded.labels[test]):
+    if not np.array_equal(rows.encoded.labels[test], others.encoded.labels[test], equal_nan=True):
         raise DataError("the two methods have other labels", hint="Give both the same `labels`")
 
 
@@ -166,7 +166,7 @@ def _by_task(
     groups = None if data.groups is None else data.groups[test]
     found = {}
     for index, task in enumerate(rows.encoder.spec.tasks):
-        possible = weight > 0
+        possible = (weight > 0) & ~np.isnan(labels[:, index])
         if index:
             possible = possible & (labels[:, index - 1] == 1)
         y = labels[possible, index]

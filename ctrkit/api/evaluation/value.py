@@ -83,7 +83,9 @@ def evaluate_values(model: Model, held: HeldOut, confidence: float) -> ValueEval
     expected = model.values(outputs)
     assert expected is not None
     reached = np.prod(list(model.probabilities(outputs.logits, encoded).values()), axis=0)
-    every = ValueRows(held.values, reached * expected, held.weight, held.groups)
+    known = ~np.isnan(held.labels[:, -1])
+    of_known = None if held.groups is None else held.groups[known]
+    every = ValueRows(held.values[known], (reached * expected)[known], held.weight[known], of_known)
     at = held.labels[:, -1] == 1
     groups = None if held.groups is None else held.groups[at]
     given = ValueRows(held.values[at], expected[at], held.weight[at], groups)

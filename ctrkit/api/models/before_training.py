@@ -116,7 +116,8 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
     labels = data.labels[rows]
     for index, (task, column) in enumerate(spec.labels.items()):
         possible = labels[labels[:, index - 1] == 1, index] if index else labels[:, 0]
-        positives = int(possible.sum())
+        possible = possible[~np.isnan(possible)]
+        positives = int(np.count_nonzero(possible))
         if 0 < positives < possible.size:
             continue
         which = "none" if positives == 0 else "every one"
@@ -132,7 +133,7 @@ def check_labels(spec: FeatureSpec, data: EncodedTable, split: Split, notes: Not
             )
         notes.tell(f"{column}: {problem}, so its probabilities are not reliable.")
     if data.value is not None:
-        of_value = data.value[rows][labels[:, -1] == 1]
+        of_value = data.value[rows][labels[:, -1] > 0]
         told = f"{of_value.size:,} training rows have a {spec.tasks[-1]}"
         if not of_value.any():
             raise DataError(

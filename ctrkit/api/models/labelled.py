@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ctrkit.api.models.before_training import group_notes
 from ctrkit.api.models.model import Model
 from ctrkit.arrays import Booleans, Floats, Integers
+from ctrkit.data.delays import LateLabels, Maturity, settled
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.fingerprints import SEEN, rows_seen, share_of_seen, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
@@ -37,6 +38,8 @@ class LabelledTable:
         config: the training config of the model.
         split: how training divided these rows; None where this is not the training table.
         unlike: sentences on how these rows differ from all that training knew.
+        maturity: what is known of each label that comes late.
+        settled_until: the time up to which all labels are known, unix seconds; None if none comes late.
     """
 
     table: pl.DataFrame
@@ -45,6 +48,8 @@ class LabelledTable:
     config: TrainConfig
     split: Split | None
     unlike: tuple[str, ...] = ()
+    maturity: tuple[Maturity, ...] = ()
+    settled_until: float | None = None
 
     @property
     def weight(self) -> Floats:
@@ -72,7 +77,7 @@ class LabelledTable:
         """Notes on the rows, for any use of them."""
         spec = self.config.features
         told = remarks(spec.weight, self.encoded.weight, spec.group, self.table, self.encoded.groups)
-        return (*self.unlike, *told)
+        return (*self.unlike, *told, *(sentence for one in self.maturity for sentence in one.sentences))
 
 
 def remarks(
@@ -145,10 +150,20 @@ def labelled_rows(model: Model, data: TableLike | None) -> LabelledTable:
     known = model.artifact.data
     # The times decide which rows were held out; an artifact of an earlier version has no digest of them.
     times = known.get("times", "") in ("", times_digest(times_of(config.features, table)))
-    if encoded.fingerprint() != known["fingerprint"] or not times:
-        return LabelledTable(table, file, encoded, config, None, model.encoder.unlike(table))
-    split = split_rows(config.features, config.split, table, config.seed, file)
-    return LabelledTable(table, file, encoded, config, split)
+    late = LateLabels.read(config.delays, config.features, table, file)
+    if late is None:
+        if encoded.fingerprint() != known["fingerprint"] or not times:
+            return LabelledTable(table, file, encoded, config, None, model.encoder.unlike(table))
+        split = split_rows(config.features, config.split, table, config.seed, file)
+        return LabelledTable(table, file, encoded, config, split)
+    until = late.settled_until
+    if times:
+        split = split_rows(config.features, config.split, table, config.seed, file, until)
+        outcomes = late.outcomes(split)
+        if (found := outcomes.of(encoded)).fingerprint() == known["fingerprint"]:
+            return LabelledTable(table, file, found, config, split, (), outcomes.maturity, until)
+    outcomes, unlike = late.outcomes(None), model.encoder.unlike(table)
+    return LabelledTable(table, file, outcomes.of(encoded), config, None, unlike, outcomes.maturity, until)
 
 
 def seen_in_training(
@@ -166,7 +181,7 @@ def seen_in_training(
         The share; None where it is too small to matter or is not known.
     """
     seen = model.artifact.data.get("seen")
-    share = None if seen is None else share_of_seen(seen, model.spec, table, encoded)
+    share = None if seen is None else share_of_seen(seen, model.spec, table, _lasting(model, encoded))
     return share if share is not None and share > least else None
 
 
@@ -179,7 +194,13 @@ def training_overlap(model: Model, table: pl.DataFrame, encoded: EncodedTable) -
     share = seen_in_training(model, table, encoded)
     if share is None:
         return None
-    return TrainingOverlap(share, rows_seen(model.artifact.data["seen"], model.spec, table, encoded))
+    rows = rows_seen(model.artifact.data["seen"], model.spec, table, _lasting(model, encoded))
+    return TrainingOverlap(share, rows)
+
+
+def _lasting(model: Model, encoded: EncodedTable) -> EncodedTable:
+    """The rows with the labels by which a model recognises them."""
+    return settled(model.artifact.config.get("delays", {}), encoded, model.tasks)
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,15 @@ def leaks_by_task(
         rows: indices of the rows to test.
         seed: random seed.
     """
-    labels = data.labels[rows]
+    known = ~np.isnan(data.labels[rows])
+    labels = (data.labels[rows] > 0).astype(np.float32)
     found: dict[str, tuple[Leak, ...]] = {}
     for index, task in enumerate(spec.tasks):
-        possible = np.flatnonzero(labels[:, index - 1] == 1) if index else np.arange(rows.size)
+        possible = np.flatnonzero(known[:, index] & (labels[:, index - 1] == 1 if index else True))
         found[task] = _leaks(task, spec, data, rows[possible], labels[possible, index], seed)
     if len(spec.tasks) > 1:
         name = BOTH.join(spec.tasks)
-        found[name] = _leaks(name, spec, data, rows, labels[:, -1], seed)
+        found[name] = _leaks(name, spec, data, rows[known[:, -1]], labels[known[:, -1], -1], seed)
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import counted_rows
 from ctrkit.arrays import columns_of
+from ctrkit.data.delays import LateLabels, columns_read, settled
 from ctrkit.data.derive import EventFiles
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import event_hashes, field_hashes, row_hashes, seen_by, times_digest, times_of
@@ -90,14 +91,18 @@ def prepare_rows(
         RunError: the folder cannot be written.
     """
     spec, state = config.features, raw.state()
-    whole = _narrow(raw, on_step)
-    split = split_rows(spec, config.split, whole, config.seed, raw.file)
+    labels = (*spec.labels.values(), *columns_read(config.delays)) if config.delays else ()
+    whole = _narrow(raw, labels, on_step)
+    late = LateLabels.read(config.delays, spec, whole, raw.file)
+    until = None if late is None else late.settled_until
+    split = split_rows(spec, config.split, whole, config.seed, raw.file, until)
+    outcomes = None if late is None else late.outcomes(split)
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
     encoder, groups, profiled, unknown = _learn(raw, split, whole, notes, on_step)
     times, count = times_of(spec, whole), whole.height
     digest = times_digest(times)
-    del whole
+    del whole, late
     mass = np.ones(profiled.height)
     if spec.weight is not None:
         mass = read_weights(spec.weight, profiled, raw.file)
@@ -106,20 +111,22 @@ def prepare_rows(
     told = True
     parts = split.parts
     with writing(folder, count) as writer:
-        tables = _PartWriters(encoder.spec, folder, writer.files)
+        tables = _PartWriters(spec, config.delays, folder, writer.files)
         events = encoder.event_ids(raw.events)
         for rows in raw.chunks(spec.columns, pointers=True):
             on_step(rows.done, rows.total, "encoding")
             here = slice(rows.start, rows.start + rows.table.height)
             data = encoder.encode(rows.table, rows.file, events=events)
+            if outcomes is not None:
+                data = outcomes.of(data, here)
             if spec.group is not None:
                 numbers[here] = groups.numbers(rows.table[spec.group], rows.start)
                 data = replace(data, groups=numbers[here])
             writer.add(data)
-            fields = field_hashes(data)
-            content[here] = row_hashes(data, fields)
+            fields, lasting = field_hashes(data), settled(config.delays, data, spec.tasks)
+            content[here] = row_hashes(lasting, fields)
             moments = None if times is None else times[here]
-            of_events = event_hashes(spec, rows.table, data, moments, fields)
+            of_events = event_hashes(spec, rows.table, lasting, moments, fields)
             told = told and of_events is not None
             event[here] = 0 if of_events is None else of_events
             tables.add(rows.table, data, parts[here])
@@ -138,6 +145,7 @@ def prepare_rows(
             "times": digest,
             "rows": count,
             "unknown": unknown,
+            "maturity": [] if outcomes is None else [asdict(one) for one in outcomes.maturity],
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",
                 lambda: training_profile(spec, profiled, mass),
@@ -150,15 +158,16 @@ def prepare_rows(
 
 def deciding(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide how rows are prepared, as plain data."""
-    names = ("source", "events", "derive", "features", "split", "seed")
+    names = ("source", "events", "derive", "features", "delays", "split", "seed")
     content: dict[str, Any] = config.model_dump(mode="json")
     return {name: content[name] for name in names}
 
 
-def _narrow(raw: RawTable, on_step: OnStep) -> pl.DataFrame:
-    """The columns that are needed of all rows at once: times and weights, or any one column."""
+def _narrow(raw: RawTable, late: Sequence[str], on_step: OnStep) -> pl.DataFrame:
+    """The columns that are needed of all rows at once: times, weights and what late labels are read from, or
+    any one column."""
     spec = raw.spec
-    held = [name for name in (spec.timestamp, spec.weight) if name is not None]
+    held = [name for name in (spec.timestamp, spec.weight, *late) if name is not None]
     found = []
     for rows in raw.chunks(held or list(spec.labels.values())[:1]):
         on_step(rows.done, rows.total, "dividing")
@@ -202,12 +211,13 @@ class _PartWriters:
 
     Args:
         spec: what the columns mean.
+        late: the tasks whose labels come late.
         folder: takes the tables.
         files: closes them.
     """
 
-    def __init__(self, spec: FeatureSpec, folder: Path, files: ExitStack) -> None:
-        self.spec = spec
+    def __init__(self, spec: FeatureSpec, late: Collection[str], folder: Path, files: ExitStack) -> None:
+        self.spec, self.late = spec, late
         self._append = {
             name: files.enter_context(table_writer(folder / file)) for name, file in FILES.items()
         }
@@ -234,8 +244,11 @@ class _PartWriters:
         columns |= {name: pl.Series(ids) for name, ids in data.bags.items()}
         of_bags = {bag.name: bag.weights for bag in spec.bags if bag.weights is not None}
         columns |= {of_bags[name]: pl.Series(weights) for name, weights in data.bag_weights.items()}
-        labels = zip(spec.labels.values(), data.labels.T, strict=True)
-        columns |= {name: pl.Series(values).cast(pl.Int8) for name, values in labels}
+        for (task, name), values in zip(spec.labels.items(), data.labels.T, strict=True):
+            if task in self.late:  # null where it is not known, and above 1 where it counts for others
+                columns[name] = pl.Series(np.where(data.weight > 0, values, np.nan)).fill_nan(None)
+            else:
+                columns[name] = pl.Series(values).cast(pl.Int8)
         if spec.weight is not None:
             columns[spec.weight] = pl.Series(data.weight)
         if spec.value is not None and data.value is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrkit.api.models.before_training import Notes, check_labels
+from ctrkit.api.models.maturity import maturity_of
 from ctrkit.api.models.preparation import deciding, prepare_rows, raw_table
 from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import TrainingRows
@@ -105,6 +106,7 @@ def stored_rows(config: TrainConfig, store: Store, notes: Notes) -> TrainingRows
         store.split,
         known["unknown"],
         {**known, **store.arrays},
+        maturity_of(store),
     )
 
 

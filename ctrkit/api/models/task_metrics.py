@@ -29,7 +29,9 @@ def task_metrics(network: Scorer, rows: TrainingRows) -> dict[str, dict[str, flo
     labels, weight = data.labels[test], data.weight[test].astype(np.float64)
     found: dict[str, dict[str, float | None]] = {}
     for index, task in enumerate(rows.encoder.spec.tasks):
-        possible = (labels[:, index - 1] == 1 if index else np.ones(test.size, dtype=bool)) & (weight > 0)
+        possible = ~np.isnan(labels[:, index]) & (weight > 0)
+        if index:
+            possible &= labels[:, index - 1] == 1
         y, p, w = labels[possible, index], expit(logits[possible, index]), weight[possible]
         count, positives = int(possible.sum()), int(y.sum())
         values: dict[str, float | None] = {"rows": count, "positives": positives}

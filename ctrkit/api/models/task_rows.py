@@ -21,7 +21,7 @@ class TaskRows:
         logits: uncalibrated logits.
         labels: 0 or 1.
         weight: weights, at least 0.
-        possible: True where the task can happen and the row has a positive weight.
+        possible: True where the task can happen, its label is known and the row has a positive weight.
         groups: group of each row; None without groups.
         segments: segment of each row; None for a calibrator without segments.
         joint: whether logits and labels are of the task together with all tasks before it.
@@ -54,7 +54,7 @@ class TaskRows:
         Args:
             index: the task's place in the funnel.
             logits: uncalibrated logits of each task given the task before it, [n, T].
-            labels: 0 or 1, [n, T].
+            labels: 0 or 1, NaN where it is not known, [n, T].
             weight: weights, at least 0, [n].
             groups: group of each row; None without groups.
             segments: segment of each row; None for a calibrator without segments.
@@ -66,7 +66,7 @@ class TaskRows:
             logits=joint_of(logits, index) if joint else logits[:, index],
             labels=labels[:, : index + 1].prod(axis=1) if joint else labels[:, index],
             weight=weight,
-            possible=before & (weight > 0),
+            possible=before & ~np.isnan(labels[:, index]) & (weight > 0),
             groups=groups,
             segments=segments,
             joint=joint,

@@ -163,8 +163,9 @@ class NetworkTraining:
             raise ConfigError(f"the model '{model.name}' is not trained here", hint="Use `ctrkit import`")
         network.set_base_rates(rates)
         if encoded.value is not None:
-            converted = split.train[encoded.labels[split.train, -1] == 1]
-            network.set_value_base(*value_base(encoded.value[converted], encoded.weight[converted]))
+            converted = split.train[encoded.labels[split.train, -1] > 0]
+            mass = encoded.weight[converted] * encoded.labels[converted, -1]
+            network.set_value_base(*value_base(encoded.value[converted], mass))
         if network.linear is not None:
             self.on_step(0, 1, stage + "fitting linear terms")
             fitted = spread(split.train, LINEAR_ROWS)
@@ -197,11 +198,14 @@ class NetworkTraining:
 
 
 def base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list[float]:
-    """The rate of each task where it can happen, from labels [n, T] and weights [n]; one half for a task that
-    cannot happen."""
+    """The rate of each task where it can happen, from labels [n, T], NaN where one is not known, and weights
+    [n]; one half for a task that cannot happen."""
     mass = weight.astype(np.float64)
-    positives = mass @ labels
-    possible = [float(mass.sum()), *positives[:-1]]
+    positives, possible = [], []
+    for task, column in enumerate(labels.T):
+        known = ~np.isnan(column)
+        positives.append(mass[known] @ column[known])
+        possible.append(mass[known] @ labels[known, task - 1] if task else mass[known].sum())
     # One more row, half positive and half negative, with at most the mean weight.
     row = min(1.0, float(mass[mass > 0].mean()))
     return [float((p + 0.5 * row) / (n + row)) for p, n in zip(positives, possible, strict=True)]
@@ -209,7 +213,7 @@ def base_rates(labels: NDArray[np.float32], weight: NDArray[np.float32]) -> list
 
 def value_base(value: NDArray[np.float32], weight: NDArray[np.float32]) -> tuple[float, float, float]:
     """Share of values above 0, and mean and standard deviation of the logarithm of these, from values [n] and
-    weights [n] of the rows whose last label is 1."""
+    weights [n] of the rows whose last label is above 0."""
     above, mass = value > 0, weight.astype(np.float64)
     logarithm, shares = np.log(value[above].astype(np.float64)), mass[above] / mass[above].sum()
     mean = float(shares @ logarithm)

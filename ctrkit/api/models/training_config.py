@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.sample_logs import bundled
 from ctrkit.config import Config, ConfigLike, keys_of, settings_of
 from ctrkit.data.aggregates import one_row_an_outcome
+from ctrkit.data.delays import DelayConfig, columns_read
 from ctrkit.data.derive import Plan, PlanSetting
 from ctrkit.data.sampling import SamplingConfig
 from ctrkit.data.split import SplitConfig
-from ctrkit.errors import ConfigError
+from ctrkit.errors import ConfigError, nearest
 from ctrkit.models import DEFAULT_MODEL, ModelConfig, ScorerConfig
 from ctrkit.models import model_config as config_of_model
 from ctrkit.policies import GreedyConfig, PolicyConfig, PolicySetting
@@ -42,6 +44,7 @@ class TrainConfig(Config):
         events: name -> path of a table of events, for `derive`; a source has its own.
         derive: steps that make columns of raw rows and events (`ctrkit.data.derive`), in their order.
         features: what the columns mean.
+        delays: task -> how late its label may come (`ctrkit.data.delays`); others come at once.
         split: how rows are divided into training, validation and test rows.
         sampling: which training and validation rows are read.
         model: the model, by its name or with its settings (`ctrkit models` lists the names).
@@ -55,6 +58,7 @@ class TrainConfig(Config):
     events: dict[str, str] = Field(default_factory=dict)
     derive: PlanSetting = Plan(())
     features: FeatureSpec
+    delays: dict[str, DelayConfig] = Field(default_factory=dict)
     split: SplitConfig = SplitConfig()
     sampling: SamplingConfig = SamplingConfig()
     model: Annotated[SerializeAsAny[ScorerConfig], BeforeValidator(_model)] = Field(
@@ -65,6 +69,34 @@ class TrainConfig(Config):
     seed: int = Field(default=0, ge=0)
 
     keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
+
+    @model_validator(mode="after")
+    def _late_labels(self) -> TrainConfig:
+        spec, delays = self.features, self.delays
+        for task in delays:
+            if task not in spec.tasks:
+                raise ValueError(f"delays: there is no task '{task}'. {nearest(task, spec.tasks)}")
+        for before, after in pairwise(spec.tasks):
+            if before in delays and after not in delays:
+                raise ValueError(f"delays: '{after}' needs a window too, as it comes after '{before}'")
+        if delays and spec.timestamp is None:
+            raise ValueError("delays need the times of the rows; set `features.timestamp`")
+        if delays and spec.impressions is not None:
+            raise ValueError("delays are of single rows, and a row stands for many `impressions`")
+        if known := {*columns_read(delays)} & {*spec.features, *spec.bag_weights}:
+            raise ValueError(f"'{min(known)}' is known only after the event, and cannot be a feature as well")
+        weighted = [task for task, one in delays.items() if one.immature == "weight"]
+        if weighted and len(delays) > 1:
+            raise ValueError("delays: `immature: weight` is for one late label, and there are several")
+        if weighted and self.model.name == "lightgbm":
+            raise ValueError("delays: boosted trees cannot weight immature rows; set `immature: leave_out`")
+        if weighted == [spec.tasks[0]]:
+            ranking = self.training.loss.ranking
+            if self.sampling.kept_negatives < 1.0:
+                raise ValueError("delays: rows that may still be positive cannot be thinned as negatives")
+            if ranking is not None and ranking.name == "bpr":
+                raise ValueError("delays: `bpr` cannot weight immature rows; set `immature: leave_out`")
+        return self
 
     @property
     def reads_files(self) -> bool:

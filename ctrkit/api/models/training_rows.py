@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ctrkit.api.models.before_training import Notes, check_labels, group_notes
 from ctrkit.api.models.profile import training_profile
 from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.arrays import Booleans, Integers
+from ctrkit.data.delays import LateLabels, Maturity, settled
 from ctrkit.data.encoder import EncodedTable, Encoder
 from ctrkit.data.fingerprints import seen_state, times_digest, times_of
 from ctrkit.data.split import Split, split_rows
@@ -32,6 +33,7 @@ class TrainingRows:
         split: which rows are training, validation and test rows.
         unknown: field or sequence -> part of the split -> share of unknown ids.
         known: what was noted of the raw rows while they were read, where they are not in memory.
+        maturity: what is known of each label that comes late.
     """
 
     table: pl.DataFrame | None
@@ -41,6 +43,7 @@ class TrainingRows:
     split: Split
     unknown: dict[str, dict[str, float]]
     known: dict[str, Any] | None = None
+    maturity: tuple[Maturity, ...] = ()
 
     def describe(self, notes: Notes) -> dict[str, Any]:
         """What the artifact keeps of the rows, to recognise them and to measure drift without them."""
@@ -50,6 +53,7 @@ class TrainingRows:
             return {**found, "split": self.split.describe(), "unknown": self.unknown}
         table = self.table
         held_out = np.concatenate([self.split.valid, self.split.test])
+        lasting = settled({one.task for one in self.maturity}, self.encoded, spec.tasks)
         weight = self.encoded.weight[spread(training)].astype(np.float64)
         return {
             "file": self.file,
@@ -58,9 +62,10 @@ class TrainingRows:
             "rows": len(self.encoded),
             "split": self.split.describe(),
             "unknown": self.unknown,
+            "maturity": [asdict(one) for one in self.maturity],
             "seen": notes.attempt(
                 "sample that recognises the training rows",
-                lambda: seen_state(spec, table, self.encoded, training, held_out, self.split.valid),
+                lambda: seen_state(spec, table, lasting, training, held_out, self.split.valid),
             ),
             "profile": notes.attempt(
                 "profile of the training rows, so drift cannot be measured without them",
@@ -77,7 +82,9 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     """
     spec = config.features
     require_columns(table, spec.columns, file)
-    split = split_rows(spec, config.split, table, config.seed, file)
+    late = LateLabels.read(config.delays, spec, table, file)
+    until = None if late is None else late.settled_until
+    split = split_rows(spec, config.split, table, config.seed, file, until)
     if (ties := split.note(config.split)) is not None:
         notes.tell(ties)
     encoder = Encoder.fit(spec, table, file, counted_rows(spec, table, split.train))
@@ -86,9 +93,13 @@ def training_rows(config: TrainConfig, table: pl.DataFrame, file: str | None, no
     unknown, unlike = unknown_by_part(encoder, {part: table[spread(of)] for part, of in parts.items()})
     notes += unlike
     encoded = encoder.encode(table, file)
+    maturity: tuple[Maturity, ...] = ()
+    if late is not None:
+        outcomes = late.outcomes(split)
+        encoded, maturity = outcomes.of(encoded), outcomes.maturity
     notes += group_notes(spec.group, encoded.groups, lambda row: table[spec.group or ""][row])
     check_labels(spec, encoded, split, notes, file)
-    return TrainingRows(table, file, encoder, encoded, split, unknown)
+    return TrainingRows(table, file, encoder, encoded, split, unknown, maturity=maturity)
 
 
 def counted_rows(spec: FeatureSpec, table: pl.DataFrame, rows: Integers) -> Integers:

@@ -44,7 +44,7 @@ class ValueRows:
             given: whether only rows whose last label is 1 count.
         """
         assert data.value is not None
-        kept = data.weight[rows] > 0
+        kept = (data.weight[rows] > 0) & ~np.isnan(data.labels[rows, -1])
         if given:
             kept &= data.labels[rows, -1] == 1
         at = rows[kept]
