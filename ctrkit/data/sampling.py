@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from math import log
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ctrkit.config import Config
 from ctrkit.data.split import Split
+from ctrkit.errors import nearest
 
 
 class HardNegativesConfig(Config):
@@ -50,10 +54,41 @@ class SamplingConfig(Config):
             predicts q = p / (p + (1 - p) / w) (He et al., "Practical Lessons from Predicting Clicks on Ads at
             Facebook", ADKDD 2014, section 6.3).
         hard_negatives: negatives that each epoch draws by their scores; None to read all rows in each.
+        balance: task -> share of the rows with its label among those that an epoch reads, and so on average
+            in every batch. An epoch reads as many rows as there are: rows of a rare label several times, and
+            others not in every epoch. Rows of the other labels keep their proportions. A row counts by the
+            inverse of the number of times that it is read on average, so sums over the rows of an epoch are
+            unbiased estimates of those over all rows (Horvitz and Thompson, JASA 1952), and probabilities
+            stay those of all rows.
     """
 
     kept_negatives: float = Field(default=1.0, gt=0.0, le=1.0)
     hard_negatives: HardNegativesConfig | None = None
+    balance: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_way_of_drawing(self) -> SamplingConfig:
+        if self.balance and self.hard_negatives is not None:
+            raise ValueError("`balance` and `hard_negatives` both say what an epoch reads; give one of them")
+        return self
+
+    def shares(self, tasks: Sequence[str]) -> dict[int, float]:
+        """Place of a task in the funnel -> share of the rows with its label, in funnel order.
+
+        Raises:
+            ValueError: there is no such task, or a later task has no smaller share than one before it.
+        """
+        for task in self.balance:
+            if task not in tasks:
+                raise ValueError(f"sampling.balance: there is no task '{task}'. {nearest(task, tasks)}")
+        found = {index: self.balance[task] for index, task in enumerate(tasks) if task in self.balance}
+        for before, after in pairwise(found):
+            if found[after] >= found[before]:
+                raise ValueError(
+                    f"sampling.balance: the share of '{tasks[after]}' must be below that of"
+                    f" '{tasks[before]}', as every row of the one is one of the other"
+                )
+        return found
 
     @property
     def shift(self) -> float:

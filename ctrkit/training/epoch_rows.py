@@ -1,9 +1,11 @@
-"""What an epoch reads: every training row, or all positives and the negatives that the model finds hard."""
+"""What an epoch reads: every training row, all positives and the negatives that the model finds hard, or rows
+of each class in given shares."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from scipy.special import expit
 from ctrkit.arrays import Booleans, Floats, Integers
 from ctrkit.data.encoder import EncodedTable
 from ctrkit.data.sampling import HardNegativesConfig
+from ctrkit.errors import DataError
 from ctrkit.models import CtrModel
 from ctrkit.nn.batches import Batch
 from ctrkit.training.order import epoch_order
@@ -133,12 +136,75 @@ class HardNegatives(EpochRows):
         return chances(weight * (random + (1.0 - random) * p / mean), self.kept)
 
 
+class BalancedRows(EpochRows):
+    """Every epoch reads rows of each class in given shares (`SamplingConfig.balance`).
+
+    The class of a row is the number of its labels that are 1, as each can be 1 only where the one before is.
+    A class of n rows of which an epoch reads q has every row q // n times, and a random part of them once
+    more. Each time a row counts n / q, so that a class has its own weight in every epoch.
+
+    Args:
+        data: the encoded rows.
+        rows: the training rows, ascending.
+        groups: the group of every row of the data, where rows of a group stay together.
+        seed: random seed.
+        shares: place of a task -> share of the rows with its label, in funnel order.
+
+    Raises:
+        DataError: there is no row that such a share could be made of.
+    """
+
+    def __init__(
+        self,
+        data: EncodedTable,
+        rows: Integers,
+        groups: Integers | None,
+        seed: int,
+        shares: Mapping[int, float],
+    ) -> None:
+        super().__init__(data, rows, groups, seed)
+        reached = (data.labels[rows] > 0.0).sum(axis=1)
+        self.classes = [rows[reached == number] for number in range(data.labels.shape[1] + 1)]
+        sizes = np.array([of.size for of in self.classes])
+        self.quotas = np.zeros(sizes.size, dtype=np.int64)
+        # Classes between two tasks with a share divide the difference of the shares among them.
+        ends = [(0, 1.0), *((task + 1, share) for task, share in shares.items()), (sizes.size, 0.0)]
+        for (first, share), (last, rest) in pairwise(ends):
+            of = slice(first, last)
+            if not sizes[of].any():
+                raise DataError(
+                    f"sampling.balance cannot be reached: no training row has {first} of the"
+                    f" {sizes.size - 1} labels"
+                    + (f", or up to {last - 1} of them" if last - 1 > first else ""),
+                    hint="Leave it out, or choose other training rows with `split`",
+                )
+            quotas = rows.size * (share - rest) * sizes[of] / sizes[of].sum()
+            self.quotas[of] = np.where(sizes[of] > 0, np.maximum(quotas.round(), 1), 0)
+        self.size = int(self.quotas.sum())
+        self._counts = np.ones(len(data), dtype=np.float32)
+        for of_class, quota in zip(self.classes, self.quotas, strict=True):
+            self._counts[of_class] = of_class.size / max(quota, 1)
+
+    def order(self, epoch: int, model: CtrModel) -> Integers:
+        rng = np.random.default_rng([self.seed, epoch, 4])
+        read = []
+        for rows, quota in zip(self.classes, self.quotas, strict=True):
+            whole, rest = divmod(int(quota), max(rows.size, 1))
+            read += [rows] * whole + [rng.choice(rows, rest, replace=False)]
+        return self._mixed(np.sort(np.concatenate(read)), epoch)
+
+    def batch(self, rows: Integers) -> Batch:
+        batch = super().batch(rows)
+        return replace(batch, weight=batch.weight * torch.from_numpy(self._counts[rows]))
+
+
 def epoch_rows(
     data: EncodedTable,
     rows: Integers,
     groups: Integers | None,
     seed: int,
     hard: HardNegativesConfig | None,
+    shares: Mapping[int, float] | None = None,
 ) -> EpochRows:
     """What the epochs of a training read.
 
@@ -148,7 +214,10 @@ def epoch_rows(
         groups: the group of every row of the data; None if rows are single.
         seed: random seed.
         hard: how hard negatives are drawn; None to read every row.
+        shares: place of a task -> share of the rows with its label; None to read every row.
     """
+    if shares:
+        return BalancedRows(data, rows, groups, seed, shares)
     if hard is None:
         return EpochRows(data, rows, groups, seed)
     return HardNegatives(data, rows, groups, seed, hard)

@@ -132,6 +132,7 @@ def fit(
     teacher_logits: NDArray[np.float32] | None = None,
     validate_first: bool = False,
     hard_negatives: HardNegativesConfig | None = None,
+    shares: Mapping[int, float] | None = None,
     on_step: OnStep = silent,
 ) -> TrainingHistory:
     """Train a model in place. At the end it has its best weights.
@@ -154,6 +155,8 @@ def fit(
         validate_first: whether the initial weights are validated too, and may be the best. They are if they
             have been fitted.
         hard_negatives: how each epoch draws negatives by their scores; None to read all training rows.
+        shares: place of a task -> share of the rows with its label among those that an epoch reads; None to
+            read every row once.
         on_step: called after every step.
 
     Raises:
@@ -182,7 +185,7 @@ def fit(
     if averages is not None:
         parts["averages"] = averages
     groups = data.groups if objective.compares_groups else None
-    reading = epoch_rows(data, rows, groups, seed, hard_negatives)
+    reading = epoch_rows(data, rows, groups, seed, hard_negatives, shares)
     if isinstance(reading, HardNegatives):
         parts["hard negatives"] = reading
     deciding = {
@@ -196,6 +199,8 @@ def fit(
     }
     if hard_negatives is not None:
         deciding["hard negatives"] = hard_negatives.model_dump(mode="json")
+    if shares:
+        deciding["shares"] = {str(task): share for task, share in shares.items()}
     position, notes = (None, ()) if checkpoint is None else load_checkpoint(checkpoint, deciding, parts)
     resumed = position is not None
     position = position or Position()

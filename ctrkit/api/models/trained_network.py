@@ -101,6 +101,12 @@ class NetworkTraining:
                 f"Each epoch read all positives and {hard.kept:.3g} of the negatives, drawn by their scores."
                 " A row counts by the inverse of its chance, so predictions are those of all rows."
             )
+        if balance := self.config.sampling.balance:
+            told = ", ".join(f"{share:.3g} with a {task}" for task, share in balance.items())
+            self.notes.append(
+                f"Of the rows that an epoch read, these shares were there: {told}. A row counts by the"
+                " inverse of how often it is read, so predictions are those of all rows."
+            )
         return network, history
 
     def posterior(self, network: Scorer) -> LastLayerPosterior | None:
@@ -189,6 +195,7 @@ class NetworkTraining:
             teacher_logits=self._taught(),
             validate_first=network.linear is not None,
             hard_negatives=self.config.sampling.hard_negatives,
+            shares=self.config.sampling.shares(self.config.features.tasks),
             on_step=lambda done, total, what: self.on_step(done, total, stage + what),
         )
         self.notes.extend(history.notes)

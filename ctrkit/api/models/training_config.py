@@ -71,6 +71,11 @@ class TrainConfig(Config):
     keyword_names: ClassVar[Mapping[str, str]] = {"model": "network"}
 
     @model_validator(mode="after")
+    def _shares_of_the_tasks(self) -> TrainConfig:
+        self.sampling.shares(self.features.tasks)
+        return self
+
+    @model_validator(mode="after")
     def _late_labels(self) -> TrainConfig:
         spec, delays = self.features, self.delays
         for task in delays:
@@ -147,12 +152,13 @@ def load_train_config(
     need_belief(settings.policy, settings.model)
     if settings.takes_steps:
         return settings
-    if settings.sampling.hard_negatives is not None:
-        raise ConfigError(
-            "key 'sampling.hard_negatives': epochs draw hard negatives, and the model"
-            f" '{settings.model.name}' is not trained in epochs",
-            hint="Leave it out, thin the negatives with sampling.kept_negatives, or choose another model",
-        )
+    for key in ("hard_negatives", "balance"):
+        if getattr(settings.sampling, key):
+            raise ConfigError(
+                f"key 'sampling.{key}': it says what an epoch reads, and the model '{settings.model.name}'"
+                " is not trained in epochs",
+                hint="Leave it out, thin the negatives with sampling.kept_negatives, or choose another model",
+            )
     own = keys_of(TrainConfig, config)
     of_file = own.get("model.name", own.get("model", DEFAULT_MODEL)) == settings.model.name
     given = {**(own if of_file else {}), **keys_of(TrainConfig, None, overrides, keywords)}
