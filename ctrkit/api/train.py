@@ -273,7 +273,7 @@ def _rows(
     place = settings.data if data is None else data
     if is_store(place):
         return stored_rows(settings, open_store(place), notes)
-    if folder is not None and (prepare or (settings.in_parts and is_large(place))):
+    if folder is not None and (prepare or is_large(place)):
         return stored_rows(settings, prepared(settings, data, folder, notes, on_step, again=prepare), notes)
     table, file = read_training_table(settings, data)
     if unsaid and data is not None:

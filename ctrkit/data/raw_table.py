@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import polars as pl
 from polars.selectors import enum
 
 from ctrkit.arrays import Integers
+from ctrkit.data.aggregates import one_row_an_outcome
 from ctrkit.data.derive.windows import lists_at
 from ctrkit.errors import DataError, TableName
 from ctrkit.schema import FeatureSpec, require_columns
@@ -56,14 +56,16 @@ class RawTable:
     Attributes:
         spec: what its columns mean.
         source: the table, as `ctrkit.tables.read_table` takes it.
-        origin: from what its rows were made, a file or a folder of files; None if it is not made of others.
+        origin: the table, or the folder of files, from which its rows were made; None if they were not.
         events: column of lists -> the events of all rows, where its cells are pointers to them.
+        event_files: files of events from which columns were made.
     """
 
     spec: FeatureSpec
     source: TableLike
-    origin: str | os.PathLike[str] | None = None
+    origin: TableLike | None = None
     events: Mapping[str, pl.Series] = field(default_factory=dict)
+    event_files: Sequence[str | os.PathLike[str]] = ()
 
     @property
     def file(self) -> str | None:
@@ -71,7 +73,7 @@ class RawTable:
         return name_of(self.source if self.origin is None else self.origin)
 
     def chunks(self, columns: Sequence[str], *, pointers: bool = False) -> Iterator[RawRows]:
-        """All rows in order, a chunk at a time.
+        """All rows in order, a chunk at a time. Rows that stand for many impressions are one row an outcome.
 
         Args:
             columns: the columns that are needed.
@@ -83,15 +85,16 @@ class RawTable:
         spec, start = self.spec, 0
         others = {spec.timestamp, spec.group, spec.value, spec.weight, *spec.labels.values()}
         texts = {feature.name for feature in spec.categorical} - others
-        for chunk in read_chunks(self.source, ROWS, columns=columns, distinct=texts):
+        counts = () if spec.impressions is None else (spec.impressions, *spec.labels.values())
+        needed = list(dict.fromkeys((*columns, *counts)))
+        for chunk in read_chunks(self.source, ROWS, columns=needed, distinct=texts):
             if not chunk.table.width and not chunk.table.height:
                 continue
             file = chunk.file
-            if self.origin is not None:
-                name = os.fspath(self.origin)
-                file = TableName.of(name, [name], [-start])
-            require_columns(chunk.table, columns, file)
-            table = chunk.table.select(list(dict.fromkeys(columns)))
+            if self.file is not None and self.origin is not None:
+                file = TableName.of(self.file, [self.file], [-start])
+            require_columns(chunk.table, needed, file)
+            table = one_row_an_outcome(spec, chunk.table, file).select(list(dict.fromkeys(columns)))
             if not pointers:
                 listed = [name for name in self.events if name in columns]
                 table = table.with_columns(lists_at(table[name], self.events[name]) for name in listed)
@@ -107,14 +110,17 @@ class RawTable:
             )
 
     def state(self) -> list[dict[str, Any]] | None:
-        """By what the files are recognised later: names, sizes, times of change, and hashes of both ends;
-        None in memory."""
+        """By what the files are recognised later: names, sizes, times of change, hashes of both ends, and
+        whether they hold events; None in memory."""
         files = files_of(self.source if self.origin is None else self.origin)
         if files is None:
             return None
         files = [path for file in files for path in (sorted(file.rglob("*")) if file.is_dir() else [file])]
+        events = [path for place in self.event_files for path in files_of(place) or []]
         found = []
-        for path in filter(Path.is_file, files):
+        for path, of_events in (*((path, False) for path in files), *((path, True) for path in events)):
+            if not path.is_file():
+                continue
             known = path.stat()
             with path.open("rb") as file:
                 ends = file.read(_END)
@@ -126,6 +132,7 @@ class RawTable:
                     "bytes": known.st_size,
                     "changed": known.st_mtime_ns,
                     "ends": hashlib.sha256(ends).hexdigest(),
+                    "events": of_events,
                 }
             )
         return found

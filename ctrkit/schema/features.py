@@ -183,15 +183,19 @@ class FeatureSpec(Config):
 
     def typed(self, table: pl.DataFrame, file: str | None, ids: Collection[str] = ()) -> pl.DataFrame:
         """The same rows, with the types that `read` gives its columns."""
+        ids, numbers = self.untyped(table.schema, ids)
+        columns = [as_ids(table[name], file) for name in ids]
+        return table.with_columns(columns + [inferred(table[name].cast(pl.String)) for name in numbers])
+
+    def untyped(self, schema: pl.Schema, ids: Collection[str] = ()) -> tuple[list[str], list[str]]:
+        """The columns whose types `typed` changes: those of ids, and those of numbers, which are text."""
         known: set[str | None] = {*self._ids, *ids}
-        columns = []
-        for name, dtype in table.schema.items():
-            text = dtype in (pl.String, pl.Categorical, pl.Enum)
-            if name in known and (text or dtype.is_float() or dtype.is_decimal()):
-                columns.append(as_ids(table[name], file))
-            elif name in self._numbers and text:
-                columns.append(inferred(table[name].cast(pl.String)))
-        return table.with_columns(columns)
+        text = {name for name, dtype in schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)}
+        loose = {name for name, dtype in schema.items() if dtype.is_float() or dtype.is_decimal()} | text
+        return (
+            [name for name in schema if name in known & loose],
+            [name for name in schema if name in text - known and name in self._numbers],
+        )
 
     @property
     def _numbers(self) -> tuple[str | None, ...]:

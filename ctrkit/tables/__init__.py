@@ -21,7 +21,14 @@ from ctrkit.tables.reading import (
     read_table,
     read_tables,
 )
-from ctrkit.tables.scanning import TextFormat, first_names, scan_files, scan_json_lines, scan_text
+from ctrkit.tables.scanning import (
+    TextFormat,
+    first_names,
+    plain_errors,
+    scan_files,
+    scan_json_lines,
+    scan_text,
+)
 from ctrkit.tables.text import lines_of
 from ctrkit.tables.writing import (
     WRITTEN,
@@ -59,6 +66,7 @@ __all__ = [
     "members_of",
     "name_of",
     "of_one_type",
+    "plain_errors",
     "read_chunks",
     "read_named",
     "read_table",

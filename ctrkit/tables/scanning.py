@@ -136,6 +136,21 @@ def _told(file: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise errors of expressions as they were: Polars adds where it was in the expression.
+
+    Polars calls with parts of a table, so the row in such an error is not the one of the table, and left out.
+    """
+    try:
+        yield
+    except DataError as error:
+        told, added, _ = str(error).partition("\n\nThis error occurred in the following expression")
+        if not added:
+            raise
+        raise DataError(re.sub(r", row index \d+", "", told.removesuffix("."), count=1)) from error
+
+
 def _scanned(parts: _Parts, types: Mapping[str, type[pl.DataType]]) -> pl.LazyFrame:
     """A lazy frame over parts of text, in which only the wanted columns get their types."""
 

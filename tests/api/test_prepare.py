@@ -164,6 +164,82 @@ def test_derived_histories_are_stored_once_and_train_as_in_memory(tmp_path: Path
     assert int(stored["seen"].lengths.sum()) > 2 * ROWS
 
 
+DERIVING = {
+    **CONFIG,
+    "derive": [
+        {"name": "rate", "by": "ad", "prior": 0.1, "time": "time", "makes": {"ad_rate": "rate"}},
+        {"name": "history", "history": "views", "events": "views", "by": "user", "time": "time", "length": 3,
+         "columns": {"viewed": "ad"}},
+    ],
+    "features": {
+        **CONFIG["features"],
+        "numeric": [{"name": "price", "transform": "log1p"}, {"name": "ad_rate"}],
+        "sequences": [{"name": "viewed", "shares": "ad", "max_length": 3}],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_columns_of_a_table_are_derived_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Rows of text files are derived in memory, as their types are known only when all are read."""
+    views, glob, out = tmp_path / "views.parquet", str(tmp_path / "log*"), tmp_path / "run"
+    made(2).select("user", "time", "ad").write_parquet(views)
+    for part, table in enumerate((made()[:300], made()[300:])):
+        file = tmp_path / f"log{part}.{ending}"
+        table.write_parquet(file) if ending == "parquet" else table.write_csv(file)
+    settings = {**DERIVING, "events": {"views": str(views)}}
+    plain = ctrkit.train(settings, glob)
+    if ending == "parquet":
+        monkeypatch.delattr("ctrkit.api.models.raw_rows.derive")
+    result = ctrkit.train(settings, glob, out=out, prepare_data=True)
+    assert result.artifact.data["fingerprint"] == plain.artifact.data["fingerprint"]
+    assert result.metrics == plain.metrics
+    monkeypatch.setattr("ctrkit.api.models.stored_rows.LARGE", 0)
+    store = out / "prepared" / MANIFEST
+    before = store.stat().st_mtime_ns
+    ctrkit.train(settings, glob, out=out)
+    assert store.stat().st_mtime_ns == before
+    made(3).select("user", "time", "ad").write_parquet(views)
+    ctrkit.train(settings, glob, out=out)
+    assert store.stat().st_mtime_ns > before  # other events
+
+
+def test_tables_that_cannot_be_derived_from_are_named_in_a_sentence(tmp_path: Path) -> None:
+    views, file = tmp_path / "views.parquet", tmp_path / "log.parquet"
+    made(2).select("user", "time", "ad").write_parquet(views)
+    settings = {**DERIVING, "events": {"views": str(views)}}
+    made().with_columns(site=pl.col("site") + 0.5).write_parquet(file)
+    with pytest.raises(DataError) as caught:
+        ctrkit.prepare(settings, file, out=tmp_path / "prepared")
+    told = f"{file}, column 'site': ids are integers or text, not Float64."
+    assert str(caught.value) == f"{told} Cast the column, or declare it as numeric."
+    made()[:0].write_parquet(file)
+    with pytest.raises(DataError, match="the table has no rows"):
+        ctrkit.prepare(settings, file, out=tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("by", ["time", "random"])
+def test_sums_are_prepared_in_parts(tmp_path: Path, by: str) -> None:
+    table = (
+        made().drop("mass").with_columns(shown=pl.int_range(pl.len()) % 5, clicks=pl.int_range(pl.len()) % 3)
+    )
+    table = table.with_columns(clicks=pl.min_horizontal("shown", "clicks"))
+    table.write_csv(tmp_path / "sums.csv")
+    features = {**CONFIG["features"], "impressions": "shown", "labels": {"click": "clicks"}}
+    del features["weight"]
+    settings = {**CONFIG, "features": features, "split": {"by": by}}
+    plain = ctrkit.train(settings, tmp_path / "sums.csv")
+    result = ctrkit.train(settings, tmp_path / "sums.csv", out=tmp_path / "run", prepare_data=True)
+    assert result.artifact.data["fingerprint"] == plain.artifact.data["fingerprint"]
+    assert result.artifact.data["split"] == plain.artifact.data["split"]
+    assert result.metrics == plain.metrics
+
+
 def test_other_features_and_versions_are_refused_with_what_differs(tmp_path: Path) -> None:
     made().write_parquet(tmp_path / "log.parquet")
     ctrkit.prepare(CONFIG, tmp_path / "log.parquet", out=tmp_path / "one")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from ctrkit.api.models.before_training import Notes, group_notes
 from ctrkit.api.models.profile import training_profile
-from ctrkit.api.models.raw_rows import RowReader
 from ctrkit.api.models.training_config import TrainConfig, training_place
 from ctrkit.api.models.training_rows import counted_rows
 from ctrkit.arrays import columns_of
@@ -33,7 +31,7 @@ from ctrkit.data.unlike import spread, unknown_by_part
 from ctrkit.errors import RunError
 from ctrkit.progress import OnStep, silent
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import TableLike, table_writer, unwritable
+from ctrkit.tables import TableLike, plain_errors, table_writer, unwritable
 
 # For people and other tools.
 FILES = {"train": "train_data.parquet", "valid": "val_data.parquet", "test": "test_data.parquet"}
@@ -43,32 +41,42 @@ FILES = {"train": "train_data.parquet", "valid": "val_data.parquet", "test": "te
 def raw_table(config: TrainConfig, data: TableLike | None, folder: Path) -> Iterator[RawTable]:
     """The raw rows of a training, as a table that can be read part by part.
 
-    Rows of a data source, with their derived columns, are written into a temporary folder first. Columns that
-    are derived for other tables, and rows of sums, are made in memory.
+    Rows of a data source, and rows with derived columns, are written into a temporary folder first, part by
+    part where the types of a table are known before all of it is read (see `RowReader.in_parts`).
 
     Args:
         config: the settings of the training.
         data: the table, in place of the config's own.
         folder: takes the temporary folder.
     """
-    spec, place = config.features, config.data if data is None else data
-    named = isinstance(place, str | os.PathLike)
-    if config.source is None or spec.impressions is not None or not named:
-        yield RawTable(spec, training_place(config, data))
+    named = named_table(config, data)
+    if config.source is None and not config.reader.derives(named.source):
+        yield named
         return
-    assert isinstance(place, str | os.PathLike)
-    reader = RowReader(spec, config.derive, config.source, config.events)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".raw") as scratch:
         file = Path(scratch) / "rows.parquet"
         parts = Path(scratch) / "derived"
         parts.mkdir()
-        events = EventFiles(Path(scratch) / "events", [sequence.name for sequence in spec.sequences])
+        events = EventFiles(
+            Path(scratch) / "events", [sequence.name for sequence in config.features.sequences]
+        )
+        rows = config.reader.in_parts(named.source, parts, events)
+        if rows is None:
+            yield replace(named, source=config.reader.whole(named.source)[0], origin=named.source)
+            return
         try:
-            reader.lazily(place, parts, events).sink_parquet(file, row_group_size=ROWS)
+            with plain_errors():
+                rows.sink_parquet(file, row_group_size=ROWS)
         except OSError as error:
             raise unwritable(file, error) from error
-        yield RawTable(spec, file, place, events.columns())
+        yield replace(named, source=file, origin=named.source, events=events.columns())
+
+
+def named_table(config: TrainConfig, data: TableLike | None) -> RawTable:
+    """The raw rows of a training before columns are derived: by their files, prepared rows are reused."""
+    files = tuple(config.events.values()) if config.source is None else ()
+    return RawTable(config.features, training_place(config, data), event_files=files)
 
 
 def prepare_rows(
@@ -164,10 +172,12 @@ def deciding(config: TrainConfig) -> dict[str, Any]:
 
 
 def _narrow(raw: RawTable, late: Sequence[str], on_step: OnStep) -> pl.DataFrame:
-    """The columns that are needed of all rows at once: times, weights and what late labels are read from, or
-    any one column."""
+    """The columns that are needed of all rows at once: times, weights, what late labels are read from, and
+    the labels by which outcomes of a row of sums are told; or any one column."""
     spec = raw.spec
     held = [name for name in (spec.timestamp, spec.weight, *late) if name is not None]
+    if spec.impressions is not None:
+        held += spec.labels.values()
     found = []
     for rows in raw.chunks(held or list(spec.labels.values())[:1]):
         on_step(rows.done, rows.total, "dividing")

@@ -16,8 +16,19 @@ from ctrkit.data.derive import EventFiles, Plan, derive, derive_in_parts, plan_o
 from ctrkit.data.sources import SourceTables, source_tables
 from ctrkit.errors import DataError, DataWarning
 from ctrkit.schema import FeatureSpec
-from ctrkit.tables import PARQUET, TableLike, columns_of, kind_of, name_of, read_table
+from ctrkit.tables import (
+    PARQUET,
+    TableLike,
+    columns_of,
+    files_of,
+    kind_of,
+    name_of,
+    read_table,
+    scan_files,
+)
+from ctrkit.tables.cells import as_ids
 from ctrkit.tables.chunks import first_columns
+from ctrkit.tables.reading import format_of
 
 
 @dataclass(frozen=True)
@@ -44,24 +55,56 @@ class RowReader:
         plan = plan_of(config.get("derive", ()))
         return cls(spec, plan, config.get("source"), config.get("events", {}), warns=True)
 
-    def read_source(self, place: TableLike) -> tuple[pl.DataFrame, str | None]:
-        """The rows of the data set in a folder, and the folder's name for messages."""
-        assert self.source is not None
+    def whole(self, place: TableLike) -> tuple[pl.DataFrame, str | None]:
+        """The rows to train on, and their name for messages. With a source, a path is that of its files."""
+        if self.source is None or not isinstance(place, str | os.PathLike):
+            return self.read(place)
         return self._derived(source_tables(self.source, place), name_of(place))
 
-    def lazily(self, place: TableLike, scratch: Path, events_once: EventFiles) -> pl.LazyFrame:
-        """The rows of the data set in a folder, to be read part by part.
+    def in_parts(self, place: TableLike, scratch: Path, events_once: EventFiles) -> pl.LazyFrame | None:
+        """The rows of `whole`, to be read part by part.
 
         Args:
-            place: the folder.
+            place: the table, or the folder of the source.
             scratch: an empty folder for derived columns, which must exist until the rows are read.
             events_once: takes the events of derived lists; the rows have pointers.
+
+        Returns:
+            The rows; None where their types are known only when all are read: those of text files, of tables
+            in memory, and of parquet files with different types or with numbers as text.
         """
-        assert self.source is not None
-        tables, file = source_tables(self.source, place), name_of(place)
-        if not self._lacking(tables, file):
-            return tables.rows
-        return derive_in_parts(self.plan, tables, scratch, file, events_once=events_once)
+        tables = self._scanned(place)
+        if tables is None or not self._lacking(tables, name_of(place)):
+            return None if tables is None else tables.rows
+        return derive_in_parts(self.plan, tables, scratch, name_of(place), events_once=events_once)
+
+    def _scanned(self, place: TableLike) -> SourceTables | None:
+        """The tables from which columns are derived, not yet read; None where they must be read whole."""
+        if self.source is not None:
+            return source_tables(self.source, place) if isinstance(place, str | os.PathLike) else None
+        rows = _parquet(place)
+        if rows is None:
+            return None
+        ids, numbers = self.spec.untyped(rows.collect_schema(), self.plan.ids)
+        if numbers:
+            return None
+        as_text = (
+            pl.col(name).map_batches(
+                partial(as_ids, file=name_of(place), column=name), pl.String, is_elementwise=True
+            )
+            for name in ids
+        )
+        return SourceTables(rows.with_columns(as_text), self._events(rows.collect_schema().names()))
+
+    def _events(self, columns: list[str]) -> dict[str, pl.LazyFrame]:
+        """The tables of events that rows of these columns need."""
+        is_id = partial(_is_id, self.spec, {*self.plan.ids})
+        found = {}
+        for name, path in self.events.items():
+            if self.lacks(columns) and name in self.plan.reads_of_events:
+                scanned = _parquet(path)
+                found[name] = read_table(path, is_id).lazy() if scanned is None else scanned
+        return found
 
     def read(self, data: TableLike, *, may_be_empty: bool = False) -> tuple[pl.DataFrame, str | None]:
         """The rows of a table, and its name for messages.
@@ -74,23 +117,21 @@ class RowReader:
             DataError: as of `FeatureSpec.read`; or columns are missing and cannot be derived.
         """
         if self._is_official(data):
-            return self.read_source(data)
+            return self.whole(data)
         rows, file = self.spec.read(data, may_be_empty=may_be_empty, ids=self.plan.ids)
         if self.warns and (note := self.own_past(rows.columns)) is not None:
             warnings.warn(note, DataWarning, stacklevel=2)
-        is_id = partial(_is_id, self.spec, {*self.plan.ids})
-        events = {
-            name: read_table(path, is_id).lazy()
-            for name, path in self.events.items()
-            if self.lacks(rows.columns) and name in self.plan.reads_of_events
-        }
-        return self._derived(SourceTables(rows.lazy(), events), file)
+        return self._derived(SourceTables(rows.lazy(), self._events(rows.columns)), file)
 
     def divisible(self, data: TableLike) -> TableLike:
         """The same table, whose rows can be read part by part: derived columns need all rows at once."""
-        if not self._is_official(data) and not (self.plan.steps and self.lacks(first_columns(data))):
-            return data
-        return self.read(data, may_be_empty=True)[0]
+        if self._is_official(data) or self.derives(data):
+            return self.read(data, may_be_empty=True)[0]
+        return data
+
+    def derives(self, data: TableLike) -> bool:
+        """Whether columns of a table are derived, as it lacks them."""
+        return bool(self.plan.steps and self.lacks(first_columns(data)))
 
     def own_past(self, columns: list[str]) -> str | None:
         """A sentence on columns that are counted from the table's own rows; None if there are none.
@@ -157,6 +198,15 @@ class RowReader:
                 hint=f"{where}, or a table with these columns",
             )
         return True
+
+
+def _parquet(place: TableLike) -> pl.LazyFrame | None:
+    """Parquet files with the same types, not yet read; None for any other table."""
+    files = files_of(place)
+    if files is None or any(format_of(file) != "parquet" for file in files):
+        return None
+    rows = [scan_files(pl.scan_parquet(file, glob=False), file) for file in files]
+    return None if len({*(tuple(one.collect_schema().items()) for one in rows)}) > 1 else pl.concat(rows)
 
 
 def _is_id(spec: FeatureSpec, ids: set[str], name: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ctrkit.api.models.before_training import Notes, check_labels
 from ctrkit.api.models.maturity import maturity_of
-from ctrkit.api.models.preparation import deciding, prepare_rows, raw_table
-from ctrkit.api.models.training_config import TrainConfig, training_place
+from ctrkit.api.models.preparation import deciding, named_table, prepare_rows, raw_table
+from ctrkit.api.models.training_config import TrainConfig
 from ctrkit.api.models.training_rows import TrainingRows
 from ctrkit.config import ConfigLike
 from ctrkit.data.encoder import Encoder
@@ -69,8 +69,7 @@ def prepared(
     """
     if not again and (folder / MANIFEST).is_file():
         store = open_store(folder)
-        place = training_place(config, data) if config.reads_files else config.data if data is None else data
-        state = RawTable(config.features, place).state()
+        state = named_table(config, data).state()
         if state is not None and store.record["source"] == state and not changed(config, store):
             notes += store.record["notes"]
             return store
@@ -133,8 +132,9 @@ def raw_files(encoder: Encoder, data: TableLike) -> TableLike:
             hint="Prepare the data again and train on them, or give a raw table",
         )
     source = store.record["source"] or []
-    files = [one["file"] for one in source]
-    if not files or not all(map(os.path.exists, files)) or RawTable(encoder.spec, files).state() != source:
+    files, events = ([one["file"] for one in source if one["events"] is of] for of in (False, True))
+    there = files and all(map(os.path.exists, (*files, *events)))
+    if not there or RawTable(encoder.spec, files, event_files=events).state() != source:
         raise DataError(
             "the raw files of these data are missing or have changed",
             file=store.folder,

@@ -104,14 +104,9 @@ class TrainConfig(Config):
         return self
 
     @property
-    def reads_files(self) -> bool:
-        """Whether rows are those of a table's files, so that they can be read chunk by chunk."""
-        return self.source is None and not self.derive.steps and self.features.impressions is None
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether rows can be prepared without all of them in memory."""
-        return self.reads_files or (self.source is not None and self.features.impressions is None)
+    def reader(self) -> RowReader:
+        """The reader of the rows."""
+        return RowReader(self.features, self.derive, self.source, self.events)
 
     @property
     def takes_steps(self) -> bool:
@@ -186,11 +181,16 @@ def need_belief(policy: PolicyConfig, model: ScorerConfig) -> None:
 
 
 def training_place(config: TrainConfig, data: TableLike | None) -> TableLike:
-    """The rows of a training: the path of a table or, where rows are made from others, the whole
-    table. `data` replaces the config's own path."""
-    if not config.reads_files:
-        return read_training_table(config, data)[0]
+    """The raw rows of a training: `data` replaces the config's own path; by default the sample log.
+
+    Raises:
+        ConfigError: the config names a source, and there is no path.
+    """
     place = data if data is not None else config.data
+    if config.source is not None and place is None:
+        raise ConfigError(
+            f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
+        )
     return bundled("logs_sample", "impressions.parquet") if place is None else place
 
 
@@ -199,14 +199,5 @@ def read_training_table(config: TrainConfig, data: TableLike | None) -> tuple[pl
 
     Rows that stand for many impressions become one row an outcome (see `one_row_an_outcome`).
     """
-    reader = RowReader(config.features, config.derive, config.source, config.events)
-    place = data if data is not None else config.data
-    if config.source is not None and place is None:
-        raise ConfigError(
-            f"the source '{config.source}' needs the folder of its files", hint="Give the folder as DATA"
-        )
-    if place is None:
-        place = bundled("logs_sample", "impressions.parquet")
-    official = config.source is not None and isinstance(place, str | os.PathLike)
-    table, file = reader.read_source(place) if official else reader.read(place)
+    table, file = config.reader.whole(training_place(config, data))
     return one_row_an_outcome(config.features, table, file), file

@@ -24,6 +24,7 @@ from ctrkit.data.derive.stage import comparable, ids_as_text, staged
 from ctrkit.data.derive.windows import EventFiles
 from ctrkit.data.sources.base import SourceTables
 from ctrkit.errors import ConfigError, DataError, nearest
+from ctrkit.tables import plain_errors
 
 # Rows and events of a part, by which the number of parts is chosen.
 OF_A_PART = 1_000_000
@@ -33,6 +34,7 @@ _CHUNK = 1 << 17
 _ROW = "number of the row"
 
 
+@plain_errors()
 def derive(plan: Plan, tables: SourceTables, file: str | None = None) -> pl.DataFrame:
     """The rows with all columns that a plan makes, in their order.
 
@@ -52,6 +54,7 @@ def derive(plan: Plan, tables: SourceTables, file: str | None = None) -> pl.Data
     return rows.with_columns(run.made(whole, run.rows(whole, rows.lazy()).collect(), events))
 
 
+@plain_errors()
 def derive_in_parts(
     plan: Plan,
     tables: SourceTables,
@@ -77,6 +80,8 @@ def derive_in_parts(
     run = _Run(plan, tables, file, events_once)
     rows = tables.rows
     height = _height(rows)
+    if not height:
+        return derive(plan, tables, file).lazy()
     parts = parts or (height + sum(map(_height, tables.events.values()))) // OF_A_PART + 1
     for index, stage in enumerate(plan.stages):
         folder = scratch / f"stage {index}"
@@ -180,7 +185,8 @@ def _divided(table: pl.LazyFrame, keys: Names, folder: Path, parts: int) -> dict
     part = (pl.struct(keys).hash(0) % parts).alias("part")
     by_part = pl.PartitionBy(folder, key=part, include_key=False, approximate_bytes_per_file=None)
     table.sink_parquet(by_part, mkdir=True)
-    return {int(place.name.removeprefix("part=")): place for place in sorted(folder.iterdir())}
+    found = sorted(folder.iterdir()) if folder.exists() else []  # no rows, no folder
+    return {int(place.name.removeprefix("part=")): place for place in found}
 
 
 def _write_by_chunk(part: pl.DataFrame, height: int, place: Path) -> None:
