@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +16,18 @@ import polars as pl
 import yaml
 
 from ctrkit.api.results import Result
+from ctrkit.api.run_folder import run_folder
+from ctrkit.api.sample_logs import bundled
 from ctrkit.arrays import Integers
 from ctrkit.config import ConfigLike, keys_of
-from ctrkit.data.sources import source_tables
+from ctrkit.data.sources import SOURCES, recognised, source_tables
+from ctrkit.errors import DataError
 from ctrkit.inspection import InspectedColumn, first_config, inspected, spread_rows
-from ctrkit.reports import Report, Table
+from ctrkit.reports import Drawings, Report, Table
 from ctrkit.reports.cells import share, text
+from ctrkit.reports.inspection_figures import rate_figure
 from ctrkit.schema import unix_seconds
+from ctrkit.settings import meaning_of
 from ctrkit.tables import TableLike, check_writable, name_of, write_text
 from ctrkit.tables.chunks import first_columns
 
@@ -30,6 +38,9 @@ LOOKED = (
 # A number is read as a logarithm if its largest value is above so many times its mean.
 _SKEWED = 20.0
 _PARTS, _MOST_VALUES = 5, 5
+_MOST_FIGURES = 12
+# In the run folder.
+FIRST = "first_config.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Inspection(Result):
         period: first and last time; None without times.
         config: the first config, as YAML.
         out: the file of the config; None if none was written.
+        looks_like: the public data set of which the table seems to be, and how it is read as such.
     """
 
     data: str
@@ -57,6 +69,7 @@ class Inspection(Result):
     period: tuple[str, str] | None
     config: str
     out: str | None
+    looks_like: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -74,6 +87,7 @@ class Inspection(Result):
             "rates": self.rates,
             "config": self.config,
             "out": self.out,
+            "looks_like": self.looks_like,
         }
 
     def report(self) -> Report:
@@ -85,10 +99,12 @@ class Inspection(Result):
             for name, of_name in self.rates.items()
             for part in of_name
         )
-        tables = (
+        tables = [
             columns_table(self.columns),
             Table(f"Rate of '{label}' by feature", ("feature", "values", "rows", "rate"), parts),
-        )
+        ]
+        if leaks := tuple((one.name, one.why) for one in self.columns if one.leaks):
+            tables.append(Table("Left out, as they give the label away", ("column", "why"), leaks))
         notes = [] if self.period is None else [f"Times go from {self.period[0]} to {self.period[1]} (UTC)."]
         if self.looked_at < self.rows:
             notes.append(f"Columns were judged by {self.looked_at:,} rows, spread over the table.")
@@ -96,8 +112,18 @@ class Inspection(Result):
             f"Train with `ctrkit train --config {self.out or 'CONFIG'}`, or look at the config and change it "
             "first."
         )
+        notes += [] if self.looks_like is None else [f"{self.looks_like[0].upper()}{self.looks_like[1:]}."]
         config = Table("First config", ("config",), tuple((line,) for line in self.config.splitlines()))
         return Report("Inspection", answer, (*tables, config), tuple(notes))
+
+    def figures(self) -> Drawings:
+        label = _in_role(self.columns, "label 1") or ""
+        widest = sorted(self.rates, key=lambda name: _spread(self.rates[name]), reverse=True)[:_MOST_FIGURES]
+        return {
+            f"rate_{name}": partial(rate_figure, name, label, parts, self.rate)
+            for name, parts in self.rates.items()
+            if name in widest
+        }
 
 
 def columns_table(columns: Sequence[InspectedColumn]) -> Table:
@@ -134,10 +160,35 @@ def config_or_inspected(
     from ctrkit.api.models.training_config import TrainConfig, load_train_config
 
     source = keys_of(TrainConfig, None, overrides, keywords).get("source")
-    if source is None and {*load_train_config(None).features.columns} <= {*first_columns(data)}:
-        return None, None
+    with _naming_public_data(data, source):
+        if source is None and {*load_train_config(None).features.columns} <= {*first_columns(data)}:
+            return None, None
     found = inspect(data, source=source)
     return found.settings, found
+
+
+@contextmanager
+def _naming_public_data(data: TableLike, source: str | None) -> Iterator[None]:
+    """Where a table of no known source cannot be understood, and is of a public data set, say so."""
+    try:
+        yield
+    except DataError as error:
+        found = _public_data(data, source)
+        if found is None:
+            raise
+        raise DataError(found[0], file=data, hint=found[1]) from error
+
+
+def _public_data(data: TableLike, source: str | None) -> tuple[str, str] | None:
+    """What public data set a table of no known source seems to be, and how it is read as such."""
+    path = data if source is None and isinstance(data, str | os.PathLike) else None
+    if path is None or (name := recognised(path)) is None:
+        return None
+    what = re.split("[:;,.(]", meaning_of(SOURCES[name]))[0].strip()
+    shipped = bundled("configs", f"{name}.yaml").is_file()
+    option = f"--config {name}" if shipped else f"--set source={name}"
+    how = f"Run `ctrkit train {os.fspath(path)} {option}`"
+    return f"this looks like the data set '{name}' ({what})", how
 
 
 def _in_role(columns: Sequence[InspectedColumn], role: str) -> str | None:
@@ -150,6 +201,7 @@ def inspect(
     *,
     label: str | None = None,
     source: str | None = None,
+    save: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
 ) -> Inspection:
     """Look at a table: what its columns are, how the click rate depends on them, and a first config.
@@ -160,10 +212,11 @@ def inspect(
         data: the table, or the file or folder of the public data set.
         label: the column of clicks, if its name does not say so.
         source: name of the public data set (see `ctrkit.list_sources`).
-        out: file for the first config; None to write none.
+        save: file for the first config; by default `first_config.yaml` in the run folder.
+        out: the run folder; None to write no folder.
 
     Raises:
-        ConfigError: there is no source of that name.
+        ConfigError: there is no source of that name, or `save` cannot be written.
         DataError: the table cannot be read, or no column can be the label.
 
     Example:
@@ -172,37 +225,54 @@ def inspect(
         >>> [one.name for one in found.columns if one.role.startswith("label")]
         ['click', 'conversion']
     """
-    if out is not None:
-        check_writable(out)
-    if source is not None and isinstance(data, str | os.PathLike):
-        table, rows = spread_rows(source_tables(source, data).rows)
-    else:
-        table, rows = spread_rows(data)
-    columns = inspected(table, label, name_of(data))
-    label, counts = _in_role(columns, "label 1"), _in_role(columns, "impressions")
-    assert label is not None
-    clicks = table[label].cast(pl.Float64)
+    if save is not None:
+        check_writable(save)
+    with run_folder(out, "inspect") as run:
+        home = run.begin()
+        place = save if save is not None or home is None else home / FIRST
+        found = _inspected(data, label, source, None if place is None else os.fspath(place))
+        if place is not None:
+            write_text(found.config, place)
+        run.write({"data": name_of(data), "label": label, "source": source}, found)
+    return found
+
+
+def _inspected(data: TableLike, label: str | None, source: str | None, place: str | None) -> Inspection:
+    """What is in a table, whose first config is to be written to a place."""
+    with _naming_public_data(data, source):
+        if source is not None and isinstance(data, str | os.PathLike):
+            table, rows = spread_rows(source_tables(source, data).rows)
+        else:
+            table, rows = spread_rows(data)
+        columns = inspected(table, label, name_of(data))
+    first, counts = _in_role(columns, "label 1"), _in_role(columns, "impressions")
+    assert first is not None
+    clicks = table[first].cast(pl.Float64)
     shown = pl.Series(np.ones(table.height)) if counts is None else table[counts].cast(pl.Float64)
     features = [one for one in columns if one.role == "feature" and one.kind != "list"]
     numbers = [one.name for one in features if one.kind == "number"]
     skewed = frozenset(name for name in numbers if _is_skewed(table[name]))
-    config = first_config(columns, name_of(data), skewed, source)
-    if out is not None:
-        write_text(config, out)
-    rates = {one.name: _rates(table[one.name], one, clicks, shown) for one in features}
-    times = _in_role(columns, "time")
-    rate = float(clicks.sum()) / max(float(shown.sum()), 1.0)
+    times, like = _in_role(columns, "time"), _public_data(data, source)
     return Inspection(
         name_of(data) or "a table in memory",
         rows,
         table.height,
         columns,
-        rates,
-        rate,
+        {one.name: _rates(table[one.name], one, clicks, shown) for one in features},
+        float(clicks.sum()) / max(float(shown.sum()), 1.0),
         None if times is None else _period(table[times]),
-        config,
-        None if out is None else os.fspath(out),
+        first_config(columns, name_of(data), skewed, source),
+        place,
+        None if like is None else ". ".join(like),
     )
+
+
+def _spread(parts: Sequence[Mapping[str, Any]]) -> float:
+    """How far the rates of a feature's parts are from one another: their deviation, weighted by rows."""
+    rates, rows = (np.array([one[key] for one in parts], dtype=np.float64) for key in ("rate", "rows"))
+    if not rows.sum():
+        return 0.0
+    return float(np.sqrt(np.average((rates - np.average(rates, weights=rows)) ** 2, weights=rows)))
 
 
 def _is_skewed(values: pl.Series) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ctrkit.arrays import Floats
 from ctrkit.errors import DataError
 from ctrkit.evaluation.leaks import find_leaks, telling_rows
+from ctrkit.inspection.header import check_header
 from ctrkit.inspection.outcomes import first_named, outcome_roles
 from ctrkit.schema import TRUTH_PREFIX, unix_seconds
 from ctrkit.tables.cells import ids_as_text, lists_of, unsplit, values_of
@@ -66,6 +67,7 @@ class InspectedColumn:
         distinct: number of different values in the rows that were looked at.
         shares: of a list, the column whose ids its events are.
         separator: of a list in text cells, the sign between its events.
+        leaks: whether it gives the label away.
     """
 
     name: str
@@ -76,6 +78,7 @@ class InspectedColumn:
     distinct: int
     shares: str | None = None
     separator: str | None = None
+    leaks: bool = False
 
 
 def inspected(
@@ -89,8 +92,9 @@ def inspected(
         file: name of the table, for messages.
 
     Raises:
-        DataError: no column can be the label.
+        DataError: no column can be the label, or the names of the columns are values.
     """
+    check_header(table, file)
     columns = {name: _column(table[name]) for name in table.columns}
     roles = outcome_roles(table, [name for name, one in columns.items() if one.kind == "binary"], label, file)
     first = next(name for name, (role, _) in roles.items() if role == "label 1")
@@ -114,7 +118,8 @@ def inspected(
             roles[name] = ("left out", "it holds infinite numbers")
     features = [name for name in features if roles[name][0] == "feature"]
     y = np.minimum(table[first].cast(pl.Float64).to_numpy(), 1.0)
-    for name, problem in _leaks(table, columns, features, first, y).items():
+    leaks = _leaks(table, columns, features, first, y)
+    for name, problem in leaks.items():
         roles[name] = ("left out", problem)
     if all(role != "feature" for role, _ in roles.values()):
         reasons = "; ".join(f"'{name}': {why}" for name, (role, why) in roles.items() if role == "left out")
@@ -123,7 +128,9 @@ def inspected(
             file=file,
             hint="Write a config that says what they mean",
         )
-    found = [replace(columns[name], role=role, why=why) for name, (role, why) in roles.items()]
+    found = [
+        replace(columns[name], role=role, why=why, leaks=name in leaks) for name, (role, why) in roles.items()
+    ]
     found.sort(key=lambda one: table.columns.index(one.name))
     return tuple(_with_shares(found, table))
 

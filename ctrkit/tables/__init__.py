@@ -23,6 +23,7 @@ from ctrkit.tables.reading import (
 )
 from ctrkit.tables.scanning import (
     TextFormat,
+    first_line_of,
     first_names,
     plain_errors,
     scan_files,
@@ -58,6 +59,7 @@ __all__ = [
     "columns_of",
     "delimiter_of",
     "files_of",
+    "first_line_of",
     "first_names",
     "is_archive",
     "join_tables",

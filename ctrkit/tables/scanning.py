@@ -239,6 +239,17 @@ def whole_lines(content: bytes, *, quoted: bool) -> int:
     return end
 
 
+def first_line_of(file: TextFile) -> str:
+    """The first line of a file, or the names of a parquet file with commas between.
+
+    Raises:
+        DataError: the file is damaged or empty.
+    """
+    if _is_parquet(file):
+        return ",".join(_parquet_names(file))
+    return _first_line(file, TextFormat({}))
+
+
 def first_names(file: TextFile, delimiter: str) -> list[str]:
     """The names in the first line of a file, or those of a parquet file."""
     if _is_parquet(file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 
 import ctrkit
 from ctrkit.cli import app
+from ctrkit.data.sources import SOURCES, recognised
 from ctrkit.errors import ConfigError, DataError
 from ctrkit.inspection import inspected, spread_rows
+from tests.data.sources.official import MADE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -66,8 +69,11 @@ def test_columns_are_taken_for_what_they_are() -> None:
     assert "known only after the is_click" in found["dwell"].why
 
 
-def test_the_first_config_trains_as_it_stands_and_without_it(tmp_path: Path) -> None:
+def test_the_first_config_trains_as_it_stands_and_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, spec = tmp_path / "log.csv", tmp_path / "spec.yaml"
+    monkeypatch.chdir(tmp_path)
     log(1500).write_csv(file)
     done = CliRunner().invoke(app, ["inspect", str(file), "--out", str(spec), "--json"])
     assert done.exit_code == 0, done.stderr
@@ -89,7 +95,10 @@ def test_the_first_config_trains_as_it_stands_and_without_it(tmp_path: Path) -> 
     assert ctrkit.train(data=tmp_path / "prepared", network="lr").metrics == bare.metrics
 
 
-def test_the_files_of_a_public_data_set_train_without_a_config(tmp_path: Path) -> None:
+def test_the_files_of_a_public_data_set_train_without_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     ratings, spec = tmp_path / "u.data", tmp_path / "spec.yaml"
     lines = [f"{row % 7}\t{row % 11}\t{1 + row % 5}\t{880000000 + row}" for row in range(300)]
     ratings.write_text("\n".join(lines))
@@ -104,6 +113,68 @@ def test_the_files_of_a_public_data_set_train_without_a_config(tmp_path: Path) -
         assert ctrkit.train(data=ratings, network="lr", **settings).metrics == by_config.metrics
     with pytest.raises(ConfigError, match="Did you mean 'movielens'"):
         ctrkit.inspect(ratings, source="movielen")
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.first_line is not None])
+def test_a_public_data_set_is_recognised_by_its_file_and_its_folder(name: str, tmp_path: Path) -> None:
+    MADE[name].write(tmp_path)
+    main = tmp_path / MADE[name].main
+    assert recognised(main) == recognised(tmp_path) == name
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(main, main.name)
+    if main.suffix != ".parquet":
+        assert recognised(tmp_path / "all.zip") == name
+    main.write_text("user,clicked,price\n1,0,2\n")
+    assert recognised(main) is None
+
+
+def test_a_public_file_without_a_header_is_named_with_its_command(tmp_path: Path) -> None:
+    MADE["criteo"].write(tmp_path)
+    file = tmp_path / "train.txt"
+    done = CliRunner().invoke(app, ["train", str(file), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    said = " ".join(done.stderr.split())
+    assert "this looks like the data set 'criteo' (Criteo's display ads)" in said
+    for wanted, name in (("--config criteo", "criteo"), ("--set source=mind", "mind")):
+        MADE[name].write(tmp_path / name)
+        with pytest.raises(DataError) as error:
+            ctrkit.inspect(tmp_path / name / MADE[name].main)
+        assert wanted in str(error.value.hint)
+    # A table that can be understood as it stands is, with a note.
+    MADE["hillstrom"].write(tmp_path / "hillstrom")
+    found = ctrkit.inspect(tmp_path / "hillstrom" / MADE["hillstrom"].main)
+    assert "--config hillstrom" in found.report().notes[-1]
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    table = log(300).select("user_id", "os", "city", "item_id", "is_click", "bid_floor")
+    file = tmp_path / "log.csv"
+    table.write_csv(file, include_header=False)
+    with pytest.raises(DataError, match="instead of column names") as error:
+        ctrkit.inspect(file)
+    assert "Add a header line" in str(error.value.hint)
+    # Columns that are counted, and a value that is called as its column, are no values of a row.
+    counted = log().select("os", "is_click", "price").rename({"os": "0", "is_click": "1", "price": "2"})
+    assert inspected(counted.with_columns(pl.lit(None).alias("3")), "1")
+    assert inspected(log().with_columns(os=pl.when(pl.col("is_click") == 1).then(pl.lit("os"))))
+
+
+def test_the_report_and_the_first_config_are_in_the_run_folder(tmp_path: Path) -> None:
+    file, folder = tmp_path / "log.parquet", tmp_path / "run"
+    log(500).write_parquet(file)
+    done = CliRunner().invoke(app, ["inspect", str(file), "--out", str(folder), "--json"])
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["out"] == str(folder / "first_config.yaml")
+    assert told["config"] == (folder / "first_config.yaml").read_text()
+    assert json.loads((folder / "metrics.json").read_text())["rows"] == 500
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == str(file)
+    page = (folder / "report.html").read_text()
+    assert "Left out, as they give the label away" in page
+    assert {one.name for one in (folder / "figures").iterdir()} >= {"rate_os.svg", "rate_price.svg"}
+    ctrkit.inspect(file, save=tmp_path / "own.yaml")
+    assert (tmp_path / "own.yaml").read_text() == told["config"]
+    assert {one.name for one in tmp_path.iterdir()} == {"log.parquet", "own.yaml", "run"}
 
 
 def test_numbers_in_text_are_no_times(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ class AliCcp(Source):
     labels = ("click", "conversion")
     publisher = "https://tianchi.aliyun.com/dataset/408"
     terms = "as its page says"
+    first_line = r"\d+,[01],[01],\w+,\d+,\d+\x02"
 
     def tables(self, path: Path) -> SourceTables:
         def read(files: list[TextFile]) -> pl.LazyFrame:

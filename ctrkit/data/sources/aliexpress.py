@@ -30,6 +30,7 @@ class AliExpress(Source):
     labels = ("click", "conversion")
     publisher = "https://tianchi.aliyun.com/dataset/74690"
     terms = "as its page says"
+    first_line = "(split,)?search_id,categorical_1,"
 
     def tables(self, path: Path) -> SourceTables:
         parts = {"train": "train.csv", "test": "test.csv"}

@@ -39,6 +39,7 @@ class Amazon(Source):
     labels = ("liked",)
     publisher = "https://amazon-reviews-2023.github.io"
     terms = "as its page says"
+    first_line = r'user_id,parent_asin,rating,timestamp$|\{.*"(parent_asin|reviewerID)": '
 
     def tables(self, path: Path) -> SourceTables:
         found = official(path, "*.jsonl", "*.json", "*.csv")

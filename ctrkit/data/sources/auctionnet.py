@@ -29,6 +29,7 @@ class AuctionNet(Source):
     labels = ("conversion",)
     publisher = "https://github.com/alimama-tech/AuctionNet"
     terms = "Apache 2.0"
+    first_line = "deliveryPeriodIndex,advertiserNumber,"
 
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "period-*.csv"), TextFormat(COLUMNS))

@@ -29,6 +29,7 @@ class Avazu(Source):
     columns = 24
     publisher = "https://www.kaggle.com/c/avazu-ctr-prediction/data"
     terms = "as the competition's rules say"
+    first_line = "id,click,hour,C1,banner_pos,"
 
     def tables(self, path: Path) -> SourceTables:
         columns = {"id": String, "click": Int8, "hour": Int32, **dict.fromkeys(CATEGORIES, String)}

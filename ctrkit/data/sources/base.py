@@ -35,6 +35,8 @@ class Source(ABC):
         labels: columns of `rows` that can be labels: 0 or 1.
         publisher: address of the page on which the owner publishes it.
         terms: terms of use, in a few words.
+        first_line: regular expression of the beginning of its main file, or of the names of the columns of
+            parquet with commas between, by which the data set is recognised; None if they do not tell.
     """
 
     what: ClassVar[str] = "source"
@@ -44,6 +46,7 @@ class Source(ABC):
     labels: ClassVar[tuple[str, ...]] = ("click",)
     publisher: ClassVar[str]
     terms: ClassVar[str]
+    first_line: ClassVar[str | None] = None
 
     @abstractmethod
     def tables(self, path: Path) -> SourceTables:

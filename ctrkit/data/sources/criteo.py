@@ -28,6 +28,7 @@ class Criteo(Source):
     columns = 40
     publisher = "https://www.kaggle.com/c/criteo-display-ad-challenge/data"
     terms = "as Criteo's licence says"
+    first_line = r"[01]\t(-?\d*\t){13}[0-9a-f]*(\t[0-9a-f]*){25}$"
 
     def tables(self, path: Path) -> SourceTables:
         columns = {

@@ -87,6 +87,7 @@ class Hillstrom(Source):
     labels = ("visit", "conversion")
     publisher = "https://blog.minethatdata.com/2008/03/minethatdata-e-mail-analytics-and-data.html"
     terms = "free to use"
+    first_line = "recency,history_segment,history,mens,womens,"
 
     def tables(self, path: Path) -> SourceTables:
         files = official(path, "hillstrom.csv", OFFICIAL, "hillstrom.parquet")

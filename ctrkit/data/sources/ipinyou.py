@@ -37,6 +37,7 @@ class IPinYou(Source):
     columns = 26
     publisher = "https://contest.ipinyou.com"
     terms = "research, as its page says"
+    first_line = r"(click\tweekday\thour\t)?bidid\ttimestamp\tlogtype\t|\w+\t\d{17}\t1\t"
 
     def tables(self, path: Path) -> SourceTables:
         made = optional(path, "train.log.txt", "test.log.txt")

@@ -43,6 +43,7 @@ class KuaiRand(Source):
     columns = 60
     publisher = "https://zenodo.org/records/10439422"
     terms = "CC BY-SA 4.0"
+    first_line = "user_id,video_id,date,hourmin,time_ms,is_click,"
 
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "log_*.csv"), TextFormat(LOG)).rename({"is_click": "click"})

@@ -46,6 +46,7 @@ class Mind(Source):
     columns = 14
     publisher = "https://msnews.github.io"
     terms = "Microsoft Research Licence: research"
+    first_line = r"\d+\tU?\d+\t\d+/\d+/\d{4} [\d:]+ [AP]M\t[^\t]*\t\S+-[01]( |$)"
 
     def tables(self, path: Path) -> SourceTables:
         lists = scan_text(official(path, "behaviors.tsv"), BEHAVIORS)

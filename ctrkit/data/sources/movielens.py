@@ -35,6 +35,9 @@ class MovieLens(Source):
     labels = ("liked",)
     publisher = "https://grouplens.org/datasets/movielens/"
     terms = "research, not commercial"
+    first_line = (
+        r"\d+\t\d+\t[1-5]\t\d{9}$|\d+::\d+::[1-5]::\d+$|(user_id,item_id|userId,movieId),rating,timestamp$"
+    )
 
     def tables(self, path: Path) -> SourceTables:
         files = official(path, "ratings.csv", "ratings.dat", "u.data")

@@ -68,6 +68,7 @@ class OpenBandit(Source):
     columns = None
     publisher = "https://research.zozo.com/data.html"
     terms = "as its page says"
+    first_line = ",timestamp,item_id,position,click,propensity_score,"
 
     def tables(self, path: Path) -> SourceTables:
         if not path.exists() and path.parent.name in ("random", "bts"):

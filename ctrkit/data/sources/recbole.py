@@ -28,6 +28,7 @@ class RecBole(Source):
     labels = ("label",)
     publisher = "https://recbole.io/docs/user_guide/data/atomic_files.html"
     terms = "those of the data set"
+    first_line = r"\w+:token\t\w+:token"
 
     def tables(self, path: Path) -> SourceTables:
         files = official(path, "*.inter")

@@ -27,6 +27,7 @@ class Taac(Source):
     labels = ("conversion",)
     publisher = "https://huggingface.co/datasets/TAAC2026/data_sample_1000"
     terms = "as the competition's rules say"
+    first_line = r"(\w+,)*label_type,(\w+,)*label_time,"
 
     def tables(self, path: Path) -> SourceTables:
         files = [file.path for file in official(path, "*.parquet")]

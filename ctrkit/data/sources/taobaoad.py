@@ -36,6 +36,7 @@ class TaobaoAd(Source):
     columns = 18
     publisher = "https://tianchi.aliyun.com/dataset/56"
     terms = "as its page says"
+    first_line = "user,time_stamp,adgroup_id,pid,nonclk,clk$"
 
     def tables(self, path: Path) -> SourceTables:
         rows = scan_text(official(path, "raw_sample.csv"), TextFormat(SAMPLE))

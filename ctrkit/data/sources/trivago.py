@@ -37,6 +37,7 @@ class Trivago(Source):
     columns = 12
     publisher = "https://recsys.trivago.cloud/challenge/dataset/"
     terms = "research, as the challenge's page says"
+    first_line = "user_id,session_id,timestamp,step,action_type,reference,"
 
     def tables(self, path: Path) -> SourceTables:
         if path.is_dir() and not optional(path, "train.csv"):

@@ -32,6 +32,7 @@ class UserBehavior(Source):
     labels = ("conversion",)
     publisher = "https://tianchi.aliyun.com/dataset/649"
     terms = "as its page says"
+    first_line = r"\d+,\d+,\d+,(pv|fav|cart|buy),\d+$|user_id,item_id,category_id,behavior,timestamp$"
 
     def tables(self, path: Path) -> SourceTables:
         form = TextFormat(COLUMNS, header=False, quoted=False)
